@@ -1,0 +1,58 @@
+# Amber. `make` lists the verbs.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help install demo test lint types bench-labels bench-streets bench-demo soak clean
+
+help: ## Say what each verb does
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+install: .venv/train ## Make .venv and install Amber with its locked dependencies
+
+demo: .venv/train ## Fetch real images and go once round the loop; then see demo-out/report.html
+	@$(BIN)/python -m amber.demo
+
+test: .venv/test ## Lint, types and all tests
+	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+	@$(BIN)/python -m pytest
+
+lint: .venv/test ## Mend what the linter can mend
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+types: .venv/test ## Check the types
+	@$(BIN)/mypy
+
+bench-labels: .venv/train ## Labels needed to find the rare: mined against random (SCALE=small for two minutes)
+	@$(BIN)/python -m benchmarks.labels
+
+bench-streets: .venv/train ## The rare slices and all other tasks of streets: mined against random
+	@$(BIN)/python -m benchmarks.streets
+
+bench-demo: .venv/test ## Time and memory of the demo
+	@$(BIN)/python -m benchmarks.demo
+
+soak: .venv/test ## The long tests: the loop killed ten times
+	@AMBER_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 3600
+
+clean: ## Remove what the demo and the benchmarks left here
+	rm -rf demo-out bench-out build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "Amber needs Python 3.11 to 3.13: make PYTHON=/path/to/python3.12 ..."; exit 1; }
+	@echo "making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+
+.venv/train: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing Amber and its training dependencies (a minute or two)"
+	@$(INSTALL) --editable '.[train]' && touch $@
+
+.venv/test: .venv/train
+	@echo "installing the test tools"
+	@$(INSTALL) --editable '.[train,test]' && touch $@
