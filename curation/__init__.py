@@ -1,0 +1,10 @@
+"""What is known: tasks, samples, labels, slices and label requests."""
+
+from curation.catalog import Catalog
+from curation.dataset import Dataset
+from curation.errors import AmberError, BadInput, Busy, Damaged, NotFound
+from curation.ingest import ingest
+from curation.slices import Slice
+from curation.tasks import Task
+
+__all__ = ["AmberError", "BadInput", "Busy", "Catalog", "Damaged", "Dataset", "NotFound", "Slice", "Task", "ingest"]

@@ -1,0 +1,60 @@
+"""The catalog's tables.
+
+Only what DuckDB and DuckLake share: NOT NULL, no keys, checks, sequences, enums or indexes. Every table but `head`
+only grows; what holds at a commit is derived from the events up to it.
+"""
+
+from typing import Final
+
+__all__ = ["DDL", "KNOWN", "PRECEDENCE", "RETRACTED", "STATES", "UNSURE", "VERSION"]
+
+VERSION: Final = 1
+
+RETRACTED: Final = 0
+KNOWN: Final = 1
+UNSURE: Final = 2
+STATES: Final = {"retracted": RETRACTED, "known": KNOWN, "unsure": UNSURE}
+"""State of a label event, by its word. Unknown is the absence of a current label, so it has no code."""
+
+PRECEDENCE: Final = {"human": 0, "oracle": 0, "import": 1, "model": 2}
+"""Whose label counts: people (and the oracle) before import before model."""
+
+DDL: Final = """
+CREATE TABLE meta (name VARCHAR NOT NULL, value VARCHAR NOT NULL);
+CREATE TABLE head (id BIGINT NOT NULL);
+CREATE TABLE commits (
+    id BIGINT NOT NULL, parent BIGINT NOT NULL, digest VARCHAR NOT NULL, author VARCHAR NOT NULL,
+    message VARCHAR NOT NULL, batch VARCHAR NOT NULL, committed_at TIMESTAMP NOT NULL);
+CREATE TABLE task_event (
+    commit_id BIGINT NOT NULL, task_id INTEGER NOT NULL, name VARCHAR NOT NULL, definition VARCHAR NOT NULL);
+CREATE TABLE slice_event (
+    commit_id BIGINT NOT NULL, name VARCHAR NOT NULL, task VARCHAR NOT NULL, predicate VARCHAR NOT NULL,
+    rare BOOLEAN NOT NULL);
+CREATE TABLE annotator (annotator_id INTEGER NOT NULL, name VARCHAR NOT NULL, source VARCHAR NOT NULL);
+CREATE TABLE sample (
+    commit_id BIGINT NOT NULL, sample_id BIGINT NOT NULL, key VARCHAR NOT NULL, location VARCHAR NOT NULL,
+    dataset VARCHAR NOT NULL, sha256 VARCHAR NOT NULL, phash UBIGINT NOT NULL, format VARCHAR NOT NULL,
+    width INTEGER NOT NULL, height INTEGER NOT NULL, bytes BIGINT NOT NULL);
+CREATE TABLE attribute (name VARCHAR NOT NULL, type VARCHAR NOT NULL);
+CREATE TABLE attribute_event (
+    commit_id BIGINT NOT NULL, sample_id BIGINT NOT NULL, name VARCHAR NOT NULL,
+    text VARCHAR, number DOUBLE, flag BOOLEAN, time TIMESTAMP);
+CREATE TABLE label_event (
+    commit_id BIGINT NOT NULL, sample_id BIGINT NOT NULL, task_id INTEGER NOT NULL, annotator_id INTEGER NOT NULL,
+    state UTINYINT NOT NULL, code INTEGER, number DOUBLE,
+    boxes STRUCT(code INTEGER, x DOUBLE, y DOUBLE, w DOUBLE, h DOUBLE)[],
+    confidence REAL NOT NULL, labelled_at TIMESTAMP NOT NULL);
+CREATE TABLE quarantine_event (
+    commit_id BIGINT NOT NULL, dataset VARCHAR NOT NULL, location VARCHAR NOT NULL, reason VARCHAR NOT NULL);
+CREATE TABLE request_event (
+    commit_id BIGINT NOT NULL, request_id BIGINT NOT NULL, sample_id BIGINT NOT NULL, task_id INTEGER NOT NULL,
+    state VARCHAR NOT NULL, arm VARCHAR NOT NULL, slice VARCHAR NOT NULL, reason VARCHAR NOT NULL,
+    run VARCHAR NOT NULL, priority INTEGER NOT NULL, propensity DOUBLE NOT NULL, cost DOUBLE NOT NULL);
+CREATE TABLE run_event (
+    commit_id BIGINT NOT NULL, run VARCHAR NOT NULL, plan VARCHAR NOT NULL, predictions VARCHAR NOT NULL,
+    sha256 VARCHAR NOT NULL);
+CREATE TABLE slice_error (
+    commit_id BIGINT NOT NULL, run VARCHAR NOT NULL, task VARCHAR NOT NULL, slice VARCHAR NOT NULL,
+    split VARCHAR NOT NULL, metric VARCHAR NOT NULL, n BIGINT NOT NULL, groups BIGINT NOT NULL,
+    value DOUBLE, low DOUBLE, high DOUBLE);
+"""

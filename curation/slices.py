@@ -1,0 +1,239 @@
+"""Slices: named predicates, vetted before anything runs them.
+
+A predicate is one boolean expression over `attr.NAME`, `label.TASK`, `state.TASK`, `pred.TASK` and `boxes.TASK`, bare
+names where only one of them fits. DuckDB parses it; what is not on the list of allowed nodes is refused; the bare names
+are qualified; DuckDB writes it back, and that canonical text is what the catalog keeps. The text is bound in an empty
+in-memory DuckDB without access to files, network or extensions.
+"""
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+import duckdb
+
+from curation.errors import BadInput
+
+__all__ = ["Frame", "Slice", "columns_of", "vet"]
+
+ALLOWED: Final = {
+    "BETWEEN", "CASE", "CAST", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION", "LAMBDA",
+    "LAMBDA_REF", "OPERATOR",
+}  # fmt: skip
+"""Classes of expression that a predicate may hold: no subquery, star, parameter, window, default or collation."""
+
+FAMILIES: Final = ("attr", "label", "state", "pred", "boxes")
+
+AMBIENT: Final = {
+    "age", "current_database", "current_localtime", "current_localtimestamp", "current_schema", "current_schemas",
+    "current_setting", "getvariable", "json_deserialize_sql", "json_serialize_plan", "json_serialize_sql",
+    "vector_type", "version",
+}  # fmt: skip
+"""Functions that DuckDB calls consistent although their answer hangs on the clock, the session or files."""
+
+UNBOUNDED: Final = {"array_resize", "format", "list_resize", "lpad", "printf", "rpad"}
+"""Functions whose answer may be larger than any memory, however short the predicate."""
+
+SYNTAX: Final = {
+    "date_part", "ilike_escape", "like_escape", "list_apply", "list_filter", "list_value", "map", "not_ilike_escape",
+    "not_like_escape", "position", "row", "struct_extract", "struct_pack", "substring", "timezone", "trim",
+}  # fmt: skip
+"""Functions that DuckDB's parser writes, with their schema, for brackets, braces, EXTRACT, ESCAPE and the like."""
+
+LONGEST: Final = 10_000
+DEEPEST: Final = 100
+"""Characters of a predicate, and how deep its expressions may be nested."""
+
+TOO_DEEP: Final = f"is nested deeper than {DEEPEST} expressions; write it flatter"
+
+Column = tuple[str, str]
+"""A qualified column: its family and its name, such as ("attr", "weather")."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """A named predicate in its canonical text; `task` is empty when the slice is reported for every task."""
+
+    name: str
+    predicate: str
+    task: str = ""
+    rare: bool = False
+
+    @property
+    def reads_predictions(self) -> bool:
+        """Whether it is over predictions, and so has members only in the light of a run."""
+        return any(family == "pred" for family, _ in columns_of(self.predicate))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """The columns that a predicate may name: family -> name -> DuckDB type."""
+
+    families: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def resolve(self, parts: list[str], predicate: str) -> list[str]:
+        """`parts` with its family in front; BadInput when no column, or more than one, fits."""
+        if parts[0] in self.families and len(parts) > 1:
+            if parts[1] not in self.families[parts[0]]:
+                raise BadInput(
+                    f"slice {predicate!r}: there is no {parts[0]}.{parts[1]}{self._hint(parts[1])}; correct the name"
+                )
+            return parts
+        fits = [name for name in ("attr", "label") if parts[0] in self.families.get(name, {})]
+        if len(fits) != 1:
+            why = "stands for more than one column" if fits else f"is no column{self._hint(parts[0])}"
+            raise BadInput(f"slice {predicate!r}: {parts[0]!r} {why}; write attr.NAME or label.TASK")
+        return [fits[0], *parts]
+
+    def _hint(self, name: str) -> str:
+        known = [f"{family}.{column}" for family, columns in self.families.items() for column in columns]
+        near = difflib.get_close_matches(name, [column.partition(".")[2] for column in known], 1)
+        return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def vet(predicate: str, frame: Frame) -> str:
+    """The canonical text of `predicate`, or BadInput: one boolean expression, nothing else, over columns of `frame`."""
+    if len(predicate) > LONGEST:
+        raise BadInput(f"slice of {len(predicate)} characters: at most {LONGEST} are taken; write it shorter")
+    if "\0" in predicate:
+        raise BadInput(f"slice {predicate!r}: holds a NUL, where DuckDB stops to read; take it out")
+    with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
+        connection.execute("SET lock_configuration = true")
+        expression = _parse(connection, predicate)
+        stable = _stable_functions(connection)
+        _check(expression, predicate, frame, stable, bound=frozenset())
+        try:
+            canonical = _write(connection, expression)
+            canonical = _write(connection, _parse(connection, canonical))  # some constants settle at the second writing
+            type_ = _bind(connection, canonical, frame)
+        except duckdb.Error as error:
+            raise BadInput(f"slice {predicate!r}: {str(error).splitlines()[0]}; correct it") from None
+    if type_ != "BOOLEAN":
+        raise BadInput(f"slice {predicate!r}: gives {type_}, must be true or false; compare it with a value")
+    return canonical
+
+
+@lru_cache(maxsize=1024)
+def columns_of(canonical: str) -> tuple[Column, ...]:
+    """The qualified columns that a canonical predicate reads, sorted."""
+    with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
+        nodes = _walk(_parse(connection, canonical))
+        names = [node["column_names"] for node in nodes if node.get("class") == "COLUMN_REF"]
+    return tuple(sorted({(parts[0], parts[1]) for parts in names if parts[0] in FAMILIES}))
+
+
+def _parse(connection: duckdb.DuckDBPyConnection, predicate: str) -> dict[str, Any]:
+    """The one expression of `SELECT predicate`, refused when that text holds anything beside it."""
+    row = connection.execute("SELECT json_serialize_sql(?)", [f"SELECT {predicate}"]).fetchone()
+    assert row is not None
+    try:
+        parsed = json.loads(row[0])
+    except RecursionError:
+        raise BadInput(f"slice {predicate!r}: {TOO_DEEP}") from None
+    if parsed["error"]:
+        reason = str(parsed["error_message"]).splitlines()[0]
+        raise BadInput(f"slice {predicate!r}: not one boolean expression ({reason}); correct it")
+    node = parsed["statements"][0]["node"] if len(parsed["statements"]) == 1 else {}
+    plain = (
+        node.get("type") == "SELECT_NODE"
+        and len(node["select_list"]) == 1
+        and node["from_table"]["type"] == "EMPTY"
+        and not any(node.get(part) for part in ("where_clause", "having", "qualify", "sample", "modifiers"))
+        and not node["group_expressions"]
+        and not node["group_sets"]
+        and node["aggregate_handling"] == "STANDARD_HANDLING"
+        and not node["cte_map"]["map"]
+        and not node["select_list"][0]["alias"]
+    )
+    if not plain:
+        raise BadInput(f"slice {predicate!r}: must be one boolean expression and nothing else; take the rest out")
+    expression: dict[str, Any] = node["select_list"][0]
+    return expression
+
+
+def _check(
+    node: Any, predicate: str, frame: Frame, stable: frozenset[str], *, bound: frozenset[str], depth: int = 0
+) -> None:
+    """Walk the tree: refuse what is not allowed, and qualify bare columns in place. `bound` are lambda parameters."""
+    if isinstance(node, list):
+        for child in node:
+            _check(child, predicate, frame, stable, bound=bound, depth=depth)
+    if not isinstance(node, dict):
+        return
+    kind = node.get("class")
+    depth += kind is not None
+    if depth > DEEPEST:
+        raise BadInput(f"slice {predicate!r}: {TOO_DEEP}")
+    if kind is not None and kind not in ALLOWED:
+        raise BadInput(f"slice {predicate!r}: holds a {kind.lower()}, which slices may not; write it without")
+    if kind == "OPERATOR" and "SUBQUERY" in str(node.get("type")):
+        raise BadInput(f"slice {predicate!r}: holds a subquery, which slices may not; write it without")
+    if kind == "FUNCTION":
+        _check_function(node, predicate, stable)
+    if kind == "LAMBDA":
+        bound |= {part for child in _walk(node["lhs"]) for part in child.get("column_names", [])}
+        if bound & set(FAMILIES):
+            raise BadInput(f"slice {predicate!r}: a lambda's parameter hides a column; give it another name")
+        _check(node["expr"], predicate, frame, stable, bound=bound, depth=depth)
+        return
+    if kind == "COLUMN_REF" and node["column_names"][0] not in bound:
+        node["column_names"] = frame.resolve(node["column_names"], predicate)
+    for value in node.values():
+        _check(value, predicate, frame, stable, bound=bound, depth=depth)
+
+
+def _check_function(node: dict[str, Any], predicate: str, stable: frozenset[str]) -> None:
+    name = node["function_name"]
+    qualified = node.get("catalog") or (node.get("schema") and name not in SYNTAX)
+    if name not in stable or qualified:
+        raise BadInput(
+            f"slice {predicate!r}: {name}() is no function that gives the same short answer always; write it without"
+        )
+    if node.get("filter") or node.get("distinct") or (node.get("order_bys") or {}).get("orders"):
+        raise BadInput(f"slice {predicate!r}: {name}() aggregates, which slices may not; write it without")
+
+
+def _stable_functions(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    """Names of which every overload is a scalar function that depends on nothing but its arguments."""
+    rows = connection.execute(
+        "SELECT function_name FROM duckdb_functions() GROUP BY function_name "
+        "HAVING bool_and(function_type = 'scalar' AND stability = 'CONSISTENT')"
+    ).fetchall()
+    return frozenset(name for (name,) in rows) - AMBIENT - UNBOUNDED
+
+
+def _write(connection: duckdb.DuckDBPyConnection, expression: dict[str, Any]) -> str:
+    row = connection.execute("SELECT json_serialize_sql('SELECT 1')").fetchone()
+    assert row is not None
+    whole = json.loads(row[0])
+    whole["statements"][0]["node"]["select_list"] = [expression]
+    row = connection.execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(whole)]).fetchone()
+    assert row is not None
+    return str(row[0]).removeprefix("SELECT ").removesuffix(";")
+
+
+def _bind(connection: duckdb.DuckDBPyConnection, canonical: str, frame: Frame) -> str:
+    """The type of the expression, once it ran over an empty frame."""
+    structs = [
+        f'"{family}" STRUCT({", ".join(f"{_quoted(name)} {type_}" for name, type_ in columns.items())})'
+        for family, columns in frame.families.items()
+        if columns
+    ]
+    connection.execute(f"CREATE TABLE frame ({', '.join(['sample_id BIGINT', *structs])})")
+    ((_, type_, *_),) = connection.execute(f"DESCRIBE SELECT {canonical} FROM frame").fetchall()
+    connection.execute(f"SELECT {canonical} FROM frame").fetchall()
+    return str(type_)
+
+
+def _walk(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _walk(child)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
