@@ -1,0 +1,68 @@
+"""From an image file's bytes to pixels of the asked size, in memory that the caller owns.
+
+An image of another size is stretched to it: JPEG is first decoded at the smallest eighth that is not smaller
+than asked (far fewer pixels to make), then Pillow's antialiased bilinear filter does the rest.
+"""
+
+import re
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image
+
+from curation.images import load_rgb
+
+__all__ = ["Pixels", "decode_into"]
+
+Pixels = npt.NDArray[np.uint8]
+
+_SPACES = {"YCbCr", "RGB", "Gray"}
+_START_OF_SCAN, _APP1 = 0xDA, 0xE1
+_TURNED = re.compile(
+    rb"\x12\x01[\x00-\x0f]\x00\x01\x00\x00\x00(?!\x01)|\x01\x12\x00[\x00-\x0f]\x00\x00\x00\x01(?!\x00\x01)|tiff:Orientation",
+    re.DOTALL,
+)
+
+
+def decode_into(data: memoryview, out: Pixels) -> None:
+    """Decode `data` upright into `out` [H, W, 3] RGB; raises `curation.images.BadImage` for what is no image."""
+    if not _decode_jpeg(data, out):
+        _stretch(load_rgb(bytes(data)), out)
+
+
+def _decode_jpeg(data: memoryview, out: Pixels) -> bool:
+    """The fast path, without the interpreter's lock; False where `load_rgb` has to turn, convert or refuse."""
+    try:
+        if not _is_upright_jpeg(data):
+            return False
+        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+        if space not in _SPACES:
+            return False
+        if (height, width) == out.shape[:2]:
+            simplejpeg.decode_jpeg(data, "RGB", buffer=out)
+        else:
+            _stretch(simplejpeg.decode_jpeg(data, "RGB", min_height=out.shape[0], min_width=out.shape[1]), out)
+        return True
+    except (ValueError, IndexError):
+        return False
+
+
+def _is_upright_jpeg(data: memoryview) -> bool:
+    """Walk the segments up to the scan; False where one may turn the image, or where the walk is lost."""
+    if bytes(data[:2]) != b"\xff\xd8":
+        return False
+    at = 2
+    while data[at + 1] != _START_OF_SCAN:
+        length = data[at + 2] << 8 | data[at + 3]
+        if data[at] != 0xFF or (data[at + 1] == _APP1 and _TURNED.search(data[at : at + 2 + length])):
+            return False
+        at += 2 + length
+    return True
+
+
+def _stretch(pixels: Pixels, out: Pixels) -> None:
+    if pixels.shape != out.shape:
+        size = out.shape[1], out.shape[0]
+        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+    out[...] = pixels

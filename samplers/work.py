@@ -1,0 +1,195 @@
+"""The work of packing: which shards to write, done in threads, taken up again where a killed process left it."""
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curation.errors import Damaged, NotFound
+from samplers import tar
+from samplers.digest import digest
+
+__all__ = ["Progress", "Work", "clean"]
+
+Progress = Callable[[int, int], None]
+"""Called in the caller's thread with (images done, images in all)."""
+
+_EXTENSIONS = {"JPEG": "jpg"}  # any other format is its own name in lower case
+_STEP = 64  # images between two looks at the count
+_TICK = 0.1  # seconds between two reports of progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Shards to write, cut before anything is read, so that who writes which, and when, changes no byte.
+
+    `images` has the columns key, location, size, width, height, sha256, format. `folder` holds a note for each shard
+    that is finished, with its name, and the tars that are not.
+    """
+
+    folder: Path
+    shards: Path
+    images: pa.Table
+    cuts: list[tuple[int, int]]
+    offsets: npt.NDArray[np.int64]
+
+    @classmethod
+    def cut(cls, images: pa.Table, home: Path, shard_bytes: int) -> "Work":
+        """Images in their order, as many to a shard as `shard_bytes` holds, and at least one."""
+        spans = _spans(images)
+        cuts = _cuts(np.cumsum(spans), shard_bytes - len(tar.END))
+        starts = [np.cumsum(spans[start:stop]) - spans[start:stop] for start, stop in cuts]
+        return cls(
+            folder=home / "packs" / ".work" / digest(images, [str(cut) for cut in cuts]),
+            shards=home / "shards",
+            images=images,
+            cuts=cuts,
+            offsets=np.concatenate([np.zeros(0, np.int64), *starts]) + tar.BLOCK,
+        )
+
+    def run(self, threads: int, progress: Progress | None) -> pa.Table:
+        """Write what is not yet written; `images` with the columns offset and shard (its file's name)."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.shards.mkdir(exist_ok=True)
+        names = self._write_all(threads, _Count(self.images.num_rows, progress))
+        shard = np.repeat(np.array(names, object), [stop - start for start, stop in self.cuts])
+        images = self.images.append_column("offset", pa.array(self.offsets))
+        return images.append_column("shard", pa.array(shard, pa.string()))
+
+    def _write_all(self, threads: int, count: "_Count") -> list[str]:
+        with ThreadPoolExecutor(threads, "amber-pack") as pool:
+            futures = [pool.submit(self._write, number, count) for number in range(len(self.cuts))]
+            try:
+                left: set[Future[str]] = set(futures)
+                while left:
+                    done, left = wait(left, _TICK, FIRST_COMPLETED)
+                    count.tell()
+                    for future in done:
+                        future.result()
+            except BaseException:
+                count.stopped = True
+                pool.shutdown(cancel_futures=True)
+                raise
+        return [future.result() for future in futures]
+
+    def _write(self, number: int, count: "_Count") -> str:
+        """Write one shard unless its note says that it is there; its name."""
+        start, stop = self.cuts[number]
+        note = self.folder / f"{number:06d}.note"
+        if note.exists() and (self.shards / (name := note.read_text())).exists():
+            count.add(stop - start)
+            return name
+        part = self.folder / f"{number:06d}.part"
+        name = _write_tar(part, self.images.slice(start, stop - start), count) + ".tar"
+        os.replace(part, self.shards / name)
+        part.write_text(name)
+        os.replace(part, note)
+        return name
+
+
+def clean(home: Path, keep: Path, named: set[str]) -> None:
+    """Remove what killed runs left behind, but for the folder `keep`; `named` are the shards of complete packs."""
+    for folder in (home / "packs" / ".work").glob("*"):
+        if folder != keep:
+            for note in folder.glob("*.note"):
+                if (name := note.read_text()) not in named:
+                    (home / "shards" / name).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+
+
+class _Count:
+    """Images done: counted by the threads, told by the caller's own. `stopped` asks the threads to end."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total, self._progress, self._done = total, progress, 0
+        self._lock = threading.Lock()
+        self.stopped = False
+
+    def add(self, images: int) -> None:
+        """Count; raises CancelledError once the run is stopped."""
+        if self.stopped:
+            raise CancelledError
+        with self._lock:
+            self._done += images
+
+    def tell(self) -> None:
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+def _spans(images: pa.Table) -> npt.NDArray[np.int64]:
+    """Bytes that each image takes in a tar, with its json and both headers."""
+    notes = np.fromiter((len(_json(image)) for image in _lines(images)), np.int64, images.num_rows)
+    return 2 * tar.BLOCK + tar.padded(np.asarray(images["size"], np.int64)) + tar.padded(notes)
+
+
+def _cuts(ends: npt.NDArray[np.int64], room: int) -> list[tuple[int, int]]:
+    cuts, start, base = [], 0, 0
+    while start < len(ends):
+        stop = max(start + 1, int(np.searchsorted(ends, base + room, "right")))
+        cuts.append((start, stop))
+        start, base = stop, int(ends[stop - 1])
+    return cuts
+
+
+def _write_tar(path: Path, images: pa.Table, count: _Count) -> str:
+    """Write one shard; the sha256 of its bytes."""
+    sha256 = hashlib.sha256()
+    with path.open("wb") as file:
+        for done, image in enumerate(_lines(images), 1):
+            members = _members(image)
+            sha256.update(members)
+            file.write(members)
+            if done % _STEP == 0:
+                count.add(_STEP)
+        file.write(tar.END)
+        sha256.update(tar.END)
+    count.add(images.num_rows % _STEP)
+    return sha256.hexdigest()
+
+
+def _members(image: dict[str, Any]) -> bytes:
+    stem, data, note = tar.member_name(image["key"]), _read(image), _json(image)
+    extension = _EXTENSIONS.get(image["format"], image["format"].lower())
+    return b"".join(
+        (
+            tar.header(f"{stem}.{extension}", len(data)),
+            data,
+            tar.padding(len(data)),
+            tar.header(f"{stem}.json", len(note)),
+            note,
+            tar.padding(len(note)),
+        )
+    )
+
+
+def _read(image: dict[str, Any]) -> bytes:
+    key, path = image["key"], image["location"]
+    try:
+        with open(path, "rb", buffering=0) as file:
+            data = file.read()
+    except OSError as error:
+        raise NotFound(f"{key}: {path} cannot be read ({error.strerror}); restore it, or exclude the sample") from error
+    if hashlib.sha256(data).hexdigest() != image["sha256"]:
+        raise Damaged(f"{key}: {path} is not the file that was ingested; restore it, or ingest it under a new key")
+    return data
+
+
+def _lines(images: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in images.to_batches(1024):
+        yield from batch.to_pylist()
+
+
+def _json(image: dict[str, Any]) -> bytes:
+    """Of the same length wherever it is asked for: offsets are computed from it before anything is written."""
+    return json.dumps({name: image[name] for name in ("key", "width", "height", "sha256")}).encode()
