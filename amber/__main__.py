@@ -1,0 +1,19 @@
+"""The door (`amber`, `python -m amber`): it opens before anything heavy is imported, so that Ctrl-C finds somebody."""
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from amber.cli import run
+    except KeyboardInterrupt:
+        print("amber: interrupted before it began; run the same again", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

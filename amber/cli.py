@@ -1,0 +1,496 @@
+"""The command line. Every verb has --json and --home; errors are one line and an exit code.
+
+Exit codes: 0 done, 1 the machine failed (a full disk), 2 bad input, 3 the catalog is held, 4 a damaged file,
+130 interrupted.
+"""
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from amber.loop import Loop, go_round
+from amber.screen import Screen, interval, output, rounds_table, table
+from curation import oracle
+from curation.catalog import Catalog
+from curation.coverage import coverage
+from curation.dataset import Dataset
+from curation.errors import AmberError, BadInput, NotFound
+from curation.ingest import ingest
+from curation.requests import Proposal, propose
+from samplers.pack import Pack, make_pack
+from samplers.plan import Plan, make_plan
+from samplers.policy import Policy
+from training.report import write_report
+from training.runs import Recipe, Run
+
+__all__ = ["cli", "guarded", "run"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+SEED = click.IntRange(min=0)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; every error that a user can cause is one line on standard error."""
+    return guarded(lambda: cli.main(arguments, prog_name="amber", standalone_mode=False))
+
+
+def guarded(work: Callable[[], object]) -> int:
+    """The exit code of `work`, which is what it returns if that is a number, with what went wrong as one line."""
+    try:
+        code = work()
+        sys.stdout.flush()
+    except AmberError as error:
+        return _fail(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "amber"
+        return _fail(f"{error.format_message().rstrip('.')}; see `{path} --help`", error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _interrupted()
+    except BrokenPipeError:  # who reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except OSError as error:
+        mend = "free some space" if error.errno in FULL else "check the path and its rights"
+        return _fail(f"{error.filename or 'system'}: {error.strerror or error}; {mend} and run the same again", 1)
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":  # Ctrl-C, in DuckDB's words
+            return _interrupted()
+        raise
+    return code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    return _fail("interrupted: what was committed is kept, nothing is half-written; run the same again", 130)
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"amber: {' '.join(message.split())}", err=True)
+    return code
+
+
+def workspace(command: Command) -> Command:
+    """Options that every verb has."""
+    home = click.option(
+        "--home", default="./amber-home", envvar="AMBER_HOME", show_default=True, callback=_named,
+        help="Workspace folder (AMBER_HOME).",
+    )  # fmt: skip
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    return home(as_json(command))
+
+
+def _named(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Refuse an empty home, which would be the current folder, and an empty author, before any work is done."""
+    if not value.strip():
+        name = str(parameter.name)
+        raise BadInput(f"{name} {value!r}: must not be empty; pass --{name} or set AMBER_{name.upper()}")
+    return value
+
+
+author = click.option(
+    "--author", default="", envvar="AMBER_AUTHOR", callback=_named, help="Who commits (AMBER_AUTHOR)."
+)
+seeded = click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of whatever is drawn.")
+trunk_option = click.option(
+    "--trunk", default="efficientnet_lite0", show_default=True, type=click.Choice(["efficientnet_lite0", "small"]),
+    help="Pretrained and frozen, or a small one trained from scratch.",
+)  # fmt: skip
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="amber-curation", prog_name="amber")
+def cli() -> None:
+    """Curate and sample data for multitask vision: ledger, plan, stream, and the loop that asks for labels."""
+
+
+@cli.command()
+@workspace
+def init(home: str, as_json: bool) -> None:
+    """Make a workspace with an empty catalog (or open the one that is there)."""
+    catalog = Catalog.create(home)
+    _show({"home": str(catalog.home)}, as_json, lambda: f"workspace {catalog.home}")
+
+
+@cli.command("ingest")
+@click.argument("dataset")
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the splits.")
+@click.option("--images", type=int, help="How many images to render (data sets that Amber draws).")
+@click.option("--image-seed", type=SEED, help="Seed of the rendered images.")
+@author
+@workspace
+def ingest_command(
+    dataset: str, seed: int, images: int | None, image_seed: int | None, author: str, home: str, as_json: bool
+) -> None:
+    """Take the data set declared in the folder DATASET into the catalog, as one commit."""
+    declared = Dataset.load(dataset)
+    changed = {name: value for name, value in (("images", images), ("seed", image_seed)) if value is not None}
+    if changed and declared.reader.kind != "streets":
+        raise BadInput(
+            f"data set {declared.name}: {_plain(list(changed))} is for images that Amber draws; leave it out"
+        )
+    if changed:
+        declared = declared.with_reader(changed)
+    screen = Screen(quiet=as_json)
+    with screen.stages():
+        done = ingest(Catalog.create(home), declared, author=author, seed=seed, progress=screen.tell)
+    for location, reason in done.quarantined:
+        click.echo(f"quarantined {location}: {reason}", err=True)
+    _show(
+        vars(done),
+        as_json,
+        lambda: (
+            f"{done.dataset}: {done.samples:,} samples ({done.new:,} new), {done.labels:,} labels, "
+            f"{done.held_back:,} held back, {len(done.quarantined):,} quarantined, commit {done.commit}"
+        ),
+    )
+    if done.quarantined:
+        raise click.exceptions.Exit(2)
+
+
+@cli.command()
+@workspace
+def tasks(home: str, as_json: bool) -> None:
+    """List tasks: kind, classes, metric and owner."""
+    with Catalog.open(home).read() as now:
+        rows = [task.model_dump(mode="json") for task in now.tasks().values()]
+    columns = ["name", "kind", "classes", "unit", "metric", "owner"]
+    _show(rows, as_json, lambda: table("Tasks", columns, [[_plain(row[name]) for name in columns] for row in rows]))
+
+
+@cli.command("coverage")
+@click.option(
+    "--split",
+    default="train",
+    show_default=True,
+    type=click.Choice(["train", "validation", "test"]),
+    help="Of which samples.",
+)
+@workspace
+def coverage_command(split: str, home: str, as_json: bool) -> None:
+    """Say what is known, unsure and unknown for each task and slice."""
+    with Catalog.open(home).read() as now:
+        found = coverage(now)
+    rows = [row for row in found.rows() if row["split"] == split]
+    columns = ["task", "slice", "samples", "known", "unsure", "unknown", "counts"]
+    _show(
+        {"commit": found.commit, "cells": rows, "overlap": found.overlap},
+        as_json,
+        lambda: table(
+            f"Coverage of {split} at commit {found.commit}",
+            columns,
+            [[_plain(row[name]) for name in columns] for row in rows],
+        ),
+    )
+
+
+@cli.group(invoke_without_command=True)
+@workspace
+@click.pass_context
+def slices(context: click.Context, home: str, as_json: bool) -> None:
+    """List slices with their sizes; `add` declares one, `show` evaluates one."""
+    if context.invoked_subcommand:
+        if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("home", "as_json")):
+            raise click.UsageError(f"Options go behind '{context.invoked_subcommand}'", context)
+        return
+    with Catalog.open(home).read() as now:
+        rows = []
+        for part in now.slices().values():
+            size = None if "pred." in part.predicate else len(now.members(part.predicate))
+            rows.append(
+                {"name": part.name, "task": part.task, "rare": part.rare, "samples": size, "predicate": part.predicate}
+            )
+    _show(
+        rows,
+        as_json,
+        lambda: table("Slices", ["name", "task", "rare", "samples", "predicate"], [list(r.values()) for r in rows]),
+    )
+
+
+@slices.command("add")
+@click.argument("name")
+@click.argument("predicate")
+@click.option("--task", default="", help="Report it for this task only.")
+@click.option("--rare", is_flag=True, help="Mine label requests for it.")
+@author
+@workspace
+def add_slice(name: str, predicate: str, task: str, rare: bool, author: str, home: str, as_json: bool) -> None:
+    """Declare the slice NAME: one boolean expression over attr.*, label.*, state.*, boxes.*."""
+    with Catalog.open(home).commit(author=author, message=f"slice {name}") as change:
+        made = change.add_slice(name, predicate, task=task, rare=rare)
+    _show(vars(made), as_json, lambda: f"slice {made.name}: {made.predicate}")
+
+
+@slices.command("show")
+@click.argument("name")
+@click.option("--commit", type=int, help="As of this commit.")
+@workspace
+def show_slice(name: str, commit: int | None, home: str, as_json: bool) -> None:
+    """Print the keys of the samples in the slice NAME."""
+    with Catalog.open(home).read(commit) as now:
+        if name not in now.slices():
+            raise NotFound(f"slice {name!r}: the catalog has no such slice; `amber slices` lists them")
+        inside = set(now.members(now.slices()[name].predicate).tolist())
+        keys = [
+            row["key"] for row in now.samples().select(["sample_id", "key"]).to_pylist() if row["sample_id"] in inside
+        ]
+    _show(keys, as_json, lambda: "\n".join(keys))
+
+
+@cli.command()
+@click.option("-n", "count", default=20, show_default=True, type=click.IntRange(min=0), help="How many commits.")
+@workspace
+def log(count: int, home: str, as_json: bool) -> None:
+    """List commits, newest first."""
+    with Catalog.open(home).read() as now:
+        rows = [
+            {**row, "committed_at": row["committed_at"].isoformat(timespec="seconds")} for row in now.log().to_pylist()
+        ]
+    columns = ["id", "committed_at", "author", "message"]
+    _show(
+        rows[:count],
+        as_json,
+        lambda: table("Commits", columns, [[row[name] for name in columns] for row in rows[:count]]),
+    )
+
+
+@cli.group()
+def policy() -> None:
+    """What the owners of tasks ask for."""
+
+
+@policy.command("check")
+@click.argument("file", type=click.Path(path_type=Path))
+@workspace
+def check_policy(file: Path, home: str, as_json: bool) -> None:
+    """Say whether FILE is a sound policy for this catalog."""
+    loaded = Policy.load(file)
+    with Catalog.open(home).read() as now:
+        loaded.check(now)
+    rows = [
+        [name, part.owner, part.share, part.importance, part.rule, _plain(part.boost)]
+        for name, part in loaded.task.items()
+    ]
+    columns = ["task", "owner", "share", "importance", "rule", "boost"]
+    _show(loaded.model_dump(mode="json"), as_json, lambda: table(f"{file}: sound", columns, rows))
+
+
+@cli.command("pack")
+@click.option("--verify", is_flag=True, help="Hash every shard and image again.")
+@workspace
+def pack_command(verify: bool, home: str, as_json: bool) -> None:
+    """Write the images of the catalog into WebDataset shards, once."""
+    screen = Screen(quiet=as_json)
+    with screen.stages():
+        pack = make_pack(Catalog.open(home), progress=lambda done, total: screen.tell("pack", done, total))
+        if verify:
+            pack.verify(progress=lambda done, total: screen.tell("verify", done, total))
+    shown = {"pack": pack.hash, "images": len(pack.keys), "shards": len(pack.shards)}
+    _show(shown, as_json, lambda: f"pack {pack.hash}: {len(pack.keys):,} images in {len(pack.shards):,} shards")
+
+
+@cli.command("plan")
+@click.option(
+    "--policy", "policy_file", type=click.Path(path_type=Path), help="Policy file; default: even and balanced."
+)
+@click.option("--draws", default=6_400, show_default=True, type=click.IntRange(min=1), help="How many draws.")
+@seeded
+@click.option("--commit", type=int, help="Plan on what was known at this commit.")
+@click.option("--list", "listed", is_flag=True, help="List the plans of the workspace instead.")
+@workspace
+def plan_command(
+    policy_file: Path | None, draws: int, seed: int, commit: int | None, listed: bool, home: str, as_json: bool
+) -> None:
+    """Resolve a policy into a plan: what will be drawn, and what every task gets out of it."""
+    catalog = Catalog.open(home)
+    if listed:
+        plans = sorted(path.parent.name for path in (catalog.home / "plans").glob("*/plan.json"))
+        _show(plans, as_json, lambda: "\n".join(plans))
+        return
+    with catalog.read(commit) as now:
+        policy_ = Policy.load(policy_file) if policy_file else Policy.for_labelled(now)
+    plan = make_plan(catalog, policy_, make_pack(catalog), draws=draws, seed=seed, commit=commit)
+    rows = [vars(row) for row in plan.standings()]
+    _show(
+        {"plan": plan.hash, "commit": plan.commit, "tasks": rows, "rates": plan.rates()},
+        as_json,
+        lambda: table(
+            f"Plan {plan.hash} at commit {plan.commit}: {draws:,} draws",
+            list(rows[0]),
+            [list(row.values()) for row in rows],
+        ),
+    )
+
+
+@cli.command("train")
+@click.option("--plan", "plan_hash", default="", help="Plan to train on (a prefix of its hash); default: the newest.")
+@trunk_option
+@click.option(
+    "--size", type=(int, int), metavar="HEIGHT WIDTH", help="Height and width in pixels; default: what suits the trunk."
+)
+@click.option("--batch", default=64, show_default=True, help="Global batch, in draws.")
+@click.option("--learning-rate", type=float, help="Default: what suits the trunk.")
+@seeded
+@author
+@workspace
+def train_command(
+    plan_hash: str, trunk: str, size: tuple[int, int] | None, batch: int, learning_rate: float | None, seed: int,
+    author: str, home: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Train a network on a plan and record its predictions and slice figures."""
+    from training.evaluation import evaluate
+    from training.features import embed
+    from training.trainer import train
+
+    catalog = Catalog.open(home)
+    plan = Plan.open(catalog.home, plan_hash) if plan_hash else Plan.newest(catalog.home)
+    recipe = Recipe.of(trunk, size=size, global_batch=batch, seed=seed, learning_rate=learning_rate)
+    screen = Screen(quiet=as_json)
+    with screen.stages():
+        pack = Pack.open(catalog.home, plan.pack_hash)
+        embed(catalog.home, pack, recipe, progress=lambda done, total: screen.tell("embed", done, total))
+        run_ = train(recipe, plan, catalog, progress=lambda done, total, loss: screen.tell("train", done, total))
+        figures = evaluate(
+            run_, catalog, author=author, progress=lambda done, total: screen.tell("evaluate", done, total)
+        ).to_pylist()
+    _show({"run": run_.id, "figures": figures}, as_json, lambda: _figures_table(f"Run {run_.id}", figures))
+
+
+@cli.command("report")
+@click.option("--run", "run_", default="", help="Run to report; default: the newest.")
+@click.option(
+    "--out", default="report.html", show_default=True, type=click.Path(path_type=Path), help="Where to write it."
+)
+@workspace
+def report_command(run_: str, out: Path, home: str, as_json: bool) -> None:
+    """Write report.html: figures of every slice, curves, coverage, and the worst slices as pictures."""
+    catalog = Catalog.open(home)
+    with catalog.read() as now:
+        runs = now.runs()["run"].to_pylist()
+    if not runs:
+        raise NotFound(f"{home}: the catalog has no run yet; `amber train` makes one")
+    path = write_report(catalog, run_ or runs[-1], out)
+    _show({"report": str(path)}, as_json, lambda: f"report {path}")
+
+
+@cli.command("request")
+@click.option("--budget", type=int, help="Ask for this many labels.")
+@click.option("--run", "run_", default="", help="Run whose predictions mine; default: the newest.")
+@click.option("--random-share", default=0.15, show_default=True, help="Part of the budget that is drawn at random.")
+@seeded
+@click.option("--author", default="", envvar="AMBER_AUTHOR", help="Who asks, with --budget (AMBER_AUTHOR).")
+@workspace
+def request_command(
+    budget: int | None, run_: str, random_share: float, seed: int, author: str, home: str, as_json: bool
+) -> None:
+    """Ask for labels where they help most (with --budget), and list the open requests."""
+    catalog = Catalog.open(home)
+    if budget is not None:
+        with catalog.read() as now:
+            runs, head = now.runs()["run"].to_pylist(), now.digest
+        used = run_ or (runs[-1] if runs else "")
+        made = Proposal(
+            budget=budget, seed=seed, random_share=random_share, run=used, embeddings=_embeddings(catalog, used)
+        )
+        propose(catalog, made, author=author, batch=f"request:{head}:{made}")
+    with catalog.read() as now:
+        rows = now.requests("open").to_pylist()
+    columns = ["priority", "task", "key", "arm", "slice", "reason", "propensity"]
+    _show(
+        rows,
+        as_json,
+        lambda: table(f"{len(rows):,} open requests", columns, [[row[name] for name in columns] for row in rows]),
+    )
+
+
+@cli.command("oracle")
+@workspace
+def oracle_command(home: str, as_json: bool) -> None:
+    """Answer the open requests with the labels that the data set held back."""
+    catalog = Catalog.open(home)
+    with catalog.read() as now:
+        digest = now.digest
+    count = oracle.answer(catalog, batch=f"oracle:{digest}")
+    _show({"labels": count}, as_json, lambda: f"{count:,} labels")
+
+
+@cli.command("loop")
+@click.option("--rounds", default=3, show_default=True, help="Rounds after the first training.")
+@click.option("--budget", default=20, show_default=True, help="Labels to buy in a round.")
+@click.option("--start", default=40, show_default=True, help="Labels to buy before the first training.")
+@click.option("--random", "random_arm", is_flag=True, help="Buy every label at random: the baseline.")
+@click.option(
+    "--policy", "policy_file", type=click.Path(path_type=Path), help="Policy file; default: even and balanced."
+)
+@trunk_option
+@click.option("--draws", default=6_400, show_default=True, help="Draws of each round's plan.")
+@seeded
+@author
+@workspace
+def loop_command(
+    rounds: int, budget: int, start: int, random_arm: bool, policy_file: Path | None, trunk: str, draws: int, seed: int,
+    author: str, home: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Go round: ask, have answered, plan, train, evaluate. Killed and run again, it goes on where it was."""
+    catalog = Catalog.open(home)
+    loop = Loop(
+        rounds=rounds, budget=budget, start=start, random_share=1.0 if random_arm else 0.15, draws=draws, seed=seed,
+        recipe=Recipe.of(trunk, seed=seed), policy=Policy.load(policy_file) if policy_file else None,
+    )  # fmt: skip
+    screen = Screen(quiet=as_json)
+    with screen.stages():
+        done = list(go_round(catalog, loop, author=author, progress=screen.tell))
+    with catalog.read() as now:
+        rare = [part for part in now.slices().values() if part.rare and part.name in done[-1].found]
+
+    def shown() -> None:
+        for part in rare:
+            output().print(rounds_table(f"{part.name} ({loop.arm})", {loop.arm: done}, task=part.task, rare=part.name))
+        output().print(_figures_table(f"Run {done[-1].run}", done[-1].figures))
+
+    _show([vars(step) for step in done], as_json, shown)
+
+
+def _figures_table(title: str, figures: list[dict[str, Any]]) -> Any:
+    rows = [
+        [row["task"], row["slice"] or "(all)", row["split"], row["n"], row["groups"], row["metric"], interval(row)]
+        for row in figures
+        if row["n"]
+    ]
+    return table(title, ["task", "slice", "split", "n", "groups", "metric", "value [95% interval]"], rows)
+
+
+def _embeddings(catalog: Catalog, run_: str) -> str:
+    """The embeddings that a run stands on, or else any that the workspace has."""
+    name = Run.open(catalog.home, run_).recipe.embeddings if run_ else ""
+    if name:
+        return name
+    found = sorted(path.parent.name for path in (catalog.home / "embeddings").glob("*/embeddings.json"))
+    return found[0] if found else ""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {number:,}" for name, number in value.items())
+    return ", ".join(value) if isinstance(value, list | tuple) else value
+
+
+def _show(data: Any, as_json: bool, human: Callable[[], Any]) -> None:
+    if as_json:
+        click.echo(json.dumps(data, indent=1, default=str))
+        return
+    shown = human()
+    if isinstance(shown, str):
+        click.echo(shown)
+    elif shown is not None:
+        output().print(shown)

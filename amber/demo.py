@@ -1,0 +1,109 @@
+"""`make demo`: the whole loop on real traffic lights, beside the same loop with labels bought at random; then a
+multitask network on rendered streets. Run again, it reuses what is there.
+"""
+
+import resource
+import shutil
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+import amber.cli
+from amber.loop import Loop, Round, go_round
+from amber.screen import Screen, interval, output, rounds_table, table
+from curation.catalog import Catalog
+from curation.dataset import Dataset
+from curation.ingest import ingest
+from samplers.policy import Policy
+from training.report import write_report
+from training.runs import Recipe
+
+__all__ = ["demo"]
+
+DATASETS = Path(__file__).resolve().parent.parent / "datasets"
+AUTHOR = "demo"
+
+
+@click.command()
+@click.option("--out", default="demo-out", show_default=True, type=click.Path(path_type=Path))
+@click.option("--images", default=20_000, show_default=True, help="Images of streets to render.")
+@click.option("--draws", default=96_000, show_default=True, help="Draws of the training from pixels.")
+def demo(out: Path, images: int, draws: int) -> None:
+    """Watch Amber find the yellow lights."""
+    started = time.monotonic()
+    screen, results = Screen(), output()
+    arms = _traffic_lights(out, screen)
+    results.print(
+        rounds_table("Yellow lights among 1,484 real crops", arms, task="light_color", rare="yellow"),
+    )
+    screen.say("\n[bold]streets[/bold]: eight tasks, each labelled on its own part of the images; trained from pixels")
+    rounds = _streets(out, screen, images, draws)
+    results.print(_tasks_table(rounds))
+    with screen.stages():
+        first = write_report(
+            Catalog.open(out / "traffic_lights"), arms["mined"][-1].run, out / "report.html",
+            title="Traffic lights", rounds=[vars(step) for arm in arms.values() for step in arm],
+        )  # fmt: skip
+        second = write_report(
+            Catalog.open(out / "streets"), rounds[-1].run, out / "streets.html", title="Streets",
+            rounds=[vars(step) for step in rounds],
+        )  # fmt: skip
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    results.print(f"reports: {first} and {second}")
+    results.print(f"{time.monotonic() - started:.0f} s, {peak:.1f} GB at the peak")
+
+
+def _traffic_lights(out: Path, screen: Screen) -> dict[str, list[Round]]:
+    """The same start for both arms; then each goes round by itself, in a workspace of its own."""
+    screen.say("[bold]traffic_lights[/bold]: 1,484 real crops, 44 of them yellow; 100 labels to spend")
+    catalog = Catalog.create(out / "traffic_lights")
+    baseline = out / "traffic_lights-random"
+    loop = Loop(recipe=Recipe.of("efficientnet_lite0"))
+    with screen.stages():
+        ingest(catalog, Dataset.load(DATASETS / "traffic_lights"), author=AUTHOR, progress=screen.tell)
+        mined = list(go_round(catalog, loop, author=AUTHOR, progress=screen.tell))
+    screen.say("  the same, with every label bought at random")
+    with screen.stages():
+        ingest(Catalog.create(baseline), Dataset.load(DATASETS / "traffic_lights"), author=AUTHOR, progress=screen.tell)
+        _share_embeddings(catalog.home, baseline)
+        at_random = list(
+            go_round(Catalog.open(baseline), replace(loop, random_share=1.0), author=AUTHOR, progress=screen.tell)
+        )
+    return {"mined": mined, "random": at_random}
+
+
+def _share_embeddings(source: Path, home: Path) -> None:
+    """Features hang on the images alone, so both arms may use the same."""
+    shutil.copytree(source / "embeddings", home / "embeddings", dirs_exist_ok=True)
+
+
+def _streets(out: Path, screen: Screen, images: int, draws: int) -> list[Round]:
+    catalog = Catalog.create(out / "streets")
+    loop = Loop(
+        rounds=1, start=0, budget=1_000, base=Recipe.of("small"), base_draws=draws, draws=25_600,
+        policy=Policy.load(DATASETS / "streets" / "policy.toml"),
+    )  # fmt: skip
+    with screen.stages():
+        dataset = Dataset.load(DATASETS / "streets").with_reader({"images": images})
+        ingest(catalog, dataset, author=AUTHOR, progress=screen.tell)
+        return list(go_round(catalog, loop, author=AUTHOR, progress=screen.tell))
+
+
+def _tasks_table(rounds: list[Round]) -> object:
+    """A row for each task and rare slice on test, before and after a round of label requests."""
+    rows = []
+    for figure in rounds[-1].figures:
+        if figure["split"] == "test" and (not figure["slice"] or figure["slice"] in rounds[0].found):
+            before = rounds[0].figure(figure["task"], figure["slice"])
+            named = [figure["task"], figure["slice"] or "(all)", figure["n"], figure["metric"]]
+            rows.append([*named, interval(before), interval(figure)])
+    columns = ["task", "slice", "n", "metric", "imported labels", f"and {rounds[-1].labels:,} asked for"]
+    return table("Streets, one network for all tasks (test, 95% intervals)", columns, rows)
+
+
+if __name__ == "__main__":
+    sys.argv[0] = "make demo"
+    sys.exit(amber.cli.guarded(lambda: demo.main(standalone_mode=False)))
