@@ -1,0 +1,116 @@
+"""`make bench-streets`: what a labelling budget buys on `streets`, mined against random.
+
+Each seed renders its own scenes into a fresh workspace. Both arms begin with the labels that the data set imports, run
+the one loop of `amber/loop.py` with the same features, network, policy and training, and spend the same budget; only
+what they ask for differs. An error is one minus accuracy, or the mean absolute error over that of the best constant;
+differences are in points of a hundred, mined minus random, paired by seed. The table shows every task and rare slice.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+from scipy import stats
+
+from amber.loop import Loop, Round, go_round
+from benchmarks.table import Row, finish, small
+from curation.catalog import Catalog
+from curation.dataset import Dataset
+from curation.ingest import ingest
+from samplers.policy import Policy
+from training.runs import Recipe
+
+DATASET = Path(__file__).resolve().parent.parent / "datasets" / "streets"
+SEEDS = int(os.environ.get("SEEDS", "2" if small() else "8"))
+IMAGES = int(os.environ.get("IMAGES", "1500" if small() else "20000"))
+ROUNDS, BUDGET = (1, 100) if small() else (4, 250)
+DRAWS = 16_000 if small() else 64_000
+BASE_DRAWS = 16_000 if small() else 64_000
+BOUND = 2.0
+AUTHOR = "bench"
+
+Errors = dict[str, float]
+"""Error in points by "task" or "task: slice", on test."""
+
+
+def main() -> None:
+    """Run all seeds on two processes and print the paired differences."""
+    found: dict[int, dict[str, list[Errors]]] = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-streets-") as name,
+        ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=get_context("spawn")) as pool,
+    ):
+        running = {pool.submit(one_seed, Path(name), seed): seed for seed in range(SEEDS)}
+        done = track(as_completed(running), "seeds", total=SEEDS, disable=not sys.stderr.isatty())
+        for future in done:
+            found[running[future]] = future.result()
+    finish("streets", _rows(found), images=IMAGES, seeds=SEEDS, labels=ROUNDS * BUDGET, rounds=found)
+
+
+def one_seed(folder: Path, seed: int) -> dict[str, list[Errors]]:
+    """Errors after each round of both arms. The trunk is trained once, before either has bought a label."""
+    errors: dict[str, list[Errors]] = {}
+    dataset = Dataset.load(DATASET).with_reader({"images": IMAGES, "seed": seed})
+    os.environ["AMBER_CACHE"] = str(folder / f"{seed}-images")
+    homes = {arm: folder / f"{seed}-{arm}" for arm in ("mined", "random")}
+    for arm, home in homes.items():
+        catalog = Catalog.create(home)
+        ingest(catalog, dataset, author=AUTHOR, seed=seed)
+        if arm == "random":
+            for part in ("embeddings", "runs"):
+                shutil.copytree(homes["mined"] / part, home / part)
+        loop = Loop(
+            rounds=ROUNDS, start=0, budget=BUDGET, draws=DRAWS, seed=seed, recipe=Recipe(seed=seed, threads=1),
+            base=Recipe.of("small", seed=seed, threads=1), base_draws=BASE_DRAWS,
+            random_share=0.15 if arm == "mined" else 1.0, policy=Policy.load(DATASET / "policy.toml"),
+        )  # fmt: skip
+        errors[arm] = [_errors(step) for step in go_round(catalog, loop, author=AUTHOR)]
+    for leftover in (*homes.values(), folder / f"{seed}-images"):
+        shutil.rmtree(leftover)
+    return errors
+
+
+def _errors(step: Round) -> Errors:
+    return {
+        f"{row['task']}: {row['slice']}" if row["slice"] else row["task"]: _points(row)
+        for row in step.figures
+        if row["split"] == "test" and (not row["slice"] or row["slice"] in step.found)
+    }
+
+
+def _points(row: dict[str, object]) -> float:
+    value = float(str(row["value"]))
+    return 100 * value / SPEED_SPREAD if row["metric"] == "mae" else 100 * (1 - value)
+
+
+SPEED_SPREAD = 22.0
+"""Mean absolute error, in km/h, of the best constant on the natural mixture of speeds."""
+
+
+def _rows(found: dict[int, dict[str, list[Errors]]]) -> list[Row]:
+    rows = []
+    for name in found[0]["mined"][-1]:
+        mined, drawn = (np.array([found[seed][arm][-1][name] for seed in sorted(found)]) for arm in ("mined", "random"))
+        start = float(np.mean([found[seed]["mined"][0][name] for seed in found]))
+        difference = mined - drawn
+        error = float(difference.std(ddof=1)) / len(difference) ** 0.5
+        upper = float(difference.mean() + stats.t.ppf(0.95, len(difference) - 1) * error)
+        rows.append(
+            Row(
+                what=f"{name}, mined minus random", value=float(difference.mean()), unit=" points", high=upper,
+                low=float(difference.mean() - stats.t.ppf(0.95, len(difference) - 1) * error),
+                asked=f"upper bound < {BOUND:.0f}", met=upper < BOUND,
+                peers={"before": start, "mined": float(mined.mean()), "random": float(drawn.mean())},
+            )
+        )  # fmt: skip
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""How every benchmark ends: a table for people, and one JSON object as its last line."""
+
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.console import Console
+
+from amber.screen import table
+
+__all__ = ["Row", "finish", "small"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One figure that was asked for: its value, its 95% interval where it has one, the bound, and whether it is met."""
+
+    what: str
+    value: float
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    limit: str = ""
+    asked: str = ""
+    met: bool = True
+    peers: dict[str, float] = field(default_factory=dict)
+
+
+def small() -> bool:
+    """Whether `SCALE=small` asked for the short form, which ends within two minutes."""
+    return os.environ.get("SCALE", "") == "small"
+
+
+def finish(bench: str, rows: list[Row], **more: Any) -> None:
+    """Print the table and the JSON line."""
+    shown = [
+        [row.what, _number(row.value) + row.unit, _span(row), row.asked, "yes" if row.met else "NO", _peers(row)]
+        for row in rows
+    ]
+    columns = ["what", "measured", "95% interval", "asked", "met", "beside it"]
+    Console(width=140).print(table(f"bench-{bench}", columns, shown))
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    sys.stdout.write(
+        json.dumps({"bench": bench, "machine": machine, "rows": [asdict(row) for row in rows], **more}) + "\n"
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def _span(row: Row) -> str:
+    return "" if row.low is None or row.high is None else f"[{_number(row.low)}, {_number(row.high)}]"
+
+
+def _peers(row: Row) -> str:
+    return ", ".join(f"{name} {_number(value)}" for name, value in row.peers.items())

@@ -1,0 +1,348 @@
+"""The report: real workspaces in, one page out that loads nothing from anywhere."""
+
+import base64
+import hashlib
+import io
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from homes import label, labels, make_home
+from PIL import Image
+
+from curation.catalog import Catalog
+from curation.errors import AmberError, Damaged, NotFound
+from curation.tasks import Task
+from samplers.pack import make_pack
+from samplers.plan import Plan, make_plan
+from samplers.policy import Policy
+from training.evaluation import slice_errors
+from training.report import _doubt, _groups_first, _number, _plain, write_report
+from training.runs import Recipe, Run
+
+HOSTILE = Task(
+    name="hostile", kind="categorical", classes=("<script>alert(1)</script>", '"quoted" & co'), owner="<b>mallory</b>"
+)
+BAD_SLICE = "<img src=x onerror=alert(1)>"
+VOID = {"meta", "img", "br", "path", "rect", "line", "circle", "use"}
+SECTIONS = ["loop", "figures", "training", "coverage", "worst", "plan"]
+
+
+@dataclass
+class Home:
+    """A workspace with one evaluated run, and the rounds of a loop that could have led to it."""
+
+    catalog: Catalog
+    run: str
+    rounds: list[dict[str, Any]]
+
+    def page(self, path: Path, **options: Any) -> str:
+        return write_report(self.catalog, self.run, path, **options).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    catalog = make_home(tmp_path_factory.mktemp("report"), samples=320)
+    with catalog.read() as now:
+        samples = now.samples()
+    test = samples.filter(pc.equal(samples["split"], "test"))["key"].to_pylist()
+    with catalog.commit(author="mallory", message="hostile names") as change:
+        change.add_tasks([HOSTILE])
+        keys = [*test, *samples["key"].to_pylist()[8:40]]
+        change.add_labels(
+            labels([label(key, "hostile", HOSTILE.classes[key in test[:2]]) for key in keys]), source="import"
+        )
+        change.add_labels(labels([label(samples["key"][5].as_py(), "car", None)]), source="human")
+        change.add_slice(BAD_SLICE, "attr.night OR label.hostile IS NOT NULL", task="hostile", rare=True)
+        change.add_slice("nowhere", "attr.night AND NOT attr.night")
+    with catalog.read() as now:
+        policy = Policy.even(now.tasks().values())
+    plan = make_plan(catalog, policy, make_pack(catalog), draws=400)
+    run = Run(
+        id="f00d", plan=plan.hash, commit=plan.commit, recipe=Recipe(), seconds=1.5, libraries={"numpy": "2.2"},
+        curve=[{"Draws": 64 * step, **{task.name: 1 / step for task in plan.tasks}} for step in range(1, 30)],
+    )  # fmt: skip
+    (catalog.home / "runs" / run.id).mkdir(parents=True)
+    run.save(catalog.home)
+    figures = judge(catalog, run.id, plan)
+    rounds = [
+        {"arm": arm, "index": index, "labels": 40 + 20 * index, "found": {"yellow": index}, "run": run.id,
+         "figures": figures}
+        for arm in ("random", "mined") for index in range(3)
+    ]  # fmt: skip
+    return Home(catalog=catalog, run=run.id, rounds=rounds)
+
+
+def judge(catalog: Catalog, run: str, plan: Plan) -> list[dict[str, Any]]:
+    """Register the run of a network that says the first class, or 40, of everything."""
+    path = catalog.home / "runs" / run / "predictions.parquet"
+    pq.write_table(pa.concat_tables([answers(plan, task.task) for task in plan.tasks]), path)
+    with catalog.commit(author="ada", message="evaluate") as change:
+        errors = slice_errors(change.now, run, [task.task for task in plan.tasks], path)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        change.add_run(run, plan=plan.hash, predictions=f"runs/{run}/predictions.parquet", sha256=sha256)
+        change.add_slice_errors(errors)
+    return errors.to_pylist()
+
+
+def answers(plan: Plan, task: Task) -> pa.Table:
+    keys = [f"pictures/{number:05d}" for number in range(320)]
+    number = task.kind == "regression"
+    return pa.table(
+        {
+            "key": keys,
+            "task": [task.name] * len(keys),
+            "code": pa.array([None if number else 0] * len(keys), pa.int32()),
+            "number": pa.array([40.0 if number else None] * len(keys), pa.float64()),
+            "confidence": pa.array([None if number else 0.9] * len(keys), pa.float64()),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def page(home: Home, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return home.page(tmp_path_factory.mktemp("page") / "deep" / "report.html", rounds=home.rounds)
+
+
+@pytest.fixture(scope="module")
+def plain(home: Home, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return home.page(tmp_path_factory.mktemp("plain") / "report.html", title="</title><script>")
+
+
+class Outline(HTMLParser):
+    """Tags that do not close, ids and what is loaded."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self.ids.update(value for name, value in attrs if name == "id" and value)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def section(page: str, name: str) -> str:
+    return page[page.index(f'<section id="{name}"') :].split("</section>")[0]
+
+
+def text(page: str) -> str:
+    return " ".join(unescape(re.sub("<[^>]+>", " ", page)).split())
+
+
+def test_the_page_loads_nothing(page: str) -> None:
+    assert not re.search("https?://|//cdn|@import|<script|<link|<iframe", page)
+    assert all(place.startswith("#") for place in re.findall(r"url\(([^)]*)\)", page))
+    loads = [(tag, value) for tag, name, value in Outline(page).attributes if name in ("src", "href", "data", "srcset")]
+    assert all(value.startswith("data:image/jpeg;" if tag == "img" else "#") for tag, value in loads)
+    assert "default-src 'none'" in page
+
+
+def test_the_page_is_well_formed(page: str) -> None:
+    outline = Outline(page)
+    assert outline.open == []
+    assert [name for name, count in outline.ids.items() if count > 1] == []
+    targets = {value[1:] for _, name, value in outline.attributes if name == "href"}
+    assert targets <= set(outline.ids)
+
+
+def test_every_section_is_there_in_order(page: str) -> None:
+    assert re.findall('<section id="([a-z]+)"', page) == SECTIONS
+
+
+def test_pictures_and_charts_have_words_beside_them(page: str) -> None:
+    outline = Outline(page)
+    pictures = [value for tag, name, value in outline.attributes if (tag, name) == ("img", "alt")]
+    charts = [value for tag, name, value in outline.attributes if (tag, name) == ("svg", "aria-label")]
+    assert len(pictures) == page.count("<img ")
+    assert len(charts) == page.count('<svg class="chart"')
+    assert all(pictures)
+    assert all(charts)
+    assert page.count("<caption>") == page.count("<table")
+
+
+def test_thumbnails_are_small_jpegs(page: str) -> None:
+    for data in re.findall(r"data:image/jpeg;base64,([^\"]+)", page):
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            assert image.format == "JPEG"
+            assert max(image.size) <= 160
+
+
+def test_names_are_escaped_everywhere(page: str) -> None:
+    assert "<script" not in page
+    assert "<img src=x" not in page
+    assert "<b>mallory" not in page
+    for name in ("hostile", BAD_SLICE, HOSTILE.classes[0], HOSTILE.classes[1], HOSTILE.owner):
+        assert name in text(page) or name in unescape(page)
+
+
+def test_a_hostile_title_is_text(plain: str) -> None:
+    assert "<script" not in plain
+    assert "<title>&lt;/title&gt;&lt;script&gt;</title>" in plain
+
+
+def test_the_loop_is_shown_by_arm(page: str) -> None:
+    loop = text(section(page, "loop"))
+    assert loop.index("mined") < loop.index("random")
+    assert "recall of yellow" in loop
+    assert re.search(r"yellow found .* 40 0 .* 60 1 .* 80 2", loop)
+
+
+def test_without_rounds_there_is_no_loop(plain: str) -> None:
+    assert re.findall('<section id="([a-z]+)"', plain) == SECTIONS[1:]
+    assert 'href="#loop"' not in plain
+
+
+def test_an_arm_may_lack_a_round(home: Home, tmp_path: Path) -> None:
+    rounds = [{**row, "labels": row["labels"] + (row["arm"] == "random")} for row in home.rounds]
+    assert "41" in text(section(home.page(tmp_path / "report.html", rounds=rounds), "loop"))
+
+
+def test_figures_without_data_and_with_too_little_say_so(page: str) -> None:
+    figures = text(section(page, "figures"))
+    assert len(re.findall(r"nowhere attr.night AND .{0,60} no data", figures)) == 5
+    assert "too little data" in figures
+    assert "green;" not in page
+
+
+def test_everything_comes_first_then_the_worst(page: str) -> None:
+    table = section(page, "figures").split("</table>")[0]
+    assert re.search(r"<b>color</b>", table)
+    rows = re.findall(r'<th scope="row"[^>]*>([a-z_]+)', table)
+    values = re.findall(r'<td><span class="[a-z ]+">(?:<b>)?([\d.]+|\u2013)', table)
+    assert len(values) == len(rows)
+    assert rows[0] == "everything"
+    assert values[-1] == "\u2013"
+    assert values[1:] == sorted(values[1:])
+
+
+def test_coverage_tells_unknown_from_unsure(page: str) -> None:
+    coverage = text(section(page, "coverage"))
+    assert re.search(r"car false \d+ · true \d+ [\d.]+% \d+ known 1 unsure \d+ unknown", coverage)
+    assert "yellow_at_night" in coverage
+    assert "by its label" in coverage
+
+
+def test_sheets_show_errors_with_truth_answer_and_boxes(page: str) -> None:
+    worst = section(page, "worst")
+    sheets = worst.split("<article")[1:]
+    assert 1 <= len(sheets) <= 6
+    assert all(1 <= sheet.count("<img ") <= 12 for sheet in sheets)
+    assert re.search("truth yellow said red confidence 90%", text(worst))
+    assert re.search(r"truth [\d.]+ km/h said 40.0 km/h off by", text(worst))
+    assert "Known boxes:" in worst
+
+
+def test_the_plan_names_owners_and_shares(page: str) -> None:
+    plan = text(section(page, "plan"))
+    assert re.search("400 draws from", plan)
+    assert re.search(r"car bob balanced 20.0% 20.0% 0.2 ", plan)
+    assert "draws a label" in plan
+
+
+def test_the_same_run_gives_the_same_page_whatever_is_labelled_since(home: Home, page: str, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    with home.catalog.commit(author="eve", message="later") as change:
+        change.add_labels(labels([label("pictures/00100", "car", True)]), source="human")
+    again = home.page(tmp_path / "b.html", rounds=home.rounds, progress=lambda done, total: calls.append((done, total)))
+    assert again == page
+    assert calls == [(done, 7) for done in range(8)]
+    assert [path.name for path in tmp_path.iterdir()] == ["b.html"]
+
+
+def test_an_unknown_run_and_one_that_was_not_evaluated(home: Home, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no such finished run"):
+        write_report(home.catalog, "nope", tmp_path / "report.html")
+    (home.catalog.home / "runs" / "beef").mkdir()
+    run = Run.open(home.catalog.home, home.run)
+    Run(id="beef", plan=run.plan, commit=run.commit, recipe=run.recipe).save(home.catalog.home)
+    with pytest.raises(NotFound, match="'beef': the catalog has no figures of it"):
+        write_report(home.catalog, "beef", tmp_path / "report.html")
+
+
+def test_changed_predictions_are_refused(home: Home, tmp_path: Path) -> None:
+    path = home.catalog.home / "runs" / home.run / "predictions.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(Damaged, match="not the predictions"):
+        write_report(home.catalog, home.run, tmp_path / "report.html")
+    path.write_bytes(whole)
+
+
+def test_a_place_that_cannot_be_written(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(AmberError, match="not written"):
+        write_report(home.catalog, home.run, tmp_path / "report.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_reports_run_without_torch() -> None:
+    code = "import sys, training.report; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"n": 0, "value": None}, "no data"),
+        ({"n": 1, "value": 1.0}, "too little data: 1 image"),
+        ({"n": 29, "value": 1.0}, "too little data: 29 images"),
+        ({"n": 30, "value": 0.9, "low": 0.7, "high": 0.95}, "too little data: interval 0.25 wide"),
+        ({"n": 30, "value": 0.9, "low": 0.8, "high": 0.95}, ""),
+        ({"n": 30, "value": 9.0, "low": 2.0, "high": 16.0, "metric": "mae"}, ""),
+        ({"n": 30, "value": 9.0, "low": None, "high": None, "metric": "mae"}, "too little data: all of one group"),
+    ],
+)
+def test_too_little_data_is_said(row: dict[str, Any], words: str) -> None:
+    assert _doubt({"metric": "accuracy", **row}) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0, "0"), (13.0, "13.0"), (0.00123, "0.00123"), (117.4, "117"), (-4.5678, "-4.57"), (12_345.6, "12,346")],
+)
+def test_numbers_have_three_digits(value: float, shown: str) -> None:
+    assert _number(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("canonical", "plain"),
+    [
+        ("(\"label\".color = 'yellow')", "label.color = 'yellow'"),
+        ("((a.b) AND (c.d))", "(a.b) AND (c.d)"),
+        ("(a.b = 1) OR (c.d = 2)", "(a.b = 1) OR (c.d = 2)"),
+        ("(a.b = '(') OR (c.d = ')')", "(a.b = '(') OR (c.d = ')')"),
+        ("attr.night", "attr.night"),
+    ],
+)
+def test_predicates_are_shown_plainly(canonical: str, plain: str) -> None:
+    assert _plain(canonical) == plain
+
+
+def test_groups_take_turns() -> None:
+    order, groups = np.array([5, 3, 4, 0, 1]), np.array([7, 8, 9, 7, 7, 7])
+    assert _groups_first(order, groups).tolist() == [5, 1, 3, 4, 0]
