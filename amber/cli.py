@@ -206,7 +206,7 @@ def slices(context: click.Context, home: str, as_json: bool) -> None:
     with Catalog.open(home).read() as now:
         rows = []
         for part in now.slices().values():
-            size = None if "pred." in part.predicate else len(now.members(part.predicate))
+            size = None if part.reads_predictions else len(now.members(part.predicate))
             rows.append(
                 {"name": part.name, "task": part.task, "rare": part.rare, "samples": size, "predicate": part.predicate}
             )

@@ -7,8 +7,6 @@ again: what was done is found, and the rest goes on to the same end.
 import fcntl
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +20,7 @@ import pyarrow.compute as pc
 from curation import oracle
 from curation.catalog import Catalog
 from curation.errors import BadInput, Busy
+from curation.files import remove_leftovers
 from curation.requests import Proposal, propose
 from curation.snapshot import Snapshot
 from samplers.pack import Pack, make_pack
@@ -107,7 +106,7 @@ def go_round(catalog: Catalog, loop: Loop, *, author: str, progress: Progress | 
     Busy while another loop goes round in the same workspace.
     """
     with _alone(catalog.home):
-        _clear(catalog.home)
+        remove_leftovers(catalog.home.rglob("*.part"))
         if loop.policy:
             with catalog.read() as now:
                 loop.policy.check(now)
@@ -123,17 +122,6 @@ def _alone(home: Path) -> Iterator[None]:
         except BlockingIOError:
             raise Busy(f"{home}: another loop goes round there; wait for it, or end it") from None
         yield
-
-
-def _clear(home: Path) -> None:
-    """Remove what killed processes left half-written; the process that writes a folder is named in it."""
-    for part in [*home.glob("plans/*.part"), *home.glob("embeddings/*.part")]:
-        try:
-            os.kill(int(part.name.split(".")[-2]), 0)
-        except ProcessLookupError:
-            shutil.rmtree(part)
-        except PermissionError:
-            continue
 
 
 def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress) -> Iterator[Round]:
@@ -209,7 +197,7 @@ def _bought(now: Snapshot, loop: Loop, index: int) -> tuple[int, dict[str, int]]
     asked = now.closed_requests([commit for commit in answers if commit is not None])
     found = {}
     for name, part in now.slices().items():
-        if part.rare and "pred." not in part.predicate:
+        if part.rare and not part.reads_predictions:
             mine = asked.filter(pc.equal(asked["task"], part.task))["sample_id"].to_numpy()
             found[name] = int(np.isin(mine, now.members(part.predicate)).sum())
     return len(asked), found

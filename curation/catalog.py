@@ -17,7 +17,8 @@ import duckdb
 
 from curation import schema
 from curation.change import Change
-from curation.errors import AmberError, BadInput, Busy, Damaged, NotFound
+from curation.errors import AmberError, BadInput, Busy, Damaged, Failed, NotFound
+from curation.files import whole
 from curation.snapshot import Snapshot
 
 __all__ = ["Catalog"]
@@ -103,14 +104,17 @@ class Catalog:
             return now.has(batch)
 
     def _write_schema(self) -> None:
-        part = self.file.with_suffix(".part")
-        part.unlink(missing_ok=True)
-        with duckdb.connect(str(part)) as connection:
-            connection.execute(schema.DDL)
-            connection.execute("INSERT INTO meta VALUES ('schema', ?)", [str(schema.VERSION)])
-            connection.execute("INSERT INTO head VALUES (0)")
-            connection.execute("CHECKPOINT")
-        os.replace(part, self.file)
+        with whole(self.file) as part:
+            try:
+                with duckdb.connect(str(part)) as connection:
+                    connection.execute(schema.DDL)
+                    connection.execute("INSERT INTO meta VALUES ('schema', ?)", [str(schema.VERSION)])
+                    connection.execute("INSERT INTO head VALUES (0)")
+                    connection.execute("CHECKPOINT")
+            except duckdb.Error as error:
+                raise self._failure(error, read_only=False) from error
+            finally:
+                part.with_name(f"{part.name}.wal").unlink(missing_ok=True)
 
     @contextmanager
     def _connect(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -140,8 +144,8 @@ class Catalog:
         if "Corrupt database file" in reason:
             return Damaged(f"{self.file}: cannot be read ({reason}); restore a backup")
         if read_only:
-            return AmberError(f"{self.file}: cannot be read ({reason}); free memory or mend the disk")
-        return AmberError(f"{self.file}: nothing of this commit was written ({reason}); free space or mend the disk")
+            return Failed(f"{self.file}: cannot be read ({reason}); free memory or mend the disk")
+        return Failed(f"{self.file}: nothing of this commit was written ({reason}); free space or mend the disk")
 
     @contextmanager
     def _turn(self, *, exclusive: bool) -> Iterator[None]:

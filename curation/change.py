@@ -164,6 +164,11 @@ class Change:
         self._insert("label_event", coded.select(columns))
         return len(coded)
 
+    def check_labels(self, labels: pa.Table) -> None:
+        """Refuse labels that nobody could add, without adding them: for answers that are held back."""
+        self._check_keys(labels)
+        self._check_values(self._coded(labels, "oracle"))
+
     def add_quarantine(self, rows: Iterable[tuple[str, str]], *, dataset: str) -> None:
         """Record files (location, reason) that were not taken in."""
         table = pa.Table.from_pylist(
@@ -297,7 +302,7 @@ class Change:
                 CAST(1 AS REAL) AS confidence, ? AS labelled_at
             FROM incoming JOIN sample USING (key)
             LEFT JOIN definition ON definition.name = incoming.task
-            JOIN annotator ON annotator.name = incoming.annotator AND annotator.source = ?
+            LEFT JOIN annotator ON annotator.name = incoming.annotator AND annotator.source = ?
             ORDER BY sample_id, task_id, annotator_id
             """,
             [self._at, source],

@@ -6,7 +6,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.errors import NotFound
+from curation.files import whole
 
 __all__ = ["Embeddings", "Floats", "farthest_first", "writing"]
 
@@ -79,21 +79,17 @@ def writing(
 ) -> Iterator[npt.NDArray[np.float16]]:
     """An array [len(keys), D] to fill in; leaving the block without an exception makes the embeddings appear whole."""
     final = home / "embeddings" / model
-    part = final.with_name(f"{model}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with whole(final) as part:
+        part.mkdir()
         width = sum(size for _, size in blocks)
         vectors = np.lib.format.open_memmap(part / "vectors.npy", mode="w+", dtype=np.float16, shape=(len(keys), width))
+        with (part / "vectors.npy").open("r+b") as file:  # else a full disk would end the process by a signal
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
         yield vectors
         vectors.flush()
         np.save(part / "statistics.npy", np.stack(_statistics(vectors, blocks)))
         pq.write_table(pa.table({"key": pa.array(keys, pa.string())}), part / "keys.parquet")
         (part / "embeddings.json").write_text(json.dumps({"model": model, "blocks": list(blocks)}))
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(part, final)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def farthest_first(vectors: Floats, chosen: Rows, count: int) -> Rows:

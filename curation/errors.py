@@ -3,11 +3,12 @@
 AmberError
 ├── BadInput   a value, a file or a name that breaks a rule            exit 2
 ├── NotFound   something named that is not there                       exit 2
+├── Failed     the machine did not do what it was asked: a full disk   exit 1
 ├── Busy       another process holds the catalog                       exit 3
 └── Damaged    a file that no longer holds what was written into it    exit 4
 """
 
-__all__ = ["AmberError", "BadInput", "Busy", "Damaged", "NotFound"]
+__all__ = ["AmberError", "BadInput", "Busy", "Damaged", "Failed", "NotFound"]
 
 
 class AmberError(Exception):
@@ -22,6 +23,12 @@ class BadInput(AmberError):
 
 class NotFound(AmberError):
     """Something was named that is not there."""
+
+
+class Failed(AmberError):
+    """The machine did not do what it was asked: a full disk, a place without rights."""
+
+    exit_code = 1
 
 
 class Busy(AmberError):

@@ -58,8 +58,6 @@ def ingest(
         known = dict(zip(*(now.samples()[name].to_pylist() for name in ("key", "split")), strict=True))
     attributes = _with_splits(samples, facts, dataset, seed, known)
     labels, held_back = _divide(content, attributes)
-    if len(held_back):
-        hold_back(catalog.home, held_back)
     batch = _batch(dataset, seed, facts)
     message = f"ingest {dataset.name}: {len(samples)} samples"
     with catalog.commit(author=author, message=message, batch=batch) as change:
@@ -70,6 +68,9 @@ def ingest(
         for part in dataset.slice:
             change.add_slice(part.name, part.predicate, task=part.task, rare=part.rare)
         change.add_quarantine(quarantined, dataset=dataset.name)
+        if len(held_back):
+            change.check_labels(held_back)
+            hold_back(catalog.home, held_back)
         commit = change.id
     return Ingested(
         dataset=dataset.name, samples=len(samples), new=new, labels=count, held_back=len(held_back),

@@ -3,7 +3,6 @@
 The held-back labels lie in `oracle.parquet` of the workspace, which nothing but this module reads.
 """
 
-import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,22 +11,25 @@ import pyarrow.parquet as pq
 
 from curation.catalog import Catalog
 from curation.errors import BadInput
+from curation.files import whole
 from curation.readers.content import LABELS
 
 __all__ = ["answer", "hold_back"]
 
 
 def hold_back(home: Path, labels: pa.Table) -> None:
-    """Keep `labels` for the oracle, in place of what it held of the same samples; the file appears whole."""
+    """Keep `labels` for the oracle, in place of what it held of the same samples; the file appears whole.
+
+    Call it inside a commit, whose lock keeps two from doing so at once.
+    """
     path = home / "oracle.parquet"
     labels = labels.select(LABELS.names).cast(LABELS)
     if path.exists():
         kept = pq.read_table(path)
         kept = kept.filter(pc.invert(pc.is_in(kept["key"], value_set=labels["key"].combine_chunks())))
         labels = pa.concat_tables([kept, labels])
-    part = path.with_suffix(".part")
-    pq.write_table(labels, part)
-    os.replace(part, path)
+    with whole(path) as part:
+        pq.write_table(labels, part)
 
 
 def answer(catalog: Catalog, *, batch: str, message: str = "the oracle answers") -> int:

@@ -10,7 +10,6 @@ Shards are never rewritten: a larger pack takes over the shards of the smaller o
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.errors import AmberError, BadInput, Busy, Damaged, NotFound
+from curation.errors import BadInput, Busy, Damaged, Failed, NotFound
+from curation.files import whole
 from samplers.digest import digest
 from samplers.shards import Shard, Shards
 from samplers.work import Progress, Work, clean
@@ -193,7 +193,7 @@ def write_pack(
             written = work.run(threads, progress) if new.num_rows else _PLACED.empty_table()
             pack = _finish(pa.concat_tables([kept, written.select(_PLACED.names)]), home)
         except OSError as error:
-            raise AmberError(f"{home}: not fully packed ({error.strerror}); mend that, then pack again") from error
+            raise Failed(f"{home}: not fully packed ({error.strerror}); mend that, then pack again") from error
         shutil.rmtree(work.folder, ignore_errors=True)
         return pack
 
@@ -288,8 +288,7 @@ def _write_index(home: Path, hash: str, index: pa.Table, names: list[str]) -> No
         "shards": [asdict(shard) for shard in shards],
     }
     folder = home / "packs" / hash
-    folder.mkdir(exist_ok=True)
-    pq.write_table(index, folder / "index.parquet", compression="zstd")
-    part = folder / "manifest.part"
-    part.write_text(json.dumps(manifest, indent=1))
-    os.replace(part, folder / "manifest.json")
+    with whole(folder / "index.parquet") as part:
+        pq.write_table(index, part, compression="zstd")
+    with whole(folder / "manifest.json") as part:
+        part.write_text(json.dumps(manifest, indent=1))

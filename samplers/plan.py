@@ -8,8 +8,6 @@ size draws / sum q_t^2 / p is at least a_t x draws.
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ import pyarrow.parquet as pq
 
 from curation.catalog import Catalog
 from curation.errors import BadInput, Damaged, NotFound
+from curation.files import whole
 from curation.tasks import Task
 from samplers.order import interleave, quotas, repeat_in_sweeps
 from samplers.pack import Pack
@@ -333,16 +332,11 @@ def _write(home: Path, header: dict[str, Any], tables: dict[str, pa.Table]) -> P
     final = home / "plans" / hash_
     if (final / "plan.json").is_file():
         return final
-    part = home / "plans" / f"{hash_}.{os.getpid()}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with whole(final) as part:
+        part.mkdir()
         for name, table in tables.items():
             pq.write_table(table, part / f"{name}.parquet")
         (part / "plan.json").write_text(json.dumps({**header, "hash": hash_}, indent=1))
-        os.rename(part, final)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return final
 
 

@@ -114,7 +114,7 @@ class Policy(BaseModel):
             for boosted in part.boost:
                 if boosted not in slices:
                     raise BadInput(f"policy: task {name} boosts slice {boosted!r}, which is not declared; correct it")
-                if "pred." in slices[boosted].predicate:
+                if slices[boosted].reads_predictions:
                     raise BadInput(
                         f"policy: task {name} boosts {boosted!r}, a slice over predictions; freeze it as a tag"
                     )

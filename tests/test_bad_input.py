@@ -1,6 +1,7 @@
 """Whatever a user or a machine does wrong: one line on standard error, a code, and a catalog as it was before."""
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -308,13 +309,14 @@ FULL = "[Ss]pace|too large"
 def amber(*words: str, limit: int | None = None) -> "subprocess.Popen[str]":
     """`amber` in a process of its own, on a disk that is full for files above `limit` bytes."""
 
-    def fill() -> None:
+    def prepare() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs behind ignores it
         if limit is not None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     words = (sys.executable, "-m", "amber", *words)
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=fill)
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=prepare)
 
 
 def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
@@ -338,6 +340,66 @@ def disk(folder: Path) -> Iterator[Path]:
         pytest.skip("a disk can be mounted by root alone")
     yield folder / "disk"
     subprocess.run(["umount", folder / "disk"], check=True)
+
+
+def left_half_written(home: Path) -> list[Path]:
+    return [path for path in home.rglob("*.part") if ".work" not in path.parts]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("limit", [0, 5_000, 300_000, 600_000])
+def test_a_full_disk_in_ingest(limit: int) -> None:
+    code, err = ended(amber("ingest", "data", "--home", "new", limit=limit))
+    assert code == 1
+    assert re.search(FULL, one_line(err)), err
+    assert not left_half_written(Path("new"))
+    assert run(["ingest", "data", "--home", "new"]) == 0
+    with Catalog.open("new").read() as now:
+        assert now.digest == digest()
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("limit", [10, 5_000, 20_000, 60_000, 150_000, 300_000])
+def test_a_full_disk_in_the_loop(limit: int) -> None:
+    code, err = ended(amber(*LOOP, limit=limit))
+    assert code == 1
+    assert re.search(FULL, one_line(err)), err
+    assert not left_half_written(Path("home"))
+    assert run(LOOP) == 0
+
+
+def test_a_disk_that_fills_up(disk: Path) -> None:
+    """Whatever stage meets the end of the disk, what was committed stays, and with more room it goes on."""
+    home = disk / "home"
+    shutil.copytree("home", home)
+    for room in (0, 60_000, 200_000, 400_000):
+        filler = disk / "filler"
+        filler.write_bytes(bytes(max(0, shutil.disk_usage(disk).free - room)))
+        code, err = ended(amber(*LOOP, "--home", str(home)))
+        assert code == 1
+        assert re.search(FULL, one_line(err)), err
+        with Catalog.open(home).read() as now:
+            assert now.counts()
+        filler.unlink()
+    shutil.rmtree(Path("home"))
+    shutil.copytree(home, Path("home"))
+    assert run(LOOP) == 0
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_report_that_cannot_be_written(capsys: Capture) -> None:
+    assert run(LOOP) == 0
+    capsys.readouterr()
+    assert "/proc/report.html" in refused(capsys, "report", "--out", "/proc/report.html", code=1)
+
+
+def test_a_class_that_the_task_does_not_have(folder: Path, capsys: Capture) -> None:
+    (folder / "data").unlink()
+    declare(folder / "data")
+    text = (folder / "data" / "dataset.toml").read_text()
+    (folder / "data" / "dataset.toml").write_text(text.replace('"yellow"', '"amber"', 1))
+    assert "'yellow'" in refused(capsys, "ingest", "data", "--home", "new")
+    assert not (folder / "new" / "oracle.parquet").exists()
 
 
 @pytest.mark.usefixtures("folder")

@@ -1,7 +1,6 @@
 """Evaluation: what a run says of every sample, and its figures on every (task, slice) of the evaluation splits."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from curation.catalog import Catalog
 from curation.embeddings import Embeddings
+from curation.files import whole
 from curation.priors import natural_prior
 from curation.snapshot import Snapshot
 from curation.tasks import Task
@@ -67,9 +67,8 @@ def evaluate(
     predictions = pa.concat_tables(
         [_prediction_rows(task, keys, answers[code], priors.get(task.name)) for code, task in enumerate(plan.tasks)]
     )
-    part = path.with_suffix(".part")
-    pq.write_table(predictions, part)
-    os.replace(part, path)
+    with whole(path) as part:
+        pq.write_table(predictions, part)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     with catalog.commit(
         author=author, message=f"evaluate run {run.id}", batch=batch or f"evaluate:{run.id}:{digest}"

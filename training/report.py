@@ -8,7 +8,6 @@ import base64
 import hashlib
 import io
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,8 @@ from PIL import Image, ImageDraw
 
 from curation.catalog import Catalog
 from curation.coverage import Cell, Coverage, coverage
-from curation.errors import AmberError, Damaged, NotFound
+from curation.errors import Damaged, NotFound
+from curation.files import whole
 from curation.images import load_rgb
 from curation.slices import Slice, columns_of
 from curation.snapshot import Snapshot
@@ -736,11 +736,5 @@ def _template() -> jinja2.Template:
 
 def _write(path: Path, text: str) -> None:
     """Write the page, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as part:
         part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise AmberError(f"{path}: not written ({error.strerror}); free space, or choose another place") from error

@@ -4,7 +4,6 @@ import hashlib
 import importlib.metadata
 import json
 import math
-import os
 import platform
 import subprocess
 from dataclasses import asdict, dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from curation.errors import BadInput, NotFound
+from curation.files import whole
 from samplers.plan import Plan
 
 __all__ = ["Recipe", "Run", "libraries", "revision", "run_id"]
@@ -114,9 +114,8 @@ class Run:
         data: dict[str, Any] = asdict(self)
         data["size"] = data["recipe"].pop("size")
         path = home / "runs" / self.id / "run.json"
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(data, indent=1))
-        os.replace(part, path)
+        with whole(path) as part:
+            part.write_text(json.dumps(data, indent=1))
 
 
 def run_id(plan: Plan, recipe: Recipe) -> str:

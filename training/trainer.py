@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from curation.catalog import Catalog
 from curation.embeddings import Embeddings
 from curation.errors import BadInput
+from curation.files import whole
 from samplers.order import hash64
 from samplers.pack import Pack
 from samplers.plan import Plan
@@ -123,8 +125,7 @@ def _schedule(recipe: Recipe, step: int, steps: int) -> float:
 
 
 def _save(network: Network, folder: Path) -> None:
-    checkpoint = folder / "checkpoints" / "last.pt"
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    part = checkpoint.with_suffix(".part")
-    torch.save(network.state_dict(), part)
-    os.replace(part, checkpoint)
+    state = BytesIO()  # torch says of a full disk only that it failed
+    torch.save(network.state_dict(), state)
+    with whole(folder / "checkpoints" / "last.pt") as part:
+        part.write_bytes(state.getbuffer())

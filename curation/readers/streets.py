@@ -25,6 +25,7 @@ import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFilter
 
 from curation.errors import BadInput, Damaged
+from curation.files import remove_leftovers, whole
 from curation.readers.content import BOX, LABELS, Content
 
 __all__ = [
@@ -112,9 +113,9 @@ def read_streets(
     drives = choose_drives(images, seed)
     if not done:
         _render_all(drives, folder, seed, workers or os.cpu_count() or 1, progress)
-        for left in folder.glob("images/*/*.part"):
-            left.unlink()
-        _write(manifest, json.dumps(asked, indent=1).encode() + b"\n")
+        remove_leftovers(folder.glob("images/*/*.part"))
+        with whole(manifest) as part:
+            part.write_text(json.dumps(asked, indent=1) + "\n")
     return describe(drives, folder, seed)
 
 
@@ -1005,15 +1006,5 @@ def _has_all(folder: Path, name: str, frames: int) -> bool:
 
 
 def _write_image(path: Path, image: Image.Image) -> None:
-    part = path.with_suffix(f".{os.getpid()}.part")
-    try:
+    with whole(path) as part:
         image.save(part, "JPEG", quality=90, subsampling=0)  # a lamp of 4 pixels keeps its colour
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_bytes(content)
-    part.replace(path)
