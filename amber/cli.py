@@ -340,12 +340,13 @@ def plan_command(
 )
 @click.option("--batch", default=64, show_default=True, help="Global batch, in draws.")
 @click.option("--learning-rate", type=float, help="Default: what suits the trunk.")
+@click.option("--parent", default="", help="Run to go on from: its weights are where this one begins.")
 @seeded
 @author
 @workspace
 def train_command(
-    plan_hash: str, trunk: str, size: tuple[int, int] | None, batch: int, learning_rate: float | None, seed: int,
-    author: str, home: str, as_json: bool,
+    plan_hash: str, trunk: str, size: tuple[int, int] | None, batch: int, learning_rate: float | None, parent: str,
+    seed: int, author: str, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a network on a plan and record its predictions and slice figures."""
     from training.evaluation import evaluate
@@ -359,7 +360,9 @@ def train_command(
     with screen.stages():
         pack = Pack.open(catalog.home, plan.pack_hash)
         embed(catalog.home, pack, recipe, progress=lambda done, total: screen.tell("embed", done, total))
-        run_ = train(recipe, plan, catalog, progress=lambda done, total, loss: screen.tell("train", done, total))
+        run_ = train(
+            recipe, plan, catalog, parent=parent, progress=lambda done, total, loss: screen.tell("train", done, total)
+        )
         figures = evaluate(
             run_, catalog, author=author, progress=lambda done, total: screen.tell("evaluate", done, total)
         ).to_pylist()
@@ -434,18 +437,20 @@ def oracle_command(home: str, as_json: bool) -> None:
 )
 @trunk_option
 @click.option("--draws", default=6_400, show_default=True, help="Draws of each round's plan.")
+@click.option("--first-draws", type=int, help="Draws of the first plan, when the trunk is trained; default: --draws.")
 @seeded
 @author
 @workspace
 def loop_command(
-    rounds: int, budget: int, start: int, random_arm: bool, policy_file: Path | None, trunk: str, draws: int, seed: int,
-    author: str, home: str, as_json: bool,
+    rounds: int, budget: int, start: int, random_arm: bool, policy_file: Path | None, trunk: str, draws: int,
+    first_draws: int | None, seed: int, author: str, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Go round: ask, have answered, plan, train, evaluate. Killed and run again, it goes on where it was."""
     catalog = Catalog.open(home)
     loop = Loop(
-        rounds=rounds, budget=budget, start=start, random_share=1.0 if random_arm else 0.15, draws=draws, seed=seed,
-        recipe=Recipe.of(trunk, seed=seed), policy=Policy.load(policy_file) if policy_file else None,
+        rounds=rounds, budget=budget, start=start, random_share=1.0 if random_arm else 0.15, draws=draws,
+        first_draws=first_draws, seed=seed, recipe=Recipe.of(trunk, seed=seed),
+        policy=Policy.load(policy_file) if policy_file else None,
     )  # fmt: skip
     screen = Screen(quiet=as_json)
     with screen.stages():

@@ -83,7 +83,7 @@ def _share_embeddings(source: Path, home: Path) -> None:
 def _streets(out: Path, screen: Screen, images: int, draws: int) -> list[Round]:
     catalog = Catalog.create(out / "streets")
     loop = Loop(
-        rounds=1, start=0, budget=1_000, base=Recipe.of("small"), base_draws=draws, draws=25_600,
+        rounds=1, start=0, budget=1_000, recipe=Recipe.of("small"), first_draws=draws, draws=24_000,
         policy=Policy.load(DATASETS / "streets" / "policy.toml"),
     )  # fmt: skip
     with screen.stages():

@@ -32,6 +32,9 @@ __all__ = ["Loop", "Round", "go_round"]
 
 Progress = Callable[[str, int, int], None]
 
+GOING_ON = 1 / 3
+"""The learning rate of a run that goes on from another, over that of one from scratch."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
@@ -39,8 +42,8 @@ class Loop:
 
     `random_share` of every budget is asked at random: 1 makes the random baseline. `policy` defaults to the same share
     for every task that has labels, balanced over classes. `draws` is the length of each round's plan.
-    With a `base`, that recipe is first trained on pixels, in round 0, over `base_draws` draws; then every round trains
-    the heads of `recipe` on its frozen trunk.
+    A trunk that learns from pixels is trained from scratch in round 0, over `first_draws` (default: `draws`); every
+    later round goes on from that run, at a third of its learning rate, with all labels that are known by then.
     """
 
     rounds: int = 3
@@ -51,8 +54,7 @@ class Loop:
     draws: int = 6_400
     seed: int = 0
     recipe: Recipe = field(default_factory=Recipe)
-    base: Recipe | None = None
-    base_draws: int = 32_000
+    first_draws: int | None = None
     policy: Policy | None = None
 
     def __post_init__(self) -> None:
@@ -61,9 +63,9 @@ class Loop:
                 raise BadInput(f"{name} {getattr(self, name)}: must not be negative; correct it")
         if self.rounds and self.budget < 1:
             raise BadInput(f"budget {self.budget}: a round buys at least 1 label; raise it, or ask for 0 rounds")
-        for recipe, draws in ((self.recipe, self.draws), (self.base, self.base_draws)):
-            if recipe and draws < recipe.global_batch:
-                raise BadInput(f"draws {draws}: must fill a batch of {recipe.global_batch}; raise it")
+        for draws in (self.draws, self.first_draws):
+            if draws is not None and draws < self.recipe.global_batch:
+                raise BadInput(f"draws {draws}: must fill a batch of {self.recipe.global_batch}; raise it")
 
     @property
     def arm(self) -> str:
@@ -128,41 +130,39 @@ def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress) -> Iterat
     from training.evaluation import evaluate
 
     pack = make_pack(catalog, progress=partial(tell, "pack"))
-    recipe, run = loop.recipe, ""
+    first = run = ""
     for index in range(loop.rounds + 1):
         step = f"loop:{loop.id}:{index}"
         size = loop.budget if index else loop.start
         if size and not catalog.has(f"{step}:answer"):
-            embeddings = _embedded(catalog, pack, recipe, tell) if run or not loop.base else ""
             share = loop.start_random_share if not index and loop.arm == "mined" else loop.random_share
             proposal = Proposal(
-                budget=size, seed=loop.seed * 1000 + index, run=run, embeddings=embeddings, random_share=share
-            )
+                budget=size, seed=loop.seed * 1000 + index, run=run, random_share=share,
+                embeddings=_embedded(catalog, pack, loop.recipe.features(first), tell),
+            )  # fmt: skip
             propose(catalog, proposal, author=author, batch=f"{step}:ask")
             oracle.answer(catalog, batch=f"{step}:answer", message=f"the oracle answers round {index}")
         if not catalog.has(f"{step}:evaluate"):
-            if loop.base and not index:
-                base = _train(catalog, loop, loop.base, pack, step, tell, draws=loop.base_draws)
-                recipe = replace(recipe, trunk=f"run:{base.id}", size=loop.base.size)
-            _embedded(catalog, pack, recipe, tell)
-            trained = _train(catalog, loop, recipe, pack, step, tell, draws=loop.draws)
+            trained = _train(catalog, loop, pack, step, first, tell)
             evaluate(trained, catalog, author=author, batch=f"{step}:evaluate", progress=partial(tell, "evaluate"))
         with catalog.read() as now:
             done = _round(now, loop, index, step)
         run = done.run
-        recipe = Run.open(catalog.home, run).recipe
+        first = first or run
         yield done
 
 
-def _embedded(catalog: Catalog, pack: Pack, recipe: Recipe, tell: Progress) -> str:
-    """The name of the embeddings of `recipe`, which are computed unless they are there."""
+def _embedded(catalog: Catalog, pack: Pack, recipe: Recipe | None, tell: Progress) -> str:
+    """The name of the embeddings of `recipe`, which are computed unless they are there; empty without a recipe."""
     from training.features import embed
 
+    if recipe is None:
+        return ""
     embed(catalog.home, pack, recipe, progress=partial(tell, "embed"))
     return recipe.embeddings
 
 
-def _train(catalog: Catalog, loop: Loop, recipe: Recipe, pack: Pack, step: str, tell: Progress, *, draws: int) -> Run:
+def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, tell: Progress) -> Run:
     """A run of one round, on a plan at the commit of the round's answers."""
     from training.trainer import train
 
@@ -171,8 +171,15 @@ def _train(catalog: Catalog, loop: Loop, recipe: Recipe, pack: Pack, step: str, 
         commit = now.commit if answered is None else answered
     with catalog.read(commit) as then:
         policy = loop.policy or Policy.for_labelled(then)
+    recipe, draws, parent = loop.recipe, loop.draws, ""
+    if recipe.embeddings:
+        _embedded(catalog, pack, recipe, tell)
+    elif first:
+        recipe, parent = replace(recipe, learning_rate=recipe.learning_rate * GOING_ON), first
+    else:
+        draws = loop.first_draws or draws
     plan = make_plan(catalog, policy, pack, draws=draws, seed=loop.seed, commit=commit)
-    return train(recipe, plan, catalog, progress=lambda done, total, loss: tell("train", done, total))
+    return train(recipe, plan, catalog, parent=parent, progress=lambda done, total, loss: tell("train", done, total))
 
 
 def _round(now: Snapshot, loop: Loop, index: int, step: str) -> Round:

@@ -2,9 +2,21 @@
 
 from curation.catalog import Catalog
 from curation.dataset import Dataset
-from curation.errors import AmberError, BadInput, Busy, Damaged, NotFound
+from curation.errors import AmberError, BadInput, Busy, Damaged, Failed, NotFound
 from curation.ingest import ingest
 from curation.slices import Slice
 from curation.tasks import Task
 
-__all__ = ["AmberError", "BadInput", "Busy", "Catalog", "Damaged", "Dataset", "NotFound", "Slice", "Task", "ingest"]
+__all__ = [
+    "AmberError",
+    "BadInput",
+    "Busy",
+    "Catalog",
+    "Damaged",
+    "Dataset",
+    "Failed",
+    "NotFound",
+    "Slice",
+    "Task",
+    "ingest",
+]

@@ -22,7 +22,7 @@ from curation.slices import Slice, columns_of
 from curation.snapshot import Snapshot
 from curation.tasks import Task
 
-__all__ = ["Proposal", "propose"]
+__all__ = ["REQUESTS", "Proposal", "propose"]
 
 Key = TypeVar("Key")
 Ids = npt.NDArray[np.int64]
@@ -155,8 +155,9 @@ class _Round:
     def _cells(self, budget: int) -> list[tuple[Task, Slice | None, int]]:
         """Spread `budget` over the rare slices of each task, or over the whole of a task that has none.
 
-        A cell weighs importance x error / sqrt(FIRST_LABELS + known labels): an error falls about as the root of the
-        labels, so that the next label is worth most where the error is large and little is known.
+        A cell weighs importance x error x yield / sqrt(FIRST_LABELS + known labels): an error falls about as the root
+        of the labels, so that the next label is worth most where the error is large, little is known, and asking has
+        found something before.
         """
         rare = [part for part in self.now.slices().values() if part.rare]
         if self.predictions is None:
@@ -174,10 +175,21 @@ class _Round:
                 inside = known["sample_id"].to_numpy()
                 count = len(np.intersect1d(inside, self._members(slice_))) if slice_ else len(inside)
                 error = errors.get(label, PRIOR_ERROR)
-                cells[name, label] = self.importance[name] * error / (FIRST_LABELS + count) ** 0.5
+                worth = self.importance[name] * error * self._yield(name, slice_)
+                cells[name, label] = worth / (FIRST_LABELS + count) ** 0.5
                 members[name, label] = slice_
         counts = _largest_remainder(cells, budget)
         return [(self.tasks[name], members[name, label], count) for (name, label), count in counts.items() if count]
+
+    def _yield(self, task: str, slice_: Slice | None) -> float:
+        """What part of the labels that were asked for a slice fell into it: one half at first, by the rule of
+        succession. Without a slice nothing can miss."""
+        if slice_ is None:
+            return 1.0
+        asked = self.now.requests("answered")
+        mine = pc.and_(pc.equal(asked["task"], task), pc.equal(asked["slice"], slice_.name))
+        samples = asked.filter(mine)["sample_id"].to_numpy()
+        return float(np.isin(samples, self._members(slice_)).sum() + 1) / (len(samples) + 2)
 
     def _errors(self, task: str, known: pa.Table) -> dict[str, float]:
         """Validation error of the run on each slice of a task, from 0 to 1, shrunk to one half where n is small.
@@ -204,7 +216,7 @@ class _Round:
             possible = open_ & self._possible(task, slice_)
             order = self._unlike_what_is_known(task, possible, count)
         else:
-            order = _one_of_each_group(np.argsort(-np.where(open_, scores, -1), kind="stable"), self.groups)
+            order = _one_of_each_group(np.argsort(-np.where(open_, scores, -1), kind="stable"), self.groups, ~open_)
             order = order[open_[order] & (scores[order] > 0)]
         for place in order[:count]:
             grade = "" if scores is None else f" {scores[place]:.3f}"
@@ -302,10 +314,14 @@ class _Round:
         )  # fmt: skip
 
 
-def _one_of_each_group(order: Ids, groups: npt.NDArray[np.object_]) -> Ids:
-    """`order` with the first sample of each group in front, the second of each next, and so on."""
+def _one_of_each_group(order: Ids, groups: npt.NDArray[np.object_], taken: npt.NDArray[np.bool_]) -> Ids:
+    """`order` with the first sample of each group in front, the second of each next, and so on.
+
+    The samples that are `taken` come first in their groups: a group of which a label is known has had its turn.
+    """
     seen: dict[object, int] = {}
     turn = np.empty(len(order), np.int64)
+    order = np.concatenate([order[taken[order]], order[~taken[order]]])
     for i, place in enumerate(order):
         turn[i] = seen[groups[place]] = seen.get(groups[place], -1) + 1
     return np.asarray(order[np.argsort(turn, kind="stable")], np.int64)

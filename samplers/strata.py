@@ -85,16 +85,13 @@ class Strata:
 def strata_of(now: Snapshot, task: Task, policy: TaskPolicy) -> Strata:
     """The strata of `task` at this snapshot, over its known labels of training samples.
 
-    BadInput when it has no label to train on, or when a boosted slice holds none of them.
+    BadInput when it has no label to train on. A boosted slice that holds none of them yet changes nothing.
     """
     samples, values = _usable(now, task, policy)
     if not len(samples):
         raise BadInput(f"policy: task {task.name} has no label to train on; give it share 0, or ask for labels")
     classes = regression_bins(values) if task.kind == "regression" else values.astype(np.int64)
     marks = {name: np.isin(samples, now.members(now.slices()[name].predicate)) for name in policy.boost}
-    for name, inside in marks.items():
-        if not inside.any():
-            raise BadInput(f"policy: task {task.name} boosts slice {name}, which holds none of its labels; take it out")
     mined = np.isin(samples, now.mined(task.name)) & (policy.mined == "natural")
     marks["mined"] = mined
     pattern = sum((inside.astype(np.int64) << bit for bit, inside in enumerate(marks.values())), np.zeros_like(classes))
@@ -102,7 +99,7 @@ def strata_of(now: Snapshot, task: Task, policy: TaskPolicy) -> Strata:
     class_of = cells >> len(marks)
     holds = (cells[:, None] >> np.arange(len(marks)) & 1).astype(np.bool_)
     boosts = np.where(holds[:, :-1], list(policy.boost.values()), 1.0).prod(axis=1)
-    fresh = np.where(holds[:, -1], _standing(now, task, classes, mined)[class_of], 1.0)
+    fresh = np.where(holds[:, -1], _standing(now, task, samples, classes, mined)[class_of], 1.0)
     targets = stratum_targets(counts, class_of, boosts, policy, fresh)
     free = stratum_targets(counts, class_of, boosts, policy.model_copy(update={"cap": None}), fresh)
     return Strata(
@@ -113,21 +110,32 @@ def strata_of(now: Snapshot, task: Task, policy: TaskPolicy) -> Strata:
     )  # fmt: skip
 
 
-def _standing(now: Snapshot, task: Task, classes: Ints, mined: npt.NDArray[np.bool_]) -> Floats:
+def _standing(now: Snapshot, task: Task, samples: Ints, classes: Ints, mined: npt.NDArray[np.bool_]) -> Floats:
     """What a mined label of each class counts beside one that was not mined, at most 1.
 
-    Mining labels nearly all that looks like a slice, so such an image stands for itself, while one of the n other
-    labels of its class stands for (N - m) / n images: N is how many of the class the natural prior expects among the
-    training samples, m how many of them were mined (Horvitz & Thompson 1952). Without this, what was easy to find, and
-    what was mistaken for it, would crowd out the rest of its class.
+    Mining labels one image in nearly every group that looks like a slice, so such an image stands for its group, while
+    one of the n other labels of its class stands for (N - M) / n images: N is how many of the class the natural prior
+    expects among the training samples, M how many the groups of the mined ones hold (Horvitz & Thompson 1952). Without
+    this, what was easy to find, and what was mistaken for it, would crowd out the rest of its class.
     """
     if not mined.any():
         return np.ones(int(classes.max()) + 1)
-    found = np.bincount(classes[mined], minlength=len(task.classes))
-    others = np.bincount(classes[~mined], minlength=len(task.classes))
-    unseen = natural_prior(now, task) * len(now.training_ids()) - found
-    counts = np.where((others > 0) & (unseen > others), others / np.maximum(unseen, 1), 1.0)
-    return np.asarray(counts, np.float64)
+    wide = len(task.classes)
+    found, others = (np.bincount(classes[which], minlength=wide) for which in (mined, ~mined))
+    held = np.bincount(classes[mined], _images_stood_for(now, samples[mined]), minlength=wide)
+    unseen = natural_prior(now, task) * len(now.training_ids()) - held
+    counts = np.where((others > 0) & (unseen > 0), held * others / np.maximum(found * unseen, 1e-9), 1.0)
+    return np.asarray(np.minimum(counts, 1.0), np.float64)
+
+
+def _images_stood_for(now: Snapshot, mined: Ints) -> Floats:
+    """For each mined sample the training samples of its group, over how many of the group were mined."""
+    samples = now.samples()
+    train = samples.filter(pc.is_in(samples["sample_id"], value_set=pa.array(now.training_ids())))
+    groups = np.unique(np.asarray(train["group"].to_pylist(), dtype=str), return_inverse=True)[1]
+    order = np.argsort(train["sample_id"].to_numpy())
+    mine = groups[order[np.searchsorted(train["sample_id"].to_numpy()[order], mined)]]
+    return np.asarray(np.bincount(groups)[mine] / np.bincount(mine)[mine], np.float64)
 
 
 def _usable(now: Snapshot, task: Task, policy: TaskPolicy) -> tuple[Ints, Floats]:

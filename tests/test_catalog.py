@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from homes import TASKS, copy_home, label, labels, make_home
 
-from curation import AmberError, BadInput, Busy, Catalog, Damaged, NotFound
+from curation import AmberError, BadInput, Busy, Catalog, Damaged, Failed, NotFound
 from curation.requests import Proposal, propose
 
 WRITER = """
@@ -344,4 +344,4 @@ def test_tasks_and_slices_are_declared_once(catalog: Catalog) -> None:
 
 
 def test_every_error_is_an_amber_error() -> None:
-    assert {error.__base__ for error in (BadInput, Busy, Damaged, NotFound)} == {AmberError}
+    assert {error.__base__ for error in (BadInput, Busy, Damaged, Failed, NotFound)} == {AmberError}

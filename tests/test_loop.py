@@ -19,7 +19,7 @@ from curation import Catalog, Dataset, ingest
 from curation.errors import BadInput, Busy, NotFound
 from samplers import Policy, make_pack
 from training.features import embed
-from training.runs import Recipe
+from training.runs import Recipe, Run
 
 FAST = Loop(rounds=1, start=8, budget=4, draws=128, recipe=Recipe(size=(32, 32), threads=1))
 ARGUMENTS = "--rounds 2 --start 8 --budget 4 --draws 128 --author ada"
@@ -118,13 +118,14 @@ def test_figures_are_of_the_evaluation_splits(catalog: Catalog) -> None:
         last.figure("color", "nosuch")
 
 
-def test_a_base_is_trained_once_and_kept(catalog: Catalog) -> None:
-    base = Recipe.of("small", size=(32, 32), global_batch=32, hidden=16)
-    steps = go(catalog, base=base, base_draws=320)
-    runs = sorted(path.parent.name for path in (catalog.home / "runs").glob("*/run.json"))
-    assert len(runs) == 3
-    assert {step.run for step in steps} < set(runs)
-    assert go(catalog, base=base, base_draws=320) == steps
+def test_a_trunk_that_learns_from_pixels_goes_on_from_its_first_run(catalog: Catalog) -> None:
+    settings = {"recipe": Recipe.of("small", size=(32, 32), global_batch=32, hidden=16), "first_draws": 320}
+    steps = go(catalog, **settings)
+    first, later = (Run.open(catalog.home, step.run) for step in steps)
+    assert (first.parent, later.parent) == ("", first.id)
+    assert later.recipe.learning_rate < first.recipe.learning_rate
+    assert later.curve[0]["color"] < first.curve[0]["color"]
+    assert go(catalog, **settings) == steps
 
 
 WRONG = {

@@ -1,14 +1,21 @@
 """The plan: every task sees exactly what its owner asked for, whatever the others ask."""
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pytest
-from homes import make_home
+from homes import copy_home, label, labels, make_home
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation import BadInput, Catalog, Damaged, NotFound
+from curation.priors import natural_prior
+from curation.requests import REQUESTS
 from samplers import Pack, Plan, Policy, make_pack, make_plan
+from samplers.policy import TaskPolicy
 from samplers.rates import PI_UNITS, SHARE_UNITS
+from samplers.strata import strata_of
 
 RULES = ["natural", "balanced", "power", "effective_number", "repeat_factor"]
 boosts = st.floats(0.5, 20)
@@ -193,3 +200,52 @@ def test_damaged_plan_is_named(catalog: Catalog, pack: Pack) -> None:
     (plan.folder / "draws.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(Damaged, match=plan.hash):
         Plan(plan.folder)
+
+
+def mined(catalog: Catalog, tmp_path: Path, count: int) -> Catalog:
+    """A copy in which so many mined requests, each in a group of its own, were answered with "yellow"."""
+    copy = copy_home(catalog, tmp_path)
+    with copy.commit(author="ada", message="ask") as change:
+        known = set(change.now.labels("color")["sample_id"].to_pylist())
+        train = set(change.now.training_ids().tolist()) - known
+        rows = {row["group"]: row for row in change.now.samples().to_pylist() if row["sample_id"] in train}
+        chosen = list(rows.values())[:count]
+        request = {"task_id": change.now.task_ids()["color"], "arm": "mined", "slice": "yellow", "reason": "",
+                   "run": "", "priority": 0, "propensity": 1.0, "cost": 1.0}  # fmt: skip
+        asked = [{"sample_id": row["sample_id"], **request} for row in chosen]
+        change.add_requests(pa.Table.from_pylist(asked, REQUESTS))
+    with copy.commit(author="bob", message="answers") as change:
+        change.add_labels(labels([label(row["key"], "color", "yellow", "bob") for row in chosen]), source="human")
+        change.close_requests(change.now.requests("open")["request_id"].to_pylist(), state="answered")
+    return copy
+
+
+def test_a_mined_label_stands_for_its_group_and_no_more(catalog: Catalog, tmp_path: Path) -> None:
+    """Of N yellow ones 5 groups of 4 were mined; the n that were labelled before stand for the rest."""
+    copy = mined(catalog, tmp_path, 5)
+    with copy.read() as now:
+        task = now.task("color")
+        strata = strata_of(now, task, TaskPolicy(owner="ada", share=1, importance=1))
+        expected = natural_prior(now, task)[1] * len(now.training_ids())
+    cells = dict(zip(strata.names, zip(strata.counts, strata.fresh, strict=True), strict=True))
+    others, weight = cells["yellow"]
+    count, fresh = cells["yellow & mined"]
+    assert (count, weight) == (5, 1)
+    assert fresh == pytest.approx(min(1, 4 / ((expected - 20) / others)))
+    assert fresh < 1
+    with copy.read() as now:
+        as_found = strata_of(now, task, TaskPolicy(owner="ada", share=1, importance=1, mined="as_found"))
+    assert set(as_found.fresh) == {1}
+
+
+def test_a_boost_of_a_slice_without_labels_changes_nothing(catalog: Catalog, tmp_path: Path) -> None:
+    copy = copy_home(catalog, tmp_path)
+    with copy.commit(author="ada", message="nothing") as change:
+        change.add_slice("nowhere", "attr.night AND NOT attr.night")
+    with copy.read() as now:
+        plain, boosted = (
+            strata_of(now, now.task("color"), TaskPolicy(owner="ada", share=1, importance=1, boost=boost))
+            for boost in ({}, {"nowhere": 9.0})
+        )
+    assert np.array_equal(plain.pi, boosted.pi)
+    assert plain.names == boosted.names

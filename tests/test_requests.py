@@ -16,7 +16,7 @@ from scipy import stats
 from curation import BadInput, Catalog, NotFound
 from curation.embeddings import Embeddings, farthest_first, writing
 from curation.oracle import answer, hold_back
-from curation.requests import Proposal, _Round, propose
+from curation.requests import REQUESTS, Proposal, _Round, propose
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +173,44 @@ def test_budget_goes_where_the_error_is(catalog: Catalog) -> None:
     importance = {"car": 1.0, "bike": 1.0, "speed": 1.0}
     counts = Counter(row["task"] for row in ask(catalog, run=run, random_share=0.0, importance=importance))
     assert counts["bike"] >= 39
+
+
+def answered(catalog: Catalog, color: str, slice_: str, count: int) -> list[int]:
+    """Have `count` mined requests for a slice answered with one colour; the samples."""
+    with catalog.commit(author="ada", message="ask") as change:
+        samples = change.now.samples().to_pylist()
+        known = set(change.now.labels("color")["sample_id"].to_pylist())
+        train = set(change.now.training_ids().tolist())
+        chosen = [row for row in samples if row["sample_id"] in train - known][:count]
+        ids = [row["sample_id"] for row in chosen]
+        row = {"task_id": change.now.task_ids()["color"], "arm": "mined", "slice": slice_, "reason": "", "run": "",
+               "priority": 0, "propensity": 1.0, "cost": 1.0}  # fmt: skip
+        change.add_requests(pa.Table.from_pylist([{"sample_id": id_, **row} for id_ in ids], REQUESTS))
+    with catalog.commit(author="bob", message="answers") as change:
+        change.add_labels(labels([label(row["key"], "color", color, "bob") for row in chosen]), source="human")
+        change.close_requests(change.now.requests("open")["request_id"].to_pylist(), state="answered")
+        return ids
+
+
+def test_budget_leaves_a_slice_where_asking_found_nothing(catalog: Catalog) -> None:
+    rest = {"random_share": 0.0, "importance": {"color": 1.0}}
+    run = add_run(catalog)
+    before = Counter(row["slice"] for row in ask(catalog, run=run, **rest, seed=1))
+    with catalog.commit(author="ada", message="never mind") as change:
+        change.close_requests(change.now.requests("open")["request_id"].to_pylist(), state="withdrawn")
+    answered(catalog, "red", "yellow_at_night", 20)
+    after = Counter(row["slice"] for row in ask(catalog, run=run, **rest, seed=2))
+    assert after["yellow_at_night"] < before["yellow_at_night"] / 2
+
+
+def test_groups_of_which_a_label_is_known_come_last(catalog: Catalog) -> None:
+    with catalog.read() as now:
+        group = dict(zip(*(now.samples()[name].to_pylist() for name in ("sample_id", "group")), strict=True))
+        train = set(now.training_ids().tolist())
+        known = {group[id_] for id_ in now.labels("color")["sample_id"].to_pylist() if id_ in train}
+    fresh = {group[id_] for id_ in train} - known
+    rows = ask(catalog, run=add_run(catalog), budget=len(fresh), random_share=0.0, importance={"color": 1.0})
+    assert {group[row["sample_id"]] for row in rows if row["slice"] == "yellow"} <= fresh
 
 
 def test_a_run_that_lacks_a_task_or_a_sample_mines_what_it_can(catalog: Catalog) -> None:

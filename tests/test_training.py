@@ -344,6 +344,18 @@ def test_heads_on_a_frozen_run(catalog: Catalog, plan: Plan, run: Run) -> None:
     assert value > 0.8
 
 
+def test_a_run_goes_on_from_another(catalog: Catalog, plan: Plan, run: Run) -> None:
+    later = train(SMALL, plan, catalog, parent=run.id)
+    assert later.parent == run.id
+    assert later.id != run.id
+    assert later.curve[0]["color"] < run.curve[0]["color"]
+
+
+def test_a_parent_of_another_shape_is_refused(catalog: Catalog, plan: Plan, run: Run) -> None:
+    with pytest.raises(BadInput, match=f"run {run.id}: has another trunk or branch"):
+        train(replace(SMALL, hidden=8), plan, catalog, parent=run.id)
+
+
 def test_training_leaves_frozen_features_alone(catalog: Catalog, plan: Plan, run: Run) -> None:
     recipe = Recipe(trunk=f"run:{run.id}", size=SMALL.size, global_batch=32, hidden=4, threads=1)
     pack = make_pack(catalog)

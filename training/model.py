@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from curation.embeddings import Embeddings, Floats
-from samplers.plan import PlanTask
+from curation.errors import BadInput
+from samplers.plan import Plan, PlanTask
 from training.losses import TaskLosses
 from training.runs import Recipe, Run
 from training.trunks import SmallTrunk
 
-__all__ = ["Network", "as_pixels", "build", "load_network"]
+__all__ = ["Network", "as_pixels", "build", "load_network", "take_over"]
 
 REACH = 5.0
 
@@ -86,6 +87,27 @@ def load_network(run: Run, tasks: Sequence[PlanTask], home: Path) -> Network:
     network = build(run.recipe, tasks, Embeddings.open(home, name) if name else None)
     network.load_state_dict(torch.load(home / "runs" / run.id / "checkpoints" / "last.pt", weights_only=True))
     return network.eval()
+
+
+@torch.no_grad()
+def take_over(network: Network, tasks: Sequence[PlanTask], parent: Run, home: Path) -> None:
+    """Give `network` the weights of a finished run: trunk, branch, and the heads of the tasks that both have.
+
+    BadInput when the run has another trunk or branch.
+    """
+    theirs = Plan.open(home, parent.plan).tasks
+    old = load_network(parent, theirs, home)
+    try:
+        network.trunk.load_state_dict(old.trunk.state_dict())
+        network.branch.load_state_dict(old.branch.state_dict())
+    except RuntimeError:
+        raise BadInput(f"run {parent.id}: has another trunk or branch than this recipe; train without it") from None
+    place = {task.task: old.losses.layout.columns[t] for t, task in enumerate(theirs)}
+    for t, task in enumerate(tasks):
+        if task.task in place:
+            mine = network.losses.layout.columns[t]
+            network.heads.weight[mine] = old.heads.weight[place[task.task]]
+            network.heads.bias[mine] = old.heads.bias[place[task.task]]
 
 
 def as_pixels(images: Tensor) -> Tensor:

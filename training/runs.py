@@ -6,7 +6,7 @@ import json
 import math
 import platform
 import subprocess
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,6 +56,15 @@ class Recipe:
         """The name of the embeddings that this recipe stands on; empty when its trunk is trained on pixels."""
         height, width = self.size
         return "" if self.trunk == "small" else f"{self.trunk.replace(':', '-')}-{height}x{width}"
+
+    def features(self, run: str) -> "Recipe | None":
+        """What computes the features by which images are compared: this recipe's frozen trunk, or that of `run`.
+
+        None when the trunk learns from pixels and there is no run yet.
+        """
+        if self.embeddings:
+            return self
+        return replace(self, trunk=f"run:{run}") if run else None
 
     def __post_init__(self) -> None:
         rules = {
@@ -118,9 +127,9 @@ class Run:
             part.write_text(json.dumps(data, indent=1))
 
 
-def run_id(plan: Plan, recipe: Recipe) -> str:
+def run_id(plan: Plan, recipe: Recipe, parent: str = "") -> str:
     """The id of the run of `recipe` on `plan`: the same training has the same id, so that it is done once."""
-    text = json.dumps([FORMAT, plan.hash, asdict(recipe)], sort_keys=True)
+    text = json.dumps([FORMAT, plan.hash, asdict(recipe), *([parent] if parent else [])], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -19,7 +19,7 @@ from samplers.order import hash64
 from samplers.pack import Pack
 from samplers.plan import Plan
 from samplers.stream import Batch, batches, stream
-from training.model import Network, as_pixels, build
+from training.model import Network, as_pixels, build, take_over
 from training.runs import Recipe, Run, libraries, revision, run_id
 
 __all__ = ["train"]
@@ -37,15 +37,18 @@ def train(
 ) -> Run:
     """Train `recipe` on `plan`; the same training again opens the finished run.
 
+    With a `parent`, it begins with the weights of that run: trunk, branch, and the heads of the tasks that both have.
     `progress` is called with the draws done, all draws, and the objective of the last batches.
     """
-    id_ = run_id(plan, recipe)
+    id_ = run_id(plan, recipe, parent)
     if (catalog.home / "runs" / id_ / "run.json").is_file():
         return Run.open(catalog.home, id_)
     started = time.monotonic()
     torch.set_num_threads(recipe.threads)
     embeddings = Embeddings.open(catalog.home, recipe.embeddings) if recipe.embeddings else None
     network = build(recipe, plan.tasks, embeddings)
+    if parent:
+        take_over(network, plan.tasks, Run.open(catalog.home, parent), catalog.home)
     optimizer = _optimizer(recipe, network)
     steps = len(plan.draws) // recipe.global_batch
     if not steps:
