@@ -114,7 +114,8 @@ class _Round:
         if self.proposal.random_share < 1:
             for task, slice_, count in self._cells(self.proposal.budget - len(self.rows)):
                 self._mine(task, slice_, count)
-        while (short := self.proposal.budget - len(self.rows)) and self._random_arm(short):
+        arm = "spare" if self.proposal.random_share < 1 else "random"
+        while (short := self.proposal.budget - len(self.rows)) and self._random_arm(short, arm=arm):
             pass
         return [{**row, "priority": rank} for rank, row in enumerate(self.rows)]
 
@@ -128,10 +129,11 @@ class _Round:
             open_[name] = ~np.isin(self.ids, np.concatenate(taken))
         return open_
 
-    def _random_arm(self, count: int) -> int:
+    def _random_arm(self, count: int, *, arm: str = "random") -> int:
         """Draw pairs uniformly: tasks by importance, then samples; the propensity is the chance of the pair.
 
-        Returns how many: fewer than `count` where a task has fewer candidates than its part.
+        What mining left of a budget is drawn so too, as an arm of its own: mining chose first, so that it is no fair
+        sample. Returns how many: fewer than `count` where a task has fewer candidates than its part.
         """
         before = len(self.rows)
         names = [name for name in self.tasks if self.open[name].any() and self.importance[name] > 0]
@@ -145,9 +147,9 @@ class _Round:
                 self._add(
                     name,
                     int(place),
-                    arm="random",
+                    arm=arm,
                     slice_="",
-                    reason="drawn at random",
+                    reason="drawn at random" if arm == "random" else "nothing left to mine; drawn at random",
                     chance=taken / len(places),
                 )
         return len(self.rows) - before

@@ -70,9 +70,10 @@ class Slice:
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """The columns that a predicate may name: family -> name -> DuckDB type."""
+    """The columns that a predicate may name: family -> name -> DuckDB type; and the classes of categorical tasks."""
 
     families: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def resolve(self, parts: list[str], predicate: str) -> list[str]:
         """`parts` with its family in front; BadInput when no column, or more than one, fits."""
@@ -183,6 +184,21 @@ def _check(
         node["column_names"] = frame.resolve(node["column_names"], predicate)
     for value in node.values():
         _check(value, predicate, frame, stable, bound=bound, depth=depth)
+    if kind in ("COMPARISON", "OPERATOR"):
+        _check_classes(node, predicate, frame)
+
+
+def _check_classes(node: dict[str, Any], predicate: str, frame: Frame) -> None:
+    """Refuse a label compared with what is no class of its task: the slice would be empty for ever."""
+    sides = node["children"] if "children" in node else [node["left"], node["right"]]
+    columns = [side["column_names"] for side in sides if side.get("class") == "COLUMN_REF"]
+    tasks = [parts[1] for parts in columns if (parts[0], parts[2:]) in (("label", []), ("pred", ["value"]))]
+    words = [side["value"]["value"] for side in sides if side.get("class") == "CONSTANT"]
+    for task in tasks:
+        for word in words:
+            if task in frame.classes and isinstance(word, str) and word not in frame.classes[task]:
+                near = ", ".join(difflib.get_close_matches(word, frame.classes[task], 1) or frame.classes[task])
+                raise BadInput(f"slice {predicate!r}: {task} has no class {word!r}; did you mean {near}?")
 
 
 def _check_function(node: dict[str, Any], predicate: str, stable: frozenset[str]) -> None:

@@ -150,7 +150,8 @@ class Snapshot:
                 "state": {task.name: "VARCHAR" for task in tasks},
                 "pred": {name: f"STRUCT(value {type_}, confidence DOUBLE)" for name, type_ in labels.items()},
                 "boxes": {task.name: BOXES_TYPE for task in tasks if task.kind == "detection"},
-            }
+            },
+            classes={task.name: tuple(task.classes) for task in tasks if task.kind == "categorical"},
         )
 
     def samples(self) -> pa.Table:

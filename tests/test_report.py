@@ -34,7 +34,7 @@ from training.runs import Recipe, Run
 HOSTILE = Task(
     name="hostile", kind="categorical", classes=("<script>alert(1)</script>", '"quoted" & co'), owner="<b>mallory</b>"
 )
-HOSTILE_PREDICATE = "attr.night OR label.hostile = '<img src=x onerror=alert(1)>'"
+HOSTILE_PREDICATE = "attr.night OR label.hostile = '<script>alert(1)</script>'"
 VOID = {"meta", "img", "br", "path", "rect", "line", "circle", "use"}
 SECTIONS = ["loop", "figures", "training", "coverage", "worst", "plan"]
 
@@ -194,9 +194,8 @@ def test_thumbnails_are_small_jpegs(page: str) -> None:
 
 def test_names_are_escaped_everywhere(page: str) -> None:
     assert "<script" not in page
-    assert "<img src=x" not in page
     assert "<b>mallory" not in page
-    for name in ("hostile", "<img src=x onerror=alert(1)>", HOSTILE.classes[0], HOSTILE.classes[1], HOSTILE.owner):
+    for name in ("hostile", HOSTILE_PREDICATE, HOSTILE.classes[0], HOSTILE.classes[1], HOSTILE.owner):
         assert name in text(page) or name in unescape(page)
 
 

@@ -27,7 +27,8 @@ FRAME = Frame(
         "state": {"color": "VARCHAR", "car": "VARCHAR"},
         "pred": {"color": "STRUCT(value VARCHAR, confidence DOUBLE)"},
         "boxes": {"things": "STRUCT(class VARCHAR, x DOUBLE, y DOUBLE, w DOUBLE, h DOUBLE)[]"},
-    }
+    },
+    classes={"color": ("red", "yellow", "green")},
 )
 
 REFUSED = [
@@ -299,3 +300,17 @@ def test_predictions_are_read_from_a_run(catalog: Catalog, tmp_path: Path) -> No
             now.members(sure)
         with pytest.raises(NotFound, match="are gone"):
             now.members(sure, predictions=str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    "predicate",
+    ["color = 'yelow'", "'yelow' <> label.color", "color IN ('red', 'yelow')", "NOT pred.color.value = 'yelow'"],
+)
+def test_a_class_that_the_task_does_not_have_is_refused(predicate: str) -> None:
+    with pytest.raises(BadInput, match="color has no class 'yelow'; did you mean yellow"):
+        vet(predicate, FRAME)
+
+
+def test_what_only_looks_like_a_class_is_let_through() -> None:
+    for predicate in ("weather = 'yelow'", "color LIKE 'yel%'", "state.color = 'unsure'", "color IS NULL"):
+        assert vet(predicate, FRAME)
