@@ -28,7 +28,9 @@ from samplers.pack import make_pack
 from samplers.plan import Plan, make_plan
 from samplers.policy import Policy
 from training.evaluation import slice_errors
-from training.report import _doubt, _groups_first, _number, _plain, write_report
+from training.report import write_report
+from training.report.sheets import groups_first
+from training.report.words import doubt_of, number_text, plain_text
 from training.runs import Recipe, Run
 
 HOSTILE = Task(
@@ -195,7 +197,13 @@ def test_thumbnails_are_small_jpegs(page: str) -> None:
 def test_names_are_escaped_everywhere(page: str) -> None:
     assert "<script" not in page
     assert "<b>mallory" not in page
-    for name in ("hostile", HOSTILE_PREDICATE, HOSTILE.classes[0], HOSTILE.classes[1], HOSTILE.owner):
+    for name in (
+        "hostile",
+        HOSTILE_PREDICATE.removeprefix("attr.night OR "),
+        HOSTILE.classes[0],
+        HOSTILE.classes[1],
+        HOSTILE.owner,
+    ):
         assert name in text(page) or name in unescape(page)
 
 
@@ -317,7 +325,7 @@ def test_reports_run_without_torch() -> None:
     ],
 )
 def test_too_little_data_is_said(row: dict[str, Any], words: str) -> None:
-    assert _doubt({"metric": "accuracy", **row}) == words
+    assert doubt_of({"metric": "accuracy", **row}) == words
 
 
 @pytest.mark.parametrize(
@@ -325,7 +333,7 @@ def test_too_little_data_is_said(row: dict[str, Any], words: str) -> None:
     [(0.0, "0"), (13.0, "13.0"), (0.00123, "0.00123"), (117.4, "117"), (-4.5678, "-4.57"), (12_345.6, "12,346")],
 )
 def test_numbers_have_three_digits(value: float, shown: str) -> None:
-    assert _number(value) == shown
+    assert number_text(value) == shown
 
 
 @pytest.mark.parametrize(
@@ -339,9 +347,9 @@ def test_numbers_have_three_digits(value: float, shown: str) -> None:
     ],
 )
 def test_predicates_are_shown_plainly(canonical: str, plain: str) -> None:
-    assert _plain(canonical) == plain
+    assert plain_text(canonical) == plain
 
 
 def test_groups_take_turns() -> None:
     order, groups = np.array([5, 3, 4, 0, 1]), np.array([7, 8, 9, 7, 7, 7])
-    assert _groups_first(order, groups).tolist() == [5, 1, 3, 4, 0]
+    assert groups_first(order, groups).tolist() == [5, 1, 3, 4, 0]

@@ -1,0 +1,97 @@
+"""Charts, as SVG that stands in the page."""
+
+import hashlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+
+from training.report.words import edges_of
+
+__all__ = ["Line", "chart_of", "line_of"]
+
+Row = Mapping[str, Any]
+
+
+INKS = {
+    "ink": "#010101",
+    "muted": "#020202",
+    "line": "#030303",
+    "series-0": "#040404",
+    "series-1": "#050505",
+    "series-2": "#060606",
+    "series-3": "#070707",
+}
+"""Colours that charts are drawn in; the page replaces them by its variables, so that they follow light and dark."""
+MARKERS, DASHES = "osD^", ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    x: list[float]
+    y: list[float]
+    low: list[float]
+    high: list[float]
+
+
+def line_of(x: Sequence[float], rows: Sequence[Row]) -> Line:
+    edges = [edges_of(row) for row in rows]
+    return Line(
+        x=list(x), y=[row["value"] for row in rows], low=[low for low, _ in edges], high=[high for _, high in edges]
+    )
+
+
+def chart_of(
+    alt: str, lines: Sequence[Line], *, span: tuple[float, float], across: str, reference: float | None = None
+) -> Markup:
+    """Lines with their bands as inline SVG, one unit a pixel at its natural width of 340; names stay outside of it."""
+    figure = Figure(figsize=(340 / 72, 196 / 72))
+    axes = figure.add_axes((0.115, 0.2, 0.86, 0.75))
+    if reference is not None:
+        axes.axhline(reference, color=INKS["muted"], linewidth=1, linestyle=(0, (3, 3)))
+    for code, line in enumerate(lines):
+        color, form = INKS[f"series-{code % 4}"], code % 4
+        marker = MARKERS[form] if len(line.x) <= 20 else ""
+        if line.low != line.high:
+            axes.fill_between(line.x, line.low, line.high, color=color, alpha=0.16, linewidth=0)
+        drawn = axes.plot(
+            line.x, line.y, color=color, linewidth=1.8, linestyle=DASHES[form], marker=marker, markersize=5
+        )
+        drawn[0].set_clip_on(not marker)
+    axes.set_ylim(*span)
+    axes.set_xlabel(across, fontsize=11, color=INKS["muted"], labelpad=3)
+    places = sorted({x for line in lines for x in line.x})
+    axes.xaxis.set_major_locator(FixedLocator(places) if len(places) <= 6 else MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x >= 10_000 else f"{x:,g}"))
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    axes.tick_params(labelsize=11, labelcolor=INKS["muted"], color=INKS["line"], length=3)
+    axes.grid(axis="y", color=INKS["line"], linewidth=1)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(INKS["line"])
+    return _inline(figure, alt)
+
+
+def _inline(figure: Figure, alt: str) -> Markup:
+    """A figure as the SVG element of an HTML page: its own ids, the page's colours and fonts, no namespace."""
+    ident = "c" + hashlib.sha256(alt.encode()).hexdigest()[:8]
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": ident}):
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(text, format="svg", transparent=True, metadata=nothing)
+    svg = text.getvalue()
+    inner = svg[svg.index("</defs>") + len("</defs>") : svg.rindex("</svg>")]
+    inner = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{ident}-", inner).replace("xlink:href", "href")
+    inner = re.sub(r"font-family: [^;\"]*;? ?", "", inner)
+    for name, ink in INKS.items():
+        inner = inner.replace(ink, f"var(--{name})")
+    width, height = (round(72 * inches) for inches in figure.get_size_inches())
+    return Markup(
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(alt)}">{inner}</svg>'
+    )

@@ -1,0 +1,77 @@
+"""The page: every section, put into the template and written whole."""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from curation.catalog import Catalog
+from curation.files import whole
+from samplers.pack import Pack
+from samplers.plan import Plan
+from training.report.judged import checked, judge, registered
+from training.report.rounds import rounds_view
+from training.report.sections import coverage_view, figures_view, header_view, plan_view, training_view
+from training.report.sheets import worst_view
+from training.report.words import FEW, WIDE
+from training.runs import Run
+
+__all__ = ["write_report"]
+
+Row = Mapping[str, Any]
+View = dict[str, Any]
+
+
+def write_report(
+    catalog: Catalog,
+    run_id: str,
+    path: Path,
+    *,
+    title: str = "Amber report",
+    rounds: Sequence[Row] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write the report of an evaluated run to `path`, one self-contained HTML file; returns `path`.
+
+    `rounds` are the rounds of a loop, of one or several arms: arm, index, labels (bought so far), found (rare slice ->
+    labels bought that belong to it), run and figures (task, slice, split, metric, n, groups, value, low, high).
+    `progress` is called with the sections done and all sections. NotFound when the workspace has no such run, or none
+    that was evaluated; Damaged when its predictions are not those that were judged.
+    """
+    home, tell = catalog.home, progress or (lambda done, total: None)
+    run = Run.open(home, run_id)
+    plan = Plan.open(home, run.plan)
+    with catalog.read() as now:
+        entry = registered(now, run_id)
+    with catalog.read(entry["commit_id"]) as then:
+        judged = judge(then, run_id, plan, checked(home, entry))
+    sections: dict[str, Callable[[], Any]] = {
+        "rounds": lambda: rounds_view(judged, rounds),
+        "header": lambda: header_view(judged, run, plan, home, rounds),
+        "figures": lambda: figures_view(judged),
+        "training": lambda: training_view(run, plan),
+        "coverage": lambda: coverage_view(judged),
+        "worst": lambda: worst_view(judged, Pack.open(home, plan.pack_hash)),
+        "plan": lambda: plan_view(plan),
+    }
+    view: View = {"title": title, "few": FEW, "wide": WIDE}
+    for done, (name, section) in enumerate(sections.items()):
+        tell(done, len(sections))
+        view[name] = section()
+    _write(path, _template().render(view))
+    tell(len(sections), len(sections))
+    return path
+
+
+def _template() -> jinja2.Template:
+    text = resources.files("training.report").joinpath("page.html").read_text(encoding="utf-8")
+    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return page.from_string(text)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write the page, whole or not at all."""
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
