@@ -37,21 +37,17 @@ votes AS (
         median(number) AS number, max(number) - min(number) AS spread,
         arg_max(boxes, (commit_id, annotator_id)) AS boxes
     FROM standing GROUP BY sample_id, state, code),
-winners AS (
-    SELECT sample_id, count(*) AS tied, arg_min(votes, state) AS winner FROM (
-        SELECT sample_id, state, votes FROM votes QUALIFY votes = max(votes) OVER (PARTITION BY sample_id))
-    GROUP BY sample_id),
 resolved AS (
-    SELECT votes.*, tied > 1 OR state = 2 OR coalesce(spread > $tolerance, false) AS unsure
-    FROM votes JOIN winners USING (sample_id)
-    QUALIFY row_number() OVER (PARTITION BY sample_id ORDER BY votes DESC, state, code) = 1)
+    SELECT *, 2 * votes <= sum(votes) OVER (PARTITION BY sample_id) OR state = 2
+        OR coalesce(spread > $tolerance, false) AS unsure
+    FROM votes QUALIFY row_number() OVER (PARTITION BY sample_id ORDER BY votes DESC, state, code) = 1)
 SELECT sample_id, CAST(CASE WHEN unsure THEN 2 ELSE 1 END AS UTINYINT) AS state,
     CASE WHEN NOT unsure THEN code END AS code, CASE WHEN NOT unsure THEN number END AS number,
     CASE WHEN NOT unsure THEN boxes END AS boxes, source
 FROM resolved ORDER BY sample_id
 """
 """The current-label rule, for one task: the newest label of each annotator counts; the best source stands; several
-people resolve by majority, numbers by the median if all lie within the tolerance; a tie or a majority of unsure is
+people resolve by majority, numbers by the median if all lie within the tolerance; no majority, or one of unsure, is
 unsure. Boxes of several people: the newest stands."""
 
 

@@ -77,6 +77,7 @@ def test_which_class_counts(catalog: Catalog, said: Said, code: int) -> None:
         [("human", "ada", None), ("human", "bob", "red")],
         [("human", "ada", "red"), ("oracle", "o", "green")],
         [("human", "ada", "red"), ("human", "bob", "red"), ("human", "eve", "green"), ("human", "zoe", "green")],
+        [("human", "ada", "red"), ("human", "bob", "red"), ("human", "eve", "green"), ("human", "zoe", "yellow")],
     ],
 )
 def test_ties_and_doubts_are_unsure(catalog: Catalog, said: Said) -> None:
@@ -121,8 +122,8 @@ def rule(said: list[tuple[str, str | None]]) -> tuple[int, int | None] | None:
     votes = Counter(value for who, value in standing.items() if RANKS[who] == best)
     if not votes:
         return None
-    (value, most), *rest = votes.most_common()
-    if value is None or (rest and rest[0][1] == most):
+    value, most = votes.most_common()[0]
+    if value is None or 2 * most <= votes.total():
         return 2, None
     return 1, TASKS[0].classes.index(value)
 
