@@ -21,6 +21,7 @@ from curation import oracle
 from curation.catalog import Catalog
 from curation.coverage import coverage
 from curation.dataset import Dataset
+from curation.differences import Difference, differences
 from curation.errors import AmberError, BadInput, NotFound
 from curation.ingest import ingest
 from curation.requests import Proposal, propose
@@ -261,6 +262,25 @@ def log(count: int, home: str, as_json: bool) -> None:
         rows[:count],
         as_json,
         lambda: table("Commits", columns, [[row[name] for name in columns] for row in rows[:count]]),
+    )
+
+
+@cli.command()
+@click.argument("first", type=int)
+@click.argument("last", type=int, required=False)
+@workspace
+def diff(first: int, last: int | None, home: str, as_json: bool) -> None:
+    """Say what changed from commit FIRST to commit LAST (default: now), by task and slice."""
+    catalog = Catalog.open(home)
+    with catalog.read(last) as after:
+        rows = [vars(row) for row in differences(after.earlier(first), after)]
+        samples = len(after.samples()) - len(after.earlier(first).samples())
+        span = f"commit {first} to {after.commit}: {samples:,} samples new"
+    columns = list(Difference.__annotations__)
+    _show(
+        {"first": first, "last": after.commit, "samples": samples, "labels": rows},
+        as_json,
+        lambda: table(f"Labels, {span}", columns, [list(row.values()) for row in rows]) if rows else span,
     )
 
 

@@ -69,6 +69,10 @@ class Snapshot:
         row = connection.execute("SELECT digest FROM commits WHERE id = ?", [at]).fetchone()
         return cls(connection, at, row[0] if row else "")
 
+    def earlier(self, commit: int) -> "Snapshot":
+        """What was known at another commit, as long as this snapshot is valid; NotFound when there is none."""
+        return Snapshot.at(self._connection, commit)
+
     def has(self, batch: str) -> bool:
         """Whether a commit with this batch id has landed by now."""
         return bool(self._rows("SELECT 1 FROM commits WHERE batch = ? AND id <= ?", [batch, self.commit]))

@@ -16,7 +16,7 @@ from amber.cli import cli, run
 ROOT = Path(__file__).parent.parent
 AMBER = Path(sys.executable).with_name("amber")
 VERBS = {" ".join(words): command for words, command in leaves(cli)}
-LATER = ["diff", "revert", "gate", "compare", "replay", "forget", "serve", "browse", "label", "export-model", "catalog"]
+LATER = ["revert", "gate", "compare", "replay", "forget", "serve", "browse", "label", "export-model", "catalog"]
 
 POLICY = '[task.color]\nowner = "signals"\nshare = 1.0\nimportance = 1.0\nrule = "balanced"\n'
 
@@ -37,6 +37,7 @@ SESSION = {
     "report": ["--out", "report.html"],
     "loop": ["--rounds", "1", "--budget", "4", "--start", "8", "--draws", "128"],
     "log": ["-n", "3"],
+    "diff": ["0"],
 }
 """Arguments of every verb, in an order in which a user would come to them."""
 
@@ -112,6 +113,7 @@ def test_json_is_json_and_nothing_else(verb: str, capsys: pytest.CaptureFixture[
         "report": r"report .*report.html",
         "loop": r"yellow \(mined\)",
         "log": r"ada",
+        "diff": r"color +│ yellow +│",
     }.items(),
 )
 def test_people_read_results(verb: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
