@@ -42,8 +42,8 @@ def differences(before: Snapshot, after: Snapshot) -> list[Difference]:
     """
     if before.commit > after.commit:
         raise BadInput(f"commits {before.commit} and {after.commit}: the earlier one comes first; turn them round")
-    inside = {"": (None, None)} | {
-        name: (_members(before, name), after.members(part.predicate))
+    inside: dict[str, Ids | None] = {"": None} | {
+        name: np.union1d(_members(before, name), after.members(part.predicate))
         for name, part in after.slices().items()
         if not part.reads_predictions
     }
@@ -51,10 +51,10 @@ def differences(before: Snapshot, after: Snapshot) -> list[Difference]:
     rows = []
     for task in after.tasks():
         moves = _moves(before.labels(task) if task in before.tasks() else None, after.labels(task))
-        for name, (were, are) in inside.items():
+        for name, members in inside.items():
             if name and of[name] not in ("", task):
                 continue
-            here = moves if are is None else moves.filter(pc.is_in(moves["id"], pa.array(np.union1d(were, are))))
+            here = moves if members is None else moves.filter(pc.is_in(moves["id"], pa.array(members)))
             row = _row(task, name, here)
             if row.learned or row.changed or row.doubted or row.lost:
                 rows.append(row)
