@@ -105,7 +105,7 @@ def _rows(found: dict[int, dict[str, list[Errors]]]) -> list[Row]:
             Row(
                 what=f"{name}, mined minus random", value=float(difference.mean()), unit=" points", high=upper,
                 low=float(difference.mean() - stats.t.ppf(0.95, len(difference) - 1) * error),
-                asked=f"upper bound < {BOUND:.0f}", met=upper < BOUND,
+                asked=f"upper 95% bound < {BOUND:.0f}", met=upper < BOUND,
                 peers={"before": start, "mined": float(mined.mean()), "random": float(drawn.mean())},
             )
         )  # fmt: skip
