@@ -37,7 +37,7 @@ bench-streets: .venv/train ## The rare slices and all other tasks of streets: mi
 bench-demo: .venv/test ## Time and memory of the demo
 	@$(BIN)/python -m benchmarks.demo
 
-soak: .venv/test ## The long tests: the loop killed ten times
+soak: .venv/test ## The long tests: the loop killed 300 times
 	@AMBER_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 3600
 
 clean: ## Remove what the demo and the benchmarks left here

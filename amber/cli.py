@@ -1,13 +1,6 @@
-"""The command line. Every verb has --json and --home; errors are one line and an exit code.
+"""The command line. Every verb has --json and --home; errors are one line and an exit code (`amber/guard.py`)."""
 
-Exit codes: 0 done, 1 the machine failed (a full disk), 2 bad input, 3 the catalog is held, 4 a damaged file,
-130 interrupted.
-"""
-
-import errno
 import json
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +8,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from amber.guard import guarded
 from amber.loop import Loop, go_round
 from amber.screen import Screen, interval, output, rounds_table, table
 from curation import oracle
@@ -22,7 +16,7 @@ from curation.catalog import Catalog
 from curation.coverage import coverage
 from curation.dataset import Dataset
 from curation.differences import Difference, differences
-from curation.errors import AmberError, BadInput, NotFound
+from curation.errors import BadInput, NotFound
 from curation.ingest import ingest
 from curation.requests import Proposal, propose
 from samplers.pack import Pack, make_pack
@@ -31,54 +25,16 @@ from samplers.policy import Policy
 from training.report import write_report
 from training.runs import Recipe, Run
 
-__all__ = ["cli", "guarded", "run"]
+__all__ = ["cli", "run"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 SEED = click.IntRange(min=0)
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; every error that a user can cause is one line on standard error."""
     return guarded(lambda: cli.main(arguments, prog_name="amber", standalone_mode=False))
-
-
-def guarded(work: Callable[[], object]) -> int:
-    """The exit code of `work`, which is what it returns if that is a number, with what went wrong as one line."""
-    try:
-        code = work()
-        sys.stdout.flush()
-    except AmberError as error:
-        return _fail(str(error), error.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        return error.exit_code
-    except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "amber"
-        return _fail(f"{error.format_message().rstrip('.')}; see `{path} --help`", error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        return _interrupted()
-    except BrokenPipeError:  # who reads has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    except OSError as error:
-        mend = "free some space" if error.errno in FULL else "check the path and its rights"
-        return _fail(f"{error.filename or 'system'}: {error.strerror or error}; {mend} and run the same again", 1)
-    except RuntimeError as error:
-        if str(error) == "Query interrupted":  # Ctrl-C, in DuckDB's words
-            return _interrupted()
-        raise
-    return code if isinstance(code, int) else 0
-
-
-def _interrupted() -> int:
-    return _fail("interrupted: what was committed is kept, nothing is half-written; run the same again", 130)
-
-
-def _fail(message: str, code: int) -> int:
-    click.echo(f"amber: {' '.join(message.split())}", err=True)
-    return code
 
 
 def workspace(command: Command) -> Command:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-import amber.cli
+from amber.guard import guarded
 from amber.loop import Loop, Round, go_round
 from amber.screen import Screen, interval, output, rounds_table, table
 from curation.catalog import Catalog
@@ -106,4 +106,4 @@ def _tasks_table(rounds: list[Round]) -> object:
 
 if __name__ == "__main__":
     sys.argv[0] = "make demo"
-    sys.exit(amber.cli.guarded(lambda: demo.main(standalone_mode=False)))
+    sys.exit(guarded(lambda: demo.main(standalone_mode=False)))

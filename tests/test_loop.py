@@ -120,7 +120,9 @@ def test_figures_are_of_the_evaluation_splits(catalog: Catalog) -> None:
 
 def test_a_trunk_that_learns_from_pixels_goes_on_from_its_first_run(catalog: Catalog) -> None:
     settings = {"recipe": Recipe.of("small", size=(32, 32), global_batch=32, hidden=16), "first_draws": 320}
+    begun = go(catalog, **settings, rounds=0)
     steps = go(catalog, **settings)
+    assert steps[:1] == begun
     first, later = (Run.open(catalog.home, step.run) for step in steps)
     assert (first.parent, later.parent) == ("", first.id)
     assert later.recipe.learning_rate < first.recipe.learning_rate

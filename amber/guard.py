@@ -1,0 +1,54 @@
+"""What every front door does with an error: one line on standard error, and an exit code.
+
+0 done, 1 the machine failed (a full disk), 2 bad input, 3 the catalog is held, 4 a damaged file, 130 interrupted.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+import click
+
+from curation.errors import AmberError
+
+__all__ = ["guarded"]
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def guarded(work: Callable[[], object]) -> int:
+    """The exit code of `work`, which is what it returns if that is a number, with what went wrong as one line."""
+    try:
+        code = work()
+        sys.stdout.flush()
+    except AmberError as error:
+        return _fail(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "amber"
+        return _fail(f"{error.format_message().rstrip('.')}; see `{path} --help`", error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _interrupted()
+    except BrokenPipeError:  # who reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except OSError as error:
+        mend = "free some space" if error.errno in FULL else "check the path and its rights"
+        return _fail(f"{error.filename or 'system'}: {error.strerror or error}; {mend} and run the same again", 1)
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":  # Ctrl-C, in DuckDB's words
+            return _interrupted()
+        raise
+    return code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    return _fail("interrupted: what was committed is kept, nothing is half-written; run the same again", 130)
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"amber: {' '.join(message.split())}", err=True)
+    return code
