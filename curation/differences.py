@@ -14,7 +14,7 @@ __all__ = ["Difference", "differences"]
 
 Ids = npt.NDArray[np.int64]
 
-VALUES = ["state", "code", "number", "boxes"]
+VALUES = ["code", "number", "boxes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,23 +42,19 @@ def differences(before: Snapshot, after: Snapshot) -> list[Difference]:
     """
     if before.commit > after.commit:
         raise BadInput(f"commits {before.commit} and {after.commit}: the earlier one comes first; turn them round")
-    inside: dict[str, Ids | None] = {"": None} | {
-        name: np.union1d(_members(before, name), after.members(part.predicate))
-        for name, part in after.slices().items()
-        if not part.reads_predictions
+    slices = {name: part for name, part in after.slices().items() if not part.reads_predictions}
+    inside = {
+        name: pa.array(np.union1d(_members(before, name), after.members(part.predicate)))
+        for name, part in slices.items()
     }
-    of = {name: part.task for name, part in after.slices().items()}
     rows = []
     for task in after.tasks():
         moves = _moves(before.labels(task) if task in before.tasks() else None, after.labels(task))
+        rows.append(_row(task, "", moves))
         for name, members in inside.items():
-            if name and of[name] not in ("", task):
-                continue
-            here = moves if members is None else moves.filter(pc.is_in(moves["id"], pa.array(members)))
-            row = _row(task, name, here)
-            if row.learned or row.changed or row.doubted or row.lost:
-                rows.append(row)
-    return rows
+            if slices[name].task in ("", task):
+                rows.append(_row(task, name, moves.filter(pc.is_in(moves["id"], members))))
+    return [row for row in rows if row.learned or row.changed or row.doubted or row.lost]
 
 
 def _members(before: Snapshot, name: str) -> Ids:
@@ -69,12 +65,12 @@ def _members(before: Snapshot, name: str) -> Ids:
 
 def _moves(before: pa.Table | None, after: pa.Table) -> pa.Table:
     """A row for each sample labelled at either commit: id, was and is (0: unknown), and whether the values agree."""
-    old = (after.slice(0, 0) if before is None else before).select(["sample_id", *VALUES])
+    old = after.slice(0, 0) if before is None else before
     ids = pa.array(np.union1d(old["sample_id"].to_numpy(), after["sample_id"].to_numpy()))
     sides = [side.take(pc.index_in(ids, value_set=side["sample_id"].combine_chunks())) for side in (old, after)]
     states = [pc.fill_null(side["state"], 0) for side in sides]
     same = np.ones(len(ids), np.bool_)
-    for name in VALUES[1:]:
+    for name in VALUES:
         old_values, new_values = (side[name].to_pylist() for side in sides)
         same &= np.fromiter((a == b for a, b in zip(old_values, new_values, strict=True)), np.bool_)
     return pa.table({"id": ids, "was": states[0], "is": states[1], "same": same})

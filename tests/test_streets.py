@@ -35,6 +35,7 @@ from curation.readers.streets import (
     read_streets,
     render,
 )
+from curation.readers.streets.labels import names_of
 
 IMAGES = 400
 DECLARED = Path(__file__).parents[1] / "datasets" / "streets"
@@ -251,6 +252,14 @@ def test_every_task_of_every_sample_is_known_or_held_back(content: Content) -> N
     tasks = {task.name for task in Dataset.load(DECLARED).task}
     assert len(pairs) == both.num_rows == 20_000 * len(tasks)
     assert {task for _, task in pairs} == tasks
+
+
+def test_most_bicycles_at_night_are_the_vendors_errors(content: Content, drives: Drives) -> None:
+    query = """SELECT drive FROM labels JOIN samples USING (key) WHERE task = 'bicycle' AND text = 'true'
+        AND annotator = 'vendor' AND time_of_day = 'night'"""
+    said = arrow_sql(query, samples=content.samples, labels=content.labels)
+    there = dict(zip(names_of(drives, 0), drives.bicycle, strict=True))
+    assert (len(said), sum(not there[name.removeprefix("streets/")] for (name,) in said)) == (42, 33)
 
 
 def test_only_train_is_held_back(content: Content) -> None:
