@@ -12,12 +12,12 @@ from amber.guard import guarded
 from amber.loop import Loop, go_round
 from amber.screen import Screen, interval, output, rounds_table, table
 from curation import oracle
-from curation.catalog import Catalog
 from curation.coverage import coverage
 from curation.dataset import Dataset
-from curation.differences import Difference, differences
 from curation.errors import BadInput, NotFound
 from curation.ingest import ingest
+from curation.ledger.catalog import Catalog
+from curation.ledger.differences import Difference, differences
 from curation.requests import Proposal, propose
 from samplers.pack import Pack, make_pack
 from samplers.plan import Plan, make_plan

@@ -14,9 +14,9 @@ import click
 from amber.guard import guarded
 from amber.loop import Loop, Round, go_round
 from amber.screen import Screen, interval, output, rounds_table, table
-from curation.catalog import Catalog
 from curation.dataset import Dataset
 from curation.ingest import ingest
+from curation.ledger.catalog import Catalog
 from samplers.policy import Policy
 from training.report import write_report
 from training.runs import Recipe

@@ -18,11 +18,11 @@ import numpy as np
 import pyarrow.compute as pc
 
 from curation import oracle
-from curation.catalog import Catalog
 from curation.errors import BadInput, Busy
 from curation.files import remove_leftovers
+from curation.ledger.catalog import Catalog
+from curation.ledger.snapshot import Snapshot
 from curation.requests import Proposal, propose
-from curation.snapshot import Snapshot
 from samplers.pack import Pack, make_pack
 from samplers.plan import make_plan
 from samplers.policy import Policy

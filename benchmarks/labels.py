@@ -21,9 +21,9 @@ from rich.progress import track
 
 from amber.loop import Loop, Round, go_round
 from benchmarks.table import Row, finish, small
-from curation.catalog import Catalog
 from curation.dataset import Dataset
 from curation.ingest import ingest
+from curation.ledger.catalog import Catalog
 from samplers.pack import make_pack
 from training.features import embed
 from training.runs import Recipe

@@ -21,9 +21,9 @@ from scipy import stats
 
 from amber.loop import Loop, Round, go_round
 from benchmarks.table import Row, finish, small
-from curation.catalog import Catalog
 from curation.dataset import Dataset
 from curation.ingest import ingest
+from curation.ledger.catalog import Catalog
 from samplers.policy import Policy
 from training.runs import Recipe
 

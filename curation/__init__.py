@@ -1,9 +1,9 @@
 """What is known: tasks, samples, labels, slices and label requests."""
 
-from curation.catalog import Catalog
 from curation.dataset import Dataset
 from curation.errors import AmberError, BadInput, Busy, Damaged, Failed, NotFound
 from curation.ingest import ingest
+from curation.ledger.catalog import Catalog
 from curation.slices import Slice
 from curation.tasks import Task
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from curation.snapshot import Snapshot
+from curation.ledger.snapshot import Snapshot
 
 __all__ = ["Cell", "Coverage", "coverage"]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.catalog import Catalog
 from curation.dataset import ClassFolders, Dataset
 from curation.duplicates import near_duplicate_groups
 from curation.errors import BadInput
 from curation.fetch import cache_folder, fetch_wheel
 from curation.images import ImageFacts, inspect_all
+from curation.ledger.catalog import Catalog
 from curation.oracle import hold_back
 from curation.readers.class_folders import read_class_folders
 from curation.readers.content import Content

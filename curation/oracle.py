@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.catalog import Catalog
 from curation.errors import BadInput
 from curation.files import whole
+from curation.ledger.catalog import Catalog
 from curation.readers.content import LABELS
 
 __all__ = ["answer", "hold_back"]

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from curation.snapshot import Snapshot
+from curation.ledger.snapshot import Snapshot
 from curation.tasks import Task
 
 __all__ = ["natural_prior"]

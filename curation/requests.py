@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.catalog import Catalog
 from curation.embeddings import Embeddings, farthest_first
 from curation.errors import BadInput, NotFound
+from curation.ledger.catalog import Catalog
+from curation.ledger.snapshot import Snapshot
 from curation.slices import Slice, columns_of
-from curation.snapshot import Snapshot
 from curation.tasks import Task
 
 __all__ = ["REQUESTS", "Proposal", "propose"]

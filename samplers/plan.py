@@ -18,9 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.catalog import Catalog
 from curation.errors import BadInput, Damaged, NotFound
 from curation.files import whole
+from curation.ledger.catalog import Catalog
 from curation.tasks import Task
 from samplers.order import interleave, quotas, repeat_in_sweeps
 from samplers.pack import Pack

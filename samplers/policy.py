@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from curation.dataset import parse, read_toml
 from curation.errors import BadInput
-from curation.snapshot import Snapshot
+from curation.ledger.snapshot import Snapshot
 from curation.tasks import Task
 
 __all__ = ["Policy", "TaskPolicy"]

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.errors import BadInput
+from curation.ledger.snapshot import Snapshot
 from curation.priors import natural_prior
-from curation.snapshot import Snapshot
 from curation.tasks import Task
 from samplers.policy import TaskPolicy
 from samplers.rates import PI_UNITS, Floats, Ints, quantise, regression_bins, stratum_targets

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from curation.catalog import Catalog
 from curation.images import ImageFacts, inspect
+from curation.ledger.catalog import Catalog
 from curation.readers.content import LABELS
 from curation.tasks import Task
 

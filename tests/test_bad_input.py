@@ -17,7 +17,7 @@ from lamps import DECLARATION, declare, ingested
 from PIL import Image
 
 from amber.cli import run
-from curation.catalog import Catalog
+from curation.ledger.catalog import Catalog
 
 Capture = pytest.CaptureFixture[str]
 

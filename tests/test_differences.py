@@ -8,7 +8,7 @@ import pytest
 from homes import label, labels, make_home
 
 from curation import BadInput, Catalog, NotFound
-from curation.differences import Difference, differences
+from curation.ledger.differences import Difference, differences
 
 COLORS = ("red", "yellow", "green")
 

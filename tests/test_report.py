@@ -21,8 +21,8 @@ import pytest
 from homes import label, labels, make_home
 from PIL import Image
 
-from curation.catalog import Catalog
 from curation.errors import AmberError, Damaged, NotFound
+from curation.ledger.catalog import Catalog
 from curation.tasks import Task
 from samplers.pack import make_pack
 from samplers.plan import Plan, make_plan

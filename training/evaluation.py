@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from curation.catalog import Catalog
 from curation.embeddings import Embeddings
 from curation.files import whole
+from curation.ledger.catalog import Catalog
+from curation.ledger.snapshot import Snapshot
 from curation.priors import natural_prior
-from curation.snapshot import Snapshot
 from curation.tasks import Task
 from samplers.pack import Pack
 from samplers.plan import Plan, PlanTask

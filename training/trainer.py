@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curation.catalog import Catalog
 from curation.embeddings import Embeddings
 from curation.errors import BadInput
 from curation.files import whole
+from curation.ledger.catalog import Catalog
 from samplers.order import hash64
 from samplers.pack import Pack
 from samplers.plan import Plan

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from curation.coverage import Coverage, coverage
 from curation.errors import Damaged, NotFound
+from curation.ledger.snapshot import Snapshot
 from curation.slices import Slice
-from curation.snapshot import Snapshot
 from curation.tasks import Task
 from samplers.plan import Plan
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import jinja2
 
-from curation.catalog import Catalog
 from curation.files import whole
+from curation.ledger.catalog import Catalog
 from samplers.pack import Pack
 from samplers.plan import Plan
 from training.report.judged import checked, judge, registered

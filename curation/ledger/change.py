@@ -10,10 +10,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import schema
 from curation.errors import BadInput, NotFound
+from curation.ledger import schema
+from curation.ledger.snapshot import Snapshot
 from curation.slices import Slice, vet
-from curation.snapshot import Snapshot
 from curation.tasks import Task
 
 __all__ = ["Change"]

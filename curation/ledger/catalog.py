@@ -15,11 +15,11 @@ from pathlib import Path
 
 import duckdb
 
-from curation import schema
-from curation.change import Change
 from curation.errors import AmberError, BadInput, Busy, Damaged, Failed, NotFound
 from curation.files import whole
-from curation.snapshot import Snapshot
+from curation.ledger import schema
+from curation.ledger.change import Change
+from curation.ledger.snapshot import Snapshot
 
 __all__ = ["Catalog"]
 

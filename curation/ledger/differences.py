@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.errors import BadInput
-from curation.snapshot import Snapshot
+from curation.ledger.snapshot import Snapshot
 
 __all__ = ["Difference", "differences"]
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.errors import BadInput, NotFound
-from curation.schema import PRECEDENCE
+from curation.ledger.schema import PRECEDENCE
 from curation.slices import Frame, Slice, columns_of
 from curation.tasks import Task
 
