@@ -17,7 +17,7 @@ import duckdb
 
 from curation.errors import BadInput
 
-__all__ = ["Frame", "Slice", "columns_of", "vet"]
+__all__ = ["Frame", "Slice", "columns_of", "rename_classes", "rename_columns", "vet"]
 
 ALLOWED: Final = {
     "BETWEEN", "CASE", "CAST", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION", "LAMBDA",
@@ -42,6 +42,9 @@ SYNTAX: Final = {
     "not_like_escape", "position", "row", "struct_extract", "struct_pack", "substring", "timezone", "trim",
 }  # fmt: skip
 """Functions that DuckDB's parser writes, with their schema, for brackets, braces, EXTRACT, ESCAPE and the like."""
+
+MEMBERSHIP: Final = {"array_contains", "array_has", "list_contains", "list_has"}
+"""Functions by which a predicate asks whether a multilabel holds a class."""
 
 LONGEST: Final = 10_000
 DEEPEST: Final = 100
@@ -126,6 +129,33 @@ def columns_of(canonical: str) -> tuple[Column, ...]:
     return tuple(sorted({(parts[0], parts[1]) for parts in names if parts[0] in FAMILIES}))
 
 
+def rename_columns(canonical: str, aliases: Mapping[Column, str]) -> str:
+    """A canonical predicate that reads `ALIAS.value` where it read `FAMILY.NAME`, for a query that joins columns."""
+    with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
+        expression = _parse(connection, canonical)
+        for node in _walk(expression):
+            if node.get("class") == "COLUMN_REF" and tuple(node["column_names"][:2]) in aliases:
+                family, name, *rest = node["column_names"]
+                node["column_names"] = [aliases[family, name], "value", *rest]
+        return _write(connection, expression)
+
+
+def rename_classes(canonical: str, task: str, names: Mapping[str, str | None]) -> str:
+    """A canonical predicate that says for each class of a task what it is called by now; BadInput where it is gone."""
+    with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
+        expression = _parse(connection, canonical)
+        for node in _walk(expression):
+            words = _words(node) if task in _compared(node) else []
+            for word in words:
+                old = word["value"]
+                if isinstance(old, str) and names.get(old, old) is None:
+                    raise BadInput(
+                        f"slice {canonical!r}: {task} has no class {old!r} any more; redeclare the slice first"
+                    )
+                word["value"] = names.get(old, old) if isinstance(old, str) else old
+        return _write(connection, expression)
+
+
 def _parse(connection: duckdb.DuckDBPyConnection, predicate: str) -> dict[str, Any]:
     """The one expression of `SELECT predicate`, refused when that text holds anything beside it."""
     row = connection.execute("SELECT json_serialize_sql(?)", [f"SELECT {predicate}"]).fetchone()
@@ -176,7 +206,7 @@ def _check(
         _check_function(node, predicate, stable)
     if kind == "LAMBDA":
         bound |= {part for child in _walk(node["lhs"]) for part in child.get("column_names", [])}
-        if bound & set(FAMILIES):
+        if any(name in FAMILIES or name.startswith("@") for name in bound):
             raise BadInput(f"slice {predicate!r}: a lambda's parameter hides a column; give it another name")
         _check(node["expr"], predicate, frame, stable, bound=bound, depth=depth)
         return
@@ -184,21 +214,37 @@ def _check(
         node["column_names"] = frame.resolve(node["column_names"], predicate)
     for value in node.values():
         _check(value, predicate, frame, stable, bound=bound, depth=depth)
-    if kind in ("COMPARISON", "OPERATOR"):
+    if kind in ("COMPARISON", "OPERATOR", "FUNCTION"):
         _check_classes(node, predicate, frame)
 
 
 def _check_classes(node: dict[str, Any], predicate: str, frame: Frame) -> None:
     """Refuse a label compared with what is no class of its task: the slice would be empty for ever."""
-    sides = node["children"] if "children" in node else [node["left"], node["right"]]
-    columns = [side["column_names"] for side in sides if side.get("class") == "COLUMN_REF"]
-    tasks = [parts[1] for parts in columns if (parts[0], parts[2:]) in (("label", []), ("pred", ["value"]))]
-    words = [side["value"]["value"] for side in sides if side.get("class") == "CONSTANT"]
-    for task in tasks:
-        for word in words:
+    for task in _compared(node):
+        for word in (word["value"] for word in _words(node)):
             if task in frame.classes and isinstance(word, str) and word not in frame.classes[task]:
                 near = ", ".join(difflib.get_close_matches(word, frame.classes[task], 1) or frame.classes[task])
                 raise BadInput(f"slice {predicate!r}: {task} has no class {word!r}; did you mean {near}?")
+
+
+def _sides(node: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a comparison, an IN or a test of a list's content holds against each other."""
+    if node.get("class") == "FUNCTION" and node["function_name"] not in MEMBERSHIP:
+        return []
+    if node.get("class") not in ("COMPARISON", "OPERATOR", "FUNCTION"):
+        return []
+    return node["children"] if "children" in node else [node["left"], node["right"]]
+
+
+def _compared(node: dict[str, Any]) -> list[str]:
+    """Tasks whose label or predicted value a node compares."""
+    columns = [side["column_names"] for side in _sides(node) if side.get("class") == "COLUMN_REF"]
+    return [parts[1] for parts in columns if (parts[0], parts[2:]) in (("label", []), ("pred", ["value"]))]
+
+
+def _words(node: dict[str, Any]) -> list[dict[str, Any]]:
+    """The constants that a node compares with."""
+    return [side["value"] for side in _sides(node) if side.get("class") == "CONSTANT"]
 
 
 def _check_function(node: dict[str, Any], predicate: str, stable: frozenset[str]) -> None:

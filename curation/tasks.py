@@ -9,7 +9,7 @@ __all__ = ["Kind", "Metric", "Name", "Task"]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """A name that is safe in SQL, in a file name and in a URL."""
 
-Kind = Literal["binary", "categorical", "regression", "detection"]
+Kind = Literal["binary", "categorical", "multilabel", "regression", "detection"]
 Metric = Literal["accuracy", "balanced_accuracy", "mae"]
 
 
@@ -17,7 +17,8 @@ class Task(BaseModel):
     """One learning task: what is asked of an image, and by which figure the answers are judged.
 
     Class codes are positions in `classes`. A binary task has the classes `false` and `true`; a regression task has
-    none, but a `unit`; a detection task names the classes of its boxes.
+    none, but a `unit`; a multilabel task has any number of its classes on an image, none included; a detection task
+    names the classes of its boxes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,7 +39,9 @@ class Task(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Task":
-        if self.kind in ("categorical", "detection") and len(self.classes) < 1 + (self.kind == "categorical"):
+        if self.kind in ("categorical", "multilabel", "detection") and len(self.classes) < 1 + (
+            self.kind == "categorical"
+        ):
             raise ValueError(f"a {self.kind} task names its classes")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes must differ from each other")
@@ -50,5 +53,5 @@ class Task(BaseModel):
 
     @property
     def outputs(self) -> int:
-        """Number of logits or values that a head of this task gives; 0 for detection, which has no head yet."""
-        return {"binary": 1, "categorical": len(self.classes), "regression": 1, "detection": 0}[self.kind]
+        """Number of logits or values that a head of this task gives; 0 for kinds without a head yet."""
+        return {"binary": 1, "categorical": len(self.classes), "regression": 1}.get(self.kind, 0)

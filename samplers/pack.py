@@ -24,9 +24,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.digest import digest
 from curation.errors import BadInput, Busy, Damaged, Failed, NotFound
 from curation.files import whole
-from samplers.digest import digest
 from samplers.shards import Shard, Shards
 from samplers.work import Progress, Work, clean
 

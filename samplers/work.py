@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from curation.digest import digest
 from curation.errors import Damaged, NotFound
 from samplers import tar
-from samplers.digest import digest
 
 __all__ = ["Progress", "Work", "clean"]
 

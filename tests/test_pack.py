@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from pictures import AWKWARD, pictures
 
 from curation import Catalog
+from curation.digest import digest
 from curation.errors import AmberError, BadInput, Busy, Damaged, NotFound
 from samplers import tar
-from samplers.digest import digest
 from samplers.pack import Pack, make_pack, write_pack
 
 KEYS = [f"drive/{number:03d}" for number in range(30)]

@@ -17,8 +17,9 @@ import duckdb
 
 from curation.errors import AmberError, BadInput, Busy, Damaged, Failed, NotFound
 from curation.files import whole
-from curation.ledger import schema
+from curation.ledger import boxes, intervals, schema
 from curation.ledger.change import Change
+from curation.ledger.columns import quoted
 from curation.ledger.snapshot import Snapshot
 
 __all__ = ["Catalog"]
@@ -93,10 +94,20 @@ class Catalog:
                 yield change
                 change.finish()
                 connection.commit()
+                if intervals.due(connection):
+                    self._fold(connection)
             except BaseException:
                 with suppress(duckdb.TransactionException):  # a commit that failed has rolled back already
                     connection.rollback()
                 raise
+
+    def compact(self) -> None:
+        """Fold what came since into the intervals, and rewrite the file without the space of what is gone."""
+        with self._turn(exclusive=True):
+            with self._connect(read_only=False) as connection:
+                self._fold(connection)
+                connection.execute("CHECKPOINT")
+            self._rewrite()
 
     def has(self, batch: str) -> bool:
         """Whether a commit with this batch id has landed."""
@@ -109,8 +120,26 @@ class Catalog:
                 with duckdb.connect(str(part)) as connection:
                     connection.execute(schema.DDL)
                     connection.execute("INSERT INTO meta VALUES ('schema', ?)", [str(schema.VERSION)])
-                    connection.execute("INSERT INTO head VALUES (0)")
+                    connection.execute("INSERT INTO head VALUES (0); INSERT INTO folded VALUES (0)")
                     connection.execute("CHECKPOINT")
+            except duckdb.Error as error:
+                raise self._failure(error, read_only=False) from error
+            finally:
+                part.with_name(f"{part.name}.wal").unlink(missing_ok=True)
+
+    def _fold(self, connection: duckdb.DuckDBPyConnection) -> None:
+        connection.begin()
+        intervals.fold(connection)
+        connection.commit()
+
+    def _rewrite(self) -> None:
+        with whole(self.file) as part:
+            try:
+                with duckdb.connect() as connection:
+                    connection.execute(f"ATTACH {quoted(str(self.file))} AS old (READ_ONLY)")
+                    connection.execute(f"ATTACH {quoted(str(part))} AS new")
+                    connection.execute("COPY FROM DATABASE old TO new")
+                    connection.execute("DETACH new")
             except duckdb.Error as error:
                 raise self._failure(error, read_only=False) from error
             finally:
@@ -128,6 +157,7 @@ class Catalog:
             raise Damaged(f"{self.file}: cannot be opened ({_first_line(error)}); restore a backup") from error
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            boxes.register(connection)
             yield connection
         except (
             duckdb.IOException,

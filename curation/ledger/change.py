@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,10 +10,15 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.digest import digest
 from curation.errors import BadInput, NotFound
-from curation.ledger import schema
+from curation.ledger import schema, statements
+from curation.ledger.columns import SQL_TYPES
+from curation.ledger.definitions import Definition
+from curation.ledger.frames import over
 from curation.ledger.snapshot import Snapshot
-from curation.slices import Slice, vet
+from curation.readers.content import as_labels
+from curation.slices import Slice, rename_classes, vet
 from curation.tasks import Task
 
 __all__ = ["Change"]
@@ -69,19 +74,31 @@ class Change:
 
     def add_tasks(self, tasks: Iterable[Task]) -> None:
         """Declare tasks. The same definition again changes nothing; another one under a known name is refused."""
-        known = self.now.tasks()
+        known = self.now.definitions()
         for task in tasks:
-            if known.get(task.name) == task or self.repeated:
+            if self.repeated or (task.name in known and known[task.name].task == task):
                 continue
             if task.name in known:
-                raise BadInput(f"task {task.name}: defined before in another way; give the new one another name")
-            (task_id,) = _row(self._connection.execute("SELECT coalesce(max(task_id), -1) + 1 FROM task_event"))
-            known[task.name] = task
-            self._digest("task", task.model_dump_json())
-            self._connection.execute(
-                "INSERT INTO task_event VALUES (?, ?, ?, ?)",
-                [self.id, task_id, task.name, task.model_dump_json()],
-            )
+                raise BadInput(
+                    f"task {task.name}: defined before in another way; redefine it, or name the new one anew"
+                )
+            known[task.name] = Definition.first(task, len(known))
+            self._define(known[task.name])
+
+    def redefine_task(self, task: Task, moved: Mapping[str, str | None] | None = None) -> None:
+        """Give a task another definition: `moved` says what its old classes are called by now, None for unknown.
+
+        Labels follow their class, and so do the slices that name one; one that names a class which is gone is refused.
+        """
+        old = self.now.definition(task.name)
+        new = old.redefined(task, moved or {})
+        if self.repeated or new == old:
+            return
+        self._define(new)
+        names = {name: (moved or {}).get(name, name) for name in old.task.classes}
+        for part in self.now.slices().values():
+            renamed = rename_classes(part.predicate, task.name, names)
+            self.add_slice(part.name, renamed, task=part.task, rare=part.rare)
 
     def add_slice(self, name: str, predicate: str, *, task: str = "", rare: bool = False) -> Slice:
         """Declare a slice, vetted and in its canonical text; the same name again gives it a new predicate."""
@@ -95,10 +112,7 @@ class Change:
         if not made.reads_predictions:
             self.now.members(made.predicate)
         if not self.repeated and self.now.slices().get(name) != made:
-            self._digest("slice", repr(made))
-            self._connection.execute(
-                "INSERT INTO slice_event VALUES (?, ?, ?, ?, ?)", [self.id, name, task, made.predicate, rare]
-            )
+            self._write_slice(made)
         return made
 
     def add_samples(self, samples: pa.Table, *, dataset: str) -> int:
@@ -140,34 +154,33 @@ class Change:
             if name != "key":
                 self._add_attribute(name, attributes.select(["key", name]))
 
-    def add_labels(self, labels: pa.Table, *, source: str) -> int:
-        """Add labels (the columns of `readers.content.LABELS`); returns how many. All are checked first."""
+    def add_labels(self, labels: pa.Table, *, source: str, quarantine: str = "") -> int:
+        """Add labels (the columns of `readers.content.LABELS`); returns how many. All are checked first.
+
+        BadInput says what is wrong with the first unfit one, and nothing is added; unless `quarantine` names a data
+        set, under which the unfit ones are recorded with their reasons while the others go in. A table with
+        `sample_id` in place of `key` spares the look-up of keys.
+        """
         if source not in schema.PRECEDENCE:
             raise BadInput(f"source {source!r}: must be one of {', '.join(schema.PRECEDENCE)}")
-        self._check_keys(labels)
         if self.repeated or not len(labels):
             return 0
-        self._register_annotators(labels, source)
         coded = self._coded(labels, source)
-        self._check_values(coded)
-        columns = [
-            "sample_id",
-            "task_id",
-            "annotator_id",
-            "state",
-            "code",
-            "number",
-            "boxes",
-            "confidence",
-            "labelled_at",
-        ]
-        self._insert("label_event", coded.select(columns))
-        return len(coded)
+        broken = coded.filter(pc.is_valid(coded["broken"])).sort_by("place")
+        if len(broken) and not quarantine:
+            raise BadInput(statements.complaint(broken.slice(0, 1).to_pylist()[0]))
+        if len(broken):
+            rows = broken.to_pylist()
+            self.add_quarantine(((row["key"], statements.complaint(row)) for row in rows), dataset=quarantine)
+            coded = coded.filter(pc.is_null(coded["broken"]))
+        return self._add_coded(coded, source)
 
     def check_labels(self, labels: pa.Table) -> None:
         """Refuse labels that nobody could add, without adding them: for answers that are held back."""
-        self._check_keys(labels)
-        self._check_values(self._coded(labels, "oracle"))
+        coded = self._coded(labels, "oracle")
+        broken = coded.filter(pc.is_valid(coded["broken"])).sort_by("place")
+        if len(broken):
+            raise BadInput(statements.complaint(broken.slice(0, 1).to_pylist()[0]))
 
     def add_quarantine(self, rows: Iterable[tuple[str, str]], *, dataset: str) -> None:
         """Record files (location, reason) that were not taken in."""
@@ -204,24 +217,32 @@ class Change:
         self._insert("slice_error", errors)
 
     def _sql(self, incoming: pa.Table, query: str, parameters: list[Any] | None = None, **more: pa.Table) -> pa.Table:
-        names = {"incoming": incoming, **more}
-        for name, table in names.items():
-            self._connection.register(name, table)
-        try:
-            return self._connection.execute(query, parameters or []).to_arrow_table()
-        finally:
-            for name in names:
-                self._connection.unregister(name)
+        return over(self._connection, query, parameters, incoming=incoming, **more)
 
-    def _insert(self, table: str, rows: pa.Table) -> None:
+    def _insert(self, table: str, rows: pa.Table, *, aside: str = "") -> None:
+        """Append to a table, with the commit's id; the column `aside` is no part of the digest."""
         if self.repeated or not len(rows):
             return
-        self._digest(table, *(name for name in rows.column_names if name != "labelled_at"))
-        for name in rows.column_names:
-            if name != "labelled_at":
-                self._digest(*map(str, rows[name].to_pylist()))
-        stamped = rows.append_column("commit_id", pa.array([self.id] * len(rows), pa.int64()))
-        self._sql(stamped, f"INSERT INTO {table} BY NAME SELECT * FROM incoming")
+        self._digest(digest(rows.drop_columns([aside]) if aside else rows, [table]))
+        self._sql(
+            rows, f"INSERT INTO {table} BY NAME SELECT *, CAST(? AS BIGINT) AS commit_id FROM incoming", [self.id]
+        )
+
+    def _define(self, definition: Definition) -> None:
+        task = definition.task
+        self._digest("task", task.model_dump_json(), repr(definition.codes))
+        self._connection.execute(
+            "INSERT INTO task_event VALUES (?, ?, ?, ?, ?, ?)",
+            [self.id, definition.task_id, task.name, task.model_dump_json(), list(definition.book),
+             list(definition.codes)],
+        )  # fmt: skip
+
+    def _write_slice(self, part: Slice) -> None:
+        """A slice with an empty predicate is gone from here on."""
+        self._digest("slice", repr(part))
+        self._connection.execute(
+            "INSERT INTO slice_event VALUES (?, ?, ?, ?, ?)", [self.id, part.name, part.task, part.predicate, part.rare]
+        )
 
     def _digest(self, *texts: str) -> None:
         for text in texts:
@@ -244,11 +265,10 @@ class Change:
                 ),
                 "split {0!r} of {1!r}: must be train, validation or test",
             )
-        cast = {"text": "VARCHAR", "number": "DOUBLE", "flag": "BOOLEAN", "time": "TIMESTAMP"}[type_]
         rows = self._sql(
             column,
-            f'SELECT sample.sample_id, ? AS name, CAST(incoming."{name}" AS {cast}) AS {type_} FROM incoming '
-            f'JOIN sample USING (key) WHERE incoming."{name}" IS NOT NULL ORDER BY sample.sample_id',
+            f'SELECT sample.sample_id, ? AS name, CAST(incoming."{name}" AS {SQL_TYPES[type_]}) AS {type_} '
+            f'FROM incoming JOIN sample USING (key) WHERE incoming."{name}" IS NOT NULL ORDER BY sample.sample_id',
             [name],
         )
         _refuse(
@@ -268,82 +288,37 @@ class Change:
             raise BadInput(f"attribute {name}: holds a {known} so far, here a {type_}; convert it or rename it")
         if name not in self.now.attributes() and not self.repeated:
             self._digest("attribute", name, type_)
-            self._connection.execute("INSERT INTO attribute VALUES (?, ?)", [name, type_])
+            self._connection.execute("INSERT INTO attribute VALUES (?, ?, ?)", [self.id, name, type_])
 
-    def _register_annotators(self, labels: pa.Table, source: str) -> None:
-        fresh = self._sql(
-            labels,
-            "SELECT DISTINCT annotator AS name, ? AS source FROM incoming ANTI JOIN annotator "
-            "ON incoming.annotator = annotator.name AND annotator.source = ? ORDER BY name",
-            [source, source],
+    def _coded(self, labels: pa.Table, source: str) -> pa.Table:
+        return statements.coded(
+            self._connection, as_labels(labels), list(self.now.definitions().values()), source=source, commit=self.id,
+            at=self._at,
+        )  # fmt: skip
+
+    def _add_coded(self, coded: pa.Table, source: str) -> int:
+        names = pc.unique(coded["annotator"])
+        annotators = self._annotators(names, source)
+        ids = annotators["annotator_id"].take(
+            pc.index_in(coded["annotator"], value_set=annotators["name"].combine_chunks())
         )
-        _refuse(fresh.filter(pc.equal(pc.fill_null(fresh["name"], ""), "")),
-                "annotator {0!r}: every label has one; name who gave it")  # fmt: skip
+        rows = coded.append_column("annotator_id", ids).select(statements.COLUMNS)
+        self._insert("label_event", rows, aside="labelled_at")
+        return len(rows)
+
+    def _annotators(self, names: pa.Array, source: str) -> pa.Table:
+        """Name and id of each annotator, registered where they are new."""
+        known = "SELECT name, annotator_id FROM annotator WHERE source = ?"
+        fresh = self._sql(
+            pa.table({"name": names}), f"SELECT name FROM incoming ANTI JOIN ({known}) USING (name) ORDER BY name",
+            [source],
+        )  # fmt: skip
         self._digest(source, *map(str, fresh["name"].to_pylist()))
         (first,) = _row(self._connection.execute("SELECT coalesce(max(annotator_id), -1) + 1 FROM annotator"))
         fresh = fresh.append_column("annotator_id", pa.array(range(first, first + len(fresh)), pa.int32()))
         if len(fresh):
-            self._sql(fresh, "INSERT INTO annotator BY NAME SELECT * FROM incoming")
-
-    def _coded(self, labels: pa.Table, source: str) -> pa.Table:
-        """Names become ids and codes; what is not known stays null and is refused by `_check_values`."""
-        return self._sql(
-            labels,
-            """
-            SELECT key, task, state AS word, text, width, height, kind, sample_id, task_id, annotator_id,
-                CAST(CASE state WHEN 'known' THEN 1 WHEN 'unsure' THEN 2 WHEN 'retracted' THEN 0 END AS UTINYINT)
-                    AS state,
-                CASE WHEN incoming.state = 'known' AND kind IN ('binary', 'categorical')
-                    THEN CAST(list_position(classes, text) - 1 AS INTEGER) END AS code,
-                CASE WHEN incoming.state = 'known' AND kind = 'regression' THEN incoming.number END AS number,
-                CASE WHEN incoming.state = 'known' AND kind = 'detection' THEN list_transform(boxes, lambda b: {
-                    'code': CAST(list_position(classes, b.class) - 1 AS INTEGER),
-                    'x': b.x, 'y': b.y, 'w': b.w, 'h': b.h}) END AS boxes,
-                CAST(1 AS REAL) AS confidence, ? AS labelled_at
-            FROM incoming JOIN sample USING (key)
-            LEFT JOIN definition ON definition.name = incoming.task
-            LEFT JOIN annotator ON annotator.name = incoming.annotator AND annotator.source = ?
-            ORDER BY sample_id, task_id, annotator_id
-            """,
-            [self._at, source],
-            definition=self.now.task_table(),
-        )
-
-    def _check_values(self, coded: pa.Table) -> None:
-        """Refuse a batch by its first label that breaks a rule."""
-        rules = [
-            ("task_id IS NULL", "task {1!r}: the catalog has no such task; `amber tasks` lists them"),
-            ("state IS NULL", "state {2!r} of {0!r}: must be known, unsure or retracted"),
-            (
-                "state = 1 AND kind IN ('binary', 'categorical') AND code IS NULL",
-                "{3!r} of {0!r}: task {1} has no such class; correct the label or add the class",
-            ),
-            (
-                "state = 1 AND kind = 'regression' AND (number IS NULL OR NOT isfinite(number))",
-                "number of {0!r}: task {1} takes finite numbers; correct the label",
-            ),
-            (
-                "state = 1 AND kind = 'detection' AND (boxes IS NULL OR len(list_filter(boxes, lambda b: "
-                "b.code IS NULL OR NOT coalesce(b.w > 0 AND b.h > 0 AND b.x >= 0 AND b.y >= 0 "
-                "AND b.x + b.w <= width AND b.y + b.h <= height, false))) > 0)",
-                "boxes of {0!r}: task {1} takes boxes of its classes, inside the image; correct them",
-            ),
-        ]
-        columns = "key, task, word, text"
-        for broken, message in rules:
-            _refuse(
-                self._sql(coded, f"SELECT {columns} FROM incoming WHERE {broken} ORDER BY key LIMIT 1"),
-                message,
-            )
-        twice = (
-            "SELECT key, task FROM incoming GROUP BY key, task, annotator_id HAVING count(*) > 1 ORDER BY key LIMIT 1"
-        )
-        _refuse(self._sql(coded, twice), "label of {0!r} for {1}: stands twice in this batch; keep one")
-        before = (
-            "SELECT key, task FROM incoming SEMI JOIN (FROM label_event WHERE commit_id = ?) "
-            "USING (sample_id, task_id, annotator_id) ORDER BY key LIMIT 1"
-        )
-        _refuse(self._sql(coded, before, [self.id]), "label of {0!r} for {1}: given before in this commit; keep one")
+            self._sql(fresh, "INSERT INTO annotator BY NAME SELECT *, ? AS source FROM incoming", [source])
+        return self._connection.execute(f"{known} ORDER BY name", [source]).to_arrow_table()
 
 
 def _attribute_type(name: str, type_: pa.DataType) -> str:

@@ -1,14 +1,18 @@
 """The catalog's tables.
 
-Only what DuckDB and DuckLake share: NOT NULL, no keys, checks, sequences, enums or indexes. Every table but `head`
-only grows; what holds at a commit is derived from the events up to it.
+Only what DuckDB and DuckLake share: NOT NULL, no keys, checks, sequences, enums or indexes. Tables of events only grow;
+what holds at a commit is derived from the events up to it. `label_interval` and `attribute_interval` keep what was
+derived up to the commit that `folded` names.
+
+A code in `label_event` is a place in the task's `book`, which only grows: one entry for each class that the task ever
+had. `codes` of a definition says which of its classes each entry means by now, NULL for none.
 """
 
 from typing import Final
 
-__all__ = ["DDL", "KNOWN", "PRECEDENCE", "RETRACTED", "STATES", "UNSURE", "VERSION"]
+__all__ = ["DDL", "GROWING", "KNOWN", "PRECEDENCE", "RETRACTED", "STATES", "UNSURE", "VERSION"]
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 RETRACTED: Final = 0
 KNOWN: Final = 1
@@ -19,14 +23,17 @@ STATES: Final = {"retracted": RETRACTED, "known": KNOWN, "unsure": UNSURE}
 PRECEDENCE: Final = {"human": 0, "oracle": 0, "import": 1, "model": 2}
 """Whose label counts: people (and the oracle) before import before model."""
 
-DDL: Final = """
+BOXES: Final = "STRUCT(code INTEGER, x DOUBLE, y DOUBLE, w DOUBLE, h DOUBLE, attributes MAP(VARCHAR, VARCHAR))[]"
+
+DDL: Final = f"""
 CREATE TABLE meta (name VARCHAR NOT NULL, value VARCHAR NOT NULL);
 CREATE TABLE head (id BIGINT NOT NULL);
 CREATE TABLE commits (
     id BIGINT NOT NULL, parent BIGINT NOT NULL, digest VARCHAR NOT NULL, author VARCHAR NOT NULL,
     message VARCHAR NOT NULL, batch VARCHAR NOT NULL, committed_at TIMESTAMP NOT NULL);
 CREATE TABLE task_event (
-    commit_id BIGINT NOT NULL, task_id INTEGER NOT NULL, name VARCHAR NOT NULL, definition VARCHAR NOT NULL);
+    commit_id BIGINT NOT NULL, task_id INTEGER NOT NULL, name VARCHAR NOT NULL, definition VARCHAR NOT NULL,
+    book VARCHAR[] NOT NULL, codes INTEGER[] NOT NULL);
 CREATE TABLE slice_event (
     commit_id BIGINT NOT NULL, name VARCHAR NOT NULL, task VARCHAR NOT NULL, predicate VARCHAR NOT NULL,
     rare BOOLEAN NOT NULL);
@@ -35,15 +42,21 @@ CREATE TABLE sample (
     commit_id BIGINT NOT NULL, sample_id BIGINT NOT NULL, key VARCHAR NOT NULL, location VARCHAR NOT NULL,
     dataset VARCHAR NOT NULL, sha256 VARCHAR NOT NULL, phash UBIGINT NOT NULL, format VARCHAR NOT NULL,
     width INTEGER NOT NULL, height INTEGER NOT NULL, bytes BIGINT NOT NULL);
-CREATE TABLE attribute (name VARCHAR NOT NULL, type VARCHAR NOT NULL);
+CREATE TABLE attribute (commit_id BIGINT NOT NULL, name VARCHAR NOT NULL, type VARCHAR NOT NULL);
 CREATE TABLE attribute_event (
     commit_id BIGINT NOT NULL, sample_id BIGINT NOT NULL, name VARCHAR NOT NULL,
     text VARCHAR, number DOUBLE, flag BOOLEAN, time TIMESTAMP);
 CREATE TABLE label_event (
     commit_id BIGINT NOT NULL, sample_id BIGINT NOT NULL, task_id INTEGER NOT NULL, annotator_id INTEGER NOT NULL,
-    state UTINYINT NOT NULL, code INTEGER, number DOUBLE,
-    boxes STRUCT(code INTEGER, x DOUBLE, y DOUBLE, w DOUBLE, h DOUBLE)[],
+    state UTINYINT NOT NULL, code INTEGER, number DOUBLE, codes INTEGER[], boxes {BOXES},
     confidence REAL NOT NULL, labelled_at TIMESTAMP NOT NULL);
+CREATE TABLE folded (id BIGINT NOT NULL);
+CREATE TABLE attribute_interval (
+    name VARCHAR NOT NULL, sample_id BIGINT NOT NULL, valid_from BIGINT NOT NULL, valid_to BIGINT,
+    text VARCHAR, number DOUBLE, flag BOOLEAN, time TIMESTAMP);
+CREATE TABLE label_interval (
+    task_id INTEGER NOT NULL, sample_id BIGINT NOT NULL, valid_from BIGINT NOT NULL, valid_to BIGINT,
+    state UTINYINT NOT NULL, code INTEGER, number DOUBLE, codes INTEGER[], boxes {BOXES}, source VARCHAR NOT NULL);
 CREATE TABLE quarantine_event (
     commit_id BIGINT NOT NULL, dataset VARCHAR NOT NULL, location VARCHAR NOT NULL, reason VARCHAR NOT NULL);
 CREATE TABLE request_event (
@@ -58,3 +71,15 @@ CREATE TABLE slice_error (
     split VARCHAR NOT NULL, metric VARCHAR NOT NULL, n BIGINT NOT NULL, groups BIGINT NOT NULL,
     value DOUBLE, low DOUBLE, high DOUBLE);
 """
+
+GROWING: Final = {
+    "commits": "id",
+    **dict.fromkeys(
+        (
+            "attribute", "attribute_event", "label_event", "quarantine_event", "request_event", "run_event", "sample",
+            "slice_error", "slice_event", "task_event",
+        ),
+        "commit_id",
+    ),
+}  # fmt: skip
+"""Tables that only grow, each with the column that says by which commit."""

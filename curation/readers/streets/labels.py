@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curation.readers.content import BOX, LABELS, Content
+from curation.readers.content import BOX, LABELS, Content, as_labels
 from curation.readers.streets.drives import LABEL_STREAM, LONGEST, Drives, generator, speed_at
 from curation.readers.streets.places import boxes_of
 
@@ -145,7 +145,7 @@ def _label_table(
     same = {"task": task, "state": "known", "annotator": annotator}
     columns = {"key": keys.take(pa.array(where)), "text": text, "number": number, "boxes": boxes}
     columns |= {name: pa.repeat(value, len(where)) for name, value in same.items()}
-    return pa.table([columns[name] for name in LABELS.names], schema=LABELS)
+    return as_labels(pa.table(columns))
 
 
 def path_of(name: str, frame: int) -> str:

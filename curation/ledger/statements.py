@@ -1,0 +1,166 @@
+"""Labels on their way in: names become ids and codes, and every rule that a label can break is checked."""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, Final
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.ledger.definitions import Definition
+from curation.ledger.frames import over
+
+__all__ = ["COLUMNS", "coded", "complaint"]
+
+COLUMNS: Final = [
+    "sample_id", "task_id", "annotator_id", "state", "code", "number", "codes", "boxes", "confidence", "labelled_at",
+]  # fmt: skip
+"""Columns of `label_event`, less the commit."""
+
+OUTSIDE: Final = """len(list_filter(boxes, lambda b: b.code IS NULL OR NOT coalesce(b.w > 0 AND b.h > 0
+    AND b.x >= 0 AND b.y >= 0 AND b.x + b.w <= width AND b.y + b.h <= height, false))) > 0"""
+
+RULES: Final = [
+    ("sample_id IS NULL", "key {key!r}: no such sample; ingest the image first"),
+    ("task_id IS NULL", "task {task!r}: the catalog has no such task; `amber tasks` lists them"),
+    ("state IS NULL", "state {word!r} of {key!r}: must be known, unsure or retracted"),
+    ("coalesce(annotator, '') = ''", "annotator {annotator!r}: every label has one; name who gave it"),
+    (
+        "NOT coalesce(confidence > 0 AND confidence <= 1, false)",
+        "confidence {confidence!r} of {key!r}: must be above 0 and at most 1; correct it",
+    ),
+    (
+        "state = 1 AND kind IN ('binary', 'categorical') AND code IS NULL",
+        "{text!r} of {key!r}: task {task} has no such class; correct the label or add the class",
+    ),
+    (
+        "state = 1 AND kind = 'regression' AND NOT coalesce(isfinite(number), false)",
+        "number {number!r} of {key!r}: task {task} takes finite numbers; correct the label",
+    ),
+    (
+        "state = 1 AND kind = 'multilabel' AND (codes IS NULL OR list_contains(codes, -1))",
+        "classes {names!r} of {key!r}: task {task} takes a list of its classes; correct the label",
+    ),
+    (
+        f"state = 1 AND kind = 'detection' AND (boxes IS NULL OR {OUTSIDE})",
+        "boxes of {key!r}: task {task} takes boxes of its classes, inside the image; correct them",
+    ),
+]
+"""What makes a label unfit by itself, in the order in which it is said."""
+
+TWICE: Final = "label of {key!r} for {task}: stands twice in this batch; keep one"
+BEFORE: Final = "label of {key!r} for {task}: given before in this commit; keep one"
+
+MESSAGES: Final = [*(message for _, message in RULES), TWICE, BEFORE]
+
+STATE: Final = "CASE incoming.state WHEN 'known' THEN 1 WHEN 'unsure' THEN 2 WHEN 'retracted' THEN 0 END"
+
+TASKS: Final = pa.schema(
+    [
+        ("task", pa.string()), ("task_id", pa.int32()), ("kind", pa.string()), ("classes", pa.list_(pa.string())),
+        ("places", pa.list_(pa.int32())),
+    ]
+)  # fmt: skip
+
+
+def coded(
+    connection: duckdb.DuckDBPyConnection,
+    labels: pa.Table,
+    definitions: Collection[Definition],
+    *,
+    source: str,
+    commit: int,
+    at: datetime,
+) -> pa.Table:
+    """`labels` with ids and codes, and `broken`: the place in `MESSAGES` of the rule that each breaks first, or null.
+
+    `labels` has the columns of `LABELS`, or `sample_id` in place of `key`, which spares the look-up of keys. `place` is
+    the row's place in it; rows come by task, then sample. Ids are null where there is no such sample or task.
+    """
+    boxed = any(part.task.kind == "detection" for part in definitions)
+    rows = over(
+        connection, _query(labels, boxed=boxed), [at],
+        incoming=labels.append_column("place", pa.array(np.arange(len(labels)))), definition=_tasks(definitions),
+    )  # fmt: skip
+    rows = _marked(rows, _twice(connection, rows), TWICE)
+    return _sorted(_marked(rows, _before(connection, rows, source, commit), BEFORE))
+
+
+def complaint(row: dict[str, Any]) -> str:
+    """What a broken row of `coded` is refused with, in one line that begins with where it was read."""
+    message = MESSAGES[row["broken"]].format(**row)
+    return f"{row['origin']}: {message}" if row["origin"] else message
+
+
+def _tasks(definitions: Collection[Definition]) -> pa.Table:
+    rows = [
+        {
+            "task": part.task.name, "task_id": part.task_id, "kind": part.task.kind, "classes": part.task.classes,
+            "places": part.places,
+        } for part in definitions
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, TASKS)
+
+
+def _query(labels: pa.Table, *, boxed: bool) -> str:
+    """SQL of the coded labels; `boxed` when one may be of boxes, which are held against the size of the image."""
+    size = "sample.width, sample.height" if boxed else "CAST(NULL AS INTEGER) AS width, CAST(NULL AS INTEGER) AS height"
+    by_id = "sample_id" in labels.column_names
+    key = "CAST(incoming.sample_id AS VARCHAR)" if by_id else "incoming.key"
+    ranks = " ".join(f"WHEN {broken} THEN {rank}" for rank, (broken, _) in enumerate(RULES))
+    return f"""
+        SELECT *, CASE {ranks} END AS broken FROM (
+        SELECT place, sample.sample_id, {key} AS key, {size}, incoming.task, kind, task_id, incoming.state AS word,
+            incoming.text, names, annotator, origin, CAST({STATE} AS UTINYINT) AS state,
+            CASE WHEN incoming.state = 'known' AND kind IN ('binary', 'categorical')
+                THEN places[list_position(classes, text)] END AS code,
+            CASE WHEN incoming.state = 'known' AND kind = 'regression' THEN number END AS number,
+            CASE WHEN incoming.state = 'known' AND kind = 'multilabel' THEN list_sort(list_distinct(
+                list_transform(names, lambda n: coalesce(places[list_position(classes, n)], -1)))) END AS codes,
+            CASE WHEN incoming.state = 'known' AND kind = 'detection' THEN list_transform(boxes, lambda b: {{
+                'code': places[list_position(classes, b.class)],
+                'x': b.x, 'y': b.y, 'w': b.w, 'h': b.h, 'attributes': b.attributes}}) END AS boxes,
+            coalesce(confidence, CAST(1 AS REAL)) AS confidence, coalesce(labelled_at, ?) AS labelled_at
+        FROM incoming LEFT JOIN sample USING ({"sample_id" if by_id else "key"})
+        LEFT JOIN definition ON definition.task = incoming.task)"""
+
+
+def _twice(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> pa.Table:
+    """Places of labels that stand more than once in the batch."""
+    cell = "sample_id, task_id, annotator"
+    return over(
+        connection,
+        f"SELECT place FROM incoming SEMI JOIN (FROM incoming SELECT {cell} GROUP BY {cell} HAVING count(*) > 1) "
+        f"USING ({cell})",
+        incoming=rows.select(["place", *cell.split(", ")]),
+    )
+
+
+def _before(connection: duckdb.DuckDBPyConnection, rows: pa.Table, source: str, commit: int) -> pa.Table:
+    """Places of labels that the same commit gave before."""
+    return over(
+        connection,
+        "SELECT place FROM incoming JOIN annotator ON name = annotator AND annotator.source = ? "
+        "SEMI JOIN (FROM label_event WHERE commit_id = ?) USING (sample_id, task_id, annotator_id)",
+        [source, commit],
+        incoming=rows.select(["place", "sample_id", "task_id", "annotator"]),
+    )
+
+
+def _marked(rows: pa.Table, places: pa.Table, message: str) -> pa.Table:
+    """`rows` with a rank in `broken` for those at `places`, unless they break another rule."""
+    if not len(places):
+        return rows
+    rank = pa.scalar(MESSAGES.index(message), rows["broken"].type)
+    hit = pc.and_(pc.is_in(rows["place"], value_set=places["place"].combine_chunks()), pc.is_null(rows["broken"]))
+    column = rows.schema.get_field_index("broken")
+    return rows.set_column(column, "broken", pc.if_else(hit, rank, rows["broken"]))
+
+
+def _sorted(rows: pa.Table) -> pa.Table:
+    """By task, then sample, then place: so they compress best, and equal batches have equal digests."""
+    keys = [pc.fill_null(rows[name], -1).to_numpy() for name in ("place", "sample_id", "task_id")]
+    order = np.lexsort(keys)
+    return rows if bool((order == np.arange(len(order))).all()) else rows.take(pa.array(order))
