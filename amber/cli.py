@@ -13,12 +13,13 @@ from amber.loop import Loop, go_round
 from amber.screen import Screen, interval, output, rounds_table, table
 from curation import oracle
 from curation.coverage import coverage
-from curation.dataset import Dataset
+from curation.dataset import Dataset, parse
 from curation.errors import BadInput, NotFound
 from curation.ingest import ingest
 from curation.ledger.catalog import Catalog
 from curation.ledger.differences import Difference, differences
 from curation.requests import Proposal, propose
+from curation.tasks import Task
 from samplers.pack import Pack, make_pack
 from samplers.plan import Plan, make_plan
 from samplers.policy import Policy
@@ -115,14 +116,53 @@ def ingest_command(
         raise click.exceptions.Exit(2)
 
 
-@cli.command()
+@cli.group(invoke_without_command=True)
 @workspace
-def tasks(home: str, as_json: bool) -> None:
-    """List tasks: kind, classes, metric and owner."""
+@click.pass_context
+def tasks(context: click.Context, home: str, as_json: bool) -> None:
+    """List tasks: kind, classes, metric and owner; `redefine` changes one."""
+    if _has_verb(context):
+        return
     with Catalog.open(home).read() as now:
         rows = [task.model_dump(mode="json") for task in now.tasks().values()]
     columns = ["name", "kind", "classes", "unit", "metric", "owner"]
     _show(rows, as_json, lambda: table("Tasks", columns, [[_plain(row[name]) for name in columns] for row in rows]))
+
+
+@tasks.command("redefine")
+@click.argument("name")
+@click.argument("classes", nargs=-1)
+@click.option(
+    "--became",
+    multiple=True,
+    metavar="OLD=NEW",
+    help="What labels of the class OLD become; an empty NEW makes them unknown.",
+)
+@click.option("--metric", help="Figure by which the task is judged.")
+@click.option("--owner", help="Owner of the task.")
+@click.option("--tolerance", type=float, help="Numbers of several people agree within this.")
+@author
+@workspace
+def redefine_task(
+    name: str, classes: tuple[str, ...], became: tuple[str, ...], metric: str | None, owner: str | None,
+    tolerance: float | None, author: str, home: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Give the task NAME the classes CLASSES (default: those that it has) from now on.
+
+    Labels and slices follow their class: of one that is not among CLASSES, --became says which it is by now. Older
+    commits read as they did.
+    """
+    wrong = [pair for pair in became if "=" not in pair]
+    if wrong:
+        raise BadInput(f"--became {wrong[0]!r}: must be OLD=NEW, or OLD= for unknown; correct it")
+    moved = {old: new or None for old, _, new in (pair.partition("=") for pair in became)}
+    given = {"classes": classes or None, "metric": metric, "owner": owner, "tolerance": tolerance}
+    with Catalog.open(home).commit(author=author, message=f"redefine {name}") as change:
+        old = change.now.task(name)
+        changed = {option: value for option, value in given.items() if value is not None}
+        task = parse(Task, {**old.model_dump(), **changed}, where=f"task {name}")
+        change.redefine_task(task, moved)
+    _show(task.model_dump(mode="json"), as_json, lambda: f"task {name}: {_plain(task.classes) or task.unit}")
 
 
 @cli.command("coverage")
@@ -156,9 +196,7 @@ def coverage_command(split: str, home: str, as_json: bool) -> None:
 @click.pass_context
 def slices(context: click.Context, home: str, as_json: bool) -> None:
     """List slices with their sizes; `add` declares one, `show` evaluates one."""
-    if context.invoked_subcommand:
-        if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("home", "as_json")):
-            raise click.UsageError(f"Options go behind '{context.invoked_subcommand}'", context)
+    if _has_verb(context):
         return
     with Catalog.open(home).read() as now:
         rows = []
@@ -238,6 +276,20 @@ def diff(first: int, last: int | None, home: str, as_json: bool) -> None:
         as_json,
         lambda: table(f"Labels, {span}", columns, [list(row.values()) for row in rows]) if rows else span,
     )
+
+
+@cli.command("revert")
+@click.argument("commit", type=int)
+@author
+@workspace
+def revert_command(commit: int, author: str, home: str, as_json: bool) -> None:
+    """Undo COMMIT by a new commit: what it said is said no longer, and what stood before stands again."""
+    with Catalog.open(home).commit(author=author, message=f"revert commit {commit}") as change:
+        moved = change.revert(commit)
+        made = change.id
+    undone = ", ".join(f"{count:,} {name}" for name, count in moved.items() if count and name != "kept") or "nothing"
+    kept = f"; {moved['kept']:,} were replaced since, and stay" if moved["kept"] else ""
+    _show({"commit": made, **moved}, as_json, lambda: f"commit {made} undoes {undone}{kept}")
 
 
 @cli.group()
@@ -440,6 +492,14 @@ def loop_command(
         output().print(_figures_table(f"Run {done[-1].run}", done[-1].figures))
 
     _show([vars(step) for step in done], as_json, shown)
+
+
+def _has_verb(context: click.Context) -> bool:
+    """Whether a verb follows the group, which then takes the options itself."""
+    verb = context.invoked_subcommand
+    if verb and any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("home", "as_json")):
+        raise click.UsageError(f"Options go behind '{verb}'", context)
+    return bool(verb)
 
 
 def _figures_table(title: str, figures: list[dict[str, Any]]) -> Any:

@@ -17,6 +17,7 @@ from curation.ledger.columns import SQL_TYPES
 from curation.ledger.definitions import Definition
 from curation.ledger.frames import over
 from curation.ledger.snapshot import Snapshot
+from curation.ledger.undo import undoing
 from curation.readers.content import as_labels
 from curation.slices import Slice, rename_classes, vet
 from curation.tasks import Task
@@ -94,6 +95,10 @@ class Change:
         new = old.redefined(task, moved or {})
         if self.repeated or new == old:
             return
+        if self._connection.execute(
+            "SELECT 1 FROM task_event WHERE task_id = ? AND commit_id = ?", [old.task_id, self.id]
+        ).fetchone():
+            raise BadInput(f"task {task.name}: was defined in this commit; redefine it in another")
         self._define(new)
         names = {name: (moved or {}).get(name, name) for name in old.task.classes}
         for part in self.now.slices().values():
@@ -215,6 +220,60 @@ class Change:
     def add_slice_errors(self, errors: pa.Table) -> None:
         """Record the figures of a run by task and slice."""
         self._insert("slice_error", errors)
+
+    def revert(self, commit: int) -> dict[str, int]:
+        """Undo an earlier commit: what it said is said no longer, and what stood before stands again.
+
+        Returns how many labels, attributes, samples, tasks, slices and label requests that moved, and how many
+        statements were `kept` because a later commit had replaced them. What had nothing before it is retracted, has no
+        value or is withdrawn. Samples that it brought are excluded, for only `forget` removes one; a task that it
+        declared stays, without the labels; runs and their figures stay: they say what happened.
+        """
+        before = self.now.earlier(commit - 1) if 0 < commit < self.id else None
+        if before is None:
+            raise BadInput(f"commit {commit}: only commits 1 to {self.id - 1} can be undone; `amber log` lists them")
+        if self.repeated:
+            return {}
+        brought = f"sample_id IN (SELECT sample_id FROM sample WHERE commit_id = {commit})"
+        moved: dict[str, int] = {"kept": 0}
+        for table, aside in (("label_event", ""), ("attribute_event", brought), ("request_event", "")):
+            events, kept = undoing(self._connection, table, commit, aside=aside)
+            self._insert(table, events, aside="labelled_at" if table == "label_event" else "")
+            moved[f"{table.removesuffix('_event')}s"] = len(events)
+            moved["kept"] += kept
+        keys = self._connection.execute("SELECT key FROM sample WHERE commit_id = ? ORDER BY key", [commit])
+        samples = keys.to_arrow_table()
+        if len(samples):
+            self.add_attributes(samples.append_column("excluded", pa.array([True] * len(samples))))
+        moved["samples"] = len(samples)
+        moved["tasks"] = self._restore_tasks(before, commit)
+        moved["slices"] = self._restore_slices(before, commit)
+        return moved
+
+    def _restore_tasks(self, before: Snapshot, commit: int) -> int:
+        """Give each task that a commit defined last its definition from before."""
+        defined = self._connection.execute(
+            "SELECT name FROM task_event GROUP BY name HAVING max(commit_id) = ? ORDER BY name", [commit]
+        ).fetchall()
+        earlier = before.definitions()
+        restored = [earlier[name].restored(self.now.definition(name)) for (name,) in defined if name in earlier]
+        for definition in restored:
+            self._define(definition)
+        return len(restored)
+
+    def _restore_slices(self, before: Snapshot, commit: int) -> int:
+        """Give each slice that a commit declared last its predicate from before; one without has none any more."""
+        declared = self._connection.execute(
+            "SELECT name FROM slice_event GROUP BY name HAVING max(commit_id) = ? ORDER BY name", [commit]
+        ).fetchall()
+        earlier = before.slices()
+        for (name,) in declared:
+            part = earlier.get(name)
+            if part is None:
+                self._write_slice(Slice(name=name, predicate=""))
+            else:
+                self.add_slice(name, part.predicate, task=part.task, rare=part.rare)
+        return len(declared)
 
     def _sql(self, incoming: pa.Table, query: str, parameters: list[Any] | None = None, **more: pa.Table) -> pa.Table:
         return over(self._connection, query, parameters, incoming=incoming, **more)

@@ -10,7 +10,7 @@ had. `codes` of a definition says which of its classes each entry means by now, 
 
 from typing import Final
 
-__all__ = ["DDL", "GROWING", "KNOWN", "PRECEDENCE", "RETRACTED", "STATES", "UNSURE", "VERSION"]
+__all__ = ["BOXES", "DDL", "GROWING", "KNOWN", "PRECEDENCE", "RETRACTED", "STATES", "UNSURE", "VERSION"]
 
 VERSION: Final = 2
 
