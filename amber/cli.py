@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from amber.forget import forget
 from amber.guard import guarded
 from amber.loop import Loop, go_round
 from amber.screen import Screen, interval, output, rounds_table, table
@@ -290,6 +291,27 @@ def revert_command(commit: int, author: str, home: str, as_json: bool) -> None:
     undone = ", ".join(f"{count:,} {name}" for name, count in moved.items() if count and name != "kept") or "nothing"
     kept = f"; {moved['kept']:,} were replaced since, and stay" if moved["kept"] else ""
     _show({"commit": made, **moved}, as_json, lambda: f"commit {made} undoes {undone}{kept}")
+
+
+@cli.command("forget")
+@click.argument("sample")
+@click.option("--yes", is_flag=True, help="Do not ask first.")
+@author
+@workspace
+def forget_command(sample: str, yes: bool, author: str, home: str, as_json: bool) -> None:
+    """Remove SAMPLE (a key) and all that is known of it, at every commit, from ledger, shards, plans and runs.
+
+    Plans and runs that used it are withdrawn. Only that a sample was forgotten is kept. Nothing brings it back.
+    """
+    if not yes and not click.confirm(f"forget {sample} in {home}, at every commit?", err=True):
+        raise BadInput(f"{sample}: not forgotten, for nobody confirmed it; answer y, or pass --yes")
+    gone = forget(Catalog.open(home), sample, author=author)
+    left = [gone.location, *gone.pictures, *gone.backups]
+    _show(
+        vars(gone), as_json,
+        lambda: f"commit {gone.commit}: forgotten; {len(gone.packs)} packs written anew, {len(gone.plans)} plans and "
+        f"{len(gone.runs)} runs withdrawn\nyours to delete, for they hold it or may: {', '.join(left)}",
+    )  # fmt: skip
 
 
 @cli.group()

@@ -27,6 +27,11 @@ __all__ = ["Change"]
 RESERVED = {"group": "text", "split": "text", "source": "text", "captured_at": "time", "excluded": "flag"}
 """Attributes that Amber itself reads, with their types; `key` lies in the sample."""
 
+SAMPLED = (
+    "sample", "attribute_event", "attribute_interval", "label_event", "label_interval", "request_event",
+)  # fmt: skip
+"""Tables that say something of a sample."""
+
 NAME = r"[a-z][a-z0-9_]{0,62}"
 """Names of attributes, which stand in SQL and in slices: DuckDB does not tell upper from lower case."""
 
@@ -142,7 +147,12 @@ class Change:
             "ANTI JOIN sample USING (key) ORDER BY key",
             [dataset],
         )
-        (first,) = _row(self._connection.execute("SELECT coalesce(max(sample_id), -1) + 1 FROM sample"))
+        (first,) = _row(
+            self._connection.execute(
+                "SELECT coalesce(max(sample_id), -1) + 1 FROM "
+                "(SELECT sample_id FROM sample UNION ALL SELECT sample_id FROM forgotten)"
+            )
+        )
         ids = pa.array(range(first, first + len(fresh)), pa.int64())
         self._insert("sample", fresh.append_column("sample_id", ids))
         return len(fresh)
@@ -249,6 +259,24 @@ class Change:
         moved["tasks"] = self._restore_tasks(before, commit)
         moved["slices"] = self._restore_slices(before, commit)
         return moved
+
+    def forget(self, key: str, *, predictions: Mapping[str, str]) -> None:
+        """Remove a sample and all that is known of it, at every commit; the ledger keeps only that it happened.
+
+        `predictions` are the sha256 of the predictions files, by run, that were written anew without it. NotFound when
+        there is no such sample.
+        """
+        found = self._connection.execute("SELECT sample_id FROM sample WHERE key = ?", [key]).fetchone()
+        if self.repeated:
+            return
+        if found is None:
+            raise NotFound(f"key {key!r}: no such sample; `amber slices show` lists keys")
+        for table in SAMPLED:
+            self._connection.execute(f"DELETE FROM {table} WHERE sample_id = ?", list(found))
+        for run, sha256 in predictions.items():
+            self._connection.execute("UPDATE run_event SET sha256 = ? WHERE run = ?", [sha256, run])
+        self._digest("forgotten", *map(str, found))
+        self._connection.execute("INSERT INTO forgotten VALUES (?, ?)", [self.id, *found])
 
     def _restore_tasks(self, before: Snapshot, commit: int) -> int:
         """Give each task that a commit defined last its definition from before."""
