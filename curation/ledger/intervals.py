@@ -10,7 +10,7 @@ import duckdb
 
 from curation.ledger.schema import PRECEDENCE
 
-__all__ = ["attribute_at", "due", "fold", "folded", "labels_at", "relabel_from_events", "statements_at"]
+__all__ = ["PATIENCE", "attribute_at", "due", "fold", "folded", "labels_at", "relabel_from_events", "statements_at"]
 
 PATIENCE = 100_000
 """Events that wait at least before they are folded in."""
