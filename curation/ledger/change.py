@@ -49,6 +49,7 @@ class Change:
         self.now = Snapshot.at(connection, id if not repeated else None)
         self._at = datetime.now(UTC).replace(tzinfo=None)
         self._content = hashlib.sha256()
+        self._labelled = False
 
     @classmethod
     def begin(cls, connection: duckdb.DuckDBPyConnection, *, author: str, message: str, batch: str) -> "Change":
@@ -379,8 +380,8 @@ class Change:
 
     def _coded(self, labels: pa.Table, source: str) -> pa.Table:
         return statements.coded(
-            self._connection, as_labels(labels), list(self.now.definitions().values()), source=source, commit=self.id,
-            at=self._at,
+            self._connection, as_labels(labels), list(self.now.definitions().values()), at=self._at,
+            given=(source, self.id) if self._labelled else None,
         )  # fmt: skip
 
     def _add_coded(self, coded: pa.Table, source: str) -> int:
@@ -391,6 +392,7 @@ class Change:
         )
         rows = coded.append_column("annotator_id", ids).select(statements.COLUMNS)
         self._insert("label_event", rows, aside="labelled_at")
+        self._labelled = True
         return len(rows)
 
     def _annotators(self, names: pa.Array, source: str) -> pa.Table:
