@@ -14,7 +14,7 @@ from curation.overlap import overlap
 
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    """150 samples: more than two words of bits; some labels lie in the delta, one is unsure, two are of excluded ones."""
+    """150 samples, more than two words of bits: labels in the delta, one of them unsure, and two samples excluded."""
     catalog = make_home(tmp_path_factory.mktemp("overlap"), samples=150)
     catalog.compact()
     with catalog.commit(author="ada", message="more") as change:
