@@ -119,8 +119,8 @@ def _query(labels: pa.Table, *, boxed: bool) -> str:
     ranks = " ".join(f"WHEN {broken} THEN {rank}" for rank, (broken, _) in enumerate(RULES))
     return f"""
         SELECT *, CASE {ranks} END AS broken FROM (
-        SELECT place, sample.sample_id, {key} AS key, width, height, incoming.task, kind, task_id, incoming.state AS word,
-            incoming.text, names, annotator, origin, CAST({STATE} AS UTINYINT) AS state,
+        SELECT place, sample.sample_id, {key} AS key, width, height, incoming.task, kind, task_id,
+            incoming.state AS word, incoming.text, names, annotator, origin, CAST({STATE} AS UTINYINT) AS state,
             CASE WHEN incoming.state = 'known' AND kind IN ('binary', 'categorical')
                 THEN places[list_position(classes, text)] END AS code,
             CASE WHEN incoming.state = 'known' AND kind = 'regression' THEN number END AS number,
