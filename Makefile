@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo test lint types bench-labels bench-streets bench-demo soak clean
+.PHONY: help install demo test lint types bench-catalog bench-labels bench-streets bench-demo soak clean
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ lint: .venv/test ## Mend what the linter can mend
 
 types: .venv/test ## Check the types
 	@$(BIN)/mypy
+
+bench-catalog: .venv/train .venv-peers/ready ## Time and bytes of the catalog beside FiftyOne, pandas, SQLite and Parquet (SCALE=small, large)
+	@$(BIN)/python -m benchmarks.catalog
 
 bench-labels: .venv/train ## Labels needed to find the rare: mined against random (SCALE=small for two minutes)
 	@$(BIN)/python -m benchmarks.labels
@@ -52,6 +55,11 @@ clean: ## Remove what the demo and the benchmarks left here
 .venv/train: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing Amber and its training dependencies (a minute or two)"
 	@$(INSTALL) --editable '.[train]' && touch $@
+
+.venv-peers/ready: benchmarks/catalog-peers.txt
+	@echo "making .venv-peers with what the catalog is measured against (a minute or two)"
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
 
 .venv/test: .venv/train
 	@echo "installing the test tools"

@@ -94,12 +94,13 @@ class Catalog:
                 yield change
                 change.finish()
                 connection.commit()
-                if intervals.due(connection):
-                    self._fold(connection)
             except BaseException:
                 with suppress(duckdb.TransactionException):  # a commit that failed has rolled back already
                     connection.rollback()
                 raise
+            with suppress(duckdb.Error):  # the commit stands; a fold that found no room is tried after the next one
+                if intervals.due(connection):
+                    self._fold(connection)
 
     def compact(self) -> None:
         """Fold what came since into the intervals, and rewrite the file without the space of what is gone."""
@@ -192,6 +193,8 @@ class Catalog:
             if exclusive:
                 with suppress(OSError):  # on a full disk; it only names the holder
                     os.pwrite(lock, f"{os.getpid():<20}".encode(), 0)
+                for left in self.home.glob(f"{self.file.name}.*.part*"):  # by one that was killed: only we write now
+                    left.unlink(missing_ok=True)
             yield
 
     @contextmanager

@@ -10,7 +10,7 @@ import duckdb
 
 from curation.ledger.schema import PRECEDENCE
 
-__all__ = ["attribute_at", "due", "fold", "folded", "labels_at", "relabel_from_events", "statements_at"]
+__all__ = ["PATIENCE", "attribute_at", "due", "fold", "folded", "labels_at", "relabel_from_events", "statements_at"]
 
 PATIENCE = 100_000
 """Events that wait at least before they are folded in."""
@@ -24,11 +24,13 @@ RANK = " ".join(f"WHEN '{source}' THEN {rank}" for source, rank in PRECEDENCE.it
 
 DEFINITION = """
 definition AS (
-    SELECT task_id, commit_id AS since, lead(commit_id) OVER later AS until, codes AS meaning,
-        CAST(definition ->> 'tolerance' AS DOUBLE) AS tolerance,
-        coalesce(codes[:len(lag(codes) OVER later)] <> lag(codes) OVER later, false) AS remaps
-    FROM task_event WINDOW later AS (PARTITION BY task_id ORDER BY commit_id))"""
-"""Each definition of a task: from which commit until which it holds, and which class each code of the ledger means."""
+    SELECT task_id, commit_id AS since, lead(commit_id) OVER later AS until, codes AS meaning, tolerance,
+        coalesce(codes[:len(lag(codes) OVER later)] <> lag(codes) OVER later
+            OR tolerance <> lag(tolerance) OVER later, false) AS remaps
+    FROM (SELECT *, CAST(definition ->> 'tolerance' AS DOUBLE) AS tolerance FROM task_event)
+    WINDOW later AS (PARTITION BY task_id ORDER BY commit_id))"""
+"""Each definition of a task: from which commit until which it holds, and which class each code of the ledger means.
+It `remaps` when old labels may count otherwise by it: their classes are others, or other numbers agree."""
 
 RULE = """
 meant AS (
