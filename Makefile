@@ -55,4 +55,4 @@ clean: ## Remove what the demo and the benchmarks left here
 
 .venv/test: .venv/train
 	@echo "installing the test tools"
-	@$(INSTALL) --editable '.[train,test]' && touch $@
+	@$(INSTALL) --editable '.[train,test,lake]' && touch $@
