@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import duckdb
 
@@ -22,9 +23,10 @@ from curation.ledger.ducklake import DuckLake
 from curation.ledger.place import Place, transaction
 from curation.ledger.snapshot import Snapshot
 
-__all__ = ["Catalog", "address_of", "keep_address", "place_of"]
+__all__ = ["ADDRESS", "Catalog", "address_of", "keep_address", "new_tables", "place_of"]
 
-ADDRESS = "catalog.toml"
+ADDRESS: Final = "catalog.toml"
+"""The file of a workspace that says where its catalog lies, when that is not a file of its own."""
 
 
 class Catalog:
@@ -56,11 +58,11 @@ class Catalog:
             raise BadInput(f"{home}: a workspace is a folder; choose another --home") from None
         if url and url != address_of(folder):
             _refuse_another(folder)
-            place_of(folder, url).create(_write_schema)
+            place_of(folder, url).create(new_tables)
             keep_address(folder, url)
         catalog = cls(folder)
         if not catalog.place.exists():
-            catalog.place.create(_write_schema)
+            catalog.place.create(new_tables)
         return catalog.checked()
 
     @classmethod
@@ -76,7 +78,7 @@ class Catalog:
 
     def checked(self) -> "Catalog":
         """This handle, once its place was found to hold a catalog of the schema that this Amber knows."""
-        found = self._schema()
+        found = self.schema_version()
         if found < schema.VERSION:
             raise BadInput(
                 f"{self.place.name}: its schema is {found}, this Amber knows {schema.VERSION}; "
@@ -122,7 +124,8 @@ class Catalog:
         """Let go of the connection that a handle on DuckLake holds; the next unit of work connects anew."""
         self.place.close()
 
-    def _schema(self) -> int:
+    def schema_version(self) -> int:
+        """The version of the schema that is found there; Damaged when it is no catalog."""
         with self.place.reading() as connection:
             try:
                 found = connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
@@ -163,7 +166,8 @@ def _refuse_another(home: Path) -> None:
         raise BadInput(f"{home}: has a catalog already; `amber catalog copy URL --move` takes it elsewhere")
 
 
-def _write_schema(connection: duckdb.DuckDBPyConnection) -> None:
+def new_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Write the tables of an empty catalog."""
     connection.execute(schema.DDL)
     connection.execute("INSERT INTO meta VALUES ('schema', ?)", [str(schema.VERSION)])
     connection.execute("INSERT INTO head VALUES (0); INSERT INTO folded VALUES (0)")

@@ -44,19 +44,19 @@ class DuckDBFile:
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """The file, open for reading."""
-        with self.turn(exclusive=False), self._connect(read_only=True) as connection:
+        with self.turn(exclusive=False), self.connect(read_only=True) as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """The file, open for writing."""
-        with self.turn(exclusive=True), self._connect(read_only=False) as connection:
+        with self.turn(exclusive=True), self.connect(read_only=False) as connection:
             yield connection
 
     def compact(self, fold: Work) -> None:
         """Fold, and write the file anew without the space of what is gone: DuckDB does not give it back."""
         with self.turn(exclusive=True):
-            with self._connect(read_only=False) as connection:
+            with self.connect(read_only=False) as connection:
                 fold(connection)
                 connection.execute("CHECKPOINT")
             with self.rewritten() as connection:
@@ -105,7 +105,8 @@ class DuckDBFile:
             yield
 
     @contextmanager
-    def _connect(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    def connect(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The file, open, for who holds the turn."""
         if not self.exists():  # DuckDB would make an empty one
             raise NotFound(f"{self.name}: is gone since it was opened; open the workspace again")
         try:
