@@ -1,7 +1,6 @@
 """Small workspaces with real images, for tests of what stands above the catalog."""
 
 import shutil
-import uuid
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +70,7 @@ def make_home(folder: Path, *, samples: int = 240, seed: int = 0, lake: Server |
     Yellow is rare, and rarer at night. The slices are `yellow`, `yellow_at_night` (rare) and `night`.
     """
     generator = np.random.default_rng(seed)
-    catalog = Catalog.create(folder / "home", url=lake.url(f"c{uuid.uuid4().hex}", folder / "lake") if lake else "")
+    catalog = Catalog.create(folder / "home", url=lake.url(folder / "lake") if lake else "")
     colors = generator.choice(list(SHADES), size=samples, p=[0.55, 0.1, 0.35])
     night = generator.random(samples) < 0.3
     keys = [f"pictures/{number:05d}" for number in range(samples)]
@@ -118,8 +117,7 @@ def copy_home(catalog: Catalog, folder: Path, lake: Server | None = None) -> Cat
     shutil.copytree(catalog.home, folder / "home")
     if lake:
         catalog.close()
-        place = Address.parse(address_of(catalog.home))
-        shutil.copytree(place.data, folder / "lake")
-        database = place.server.rpartition("/")[2]
-        keep_address(folder / "home", lake.copy(database, f"c{uuid.uuid4().hex}", folder / "lake"))
+        url = address_of(catalog.home)
+        shutil.copytree(Address.parse(url).data, folder / "lake")
+        keep_address(folder / "home", lake.copy(url, folder / "lake"))
     return Catalog.open(folder / "home")

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ OPTIONS = {"listen_addresses": "127.0.0.1", "fsync": "off", "full_page_writes": 
 
 
 class Server:
-    """A running server; `url()` names a database of it that is made when it is first named."""
+    """A running server."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -28,22 +29,22 @@ class Server:
         """What libpq takes."""
         return f"postgresql://amber@127.0.0.1:{self.port}/{database}"
 
-    def url(self, database: str, data: Path) -> str:
-        """The URL of a catalog in a database of its own, made anew, with its files in `data`."""
-        self.run(f"CREATE DATABASE {database} STRATEGY file_copy")
-        return f"{self.address(database)}?data={data}"
+    def url(self, data: Path) -> str:
+        """The URL of a catalog yet to be made, in a database of its own, with its files in `data`."""
+        return f"{self._database('template1')}?data={data}"
 
-    def copy(self, database: str, copied: str, data: Path) -> str:
-        """The URL of a copy of the catalog in `database`, which nobody is connected to, with its files in `data`."""
-        self.run(f"CREATE DATABASE {copied} TEMPLATE {database} STRATEGY file_copy")
-        with psycopg.connect(self.address(copied), autocommit=True) as connection:
+    def copy(self, url: str, data: Path) -> str:
+        """The URL of a copy of the catalog at `url`, which nobody is connected to; its files lie in `data` already."""
+        address = self._database(url.partition("?")[0].rpartition("/")[2])
+        with psycopg.connect(address, autocommit=True) as connection:
             connection.execute("UPDATE amber.ducklake_metadata SET value = %s WHERE key = 'data_path'", [f"{data}/"])
-        return f"{self.address(copied)}?data={data}"
+        return f"{address}?data={data}"
 
-    def run(self, statement: str) -> None:
-        """Run one statement in the database `postgres`."""
+    def _database(self, template: str) -> str:
+        name = f"c{uuid.uuid4().hex}"
         with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[arg-type]
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")  # type: ignore[arg-type]
+        return self.address(name)
 
 
 @contextmanager

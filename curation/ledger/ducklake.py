@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import duckdb
 
@@ -63,7 +63,8 @@ class Address:
             raise BadInput(f"catalog {url!r}: data={data!r} must be an absolute folder or s3://BUCKET/...; name one")
         if not schema.isidentifier():
             raise BadInput(f"catalog {url!r}: schema={schema!r} must be of letters, digits and _; choose another")
-        server = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(options), ""))
+        query = f"?{urlencode(options)}" if options else ""
+        server = f"postgresql://{parts.netloc}{parts.path}{query}"
         return cls(server=server, data=data, schema=schema)
 
 
@@ -210,6 +211,8 @@ class DuckLake:
             return None
         if "conflict" in reason:
             return Busy(f"{self.name}: written to by somebody who takes no turns ({reason}); run the same again")
+        if "server closed" in reason or "onnection" in reason:
+            return Failed(f"{self.name}: lost its database ({reason}); run the same again, nothing lands twice")
         if read_only:
             return Failed(f"{self.name}: cannot be read ({reason}); mend that, and run the same again")
         return Failed(f"{self.name}: nothing of this commit was written ({reason}); free space or mend the storage")
