@@ -3,10 +3,8 @@
 make bench-scale URL='postgresql://USER@HOST/DATABASE?data=FOLDER' SAMPLES=100000
 """
 
-import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.table import Row, finish
 from curation import Catalog, Task
 
 TASKS = 50
@@ -23,7 +22,7 @@ REPEATS = 7
 
 
 def main() -> None:
-    """Print a row for each figure, the last line as JSON."""
+    """Fill both, measure the same units of work on both, and print them side by side."""
     url, samples = os.environ["URL"], int(os.environ.get("SAMPLES", "100000"))
     with tempfile.TemporaryDirectory() as folder:
         places = {
@@ -31,13 +30,14 @@ def main() -> None:
             "DuckLake": Catalog.create(Path(folder) / "lake", url=url),
         }
         found = {name: measure(catalog, samples) for name, catalog in places.items()}
-    rows = [
-        {"what": what, "unit": "ms", **{name: round(figures[what], 1) for name, figures in found.items()}}
-        for what in found["one file"]
-    ]
-    for row in rows:
-        print(f"{row['what']:<32} {row['one file']:>10} {row['DuckLake']:>10}")
-    print(json.dumps({"bench": "scale", "samples": samples, "rows": rows}))
+    finish(
+        "scale",
+        [
+            Row(what=f"{what}, on DuckLake", value=value, unit=" ms", peers={"one file": found["one file"][what]})
+            for what, value in found["DuckLake"].items()
+        ],
+        samples=samples,
+    )
 
 
 def measure(catalog: Catalog, samples: int) -> dict[str, float]:
@@ -122,4 +122,4 @@ def median(work: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -63,4 +63,4 @@ def test_writers_side_by_side(catalog: Catalog, lake: Server | None) -> None:
 
 @pytest.mark.soak
 def test_writers_side_by_side_for_long(catalog: Catalog, lake: Server | None) -> None:
-    check_writers(catalog, 8 if lake else 4, 100)
+    check_writers(catalog, 8 if lake else 4, 60)

@@ -185,11 +185,12 @@ class DuckLake:
         return prepare(cursor)
 
     def _attach(self, *, create: bool) -> duckdb.DuckDBPyConnection:
-        remote = ("httpfs",) if "://" in self.address.data else ()
         connection = duckdb.connect()
         try:
-            for name in (*EXTENSIONS, *remote):
+            for name in EXTENSIONS:
                 connection.execute(f"LOAD {quoted(str(_extension(name)))}")
+            if "://" in self.address.data:
+                _reach_storage(connection)
             connection.execute(
                 f"ATTACH {quoted(f'ducklake:postgres:{self.address.server}')} AS lake (DATA_PATH "
                 f"{quoted(self.address.data.rstrip('/') + '/')}, METADATA_SCHEMA {quoted(self.address.schema)}, "
@@ -227,6 +228,15 @@ def _holder(database: Any, key: int) -> str:
         "AND granted AND (CAST(classid AS bigint) << 32) + CAST(objid AS bigint) = %s LIMIT 1", [key],
     ).fetchone()  # fmt: skip
     return str(row[0]) if row else "somebody"
+
+
+def _reach_storage(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make object storage readable; DuckDB itself takes its keys from AWS_ACCESS_KEY_ID and the like."""
+    connection.execute(f"LOAD {quoted(str(_extension('httpfs')))}")
+    endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))  # a store of one's own, in AWS's own words
+    if endpoint.netloc:
+        connection.execute(f"SET GLOBAL s3_endpoint = {quoted(endpoint.netloc)}; SET GLOBAL s3_url_style = 'path'")
+        connection.execute(f"SET GLOBAL s3_use_ssl = {endpoint.scheme == 'https'}")
 
 
 def _extension(name: str) -> Path:

@@ -17,7 +17,7 @@ from curation.ledger.definitions import Definition
 from curation.ledger.duckdb_file import DuckDBFile
 from curation.tasks import Task
 
-__all__ = ["Migration", "migrate"]
+__all__ = ["CONVERSIONS", "Migration", "migrate"]
 
 FROM_1: Final = {
     "attribute": """

@@ -8,7 +8,7 @@ import duckdb
 
 from curation.ledger import boxes
 
-__all__ = ["ENVIRONMENT", "Place", "first_line", "prepare", "transaction"]
+__all__ = ["ENVIRONMENT", "Place", "Work", "first_line", "prepare", "transaction"]
 
 ENVIRONMENT: Final = (
     duckdb.IOException,
@@ -19,6 +19,7 @@ ENVIRONMENT: Final = (
 """What DuckDB raises for the machine's sake, rather than for a query's."""
 
 Work = Callable[[duckdb.DuckDBPyConnection], None]
+"""What is done with a connection."""
 
 
 class Place(Protocol):
