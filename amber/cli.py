@@ -1,9 +1,7 @@
 """The command line. Every verb has --json and --home; errors are one line and an exit code (`amber/guard.py`)."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import numpy as np
@@ -11,10 +9,12 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 from click.core import ParameterSource
 
+from amber.catalog import catalog_group
 from amber.forget import forget
 from amber.guard import guarded
 from amber.loop import Loop, go_round
-from amber.screen import Screen, interval, output, rounds_table, table
+from amber.options import author, workspace
+from amber.screen import Screen, interval, output, rounds_table, show, table
 from curation import oracle
 from curation.coverage import coverage
 from curation.dataset import Dataset, parse
@@ -35,8 +35,6 @@ from training.runs import Recipe, Run
 
 __all__ = ["cli", "run"]
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 SEED = click.IntRange(min=0)
 
 
@@ -45,27 +43,6 @@ def run(arguments: list[str]) -> int:
     return guarded(lambda: cli.main(arguments, prog_name="amber", standalone_mode=False))
 
 
-def workspace(command: Command) -> Command:
-    """Options that every verb has."""
-    home = click.option(
-        "--home", default="./amber-home", envvar="AMBER_HOME", show_default=True, callback=_named,
-        help="Workspace folder (AMBER_HOME).",
-    )  # fmt: skip
-    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-    return home(as_json(command))
-
-
-def _named(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Refuse an empty home, which would be the current folder, and an empty author, before any work is done."""
-    if not value.strip():
-        name = str(parameter.name)
-        raise BadInput(f"{name} {value!r}: must not be empty; pass --{name} or set AMBER_{name.upper()}")
-    return value
-
-
-author = click.option(
-    "--author", default="", envvar="AMBER_AUTHOR", callback=_named, help="Who commits (AMBER_AUTHOR)."
-)
 seeded = click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of whatever is drawn.")
 trunk_option = click.option(
     "--trunk", default="efficientnet_lite0", show_default=True, type=click.Choice(["efficientnet_lite0", "small"]),
@@ -79,12 +56,19 @@ def cli() -> None:
     """Curate and sample data for multitask vision: ledger, plan, stream, and the loop that asks for labels."""
 
 
+cli.add_command(catalog_group)
+
+
 @cli.command()
+@click.option(
+    "--catalog", "url", default="", help="Put the catalog on DuckLake: postgresql://USER@HOST/DB?data=FOLDER."
+)
 @workspace
-def init(home: str, as_json: bool) -> None:
+def init(url: str, home: str, as_json: bool) -> None:
     """Make a workspace with an empty catalog (or open the one that is there)."""
-    catalog = Catalog.create(home)
-    _show({"home": str(catalog.home)}, as_json, lambda: f"workspace {catalog.home}")
+    catalog = Catalog.create(home, url=url)
+    where = f"workspace {catalog.home}" + (f", catalog {catalog.place.name}" if url else "")
+    show({"home": str(catalog.home), "catalog": catalog.place.name}, as_json, lambda: where)
 
 
 @cli.command("ingest")
@@ -111,7 +95,7 @@ def ingest_command(
         done = ingest(Catalog.create(home), declared, author=author, seed=seed, progress=screen.tell)
     for location, reason in done.quarantined:
         click.echo(f"quarantined {location}: {reason}", err=True)
-    _show(
+    show(
         vars(done),
         as_json,
         lambda: (
@@ -133,7 +117,7 @@ def tasks(context: click.Context, home: str, as_json: bool) -> None:
     with Catalog.open(home).read() as now:
         rows = [task.model_dump(mode="json") for task in now.tasks().values()]
     columns = ["name", "kind", "classes", "unit", "metric", "owner"]
-    _show(rows, as_json, lambda: table("Tasks", columns, [[_plain(row[name]) for name in columns] for row in rows]))
+    show(rows, as_json, lambda: table("Tasks", columns, [[_plain(row[name]) for name in columns] for row in rows]))
 
 
 @tasks.command("redefine")
@@ -169,7 +153,7 @@ def redefine_task(
         changed = {option: value for option, value in given.items() if value is not None}
         task = parse(Task, {**old.model_dump(), **changed}, where=f"task {name}")
         change.redefine_task(task, moved)
-    _show(task.model_dump(mode="json"), as_json, lambda: f"task {name}: {_plain(task.classes) or task.unit}")
+    show(task.model_dump(mode="json"), as_json, lambda: f"task {name}: {_plain(task.classes) or task.unit}")
 
 
 @cli.command("coverage")
@@ -187,7 +171,7 @@ def coverage_command(split: str, home: str, as_json: bool) -> None:
         found = coverage(now)
     rows = [row for row in found.rows() if row["split"] == split]
     columns = ["task", "slice", "samples", "known", "unsure", "unknown", "counts"]
-    _show(
+    show(
         {"commit": found.commit, "cells": rows, "overlap": found.overlap},
         as_json,
         lambda: table(
@@ -212,7 +196,7 @@ def slices(context: click.Context, home: str, as_json: bool) -> None:
             rows.append(
                 {"name": part.name, "task": part.task, "rare": part.rare, "samples": size, "predicate": part.predicate}
             )
-    _show(
+    show(
         rows,
         as_json,
         lambda: table("Slices", ["name", "task", "rare", "samples", "predicate"], [list(r.values()) for r in rows]),
@@ -230,7 +214,7 @@ def add_slice(name: str, predicate: str, task: str, rare: bool, author: str, hom
     """Declare the slice NAME: one boolean expression over attr.*, label.*, state.*, boxes.*."""
     with Catalog.open(home).commit(author=author, message=f"slice {name}") as change:
         made = change.add_slice(name, predicate, task=task, rare=rare)
-    _show(vars(made), as_json, lambda: f"slice {made.name}: {made.predicate}")
+    show(vars(made), as_json, lambda: f"slice {made.name}: {made.predicate}")
 
 
 @slices.command("show")
@@ -244,7 +228,7 @@ def show_slice(name: str, commit: int | None, home: str, as_json: bool) -> None:
         keys = [
             row["key"] for row in now.samples().select(["sample_id", "key"]).to_pylist() if row["sample_id"] in inside
         ]
-    _show(keys, as_json, lambda: "\n".join(keys))
+    show(keys, as_json, lambda: "\n".join(keys))
 
 
 @cli.command()
@@ -257,7 +241,7 @@ def log(count: int, home: str, as_json: bool) -> None:
             {**row, "committed_at": row["committed_at"].isoformat(timespec="seconds")} for row in now.log().to_pylist()
         ]
     columns = ["id", "committed_at", "author", "message"]
-    _show(
+    show(
         rows[:count],
         as_json,
         lambda: table("Commits", columns, [[row[name] for name in columns] for row in rows[:count]]),
@@ -276,7 +260,7 @@ def diff(first: int, last: int | None, home: str, as_json: bool) -> None:
         samples = len(after.samples()) - len(after.earlier(first).samples())
         span = f"commit {first} to {after.commit}: {samples:,} samples new"
     columns = list(Difference.__annotations__)
-    _show(
+    show(
         {"first": first, "last": after.commit, "samples": samples, "labels": rows},
         as_json,
         lambda: table(f"Labels, {span}", columns, [list(row.values()) for row in rows]) if rows else span,
@@ -294,7 +278,7 @@ def revert_command(commit: int, author: str, home: str, as_json: bool) -> None:
         made = change.id
     undone = ", ".join(f"{count:,} {name}" for name, count in moved.items() if count and name != "kept") or "nothing"
     kept = f"; {moved['kept']:,} were replaced since, and stay" if moved["kept"] else ""
-    _show({"commit": made, **moved}, as_json, lambda: f"commit {made} undoes {undone}{kept}")
+    show({"commit": made, **moved}, as_json, lambda: f"commit {made} undoes {undone}{kept}")
 
 
 @cli.command("forget")
@@ -311,7 +295,7 @@ def forget_command(sample: str, yes: bool, author: str, home: str, as_json: bool
         raise BadInput(f"{sample}: not forgotten, for nobody confirmed it; answer y, or pass --yes")
     gone = forget(Catalog.open(home), sample, author=author)
     left = [gone.location, *gone.pictures, *gone.backups]
-    _show(
+    show(
         vars(gone), as_json,
         lambda: f"commit {gone.commit}: forgotten; {len(gone.packs)} packs written anew, {len(gone.plans)} plans and "
         f"{len(gone.runs)} runs withdrawn\nyours to delete, for they hold it or may: {', '.join(left)}",
@@ -336,7 +320,7 @@ def write_command(
     """
     with Catalog.open(home).read(commit) as now:
         count = WRITERS[kind](now, out, ids=_members(now, slice_, split), tasks=tasks)
-    _show({"file": str(out), "rows": count}, as_json, lambda: f"{out}: {count:,} rows")
+    show({"file": str(out), "rows": count}, as_json, lambda: f"{out}: {count:,} rows")
 
 
 @cli.group()
@@ -357,7 +341,7 @@ def check_policy(file: Path, home: str, as_json: bool) -> None:
         for name, part in loaded.task.items()
     ]
     columns = ["task", "owner", "share", "importance", "rule", "boost"]
-    _show(loaded.model_dump(mode="json"), as_json, lambda: table(f"{file}: sound", columns, rows))
+    show(loaded.model_dump(mode="json"), as_json, lambda: table(f"{file}: sound", columns, rows))
 
 
 @cli.command("pack")
@@ -371,7 +355,7 @@ def pack_command(verify: bool, home: str, as_json: bool) -> None:
         if verify:
             pack.verify(progress=lambda done, total: screen.tell("verify", done, total))
     shown = {"pack": pack.hash, "images": len(pack.keys), "shards": len(pack.shards)}
-    _show(shown, as_json, lambda: f"pack {pack.hash}: {len(pack.keys):,} images in {len(pack.shards):,} shards")
+    show(shown, as_json, lambda: f"pack {pack.hash}: {len(pack.keys):,} images in {len(pack.shards):,} shards")
 
 
 @cli.command("plan")
@@ -390,13 +374,13 @@ def plan_command(
     catalog = Catalog.open(home)
     if listed:
         plans = sorted(path.parent.name for path in (catalog.home / "plans").glob("*/plan.json"))
-        _show(plans, as_json, lambda: "\n".join(plans))
+        show(plans, as_json, lambda: "\n".join(plans))
         return
     with catalog.read(commit) as now:
         policy_ = Policy.load(policy_file) if policy_file else Policy.for_labelled(now)
     plan = make_plan(catalog, policy_, make_pack(catalog), draws=draws, seed=seed, commit=commit)
     rows = [vars(row) for row in plan.standings()]
-    _show(
+    show(
         {"plan": plan.hash, "commit": plan.commit, "tasks": rows, "rates": plan.rates()},
         as_json,
         lambda: table(
@@ -441,7 +425,7 @@ def train_command(
         figures = evaluate(
             run_, catalog, author=author, progress=lambda done, total: screen.tell("evaluate", done, total)
         ).to_pylist()
-    _show({"run": run_.id, "figures": figures}, as_json, lambda: _figures_table(f"Run {run_.id}", figures))
+    show({"run": run_.id, "figures": figures}, as_json, lambda: _figures_table(f"Run {run_.id}", figures))
 
 
 @cli.command("report")
@@ -458,7 +442,7 @@ def report_command(run_: str, out: Path, home: str, as_json: bool) -> None:
     if not runs:
         raise NotFound(f"{home}: the catalog has no run yet; `amber train` makes one")
     path = write_report(catalog, run_ or runs[-1], out)
-    _show({"report": str(path)}, as_json, lambda: f"report {path}")
+    show({"report": str(path)}, as_json, lambda: f"report {path}")
 
 
 @cli.command("request")
@@ -484,7 +468,7 @@ def request_command(
     with catalog.read() as now:
         rows = now.requests("open").to_pylist()
     columns = ["priority", "task", "key", "arm", "slice", "reason", "propensity"]
-    _show(
+    show(
         rows,
         as_json,
         lambda: table(f"{len(rows):,} open requests", columns, [[row[name] for name in columns] for row in rows]),
@@ -499,7 +483,7 @@ def oracle_command(home: str, as_json: bool) -> None:
     with catalog.read() as now:
         digest = now.digest
     count = oracle.answer(catalog, batch=f"oracle:{digest}")
-    _show({"labels": count}, as_json, lambda: f"{count:,} labels")
+    show({"labels": count}, as_json, lambda: f"{count:,} labels")
 
 
 @cli.command("loop")
@@ -538,7 +522,7 @@ def loop_command(
             output().print(rounds_table(f"{part.name} ({loop.arm})", {loop.arm: done}, task=part.task, rare=part.name))
         output().print(_figures_table(f"Run {done[-1].run}", done[-1].figures))
 
-    _show([vars(step) for step in done], as_json, shown)
+    show([vars(step) for step in done], as_json, shown)
 
 
 def _has_verb(context: click.Context) -> bool:
@@ -587,14 +571,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return ", ".join(f"{name} {number:,}" for name, number in value.items())
     return ", ".join(value) if isinstance(value, list | tuple) else value
-
-
-def _show(data: Any, as_json: bool, human: Callable[[], Any]) -> None:
-    if as_json:
-        click.echo(json.dumps(data, indent=1, default=str))
-        return
-    shown = human()
-    if isinstance(shown, str):
-        click.echo(shown)
-    elif shown is not None:
-        output().print(shown)
