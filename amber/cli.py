@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
 from click.core import ParameterSource
 
 from amber.forget import forget
@@ -19,8 +22,11 @@ from curation.errors import BadInput, NotFound
 from curation.ingest import ingest
 from curation.ledger.catalog import Catalog
 from curation.ledger.differences import Difference, differences
+from curation.ledger.snapshot import Snapshot
 from curation.requests import Proposal, propose
+from curation.slices import Slice
 from curation.tasks import Task
+from curation.writers import WRITERS
 from samplers.pack import Pack, make_pack
 from samplers.plan import Plan, make_plan
 from samplers.policy import Policy
@@ -234,9 +240,7 @@ def add_slice(name: str, predicate: str, task: str, rare: bool, author: str, hom
 def show_slice(name: str, commit: int | None, home: str, as_json: bool) -> None:
     """Print the keys of the samples in the slice NAME."""
     with Catalog.open(home).read(commit) as now:
-        if name not in now.slices():
-            raise NotFound(f"slice {name!r}: the catalog has no such slice; `amber slices` lists them")
-        inside = set(now.members(now.slices()[name].predicate).tolist())
+        inside = set(now.members(_slice(now, name).predicate).tolist())
         keys = [
             row["key"] for row in now.samples().select(["sample_id", "key"]).to_pylist() if row["sample_id"] in inside
         ]
@@ -312,6 +316,27 @@ def forget_command(sample: str, yes: bool, author: str, home: str, as_json: bool
         lambda: f"commit {gone.commit}: forgotten; {len(gone.packs)} packs written anew, {len(gone.plans)} plans and "
         f"{len(gone.runs)} runs withdrawn\nyours to delete, for they hold it or may: {', '.join(left)}",
     )  # fmt: skip
+
+
+@cli.command("write")
+@click.argument("kind", metavar="FORMAT", type=click.Choice(sorted(WRITERS)))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--task", "tasks", multiple=True, help="Only this task; may be given again.")
+@click.option("--slice", "slice_", default="", help="Only the samples of this slice.")
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Only the samples of this split.")
+@click.option("--commit", type=int, help="As of this commit.")
+@workspace
+def write_command(
+    kind: str, out: Path, tasks: tuple[str, ...], slice_: str, split: str | None, commit: int | None, home: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Write what is known into the file OUT: a table (parquet, csv), boxes (coco), or each annotator's labels (labels).
+
+    Unknown is an empty cell, or an image that is left out: never a negative.
+    """
+    with Catalog.open(home).read(commit) as now:
+        count = WRITERS[kind](now, out, ids=_members(now, slice_, split), tasks=tasks)
+    _show({"file": str(out), "rows": count}, as_json, lambda: f"{out}: {count:,} rows")
 
 
 @cli.group()
@@ -522,6 +547,22 @@ def _has_verb(context: click.Context) -> bool:
     if verb and any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("home", "as_json")):
         raise click.UsageError(f"Options go behind '{verb}'", context)
     return bool(verb)
+
+
+def _members(now: Snapshot, slice_: str, split: str | None) -> npt.NDArray[np.int64] | None:
+    """Ids of the samples in a slice and a split; None for all."""
+    if not slice_ and not split:
+        return None
+    samples = now.samples()
+    inside = samples.filter(pc.equal(samples["split"], split)) if split else samples
+    ids = np.asarray(inside["sample_id"].to_numpy(), np.int64)
+    return np.intersect1d(ids, now.members(_slice(now, slice_).predicate)) if slice_ else ids
+
+
+def _slice(now: Snapshot, name: str) -> Slice:
+    if name not in now.slices():
+        raise NotFound(f"slice {name!r}: the catalog has no such slice; `amber slices` lists them")
+    return now.slices()[name]
 
 
 def _figures_table(title: str, figures: list[dict[str, Any]]) -> Any:

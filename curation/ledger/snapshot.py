@@ -159,6 +159,12 @@ class Snapshot:
         """Current labels of one task: sample_id, state (1 known, 2 unsure), code, number, codes, boxes, source."""
         return self._table(f"SELECT * EXCLUDE (task_id) FROM ({self._labels(task)}) ORDER BY sample_id", [])
 
+    def column(self, family: str, name: str) -> pa.Table:
+        """What a slice reads as FAMILY.NAME (attr, label, state or boxes): sample_id and value, where there is one."""
+        return self._table(
+            f"SELECT sample_id, value FROM ({self._column(family, name, None, {})}) ORDER BY sample_id", []
+        )
+
     def statements(self, task: str) -> pa.Table:
         """The newest label of each annotator for one task, whether it counts or not, by sample: sample_id, annotator
         (a name), source, state, code, number, codes, boxes, confidence, labelled_at, commit_id."""
