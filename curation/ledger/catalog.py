@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 
 from curation.errors import AmberError, BadInput, Busy, Damaged, Failed, NotFound
-from curation.files import whole
+from curation.files import remove_leftovers, whole
 from curation.ledger import boxes, intervals, schema
 from curation.ledger.change import Change
 from curation.ledger.columns import quoted
@@ -193,9 +193,14 @@ class Catalog:
             if exclusive:
                 with suppress(OSError):  # on a full disk; it only names the holder
                     os.pwrite(lock, f"{os.getpid():<20}".encode(), 0)
-                for left in self.home.glob(f"{self.file.name}.*.part*"):  # by one that was killed: only we write now
-                    left.unlink(missing_ok=True)
+                self._remove_leftovers()
             yield
+
+    def _remove_leftovers(self) -> None:
+        """Remove what killed processes had begun. Only we write the catalog now, so that its parts are all dead."""
+        for part in self.home.glob(f"{self.file.name}.*.part*"):
+            part.unlink(missing_ok=True)
+        remove_leftovers(self.home.glob("*.part"))
 
     @contextmanager
     def _file(self, name: str) -> Iterator[int]:
