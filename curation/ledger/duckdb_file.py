@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from curation.errors import AmberError, Busy, Damaged, Failed, NotFound
-from curation.files import whole
+from curation.files import remove_leftovers, whole
 from curation.ledger.columns import quoted
 from curation.ledger.place import ENVIRONMENT, Work, first_line, prepare
 
@@ -102,6 +102,7 @@ class DuckDBFile:
             if exclusive:
                 with suppress(OSError):  # on a full disk; it only names the holder
                     os.pwrite(lock, f"{os.getpid():<20}".encode(), 0)
+                self._remove_leftovers()
             yield
 
     @contextmanager
@@ -122,6 +123,12 @@ class DuckDBFile:
             raise self._failure(error, read_only=read_only) from error
         finally:
             connection.close()
+
+    def _remove_leftovers(self) -> None:
+        """Remove what killed processes had begun. Only we write the catalog now, so that its parts are all dead."""
+        for part in self.home.glob(f"{self.path.name}.*.part*"):
+            part.unlink(missing_ok=True)
+        remove_leftovers(self.home.glob("*.part"))
 
     def _failure(self, error: duckdb.Error, *, read_only: bool) -> AmberError:
         reason = first_line(error)
