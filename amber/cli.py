@@ -11,13 +11,18 @@ from click.core import ParameterSource
 from amber.guard import guarded
 from amber.loop import Loop, go_round
 from amber.screen import Screen, interval, output, rounds_table, table
+from amber.twins import write_sheet
 from curation import oracle
 from curation.coverage import coverage
 from curation.dataset import Dataset
+from curation.duplicates import MAX_DISTANCE, SIMILARITY, near_duplicate_groups, near_duplicate_vectors
+from curation.embeddings import Embeddings
 from curation.errors import BadInput, NotFound
 from curation.ingest import ingest
+from curation.leaks import separate, twins
 from curation.ledger.catalog import Catalog
 from curation.ledger.differences import Difference, differences
+from curation.overlap import Overlap, overlaps
 from curation.requests import Proposal, propose
 from samplers.pack import Pack, make_pack
 from samplers.plan import Plan, make_plan
@@ -152,15 +157,17 @@ def coverage_command(split: str, home: str, as_json: bool) -> None:
 
 
 @cli.group(invoke_without_command=True)
+@click.option("--commit", type=int, help="As of this commit.")
 @workspace
 @click.pass_context
-def slices(context: click.Context, home: str, as_json: bool) -> None:
-    """List slices with their sizes; `add` declares one, `show` evaluates one."""
+def slices(context: click.Context, commit: int | None, home: str, as_json: bool) -> None:
+    """List slices with their sizes; `add` declares one, `show` evaluates one, `overlap` compares all."""
     if context.invoked_subcommand:
-        if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("home", "as_json")):
+        given = ("commit", "home", "as_json")
+        if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in given):
             raise click.UsageError(f"Options go behind '{context.invoked_subcommand}'", context)
         return
-    with Catalog.open(home).read() as now:
+    with Catalog.open(home).read(commit) as now:
         rows = []
         for part in now.slices().values():
             size = None if part.reads_predictions else len(now.members(part.predicate))
@@ -172,6 +179,28 @@ def slices(context: click.Context, home: str, as_json: bool) -> None:
         as_json,
         lambda: table("Slices", ["name", "task", "rare", "samples", "predicate"], [list(r.values()) for r in rows]),
     )
+
+
+@slices.command("overlap")
+@click.option("--commit", type=int, help="As of this commit.")
+@workspace
+def overlap_command(commit: int | None, home: str, as_json: bool) -> None:
+    """Say for each pair of slices how many samples are in both, and how alike they are."""
+    with Catalog.open(home).read(commit) as now:
+        rows = [vars(row) for row in overlaps(now)]
+    columns = list(Overlap.__annotations__)
+    _show(rows, as_json, lambda: table("Overlap of slices", columns, [list(row.values()) for row in rows]))
+
+
+@slices.command("remove")
+@click.argument("name")
+@author
+@workspace
+def remove_slice(name: str, author: str, home: str, as_json: bool) -> None:
+    """Take the slice NAME away from now on; older commits keep it."""
+    with Catalog.open(home).commit(author=author, message=f"remove slice {name}") as change:
+        change.remove_slice(name)
+    _show({"removed": name, "commit": change.id}, as_json, lambda: f"slice {name} is gone since commit {change.id}")
 
 
 @slices.command("add")
@@ -237,6 +266,43 @@ def diff(first: int, last: int | None, home: str, as_json: bool) -> None:
         {"first": first, "last": after.commit, "samples": samples, "labels": rows},
         as_json,
         lambda: table(f"Labels, {span}", columns, [list(row.values()) for row in rows]) if rows else span,
+    )
+
+
+@cli.command("duplicates")
+@click.option("--distance", default=MAX_DISTANCE, show_default=True, help="Bits of 64 in which hashes may differ.")
+@click.option("--embeddings", "model", default="", help="Compare the vectors of this model instead of hashes.")
+@click.option("--similarity", default=SIMILARITY, show_default=True, help="Cosine from which vectors are alike.")
+@click.option("--sheet", type=click.Path(path_type=Path), help="Write a page of the pictures found.")
+@click.option("--apply", is_flag=True, help="Join their groups; exclude the training side of those across splits.")
+@click.option("--author", default="", envvar="AMBER_AUTHOR", help="Who commits, with --apply (AMBER_AUTHOR).")
+@workspace
+def duplicates_command(
+    distance: int, model: str, similarity: float, sheet: Path | None, apply: bool, author: str, home: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """List images that are near-duplicates, by chains, and say which reach from training into evaluation."""
+    catalog = Catalog.open(home)
+    with catalog.read() as now:
+        hashes, samples = now.hashes(), {row["key"]: row for row in now.samples().to_pylist()}
+        keys = hashes["key"].to_pylist()
+        if model:
+            kept = Embeddings.open(catalog.home, model)
+            near = near_duplicate_vectors(keys, kept.standardised(kept.rows(keys)), similarity)
+        else:
+            near = near_duplicate_groups(keys, hashes["phash"].to_numpy(), distance)
+        found = twins(now, near, keys)
+    if sheet:
+        write_sheet(found, samples, sheet)
+    moved, out = separate(catalog, found, author=author) if apply else (0, 0)
+    across = sum(one.across for one in found)
+    told = f"{len(found):,} groups of near-duplicates, {across:,} of them across training and evaluation"
+    told += f"; {moved:,} samples changed their group, {out:,} were excluded" if apply else ""
+    rows = [[len(one.keys), _plain(one.splits), one.keys[0], one.keys[-1]] for one in found]
+    _show(
+        {"groups": [vars(one) for one in found], "across": across, "moved": moved, "excluded": out},
+        as_json,
+        lambda: table(told, ["images", "splits", "first", "last"], rows),
     )
 
 

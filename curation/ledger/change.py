@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -114,6 +115,15 @@ class Change:
         if not self.repeated and self.now.slices().get(name) != made:
             self._write_slice(made)
         return made
+
+    def remove_slice(self, name: str) -> None:
+        """Take a slice away from this commit on; older ones keep it. NotFound when there never was one."""
+        seen = self._connection.execute("SELECT 1 FROM slice_event WHERE name = ? LIMIT 1", [name]).fetchone()
+        if not seen:
+            raise NotFound(f"slice {name!r}: the catalog has no such slice; `amber slices` lists them")
+        known = self.now.slices()
+        if name in known and not self.repeated:
+            self._write_slice(replace(known[name], predicate=""))
 
     def add_samples(self, samples: pa.Table, *, dataset: str) -> int:
         """Add samples (key, location, sha256, phash, format, width, height, bytes); returns how many are new.

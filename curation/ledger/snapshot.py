@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from curation.errors import BadInput, NotFound
 from curation.ledger.columns import Assumed, assumed, frame_of, labelled, predicted
 from curation.ledger.definitions import Definition
+from curation.ledger.frames import over
 from curation.ledger.intervals import attribute_at, labels_at, statements_at
 from curation.ledger.membership import members_sql
 from curation.ledger.schema import GROWING
@@ -139,6 +140,32 @@ class Snapshot:
         samples = self.samples()
         usable = pc.and_(pc.equal(samples["split"], "train"), pc.invert(samples["excluded"]))
         return np.sort(np.asarray(samples.filter(usable)["sample_id"].to_numpy(), np.int64))
+
+    def hashes(self) -> pa.Table:
+        """Perceptual hashes of all samples, by key: key, phash (uint64)."""
+        return self._table("SELECT key, phash FROM sample WHERE commit_id <= ? ORDER BY key", [self.commit])
+
+    def groups_across(self, trained: pa.Array | None = None) -> pa.Table:
+        """Groups of which samples are trained on while others are evaluated, by name: group, train, evaluation (how
+        many of each). Trained on are the keys `trained`, or else all of train that are not excluded."""
+        columns = {"group": "text", "split": "text", "excluded": "flag"}
+        joins = " ".join(
+            f'LEFT JOIN ({self._attribute(name, type_)}) AS "a_{name}" USING (sample_id)'
+            for name, type_ in columns.items()
+        )
+        mine = "split = 'train' AND NOT excluded" if trained is None else "key IN (SELECT key FROM trained)"
+        return over(
+            self._connection,
+            f"""WITH side AS MATERIALIZED (
+                SELECT "group", {mine} AS train, split IN ('validation', 'test') AS evaluation FROM (
+                    SELECT key, coalesce("a_group".value, key) AS "group", coalesce("a_split".value, '') AS split,
+                        coalesce("a_excluded".value, false) AS excluded
+                    FROM sample {joins} WHERE sample.commit_id <= {self.commit}))
+            SELECT "group", count(*) FILTER (train) AS train, count(*) FILTER (evaluation) AS evaluation FROM side
+            SEMI JOIN (FROM side SELECT "group" WHERE evaluation) AS other USING ("group")
+            GROUP BY "group" HAVING count(*) FILTER (train) > 0 ORDER BY 1""",
+            trained=pa.table({"key": pa.array([], pa.string()) if trained is None else trained}),
+        )
 
     def attribute(self, name: str) -> pa.Table:
         """Current values of one attribute: sample_id, value; NotFound when the catalog has none of that name."""
