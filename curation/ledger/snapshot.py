@@ -148,22 +148,22 @@ class Snapshot:
     def groups_across(self, trained: pa.Array | None = None) -> pa.Table:
         """Groups of which samples are trained on while others are evaluated, by name: group, train, evaluation (how
         many of each). Trained on are the keys `trained`, or else all of train that are not excluded."""
-        columns = {"group": "text", "split": "text", "excluded": "flag"}
-        joins = " ".join(
-            f'LEFT JOIN ({self._attribute(name, type_)}) AS "a_{name}" USING (sample_id)'
-            for name, type_ in columns.items()
-        )
-        mine = "split = 'train' AND NOT excluded" if trained is None else "key IN (SELECT key FROM trained)"
+        group, split = (self._attribute(name, "text") for name in ("group", "split"))
+        excluded = self._attribute("excluded", "flag")
+        named = f"""JOIN sample USING (sample_id) LEFT JOIN ({group}) AS named USING (sample_id)
+            WHERE commit_id <= {self.commit}"""
+        mine = "SELECT sample_id FROM sample WHERE key IN (FROM trained)"
+        if trained is None:
+            out = f"FROM ({excluded}) SELECT sample_id WHERE value"
+            mine = f"FROM (FROM ({split}) SELECT sample_id WHERE value = 'train') ANTI JOIN ({out}) USING (sample_id)"
         return over(
             self._connection,
-            f"""WITH side AS MATERIALIZED (
-                SELECT "group", {mine} AS train, split IN ('validation', 'test') AS evaluation FROM (
-                    SELECT key, coalesce("a_group".value, key) AS "group", coalesce("a_split".value, '') AS split,
-                        coalesce("a_excluded".value, false) AS excluded
-                    FROM sample {joins} WHERE sample.commit_id <= {self.commit}))
-            SELECT "group", count(*) FILTER (train) AS train, count(*) FILTER (evaluation) AS evaluation FROM side
-            SEMI JOIN (FROM side SELECT "group" WHERE evaluation) AS other USING ("group")
-            GROUP BY "group" HAVING count(*) FILTER (train) > 0 ORDER BY 1""",
+            f"""WITH evaluated AS MATERIALIZED (
+                SELECT coalesce(named.value, key) AS "group", count(*) AS evaluation
+                FROM (FROM ({split}) SELECT sample_id WHERE value IN ('validation', 'test')) {named} GROUP BY 1)
+            SELECT "group", count(*) AS train, any_value(evaluation) AS evaluation FROM (
+                SELECT coalesce(named.value, key) AS "group" FROM ({mine}) {named})
+            JOIN evaluated USING ("group") GROUP BY "group" ORDER BY "group" """,
             trained=pa.table({"key": pa.array([], pa.string()) if trained is None else trained}),
         )
 
