@@ -89,11 +89,13 @@ def init(home: str, as_json: bool) -> None:
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the splits.")
 @click.option("--images", type=int, help="How many images to render (data sets that Amber draws).")
 @click.option("--image-seed", type=SEED, help="Seed of the rendered images.")
+@click.option("--quarantine", is_flag=True, help="Put unfit labels aside; by default nothing goes in where one is.")
 @author
 @workspace
 def ingest_command(
-    dataset: str, seed: int, images: int | None, image_seed: int | None, author: str, home: str, as_json: bool
-) -> None:
+    dataset: str, seed: int, images: int | None, image_seed: int | None, quarantine: bool, author: str, home: str,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Take the data set declared in the folder DATASET into the catalog, as one commit."""
     declared = Dataset.load(dataset)
     changed = {name: value for name, value in (("images", images), ("seed", image_seed)) if value is not None}
@@ -105,7 +107,9 @@ def ingest_command(
         declared = declared.with_reader(changed)
     screen = Screen(quiet=as_json)
     with screen.stages():
-        done = ingest(Catalog.create(home), declared, author=author, seed=seed, progress=screen.tell)
+        done = ingest(
+            Catalog.create(home), declared, author=author, seed=seed, quarantine=quarantine, progress=screen.tell
+        )
     for location, reason in done.quarantined:
         click.echo(f"quarantined {location}: {reason}", err=True)
     _show(

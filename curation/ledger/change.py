@@ -175,22 +175,15 @@ class Change:
             raise BadInput(f"source {source!r}: must be one of {', '.join(schema.PRECEDENCE)}")
         if self.repeated or not len(labels):
             return 0
-        coded = self._coded(labels, source)
-        broken = coded.filter(pc.is_valid(coded["broken"])).sort_by("place")
-        if len(broken) and not quarantine:
-            raise BadInput(statements.complaint(broken.slice(0, 1).to_pylist()[0]))
-        if len(broken):
-            rows = broken.to_pylist()
-            self.add_quarantine(((row["key"], statements.complaint(row)) for row in rows), dataset=quarantine)
-            coded = coded.filter(pc.is_null(coded["broken"]))
-        return self._add_coded(coded, source)
+        return self._add_coded(self._fit(self._coded(labels, source), quarantine), source)
 
-    def check_labels(self, labels: pa.Table) -> None:
-        """Refuse labels that nobody could add, without adding them: for answers that are held back."""
-        coded = self._coded(labels, "oracle")
-        broken = coded.filter(pc.is_valid(coded["broken"])).sort_by("place")
-        if len(broken):
-            raise BadInput(statements.complaint(broken.slice(0, 1).to_pylist()[0]))
+    def check_labels(self, labels: pa.Table, *, quarantine: str = "") -> pa.Table:
+        """Those of `labels` that one could add, without adding them: for answers that are held back.
+
+        BadInput, or quarantine, for the others, as in `add_labels`.
+        """
+        fit = self._fit(self._coded(labels, "oracle"), quarantine)
+        return labels.take(fit["place"].combine_chunks().sort())
 
     def add_quarantine(self, rows: Iterable[tuple[str, str]], *, dataset: str) -> None:
         """Record files (location, reason) that were not taken in."""
@@ -305,6 +298,14 @@ class Change:
             self._connection, as_labels(labels), list(self.now.definitions().values()), source=source, commit=self.id,
             at=self._at,
         )  # fmt: skip
+
+    def _fit(self, coded: pa.Table, quarantine: str) -> pa.Table:
+        broken = coded.filter(pc.is_valid(coded["broken"])).sort_by("place")
+        if len(broken) and not quarantine:
+            raise BadInput(statements.complaint(broken.slice(0, 1).to_pylist()[0]))
+        rows = broken.to_pylist()
+        self.add_quarantine(((str(row["key"]), statements.complaint(row)) for row in rows), dataset=quarantine)
+        return coded.filter(pc.is_null(coded["broken"]))
 
     def _add_coded(self, coded: pa.Table, source: str) -> int:
         names = pc.unique(coded["annotator"])
