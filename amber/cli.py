@@ -15,14 +15,19 @@ from amber.guard import guarded
 from amber.loop import Loop, go_round
 from amber.options import author, workspace
 from amber.screen import Screen, interval, output, rounds_table, show, table
+from amber.twins import write_sheet
 from curation import oracle
 from curation.coverage import coverage
 from curation.dataset import Dataset, parse
+from curation.duplicates import MAX_DISTANCE, SIMILARITY, near_duplicate_groups, near_duplicate_vectors
+from curation.embeddings import Embeddings
 from curation.errors import BadInput, NotFound
 from curation.ingest import ingest
+from curation.leaks import separate, twins
 from curation.ledger.catalog import Catalog
 from curation.ledger.differences import Difference, differences
 from curation.ledger.snapshot import Snapshot
+from curation.overlap import Overlap, overlaps
 from curation.requests import Proposal, propose
 from curation.slices import Slice
 from curation.tasks import Task
@@ -76,11 +81,13 @@ def init(url: str, home: str, as_json: bool) -> None:
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the splits.")
 @click.option("--images", type=int, help="How many images to render (data sets that Amber draws).")
 @click.option("--image-seed", type=SEED, help="Seed of the rendered images.")
+@click.option("--quarantine", is_flag=True, help="Put unfit labels aside; by default nothing goes in where one is.")
 @author
 @workspace
 def ingest_command(
-    dataset: str, seed: int, images: int | None, image_seed: int | None, author: str, home: str, as_json: bool
-) -> None:
+    dataset: str, seed: int, images: int | None, image_seed: int | None, quarantine: bool, author: str, home: str,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Take the data set declared in the folder DATASET into the catalog, as one commit."""
     declared = Dataset.load(dataset)
     changed = {name: value for name, value in (("images", images), ("seed", image_seed)) if value is not None}
@@ -92,7 +99,9 @@ def ingest_command(
         declared = declared.with_reader(changed)
     screen = Screen(quiet=as_json)
     with screen.stages():
-        done = ingest(Catalog.create(home), declared, author=author, seed=seed, progress=screen.tell)
+        done = ingest(
+            Catalog.create(home), declared, author=author, seed=seed, quarantine=quarantine, progress=screen.tell
+        )
     for location, reason in done.quarantined:
         click.echo(f"quarantined {location}: {reason}", err=True)
     show(
@@ -183,13 +192,14 @@ def coverage_command(split: str, home: str, as_json: bool) -> None:
 
 
 @cli.group(invoke_without_command=True)
+@click.option("--commit", type=int, help="As of this commit.")
 @workspace
 @click.pass_context
-def slices(context: click.Context, home: str, as_json: bool) -> None:
-    """List slices with their sizes; `add` declares one, `show` evaluates one."""
+def slices(context: click.Context, commit: int | None, home: str, as_json: bool) -> None:
+    """List slices with their sizes; `add` declares one, `show` evaluates one, `overlap` compares all."""
     if _has_verb(context):
         return
-    with Catalog.open(home).read() as now:
+    with Catalog.open(home).read(commit) as now:
         rows = []
         for part in now.slices().values():
             size = None if part.reads_predictions else len(now.members(part.predicate))
@@ -201,6 +211,28 @@ def slices(context: click.Context, home: str, as_json: bool) -> None:
         as_json,
         lambda: table("Slices", ["name", "task", "rare", "samples", "predicate"], [list(r.values()) for r in rows]),
     )
+
+
+@slices.command("overlap")
+@click.option("--commit", type=int, help="As of this commit.")
+@workspace
+def overlap_command(commit: int | None, home: str, as_json: bool) -> None:
+    """Say for each pair of slices how many samples are in both, and how alike they are."""
+    with Catalog.open(home).read(commit) as now:
+        rows = [vars(row) for row in overlaps(now)]
+    columns = list(Overlap.__annotations__)
+    show(rows, as_json, lambda: table("Overlap of slices", columns, [list(row.values()) for row in rows]))
+
+
+@slices.command("remove")
+@click.argument("name")
+@author
+@workspace
+def remove_slice(name: str, author: str, home: str, as_json: bool) -> None:
+    """Take the slice NAME away from now on; older commits keep it."""
+    with Catalog.open(home).commit(author=author, message=f"remove slice {name}") as change:
+        change.remove_slice(name)
+    show({"removed": name, "commit": change.id}, as_json, lambda: f"slice {name} is gone since commit {change.id}")
 
 
 @slices.command("add")
@@ -321,6 +353,43 @@ def write_command(
     with Catalog.open(home).read(commit) as now:
         count = WRITERS[kind](now, out, ids=_members(now, slice_, split), tasks=tasks)
     show({"file": str(out), "rows": count}, as_json, lambda: f"{out}: {count:,} rows")
+
+
+@cli.command("duplicates")
+@click.option("--distance", default=MAX_DISTANCE, show_default=True, help="Bits of 64 in which hashes may differ.")
+@click.option("--embeddings", "model", default="", help="Compare the vectors of this model instead of hashes.")
+@click.option("--similarity", default=SIMILARITY, show_default=True, help="Cosine from which vectors are alike.")
+@click.option("--sheet", type=click.Path(path_type=Path), help="Write a page of the pictures found.")
+@click.option("--apply", is_flag=True, help="Join their groups; exclude the training side of those across splits.")
+@click.option("--author", default="", envvar="AMBER_AUTHOR", help="Who commits, with --apply (AMBER_AUTHOR).")
+@workspace
+def duplicates_command(
+    distance: int, model: str, similarity: float, sheet: Path | None, apply: bool, author: str, home: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """List images that are near-duplicates, by chains, and say which reach from training into evaluation."""
+    catalog = Catalog.open(home)
+    with catalog.read() as now:
+        hashes, samples = now.hashes(), {row["key"]: row for row in now.samples().to_pylist()}
+        keys = hashes["key"].to_pylist()
+        if model:
+            kept = Embeddings.open(catalog.home, model)
+            near = near_duplicate_vectors(keys, kept.standardised(kept.rows(keys)), similarity)
+        else:
+            near = near_duplicate_groups(keys, hashes["phash"].to_numpy(), distance)
+        found = twins(now, near, keys)
+    if sheet:
+        write_sheet(found, samples, sheet)
+    moved, out = separate(catalog, found, author=author) if apply else (0, 0)
+    across = sum(one.across for one in found)
+    told = f"{len(found):,} groups of near-duplicates, {across:,} of them across training and evaluation"
+    told += f"; {moved:,} samples changed their group, {out:,} were excluded" if apply else ""
+    rows = [[len(one.keys), _plain(one.splits), one.keys[0], one.keys[-1]] for one in found]
+    show(
+        {"groups": [vars(one) for one in found], "across": across, "moved": moved, "excluded": out},
+        as_json,
+        lambda: table(told, ["images", "splits", "first", "last"], rows),
+    )
 
 
 @cli.group()
@@ -528,7 +597,7 @@ def loop_command(
 def _has_verb(context: click.Context) -> bool:
     """Whether a verb follows the group, which then takes the options itself."""
     verb = context.invoked_subcommand
-    if verb and any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("home", "as_json")):
+    if verb and any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in context.params):
         raise click.UsageError(f"Options go behind '{verb}'", context)
     return bool(verb)
 

@@ -26,9 +26,9 @@ import pyarrow as pa
 
 from benchmarks.deliveries import BATCH, TASKS, Delivery, build, labels_of, make_peers_data
 from benchmarks.table import Row, finish, small
+from curation.colabelling import colabelled
 from curation.ledger.catalog import Catalog
 from curation.ledger.snapshot import Snapshot
-from curation.overlap import overlap
 
 SIZES: Final = {"small": (100_000,), "": (100_000, 1_000_000), "large": (100_000, 1_000_000, 10_000_000)}
 ROUNDS: Final = int(os.environ.get("ROUNDS", "3" if small() else "7"))
@@ -114,7 +114,7 @@ class Ours:
         return self.read(lambda now: now.members(now.slices()["rain_at_night"].predicate))
 
     def overlap(self) -> Took:
-        return self.read(overlap)
+        return self.read(colabelled)
 
     def eligible(self) -> Took:
         return self.read(lambda now: now.eligible(ELIGIBLE, self.index))

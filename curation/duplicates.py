@@ -1,4 +1,4 @@
-"""Near-duplicates by perceptual hash: images that a split must not part."""
+"""Near-duplicates by perceptual hash, or by embedding: images that a split must not part."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -8,15 +8,21 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from curation.embeddings import Floats
 from curation.errors import BadInput
 
-__all__ = ["MAX_DISTANCE", "near_duplicate_groups"]
+__all__ = ["MAX_DISTANCE", "SIMILARITY", "near_duplicate_groups", "near_duplicate_vectors"]
 
 MAX_DISTANCE = 4
 """Bits of 64 in which near-duplicates may differ. Of 1,484 traffic-light crops, 4 finds a twin in the published train
 split for 15% of the published test crops, never of another class, and no group exceeds 26; 8 chains 190 crops."""
 
+SIMILARITY = 0.95
+"""Cosine of standardised vectors from which two images are taken for near-duplicates."""
+
 _LIMIT = 16
+_BLOCK = 2048
+_ROUNDING = 1e-6  # of float32: a vector and its copy must meet a similarity of 1
 _EDGES = 1 << 20  # pairs that wait to be merged: 16 MB
 
 _Ids = npt.NDArray[np.int64]
@@ -34,11 +40,35 @@ def near_duplicate_groups(
     if not 0 <= max_distance <= _LIMIT:
         raise BadInput(f"max_distance {max_distance}: must be 0 to {_LIMIT} bits; take {MAX_DISTANCE}")
     distinct, which = np.unique(np.asarray(hashes, np.uint64), return_inverse=True)
-    groups: list[int] = _linked(distinct, max_distance)[which].tolist()
+    return _named(keys, _linked(distinct, max_distance)[which])
+
+
+def near_duplicate_vectors(keys: Sequence[str], vectors: Floats, similarity: float = SIMILARITY) -> list[str]:
+    """The same from `vectors` [n, D]: images are near-duplicates from this cosine on, above 0 and at most 1.
+
+    Every pair is compared, in blocks of 2,048: memory does not grow beyond the vectors and one block, time grows with
+    the square of n.
+    """
+    if not 0 < similarity <= 1:
+        raise BadInput(f"similarity {similarity}: must be above 0 and at most 1; take {SIMILARITY}")
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    units = vectors / np.where(lengths > 0, lengths, 1.0)[:, None]
+    groups: _Ids = np.arange(len(keys), dtype=np.int64)
+    for low in range(0, len(keys), _BLOCK):
+        for start in range(low, len(keys), _BLOCK):
+            close = units[low : low + _BLOCK] @ units[start : start + _BLOCK].T >= similarity - _ROUNDING
+            left, right = np.nonzero(close)
+            groups = _merged(groups, [(left + low, right + start)])
+    return _named(keys, groups)
+
+
+def _named(keys: Sequence[str], groups: _Ids) -> list[str]:
+    """Each group called by its smallest key."""
+    numbers: list[int] = groups.tolist()
     names: dict[int, str] = {}
-    for group, key in zip(groups, keys, strict=True):
+    for group, key in zip(numbers, keys, strict=True):
         names[group] = min(names.get(group, key), key)
-    return [names[group] for group in groups]
+    return [names[group] for group in numbers]
 
 
 def _linked(hashes: _Hashes, max_distance: int) -> _Ids:

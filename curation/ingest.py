@@ -1,6 +1,7 @@
 """Taking a declared data set into the catalog: fetch, read, inspect, group, split, and one commit."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from curation.errors import BadInput
 from curation.fetch import cache_folder, fetch_wheel
 from curation.images import ImageFacts, inspect_all
 from curation.ledger.catalog import Catalog
+from curation.ledger.change import Change
 from curation.oracle import hold_back
 from curation.readers.class_folders import read_class_folders
 from curation.readers.content import Content
@@ -28,7 +30,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Ingested:
-    """What one ingest did: samples in the data set, new ones, labels imported, held back, files quarantined."""
+    """What one ingest did: samples in the data set, new ones, labels imported, held back, and what was quarantined."""
 
     dataset: str
     samples: int
@@ -40,17 +42,19 @@ class Ingested:
 
 
 def ingest(
-    catalog: Catalog, dataset: Dataset, *, author: str, seed: int = 0, progress: Progress | None = None
-) -> Ingested:
+    catalog: Catalog, dataset: Dataset, *, author: str, seed: int = 0, quarantine: bool = False,
+    progress: Progress | None = None,
+) -> Ingested:  # fmt: skip
     """Take `dataset` in, as one commit; the same content again is a no-op.
 
-    Bad images are quarantined with their reason and the rest goes in. `seed` draws the splits of groups that are new:
-    what has a split keeps it. Labels of evaluation splits are imported; those that the data set holds back of train go
-    to the oracle's file.
+    Bad images are quarantined with their reason and the rest goes in. A label that breaks a rule is refused, and
+    nothing goes in; with `quarantine` it is put aside with its reason, and the rest goes in. `seed` draws the splits of
+    groups that are new: what has a split keeps it. Labels of evaluation splits are imported; those that the data set
+    holds back of train go to the oracle's file.
     """
     tell = progress or (lambda stage, done, total: None)
     content = _read(dataset, tell)
-    facts, quarantined = _inspect(content, tell)
+    facts, unread = _inspect(content, tell)
     samples = _keep(content.samples, list(facts))
     if not len(samples):
         raise BadInput(f"data set {dataset.name}: none of its {len(content.samples)} images can be read; check them")
@@ -64,18 +68,28 @@ def ingest(
         change.add_tasks(dataset.task)
         new = change.add_samples(_sample_rows(samples, facts), dataset=dataset.name)
         change.add_attributes(attributes)
-        count = change.add_labels(labels, source="import")
+        aside = dataset.name if quarantine else ""
+        count = change.add_labels(labels, source="import", quarantine=aside)
         for part in dataset.slice:
             change.add_slice(part.name, part.predicate, task=part.task, rare=part.rare)
-        change.add_quarantine(quarantined, dataset=dataset.name)
+        change.add_quarantine(unread, dataset=dataset.name)
         if len(held_back):
-            change.check_labels(held_back)
+            held_back = change.check_labels(held_back, quarantine=aside)
             hold_back(catalog.home, held_back)
-        commit = change.id
+        quarantined = _quarantined(change)
     return Ingested(
         dataset=dataset.name, samples=len(samples), new=new, labels=count, held_back=len(held_back),
-        quarantined=tuple(quarantined), commit=commit,
+        quarantined=quarantined, commit=change.id,
     )  # fmt: skip
+
+
+def _quarantined(change: Change) -> tuple[tuple[str, str], ...]:
+    """What this commit put aside, also when it is a repeated one: location, or key of a label, and the reason."""
+    now, before = (
+        Counter((row["location"], row["reason"]) for row in change.now.earlier(commit).quarantine().to_pylist())
+        for commit in (change.id, change.id - 1)
+    )
+    return tuple(sorted((now - before).elements()))
 
 
 def _read(dataset: Dataset, tell: Progress) -> Content:

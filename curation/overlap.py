@@ -1,41 +1,46 @@
-"""Which tasks are labelled together: for every pair of tasks, on how many samples both are known."""
+"""How far slices cover the same samples."""
+
+from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
 from curation.ledger.snapshot import Snapshot
 
-__all__ = ["overlap"]
+__all__ = ["Overlap", "overlaps"]
 
-WORD = 64
-
-
-def overlap(now: Snapshot, among: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.int64]:
-    """Samples on which both tasks of a pair are known [T, T]; T tasks in the order of `now.tasks()`.
-
-    The diagonal counts the known labels of each. `among` are the ids of the samples that count (default: all).
-    """
-    bits = _bits(now)
-    if among is not None:
-        bits &= _packed(among, bits.shape[1])
-    counts = np.zeros((len(bits), len(bits)), np.int64)
-    for task in range(len(bits)):
-        both = np.bitwise_count(bits[task] & bits[task:])
-        counts[task, task:] = counts[task:, task] = both.sum(axis=1, dtype=np.int64)
-    return counts
+Bits = npt.NDArray[np.uint8]
 
 
-def _bits(now: Snapshot) -> npt.NDArray[np.uint64]:
-    """One bit a sample and task, set where the label is known: [T, words], 64 samples a word."""
-    known, tasks = now.known(), len(now.tasks())
-    ids = [np.asarray(known[name].to_numpy(), np.int64) for name in ("task_id", "sample_id")]
-    words = int(ids[1].max()) // WORD + 1 if len(known) else 0
-    flags = np.zeros((tasks, words * WORD), np.bool_)
-    flags[ids[0], ids[1]] = True
-    return np.packbits(flags, axis=1).view(np.uint64)
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """Two slices: the samples of each, those in both, and `jaccard`, both over either (0 when both are empty)."""
+
+    slice: str
+    other: str
+    samples: int
+    others: int
+    both: int
+    jaccard: float
 
 
-def _packed(ids: npt.NDArray[np.int64], words: int) -> npt.NDArray[np.uint64]:
-    flags = np.zeros(words * WORD, np.bool_)
-    flags[ids[ids < len(flags)]] = True
-    return np.packbits(flags).view(np.uint64)
+def overlaps(now: Snapshot) -> list[Overlap]:
+    """A row for each pair of slices, the largest Jaccard index first. Slices over predictions are left out."""
+    members = {name: now.members(part.predicate) for name, part in now.slices().items() if not part.reads_predictions}
+    last = max((int(ids[-1]) for ids in members.values() if len(ids)), default=0)
+    bits = {name: _bits(ids, last + 1) for name, ids in members.items()}
+    rows = []
+    for name, other in combinations(members, 2):
+        both = int(np.bitwise_count(bits[name] & bits[other]).sum())
+        sizes = len(members[name]), len(members[other])
+        jaccard = both / max(1, sum(sizes) - both)
+        rows.append(Overlap(slice=name, other=other, samples=sizes[0], others=sizes[1], both=both, jaccard=jaccard))
+    return sorted(rows, key=lambda row: -row.jaccard)
+
+
+def _bits(ids: npt.NDArray[np.int64], width: int) -> Bits:
+    """One bit for each sample: eight times smaller than marks, and counted by the word."""
+    marks = np.zeros(width, np.bool_)
+    marks[ids] = True
+    return np.packbits(marks)

@@ -9,15 +9,16 @@ in-memory DuckDB without access to files, network or extensions.
 import difflib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
 
 import duckdb
 
 from curation.errors import BadInput
+from curation.vocabulary import FUNCTIONS, GROWING, TYPES
 
-__all__ = ["Frame", "Slice", "columns_of", "rename_classes", "rename_columns", "vet"]
+__all__ = ["Column", "Frame", "Slice", "Term", "columns_of", "rename_classes", "terms_of", "vet"]
 
 ALLOWED: Final = {
     "BETWEEN", "CASE", "CAST", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION", "LAMBDA",
@@ -27,19 +28,9 @@ ALLOWED: Final = {
 
 FAMILIES: Final = ("attr", "label", "state", "pred", "boxes")
 
-AMBIENT: Final = {
-    "age", "current_database", "current_localtime", "current_localtimestamp", "current_schema", "current_schemas",
-    "current_setting", "getvariable", "json_deserialize_sql", "json_serialize_plan", "json_serialize_sql",
-    "vector_type", "version",
-}  # fmt: skip
-"""Functions that DuckDB calls consistent although their answer hangs on the clock, the session or files."""
-
-UNBOUNDED: Final = {"array_resize", "format", "list_resize", "lpad", "printf", "rpad"}
-"""Functions whose answer may be larger than any memory, however short the predicate."""
-
 SYNTAX: Final = {
     "date_part", "ilike_escape", "like_escape", "list_apply", "list_filter", "list_value", "map", "not_ilike_escape",
-    "not_like_escape", "position", "row", "struct_extract", "struct_pack", "substring", "timezone", "trim",
+    "not_like_escape", "position", "row", "struct_extract", "struct_pack", "substring", "trim",
 }  # fmt: skip
 """Functions that DuckDB's parser writes, with their schema, for brackets, braces, EXTRACT, ESCAPE and the like."""
 
@@ -47,8 +38,13 @@ MEMBERSHIP: Final = {"array_contains", "array_has", "list_contains", "list_has"}
 """Functions by which a predicate asks whether a multilabel holds a class."""
 
 LONGEST: Final = 10_000
+LONGEST_GROWING: Final = 2_000
 DEEPEST: Final = 100
-"""Characters of a predicate, and how deep its expressions may be nested."""
+"""Characters of a predicate, of one with a function that multiplies, and how deep its expressions may be nested."""
+
+MOST_LAMBDAS: Final = 2
+MOST_GROWTH: Final = 2
+"""Lambdas inside one another, and what functions that multiply may add up to on the way to one expression."""
 
 TOO_DEEP: Final = f"is nested deeper than {DEEPEST} expressions; write it flatter"
 
@@ -98,17 +94,39 @@ class Frame:
         return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One of the conditions that AND links. `text` reads `"FAMILY.NAME".value`, from a join of the columns.
+
+    `strict` says that it reads one column alone and never holds where that is NULL: then it may be asked of the rows
+    that the column has.
+    """
+
+    text: str
+    columns: tuple[Column, ...]
+    strict: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Path:
+    """What stands above a node: the parameters of lambdas, how many lambdas, expressions, and multiplications."""
+
+    bound: frozenset[str] = frozenset()
+    lambdas: int = 0
+    depth: int = 0
+    growth: int = 0
+
+
 def vet(predicate: str, frame: Frame) -> str:
     """The canonical text of `predicate`, or BadInput: one boolean expression, nothing else, over columns of `frame`."""
     if len(predicate) > LONGEST:
         raise BadInput(f"slice of {len(predicate)} characters: at most {LONGEST} are taken; write it shorter")
     if "\0" in predicate:
         raise BadInput(f"slice {predicate!r}: holds a NUL, where DuckDB stops to read; take it out")
-    with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
+    with _sealed() as connection:
         connection.execute("SET lock_configuration = true")
         expression = _parse(connection, predicate)
-        stable = _stable_functions(connection)
-        _check(expression, predicate, frame, stable, bound=frozenset())
+        _check(expression, predicate, frame, _Path())
         try:
             canonical = _write(connection, expression)
             canonical = _write(connection, _parse(connection, canonical))  # some constants settle at the second writing
@@ -123,26 +141,22 @@ def vet(predicate: str, frame: Frame) -> str:
 @lru_cache(maxsize=1024)
 def columns_of(canonical: str) -> tuple[Column, ...]:
     """The qualified columns that a canonical predicate reads, sorted."""
-    with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
+    with _sealed() as connection:
         nodes = _walk(_parse(connection, canonical))
         names = [node["column_names"] for node in nodes if node.get("class") == "COLUMN_REF"]
     return tuple(sorted({(parts[0], parts[1]) for parts in names if parts[0] in FAMILIES}))
 
 
-def rename_columns(canonical: str, aliases: Mapping[Column, str]) -> str:
-    """A canonical predicate that reads `ALIAS.value` where it read `FAMILY.NAME`, for a query that joins columns."""
-    with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
-        expression = _parse(connection, canonical)
-        for node in _walk(expression):
-            if node.get("class") == "COLUMN_REF" and tuple(node["column_names"][:2]) in aliases:
-                family, name, *rest = node["column_names"]
-                node["column_names"] = [aliases[family, name], "value", *rest]
-        return _write(connection, expression)
+@lru_cache(maxsize=1024)
+def terms_of(canonical: str) -> tuple[Term, ...]:
+    """The terms of a canonical predicate: all of them hold for a member, and for nothing else."""
+    with _sealed() as connection:
+        return tuple(_term(connection, part) for part in _conjuncts(_parse(connection, canonical)))
 
 
 def rename_classes(canonical: str, task: str, names: Mapping[str, str | None]) -> str:
     """A canonical predicate that says for each class of a task what it is called by now; BadInput where it is gone."""
-    with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
+    with _sealed() as connection:
         expression = _parse(connection, canonical)
         for node in _walk(expression):
             words = _words(node) if task in _compared(node) else []
@@ -185,37 +199,54 @@ def _parse(connection: duckdb.DuckDBPyConnection, predicate: str) -> dict[str, A
     return expression
 
 
-def _check(
-    node: Any, predicate: str, frame: Frame, stable: frozenset[str], *, bound: frozenset[str], depth: int = 0
-) -> None:
-    """Walk the tree: refuse what is not allowed, and qualify bare columns in place. `bound` are lambda parameters."""
+def _check(node: Any, predicate: str, frame: Frame, path: _Path) -> None:
+    """Walk the tree: refuse what is not allowed, and qualify bare columns in place."""
     if isinstance(node, list):
         for child in node:
-            _check(child, predicate, frame, stable, bound=bound, depth=depth)
+            _check(child, predicate, frame, path)
     if not isinstance(node, dict):
         return
     kind = node.get("class")
-    depth += kind is not None
-    if depth > DEEPEST:
+    path = replace(path, depth=path.depth + (kind is not None))
+    if path.depth > DEEPEST:
         raise BadInput(f"slice {predicate!r}: {TOO_DEEP}")
     if kind is not None and kind not in ALLOWED:
         raise BadInput(f"slice {predicate!r}: holds a {kind.lower()}, which slices may not; write it without")
     if kind == "OPERATOR" and "SUBQUERY" in str(node.get("type")):
         raise BadInput(f"slice {predicate!r}: holds a subquery, which slices may not; write it without")
+    if kind == "CAST":
+        _check_type(node["cast_type"], predicate)
     if kind == "FUNCTION":
-        _check_function(node, predicate, stable)
+        path = _check_function(node, predicate, path)
     if kind == "LAMBDA":
-        bound |= {part for child in _walk(node["lhs"]) for part in child.get("column_names", [])}
-        if any(name in FAMILIES or name.startswith("@") for name in bound):
-            raise BadInput(f"slice {predicate!r}: a lambda's parameter hides a column; give it another name")
-        _check(node["expr"], predicate, frame, stable, bound=bound, depth=depth)
+        _check(node["expr"], predicate, frame, _inside_lambda(node, predicate, path))
         return
-    if kind == "COLUMN_REF" and node["column_names"][0] not in bound:
+    if kind == "COLUMN_REF" and node["column_names"][0] not in path.bound:
         node["column_names"] = frame.resolve(node["column_names"], predicate)
     for value in node.values():
-        _check(value, predicate, frame, stable, bound=bound, depth=depth)
+        _check(value, predicate, frame, path)
     if kind in ("COMPARISON", "OPERATOR", "FUNCTION"):
         _check_classes(node, predicate, frame)
+
+
+def _inside_lambda(node: dict[str, Any], predicate: str, path: _Path) -> _Path:
+    names = {part for child in _walk(node["lhs"]) for part in child.get("column_names", [])}
+    if any(name.lower() in FAMILIES or not name.isidentifier() for name in names):
+        raise BadInput(f"slice {predicate!r}: a lambda's parameter hides a column; give it another name")
+    if path.lambdas == MOST_LAMBDAS:
+        raise BadInput(f"slice {predicate!r}: nests lambdas deeper than {MOST_LAMBDAS}; write it flatter")
+    return replace(path, bound=path.bound | names, lambdas=path.lambdas + 1)
+
+
+def _check_type(type_: dict[str, Any], predicate: str) -> None:
+    """Refuse a cast to, or over, a type that hangs on the session, an extension or the catalog."""
+    names = {part["id"] if part["id"] != "UNBOUND" else part["type_info"]["name"] for part in _types(type_)}
+    if strange := sorted(names - TYPES):
+        raise BadInput(f"slice {predicate!r}: casts to {strange[0]}, which slices may not; compare without")
+
+
+def _types(type_: dict[str, Any]) -> list[dict[str, Any]]:
+    return [part for part in _walk(type_) if "id" in part]
 
 
 def _check_classes(node: dict[str, Any], predicate: str, frame: Frame) -> None:
@@ -247,24 +278,63 @@ def _words(node: dict[str, Any]) -> list[dict[str, Any]]:
     return [side["value"] for side in _sides(node) if side.get("class") == "CONSTANT"]
 
 
-def _check_function(node: dict[str, Any], predicate: str, stable: frozenset[str]) -> None:
+def _check_function(node: dict[str, Any], predicate: str, path: _Path) -> _Path:
+    """The path below a call; BadInput where it calls what is not on the list, or multiplies once too often."""
     name = node["function_name"]
     qualified = node.get("catalog") or (node.get("schema") and name not in SYNTAX)
-    if name not in stable or qualified:
+    if name not in FUNCTIONS or qualified:
         raise BadInput(
             f"slice {predicate!r}: {name}() is no function that gives the same short answer always; write it without"
         )
     if node.get("filter") or node.get("distinct") or (node.get("order_bys") or {}).get("orders"):
         raise BadInput(f"slice {predicate!r}: {name}() aggregates, which slices may not; write it without")
+    growth = path.growth + GROWING.get(name, 0)
+    if name in GROWING and (growth > MOST_GROWTH or path.lambdas or len(predicate) > LONGEST_GROWING):
+        raise BadInput(
+            f"slice {predicate!r}: {name}() could grow beyond any memory here; take it out of the lambda or the other "
+            f"function, and write at most {LONGEST_GROWING} characters"
+        )
+    return replace(path, growth=growth)
 
 
-def _stable_functions(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
-    """Names of which every overload is a scalar function that depends on nothing but its arguments."""
-    rows = connection.execute(
-        "SELECT function_name FROM duckdb_functions() GROUP BY function_name "
-        "HAVING bool_and(function_type = 'scalar' AND stability = 'CONSISTENT')"
-    ).fetchall()
-    return frozenset(name for (name,) in rows) - AMBIENT - UNBOUNDED
+def _conjuncts(expression: dict[str, Any]) -> list[dict[str, Any]]:
+    if expression.get("type") != "CONJUNCTION_AND":
+        return [expression]
+    return [part for child in expression["children"] for part in _conjuncts(child)]
+
+
+def _term(connection: duckdb.DuckDBPyConnection, expression: dict[str, Any]) -> Term:
+    columns = set()
+    for node in list(_walk(expression)):
+        if node.get("class") == "COLUMN_REF" and node["column_names"][0] in FAMILIES:
+            family, name, *rest = node["column_names"]
+            columns.add((family, name))
+            node["column_names"] = [f"{family}.{name}", "value", *rest]
+            if family == "state":  # nothing is written of a sample whose state is unknown
+                known = _parse(connection, f"coalesce({_quoted(f'state.{name}')}.value, 'unknown')")
+                node.clear()
+                node.update(known)
+    text = _write(connection, expression)
+    return Term(text=text, columns=tuple(sorted(columns)), strict=_strict(connection, text, columns))
+
+
+def _strict(connection: duckdb.DuckDBPyConnection, text: str, columns: set[Column]) -> bool:
+    if len(columns) != 1:
+        return False
+    ((family, name),) = columns
+    nothing = f"(SELECT NULL AS value) AS {_quoted(f'{family}.{name}')}"
+    try:
+        row = connection.execute(f"SELECT coalesce({text}, false) FROM {nothing}").fetchone()
+    except duckdb.Error:  # it needs the column's type: then it is asked of every sample, which is slower, and right too
+        return False
+    return row == (False,)
+
+
+def _sealed() -> duckdb.DuckDBPyConnection:
+    """An empty in-memory DuckDB without access to files, network or extensions, and with little memory."""
+    return duckdb.connect(
+        ":memory:", config={"enable_external_access": "false", "memory_limit": "256MB", "threads": "1"}
+    )
 
 
 def _write(connection: duckdb.DuckDBPyConnection, expression: dict[str, Any]) -> str:
@@ -278,13 +348,14 @@ def _write(connection: duckdb.DuckDBPyConnection, expression: dict[str, Any]) ->
 
 
 def _bind(connection: duckdb.DuckDBPyConnection, canonical: str, frame: Frame) -> str:
-    """The type of the expression, once it ran over an empty frame."""
+    """The type of the expression, once it ran over a frame of one row that knows nothing."""
     structs = [
         f'"{family}" STRUCT({", ".join(f"{_quoted(name)} {type_}" for name, type_ in columns.items())})'
         for family, columns in frame.families.items()
         if columns
     ]
     connection.execute(f"CREATE TABLE frame ({', '.join(['sample_id BIGINT', *structs])})")
+    connection.execute("INSERT INTO frame DEFAULT VALUES")
     ((_, type_, *_),) = connection.execute(f"DESCRIBE SELECT {canonical} FROM frame").fetchall()
     connection.execute(f"SELECT {canonical} FROM frame").fetchall()
     return str(type_)

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 
-__all__ = ["keep_splits", "split_of"]
+__all__ = ["EVALUATION", "keep_splits", "split_of"]
 
 EVALUATION = ("test", "validation")
 

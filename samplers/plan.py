@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from curation.errors import BadInput, Damaged, NotFound
 from curation.files import whole
+from curation.leaks import refuse_leaks
 from curation.ledger.catalog import Catalog
 from curation.tasks import Task
 from samplers.order import interleave, quotas, repeat_in_sweeps
@@ -203,12 +204,14 @@ def make_plan(
     """Resolve `policy` at `commit` into a plan of `draws` draws over the images of `pack`.
 
     A pure function of the commit's content, the policy, the pack, `draws` and `seed`: an equal plan is opened, not
-    written again. BadInput for a task without labels, or for labelled images that the pack lacks.
+    written again. BadInput for a task without labels, for labelled images that the pack lacks, or where a group stands
+    in training and in evaluation.
     """
     if draws < 1:
         raise BadInput(f"draws {draws}: a plan has at least 1; raise it")
     with catalog.read(commit) as now:
         policy.check(now)
+        refuse_leaks(now)
         trained = {name: part for name, part in policy.task.items() if part.share > 0}
         strata = [strata_of(now, now.task(name), part) for name, part in trained.items()]
         samples = now.samples().select(["sample_id", "key"])

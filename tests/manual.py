@@ -26,7 +26,7 @@ Results go to standard output; progress, and errors of one line, to standard err
 |---|---|
 | 0 | Done. |
 | 1 | The machine failed: a full disk, a path without rights. |
-| 2 | Bad input, or images that were quarantined while the rest went in. |
+| 2 | Bad input, or images and labels that were quarantined while the rest went in. |
 | 3 | Another process holds the workspace. |
 | 4 | A file no longer holds what was written into it. |
 | 130 | Interrupted; run the same again. |

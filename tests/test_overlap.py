@@ -1,68 +1,75 @@
-"""Pairs of tasks that are labelled together, and the rows that a plan may draw, against plain Python."""
+"""Slices beside each other, and slices over time."""
 
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from homes import TASKS, label, labels, make_home
+from homes import TASKS, copy_home, label, labels, make_home
 
-from curation import Catalog
-from curation.overlap import overlap
+from curation import Catalog, NotFound
+from curation.overlap import overlaps
 
 
 @pytest.fixture(scope="module")
-def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    """150 samples, more than two words of bits: labels in the delta, one of them unsure, and two samples excluded."""
-    catalog = make_home(tmp_path_factory.mktemp("overlap"), samples=150)
-    catalog.compact()
-    with catalog.commit(author="ada", message="more") as change:
-        rows = [label(f"pictures/{i:05d}", "car", i % 3 == 0, "ada") for i in range(0, 150, 7)]
-        change.add_labels(labels([*rows, label("pictures/00001", "car", None, "ada")]), source="human")
-        change.add_attributes(pa.table({"key": ["pictures/00007", "pictures/00011"], "excluded": [True, True]}))
-    return catalog
+def original(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    return make_home(tmp_path_factory.mktemp("overlap"), samples=60)
 
 
-def known(catalog: Catalog, task: str) -> dict[int, tuple[object, ...]]:
+@pytest.fixture
+def catalog(original: Catalog, tmp_path: Path) -> Catalog:
+    return copy_home(original, tmp_path)
+
+
+def members(catalog: Catalog, name: str, commit: int | None = None) -> list[int]:
+    with catalog.read(commit) as then:
+        return then.members(then.slices()[name].predicate).tolist()
+
+
+def test_overlaps_are_those_of_sets(catalog: Catalog) -> None:
+    with catalog.commit(author="ada", message="none") as change:
+        change.add_slice("none", "false")
     with catalog.read() as now:
-        rows = now.labels(task).to_pylist()
-    columns = ("code", "number", "codes", "source")
-    return {row["sample_id"]: tuple(row[c] for c in columns) for row in rows if row["state"] == 1}
+        found = overlaps(now)
+    assert len(found) == 6
+    for row in found:
+        one, other = set(members(catalog, row.slice)), set(members(catalog, row.other))
+        assert (row.samples, row.others, row.both) == (len(one), len(other), len(one & other))
+        assert row.jaccard == pytest.approx(len(one & other) / max(1, len(one | other)))
+    assert [row.jaccard for row in found] == sorted((row.jaccard for row in found), reverse=True)
 
 
-@pytest.mark.parametrize("among", [None, np.arange(0, 140, 3), np.arange(0), np.array([149, 1000])])
-def test_every_pair_is_counted(catalog: Catalog, among: np.ndarray | None) -> None:
-    inside = set(range(150) if among is None else among.tolist())
-    sets = [set(known(catalog, task.name)) & inside for task in TASKS]
+def test_an_old_report_reproduces(catalog: Catalog) -> None:
+    """Whatever becomes of the slice, of its labels and attributes: at its commit it has the members that it had."""
     with catalog.read() as now:
-        counts = overlap(now, among)
-    assert counts.tolist() == [[len(a & b) for b in sets] for a in sets]
+        commit = now.commit
+    before = {name: members(catalog, name) for name in ("yellow", "yellow_at_night", "night")}
+    keys = [f"pictures/{number:05d}" for number in range(60)]
+    with catalog.commit(author="ada", message="all other") as change:
+        change.add_labels(labels([label(key, "color", "yellow", "ada") for key in keys]), source="human")
+        change.add_attributes(pa.table({"key": keys, "night": [True] * 60}))
+        change.add_slice("night", "NOT attr.night")
+    with catalog.commit(author="ada", message="rename") as change:
+        change.redefine_task(TASKS[0].model_copy(update={"classes": ("red", "amber", "green")}), {"yellow": "amber"})
+        change.remove_slice("yellow_at_night")
+    for compacted in (False, True):
+        if compacted:
+            catalog.compact()
+        assert {name: members(catalog, name, commit) for name in before} == before
+        assert (members(catalog, "yellow"), members(catalog, "night")) == (list(range(60)), [])
 
 
-def test_nothing_is_labelled(tmp_path: Path) -> None:
-    catalog = Catalog.create(tmp_path)
-    with catalog.commit(author="ada", message="tasks") as change:
-        change.add_tasks(TASKS)
+def test_a_slice_that_was_removed_may_come_back(catalog: Catalog) -> None:
+    with catalog.commit(author="ada", message="away", batch="away") as change:
+        change.remove_slice("night")
+    with catalog.commit(author="ada", message="away", batch="away") as change:
+        change.remove_slice("night")
+    with catalog.commit(author="ada", message="once more") as change:
+        change.remove_slice("night")
     with catalog.read() as now:
-        assert overlap(now).tolist() == [[0] * len(TASKS)] * len(TASKS)
-
-
-def test_eligible_rows_are_the_known_labels_of_training_samples_in_the_pack(catalog: Catalog, tmp_path: Path) -> None:
-    with catalog.read() as now:
-        keys = dict(zip(*(now.samples()[name].to_pylist() for name in ("sample_id", "key")), strict=True))
-        train = set(now.training_ids().tolist())
-    packed = sorted(keys.values())[:120]
-    pq.write_table(pa.table({"key": packed}), tmp_path / "index.parquet")
-    with catalog.read() as now:
-        found = now.eligible(["color", "car", "speed"], tmp_path / "index.parquet").to_pylist()
-        ids = now.task_ids()
-        assert len(now.eligible([], tmp_path / "index.parquet")) == 0
-    expected = {
-        (ids[task], sample, packed.index(keys[sample]), *values)
-        for task in ("color", "car", "speed")
-        for sample, values in known(catalog, task).items()
-        if sample in train and keys[sample] in packed
-    }
-    assert len(found) == len(expected) > 50
-    assert {tuple(row.values()) for row in found} == expected
+        assert "night" not in now.slices()
+    with pytest.raises(NotFound, match="no such slice"), catalog.commit(author="ada", message="again") as change:
+        change.remove_slice("nigth")
+    with catalog.commit(author="ada", message="back") as change:
+        change.add_slice("night", "attr.night")
+    assert np.array_equal(members(catalog, "night"), members(catalog, "night", 1))

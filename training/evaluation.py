@@ -14,6 +14,7 @@ from torch import Tensor
 
 from curation.embeddings import Embeddings
 from curation.files import whole
+from curation.leaks import refuse_leaks
 from curation.ledger.catalog import Catalog
 from curation.ledger.snapshot import Snapshot
 from curation.priors import natural_prior
@@ -57,10 +58,12 @@ def evaluate(
     Returns the figures: run, task, slice ("" is everything), split, metric, n, groups, value, low, high. Class
     probabilities are natural ones: the plan's class factor is divided out and the natural prior put in. A task judged
     by `balanced_accuracy` decides as if all classes were equally common, the others take the likeliest class. Samples
-    that carry a `propensity` weigh by its inverse.
+    that carry a `propensity` weigh by its inverse. BadInput where the plan drew from a group that is evaluated by now.
     """
     plan = Plan.open(catalog.home, run.plan)
     path = catalog.home / "runs" / run.id / "predictions.parquet"
+    with catalog.read() as now:
+        refuse_leaks(now, plan.keys)
     with catalog.read(plan.commit) as then:
         priors = {task.name: natural_prior(then, task.task) for task in plan.tasks if task.task.classes}
     keys, answers = _answers(run, plan, catalog.home, progress)

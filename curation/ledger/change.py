@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -126,6 +127,15 @@ class Change:
             self._write_slice(made)
         return made
 
+    def remove_slice(self, name: str) -> None:
+        """Take a slice away from this commit on; older ones keep it. NotFound when there never was one."""
+        seen = self._connection.execute("SELECT 1 FROM slice_event WHERE name = ? LIMIT 1", [name]).fetchone()
+        if not seen:
+            raise NotFound(f"slice {name!r}: the catalog has no such slice; `amber slices` lists them")
+        known = self.now.slices()
+        if name in known and not self.repeated:
+            self._write_slice(replace(known[name], predicate=""))
+
     def add_samples(self, samples: pa.Table, *, dataset: str) -> int:
         """Add samples (key, location, sha256, phash, format, width, height, bytes); returns how many are new.
 
@@ -181,22 +191,15 @@ class Change:
             raise BadInput(f"source {source!r}: must be one of {', '.join(schema.PRECEDENCE)}")
         if self.repeated or not len(labels):
             return 0
-        coded = self._coded(labels, source)
-        broken = coded.filter(pc.is_valid(coded["broken"])).sort_by("place")
-        if len(broken) and not quarantine:
-            raise BadInput(statements.complaint(broken.slice(0, 1).to_pylist()[0]))
-        if len(broken):
-            rows = broken.to_pylist()
-            self.add_quarantine(((row["key"], statements.complaint(row)) for row in rows), dataset=quarantine)
-            coded = coded.filter(pc.is_null(coded["broken"]))
-        return self._add_coded(coded, source)
+        return self._add_coded(self._fit(self._coded(labels, source), quarantine), source)
 
-    def check_labels(self, labels: pa.Table) -> None:
-        """Refuse labels that nobody could add, without adding them: for answers that are held back."""
-        coded = self._coded(labels, "oracle")
-        broken = coded.filter(pc.is_valid(coded["broken"])).sort_by("place")
-        if len(broken):
-            raise BadInput(statements.complaint(broken.slice(0, 1).to_pylist()[0]))
+    def check_labels(self, labels: pa.Table, *, quarantine: str = "") -> pa.Table:
+        """Those of `labels` that one could add, without adding them: for answers that are held back.
+
+        BadInput, or quarantine, for the others, as in `add_labels`.
+        """
+        fit = self._fit(self._coded(labels, "oracle"), quarantine)
+        return labels.take(fit["place"].combine_chunks().sort())
 
     def add_quarantine(self, rows: Iterable[tuple[str, str]], *, dataset: str) -> None:
         """Record files (location, reason) that were not taken in."""
@@ -383,6 +386,14 @@ class Change:
             self._connection, as_labels(labels), list(self.now.definitions().values()), at=self._at,
             given=(source, self.id) if self._labelled else None,
         )  # fmt: skip
+
+    def _fit(self, coded: pa.Table, quarantine: str) -> pa.Table:
+        broken = coded.filter(pc.is_valid(coded["broken"])).sort_by("place")
+        if len(broken) and not quarantine:
+            raise BadInput(statements.complaint(broken.slice(0, 1).to_pylist()[0]))
+        rows = broken.to_pylist()
+        self.add_quarantine(((str(row["key"]), statements.complaint(row)) for row in rows), dataset=quarantine)
+        return coded.filter(pc.is_null(coded["broken"]))
 
     def _add_coded(self, coded: pa.Table, source: str) -> int:
         names = pc.unique(coded["annotator"])

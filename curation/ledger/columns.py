@@ -49,17 +49,14 @@ def assumed(family: str, task: Task, value: str | bool | float, commit: int) -> 
     return f"SELECT sample_id, {constant} AS value FROM sample WHERE commit_id <= {commit}"
 
 
-def labelled(family: str, task: Task, current: str, commit: int) -> str:
+def labelled(family: str, task: Task, current: str) -> str:
     """Label, state or boxes of a task, from the query of its `current` labels.
 
-    Of unknown and unsure ones there is no label, but a state of its own.
+    Of unknown and unsure ones there is no label, and of unknown ones no state either.
     """
     classes = "[" + ", ".join(map(quoted, task.classes)) + "]"
     if family == "state":
-        return (
-            "SELECT sample_id, CASE coalesce(state, 0) WHEN 1 THEN 'known' WHEN 2 THEN 'unsure' ELSE 'unknown' END "
-            f"AS value FROM sample LEFT JOIN ({current}) USING (sample_id) WHERE commit_id <= {commit}"
-        )
+        return f"SELECT sample_id, CASE state WHEN 1 THEN 'known' ELSE 'unsure' END AS value FROM ({current})"
     value = {
         "binary": "code = 1",
         "categorical": f"{classes}[code + 1]",
@@ -71,7 +68,7 @@ def labelled(family: str, task: Task, current: str, commit: int) -> str:
     return f"SELECT sample_id, {value} AS value FROM ({current}) WHERE state = 1"
 
 
-def predicted(task: Task, predictions: str | None) -> str:
+def predicted(task: Task, predictions: str | None, commit: int) -> str:
     """What a run predicts for a task, with its confidence, from its Parquet file."""
     if predictions is None:
         raise NotFound(f"pred.{task.name}: a slice over predictions needs a run; train one, or name it with --run")
@@ -81,7 +78,8 @@ def predicted(task: Task, predictions: str | None) -> str:
     value = {"binary": "code = 1", "categorical": f"{classes}[code + 1]"}.get(task.kind, "number")
     return (
         f"SELECT sample_id, {{'value': {value}, 'confidence': confidence}} AS value "
-        f"FROM read_parquet({quoted(predictions)}) JOIN sample USING (key) WHERE task = {quoted(task.name)}"
+        f"FROM read_parquet({quoted(predictions)}) JOIN sample USING (key) "
+        f"WHERE task = {quoted(task.name)} AND commit_id <= {commit}"
     )
 
 

@@ -14,9 +14,11 @@ import pyarrow.compute as pc
 from curation.errors import BadInput, NotFound
 from curation.ledger.columns import Assumed, assumed, frame_of, labelled, predicted, quoted
 from curation.ledger.definitions import Definition
+from curation.ledger.frames import over
 from curation.ledger.intervals import attribute_at, labels_at, statements_at
+from curation.ledger.membership import members_sql
 from curation.ledger.schema import GROWING
-from curation.slices import Frame, Slice, columns_of, rename_columns
+from curation.slices import Frame, Slice
 from curation.tasks import Task
 
 __all__ = ["Snapshot"]
@@ -81,25 +83,16 @@ class Snapshot:
 
     def definitions(self) -> dict[str, Definition]:
         """Definitions of tasks by name, in the order in which they were declared."""
-        rows = self._rows(
-            "SELECT task_id, definition, book, codes FROM task_event WHERE commit_id <= ? "
-            "QUALIFY row_number() OVER (PARTITION BY task_id ORDER BY commit_id DESC) = 1 ORDER BY task_id",
-            [self.commit],
-        )
-        found = [
-            Definition(task=Task.model_validate_json(text), task_id=task_id, book=tuple(book), codes=tuple(codes))
-            for task_id, text, book, codes in rows
-        ]
-        return {definition.task.name: definition for definition in found}
+        return self._definitions("true", [])
 
     def definition(self, name: str) -> Definition:
         """One task's definition; NotFound suggests the nearest name."""
-        definitions = self.definitions()
-        if name not in definitions:
-            near = difflib.get_close_matches(name, definitions, 1)
+        found = self._definitions("name = ?", [name])
+        if name not in found:
+            near = difflib.get_close_matches(name, self.definitions(), 1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise NotFound(f"task {name!r}: the catalog has no such task{hint}; `amber tasks` lists them")
-        return definitions[name]
+        return found[name]
 
     def attributes(self) -> dict[str, str]:
         """Types of attributes by name: text, number, flag or time."""
@@ -148,6 +141,32 @@ class Snapshot:
         samples = self.samples()
         usable = pc.and_(pc.equal(samples["split"], "train"), pc.invert(samples["excluded"]))
         return np.sort(np.asarray(samples.filter(usable)["sample_id"].to_numpy(), np.int64))
+
+    def hashes(self) -> pa.Table:
+        """Perceptual hashes of all samples, by key: key, phash (uint64)."""
+        return self._table("SELECT key, phash FROM sample WHERE commit_id <= ? ORDER BY key", [self.commit])
+
+    def groups_across(self, trained: pa.Array | None = None) -> pa.Table:
+        """Groups of which samples are trained on while others are evaluated, by name: group, train, evaluation (how
+        many of each). Trained on are the keys `trained`, or else all of train that are not excluded."""
+        group, split = (self._attribute(name, "text") for name in ("group", "split"))
+        excluded = self._attribute("excluded", "flag")
+        named = f"""JOIN sample USING (sample_id) LEFT JOIN ({group}) AS named USING (sample_id)
+            WHERE commit_id <= {self.commit}"""
+        mine = "SELECT sample_id FROM sample WHERE key IN (FROM trained)"
+        if trained is None:
+            out = f"FROM ({excluded}) SELECT sample_id WHERE value"
+            mine = f"FROM (FROM ({split}) SELECT sample_id WHERE value = 'train') ANTI JOIN ({out}) USING (sample_id)"
+        return over(
+            self._connection,
+            f"""WITH evaluated AS MATERIALIZED (
+                SELECT coalesce(named.value, key) AS "group", count(*) AS evaluation
+                FROM (FROM ({split}) SELECT sample_id WHERE value IN ('validation', 'test')) {named} GROUP BY 1)
+            SELECT "group", count(*) AS train, any_value(evaluation) AS evaluation FROM (
+                SELECT coalesce(named.value, key) AS "group" FROM ({mine}) {named})
+            JOIN evaluated USING ("group") GROUP BY "group" ORDER BY "group" """,
+            trained=pa.table({"key": pa.array([], pa.string()) if trained is None else trained}),
+        )
 
     def attribute(self, name: str) -> pa.Table:
         """Current values of one attribute: sample_id, value; NotFound when the catalog has none of that name."""
@@ -217,19 +236,12 @@ class Snapshot:
         `predictions` is the Parquet file of the run that `pred.*` reads. `assume` says what to take for the label of a
         task on every sample, whatever is known of it: so mining asks which samples would join a slice.
         """
-        columns = columns_of(predicate)
-        aliases = {column: f"@{i}" for i, column in enumerate(columns)}
-        joins = " ".join(
-            f'LEFT JOIN ({self._column(*column, predictions, assume or {})}) AS "{alias}" USING (sample_id)'
-            for column, alias in aliases.items()
+        samples = f"SELECT sample_id FROM sample WHERE commit_id <= {self.commit}"
+        query = members_sql(
+            predicate, lambda family, name: self._column(family, name, predictions, assume or {}), samples
         )
         try:
-            found = self._table(
-                f"""SELECT sample_id FROM sample {joins}
-                WHERE sample.commit_id <= {self.commit} AND ({rename_columns(predicate, aliases)})
-                ORDER BY sample_id""",
-                [],
-            )
+            found = self._table(query, [])
         except (duckdb.DataError, duckdb.ProgrammingError) as error:
             raise BadInput(f"slice {predicate!r}: {str(error).splitlines()[0]}; correct it, or use TRY_CAST") from None
         return np.asarray(found["sample_id"].to_numpy(), dtype=np.int64)
@@ -291,7 +303,19 @@ class Snapshot:
         return labels_at(self._connection, self.commit, None if task is None else self._task_id(task))
 
     def _task_id(self, task: str) -> int:
-        return self.task_ids()[self.task(task).name]
+        return self.definition(task).task_id
+
+    def _definitions(self, which: str, parameters: list[Any]) -> dict[str, Definition]:
+        rows = self._rows(
+            f"SELECT task_id, definition, book, codes FROM task_event WHERE commit_id <= {self.commit} AND {which} "
+            "QUALIFY row_number() OVER (PARTITION BY task_id ORDER BY commit_id DESC) = 1 ORDER BY task_id",
+            parameters,
+        )
+        found = [
+            Definition(task=Task.model_validate_json(text), task_id=task_id, book=tuple(book), codes=tuple(codes))
+            for task_id, text, book, codes in rows
+        ]
+        return {definition.task.name: definition for definition in found}
 
     def _attribute(self, name: str, type_: str) -> str:
         return attribute_at(self._connection, self.commit, name, type_)
@@ -299,15 +323,15 @@ class Snapshot:
     def _column(self, family: str, name: str, predictions: str | None, assume: Assumed) -> str:
         """One column of a slice's frame, as SQL: sample_id, value."""
         if family == "attr" and name == "key":
-            return "SELECT sample_id, key AS value FROM sample"
+            return f"SELECT sample_id, key AS value FROM sample WHERE commit_id <= {self.commit}"
         if family == "attr":
             return self._attribute(name, self._attribute_type(name))
         task = self.task(name)
         if family in ("label", "state") and name in assume:
             return assumed(family, task, assume[name], self.commit)
         if family == "pred":
-            return predicted(task, predictions)
-        return labelled(family, task, self._labels(name), self.commit)
+            return predicted(task, predictions, self.commit)
+        return labelled(family, task, self._labels(name))
 
     def _attribute_type(self, name: str) -> str:
         types = self.attributes()

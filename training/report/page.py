@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 
 from curation.files import whole
+from curation.leaks import refuse_leaks
 from curation.ledger.catalog import Catalog
 from samplers.pack import Pack
 from samplers.plan import Plan
@@ -38,13 +39,15 @@ def write_report(
     `rounds` are the rounds of a loop, of one or several arms: arm, index, labels (bought so far), found (rare slice ->
     labels bought that belong to it), run and figures (task, slice, split, metric, n, groups, value, low, high).
     `progress` is called with the sections done and all sections. NotFound when the workspace has no such run, or none
-    that was evaluated; Damaged when its predictions are not those that were judged.
+    that was evaluated; Damaged when its predictions are not those that were judged; BadInput once it is known that the
+    plan drew from a group that is evaluated: its figures flatter.
     """
     home, tell = catalog.home, progress or (lambda done, total: None)
     run = Run.open(home, run_id)
     plan = Plan.open(home, run.plan)
     with catalog.read() as now:
         entry = registered(now, run_id)
+        refuse_leaks(now, plan.keys)
     with catalog.read(entry["commit_id"]) as then:
         judged = judge(then, run_id, plan, checked(home, entry))
     sections: dict[str, Callable[[], Any]] = {

@@ -1,0 +1,57 @@
+"""The functions and types that a slice may use.
+
+Listed are scalar functions whose answer hangs on their arguments alone: not on the clock, the session, its time zone,
+files, or the version of DuckDB (as `hash` does), and whose answer is about as long as what they are given. A list says
+what is let in, so that a function that a later DuckDB brings is kept out until somebody has looked at it.
+"""
+
+from typing import Final
+
+__all__ = ["FUNCTIONS", "GROWING", "TYPES"]
+
+OPERATORS: Final = "+ - * ** / // % ^ & | << >> ~ @ xor ^@ || && @> <@ ->> ~~ !~~ ~~* !~~* ~~~"
+
+NUMBERS: Final = """
+abs acos add asin atan atan2 bit_count cbrt ceil ceiling cos cot degrees divide even exp floor gcd greatest isfinite
+isinf isnan lcm least ln log log10 log2 mod multiply pi pow power radians round sign signbit sin sqrt subtract tan trunc
+"""
+
+TEXTS: Final = """
+ascii bit_length char_length character_length chr concat contains damerau_levenshtein editdist3 ends_with
+hamming ilike_escape instr jaccard jaro_similarity jaro_winkler_similarity lcase left length levenshtein like_escape
+lower ltrim md5 mismatches not_ilike_escape not_like_escape octet_length ord parse_dirname parse_dirpath parse_filename
+parse_path position prefix regexp_extract regexp_extract_all regexp_full_match regexp_matches regexp_split_to_array
+reverse right rtrim sha1 sha256 split starts_with str_split str_split_regex string_split string_split_regex
+string_to_array strip_accents strlen strpos substr substring suffix translate trim ucase unicode upper
+json_array_length json_contains json_exists json_extract_string json_valid
+"""
+
+TIMES: Final = """
+century date_diff date_part date_sub date_trunc datediff datepart datesub datetrunc day dayname dayofmonth dayofweek
+dayofyear decade epoch epoch_ms epoch_us era hour isodow isoyear last_day make_date make_time make_timestamp microsecond
+millennium millisecond minute month monthname quarter second strftime strptime time_bucket to_centuries to_days
+to_decades to_hours to_microseconds to_millennia to_milliseconds to_minutes to_months to_quarters to_seconds to_weeks
+to_years try_strptime week weekday weekofyear year yearweek
+"""
+
+NESTED: Final = """
+array_contains array_extract array_has array_has_all array_has_any array_length array_position array_slice cardinality
+element_at filter flatten len list_contains list_element list_extract list_filter list_has list_has_all list_has_any
+list_position list_reverse_sort list_slice list_sort list_unique list_value map map_contains map_entries map_extract
+map_extract_value map_keys map_values row struct_extract struct_pack
+"""
+
+GROWING: Final = {"concat_ws": 2, "list_apply": 1, "list_transform": 1, "regexp_replace": 2, "replace": 2}
+"""Functions whose answer may be as long as the product of their arguments, with their weights: what stands inside one
+another may weigh 2 in all (a list comprehension is two `list_apply`), for a chain would be exponential. Left out
+altogether are those that a number makes long (`repeat`, `lpad`, `format`, `bar`, `range`), those that double what they
+are given (`hex`), and `list_reduce`, which does so once for each entry."""
+
+FUNCTIONS: Final = {*GROWING, *f"{OPERATORS} {NUMBERS} {TEXTS} {TIMES} {NESTED}".split()}
+
+TYPES: Final = {
+    "BIGINT", "BOOLEAN", "DATE", "DECIMAL", "DOUBLE", "FLOAT", "HUGEINT", "INTEGER", "INTERVAL", "LIST", "MAP",
+    "SMALLINT", "STRUCT", "TIME", "TIMESTAMP", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP_S", "TINYINT", "UBIGINT",
+    "UINTEGER", "USMALLINT", "UTINYINT", "VARCHAR",
+}  # fmt: skip
+"""Types that a slice may cast to: none with a time zone, which the session would read, and none of an extension."""
