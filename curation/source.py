@@ -10,14 +10,22 @@ from curation.readers.content import Content
 from curation.readers.declared import (
     ClassFolders,
     Coco,
+    FiftyOne,
     ImageFolder,
+    LabelStudio,
     Scalabel,
     Streets,
+    Tables,
+    WebDataset,
     Yolo,
 )
+from curation.readers.fiftyone import read_fiftyone
 from curation.readers.image_folder import read_image_folder
+from curation.readers.label_studio import read_label_studio
 from curation.readers.scalabel import read_scalabel
 from curation.readers.streets import read_streets
+from curation.readers.tables import read_tables
+from curation.readers.webdataset import read_webdataset
 from curation.readers.yolo import read_yolo
 
 __all__ = ["Progress", "read"]
@@ -36,12 +44,20 @@ def read(dataset: Dataset, tell: Progress) -> Content:
             return _read_streets(dataset.reader, tell)
         case ImageFolder():
             return read_image_folder(folder, dataset.reader, dataset=name)
+        case Tables():
+            return read_tables(folder, dataset.reader, dataset=name, tasks=dataset.task)
         case Coco():
             return read_coco(folder, dataset.reader, dataset=name)
         case Scalabel():
             return read_scalabel(folder, dataset.reader, dataset=name)
         case Yolo():
             return read_yolo(folder, dataset.reader, dataset=name)
+        case WebDataset():
+            return read_webdataset(folder, dataset.reader, dataset=name, tasks=dataset.task)
+        case FiftyOne():
+            return read_fiftyone(folder, dataset.reader, dataset=name, tasks=dataset.task)
+        case LabelStudio():
+            return read_label_studio(folder, dataset.reader, dataset=name, tasks=dataset.task)
 
 
 def _read_class_folders(dataset: Dataset, reader: ClassFolders, tell: Progress) -> Content:

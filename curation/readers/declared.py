@@ -9,15 +9,19 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from curation.tasks import Kind, Name
 
 __all__ = [
+    "BoxTable",
     "ClassFolders",
     "Coco",
     "Declared",
     "FiftyOne",
     "ImageFolder",
     "LabelStudio",
+    "LabelTable",
     "Reader",
+    "SampleTable",
     "Scalabel",
     "Streets",
+    "Tables",
     "WebDataset",
     "Yolo",
 ]
@@ -206,8 +210,85 @@ class LabelStudio(_Source):
         return dict.fromkeys(self.tags.values(), ANY)
 
 
+class _Table(Declared):
+    """A table in a file, with the columns that say which image a row is about."""
+
+    file: str = Field(description="CSV, Parquet or Arrow, from dataset.toml")
+    key: str = Field(default="", description='column with keys; default: "key", if there is one')
+    location: str = Field(default="", description='column with paths or URLs; default: "location", "path", "file", ...')
+    delimiter: str = Field(default="", description="between the values of a CSV; default: a comma, a tab in a .tsv")
+    unknown: tuple[str, ...] = Field(default=("",), description="what a CSV says where nothing is known")
+    types: dict[str, Literal["text", "number", "flag", "time"]] = Field(
+        default_factory=dict, description="of attributes, where the text of a CSV says it wrongly"
+    )
+
+
+class _Said(_Table):
+    """A table whose cells are labels."""
+
+    unsure: tuple[str, ...] = Field(default=(), description="what a cell says when a person could not tell")
+    separator: str = Field(default=";", min_length=1, description="between the classes of a multilabel")
+
+
+class SampleTable(_Said):
+    """A row a sample: its labels, a column a task; all other columns are attributes."""
+
+    rows: Literal["samples"]
+    tasks: dict[str, Name] = Field(
+        default_factory=dict, description="columns that are labels; default: those of a name"
+    )
+    attributes: tuple[str, ...] | None = Field(default=None, description="columns that are attributes; default: all")
+    leave_out: tuple[str, ...] = Field(default=(), description="columns that are nothing")
+    embeddings: dict[str, Name] = Field(default_factory=dict, description="columns of vectors, with their model")
+
+
+class LabelTable(_Said):
+    """A row a label: columns `task`, `value` (or text, number, names, boxes), and what else a label has."""
+
+    rows: Literal["labels"]
+    task: str = Field(default="", description="the task of all rows, where no column says it")
+
+
+class BoxTable(_Table):
+    """A row a box."""
+
+    rows: Literal["boxes"]
+    task: Name
+    label: str = Field(default="class", description="column with the class")
+    box: tuple[str, str, str, str] = Field(default=("x", "y", "w", "h"), description="columns, in the order of `form`")
+    form: Literal["size", "corners"] = Field(default="size", description="x, y, w, h or x_min, y_min, x_max, y_max")
+    attributes: tuple[str, ...] = Field(default=(), description="columns that are attributes of the box")
+    of_image: tuple[str, ...] = Field(default=(), description="columns that are attributes of the image")
+    rename: dict[str, str] = Field(default_factory=dict, description="classes of the table, with the task's own")
+    leave_out: tuple[str, ...] = Field(default=(), description="classes of the table that the task is not about")
+    missing: Literal["unknown", "none"] = Field(
+        default="unknown", description='what a sample of the other tables without a box says: "none" is none'
+    )
+
+
+class Tables(_Source):
+    """Tables of samples, labels and boxes, in CSV, Parquet or Arrow."""
+
+    kind: Literal["tables"]
+    images: str = Field(default="", description="folder or URL that relative paths begin at")
+    table: tuple[Annotated[SampleTable | LabelTable | BoxTable, Field(discriminator="rows")], ...] = Field(min_length=1)
+
+    def kinds(self) -> dict[str, tuple[Kind, ...]]:
+        """The tasks that it labels, with the kinds that each may be of."""
+        found: dict[str, tuple[Kind, ...]] = {}
+        for table in self.table:
+            match table:
+                case SampleTable():
+                    found |= dict.fromkeys(table.tasks.values(), ANY)
+                case LabelTable():
+                    found |= {table.task: ANY} if table.task else {}
+                case BoxTable():
+                    found[table.task] = DETECTION
+        return found
+
+
 Reader = Annotated[
-    ClassFolders | Streets | ImageFolder | Coco | Scalabel | Yolo | WebDataset | FiftyOne | LabelStudio,
+    ClassFolders | Streets | ImageFolder | Tables | Coco | Scalabel | Yolo | WebDataset | FiftyOne | LabelStudio,
     Field(discriminator="kind"),
 ]
 """Every reader there is, told apart by its `kind`."""

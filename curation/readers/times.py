@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from curation.errors import BadInput
 
-__all__ = ["looks_like_time", "to_utc"]
+__all__ = ["Where", "looks_like_time", "to_utc"]
 
 _DATE = r"^\d{4}-\d{2}-\d{2}"
 _CLOCK = r"[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?"
