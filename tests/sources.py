@@ -12,14 +12,30 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
+import pytest
 import yaml
 from pictures import SIZE, picture
 
 from curation.dataset import Dataset, parse
+from curation.errors import AmberError
 from curation.readers.content import Content
 from curation.source import read
 
-__all__ = ["CLASSES", "FORMATS", "HEIGHT", "TASKS", "WIDTH", "Box", "Scene", "content", "declared", "draw"]
+__all__ = [
+    "CLASSES",
+    "FORMATS",
+    "HEIGHT",
+    "TASKS",
+    "WIDTH",
+    "Box",
+    "Json",
+    "Scene",
+    "content",
+    "declared",
+    "draw",
+    "refused",
+    "said",
+]
 
 HEIGHT, WIDTH = SIZE
 CLASSES = ("car", "light")
@@ -31,6 +47,7 @@ TASKS = [
     {"name": "wet", "kind": "binary", "owner": "bob"},
 ]
 
+Json = dict[str, Any]
 Box = tuple[str, float, float, float, float]
 """Class, left, top, width and height in pixels."""
 
@@ -60,6 +77,17 @@ def declared(folder: Path, reader: Mapping[str, Any], **other: Any) -> Dataset:
 def content(folder: Path, reader: Mapping[str, Any]) -> Content:
     """What the reader finds in `folder`."""
     return read(declared(folder, reader), lambda stage, done, total: None)
+
+
+def refused(folder: Path, reader: Json, why: str) -> None:
+    """Check that the reader refuses what lies in `folder` in one line that matches `why` and ends with the mend."""
+    with pytest.raises(AmberError, match=rf"^[^\n]*{why}[^\n]*; [^\n]*$"):
+        content(folder, reader)
+
+
+def said(found: Content, *columns: str) -> list[tuple[Any, ...]]:
+    """These columns of the labels, a tuple a label."""
+    return [tuple(row[name] for name in columns) for row in found.labels.to_pylist()]
 
 
 def coco(folder: Path, scenes: Sequence[Scene]) -> dict[str, Any]:

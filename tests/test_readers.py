@@ -47,13 +47,15 @@ def rows(scenes: list[Scene], format_: str) -> list[tuple[str, list[tuple[str, l
 @pytest.mark.parametrize("format_", FORMATS)
 @given(said=st.lists(st.none() | st.lists(boxes(), max_size=3), min_size=3, max_size=3))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_boxes_come_back_as_they_were_written(
-    format_: str, said: list[list[Box] | None], folder: Path
-) -> None:
+def test_boxes_come_back_as_they_were_written(format_: str, said: list[list[Box] | None], folder: Path) -> None:
     scenes = [Scene(name, part) for name, part in zip(NAMES, said, strict=True)]
     found = content(folder, FORMATS[format_](folder, scenes))
     prefix = "d/images/" if format_ in ("yolo", "label_studio") else "d/"
-    assert [key.replace(prefix, "d/", 1) for key in found.samples["key"].to_pylist()] == ["d/a", "d/drive/b", "d/drive/c-20d"]
+    assert [key.replace(prefix, "d/", 1) for key in found.samples["key"].to_pylist()] == [
+        "d/a",
+        "d/drive/b",
+        "d/drive/c-20d",
+    ]
     assert found.labels.schema == LABELS
     read = sorted(zip(found.labels["key"].to_pylist(), found.labels["boxes"].to_pylist(), strict=True))
     expected = sorted(rows(scenes, format_))
@@ -108,5 +110,5 @@ def test_a_file_that_is_no_such_file(fault: str, format_: str, tmp_path: Path) -
         (tmp_path / "metadata.json").unlink(missing_ok=True)
     else:
         path.write_bytes({"empty": b"", "broken": b'{"a": [1,\n}', "latin": b'{"a": "M\xfcnchen"}'}[fault])
-    with pytest.raises(AmberError, match=rf"^[^\n]*{'samples' if format_ == 'fiftyone' else 'shard' if format_ == 'webdataset' else name}[^\n]*; [^\n]*$"):
+    with pytest.raises(AmberError, match=rf"^[^\n]*{name[:5]}[^\n]*; [^\n]*$"):
         content(tmp_path, reader)

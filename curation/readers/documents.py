@@ -62,9 +62,11 @@ def _told(error: ValidationError, kind: str) -> str:
     if first["type"] == "json_invalid":
         return f"not valid JSON ({first['msg'].removeprefix('Invalid JSON: ')}); mend the file or export it again"
     place = ".".join(str(part) for part in first["loc"]) or "the whole"
-    value = repr(first["input"])
+    value = "" if first["type"] == "missing" else f" = {_shown(first['input'])}"
     more = f", and {len(others)} more" if others else ""
-    return (
-        f"{place} = {value if len(value) <= 60 else value[:57] + '...'}: {first['msg']}{more}; "
-        f"{kind} is expected, mend the file or choose another reader"
-    )
+    return f"is not {kind} ({place}{value}: {first['msg']}{more}); mend the file, or choose another reader"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter
+from pydantic import Discriminator, Field, Tag, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from curation.locations import is_url
@@ -56,7 +56,16 @@ class _File:
     frames: Annotated[list[_Frame], Field(min_length=1)]
 
 
-_FORM: TypeAdapter[_File | list[_Frame]] = TypeAdapter(_File | list[_Frame])
+def _form(document: object) -> str:
+    return "list" if isinstance(document, list) else "object"
+
+
+_FORM: TypeAdapter[_File | list[_Frame]] = TypeAdapter(
+    Annotated[
+        Annotated[_File, Tag("object")] | Annotated[list[_Frame], Tag("list"), Field(min_length=1)],
+        Discriminator(_form),
+    ]
+)
 
 
 def read_scalabel(folder: Path, declared: Scalabel, *, dataset: str) -> Content:

@@ -121,14 +121,15 @@ def _read_csv(path: Path, file: str, delimiter: str, unknown: list[str]) -> Shee
         table = csv.read_csv(pa.BufferReader(data), reading, parsing, converting)
     except pa.ArrowInvalid as error:
         raise BadInput(f"{file}: cannot be read as CSV ({_line(error)}); mend it") from None
-    numbers = _numbered(table)
+    begins = _begins(table)
     if wrong:
         row, columns = wrong[0]
-        line = row + (int(numbers[row - 3].as_py()) - (row - 1) if row > 2 else 0)
+        line = begins[row - 2]  # the header is row 1, and all rows before this one are in the table
         raise BadInput(
             f"{file} line {line}: has {columns} values, and there are {len(names)} columns; mend it, or quote what "
             f"holds a {delimiter!r}"
         )
+    numbers = begins.slice(0, len(table))
     _check_quotes(data, table, numbers, file)
     sheet = Sheet(name=file, table=table, word="line", numbers=numbers)
     filled = [pc.is_valid(column) for column in table.columns]
@@ -154,18 +155,18 @@ def _names(data: bytes, delimiter: str, file: str) -> list[str]:
     names = list(csv.read_csv(pa.BufferReader(head), csv.ReadOptions(use_threads=False), options).column_names)
     other = next((mark for mark in ",;\t|" if mark != delimiter and mark in names[0]), None)
     if len(names) == 1 and other:
-        raise BadInput(f"{file} line 1: names one column, {names[0][:60]!r}; set delimiter = {other!r}")
+        raise BadInput(f"{file} line 1: names one column, {names[0][:60]!r}; say what parts it: delimiter = {other!r}")
     return names
 
 
-def _numbered(table: pa.Table) -> pa.Array:
-    """The line that each row begins in, when the first is the header's."""
+def _begins(table: pa.Table) -> pa.Array:
+    """The line that each row begins in, and the one behind the last row, when the first is the header's."""
     inside = np.zeros(len(table), np.int64)
     for column in table.columns:
         breaks = pc.fill_null(pc.count_substring(column, "\n"), 0)
         if pc.any(pc.greater(breaks, 0)).as_py():
             inside += np.asarray(breaks, np.int64)
-    return pa.array(np.arange(2, len(table) + 2) + np.concatenate([[0], np.cumsum(inside)])[:-1][: len(table)])
+    return pa.array(np.arange(2, len(table) + 3) + np.concatenate([[0], np.cumsum(inside)]))
 
 
 def _check_quotes(data: bytes, table: pa.Table, numbers: pa.Array, file: str) -> None:
