@@ -1,10 +1,14 @@
 """What holds for every reader: the same truth comes out of every format, and every fault is one line."""
 
+import re
+import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from sources import CLASSES, FORMATS, HEIGHT, WIDTH, Box, Scene, content, declared, draw
 
 from curation.errors import AmberError, BadInput
@@ -12,6 +16,7 @@ from curation.images import inspect
 from curation.ingest import ingest
 from curation.ledger.catalog import Catalog
 from curation.readers.content import LABELS
+from curation.readers.declared import Reader
 
 NAMES = ("a.jpg", "drive/b.jpg", "drive/c d.png")
 SCENES = [
@@ -95,6 +100,14 @@ def test_a_box_outside_is_named_by_the_place_where_it_stands(format_: str, folde
     data = declared(folder, FORMATS[format_](folder, scenes))
     with pytest.raises(BadInput, match=r"^[^\n]*(json|txt|csv|parquet|feather)[^\n]*boxes[^\n]*; [^\n]*$"):
         ingest(Catalog.create(tmp_path / "home"), data, author="ada")
+
+
+def test_every_reader_is_documented_with_a_declaration_that_holds() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "readers.md").read_text()
+    declarations = re.findall(r"^## (\w+)$.*?^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    found = {name: TypeAdapter(Reader).validate_python(tomllib.loads(text)["reader"]) for name, text in declarations}
+    assert {name: reader.kind for name, reader in found.items()} == {name: name for name in found}
+    assert set(found) == {get_args(part.model_fields["kind"].annotation)[0] for part in get_args(get_args(Reader)[0])}
 
 
 @pytest.mark.parametrize("format_", FORMATS)

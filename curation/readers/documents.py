@@ -7,7 +7,6 @@ what is not of the format, and takes the NaN that Python's own json writes: the 
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pydantic_core
 from pydantic import TypeAdapter, ValidationError
 
 from curation.errors import BadInput, NotFound
@@ -16,6 +15,7 @@ __all__ = ["parse_json", "read_document", "read_text"]
 
 Document = TypeVar("Document")
 
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -33,9 +33,9 @@ def read_document(path: Path, form: TypeAdapter[Document], kind: str) -> Documen
 def parse_json(text: str | bytes, origin: str) -> Any:
     """The value of a piece of JSON; BadInput names `origin`."""
     try:
-        return pydantic_core.from_json(text)
-    except ValueError as error:
-        raise BadInput(f"{origin}: not valid JSON ({error}); mend it") from None
+        return _ANY.validate_json(text)
+    except ValidationError as error:
+        raise BadInput(f"{origin}: {_told(error, 'JSON')}") from None
 
 
 def read_text(path: Path) -> str:
