@@ -308,6 +308,30 @@ def test_attributes_and_labels_come_later(catalog: Catalog, tmp_path: Path) -> N
         assert sorted(now.samples()["key"].to_pylist()) == ["d/a", "d/b"]
 
 
+@pytest.mark.parametrize("by", ["near_duplicates", "given"])
+def test_what_comes_later_is_split_already(by: str, catalog: Catalog, tmp_path: Path) -> None:
+    (tmp_path / "later.csv").write_text("key,weather\nd/a,rain\n")
+    reader = {"kind": "tables", "table": [{"file": "later.csv", "rows": "samples"}]}
+    with catalog.read() as now:
+        before = now.samples()["split"].to_pylist()
+    ingest(catalog, declared(tmp_path, reader, split={"by": by}), author="bob")
+    with catalog.read() as now:
+        assert now.samples()["split"].to_pylist() == before
+
+
+def test_an_image_that_is_none_is_set_aside_with_its_labels(tmp_path: Path) -> None:
+    draw(tmp_path, ["a.jpg", "b.jpg"])
+    (tmp_path / "images" / "b.jpg").write_text("no image")
+    vectors = pa.array([[1.0], [2.0]])
+    table = pa.table({"path": ["a.jpg", "b.jpg"], "color": ["red", "green"], "embedding:clip": vectors})
+    pq.write_table(table, tmp_path / "t.parquet")
+    reader = {"kind": "tables", "images": "images", "table": [{"file": "t.parquet", "rows": "samples"}]}
+    catalog = Catalog.create(tmp_path / "home")
+    done = ingest(catalog, declared(tmp_path, reader), author="ada")
+    assert (done.samples, done.labels, len(done.quarantined)) == (1, 1, 1)
+    assert Embeddings.open(catalog.home, "clip").keys == ["d/a"]
+
+
 def test_what_comes_later_needs_its_image(catalog: Catalog, tmp_path: Path) -> None:
     (tmp_path / "later.csv").write_text("key,weather\nd/a,rain\nd/z,sun\n")
     with pytest.raises(AmberError, match=r"^[^\n]*'d/z'[^\n]*ingest the image first$"):

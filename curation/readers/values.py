@@ -42,8 +42,8 @@ def _class(value: Any, task: Task, origin: str) -> str:
     if not isinstance(value, str | int):
         raise _other(value, task, origin)
     text = str(value).strip()
-    if text not in task.classes and text.isdecimal() and int(text) < len(task.classes):
-        return task.classes[int(text)]
+    if isinstance(value, int) and text not in task.classes and 0 <= value < len(task.classes):
+        return task.classes[value]
     return text.lower() if task.kind == "binary" else text
 
 

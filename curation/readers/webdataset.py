@@ -108,7 +108,7 @@ def _label(
         if extension in record.files:
             origin, task = record.origin(extension), tasks[name]
             text = record.read(extension).strip()
-            value: Value | list[Any] = text
+            value: Value | list[Any] = int(text) if text.isdecimal() else text
             if task.kind in ("multilabel", "detection"):
                 value = parse_json(text, origin)
             harvest.label(key, name, origin=origin, **value_of(task, value, origin))
