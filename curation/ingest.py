@@ -72,7 +72,7 @@ def ingest(
         change.add_attributes(attributes)
         change.add_attributes(late if dataset.split.by == "given" else _dropped(late, "split"))
         aside = dataset.name if quarantine else ""
-        count = change.add_labels(labels, source="import", quarantine=aside)
+        count = change.add_labels(labels, source=dataset.reader.said_by, quarantine=aside)
         for part in dataset.slice:
             change.add_slice(part.name, part.predicate, task=part.task, rare=part.rare)
         change.add_quarantine(unread, dataset=dataset.name)

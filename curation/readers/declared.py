@@ -51,7 +51,13 @@ class Declared(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ClassFolders(Declared):
+class _Reader(Declared):
+    said_by: Literal["human", "import", "model"] = Field(
+        default="import", description="whose word the labels are: people's count before imported ones, then a model's"
+    )
+
+
+class ClassFolders(_Reader):
     """Images in folders that are named by their class; `pattern` says which part of a path means what."""
 
     kind: Literal["class_folders"]
@@ -65,7 +71,7 @@ class ClassFolders(Declared):
         return {self.task: ("binary", "categorical")}
 
 
-class Streets(Declared):
+class Streets(_Reader):
     """Road scenes drawn by Amber itself."""
 
     kind: Literal["streets"]
@@ -77,7 +83,7 @@ class Streets(Declared):
         return {}
 
 
-class ImageFolder(Declared):
+class ImageFolder(_Reader):
     """All images below a folder, without labels; with a `pattern`, those that it matches, and what it says of them."""
 
     kind: Literal["image_folder"]
@@ -90,7 +96,7 @@ class ImageFolder(Declared):
         return {}
 
 
-class _Source(Declared):
+class _Source(_Reader):
     """What somebody else labelled."""
 
     held_back: bool = Field(default=False, description="labels of train are for the oracle to reveal")
@@ -193,6 +199,7 @@ class LabelStudio(_Source):
     """A project as Label Studio exports it (JSON)."""
 
     kind: Literal["label_studio"]
+    said_by: Literal["human", "import", "model"] = Field(default="human", description="whose word the labels are")
     file: str = Field(description="from dataset.toml")
     image: str = Field(default="image", description="field of the data that holds the image")
     images: str = Field(default="", description="folder or URL that local files and uploads begin at")
