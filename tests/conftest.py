@@ -5,7 +5,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import settings
 from postgres import Server, serving
+
+settings.register_profile("amber", deadline=None)  # machines are shared: how long an example takes says nothing
+settings.load_profile("amber")
 
 
 @pytest.fixture(scope="session")
