@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,7 +52,7 @@ class Opinions:
         """Whether a statement holds any number of classes."""
         return self.task.kind in ("multilabel", "detection")
 
-    @property
+    @cached_property
     def unit(self) -> Ints:
         """The sample of each statement, numbered from 0 without gaps."""
         return np.cumsum(np.diff(self.sample, prepend=self.sample[:1]) != 0)
