@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
-from duckdb.func import PythonUDFType
+from duckdb.func import SPECIAL, PythonUDFType
 
 from curation.ledger.schema import BOXES
 
@@ -25,7 +25,9 @@ def register(connection: duckdb.DuckDBPyConnection) -> None:
     """Let SQL call `agreed` as `agreed_boxes(drawings)`."""
     boxes = duckdb.sqltype(BOXES)
     with suppress(duckdb.CatalogException):  # another handle of this process has registered it
-        connection.create_function("agreed_boxes", _agreed, [duckdb.list_type(boxes)], boxes, type=PythonUDFType.ARROW)
+        connection.create_function(
+            "agreed_boxes", _agreed, [duckdb.list_type(boxes)], boxes, type=PythonUDFType.ARROW, null_handling=SPECIAL
+        )
 
 
 def agreed(drawings: Sequence[Sequence[Box]]) -> list[Box] | None:
@@ -42,7 +44,7 @@ def agreed(drawings: Sequence[Sequence[Box]]) -> list[Box] | None:
 
 
 def _agreed(drawings: pa.ChunkedArray) -> pa.Array:
-    return pa.array([agreed(each) for each in drawings.to_pylist()], drawings.type.value_type)
+    return pa.array([each and agreed(each) for each in drawings.to_pylist()], drawings.type.value_type)
 
 
 def _things(drawn: list[tuple[int, Box]]) -> list[list[Box]]:
