@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo test lint types bench-labels bench-streets bench-demo soak clean
+.PHONY: help install demo test lint types bench-catalog bench-labels bench-streets bench-demo bench-scale soak clean
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ lint: .venv/test ## Mend what the linter can mend
 types: .venv/test ## Check the types
 	@$(BIN)/mypy
 
+bench-catalog: .venv/train .venv-peers/ready ## Time and bytes of the catalog beside FiftyOne, pandas, SQLite and Parquet (SCALE=small, large)
+	@$(BIN)/python -m benchmarks.catalog
+
 bench-labels: .venv/train ## Labels needed to find the rare: mined against random (SCALE=small for two minutes)
 	@$(BIN)/python -m benchmarks.labels
 
@@ -37,7 +40,10 @@ bench-streets: .venv/train ## The rare slices and all other tasks of streets: mi
 bench-demo: .venv/test ## Time and memory of the demo
 	@$(BIN)/python -m benchmarks.demo
 
-soak: .venv/test ## The long tests: the loop killed 300 times
+bench-scale: .venv/test ## The catalog on DuckLake (URL=postgresql://...) beside one file, by SAMPLES
+	@URL='$(URL)' SAMPLES=$(or $(SAMPLES),100000) $(BIN)/python -m benchmarks.scale
+
+soak: .venv/test ## The long tests: the loop killed 300 times, hundreds of commits by writers side by side
 	@AMBER_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 3600
 
 clean: ## Remove what the demo and the benchmarks left here
@@ -53,6 +59,11 @@ clean: ## Remove what the demo and the benchmarks left here
 	@echo "installing Amber and its training dependencies (a minute or two)"
 	@$(INSTALL) --editable '.[train]' && touch $@
 
+.venv-peers/ready: benchmarks/catalog-peers.txt
+	@echo "making .venv-peers with what the catalog is measured against (a minute or two)"
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
+
 .venv/test: .venv/train
 	@echo "installing the test tools"
-	@$(INSTALL) --editable '.[train,test]' && touch $@
+	@$(INSTALL) --editable '.[train,test,lake]' && touch $@

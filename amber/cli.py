@@ -1,27 +1,35 @@
 """The command line. Every verb has --json and --home; errors are one line and an exit code (`amber/guard.py`)."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
 from click.core import ParameterSource
 
+from amber.catalog import catalog_group
+from amber.forget import forget
 from amber.guard import guarded
 from amber.loop import Loop, go_round
-from amber.screen import Screen, interval, output, rounds_table, table
+from amber.options import author, workspace
+from amber.screen import Screen, interval, output, rounds_table, show, table
 from amber.tables import agreement_tables, coverage_tables
 from curation import oracle
 from curation.agreement import agreement
 from curation.coverage import SPLITS, coverage
-from curation.dataset import Dataset
+from curation.dataset import Dataset, parse
 from curation.errors import BadInput, NotFound
 from curation.ingest import ingest
 from curation.ledger.catalog import Catalog
 from curation.ledger.differences import Difference, differences
+from curation.ledger.snapshot import Snapshot
 from curation.missing import missing
 from curation.requests import Proposal, propose
+from curation.slices import Slice
+from curation.tasks import Task
+from curation.writers import WRITERS
 from samplers.pack import Pack, make_pack
 from samplers.plan import Plan, make_plan
 from samplers.policy import Policy
@@ -29,8 +37,6 @@ from training.report import write_report
 from training.runs import Recipe, Run
 
 __all__ = ["cli", "run"]
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 SEED = click.IntRange(min=0)
 
@@ -40,27 +46,6 @@ def run(arguments: list[str]) -> int:
     return guarded(lambda: cli.main(arguments, prog_name="amber", standalone_mode=False))
 
 
-def workspace(command: Command) -> Command:
-    """Options that every verb has."""
-    home = click.option(
-        "--home", default="./amber-home", envvar="AMBER_HOME", show_default=True, callback=_named,
-        help="Workspace folder (AMBER_HOME).",
-    )  # fmt: skip
-    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-    return home(as_json(command))
-
-
-def _named(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Refuse an empty home, which would be the current folder, and an empty author, before any work is done."""
-    if not value.strip():
-        name = str(parameter.name)
-        raise BadInput(f"{name} {value!r}: must not be empty; pass --{name} or set AMBER_{name.upper()}")
-    return value
-
-
-author = click.option(
-    "--author", default="", envvar="AMBER_AUTHOR", callback=_named, help="Who commits (AMBER_AUTHOR)."
-)
 seeded = click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of whatever is drawn.")
 trunk_option = click.option(
     "--trunk", default="efficientnet_lite0", show_default=True, type=click.Choice(["efficientnet_lite0", "small"]),
@@ -74,12 +59,19 @@ def cli() -> None:
     """Curate and sample data for multitask vision: ledger, plan, stream, and the loop that asks for labels."""
 
 
+cli.add_command(catalog_group)
+
+
 @cli.command()
+@click.option(
+    "--catalog", "url", default="", help="Put the catalog on DuckLake: postgresql://USER@HOST/DB?data=FOLDER."
+)
 @workspace
-def init(home: str, as_json: bool) -> None:
+def init(url: str, home: str, as_json: bool) -> None:
     """Make a workspace with an empty catalog (or open the one that is there)."""
-    catalog = Catalog.create(home)
-    _show({"home": str(catalog.home)}, as_json, lambda: f"workspace {catalog.home}")
+    catalog = Catalog.create(home, url=url)
+    where = f"workspace {catalog.home}" + (f", catalog {catalog.place.name}" if url else "")
+    show({"home": str(catalog.home), "catalog": catalog.place.name}, as_json, lambda: where)
 
 
 @cli.command("ingest")
@@ -106,7 +98,7 @@ def ingest_command(
         done = ingest(Catalog.create(home), declared, author=author, seed=seed, progress=screen.tell)
     for location, reason in done.quarantined:
         click.echo(f"quarantined {location}: {reason}", err=True)
-    _show(
+    show(
         vars(done),
         as_json,
         lambda: (
@@ -118,14 +110,53 @@ def ingest_command(
         raise click.exceptions.Exit(2)
 
 
-@cli.command()
+@cli.group(invoke_without_command=True)
 @workspace
-def tasks(home: str, as_json: bool) -> None:
-    """List tasks: kind, classes, metric and owner."""
+@click.pass_context
+def tasks(context: click.Context, home: str, as_json: bool) -> None:
+    """List tasks: kind, classes, metric and owner; `redefine` changes one."""
+    if _has_verb(context):
+        return
     with Catalog.open(home).read() as now:
         rows = [task.model_dump(mode="json") for task in now.tasks().values()]
     columns = ["name", "kind", "classes", "unit", "metric", "owner"]
-    _show(rows, as_json, lambda: table("Tasks", columns, [[_plain(row[name]) for name in columns] for row in rows]))
+    show(rows, as_json, lambda: table("Tasks", columns, [[_plain(row[name]) for name in columns] for row in rows]))
+
+
+@tasks.command("redefine")
+@click.argument("name")
+@click.argument("classes", nargs=-1)
+@click.option(
+    "--became",
+    multiple=True,
+    metavar="OLD=NEW",
+    help="What labels of the class OLD become; an empty NEW makes them unknown.",
+)
+@click.option("--metric", help="Figure by which the task is judged.")
+@click.option("--owner", help="Owner of the task.")
+@click.option("--tolerance", type=float, help="Numbers of several people agree within this.")
+@author
+@workspace
+def redefine_task(
+    name: str, classes: tuple[str, ...], became: tuple[str, ...], metric: str | None, owner: str | None,
+    tolerance: float | None, author: str, home: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Give the task NAME the classes CLASSES (default: those that it has) from now on.
+
+    Labels and slices follow their class: of one that is not among CLASSES, --became says which it is by now. Older
+    commits read as they did.
+    """
+    wrong = [pair for pair in became if "=" not in pair]
+    if wrong:
+        raise BadInput(f"--became {wrong[0]!r}: must be OLD=NEW, or OLD= for unknown; correct it")
+    moved = {old: new or None for old, _, new in (pair.partition("=") for pair in became)}
+    given = {"classes": classes or None, "metric": metric, "owner": owner, "tolerance": tolerance}
+    with Catalog.open(home).commit(author=author, message=f"redefine {name}") as change:
+        old = change.now.task(name)
+        changed = {option: value for option, value in given.items() if value is not None}
+        task = parse(Task, {**old.model_dump(), **changed}, where=f"task {name}")
+        change.redefine_task(task, moved)
+    show(task.model_dump(mode="json"), as_json, lambda: f"task {name}: {_plain(task.classes) or task.unit}")
 
 
 @cli.command("coverage")
@@ -140,7 +171,7 @@ def coverage_command(split: str | None, annotators: bool, home: str, as_json: bo
         if annotators:
             parts = [agreement(now, task) for task in now.tasks()]
             rows = {"commit": now.commit, "agreement": [part.row() for part in parts]}
-            _show(rows, as_json, lambda: agreement_tables(parts))
+            show(rows, as_json, lambda: agreement_tables(parts))
             return
         found, differences = coverage(now), missing(now)
     chosen = split or found.split
@@ -151,7 +182,7 @@ def coverage_command(split: str | None, annotators: bool, home: str, as_json: bo
         "overlap": found.overlap,
         "missing": [part.row() for part in differences],
     }
-    _show(shown, as_json, lambda: coverage_tables(found, chosen, differences))
+    show(shown, as_json, lambda: coverage_tables(found, chosen, differences))
 
 
 @cli.group(invoke_without_command=True)
@@ -159,9 +190,7 @@ def coverage_command(split: str | None, annotators: bool, home: str, as_json: bo
 @click.pass_context
 def slices(context: click.Context, home: str, as_json: bool) -> None:
     """List slices with their sizes; `add` declares one, `show` evaluates one."""
-    if context.invoked_subcommand:
-        if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("home", "as_json")):
-            raise click.UsageError(f"Options go behind '{context.invoked_subcommand}'", context)
+    if _has_verb(context):
         return
     with Catalog.open(home).read() as now:
         rows = []
@@ -170,7 +199,7 @@ def slices(context: click.Context, home: str, as_json: bool) -> None:
             rows.append(
                 {"name": part.name, "task": part.task, "rare": part.rare, "samples": size, "predicate": part.predicate}
             )
-    _show(
+    show(
         rows,
         as_json,
         lambda: table("Slices", ["name", "task", "rare", "samples", "predicate"], [list(r.values()) for r in rows]),
@@ -188,7 +217,7 @@ def add_slice(name: str, predicate: str, task: str, rare: bool, author: str, hom
     """Declare the slice NAME: one boolean expression over attr.*, label.*, state.*, boxes.*."""
     with Catalog.open(home).commit(author=author, message=f"slice {name}") as change:
         made = change.add_slice(name, predicate, task=task, rare=rare)
-    _show(vars(made), as_json, lambda: f"slice {made.name}: {made.predicate}")
+    show(vars(made), as_json, lambda: f"slice {made.name}: {made.predicate}")
 
 
 @slices.command("show")
@@ -198,13 +227,11 @@ def add_slice(name: str, predicate: str, task: str, rare: bool, author: str, hom
 def show_slice(name: str, commit: int | None, home: str, as_json: bool) -> None:
     """Print the keys of the samples in the slice NAME."""
     with Catalog.open(home).read(commit) as now:
-        if name not in now.slices():
-            raise NotFound(f"slice {name!r}: the catalog has no such slice; `amber slices` lists them")
-        inside = set(now.members(now.slices()[name].predicate).tolist())
+        inside = set(now.members(_slice(now, name).predicate).tolist())
         keys = [
             row["key"] for row in now.samples().select(["sample_id", "key"]).to_pylist() if row["sample_id"] in inside
         ]
-    _show(keys, as_json, lambda: "\n".join(keys))
+    show(keys, as_json, lambda: "\n".join(keys))
 
 
 @cli.command()
@@ -217,7 +244,7 @@ def log(count: int, home: str, as_json: bool) -> None:
             {**row, "committed_at": row["committed_at"].isoformat(timespec="seconds")} for row in now.log().to_pylist()
         ]
     columns = ["id", "committed_at", "author", "message"]
-    _show(
+    show(
         rows[:count],
         as_json,
         lambda: table("Commits", columns, [[row[name] for name in columns] for row in rows[:count]]),
@@ -236,11 +263,67 @@ def diff(first: int, last: int | None, home: str, as_json: bool) -> None:
         samples = len(after.samples()) - len(after.earlier(first).samples())
         span = f"commit {first} to {after.commit}: {samples:,} samples new"
     columns = list(Difference.__annotations__)
-    _show(
+    show(
         {"first": first, "last": after.commit, "samples": samples, "labels": rows},
         as_json,
         lambda: table(f"Labels, {span}", columns, [list(row.values()) for row in rows]) if rows else span,
     )
+
+
+@cli.command("revert")
+@click.argument("commit", type=int)
+@author
+@workspace
+def revert_command(commit: int, author: str, home: str, as_json: bool) -> None:
+    """Undo COMMIT by a new commit: what it said is said no longer, and what stood before stands again."""
+    with Catalog.open(home).commit(author=author, message=f"revert commit {commit}") as change:
+        moved = change.revert(commit)
+        made = change.id
+    undone = ", ".join(f"{count:,} {name}" for name, count in moved.items() if count and name != "kept") or "nothing"
+    kept = f"; {moved['kept']:,} were replaced since, and stay" if moved["kept"] else ""
+    show({"commit": made, **moved}, as_json, lambda: f"commit {made} undoes {undone}{kept}")
+
+
+@cli.command("forget")
+@click.argument("sample")
+@click.option("--yes", is_flag=True, help="Do not ask first.")
+@author
+@workspace
+def forget_command(sample: str, yes: bool, author: str, home: str, as_json: bool) -> None:
+    """Remove SAMPLE (a key) and all that is known of it, at every commit, from ledger, shards, plans and runs.
+
+    Plans and runs that used it are withdrawn. Only that a sample was forgotten is kept. Nothing brings it back.
+    """
+    if not yes and not click.confirm(f"forget {sample} in {home}, at every commit?", err=True):
+        raise BadInput(f"{sample}: not forgotten, for nobody confirmed it; answer y, or pass --yes")
+    gone = forget(Catalog.open(home), sample, author=author)
+    left = [gone.location, *gone.pictures, *gone.backups]
+    show(
+        vars(gone), as_json,
+        lambda: f"commit {gone.commit}: forgotten; {len(gone.packs)} packs written anew, {len(gone.plans)} plans and "
+        f"{len(gone.runs)} runs withdrawn\nyours to delete, for they hold it or may: {', '.join(left)}",
+    )  # fmt: skip
+
+
+@cli.command("write")
+@click.argument("kind", metavar="FORMAT", type=click.Choice(sorted(WRITERS)))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--task", "tasks", multiple=True, help="Only this task; may be given again.")
+@click.option("--slice", "slice_", default="", help="Only the samples of this slice.")
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Only the samples of this split.")
+@click.option("--commit", type=int, help="As of this commit.")
+@workspace
+def write_command(
+    kind: str, out: Path, tasks: tuple[str, ...], slice_: str, split: str | None, commit: int | None, home: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Write what is known into the file OUT: a table (parquet, csv), boxes (coco), or each annotator's labels (labels).
+
+    Unknown is an empty cell, or an image that is left out: never a negative.
+    """
+    with Catalog.open(home).read(commit) as now:
+        count = WRITERS[kind](now, out, ids=_members(now, slice_, split), tasks=tasks)
+    show({"file": str(out), "rows": count}, as_json, lambda: f"{out}: {count:,} rows")
 
 
 @cli.group()
@@ -261,7 +344,7 @@ def check_policy(file: Path, home: str, as_json: bool) -> None:
         for name, part in loaded.task.items()
     ]
     columns = ["task", "owner", "share", "importance", "rule", "boost"]
-    _show(loaded.model_dump(mode="json"), as_json, lambda: table(f"{file}: sound", columns, rows))
+    show(loaded.model_dump(mode="json"), as_json, lambda: table(f"{file}: sound", columns, rows))
 
 
 @cli.command("pack")
@@ -275,7 +358,7 @@ def pack_command(verify: bool, home: str, as_json: bool) -> None:
         if verify:
             pack.verify(progress=lambda done, total: screen.tell("verify", done, total))
     shown = {"pack": pack.hash, "images": len(pack.keys), "shards": len(pack.shards)}
-    _show(shown, as_json, lambda: f"pack {pack.hash}: {len(pack.keys):,} images in {len(pack.shards):,} shards")
+    show(shown, as_json, lambda: f"pack {pack.hash}: {len(pack.keys):,} images in {len(pack.shards):,} shards")
 
 
 @cli.command("plan")
@@ -294,13 +377,13 @@ def plan_command(
     catalog = Catalog.open(home)
     if listed:
         plans = sorted(path.parent.name for path in (catalog.home / "plans").glob("*/plan.json"))
-        _show(plans, as_json, lambda: "\n".join(plans))
+        show(plans, as_json, lambda: "\n".join(plans))
         return
     with catalog.read(commit) as now:
         policy_ = Policy.load(policy_file) if policy_file else Policy.for_labelled(now)
     plan = make_plan(catalog, policy_, make_pack(catalog), draws=draws, seed=seed, commit=commit)
     rows = [vars(row) for row in plan.standings()]
-    _show(
+    show(
         {"plan": plan.hash, "commit": plan.commit, "tasks": rows, "rates": plan.rates()},
         as_json,
         lambda: table(
@@ -345,7 +428,7 @@ def train_command(
         figures = evaluate(
             run_, catalog, author=author, progress=lambda done, total: screen.tell("evaluate", done, total)
         ).to_pylist()
-    _show({"run": run_.id, "figures": figures}, as_json, lambda: _figures_table(f"Run {run_.id}", figures))
+    show({"run": run_.id, "figures": figures}, as_json, lambda: _figures_table(f"Run {run_.id}", figures))
 
 
 @cli.command("report")
@@ -362,7 +445,7 @@ def report_command(run_: str, out: Path, home: str, as_json: bool) -> None:
     if not runs:
         raise NotFound(f"{home}: the catalog has no run yet; `amber train` makes one")
     path = write_report(catalog, run_ or runs[-1], out)
-    _show({"report": str(path)}, as_json, lambda: f"report {path}")
+    show({"report": str(path)}, as_json, lambda: f"report {path}")
 
 
 @cli.command("request")
@@ -388,7 +471,7 @@ def request_command(
     with catalog.read() as now:
         rows = now.requests("open").to_pylist()
     columns = ["priority", "task", "key", "arm", "slice", "reason", "propensity"]
-    _show(
+    show(
         rows,
         as_json,
         lambda: table(f"{len(rows):,} open requests", columns, [[row[name] for name in columns] for row in rows]),
@@ -403,7 +486,7 @@ def oracle_command(home: str, as_json: bool) -> None:
     with catalog.read() as now:
         digest = now.digest
     count = oracle.answer(catalog, batch=f"oracle:{digest}")
-    _show({"labels": count}, as_json, lambda: f"{count:,} labels")
+    show({"labels": count}, as_json, lambda: f"{count:,} labels")
 
 
 @cli.command("loop")
@@ -442,7 +525,31 @@ def loop_command(
             output().print(rounds_table(f"{part.name} ({loop.arm})", {loop.arm: done}, task=part.task, rare=part.name))
         output().print(_figures_table(f"Run {done[-1].run}", done[-1].figures))
 
-    _show([vars(step) for step in done], as_json, shown)
+    show([vars(step) for step in done], as_json, shown)
+
+
+def _has_verb(context: click.Context) -> bool:
+    """Whether a verb follows the group, which then takes the options itself."""
+    verb = context.invoked_subcommand
+    if verb and any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("home", "as_json")):
+        raise click.UsageError(f"Options go behind '{verb}'", context)
+    return bool(verb)
+
+
+def _members(now: Snapshot, slice_: str, split: str | None) -> npt.NDArray[np.int64] | None:
+    """Ids of the samples in a slice and a split; None for all."""
+    if not slice_ and not split:
+        return None
+    samples = now.samples()
+    inside = samples.filter(pc.equal(samples["split"], split)) if split else samples
+    ids = np.asarray(inside["sample_id"].to_numpy(), np.int64)
+    return np.intersect1d(ids, now.members(_slice(now, slice_).predicate)) if slice_ else ids
+
+
+def _slice(now: Snapshot, name: str) -> Slice:
+    if name not in now.slices():
+        raise NotFound(f"slice {name!r}: the catalog has no such slice; `amber slices` lists them")
+    return now.slices()[name]
 
 
 def _figures_table(title: str, figures: list[dict[str, Any]]) -> Any:
@@ -467,14 +574,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return ", ".join(f"{name} {number:,}" for name, number in value.items())
     return ", ".join(value) if isinstance(value, list | tuple) else value
-
-
-def _show(data: Any, as_json: bool, human: Callable[[], Any]) -> None:
-    if as_json:
-        click.echo(json.dumps(data, indent=1, default=str))
-        return
-    shown = human()
-    if isinstance(shown, str):
-        click.echo(shown)
-    elif shown is not None:
-        output().print(shown)

@@ -1,18 +1,20 @@
 """What people see: stages with progress bars on a terminal, a line for each stage elsewhere, and tables."""
 
+import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from amber.loop import Round
 
-__all__ = ["Screen", "interval", "output", "rounds_table", "table"]
+__all__ = ["Screen", "interval", "output", "rounds_table", "show", "table"]
 
 
 class Screen:
@@ -62,6 +64,18 @@ class Screen:
 def output() -> Console:
     """Standard output, where results go; as wide as the terminal, or 120 columns in a file."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+def show(data: Any, as_json: bool, human: Callable[[], Any]) -> None:
+    """Results on standard output: `data` as JSON, or what `human` makes of it, if anything."""
+    if as_json:
+        click.echo(json.dumps(data, indent=1, default=str))
+        return
+    shown = human()
+    if isinstance(shown, str):
+        click.echo(shown)
+    elif shown is not None:
+        output().print(shown)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from curation.ledger.schema import KNOWN, UNSURE
 from curation.ledger.snapshot import Snapshot
+from curation.overlap import overlap
 from curation.tasks import Task
 
 __all__ = ["SPLITS", "UNSPLIT", "Annotated", "Cell", "Coverage", "coverage"]
@@ -21,8 +22,6 @@ Bools = npt.NDArray[np.bool_]
 UNSPLIT: Final = "unsplit"
 """Of samples that no split was given yet."""
 SPLITS: Final = ("train", "validation", "test", UNSPLIT)
-BLOCK: Final = 1 << 18
-"""Samples whose co-labelling is counted at once: float32 counts them exactly, and 50 tasks of them take 50 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +85,16 @@ class Coverage:
 class _Samples:
     """N samples: split of each as a place in `SPLITS`, and which slices hold it, by name; `place` finds an id."""
 
+    ids: Ints
     place: Ints
     split: Ints
     inside: Mapping[str, Bools]
+
+    @property
+    def pool(self) -> Ints:
+        """Ids of what is trained on: train, or everything where nothing is split yet."""
+        trained = self.split == 0
+        return np.asarray(self.ids[trained if trained.any() else self.split == SPLITS.index(UNSPLIT)], np.int64)
 
     @property
     def splits(self) -> int:
@@ -104,17 +110,16 @@ def coverage(now: Snapshot) -> Coverage:
     tasks, slices = now.tasks(), now.slices()
     counted = {name: part for name, part in slices.items() if not part.reads_predictions}
     samples = _samples(now, {name: part.predicate for name, part in counted.items()})
-    known = np.zeros((len(tasks), len(samples.split)), np.bool_)
     cells: list[Cell] = []
-    for row, task in enumerate(tasks.values()):
+    for task in tasks.values():
         labels = now.labels(task.name)
         places = samples.place[labels["sample_id"].to_numpy()]
-        known[row, places] = labels["state"].to_numpy() == KNOWN
         mine = [name for name in samples.inside if not name or counted[name].task in ("", task.name)]
         cells += _cells(task, labels, places, samples, mine)
+    together = overlap(now, samples.pool)
     return Coverage(
         commit=now.commit, samples=len(samples.split), cells=tuple(cells),
-        overlap=_overlap(list(tasks), known, samples.split),
+        overlap={a: dict(zip(tasks, row, strict=True)) for a, row in zip(tasks, together.tolist(), strict=True)},
         annotators=tuple(Annotated(**row) for row in now.annotators().to_pylist()),
     )  # fmt: skip
 
@@ -129,7 +134,7 @@ def _samples(now: Snapshot, predicates: Mapping[str, str]) -> _Samples:
         inside[name] = np.zeros(len(ids), np.bool_)
         inside[name][place[now.members(predicate)]] = True
     split = pc.fill_null(pc.index_in(table["split"], value_set=pa.array(SPLITS)), SPLITS.index(UNSPLIT))
-    return _Samples(place=place, split=np.asarray(split.to_numpy(), np.int64), inside=inside)
+    return _Samples(ids=ids, place=place, split=np.asarray(split.to_numpy(), np.int64), inside=inside)
 
 
 def _cells(task: Task, labels: pa.Table, places: Ints, samples: _Samples, slices: list[str]) -> Iterator[Cell]:
@@ -170,13 +175,3 @@ def _classes(task: Task, labels: pa.Table) -> tuple[Ints, Ints]:
     row = np.asarray(pc.list_parent_indices(lists).to_numpy(zero_copy_only=False), np.int64)
     cells = np.unique(row * len(task.classes) + np.asarray(code.to_numpy(zero_copy_only=False), np.int64))
     return cells // len(task.classes), cells % len(task.classes)
-
-
-def _overlap(names: list[str], known: Bools, split: Ints) -> dict[str, dict[str, int]]:
-    """Samples whose label is known for two tasks, for every pair of the rows of `known` [T, N]."""
-    pool = split == (0 if (split == 0).any() else SPLITS.index(UNSPLIT))
-    both = np.zeros((len(names), len(names)), np.int64)
-    for start in range(0, known.shape[1], BLOCK):
-        block = known[:, start : start + BLOCK][:, pool[start : start + BLOCK]].astype(np.float32)
-        both += (block @ block.T).astype(np.int64)
-    return {a: dict(zip(names, row, strict=True)) for a, row in zip(names, both.tolist(), strict=True)}

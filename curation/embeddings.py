@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from curation.errors import NotFound
 from curation.files import whole
 
-__all__ = ["Embeddings", "Floats", "farthest_first", "writing"]
+__all__ = ["Embeddings", "Floats", "farthest_first", "forget_vectors", "writing"]
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -90,6 +90,18 @@ def writing(
         np.save(part / "statistics.npy", np.stack(_statistics(vectors, blocks)))
         pq.write_table(pa.table({"key": pa.array(keys, pa.string())}), part / "keys.parquet")
         (part / "embeddings.json").write_text(json.dumps({"model": model, "blocks": list(blocks)}))
+
+
+def forget_vectors(home: Path, key: str) -> None:
+    """Write all embeddings of a workspace that hold a vector of `key` anew without it, each whole."""
+    for header in sorted((home / "embeddings").glob("*/embeddings.json")):
+        found = Embeddings(header.parent)
+        if not found.covers([key]):
+            continue
+        kept = np.delete(np.arange(len(found.keys)), found.rows([key]))
+        with writing(home, found.model, [found.keys[row] for row in kept], found.blocks) as vectors:
+            for start in range(0, len(kept), CHUNK):
+                vectors[start : start + CHUNK] = found.vectors[kept[start : start + CHUNK]]
 
 
 def farthest_first(vectors: Floats, chosen: Rows, count: int) -> Rows:

@@ -14,7 +14,7 @@ from curation.files import whole
 from curation.ledger.catalog import Catalog
 from curation.readers.content import LABELS
 
-__all__ = ["answer", "hold_back"]
+__all__ = ["answer", "forget_held_back", "hold_back"]
 
 
 def hold_back(home: Path, labels: pa.Table) -> None:
@@ -54,3 +54,12 @@ def answer(catalog: Catalog, *, batch: str, message: str = "the oracle answers")
         change.add_labels(known, source="oracle")
         change.close_requests(found["request_id"].to_pylist(), state="answered")
         return len(known)
+
+
+def forget_held_back(home: Path, key: str) -> None:
+    """Remove what is held back of one sample; the file appears whole."""
+    path = home / "oracle.parquet"
+    held = pq.read_table(path) if path.exists() else None
+    if held is not None and pc.index(held["key"], key).as_py() >= 0:
+        with whole(path) as part:
+            pq.write_table(held.filter(pc.not_equal(held["key"], key)), part)

@@ -13,7 +13,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ from samplers.work import Progress, Work, clean
 if TYPE_CHECKING:
     from curation import Catalog
 
-__all__ = ["SHARD_BYTES", "Pack", "Progress", "make_pack", "write_pack"]
+__all__ = ["SHARD_BYTES", "Pack", "Progress", "complete", "make_pack", "repack", "turn", "write_pack"]
 
 SHARD_BYTES = 64 << 20
 """How large a tar may grow, in bytes; an image that is larger has a shard of its own."""
@@ -74,17 +74,20 @@ class Pack:
     images: int
     bytes: int
     """Of the images alone, without what the tars add."""
+    formerly: tuple[str, ...] = ()
+    """Hashes of the packs that this one stands for, since an image of theirs was forgotten."""
 
     @classmethod
     def open(cls, home: Path | str, hash: str) -> "Pack":
-        """The pack of that hash; NotFound when the workspace has no complete one."""
+        """The pack of that hash, or the one that stands for it since an image was forgotten; NotFound without one."""
         path = Path(home) / "packs" / hash / "manifest.json"
         try:
             manifest = json.loads(path.read_bytes())
             shards = tuple(Shard(name=s["name"], size=s["size"], images=s["images"]) for s in manifest["shards"])
             return cls(home=Path(home), hash=hash, shards=shards, images=manifest["images"], bytes=manifest["bytes"])
         except FileNotFoundError:
-            raise NotFound(f"pack {hash}: {home} has no complete one; `amber pack` makes one") from None
+            stand_in = cls.open(home, _stand_in(Path(home), hash))
+            return replace(stand_in, formerly=(*stand_in.formerly, hash))
         except (ValueError, KeyError, TypeError) as error:
             raise Damaged(
                 f"{path}: not the manifest of a pack ({error!r}); delete its folder and pack again"
@@ -134,6 +137,11 @@ class Pack:
             raise NotFound(f"{key}: not in pack {self.hash[:12]}; add the image, then pack again")
         return np.asarray(rows, np.int32)
 
+    def take(self, keys: pa.StringArray) -> "Placed":
+        """Where the images of `keys` lie, in their order; NotFound as `rows` raises it."""
+        rows = self.rows(keys)
+        return Placed(keys=keys, shard=self.shard[rows], offset=self.offset[rows], size=self.size[rows])
+
     def reader(self) -> Shards:
         """The bytes of this pack's shards; close it after use."""
         return Shards(self.home / "shards", self.shards)
@@ -157,6 +165,25 @@ class Pack:
             if hashlib.sha256(data).hexdigest() != self.index["sha256"][row].as_py():
                 name, key = shards.name(int(self.shard[row])), self.keys[row].as_py()
                 raise Damaged(f"{name}, {key}: the image's bytes have changed; restore the shard, or pack again")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """Where some images of a pack lie: of each its key, the number of its shard, and offset and size of its bytes."""
+
+    keys: pa.StringArray
+    shard: npt.NDArray[np.int32]
+    offset: npt.NDArray[np.int64]
+    size: npt.NDArray[np.int32]
+
+
+def _stand_in(home: Path, hash: str) -> str:
+    """The pack that took the place of one of which an image was forgotten."""
+    path = home / "packs" / hash / "moved.json"
+    to = json.loads(path.read_bytes())["to"] if path.is_file() else ""
+    if not to:
+        raise NotFound(f"pack {hash}: {home} has no complete one; `amber pack` makes one")
+    return str(to)
 
 
 def make_pack(catalog: "Catalog", *, shard_bytes: int = SHARD_BYTES, progress: Progress | None = None) -> Pack:
@@ -184,14 +211,14 @@ def write_pack(
     a file is not there or no longer the one that was ingested, Busy while another process packs in the workspace.
     """
     wanted = _wanted(samples)
-    with _turn(home):
-        packs = _complete(home)
+    with turn(home):
+        packs = complete(home)
         kept, new = _placed(wanted, packs)
         work = Work.cut(new, home, shard_bytes)
         clean(home, keep=work.folder, named={shard.name for pack in packs for shard in pack.shards})
         try:
             written = work.run(threads, progress) if new.num_rows else _PLACED.empty_table()
-            pack = _finish(pa.concat_tables([kept, written.select(_PLACED.names)]), home)
+            pack = repack(pa.concat_tables([kept, written.select(_PLACED.names)]), home)
         except OSError as error:
             raise Failed(f"{home}: not fully packed ({error.strerror}); mend that, then pack again") from error
         shutil.rmtree(work.folder, ignore_errors=True)
@@ -199,7 +226,7 @@ def write_pack(
 
 
 @contextmanager
-def _turn(home: Path) -> Iterator[None]:
+def turn(home: Path) -> Iterator[None]:
     """Hold the workspace's pack.lock: two packers would each take the other's files for leftovers."""
     (home / "packs").mkdir(parents=True, exist_ok=True)
     with (home / "packs" / ".lock").open("a") as file:
@@ -227,7 +254,8 @@ def _first(values: pa.ChunkedArray, mask: pa.ChunkedArray) -> str | None:
     return str(found[0]) if len(found) else None
 
 
-def _complete(home: Path) -> list[Pack]:
+def complete(home: Path) -> list[Pack]:
+    """All complete packs of a workspace."""
     return [Pack.open(home, path.parent.name) for path in sorted((home / "packs").glob("*/manifest.json"))]
 
 
@@ -263,8 +291,8 @@ def _one_each(places: pa.Table) -> pa.Table:
     return ordered.filter(pa.array(first))
 
 
-def _finish(placed: pa.Table, home: Path) -> Pack:
-    """Write index and manifest, unless the same pack is there."""
+def repack(placed: pa.Table, home: Path) -> Pack:
+    """The pack of images whose shards are written, with the columns of the index, `shard` being a file's name."""
     placed = placed.sort_by("key")
     names = sorted(pc.unique(placed["shard"]).to_pylist())
     codes = pc.index_in(placed["shard"], value_set=pa.array(names)).cast(pa.int32())

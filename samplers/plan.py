@@ -84,6 +84,11 @@ class Plan:
     def __init__(self, folder: Path) -> None:
         if not (folder / "plan.json").is_file():
             raise NotFound(f"{folder}: there is no plan; `amber plan` makes one")
+        if (folder / "withdrawn.json").is_file():
+            since = json.loads((folder / "withdrawn.json").read_text())["at"]
+            raise NotFound(
+                f"plan {folder.name[:12]}: withdrawn on {since}, an image of it was forgotten; make a new one"
+            )
         self.folder = folder
         self.header: dict[str, Any] = json.loads((folder / "plan.json").read_text())
         self.hash: str = self.header["hash"]
@@ -103,7 +108,10 @@ class Plan:
     @classmethod
     def newest(cls, home: Path) -> "Plan":
         """The plan of `home` that was written last."""
-        found = sorted((home / "plans").glob("*/plan.json"), key=lambda path: path.stat().st_mtime_ns)
+        headers = [
+            path for path in (home / "plans").glob("*/plan.json") if not path.with_name("withdrawn.json").is_file()
+        ]
+        found = sorted(headers, key=lambda path: path.stat().st_mtime_ns)
         if not found:
             raise NotFound(f"{home}: there is no plan yet; `amber plan` makes one")
         return cls(found[-1].parent)

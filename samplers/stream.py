@@ -101,11 +101,12 @@ def stream(
     """
     if not isinstance(pack, Pack):
         pack = Pack.open(pack, plan.pack_hash)
-    if pack.hash != plan.pack_hash:
+    if plan.pack_hash not in (pack.hash, *pack.formerly):
         raise BadInput(f"pack {pack.hash[:12]}: the plan is over pack {plan.pack_hash[:12]}; open that one")
     indices = _indices(len(plan.draws), global_batch, rank, world_size, start, tail)
     make = partial(_drawn, plan, global_batch, rank, world_size)
-    return Stream(plan, pack, make, indices, global_batch, size=size, threads=threads, copy=copy)
+    places = plan if pack.hash == plan.pack_hash else pack.take(plan.keys)
+    return Stream(places, pack, make, indices, global_batch, size=size, threads=threads, copy=copy)
 
 
 def batches(

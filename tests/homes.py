@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from PIL import Image
+from postgres import Server
 
 from curation.images import ImageFacts, inspect
-from curation.ledger.catalog import Catalog
+from curation.ledger.catalog import Catalog, address_of, keep_address
+from curation.ledger.ducklake import Address
 from curation.readers.content import LABELS
 from curation.tasks import Task
 
@@ -61,13 +63,14 @@ def sample_rows(keys: list[str], paths: list[Path]) -> pa.Table:
     )
 
 
-def make_home(folder: Path, *, samples: int = 240, seed: int = 0) -> Catalog:
+def make_home(folder: Path, *, samples: int = 240, seed: int = 0, lake: Server | None = None) -> Catalog:
     """A catalog of flat coloured pictures, of which each task knows its own part; every tenth sample is for test.
+    It is one DuckDB file, or lies on DuckLake when `lake` is its server.
 
     Yellow is rare, and rarer at night. The slices are `yellow`, `yellow_at_night` (rare) and `night`.
     """
     generator = np.random.default_rng(seed)
-    catalog = Catalog.create(folder / "home")
+    catalog = Catalog.create(folder / "home", url=lake.url(folder / "lake") if lake else "")
     colors = generator.choice(list(SHADES), size=samples, p=[0.55, 0.1, 0.35])
     night = generator.random(samples) < 0.3
     keys = [f"pictures/{number:05d}" for number in range(samples)]
@@ -109,7 +112,12 @@ def make_home(folder: Path, *, samples: int = 240, seed: int = 0) -> Catalog:
     return catalog
 
 
-def copy_home(catalog: Catalog, folder: Path) -> Catalog:
+def copy_home(catalog: Catalog, folder: Path, lake: Server | None = None) -> Catalog:
     """The same workspace once more, for a test to change: a copy is cheaper than `make_home`."""
     shutil.copytree(catalog.home, folder / "home")
+    if lake:
+        catalog.close()
+        url = address_of(catalog.home)
+        shutil.copytree(Address.parse(url).data, folder / "lake")
+        keep_address(folder / "home", lake.copy(url, folder / "lake"))
     return Catalog.open(folder / "home")

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from homes import label, labels, make_home
+from postgres import Server
 
 from curation import BadInput, Catalog, NotFound
 from curation.ledger.differences import Difference, differences
@@ -14,9 +15,9 @@ COLORS = ("red", "yellow", "green")
 
 
 @pytest.fixture(scope="module")
-def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+def catalog(tmp_path_factory: pytest.TempPathFactory, lake: Server | None) -> Catalog:
     """Three commits: the import, people who add, change, doubt and retract, and an attribute."""
-    catalog = make_home(tmp_path_factory.mktemp("differences"), samples=80)
+    catalog = make_home(tmp_path_factory.mktemp("differences"), samples=80, lake=lake)
     generator = np.random.default_rng(0)
     with catalog.commit(author="ada", message="people") as change:
         keys = change.now.samples()["key"].to_pylist()

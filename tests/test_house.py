@@ -21,7 +21,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MODULES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
 OTHERS = sorted(path for name in ("benchmarks", "tests") for path in (ROOT / name).rglob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("datasets/*/*.md")])
-HEAVY = ("torch", "efficientnet_lite_pytorch", "fiftyone", "label_studio_sdk", "fastapi")
+HEAVY = (
+    "torch", "efficientnet_lite_pytorch", "fiftyone", "label_studio_sdk", "fastapi", "psycopg",
+    "duckdb_extension_ducklake",
+)  # fmt: skip
 
 
 def name_of(path: Path) -> str:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from homes import TASKS, copy_home, label, labels, make_home, sample_rows
+from postgres import Server
 
 from curation import BadInput, Catalog, Task
 
@@ -18,8 +19,8 @@ Said = list[tuple[str, str, object]]
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    catalog = make_home(tmp_path_factory.mktemp("labels"), samples=8)
+def original(tmp_path_factory: pytest.TempPathFactory, lake: Server | None) -> Catalog:
+    catalog = make_home(tmp_path_factory.mktemp("labels"), samples=8, lake=lake)
     with catalog.commit(author="ada", message="clear") as change:
         rows = [{**label(KEY, task, None, "vendor"), "state": "retracted"} for task in ("color", "speed", "car")]
         change.add_labels(labels(rows), source="import")
@@ -27,8 +28,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 
 @pytest.fixture
-def catalog(original: Catalog, tmp_path: Path) -> Catalog:
-    return copy_home(original, tmp_path)
+def catalog(original: Catalog, tmp_path: Path, lake: Server | None) -> Catalog:
+    return copy_home(original, tmp_path, lake)
 
 
 def say(catalog: Catalog, task: str, said: Said) -> dict[str, object] | None:

@@ -9,6 +9,7 @@ import pytest
 from homes import make_home
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from postgres import Server
 
 from curation import BadInput, Catalog, NotFound
 from curation.slices import Frame, columns_of, vet
@@ -213,8 +214,8 @@ def test_near_names_are_suggested() -> None:
 
 
 @pytest.fixture(scope="module")
-def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    return make_home(tmp_path_factory.mktemp("slices"))
+def catalog(tmp_path_factory: pytest.TempPathFactory, lake: Server | None) -> Catalog:
+    return make_home(tmp_path_factory.mktemp("slices"), lake=lake)
 
 
 @pytest.fixture(scope="module")

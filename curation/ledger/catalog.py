@@ -1,28 +1,32 @@
-"""The catalog: a handle on one DuckDB file, and its units of work.
+"""The catalog: a handle on what one workspace knows, and its units of work.
 
-A handle holds no connection. `read()` and `commit()` connect for one unit of work, never across a person's time or a
-training run. DuckDB's own lock does not wait, so `catalog.lock` makes units take turns: shared for reads, exclusive
-for commits.
+`read()` and `commit()` are units of work. Where the catalog lies, how to connect and how units take turns is its
+place's: one DuckDB file in the workspace, or DuckLake when the workspace's `catalog.toml` names one.
 """
 
-import fcntl
-import os
-import time
+import json
+import tomllib
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import duckdb
 
-from curation.errors import AmberError, BadInput, Busy, Damaged, Failed, NotFound
+from curation.errors import BadInput, Damaged, NotFound
 from curation.files import whole
-from curation.ledger import boxes, intervals, schema
+from curation.ledger import intervals, schema
 from curation.ledger.change import Change
-from curation.ledger.columns import quoted
+from curation.ledger.duckdb_file import DuckDBFile
+from curation.ledger.ducklake import DuckLake
+from curation.ledger.place import Place, transaction
 from curation.ledger.snapshot import Snapshot
 
-__all__ = ["Catalog"]
+__all__ = ["ADDRESS", "Catalog", "address_of", "keep_address", "new_tables", "place_of"]
+
+ADDRESS: Final = "catalog.toml"
+"""The file of a workspace that says where its catalog lies, when that is not a file of its own."""
 
 
 class Catalog:
@@ -38,48 +42,59 @@ class Catalog:
     def __init__(self, home: Path, *, patience: float = 30.0) -> None:
         self.home = home
         self.file = home / "catalog.duckdb"
-        self.patience = patience
+        self.place = place_of(home, patience=patience)
 
     @classmethod
-    def create(cls, home: Path | str) -> "Catalog":
-        """Make a workspace with an empty catalog, or open the one that is there."""
-        catalog = cls(Path(home).resolve())
+    def create(cls, home: Path | str, *, url: str = "") -> "Catalog":
+        """Make a workspace with an empty catalog, or open the one that is there.
+
+        `url` puts the catalog on DuckLake (see `ducklake.Address`), where several workspaces may share it; else it lies
+        in a file of the workspace. BadInput when the workspace has its catalog elsewhere.
+        """
+        folder = Path(home).resolve()
         try:
-            catalog.home.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise BadInput(f"{home}: a workspace is a folder; choose another --home") from None
-        with catalog._turn(exclusive=True):
-            if not catalog.file.exists():
-                catalog._write_schema()
+        if url and url != address_of(folder):
+            _refuse_another(folder)
+            place_of(folder, url).create(new_tables)
+            keep_address(folder, url)
+        catalog = cls(folder)
+        if not catalog.place.exists():
+            catalog.place.create(new_tables)
         return catalog.checked()
 
     @classmethod
     def open(cls, home: Path | str) -> "Catalog":
         """A handle on the workspace `home`; NotFound when there is none."""
         catalog = cls(Path(home).resolve())
-        if not catalog.file.is_file():
-            raise NotFound(f"{home}: no Amber workspace is there; `amber init --home {home}` makes one")
+        if not catalog.place.exists():
+            where = f"{home}: no Amber workspace is there" if catalog.place.name == str(catalog.file) else (
+                f"{catalog.place.name}: no catalog is there"
+            )  # fmt: skip
+            raise NotFound(f"{where}; `amber init --home {home}` makes one")
         return catalog.checked()
 
     def checked(self) -> "Catalog":
-        """This handle, once its file was found to be a catalog of the schema that this Amber knows."""
-        with self._turn(exclusive=False), self._connect(read_only=True) as connection:
-            try:
-                found = connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
-            except (duckdb.CatalogException, duckdb.BinderException):
-                found = None
-        if found is None:
-            raise Damaged(f"{self.file}: not a catalog of Amber's; choose another --home")
-        if int(found[0]) != schema.VERSION:
+        """This handle, once its place was found to hold a catalog of the schema that this Amber knows."""
+        found = self.schema_version()
+        if found < schema.VERSION:
             raise BadInput(
-                f"{self.file}: its schema is {found[0]}, this Amber knows {schema.VERSION}; use the Amber that made it"
+                f"{self.place.name}: its schema is {found}, this Amber knows {schema.VERSION}; "
+                "`amber catalog migrate` brings it up, and keeps a backup"
+            )
+        if found > schema.VERSION:
+            raise BadInput(
+                f"{self.place.name}: its schema is {found}, this Amber knows {schema.VERSION}; "
+                "use the Amber that made it"
             )
         return self
 
     @contextmanager
     def read(self, commit: int | None = None) -> Iterator[Snapshot]:
         """What was known at `commit` (default: now). The snapshot is valid inside the `with` block only."""
-        with self._turn(exclusive=False), self._connect(read_only=True) as connection:
+        with self.place.reading() as connection:
             yield Snapshot.at(connection, commit)
 
     @contextmanager
@@ -87,138 +102,77 @@ class Catalog:
         """One atomic change. The same `batch` id again is a no-op; an exception leaves the catalog as it was."""
         if not author.strip():
             raise BadInput("author '': every commit has one; pass --author NAME or set AMBER_AUTHOR")
-        with self._turn(exclusive=True), self._connect(read_only=False) as connection:
-            connection.begin()
-            try:
+        with self.place.writing() as connection:
+            with transaction(connection):
                 change = Change.begin(connection, author=author, message=message, batch=batch or uuid.uuid4().hex)
                 yield change
                 change.finish()
-                connection.commit()
+            with suppress(duckdb.Error):  # the commit is durable; what is not folded now is folded after the next one
                 if intervals.due(connection):
-                    self._fold(connection)
-            except BaseException:
-                with suppress(duckdb.TransactionException):  # a commit that failed has rolled back already
-                    connection.rollback()
-                raise
+                    _fold(connection)
 
     def compact(self) -> None:
-        """Fold what came since into the intervals, and rewrite the file without the space of what is gone."""
-        with self._turn(exclusive=True):
-            with self._connect(read_only=False) as connection:
-                self._fold(connection)
-                connection.execute("CHECKPOINT")
-            self._rewrite()
+        """Fold what came since into the intervals, and give back the space of what is gone."""
+        self.place.compact(_fold)
 
     def has(self, batch: str) -> bool:
         """Whether a commit with this batch id has landed."""
         with self.read() as now:
             return now.has(batch)
 
-    def _write_schema(self) -> None:
-        with whole(self.file) as part:
+    def close(self) -> None:
+        """Let go of the connection that a handle on DuckLake holds; the next unit of work connects anew."""
+        self.place.close()
+
+    def schema_version(self) -> int:
+        """The version of the schema that is found there; Damaged when it is no catalog."""
+        with self.place.reading() as connection:
             try:
-                with duckdb.connect(str(part)) as connection:
-                    connection.execute(schema.DDL)
-                    connection.execute("INSERT INTO meta VALUES ('schema', ?)", [str(schema.VERSION)])
-                    connection.execute("INSERT INTO head VALUES (0); INSERT INTO folded VALUES (0)")
-                    connection.execute("CHECKPOINT")
-            except duckdb.Error as error:
-                raise self._failure(error, read_only=False) from error
-            finally:
-                part.with_name(f"{part.name}.wal").unlink(missing_ok=True)
-
-    def _fold(self, connection: duckdb.DuckDBPyConnection) -> None:
-        connection.begin()
-        intervals.fold(connection)
-        connection.commit()
-
-    def _rewrite(self) -> None:
-        with whole(self.file) as part:
-            try:
-                with duckdb.connect() as connection:
-                    connection.execute(f"ATTACH {quoted(str(self.file))} AS old (READ_ONLY)")
-                    connection.execute(f"ATTACH {quoted(str(part))} AS new")
-                    connection.execute("COPY FROM DATABASE old TO new")
-                    connection.execute("DETACH new")
-            except duckdb.Error as error:
-                raise self._failure(error, read_only=False) from error
-            finally:
-                part.with_name(f"{part.name}.wal").unlink(missing_ok=True)
-
-    @contextmanager
-    def _connect(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-        try:
-            connection = duckdb.connect(str(self.file), read_only=read_only)
-        except duckdb.IOException as error:
-            if "Could not set lock" in str(error):
-                raise Busy(f"{self.file}: held outside Amber ({_first_line(error)}); end that process") from error
-            raise Damaged(f"{self.file}: cannot be opened ({_first_line(error)}); restore a backup") from error
-        except duckdb.Error as error:
-            raise Damaged(f"{self.file}: cannot be opened ({_first_line(error)}); restore a backup") from error
-        try:
-            connection.execute("SET TimeZone = 'UTC'")
-            boxes.register(connection)
-            yield connection
-        except (
-            duckdb.IOException,
-            duckdb.FatalException,
-            duckdb.OutOfMemoryException,
-            duckdb.TransactionException,
-        ) as error:
-            raise self._failure(error, read_only=read_only) from error
-        finally:
-            connection.close()
-
-    def _failure(self, error: duckdb.Error, *, read_only: bool) -> AmberError:
-        reason = _first_line(error)
-        if "Corrupt database file" in reason:
-            return Damaged(f"{self.file}: cannot be read ({reason}); restore a backup")
-        if read_only:
-            return Failed(f"{self.file}: cannot be read ({reason}); free memory or mend the disk")
-        return Failed(f"{self.file}: nothing of this commit was written ({reason}); free space or mend the disk")
-
-    @contextmanager
-    def _turn(self, *, exclusive: bool) -> Iterator[None]:
-        """Hold `catalog.lock`; Busy names the process that did not let go within `patience` seconds.
-
-        Whoever is next holds `catalog.next` while it waits: else a process that commits in a loop would starve all
-        others, for a lock that is tried for goes to whom it is freed by.
-        """
-        deadline = time.monotonic() + self.patience
-        with self._file("catalog.lock") as lock:
-            with self._file("catalog.next") as turn:
-                self._await(turn, lock, deadline, exclusive=True)
-                self._await(lock, lock, deadline, exclusive=exclusive)
-            if exclusive:
-                with suppress(OSError):  # on a full disk; it only names the holder
-                    os.pwrite(lock, f"{os.getpid():<20}".encode(), 0)
-            yield
-
-    @contextmanager
-    def _file(self, name: str) -> Iterator[int]:
-        descriptor = os.open(self.home / name, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    def _await(self, descriptor: int, lock: int, deadline: float, *, exclusive: bool) -> None:
-        while not _try_lock(descriptor, exclusive=exclusive):
-            if time.monotonic() > deadline:
-                holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
-                raise Busy(
-                    f"{self.file}: process {holder} has held it for {self.patience:.1f} s; wait for it, or end it"
-                )
-            time.sleep(0.005)
+                found = connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
+            except (duckdb.CatalogException, duckdb.BinderException):
+                found = None
+        if found is None or not found[0].isdigit():
+            raise Damaged(f"{self.place.name}: not a catalog of Amber's; choose another --home")
+        return int(found[0])
 
 
-def _try_lock(descriptor: int, *, exclusive: bool) -> bool:
+def place_of(home: Path, url: str = "", *, patience: float = 30.0) -> Place:
+    """Where the catalog of a workspace lies: at `url`, else where its `catalog.toml` says, else in its own file."""
+    url = url or address_of(home)
+    return DuckLake(url, patience=patience) if url else DuckDBFile(home, patience=patience)
+
+
+def address_of(home: Path) -> str:
+    """The URL that the workspace's `catalog.toml` holds, "" when its catalog is a file of its own."""
+    path = home / ADDRESS
+    if not path.is_file():
+        return ""
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        url = tomllib.loads(path.read_text())["url"]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError):
+        raise BadInput(f'{path}: must hold one line, url = "postgresql://..."; correct it') from None
+    return str(url)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+def keep_address(home: Path, url: str) -> None:
+    """Write down where the catalog of a workspace lies from now on."""
+    with whole(home / ADDRESS) as part:
+        part.write_text(f"url = {json.dumps(url)}\n")
+
+
+def _refuse_another(home: Path) -> None:
+    """Refuse a second catalog for a workspace, which would hide its first one."""
+    if address_of(home) or (home / "catalog.duckdb").exists():
+        raise BadInput(f"{home}: has a catalog already; `amber catalog copy URL --move` takes it elsewhere")
+
+
+def new_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Write the tables of an empty catalog."""
+    connection.execute(schema.DDL)
+    connection.execute("INSERT INTO meta VALUES ('schema', ?)", [str(schema.VERSION)])
+    connection.execute("INSERT INTO head VALUES (0); INSERT INTO folded VALUES (0)")
+
+
+def _fold(connection: duckdb.DuckDBPyConnection) -> None:
+    with transaction(connection):
+        intervals.fold(connection)

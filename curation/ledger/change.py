@@ -17,6 +17,7 @@ from curation.ledger.columns import SQL_TYPES
 from curation.ledger.definitions import Definition
 from curation.ledger.frames import over
 from curation.ledger.snapshot import Snapshot
+from curation.ledger.undo import undoing
 from curation.readers.content import as_labels
 from curation.slices import Slice, rename_classes, vet
 from curation.tasks import Task
@@ -25,6 +26,11 @@ __all__ = ["Change"]
 
 RESERVED = {"group": "text", "split": "text", "source": "text", "captured_at": "time", "excluded": "flag"}
 """Attributes that Amber itself reads, with their types; `key` lies in the sample."""
+
+SAMPLED = (
+    "sample", "attribute_event", "attribute_interval", "label_event", "label_interval", "request_event",
+)  # fmt: skip
+"""Tables that say something of a sample."""
 
 NAME = r"[a-z][a-z0-9_]{0,62}"
 """Names of attributes, which stand in SQL and in slices: DuckDB does not tell upper from lower case."""
@@ -43,6 +49,7 @@ class Change:
         self.now = Snapshot.at(connection, id if not repeated else None)
         self._at = datetime.now(UTC).replace(tzinfo=None)
         self._content = hashlib.sha256()
+        self._labelled = False
 
     @classmethod
     def begin(cls, connection: duckdb.DuckDBPyConnection, *, author: str, message: str, batch: str) -> "Change":
@@ -94,6 +101,10 @@ class Change:
         new = old.redefined(task, moved or {})
         if self.repeated or new == old:
             return
+        if self._connection.execute(
+            "SELECT 1 FROM task_event WHERE task_id = ? AND commit_id = ?", [old.task_id, self.id]
+        ).fetchone():
+            raise BadInput(f"task {task.name}: was defined in this commit; redefine it in another")
         self._define(new)
         names = {name: (moved or {}).get(name, name) for name in old.task.classes}
         for part in self.now.slices().values():
@@ -137,7 +148,12 @@ class Change:
             "ANTI JOIN sample USING (key) ORDER BY key",
             [dataset],
         )
-        (first,) = _row(self._connection.execute("SELECT coalesce(max(sample_id), -1) + 1 FROM sample"))
+        (first,) = _row(
+            self._connection.execute(
+                "SELECT coalesce(max(sample_id), -1) + 1 FROM "
+                "(SELECT sample_id FROM sample UNION ALL SELECT sample_id FROM forgotten)"
+            )
+        )
         ids = pa.array(range(first, first + len(fresh)), pa.int64())
         self._insert("sample", fresh.append_column("sample_id", ids))
         return len(fresh)
@@ -216,6 +232,78 @@ class Change:
         """Record the figures of a run by task and slice."""
         self._insert("slice_error", errors)
 
+    def revert(self, commit: int) -> dict[str, int]:
+        """Undo an earlier commit: what it said is said no longer, and what stood before stands again.
+
+        Returns how many labels, attributes, samples, tasks, slices and label requests that moved, and how many
+        statements were `kept` because a later commit had replaced them. What had nothing before it is retracted, has no
+        value or is withdrawn. Samples that it brought are excluded, for only `forget` removes one; a task that it
+        declared stays, without the labels; runs and their figures stay: they say what happened.
+        """
+        before = self.now.earlier(commit - 1) if 0 < commit < self.id else None
+        if before is None:
+            raise BadInput(f"commit {commit}: only commits 1 to {self.id - 1} can be undone; `amber log` lists them")
+        if self.repeated:
+            return {}
+        brought = f"sample_id IN (SELECT sample_id FROM sample WHERE commit_id = {commit})"
+        moved: dict[str, int] = {"kept": 0}
+        for table, aside in (("label_event", ""), ("attribute_event", brought), ("request_event", "")):
+            events, kept = undoing(self._connection, table, commit, aside=aside)
+            self._insert(table, events, aside="labelled_at" if table == "label_event" else "")
+            moved[f"{table.removesuffix('_event')}s"] = len(events)
+            moved["kept"] += kept
+        keys = self._connection.execute("SELECT key FROM sample WHERE commit_id = ? ORDER BY key", [commit])
+        samples = keys.to_arrow_table()
+        if len(samples):
+            self.add_attributes(samples.append_column("excluded", pa.array([True] * len(samples))))
+        moved["samples"] = len(samples)
+        moved["tasks"] = self._restore_tasks(before, commit)
+        moved["slices"] = self._restore_slices(before, commit)
+        return moved
+
+    def forget(self, key: str, *, predictions: Mapping[str, str]) -> None:
+        """Remove a sample and all that is known of it, at every commit; the ledger keeps only that it happened.
+
+        `predictions` are the sha256 of the predictions files, by run, that were written anew without it. NotFound when
+        there is no such sample.
+        """
+        found = self._connection.execute("SELECT sample_id FROM sample WHERE key = ?", [key]).fetchone()
+        if self.repeated:
+            return
+        if found is None:
+            raise NotFound(f"key {key!r}: no such sample; `amber slices show` lists keys")
+        for table in SAMPLED:
+            self._connection.execute(f"DELETE FROM {table} WHERE sample_id = ?", list(found))
+        for run, sha256 in predictions.items():
+            self._connection.execute("UPDATE run_event SET sha256 = ? WHERE run = ?", [sha256, run])
+        self._digest("forgotten", *map(str, found))
+        self._connection.execute("INSERT INTO forgotten VALUES (?, ?)", [self.id, *found])
+
+    def _restore_tasks(self, before: Snapshot, commit: int) -> int:
+        """Give each task that a commit defined last its definition from before."""
+        defined = self._connection.execute(
+            "SELECT name FROM task_event GROUP BY name HAVING max(commit_id) = ? ORDER BY name", [commit]
+        ).fetchall()
+        earlier = before.definitions()
+        restored = [earlier[name].restored(self.now.definition(name)) for (name,) in defined if name in earlier]
+        for definition in restored:
+            self._define(definition)
+        return len(restored)
+
+    def _restore_slices(self, before: Snapshot, commit: int) -> int:
+        """Give each slice that a commit declared last its predicate from before; one without has none any more."""
+        declared = self._connection.execute(
+            "SELECT name FROM slice_event GROUP BY name HAVING max(commit_id) = ? ORDER BY name", [commit]
+        ).fetchall()
+        earlier = before.slices()
+        for (name,) in declared:
+            part = earlier.get(name)
+            if part is None:
+                self._write_slice(Slice(name=name, predicate=""))
+            else:
+                self.add_slice(name, part.predicate, task=part.task, rare=part.rare)
+        return len(declared)
+
     def _sql(self, incoming: pa.Table, query: str, parameters: list[Any] | None = None, **more: pa.Table) -> pa.Table:
         return over(self._connection, query, parameters, incoming=incoming, **more)
 
@@ -292,8 +380,8 @@ class Change:
 
     def _coded(self, labels: pa.Table, source: str) -> pa.Table:
         return statements.coded(
-            self._connection, as_labels(labels), list(self.now.definitions().values()), source=source, commit=self.id,
-            at=self._at,
+            self._connection, as_labels(labels), list(self.now.definitions().values()), at=self._at,
+            given=(source, self.id) if self._labelled else None,
         )  # fmt: skip
 
     def _add_coded(self, coded: pa.Table, source: str) -> int:
@@ -304,6 +392,7 @@ class Change:
         )
         rows = coded.append_column("annotator_id", ids).select(statements.COLUMNS)
         self._insert("label_event", rows, aside="labelled_at")
+        self._labelled = True
         return len(rows)
 
     def _annotators(self, names: pa.Array, source: str) -> pa.Table:

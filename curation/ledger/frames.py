@@ -7,13 +7,19 @@ import pyarrow as pa
 
 __all__ = ["over"]
 
+ROW_GROUP = 122_880
+"""Rows of DuckDB's row groups."""
+
 
 def over(
     connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None, **tables: pa.Table
 ) -> pa.Table:
-    """What `query` gives where it may name `tables`, which are gone again afterwards."""
+    """What `query` gives where it may name `tables`, which are gone again afterwards.
+
+    DuckDB reads a batch on one thread and writes a row group from one: larger batches are cut to that size.
+    """
     for name, table in tables.items():
-        connection.register(name, table)
+        connection.register(name, pa.Table.from_batches(table.to_batches(ROW_GROUP), table.schema))
     try:
         return connection.execute(query, parameters or []).to_arrow_table()
     finally:

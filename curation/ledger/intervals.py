@@ -10,7 +10,7 @@ import duckdb
 
 from curation.ledger.schema import PRECEDENCE
 
-__all__ = ["attribute_at", "due", "fold", "folded", "labels_at", "relabel_from_events", "statements_at"]
+__all__ = ["PATIENCE", "attribute_at", "due", "fold", "folded", "labels_at", "relabel_from_events", "statements_at"]
 
 PATIENCE = 100_000
 """Events that wait at least before they are folded in."""
@@ -24,11 +24,13 @@ RANK = " ".join(f"WHEN '{source}' THEN {rank}" for source, rank in PRECEDENCE.it
 
 DEFINITION = """
 definition AS (
-    SELECT task_id, commit_id AS since, lead(commit_id) OVER later AS until, codes AS meaning,
-        CAST(definition ->> 'tolerance' AS DOUBLE) AS tolerance,
-        coalesce(codes[:len(lag(codes) OVER later)] <> lag(codes) OVER later, false) AS remaps
-    FROM task_event WINDOW later AS (PARTITION BY task_id ORDER BY commit_id))"""
-"""Each definition of a task: from which commit until which it holds, and which class each code of the ledger means."""
+    SELECT task_id, commit_id AS since, lead(commit_id) OVER later AS until, codes AS meaning, tolerance,
+        coalesce(codes[:len(lag(codes) OVER later)] <> lag(codes) OVER later
+            OR tolerance <> lag(tolerance) OVER later, false) AS remaps
+    FROM (SELECT *, CAST(definition ->> 'tolerance' AS DOUBLE) AS tolerance FROM task_event)
+    WINDOW later AS (PARTITION BY task_id ORDER BY commit_id))"""
+"""Each definition of a task: from which commit until which it holds, and which class each code of the ledger means.
+It `remaps` when old labels may count otherwise by it: their classes are others, or other numbers agree."""
 
 RULE = """
 meant AS (
@@ -42,28 +44,46 @@ meant AS (
     FROM statement JOIN definition ON statement.task_id = definition.task_id
         AND moment >= since AND (until IS NULL OR moment < until)),
 newest AS (
-    SELECT * FROM meant
-    QUALIFY commit_id = max(commit_id) OVER (PARTITION BY task_id, sample_id, moment, annotator_id)),
-standing AS (
-    SELECT * FROM newest WHERE state <> 0 QUALIFY rank = min(rank) OVER (PARTITION BY task_id, sample_id, moment)),
+    SELECT * FROM meant SEMI JOIN (
+        SELECT task_id, sample_id, moment, annotator_id, max(commit_id) AS commit_id FROM meant GROUP BY ALL)
+    USING (task_id, sample_id, moment, annotator_id, commit_id) WHERE state <> 0),
+best AS (
+    SELECT task_id, sample_id, moment, min(rank) AS rank, arg_min(people, rank) AS people FROM (
+        SELECT task_id, sample_id, moment, rank, count(*) AS people FROM newest GROUP BY ALL) GROUP BY ALL),
+standing AS (SELECT * FROM newest JOIN best USING (task_id, sample_id, moment, rank)),
 vote AS (
-    SELECT task_id, sample_id, moment, state, code, count(*) AS votes, min(source) AS source, median(number) AS number,
-        coalesce(max(number) - min(number) > any_value(tolerance), false) AS apart,
-        flatten(list(codes) FILTER (codes IS NOT NULL)) AS said,
-        list(boxes ORDER BY commit_id, annotator_id) FILTER (boxes IS NOT NULL) AS drawn
-    FROM standing GROUP BY task_id, sample_id, moment, state, code),
-counted AS (
-    SELECT *, CASE len(drawn) WHEN 1 THEN drawn[1] ELSE agreed_boxes(drawn) END AS boxes,
-        list_transform(list_sort(list_distinct(said)),
-        lambda c: {'code': c, 'votes': len(list_filter(said, lambda other: other = c))}) AS each
-    FROM vote),
+    SELECT task_id, sample_id, moment, state, code, count(*) AS votes, min(source) AS source,
+        (4 * count(*) - state) * 2147483648 - coalesce(code, -1) AS precedence
+    FROM standing WHERE people > 1 GROUP BY task_id, sample_id, moment, state, code),
+winner AS (
+    SELECT task_id, sample_id, moment, sum(votes) AS people, max(votes) AS votes, arg_max(state, precedence) AS state,
+        nullif(arg_max(coalesce(code, -1), precedence), -1) AS code, arg_max(source, precedence) AS source
+    FROM vote GROUP BY task_id, sample_id, moment),
+middle AS (
+    SELECT task_id, sample_id, moment, median(number) AS number,
+        max(number) - min(number) > any_value(tolerance) AS apart
+    FROM standing WHERE people > 1 AND number IS NOT NULL GROUP BY task_id, sample_id, moment),
+said AS (
+    SELECT task_id, sample_id, moment, flatten(list(codes)) AS said,
+        list_sort(list_distinct(flatten(list(codes)))) AS each
+    FROM standing WHERE people > 1 AND codes IS NOT NULL GROUP BY task_id, sample_id, moment),
+drawn AS (
+    SELECT task_id, sample_id, moment, list(boxes ORDER BY commit_id, annotator_id) AS drawn
+    FROM standing WHERE people > 1 AND boxes IS NOT NULL GROUP BY task_id, sample_id, moment),
+gathered AS (
+    SELECT winner.*, number, apart, list_transform(each,
+        lambda c: {'code': c, 'votes': len(list_filter(said, lambda other: other = c))}) AS each,
+        drawn, CASE len(drawn) WHEN 1 THEN drawn[1] ELSE agreed_boxes(drawn) END AS boxes
+    FROM winner LEFT JOIN middle USING (task_id, sample_id, moment) LEFT JOIN said USING (task_id, sample_id, moment)
+    LEFT JOIN drawn USING (task_id, sample_id, moment)),
 resolved AS (
-    SELECT *, 2 * votes <= sum(votes) OVER (PARTITION BY task_id, sample_id, moment) OR state = 2 OR apart
+    SELECT *, 2 * votes <= people OR state = 2 OR coalesce(apart, false)
         OR coalesce(len(list_filter(each, lambda e: 2 * e.votes = votes)) > 0, false)
         OR (drawn IS NOT NULL AND boxes IS NULL) AS doubtful
-    FROM counted
-    QUALIFY row_number() OVER (PARTITION BY task_id, sample_id, moment ORDER BY votes DESC, state, code) = 1),
+    FROM gathered),
 answer AS (
+    SELECT task_id, sample_id, moment, state, code, number, codes, boxes, source FROM standing WHERE people = 1
+    UNION ALL
     SELECT task_id, sample_id, moment, CAST(CASE WHEN doubtful THEN 2 ELSE 1 END AS UTINYINT) AS state,
         CASE WHEN NOT doubtful THEN code END AS code, CASE WHEN NOT doubtful THEN number END AS number,
         CASE WHEN NOT doubtful THEN

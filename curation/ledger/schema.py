@@ -10,7 +10,7 @@ had. `codes` of a definition says which of its classes each entry means by now, 
 
 from typing import Final
 
-__all__ = ["DDL", "GROWING", "KNOWN", "PRECEDENCE", "RETRACTED", "STATES", "UNSURE", "VERSION"]
+__all__ = ["BOXES", "DDL", "GROWING", "KNOWN", "PRECEDENCE", "RETRACTED", "STATES", "UNSURE", "VERSION"]
 
 VERSION: Final = 2
 
@@ -50,6 +50,7 @@ CREATE TABLE label_event (
     commit_id BIGINT NOT NULL, sample_id BIGINT NOT NULL, task_id INTEGER NOT NULL, annotator_id INTEGER NOT NULL,
     state UTINYINT NOT NULL, code INTEGER, number DOUBLE, codes INTEGER[], boxes {BOXES},
     confidence REAL NOT NULL, labelled_at TIMESTAMP NOT NULL);
+CREATE TABLE forgotten (commit_id BIGINT NOT NULL, sample_id BIGINT NOT NULL);
 CREATE TABLE folded (id BIGINT NOT NULL);
 CREATE TABLE attribute_interval (
     name VARCHAR NOT NULL, sample_id BIGINT NOT NULL, valid_from BIGINT NOT NULL, valid_to BIGINT,
@@ -76,8 +77,8 @@ GROWING: Final = {
     "commits": "id",
     **dict.fromkeys(
         (
-            "attribute", "attribute_event", "label_event", "quarantine_event", "request_event", "run_event", "sample",
-            "slice_error", "slice_event", "task_event",
+            "attribute", "attribute_event", "forgotten", "label_event", "quarantine_event", "request_event",
+            "run_event", "sample", "slice_error", "slice_event", "task_event",
         ),
         "commit_id",
     ),

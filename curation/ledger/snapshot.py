@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.errors import BadInput, NotFound
-from curation.ledger.columns import Assumed, assumed, frame_of, labelled, predicted
+from curation.ledger.columns import Assumed, assumed, frame_of, labelled, predicted, quoted
 from curation.ledger.definitions import Definition
 from curation.ledger.frames import over
 from curation.ledger.intervals import attribute_at, labels_at, statements_at
@@ -159,6 +160,12 @@ class Snapshot:
         """Current labels of one task: sample_id, state (1 known, 2 unsure), code, number, codes, boxes, source."""
         return self._table(f"SELECT * EXCLUDE (task_id) FROM ({self._labels(task)}) ORDER BY sample_id", [])
 
+    def column(self, family: str, name: str) -> pa.Table:
+        """What a slice reads as FAMILY.NAME (attr, label, state or boxes): sample_id and value, where there is one."""
+        return self._table(
+            f"SELECT sample_id, value FROM ({self._column(family, name, None, {})}) ORDER BY sample_id", []
+        )
+
     def statements(self, task: str) -> pa.Table:
         """The newest label of each annotator for one task, whether it counts or not, by sample: sample_id, annotator
         (a name), source, state, code, number, codes, boxes, confidence, labelled_at, commit_id."""
@@ -189,6 +196,30 @@ class Snapshot:
             WHERE labels > 0 ORDER BY task_id, labels DESC, source, annotator.name""",
             [self.commit], names=names,
         )  # fmt: skip
+
+    def known(self) -> pa.Table:
+        """Every current label that is known, of all tasks, in no order: task_id, sample_id."""
+        return self._table(f"SELECT task_id, sample_id FROM ({self._labels(None)}) WHERE state = 1", [])
+
+    def eligible(self, tasks: Sequence[str], index: Path) -> pa.Table:
+        """Known labels of `tasks` on the training samples that a pack holds, in no order.
+
+        `index` is the pack's Parquet index, of which `row` names the line: task_id, sample_id, row, code, number,
+        codes, source. Excluded samples are left out, as they are by `training_ids`.
+        """
+        ids = [str(self._task_id(task)) for task in tasks]
+        return self._table(
+            f"""WITH eligible AS MATERIALIZED (
+                SELECT sample.sample_id, file_row_number AS row
+                FROM read_parquet({quoted(str(index))}, file_row_number = true) JOIN sample USING (key)
+                SEMI JOIN (FROM ({self._attribute("split", "text")}) WHERE value = 'train') USING (sample_id)
+                ANTI JOIN (FROM ({self._attribute("excluded", "flag")}) WHERE value) USING (sample_id)
+                WHERE sample.commit_id <= {self.commit})
+            SELECT task_id, sample_id, row, code, number, codes, source
+            FROM ({self._labels(None)}) JOIN eligible USING (sample_id)
+            WHERE state = 1 AND task_id IN ({", ".join(ids) or "NULL"})""",
+            [],
+        )
 
     def members(
         self,

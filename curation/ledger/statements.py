@@ -57,6 +57,12 @@ MESSAGES: Final = [*(message for _, message in RULES), TWICE, BEFORE]
 
 STATE: Final = "CASE incoming.state WHEN 'known' THEN 1 WHEN 'unsure' THEN 2 WHEN 'retracted' THEN 0 END"
 
+SAMPLES: Final = """LEFT JOIN (
+    SELECT DISTINCT sample_id, CAST(NULL AS INTEGER) AS width, CAST(NULL AS INTEGER) AS height
+    FROM incoming ANTI JOIN forgotten USING (sample_id)
+    WHERE sample_id BETWEEN 0 AND (SELECT max(sample_id) FROM sample)) AS sample USING (sample_id)"""
+"""Which sample ids there are, known without a look at the samples: all up to the largest, less the forgotten ones."""
+
 TASKS: Final = pa.schema(
     [
         ("task", pa.string()), ("task_id", pa.int32()), ("kind", pa.string()), ("classes", pa.list_(pa.string())),
@@ -70,22 +76,23 @@ def coded(
     labels: pa.Table,
     definitions: Collection[Definition],
     *,
-    source: str,
-    commit: int,
     at: datetime,
+    given: tuple[str, int] | None = None,
 ) -> pa.Table:
     """`labels` with ids and codes, and `broken`: the place in `MESSAGES` of the rule that each breaks first, or null.
 
     `labels` has the columns of `LABELS`, or `sample_id` in place of `key`, which spares the look-up of keys. `place` is
     the row's place in it; rows come by task, then sample. Ids are null where there is no such sample or task.
+    `given` names a source and the commit that has given labels of it already.
     """
-    boxed = any(part.task.kind == "detection" for part in definitions)
+    asked = set(pc.unique(labels["task"]).to_pylist())
+    boxed = any(part.task.kind == "detection" and part.task.name in asked for part in definitions)
     rows = over(
         connection, _query(labels, boxed=boxed), [at],
         incoming=labels.append_column("place", pa.array(np.arange(len(labels)))), definition=_tasks(definitions),
     )  # fmt: skip
     rows = _marked(rows, _twice(connection, rows), TWICE)
-    return _sorted(_marked(rows, _before(connection, rows, source, commit), BEFORE))
+    return _sorted(_marked(rows, _before(connection, rows, *given), BEFORE) if given else rows)
 
 
 def complaint(row: dict[str, Any]) -> str:
@@ -106,14 +113,14 @@ def _tasks(definitions: Collection[Definition]) -> pa.Table:
 
 def _query(labels: pa.Table, *, boxed: bool) -> str:
     """SQL of the coded labels; `boxed` when one may be of boxes, which are held against the size of the image."""
-    size = "sample.width, sample.height" if boxed else "CAST(NULL AS INTEGER) AS width, CAST(NULL AS INTEGER) AS height"
     by_id = "sample_id" in labels.column_names
     key = "CAST(incoming.sample_id AS VARCHAR)" if by_id else "incoming.key"
+    sample = SAMPLES if by_id and not boxed else f"LEFT JOIN sample USING ({'sample_id' if by_id else 'key'})"
     ranks = " ".join(f"WHEN {broken} THEN {rank}" for rank, (broken, _) in enumerate(RULES))
     return f"""
         SELECT *, CASE {ranks} END AS broken FROM (
-        SELECT place, sample.sample_id, {key} AS key, {size}, incoming.task, kind, task_id, incoming.state AS word,
-            incoming.text, names, annotator, origin, CAST({STATE} AS UTINYINT) AS state,
+        SELECT place, sample.sample_id, {key} AS key, width, height, incoming.task, kind, task_id,
+            incoming.state AS word, incoming.text, names, annotator, origin, CAST({STATE} AS UTINYINT) AS state,
             CASE WHEN incoming.state = 'known' AND kind IN ('binary', 'categorical')
                 THEN places[list_position(classes, text)] END AS code,
             CASE WHEN incoming.state = 'known' AND kind = 'regression' THEN number END AS number,
@@ -123,7 +130,7 @@ def _query(labels: pa.Table, *, boxed: bool) -> str:
                 'code': places[list_position(classes, b.class)],
                 'x': b.x, 'y': b.y, 'w': b.w, 'h': b.h, 'attributes': b.attributes}}) END AS boxes,
             coalesce(confidence, CAST(1 AS REAL)) AS confidence, coalesce(labelled_at, ?) AS labelled_at
-        FROM incoming LEFT JOIN sample USING ({"sample_id" if by_id else "key"})
+        FROM incoming {sample}
         LEFT JOIN definition ON definition.task = incoming.task)"""
 
 

@@ -1,0 +1,103 @@
+"""`amber catalog`: copies, backups, checks and migrations of the catalog."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from amber.options import workspace
+from amber.screen import Screen, show, table
+from curation.errors import Damaged
+from curation.ledger import backup, moving
+from curation.ledger.catalog import Catalog
+from curation.ledger.migrations import migrate
+from curation.ledger.verification import verify
+
+__all__ = ["catalog_group"]
+
+
+@click.group("catalog")
+def catalog_group() -> None:
+    """Copies, backups, checks and migrations of the catalog."""
+
+
+@catalog_group.command("copy")
+@click.argument("target")
+@click.option("--move", is_flag=True, help="Let the workspace use the copy from now on.")
+@workspace
+def copy_command(target: str, move: bool, home: str, as_json: bool) -> None:
+    """Copy all commits to TARGET: a URL (postgresql://USER@HOST/DB?data=FOLDER), or another workspace folder.
+
+    With --move, TARGET may be the workspace itself, whose catalog then comes back from its URL into a file.
+    """
+    screen = Screen(quiet=as_json)
+    with screen.stages():
+        done = moving.copy_to(Catalog.open(home), target, move=move, progress=screen.tell)
+    said = f"commit {done.commit}, digest {done.digest[:12]}: {done.source} -> {done.target}"
+    show(vars(done), as_json, lambda: f"{'moved' if move else 'copied'} {said}")
+
+
+@catalog_group.command("export")
+@click.argument("folder", type=click.Path(path_type=Path))
+@workspace
+def export_command(folder: Path, home: str, as_json: bool) -> None:
+    """Write a backup into the new FOLDER: Parquet, one file a table, with checksums."""
+    screen = Screen(quiet=as_json)
+    with screen.stages():
+        made = backup.export(Catalog.open(home), folder, progress=screen.tell)
+    _show_manifest(made, f"exported to {folder}", as_json)
+
+
+@catalog_group.command("import")
+@click.argument("folder", type=click.Path(path_type=Path))
+@workspace
+def import_command(folder: Path, home: str, as_json: bool) -> None:
+    """Read the backup in FOLDER into the workspace, whose catalog must be empty; checksums come first."""
+    screen = Screen(quiet=as_json)
+    with screen.stages():
+        made = backup.restore(home, folder, progress=screen.tell)
+    _show_manifest(made, f"imported from {folder}", as_json)
+
+
+@catalog_group.command("verify")
+@workspace
+def verify_command(home: str, as_json: bool) -> None:
+    """Check the chain of commits, every reference, the intervals against the events, and the files of runs."""
+    screen = Screen(quiet=as_json)
+    with screen.stages():
+        checks = list(verify(Catalog.open(home), progress=screen.tell))
+    faults = [f"{check.name}: {check.fault}" for check in checks if check.fault]
+    show(
+        [vars(check) for check in checks],
+        as_json,
+        lambda: table("Catalog", ["check", "found"], [[check.name, check.fault or "sound"] for check in checks]),
+    )
+    if faults:
+        raise Damaged(f"{home}: {faults[0]}; restore a backup (`amber catalog import`)")
+
+
+@catalog_group.command("compact")
+@workspace
+def compact_command(home: str, as_json: bool) -> None:
+    """Fold what came since into the sorted tables, and give back the space of what is gone."""
+    catalog = Catalog.open(home)
+    before = catalog.place.size()
+    catalog.compact()
+    after = catalog.place.size()
+    show({"before": before, "after": after}, as_json, lambda: f"{before:,} bytes before, {after:,} after")
+
+
+@catalog_group.command("migrate")
+@workspace
+def migrate_command(home: str, as_json: bool) -> None:
+    """Bring a catalog of an older Amber up to this one's schema; a backup stays beside it."""
+    done = migrate(home)
+    said = f"schema {done.before} -> {done.after}, backup {done.backup}" if done.backup else f"schema {done.after}: up"
+    show({**vars(done), "backup": str(done.backup or "")}, as_json, lambda: said)
+
+
+def _show_manifest(made: backup.Manifest, what: str, as_json: bool) -> None:
+    size = sum(part.bytes for part in made.files.values())
+    rows = sum(part.rows for part in made.files.values())
+    shown: dict[str, Any] = made.model_dump(mode="json")
+    show(shown, as_json, lambda: f"{what}: commit {made.commit}, {rows:,} rows, {size:,} bytes")

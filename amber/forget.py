@@ -1,0 +1,61 @@
+"""`amber forget`: an image leaves the workspace, with all that is known of it. For privacy; nothing brings it back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from curation.embeddings import forget_vectors
+from curation.errors import NotFound
+from curation.ledger.catalog import Catalog
+from curation.oracle import forget_held_back
+from samplers.forget import forget_image
+from training.forget import forget_predictions, withdraw_runs
+
+__all__ = ["Gone", "forget"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gone:
+    """What a `forget` touched: packs written anew, plans and runs withdrawn; and what it leaves to people.
+
+    `location` is the image's own file, `pictures` are reports that may show it, `backups` are files that may hold it.
+    """
+
+    commit: int
+    location: str
+    packs: tuple[str, ...]
+    plans: tuple[str, ...]
+    runs: tuple[str, ...]
+    pictures: tuple[str, ...]
+    backups: tuple[str, ...]
+
+
+def forget(catalog: Catalog, key: str, *, author: str) -> Gone:
+    """Remove the sample `key` from shards, packs, plans, runs, embeddings, the oracle's file and, last, the ledger.
+
+    Killed half-way, it is run again: the ledger knows the key until all else is done. NotFound when it does not.
+    """
+    home = catalog.home
+    with catalog.read() as now:
+        samples = now.samples()
+    found = samples.filter(pc.equal(samples["key"], key))
+    if not len(found):
+        raise NotFound(f"key {key!r}: the catalog has no such sample; check the key")
+    removed = forget_image(home, key)
+    runs = withdraw_runs(home, removed.plans)
+    forget_vectors(home, key)
+    forget_held_back(home, key)
+    hashes = forget_predictions(home, key)
+    with catalog.commit(author=author, message="forget a sample") as change:
+        change.forget(key, predictions=hashes)
+        commit = change.id
+    catalog.compact()
+    return Gone(
+        commit=commit, location=found["location"][0].as_py(), packs=removed.packs, plans=removed.plans, runs=runs,
+        pictures=_listed(home, "runs/*/report.html"), backups=_listed(home, "*.v*.duckdb", "*.backup*"),
+    )  # fmt: skip
+
+
+def _listed(home: Path, *patterns: str) -> tuple[str, ...]:
+    return tuple(str(path) for pattern in patterns for path in sorted(home.glob(pattern)))

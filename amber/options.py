@@ -1,0 +1,35 @@
+"""Options that the verbs share."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from curation.errors import BadInput
+
+__all__ = ["author", "workspace"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def workspace(command: Command) -> Command:
+    """Options that every verb has."""
+    home = click.option(
+        "--home", default="./amber-home", envvar="AMBER_HOME", show_default=True, callback=_named,
+        help="Workspace folder (AMBER_HOME).",
+    )  # fmt: skip
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    return home(as_json(command))
+
+
+def _named(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Refuse an empty home, which would be the current folder, and an empty author, before any work is done."""
+    if not value.strip():
+        name = str(parameter.name)
+        raise BadInput(f"{name} {value!r}: must not be empty; pass --{name} or set AMBER_{name.upper()}")
+    return value
+
+
+author = click.option(
+    "--author", default="", envvar="AMBER_AUTHOR", callback=_named, help="Who commits (AMBER_AUTHOR)."
+)

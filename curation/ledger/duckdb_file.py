@@ -1,0 +1,164 @@
+"""A catalog in one DuckDB file.
+
+No connection is held: each unit of work opens the file and closes it, never across a person's time or a training run.
+DuckDB's own lock does not wait, so `catalog.lock` makes units take turns: shared for reads, exclusive for commits.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import duckdb
+
+from curation.errors import AmberError, Busy, Damaged, Failed, NotFound
+from curation.files import remove_leftovers, whole
+from curation.ledger.columns import quoted
+from curation.ledger.place import ENVIRONMENT, Work, first_line, prepare
+
+__all__ = ["DuckDBFile"]
+
+
+class DuckDBFile:
+    """`catalog.duckdb` in the folder `home`."""
+
+    def __init__(self, home: Path, *, patience: float) -> None:
+        self.home = home
+        self.path = home / "catalog.duckdb"
+        self.name = str(self.path)
+        self.patience = patience
+
+    def exists(self) -> bool:
+        """Whether the file is there."""
+        return self.path.is_file()
+
+    def create(self, fill: Work) -> None:
+        """Make the file, unless it is there."""
+        with self.turn(exclusive=True):
+            if not self.path.exists():
+                with self.rewritten() as connection:
+                    fill(connection)
+
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The file, open for reading."""
+        with self.turn(exclusive=False), self.connect(read_only=True) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The file, open for writing."""
+        with self.turn(exclusive=True), self.connect(read_only=False) as connection:
+            yield connection
+
+    def compact(self, fold: Work) -> None:
+        """Fold, and write the file anew without the space of what is gone: DuckDB does not give it back."""
+        with self.turn(exclusive=True):
+            with self.connect(read_only=False) as connection:
+                fold(connection)
+                connection.execute("CHECKPOINT")
+            with self.rewritten() as connection:
+                connection.execute(f"ATTACH {quoted(self.name)} AS old (READ_ONLY)")
+                connection.execute("COPY FROM DATABASE old TO new")
+
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.path.stat().st_size
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    @contextmanager
+    def rewritten(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A new file, attached as `new` and in use, which takes the place of the old one at the end of the block.
+
+        For who holds the turn. Failed when the disk does not take it; the old file is as it was then.
+        """
+        with whole(self.path) as part:
+            try:
+                with duckdb.connect() as connection:
+                    connection.execute(f"ATTACH {quoted(str(part))} AS new; USE new")
+                    yield prepare(connection)
+                    connection.execute("CHECKPOINT new; USE memory; DETACH new")
+            except ENVIRONMENT as error:
+                raise self._failure(error, read_only=False) from error
+            finally:
+                part.with_name(f"{part.name}.wal").unlink(missing_ok=True)
+
+    @contextmanager
+    def turn(self, *, exclusive: bool) -> Iterator[None]:
+        """Hold `catalog.lock`; Busy names the process that did not let go within `patience` seconds.
+
+        Whoever is next holds `catalog.next` while it waits: else a process that commits in a loop would starve all
+        others, for a lock that is tried for goes to whom it is freed by.
+        """
+        deadline = time.monotonic() + self.patience
+        with self._file("catalog.lock") as lock:
+            with self._file("catalog.next") as turn:
+                self._await(turn, lock, deadline, exclusive=True)
+                self._await(lock, lock, deadline, exclusive=exclusive)
+            if exclusive:
+                with suppress(OSError):  # on a full disk; it only names the holder
+                    os.pwrite(lock, f"{os.getpid():<20}".encode(), 0)
+                self._remove_leftovers()
+            yield
+
+    @contextmanager
+    def connect(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The file, open, for who holds the turn."""
+        if not self.exists():  # DuckDB would make an empty one
+            raise NotFound(f"{self.name}: is gone since it was opened; open the workspace again")
+        try:
+            connection = duckdb.connect(self.name, read_only=read_only)
+        except duckdb.Error as error:
+            reason = first_line(error)
+            if isinstance(error, duckdb.IOException) and "Could not set lock" in reason:
+                raise Busy(f"{self.name}: held outside Amber ({reason}); end that process") from error
+            raise Damaged(f"{self.name}: cannot be opened ({reason}); restore a backup") from error
+        try:
+            yield prepare(connection)
+        except ENVIRONMENT as error:
+            raise self._failure(error, read_only=read_only) from error
+        finally:
+            connection.close()
+
+    def _remove_leftovers(self) -> None:
+        """Remove what killed processes had begun. Only we write the catalog now, so that its parts are all dead."""
+        for part in self.home.glob(f"{self.path.name}.*.part*"):
+            part.unlink(missing_ok=True)
+        remove_leftovers(self.home.glob("*.part"))
+
+    def _failure(self, error: duckdb.Error, *, read_only: bool) -> AmberError:
+        reason = first_line(error)
+        if "Corrupt database file" in reason:
+            return Damaged(f"{self.name}: cannot be read ({reason}); restore a backup")
+        if read_only:
+            return Failed(f"{self.name}: cannot be read ({reason}); free memory or mend the disk")
+        return Failed(f"{self.name}: nothing of this commit was written ({reason}); free space or mend the disk")
+
+    @contextmanager
+    def _file(self, name: str) -> Iterator[int]:
+        descriptor = os.open(self.home / name, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _await(self, descriptor: int, lock: int, deadline: float, *, exclusive: bool) -> None:
+        while not _try_lock(descriptor, exclusive=exclusive):
+            if time.monotonic() > deadline:
+                holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+                raise Busy(
+                    f"{self.name}: process {holder} has held it for {self.patience:.1f} s; wait for it, or end it"
+                )
+            time.sleep(0.005)
+
+
+def _try_lock(descriptor: int, *, exclusive: bool) -> bool:
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

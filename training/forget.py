@@ -1,0 +1,43 @@
+"""Taking one image out of the runs of a workspace, and saying of which runs that it was part of them."""
+
+import hashlib
+import json
+from collections.abc import Collection
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curation.files import whole
+
+__all__ = ["forget_predictions", "withdraw_runs"]
+
+
+def withdraw_runs(home: Path, plans: Collection[str]) -> tuple[str, ...]:
+    """Mark the runs on these plans (hashes), which no replay can make again, and those that went on from one of them.
+
+    Returns the ids of all that are marked.
+    """
+    runs = {path.parent.name: json.loads(path.read_text()) for path in sorted((home / "runs").glob("*/run.json"))}
+    gone = {name for name, run in runs.items() if run["plan"] in plans}
+    while more := {name for name, run in runs.items() if run.get("parent") in gone} - gone:
+        gone |= more
+    for name in gone:
+        path = home / "runs" / name / "withdrawn.json"
+        if not path.exists():
+            with whole(path) as part:
+                part.write_text(json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds")}))
+    return tuple(sorted(gone))
+
+
+def forget_predictions(home: Path, key: str) -> dict[str, str]:
+    """Write the predictions of all runs anew without this image; returns the sha256 of every file, by run."""
+    hashes = {}
+    for path in sorted((home / "runs").glob("*/predictions.parquet")):
+        table = pq.read_table(path)
+        if pc.index(table["key"], key).as_py() >= 0:
+            with whole(path) as part:
+                pq.write_table(table.filter(pc.not_equal(table["key"], key)), part)
+        hashes[path.parent.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashes
