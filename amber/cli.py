@@ -15,9 +15,11 @@ from amber.guard import guarded
 from amber.loop import Loop, go_round
 from amber.options import author, workspace
 from amber.screen import Screen, interval, output, rounds_table, show, table
+from amber.tables import agreement_tables, coverage_tables
 from amber.twins import write_sheet
 from curation import oracle
-from curation.coverage import coverage
+from curation.agreement import agreement
+from curation.coverage import SPLITS, coverage
 from curation.dataset import Dataset, parse
 from curation.duplicates import MAX_DISTANCE, SIMILARITY, near_duplicate_groups, near_duplicate_vectors
 from curation.embeddings import Embeddings
@@ -27,6 +29,7 @@ from curation.leaks import separate, twins
 from curation.ledger.catalog import Catalog
 from curation.ledger.differences import Difference, differences
 from curation.ledger.snapshot import Snapshot
+from curation.missing import missing
 from curation.overlap import Overlap, overlaps
 from curation.requests import Proposal, propose
 from curation.slices import Slice
@@ -167,28 +170,28 @@ def redefine_task(
 
 @cli.command("coverage")
 @click.option(
-    "--split",
-    default="train",
-    show_default=True,
-    type=click.Choice(["train", "validation", "test"]),
-    help="Of which samples.",
+    "--split", type=click.Choice(SPLITS), help="Of which samples; default: train, or all where nothing is split yet."
 )
+@click.option("--annotators", is_flag=True, help="Say how far annotators agree, and how each of them errs.")
 @workspace
-def coverage_command(split: str, home: str, as_json: bool) -> None:
-    """Say what is known, unsure and unknown for each task and slice."""
+def coverage_command(split: str | None, annotators: bool, home: str, as_json: bool) -> None:
+    """Say what is known by task and slice, who labelled it, what is labelled together, and what is not at random."""
     with Catalog.open(home).read() as now:
-        found = coverage(now)
-    rows = [row for row in found.rows() if row["split"] == split]
-    columns = ["task", "slice", "samples", "known", "unsure", "unknown", "counts"]
-    show(
-        {"commit": found.commit, "cells": rows, "overlap": found.overlap},
-        as_json,
-        lambda: table(
-            f"Coverage of {split} at commit {found.commit}",
-            columns,
-            [[_plain(row[name]) for name in columns] for row in rows],
-        ),
-    )
+        if annotators:
+            parts = [agreement(now, task) for task in now.tasks()]
+            rows = {"commit": now.commit, "agreement": [part.row() for part in parts]}
+            show(rows, as_json, lambda: agreement_tables(parts))
+            return
+        found, differences = coverage(now), missing(now)
+    chosen = split or found.split
+    shown = {
+        "commit": found.commit,
+        "cells": [row for row in found.rows() if row["split"] == chosen],
+        "annotators": [vars(part) for part in found.annotators],
+        "overlap": found.overlap,
+        "missing": [part.row() for part in differences],
+    }
+    show(shown, as_json, lambda: coverage_tables(found, chosen, differences))
 
 
 @cli.group(invoke_without_command=True)

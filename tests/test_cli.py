@@ -163,6 +163,21 @@ def test_a_slice_is_shown_as_of_a_commit(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.usefixtures("session")
+def test_coverage_says_how_far_annotators_agree(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["coverage", "--annotators"]) == 0
+    assert re.search(r"color +│ \w+ +│ oracle +│ +\d+ │", capsys.readouterr().out)
+    assert run(["coverage", "--annotators", "--json"]) == 0
+    (task,) = json.loads(capsys.readouterr().out)["agreement"]
+    assert (task["task"], [circle["name"] for circle in task["circles"]]) == ("color", ["everyone"])
+
+
+@pytest.mark.usefixtures("session")
+def test_coverage_is_all_there_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["coverage", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"commit", "cells", "annotators", "overlap", "missing"}
+
+
+@pytest.mark.usefixtures("session")
 def test_log_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["log", "-n", "2", "--json"]) == 0
     first, second = json.loads(capsys.readouterr().out)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 from homes import copy_home, label, labels, make_home
 
-from curation import Catalog
+from curation import Catalog, Task
 from curation.coverage import Coverage, coverage
 from curation.oracle import answer, hold_back
 from curation.priors import natural_prior
@@ -36,6 +37,12 @@ def counted(catalog: Catalog) -> Coverage:
         return coverage(now)
 
 
+def codes_of(row: dict[str, Any]) -> set[int]:
+    """The classes that a label says, each once."""
+    listed = [box["code"] for box in row["boxes"] or ()]
+    return {*listed, *(row["codes"] or ()), *([] if row["code"] is None else [row["code"]])}
+
+
 @pytest.mark.parametrize("task", ["color", "car", "bike", "speed", "things"])
 def test_cells_agree_with_a_plain_count(original: Catalog, task: str) -> None:
     with original.read() as now:
@@ -52,7 +59,7 @@ def test_cells_agree_with_a_plain_count(original: Catalog, task: str) -> None:
         assert (cell.known, cell.unsure) == tuple(
             sum(row is not None and row["state"] == s for row in rows) for s in (1, 2)
         )
-        seen = Counter(classes[row["code"]] for row in rows if row and row["code"] is not None)
+        seen = Counter(classes[code] for row in rows if row for code in codes_of(row))
         assert {name: count for name, count in cell.counts.items() if count} == seen
 
 
@@ -76,6 +83,54 @@ def test_overlap_counts_what_is_known_for_both(original: Catalog) -> None:
 
 def test_coverage_of_an_empty_catalog(tmp_path: Path) -> None:
     assert counted(Catalog.create(tmp_path)) == Coverage(commit=0, samples=0, cells=(), overlap={})
+
+
+def test_looked_and_none_is_not_unknown(catalog: Catalog) -> None:
+    box = {"class": "light", "x": 2.0, "y": 2.0, "w": 5.0, "h": 8.0}
+    with catalog.commit(author="ada", message="boxes") as change:
+        change.add_tasks([Task(name="weather", kind="multilabel", classes=("wet", "snow"), owner="ada")])
+        rows = [label("pictures/00041", "things", [], "ada"), label("pictures/00042", "things", [box, box], "ada")]
+        for number, names in ((41, []), (42, ["wet"]), (43, ["wet", "snow"])):
+            rows.append({**label(f"pictures/{number:05d}", "weather", None, "ada"), "state": "known", "names": names})
+        change.add_labels(labels(rows), source="human")
+    cells = {cell.task: cell for cell in counted(catalog).cells if (cell.slice, cell.split) == ("", "test")}
+    assert (cells["things"].known, cells["things"].none, cells["things"].counts) == (3, 1, {"light": 2})
+    assert (cells["weather"].known, cells["weather"].none) == (3, 1)
+    assert cells["weather"].counts == {"wet": 2, "snow": 1}
+    assert (cells["weather"].unknown, cells["color"].none) == (cells["weather"].samples - 3, 0)
+
+
+def test_who_labelled_how_many(original: Catalog) -> None:
+    found = {(part.task, part.annotator, part.source): part.labels for part in counted(original).annotators}
+    with original.read() as now:
+        said = Counter((row["annotator"], row["source"]) for row in now.statements("color").to_pylist())
+    assert {(name, source): n for (task, name, source), n in found.items() if task == "color"} == said
+
+
+def test_before_anything_is_split_all_of_it_counts(tmp_path: Path) -> None:
+    catalog = make_home(tmp_path, samples=8)
+    with catalog.read() as now:
+        rows = now.samples().select(["key", "location", "sha256", "format", "width", "height", "bytes"])
+    fresh = Catalog.create(tmp_path / "unsplit")
+    with fresh.commit(author="ada", message="unsplit") as change:
+        change.add_samples(rows.append_column("phash", pa.array([0] * 8, pa.uint64())), dataset="pictures")
+        change.add_tasks([Task(name="car", kind="binary", owner="bob"), Task(name="bike", kind="binary", owner="bob")])
+        said = [label(f"pictures/{n:05d}", task, True) for task, most in (("car", 5), ("bike", 3)) for n in range(most)]
+        change.add_labels(labels(said), source="import")
+    found = counted(fresh)
+    cells = {(cell.task, cell.split): (cell.samples, cell.known) for cell in found.cells}
+    assert (cells["car", "unsplit"], cells["car", "train"], found.split) == ((8, 5), (0, 0), "unsplit")
+    assert found.overlap == {"car": {"car": 5, "bike": 3}, "bike": {"car": 3, "bike": 3}}
+
+
+def test_thousands_of_classes(tmp_path: Path) -> None:
+    catalog = make_home(tmp_path, samples=8)
+    names = tuple(f"place-{number}" for number in range(5000))
+    with catalog.commit(author="ada", message="places") as change:
+        change.add_tasks([Task(name="place", kind="categorical", classes=names, owner="ada")])
+        change.add_labels(labels([label("pictures/00007", "place", "place-4321")]), source="import")
+    (cell,) = [c for c in counted(catalog).cells if (c.task, c.slice, c.split) == ("place", "", "train")]
+    assert (len(cell.counts), {name: n for name, n in cell.counts.items() if n}) == (5000, {"place-4321": 1})
 
 
 def test_prior_is_of_the_validation_split(catalog: Catalog) -> None:

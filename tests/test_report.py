@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from homes import label, labels, make_home
+from homes import copy_home, label, labels, make_home
 from PIL import Image
 
 from curation.errors import AmberError, Damaged, NotFound
@@ -38,7 +38,7 @@ HOSTILE = Task(
 )
 HOSTILE_PREDICATE = "attr.night OR label.hostile = '<script>alert(1)</script>'"
 VOID = {"meta", "img", "br", "path", "rect", "line", "circle", "use"}
-SECTIONS = ["loop", "figures", "training", "coverage", "worst", "plan"]
+SECTIONS = ["loop", "figures", "training", "coverage", "missing", "agreement", "worst", "plan"]
 
 
 @dataclass
@@ -66,6 +66,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
             labels([label(key, "hostile", HOSTILE.classes[key in test[:2]]) for key in keys]), source="import"
         )
         change.add_labels(labels([label(samples["key"][5].as_py(), "car", None)]), source="human")
+        said = [label(key, "hostile", HOSTILE.classes[0], "<i>net</i>") for key in keys]
+        change.add_labels(labels(said), source="model")
         change.add_slice("image", HOSTILE_PREDICATE, task="hostile", rare=True)
         change.add_slice("nowhere", "attr.night AND NOT attr.night")
     with catalog.read() as now:
@@ -249,9 +251,39 @@ def test_everything_comes_first_then_the_worst(page: str) -> None:
 
 def test_coverage_tells_unknown_from_unsure(page: str) -> None:
     coverage = text(section(page, "coverage"))
-    assert re.search(r"car false \d+ · true \d+ [\d.]+% \d+ known 1 unsure \d+ unknown", coverage)
+    assert re.search(
+        r"car false \d+ · true \d+ by vendor \(import\) .{1,30} [\d.]+% \d+ known 1 unsure \d+ unknown",
+        coverage,
+    )
     assert "yellow_at_night" in coverage
     assert "by its label" in coverage
+
+
+def test_agreement_is_shown_for_what_several_labelled(page: str) -> None:
+    agreement = section(page, "agreement")
+    assert agreement.count("<article") == 1
+    assert re.search(r"hostile 2 disputed images everyone -?[\d.]+ alpha \d+% of pairs agree", text(agreement))
+    assert re.search(r"vendor import, \d+ known \S \d+% of \d+ \d+%", text(agreement))
+    assert "<i>net</i>" in text(agreement)
+    assert "<i>net" not in agreement
+    assert "that nothing can be said: color, car, bike, speed, things." in text(agreement)
+
+
+def test_without_a_difference_there_is_none(page: str) -> None:
+    assert "None of 5 pairs of task and attribute" in text(section(page, "missing"))
+
+
+def test_a_planted_difference_is_shown_with_its_shares(home: Home, tmp_path: Path) -> None:
+    catalog = copy_home(home.catalog, tmp_path)
+    with catalog.read() as now:
+        dark = {row["sample_id"] for row in now.attribute("night").to_pylist() if row["value"]}
+        keys = [row["key"] for row in now.samples().to_pylist() if row["sample_id"] in dark]
+    with catalog.commit(author="ada", message="nights") as change:
+        change.add_labels(labels([label(key, "things", [], "ada") for key in keys]), source="human")
+    judge(catalog, home.run, Plan.newest(catalog.home))
+    page = write_report(catalog, home.run, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert re.search(r"things night (true 100% false|false 0% true 100%) .*Cramér.s V", text(section(page, "missing")))
+    assert "looked at, and none there" in text(section(page, "coverage"))
 
 
 def test_sheets_show_errors_with_truth_answer_and_boxes(page: str) -> None:
@@ -277,7 +309,7 @@ def test_the_same_run_gives_the_same_page_whatever_is_labelled_since(home: Home,
         change.add_labels(labels([label("pictures/00100", "car", True)]), source="human")
     again = home.page(tmp_path / "b.html", rounds=home.rounds, progress=lambda done, total: calls.append((done, total)))
     assert again == page
-    assert calls == [(done, 7) for done in range(8)]
+    assert calls == [(done, 9) for done in range(10)]
     assert [path.name for path in tmp_path.iterdir()] == ["b.html"]
 
 

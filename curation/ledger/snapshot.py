@@ -200,6 +200,21 @@ class Snapshot:
             f"SELECT task_id, state, code, count(*) AS n FROM ({self._labels(task)}) GROUP BY ALL ORDER BY ALL", []
         )
 
+    def annotators(self) -> pa.Table:
+        """Who has a standing statement of how many samples: task, annotator, source, labels; unsure ones count."""
+        names = pa.table({"task_id": list(self.task_ids().values()), "task": list(self.task_ids())})
+        names = names.cast(pa.schema([("task_id", pa.int32()), ("task", pa.string())]))
+        return over(
+            self._connection,
+            """SELECT task, annotator.name AS annotator, source, labels FROM (
+                SELECT task_id, annotator_id, count(*) FILTER (state <> 0) AS labels FROM (
+                    SELECT task_id, annotator_id, sample_id, arg_max(state, commit_id) AS state
+                    FROM label_event WHERE commit_id <= ? GROUP BY ALL) GROUP BY ALL)
+            JOIN names USING (task_id) JOIN annotator USING (annotator_id)
+            WHERE labels > 0 ORDER BY task_id, labels DESC, source, annotator.name""",
+            [self.commit], names=names,
+        )  # fmt: skip
+
     def known(self) -> pa.Table:
         """Every current label that is known, of all tasks, in no order: task_id, sample_id."""
         return self._table(f"SELECT task_id, sample_id FROM ({self._labels(None)}) WHERE state = 1", [])

@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.agreement import Agreement, agreement
 from curation.coverage import Coverage, coverage
 from curation.errors import Damaged, NotFound
 from curation.ledger.snapshot import Snapshot
+from curation.missing import Difference, missing
 from curation.slices import Slice
 from curation.tasks import Task
 from samplers.plan import Plan
@@ -56,6 +58,8 @@ class Judged:
     answers: Mapping[str, _Answers]
     boxes: Mapping[int, list[tuple[str, Row]]]
     coverage: Coverage
+    agreement: Sequence[Agreement]
+    missing: Sequence[Difference]
     commit: Row
 
     def figure(self, task: str, slice_: str, split: str = "test") -> Row | None:
@@ -122,7 +126,8 @@ def judge(now: Snapshot, run_id: str, plan: Plan, predictions: Path) -> Judged:
         test=np.asarray(pc.equal(samples["split"], "test"), np.bool_),
         answers={name: _answers(now, tasks[name], ids, keys, table) for name in asked},
         boxes=_boxes(now, [task for task in tasks.values() if task.kind == "detection"], ids),
-        coverage=coverage(now), commit=now.log().slice(0, 1).to_pylist()[0],
+        coverage=coverage(now), agreement=[agreement(now, name) for name in tasks], missing=missing(now),
+        commit=now.log().slice(0, 1).to_pylist()[0],
     )  # fmt: skip
 
 

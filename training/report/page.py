@@ -13,8 +13,9 @@ from curation.ledger.catalog import Catalog
 from samplers.pack import Pack
 from samplers.plan import Plan
 from training.report.judged import checked, judge, registered
+from training.report.known import agreement_view, coverage_view, missing_view
 from training.report.rounds import rounds_view
-from training.report.sections import coverage_view, figures_view, header_view, plan_view, training_view
+from training.report.sections import figures_view, header_view, plan_view, training_view
 from training.report.sheets import worst_view
 from training.report.words import FEW, WIDE
 from training.runs import Run
@@ -56,6 +57,8 @@ def write_report(
         "figures": lambda: figures_view(judged),
         "training": lambda: training_view(run, plan),
         "coverage": lambda: coverage_view(judged),
+        "missing": lambda: missing_view(judged),
+        "agreement": lambda: agreement_view(judged),
         "worst": lambda: worst_view(judged, Pack.open(home, plan.pack_hash)),
         "plan": lambda: plan_view(plan),
     }

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from curation.coverage import Cell
-from curation.slices import columns_of
 from samplers.plan import Plan
 from training.report.charts import chart_of, line_of
 from training.report.judged import Judged
@@ -15,7 +13,7 @@ from training.report.rounds import arms_of, entry_view
 from training.report.words import doubt_of, edges_of, error_of, interval_text, number_text, plain_text, value_text
 from training.runs import Recipe, Run
 
-__all__ = ["coverage_view", "figures_view", "header_view", "plan_view", "training_view"]
+__all__ = ["figures_view", "header_view", "plan_view", "training_view"]
 
 Row = Mapping[str, Any]
 View = dict[str, Any]
@@ -132,46 +130,6 @@ def training_view(run: Run, plan: Plan) -> list[View]:
         chart = chart_of(alt, [line], span=(0.0, top), across="draws", reference=1.0)
         panels.append({"task": name, "last": last, "chart": chart})
     return panels
-
-
-def coverage_view(judged: Judged) -> View:
-    """The matrix of tasks and slices on train, slices of one task beside it, and the overlap of pairs of tasks."""
-    cells = {(cell.task, cell.slice): cell for cell in judged.coverage.cells if cell.split == "train"}
-    slices = list(dict.fromkeys(slice_ for _, slice_ in cells))
-    shared = [slice_ for slice_ in slices if not slice_ or not judged.slices[slice_].task]
-    reads = {slice_: set(columns_of(judged.slices[slice_].predicate)) if slice_ else set() for slice_ in slices}
-
-    def cell(task: str, slice_: str) -> View | None:
-        by_label = bool(reads[slice_] & {("label", task), ("boxes", task)})
-        return _coverage_cell(cells.get((task, slice_)), by_label)
-
-    rows = [
-        {
-            "task": task, "counts": {} if task.kind == "detection" else cells[name, ""].counts,
-            "cells": [cell(name, slice_) for slice_ in shared],
-            "own": {slice_: cell(name, slice_) for slice_ in slices if slice_ and judged.slices[slice_].task == name},
-        }
-        for name, task in judged.tasks.items()
-    ]  # fmt: skip
-    both = judged.coverage.overlap
-    pairs = [
-        [{"both": both[a][b], "heat": both[a][b] / max(1, min(both[a][a], both[b][b])), "self": a == b} for b in both]
-        for a in both
-    ]
-    own = any(row["own"] for row in rows)
-    return {"columns": shared, "own": own, "rows": rows, "tasks": list(both), "pairs": pairs}
-
-
-def _coverage_cell(cell: Cell | None, by_label: bool) -> View | None:
-    """`by_label`: the slice reads the task's own label; where only known ones enter it, all known says nothing."""
-    if cell is None:
-        return None
-    by_label = by_label and cell.known == cell.samples
-    share = cell.known / cell.samples if cell.samples else None
-    return {
-        "known": cell.known, "unsure": cell.unsure, "unknown": cell.unknown, "share": share,
-        "by_label": by_label, "heat": None if share is None or by_label else share,
-    }  # fmt: skip
 
 
 def plan_view(plan: Plan) -> View:

@@ -1,0 +1,109 @@
+"""Coverage and agreement as tables for people."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from amber.screen import table
+from curation.agreement import Agreement
+from curation.coverage import Coverage
+from curation.missing import Difference
+
+__all__ = ["agreement_tables", "coverage_tables"]
+
+COMMON = 8
+"""Classes, pairs or shares that one line shows: the largest."""
+SURE = 0.05
+"""False discovery rate up to which a difference is shown."""
+
+
+def coverage_tables(found: Coverage, split: str, differences: Sequence[Difference]) -> Group:
+    """What is known by task and slice, who labelled it, what is labelled together, and what is not at random."""
+    cells = [cell for cell in found.cells if cell.split == split]
+    rows = [
+        [cell.task, cell.slice, cell.samples, cell.known, cell.unsure, cell.unknown, cell.none, _largest(cell.counts)]
+        for cell in cells
+    ]
+    columns = ["task", "slice", "samples", "known", "unsure", "unknown", "none", "counts"]
+    title = f"Coverage of {split} at commit {found.commit} (none: looked at, and none of the classes there)"
+    return Group(
+        table(title, columns, rows), _annotators_table(found), _overlap_table(found), _missing_table(differences)
+    )
+
+
+def agreement_tables(parts: Iterable[Agreement]) -> Group:
+    """Of each task: how far everyone, people, and others against people agree; then each annotator."""
+    shown = list(parts)
+    circles = [
+        [part.task, circle.name, circle.samples, circle.statements, _share(circle.agreement), _number(circle.alpha),
+         _largest({name: value for name, value in circle.by_class.items() if value is not None}, smallest=True)]
+        for part in shown for circle in part.circles
+    ]  # fmt: skip
+    people = [
+        [part.task, who.name, who.source, who.labels, who.unsure, who.shared, who.others, _share(who.majority),
+         _share(who.accuracy), _largest(who.bias)]
+        for part in shown for who in part.annotators
+    ]  # fmt: skip
+    disputed = [[part.task, len(part.disputed)] for part in shown if len(part.disputed)]
+    return Group(
+        table("Agreement, on samples that several labelled",
+              ["task", "who", "samples", "labels", "pairs agree", "alpha", "alpha by class"], circles),
+        table("Annotators",
+              ["task", "annotator", "source", "labels", "unsure", "shared", "others", "with majority", "accuracy",
+               "says more often (+), less (-)"], people),
+        table("Disputed samples (--json lists them)", ["task", "samples"], disputed),
+    )  # fmt: skip
+
+
+def _annotators_table(found: Coverage) -> Table:
+    of: dict[str, list[str]] = {}
+    for part in found.annotators:
+        of.setdefault(part.task, []).append(f"{part.annotator} ({part.source}) {part.labels:,}")
+    rows = [[task, len(who), _cut(who)] for task, who in of.items()]
+    return table("Annotators (--annotators: how far they agree)", ["task", "annotators", "labels of each"], rows)
+
+
+def _overlap_table(found: Coverage) -> Table:
+    rows = [
+        [task, row[task], _largest({other: n for other, n in row.items() if other != task and n})]
+        for task, row in found.overlap.items()
+    ]
+    return table("Labelled together", ["task", "known", "of which known for"], rows)
+
+
+def _missing_table(differences: Sequence[Difference]) -> Table:
+    sure = sorted((part for part in differences if part.q <= SURE), key=lambda part: -abs(part.effect))
+    rows = [
+        [part.task, part.attribute, part.test, f"{part.q:.1e}", f"{part.effect:{'+' * (part.test == 'rank')}.2f}",
+         f"{part.design:.1f}", _cut([f"{name} {_share(share)}" for name, share in part.shares.items()])]
+        for part in sure
+    ]  # fmt: skip
+    title = f"Not missing at random: {len(sure)} of {len(differences)} pairs of task and attribute, worst first"
+    columns = ["task", "attribute", "test", "false discovery rate", "effect", "design", "labelled share by value"]
+    return table(title, columns, rows)
+
+
+def _largest(counts: Mapping[str, float], *, smallest: bool = False) -> str:
+    """The largest (or smallest) of some numbers by name; in their own order where all fit."""
+    ordered = sorted(counts.items(), key=lambda item: item[1] if smallest else -abs(item[1]))
+    kept = counts.items() if len(counts) <= COMMON else ordered
+    return _cut([f"{name} {_plain(number)}" for name, number in kept])
+
+
+def _cut(parts: Sequence[str]) -> str:
+    rest = len(parts) - COMMON
+    return ", ".join(parts[:COMMON]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def _plain(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:+.2f}"
+
+
+def _share(value: float | None) -> Any:
+    return None if value is None else f"{100 * value:.1f}%"
+
+
+def _number(value: float | None) -> Any:
+    return None if value is None else f"{value:.3f}"
