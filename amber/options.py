@@ -4,10 +4,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from curation.errors import BadInput
 
-__all__ = ["author", "workspace"]
+__all__ = ["SEED", "author", "has_verb", "seeded", "trunk_option", "workspace"]
+
+SEED = click.IntRange(min=0)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -33,3 +36,16 @@ def _named(context: click.Context, parameter: click.Parameter, value: str) -> st
 author = click.option(
     "--author", default="", envvar="AMBER_AUTHOR", callback=_named, help="Who commits (AMBER_AUTHOR)."
 )
+seeded = click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of whatever is drawn.")
+trunk_option = click.option(
+    "--trunk", default="efficientnet_lite0", show_default=True, type=click.Choice(["efficientnet_lite0", "small"]),
+    help="Pretrained and frozen, or a small one trained from scratch.",
+)  # fmt: skip
+
+
+def has_verb(context: click.Context) -> bool:
+    """Whether a verb follows the group, which then takes the options itself."""
+    verb = context.invoked_subcommand
+    if verb and any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in context.params):
+        raise click.UsageError(f"Options go behind '{verb}'", context)
+    return bool(verb)

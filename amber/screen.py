@@ -14,7 +14,7 @@ from rich.table import Table
 
 from amber.loop import Round
 
-__all__ = ["Screen", "interval", "output", "rounds_table", "show", "table"]
+__all__ = ["Screen", "interval", "output", "plain", "rounds_table", "show", "table"]
 
 
 class Screen:
@@ -123,3 +123,10 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value)
+
+
+def plain(value: Any) -> Any:
+    """What a cell of a table shows of a list or a dictionary of numbers; anything else as it is."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {number:,}" for name, number in value.items())
+    return ", ".join(value) if isinstance(value, list | tuple) else value

@@ -112,6 +112,13 @@ class Snapshot:
             if predicate
         }
 
+    def slice(self, name: str) -> Slice:
+        """One declared slice by name; NotFound when there is none."""
+        slices = self.slices()
+        if name not in slices:
+            raise NotFound(f"slice {name!r}: the catalog has no such slice; `amber slices` lists them")
+        return slices[name]
+
     def frame(self) -> Frame:
         """The columns that a slice may name here."""
         return frame_of(self.tasks(), self.attributes())

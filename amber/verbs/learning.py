@@ -1,0 +1,173 @@
+"""Verbs of what is learnt, and of what is asked for next."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from amber.loop import Loop, go_round
+from amber.options import author, seeded, trunk_option, workspace
+from amber.screen import Screen, interval, output, rounds_table, show, table
+from curation import oracle
+from curation.errors import NotFound
+from curation.ledger.catalog import Catalog
+from curation.requests import Proposal, propose
+from samplers.pack import Pack
+from samplers.plan import Plan
+from samplers.policy import Policy
+from training.report import write_report
+from training.runs import Recipe, Run
+
+__all__ = ["loop_command", "oracle_command", "report_command", "request_command", "train_command"]
+
+
+@click.command("train")
+@click.option("--plan", "plan_hash", default="", help="Plan to train on (a prefix of its hash); default: the newest.")
+@trunk_option
+@click.option(
+    "--size", type=(int, int), metavar="HEIGHT WIDTH", help="Height and width in pixels; default: what suits the trunk."
+)
+@click.option("--batch", default=64, show_default=True, help="Global batch, in draws.")
+@click.option("--learning-rate", type=float, help="Default: what suits the trunk.")
+@click.option("--parent", default="", help="Run to go on from: its weights are where this one begins.")
+@seeded
+@author
+@workspace
+def train_command(
+    plan_hash: str, trunk: str, size: tuple[int, int] | None, batch: int, learning_rate: float | None, parent: str,
+    seed: int, author: str, home: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Train a network on a plan and record its predictions and slice figures."""
+    from training.evaluation import evaluate
+    from training.features import embed
+    from training.trainer import train
+
+    catalog = Catalog.open(home)
+    plan = Plan.open(catalog.home, plan_hash) if plan_hash else Plan.newest(catalog.home)
+    recipe = Recipe.of(trunk, size=size, global_batch=batch, seed=seed, learning_rate=learning_rate)
+    screen = Screen(quiet=as_json)
+    with screen.stages():
+        pack = Pack.open(catalog.home, plan.pack_hash)
+        embed(catalog.home, pack, recipe, progress=lambda done, total: screen.tell("embed", done, total))
+        run_ = train(
+            recipe, plan, catalog, parent=parent, progress=lambda done, total, loss: screen.tell("train", done, total)
+        )
+        figures = evaluate(
+            run_, catalog, author=author, progress=lambda done, total: screen.tell("evaluate", done, total)
+        ).to_pylist()
+    show({"run": run_.id, "figures": figures}, as_json, lambda: _figures_table(f"Run {run_.id}", figures))
+
+
+@click.command("report")
+@click.option("--run", "run_", default="", help="Run to report; default: the newest.")
+@click.option(
+    "--out", default="report.html", show_default=True, type=click.Path(path_type=Path), help="Where to write it."
+)
+@workspace
+def report_command(run_: str, out: Path, home: str, as_json: bool) -> None:
+    """Write report.html: figures of every slice, curves, coverage, and the worst slices as pictures."""
+    catalog = Catalog.open(home)
+    with catalog.read() as now:
+        runs = now.runs()["run"].to_pylist()
+    if not runs:
+        raise NotFound(f"{home}: the catalog has no run yet; `amber train` makes one")
+    path = write_report(catalog, run_ or runs[-1], out)
+    show({"report": str(path)}, as_json, lambda: f"report {path}")
+
+
+@click.command("request")
+@click.option("--budget", type=int, help="Ask for this many labels.")
+@click.option("--run", "run_", default="", help="Run whose predictions mine; default: the newest.")
+@click.option("--random-share", default=0.15, show_default=True, help="Part of the budget that is drawn at random.")
+@seeded
+@click.option("--author", default="", envvar="AMBER_AUTHOR", help="Who asks, with --budget (AMBER_AUTHOR).")
+@workspace
+def request_command(
+    budget: int | None, run_: str, random_share: float, seed: int, author: str, home: str, as_json: bool
+) -> None:
+    """Ask for labels where they help most (with --budget), and list the open requests."""
+    catalog = Catalog.open(home)
+    if budget is not None:
+        with catalog.read() as now:
+            runs, head = now.runs()["run"].to_pylist(), now.digest
+        used = run_ or (runs[-1] if runs else "")
+        made = Proposal(
+            budget=budget, seed=seed, random_share=random_share, run=used, embeddings=_embeddings(catalog, used)
+        )
+        propose(catalog, made, author=author, batch=f"request:{head}:{made}")
+    with catalog.read() as now:
+        rows = now.requests("open").to_pylist()
+    columns = ["priority", "task", "key", "arm", "slice", "reason", "propensity"]
+    show(
+        rows,
+        as_json,
+        lambda: table(f"{len(rows):,} open requests", columns, [[row[name] for name in columns] for row in rows]),
+    )
+
+
+@click.command("oracle")
+@workspace
+def oracle_command(home: str, as_json: bool) -> None:
+    """Answer the open requests with the labels that the data set held back."""
+    catalog = Catalog.open(home)
+    with catalog.read() as now:
+        digest = now.digest
+    count = oracle.answer(catalog, batch=f"oracle:{digest}")
+    show({"labels": count}, as_json, lambda: f"{count:,} labels")
+
+
+@click.command("loop")
+@click.option("--rounds", default=3, show_default=True, help="Rounds after the first training.")
+@click.option("--budget", default=20, show_default=True, help="Labels to buy in a round.")
+@click.option("--start", default=40, show_default=True, help="Labels to buy before the first training.")
+@click.option("--random", "random_arm", is_flag=True, help="Buy every label at random: the baseline.")
+@click.option(
+    "--policy", "policy_file", type=click.Path(path_type=Path), help="Policy file; default: even and balanced."
+)
+@trunk_option
+@click.option("--draws", default=6_400, show_default=True, help="Draws of each round's plan.")
+@click.option("--first-draws", type=int, help="Draws of the first plan, when the trunk is trained; default: --draws.")
+@seeded
+@author
+@workspace
+def loop_command(
+    rounds: int, budget: int, start: int, random_arm: bool, policy_file: Path | None, trunk: str, draws: int,
+    first_draws: int | None, seed: int, author: str, home: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Go round: ask, have answered, plan, train, evaluate. Killed and run again, it goes on where it was."""
+    catalog = Catalog.open(home)
+    loop = Loop(
+        rounds=rounds, budget=budget, start=start, random_share=1.0 if random_arm else 0.15, draws=draws,
+        first_draws=first_draws, seed=seed, recipe=Recipe.of(trunk, seed=seed),
+        policy=Policy.load(policy_file) if policy_file else None,
+    )  # fmt: skip
+    screen = Screen(quiet=as_json)
+    with screen.stages():
+        done = list(go_round(catalog, loop, author=author, progress=screen.tell))
+    with catalog.read() as now:
+        rare = [part for part in now.slices().values() if part.rare and part.name in done[-1].found]
+
+    def shown() -> None:
+        for part in rare:
+            output().print(rounds_table(f"{part.name} ({loop.arm})", {loop.arm: done}, task=part.task, rare=part.name))
+        output().print(_figures_table(f"Run {done[-1].run}", done[-1].figures))
+
+    show([vars(step) for step in done], as_json, shown)
+
+
+def _figures_table(title: str, figures: list[dict[str, Any]]) -> Any:
+    rows = [
+        [row["task"], row["slice"] or "(all)", row["split"], row["n"], row["groups"], row["metric"], interval(row)]
+        for row in figures
+        if row["n"]
+    ]
+    return table(title, ["task", "slice", "split", "n", "groups", "metric", "value [95% interval]"], rows)
+
+
+def _embeddings(catalog: Catalog, run_: str) -> str:
+    """The embeddings that a run stands on, or else any that the workspace has."""
+    name = Run.open(catalog.home, run_).recipe.embeddings if run_ else ""
+    if name:
+        return name
+    found = sorted(path.parent.name for path in (catalog.home / "embeddings").glob("*/embeddings.json"))
+    return found[0] if found else ""
