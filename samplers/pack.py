@@ -205,8 +205,9 @@ def write_pack(
     threads: int = 2,
     progress: Progress | None = None,
 ) -> Pack:
-    """Pack the images of a table with the columns key, location (a path), sha256, width, height, format and bytes.
+    """Pack the images of a table with the columns key, location, sha256, width, height, format and bytes.
 
+    A location is a path, a URL or a member of a tar (`curation/locations.py`).
     Equal input gives equal bytes, whatever `threads` is. BadInput when there are no images, NotFound or Damaged when
     a file is not there or no longer the one that was ingested, Busy while another process packs in the workspace.
     """
@@ -244,8 +245,6 @@ def _wanted(samples: pa.Table) -> pa.Table:
     table = samples.append_column("size", samples["bytes"]).select(_WANTED.names).cast(_WANTED).sort_by("key")
     if repeated := _first(table["key"][1:], pc.equal(table["key"][1:], table["key"][:-1])):
         raise BadInput(f"{repeated}: two images have this key; name each once")
-    if remote := _first(table["location"], pc.match_substring(table["location"], "://")):
-        raise BadInput(f"{remote}: only files of this machine are packed; fetch it and ingest it from a folder")
     return table
 
 

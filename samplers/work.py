@@ -16,7 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.digest import digest
-from curation.errors import Damaged, NotFound
+from curation.errors import BadInput, Damaged, NotFound
+from curation.locations import read_bytes
 from samplers import tar
 
 __all__ = ["Progress", "Work", "clean"]
@@ -176,10 +177,9 @@ def _members(image: dict[str, Any]) -> bytes:
 def _read(image: dict[str, Any]) -> bytes:
     key, path = image["key"], image["location"]
     try:
-        with open(path, "rb", buffering=0) as file:
-            data = file.read()
-    except OSError as error:
-        raise NotFound(f"{key}: {path} cannot be read ({error.strerror}); restore it, or exclude the sample") from error
+        data = read_bytes(path)
+    except BadInput as error:
+        raise NotFound(f"{key}: {path} {error}, or exclude the sample") from error
     if hashlib.sha256(data).hexdigest() != image["sha256"]:
         raise Damaged(f"{key}: {path} is not the file that was ingested; restore it, or ingest it under a new key")
     return data
