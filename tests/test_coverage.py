@@ -90,11 +90,13 @@ def test_looked_and_none_is_not_unknown(catalog: Catalog) -> None:
     with catalog.commit(author="ada", message="boxes") as change:
         change.add_tasks([Task(name="weather", kind="multilabel", classes=("wet", "snow"), owner="ada")])
         rows = [label("pictures/00041", "things", [], "ada"), label("pictures/00042", "things", [box, box], "ada")]
+        rows.append(label("pictures/00043", "things", None, "ada"))
         for number, names in ((41, []), (42, ["wet"]), (43, ["wet", "snow"])):
             rows.append({**label(f"pictures/{number:05d}", "weather", None, "ada"), "state": "known", "names": names})
         change.add_labels(labels(rows), source="human")
     cells = {cell.task: cell for cell in counted(catalog).cells if (cell.slice, cell.split) == ("", "test")}
     assert (cells["things"].known, cells["things"].none, cells["things"].counts) == (3, 1, {"light": 2})
+    assert cells["things"].unsure == 1
     assert (cells["weather"].known, cells["weather"].none) == (3, 1)
     assert cells["weather"].counts == {"wet": 2, "snow": 1}
     assert (cells["weather"].unknown, cells["color"].none) == (cells["weather"].samples - 3, 0)
