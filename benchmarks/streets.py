@@ -30,7 +30,7 @@ from training.runs import Recipe
 DATASET = Path(__file__).resolve().parent.parent / "datasets" / "streets"
 SEEDS = int(os.environ.get("SEEDS", "2" if small() else "8"))
 FIRST_SEED = int(os.environ.get("FIRST_SEED", "8"))
-"""Seeds 0 to 3 served while the rules of mining were chosen, and 0 to 7 have been looked at: fresh ones judge."""
+"""Seeds 0 to 3 served while the rules of mining were chosen, and 0 to 7 had been looked at: 8 to 15 judged, once."""
 IMAGES = int(os.environ.get("IMAGES", "1500" if small() else "20000"))
 ROUNDS, BUDGET = (1, 100) if small() else (2, 500)
 FIRST_DRAWS, DRAWS = (16_000, 8_000) if small() else (64_000, 24_000)
