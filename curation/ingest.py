@@ -76,7 +76,7 @@ def ingest(
         for part in dataset.slice:
             change.add_slice(part.name, part.predicate, task=part.task, rare=part.rare)
         change.add_quarantine(unread, dataset=dataset.name)
-        if len(held_back):
+        if len(held_back) and not change.repeated:  # else what was forgotten since would come back
             held_back = change.check_labels(held_back, quarantine=aside)
             hold_back(catalog.home, held_back)
         quarantined = _quarantined(change)

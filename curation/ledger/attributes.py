@@ -35,8 +35,6 @@ def add_attributes(writer: Writer, attributes: pa.Table, known: Mapping[str, str
 def _add(writer: Writer, name: str, column: pa.Table, known: Mapping[str, str]) -> None:
     type_ = _type(name, column.schema.field(name).type)
     _check(name, type_, known)
-    if writer.repeated:
-        return
     if name not in known:
         writer.hash("attribute", name, type_)
         writer.append_row("attribute", name, type_)

@@ -151,7 +151,8 @@ class Change:
 
         Nulls say nothing. An attribute keeps the type that it had first. One commit sets it once for each sample.
         """
-        add_attributes(self._writer, attributes, self.now.attributes())
+        if not self.repeated:
+            add_attributes(self._writer, attributes, self.now.attributes())
 
     def add_labels(self, labels: pa.Table, *, source: str, quarantine: str = "") -> int:
         """Add labels (the columns of `readers.content.LABELS`); returns how many. All are checked first.
