@@ -3,6 +3,7 @@
 The held-back labels lie in `oracle.parquet` of the workspace, which nothing but this module reads.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from curation.files import whole
 from curation.ledger.catalog import Catalog
 from curation.readers.content import LABELS
 
-__all__ = ["answer", "forget_held_back", "hold_back"]
+__all__ = ["answer", "fault", "forget_held_back", "hold_back"]
 
 
 def hold_back(home: Path, labels: pa.Table) -> None:
@@ -63,3 +64,16 @@ def forget_held_back(home: Path, key: str) -> None:
     if held is not None and pc.index(held["key"], key).as_py() >= 0:
         with whole(path) as part:
             pq.write_table(held.filter(pc.not_equal(held["key"], key)), part)
+
+
+def fault(home: Path, keys: Collection[str]) -> str:
+    """What is wrong with the file that holds labels back, `keys` being those of all samples; empty when nothing is."""
+    path = home / "oracle.parquet"
+    if not path.exists():
+        return ""
+    try:
+        held = set(pq.read_table(path, columns=["key"])["key"].to_pylist())
+    except (pa.ArrowException, OSError) as error:
+        return f"{path} cannot be read ({str(error).splitlines()[0]}); ingest its data set again"
+    strange = sorted(held - set(keys))
+    return f"{path} holds labels of {strange[0]!r}, which is no sample" if strange else ""

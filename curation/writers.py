@@ -41,7 +41,7 @@ def wide_table(now: Snapshot, *, ids: Ids | None = None, tasks: Sequence[str] = 
         family = "boxes" if now.task(name).kind == "detection" else "label"
         columns[name] = _placed(now.column(family, name), samples)
         if pc.any(pc.equal(now.labels(name)["state"], 2)).as_py():
-            columns[f"state.{name}"] = _placed(now.column("state", name), samples)
+            columns[f"state.{name}"] = pc.fill_null(_placed(now.column("state", name), samples), "unknown")
     return pa.table(columns)
 
 

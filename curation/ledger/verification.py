@@ -2,20 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from curation import oracle
 from curation.digest import digest
 from curation.ledger import intervals
 from curation.ledger.backup import sha256_of
 from curation.ledger.catalog import Catalog
 from curation.ledger.copying import Progress, fill, history
-from curation.ledger.place import first_line
 from curation.ledger.schema import GROWING
 from curation.ledger.snapshot import Snapshot
 
@@ -95,7 +93,7 @@ def verify(catalog: Catalog, *, progress: Progress | None = None) -> Iterator[Ch
         yield Check(name="intervals", fault=_intervals(catalog, connection, progress))
         now = Snapshot.at(connection, None)
         yield Check(name="runs", fault=_runs(catalog, now, progress))
-        yield Check(name="oracle", fault=_oracle(catalog.home / "oracle.parquet", now))
+        yield Check(name="oracle", fault=oracle.fault(catalog.home, now.samples()["key"].to_pylist()))
 
 
 def _intervals(catalog: Catalog, connection: duckdb.DuckDBPyConnection, progress: Progress | None) -> str:
@@ -128,14 +126,3 @@ def _runs(catalog: Catalog, now: Snapshot, progress: Progress | None) -> str:
         if progress:
             progress("runs", done + 1, len(newest))
     return ""
-
-
-def _oracle(path: Path, now: Snapshot) -> str:
-    if not path.exists():
-        return ""
-    try:
-        held = set(pq.read_table(path, columns=["key"])["key"].to_pylist())
-    except (pa.ArrowException, OSError) as error:
-        return f"{path} cannot be read ({first_line(error)}); ingest its data set again"
-    strange = sorted(held - set(now.samples()["key"].to_pylist()))
-    return f"{path} holds labels of {strange[0]!r}, which is no sample" if strange else ""
