@@ -27,11 +27,13 @@ FROM_1: Final = {
         FROM old.label_event SELECT * REPLACE (list_transform(boxes, lambda b: struct_insert(b,
             attributes := CAST(NULL AS MAP(VARCHAR, VARCHAR)))) AS boxes)""",
     "task_event": "SELECT *, [] AS book, [] AS codes FROM old.task_event",
+    "forgotten": "",
 }
-"""Tables that version 2 keeps otherwise: definitions have a book of classes, boxes attributes, attributes a commit."""
+"""Tables that version 2 keeps otherwise: definitions have a book of classes, boxes attributes, attributes a commit; it
+alone knows what was forgotten."""
 
 CONVERSIONS: Final[Mapping[int, Mapping[str, str]]] = {1: FROM_1}
-"""For each older version, the queries of the tables that it kept otherwise."""
+"""For each older version, the queries of the tables that it kept otherwise; empty for those that it had not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,9 @@ def _convert(connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str], 
     new_tables(connection)
     connection.execute("DELETE FROM head")
     for table in ("head", "annotator", *schema.GROWING):
-        connection.execute(f"INSERT INTO {table} BY NAME {queries.get(table, f'FROM old.{table}')}")
+        if not (query := queries.get(table, f"FROM old.{table}")):
+            continue
+        connection.execute(f"INSERT INTO {table} BY NAME {query}")
         before, after = (_count(connection, name) for name in (f"old.{table}", table))
         if before != after:
             raise Damaged(f"{backup}: {table} has {before} rows, {after} came out; the catalog is as it was")
