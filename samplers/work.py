@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,12 +71,11 @@ class Work:
         with ThreadPoolExecutor(threads, "amber-pack") as pool:
             futures = [pool.submit(self._write, number, count) for number in range(len(self.cuts))]
             try:
-                left: set[Future[str]] = set(futures)
-                while left:
-                    done, left = wait(left, _TICK, FIRST_COMPLETED)
-                    count.tell()
-                    for future in done:
-                        future.result()
+                for future in futures:  # in their order, so that equal input fails on the same image
+                    while wait([future], _TICK).not_done:
+                        count.tell()
+                    future.result()
+                count.tell()
             except BaseException:
                 count.stopped = True
                 pool.shutdown(cancel_futures=True)

@@ -1,5 +1,6 @@
 """What several test files stand on: a PostgreSQL server, started when the first test asks for it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,7 +9,11 @@ import pytest
 from hypothesis import settings
 from postgres import Server, serving
 
-settings.register_profile("amber", deadline=None)  # machines are shared: how long an example takes says nothing
+settings.register_profile(
+    "amber",
+    deadline=None,  # machines are shared: how long an example takes says nothing
+    derandomize="CI" in os.environ,  # a change is judged by what it does; new examples are searched for elsewhere
+)
 settings.load_profile("amber")
 
 
