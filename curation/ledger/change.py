@@ -165,14 +165,14 @@ class Change:
             raise BadInput(f"source {source!r}: must be one of {', '.join(schema.PRECEDENCE)}")
         if self.repeated or not len(labels):
             return 0
-        return self._add_coded(self._fit(self._coded(labels, source), quarantine), source)
+        return self._add_coded(self._fit(labels, source, quarantine), source)
 
     def check_labels(self, labels: pa.Table, *, quarantine: str = "") -> pa.Table:
         """Those of `labels` that one could add, without adding them: for answers that are held back.
 
         BadInput, or quarantine, for the others, as in `add_labels`.
         """
-        fit = self._fit(self._coded(labels, "oracle"), quarantine)
+        fit = self._fit(labels, "oracle", quarantine)
         return labels.take(fit["place"].combine_chunks().sort())
 
     def add_quarantine(self, rows: Iterable[tuple[str, str]], *, dataset: str) -> None:
@@ -260,18 +260,19 @@ class Change:
         self._writer.hash("slice", repr(part))
         self._writer.append_row("slice_event", part.name, part.task, part.predicate, part.rare)
 
-    def _coded(self, labels: pa.Table, source: str) -> pa.Table:
-        return statements.coded(
-            self._writer.connection, as_labels(labels), list(self.now.definitions().values()), at=self._at,
+    def _fit(self, labels: pa.Table, source: str, quarantine: str) -> pa.Table:
+        """Those of `labels`, coded, that one could add; BadInput, or quarantine, for the others."""
+        labels = as_labels(labels)
+        coded = statements.coded(
+            self._writer.connection, labels, list(self.now.definitions().values()), at=self._at,
             given=(source, self.id) if self._labelled else None,
         )  # fmt: skip
-
-    def _fit(self, coded: pa.Table, quarantine: str) -> pa.Table:
-        broken = coded.filter(pc.is_valid(coded["broken"])).sort_by("place")
-        if len(broken) and not quarantine:
-            raise BadInput(statements.complaint(broken.slice(0, 1).to_pylist()[0]))
-        rows = broken.to_pylist()
-        self.add_quarantine(((str(row["key"]), statements.complaint(row)) for row in rows), dataset=quarantine)
+        if coded["broken"].null_count == len(coded):
+            return coded
+        complaints = statements.complaints(labels, coded.filter(pc.is_valid(coded["broken"])).sort_by("place"))
+        if not quarantine:
+            raise BadInput(next(complaints)[1])
+        self.add_quarantine(complaints, dataset=quarantine)
         return coded.filter(pc.is_null(coded["broken"]))
 
     def _add_coded(self, coded: pa.Table, source: str) -> int:
@@ -287,14 +288,14 @@ class Change:
 
     def _annotators(self, names: pa.Array, source: str) -> pa.Table:
         """Name and id of each annotator, registered where they are new."""
-        known = "SELECT name, annotator_id FROM annotator WHERE source = ?"
-        fresh = self._writer.sql(
-            f"SELECT name FROM given ANTI JOIN ({known}) USING (name) ORDER BY name", [source],
-            given=pa.table({"name": names}),
-        )  # fmt: skip
-        self._writer.hash(source, *map(str, fresh["name"].to_pylist()))
-        first = self._writer.number("SELECT coalesce(max(annotator_id), -1) + 1 FROM annotator")
-        fresh = fresh.append_column("annotator_id", pa.array(range(first, first + len(fresh)), pa.int32()))
-        if len(fresh):
-            self._writer.sql("INSERT INTO annotator BY NAME SELECT *, ? AS source FROM fresh", [source], fresh=fresh)
-        return self._writer.sql(f"{known} ORDER BY name", [source])
+        every = self._writer.sql("SELECT name, annotator_id, source FROM annotator ORDER BY name")
+        known = every.filter(pc.equal(every["source"], source)).drop_columns(["source"])
+        new = names.filter(pc.invert(pc.is_in(names, value_set=known["name"].combine_chunks()))).sort()
+        self._writer.hash(source, *map(str, new.to_pylist()))
+        if not len(new):
+            return known
+        first = 1 + (pc.max(every["annotator_id"]).as_py() if len(every) else -1)
+        ids = pa.array(range(first, first + len(new)), pa.int32())
+        fresh = pa.table({"name": new, "annotator_id": ids})
+        self._writer.sql("INSERT INTO annotator BY NAME SELECT *, ? AS source FROM fresh", [source], fresh=fresh)
+        return pa.concat_tables([known, fresh])

@@ -6,6 +6,8 @@ intervals, replaces what later events touch, and so costs the same at the head a
 the intervals with what came since; it is a pure function of the events, and so may be repeated, or left out, at will.
 """
 
+from collections.abc import Sequence
+
 import duckdb
 
 from curation.ledger.schema import PRECEDENCE
@@ -114,10 +116,10 @@ def due(connection: duckdb.DuckDBPyConnection) -> bool:
     return pending > max(PATIENCE, total // 4)
 
 
-def labels_at(connection: duckdb.DuckDBPyConnection, commit: int, task_id: int | None = None) -> str:
-    """SQL of current labels as of `commit`, of one task or of all: task_id, sample_id and the columns of `ANSWER`."""
+def labels_at(connection: duckdb.DuckDBPyConnection, commit: int, task_ids: Sequence[int] | None = None) -> str:
+    """SQL of current labels as of `commit`, of some tasks or of all: task_id, sample_id and the columns of `ANSWER`."""
     until = folded(connection)
-    mine = "true" if task_id is None else f"task_id = {task_id}"
+    mine = "true" if task_ids is None else f"task_id IN ({', '.join(map(str, task_ids)) or 'NULL'})"
     base = (
         f"SELECT task_id, sample_id, {ANSWER} FROM label_interval "
         f"WHERE {mine} AND valid_from <= {commit} AND (valid_to IS NULL OR valid_to > {commit})"

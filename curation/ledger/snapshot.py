@@ -145,9 +145,12 @@ class Snapshot:
 
     def training_ids(self) -> npt.NDArray[np.int64]:
         """Ids of the samples that may be trained on: of the train split, and not excluded; sorted."""
-        samples = self.samples()
-        usable = pc.and_(pc.equal(samples["split"], "train"), pc.invert(samples["excluded"]))
-        return np.sort(np.asarray(samples.filter(usable)["sample_id"].to_numpy(), np.int64))
+        train, excluded = (
+            self._table(f"SELECT sample_id FROM ({self._attribute(name, type_)}) WHERE value{which}", [])
+            for name, type_, which in (("split", "text", " = 'train'"), ("excluded", "flag", ""))
+        )
+        ids = np.sort(train["sample_id"].to_numpy())
+        return np.asarray(ids[~np.isin(ids, excluded["sample_id"].to_numpy())], np.int64)
 
     def hashes(self) -> pa.Table:
         """Perceptual hashes of all samples, by key: key, phash (uint64)."""
@@ -183,7 +186,7 @@ class Snapshot:
 
     def labels(self, task: str) -> pa.Table:
         """Current labels of one task: sample_id, state (1 known, 2 unsure), code, number, codes, boxes, source."""
-        return self._table(f"SELECT * EXCLUDE (task_id) FROM ({self._labels(task)}) ORDER BY sample_id", [])
+        return self._table(f"SELECT * EXCLUDE (task_id) FROM ({self._labels([task])}) ORDER BY sample_id", [])
 
     def column(self, family: str, name: str) -> pa.Table:
         """What a slice reads as FAMILY.NAME (attr, label, state or boxes): sample_id and value, where there is one."""
@@ -203,9 +206,8 @@ class Snapshot:
 
     def class_counts(self, task: str | None = None) -> pa.Table:
         """Current labels of one task, or of all, counted: task_id, state, code (null for other kinds), n."""
-        return self._table(
-            f"SELECT task_id, state, code, count(*) AS n FROM ({self._labels(task)}) GROUP BY ALL ORDER BY ALL", []
-        )
+        labels = self._labels(None if task is None else [task])
+        return self._table(f"SELECT task_id, state, code, count(*) AS n FROM ({labels}) GROUP BY ALL ORDER BY ALL", [])
 
     def annotators(self) -> pa.Table:
         """Who has a standing statement of how many samples: task, annotator, source, labels; unsure ones count."""
@@ -224,7 +226,7 @@ class Snapshot:
 
     def known(self) -> pa.Table:
         """Every current label that is known, of all tasks, in no order: task_id, sample_id."""
-        return self._table(f"SELECT task_id, sample_id FROM ({self._labels(None)}) WHERE state = 1", [])
+        return self._table(f"SELECT task_id, sample_id FROM ({self._labels()}) WHERE state = 1", [])
 
     def eligible(self, tasks: Sequence[str], index: Path) -> pa.Table:
         """Known labels of `tasks` on the training samples that a pack holds, in no order.
@@ -232,19 +234,22 @@ class Snapshot:
         `index` is the pack's Parquet index, of which `row` names the line: task_id, sample_id, row, code, number,
         codes, source. Excluded samples are left out, as they are by `training_ids`.
         """
-        ids = [str(self._task_id(task)) for task in tasks]
-        return self._table(
-            f"""WITH eligible AS MATERIALIZED (
-                SELECT sample.sample_id, file_row_number AS row
-                FROM read_parquet({quoted(str(index))}, file_row_number = true) JOIN sample USING (key)
-                SEMI JOIN (FROM ({self._attribute("split", "text")}) WHERE value = 'train') USING (sample_id)
-                ANTI JOIN (FROM ({self._attribute("excluded", "flag")}) WHERE value) USING (sample_id)
-                WHERE sample.commit_id <= {self.commit})
-            SELECT task_id, sample_id, row, code, number, codes, source
-            FROM ({self._labels(None)}) JOIN eligible USING (sample_id)
-            WHERE state = 1 AND task_id IN ({", ".join(ids) or "NULL"})""",
+        labels = self._table(
+            f"SELECT task_id, sample_id, code, number, codes, source FROM ({self._labels(tasks)}) WHERE state = 1", []
+        )
+        packed = self._table(
+            f"""SELECT sample_id, file_row_number AS row
+            FROM read_parquet({quoted(str(index))}, file_row_number = true) JOIN sample USING (key)
+            WHERE commit_id <= {self.commit}""",
             [],
         )
+        ids = [table["sample_id"].to_numpy() for table in (labels, packed)] + [self.training_ids()]
+        rows = np.full(1 + max(part.max(initial=0) for part in ids), -1, np.int64)  # far faster than joins
+        rows[ids[1]] = packed["row"].to_numpy()
+        trained = np.zeros(len(rows), np.bool_)
+        trained[ids[2]] = True
+        row = np.where(trained, rows, -1)[ids[0]]
+        return labels.add_column(2, "row", pa.array(row)).filter(pa.array(row >= 0))
 
     def members(
         self,
@@ -321,8 +326,10 @@ class Snapshot:
             for name, column in GROWING.items()
         }
 
-    def _labels(self, task: str | None) -> str:
-        return labels_at(self._connection, self.commit, None if task is None else self._task_id(task))
+    def _labels(self, tasks: Sequence[str] | None = None) -> str:
+        """Current labels of these tasks, or of all, as SQL."""
+        ids = None if tasks is None else [self._task_id(task) for task in tasks]
+        return labels_at(self._connection, self.commit, ids)
 
     def _task_id(self, task: str) -> int:
         return self.definition(task).task_id
@@ -353,7 +360,7 @@ class Snapshot:
             return assumed(family, task, assume[name], self.commit)
         if family == "pred":
             return predicted(task, predictions, self.commit)
-        return labelled(family, task, self._labels(name))
+        return labelled(family, task, self._labels([name]))
 
     def _attribute_type(self, name: str) -> str:
         types = self.attributes()

@@ -1,8 +1,8 @@
 """Labels on their way in: names become ids and codes, and every rule that a label can break is checked."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from curation.ledger.definitions import Definition
 from curation.ledger.frames import over
 
-__all__ = ["COLUMNS", "coded", "complaint"]
+__all__ = ["COLUMNS", "coded", "complaints"]
 
 COLUMNS: Final = [
     "sample_id", "task_id", "annotator_id", "state", "code", "number", "codes", "boxes", "confidence", "labelled_at",
@@ -25,7 +25,7 @@ OUTSIDE: Final = """len(list_filter(boxes, lambda b: b.code IS NULL OR NOT coale
 RULES: Final = [
     ("sample_id IS NULL", "key {key!r}: no such sample; ingest the image first"),
     ("task_id IS NULL", "task {task!r}: the catalog has no such task; `amber tasks` lists them"),
-    ("state IS NULL", "state {word!r} of {key!r}: must be known, unsure or retracted"),
+    ("state IS NULL", "state {state!r} of {key!r}: must be known, unsure or retracted"),
     ("coalesce(annotator, '') = ''", "annotator {annotator!r}: every label has one; name who gave it"),
     (
         "NOT coalesce(confidence > 0 AND confidence <= 1, false)",
@@ -82,23 +82,30 @@ def coded(
     """`labels` with ids and codes, and `broken`: the place in `MESSAGES` of the rule that each breaks first, or null.
 
     `labels` has the columns of `LABELS`, or `sample_id` in place of `key`, which spares the look-up of keys. `place` is
-    the row's place in it; rows come by task, then sample. Ids are null where there is no such sample or task.
+    the row's place in it; rows come by task, then sample, then place. Ids are null without such a sample or task.
     `given` names a source and the commit that has given labels of it already.
     """
     asked = set(pc.unique(labels["task"]).to_pylist())
     boxed = any(part.task.kind == "detection" and part.task.name in asked for part in definitions)
-    rows = over(
-        connection, _query(labels, boxed=boxed), [at],
-        incoming=labels.append_column("place", pa.array(np.arange(len(labels)))), definition=_tasks(definitions),
+    rows = _sorted(
+        over(
+            connection, _query(labels, boxed=boxed), [at],
+            incoming=labels.append_column("place", pa.array(np.arange(len(labels)))), definition=_tasks(definitions),
+        )
     )  # fmt: skip
     rows = _marked(rows, _twice(connection, rows), TWICE)
-    return _sorted(_marked(rows, _before(connection, rows, *given), BEFORE) if given else rows)
+    return _marked(rows, _before(connection, rows, *given), BEFORE) if given else rows
 
 
-def complaint(row: dict[str, Any]) -> str:
-    """What a broken row of `coded` is refused with, in one line that begins with where it was read."""
-    message = MESSAGES[row["broken"]].format(**row)
-    return f"{row['origin']}: {message}" if row["origin"] else message
+def complaints(labels: pa.Table, broken: pa.Table) -> Iterator[tuple[str, str]]:
+    """The key of each broken row of `coded`, and what it is refused with: one line that begins with where it was read.
+
+    `labels` is the table that was coded.
+    """
+    for row, rule in zip(labels.take(broken["place"]).to_pylist(), broken["broken"].to_pylist(), strict=True):
+        row["key"] = str(row["sample_id"] if row.get("sample_id") is not None else row["key"])
+        message = MESSAGES[rule].format(**row)
+        yield row["key"], f"{row['origin']}: {message}" if row["origin"] else message
 
 
 def _tasks(definitions: Collection[Definition]) -> pa.Table:
@@ -114,13 +121,12 @@ def _tasks(definitions: Collection[Definition]) -> pa.Table:
 def _query(labels: pa.Table, *, boxed: bool) -> str:
     """SQL of the coded labels; `boxed` when one may be of boxes, which are held against the size of the image."""
     by_id = "sample_id" in labels.column_names
-    key = "CAST(incoming.sample_id AS VARCHAR)" if by_id else "incoming.key"
     sample = SAMPLES if by_id and not boxed else f"LEFT JOIN sample USING ({'sample_id' if by_id else 'key'})"
     ranks = " ".join(f"WHEN {broken} THEN {rank}" for rank, (broken, _) in enumerate(RULES))
     return f"""
-        SELECT *, CASE {ranks} END AS broken FROM (
-        SELECT place, sample.sample_id, {key} AS key, width, height, incoming.task, kind, task_id,
-            incoming.state AS word, incoming.text, names, annotator, origin, CAST({STATE} AS UTINYINT) AS state,
+        SELECT place, sample_id, task_id, annotator, state, code, number, codes, boxes, confidence, labelled_at,
+            CASE {ranks} END AS broken FROM (
+        SELECT place, sample.sample_id, width, height, kind, task_id, annotator, CAST({STATE} AS UTINYINT) AS state,
             CASE WHEN incoming.state = 'known' AND kind IN ('binary', 'categorical')
                 THEN places[list_position(classes, text)] END AS code,
             CASE WHEN incoming.state = 'known' AND kind = 'regression' THEN number END AS number,
@@ -135,13 +141,16 @@ def _query(labels: pa.Table, *, boxed: bool) -> str:
 
 
 def _twice(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> pa.Table:
-    """Places of labels that stand more than once in the batch."""
-    cell = "sample_id, task_id, annotator"
+    """Places of labels that stand more than once in the batch: of one annotator, for one (task, sample)."""
+    cell = ("task_id", "sample_id")
+    follows = np.logical_and.reduce([np.diff(pc.fill_null(rows[name], -1).to_numpy()) == 0 for name in cell])
+    shared = np.append(follows, False) | np.append(False, follows)
+    if not shared.any():
+        return rows.slice(0, 0)
     return over(
         connection,
-        f"SELECT place FROM incoming SEMI JOIN (FROM incoming SELECT {cell} GROUP BY {cell} HAVING count(*) > 1) "
-        f"USING ({cell})",
-        incoming=rows.select(["place", *cell.split(", ")]),
+        "SELECT place FROM incoming QUALIFY count(*) OVER (PARTITION BY sample_id, task_id, annotator) > 1",
+        incoming=rows.select(["place", "sample_id", "task_id", "annotator"]).filter(pa.array(shared)),
     )
 
 
