@@ -332,3 +332,19 @@ def test_four_writers_lose_and_double_nothing(each: int, catalog: Catalog) -> No
         process.communicate()
     batches = [batch for batch, _ in log_of(catalog.home)][1:]
     assert sorted(batches) == sorted(f"{name}-{n}" for name in ("a", "b", "c", "d", "shared") for n in range(each))
+
+
+LARGE = """
+import sys
+from curation import Catalog
+
+half = "SELECT one.i FROM range(1_000_000) AS one(i) JOIN range(1_000_000) AS other(i) ON one.i = other.i"
+with Catalog.create(sys.argv[1]).read() as now:
+    print(len(now._table(f"{half} UNION ALL {half}", [])))
+"""
+
+
+def test_a_large_answer_of_two_parts_does_not_wait_for_itself(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", LARGE, str(tmp_path / "home")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "2000000\n", done.stderr

@@ -56,6 +56,8 @@ class Place(Protocol):
 def prepare(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     """A connection on which the ledger's SQL runs."""
     connection.execute("SET TimeZone = 'UTC'")
+    # Results are taken whole. With a buffer that fills up, a large UNION ALL waits for itself for ever (duckdb#22215).
+    connection.execute("SET streaming_buffer_size = '1TB'")
     boxes.register(connection)
     return connection
 
