@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -146,25 +146,36 @@ class Pack:
         """The bytes of this pack's shards; close it after use."""
         return Shards(self.home / "shards", self.shards)
 
+    def scan(self) -> Iterator[tuple[str, memoryview]]:
+        """Key and bytes of all images in the order of the shards, without a copy; Damaged as `Shards.whole` raises."""
+        order = np.lexsort((self.offset, self.shard))
+        firsts = np.searchsorted(self.shard[order], np.arange(len(self.shards) + 1))
+        with closing(self.reader()) as shards:
+            for number in range(len(self.shards)):
+                rows = order[firsts[number] : firsts[number + 1]]
+                view, starts = shards.whole(number), self.offset[rows]
+                keys, stops = self.keys.take(pa.array(rows)).to_pylist(), (starts + self.size[rows]).tolist()
+                yield from zip(keys, map(view.__getitem__, map(slice, starts.tolist(), stops)), strict=True)
+                shards.close()  # one shard at a time
+
     def verify(self, progress: Progress | None = None) -> None:
         """Hash all images and shards again; Damaged names the first shard, and key, that is not what was written."""
-        shards, done = self.reader(), 0
-        for number, shard in enumerate(self.shards):
-            rows = np.flatnonzero(self.shard == number)
-            self._verify_images(shards, rows)
-            if hashlib.sha256(shards.whole(number)).hexdigest() != Path(shard.name).stem:
-                raise Damaged(f"{shard.name}: its bytes have changed between the images; restore it, or pack again")
-            shards.close()
-            done += len(rows)
-            if progress is not None:
-                progress(done, self.images)
-
-    def _verify_images(self, shards: Shards, rows: npt.NDArray[np.intp]) -> None:
-        for row in rows.tolist():
-            data = shards.read(int(self.shard[row]), int(self.offset[row]), int(self.size[row]))
-            if hashlib.sha256(data).hexdigest() != self.index["sha256"][row].as_py():
-                name, key = shards.name(int(self.shard[row])), self.keys[row].as_py()
-                raise Damaged(f"{name}, {key}: the image's bytes have changed; restore the shard, or pack again")
+        hashes, done = self.index["sha256"].to_pylist(), 0
+        with closing(self.reader()) as shards:
+            for number, shard in enumerate(self.shards):
+                for row in np.flatnonzero(self.shard == number).tolist():
+                    data = shards.read(number, int(self.offset[row]), int(self.size[row]))
+                    if hashlib.sha256(data).hexdigest() != hashes[row]:
+                        name, key = shard.name, self.keys[row].as_py()
+                        raise Damaged(
+                            f"{name}, {key}: the image's bytes have changed; restore the shard, or pack again"
+                        )
+                    done += 1
+                if hashlib.sha256(shards.whole(number)).hexdigest() != Path(shard.name).stem:
+                    raise Damaged(f"{shard.name}: its bytes have changed between the images; restore it, or pack again")
+                shards.close()  # one shard at a time
+                if progress is not None:
+                    progress(done, self.images)
 
 
 @dataclass(frozen=True, kw_only=True)

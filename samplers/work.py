@@ -1,32 +1,26 @@
 """The work of packing: which shards to write, done in threads, taken up again where a killed process left it."""
 
-import hashlib
-import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from curation.digest import digest
-from curation.errors import BadInput, Damaged, NotFound
-from curation.locations import read_bytes
 from samplers import tar
+from samplers.write import notes, write_shard
 
 __all__ = ["Progress", "Work", "clean"]
 
 Progress = Callable[[int, int], None]
 """Called in the caller's thread with (images done, images in all)."""
 
-_EXTENSIONS = {"JPEG": "jpg"}  # any other format is its own name in lower case
-_STEP = 64  # images between two looks at the count
 _TICK = 0.1  # seconds between two reports of progress
 
 
@@ -90,7 +84,7 @@ class Work:
             count.add(stop - start)
             return name
         part = self.folder / f"{number:06d}.part"
-        name = _write_tar(part, self.images.slice(start, stop - start), count) + ".tar"
+        name = write_shard(part, self.images.slice(start, stop - start), count.add) + ".tar"
         os.replace(part, self.shards / name)
         part.write_text(name)
         os.replace(part, note)
@@ -129,8 +123,9 @@ class _Count:
 
 def _spans(images: pa.Table) -> npt.NDArray[np.int64]:
     """Bytes that each image takes in a tar, with its json and both headers."""
-    notes = np.fromiter((len(_json(image)) for image in _lines(images)), np.int64, images.num_rows)
-    return 2 * tar.BLOCK + tar.padded(np.asarray(images["size"], np.int64)) + tar.padded(notes)
+    batches = images.to_batches(1 << 16)
+    lengths = np.fromiter((len(note) for batch in batches for note in notes(batch)), np.int64, images.num_rows)
+    return 2 * tar.BLOCK + tar.padded(np.asarray(images["size"], np.int64)) + tar.padded(lengths)
 
 
 def _cuts(ends: npt.NDArray[np.int64], room: int) -> list[tuple[int, int]]:
@@ -140,55 +135,3 @@ def _cuts(ends: npt.NDArray[np.int64], room: int) -> list[tuple[int, int]]:
         cuts.append((start, stop))
         start, base = stop, int(ends[stop - 1])
     return cuts
-
-
-def _write_tar(path: Path, images: pa.Table, count: _Count) -> str:
-    """Write one shard; the sha256 of its bytes."""
-    sha256 = hashlib.sha256()
-    with path.open("wb") as file:
-        for done, image in enumerate(_lines(images), 1):
-            members = _members(image)
-            sha256.update(members)
-            file.write(members)
-            if done % _STEP == 0:
-                count.add(_STEP)
-        file.write(tar.END)
-        sha256.update(tar.END)
-    count.add(images.num_rows % _STEP)
-    return sha256.hexdigest()
-
-
-def _members(image: dict[str, Any]) -> bytes:
-    stem, data, note = tar.member_name(image["key"]), _read(image), _json(image)
-    extension = _EXTENSIONS.get(image["format"], image["format"].lower())
-    return b"".join(
-        (
-            tar.header(f"{stem}.{extension}", len(data)),
-            data,
-            tar.padding(len(data)),
-            tar.header(f"{stem}.json", len(note)),
-            note,
-            tar.padding(len(note)),
-        )
-    )
-
-
-def _read(image: dict[str, Any]) -> bytes:
-    key, path = image["key"], image["location"]
-    try:
-        data = read_bytes(path)
-    except BadInput as error:
-        raise NotFound(f"{key}: {path} {error}, or exclude the sample") from error
-    if hashlib.sha256(data).hexdigest() != image["sha256"]:
-        raise Damaged(f"{key}: {path} is not the file that was ingested; restore it, or ingest it under a new key")
-    return data
-
-
-def _lines(images: pa.Table) -> Iterator[dict[str, Any]]:
-    for batch in images.to_batches(1024):
-        yield from batch.to_pylist()
-
-
-def _json(image: dict[str, Any]) -> bytes:
-    """Of the same length wherever it is asked for: offsets are computed from it before anything is written."""
-    return json.dumps({name: image[name] for name in ("key", "width", "height", "sha256")}).encode()
