@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
-from amber.options import seeded, workspace
+from amber.options import has_verb, seeded, workspace
 from amber.screen import Screen, plain, show, table
 from curation.ledger.catalog import Catalog
-from samplers.pack import make_pack
-from samplers.plan import make_plan
+from samplers.materialize import materialize
+from samplers.pack import Pack, make_pack
+from samplers.plan import Plan, make_plan
 from samplers.policy import Policy
 
 __all__ = ["pack_command", "plan_command", "policy"]
@@ -49,7 +50,7 @@ def pack_command(verify: bool, home: str, as_json: bool) -> None:
     show(shown, as_json, lambda: f"pack {pack.hash}: {len(pack.keys):,} images in {len(pack.shards):,} shards")
 
 
-@click.command("plan")
+@click.group("plan", invoke_without_command=True)
 @click.option(
     "--policy", "policy_file", type=click.Path(path_type=Path), help="Policy file; default: even and balanced."
 )
@@ -58,10 +59,14 @@ def pack_command(verify: bool, home: str, as_json: bool) -> None:
 @click.option("--commit", type=int, help="Plan on what was known at this commit.")
 @click.option("--list", "listed", is_flag=True, help="List the plans of the workspace instead.")
 @workspace
+@click.pass_context
 def plan_command(
-    policy_file: Path | None, draws: int, seed: int, commit: int | None, listed: bool, home: str, as_json: bool
-) -> None:
+    context: click.Context,
+    policy_file: Path | None, draws: int, seed: int, commit: int | None, listed: bool, home: str, as_json: bool,
+) -> None:  # fmt: skip
     """Resolve a policy into a plan: what will be drawn, and what every task gets out of it."""
+    if has_verb(context):
+        return
     catalog = Catalog.open(home)
     if listed:
         plans = sorted(path.parent.name for path in (catalog.home / "plans").glob("*/plan.json"))
@@ -80,3 +85,19 @@ def plan_command(
             [list(row.values()) for row in rows],
         ),
     )
+
+
+@plan_command.command("materialize")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--plan", "prefix", default="", help="First characters of the plan's hash; default: the newest.")
+@workspace
+def materialize_command(folder: Path, prefix: str, home: str, as_json: bool) -> None:
+    """Write the draws of a plan into FOLDER as shards with labels and weights, for consumers without Amber."""
+    plan = Plan.open(Path(home), prefix) if prefix else Plan.newest(Path(home))
+    screen = Screen(quiet=as_json)
+    with screen.stages():
+        done = materialize(
+            plan, Pack.open(home, plan.pack_hash), folder, progress=lambda part, all_: screen.tell("copy", part, all_)
+        )
+    shown = {"plan": plan.hash, "folder": str(folder), "shards": done.shards, "draws": done.draws, "bytes": done.bytes}
+    show(shown, as_json, lambda: f"{folder}: {done.draws:,} draws in {done.shards:,} shards")
