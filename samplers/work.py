@@ -7,16 +7,18 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from curation.digest import digest
+from curation.errors import BadInput
 from samplers import tar
 from samplers.write import notes, write_shard
 
-__all__ = ["Progress", "Work", "clean"]
+__all__ = ["Progress", "Work", "clean", "write_numbered"]
 
 Progress = Callable[[int, int], None]
 """Called in the caller's thread with (images done, images in all)."""
@@ -52,18 +54,13 @@ class Work:
             offsets=np.concatenate([np.zeros(0, np.int64), *starts]) + tar.BLOCK,
         )
 
-    def run(self, threads: int, progress: Progress | None) -> pa.Table:
-        """Write what is not yet written; `images` with the columns offset and shard (its file's name)."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.shards.mkdir(exist_ok=True)
-        names = self._write_all(threads, _Count(self.images.num_rows, progress))
-        shard = np.repeat(np.array(names, object), [stop - start for start, stop in self.cuts])
-        images = self.images.append_column("offset", pa.array(self.offsets))
-        return images.append_column("shard", pa.array(shard, pa.string()))
-
-    def _write_all(self, threads: int, count: "_Count") -> list[str]:
+    def run(self, threads: int, progress: Progress | None, part: int = 1, parts: int = 1) -> None:
+        """Write what is not yet written of every shard, or of each `parts`-th from the `part`-th on (from 1)."""
+        self.begin()
+        numbers = range(part - 1, len(self.cuts), parts)
+        count = _Count(sum(self.cuts[number][1] - self.cuts[number][0] for number in numbers), progress)
         with ThreadPoolExecutor(threads, "amber-pack") as pool:
-            futures = [pool.submit(self._write, number, count) for number in range(len(self.cuts))]
+            futures = [pool.submit(write_numbered, *self.job(number), count.add) for number in numbers]
             try:
                 for future in futures:  # in their order, so that equal input fails on the same image
                     while wait([future], _TICK).not_done:
@@ -74,21 +71,50 @@ class Work:
                 count.stopped = True
                 pool.shutdown(cancel_futures=True)
                 raise
-        return [future.result() for future in futures]
 
-    def _write(self, number: int, count: "_Count") -> str:
-        """Write one shard unless its note says that it is there; its name."""
+    def begin(self) -> None:
+        """Make the folders that `write_numbered` writes into."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.shards.mkdir(exist_ok=True)
+
+    def job(self, number: int) -> tuple[Path, Path, int, pa.Table]:
+        """What `write_numbered` takes to write a shard, wherever it runs."""
         start, stop = self.cuts[number]
-        note = self.folder / f"{number:06d}.note"
-        if note.exists() and (self.shards / (name := note.read_text())).exists():
-            count.add(stop - start)
-            return name
-        part = self.folder / f"{number:06d}.part"
-        name = write_shard(part, self.images.slice(start, stop - start), count.add) + ".tar"
-        os.replace(part, self.shards / name)
-        part.write_text(name)
-        os.replace(part, note)
-        return name
+        return self.folder, self.shards, number, self.images.slice(start, stop - start)
+
+    def written(self) -> pa.Table:
+        """`images` with the columns offset and shard (its file's name); BadInput while some are to be written."""
+        names = [_noted(self.folder, self.shards, number) for number in range(len(self.cuts))]
+        if left := names.count(""):
+            raise BadInput(f"{left} of {len(names)} shards are not written; run the parts that have not ended again")
+        shard = np.repeat(np.array(names, object), [stop - start for start, stop in self.cuts])
+        images = self.images.append_column("offset", pa.array(self.offsets))
+        return images.append_column("shard", pa.array(shard, pa.string()))
+
+
+def write_numbered(
+    folder: Path, shards: Path, number: int, images: pa.Table, count: Callable[[int], None] = lambda images: None
+) -> None:
+    """Write one shard into `shards` unless its note in `folder` says that it is there; two may do so at once."""
+    if _noted(folder, shards, number):
+        count(images.num_rows)
+        return
+    part = folder / f"{number:06d}.{uuid4().hex}.part"
+    name = write_shard(part, images, count) + ".tar"
+    os.replace(part, shards / name)
+    part.write_text(name)
+    os.replace(part, _note(folder, number))
+
+
+def _noted(folder: Path, shards: Path, number: int) -> str:
+    """The name of a shard that is written, or nothing."""
+    note = _note(folder, number)
+    name = note.read_text() if note.exists() else ""
+    return name if name and (shards / name).exists() else ""
+
+
+def _note(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.note"
 
 
 def clean(home: Path, keep: Path, named: set[str]) -> None:

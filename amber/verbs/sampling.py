@@ -1,18 +1,31 @@
 """Verbs of what is drawn: policy, pack, plan."""
 
+from functools import partial
 from pathlib import Path
 
 import click
 
 from amber.options import has_verb, seeded, workspace
 from amber.screen import Screen, plain, show, table
+from curation.errors import BadInput
 from curation.ledger.catalog import Catalog
+from samplers.cluster import write_on_ray
 from samplers.materialize import materialize
-from samplers.pack import Pack, make_pack
+from samplers.pack import Pack, finish_pack, included, make_pack, write_pack, write_part
 from samplers.plan import Plan, make_plan
 from samplers.policy import Policy
 
 __all__ = ["pack_command", "plan_command", "policy"]
+
+
+def _part(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """I/N as two numbers."""
+    if value is None:
+        return None
+    part, slash, parts = value.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal()):
+        raise BadInput(f"part {value!r}: two numbers as in 2/8; correct it")
+    return int(part), int(parts)
 
 
 @click.group()
@@ -38,14 +51,35 @@ def check_policy(file: Path, home: str, as_json: bool) -> None:
 
 @click.command("pack")
 @click.option("--verify", is_flag=True, help="Hash every shard and image again.")
+@click.option("--part", callback=_part, metavar="I/N", help="Write the I-th of N parts only, on this machine.")
+@click.option("--finish", is_flag=True, help="Make one pack of the parts, once all are written.")
+@click.option("--ray", "address", metavar="ADDRESS", help='Write as tasks of a Ray cluster, or of a "local" one.')
 @workspace
-def pack_command(verify: bool, home: str, as_json: bool) -> None:
+def pack_command(
+    verify: bool, part: tuple[int, int] | None, finish: bool, address: str | None, home: str, as_json: bool
+) -> None:
     """Write the images of the catalog into WebDataset shards, once."""
-    screen = Screen(quiet=as_json)
+    if sum([part is not None, finish, address is not None]) > 1:
+        raise BadInput("--part, --finish and --ray: each is a way of its own; pass one")
+    samples, folder, screen = included(Catalog.open(home)), Path(home), Screen(quiet=as_json)
     with screen.stages():
-        pack = make_pack(Catalog.open(home), progress=lambda done, total: screen.tell("pack", done, total))
+        tell = partial(screen.tell, "pack")
+        if part is not None:
+            write_part(samples, folder, *part, progress=tell)
+            show(
+                {"part": part[0], "parts": part[1]},
+                as_json,
+                lambda: f"part {part[0]} of {part[1]} is written; --finish, once all are",
+            )
+            return
+        if finish:
+            pack = finish_pack(samples, folder)
+        elif address is not None:
+            pack = write_on_ray(samples, folder, address, progress=tell)
+        else:
+            pack = write_pack(samples, folder, progress=tell)
         if verify:
-            pack.verify(progress=lambda done, total: screen.tell("verify", done, total))
+            pack.verify(progress=partial(screen.tell, "verify"))
     shown = {"pack": pack.hash, "images": len(pack.keys), "shards": len(pack.shards)}
     show(shown, as_json, lambda: f"pack {pack.hash}: {len(pack.keys):,} images in {len(pack.shards):,} shards")
 
