@@ -66,4 +66,4 @@ clean: ## Remove what the demo and the benchmarks left here
 
 .venv/test: .venv/train
 	@echo "installing the test tools"
-	@$(INSTALL) --editable '.[train,test,lake]' && touch $@
+	@$(INSTALL) --editable '.[train,test,lake,ray]' && touch $@

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from curation.errors import BadInput
 
-__all__ = ["MAX_BYTES", "Span", "is_url", "member", "read_bytes", "spans"]
+__all__ = ["MAX_BYTES", "Span", "is_url", "member", "read_bytes", "read_into", "spans"]
 
 MAX_BYTES = 1 << 30
 """A larger image is not read."""
@@ -50,6 +50,30 @@ def read_bytes(location: str, count: int | None = None) -> bytes:
     if location.startswith("tar://"):
         return _read_member(location, count)
     return _read_url(location, count)
+
+
+def read_into(location: str, room: memoryview) -> int:
+    """Read an image into `room`, which is one byte longer than it should be; how many bytes there were to read.
+
+    BadInput as `read_bytes` raises it.
+    """
+    if is_url(location):
+        data = read_bytes(location)
+        room[: len(data)] = data[: len(room)]
+        return min(len(data), len(room))
+    try:
+        descriptor = os.open(location, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe is not waited for
+        try:
+            size = count = os.readv(descriptor, [room])
+            while count and size < len(room) - 1:
+                size += (count := os.readv(descriptor, [room[size:]]))
+            return size
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise BadInput(f"cannot be read ({error.strerror}); check its path and its permissions") from error
+    except ValueError as error:  # a zero byte in the path
+        raise BadInput(f"cannot be read ({error}); check its path") from error
 
 
 def spans(tar: str) -> Mapping[str, Span]:

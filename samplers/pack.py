@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +33,10 @@ from samplers.work import Progress, Work, clean
 if TYPE_CHECKING:
     from curation import Catalog
 
-__all__ = ["SHARD_BYTES", "Pack", "Progress", "complete", "make_pack", "repack", "turn", "write_pack"]
+__all__ = [
+    "SHARD_BYTES", "Pack", "Progress", "complete", "finish_pack", "included", "make_pack", "planned", "repack", "turn",
+    "write_pack", "write_part",
+]  # fmt: skip
 
 SHARD_BYTES = 64 << 20
 """How large a tar may grow, in bytes; an image that is larger has a shard of its own."""
@@ -146,25 +149,36 @@ class Pack:
         """The bytes of this pack's shards; close it after use."""
         return Shards(self.home / "shards", self.shards)
 
+    def scan(self) -> Iterator[tuple[str, memoryview]]:
+        """Key and bytes of all images in the order of the shards, without a copy; Damaged as `Shards.whole` raises."""
+        order = np.lexsort((self.offset, self.shard))
+        firsts = np.searchsorted(self.shard[order], np.arange(len(self.shards) + 1))
+        with closing(self.reader()) as shards:
+            for number in range(len(self.shards)):
+                rows = order[firsts[number] : firsts[number + 1]]
+                view, starts = shards.whole(number), self.offset[rows]
+                keys, stops = self.keys.take(pa.array(rows)).to_pylist(), (starts + self.size[rows]).tolist()
+                yield from zip(keys, map(view.__getitem__, map(slice, starts.tolist(), stops)), strict=True)
+                shards.close()  # one shard at a time
+
     def verify(self, progress: Progress | None = None) -> None:
         """Hash all images and shards again; Damaged names the first shard, and key, that is not what was written."""
-        shards, done = self.reader(), 0
-        for number, shard in enumerate(self.shards):
-            rows = np.flatnonzero(self.shard == number)
-            self._verify_images(shards, rows)
-            if hashlib.sha256(shards.whole(number)).hexdigest() != Path(shard.name).stem:
-                raise Damaged(f"{shard.name}: its bytes have changed between the images; restore it, or pack again")
-            shards.close()
-            done += len(rows)
-            if progress is not None:
-                progress(done, self.images)
-
-    def _verify_images(self, shards: Shards, rows: npt.NDArray[np.intp]) -> None:
-        for row in rows.tolist():
-            data = shards.read(int(self.shard[row]), int(self.offset[row]), int(self.size[row]))
-            if hashlib.sha256(data).hexdigest() != self.index["sha256"][row].as_py():
-                name, key = shards.name(int(self.shard[row])), self.keys[row].as_py()
-                raise Damaged(f"{name}, {key}: the image's bytes have changed; restore the shard, or pack again")
+        hashes, done = self.index["sha256"].to_pylist(), 0
+        with closing(self.reader()) as shards:
+            for number, shard in enumerate(self.shards):
+                for row in np.flatnonzero(self.shard == number).tolist():
+                    data = shards.read(number, int(self.offset[row]), int(self.size[row]))
+                    if hashlib.sha256(data).hexdigest() != hashes[row]:
+                        name, key = shard.name, self.keys[row].as_py()
+                        raise Damaged(
+                            f"{name}, {key}: the image's bytes have changed; restore the shard, or pack again"
+                        )
+                    done += 1
+                if hashlib.sha256(shards.whole(number)).hexdigest() != Path(shard.name).stem:
+                    raise Damaged(f"{shard.name}: its bytes have changed between the images; restore it, or pack again")
+                shards.close()  # one shard at a time
+                if progress is not None:
+                    progress(done, self.images)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,10 +205,14 @@ def make_pack(catalog: "Catalog", *, shard_bytes: int = SHARD_BYTES, progress: P
 
     Killed at any moment, it goes on from there when it is run again. Raises as `write_pack` does.
     """
+    return write_pack(included(catalog), catalog.home, shard_bytes=shard_bytes, progress=progress)
+
+
+def included(catalog: "Catalog") -> pa.Table:
+    """The samples that `make_pack` packs."""
     with catalog.read() as now:
         samples = now.samples()
-    included = samples.filter(pc.invert(samples["excluded"]))
-    return write_pack(included, catalog.home, shard_bytes=shard_bytes, progress=progress)
+    return samples.filter(pc.invert(samples["excluded"]))
 
 
 def write_pack(
@@ -211,31 +229,73 @@ def write_pack(
     Equal input gives equal bytes, whatever `threads` is. BadInput when there are no images, NotFound or Damaged when
     a file is not there or no longer the one that was ingested, Busy while another process packs in the workspace.
     """
-    wanted = _wanted(samples)
-    with turn(home):
-        packs = complete(home)
-        kept, new = _placed(wanted, packs)
-        work = Work.cut(new, home, shard_bytes)
-        clean(home, keep=work.folder, named={shard.name for pack in packs for shard in pack.shards})
-        try:
-            written = work.run(threads, progress) if new.num_rows else _PLACED.empty_table()
-            pack = repack(pa.concat_tables([kept, written.select(_PLACED.names)]), home)
-        except OSError as error:
-            raise Failed(f"{home}: not fully packed ({error.strerror}); mend that, then pack again") from error
-        shutil.rmtree(work.folder, ignore_errors=True)
-        return pack
+    with turn(home), _said(home):
+        kept, work = planned(samples, home, shard_bytes)
+        work.run(threads, progress)
+        return _finished(kept, work, home)
+
+
+def write_part(
+    samples: pa.Table,
+    home: Path,
+    part: int,
+    parts: int,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    threads: int = 2,
+    progress: Progress | None = None,
+) -> None:
+    """Write the `part`-th of `parts` (from 1) of the shards that `write_pack` would write; `finish_pack` ends it.
+
+    Parts may run at the same time, on any machines that see `home`, and again when they were killed.
+    """
+    if not 1 <= part <= parts:
+        raise BadInput(f"part {part}/{parts}: from 1/{parts} to {parts}/{parts}; correct it")
+    with turn(home, shared=True), _said(home):
+        planned(samples, home, shard_bytes)[1].run(threads, progress, part, parts)
+
+
+def finish_pack(samples: pa.Table, home: Path, *, shard_bytes: int = SHARD_BYTES) -> Pack:
+    """The pack whose parts were all written: byte for byte that of `write_pack`. BadInput when shards are missing."""
+    with turn(home), _said(home):
+        return _finished(*planned(samples, home, shard_bytes), home)
 
 
 @contextmanager
-def turn(home: Path) -> Iterator[None]:
-    """Hold the workspace's pack.lock: two packers would each take the other's files for leftovers."""
+def turn(home: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the workspace's pack.lock: two packers would each take the other's files for leftovers.
+
+    Writers of parts share it: they leave alone what they do not write.
+    """
     (home / "packs").mkdir(parents=True, exist_ok=True)
     with (home / "packs" / ".lock").open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Busy(f"{home}: another process packs there; wait for it, or end it") from None
         yield
+
+
+@contextmanager
+def _said(home: Path) -> Iterator[None]:
+    """What the machine refuses, in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise Failed(f"{home}: not fully packed ({error.strerror}); mend that, then pack again") from error
+
+
+def planned(samples: pa.Table, home: Path, shard_bytes: int) -> tuple[pa.Table, Work]:
+    """Where the images lie that are in a pack already, and the work of writing the others."""
+    kept, new = _placed(_wanted(samples), complete(home))
+    return kept, Work.cut(new, home, shard_bytes)
+
+
+def _finished(kept: pa.Table, work: Work, home: Path) -> Pack:
+    clean(home, keep=work.folder, named={shard.name for pack in complete(home) for shard in pack.shards})
+    pack = repack(pa.concat_tables([kept, work.written().select(_PLACED.names)]), home)
+    shutil.rmtree(work.folder, ignore_errors=True)
+    return pack
 
 
 def _wanted(samples: pa.Table) -> pa.Table:

@@ -138,6 +138,16 @@ class Plan:
         weights[batch_row, column] = self.label_weight[entry]
         return values, known, weights
 
+    @property
+    def seed(self) -> int:
+        """The seed of whatever is drawn."""
+        return int(self.header["seed"])
+
+    def members(self, position: int) -> npt.NDArray[np.int64]:
+        """Rows of the samples in the stratum that the draw at `position` is from, sorted."""
+        mine = (self.label_task == self.draw_task[position]) & (self.label_stratum == self.draw_stratum[position])
+        return np.asarray(self.label_sample[mine], np.int64)
+
     def standings(self) -> list[Standing]:
         """What every task gets, in closed form, and its distinct figures from the draws themselves."""
         times = np.bincount(self.draws, minlength=len(self.keys))

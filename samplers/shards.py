@@ -7,10 +7,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from curation.errors import Damaged, NotFound
 
-__all__ = ["MAX_OPEN", "Shard", "Shards"]
+__all__ = ["MAX_OPEN", "Shard", "Shards", "Source"]
 
 MAX_OPEN = 128
 """Shards mapped at a time; a mapping holds one file descriptor."""
@@ -23,6 +24,14 @@ class Shard:
     name: str
     size: int
     images: int
+
+
+class Source(Protocol):
+    """Bytes of a pack's shards, by number, for many threads at a time."""
+
+    def read(self, shard: int, offset: int, size: int) -> memoryview: ...
+    def name(self, shard: int) -> str: ...
+    def close(self) -> None: ...
 
 
 class Shards:

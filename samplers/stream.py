@@ -1,83 +1,43 @@
 """The stream: a plan's draws in order, as batches of pixels, labels and weights.
 
-Global batch b is draws [b G, (b + 1) G) of the plan, and rank r takes its contiguous slice of it. Which draw is where
-depends on nothing else, neither on threads nor on where the reading began; so one integer, the position, is all that
-is needed to go on at any batch with any number of ranks.
+Which draw is where hangs on the plan and the size of the global batch alone (`samplers/batches.py`), neither on ranks,
+threads and hosts nor on where the reading began; so one integer, the position, is all that is needed to go on.
 
 One thread, the caller's, walks through the plan. A pool decodes a few batches ahead into a ring of buffers.
 """
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from curation.errors import AmberError, BadInput, Damaged
-from curation.images import BadImage
-from samplers.decode import Pixels, decode_into
+from curation.errors import BadInput
+from samplers.batches import Batch, Deal, Tail, swept
+from samplers.decode import Pixels
+from samplers.draw import Places, Replaced, Replacement, draw_into
 from samplers.pack import Pack
-from samplers.shards import Shards
+from samplers.shards import Source
 
 if TYPE_CHECKING:
     from samplers.plan import Plan
 
-__all__ = ["AHEAD", "Batch", "Stream", "Tail", "batches", "stream", "sweep"]
+__all__ = ["AHEAD", "Course", "OnError", "Stream", "stream", "sweep"]
 
 AHEAD = 3
 """Batches that are decoded, or being decoded, while the caller works on one."""
 
-Tail = Literal["drop", "pad"]
-"""What becomes of the draws behind the last whole global batch."""
+OnError = Literal["raise", "quarantine"]
+"""What becomes of an image that cannot be read or decoded."""
 
 _RUN = 16  # images that a thread decodes in one go: the hand-over costs it about 1%
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Batch:
-    """B draws of one rank, for T tasks.
-
-    `images` is a view of a buffer that is used again: valid until two more batches were taken, unless the stream
-    copies. It is [B, 3, H, W] with the channels innermost in memory, which torch calls channels_last.
-    """
-
-    index: int
-    """b, the number of the global batch."""
-    positions: npt.NDArray[np.int64]
-    """[B] places in the plan; in a sweep, in the rows that were given."""
-    rows: npt.NDArray[np.int32]
-    """[B] rows of the plan's samples; in a sweep, of the pack. -1 is padding."""
-    keys: list[str]
-    """B keys; "" is padding."""
-    images: Pixels
-    """uint8 [B, 3, H, W] RGB, 0 where padding; [B, 3, 0, 0] from `batches`."""
-    values: npt.NDArray[np.float32]
-    """[B, T] class codes or numbers, 0 where unknown."""
-    known: npt.NDArray[np.bool_]
-    """[B, T]"""
-    weights: npt.NDArray[np.float32]
-    """[B, T] w_t of each known label, 0 where unknown."""
-
-
-class Places(Protocol):
-    """Where images lie: a plan, or a pack."""
-
-    @property
-    def keys(self) -> pa.StringArray: ...
-    @property
-    def shard(self) -> npt.NDArray[np.int32]: ...
-    @property
-    def offset(self) -> npt.NDArray[np.int64]: ...
-    @property
-    def size(self) -> npt.NDArray[np.int32]: ...
 
 
 def stream(
@@ -91,36 +51,36 @@ def stream(
     threads: int = 2,
     start: int = 0,
     tail: Tail = "drop",
+    epochs: int = 1,
+    on_error: OnError = "raise",
     copy: bool = False,
+    buffers: Sequence[Pixels] = (),
 ) -> "Stream":
     """The batches of one rank from position `start` on, with pixels of `size` (height, width).
 
     `pack` is the plan's pack, or the workspace that holds it. `start` is a multiple of `global_batch`, as every
-    `Stream.position` is. An image of another size is stretched. `copy` gives each batch memory of its own.
-    BadInput for numbers that do not fit together, Damaged naming shard and key when an image cannot be decoded.
+    `Stream.position` is; positions go on from one of the `epochs` to the next. An image of another size is stretched.
+    `copy` gives each batch memory of its own; `buffers`, at least `AHEAD + 2` arrays uint8 [B, H, W, 3], are decoded
+    into in turn instead of the stream's own.
+    BadInput for numbers that do not fit together. An image that cannot be read or decoded raises Damaged or NotFound
+    naming shard and key, or, with `on_error="quarantine"`, is noted in `Stream.replaced` while another one of its
+    stratum takes its place: the mixture holds, and no other draw moves.
     """
     if not isinstance(pack, Pack):
         pack = Pack.open(pack, plan.pack_hash)
     if plan.pack_hash not in (pack.hash, *pack.formerly):
         raise BadInput(f"pack {pack.hash[:12]}: the plan is over pack {plan.pack_hash[:12]}; open that one")
-    indices = _indices(len(plan.draws), global_batch, rank, world_size, start, tail)
-    make = partial(_drawn, plan, global_batch, rank, world_size)
+    if on_error not in ("raise", "quarantine"):
+        raise BadInput(f"on_error {on_error!r}: raise or quarantine; choose one")
+    deal = Deal(plan=plan, global_batch=global_batch, rank=rank, world_size=world_size, tail=tail, epochs=epochs)
     places = plan if pack.hash == plan.pack_hash else pack.take(plan.keys)
-    return Stream(places, pack, make, indices, global_batch, size=size, threads=threads, copy=copy)
-
-
-def batches(
-    plan: "Plan",
-    global_batch: int = 64,
-    *,
-    rank: int = 0,
-    world_size: int = 1,
-    start: int = 0,
-    tail: Tail = "drop",
-) -> Iterator[Batch]:
-    """What `stream` yields, without pixels: for features that were computed before. Opens no shard."""
-    indices = _indices(len(plan.draws), global_batch, rank, world_size, start, tail)
-    return map(partial(_drawn, plan, global_batch, rank, world_size), indices)
+    course = Course(
+        make=deal.batch, indices=deal.indices(0), step=global_batch, images=global_batch // world_size,
+        identity={"plan": plan.hash, "global_batch": global_batch, "tail": tail},
+        replacement=Replacement(plan) if on_error == "quarantine" else None, of_rows=deal.of_rows,
+    )  # fmt: skip
+    first = deal.indices(start).start
+    return Stream(course, places, pack, first, size=size, threads=threads, copy=copy, buffers=buffers)
 
 
 def sweep(
@@ -137,8 +97,28 @@ def sweep(
         raise BadInput(f"batch {batch}: at least 1; correct it")
     if len(rows) and not 0 <= rows.min() <= rows.max() < pack.images:
         raise BadInput(f"rows {rows.min()} to {rows.max()}: the pack has rows 0 to {pack.images - 1}; correct them")
-    make = partial(_swept, pack, np.asarray(rows, np.int32), batch)
-    return Stream(pack, pack, make, range(-(-len(rows) // batch)), batch, size=size, threads=threads, copy=copy)
+    course = Course(
+        make=partial(swept, pack, np.asarray(rows, np.int32), batch), indices=range(-(-len(rows) // batch)),
+        step=batch, images=batch, identity={"pack": pack.hash, "rows": len(rows), "batch": batch},
+    )  # fmt: skip
+    return Stream(course, pack, pack, size=size, threads=threads, copy=copy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What a stream goes through, from its first batch to its last: how each is made, and how its parts are named."""
+
+    make: Callable[[int], Batch]
+    indices: range
+    step: int
+    """Positions from one batch to the next."""
+    images: int
+    """Images of this rank in a batch."""
+    identity: dict[str, Any]
+    """What a state must be of to be taken up."""
+    replacement: Replacement | None = None
+    of_rows: Callable[[int, npt.NDArray[np.int64], npt.NDArray[np.int32]], Batch] | None = None
+    """The batch once other images took over some of its draws."""
 
 
 class Stream:
@@ -147,32 +127,35 @@ class Stream:
 
     def __init__(
         self,
+        course: Course,
         places: Places,
         pack: Pack,
-        make: Callable[[int], Batch],
-        indices: range,
-        step: int,
+        first: int = 0,
         *,
         size: tuple[int, int],
         threads: int,
         copy: bool,
+        buffers: Sequence[Pixels] = (),
     ) -> None:
         if threads < 1 or min(size) < 1:
             raise BadInput(f"threads {threads}, size {size}: each is at least 1; correct it")
-        self.position = indices.start * step
+        _check_buffers(buffers, (course.images, *size, 3))
+        self.position = first * course.step
         """The first draw that no batch taken so far holds: pass it as `start` to go on there."""
-        self._places, self._make, self._indices, self._step = places, make, indices, step
-        self._size, self._copy, self._next = size, copy, iter(indices)
-        self._ring: list[Pixels] = []
-        self._pending: deque[tuple[Batch, list[Future[None]]]] = deque()
-        self._shards = pack.reader()
+        self.replaced: list[Replaced] = []
+        """The draws of the batches taken so far that another image took over."""
+        self._course, self._places, self._size, self._copy = course, places, size, copy
+        self._next = iter(course.indices[first:])
+        self._ring = deque(buffers)
+        self._pending: deque[tuple[Batch, list[Future[list[tuple[int, int, Replaced]]]]]] = deque()
+        self._source = pack.reader()
         self._pool = ThreadPoolExecutor(threads, "amber-stream")
-        self._run = min(_RUN, -(-step // threads))
-        self._dropped = weakref.finalize(self, _release, self._pool, self._shards, wait=False)
+        self._run = min(_RUN, -(-course.images // threads))
+        self._dropped = weakref.finalize(self, _release, self._pool, self._source, wait=False)
 
     def __len__(self) -> int:
-        """Batches from `start` to the end."""
-        return len(self._indices)
+        """Batches that are still to come."""
+        return len(self._course.indices) - self.position // self._course.step
 
     def __iter__(self) -> Self:
         return self
@@ -184,13 +167,12 @@ class Stream:
                 raise StopIteration
             batch, decoded = self._pending.popleft()
             wait(decoded)  # once for all: a wake-up for each would take a core from the decoders
-            for run in decoded:
-                run.result()
+            batch = self._with_replaced(batch, [run.result() for run in decoded])
             self._fill()
         except BaseException:
             self.close()
             raise
-        self.position = (batch.index + 1) * self._step
+        self.position = (batch.index + 1) * self._course.step
         return batch
 
     def __enter__(self) -> Self:
@@ -206,95 +188,78 @@ class Stream:
         self._next = iter(range(0))
         self._pending.clear()
         if self._dropped.detach():
-            _release(self._pool, self._shards, wait=True)
+            _release(self._pool, self._source, wait=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream stands, as plain JSON of less than 1 KB: the same on every rank, for any number of ranks."""
+        return {**self._course.identity, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken, by this or another rank, of this or another number of ranks.
+
+        BadInput when it is of another plan, size of the global batch or tail.
+        """
+        told = {name: value for name, value in state.items() if name != "position"}
+        if not self._dropped.alive:
+            raise BadInput("the stream is closed: it goes nowhere; open it again, then load the state")
+        if told != self._course.identity:
+            raise BadInput(f"state {told}: this stream is of {self._course.identity}; open the stream that it is of")
+        index, rest = divmod(state["position"], self._course.step)
+        if rest or not 0 <= index <= len(self._course.indices):
+            raise BadInput(
+                f"state at position {state['position']}: a multiple of {self._course.step} up to "
+                f"{len(self._course.indices) * self._course.step}; ask for more epochs"
+            )
+        for _, decoded in self._pending:
+            wait(decoded)
+        self._pending.clear()
+        self._next = iter(self._course.indices[index:])
+        self.position = state["position"]
 
     def _fill(self) -> None:
         while len(self._pending) < AHEAD and (index := next(self._next, None)) is not None:
-            batch = self._make(index)
-            pixels = self._buffer(index, len(batch.rows))
-            decoded = [
-                self._pool.submit(
-                    _decode, self._shards, self._places, batch.rows[at : at + self._run], pixels[at : at + self._run]
-                )
-                for at in range(0, len(batch.rows), self._run)
-            ]
+            batch = self._course.make(index)
+            pixels = self._buffer(len(batch.rows))
+            work = partial(draw_into, self._source, self._places, self._course.replacement)
+            runs = [slice(at, at + self._run) for at in range(0, len(batch.rows), self._run)]
+            decoded = [self._pool.submit(work, batch.positions[run], batch.rows[run], pixels[run]) for run in runs]
             self._pending.append((replace(batch, images=pixels.transpose(0, 3, 1, 2)), decoded))
 
-    def _buffer(self, index: int, images: int) -> Pixels:
+    def _with_replaced(self, batch: Batch, runs: list[list[tuple[int, int, Replaced]]]) -> Batch:
+        """The batch with the rows, keys and labels of what took over."""
+        if not any(runs) or self._course.of_rows is None:
+            return batch
+        rows = batch.rows.copy()
+        for number, run in enumerate(runs):
+            for place, by, note in run:
+                rows[number * self._run + place] = by
+                self.replaced.append(note)
+        return replace(self._course.of_rows(batch.index, batch.positions, rows), images=batch.images)
+
+    def _buffer(self, images: int) -> Pixels:
         """[images, H, W, 3]: of the ring, in which the batch being taken and the one before it are safe."""
         if self._copy:
             return np.empty((images, *self._size, 3), np.uint8)
         if len(self._ring) < AHEAD + 2:
-            self._ring.append(np.empty((images, *self._size, 3), np.uint8))
-        return self._ring[(index - self._indices.start) % (AHEAD + 2)][:images]
+            self._ring.append(np.empty((self._course.images, *self._size, 3), np.uint8))
+            return self._ring[-1][:images]
+        self._ring.append(self._ring.popleft())
+        return self._ring[-1][:images]
 
 
-def _release(pool: ThreadPoolExecutor, shards: Shards, *, wait: bool) -> None:
+def _release(pool: ThreadPoolExecutor, source: Source, *, wait: bool) -> None:
     """Dropped by the garbage collector, a stream must not wait: it may be running in one of the pool's own threads."""
     pool.shutdown(wait=wait, cancel_futures=True)
-    shards.close()
+    source.close()
 
 
-def _decode(shards: Shards, places: Places, rows: npt.NDArray[np.int32], out: Pixels) -> None:
-    found = zip(places.shard[rows].tolist(), places.offset[rows].tolist(), places.size[rows].tolist(), strict=True)
-    for i, (row, (shard, offset, size)) in enumerate(zip(rows.tolist(), found, strict=True)):
-        if row < 0:
-            out[i] = 0
-            continue
-        try:
-            decode_into(shards.read(shard, offset, size), out[i])
-        except BadImage as error:
-            raise Damaged(f"{shards.name(shard)}, {places.keys[row]}: {error}") from error
-        except AmberError as error:
-            raise type(error)(f"{places.keys[row]}: {error}") from error
-
-
-def _indices(draws: int, global_batch: int, rank: int, world_size: int, start: int, tail: Tail) -> range:
-    """Numbers of the global batches from `start` on, once all was found to fit together."""
-    if global_batch < 1 or world_size < 1 or global_batch % world_size:
-        raise BadInput(f"global_batch {global_batch}: {world_size} ranks must divide it; take a multiple of that")
-    if not 0 <= rank < world_size:
-        raise BadInput(f"rank {rank}: from 0 to {world_size - 1} with a world size of {world_size}; correct it")
-    if tail not in ("drop", "pad"):
-        raise BadInput(f"tail {tail!r}: drop or pad; choose one")
-    count = draws // global_batch if tail == "drop" else -(-draws // global_batch)
-    if not count:
-        raise BadInput(f"global_batch {global_batch}: the plan has {draws} draws, not one batch; lower it, or pad")
-    if start % global_batch or not 0 <= start <= count * global_batch:
-        raise BadInput(
-            f"start {start}: a multiple of {global_batch} from 0 to {count * global_batch}; pass a stream's position"
-        )
-    return range(start // global_batch, count)
-
-
-def _drawn(plan: "Plan", global_batch: int, rank: int, world_size: int, index: int) -> Batch:
-    images = global_batch // world_size
-    first = index * global_batch + rank * images
-    draws = plan.draws[first : first + images]
-    rows = np.full(images, -1, np.int32)
-    rows[: len(draws)] = draws
-    values, known, weights = plan.labels(rows)
-    return Batch(
-        index=index,
-        positions=np.arange(first, first + images),
-        rows=rows,
-        keys=plan.keys.take(pa.array(draws)).to_pylist() + [""] * (images - len(draws)),
-        images=np.empty((images, 3, 0, 0), np.uint8),
-        values=values,
-        known=known,
-        weights=weights,
-    )
-
-
-def _swept(pack: Pack, all_rows: npt.NDArray[np.int32], batch: int, index: int) -> Batch:
-    rows = all_rows[index * batch : (index + 1) * batch]
-    return Batch(
-        index=index,
-        positions=np.arange(index * batch, index * batch + len(rows)),
-        rows=rows,
-        keys=pack.keys.take(pa.array(rows)).to_pylist(),
-        images=np.empty((len(rows), 3, 0, 0), np.uint8),
-        values=np.zeros((len(rows), 0), np.float32),
-        known=np.zeros((len(rows), 0), np.bool_),
-        weights=np.zeros((len(rows), 0), np.float32),
-    )
+def _check_buffers(buffers: Sequence[Pixels], shape: tuple[int, ...]) -> None:
+    if buffers and len(buffers) < AHEAD + 2:
+        raise BadInput(f"{len(buffers)} buffers: at least {AHEAD + 2} are decoded into in turn; give more")
+    for buffer in buffers:
+        if (
+            buffer.shape != shape
+            or buffer.dtype != np.uint8
+            or not (buffer.flags.c_contiguous and buffer.flags.writeable)
+        ):
+            raise BadInput(f"a buffer {buffer.dtype} {buffer.shape}: uint8 {shape}, in C order, writeable; make it so")

@@ -1,13 +1,14 @@
 """Plain ustar, the tar that everything reads: no owner and no time, so that equal input gives equal bytes."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import TypeVar
 from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BLOCK", "END", "header", "member_name", "padded", "padding"]
+__all__ = ["BLOCK", "END", "headers", "member_name", "padded", "padding"]
 
 Size = TypeVar("Size", int, npt.NDArray[np.int64])
 
@@ -17,17 +18,22 @@ END = bytes(2 * BLOCK)
 """What closes an archive."""
 
 _MAX_STEM = 90  # of the 100 bytes that ustar has for a name; the rest is for a dot and the extension
-_OWNER = b"0000644\0" + b"0000000\0" * 2
-_TIME = b"\0" + b"0" * 11 + b"\0"
+_NAME, _SIZE, _SUM = slice(0, 100), slice(124, 135), slice(148, 154)
+_OWNER, _NO_TIME = b"0000644\0" + b"0000000\0" * 2, b"0" * 11 + b"\0"
 _TYPE = b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + b"0000000\0" * 2 + bytes(155 + 12)
-_SUM = sum(_OWNER + _TIME + b" " * 8 + _TYPE)  # the sum is taken with its own field full of spaces
+_REST = bytes(100) + _OWNER + bytes(12) + _NO_TIME + b"000000\0 " + _TYPE
+_REST_SUM = sum(_REST) - sum(_REST[148:156]) + 8 * ord(" ")  # the sum is taken with its own field full of spaces
+_PLAIN = str.maketrans({chr(code): quote(chr(code), safe="").replace(".", "%2E") for code in range(128)})
 
 
-def header(name: str, size: int) -> bytes:
-    """The 512 bytes before a file of `size` bytes; `name` is ASCII of at most 100 characters."""
-    label, digits = name.encode("ascii"), b"%011o" % size
-    total = b"%06o\0 " % (_SUM + sum(label) + sum(digits))
-    return b"".join((label.ljust(100, b"\0"), _OWNER, digits, _TIME, total, _TYPE))
+def headers(names: Sequence[str], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """[n, 512]: what stands before files of `sizes` bytes; `names` are ASCII of at most 100 characters."""
+    blocks = np.tile(np.frombuffer(_REST, np.uint8), (len(names), 1))
+    blocks[:, _NAME] = np.array(names, "S100").view(np.uint8).reshape(-1, 100)
+    blocks[:, _SIZE] = _octal(sizes, 11)
+    variable = blocks[:, _NAME].sum(axis=1, dtype=np.int64) + blocks[:, _SIZE].sum(axis=1, dtype=np.int64)
+    blocks[:, _SUM] = _octal(variable + _REST_SUM, 6)
+    return blocks
 
 
 def member_name(key: str) -> str:
@@ -35,7 +41,7 @@ def member_name(key: str) -> str:
 
     WebDataset takes all up to the first dot for the key. A stem that ustar cannot hold ends in a hash of its key.
     """
-    stem = quote(key, safe="").replace(".", "%2E")
+    stem = key.translate(_PLAIN) if key.isascii() else quote(key, safe="").replace(".", "%2E")
     if len(stem) > _MAX_STEM:
         return f"{stem[: _MAX_STEM - 33]}-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
     return stem
@@ -49,3 +55,8 @@ def padded(size: Size) -> Size:
 def padding(size: int) -> bytes:
     """The zeros that follow a file of `size` bytes."""
     return bytes(-size % BLOCK)
+
+
+def _octal(numbers: npt.NDArray[np.int64], digits: int) -> npt.NDArray[np.uint8]:
+    shifts = 3 * np.arange(digits - 1, -1, -1)
+    return ((np.asarray(numbers)[:, None] >> shifts & 7) + ord("0")).astype(np.uint8)

@@ -1,32 +1,28 @@
 """The work of packing: which shards to write, done in threads, taken up again where a killed process left it."""
 
-import hashlib
-import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from curation.digest import digest
-from curation.errors import BadInput, Damaged, NotFound
-from curation.locations import read_bytes
+from curation.errors import BadInput
 from samplers import tar
+from samplers.write import notes, write_shard
 
-__all__ = ["Progress", "Work", "clean"]
+__all__ = ["Progress", "Work", "clean", "write_numbered"]
 
 Progress = Callable[[int, int], None]
 """Called in the caller's thread with (images done, images in all)."""
 
-_EXTENSIONS = {"JPEG": "jpg"}  # any other format is its own name in lower case
-_STEP = 64  # images between two looks at the count
 _TICK = 0.1  # seconds between two reports of progress
 
 
@@ -58,18 +54,13 @@ class Work:
             offsets=np.concatenate([np.zeros(0, np.int64), *starts]) + tar.BLOCK,
         )
 
-    def run(self, threads: int, progress: Progress | None) -> pa.Table:
-        """Write what is not yet written; `images` with the columns offset and shard (its file's name)."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.shards.mkdir(exist_ok=True)
-        names = self._write_all(threads, _Count(self.images.num_rows, progress))
-        shard = np.repeat(np.array(names, object), [stop - start for start, stop in self.cuts])
-        images = self.images.append_column("offset", pa.array(self.offsets))
-        return images.append_column("shard", pa.array(shard, pa.string()))
-
-    def _write_all(self, threads: int, count: "_Count") -> list[str]:
+    def run(self, threads: int, progress: Progress | None, part: int = 1, parts: int = 1) -> None:
+        """Write what is not yet written of every shard, or of each `parts`-th from the `part`-th on (from 1)."""
+        self.begin()
+        numbers = range(part - 1, len(self.cuts), parts)
+        count = _Count(sum(self.cuts[number][1] - self.cuts[number][0] for number in numbers), progress)
         with ThreadPoolExecutor(threads, "amber-pack") as pool:
-            futures = [pool.submit(self._write, number, count) for number in range(len(self.cuts))]
+            futures = [pool.submit(write_numbered, *self.job(number), count.add) for number in numbers]
             try:
                 for future in futures:  # in their order, so that equal input fails on the same image
                     while wait([future], _TICK).not_done:
@@ -80,21 +71,50 @@ class Work:
                 count.stopped = True
                 pool.shutdown(cancel_futures=True)
                 raise
-        return [future.result() for future in futures]
 
-    def _write(self, number: int, count: "_Count") -> str:
-        """Write one shard unless its note says that it is there; its name."""
+    def begin(self) -> None:
+        """Make the folders that `write_numbered` writes into."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.shards.mkdir(exist_ok=True)
+
+    def job(self, number: int) -> tuple[Path, Path, int, pa.Table]:
+        """What `write_numbered` takes to write a shard, wherever it runs."""
         start, stop = self.cuts[number]
-        note = self.folder / f"{number:06d}.note"
-        if note.exists() and (self.shards / (name := note.read_text())).exists():
-            count.add(stop - start)
-            return name
-        part = self.folder / f"{number:06d}.part"
-        name = _write_tar(part, self.images.slice(start, stop - start), count) + ".tar"
-        os.replace(part, self.shards / name)
-        part.write_text(name)
-        os.replace(part, note)
-        return name
+        return self.folder, self.shards, number, self.images.slice(start, stop - start)
+
+    def written(self) -> pa.Table:
+        """`images` with the columns offset and shard (its file's name); BadInput while some are to be written."""
+        names = [_noted(self.folder, self.shards, number) for number in range(len(self.cuts))]
+        if left := names.count(""):
+            raise BadInput(f"{left} of {len(names)} shards are not written; run the parts that have not ended again")
+        shard = np.repeat(np.array(names, object), [stop - start for start, stop in self.cuts])
+        images = self.images.append_column("offset", pa.array(self.offsets))
+        return images.append_column("shard", pa.array(shard, pa.string()))
+
+
+def write_numbered(
+    folder: Path, shards: Path, number: int, images: pa.Table, count: Callable[[int], None] = lambda images: None
+) -> None:
+    """Write one shard into `shards` unless its note in `folder` says that it is there; two may do so at once."""
+    if _noted(folder, shards, number):
+        count(images.num_rows)
+        return
+    part = folder / f"{number:06d}.{uuid4().hex}.part"
+    name = write_shard(part, images, count) + ".tar"
+    os.replace(part, shards / name)
+    part.write_text(name)
+    os.replace(part, _note(folder, number))
+
+
+def _noted(folder: Path, shards: Path, number: int) -> str:
+    """The name of a shard that is written, or nothing."""
+    note = _note(folder, number)
+    name = note.read_text() if note.exists() else ""
+    return name if name and (shards / name).exists() else ""
+
+
+def _note(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.note"
 
 
 def clean(home: Path, keep: Path, named: set[str]) -> None:
@@ -129,8 +149,9 @@ class _Count:
 
 def _spans(images: pa.Table) -> npt.NDArray[np.int64]:
     """Bytes that each image takes in a tar, with its json and both headers."""
-    notes = np.fromiter((len(_json(image)) for image in _lines(images)), np.int64, images.num_rows)
-    return 2 * tar.BLOCK + tar.padded(np.asarray(images["size"], np.int64)) + tar.padded(notes)
+    batches = images.to_batches(1 << 16)
+    lengths = np.fromiter((len(note) for batch in batches for note in notes(batch)), np.int64, images.num_rows)
+    return 2 * tar.BLOCK + tar.padded(np.asarray(images["size"], np.int64)) + tar.padded(lengths)
 
 
 def _cuts(ends: npt.NDArray[np.int64], room: int) -> list[tuple[int, int]]:
@@ -140,55 +161,3 @@ def _cuts(ends: npt.NDArray[np.int64], room: int) -> list[tuple[int, int]]:
         cuts.append((start, stop))
         start, base = stop, int(ends[stop - 1])
     return cuts
-
-
-def _write_tar(path: Path, images: pa.Table, count: _Count) -> str:
-    """Write one shard; the sha256 of its bytes."""
-    sha256 = hashlib.sha256()
-    with path.open("wb") as file:
-        for done, image in enumerate(_lines(images), 1):
-            members = _members(image)
-            sha256.update(members)
-            file.write(members)
-            if done % _STEP == 0:
-                count.add(_STEP)
-        file.write(tar.END)
-        sha256.update(tar.END)
-    count.add(images.num_rows % _STEP)
-    return sha256.hexdigest()
-
-
-def _members(image: dict[str, Any]) -> bytes:
-    stem, data, note = tar.member_name(image["key"]), _read(image), _json(image)
-    extension = _EXTENSIONS.get(image["format"], image["format"].lower())
-    return b"".join(
-        (
-            tar.header(f"{stem}.{extension}", len(data)),
-            data,
-            tar.padding(len(data)),
-            tar.header(f"{stem}.json", len(note)),
-            note,
-            tar.padding(len(note)),
-        )
-    )
-
-
-def _read(image: dict[str, Any]) -> bytes:
-    key, path = image["key"], image["location"]
-    try:
-        data = read_bytes(path)
-    except BadInput as error:
-        raise NotFound(f"{key}: {path} {error}, or exclude the sample") from error
-    if hashlib.sha256(data).hexdigest() != image["sha256"]:
-        raise Damaged(f"{key}: {path} is not the file that was ingested; restore it, or ingest it under a new key")
-    return data
-
-
-def _lines(images: pa.Table) -> Iterator[dict[str, Any]]:
-    for batch in images.to_batches(1024):
-        yield from batch.to_pylist()
-
-
-def _json(image: dict[str, Any]) -> bytes:
-    """Of the same length wherever it is asked for: offsets are computed from it before anything is written."""
-    return json.dumps({name: image[name] for name in ("key", "width", "height", "sha256")}).encode()

@@ -47,9 +47,14 @@ class Draws:
     """A plan as the stream sees it. The one label of a sample is its row, the weight a half."""
 
     def __init__(self, pack: Pack, draws: Sequence[int] | np.ndarray) -> None:
-        self.pack_hash, self.keys = pack.hash, pack.keys
+        self.hash, self.pack_hash, self.keys, self.seed = f"draws of {pack.hash}", pack.hash, pack.keys, 0
         self.shard, self.offset, self.size = pack.shard, pack.offset, pack.size
         self.draws = np.asarray(draws, np.int32)
+        self.p = np.bincount(self.draws, minlength=pack.images) / len(self.draws)
+
+    def members(self, position: int) -> np.ndarray:
+        """Two strata: even rows and odd ones."""
+        return np.arange(self.draws[position] % 2, len(self.keys), 2)
 
     def labels(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         known = (rows >= 0)[:, None]

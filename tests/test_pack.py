@@ -10,6 +10,7 @@ import threading
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from curation.digest import digest
 from curation.errors import AmberError, BadInput, Busy, Damaged, NotFound
 from samplers import tar
 from samplers.pack import Pack, make_pack, write_pack
+from samplers.write import notes
 
 KEYS = [f"drive/{number:03d}" for number in range(30)]
 SHARD = 8192  # holds a few of the pictures
@@ -107,11 +109,45 @@ def test_member_names_are_plain(key: str) -> None:
     assert len(name) <= 90
 
 
-@given(st.from_regex(r"[a-z%-]{1,100}", fullmatch=True), st.integers(0, 2**33 - 1))
-def test_headers_are_those_of_tarfile(name: str, size: int) -> None:
-    found = tarfile.TarInfo.frombuf(tar.header(name, size), "ascii", "strict")
-    assert (found.name, found.size, found.mode, found.mtime, found.uid) == (name, size, 0o644, 0, 0)
-    assert found.isreg()
+FILES = st.lists(st.tuples(st.from_regex(r"[a-z%-]{1,100}", fullmatch=True), st.integers(0, 2**33 - 1)), min_size=1)
+
+
+@given(FILES)
+def test_headers_are_those_of_tarfile(files: list[tuple[str, int]]) -> None:
+    names, sizes = zip(*files, strict=True)
+    for name, size, block in zip(names, sizes, tar.headers(names, np.array(sizes)), strict=True):
+        found = tarfile.TarInfo.frombuf(block.tobytes(), "ascii", "strict")
+        assert (found.name, found.size, found.mode, found.mtime, found.uid) == (name, size, 0o644, 0, 0)
+        assert found.isreg()
+
+
+@given(st.lists(st.text(), min_size=1))
+def test_notes_are_those_of_json(keys: list[str]) -> None:
+    images = pa.table({"key": [key.encode("utf8", "replace").decode() for key in keys], "sha256": ["0f"] * len(keys)})
+    for name in ("width", "height"):
+        images = images.append_column(name, pa.array(range(len(keys))))
+    images = images.select(["key", "width", "height", "sha256"])
+    assert notes(images) == [json.dumps(line).encode() for line in images.to_pylist()]
+
+
+def test_scan_gives_every_image_once(pack: Pack, images: pa.Table) -> None:
+    files = dict(zip(images["key"].to_pylist(), images["location"].to_pylist(), strict=True))
+    found = {key: bytes(data) for key, data in pack.scan()}
+    assert found == {key: Path(path).read_bytes() for key, path in files.items()}
+
+
+def test_grown_file_is_named(images: pa.Table, tmp_path: Path) -> None:
+    with (tmp_path / "images" / "7.jpg").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(Damaged, match=r"drive/007: .*7\.jpg is not the file that was ingested"):
+        write_pack(images, tmp_path / "home")
+
+
+def test_a_pipe_is_not_waited_for(images: pa.Table, tmp_path: Path) -> None:
+    (tmp_path / "images" / "7.jpg").unlink()
+    os.mkfifo(tmp_path / "images" / "7.jpg")
+    with pytest.raises(Damaged, match="drive/007"):
+        write_pack(images, tmp_path / "home")
 
 
 def test_one_input_gives_one_pack(images: pa.Table, tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ from PIL import Image
 
 from curation.errors import BadInput, Damaged, NotFound
 from curation.images import load_rgb
+from samplers.batches import Batch, batches
 from samplers.decode import decode_into
 from samplers.pack import Pack, write_pack
 from samplers.shards import Shards
-from samplers.stream import AHEAD, Batch, Stream, batches, stream, sweep
+from samplers.stream import AHEAD, Stream, stream, sweep
 
 G = 8
 KEYS = [f"drive/{number:03d}" for number in range(40)]

@@ -15,10 +15,11 @@ from curation.embeddings import Embeddings
 from curation.errors import BadInput
 from curation.files import whole
 from curation.ledger.catalog import Catalog
+from samplers.batches import Batch, batches
 from samplers.order import hash64
 from samplers.pack import Pack
 from samplers.plan import Plan
-from samplers.stream import Batch, batches, stream
+from samplers.stream import stream
 from training.model import Network, as_pixels, build, take_over
 from training.runs import Recipe, Run, libraries, revision, run_id
 

@@ -1,0 +1,124 @@
+"""One run of draws: read, decoded, and, where an image is bad and that is wanted, replaced.
+
+The replacement of a bad draw is the image of its stratum at hash(seed, position, attempt). So it is the same whoever
+reads it and whenever, no later draw shifts, and every stratum keeps the mass that its owner asked for: what the bad
+image loses, the others of its stratum take over.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curation.errors import AmberError, Damaged, NotFound
+from curation.images import BadImage
+from samplers.decode import Pixels, decode_into
+from samplers.order import hash64
+from samplers.shards import Source
+
+if TYPE_CHECKING:
+    from samplers.plan import Plan
+
+__all__ = ["ATTEMPTS", "Places", "Replaced", "Replacement", "draw_into"]
+
+ATTEMPTS = 16
+"""How many images are tried in the place of a bad one before the stream gives up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replaced:
+    """A draw that another image of its stratum took over.
+
+    `mass` is p of the bad image: the share of all draws that its neighbours in the strata take over.
+    """
+
+    position: int
+    key: str
+    by: str
+    reason: str
+    mass: float
+
+
+class Places(Protocol):
+    """Where images lie: a plan, or a pack."""
+
+    @property
+    def keys(self) -> pa.StringArray: ...
+    @property
+    def shard(self) -> npt.NDArray[np.int32]: ...
+    @property
+    def offset(self) -> npt.NDArray[np.int64]: ...
+    @property
+    def size(self) -> npt.NDArray[np.int32]: ...
+
+
+class Replacement:
+    """Who takes over the bad draws of a plan. Safe to use from many threads."""
+
+    def __init__(self, plan: "Plan") -> None:
+        self._plan = plan
+
+    def candidates(self, position: int) -> Iterator[int]:
+        """Rows of the plan's samples to try in the place of the draw at `position`, at most `ATTEMPTS`."""
+        members = self._plan.members(position)
+        for attempt in range(1, ATTEMPTS + 1):
+            yield int(members[int(hash64(self._plan.seed, position, attempt) % np.uint64(len(members)))])
+
+    def mass(self, row: int) -> float:
+        """p of a sample."""
+        return float(self._plan.p[row])
+
+
+def draw_into(
+    source: Source,
+    places: Places,
+    replacement: Replacement | None,
+    positions: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int32],
+    out: Pixels,
+) -> list[tuple[int, int, Replaced]]:
+    """Decode the images of `rows` [n] into `out` [n, H, W, 3]; for each that was replaced its place in the run, the row
+    that took it over, and the note. Raises what cannot be replaced, naming shard and key."""
+    replaced = []
+    for i, row in enumerate(rows.tolist()):
+        if row < 0:
+            out[i] = 0
+            continue
+        try:
+            _decode(source, places, row, out[i])
+        except (BadImage, Damaged, NotFound) as error:
+            if replacement is None:
+                raise
+            by = _replace(source, places, replacement, int(positions[i]), error, out[i])
+            note = Replaced(
+                position=int(positions[i]), key=places.keys[row].as_py(), by=places.keys[by].as_py(),
+                reason=str(error), mass=replacement.mass(row),
+            )  # fmt: skip
+            replaced.append((i, by, note))
+    return replaced
+
+
+def _decode(source: Source, places: Places, row: int, out: Pixels) -> None:
+    shard = int(places.shard[row])
+    try:
+        decode_into(source.read(shard, int(places.offset[row]), int(places.size[row])), out)
+    except BadImage as error:
+        raise Damaged(f"{source.name(shard)}, {places.keys[row]}: {error}") from error
+    except AmberError as error:
+        raise type(error)(f"{places.keys[row]}: {error}") from error
+
+
+def _replace(
+    source: Source, places: Places, replacement: Replacement, position: int, error: AmberError, out: Pixels
+) -> int:
+    """Decode the first sound candidate into `out`; its row."""
+    for row in replacement.candidates(position):
+        try:
+            _decode(source, places, row, out)
+        except (BadImage, Damaged, NotFound):
+            continue
+        return row
+    raise Damaged(f"{error}; and {ATTEMPTS} images of its stratum neither") from error

@@ -1,0 +1,152 @@
+"""A plan as shards of their own, for consumers that have no Amber: images in draw order, labels and weights beside.
+
+    000000.tar, 000001.tar, ...   <position>.jpg, <position>.json of one draw after the other
+    plan.json                     what was drawn; written last: where it is, all is there
+
+An image that is drawn again is there again: read from first to last, with `webdataset` or GNU tar alone, the shards are
+the stream. Bytes are copied from the pack's shards by the kernel; nothing is decoded.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from curation.errors import BadInput
+from curation.files import whole
+from samplers import tar
+from samplers.pack import SHARD_BYTES, Pack
+from samplers.plan import Plan
+from samplers.shards import Shards
+from samplers.work import Progress
+from samplers.write import extension
+
+__all__ = ["Materialized", "materialize"]
+
+_PIECES = 1000  # for one call of writev, which takes 1,024
+_CHUNK = 4096  # draws whose labels are looked up at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Materialized:
+    """Where the shards lie, how many there are, how many draws they hold, and their bytes."""
+
+    folder: Path
+    shards: int
+    draws: int
+    bytes: int
+
+
+def materialize(
+    plan: Plan,
+    pack: Pack,
+    folder: Path,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    threads: int = 2,
+    progress: Progress | None = None,
+) -> Materialized:
+    """Write all draws of `plan` into `folder`, in shards of about `shard_bytes`, or of one draw.
+
+    BadInput when `folder` is there already, or `pack` is not the plan's. The folder appears whole or not at all.
+    """
+    if folder.exists():
+        raise BadInput(f"{folder}: is there already; name a new folder, or remove that one")
+    if plan.pack_hash not in (pack.hash, *pack.formerly):
+        raise BadInput(f"pack {pack.hash[:12]}: the plan is over pack {plan.pack_hash[:12]}; open that one")
+    copy = _Copy(plan, pack)
+    cuts = copy.cuts(shard_bytes)
+    with whole(folder) as part, closing(pack.reader()) as shards, ThreadPoolExecutor(threads, "amber-copy") as pool:
+        part.mkdir()
+        written = pool.map(lambda job: copy.write(shards, part / f"{job[0]:06d}.tar", *job[1]), enumerate(cuts))
+        total = 0
+        for (_, stop), size in zip(cuts, written, strict=True):
+            total += size
+            if progress is not None:
+                progress(stop, len(plan.draws))
+        told = {"plan": plan.hash, "draws": len(plan.draws), "shards": len(cuts), "tasks": plan.header["tasks"]}
+        (part / "plan.json").write_text(json.dumps(told, indent=1))
+    return Materialized(folder=folder, shards=len(cuts), draws=len(plan.draws), bytes=total)
+
+
+class _Copy:
+    """Draws with their bytes, from a pack's shards into new ones."""
+
+    def __init__(self, plan: Plan, pack: Pack) -> None:
+        self._plan = plan
+        self._places = plan if pack.hash == plan.pack_hash else pack.take(plan.keys)
+        formats = pc.dictionary_encode(pack.index["format"]).combine_chunks()
+        codes = np.asarray(formats.indices)[pack.rows(plan.keys)]
+        self._extensions = [[extension(kind) for kind in formats.dictionary.to_pylist()][code] for code in codes]
+        self._classes = [task.task.classes for task in plan.tasks]
+
+    def cuts(self, shard_bytes: int) -> list[tuple[int, int]]:
+        """First and last + 1 of the draws of each shard."""
+        sizes = self._places.size.astype(np.int64)[self._plan.draws] + 4 * tar.BLOCK
+        shard = (np.cumsum(sizes) - sizes) // shard_bytes
+        stops = [*(np.flatnonzero(np.diff(shard)) + 1).tolist(), len(sizes)]
+        return list(zip([0, *stops[:-1]], stops, strict=True))
+
+    def write(self, shards: Shards, path: Path, start: int, stop: int) -> int:
+        """Write one shard; its bytes."""
+        with path.open("wb", buffering=0) as file:
+            pieces: list[bytes | memoryview] = []
+            for at in range(start, stop, _CHUNK):
+                for image, members in self._draws(shards, at, min(at + _CHUNK, stop)):
+                    pieces += (members[0], image, members[1])
+                    if len(pieces) >= _PIECES - 3:
+                        _write(file.fileno(), pieces)
+                        pieces = []
+            _write(file.fileno(), [*pieces, tar.END])
+            return file.tell()
+
+    def _draws(self, shards: Shards, start: int, stop: int) -> Iterator[tuple[memoryview, tuple[bytes, bytes]]]:
+        """The image of each draw, with what stands before it and what follows it up to the next."""
+        rows = self._plan.draws[start:stop]
+        texts = self._notes(start, rows)
+        sizes = self._places.size[rows]
+        names = [f"{start + i:09d}.{self._extensions[row]}" for i, row in enumerate(rows.tolist())]
+        before = tar.headers(names, sizes)
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        behind = tar.headers([f"{start + i:09d}.json" for i in range(len(rows))], lengths)
+        places = zip(self._places.shard[rows].tolist(), self._places.offset[rows].tolist(), sizes.tolist(), strict=True)
+        for i, ((shard, offset, size), text) in enumerate(zip(places, texts, strict=True)):
+            note = b"".join((tar.padding(size), behind[i].tobytes(), text, tar.padding(len(text))))
+            yield shards.read(shard, offset, size), (before[i].tobytes(), note)
+
+    def _notes(self, start: int, rows: "np.ndarray[Any, np.dtype[np.int32]]") -> list[bytes]:
+        """Of each draw its key and position, and by task the known labels with their weights."""
+        values, known, weights = (part.tolist() for part in self._plan.labels(rows))
+        keys = self._plan.keys.take(rows).to_pylist()
+        notes = []
+        for i, key in enumerate(keys):
+            mine = [code for code, is_known in enumerate(known[i]) if is_known]
+            names = {code: self._plan.tasks[code].name for code in mine}
+            note = {
+                "key": key,
+                "position": start + i,
+                "labels": {names[code]: self._label(code, values[i][code]) for code in mine},
+                "weights": {names[code]: weights[i][code] for code in mine},
+            }
+            notes.append(json.dumps(note).encode())
+        return notes
+
+    def _label(self, task: int, value: float) -> str | float:
+        return self._classes[task][int(value)] if self._classes[task] else value
+
+
+def _write(descriptor: int, pieces: list[bytes | memoryview]) -> None:
+    """All pieces, one behind the other; where the kernel took only some, the rest follows."""
+    done, views = os.writev(descriptor, pieces), [memoryview(piece) for piece in pieces]
+    while done < sum(map(len, views)):
+        while views and done >= len(views[0]):
+            done -= len(views.pop(0))
+        views[0] = views[0][done:]
+        done = os.writev(descriptor, views)

@@ -1,0 +1,82 @@
+"""The tensor face of the stream."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pictures import SIZE, Draws, pictures
+from torch.utils.data import DataLoader
+
+from curation.errors import BadInput
+from samplers.pack import Pack, write_pack
+from samplers.stream import stream
+from training.feed import Feed, Tensors
+
+KEYS = [f"drive/{number:03d}" for number in range(20)]
+CHOICE: dict[str, Any] = {"global_batch": 8, "size": SIZE}
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    folder = tmp_path_factory.mktemp("feed")
+    return write_pack(pictures(folder / "images", KEYS), folder / "home", shard_bytes=8192)
+
+
+@pytest.fixture(scope="module")
+def plan(pack: Pack) -> Draws:
+    return Draws(pack, np.random.default_rng(0).integers(0, 20, 50))
+
+
+def content(tensors: Tensors) -> tuple[Any, ...]:
+    return tensors.batch.index, tensors.images.numpy().tobytes(), tensors.weights.tolist(), tensors.known.tolist()
+
+
+def test_tensors_are_the_stream(pack: Pack, plan: Draws) -> None:
+    for tensors, batch in zip(Feed(plan, pack, **CHOICE), stream(plan, pack, 8, size=SIZE), strict=True):
+        assert content(tensors) == (batch.index, batch.images.tobytes(), batch.weights.tolist(), batch.known.tolist())
+        assert tensors.images.is_contiguous(memory_format=torch.channels_last)
+        assert (tensors.images.dtype, tensors.values.dtype, tensors.known.dtype) == (
+            torch.uint8, torch.float32, torch.bool,
+        )  # fmt: skip
+
+
+def test_a_feed_goes_on_where_it_was_left(pack: Pack, plan: Draws) -> None:
+    whole = [content(tensors) for tensors in Feed(plan, pack, **CHOICE)]
+    for taken in range(7):
+        feed = Feed(plan, pack, **CHOICE)
+        first = [content(tensors) for _, tensors in zip(range(taken), feed, strict=False)]
+        again = Feed(plan, pack, **CHOICE)
+        again.load_state_dict(feed.state_dict())
+        assert first + [content(tensors) for tensors in again] == whole
+        assert list(again) == []
+
+
+def test_a_data_loader_takes_it(pack: Pack, plan: Draws) -> None:
+    loader = DataLoader(Feed(plan, pack, **CHOICE), batch_size=None)
+    assert [content(tensors) for tensors in loader] == [content(tensors) for tensors in Feed(plan, pack, **CHOICE)]
+
+
+def test_workers_are_refused(pack: Pack, plan: Draws) -> None:
+    loader = DataLoader(Feed(plan, pack, **CHOICE), batch_size=None, num_workers=1, multiprocessing_context="spawn")
+    with pytest.raises(BadInput, match="num_workers: 0 for a stream"):
+        list(loader)
+
+
+def test_what_does_not_fit_is_said_at_once(pack: Pack, plan: Draws) -> None:
+    with pytest.raises(BadInput, match="3 ranks must divide it"):
+        Feed(plan, pack, **CHOICE, world_size=3)
+
+
+def test_a_copy_on_a_device_stays(pack: Pack, plan: Draws) -> None:
+    kept = [tensors.to("meta") for tensors in Feed(plan, pack, **CHOICE)]
+    assert {tensors.images.device.type for tensors in kept} == {"meta"}
+    assert [tensors.batch.index for tensors in kept] == list(range(6))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_memory_is_pinned_where_there_is_a_gpu(pack: Pack, plan: Draws) -> None:
+    for tensors, batch in zip(Feed(plan, pack, **CHOICE), stream(plan, pack, 8, size=SIZE), strict=True):
+        assert tensors.images.is_pinned()
+        assert tensors.weights.is_pinned()
+        assert np.array_equal(tensors.to("cuda").images.cpu().numpy(), batch.images)

@@ -1,0 +1,109 @@
+"""Shards of a plan that are read with webdataset alone."""
+
+import gc
+import json
+import subprocess
+import tarfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from homes import make_home
+
+from amber.cli import run
+from curation import Catalog
+from curation.errors import BadInput
+from samplers import Plan, Policy, make_pack, make_plan
+from samplers.materialize import materialize
+from samplers.pack import Pack
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    return make_home(tmp_path_factory.mktemp("materialize"))
+
+
+@pytest.fixture(scope="module")
+def pack(catalog: Catalog) -> Pack:
+    return make_pack(catalog, shard_bytes=20_000)
+
+
+@pytest.fixture(scope="module")
+def plan(catalog: Catalog, pack: Pack) -> Plan:
+    with catalog.read() as now:
+        policy = Policy.for_labelled(now)
+    return make_plan(catalog, policy, pack, draws=700)
+
+
+def samples_of(folder: Path) -> list[dict[str, Any]]:
+    import webdataset
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # it leaves the shards to the garbage collector
+        found = list(webdataset.WebDataset(sorted(map(str, folder.glob("*.tar"))), shardshuffle=False))
+        gc.collect()
+    return found
+
+
+def test_webdataset_reads_the_draws_in_order(plan: Plan, pack: Pack, tmp_path: Path) -> None:
+    done = materialize(plan, pack, tmp_path / "out", shard_bytes=100_000)
+    samples = samples_of(done.folder)
+    images = {key: bytes(data) for key, data in pack.scan()}
+    assert len(samples) == 700
+    assert done.shards == len(list(done.folder.glob("*.tar"))) > 3
+    assert done.bytes == sum(path.stat().st_size for path in done.folder.glob("*.tar"))
+    for position, (sample, row) in enumerate(zip(samples, plan.draws.tolist(), strict=True)):
+        note = json.loads(sample["json"])
+        assert (sample["__key__"], note["position"]) == (f"{position:09d}", position)
+        assert note["key"] == plan.keys[row].as_py()
+        assert sample["jpg"] == images[note["key"]]
+
+
+def test_weighted_histograms_are_the_plans(plan: Plan, pack: Pack, tmp_path: Path) -> None:
+    found: dict[tuple[str, Any], float] = {}
+    for sample in samples_of(materialize(plan, pack, tmp_path / "out").folder):
+        note = json.loads(sample["json"])
+        assert note["labels"].keys() == note["weights"].keys()
+        for task, label in note["labels"].items():
+            found[task, label] = found.get((task, label), 0.0) + note["weights"][task]
+    values, known, weights = plan.labels(plan.draws)
+    for code, task in enumerate(plan.tasks):
+        for value in np.unique(values[known[:, code], code]):
+            label = task.task.classes[int(value)] if task.task.classes else float(value)
+            mass = weights[known[:, code] & (values[:, code] == value), code].sum(dtype=np.float64)
+            assert found.pop((task.name, label)) == pytest.approx(mass, rel=1e-6)
+    assert found == {}
+
+
+def test_gnu_tar_takes_the_shards(plan: Plan, pack: Pack, tmp_path: Path) -> None:
+    done = materialize(plan, pack, tmp_path / "out", shard_bytes=1)
+    assert done.shards == 700
+    told = subprocess.run(["tar", "-tf", done.folder / "000007.tar"], capture_output=True, text=True, check=True)
+    assert (told.stdout.split(), told.stderr) == (["000000007.jpg", "000000007.json"], "")
+
+
+def test_threads_change_nothing(plan: Plan, pack: Pack, tmp_path: Path) -> None:
+    for threads in (1, 3):
+        materialize(plan, pack, tmp_path / str(threads), shard_bytes=50_000, threads=threads)
+    for path in (tmp_path / "1").iterdir():
+        assert path.read_bytes() == (tmp_path / "3" / path.name).read_bytes()
+
+
+def test_every_member_is_plain(plan: Plan, pack: Pack, tmp_path: Path) -> None:
+    done = materialize(plan, pack, tmp_path / "out")
+    with tarfile.open(done.folder / "000000.tar") as archive:
+        assert len([member for member in archive if member.isreg()]) == 1400
+
+
+def test_a_folder_that_is_there_is_refused(plan: Plan, pack: Pack, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="is there already"):
+        materialize(plan, pack, tmp_path)
+
+
+def test_the_verb_materializes_the_newest_plan(plan: Plan, catalog: Catalog, tmp_path: Path) -> None:
+    words = ["plan", "materialize", str(tmp_path / "out"), "--home", str(catalog.home), "--plan", plan.hash[:8]]
+    assert run(words) == 0
+    assert json.loads((tmp_path / "out" / "plan.json").read_text())["draws"] == 700
+    assert run(words) == 2
