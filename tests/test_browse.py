@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from homes import copy_home, label, labels, make_home
@@ -17,6 +19,8 @@ from curation.browsing.columns import Scene, columns_of, field_types
 from curation.browsing.edits import commit_edits, edits_of
 from curation.browsing.mirror import Mirrored, mirror
 from curation.browsing.mongod import fiftyone, prepare_database
+from curation.browsing.panels import draw_map
+from curation.embeddings import add_vectors
 from curation.errors import BadInput
 from curation.ledger.catalog import Catalog
 
@@ -141,8 +145,30 @@ def test_predictions_stand_beside_the_labels(
     wrong = sum(known.get(ids[key], 1) != 1 for key in keys)
     assert len(dataset.load_saved_view("errors color")) == wrong > 0
     assert len(dataset.load_saved_view("suspected labels color")) == wrong
+    report = dataset.load_evaluation_results("eval_color").report()
+    with catalog.read() as now:
+        test = set(now.samples().filter(pc.equal(now.samples()["split"], "test"))["sample_id"].to_pylist())
+    judged = [code == 1 for id_, code in known.items() if id_ in test]
+    assert report["weighted avg"]["support"] == len(judged) > 0
+    assert report["accuracy" if "accuracy" in report else "micro avg"] == pytest.approx(sum(judged) / len(judged)) or (
+        report["micro avg"]["recall"] == pytest.approx(sum(judged) / len(judged))
+    )
     assert document(dataset, keys[1])["plan_p"] == 0.75
     assert "plan_p" not in document(dataset, keys[2])
+
+
+def test_embeddings_become_a_map(catalog: Catalog, database: Any, request: pytest.FixtureRequest) -> None:
+    show(catalog, request.node.name)
+    dataset = database.load_dataset(request.node.name)
+    generator = np.random.default_rng(0)
+    keys = dataset.values("key")
+    vectors = generator.normal(size=(40, 8)).astype(np.float32) * [9, 5, 1, 1, 1, 1, 1, 1]
+    table = pa.table({"key": keys[:40], "vector": pa.array(vectors.tolist(), pa.list_(pa.float32()))})
+    add_vectors(catalog.home, "toy", table)
+    assert draw_map(dataset, catalog.home, "toy") == 40
+    points = dataset.load_brain_results("embeddings_toy").points
+    assert points.shape == (40, 2)
+    assert points.std(axis=0)[0] > points.std(axis=0)[1] > 3
 
 
 def test_a_commit_is_brought_in_by_what_it_touched(

@@ -1,7 +1,9 @@
 """The verb of people who look: the FiftyOne App on a mirror of the catalog."""
 
 import hashlib
+import io
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any
 
 import click
@@ -14,6 +16,7 @@ from curation.browsing.columns import Scene
 from curation.browsing.edits import Edits, commit_edits, edits_of
 from curation.browsing.mirror import Mirrored, mirror
 from curation.browsing.mongod import fiftyone, prepare_database
+from curation.browsing.panels import draw_map
 from curation.errors import BadInput, NotFound
 from curation.ledger.catalog import Catalog
 from curation.ledger.snapshot import Snapshot
@@ -57,6 +60,9 @@ def browse_command(
             return
     with catalog.read(commit) as now, screen.stages():
         done = mirror(now, name, scene=scene, url_for=url_for, progress=_told(screen))
+    if done.since is None:
+        for folder in sorted((catalog.home / "embeddings").glob("*/embeddings.json")):
+            draw_map(_dataset(name), catalog.home, folder.parent.name)
     if no_app or home_come:
         if not home_come:
             show(vars(done), as_json, lambda: _said(done))
@@ -145,7 +151,8 @@ def _open_app(name: str, slice_name: str, port: int, screen: Screen) -> None:
     package = fiftyone()
     dataset = package.load_dataset(name)
     shown = dataset.load_saved_view(f"slice {slice_name}") if slice_name else dataset
-    session = package.launch_app(shown, remote=True, address="127.0.0.1", port=port)
+    with redirect_stdout(io.StringIO()):  # advice on tunnels, and advertisement
+        session = package.launch_app(shown, remote=True, address="127.0.0.1", port=port)
     screen.say(f"the App: http://127.0.0.1:{port}/ (end it with Ctrl-C)")
     try:
         session.wait(-1)

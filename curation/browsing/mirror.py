@@ -17,6 +17,7 @@ import numpy as np
 from curation.browsing.columns import Scene, columns_of, field_types
 from curation.browsing.documents import documents
 from curation.browsing.mongod import fiftyone
+from curation.browsing.panels import evaluate
 from curation.browsing.views import arrange
 from curation.ledger.snapshot import Snapshot
 
@@ -54,7 +55,9 @@ def mirror(
         if state.get("shown") == shown and _is_earlier(now, state):
             ids = now.touched(state["commit"])
             if len(ids) <= REBUILD * max(1, len(dataset)):
-                _update(now, dataset, ids, scene, url_for)
+                if len(ids):
+                    _update(now, dataset, ids, scene, url_for)
+                    evaluate(dataset, now, scene)
                 _sign(dataset, now, shown)
                 return Mirrored(name=name, samples=len(dataset), written=len(ids), since=state["commit"])
     return _build(now, name, shown, scene, url_for, progress)
@@ -93,6 +96,7 @@ def _build(
         dataset.media_type = "image"
     _write(dataset, columns, lambda done: progress(done, total))
     arrange(dataset, now, scene, remote=any(columns["url"]))
+    evaluate(dataset, now, scene)
     _sign(dataset, now, shown)
     if fo.dataset_exists(name):
         fo.delete_dataset(name)
@@ -125,8 +129,6 @@ def _write(dataset: Any, columns: dict[str, list[Any]], tell: Callable[[int], No
 def _update(now: Snapshot, dataset: Any, ids: Any, scene: Scene, url_for: UrlFor) -> None:
     from pymongo import ReplaceOne
 
-    if not len(ids):
-        return
     columns = columns_of(now, scene, url_for, np.asarray(ids))
     collection = dataset._sample_collection
     there = {row["key"]: row["_id"] for row in collection.find({"key": {"$in": columns["key"]}}, {"key": 1})}

@@ -73,5 +73,5 @@ def _groups(now: Snapshot, scene: Scene) -> dict[str, list[str]]:
     groups["attributes"] = own
     if scene.numbers:
         groups["plan"] = scene.numbers
-    groups["image"] = ["key", "dataset", "url", "filepath", "metadata", "id", "created_at", "last_modified_at"]
+    groups["metadata"] = ["key", "dataset", "url", "filepath", "metadata", "id", "created_at", "last_modified_at"]
     return groups
