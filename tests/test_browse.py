@@ -1,6 +1,8 @@
 """The mirror in FiftyOne, on a real mongod."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from chromium import Chromium
 from homes import copy_home, label, labels, make_home
 
 from amber.cli import run
@@ -108,8 +111,13 @@ def test_unknown_is_empty_and_unsure_is_seen(catalog: Catalog, database: Any, re
     with catalog.commit(author="ada", message="cannot tell") as change:
         key = change.now.samples()["key"][3].as_py()
         change.add_labels(labels([label(key, "color", None, "ada")]), source="human")
+    with catalog.commit(author="ada", message="two people") as change:
+        other = change.now.samples()["key"][5].as_py()
+        said = [label(other, "car", value, person) for person, value in (("ada", True), ("bob", False))]
+        change.add_labels(labels(said), source="human")
     show(catalog, request.node.name)
     dataset = database.load_dataset(request.node.name)
+    assert dataset.load_saved_view("disputed").values("key") == [other]
     with catalog.read() as now:
         known = {task: int(sum(state == 1 for state in now.labels(task)["state"].to_pylist())) for task in now.tasks()}
         night = len(now.members("attr.night"))
@@ -136,8 +144,11 @@ def test_predictions_stand_beside_the_labels(
         for key in keys
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "predictions.parquet")
+    earlier = [row | {"code": number % 3} for number, row in enumerate(rows)]
+    pq.write_table(pa.Table.from_pylist(earlier), tmp_path / "before.parquet")
     scene = Scene(
         predictions=str(tmp_path / "predictions.parquet"),
+        before=str(tmp_path / "before.parquet"),
         extra=pa.table({"key": keys[:2], "plan_p": [0.25, 0.75]}),
     )
     show(catalog, request.node.name, scene)
@@ -145,14 +156,17 @@ def test_predictions_stand_beside_the_labels(
     wrong = sum(known.get(ids[key], 1) != 1 for key in keys)
     assert len(dataset.load_saved_view("errors color")) == wrong > 0
     assert len(dataset.load_saved_view("suspected labels color")) == wrong
+    flips = dataset.count_values("flip_color")
+    truths = [(number % 3, known.get(ids[key])) for number, key in enumerate(keys) if number % 3 != 1]
+    assert flips["mended"] == sum(truth == 1 for _, truth in truths) > 0
+    assert flips["broken"] == sum(truth == was for was, truth in truths) > 0
+    assert len(dataset.load_saved_view("flips color")) == len(truths)
     report = dataset.load_evaluation_results("eval_color").report()
     with catalog.read() as now:
         test = set(now.samples().filter(pc.equal(now.samples()["split"], "test"))["sample_id"].to_pylist())
     judged = [code == 1 for id_, code in known.items() if id_ in test]
     assert report["weighted avg"]["support"] == len(judged) > 0
-    assert report["accuracy" if "accuracy" in report else "micro avg"] == pytest.approx(sum(judged) / len(judged)) or (
-        report["micro avg"]["recall"] == pytest.approx(sum(judged) / len(judged))
-    )
+    assert dataset.load_evaluation_results("eval_color").metrics()["accuracy"] == pytest.approx(np.mean(judged))
     assert document(dataset, keys[1])["plan_p"] == 0.75
     assert "plan_p" not in document(dataset, keys[2])
 
@@ -272,6 +286,36 @@ def test_the_command_line(catalog: Catalog, database: Any, capsys: pytest.Captur
     assert "holds no sample at commit" in capsys.readouterr().err
     assert run(["browse", *home, "mistaken"]) == 2
     assert "name a run with --run" in capsys.readouterr().err
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_the_app_shows_the_catalog_in_a_browser(catalog: Catalog, tmp_path: Path) -> None:
+    """From a process of its own, as a user starts it; Ctrl-C ends it, and it asks nobody but itself for images."""
+    port = free_port()
+    words = [sys.executable, "-m", "amber", "browse", "--port", str(port), "--home", str(catalog.home)]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stderr is not None
+        assert next(line for line in process.stderr if "the App: " in line)
+        with Chromium() as page:
+            page.open(f"http://127.0.0.1:{port}/")
+            page.wait_for("document.body?.innerText.includes('60 samples')", seconds=180)
+            page.wait_for("document.body?.innerText.includes('label_color')")
+            page.screenshot(tmp_path / "grid.png")
+            assert (tmp_path / "grid.png").stat().st_size > 10_000
+            media = [url for url in page.requested if "/media" in url]
+            assert media
+            assert all(url.startswith(f"http://127.0.0.1:{port}/") for url in media)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_database_that_does_not_answer(catalog: Catalog) -> None:

@@ -21,6 +21,7 @@ from curation.errors import BadInput, NotFound
 from curation.ledger.catalog import Catalog
 from curation.ledger.snapshot import Snapshot
 from samplers.plan import Plan
+from training.report.judged import checked, registered
 
 __all__ = ["browse_command"]
 
@@ -28,6 +29,7 @@ __all__ = ["browse_command"]
 @click.command("browse")
 @click.argument("slice_name", metavar="[SLICE]", default="")
 @click.option("--run", "run_", default="", help="Show the predictions of this run, and what it gets wrong.")
+@click.option("--against", default="", help="With --run: show where it says something else than this run.")
 @click.option("--plan", "plan_", default="", help="Show p and the weights of this plan.")
 @click.option("--commit", type=int, help="Show what was known at this commit; default: now.")
 @click.option(
@@ -39,8 +41,8 @@ __all__ = ["browse_command"]
 @click.option("--no-app", is_flag=True, help="Bring the mirror up, and do not open the App.")
 @workspace
 def browse_command(
-    slice_name: str, run_: str, plan_: str, commit: int | None, port: int, home_come: bool, dry_run: bool, author: str,
-    no_app: bool, home: str, as_json: bool,
+    slice_name: str, run_: str, against: str, plan_: str, commit: int | None, port: int, home_come: bool,
+    dry_run: bool, author: str, no_app: bool, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Look at the catalog, or at one SLICE of it, in the FiftyOne App; the catalog stays the truth."""
     catalog = Catalog.open(home)
@@ -49,7 +51,7 @@ def browse_command(
     screen = Screen(quiet=as_json)
     name = _name(catalog)
     with catalog.read(commit) as now:
-        scene = _scene(catalog, now, run_, plan_)
+        scene = _scene(catalog, now, run_, against, plan_)
         if slice_name:
             _refuse_empty(now, slice_name, scene)
         if home_come:
@@ -88,13 +90,12 @@ def _dataset(name: str) -> Any:
     return package.load_dataset(name)
 
 
-def _scene(catalog: Catalog, now: Snapshot, run_: str, plan_: str) -> Scene:
-    predictions = None
-    if run_:
-        from training.report.judged import checked, registered
-
-        predictions = str(checked(catalog.home, registered(now, run_)))
-    return Scene(predictions=predictions, extra=_drawn(Plan.open(catalog.home, plan_)) if plan_ else None)
+def _scene(catalog: Catalog, now: Snapshot, run_: str, against: str, plan_: str) -> Scene:
+    if against and not run_:
+        raise BadInput(f"--against {against}: is held against a run; name that with --run")
+    files = [str(checked(catalog.home, registered(now, name))) if name else None for name in (run_, against)]
+    extra = _drawn(Plan.open(catalog.home, plan_)) if plan_ else None
+    return Scene(predictions=files[0], before=files[1], extra=extra)
 
 
 def _drawn(plan: Plan) -> pa.Table:

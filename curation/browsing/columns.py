@@ -40,10 +40,12 @@ LABEL_TYPES: Final = {
 class Scene:
     """What is shown besides what is known: of a run its predictions, of a plan, or whatever else, columns by `key`.
 
-    `predictions` is the Parquet file of a run; `extra` has a column `key` and columns of numbers.
+    `predictions` is the Parquet file of a run, `before` that of one that it is held against; `extra` has a column `key`
+    and columns of numbers.
     """
 
     predictions: str | None = None
+    before: str | None = None
     extra: pa.Table | None = None
 
     @property
@@ -57,7 +59,7 @@ def field_types(now: Snapshot, scene: Scene) -> dict[str, str]:
     tasks = now.tasks().values()
     types = {
         "key": "string", "url": "string", "dataset": "string", "attr_split": "string", "attr_group": "string",
-        "attr_captured_at": "date", "unsure": "strings", "requests": "strings",
+        "attr_captured_at": "date", "unsure": "strings", "disputed": "strings", "requests": "strings",
     }  # fmt: skip
     types |= {f"attr_{name}": ATTRIBUTE_TYPES[type_] for name, type_ in now.attributes().items()}
     types |= {f"label_{task.name}": LABEL_TYPES[task.kind] for task in tasks}
@@ -65,6 +67,8 @@ def field_types(now: Snapshot, scene: Scene) -> dict[str, str]:
         for task in (task for task in tasks if task.outputs):
             types[f"pred_{task.name}"] = LABEL_TYPES[task.kind]
             types[f"error_{task.name}"] = "float" if task.kind == "regression" else "boolean"
+            if scene.before and task.kind != "regression":
+                types[f"flip_{task.name}"] = "string"
     return types | dict.fromkeys(scene.numbers, "float")
 
 
@@ -107,6 +111,7 @@ class _Builder:
 
     def labels(self) -> None:
         unsure: list[list[str]] = [[] for _ in self._place]
+        contested: list[list[str]] = [[] for _ in self._place]
         sizes = list(zip(self._columns["width"], self._columns["height"], strict=True))
         for task in self._now.tasks().values():
             column = self._new(f"label_{task.name}")
@@ -120,17 +125,32 @@ class _Builder:
                     column[at] = label(task, row, sizes[at])
             if self._scene.predictions and task.outputs:
                 self._predictions(task, known)
+            for id_ in disputed(self._mine(self._now.statements(task.name)), task):
+                contested[self._place[id_]].append(task.name)
         self._columns["unsure"] = [names or None for names in unsure]
+        self._columns["disputed"] = [names or None for names in contested]
 
     def _predictions(self, task: Task, known: Mapping[int, Any]) -> None:
         column, errors = self._new(f"pred_{task.name}"), self._new(f"error_{task.name}")
+        codes: dict[int, Any] = {}
         for row in self._mine(self._now.predicted(task.name, str(self._scene.predictions))).to_pylist():
             at = self._place[row["sample_id"]]
-            column[at] = label(task, row, (1, 1))
+            column[at], codes[at] = label(task, row, (1, 1)), row["code"]
             if at in known and task.kind == "regression":
                 errors[at] = abs(row["number"] - known[at])
             elif at in known:
                 errors[at] = row["code"] != known[at]
+        if self._scene.before and task.kind != "regression":
+            self._flips(task, known, codes)
+
+    def _flips(self, task: Task, known: Mapping[int, Any], codes: Mapping[int, Any]) -> None:
+        """Where the run says something else than the one before: "mended", "broken", or "changed" without a verdict."""
+        column = self._new(f"flip_{task.name}")
+        for row in self._mine(self._now.predicted(task.name, str(self._scene.before))).to_pylist():
+            at = self._place[row["sample_id"]]
+            if at in codes and codes[at] != row["code"]:
+                truth = known.get(at)
+                column[at] = {codes[at]: "mended", row["code"]: "broken"}.get(truth, "changed")
 
     def requests(self) -> None:
         """Each label request as "TASK STATE", the newest of a task last."""
@@ -149,9 +169,9 @@ class _Builder:
         for name, part in self._now.slices().items():
             if part.reads_predictions and not self._scene.predictions:
                 continue
-            for id_ in self._now.members(part.predicate, predictions=self._scene.predictions).tolist():
-                if (at := self._place.get(id_)) is not None:
-                    tags[at].append(name)
+            members = self._now.members(part.predicate, predictions=self._scene.predictions).tolist()
+            for id_ in self._place.keys() & members:
+                tags[self._place[id_]].append(name)
         self._columns["tags"] = tags
 
     def extra(self) -> None:
@@ -179,6 +199,22 @@ class _Builder:
         column: list[Any] = [None] * len(self._place)
         self._columns[name] = column
         return column
+
+
+def disputed(statements: pa.Table, task: Task) -> list[int]:
+    """Ids of the samples of which people say different things of one task; numbers differ beyond its tolerance."""
+    people = pc.and_(
+        pc.is_in(statements["source"], value_set=pa.array(["human", "oracle"])), pc.equal(statements["state"], KNOWN)
+    )
+    said = statements.filter(people)
+    if task.kind == "regression":
+        span = said.group_by("sample_id").aggregate([("number", "min"), ("number", "max")])
+        apart = pc.greater(pc.subtract(span["number_max"], span["number_min"]), task.tolerance)
+        return sorted(span.filter(apart)["sample_id"].to_pylist())
+    column = {"multilabel": "codes", "detection": "boxes"}.get(task.kind, "code")
+    values = pa.table({"sample_id": said["sample_id"], "said": [repr(value) for value in said[column].to_pylist()]})
+    counted = values.group_by("sample_id").aggregate([("said", "count_distinct")])
+    return sorted(counted.filter(pc.greater(counted["said_count_distinct"], 1))["sample_id"].to_pylist())
 
 
 def label(task: Task, row: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:

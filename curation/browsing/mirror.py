@@ -70,6 +70,7 @@ def _identity(now: Snapshot, scene: Scene) -> str:
         [task.model_dump(mode="json") for task in now.tasks().values()],
         [(part.name, part.predicate) for part in now.slices().values()],
         scene.predictions,
+        scene.before,
         None if scene.extra is None else hashlib.sha256(repr(scene.extra.to_pydict()).encode()).hexdigest(),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

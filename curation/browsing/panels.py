@@ -33,6 +33,10 @@ def evaluate(dataset: Any, now: Snapshot, scene: Scene) -> None:
             judged.evaluate_classifications(
                 predicted, gt_field=label, eval_key=key, method="simple", classes=list(task.classes), progress=False
             )
+    dataset.save_workspace(
+        "evaluation", _beside_the_samples("model_evaluation_panel_builtin", {}),
+        description="each task, on what is known", overwrite=True,
+    )  # fmt: skip
 
 
 def draw_map(dataset: Any, home: Path, model: str) -> int:
@@ -52,7 +56,19 @@ def draw_map(dataset: Any, home: Path, model: str) -> int:
         dataset, points={ids[found.keys[row]]: point for row, point in zip(rows, points, strict=True)},
         method="manual", brain_key=key, num_dims=2,
     )  # fmt: skip
+    dataset.save_workspace(
+        f"map {model}", _beside_the_samples("Embeddings", {"brainResult": key}), description=f"embeddings of {model}",
+        overwrite=True,
+    )  # fmt: skip
     return len(rows)
+
+
+def _beside_the_samples(panel: str, state: dict[str, Any]) -> Any:
+    """A workspace of the App: the samples on the left, a panel on the right."""
+    fo = fiftyone()
+    panels = [fo.Panel(type="Samples", pinned=True), fo.Panel(type=panel, state=state)]
+    sides = [fo.Space(children=[each], active_child=each.component_id) for each in panels]
+    return fo.Space(children=sides, orientation="horizontal")
 
 
 def _principal_plane(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

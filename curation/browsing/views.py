@@ -34,6 +34,7 @@ def _views(dataset: Any, now: Snapshot, scene: Scene) -> Iterator[tuple[str, tup
             yield f"slice {name}", (dataset.match_tags(name), part.predicate)
     tasks = now.tasks().values()
     yield "unsure", (dataset.exists("unsure"), "somebody looked and could not tell")
+    yield "disputed", (dataset.exists("disputed"), "people say different things")
     yield "label requests", (dataset.exists("requests"), "what people are, or were, asked to label")
     yield (
         "groups",
@@ -51,6 +52,8 @@ def _views(dataset: Any, now: Snapshot, scene: Scene) -> Iterator[tuple[str, tup
         if task.kind == "regression":
             yield f"errors {task.name}", (dataset.exists(error).sort_by(error, reverse=True), "the largest first")
             continue
+        if scene.before:
+            yield f"flips {task.name}", (dataset.exists(f"flip_{task.name}"), "mended, broken or changed by the run")
         wrong = dataset.match(field(error) == True)  # noqa: E712  a condition of MongoDB's
         yield f"errors {task.name}", (wrong.sort_by(predicted, reverse=True), "the surest first")
         yield (
@@ -63,11 +66,13 @@ def _views(dataset: Any, now: Snapshot, scene: Scene) -> Iterator[tuple[str, tup
 
 
 def _groups(now: Snapshot, scene: Scene) -> dict[str, list[str]]:
-    groups = {"tags": ["tags"], "asked and unsure": ["requests", "unsure"]}
+    groups = {"tags": ["tags"], "asked and unsure": ["requests", "unsure", "disputed"]}
     for task in now.tasks().values():
         paths = [f"label_{task.name}"]
         if scene.predictions and task.outputs:
             paths += [f"pred_{task.name}", f"error_{task.name}"]
+            if scene.before and task.kind != "regression":
+                paths.append(f"flip_{task.name}")
         groups[task.name] = paths
     own = sorted(f"attr_{name}" for name in {*now.attributes(), "split", "group", "captured_at"} - {"excluded"})
     groups["attributes"] = own
