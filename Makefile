@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo test lint types bench-catalog bench-labels bench-streets bench-demo bench-scale soak clean
+.PHONY: help install demo test lint types bench-catalog bench-labels bench-streets bench-demo bench-scale bench-browse soak clean
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ bench-demo: .venv/test ## Time and memory of the demo
 bench-scale: .venv/test ## The catalog on DuckLake (URL=postgresql://...) beside one file, by SAMPLES
 	@URL='$(URL)' SAMPLES=$(or $(SAMPLES),100000) $(BIN)/python -m benchmarks.scale
 
+bench-browse: .venv/test ## The mirror in FiftyOne beside its own add_samples (SCALE=small for a minute)
+	@$(BIN)/python -m benchmarks.browse
+
 soak: .venv/test ## The long tests: the loop killed 300 times, hundreds of commits by writers side by side
 	@AMBER_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 3600
 
@@ -66,4 +69,4 @@ clean: ## Remove what the demo and the benchmarks left here
 
 .venv/test: .venv/train
 	@echo "installing the test tools"
-	@$(INSTALL) --editable '.[train,test,lake,ray]' && touch $@
+	@$(INSTALL) --editable '.[train,test,lake,browse,ray]' && touch $@

@@ -3,6 +3,7 @@
 import click
 
 from amber.guard import guarded
+from amber.verbs.browse import browse_command
 from amber.verbs.catalog import catalog_group
 from amber.verbs.learning import loop_command, oracle_command, report_command, request_command, train_command
 from amber.verbs.ledger import diff, forget_command, ingest_command, init, log, revert_command, tasks, write_command
@@ -36,6 +37,7 @@ for verb in (
     coverage_command,
     slices,
     duplicates_command,
+    browse_command,
     policy,
     pack_command,
     plan_command,

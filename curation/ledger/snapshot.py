@@ -209,6 +209,22 @@ class Snapshot:
         labels = self._labels(None if task is None else [task])
         return self._table(f"SELECT task_id, state, code, count(*) AS n FROM ({labels}) GROUP BY ALL ORDER BY ALL", [])
 
+    def predicted(self, task: str, predictions: str) -> pa.Table:
+        """What the Parquet file of a run predicts for one task: sample_id, code, number, confidence."""
+        return self._table(
+            f"""SELECT sample_id, code, number, confidence FROM read_parquet({quoted(predictions)}) AS said
+            JOIN sample USING (key) WHERE said.task = ? AND commit_id <= ? ORDER BY sample_id""",
+            [task, self.commit],
+        )
+
+    def touched(self, since: int) -> npt.NDArray[np.int64]:
+        """Ids of the samples that commits after `since`, up to this one, brought or said something of; sorted."""
+        events = ("sample", "label_event", "attribute_event", "request_event")
+        query = " UNION ".join(
+            f"SELECT sample_id FROM {name} WHERE commit_id > {since} AND commit_id <= {self.commit}" for name in events
+        )
+        return np.asarray(self._table(f"SELECT sample_id FROM ({query}) ORDER BY 1", [])["sample_id"].to_numpy())
+
     def annotators(self) -> pa.Table:
         """Who has a standing statement of how many samples: task, annotator, source, labels; unsure ones count."""
         names = pa.table({"task_id": list(self.task_ids().values()), "task": list(self.task_ids())})

@@ -1,0 +1,161 @@
+"""The verb of people who look: the FiftyOne App on a mirror of the catalog."""
+
+import hashlib
+import io
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from typing import Any
+
+import click
+import numpy as np
+import pyarrow as pa
+
+from amber.options import workspace
+from amber.screen import Screen, show, table
+from curation.browsing.columns import Scene
+from curation.browsing.edits import Edits, commit_edits, edits_of
+from curation.browsing.mirror import Mirrored, mirror
+from curation.browsing.mongod import fiftyone, prepare_database
+from curation.browsing.panels import draw_map
+from curation.errors import BadInput, NotFound
+from curation.ledger.catalog import Catalog
+from curation.ledger.snapshot import Snapshot
+from samplers.plan import Plan
+from training.report.judged import checked, registered
+
+__all__ = ["browse_command"]
+
+
+@click.command("browse")
+@click.argument("slice_name", metavar="[SLICE]", default="")
+@click.option("--run", "run_", default="", help="Show the predictions of this run, and what it gets wrong.")
+@click.option("--against", default="", help="With --run: show where it says something else than this run.")
+@click.option("--plan", "plan_", default="", help="Show p and the weights of this plan.")
+@click.option("--commit", type=int, help="Show what was known at this commit; default: now.")
+@click.option(
+    "--port", default=5151, show_default=True, type=click.IntRange(1024, 65535), help="Of the App, on 127.0.0.1."
+)
+@click.option("--import", "home_come", is_flag=True, help="Commit the labels and tags that were edited in the App.")
+@click.option("--dry-run", is_flag=True, help="With --import: only show what would be committed.")
+@click.option("--author", default="", envvar="AMBER_AUTHOR", help="Who commits (AMBER_AUTHOR).")
+@click.option("--no-app", is_flag=True, help="Bring the mirror up, and do not open the App.")
+@workspace
+def browse_command(
+    slice_name: str, run_: str, against: str, plan_: str, commit: int | None, port: int, home_come: bool,
+    dry_run: bool, author: str, no_app: bool, home: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Look at the catalog, or at one SLICE of it, in the FiftyOne App; the catalog stays the truth."""
+    catalog = Catalog.open(home)
+    prepare_database(catalog.home)
+    fiftyone()  # which takes seconds, before the catalog is opened
+    screen = Screen(quiet=as_json)
+    name = _name(catalog)
+    with catalog.read(commit) as now:
+        scene = _scene(catalog, now, run_, against, plan_)
+        if slice_name:
+            _refuse_empty(now, slice_name, scene)
+        if home_come:
+            found = edits_of(_dataset(name), now, scene)
+    if home_come:
+        _bring_home(catalog, found, author=author, dry_run=dry_run, as_json=as_json)
+        if dry_run:
+            return
+    with catalog.read(commit) as now, screen.stages():
+        done = mirror(now, name, scene=scene, url_for=url_for, progress=_told(screen))
+    if done.since is None:
+        for folder in sorted((catalog.home / "embeddings").glob("*/embeddings.json")):
+            draw_map(_dataset(name), catalog.home, folder.parent.name)
+    if no_app or home_come:
+        if not home_come:
+            show(vars(done), as_json, lambda: _said(done))
+        return
+    screen.say(_said(done))
+    _open_app(name, slice_name, port, screen)
+
+
+def url_for(key: str, location: str) -> str | None:
+    """The URL of an image that a browser can fetch by itself."""
+    return location if location.startswith(("http://", "https://")) else None
+
+
+def _name(catalog: Catalog) -> str:
+    """The data set's name: the workspace's, told apart from others of that name by its path."""
+    return f"amber-{catalog.home.name}-{hashlib.sha256(str(catalog.home).encode()).hexdigest()[:6]}"
+
+
+def _dataset(name: str) -> Any:
+    package = fiftyone()
+    if not package.dataset_exists(name):
+        raise NotFound(f"mirror {name}: is not there, so nothing was edited in it; `amber browse` makes it")
+    return package.load_dataset(name)
+
+
+def _scene(catalog: Catalog, now: Snapshot, run_: str, against: str, plan_: str) -> Scene:
+    if against and not run_:
+        raise BadInput(f"--against {against}: is held against a run; name that with --run")
+    files = [str(checked(catalog.home, registered(now, name))) if name else None for name in (run_, against)]
+    extra = _drawn(Plan.open(catalog.home, plan_)) if plan_ else None
+    return Scene(predictions=files[0], before=files[1], extra=extra)
+
+
+def _drawn(plan: Plan) -> pa.Table:
+    """p of each sample of a plan, and the weight that each task's label has on it."""
+    _, known, weights = plan.labels(np.arange(len(plan.keys), dtype=np.int32))
+    columns = {
+        f"weight_{task.name}": pa.array(weights[:, code].astype(np.float64), mask=~known[:, code])
+        for code, task in enumerate(plan.tasks)
+    }
+    return pa.table({"key": plan.keys, "plan_p": plan.p, **columns})
+
+
+def _refuse_empty(now: Snapshot, name: str, scene: Scene) -> None:
+    part = now.slice(name)
+    if part.reads_predictions and not scene.predictions:
+        raise BadInput(f"slice {name!r}: reads predictions; name a run with --run")
+    if not len(now.members(part.predicate, predictions=scene.predictions)):
+        raise NotFound(
+            f"slice {name!r}: holds no sample at commit {now.commit}; look at another, or at an older commit"
+        )
+
+
+def _bring_home(catalog: Catalog, found: Edits, *, author: str, dry_run: bool, as_json: bool) -> None:
+    rows = [[row["key"], row["task"], row["state"], _value(row)] for row in found.labels]
+    rows += [[row["key"], f"tag {row['tag']}", "on" if row["on"] else "off", ""] for row in found.tags]
+    for line in found.passed_over:
+        click.echo(f"passed over {line}", err=True)
+    done = None
+    if not dry_run:
+        done = commit_edits(catalog, found, author=author)
+    shown = {"labels": found.labels, "tags": found.tags, "passed_over": found.passed_over, "commit": done}
+    title = f"{len(rows)} edits since commit {found.commit}" + (f", committed as {done}" if done is not None else "")
+    show(shown, as_json, lambda: table(title, ["sample", "what", "state", "value"], rows))
+
+
+def _value(row: dict[str, Any]) -> str:
+    for name in ("text", "number", "names"):
+        if row.get(name) is not None:
+            return str(row[name])
+    return f"{len(row['boxes'])} boxes" if row.get("boxes") is not None else ""
+
+
+def _told(screen: Screen) -> Callable[[int, int], None]:
+    return lambda done, total: screen.tell("mirror", done, total)
+
+
+def _said(done: Mirrored) -> str:
+    how = "built" if done.since is None else f"brought up from commit {done.since}"
+    return f"mirror {done.name}: {done.samples:,} samples, {how}, {done.written:,} written"
+
+
+def _open_app(name: str, slice_name: str, port: int, screen: Screen) -> None:
+    """Serve the App until it is interrupted; a browser finds it under the address that is told."""
+    package = fiftyone()
+    dataset = package.load_dataset(name)
+    shown = dataset.load_saved_view(f"slice {slice_name}") if slice_name else dataset
+    with redirect_stdout(io.StringIO()):  # advice on tunnels, and advertisement
+        session = package.launch_app(shown, remote=True, address="127.0.0.1", port=port)
+    screen.say(f"the App: http://127.0.0.1:{port}/ (end it with Ctrl-C)")
+    try:
+        session.wait(-1)
+    finally:
+        session.close()

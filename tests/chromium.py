@@ -1,0 +1,109 @@
+"""A real browser, driven over its debugging pipe: pages that draw themselves cannot be tested by their source."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe",
+    "--window-size=1500,950",
+)  # fmt: skip
+
+
+class Chromium:
+    """One headless browser with one page; use it in a `with` block."""
+
+    def __init__(self) -> None:
+        self._profile = tempfile.mkdtemp(prefix="amber-chromium-")
+        read_commands, self._commands = os.pipe()
+        self._answers, write_answers = os.pipe()
+        os.set_inheritable(read_commands, True)
+        os.set_inheritable(write_answers, True)
+        words = ["chromium", *FLAGS, f"--user-data-dir={self._profile}", "about:blank"]
+        shell = f'exec "$@" 3<&{read_commands} 4>&{write_answers}'
+        self._process = subprocess.Popen(
+            ["bash", "-c", shell, "bash", *words], pass_fds=(read_commands, write_answers), stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(read_commands)
+        os.close(write_answers)
+        self._turn, self._buffer = 0, b""
+        self.requested: list[str] = []
+        """URLs that the page asked for."""
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._call("Page.enable", session=True)
+        self._call("Network.enable", session=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._commands)
+        os.close(self._answers)
+        shutil.rmtree(self._profile, ignore_errors=True)
+
+    def open(self, url: str) -> None:
+        """Go to a page."""
+        self._call("Page.navigate", session=True, url=url)
+
+    def evaluate(self, script: str) -> Any:
+        """The value of an expression of JavaScript in the page."""
+        done = self._call("Runtime.evaluate", session=True, expression=script, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in done:
+            raise RuntimeError(done["exceptionDetails"]["exception"].get("description", "the page raised"))
+        return done["result"].get("value")
+
+    def wait_for(self, script: str, *, seconds: float = 60) -> Any:
+        """The value of an expression once it is true; TimeoutError when it does not become so."""
+        end = time.monotonic() + seconds
+        while not (value := self.evaluate(script)):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{script}: not true after {seconds} s")
+            time.sleep(0.2)
+        return value
+
+    def click(self, x: float, y: float) -> None:
+        """A real click at a point of the page."""
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            self._call("Input.dispatchMouseEvent", session=True, type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def screenshot(self, path: Path) -> None:
+        """Write what is seen as PNG."""
+        path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", session=True)["data"]))
+
+    def _call(self, method: str, *, session: bool = False, **parameters: Any) -> dict[str, Any]:
+        self._turn += 1
+        message = {"id": self._turn, "method": method, "params": parameters}
+        if session:
+            message["sessionId"] = self._session
+        os.write(self._commands, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("method") == "Network.requestWillBeSent":
+                self.requested.append(answer["params"]["request"]["url"])
+            if answer.get("id") == self._turn:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']['message']}")
+                return dict(answer["result"])
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            part = os.read(self._answers, 1 << 20)
+            if not part:
+                raise RuntimeError("chromium ended")
+            self._buffer += part
+        text, _, self._buffer = self._buffer.partition(b"\0")
+        return dict(json.loads(text))

@@ -1,0 +1,327 @@
+"""The mirror in FiftyOne, on a real mongod."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from chromium import Chromium
+from homes import copy_home, label, labels, make_home
+
+from amber.cli import run
+from curation.browsing.columns import Scene, columns_of, field_types
+from curation.browsing.edits import commit_edits, edits_of
+from curation.browsing.mirror import Mirrored, mirror
+from curation.browsing.mongod import fiftyone, prepare_database
+from curation.browsing.panels import draw_map
+from curation.embeddings import add_vectors
+from curation.errors import BadInput
+from curation.ledger.catalog import Catalog
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # FiftyOne's own
+
+LOCAL = Scene()
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """FiftyOne with a mongod of its own, which ends with the tests."""
+    before = dict(os.environ)
+    prepare_database(tmp_path_factory.mktemp("browse"))
+    yield fiftyone()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    return make_home(tmp_path_factory.mktemp("pictures"), samples=60)
+
+
+@pytest.fixture
+def catalog(pictures: Catalog, tmp_path: Path) -> Catalog:
+    return copy_home(pictures, tmp_path)
+
+
+def show(catalog: Catalog, name: str, scene: Scene = LOCAL, commit: int | None = None) -> Mirrored:
+    with catalog.read(commit) as now:
+        return mirror(now, name, scene=scene, url_for=lambda key, location: None, progress=lambda done, total: None)
+
+
+def document(dataset: Any, key: str) -> dict[str, Any]:
+    found = dataset._sample_collection.find_one({"key": key})
+    assert found is not None
+    return dict(found)
+
+
+def bare(value: Any) -> Any:
+    """A document without ids, times and random numbers."""
+    own = {"_id", "_dataset_id", "_rand", "created_at", "last_modified_at"}
+    if isinstance(value, dict):
+        return {name: bare(each) for name, each in value.items() if name not in own}
+    return [bare(each) for each in value] if isinstance(value, list) else value
+
+
+def test_documents_are_those_of_add_samples(catalog: Catalog, database: Any, request: pytest.FixtureRequest) -> None:
+    name = request.node.name
+    show(catalog, name)
+    ours = database.load_dataset(name)
+    theirs = ours.clone(f"{name}-theirs")
+    theirs.delete_samples(theirs)
+    with catalog.read() as now:
+        columns = columns_of(now, LOCAL, lambda key, location: None)
+        fields = list(field_types(now, LOCAL))
+    samples = [as_sample(database, columns, fields, row) for row in range(len(columns["key"]))]
+    theirs.add_samples(samples, progress=False)
+    assert theirs.get_field_schema().keys() == ours.get_field_schema().keys()
+    for key in columns["key"]:
+        assert bare(document(ours, key)) == bare(document(theirs, key))
+    assert ours.count_values("label_color.label") == theirs.count_values("label_color.label") != {}
+    assert ours.media_type == "image"
+
+
+def as_sample(fo: Any, columns: dict[str, list[Any]], fields: list[str], row: int) -> Any:
+    def made(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        inner = {name: [made(each) for each in part] if isinstance(part, list) and name in ("detections",
+                 "classifications") else part for name, part in value.items() if name != "_cls"}  # fmt: skip
+        return getattr(fo, value["_cls"])(**inner)
+
+    metadata = fo.ImageMetadata(
+        size_bytes=columns["size_bytes"][row], mime_type=f"image/{columns['mime_type'][row].lower()}",
+        width=columns["width"][row], height=columns["height"][row],
+    )  # fmt: skip
+    return fo.Sample(
+        filepath=columns["location"][row], tags=columns["tags"][row], metadata=metadata,
+        **{name: made(columns[name][row]) for name in fields},
+    )  # fmt: skip
+
+
+def test_unknown_is_empty_and_unsure_is_seen(catalog: Catalog, database: Any, request: pytest.FixtureRequest) -> None:
+    with catalog.commit(author="ada", message="cannot tell") as change:
+        key = change.now.samples()["key"][3].as_py()
+        change.add_labels(labels([label(key, "color", None, "ada")]), source="human")
+    with catalog.commit(author="ada", message="two people") as change:
+        other = change.now.samples()["key"][5].as_py()
+        said = [label(other, "car", value, person) for person, value in (("ada", True), ("bob", False))]
+        change.add_labels(labels(said), source="human")
+    show(catalog, request.node.name)
+    dataset = database.load_dataset(request.node.name)
+    assert dataset.load_saved_view("disputed").values("key") == [other]
+    with catalog.read() as now:
+        known = {task: int(sum(state == 1 for state in now.labels(task)["state"].to_pylist())) for task in now.tasks()}
+        night = len(now.members("attr.night"))
+    for task, count in known.items():
+        assert len(dataset.exists(f"label_{task}")) == count
+        assert len(dataset.exists(f"label_{task}", False)) == len(dataset) - count
+    assert document(dataset, key)["unsure"] == ["color"]
+    assert "label_color" not in document(dataset, key)
+    assert len(dataset.match_tags("night")) == len(dataset.load_saved_view("slice night")) == night > 0
+    box = next(iter(dataset.exists("label_things"))).label_things.detections[0]
+    assert box.label == "light"
+    assert box.bounding_box == pytest.approx([2 / 48, 2 / 32, 5 / 48, 8 / 32])
+
+
+def test_predictions_stand_beside_the_labels(
+    catalog: Catalog, database: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    with catalog.read() as now:
+        keys = now.samples()["key"].to_pylist()
+        known = {row["sample_id"]: row["code"] for row in now.labels("color").to_pylist()}
+        ids = dict(zip(keys, now.samples()["sample_id"].to_pylist(), strict=True))
+    rows = [
+        {"key": key, "task": "color", "code": 1, "number": None, "confidence": 0.95, "probabilities": [0.0, 0.95, 0.05]}
+        for key in keys
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "predictions.parquet")
+    earlier = [row | {"code": number % 3} for number, row in enumerate(rows)]
+    pq.write_table(pa.Table.from_pylist(earlier), tmp_path / "before.parquet")
+    scene = Scene(
+        predictions=str(tmp_path / "predictions.parquet"),
+        before=str(tmp_path / "before.parquet"),
+        extra=pa.table({"key": keys[:2], "plan_p": [0.25, 0.75]}),
+    )
+    show(catalog, request.node.name, scene)
+    dataset = database.load_dataset(request.node.name)
+    wrong = sum(known.get(ids[key], 1) != 1 for key in keys)
+    assert len(dataset.load_saved_view("errors color")) == wrong > 0
+    assert len(dataset.load_saved_view("suspected labels color")) == wrong
+    flips = dataset.count_values("flip_color")
+    truths = [(number % 3, known.get(ids[key])) for number, key in enumerate(keys) if number % 3 != 1]
+    assert flips["mended"] == sum(truth == 1 for _, truth in truths) > 0
+    assert flips["broken"] == sum(truth == was for was, truth in truths) > 0
+    assert len(dataset.load_saved_view("flips color")) == len(truths)
+    report = dataset.load_evaluation_results("eval_color").report()
+    with catalog.read() as now:
+        test = set(now.samples().filter(pc.equal(now.samples()["split"], "test"))["sample_id"].to_pylist())
+    judged = [code == 1 for id_, code in known.items() if id_ in test]
+    assert report["weighted avg"]["support"] == len(judged) > 0
+    assert dataset.load_evaluation_results("eval_color").metrics()["accuracy"] == pytest.approx(np.mean(judged))
+    assert document(dataset, keys[1])["plan_p"] == 0.75
+    assert "plan_p" not in document(dataset, keys[2])
+
+
+def test_embeddings_become_a_map(catalog: Catalog, database: Any, request: pytest.FixtureRequest) -> None:
+    show(catalog, request.node.name)
+    dataset = database.load_dataset(request.node.name)
+    generator = np.random.default_rng(0)
+    keys = dataset.values("key")
+    vectors = generator.normal(size=(40, 8)).astype(np.float32) * [9, 5, 1, 1, 1, 1, 1, 1]
+    table = pa.table({"key": keys[:40], "vector": pa.array(vectors.tolist(), pa.list_(pa.float32()))})
+    add_vectors(catalog.home, "toy", table)
+    assert draw_map(dataset, catalog.home, "toy") == 40
+    points = dataset.load_brain_results("embeddings_toy").points
+    assert points.shape == (40, 2)
+    assert points.std(axis=0)[0] > points.std(axis=0)[1] > 3
+
+
+def test_a_commit_is_brought_in_by_what_it_touched(
+    catalog: Catalog, database: Any, request: pytest.FixtureRequest
+) -> None:
+    first = show(catalog, request.node.name)
+    assert (first.since, first.written) == (None, 60)
+    with catalog.commit(author="ada", message="more") as change:
+        keys = change.now.samples()["key"].to_pylist()[:5]
+        change.add_labels(labels([label(key, "color", "yellow", "ada") for key in keys]), source="human")
+    second = show(catalog, request.node.name)
+    assert (second.since, second.written) == (first.since or 1, 5)
+    dataset = database.load_dataset(request.node.name)
+    found = {key: bare(document(dataset, key)) for key in dataset.values("key")}
+    assert set(keys) <= set(dataset.match_tags("yellow").values("key"))
+    show(catalog, f"{request.node.name}-anew")
+    anew = database.load_dataset(f"{request.node.name}-anew")
+    assert found == {key: bare(document(anew, key)) for key in anew.values("key")}
+    third = show(catalog, request.node.name)
+    assert third.written == 0
+    with catalog.commit(author="ada", message="a slice") as change:
+        change.add_slice("speeding", "label.speed > 50")
+    assert show(catalog, request.node.name).since is None
+
+
+def test_what_was_killed_or_deleted_is_built_again(
+    catalog: Catalog, database: Any, request: pytest.FixtureRequest
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(done: int, total: int) -> None:
+        raise Killed
+
+    name = request.node.name
+    with catalog.read() as now, pytest.raises(Killed):
+        mirror(now, name, scene=LOCAL, url_for=lambda key, location: None, progress=kill)
+    assert not database.dataset_exists(name)
+    assert show(catalog, name).written == 60
+    database.delete_dataset(name)
+    assert show(catalog, name).written == 60
+    assert not database.dataset_exists(f"{name}.part")
+
+
+def test_edits_come_home_as_one_commit(catalog: Catalog, database: Any, request: pytest.FixtureRequest) -> None:
+    show(catalog, request.node.name)
+    dataset = database.load_dataset(request.node.name)
+    labelled = dataset.exists("label_color").limit(2).values("key")
+    changed, removed = dataset[labelled_id(dataset, labelled[0])], dataset[labelled_id(dataset, labelled[1])]
+    changed["label_color"] = database.Classification(label="green" if changed.label_color.label != "green" else "red")
+    changed.tags.append("blurred")
+    changed.save()
+    removed["label_color"] = None
+    removed.tags.append("yellow" if "yellow" not in removed.tags else "night")
+    removed.save()
+    with catalog.read() as now:
+        found = edits_of(dataset, now, LOCAL)
+    assert [(row["key"], row["state"]) for row in found.labels] == [(labelled[0], "known"), (labelled[1], "unsure")]
+    assert found.tags == [{"key": labelled[0], "tag": "blurred", "on": True}]
+    assert len(found.passed_over) == 1
+    commit = commit_edits(catalog, found, author="eve")
+    assert commit_edits(catalog, found, author="ada") == commit  # two people, the same edits
+    with catalog.read() as now:
+        said = {row["sample_id"]: row for row in now.statements("color").to_pylist() if row["annotator"] == "eve"}
+        assert sorted(row["state"] for row in said.values()) == [1, 2]
+        assert len(now.members("attr.tag_blurred")) == 1
+    show(catalog, request.node.name)
+    dataset = database.load_dataset(request.node.name)
+    with catalog.read() as now:
+        again = edits_of(dataset, now, LOCAL)
+    assert (again.labels, again.tags) == ([], [])
+    assert commit_edits(catalog, again, author="eve") is None
+    assert "blurred" in document(dataset, labelled[0])["tags"]
+
+
+def labelled_id(dataset: Any, key: str) -> str:
+    return str(document(dataset, key)["_id"])
+
+
+def test_no_samples_make_an_empty_mirror(database: Any, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    assert show(Catalog.create(tmp_path / "home"), request.node.name).samples == 0
+    assert len(database.load_dataset(request.node.name)) == 0
+
+
+def test_a_data_set_of_others_does_not_come_home(catalog: Catalog, database: Any) -> None:
+    with catalog.read() as now, pytest.raises(BadInput, match="was not written by `amber browse`"):
+        edits_of(database.Dataset("others"), now, LOCAL)
+
+
+def test_the_command_line(catalog: Catalog, database: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    home = ["--home", str(catalog.home)]
+    assert run(["browse", *home, "--no-app"]) == 0
+    assert "60 samples, built, 60 written" in capsys.readouterr().out
+    assert run(["browse", *home, "--import", "--dry-run", "--json"]) == 0
+    assert '"labels": []' in capsys.readouterr().out
+    assert run(["browse", *home, "nowhere"]) == 2
+    with catalog.commit(author="ada", message="slices") as change:
+        change.add_slice("never", "attr.key = 'x'")
+        change.add_slice("mistaken", "pred.color.value <> label.color")
+    assert run(["browse", *home, "never"]) == 2
+    assert "holds no sample at commit" in capsys.readouterr().err
+    assert run(["browse", *home, "mistaken"]) == 2
+    assert "name a run with --run" in capsys.readouterr().err
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_the_app_shows_the_catalog_in_a_browser(catalog: Catalog, tmp_path: Path) -> None:
+    """From a process of its own, as a user starts it; Ctrl-C ends it, and it asks nobody but itself for images."""
+    port = free_port()
+    words = [sys.executable, "-m", "amber", "browse", "--port", str(port), "--home", str(catalog.home)]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stderr is not None
+        assert next(line for line in process.stderr if "the App: " in line)
+        with Chromium() as page:
+            page.open(f"http://127.0.0.1:{port}/")
+            page.wait_for("document.body?.innerText.includes('60 samples')", seconds=180)
+            page.wait_for("document.body?.innerText.includes('label_color')")
+            page.screenshot(tmp_path / "grid.png")
+            assert (tmp_path / "grid.png").stat().st_size > 10_000
+            media = [url for url in page.requested if "/media" in url]
+            assert media
+            assert all(url.startswith(f"http://127.0.0.1:{port}/") for url in media)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_database_that_does_not_answer(catalog: Catalog) -> None:
+    environment = os.environ | {"FIFTYONE_DATABASE_URI": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=500"}
+    words = [sys.executable, "-m", "amber", "browse", "--no-app", "--home", str(catalog.home)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "does not answer" in done.stderr.splitlines()[-1]
+    assert "set FIFTYONE_DATABASE_URI" in done.stderr
