@@ -91,6 +91,13 @@ class Deal:
             )
         return range(start // self.global_batch, end)
 
+    def order(self, indices: range) -> npt.NDArray[np.int32]:
+        """Rows of the plan's samples that this rank reads in these global batches, without padding."""
+        images = self.global_batch // self.world_size
+        firsts = np.arange(indices.start, indices.stop) % self.each * self.global_batch + self.rank * images
+        positions = (firsts[:, None] + np.arange(images)).ravel()
+        return np.asarray(self.plan.draws[positions[positions < len(self.plan.draws)]], np.int32)
+
     def batch(self, index: int) -> Batch:
         """Global batch `index` as this rank sees it, without pixels."""
         images = self.global_batch // self.world_size

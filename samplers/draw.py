@@ -5,7 +5,7 @@ reads it and whenever, no later draw shifts, and every stratum keeps the mass th
 image loses, the others of its stratum take over.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,6 +26,8 @@ __all__ = ["ATTEMPTS", "Places", "Replaced", "Replacement", "draw_into"]
 
 ATTEMPTS = 16
 """How many images are tried in the place of a bad one before the stream gives up."""
+
+Read = Callable[[int, int, int], memoryview]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,7 @@ def draw_into(
             out[i] = 0
             continue
         try:
-            _decode(source, places, row, out[i])
+            _decode(source, source.read, places, row, out[i])
         except (BadImage, Damaged, NotFound) as error:
             if replacement is None:
                 raise
@@ -101,10 +103,10 @@ def draw_into(
     return replaced
 
 
-def _decode(source: Source, places: Places, row: int, out: Pixels) -> None:
+def _decode(source: Source, read: Read, places: Places, row: int, out: Pixels) -> None:
     shard = int(places.shard[row])
     try:
-        decode_into(source.read(shard, int(places.offset[row]), int(places.size[row])), out)
+        decode_into(read(shard, int(places.offset[row]), int(places.size[row])), out)
     except BadImage as error:
         raise Damaged(f"{source.name(shard)}, {places.keys[row]}: {error}") from error
     except AmberError as error:
@@ -117,7 +119,7 @@ def _replace(
     """Decode the first sound candidate into `out`; its row."""
     for row in replacement.candidates(position):
         try:
-            _decode(source, places, row, out)
+            _decode(source, source.read_beside, places, row, out)
         except (BadImage, Damaged, NotFound):
             continue
         return row

@@ -24,7 +24,7 @@ from curation.files import whole
 from samplers import tar
 from samplers.pack import SHARD_BYTES, Pack
 from samplers.plan import Plan
-from samplers.shards import Shards
+from samplers.shards import Source
 from samplers.work import Progress
 from samplers.write import extension
 
@@ -94,7 +94,7 @@ class _Copy:
         stops = [*(np.flatnonzero(np.diff(shard)) + 1).tolist(), len(sizes)]
         return list(zip([0, *stops[:-1]], stops, strict=True))
 
-    def write(self, shards: Shards, path: Path, start: int, stop: int) -> int:
+    def write(self, shards: Source, path: Path, start: int, stop: int) -> int:
         """Write one shard; its bytes."""
         with path.open("wb", buffering=0) as file:
             pieces: list[bytes | memoryview] = []
@@ -107,7 +107,7 @@ class _Copy:
             _write(file.fileno(), [*pieces, tar.END])
             return file.tell()
 
-    def _draws(self, shards: Shards, start: int, stop: int) -> Iterator[tuple[memoryview, tuple[bytes, bytes]]]:
+    def _draws(self, shards: Source, start: int, stop: int) -> Iterator[tuple[memoryview, tuple[bytes, bytes]]]:
         """The image of each draw, with what stands before it and what follows it up to the next."""
         rows = self._plan.draws[start:stop]
         texts = self._notes(start, rows)
@@ -119,7 +119,7 @@ class _Copy:
         places = zip(self._places.shard[rows].tolist(), self._places.offset[rows].tolist(), sizes.tolist(), strict=True)
         for i, ((shard, offset, size), text) in enumerate(zip(places, texts, strict=True)):
             note = b"".join((tar.padding(size), behind[i].tobytes(), text, tar.padding(len(text))))
-            yield shards.read(shard, offset, size), (before[i].tobytes(), note)
+            yield shards.read_beside(shard, offset, size), (before[i].tobytes(), note)
 
     def _notes(self, start: int, rows: "np.ndarray[Any, np.dtype[np.int32]]") -> list[bytes]:
         """Of each draw its key and position, and by task the known labels with their weights."""

@@ -8,26 +8,24 @@ Shards are never rewritten: a larger pack takes over the shards of the smaller o
 """
 
 import fcntl
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.digest import digest
-from curation.errors import BadInput, Busy, Damaged, Failed, NotFound
+from curation.errors import BadInput, Busy, Failed
 from curation.files import whole
-from samplers.shards import Shard, Shards
+from samplers.packed import INDEX, Pack
+from samplers.shards import Shard
 from samplers.work import Progress, Work, clean
 
 if TYPE_CHECKING:
@@ -41,18 +39,6 @@ __all__ = [
 SHARD_BYTES = 64 << 20
 """How large a tar may grow, in bytes; an image that is larger has a shard of its own."""
 
-_INDEX = pa.schema(
-    [
-        ("key", pa.string()),
-        ("shard", pa.int32()),
-        ("offset", pa.int64()),
-        ("size", pa.int32()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("sha256", pa.string()),
-        ("format", pa.string()),
-    ]
-)
 _WANTED = pa.schema(
     [
         ("key", pa.string()),
@@ -64,140 +50,7 @@ _WANTED = pa.schema(
         ("format", pa.string()),
     ]
 )
-_PLACED = _INDEX.set(1, pa.field("shard", pa.string()))  # named by its file, as long as numbers are not yet given
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pack:
-    """A complete, immutable pack of a workspace. Rows are in the order of `keys`; the index is read on first use."""
-
-    home: Path
-    hash: str
-    shards: tuple[Shard, ...]
-    images: int
-    bytes: int
-    """Of the images alone, without what the tars add."""
-    formerly: tuple[str, ...] = ()
-    """Hashes of the packs that this one stands for, since an image of theirs was forgotten."""
-
-    @classmethod
-    def open(cls, home: Path | str, hash: str) -> "Pack":
-        """The pack of that hash, or the one that stands for it since an image was forgotten; NotFound without one."""
-        path = Path(home) / "packs" / hash / "manifest.json"
-        try:
-            manifest = json.loads(path.read_bytes())
-            shards = tuple(Shard(name=s["name"], size=s["size"], images=s["images"]) for s in manifest["shards"])
-            return cls(home=Path(home), hash=hash, shards=shards, images=manifest["images"], bytes=manifest["bytes"])
-        except FileNotFoundError:
-            stand_in = cls.open(home, _stand_in(Path(home), hash))
-            return replace(stand_in, formerly=(*stand_in.formerly, hash))
-        except (ValueError, KeyError, TypeError) as error:
-            raise Damaged(
-                f"{path}: not the manifest of a pack ({error!r}); delete its folder and pack again"
-            ) from error
-
-    @cached_property
-    def index(self) -> pa.Table:
-        """key, shard (a number in `shards`), offset and size of the image's bytes in it, width, height, sha256, format.
-
-        Damaged if it is not the index that this pack was hashed with.
-        """
-        path = self.home / "packs" / self.hash / "index.parquet"
-        try:
-            index = pq.read_table(path, schema=_INDEX).combine_chunks()
-        except (OSError, pa.ArrowException) as error:
-            raise Damaged(f"{path}: cannot be read; delete its folder and pack again") from error
-        if digest(index, [shard.name for shard in self.shards]) != self.hash:
-            raise Damaged(f"{path}: not the index of pack {self.hash}; delete its folder and pack again")
-        return index
-
-    @cached_property
-    def keys(self) -> pa.StringArray:
-        """Keys of the images, sorted."""
-        return self.index["key"].combine_chunks()
-
-    @cached_property
-    def shard(self) -> npt.NDArray[np.int32]:
-        """For each row the number of its shard."""
-        return np.asarray(self.index["shard"], np.int32)
-
-    @cached_property
-    def offset(self) -> npt.NDArray[np.int64]:
-        """For each row where its bytes begin in the shard."""
-        return np.asarray(self.index["offset"], np.int64)
-
-    @cached_property
-    def size(self) -> npt.NDArray[np.int32]:
-        """For each row the number of its bytes."""
-        return np.asarray(self.index["size"], np.int32)
-
-    def rows(self, keys: pa.Array | list[str]) -> npt.NDArray[np.int32]:
-        """Row numbers of the keys, in their order; NotFound names the first that the pack does not hold."""
-        asked = pa.array(keys, pa.string())
-        rows = pc.index_in(asked, value_set=self.keys)
-        if rows.null_count:
-            key = asked.filter(pc.is_null(rows))[0].as_py()
-            raise NotFound(f"{key}: not in pack {self.hash[:12]}; add the image, then pack again")
-        return np.asarray(rows, np.int32)
-
-    def take(self, keys: pa.StringArray) -> "Placed":
-        """Where the images of `keys` lie, in their order; NotFound as `rows` raises it."""
-        rows = self.rows(keys)
-        return Placed(keys=keys, shard=self.shard[rows], offset=self.offset[rows], size=self.size[rows])
-
-    def reader(self) -> Shards:
-        """The bytes of this pack's shards; close it after use."""
-        return Shards(self.home / "shards", self.shards)
-
-    def scan(self) -> Iterator[tuple[str, memoryview]]:
-        """Key and bytes of all images in the order of the shards, without a copy; Damaged as `Shards.whole` raises."""
-        order = np.lexsort((self.offset, self.shard))
-        firsts = np.searchsorted(self.shard[order], np.arange(len(self.shards) + 1))
-        with closing(self.reader()) as shards:
-            for number in range(len(self.shards)):
-                rows = order[firsts[number] : firsts[number + 1]]
-                view, starts = shards.whole(number), self.offset[rows]
-                keys, stops = self.keys.take(pa.array(rows)).to_pylist(), (starts + self.size[rows]).tolist()
-                yield from zip(keys, map(view.__getitem__, map(slice, starts.tolist(), stops)), strict=True)
-                shards.close()  # one shard at a time
-
-    def verify(self, progress: Progress | None = None) -> None:
-        """Hash all images and shards again; Damaged names the first shard, and key, that is not what was written."""
-        hashes, done = self.index["sha256"].to_pylist(), 0
-        with closing(self.reader()) as shards:
-            for number, shard in enumerate(self.shards):
-                for row in np.flatnonzero(self.shard == number).tolist():
-                    data = shards.read(number, int(self.offset[row]), int(self.size[row]))
-                    if hashlib.sha256(data).hexdigest() != hashes[row]:
-                        name, key = shard.name, self.keys[row].as_py()
-                        raise Damaged(
-                            f"{name}, {key}: the image's bytes have changed; restore the shard, or pack again"
-                        )
-                    done += 1
-                if hashlib.sha256(shards.whole(number)).hexdigest() != Path(shard.name).stem:
-                    raise Damaged(f"{shard.name}: its bytes have changed between the images; restore it, or pack again")
-                shards.close()  # one shard at a time
-                if progress is not None:
-                    progress(done, self.images)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Placed:
-    """Where some images of a pack lie: of each its key, the number of its shard, and offset and size of its bytes."""
-
-    keys: pa.StringArray
-    shard: npt.NDArray[np.int32]
-    offset: npt.NDArray[np.int64]
-    size: npt.NDArray[np.int32]
-
-
-def _stand_in(home: Path, hash: str) -> str:
-    """The pack that took the place of one of which an image was forgotten."""
-    path = home / "packs" / hash / "moved.json"
-    to = json.loads(path.read_bytes())["to"] if path.is_file() else ""
-    if not to:
-        raise NotFound(f"pack {hash}: {home} has no complete one; `amber pack` makes one")
-    return str(to)
+_PLACED = INDEX.set(1, pa.field("shard", pa.string()))  # named by its file, as long as numbers are not yet given
 
 
 def make_pack(catalog: "Catalog", *, shard_bytes: int = SHARD_BYTES, progress: Progress | None = None) -> Pack:
@@ -355,7 +208,7 @@ def repack(placed: pa.Table, home: Path) -> Pack:
     placed = placed.sort_by("key")
     names = sorted(pc.unique(placed["shard"]).to_pylist())
     codes = pc.index_in(placed["shard"], value_set=pa.array(names)).cast(pa.int32())
-    index = placed.set_column(placed.column_names.index("shard"), "shard", codes).select(_INDEX.names)
+    index = placed.set_column(placed.column_names.index("shard"), "shard", codes).select(INDEX.names)
     hash = digest(index, names)
     if not (home / "packs" / hash / "manifest.json").exists():
         _write_index(home, hash, index, names)

@@ -4,14 +4,17 @@ import mmap
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from curation.errors import Damaged, NotFound
 
-__all__ = ["MAX_OPEN", "Shard", "Shards", "Source"]
+__all__ = ["MAX_OPEN", "Order", "Shard", "Shards", "Source"]
 
 MAX_OPEN = 128
 """Shards mapped at a time; a mapping holds one file descriptor."""
@@ -26,10 +29,17 @@ class Shard:
     images: int
 
 
+Order = Callable[[], tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]]
+"""Shards and offsets [N] of the images that will be read, in their order; asked for once, when reading begins."""
+
+
 class Source(Protocol):
     """Bytes of a pack's shards, by number, for many threads at a time."""
 
+    def follow(self, order: Order) -> None: ...
     def read(self, shard: int, offset: int, size: int) -> memoryview: ...
+    def read_beside(self, shard: int, offset: int, size: int) -> memoryview: ...
+    def whole(self, shard: int) -> memoryview: ...
     def name(self, shard: int) -> str: ...
     def close(self) -> None: ...
 
@@ -50,6 +60,11 @@ class Shards:
                 f"{self.name(shard)}: has no bytes {offset} to {offset + size}; its index is another pack's, pack again"
             )
         return view[offset : offset + size]
+
+    def follow(self, order: Order) -> None:
+        """Files on this machine may be read in any order."""
+
+    read_beside = read
 
     def whole(self, shard: int) -> memoryview:
         """All bytes of a shard, without a copy."""

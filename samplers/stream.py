@@ -75,7 +75,8 @@ def stream(
     deal = Deal(plan=plan, global_batch=global_batch, rank=rank, world_size=world_size, tail=tail, epochs=epochs)
     places = plan if pack.hash == plan.pack_hash else pack.take(plan.keys)
     course = Course(
-        make=deal.batch, indices=deal.indices(0), step=global_batch, images=global_batch // world_size,
+        make=deal.batch, order=deal.order, indices=deal.indices(0),
+        step=global_batch, images=global_batch // world_size,
         identity={"plan": plan.hash, "global_batch": global_batch, "tail": tail},
         replacement=Replacement(plan) if on_error == "quarantine" else None, of_rows=deal.of_rows,
     )  # fmt: skip
@@ -97,8 +98,10 @@ def sweep(
         raise BadInput(f"batch {batch}: at least 1; correct it")
     if len(rows) and not 0 <= rows.min() <= rows.max() < pack.images:
         raise BadInput(f"rows {rows.min()} to {rows.max()}: the pack has rows 0 to {pack.images - 1}; correct them")
+    chosen = np.asarray(rows, np.int32)
     course = Course(
-        make=partial(swept, pack, np.asarray(rows, np.int32), batch), indices=range(-(-len(rows) // batch)),
+        make=partial(swept, pack, chosen, batch), order=lambda left: chosen[left.start * batch :],
+        indices=range(-(-len(rows) // batch)),
         step=batch, images=batch, identity={"pack": pack.hash, "rows": len(rows), "batch": batch},
     )  # fmt: skip
     return Stream(course, pack, pack, size=size, threads=threads, copy=copy)
@@ -114,6 +117,8 @@ class Course:
     """Positions from one batch to the next."""
     images: int
     """Images of this rank in a batch."""
+    order: Callable[[range], npt.NDArray[np.int32]]
+    """Rows of the images of these batches, in the order of reading."""
     identity: dict[str, Any]
     """What a state must be of to be taken up."""
     replacement: Replacement | None = None
@@ -149,6 +154,7 @@ class Stream:
         self._ring = deque(buffers)
         self._pending: deque[tuple[Batch, list[Future[list[tuple[int, int, Replaced]]]]]] = deque()
         self._source = pack.reader()
+        self._source.follow(partial(_order, course, places, first))
         self._pool = ThreadPoolExecutor(threads, "amber-stream")
         self._run = min(_RUN, -(-course.images // threads))
         self._dropped = weakref.finalize(self, _release, self._pool, self._source, wait=False)
@@ -214,6 +220,7 @@ class Stream:
             wait(decoded)
         self._pending.clear()
         self._next = iter(self._course.indices[index:])
+        self._source.follow(partial(_order, self._course, self._places, index))
         self.position = state["position"]
 
     def _fill(self) -> None:
@@ -245,6 +252,11 @@ class Stream:
             return self._ring[-1][:images]
         self._ring.append(self._ring.popleft())
         return self._ring[-1][:images]
+
+
+def _order(course: Course, places: Places, first: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    rows = course.order(course.indices[first:])
+    return places.shard[rows], places.offset[rows]
 
 
 def _release(pool: ThreadPoolExecutor, source: Source, *, wait: bool) -> None:

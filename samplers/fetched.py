@@ -1,0 +1,122 @@
+"""The bytes of a pack that lies at a URL: through the cache in plan order, each image checked when it arrives."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.errors import BadInput, Damaged
+from samplers.cache import Ahead, Cache
+from samplers.remote import TRIES, Remote
+from samplers.shards import Order, Shard
+
+__all__ = ["Fetched"]
+
+_WAIT = 0.2  # seconds before bytes that came wrong are asked for again
+
+
+class Fetched:
+    """A `samplers.shards.Source` over shards at a URL. `bytes` counts those of the images that were asked for."""
+
+    def __init__(
+        self,
+        remote: Remote,
+        shards: Sequence[Shard],
+        places: tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int32]],
+        hashes: Sequence[str],
+        cache: Cache,
+    ) -> None:
+        self._remote, self._shards, self._hashes, self._cache = remote, shards, hashes, cache
+        self._shard, self._offset, self._size = places
+        self._by_place = np.lexsort((self._offset, self._shard))
+        self._places = _code(self._shard, self._offset)[self._by_place]
+        self._order: Order | None = None
+        self._ahead: Ahead | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        self.bytes = 0
+
+    def follow(self, order: Order) -> None:
+        """From now on, reads come in this order; fetching begins with the first of them."""
+        if self._ahead is not None:
+            self._ahead.close()
+        self._ahead, self._order = None, order
+
+    def read(self, shard: int, offset: int, size: int) -> memoryview:
+        """Bytes of an image whose turn it is; Failed when they cannot be had, Damaged when they are others."""
+        return self._course().take(self._row(shard, offset))
+
+    def read_beside(self, shard: int, offset: int, size: int) -> memoryview:
+        """Bytes of an image whose turn it is not."""
+        return self._fetch([self._row(shard, offset)])[0]
+
+    def whole(self, shard: int) -> memoryview:
+        """All bytes of a shard."""
+        return memoryview(self._remote.get(self._path(shard)))
+
+    def name(self, shard: int) -> str:
+        """The file name of a shard."""
+        return self._shards[shard].name
+
+    def close(self) -> None:
+        """End the threads and let go of the cache."""
+        self._closed = True
+        with self._lock:
+            if self._ahead is not None:
+                self._ahead.close()
+
+    def _course(self) -> Ahead:
+        with self._lock:
+            if self._closed or self._order is None:
+                raise BadInput("the stream is closed: nothing more is read; open it again")
+            if self._ahead is None:
+                rows = self._rows(*self._order())
+                self._ahead = Ahead(rows, self._size, self._fetch, self._cache)
+            return self._ahead
+
+    def _rows(self, shard: npt.NDArray[np.int32], offset: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        found = np.searchsorted(self._places, codes := _code(shard, offset))
+        found = np.minimum(found, len(self._places) - 1)
+        if len(wrong := np.flatnonzero(self._places[found] != codes)):
+            name = self.name(int(shard[wrong[0]]))
+            raise Damaged(f"{name}: its index has no image at {offset[wrong[0]]}; it is another pack's, pack again")
+        return np.asarray(self._by_place[found], np.int64)
+
+    def _row(self, shard: int, offset: int) -> int:
+        return int(self._rows(np.array([shard], np.int32), np.array([offset], np.int64))[0])
+
+    def _path(self, shard: int) -> str:
+        return f"shards/{self.name(shard)}"
+
+    def _fetch(self, rows: list[int]) -> list[memoryview]:
+        """Bytes of images, in the order of `rows`, as they were packed."""
+        found: dict[int, memoryview] = {}
+        ordered = sorted(rows, key=lambda row: (int(self._shard[row]), int(self._offset[row])))
+        for shard, mine in groupby(ordered, key=lambda row: int(self._shard[row])):
+            found |= self._fetch_from(shard, list(mine))
+        return [found[row] for row in rows]
+
+    def _fetch_from(self, shard: int, rows: list[int]) -> dict[int, memoryview]:
+        found: dict[int, memoryview] = {}
+        for tried in range(TRIES):
+            parts = self._remote.ranges(self._path(shard), self._offset[rows].tolist(), self._size[rows].tolist())
+            self.bytes += int(self._size[rows].sum())
+            sound = [
+                hashlib.sha256(part).hexdigest() == self._hashes[row] for row, part in zip(rows, parts, strict=True)
+            ]
+            found |= {row: part for row, part, good in zip(rows, parts, sound, strict=True) if good}
+            rows = [row for row, good in zip(rows, sound, strict=True) if not good]
+            if not rows:
+                return found
+            time.sleep(_WAIT * tried)
+        told = f"{self._remote.url}/{self._path(shard)}: {TRIES} times not the bytes that were packed"
+        raise Damaged(f"{told} (at {self._offset[rows[0]]}); the shard has changed, restore it, or pack again")
+
+
+def _code(shard: npt.NDArray[np.int32], offset: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """One number for a place; a shard has less than 2^43 bytes."""
+    return shard.astype(np.int64) << 43 | offset

@@ -1,0 +1,336 @@
+"""Packs on object storage and HTTP: the same stream as from files, or a clear error, whatever the network does."""
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from moto.server import ThreadedMotoServer
+from pictures import SIZE, Draws, pictures
+
+from benchmarks.objects import FAULTS, Far, serving
+from curation.errors import AmberError, BadInput, Damaged, Failed, NotFound
+from samplers import fetched, remote
+from samplers.batches import Batch
+from samplers.cache import PAGE, Ahead, Cache, next_uses
+from samplers.order import hash64
+from samplers.pack import Pack, write_pack
+from samplers.stream import stream
+
+G = 8
+KEYS = [f"drive/{number:03d}" for number in range(60)]
+DRAWS = np.random.default_rng(0).integers(0, 60, 240)
+SMALL = Cache(bytes=24 * PAGE)
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:werkzeug", "ignore::DeprecationWarning:botocore")
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again sooner than one would of a real network."""
+    monkeypatch.setattr(remote, "_FIRST_WAIT", 0.005)
+    monkeypatch.setattr(fetched, "_WAIT", 0.005)
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    folder = tmp_path_factory.mktemp("remote")
+    return write_pack(pictures(folder / "images", KEYS), folder / "home", shard_bytes=16384)
+
+
+@pytest.fixture(scope="module")
+def plan(pack: Pack) -> Draws:
+    return Draws(pack, DRAWS)
+
+
+@pytest.fixture(scope="module")
+def whole(pack: Pack, plan: Draws) -> list[tuple[Any, ...]]:
+    return [content(batch) for batch in stream(plan, pack, G, size=SIZE)]
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[int]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    yield server.get_host_and_port()[1]
+    server.stop()
+
+
+@pytest.fixture
+def bucket(moto: int, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The pack copied to S3; the URL that it lies at."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{moto}", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    import urllib.request
+
+    asked = urllib.request.Request(f"http://127.0.0.1:{moto}/packs", method="PUT")
+    urllib.request.urlopen(asked).close()
+    pack.copy_to("s3://packs/team")
+    return "s3://packs/team"
+
+
+def content(batch: Batch) -> tuple[Any, ...]:
+    return batch.index, batch.keys, batch.images.tobytes(), batch.weights.tolist()
+
+
+def contents(plan: Draws, pack: Pack, **choice: Any) -> list[tuple[Any, ...]]:
+    return [content(batch) for batch in stream(plan, pack, G, size=SIZE, **choice)]
+
+
+def at(far: Far, pack: Pack, cache: Cache = SMALL) -> Pack:
+    return Pack.open(f"http://127.0.0.1:{far.port}", pack.hash, cache=cache)
+
+
+# The stream from elsewhere
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_s3_gives_the_stream_of_files(plan: Draws, pack: Pack, bucket: str, whole: Any, threads: int) -> None:
+    there = Pack.open(bucket, pack.hash, cache=SMALL)
+    assert contents(plan, there, threads=threads) == whole
+    there.verify()
+    assert sorted(key for key, _ in there.scan()) == KEYS
+
+
+def test_s3_behind_a_network_with_faults(
+    plan: Draws, pack: Pack, bucket: str, whole: Any, moto: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(Far(moto, latency=0.002, bandwidth=2e8, fault=every(7))) as far:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{far.port}")
+        assert contents(plan, Pack.open(bucket, pack.hash, cache=SMALL)) == whole
+    assert set(FAULTS) <= set(far.faults)
+
+
+@pytest.mark.parametrize("pages", [8, 24, 200, 4000])
+@pytest.mark.parametrize("start", [0, 64])
+def test_http_gives_the_stream_of_files(plan: Draws, pack: Pack, whole: Any, pages: int, start: int) -> None:
+    with serving(Far(pack.home)) as far:
+        assert contents(plan, at(far, pack, Cache(bytes=pages * PAGE)), start=start) == whole[start // G :]
+
+
+def test_a_state_is_taken_up_from_elsewhere(plan: Draws, pack: Pack, whole: Any) -> None:
+    with serving(Far(pack.home)) as far, stream(plan, at(far, pack), G, size=SIZE) as found:
+        state = found.state_dict()
+        assert [content(next(found)) for _ in range(9)] == whole[:9]
+        found.load_state_dict(state)
+        assert [content(batch) for batch in found] == whole
+
+
+def test_bad_images_are_replaced_from_elsewhere(plan: Draws, pack: Pack, tmp_path: Path) -> None:
+    shutil.copytree(pack.home, tmp_path / "home")
+    shard = tmp_path / "home" / "shards" / pack.shards[pack.shard[9]].name
+    with shard.open("r+b") as file:
+        file.seek(int(pack.offset[9]))
+        file.write(bytes(int(pack.size[9])))
+    with (
+        serving(Far(tmp_path / "home")) as far,
+        stream(plan, at(far, pack), G, size=SIZE, on_error="quarantine") as found,
+    ):
+        assert len(list(found)) == 30
+    assert {note.key for note in found.replaced} == {"drive/009"}
+    assert "the shard has changed" in found.replaced[0].reason
+
+
+# Faults
+
+
+def every(step: int) -> Any:
+    """One request for a shard of every `step`, with one fault after the other."""
+    return lambda number, path: FAULTS[number // step % 4] if "shards/" in path and number % step == 0 else ""
+
+
+def at_random(seed: int, share: float) -> Any:
+    def fault(number: int, path: str) -> str:
+        chance = int(hash64(seed, number))
+        return FAULTS[chance % 4] if "shards/" in path and chance / 2**64 < share else ""
+
+    return fault
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_faults_change_nothing(plan: Draws, pack: Pack, whole: Any, seed: int) -> None:
+    with serving(Far(pack.home, fault=at_random(seed, 0.2))) as far:
+        assert contents(plan, at(far, pack)) == whole
+    assert far.faults.total() > far.faults[""]
+
+
+@pytest.mark.soak
+def test_a_thousand_faults(plan: Draws, pack: Pack, whole: Any) -> None:
+    """Each stream is the one of files, or ends in a clear error having told nothing wrong before."""
+    met, errors, seed = 0, 0, 0
+    while met < 1000:
+        with serving(Far(pack.home, fault=at_random(seed, (0.1, 0.3, 0.6)[seed % 3]))) as far:
+            found: list[Any] = []
+            try:
+                for batch in stream(plan, at(far, pack), G, size=SIZE):
+                    found.append(content(batch))
+                assert found == whole
+            except AmberError:
+                assert found == whole[: len(found)]
+                errors += 1
+        met += far.faults.total() - far.faults[""]
+        seed += 1
+    assert errors < seed
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "message"),
+    [
+        ("503", Failed, f"not reached in {remote.TRIES} tries"),
+        ("reset", Failed, f"not reached in {remote.TRIES} tries"),
+        ("truncated", Failed, f"not reached in {remote.TRIES} tries"),
+        ("altered", Damaged, "the shard has changed, restore it"),
+    ],
+)
+def test_what_does_not_end_is_said(plan: Draws, pack: Pack, fault: str, error: type[AmberError], message: str) -> None:
+    with serving(Far(pack.home, fault=lambda n, path: fault if "shards/" in path else "")) as far:
+        before = set(threading.enumerate())
+        with pytest.raises(error, match=message) as caught:
+            contents(plan, at(far, pack))
+        assert "drive/" in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert {thread for thread in set(threading.enumerate()) - before if "amber" in thread.name} == set()
+
+
+def test_a_shard_that_changed_underneath_is_said(plan: Draws, pack: Pack, tmp_path: Path) -> None:
+    shutil.copytree(pack.home, tmp_path / "home")
+    for shard in (tmp_path / "home" / "shards").iterdir():
+        shard.write_bytes(shard.read_bytes()[::-1])
+    with serving(Far(tmp_path / "home")) as far, pytest.raises(Damaged, match="the shard has changed"):
+        contents(plan, at(far, pack))
+
+
+def test_a_shard_that_is_gone_is_named(plan: Draws, pack: Pack, tmp_path: Path) -> None:
+    shutil.copytree(pack.home, tmp_path / "home")
+    shutil.rmtree(tmp_path / "home" / "shards")
+    with serving(Far(tmp_path / "home")) as far, pytest.raises(NotFound, match=r"drive/\d+: .*\.tar: is not there"):
+        contents(plan, at(far, pack))
+
+
+def test_a_pack_that_is_not_there_is_named(pack: Pack) -> None:
+    with serving(Far(pack.home)) as far, pytest.raises(NotFound, match=r"pack 0000: http://127\.0\.0\.1"):
+        Pack.open(f"http://127.0.0.1:{far.port}", "0000")
+
+
+def test_a_host_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Failed, match="not reached in"):
+        Pack.open("http://127.0.0.1:1/x", "0000")
+
+
+@pytest.mark.parametrize("url", ["nowhere://x/y", "s3://"])
+def test_a_url_of_no_kind_is_refused(url: str) -> None:
+    with pytest.raises(BadInput, match="no place that can be opened"):
+        Pack.open(url, "0000")
+
+
+def test_a_pack_elsewhere_is_only_read(pack: Pack) -> None:
+    with serving(Far(pack.home)) as far, pytest.raises(BadInput, match="can only be read"):
+        _ = at(far, pack).home
+
+
+def test_copying_again_sends_no_shard(pack: Pack, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+    put = remote.Remote.put
+    monkeypatch.setattr(remote.Remote, "put", lambda self, path, file: (sent.append(path), put(self, path, file)))
+    pack.copy_to(bucket)
+    assert sent == [f"packs/{pack.hash}/index.parquet", f"packs/{pack.hash}/manifest.json"]
+
+
+# The cache
+
+
+def belady(order: list[int], pages: list[int], room: int) -> int:
+    """Pages that Belady's rule fetches, straight from its definition."""
+    held: dict[int, int] = {}
+    fetched = 0
+    for now, row in enumerate(order):
+        if row not in held:
+            fetched += pages[row]
+            while sum(held.values()) + pages[row] > room:
+                rest = {other: (order.index(other, now) if other in order[now:] else len(order)) for other in held}
+                del held[max(rest, key=lambda other: rest[other])]
+            held[row] = pages[row]
+    return fetched
+
+
+def read_all(order: np.ndarray, sizes: np.ndarray, room: int) -> tuple[int, int]:
+    """Read through an `Ahead`; pages fetched, and the most that the cache held at any time."""
+    fetched, most = 0, 0
+
+    def fetch(rows: list[int]) -> list[memoryview]:
+        nonlocal fetched
+        fetched += int((-(-sizes[rows] // PAGE)).sum())
+        return [memoryview(bytes([row % 251]) * int(sizes[row])) for row in rows]
+
+    ahead = Ahead(order, sizes, fetch, Cache(bytes=room * PAGE))
+    try:
+        for row in order.tolist():
+            data = ahead.take(row)
+            assert bytes(data) == bytes([row % 251]) * int(sizes[row])
+            most = max(most, len(ahead._pages) - len(ahead._free))
+    finally:
+        ahead.close()
+    return fetched, most
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=80), st.integers(4, 40), st.integers(0, 99))
+def test_any_order_is_read_with_any_room(order: list[int], room: int, seed: int) -> None:
+    sizes = np.random.default_rng(seed).integers(1, 4 * PAGE, 13).astype(np.int32)
+    fetched, most = read_all(np.array(order), sizes, room)
+    assert most <= room
+    distinct = sum(int(-(-sizes[row] // PAGE)) for row in set(order))
+    assert distinct <= fetched
+    if room >= distinct * 2:
+        assert fetched == distinct
+
+
+@pytest.mark.parametrize("kind", ["uniform", "skewed", "sweeps"])
+def test_little_more_is_fetched_than_beladys_rule_would(kind: str) -> None:
+    generator, rows = np.random.default_rng(0), 400
+    order = {
+        "uniform": lambda: generator.integers(0, rows, 3000),
+        "skewed": lambda: (rows * generator.random(3000) ** 3).astype(np.int64),
+        "sweeps": lambda: np.concatenate([generator.permutation(rows) for _ in range(7)]),
+    }[kind]()
+    sizes = generator.integers(2 * PAGE, 6 * PAGE, rows).astype(np.int32)
+    pages = (-(-sizes // PAGE)).tolist()
+    room = sum(pages) // 4
+    fetched, most = read_all(np.asarray(order, np.int64), sizes, room)
+    assert fetched <= 1.1 * belady(order.tolist(), pages, room)
+    assert most <= room
+
+
+@given(st.lists(st.integers(0, 5)))
+def test_next_uses(order: list[int]) -> None:
+    for now, following in enumerate(next_uses(np.array(order, np.int64)).tolist()):
+        rest = order[now + 1 :]
+        assert following == (now + 1 + rest.index(order[now]) if order[now] in rest else np.iinfo(np.int64).max)
+
+
+def test_an_image_larger_than_the_cache_is_said(plan: Draws, pack: Pack) -> None:
+    with serving(Far(pack.home)) as far, pytest.raises(BadInput, match="cache of 512 bytes: an image has"):
+        contents(plan, at(far, pack, Cache(bytes=PAGE // 2)))
+
+
+def test_a_folder_that_is_not_there_is_said(plan: Draws, pack: Pack, tmp_path: Path) -> None:
+    with serving(Far(pack.home)) as far, pytest.raises(Failed, match="not made"):
+        contents(plan, at(far, pack, Cache(bytes=1 << 20, folder=tmp_path / "none")))
+
+
+def test_closing_does_not_wait_for_the_rest(plan: Draws, pack: Pack, tmp_path: Path) -> None:
+    with serving(Far(pack.home, latency=0.05)) as far:
+        started = time.monotonic()
+        with stream(plan, at(far, pack, Cache(bytes=1 << 20, folder=tmp_path)), G, size=SIZE) as found:
+            next(found)
+        assert time.monotonic() - started < 5
+        assert list(tmp_path.iterdir()) == []
+        assert not [thread for thread in threading.enumerate() if "amber" in thread.name]
