@@ -15,7 +15,7 @@ install: .venv/train ## Make .venv and install Amber with its locked dependencie
 demo: .venv/train ## Fetch real images and go once round the loop; then see demo-out/report.html
 	@$(BIN)/python -m amber.demo
 
-test: .venv/test ## Lint, types and all tests
+test: .venv/test .venv-label-studio/ready ## Lint, types and all tests
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
@@ -43,7 +43,7 @@ bench-demo: .venv/test ## Time and memory of the demo
 bench-scale: .venv/test ## The catalog on DuckLake (URL=postgresql://...) beside one file, by SAMPLES
 	@URL='$(URL)' SAMPLES=$(or $(SAMPLES),100000) $(BIN)/python -m benchmarks.scale
 
-soak: .venv/test ## The long tests: the loop killed 300 times, hundreds of commits by writers side by side
+soak: .venv/test .venv-label-studio/ready ## The long tests: the loop killed 300 times, hundreds of commits by writers side by side
 	@AMBER_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 3600
 
 clean: ## Remove what the demo and the benchmarks left here
@@ -64,6 +64,11 @@ clean: ## Remove what the demo and the benchmarks left here
 	@$(PYTHON) -m venv .venv-peers
 	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
 
+.venv-label-studio/ready: curation/labeling/label-studio.txt
+	@echo "making .venv-label-studio with the real Label Studio (1 GB, a minute or two)"
+	@$(PYTHON) -m venv .venv-label-studio
+	@.venv-label-studio/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
+
 .venv/test: .venv/train
 	@echo "installing the test tools"
-	@$(INSTALL) --editable '.[train,test,lake]' && touch $@
+	@$(INSTALL) --editable '.[train,test,lake,labeling]' && touch $@
