@@ -15,7 +15,7 @@ install: .venv/train ## Make .venv and install Amber with its locked dependencie
 demo: .venv/train ## Fetch real images and go once round the loop; then see demo-out/report.html
 	@$(BIN)/python -m amber.demo
 
-test: .venv/test ## Lint, types and all tests
+test: .venv/test .venv-label-studio/ready ## Lint, types and all tests
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
@@ -46,7 +46,7 @@ bench-scale: .venv/test ## The catalog on DuckLake (URL=postgresql://...) beside
 bench-browse: .venv/test ## The mirror in FiftyOne beside its own add_samples (SCALE=small for a minute)
 	@$(BIN)/python -m benchmarks.browse
 
-soak: .venv/test ## The long tests: the loop killed 300 times, hundreds of commits by writers side by side
+soak: .venv/test .venv-label-studio/ready ## The long tests: the loop killed 300 times, hundreds of commits by writers side by side
 	@AMBER_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 3600
 
 clean: ## Remove what the demo and the benchmarks left here
@@ -67,6 +67,11 @@ clean: ## Remove what the demo and the benchmarks left here
 	@$(PYTHON) -m venv .venv-peers
 	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
 
+.venv-label-studio/ready: curation/labeling/label-studio.txt
+	@echo "making .venv-label-studio with the real Label Studio (1 GB, a minute or two)"
+	@$(PYTHON) -m venv .venv-label-studio
+	@.venv-label-studio/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
+
 .venv/test: .venv/train
 	@echo "installing the test tools"
-	@$(INSTALL) --editable '.[train,test,lake,browse,ray]' && touch $@
+	@$(INSTALL) --editable '.[train,test,lake,browse,ray,labeling]' && touch $@

@@ -5,6 +5,7 @@ import click
 from amber.guard import guarded
 from amber.verbs.browse import browse_command
 from amber.verbs.catalog import catalog_group
+from amber.verbs.labeling import label_group
 from amber.verbs.learning import loop_command, oracle_command, report_command, request_command, train_command
 from amber.verbs.ledger import diff, forget_command, ingest_command, init, log, revert_command, tasks, write_command
 from amber.verbs.sampling import pack_command, plan_command, policy
@@ -45,6 +46,7 @@ for verb in (
     report_command,
     request_command,
     oracle_command,
+    label_group,
     loop_command,
 ):
     cli.add_command(verb)

@@ -8,6 +8,8 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import settings
 from postgres import Server, serving
+from studio import Annotator, Studio
+from studio import serving as serving_studio
 
 settings.register_profile(
     "amber",
@@ -22,6 +24,21 @@ def postgres() -> Iterator[Server]:
     # not in pytest's folder: that one is closed to the user whom the server runs as
     with TemporaryDirectory(prefix="amber-postgres-") as folder, serving(Path(folder)) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    with serving_studio(tmp_path_factory.mktemp("studio")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def people(studio: Studio) -> Iterator[dict[str, Annotator]]:
+    """Three who have signed up."""
+    known = {name: studio.person(name) for name in ("ann", "bob", "cem")}
+    yield known
+    for person in known.values():
+        person.api.close()
 
 
 @pytest.fixture(scope="module", params=["file", "lake"])

@@ -5,19 +5,22 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 from lamps import ingested
 from manual import leaves, manual
+from studio import installed
 
 from amber.cli import cli, run
+from curation.labeling.local import stop
 
 ROOT = Path(__file__).parent.parent
 AMBER = Path(sys.executable).with_name("amber")
 VERBS = {" ".join(words): command for words, command in leaves(cli)}
-LATER = ["gate", "compare", "replay", "serve", "browse", "label", "export-model"]
+LATER = ["gate", "compare", "replay", "serve", "browse", "export-model"]
 
 POLICY = '[task.color]\nowner = "signals"\nshare = 1.0\nimportance = 1.0\nrule = "balanced"\n'
 
@@ -35,6 +38,11 @@ SESSION = {
     "slices show": ["yellow"],
     "duplicates": ["--apply"],
     "request": ["--budget", "12", "--random-share", "0.5"],
+    "label start": [],
+    "label push": [],
+    "label pull": [],
+    "label status": [],
+    "label stop": [],
     "oracle": [],
     "policy check": ["policy.toml"],
     "pack": ["--verify"],
@@ -63,7 +71,13 @@ AGAIN = {"forget": ["lamps/red/009", "--yes"]}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def label_studio() -> Iterator[None]:
+    with installed():
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, label_studio: None) -> Iterator[Path]:
     """Where every verb has been called once."""
     here = tmp_path_factory.mktemp("session")
     ingested(here)
@@ -72,7 +86,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         enter(patch, here)
         for verb, arguments in SESSION.items():
             assert run([*verb.split(), *arguments]) == 0, verb
-    return here
+    yield here
+    stop(here / "home")
 
 
 @pytest.fixture
@@ -130,6 +145,11 @@ def test_json_is_json_and_nothing_else(verb: str, capsys: pytest.CaptureFixture[
         "duplicates": r"groups of near-duplicates|no near-duplicates",
         "slices show": r"^lamps/yellow/\d+$",
         "request": r"open requests",
+        "label start": r"http://127\.0\.0\.1:\d+  user \S+  password \S+  pid \d+",
+        "label push": r"\d+ requests in \d+ items",
+        "label pull": r"0 labels.*\n0 requests done",
+        "label status": r"color +│ \(all\) +│ +\d+ │",
+        "label stop": r"stopped",
         "oracle": r"\d+ labels",
         "policy check": r"policy.toml: sound",
         "pack": r"pack [0-9a-f]{64}: \d+ images in 1 shards",

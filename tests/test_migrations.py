@@ -113,6 +113,18 @@ def test_migration_keeps_everything_and_a_backup(home: Path, capsys: pytest.Capt
         assert (now.earlier(1).attributes(), set(now.attributes())) == ({}, {"night", "unset"})
 
 
+def test_version_2_keeps_its_books(home: Path) -> None:
+    migrate(home)
+    before = Catalog.open(home)
+    with before.read() as now:
+        kept = now.definitions(), now.counts(), now.digest
+    with duckdb.connect(str(home / "catalog.duckdb")) as connection:
+        connection.execute("DROP TABLE answer_event; UPDATE meta SET value = '2' WHERE name = 'schema'")
+    assert migrate(home).before == 2
+    with Catalog.open(home).read() as now:
+        assert (now.definitions(), now.counts(), now.digest) == kept
+
+
 def test_migrated_is_left_alone(home: Path) -> None:
     migrate(home)
     again = migrate(home)

@@ -201,6 +201,11 @@ class Change:
         )  # fmt: skip
         self._writer.append("request_event", closed.drop_columns(["key", "task"]))
 
+    def add_answers(self, answers: pa.Table) -> None:
+        """Record who answered what where (sample_id, task_id, annotator, server, project, item, annotation, outcome,
+        seconds, answered_at): the provenance of labels that people gave elsewhere. An outcome says what came of it."""
+        self._writer.append("answer_event", answers)
+
     def add_run(self, run: str, *, plan: str, predictions: str, sha256: str) -> None:
         """Register a run and its predictions file (path from the home, sha256 of its bytes)."""
         row = {"run": run, "plan": plan, "predictions": predictions, "sha256": sha256}

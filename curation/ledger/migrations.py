@@ -28,11 +28,12 @@ FROM_1: Final = {
             attributes := CAST(NULL AS MAP(VARCHAR, VARCHAR)))) AS boxes)""",
     "task_event": "SELECT *, [] AS book, [] AS codes FROM old.task_event",
     "forgotten": "",
+    "answer_event": "",
 }
 """Tables that version 2 keeps otherwise: definitions have a book of classes, boxes attributes, attributes a commit; it
-alone knows what was forgotten."""
+alone knows what was forgotten. Version 3 knows which item of Label Studio an answer was given to."""
 
-CONVERSIONS: Final[Mapping[int, Mapping[str, str]]] = {1: FROM_1}
+CONVERSIONS: Final[Mapping[int, Mapping[str, str]]] = {1: FROM_1, 2: {"answer_event": ""}}
 """For each older version, the queries of the tables that it kept otherwise; empty for those that it had not."""
 
 
@@ -99,8 +100,9 @@ def _convert(connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str], 
 
 
 def _define(connection: duckdb.DuckDBPyConnection) -> None:
-    """Give the definitions, of which there was one a task, their books."""
-    for task_id, text in connection.execute("SELECT task_id, definition FROM task_event").fetchall():
+    """Give the definitions of version 1, of which there was one a task, their books."""
+    bare = "SELECT task_id, definition FROM task_event WHERE len(book) = 0"
+    for task_id, text in connection.execute(bare).fetchall():
         first = Definition.first(Task.model_validate_json(text), task_id)
         connection.execute(
             "UPDATE task_event SET book = ?, codes = ? WHERE task_id = ?",

@@ -12,7 +12,7 @@ from typing import Final
 
 __all__ = ["BOXES", "DDL", "GROWING", "KNOWN", "PRECEDENCE", "RETRACTED", "STATES", "UNSURE", "VERSION"]
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 RETRACTED: Final = 0
 KNOWN: Final = 1
@@ -64,6 +64,10 @@ CREATE TABLE request_event (
     commit_id BIGINT NOT NULL, request_id BIGINT NOT NULL, sample_id BIGINT NOT NULL, task_id INTEGER NOT NULL,
     state VARCHAR NOT NULL, arm VARCHAR NOT NULL, slice VARCHAR NOT NULL, reason VARCHAR NOT NULL,
     run VARCHAR NOT NULL, priority INTEGER NOT NULL, propensity DOUBLE NOT NULL, cost DOUBLE NOT NULL);
+CREATE TABLE answer_event (
+    commit_id BIGINT NOT NULL, sample_id BIGINT NOT NULL, task_id INTEGER NOT NULL, annotator VARCHAR NOT NULL,
+    server VARCHAR NOT NULL, project BIGINT NOT NULL, item BIGINT NOT NULL, annotation BIGINT NOT NULL,
+    outcome VARCHAR NOT NULL, seconds DOUBLE NOT NULL, answered_at TIMESTAMP NOT NULL);
 CREATE TABLE run_event (
     commit_id BIGINT NOT NULL, run VARCHAR NOT NULL, plan VARCHAR NOT NULL, predictions VARCHAR NOT NULL,
     sha256 VARCHAR NOT NULL);
@@ -77,8 +81,8 @@ GROWING: Final = {
     "commits": "id",
     **dict.fromkeys(
         (
-            "attribute", "attribute_event", "forgotten", "label_event", "quarantine_event", "request_event",
-            "run_event", "sample", "slice_error", "slice_event", "task_event",
+            "answer_event", "attribute", "attribute_event", "forgotten", "label_event", "quarantine_event",
+            "request_event", "run_event", "sample", "slice_error", "slice_event", "task_event",
         ),
         "commit_id",
     ),

@@ -307,6 +307,16 @@ class Snapshot:
             {"commits": list(commits)},
         )
 
+    def answers(self) -> pa.Table:
+        """What came of each answer that people gave elsewhere: sample_id, task_id, annotator, server, project, item,
+        annotation, outcome, seconds, answered_at; the newest word on each."""
+        return self._table(
+            "SELECT * EXCLUDE (commit_id) FROM answer_event WHERE commit_id <= ? QUALIFY row_number() OVER "
+            "(PARTITION BY server, project, annotation, task_id ORDER BY commit_id DESC) = 1 "
+            "ORDER BY answered_at, annotation, task_id",
+            [self.commit],
+        )
+
     def mined(self, task: str) -> npt.NDArray[np.int64]:
         """Ids of samples whose label answered a request that was mined for this task, sorted."""
         asked = self.requests("answered")

@@ -15,6 +15,7 @@ __all__ = ["ENDED", "forget_sample", "restored_slices", "restored_tasks", "undo_
 
 SAMPLED: Final = (
     "sample", "attribute_event", "attribute_interval", "label_event", "label_interval", "request_event",
+    "answer_event",
 )  # fmt: skip
 """Tables that say something of a sample."""
 

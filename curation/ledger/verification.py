@@ -45,6 +45,8 @@ def _twice(table: str, *columns: str) -> str:
     )
 
 
+SAID: Final = ("label_event", "attribute_event", "request_event", "answer_event")
+
 QUERIES: Final = {
     "chain": [
         "SELECT 'head is ' || head.id || ', the newest commit is ' || coalesce(max(commits.id), 0) FROM head "
@@ -65,8 +67,8 @@ QUERIES: Final = {
     ],
     "references": [
         *(_dangling(table, column, "commits", "id") for table, column in GROWING.items() if table != "commits"),
-        *(_dangling(table, "sample_id", "sample") for table in ("label_event", "attribute_event", "request_event")),
-        *(_dangling(table, "task_id", "task_event") for table in ("label_event", "request_event")),
+        *(_dangling(table, "sample_id", "sample") for table in SAID),
+        *(_dangling(table, "task_id", "task_event") for table in SAID if table != "attribute_event"),
         _dangling("label_event", "annotator_id", "annotator"),
         _dangling("attribute_event", "name", "attribute"),
         _dangling("slice_error", "run", "run_event"),

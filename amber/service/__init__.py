@@ -1,0 +1,1 @@
+"""The service: images under signed URLs, and what the catalog knows as JSON."""

@@ -1,0 +1,190 @@
+"""Verbs of what people label: Label Studio, what is asked there, and what comes back."""
+
+import threading
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from amber.options import workspace
+from amber.screen import Screen, output, show, table
+from amber.service.signing import url_for
+from curation.errors import BadInput, Failed
+from curation.labeling.desk import at_desk
+from curation.labeling.forms import card_sections
+from curation.labeling.hook import bell
+from curation.labeling.local import running, start, stop
+from curation.labeling.pull import Pulled, pull
+from curation.labeling.push import Asking, push
+from curation.labeling.server import Server
+from curation.labeling.status import people, progress
+from curation.ledger.catalog import Catalog
+
+__all__ = ["connect", "follow_up", "label_group", "studio"]
+
+DAY = 86_400
+SHOWN = ["task", "slice", "requests", "sent", "answered", "unsure", "rate", "agreement", "open_cost", "hours"]
+
+
+def studio(command: Any) -> Any:
+    """Options that say which Label Studio."""
+    options = (
+        click.option("--url", default="", envvar="LABEL_STUDIO_URL",
+                     help="Label Studio (LABEL_STUDIO_URL); default: what `amber label start` started."),
+        click.option("--token", default="", envvar="LABEL_STUDIO_API_KEY",
+                     help="A token of its account page (LABEL_STUDIO_API_KEY)."),
+        click.option("--any-version", is_flag=True, help="Take a version that Amber does not know."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def connect(home: Path, url: str, token: str, *, any_version: bool = False, patience: float = 10.0) -> Server:
+    """The Label Studio at `url`, or the workspace's own."""
+    if url:
+        if not token:
+            raise BadInput(f"{url}: needs a token; pass --token, or set LABEL_STUDIO_API_KEY")
+        return Server(url, token, any_version=any_version, patience=patience)
+    local = running(home)
+    if local is None:
+        raise BadInput(
+            f"{home}: no Label Studio runs for it; `amber label start` starts one, or pass --url and --token"
+        )
+    return Server(local.url, local.token, name="local", patience=patience)
+
+
+@click.group("label")
+def label_group() -> None:
+    """Have people label, in Label Studio: start it, push what is asked, pull what was answered."""
+
+
+@label_group.command("start")
+@click.option("--port", default=0, help="Port on this machine; default: a free one.")
+@workspace
+def start_command(port: int, home: str, as_json: bool) -> None:
+    """Start a Label Studio for this workspace, on this machine alone; or say where it runs.
+
+    It is installed into an environment of its own on first use.
+    """
+    screen = Screen(quiet=as_json)
+    local = start(Catalog.open(home).home, port=port, say=screen.say)
+    show(vars(local), as_json, lambda: f"{local.url}  user {local.user}  password {local.password}  pid {local.pid}")
+
+
+@label_group.command("stop")
+@workspace
+def stop_command(home: str, as_json: bool) -> None:
+    """Stop the Label Studio of this workspace; what is in it stays."""
+    ended = stop(Catalog.open(home).home)
+    show({"stopped": ended}, as_json, lambda: "stopped" if ended else "none runs")
+
+
+@label_group.command("push")
+@click.option("--task", "tasks", multiple=True, help="Only this task; may be given again.")
+@click.option("--overlap", default=1, show_default=True, help="People who are asked for each label.")
+@click.option("--overlap-share", default=1.0, show_default=True, help="Part of the items for which that holds.")
+@click.option("--gold", default=0.0, show_default=True, help="Part of the queue of which the answer is known.")
+@click.option("--blind", is_flag=True, help="Do not show what the run says.")
+@click.option("--card", type=click.Path(path_type=Path), help="Data set card (Markdown); its sections named as tasks.")
+@click.option("--images", default="http://127.0.0.1:8460", show_default=True, help="Where `amber serve` is reached.")
+@click.option("--days", default=30.0, show_default=True, help="How long the URLs of images hold.")
+@studio
+@workspace
+def push_command(
+    tasks: tuple[str, ...], overlap: int, overlap_share: float, gold: float, blind: bool, card: Path | None,
+    images: str, days: float, url: str, token: str, any_version: bool, home: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Put the open label requests before people; run again, it sends what is not there yet."""
+    if card is not None and not card.is_file():
+        raise BadInput(f"{card}: no such file; give the README.md of the data set")
+    notes = card_sections(card.read_text(encoding="utf-8")) if card else {}
+    asking = Asking(
+        tasks=tasks, overlap=overlap, overlap_share=overlap_share, gold=gold, notes=notes, suggest=not blind
+    )
+    catalog = Catalog.open(home)
+    place = url_for(catalog.home, images, seconds=days * DAY)
+    screen = Screen(quiet=as_json)
+    with connect(catalog.home, url, token, any_version=any_version) as server, screen.stages():
+        done = push(catalog, server, asking, url_for=place, progress=screen.tell)
+    show(
+        vars(done), as_json,
+        lambda: f"{done.requests:,} requests in {done.items:,} items, {done.gold:,} gold; {', '.join(done.projects)}",
+    )  # fmt: skip
+
+
+@label_group.command("pull")
+@click.option("--follow", is_flag=True, help="Go on until people are done with every open request.")
+@click.option("--every", default=5.0, show_default=True, help="Seconds between two looks, with --follow.")
+@studio
+@workspace
+def pull_command(follow: bool, every: float, url: str, token: str, any_version: bool, home: str, as_json: bool) -> None:
+    """Take in what people answered since the last pull."""
+    catalog = Catalog.open(home)
+    with connect(catalog.home, url, token, any_version=any_version) as server:
+        done = pull(catalog, server)
+        if follow and done.waiting:
+            done = follow_up(catalog, server, done, every=every)
+    show(
+        vars(done), as_json,
+        lambda: f"{done.labels:,} labels, {done.retracted:,} taken back, {done.skipped:,} skips, {done.unfit:,} unfit\n"
+        f"{done.closed:,} requests done, {done.disputed:,} sent to a third person, {done.waiting:,} wait",
+    )  # fmt: skip
+    if done.unfit:
+        raise click.exceptions.Exit(2)
+
+
+@label_group.command("status")
+@studio
+@workspace
+def status_command(url: str, token: str, any_version: bool, home: str, as_json: bool) -> None:
+    """Say how far people are: by task and slice, and by person."""
+    catalog = Catalog.open(home)
+    with connect(catalog.home, url, token, any_version=any_version) as server, at_desk(catalog, server) as desk:
+        desk.refresh()
+        sent = {request for item in desk.mirror.items() for request in item.requests.values()}
+    with catalog.read() as now:
+        rows, who = [vars(row) for row in progress(now, sent)], [vars(row) for row in people(now)]
+
+    def shown() -> None:
+        cells = [[row["slice"] or "(all)" if name == "slice" else row[name] for name in SHOWN] for row in rows]
+        output().print(table("Label requests (rate: answers an hour)", SHOWN, cells))
+        if who:
+            output().print(table("People", list(who[0]), [list(row.values()) for row in who]))
+
+    show({"tasks": rows, "people": who}, as_json, shown)
+
+
+def follow_up(catalog: Catalog, server: Server, done: Pulled, *, every: float, batch: str = "") -> Pulled:
+    """Pull until people are done with every open request: when the bell rings, and `every` so many seconds anyway.
+
+    The bell is hung up at a Label Studio on this machine alone; others do not reach it.
+    """
+    with ExitStack() as stack:
+        rung = threading.Event()
+        if urlsplit(server.url).hostname in ("127.0.0.1", "localhost"):
+            with at_desk(catalog, server) as desk:
+                projects = [int(project["id"]) for project in desk.projects]
+            with suppress(Failed, BadInput):  # SSRF protection refuses it; the poll is enough
+                rung = stack.enter_context(bell(server, projects))
+        while done.waiting:
+            rung.wait(every)
+            rung.clear()
+            done = _sum(done, _patiently(catalog, server, batch))
+    return done
+
+
+def _patiently(catalog: Catalog, server: Server, batch: str) -> Pulled:
+    """A pull that takes an unreachable server for one that will be back."""
+    try:
+        return pull(catalog, server, batch=batch)
+    except Failed as error:
+        click.echo(str(error), err=True)
+        return Pulled(waiting=1)
+
+
+def _sum(one: Pulled, other: Pulled) -> Pulled:
+    total = {name: value + vars(other)[name] for name, value in vars(one).items()}
+    return Pulled(**{**total, "waiting": other.waiting})
