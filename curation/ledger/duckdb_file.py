@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import duckdb
 
@@ -19,6 +20,13 @@ from curation.ledger.columns import quoted
 from curation.ledger.place import ENVIRONMENT, Work, first_line, prepare
 
 __all__ = ["DuckDBFile"]
+
+STORAGE: Final = "v1.5.0"
+"""The form of new files. DuckDB's default is that of 0.10, whose checkpoints write all tables' metadata anew: they cost
+four times as much at 20M events."""
+
+UNREADABLE: Final = ("Corrupt database file", "Could not read enough bytes")
+"""What DuckDB says of a file that was altered, or cut off."""
 
 
 class DuckDBFile:
@@ -81,7 +89,7 @@ class DuckDBFile:
         with whole(self.path) as part:
             try:
                 with duckdb.connect() as connection:
-                    connection.execute(f"ATTACH {quoted(str(part))} AS new; USE new")
+                    connection.execute(f"ATTACH {quoted(str(part))} AS new (STORAGE_VERSION '{STORAGE}'); USE new")
                     yield prepare(connection)
                     connection.execute("CHECKPOINT new; USE memory; DETACH new")
             except ENVIRONMENT as error:
@@ -155,7 +163,7 @@ class DuckDBFile:
 
     def _failure(self, error: duckdb.Error, *, read_only: bool) -> AmberError:
         reason = first_line(error)
-        if "Corrupt database file" in reason:
+        if any(part in reason for part in UNREADABLE):
             return Damaged(f"{self.name}: cannot be read ({reason}); restore a backup")
         if read_only:
             return Failed(f"{self.name}: cannot be read ({reason}); free memory or mend the disk")
