@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo test lint types bench-catalog bench-labels bench-streets bench-demo bench-scale soak clean
+.PHONY: help install demo test lint types bench-catalog bench-labels bench-streets bench-demo bench-scale bench-pack bench-stream soak clean
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,7 +43,13 @@ bench-demo: .venv/test ## Time and memory of the demo
 bench-scale: .venv/test ## The catalog on DuckLake (URL=postgresql://...) beside one file, by SAMPLES
 	@URL='$(URL)' SAMPLES=$(or $(SAMPLES),100000) $(BIN)/python -m benchmarks.scale
 
-soak: .venv/test ## The long tests: the loop killed 300 times, hundreds of commits by writers side by side
+bench-pack: .venv/test .venv-stream-peers/ready ## Writing, materializing and reading packs beside cat and other formats (SCALE=small)
+	@$(BIN)/python -m benchmarks.pack
+
+bench-stream: .venv/test .venv-stream-peers/ready ## Batches, first batch, memory and far packs beside other loaders (SCALE=small)
+	@$(BIN)/python -m benchmarks.stream
+
+soak: .venv/test ## The long tests: the loop killed 300 times, hundreds of commits by writers side by side, a thousand faults of a network
 	@AMBER_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 3600
 
 clean: ## Remove what the demo and the benchmarks left here
@@ -63,6 +69,12 @@ clean: ## Remove what the demo and the benchmarks left here
 	@echo "making .venv-peers with what the catalog is measured against (a minute or two)"
 	@$(PYTHON) -m venv .venv-peers
 	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
+
+.venv-stream-peers/ready: benchmarks/stream-peers.txt
+	@echo "making .venv-stream-peers with what packs and streams are measured against (some minutes)"
+	@$(PYTHON) -m venv .venv-stream-peers
+	@.venv-stream-peers/bin/python -m pip install -qq --disable-pip-version-check torch==2.13.0
+	@.venv-stream-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
 
 .venv/test: .venv/train
 	@echo "installing the test tools"
