@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo test lint types bench-catalog bench-labels bench-streets bench-demo bench-scale bench-browse soak clean
+.PHONY: help install demo test lint types bench-catalog bench-labels bench-streets bench-demo bench-scale bench-browse bench-pack bench-stream soak clean
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -46,7 +46,13 @@ bench-scale: .venv/test ## The catalog on DuckLake (URL=postgresql://...) beside
 bench-browse: .venv/test ## The mirror in FiftyOne beside its own add_samples (SCALE=small for a minute)
 	@$(BIN)/python -m benchmarks.browse
 
-soak: .venv/test .venv-label-studio/ready ## The long tests: the loop killed 300 times, hundreds of commits by writers side by side
+bench-pack: .venv/test .venv-stream-peers/ready ## Writing, materializing and reading packs beside cat and other formats (SCALE=small)
+	@$(BIN)/python -m benchmarks.pack
+
+bench-stream: .venv/test .venv-stream-peers/ready ## Batches, first batch, memory and far packs beside other loaders (SCALE=small)
+	@$(BIN)/python -m benchmarks.stream
+
+soak: .venv/test .venv-label-studio/ready ## The long tests: kills, writers side by side, a thousand faults of a network
 	@AMBER_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 3600
 
 clean: ## Remove what the demo and the benchmarks left here
@@ -71,6 +77,12 @@ clean: ## Remove what the demo and the benchmarks left here
 	@echo "making .venv-label-studio with the real Label Studio (1 GB, a minute or two)"
 	@$(PYTHON) -m venv .venv-label-studio
 	@.venv-label-studio/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
+
+.venv-stream-peers/ready: benchmarks/stream-peers.txt
+	@echo "making .venv-stream-peers with what packs and streams are measured against (some minutes)"
+	@$(PYTHON) -m venv .venv-stream-peers
+	@.venv-stream-peers/bin/python -m pip install -qq --disable-pip-version-check torch==2.13.0
+	@.venv-stream-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
 
 .venv/test: .venv/train
 	@echo "installing the test tools"

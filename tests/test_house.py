@@ -23,7 +23,7 @@ OTHERS = sorted(path for name in ("benchmarks", "tests") for path in (ROOT / nam
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("datasets/*/*.md")])
 HEAVY = (
     "torch", "efficientnet_lite_pytorch", "fiftyone", "label_studio_sdk", "fastapi", "psycopg",
-    "duckdb_extension_ducklake", "httpx", "uvicorn", "prometheus_client",
+    "duckdb_extension_ducklake", "httpx", "uvicorn", "prometheus_client", "ray", "bson",
 )  # fmt: skip
 
 
@@ -117,9 +117,8 @@ sys.exit(run(["--version"]))
 
 def test_every_dependency_is_imported_and_every_import_is_declared() -> None:
     project = PROJECT["project"]
-    declared = list(project["dependencies"])
-    for extra in ("train", "labeling"):
-        declared += project["optional-dependencies"][extra]
+    extras = project["optional-dependencies"]
+    declared = [*project["dependencies"], *(text for name in ("train", "labeling", "ray") for text in extras[name])]
     wanted = {normal(re.split(r"[^\w.-]", text)[0]) for text in declared}
     owners = metadata.packages_distributions()
     tops = {module.split(".")[0] for path in MODULES for module, _ in imports(path)} - set(PACKAGES)
@@ -134,6 +133,7 @@ def test_every_tool_of_the_tests_is_used() -> None:
     used = {normal(owner) for top in tops for owner in owners.get(top, [])}
     commands = {"import-linter": "lint-imports", "mypy": "mypy", "ruff": "ruff"}
     used |= {name for name, command in commands.items() if f"$(BIN)/{command}" in (ROOT / "Makefile").read_text()}
+    used |= {"flask", "flask-cors"} if "moto" in used else set()
     used |= {"pytest-timeout"} if "timeout" in PROJECT["tool"]["pytest"]["ini_options"] else set()
     assert {normal(re.split(r"[^\w.-]", text)[0]) for text in declared} - used == set()
 

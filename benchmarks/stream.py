@@ -1,0 +1,234 @@
+"""`make bench-stream`: what a batch costs, how soon the first one comes, and what it costs when the pack is far away.
+
+The limit is a loop that decodes bytes already in memory on two threads. All arms decode with simplejpeg to the same
+batches of 64 and take turns in every round; peers run in an environment of their own. The remote arms run in a process
+on one core, with one decode thread and a cache of a quarter of the pack; the server has the other core.
+SCALE=small has 3,000 images, the default 20,000.
+"""
+
+import heapq
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import numpy as np
+import psutil
+import simplejpeg
+
+from benchmarks.loose import SIZE, loose
+from benchmarks.peers import Rounds, Took, peers
+from benchmarks.table import Row, finish, small
+from samplers.cache import next_uses
+from samplers.pack import Pack, write_pack
+from samplers.stream import stream
+
+IMAGES: Final = 3_000 if small() else 20_000
+DRAWS: Final = 1_000_000
+BATCH: Final = 64
+ROUNDS: Final = int(os.environ.get("ROUNDS", "3" if small() else "7"))
+FAR_ROUNDS: Final = 2 if small() else 5
+PYTHON: Final = Path(".venv-stream-peers/bin/python")
+PEERS: Final = ("webdataset", "litdata", "grain", "HF datasets", "torch")
+LATENCY, BANDWIDTH = 0.05, 200e6
+
+
+class Drawn:
+    """A plan of draws over a pack: images by chance, some far more often than others, and two tasks with weights."""
+
+    def __init__(self, pack: Pack, draws: int) -> None:
+        self.hash, self.pack_hash, self.keys, self.seed = "bench", pack.hash, pack.keys, 0
+        self.shard, self.offset, self.size = pack.shard, pack.offset, pack.size
+        generator = np.random.default_rng(0)
+        self.p = generator.gamma(2.0, size=pack.images)
+        self.p /= self.p.sum()
+        self.draws = generator.choice(pack.images, draws, p=self.p).astype(np.int32)
+        self._values = generator.integers(0, 3, (pack.images, 2)).astype(np.float32)
+
+    def labels(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        known = np.repeat((rows >= 0)[:, None], 2, axis=1)
+        weights = (1 / (self.p[rows] * len(self.p))).astype(np.float32)[:, None]
+        return self._values[rows], known, np.where(known, weights, 0).astype(np.float32)
+
+
+def main() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory(prefix="bench-stream-") as name:
+        folder = Path(name)
+        images = loose(folder / "images", IMAGES)
+        (folder / "files.txt").write_text("\n".join(images["location"].to_pylist()))
+        pack = write_pack(images, folder / "home", shard_bytes=16 << 20 if small() else 64 << 20)
+        (folder / "tars").symlink_to(pack.home / "shards")
+        rounds = _decoded(pack, folder)
+        rows = [*_decoded_rows(rounds), *_soon(pack), *_memory(pack), *_far(pack)]
+    finish("stream", rows, rounds=ROUNDS, images=IMAGES)
+
+
+def _decoded(pack: Pack, folder: Path) -> Rounds:
+    rounds, plan = Rounds(), Drawn(pack, IMAGES // BATCH * BATCH)
+    read = pack.reader()
+    places = zip(pack.shard[plan.draws].tolist(), pack.offset[plan.draws].tolist(), pack.size[plan.draws].tolist())  # noqa: B905
+    data = [bytes(read.read(*place)) for place in places]
+    read.close()
+    with peers(PYTHON, folder) as ask:
+        for peer in PEERS:
+            ask(peer, "start")
+        for _ in range(ROUNDS):
+            rounds.add("limit", _timed(lambda: _limit(data)))
+            rounds.add("stream", _timed(lambda: _drain(plan, pack)))
+            for peer in PEERS:
+                rounds.add(peer, ask(peer, "stream"))
+    return rounds
+
+
+def _limit(data: list[bytes]) -> int:
+    """Two threads that do nothing but decode, each into a buffer of its own."""
+
+    def decode(part: list[bytes]) -> None:
+        out = np.empty((*SIZE, 3), np.uint8)
+        for image in part:
+            simplejpeg.decode_jpeg(image, "RGB", buffer=out)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(decode, [data[::2], data[1::2]]))
+    return len(data)
+
+
+def _drain(plan: Any, pack: Pack, threads: int = 2) -> int:
+    with stream(plan, pack, BATCH, size=SIZE, threads=threads) as found:
+        return sum(len(batch.rows) for batch in found)
+
+
+def _decoded_rows(rounds: Rounds) -> list[Row]:
+    value, more = rounds.ratio("stream", "limit"), rounds.cpu("stream") / rounds.cpu("limit") - 1
+    others = [arm for arm in rounds.arms() if arm not in ("limit", "stream")]
+    beside = {peer: rounds.ratio(peer, "limit") for peer in others}
+    spent = {peer: rounds.cpu(peer) for peer in ("limit", "stream", *others)}
+    rows = [
+        Row(what="decoded, weighted batches beside a decode loop", value=value, unit="x", asked=">= 0.95x",
+            met=value >= 0.95, peers=beside),
+        Row(what="CPU an image above the decode loop", value=100 * more, unit=" %", asked="<= 12 %", met=more <= 0.12,
+            peers=spent),
+    ]  # fmt: skip
+    for what, names, bound in (("the best peer", others, 1.5), ("webdataset", ["webdataset"], 2.3)):
+        if set(names) & set(others):
+            best = min(rounds.ratio("stream", peer) for peer in names)
+            rows.append(Row(what=f"beside {what}", value=best, unit="x", asked=f">= {bound}x", met=best >= bound))
+    return rows
+
+
+def _soon(pack: Pack) -> list[Row]:
+    """How soon the first batch comes on an open plan of a million draws, from the start and in its middle."""
+    plan = Drawn(pack, DRAWS)
+    rows = []
+    for what, start, bound in (
+        ("first batch", 0, 0.1),
+        ("first batch after a resume", DRAWS // 2 // BATCH * BATCH, 0.2),
+    ):
+        took = []
+        for _ in range(5):
+            started = time.perf_counter()
+            with stream(plan, pack, BATCH, size=SIZE) as found:  # type: ignore[arg-type]
+                state = found.state_dict() | {"position": start}
+                found.load_state_dict(state)
+                next(found)
+                took.append(time.perf_counter() - started)
+        rows.append(Row(what=what, value=median(took), unit=" s", asked=f"<= {bound} s", met=median(took) <= bound))
+    size = len(json.dumps(state))
+    return [*rows, Row(what="state", value=size, unit=" bytes", asked="< 1,024 bytes", met=size < 1024)]
+
+
+def _memory(pack: Pack) -> list[Row]:
+    """What a stream holds that is its own, after a tenth of an epoch and at its end; and the open files."""
+    process, plan = psutil.Process(), Drawn(pack, IMAGES // BATCH * BATCH)
+    own, files = [], []
+    with stream(plan, pack, BATCH, size=SIZE) as found:  # type: ignore[arg-type]
+        for batch in found:
+            if batch.index % 5 == 0:
+                used = process.memory_full_info()
+                own.append(used.uss / 1e6)
+                files.append(process.num_fds())
+    grown = median(own[-3:]) - median(own[len(own) // 10 : len(own) // 10 + 3])
+    return [
+        Row(what="memory that an epoch adds after its first tenth", value=grown, unit=" MB", asked="<= 10 MB",
+            met=grown <= 10, peers={"MB in all": own[-1], "open files": max(files), "shards": len(pack.shards)}),
+    ]  # fmt: skip
+
+
+def _far(pack: Pack) -> list[Row]:
+    """The stream from a server at 50 ms and 200 MB/s, beside the stream of files, on one core each."""
+    words = [sys.executable, "-m", "benchmarks.objects", str(pack.home), str(LATENCY), str(BANDWIDTH)]
+    cores = sorted(os.sched_getaffinity(0))
+    server_core = cores[-1]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin
+        assert server.stdout
+        os.sched_setaffinity(server.pid, {server_core})
+        port, sent, _ = map(int, server.stdout.readline().split())
+        took: dict[str, list[float]] = {"near": [], "far": []}
+        fetched = []
+        for _ in range(FAR_ROUNDS):
+            for arm, home in (("near", str(pack.home)), ("far", f"http://127.0.0.1:{port}")):
+                told = subprocess.run(
+                    [sys.executable, "-m", "benchmarks.far", home, pack.hash, str(cores[0]), str(pack.bytes // 4)],
+                    capture_output=True, text=True, check=True,
+                )  # fmt: skip
+                took[arm].append(float(told.stdout))
+            server.stdin.write("\n")
+            server.stdin.flush()
+            now = int(server.stdout.readline().split()[1])
+            fetched.append(now - sent)
+            sent = now
+        server.stdin.close()
+    ratio = median(near / far for near, far in zip(took["near"], took["far"], strict=True))
+    best = _belady(Drawn(pack, 2 * IMAGES).draws, pack.size, pack.bytes // 4)
+    more = median(fetched) / best
+    return [
+        Row(what="remote beside local, one core", value=ratio, unit="x", asked=">= 0.8x", met=ratio >= 0.8,
+            peers={"near s": median(took["near"]), "far s": median(took["far"])}),
+        Row(what="bytes fetched beside Belady's rule", value=more, unit="x", asked="<= 1.1x", met=more <= 1.1,
+            peers={"MB": median(fetched) / 1e6}),
+    ]  # fmt: skip
+
+
+def _belady(order: np.ndarray, sizes: np.ndarray, room: int) -> int:
+    """Bytes that Belady's rule fetches through a cache of `room` bytes."""
+    held: dict[int, int] = {}
+    heap: list[tuple[int, int]] = []
+    free, fetched = room, 0
+    for row, following in zip(order.tolist(), next_uses(order.astype(np.int64)).tolist(), strict=True):
+        size = int(sizes[row])
+        if row not in held:
+            fetched += size
+            while free < size:
+                use, last = heapq.heappop(heap)
+                if held.get(last) == -use:
+                    free += int(sizes[last])
+                    del held[last]
+            free -= size
+        held[row] = following
+        heapq.heappush(heap, (-following, row))
+    return fetched
+
+
+def _timed(work: Callable[[], int]) -> Took:
+    wall, cpu = time.perf_counter(), _spent()
+    images = work()
+    return Took(wall=time.perf_counter() - wall, cpu=_spent() - cpu, images=images)
+
+
+def _spent() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    main()

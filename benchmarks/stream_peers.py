@@ -1,0 +1,273 @@
+"""The peers of `benchmarks.pack` and `benchmarks.stream`, in an environment of their own:
+`.venv-stream-peers/bin/python benchmarks/stream_peers.py FOLDER`.
+
+FOLDER holds `files.txt`, the paths of JPEGs of one size, and `tars`, webdataset shards of them. Each line of standard
+input asks for one piece of work of one peer; the answer is a line of JSON with wall and CPU seconds and the images that
+came. All decode with simplejpeg into batches of 64; what a peer needs to be written first is written on `start`.
+"""
+
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+
+BATCH = 64
+warnings.simplefilter("ignore")
+
+
+def decoded(data: Any) -> np.ndarray:
+    return simplejpeg.decode_jpeg(data, "RGB")
+
+
+def in_batches(images: Iterable[np.ndarray]) -> int:
+    """Stack images to batches, as a trainer would be given them; how many there were."""
+    count, waiting = 0, []
+    for image in images:
+        waiting.append(image)
+        if len(waiting) == BATCH:
+            np.stack(waiting)
+            count, waiting = count + BATCH, []
+    return count + len(waiting)
+
+
+class Peer:
+    """Where the images lie, and a place to write to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = (folder / "files.txt").read_text().split("\n")
+        self.tars = sorted(map(str, (folder / "tars").glob("*.tar")))
+        self.home = folder / f"peer-{type(self).__name__}"
+        shutil.rmtree(self.home, ignore_errors=True)
+        self.home.mkdir()
+
+    def images(self) -> Iterator[tuple[int, bytes]]:
+        for number, path in enumerate(self.files):
+            yield number, Path(path).read_bytes()
+
+
+class WebDataset(Peer):
+    def write(self) -> int:
+        from webdataset import ShardWriter
+
+        with ShardWriter(f"{self.home}/%06d.tar", maxsize=64e6, verbose=0) as writer:
+            for number, data in self.images():
+                writer.write({"__key__": f"{number:06d}", "jpg": data, "json": b'{"key": "%d"}' % number})
+        return len(self.files)
+
+    def read(self) -> int:
+        from webdataset import WebDataset
+
+        return sum(len(sample["jpg"]) > 0 for sample in WebDataset(self.tars, shardshuffle=False))
+
+    def stream(self) -> int:
+        from webdataset import WebDataset
+
+        found = WebDataset(self.tars, shardshuffle=len(self.tars)).shuffle(1000)
+        return in_batches(decoded(sample["jpg"]) for sample in found)
+
+
+class Wids(Peer):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        import tarfile
+
+        from wids import ShardListDataset
+
+        counts = [sum(name.endswith(".jpg") for name in tarfile.open(tar).getnames()) for tar in self.tars]
+        shards = [{"url": tar, "nsamples": count} for tar, count in zip(self.tars, counts, strict=True)]
+        self.found = ShardListDataset(shards, cache_dir=str(self.home), keep=True, transformations=[])
+
+    def read(self) -> int:
+        return sum(len(self.found[number][".jpg"].read()) > 0 for number in range(len(self.found)))
+
+    def stream(self) -> int:
+        order = np.random.default_rng(0).integers(0, len(self.found), len(self.found)).tolist()
+        return in_batches(decoded(self.found[number][".jpg"].read()) for number in order)
+
+
+class ArrayRecord(Peer):
+    def write(self) -> int:
+        from array_record.python.array_record_module import ArrayRecordWriter
+
+        writer = ArrayRecordWriter(str(self.home / "all.array_record"), "group_size:1,uncompressed")
+        for _, data in self.images():
+            writer.write(data)
+        writer.close()
+        return len(self.files)
+
+
+class Grain(ArrayRecord):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.write()
+
+    def read(self) -> int:
+        import grain
+
+        source = grain.sources.ArrayRecordDataSource(str(self.home / "all.array_record"))
+        return sum(len(source[number]) > 0 for number in range(len(source)))
+
+    def stream(self) -> int:
+        import grain
+
+        source = grain.sources.ArrayRecordDataSource(str(self.home / "all.array_record"))
+        found = grain.MapDataset.source(source).shuffle(seed=0).map(decoded).batch(BATCH)
+        options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=256)
+        return sum(len(batch) for batch in found.to_iter_dataset(options))
+
+
+class LitData(Peer):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        from litdata.streaming.cache import Cache
+
+        cache = Cache(str(self.home), chunk_bytes="64MB")
+        for number, data in self.images():
+            cache._add_item(number, {"jpg": data})
+        cache.done()
+        cache.merge(1)
+
+    def stream(self) -> int:
+        from litdata import StreamingDataset
+
+        found = StreamingDataset(str(self.home), shuffle=True)
+        return in_batches(decoded(sample["jpg"]) for sample in found)
+
+    def read(self) -> int:
+        from litdata import StreamingDataset
+
+        return sum(len(sample["jpg"]) > 0 for sample in StreamingDataset(str(self.home)))
+
+
+class Mosaic(Peer):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        from streaming import MDSWriter
+
+        with MDSWriter(out=str(self.home), columns={"jpg": "bytes"}, size_limit=64 << 20) as writer:
+            for _, data in self.images():
+                writer.write({"jpg": data})
+
+    def stream(self) -> int:
+        from streaming import StreamingDataset
+
+        found = StreamingDataset(local=str(self.home), shuffle=True, batch_size=BATCH)
+        return in_batches(decoded(sample["jpg"]) for sample in found)
+
+
+class HuggingFace(Peer):
+    def stream(self) -> int:
+        from datasets import Image, load_dataset
+
+        found = load_dataset(
+            "webdataset", data_files=self.tars, split="train", streaming=True, cache_dir=str(self.home)
+        )
+        found = found.cast_column("jpg", Image(decode=False)).shuffle(seed=0, buffer_size=1000)
+        return in_batches(decoded(sample["jpg"]["bytes"]) for sample in found)
+
+
+class Files:
+    """What a `DataLoader` reads; here, so that its workers can be given it."""
+
+    def __init__(self, files: list[str]) -> None:
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        return decoded(Path(self.files[number]).read_bytes())
+
+
+class Torch(Peer):
+    def stream(self) -> int:
+        import torch
+        from torch.utils.data import DataLoader, WeightedRandomSampler
+
+        torch.set_num_threads(1)
+        sampler = WeightedRandomSampler(np.ones(len(self.files)).tolist(), len(self.files))
+        loader = DataLoader(Files(self.files), BATCH, sampler=sampler, num_workers=2)  # type: ignore[arg-type]
+        return sum(len(batch) for batch in loader)
+
+
+class Energon(Peer):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        from megatron.energon.flavors import BaseWebdatasetFactory
+
+        for tar in self.tars:
+            os.link(tar, self.home / Path(tar).name)
+        parts = {"train": 1.0}
+        BaseWebdatasetFactory.prepare_dataset(
+            self.home, [Path(tar).name for tar in self.tars], split_parts_ratio=list(parts.items()), workers=1,
+            tar_index_only=False,
+        )  # fmt: skip
+        (self.home / ".nv-meta" / "dataset.yaml").write_text(
+            "__module__: megatron.energon\n__class__: CrudeWebdataset\n"
+        )
+
+    def stream(self) -> int:
+        from megatron.energon import (
+            Cooker, DefaultTaskEncoder, WorkerConfig, basic_sample_keys, get_savable_loader, get_train_dataset,
+        )  # fmt: skip
+
+        class Encoder(DefaultTaskEncoder):  # type: ignore[type-arg]
+            decoder = None
+            cookers = (Cooker(lambda sample: {**basic_sample_keys(sample), "image": decoded(sample["jpg"])}),)
+
+            def batch(self, samples: list[Any]) -> Any:
+                return np.stack([sample["image"] for sample in samples])
+
+        found = get_train_dataset(
+            self.home, batch_size=BATCH, shuffle_buffer_size=1000, max_samples_per_sequence=100, task_encoder=Encoder(),
+            worker_config=WorkerConfig(rank=0, world_size=1, num_workers=2), repeat=False,
+        )  # fmt: skip
+        return sum(len(batch) for batch in get_savable_loader(found))
+
+
+PEERS: dict[str, Callable[[Path], Peer]] = {
+    "webdataset": WebDataset, "wids": Wids, "ArrayRecord": ArrayRecord, "grain": Grain, "litdata": LitData,
+    "mosaicml": Mosaic, "HF datasets": HuggingFace, "torch": Torch, "energon": Energon,
+}  # fmt: skip
+
+
+def spent() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(part.ru_utime + part.ru_stime for part in parts)
+
+
+def main() -> None:
+    """Answer until standard input ends; what fails says so on standard error and is answered with null."""
+    folder = Path(sys.argv[1])
+    peers: dict[str, Peer] = {}
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    for line in sys.stdin:
+        name, work = line.rstrip("\n").rsplit(" ", 1)
+        try:
+            answer: dict[str, float] = {}
+            if name not in peers:
+                peers[name] = PEERS[name](folder)
+            if work != "start":
+                wall, cpu = time.perf_counter(), spent()
+                images = getattr(peers[name], work)()
+                answer = {"wall": time.perf_counter() - wall, "cpu": spent() - cpu, "images": images}
+            answers.write(json.dumps(answer) + "\n")
+        except Exception as error:
+            sys.stderr.write(f"{name} {work}: {type(error).__name__}: {error}\n")
+            answers.write("null\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
