@@ -39,6 +39,11 @@ def in_batches(images: Iterable[np.ndarray]) -> int:
     return count + len(waiting)
 
 
+def _images_in(tar: str) -> int:
+    with tarfile.open(tar) as archive:
+        return sum(name.endswith(".jpg") for name in archive.getnames())
+
+
 class Peer:
     """Where the images lie, and a place to write to."""
 
@@ -78,11 +83,10 @@ class WebDataset(Peer):
 class Wids(Peer):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        import tarfile
 
         from wids import ShardListDataset
 
-        counts = [sum(name.endswith(".jpg") for name in tarfile.open(tar).getnames()) for tar in self.tars]
+        counts = [_images_in(tar) for tar in self.tars]
         shards = [{"url": tar, "nsamples": count} for tar, count in zip(self.tars, counts, strict=True)]
         self.found = ShardListDataset(shards, cache_dir=str(self.home), keep=True, transformations=[])
 
@@ -217,7 +221,12 @@ class Energon(Peer):
 
     def stream(self) -> int:
         from megatron.energon import (
-            Cooker, DefaultTaskEncoder, WorkerConfig, basic_sample_keys, get_savable_loader, get_train_dataset,
+            Cooker,
+            DefaultTaskEncoder,
+            WorkerConfig,
+            basic_sample_keys,
+            get_savable_loader,
+            get_train_dataset,
         )  # fmt: skip
 
         class Encoder(DefaultTaskEncoder):  # type: ignore[type-arg]

@@ -303,7 +303,8 @@ def test_the_app_shows_the_catalog_in_a_browser(catalog: Catalog, tmp_path: Path
         assert process.stderr is not None
         told = ""
         while "the App: " not in told:
-            assert (line := process.stderr.readline()), told
+            line = process.stderr.readline()
+            assert line, told
             told += line
         with Chromium() as page:
             page.open(f"http://127.0.0.1:{port}/")

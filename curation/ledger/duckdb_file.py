@@ -17,6 +17,7 @@ import duckdb
 from curation.errors import AmberError, Busy, Damaged, Failed, NotFound
 from curation.files import remove_leftovers, whole
 from curation.ledger.columns import quoted
+from curation.ledger.journal import checkpoint, mend
 from curation.ledger.place import ENVIRONMENT, Work, first_line, prepare
 
 __all__ = ["DuckDBFile"]
@@ -67,7 +68,6 @@ class DuckDBFile:
         with self.turn(exclusive=True):
             with self.connect(read_only=False) as connection:
                 fold(connection)
-                connection.execute("CHECKPOINT")
             with self.rewritten() as connection:
                 connection.execute(f"ATTACH {quoted(self.name)} AS old (READ_ONLY)")
                 connection.execute("COPY FROM DATABASE old TO new")
@@ -120,7 +120,7 @@ class DuckDBFile:
         """The file, open, for who holds the turn."""
         if not self.exists():  # DuckDB would make an empty one
             raise NotFound(f"{self.name}: is gone since it was opened; open the workspace again")
-        with self._instance() as instance:
+        with self._instance(read_only=read_only) as instance:
             connection = self._attach(instance, read_only=read_only)
             try:
                 yield prepare(connection)
@@ -130,23 +130,39 @@ class DuckDBFile:
                 connection.close()
 
     @contextmanager
-    def _instance(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _instance(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
         """A DuckDB that holds no file: to start one takes 8 ms, so that one that served well serves again."""
-        instance = self._idle.pop() if self._idle else duckdb.connect(config={"temp_directory": f"{self.name}.tmp"})
+        instance = self._idle.pop() if self._idle else self._started()
         try:
             yield instance
-            with suppress(duckdb.Error):  # what a full disk did not let it tidy up is tidied up by the next
+            with suppress(duckdb.Error, OSError):  # what a full disk did not let it tidy up is tidied up by the next
+                if not read_only:
+                    checkpoint(instance, self.path, "catalog")
                 instance.execute("DETACH catalog")
                 self._idle.append(instance)
         finally:
             if instance not in self._idle:
                 instance.close()
 
+    def _started(self) -> duckdb.DuckDBPyConnection:
+        """A DuckDB that never checkpoints of its own accord: `journal` must come first."""
+        instance = duckdb.connect(config={"temp_directory": f"{self.name}.tmp"})
+        instance.execute("PRAGMA disable_checkpoint_on_shutdown")
+        instance.execute("SET GLOBAL wal_autocheckpoint = '1TB'")
+        instance.execute("SET GLOBAL auto_checkpoint_skip_wal_threshold = 9223372036854775807")
+        return instance
+
     def _attach(self, instance: duckdb.DuckDBPyConnection, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         connection = instance.cursor()
         try:
+            mend(self.path)
             connection.execute(f"ATTACH {quoted(self.name)} AS catalog{' (READ_ONLY)' if read_only else ''}")
             connection.execute("USE catalog")
+        except OSError as error:
+            connection.close()
+            raise Failed(
+                f"{self.name}: cannot be mended ({error.strerror}); make it writable, and run again"
+            ) from error
         except duckdb.Error as error:
             connection.close()
             reason = first_line(error)

@@ -15,6 +15,7 @@ from curation.ledger.catalog import Catalog, new_tables
 from curation.ledger.columns import quoted
 from curation.ledger.definitions import Definition
 from curation.ledger.duckdb_file import DuckDBFile
+from curation.ledger.journal import checkpoint
 from curation.tasks import Task
 
 __all__ = ["CONVERSIONS", "Migration", "migrate"]
@@ -75,7 +76,7 @@ def _back_up(place: DuckDBFile, version: int) -> Path:
     with place.connect(read_only=False) as connection:
         if connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchall() != [(str(version),)]:
             raise Busy(f"{place.name}: was brought up by somebody else meanwhile; run the same again")
-        connection.execute("CHECKPOINT")
+        checkpoint(connection, place.path, "catalog")
     names = [f"catalog.v{version}{suffix}.duckdb" for suffix in ("", *(f".{turn}" for turn in range(2, 1000)))]
     backup = next(place.home / name for name in names if not (place.home / name).exists())
     with whole(backup) as part:
