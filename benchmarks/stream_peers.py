@@ -11,6 +11,7 @@ import os
 import resource
 import shutil
 import sys
+import tarfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
