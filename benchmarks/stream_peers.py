@@ -75,25 +75,6 @@ class WebDataset(Peer):
         return in_batches(decoded(sample["jpg"]) for sample in found)
 
 
-class Wids(Peer):
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        import tarfile
-
-        from wids import ShardListDataset
-
-        counts = [sum(name.endswith(".jpg") for name in tarfile.open(tar).getnames()) for tar in self.tars]
-        shards = [{"url": tar, "nsamples": count} for tar, count in zip(self.tars, counts, strict=True)]
-        self.found = ShardListDataset(shards, cache_dir=str(self.home), keep=True, transformations=[])
-
-    def read(self) -> int:
-        return sum(len(self.found[number][".jpg"].read()) > 0 for number in range(len(self.found)))
-
-    def stream(self) -> int:
-        order = np.random.default_rng(0).integers(0, len(self.found), len(self.found)).tolist()
-        return in_batches(decoded(self.found[number][".jpg"].read()) for number in order)
-
-
 class ArrayRecord(Peer):
     def write(self) -> int:
         from array_record.python.array_record_module import ArrayRecordWriter
@@ -148,22 +129,6 @@ class LitData(Peer):
         return sum(len(sample["jpg"]) > 0 for sample in StreamingDataset(str(self.home)))
 
 
-class Mosaic(Peer):
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        from streaming import MDSWriter
-
-        with MDSWriter(out=str(self.home), columns={"jpg": "bytes"}, size_limit=64 << 20) as writer:
-            for _, data in self.images():
-                writer.write({"jpg": data})
-
-    def stream(self) -> int:
-        from streaming import StreamingDataset
-
-        found = StreamingDataset(local=str(self.home), shuffle=True, batch_size=BATCH)
-        return in_batches(decoded(sample["jpg"]) for sample in found)
-
-
 class HuggingFace(Peer):
     def stream(self) -> int:
         from datasets import Image, load_dataset
@@ -199,44 +164,9 @@ class Torch(Peer):
         return sum(len(batch) for batch in loader)
 
 
-class Energon(Peer):
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        from megatron.energon.flavors import BaseWebdatasetFactory
-
-        for tar in self.tars:
-            os.link(tar, self.home / Path(tar).name)
-        parts = {"train": 1.0}
-        BaseWebdatasetFactory.prepare_dataset(
-            self.home, [Path(tar).name for tar in self.tars], split_parts_ratio=list(parts.items()), workers=1,
-            tar_index_only=False,
-        )  # fmt: skip
-        (self.home / ".nv-meta" / "dataset.yaml").write_text(
-            "__module__: megatron.energon\n__class__: CrudeWebdataset\n"
-        )
-
-    def stream(self) -> int:
-        from megatron.energon import (
-            Cooker, DefaultTaskEncoder, WorkerConfig, basic_sample_keys, get_savable_loader, get_train_dataset,
-        )  # fmt: skip
-
-        class Encoder(DefaultTaskEncoder):  # type: ignore[type-arg]
-            decoder = None
-            cookers = (Cooker(lambda sample: {**basic_sample_keys(sample), "image": decoded(sample["jpg"])}),)
-
-            def batch(self, samples: list[Any]) -> Any:
-                return np.stack([sample["image"] for sample in samples])
-
-        found = get_train_dataset(
-            self.home, batch_size=BATCH, shuffle_buffer_size=1000, max_samples_per_sequence=100, task_encoder=Encoder(),
-            worker_config=WorkerConfig(rank=0, world_size=1, num_workers=2), repeat=False,
-        )  # fmt: skip
-        return sum(len(batch) for batch in get_savable_loader(found))
-
-
 PEERS: dict[str, Callable[[Path], Peer]] = {
-    "webdataset": WebDataset, "wids": Wids, "ArrayRecord": ArrayRecord, "grain": Grain, "litdata": LitData,
-    "mosaicml": Mosaic, "HF datasets": HuggingFace, "torch": Torch, "energon": Energon,
+    "webdataset": WebDataset, "ArrayRecord": ArrayRecord, "grain": Grain, "litdata": LitData,
+    "HF datasets": HuggingFace, "torch": Torch,
 }  # fmt: skip
 
 
