@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 __all__ = ["FAULTS", "Far", "serving"]
@@ -157,7 +158,7 @@ def serving(far: Far) -> Iterator[Far]:
 def main() -> None:
     """Serve a folder until standard input ends; then tell what was sent."""
     with serving(Far(Path(sys.argv[1]), latency=float(sys.argv[2]), bandwidth=float(sys.argv[3]))) as far:
-        for _ in [None, *sys.stdin]:
+        for _ in chain([None], sys.stdin):
             sys.stdout.write(f"{far.port} {far.sent} {far.requests}\n")
             sys.stdout.flush()
 

@@ -81,6 +81,7 @@ class WebDataset(Peer):
         return in_batches(decoded(sample["jpg"]) for sample in found)
 
 
+<<<<<<< HEAD
 class Wids(Peer):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -99,6 +100,8 @@ class Wids(Peer):
         return in_batches(decoded(self.found[number][".jpg"].read()) for number in order)
 
 
+=======
+>>>>>>> stream
 class ArrayRecord(Peer):
     def write(self) -> int:
         from array_record.python.array_record_module import ArrayRecordWriter
@@ -153,22 +156,6 @@ class LitData(Peer):
         return sum(len(sample["jpg"]) > 0 for sample in StreamingDataset(str(self.home)))
 
 
-class Mosaic(Peer):
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        from streaming import MDSWriter
-
-        with MDSWriter(out=str(self.home), columns={"jpg": "bytes"}, size_limit=64 << 20) as writer:
-            for _, data in self.images():
-                writer.write({"jpg": data})
-
-    def stream(self) -> int:
-        from streaming import StreamingDataset
-
-        found = StreamingDataset(local=str(self.home), shuffle=True, batch_size=BATCH)
-        return in_batches(decoded(sample["jpg"]) for sample in found)
-
-
 class HuggingFace(Peer):
     def stream(self) -> int:
         from datasets import Image, load_dataset
@@ -204,6 +191,7 @@ class Torch(Peer):
         return sum(len(batch) for batch in loader)
 
 
+<<<<<<< HEAD
 class Energon(Peer):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -244,9 +232,11 @@ class Energon(Peer):
         return sum(len(batch) for batch in get_savable_loader(found))
 
 
+=======
+>>>>>>> stream
 PEERS: dict[str, Callable[[Path], Peer]] = {
-    "webdataset": WebDataset, "wids": Wids, "ArrayRecord": ArrayRecord, "grain": Grain, "litdata": LitData,
-    "mosaicml": Mosaic, "HF datasets": HuggingFace, "torch": Torch, "energon": Energon,
+    "webdataset": WebDataset, "ArrayRecord": ArrayRecord, "grain": Grain, "litdata": LitData,
+    "HF datasets": HuggingFace, "torch": Torch,
 }  # fmt: skip
 
 

@@ -134,12 +134,13 @@ def cluster() -> Iterator[str]:
     words = ["start", "--head", "--port", "0", "--node-ip-address", "127.0.0.1", "--num-cpus", "2"]
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     more = ["--include-dashboard", "false", "--object-store-memory", "100000000", "--disable-usage-stats"]
+    before = set(psutil.pids())
     done = subprocess.run([ray, *words, *more], capture_output=True, text=True, check=False, env=os.environ | quiet)
     assert done.returncode == 0, done.stderr
     address = done.stdout.split("--address='")[1].split("'")[0]
-    started = [
-        process for process in psutil.process_iter(["cmdline"]) if address in " ".join(process.info["cmdline"] or [])
-    ]
+    new = [process for process in psutil.process_iter(["cmdline"]) if process.pid not in before]
+    started = [process for process in new if "site-packages/ray/" in " ".join(process.info["cmdline"] or [])]
+    assert started
     yield address
     for process in started:
         with suppress(psutil.NoSuchProcess):
