@@ -1,7 +1,8 @@
 """What is drawn: a policy becomes a plan, images become packs, and both become one weighted stream."""
 
 from samplers.pack import Pack, make_pack
-from samplers.plan import Plan, make_plan
+from samplers.plan import Plan
+from samplers.planning import make_plan
 from samplers.policy import Policy, TaskPolicy
 from samplers.stream import Batch, Stream, stream
 

@@ -273,7 +273,7 @@ def _drawn(plan: "Plan", global_batch: int, rank: int, world_size: int, index: i
     draws = plan.draws[first : first + images]
     rows = np.full(images, -1, np.int32)
     rows[: len(draws)] = draws
-    values, known, weights = plan.labels(rows)
+    values, known, weights = plan.labels(rows, np.arange(first, first + images))
     return Batch(
         index=index,
         positions=np.arange(first, first + images),

@@ -51,6 +51,8 @@ class Draws:
         self.shard, self.offset, self.size = pack.shard, pack.offset, pack.size
         self.draws = np.asarray(draws, np.int32)
 
-    def labels(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def labels(
+        self, rows: np.ndarray, positions: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         known = (rows >= 0)[:, None]
         return np.where(known, rows[:, None], 0).astype(np.float32), known, known.astype(np.float32) / 2

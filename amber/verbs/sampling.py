@@ -8,8 +8,9 @@ from amber.options import seeded, workspace
 from amber.screen import Screen, plain, show, table
 from curation.ledger.catalog import Catalog
 from samplers.pack import make_pack
-from samplers.plan import make_plan
+from samplers.planning import make_plan
 from samplers.policy import Policy
+from samplers.standings import standings
 
 __all__ = ["pack_command", "plan_command", "policy"]
 
@@ -70,7 +71,7 @@ def plan_command(
     with catalog.read(commit) as now:
         policy_ = Policy.load(policy_file) if policy_file else Policy.for_labelled(now)
     plan = make_plan(catalog, policy_, make_pack(catalog), draws=draws, seed=seed, commit=commit)
-    rows = [vars(row) for row in plan.standings()]
+    rows = [vars(row) for row in standings(plan)]
     show(
         {"plan": plan.hash, "commit": plan.commit, "tasks": rows, "rates": plan.rates()},
         as_json,
