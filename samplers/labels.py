@@ -16,7 +16,7 @@ from samplers.pack import Pack
 from samplers.policy import TaskPolicy
 from samplers.rates import Floats, Ints
 
-__all__ = ["Labels", "Rows", "eligible_labels", "grouped"]
+__all__ = ["Labels", "Rows", "eligible_labels", "grouped", "known_labels"]
 
 Rows = npt.NDArray[np.int32]
 
@@ -62,6 +62,15 @@ def eligible_labels(now: Snapshot, policies: Mapping[str, TaskPolicy], pack: Pac
     by_task, ends = grouped(place[table["task_id"].to_numpy()][by_row], len(policies))
     spans = zip(policies.items(), np.split(by_row[by_task], ends[1:-1]), strict=True)
     return [_labels_of(now, now.task(name), part, found, mine) for (name, part), mine in spans]
+
+
+def known_labels(now: Snapshot, task: Task, policy: TaskPolicy) -> Labels:
+    """The labels of one task, whether a pack holds their images or not; rows only number them."""
+    table = now.labels(task.name)
+    train = pa.array(now.training_ids())
+    table = table.filter(pc.and_(pc.equal(table["state"], 1), pc.is_in(table["sample_id"], value_set=train)))
+    found = _Found.of(table.append_column("row", pa.array(np.arange(len(table)))))
+    return _labels_of(now, task, policy, found, np.arange(len(table), dtype=np.int32))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,9 @@ size draws / sum q_t^2 / p is at least a_t x draws.
 """
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ import pyarrow.parquet as pq
 
 from curation.digest import digest
 from curation.errors import Damaged, NotFound
+from curation.files import whole
 from curation.tasks import Task
 from samplers.rates import PI_UNITS, SHARE_UNITS, Floats, Ints
 
-__all__ = ["FORMAT", "Plan", "PlanTask"]
+__all__ = ["FORMAT", "Plan", "PlanTask", "Proposed"]
 
 FORMAT = 2
+WRITERS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,30 +58,31 @@ class PlanTask:
         return self.task.name
 
 
+@dataclass(frozen=True, kw_only=True)
+class Proposed:
+    """A plan that is not yet written: its header, and its tables by name."""
+
+    header: dict[str, Any]
+    tables: dict[str, pa.Table]
+
+
 class Plan:
     """A plan of D draws over S samples and T tasks, opened from `plans/<hash>/`; tables are read on first use.
 
     `draws` [D] gives each position's row in the sample arrays, `draw_task` and `draw_stratum` [D] whom it is for.
     """
 
-    def __init__(self, folder: Path) -> None:
-        if not (folder / "plan.json").is_file():
-            raise NotFound(f"{folder}: there is no plan; `amber plan` makes one")
-        if (folder / "withdrawn.json").is_file():
-            since = json.loads((folder / "withdrawn.json").read_text())["at"]
-            raise NotFound(
-                f"plan {folder.name[:12]}: withdrawn on {since}, an image of it was forgotten; make a new one"
-            )
-        self.folder = folder
-        self.header: dict[str, Any] = json.loads((folder / "plan.json").read_text())
-        if self.header["format"] != FORMAT:
-            raise NotFound(f"plan {folder.name[:12]}: of format {self.header['format']}, not {FORMAT}; plan again")
+    def __init__(self, folder: Path, proposed: "Proposed | None" = None) -> None:
+        self.folder, self._tables = folder, {} if proposed is None else proposed.tables
+        self.header: dict[str, Any] = _header(folder) if proposed is None else proposed.header
         self.hash: str = self.header["hash"]
         self.pack_hash: str = self.header["pack"]
         self.commit: int = self.header["commit"]
         self.tasks = tuple(_plan_task(part) for part in self.header["tasks"])
         self.phases: Ints = np.asarray(self.header["phases"], np.int64)
         """Draws of each phase [P]."""
+        self.start: int = (self.header["parent"] or {"position": 0})["position"]
+        """The position of a run at which this plan takes over from its parent; 0 for a plan without one."""
         self.shares: Floats = np.asarray([task.share for task in self.tasks], np.float64) / SHARE_UNITS
 
     @classmethod
@@ -91,14 +95,26 @@ class Plan:
 
     @classmethod
     def newest(cls, home: Path) -> "Plan":
-        """The plan of `home` that was written last."""
+        """The plan of `home` that was made last."""
         headers = [
             path for path in (home / "plans").glob("*/plan.json") if not path.with_name("withdrawn.json").is_file()
         ]
-        found = sorted(headers, key=lambda path: path.stat().st_mtime_ns)
-        if not found:
-            raise NotFound(f"{home}: there is no plan yet; `amber plan` makes one")
-        return cls(found[-1].parent)
+        for path in sorted(headers, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+            if json.loads(path.read_text())["format"] == FORMAT:
+                return cls(path.parent)
+        raise NotFound(f"{home}: there is no plan yet; `amber plan` makes one")
+
+    def save(self) -> "Plan":
+        """Write a proposed plan, whole or not at all; one that is there is opened, and is the newest again."""
+        if (self.folder / "plan.json").is_file():
+            (self.folder / "plan.json").touch()
+        else:
+            with whole(self.folder) as part:
+                part.mkdir()
+                with ThreadPoolExecutor(WRITERS) as pool:
+                    list(pool.map(partial(_write_table, part), self._tables.items()))
+                (part / "plan.json").write_text(json.dumps(self.header, indent=1))
+        return Plan(self.folder)
 
     def verify(self) -> None:
         """Hash all tables again; Damaged names the first that is not what was written."""
@@ -250,8 +266,9 @@ class Plan:
     @cached_property
     def label_several(self) -> pa.Table:
         """What multilabel and detection tasks hold [L]: `codes` and `boxes`, each where the plan has such a task."""
-        schema = pq.read_schema(self.folder / "labels.parquet")
-        return self._table("labels", *(name for name in ("codes", "boxes") if name in schema.names))
+        held = {"multilabel": "codes", "detection": "boxes"}
+        kinds = {task.task.kind for task in self.tasks}
+        return self._table("labels", "sample", *(name for kind, name in held.items() if kind in kinds))
 
     @cached_property
     def _rates(self) -> pa.Table:
@@ -266,10 +283,30 @@ class Plan:
         return np.asarray(self._table(table, name)[name].to_numpy())
 
     def _table(self, table: str, *columns: str) -> pa.Table:
+        if table in self._tables:
+            return self._tables[table].select(columns or self._tables[table].column_names)
         try:
             return pq.read_table(self.folder / f"{table}.parquet", columns=list(columns) or None)
         except (OSError, pa.ArrowException) as error:
             raise Damaged(f"{self.folder}: {error}; make the plan again") from error
+
+
+def _header(folder: Path) -> dict[str, Any]:
+    if not (folder / "plan.json").is_file():
+        raise NotFound(f"{folder}: there is no plan; `amber plan` makes one")
+    if (folder / "withdrawn.json").is_file():
+        since = json.loads((folder / "withdrawn.json").read_text())["at"]
+        raise NotFound(f"plan {folder.name[:12]}: withdrawn on {since}, an image of it was forgotten; make a new one")
+    header: dict[str, Any] = json.loads((folder / "plan.json").read_text())
+    if header["format"] != FORMAT:
+        raise NotFound(f"plan {folder.name[:12]}: of format {header['format']}, not {FORMAT}; plan again")
+    return header
+
+
+def _write_table(folder: Path, named: tuple[str, pa.Table]) -> None:
+    name, table = named
+    words = [column for column in table.column_names if column == "name"]
+    pq.write_table(table, folder / f"{name}.parquet", compression="zstd", use_dictionary=words or False)
 
 
 def _plan_task(part: dict[str, Any]) -> PlanTask:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +15,18 @@ import pyarrow.parquet as pq
 
 from curation.digest import digest
 from curation.errors import BadInput
-from curation.files import whole
 from curation.leaks import refuse_leaks
 from curation.ledger.catalog import Catalog
 from samplers.labels import Rows, eligible_labels, grouped
 from samplers.order import deal, hash64, quotas
 from samplers.pack import Pack
-from samplers.plan import FORMAT, Plan
+from samplers.plan import FORMAT, Plan, Proposed
 from samplers.policy import Policy
 from samplers.rates import SHARE_UNITS, Ints, quantise
 from samplers.strata import Strata, strata_of, within
 from samplers.sweep import Sweep
 
-__all__ = ["Parent", "make_plan"]
+__all__ = ["Parent", "make_plan", "propose"]
 
 THREADS = 2
 PLACE = ["key", "shard", "offset", "size"]
@@ -42,6 +41,16 @@ class Parent:
 
 
 def make_plan(
+    catalog: Catalog, policy: Policy, pack: Pack, *, draws: int, seed: int = 0, commit: int | None = None
+) -> Plan:
+    """Resolve `policy` at `commit` into a plan of `draws` draws over the images of `pack`, and write it.
+
+    An equal plan is opened, not written again. Raises as `propose` does; nothing is written then.
+    """
+    return propose(catalog, policy, pack, draws=draws, seed=seed, commit=commit).save()
+
+
+def propose(
     catalog: Catalog,
     policy: Policy,
     pack: Pack,
@@ -51,11 +60,10 @@ def make_plan(
     commit: int | None = None,
     parent: Parent | None = None,
 ) -> Plan:
-    """Resolve `policy` at `commit` into a plan of `draws` draws over the images of `pack`.
+    """A plan that is not written until it is saved.
 
-    A pure function of the commit's content, the policy, the pack, `draws`, `seed` and `parent`: an equal plan is
-    opened, not written again. BadInput for a task without labels, for labelled images that the pack lacks, or where a
-    group stands in training and in evaluation; nothing is written then.
+    A pure function of the commit's content, the policy, the pack, `draws`, `seed` and `parent`. BadInput for a task
+    without labels, for labelled images that the pack lacks, or where a group stands in training and in evaluation.
     """
     if draws < len(policy.phases):
         raise BadInput(f"draws {draws}: a plan has at least one in each of its {len(policy.phases)} phases; raise it")
@@ -76,9 +84,8 @@ def make_plan(
         "pack": pack.hash, "draws": draws, "phases": lengths.tolist(), "parent": vars(parent) if parent else None,
         "tasks": [_header_of(part, policy, int(share)) for part, share in zip(strata, shares, strict=True)],
     }  # fmt: skip
-    return Plan(
-        _write(catalog.home, header, _tables(strata, shares, pack, lengths.tolist(), _order_seed(seed, parent)))
-    )
+    tables = _tables(strata, shares, pack, lengths.tolist(), _order_seed(seed, parent))
+    return Plan(*_hashed(catalog.home, header, tables))
 
 
 def _order_seed(seed: int, parent: Parent | None) -> int:
@@ -212,21 +219,10 @@ def _rate_table(strata: Sequence[Strata], phase: int, hot: npt.NDArray[np.bool_]
     )
 
 
-def _write(home: Path, header: dict[str, Any], tables: dict[str, pa.Table]) -> Path:
-    """Write the folder beside its place and rename it, so that a plan is there whole or not at all."""
+def _hashed(home: Path, header: dict[str, Any], tables: dict[str, pa.Table]) -> tuple[Path, Proposed]:
+    """The folder of the plan, named by its hash, and what will lie in it."""
     with ThreadPoolExecutor(THREADS) as pool:
         contents = dict(zip(tables, pool.map(digest, tables.values()), strict=True))
-        hash_ = hashlib.sha256(json.dumps({**header, "tables": contents}, sort_keys=True).encode()).hexdigest()[:32]
-        final = home / "plans" / hash_
-        if (final / "plan.json").is_file():
-            return final
-        with whole(final) as part:
-            part.mkdir()
-            write: Callable[[str], None] = lambda name: _write_table(tables[name], part / f"{name}.parquet")  # noqa: E731
-            list(pool.map(write, tables))
-            (part / "plan.json").write_text(json.dumps({**header, "tables": contents, "hash": hash_}, indent=1))
-    return final
-
-
-def _write_table(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="zstd", use_dictionary=["name"] if "name" in table.column_names else False)
+    header = {**header, "tables": contents}
+    hash_ = hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()[:32]
+    return home / "plans" / hash_, Proposed(header={**header, "hash": hash_}, tables=tables)

@@ -107,11 +107,35 @@ class Policy(BaseModel):
 
     @model_validator(mode="after")
     def _sums(self) -> Self:
-        for field in ("share", "importance"):
-            total = math.fsum(getattr(part, field) for part in self.task.values())
-            if abs(total - 1) > SUM_TOLERANCE:
-                raise ValueError(f"the tasks' {field}s sum to {total:.6g}, must sum to 1")
+        totals = {
+            field: math.fsum(getattr(part, field) for part in self.task.values()) for field in ("share", "importance")
+        }
+        wrong = [
+            f"the tasks' {field}s sum to {total:.6g}, must sum to 1"
+            for field, total in totals.items() if abs(total - 1) > SUM_TOLERANCE
+        ]  # fmt: skip
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return self
+
+    def without(self, task: str) -> Self:
+        """The same policy once `task` has stopped: its share and importance go to the others in proportion.
+
+        BadInput for a task that has none, or that is the last one with a share.
+        """
+        stopped = self.task.get(task)
+        if stopped is None or not 0 < stopped.share < 1:
+            raise BadInput(f"task {task!r}: has no share that others could take; name one of those that train")
+        rest = {field: 1 - getattr(stopped, field) for field in ("share", "importance")}
+        if rest["importance"] <= 0:
+            raise BadInput(f"task {task!r}: has all importance, so that nothing would be left to learn; keep it")
+        parts = {
+            name: part.model_copy(
+                update={field: 0.0 if name == task else getattr(part, field) / left for field, left in rest.items()}
+            )
+            for name, part in self.task.items()
+        }
+        return self.model_copy(update={"task": parts})
 
     def drawn(self) -> dict[str, Any]:
         """What decides what is drawn, as JSON: all but sign-offs and the tolerance."""
