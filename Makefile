@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo test lint types bench-catalog bench-labels bench-streets bench-demo bench-scale bench-browse bench-pack bench-stream soak clean
+.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-streets bench-demo bench-scale bench-browse bench-pack bench-stream soak clean
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -30,6 +30,12 @@ types: .venv/test ## Check the types
 
 bench-catalog: .venv/train .venv-peers/ready ## Time and bytes of the catalog beside FiftyOne, pandas, SQLite and Parquet (SCALE=small, large)
 	@$(BIN)/python -m benchmarks.catalog
+
+bench-plan: .venv/train .venv-plan-peers/ready ## How exact, even and fast plans are, beside the mixers of loaders (SCALE=small)
+	@$(BIN)/python -m benchmarks.plan
+
+bench-pays: .venv/train ## Whether the composed plan pays on streets, beside natural draws and one sampler for all (SCALE=small)
+	@$(BIN)/python -m benchmarks.pays
 
 bench-labels: .venv/train ## Labels needed to find the rare: mined against random (SCALE=small for two minutes)
 	@$(BIN)/python -m benchmarks.labels
@@ -83,6 +89,12 @@ clean: ## Remove what the demo and the benchmarks left here
 	@$(PYTHON) -m venv .venv-stream-peers
 	@.venv-stream-peers/bin/python -m pip install -qq --disable-pip-version-check torch==2.13.0
 	@.venv-stream-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
+
+.venv-plan-peers/ready: benchmarks/plan-peers.txt
+	@echo "making .venv-plan-peers with the mixers that plans are measured against (some minutes: it holds a torch)"
+	@$(PYTHON) -m venv .venv-plan-peers
+	@.venv-plan-peers/bin/python -m pip install -qq --disable-pip-version-check $$(grep -o '^torch==[0-9.]*' $<)
+	@.venv-plan-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
 
 .venv/test: .venv/train
 	@echo "installing the test tools"

@@ -8,7 +8,8 @@ from amber.verbs.catalog import catalog_group
 from amber.verbs.labeling import label_group
 from amber.verbs.learning import loop_command, oracle_command, report_command, request_command, train_command
 from amber.verbs.ledger import diff, forget_command, ingest_command, init, log, revert_command, tasks, write_command
-from amber.verbs.sampling import pack_command, plan_command, policy
+from amber.verbs.planning import plan_group
+from amber.verbs.sampling import pack_command, policy
 from amber.verbs.slices import coverage_command, duplicates_command, slices
 
 __all__ = ["cli", "run"]
@@ -41,7 +42,7 @@ for verb in (
     browse_command,
     policy,
     pack_command,
-    plan_command,
+    plan_group,
     train_command,
     report_command,
     request_command,

@@ -24,7 +24,7 @@ from curation.ledger.catalog import Catalog
 from curation.ledger.snapshot import Snapshot
 from curation.requests import Proposal, propose
 from samplers.pack import Pack, make_pack
-from samplers.plan import make_plan
+from samplers.planning import make_plan
 from samplers.policy import Policy
 from training.runs import Recipe, Run
 

@@ -125,8 +125,12 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
+def _numbers(value: Any) -> str:
+    return " then ".join(f"{part:,}" for part in value) if isinstance(value, tuple) else f"{value:,}"
+
+
 def plain(value: Any) -> Any:
     """What a cell of a table shows of a list or a dictionary of numbers; anything else as it is."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {number:,}" for name, number in value.items())
+        return ", ".join(f"{name} {_numbers(number)}" for name, number in value.items())
     return ", ".join(value) if isinstance(value, list | tuple) else value

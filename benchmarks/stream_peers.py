@@ -11,7 +11,6 @@ import os
 import resource
 import shutil
 import sys
-import tarfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -38,11 +37,6 @@ def in_batches(images: Iterable[np.ndarray]) -> int:
             np.stack(waiting)
             count, waiting = count + BATCH, []
     return count + len(waiting)
-
-
-def _images_in(tar: str) -> int:
-    with tarfile.open(tar) as archive:
-        return sum(name.endswith(".jpg") for name in archive.getnames())
 
 
 class Peer:
@@ -81,27 +75,6 @@ class WebDataset(Peer):
         return in_batches(decoded(sample["jpg"]) for sample in found)
 
 
-<<<<<<< HEAD
-class Wids(Peer):
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-
-        from wids import ShardListDataset
-
-        counts = [_images_in(tar) for tar in self.tars]
-        shards = [{"url": tar, "nsamples": count} for tar, count in zip(self.tars, counts, strict=True)]
-        self.found = ShardListDataset(shards, cache_dir=str(self.home), keep=True, transformations=[])
-
-    def read(self) -> int:
-        return sum(len(self.found[number][".jpg"].read()) > 0 for number in range(len(self.found)))
-
-    def stream(self) -> int:
-        order = np.random.default_rng(0).integers(0, len(self.found), len(self.found)).tolist()
-        return in_batches(decoded(self.found[number][".jpg"].read()) for number in order)
-
-
-=======
->>>>>>> stream
 class ArrayRecord(Peer):
     def write(self) -> int:
         from array_record.python.array_record_module import ArrayRecordWriter
@@ -191,49 +164,6 @@ class Torch(Peer):
         return sum(len(batch) for batch in loader)
 
 
-<<<<<<< HEAD
-class Energon(Peer):
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        from megatron.energon.flavors import BaseWebdatasetFactory
-
-        for tar in self.tars:
-            os.link(tar, self.home / Path(tar).name)
-        parts = {"train": 1.0}
-        BaseWebdatasetFactory.prepare_dataset(
-            self.home, [Path(tar).name for tar in self.tars], split_parts_ratio=list(parts.items()), workers=1,
-            tar_index_only=False,
-        )  # fmt: skip
-        (self.home / ".nv-meta" / "dataset.yaml").write_text(
-            "__module__: megatron.energon\n__class__: CrudeWebdataset\n"
-        )
-
-    def stream(self) -> int:
-        from megatron.energon import (
-            Cooker,
-            DefaultTaskEncoder,
-            WorkerConfig,
-            basic_sample_keys,
-            get_savable_loader,
-            get_train_dataset,
-        )  # fmt: skip
-
-        class Encoder(DefaultTaskEncoder):  # type: ignore[type-arg]
-            decoder = None
-            cookers = (Cooker(lambda sample: {**basic_sample_keys(sample), "image": decoded(sample["jpg"])}),)
-
-            def batch(self, samples: list[Any]) -> Any:
-                return np.stack([sample["image"] for sample in samples])
-
-        found = get_train_dataset(
-            self.home, batch_size=BATCH, shuffle_buffer_size=1000, max_samples_per_sequence=100, task_encoder=Encoder(),
-            worker_config=WorkerConfig(rank=0, world_size=1, num_workers=2), repeat=False,
-        )  # fmt: skip
-        return sum(len(batch) for batch in get_savable_loader(found))
-
-
-=======
->>>>>>> stream
 PEERS: dict[str, Callable[[Path], Peer]] = {
     "webdataset": WebDataset, "ArrayRecord": ArrayRecord, "grain": Grain, "litdata": LitData,
     "HF datasets": HuggingFace, "torch": Torch,

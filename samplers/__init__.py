@@ -2,7 +2,8 @@
 
 from samplers.batches import Batch
 from samplers.pack import Pack, make_pack
-from samplers.plan import Plan, make_plan
+from samplers.plan import Plan
+from samplers.planning import make_plan
 from samplers.policy import Policy, TaskPolicy
 from samplers.stream import Stream, stream
 

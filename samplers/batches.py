@@ -109,7 +109,7 @@ class Deal:
 
     def of_rows(self, index: int, positions: npt.NDArray[np.int64], rows: npt.NDArray[np.int32]) -> Batch:
         """The batch that holds these samples of the plan, -1 being padding."""
-        values, known, weights = self.plan.labels(rows)
+        values, known, weights = self.plan.labels(rows, positions)
         keys = self.plan.keys.take(pa.array(np.maximum(rows, 0))).to_pylist()
         return Batch(
             index=index,

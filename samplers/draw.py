@@ -62,6 +62,7 @@ class Replacement:
 
     def __init__(self, plan: "Plan") -> None:
         self._plan = plan
+        self._probabilities: dict[int, npt.NDArray[np.float64]] = {}
 
     def candidates(self, position: int) -> Iterator[int]:
         """Rows of the plan's samples to try in the place of the draw at `position`, at most `ATTEMPTS`."""
@@ -69,9 +70,12 @@ class Replacement:
         for attempt in range(1, ATTEMPTS + 1):
             yield int(members[int(hash64(self._plan.seed, position, attempt) % np.uint64(len(members)))])
 
-    def mass(self, row: int) -> float:
-        """p of a sample."""
-        return float(self._plan.p[row])
+    def mass(self, position: int, row: int) -> float:
+        """p of a sample in the phase of a position."""
+        phase = int(self._plan.phase_at(np.asarray([position]))[0])
+        if phase not in self._probabilities:
+            self._probabilities[phase] = self._plan.probabilities(phase)
+        return float(self._probabilities[phase][row])
 
 
 def draw_into(
@@ -97,7 +101,7 @@ def draw_into(
             by = _replace(source, places, replacement, int(positions[i]), error, out[i])
             note = Replaced(
                 position=int(positions[i]), key=places.keys[row].as_py(), by=places.keys[by].as_py(),
-                reason=str(error), mass=replacement.mass(row),
+                reason=str(error), mass=replacement.mass(int(positions[i]), row),
             )  # fmt: skip
             replaced.append((i, by, note))
     return replaced

@@ -111,7 +111,7 @@ class _Copy:
         """The image of each draw, with what stands before it and what follows it up to the next."""
         rows = self._plan.draws[start:stop]
         texts = self._notes(start, rows)
-        sizes = self._places.size[rows]
+        sizes = np.asarray(self._places.size[rows], np.int64)
         names = [f"{start + i:09d}.{self._extensions[row]}" for i, row in enumerate(rows.tolist())]
         before = tar.headers(names, sizes)
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
@@ -123,7 +123,9 @@ class _Copy:
 
     def _notes(self, start: int, rows: "np.ndarray[Any, np.dtype[np.int32]]") -> list[bytes]:
         """Of each draw its key and position, and by task the known labels with their weights."""
-        values, known, weights = (part.tolist() for part in self._plan.labels(rows))
+        values, known, weights = (
+            part.tolist() for part in self._plan.labels(rows, np.arange(start, start + len(rows)))
+        )
         keys = self._plan.keys.take(rows).to_pylist()
         notes = []
         for i, key in enumerate(keys):

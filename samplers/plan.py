@@ -6,10 +6,11 @@ q_t that its owner asked for, whatever the others ask: sum p w 1[stratum] = pi; 
 size draws / sum q_t^2 / p is at least a_t x draws.
 """
 
-import hashlib
 import json
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.errors import BadInput, Damaged, NotFound
+from curation.digest import digest
+from curation.errors import Damaged, NotFound
 from curation.files import whole
-from curation.leaks import refuse_leaks
-from curation.ledger.catalog import Catalog
 from curation.tasks import Task
-from samplers.order import interleave, quotas, repeat_in_sweeps
-from samplers.pack import Pack
-from samplers.policy import Policy
-from samplers.rates import PI_UNITS, SHARE_UNITS, Floats, Ints, quantise
-from samplers.strata import Strata, strata_of
+from samplers.rates import PI_UNITS, SHARE_UNITS, Floats, Ints
 
-__all__ = ["Plan", "PlanTask", "Standing", "make_plan"]
+__all__ = ["FORMAT", "Plan", "PlanTask", "Proposed"]
 
-FORMAT = 1
+FORMAT = 2
+WRITERS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,41 +59,31 @@ class PlanTask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """What a task gets out of a plan. `ess` is draws / sum q^2/p; `distinct_ess` counts repeats of an image once."""
+class Proposed:
+    """A plan that is not yet written: its header, and its tables by name."""
 
-    task: str
-    owner: str
-    share: float
-    importance: float
-    labels: int
-    ess: float
-    distinct_ess: float
-    distinct: int
-    most_repeated: int
+    header: dict[str, Any]
+    tables: dict[str, pa.Table]
 
 
 class Plan:
-    """A plan of D draws over S samples and T tasks, opened from `plans/<hash>/`.
+    """A plan of D draws over S samples and T tasks, opened from `plans/<hash>/`; tables are read on first use.
 
     `draws` [D] gives each position's row in the sample arrays, `draw_task` and `draw_stratum` [D] whom it is for.
     """
 
-    def __init__(self, folder: Path) -> None:
-        if not (folder / "plan.json").is_file():
-            raise NotFound(f"{folder}: there is no plan; `amber plan` makes one")
-        if (folder / "withdrawn.json").is_file():
-            since = json.loads((folder / "withdrawn.json").read_text())["at"]
-            raise NotFound(
-                f"plan {folder.name[:12]}: withdrawn on {since}, an image of it was forgotten; make a new one"
-            )
-        self.folder = folder
-        self.header: dict[str, Any] = json.loads((folder / "plan.json").read_text())
+    def __init__(self, folder: Path, proposed: "Proposed | None" = None) -> None:
+        self.folder, self._tables = folder, {} if proposed is None else proposed.tables
+        self.header: dict[str, Any] = _header(folder) if proposed is None else proposed.header
         self.hash: str = self.header["hash"]
         self.pack_hash: str = self.header["pack"]
         self.commit: int = self.header["commit"]
         self.tasks = tuple(_plan_task(part) for part in self.header["tasks"])
-        self._load(folder)
+        self.phases: Ints = np.asarray(self.header["phases"], np.int64)
+        """Draws of each phase [P]."""
+        self.start: int = (self.header["parent"] or {"position": 0})["position"]
+        """The position of a run at which this plan takes over from its parent; 0 for a plan without one."""
+        self.shares: Floats = np.asarray([task.share for task in self.tasks], np.float64) / SHARE_UNITS
 
     @classmethod
     def open(cls, home: Path, prefix: str) -> "Plan":
@@ -108,21 +95,40 @@ class Plan:
 
     @classmethod
     def newest(cls, home: Path) -> "Plan":
-        """The plan of `home` that was written last."""
+        """The plan of `home` that was made last."""
         headers = [
             path for path in (home / "plans").glob("*/plan.json") if not path.with_name("withdrawn.json").is_file()
         ]
-        found = sorted(headers, key=lambda path: path.stat().st_mtime_ns)
-        if not found:
-            raise NotFound(f"{home}: there is no plan yet; `amber plan` makes one")
-        return cls(found[-1].parent)
+        for path in sorted(headers, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+            if json.loads(path.read_text())["format"] == FORMAT:
+                return cls(path.parent)
+        raise NotFound(f"{home}: there is no plan yet; `amber plan` makes one")
+
+    def save(self) -> "Plan":
+        """Write a proposed plan, whole or not at all; one that is there is opened, and is the newest again."""
+        if (self.folder / "plan.json").is_file():
+            (self.folder / "plan.json").touch()
+        else:
+            with whole(self.folder) as part:
+                part.mkdir()
+                with ThreadPoolExecutor(WRITERS) as pool:
+                    list(pool.map(partial(_write_table, part), self._tables.items()))
+                (part / "plan.json").write_text(json.dumps(self.header, indent=1))
+        return Plan(self.folder)
+
+    def verify(self) -> None:
+        """Hash all tables again; Damaged names the first that is not what was written."""
+        for name, content in self.header["tables"].items():
+            if digest(self._table(name)) != content:
+                raise Damaged(f"{self.folder / name}.parquet: not the table that the plan was hashed with; plan again")
 
     def labels(
-        self, rows: npt.NDArray[np.int32]
+        self, rows: npt.NDArray[np.int32], positions: Ints | None = None
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
-        """Values, known and weights [B, T] of the samples `rows` [B]; padding rows (-1) know nothing.
+        """Values, known and weights [B, T] of the samples `rows` [B] at `positions` [B]; -1 is padding, knows nothing.
 
-        Values are class codes or numbers, 0 where unknown; weights are w_t, 0 where unknown.
+        Values are class codes or numbers, 0 where unknown; of a multilabel or detection task the rarest class that is
+        there. Weights are w_t, 0 where unknown. Without positions they are those of the first phase.
         """
         values = np.zeros((len(rows), len(self.tasks)), np.float32)
         known = np.zeros(values.shape, np.bool_)
@@ -133,9 +139,12 @@ class Plan:
         within = np.arange(len(batch_row)) - np.repeat(np.cumsum(counts) - counts, counts)
         entry = self._first[safe][batch_row] + within
         column = self.label_task[entry]
+        phase = np.zeros(len(rows), np.int64) if positions is None else self.phase_at(positions)
+        q = self.q[phase[batch_row], self.cell(column, self.label_stratum[entry])]
+        p = np.bincount(batch_row, self.shares[column] * q, minlength=len(rows))
         values[batch_row, column] = self.label_value[entry]
         known[batch_row, column] = True
-        weights[batch_row, column] = self.label_weight[entry]
+        weights[batch_row, column] = q / p[batch_row]
         return values, known, weights
 
     @property
@@ -148,223 +157,166 @@ class Plan:
         mine = (self.label_task == self.draw_task[position]) & (self.label_stratum == self.draw_stratum[position])
         return np.asarray(self.label_sample[mine], np.int64)
 
-    def standings(self) -> list[Standing]:
-        """What every task gets, in closed form, and its distinct figures from the draws themselves."""
-        times = np.bincount(self.draws, minlength=len(self.keys))
-        rows = []
-        for code, task in enumerate(self.tasks):
-            mine = self.label_task == code
-            sample, weight = self.label_sample[mine], self.label_weight64[mine]
-            q = weight * self.p[sample]
-            own = np.bincount(self.draws[self.draw_task == code], minlength=1)
-            mass = times[sample] * weight
-            rows.append(
-                Standing(
-                    task=task.name, owner=task.owner, share=task.share / SHARE_UNITS, importance=task.importance,
-                    labels=int(mine.sum()),
-                    ess=float(len(self.draws) / (q * weight).sum()) if q.any() else 0.0,
-                    distinct_ess=float(mass.sum() ** 2 / (mass**2).sum()) if mass.any() else 0.0,
-                    distinct=int((mass > 0).sum()), most_repeated=int(own.max()),
-                )
-            )  # fmt: skip
-        return rows
+    def phase_at(self, positions: Ints) -> Ints:
+        """The phase of each position; of those behind the end, the last."""
+        return np.minimum(np.searchsorted(np.cumsum(self.phases), positions, side="right"), len(self.phases) - 1)
+
+    def probabilities(self, phase: int = 0) -> Floats:
+        """p [S]: the probability with which one draw of a phase is this image."""
+        q = self.q[phase, self.cell(self.label_task, self.label_stratum)]
+        p = np.bincount(self.label_sample, self.shares[self.label_task] * q, minlength=len(self._first) - 1)
+        return np.asarray(p, np.float64)
+
+    def label_weights(self, phase: int = 0) -> Floats:
+        """w [L]: what each label counts when its image is drawn in a phase."""
+        q = self.q[phase, self.cell(self.label_task, self.label_stratum)]
+        return np.asarray(q / self.probabilities(phase)[self.label_sample], np.float64)
+
+    def cell(self, task: npt.NDArray[np.integer], stratum: npt.NDArray[np.integer]) -> Ints:
+        """The place of each (task, stratum) among all K strata of the plan."""
+        return np.asarray(self.first_cell[task] + stratum, np.int64)
+
+    def drawn(self) -> Ints:
+        """How often each of the K strata was drawn for its task in each phase [P, K]."""
+        cells = self.cell(self.draw_task, self.draw_stratum)
+        bounds = pairwise([0, *np.cumsum(self.phases).tolist()])
+        return np.stack([np.bincount(cells[begin:end], minlength=len(self.sizes)) for begin, end in bounds])
 
     def rates(self) -> list[dict[str, Any]]:
-        """One row for each task and stratum: its labels n, target pi, and how often it was drawn for its task."""
-        table = pq.read_table(self.folder / "rates.parquet").to_pylist()
-        drawn = np.bincount(self._first_cell[self.draw_task] + self.draw_stratum, minlength=len(table))
+        """One row for each task and stratum: its labels n, its target pi over all phases, and how often it was drawn
+        for its task."""
+        pi = self.phases @ self.pi / self.phases.sum()
+        names = [(task.name, stratum) for task in self.tasks for stratum in task.strata]
+        columns = (names, self.sizes.tolist(), pi.tolist(), self.drawn().sum(axis=0).tolist())
         return [
-            {
-                "task": self.tasks[row["task"]].name, "stratum": row["name"], "n": row["n"],
-                "pi": row["pi"] / PI_UNITS, "drawn": int(count),
-            }
-            for row, count in zip(table, drawn, strict=True)
-        ]  # fmt: skip
+            {"task": task, "stratum": stratum, "n": n, "pi": target, "drawn": count}
+            for (task, stratum), n, target, count in zip(*columns, strict=True)
+        ]
 
-    def _load(self, folder: Path) -> None:
+    @cached_property
+    def first_cell(self) -> Ints:
+        """Where the strata of each task begin among all [T + 1]."""
+        return np.cumsum([0, *(len(task.strata) for task in self.tasks)], dtype=np.int64)
+
+    @cached_property
+    def pi(self) -> Floats:
+        """Targets of all strata [P, K]; those of a task sum to 1 in each phase."""
+        return np.asarray(self._rates["pi"].to_numpy().reshape(len(self.phases), -1) / PI_UNITS, np.float64)
+
+    @cached_property
+    def q(self) -> Floats:
+        """The chance of one image of each stratum in a draw for its task [P, K]."""
+        return np.asarray(self.pi / self.sizes, np.float64)
+
+    @cached_property
+    def sizes(self) -> Ints:
+        """Labels of each of the K strata."""
+        return np.asarray(self._rates["n"].to_numpy()[: self.first_cell[-1]], np.int64)
+
+    @cached_property
+    def hot(self) -> npt.NDArray[np.bool_]:
+        """Whether a stratum's images are drawn more than twice in a sweep for its task [P, K]."""
+        return np.asarray(self._rates["hot"], np.bool_).reshape(len(self.phases), -1)
+
+    @cached_property
+    def keys(self) -> pa.StringArray:
+        """Keys of the samples [S], sorted."""
+        return self._table("samples", "key")["key"].combine_chunks()
+
+    @cached_property
+    def shard(self) -> npt.NDArray[np.int32]:
+        """The number of each sample's shard in the pack."""
+        return self._column("samples", "shard")
+
+    @cached_property
+    def offset(self) -> Ints:
+        """Where each sample's bytes begin in its shard."""
+        return self._column("samples", "offset")
+
+    @cached_property
+    def size(self) -> npt.NDArray[np.int32]:
+        """How many bytes each sample has."""
+        return self._column("samples", "size")
+
+    @cached_property
+    def draws(self) -> npt.NDArray[np.int32]:
+        """The sample of each position [D]."""
+        return self._column("draws", "sample")
+
+    @cached_property
+    def draw_task(self) -> npt.NDArray[np.int16]:
+        """The task that each position [D] is for."""
+        return self._column("draws", "task")
+
+    @cached_property
+    def draw_stratum(self) -> npt.NDArray[np.int32]:
+        """The stratum of that task that each position [D] is for."""
+        return self._column("draws", "stratum")
+
+    @cached_property
+    def label_sample(self) -> npt.NDArray[np.int32]:
+        """The sample of each label [L], ascending."""
+        return self._column("labels", "sample")
+
+    @cached_property
+    def label_task(self) -> npt.NDArray[np.int16]:
+        """The task of each label [L]."""
+        return self._column("labels", "task")
+
+    @cached_property
+    def label_stratum(self) -> npt.NDArray[np.int32]:
+        """The stratum of each label [L] within its task."""
+        return self._column("labels", "stratum")
+
+    @cached_property
+    def label_value(self) -> Floats:
+        """The value of each label [L]: a class code or a number."""
+        return self._column("labels", "value")
+
+    @cached_property
+    def label_several(self) -> pa.Table:
+        """What multilabel and detection tasks hold [L]: `codes` and `boxes`, each where the plan has such a task."""
+        held = {"multilabel": "codes", "detection": "boxes"}
+        kinds = {task.task.kind for task in self.tasks}
+        return self._table("labels", "sample", *(name for kind, name in held.items() if kind in kinds))
+
+    @cached_property
+    def _rates(self) -> pa.Table:
+        return self._table("rates", "n", "pi", "hot")
+
+    @cached_property
+    def _first(self) -> Ints:
+        """Where the labels of each sample begin [S + 1]."""
+        return np.searchsorted(self.label_sample, np.arange(len(self.keys) + 1))
+
+    def _column(self, table: str, name: str) -> npt.NDArray[Any]:
+        return np.asarray(self._table(table, name)[name].to_numpy())
+
+    def _table(self, table: str, *columns: str) -> pa.Table:
+        if table in self._tables:
+            return self._tables[table].select(columns or self._tables[table].column_names)
         try:
-            samples, labels, rates, draws = (
-                pq.read_table(folder / f"{name}.parquet") for name in ("samples", "labels", "rates", "draws")
-            )
+            return pq.read_table(self.folder / f"{table}.parquet", columns=list(columns) or None)
         except (OSError, pa.ArrowException) as error:
-            raise Damaged(f"{folder}: {error}; make the plan again") from error
-        self.keys: pa.StringArray = samples["key"].combine_chunks()
-        self.shard, self.offset, self.size = (samples[name].to_numpy() for name in ("shard", "offset", "size"))
-        self.draws, self.draw_task, self.draw_stratum = (
-            draws[name].to_numpy() for name in ("sample", "task", "stratum")
-        )
-        self.label_sample, self.label_task, self.label_stratum, self.label_value = (
-            labels[name].to_numpy() for name in ("sample", "task", "stratum", "value")
-        )
-        self._first = np.searchsorted(self.label_sample, np.arange(len(samples) + 1))
-        cells = rates["task"].to_numpy()
-        self._first_cell = np.searchsorted(cells, np.arange(len(self.tasks)))
-        share = np.asarray([task.share for task in self.tasks], np.float64) / SHARE_UNITS
-        cell = self._first_cell[self.label_task] + self.label_stratum
-        q = (rates["pi"].to_numpy() / PI_UNITS / rates["n"].to_numpy())[cell]
-        self.p = np.bincount(self.label_sample, share[self.label_task] * q, minlength=len(samples))
-        """p [S]: the probability with which one draw is this image."""
-        self.label_weight64: Floats = np.where(share[self.label_task] > 0, q, 0.0) / self.p[self.label_sample]
-        self.label_weight = self.label_weight64.astype(np.float32)
+            raise Damaged(f"{self.folder}: {error}; make the plan again") from error
 
 
-def make_plan(
-    catalog: Catalog, policy: Policy, pack: Pack, *, draws: int, seed: int = 0, commit: int | None = None
-) -> Plan:
-    """Resolve `policy` at `commit` into a plan of `draws` draws over the images of `pack`.
-
-    A pure function of the commit's content, the policy, the pack, `draws` and `seed`: an equal plan is opened, not
-    written again. BadInput for a task without labels, for labelled images that the pack lacks, or where a group stands
-    in training and in evaluation.
-    """
-    if draws < 1:
-        raise BadInput(f"draws {draws}: a plan has at least 1; raise it")
-    with catalog.read(commit) as now:
-        policy.check(now)
-        refuse_leaks(now)
-        trained = {name: part for name, part in policy.task.items() if part.share > 0}
-        strata = [strata_of(now, now.task(name), part) for name, part in trained.items()]
-        samples = now.samples().select(["sample_id", "key"])
-        at, digest = now.commit, now.digest
-    ids = np.unique(np.concatenate([part.samples for part in strata]))
-    keys = _keys(samples, ids)
-    shares = quantise(np.asarray([part.share for part in trained.values()]), SHARE_UNITS)
-    header = {
-        "format": FORMAT, "commit": at, "digest": digest, "policy": policy.model_dump(mode="json"), "seed": seed,
-        "pack": pack.hash, "draws": draws,
-        "tasks": [
-            _header_of(part, policy, int(share)) for part, share in zip(strata, shares, strict=True)
-        ],
-    }  # fmt: skip
-    tables = {
-        "samples": _sample_table(pack, keys),
-        "labels": _label_table(strata, ids, keys),
-        "rates": _rate_table(strata),
-        "draws": _draw_table(strata, shares, ids, keys, draws, seed),
-    }
-    return Plan(_write(catalog.home, header, tables))
+def _header(folder: Path) -> dict[str, Any]:
+    if not (folder / "plan.json").is_file():
+        raise NotFound(f"{folder}: there is no plan; `amber plan` makes one")
+    if (folder / "withdrawn.json").is_file():
+        since = json.loads((folder / "withdrawn.json").read_text())["at"]
+        raise NotFound(f"plan {folder.name[:12]}: withdrawn on {since}, an image of it was forgotten; make a new one")
+    header: dict[str, Any] = json.loads((folder / "plan.json").read_text())
+    if header["format"] != FORMAT:
+        raise NotFound(f"plan {folder.name[:12]}: of format {header['format']}, not {FORMAT}; plan again")
+    return header
 
 
-def _keys(samples: pa.Table, ids: Ints) -> list[str]:
-    of = dict(zip(samples["sample_id"].to_pylist(), samples["key"].to_pylist(), strict=True))
-    return [of[id_] for id_ in ids.tolist()]
-
-
-def _header_of(strata: Strata, policy: Policy, share: int) -> dict[str, Any]:
-    part = policy.task[strata.task.name]
-    mean, deviation, constant = map(_nine_digits, (*strata.statistics(), strata.constant_loss()))
-    classes = 0 if strata.task.kind == "regression" else len(strata.task.classes)
-    mass = np.bincount(strata.classes, strata.labelled_mass, minlength=classes)
-    labelled = [_nine_digits(part) for part in mass.tolist()] if classes else []
-    return {
-        "task": strata.task.model_dump(mode="json"), "owner": part.owner, "share": share,
-        "importance": part.importance, "rule": part.rule, "constant_loss": constant, "mean": mean,
-        "deviation": deviation, "labelled": labelled, "class_factor": strata.class_factor(), "strata": strata.names,
-    }  # fmt: skip
-
-
-def _nine_digits(value: float) -> float:
-    """Rounded, so that the last bits of a sum, which hang on the machine, stay out of the plan's hash."""
-    return float(f"{value:.9g}")
-
-
-def _order(keys: Sequence[str]) -> Ints:
-    """Places of the samples in the plan: by key, so that ids, which hang on the order of ingest, do not matter."""
-    rank = np.empty(len(keys), np.int64)
-    rank[sorted(range(len(keys)), key=keys.__getitem__)] = np.arange(len(keys))
-    return rank
-
-
-def _sample_table(pack: Pack, keys: Sequence[str]) -> pa.Table:
-    keys = sorted(keys)
-    rows = pack.rows(keys)
-    return pa.table(
-        {
-            "key": pa.array(keys, pa.string()),
-            "shard": pa.array(pack.shard[rows], pa.int32()),
-            "offset": pa.array(pack.offset[rows], pa.int64()),
-            "size": pa.array(pack.size[rows], pa.int32()),
-        }
-    )
-
-
-def _label_table(strata: Sequence[Strata], ids: Ints, keys: Sequence[str]) -> pa.Table:
-    rank = _order(keys)
-    sample = np.concatenate([rank[np.searchsorted(ids, part.samples)] for part in strata])
-    task = np.repeat(np.arange(len(strata)), [len(part.samples) for part in strata])
-    order = np.lexsort((task, sample))
-    return pa.table(
-        {
-            "sample": pa.array(sample[order], pa.int32()),
-            "task": pa.array(task[order], pa.int16()),
-            "stratum": pa.array(np.concatenate([part.stratum for part in strata])[order], pa.int32()),
-            "value": pa.array(np.concatenate([part.values for part in strata])[order], pa.float64()),
-        }
-    )
-
-
-def _rate_table(strata: Sequence[Strata]) -> pa.Table:
-    return pa.table(
-        {
-            "task": pa.array(np.repeat(np.arange(len(strata)), [len(part.pi) for part in strata]), pa.int16()),
-            "stratum": pa.array(np.concatenate([np.arange(len(part.pi)) for part in strata]), pa.int32()),
-            "name": pa.array([name for part in strata for name in part.names], pa.string()),
-            "n": pa.array(np.concatenate([part.counts for part in strata]), pa.int64()),
-            "pi": pa.array(np.concatenate([part.pi for part in strata]), pa.int64()),
-        }
-    )
-
-
-def _draw_table(
-    strata: Sequence[Strata], shares: Ints, ids: Ints, keys: Sequence[str], draws: int, seed: int
-) -> pa.Table:
-    """Quotas of every (task, stratum), their order over tasks and then strata, and the images of each in sweeps."""
-    quota = quotas(np.concatenate([share * part.pi for share, part in zip(shares, strata, strict=True)]), draws, seed)
-    parts = np.split(quota, np.cumsum([len(part.pi) for part in strata])[:-1])
-    task = interleave(np.asarray([part.sum() for part in parts]))
-    stratum = np.empty(draws, np.int32)
-    sample = np.empty(draws, np.int32)
-    rank = _order(keys)
-    for code, (mine, part) in enumerate(zip(parts, strata, strict=True)):
-        places = np.flatnonzero(task == code)
-        stratum[places] = interleave(mine)
-        rows = rank[np.searchsorted(ids, part.samples)]
-        for cell, count in enumerate(mine.tolist()):
-            members = np.sort(rows[part.stratum == cell])
-            chosen = repeat_in_sweeps(count, len(members), seed, code, cell)
-            sample[places[stratum[places] == cell]] = members[chosen]
-    return pa.table(
-        {
-            "sample": pa.array(sample, pa.int32()),
-            "task": pa.array(task, pa.int16()),
-            "stratum": pa.array(stratum),
-        }
-    )
-
-
-def _write(home: Path, header: dict[str, Any], tables: dict[str, pa.Table]) -> Path:
-    """Write the folder beside its place and rename it, so that a plan is there whole or not at all."""
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-    for name in sorted(tables):
-        for column in tables[name].column_names:
-            digest.update(f"{name}.{column}".encode())
-            digest.update(_bytes(tables[name][column]))
-    hash_ = digest.hexdigest()[:32]
-    final = home / "plans" / hash_
-    if (final / "plan.json").is_file():
-        return final
-    with whole(final) as part:
-        part.mkdir()
-        for name, table in tables.items():
-            pq.write_table(table, part / f"{name}.parquet")
-        (part / "plan.json").write_text(json.dumps({**header, "hash": hash_}, indent=1))
-    return final
-
-
-def _bytes(column: pa.ChunkedArray) -> bytes:
-    if pa.types.is_string(column.type):
-        return "\0".join(column.to_pylist()).encode()
-    return bytes(column.to_numpy().tobytes())
+def _write_table(folder: Path, named: tuple[str, pa.Table]) -> None:
+    name, table = named
+    words = [column for column in table.column_names if column == "name"]
+    pq.write_table(table, folder / f"{name}.parquet", compression="zstd", use_dictionary=words or False)
 
 
 def _plan_task(part: dict[str, Any]) -> PlanTask:

@@ -1,6 +1,6 @@
-"""Strata of one task: its usable labels, grouped by class and by the pattern of boosted slices."""
+"""Strata of one task: its labels, grouped by class and by the pattern of boosted slices, with their targets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,30 +8,32 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.errors import BadInput
 from curation.ledger.snapshot import Snapshot
 from curation.priors import natural_prior
 from curation.tasks import Task
+from samplers.labels import Labels
 from samplers.policy import TaskPolicy
 from samplers.rates import PI_UNITS, Floats, Ints, quantise, regression_bins, stratum_targets
 
-__all__ = ["Strata", "strata_of"]
+__all__ = ["Strata", "Within", "strata_of", "within"]
 
 SMALLEST_LOSS = 0.01
+NONE = "none"
+"""The class of an image that was looked at and has none of a multilabel or detection task's classes."""
+
+Within = Callable[[str, Ints], npt.NDArray[np.bool_]]
+"""Says of samples, by id, which are in a declared slice, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strata:
-    """L labels of a task in S strata, with their integer targets.
+    """L labels of a task in S strata, with their integer targets in each of P phases.
 
-    `samples` [L] are sample ids, `values` [L] class codes or numbers, `stratum` [L] codes below S; `names`, `counts`
-    and `pi` [S] describe the strata, `pi` in units of 2^-40. `fresh` [S] is what a
-    label counts among those of its class.
+    `stratum` [L] are codes below S. `names`, `classes`, `counts` and `fresh` [S], `boosts` and `pi` [P, S] describe the
+    strata: `pi` in units of 2^-40, `fresh` what a label counts among those of its class. `phases` [P] sum to 1.
     """
 
-    task: Task
-    samples: Ints
-    values: Floats
+    labels: Labels
     stratum: npt.NDArray[np.int32]
     names: tuple[str, ...]
     classes: Ints
@@ -39,75 +41,133 @@ class Strata:
     fresh: Floats
     counts: Ints
     pi: Ints
+    phases: Floats
     capped: bool
 
     @property
-    def targets(self) -> Floats:
-        """pi [S] as probabilities."""
-        return np.asarray(self.pi / PI_UNITS, np.float64)
+    def task(self) -> Task:
+        """The task whose strata they are."""
+        return self.labels.task
 
     @property
-    def labelled_mass(self) -> Floats:
-        """Labels of each stratum [S], mined ones at what they count."""
-        return np.asarray(self.counts * self.fresh, np.float64)
+    def targets(self) -> Floats:
+        """pi [S] as probabilities, over all phases."""
+        return np.asarray(self.phases @ (self.pi / PI_UNITS), np.float64)
+
+    def labelled(self) -> Floats:
+        """Labels of each class [C], mined ones at what they count; of several classes an image counts in each."""
+        if self.task.kind in ("multilabel", "detection"):
+            return np.bincount(self.labels.held()[1], minlength=len(self.task.classes)).astype(np.float64)
+        mass = np.bincount(self.classes, self.counts * self.fresh, minlength=len(self.task.classes))
+        return np.asarray(mass, np.float64)
 
     def class_factor(self) -> list[float] | None:
-        """c(y) of each class where the rate factors as b(slice) c(y); None where it does not, or for numbers."""
-        if self.task.kind == "regression" or self.capped:
+        """c(y) of each class where the rate factors as b(slice) c(y), in the last phase; None where it does not.
+
+        It does not for numbers, for the rarest of several classes, and where a cap binds.
+        """
+        if self.task.kind not in ("binary", "categorical") or self.capped:
             return None
-        boosted = np.bincount(self.classes, self.labelled_mass * self.boosts, minlength=len(self.task.classes))
-        target = np.bincount(self.classes, self.targets, minlength=len(self.task.classes))
+        classes = len(self.task.classes)
+        boosted = np.bincount(self.classes, self.counts * self.fresh * self.boosts[-1], minlength=classes)
+        target = np.bincount(self.classes, self.pi[-1] / PI_UNITS, minlength=classes)
         return [float(t / b) if b else 0.0 for t, b in zip(target, boosted, strict=True)]
 
     def constant_loss(self) -> float:
-        """Loss of the best constant predictor under the task's own draws, at least 0.01.
+        """Loss of the best constant predictor under the task's own draws, at least 0.01; 1 for detection.
 
-        The entropy of its classes in nats; half the variance of the target in units of its standard deviation.
+        The entropy of its classes in nats, for a multilabel summed over whether each is there; half the variance of the
+        target in units of its standard deviation.
         """
-        if self.task.kind == "regression":
-            mean, deviation = self.statistics()
-            q = self.targets[self.stratum] / self.counts[self.stratum]
-            z = (self.values - mean) / deviation
-            centre = float((q * z).sum())
-            loss = 0.5 * float((q * (z - centre) ** 2).sum())
-        else:
-            target = np.bincount(self.classes, self.targets)
-            loss = -float(sum(p * np.log(p) for p in target if p > 0))
+        match self.task.kind:
+            case "detection":
+                return 1.0
+            case "regression":
+                mean, deviation = self.statistics()
+                z, q = (self.labels.values - mean) / deviation, self._q()
+                loss = 0.5 * float((q * (z - float((q * z).sum())) ** 2).sum())
+            case "multilabel":
+                image, code = self.labels.held()
+                there = np.bincount(code, self._q()[image], minlength=len(self.task.classes))
+                loss = sum(_entropy(np.array([p, 1 - p])) for p in there.tolist())
+            case _:
+                loss = _entropy(np.asarray(np.bincount(self.classes, self.targets), np.float64))
         return max(SMALLEST_LOSS, loss)
 
     def statistics(self) -> tuple[float, float]:
         """Mean and standard deviation of a regression target over its labels, for standardising; (0, 1) otherwise."""
         if self.task.kind != "regression":
             return 0.0, 1.0
-        return float(self.values.mean()), max(float(self.values.std()), 1e-6)
+        return float(self.labels.values.mean()), max(float(self.labels.values.std()), 1e-6)
+
+    def _q(self) -> Floats:
+        return np.asarray((self.targets / self.counts)[self.stratum], np.float64)
 
 
-def strata_of(now: Snapshot, task: Task, policy: TaskPolicy) -> Strata:
-    """The strata of `task` at this snapshot, over its known labels of training samples.
+def strata_of(
+    now: Snapshot, labels: Labels, policy: TaskPolicy, inside: Within, phases: Sequence[float] = (1.0,)
+) -> Strata:
+    """The strata of one task's labels, and their targets in each phase.
 
-    BadInput when it has no label to train on. A boosted slice that holds none of them yet changes nothing.
+    A boosted slice that holds none of them yet changes nothing.
     """
-    samples, values = _usable(now, task, policy)
-    if not len(samples):
-        raise BadInput(f"policy: task {task.name} has no label to train on; give it share 0, or ask for labels")
+    task, values = labels.task, labels.values
     classes = regression_bins(values) if task.kind == "regression" else values.astype(np.int64)
-    marks = {name: np.isin(samples, now.members(now.slices()[name].predicate)) for name in policy.boost}
-    mined = np.isin(samples, now.mined(task.name)) & (policy.mined == "natural")
+    marks = {name: inside(name, labels.samples) for name in policy.boost}
+    mined = np.isin(labels.samples, _mined(now, task, policy))
     marks["mined"] = mined
-    pattern = sum((inside.astype(np.int64) << bit for bit, inside in enumerate(marks.values())), np.zeros_like(classes))
-    cells, stratum, counts = np.unique(classes << len(marks) | pattern, return_inverse=True, return_counts=True)
+    cells, stratum, counts = _numbered(classes << len(marks) | _pattern(marks, len(classes)))
     class_of = cells >> len(marks)
     holds = (cells[:, None] >> np.arange(len(marks)) & 1).astype(np.bool_)
-    boosts = np.where(holds[:, :-1], list(policy.boost.values()), 1.0).prod(axis=1)
-    fresh = np.where(holds[:, -1], _standing(now, task, samples, classes, mined)[class_of], 1.0)
-    targets = stratum_targets(counts, class_of, boosts, policy, fresh)
-    free = stratum_targets(counts, class_of, boosts, policy.model_copy(update={"cap": None}), fresh)
+    fresh = np.where(holds[:, -1], _standing(now, task, labels.samples, classes, mined)[class_of], 1.0)
+    boosts = np.stack([np.where(holds[:, :-1], policy.boosts(p), 1.0).prod(axis=1) for p in range(len(phases))])
+    targets = [stratum_targets(counts, class_of, each, policy, fresh) for each in boosts]
+    uncapped = policy.model_copy(update={"cap": None})
+    free = [stratum_targets(counts, class_of, each, uncapped, fresh) for each in boosts]
     return Strata(
-        task=task, samples=samples, values=values, stratum=stratum.astype(np.int32),
+        labels=labels, stratum=stratum, counts=counts, classes=class_of, boosts=boosts, fresh=fresh,
         names=tuple(_name(task, list(marks), c, marked) for c, marked in zip(class_of, holds, strict=True)),
-        classes=class_of, boosts=boosts, fresh=fresh, counts=counts.astype(np.int64), pi=quantise(targets, PI_UNITS),
+        pi=np.stack([quantise(each, PI_UNITS) for each in targets]), phases=np.asarray(phases, np.float64),
         capped=not np.allclose(targets, free, rtol=1e-9, atol=0),
     )  # fmt: skip
+
+
+def within(now: Snapshot) -> Within:
+    """Membership in declared slices at a snapshot, each asked of the catalog once."""
+    asked: dict[str, npt.NDArray[np.bool_]] = {}
+
+    def inside(name: str, samples: Ints) -> npt.NDArray[np.bool_]:
+        if name not in asked:
+            members = now.members(now.slices()[name].predicate)
+            asked[name] = np.zeros(int(members.max(initial=0)) + 1, np.bool_)
+            asked[name][members] = True
+        held = asked[name]
+        return np.asarray(held[np.minimum(samples, len(held) - 1)] & (samples < len(held)), np.bool_)
+
+    return inside
+
+
+def _pattern(marks: dict[str, npt.NDArray[np.bool_]], size: int) -> Ints:
+    return sum((held.astype(np.int64) << bit for bit, held in enumerate(marks.values())), np.zeros(size, np.int64))
+
+
+def _numbered(cells: Ints) -> tuple[Ints, npt.NDArray[np.int32], Ints]:
+    """The distinct cells, sorted; for each entry the place of its cell among them; and how many entries each has."""
+    if int(cells.max()) > 1 << 22:
+        distinct, place, counts = np.unique(cells, return_inverse=True, return_counts=True)
+        return distinct, np.asarray(place, np.int32), counts.astype(np.int64)
+    counted = np.bincount(cells)
+    distinct = np.flatnonzero(counted)
+    number = np.zeros(len(counted), np.int32)
+    number[distinct] = np.arange(len(distinct))
+    return distinct, number[cells], counted[distinct].astype(np.int64)
+
+
+def _mined(now: Snapshot, task: Task, policy: TaskPolicy) -> Ints:
+    """Samples whose labels weigh as in nature. Natural priors are known of tasks with one class on an image."""
+    if policy.mined != "natural" or task.kind not in ("binary", "categorical"):
+        return np.empty(0, np.int64)
+    return now.mined(task.name)
 
 
 def _standing(now: Snapshot, task: Task, samples: Ints, classes: Ints, mined: npt.NDArray[np.bool_]) -> Floats:
@@ -138,18 +198,10 @@ def _images_stood_for(now: Snapshot, mined: Ints) -> Floats:
     return np.asarray(np.bincount(groups)[mine] / np.bincount(mine)[mine], np.float64)
 
 
-def _usable(now: Snapshot, task: Task, policy: TaskPolicy) -> tuple[Ints, Floats]:
-    """Ids and values of the known labels of training samples that are not excluded, by sample id."""
-    labels = now.labels(task.name)
-    train = pa.array(now.training_ids())
-    wanted = pc.and_(pc.equal(labels["state"], 1), pc.is_in(labels["sample_id"], value_set=train))
-    if not policy.model_labels:
-        wanted = pc.and_(wanted, pc.not_equal(labels["source"], "model"))
-    usable = labels.filter(wanted)
-    column = usable["number" if task.kind == "regression" else "code"]
-    return np.asarray(usable["sample_id"].to_numpy(), np.int64), np.asarray(column.to_numpy(), np.float64)
+def _entropy(p: Floats) -> float:
+    return -float(sum(part * np.log(part) for part in p.tolist() if part > 0))
 
 
 def _name(task: Task, marks: Sequence[str], code: int, marked: npt.NDArray[np.bool_]) -> str:
-    head = f"bin {code}" if task.kind == "regression" else task.classes[code]
+    head = f"bin {code}" if task.kind == "regression" else (*task.classes, NONE)[code]
     return " & ".join([head, *(name for name, holds in zip(marks, marked, strict=True) if holds)])

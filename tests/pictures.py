@@ -56,6 +56,8 @@ class Draws:
         """Two strata: even rows and odd ones."""
         return np.arange(self.draws[position] % 2, len(self.keys), 2)
 
-    def labels(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def labels(
+        self, rows: np.ndarray, positions: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         known = (rows >= 0)[:, None]
         return np.where(known, rows[:, None], 0).astype(np.float32), known, known.astype(np.float32) / 2

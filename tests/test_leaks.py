@@ -14,7 +14,8 @@ from curation.duplicates import near_duplicate_groups, near_duplicate_vectors
 from curation.embeddings import writing
 from curation.leaks import refuse_leaks, separate, twins
 from samplers.pack import make_pack
-from samplers.plan import Plan, make_plan
+from samplers.plan import Plan
+from samplers.planning import make_plan
 from samplers.policy import Policy
 from training.evaluation import evaluate
 from training.report import write_report

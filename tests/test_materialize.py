@@ -68,7 +68,7 @@ def test_weighted_histograms_are_the_plans(plan: Plan, pack: Pack, tmp_path: Pat
         assert note["labels"].keys() == note["weights"].keys()
         for task, label in note["labels"].items():
             found[task, label] = found.get((task, label), 0.0) + note["weights"][task]
-    values, known, weights = plan.labels(plan.draws)
+    values, known, weights = plan.labels(plan.draws, np.arange(len(plan.draws)))
     for code, task in enumerate(plan.tasks):
         for value in np.unique(values[known[:, code], code]):
             label = task.task.classes[int(value)] if task.task.classes else float(value)

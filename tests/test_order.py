@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samplers.order import hash64, interleave, quotas, repeat_in_sweeps
+from samplers.order import hash64, interleave, quotas
 
 rates = st.lists(st.integers(1, 10**6), min_size=1, max_size=40).map(np.array)
 
@@ -42,13 +42,6 @@ def test_every_prefix_is_near_its_proportion(counts: np.ndarray) -> None:
 def test_mixture_of_the_loader_benchmarks_never_strays_by_a_draw() -> None:
     counts = np.array([32_000, 19_200, 9_600, 3_200])  # a random mixer strays by 138 here
     assert deviation(interleave(counts), counts) <= 1
-
-
-@given(count=st.integers(0, 200), size=st.integers(1, 30), seed=st.integers(0, 99))
-def test_sweeps_repeat_evenly(count: int, size: int, seed: int) -> None:
-    times = np.bincount(repeat_in_sweeps(count, size, seed, 1, 2), minlength=size)
-    assert times.sum() == count
-    assert times.max() - times.min() <= 1
 
 
 def test_hash_is_the_same_for_ever() -> None:

@@ -91,7 +91,7 @@ def test_the_moved_mass_is_told(pack: Pack, plan: Draws) -> None:
     with stream(plan, pack, G, size=SIZE, on_error="quarantine") as found:
         list(found)
     first = found.replaced[0]
-    assert (first.key, first.mass) == ("drive/009", plan.p[9])
+    assert (first.key, first.mass) == ("drive/009", plan.probabilities()[9])
     assert "drive/009: " in first.reason
     assert first.by != first.key
 
@@ -163,7 +163,7 @@ def test_the_mixture_of_a_plan_holds(tmp_path: Path) -> None:
     blank(pack, int(pack.rows([plan.keys[bad].as_py()])[0]))
     with stream(plan, pack, 40, size=SIZE, on_error="quarantine") as found:
         rows = np.concatenate([batch.rows for batch in found])
-    assert {note.mass for note in found.replaced} == {plan.p[bad]}
+    assert {note.mass for note in found.replaced} == {plan.probabilities()[bad]}
     for position, row in enumerate(rows.tolist()):
         assert row in plan.members(position)
         assert row == plan.draws[position] or plan.draws[position] == bad

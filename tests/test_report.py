@@ -25,7 +25,8 @@ from curation.errors import AmberError, Damaged, NotFound
 from curation.ledger.catalog import Catalog
 from curation.tasks import Task
 from samplers.pack import make_pack
-from samplers.plan import Plan, make_plan
+from samplers.plan import Plan
+from samplers.planning import make_plan
 from samplers.policy import Policy
 from training.evaluation import slice_errors
 from training.report import write_report

@@ -71,7 +71,13 @@ class Standardise(nn.Module):
 
 
 def build(recipe: Recipe, tasks: Sequence[PlanTask], embeddings: Embeddings | None) -> Network:
-    """The network of `recipe`: on cached features when `embeddings` are given, else on pixels. Seeded by the recipe."""
+    """The network of `recipe`: on cached features when `embeddings` are given, else on pixels. Seeded by the recipe.
+
+    BadInput for a task of a kind that no head learns yet.
+    """
+    for task in tasks:
+        if not task.task.outputs:
+            raise BadInput(f"task {task.name}: of kind {task.task.kind}, which no head learns yet; give it share 0")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         if embeddings is not None:

@@ -105,7 +105,7 @@ def _drawn(plan: Plan) -> pa.Table:
         f"weight_{task.name}": pa.array(weights[:, code].astype(np.float64), mask=~known[:, code])
         for code, task in enumerate(plan.tasks)
     }
-    return pa.table({"key": plan.keys, "plan_p": plan.p, **columns})
+    return pa.table({"key": plan.keys, "plan_p": plan.probabilities(), **columns})
 
 
 def _refuse_empty(now: Snapshot, name: str, scene: Scene) -> None:

@@ -1,21 +1,23 @@
-"""Verbs of what is drawn: policy, pack, plan."""
+"""Verbs of what is asked for, and of the images: policy, pack."""
 
+import tomllib
 from functools import partial
 from pathlib import Path
 
 import click
+from rich.console import Group
 
-from amber.options import has_verb, seeded, workspace
+from amber.options import workspace
 from amber.screen import Screen, plain, show, table
+from curation.dataset import read_toml
 from curation.errors import BadInput
 from curation.ledger.catalog import Catalog
+from samplers.check import notes, problems, suggest
 from samplers.cluster import write_on_ray
-from samplers.materialize import materialize
-from samplers.pack import Pack, finish_pack, included, make_pack, write_pack, write_part
-from samplers.plan import Plan, make_plan
+from samplers.pack import finish_pack, included, write_pack, write_part
 from samplers.policy import Policy
 
-__all__ = ["pack_command", "plan_command", "policy"]
+__all__ = ["pack_command", "policy"]
 
 
 def _part(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -37,16 +39,29 @@ def policy() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @workspace
 def check_policy(file: Path, home: str, as_json: bool) -> None:
-    """Say whether FILE is a sound policy for this catalog."""
-    loaded = Policy.load(file)
+    """Say whether FILE is a sound policy for this catalog: everything that is wrong, and what may not be meant."""
+    data = read_toml(file)
     with Catalog.open(home).read() as now:
-        loaded.check(now)
+        if found := problems(data, now):
+            raise BadInput(f"{file}: {'; '.join(found)}; mend the file")
+        loaded = Policy.load(file)
+        advice = notes(loaded, now)
     rows = [
         [name, part.owner, part.share, part.importance, part.rule, plain(part.boost)]
         for name, part in loaded.task.items()
     ]
     columns = ["task", "owner", "share", "importance", "rule", "boost"]
-    show(loaded.model_dump(mode="json"), as_json, lambda: table(f"{file}: sound", columns, rows))
+    sound = table(f"{file}: sound", columns, rows)
+    show({**loaded.model_dump(mode="json"), "notes": advice}, as_json, lambda: Group(sound, *advice))
+
+
+@policy.command("suggest")
+@workspace
+def suggest_policy(home: str, as_json: bool) -> None:
+    """Print a sound first policy, as TOML, from what is known: `amber policy suggest > policy.toml`."""
+    with Catalog.open(home).read() as now:
+        text = suggest(now)
+    show(tomllib.loads(text), as_json, lambda: text)
 
 
 @click.command("pack")
@@ -82,56 +97,3 @@ def pack_command(
             pack.verify(progress=partial(screen.tell, "verify"))
     shown = {"pack": pack.hash, "images": len(pack.keys), "shards": len(pack.shards)}
     show(shown, as_json, lambda: f"pack {pack.hash}: {len(pack.keys):,} images in {len(pack.shards):,} shards")
-
-
-@click.group("plan", invoke_without_command=True)
-@click.option(
-    "--policy", "policy_file", type=click.Path(path_type=Path), help="Policy file; default: even and balanced."
-)
-@click.option("--draws", default=6_400, show_default=True, type=click.IntRange(min=1), help="How many draws.")
-@seeded
-@click.option("--commit", type=int, help="Plan on what was known at this commit.")
-@click.option("--list", "listed", is_flag=True, help="List the plans of the workspace instead.")
-@workspace
-@click.pass_context
-def plan_command(
-    context: click.Context,
-    policy_file: Path | None, draws: int, seed: int, commit: int | None, listed: bool, home: str, as_json: bool,
-) -> None:  # fmt: skip
-    """Resolve a policy into a plan: what will be drawn, and what every task gets out of it."""
-    if has_verb(context):
-        return
-    catalog = Catalog.open(home)
-    if listed:
-        plans = sorted(path.parent.name for path in (catalog.home / "plans").glob("*/plan.json"))
-        show(plans, as_json, lambda: "\n".join(plans))
-        return
-    with catalog.read(commit) as now:
-        policy_ = Policy.load(policy_file) if policy_file else Policy.for_labelled(now)
-    plan = make_plan(catalog, policy_, make_pack(catalog), draws=draws, seed=seed, commit=commit)
-    rows = [vars(row) for row in plan.standings()]
-    show(
-        {"plan": plan.hash, "commit": plan.commit, "tasks": rows, "rates": plan.rates()},
-        as_json,
-        lambda: table(
-            f"Plan {plan.hash} at commit {plan.commit}: {draws:,} draws",
-            list(rows[0]),
-            [list(row.values()) for row in rows],
-        ),
-    )
-
-
-@plan_command.command("materialize")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--plan", "prefix", default="", help="First characters of the plan's hash; default: the newest.")
-@workspace
-def materialize_command(folder: Path, prefix: str, home: str, as_json: bool) -> None:
-    """Write the draws of a plan into FOLDER as shards with labels and weights, for consumers without Amber."""
-    plan = Plan.open(Path(home), prefix) if prefix else Plan.newest(Path(home))
-    screen = Screen(quiet=as_json)
-    with screen.stages():
-        done = materialize(
-            plan, Pack.open(home, plan.pack_hash), folder, progress=lambda part, all_: screen.tell("copy", part, all_)
-        )
-    shown = {"plan": plan.hash, "folder": str(folder), "shards": done.shards, "draws": done.draws, "bytes": done.bytes}
-    show(shown, as_json, lambda: f"{folder}: {done.draws:,} draws in {done.shards:,} shards")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from samplers.plan import Plan
+from samplers.standings import standings
 from training.report.charts import chart_of, line_of
 from training.report.judged import Judged
 from training.report.rounds import arms_of, entry_view
@@ -145,6 +146,6 @@ def plan_view(plan: Plan) -> View:
             "strata": strata[task.name],
             "cells": len(strata[task.name]),
         }
-        for task, standing, share in zip(plan.tasks, plan.standings(), drawn.tolist(), strict=True)
+        for task, standing, share in zip(plan.tasks, standings(plan), drawn.tolist(), strict=True)
     ]
     return {"draws": len(plan.draws), "images": len(plan.keys), "tasks": tasks}
