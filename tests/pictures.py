@@ -50,7 +50,15 @@ class Draws:
         self.hash, self.pack_hash, self.keys, self.seed = f"draws of {pack.hash}", pack.hash, pack.keys, 0
         self.shard, self.offset, self.size = pack.shard, pack.offset, pack.size
         self.draws = np.asarray(draws, np.int32)
-        self.p = np.bincount(self.draws, minlength=pack.images) / len(self.draws)
+        self._p = np.bincount(self.draws, minlength=pack.images) / len(self.draws)
+
+    def phase_at(self, positions: np.ndarray) -> np.ndarray:
+        """One phase."""
+        return np.zeros(len(positions), np.int64)
+
+    def probabilities(self, phase: int = 0) -> np.ndarray:
+        """p of each row of the pack."""
+        return self._p
 
     def members(self, position: int) -> np.ndarray:
         """Two strata: even rows and odd ones."""

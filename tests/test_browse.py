@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +53,12 @@ def catalog(pictures: Catalog, tmp_path: Path) -> Catalog:
     return copy_home(pictures, tmp_path)
 
 
+@pytest.fixture
+def name() -> str:
+    """Of a data set: FiftyOne shares one mongod among all processes of a user."""
+    return f"test-{uuid4().hex}"
+
+
 def show(catalog: Catalog, name: str, scene: Scene = LOCAL, commit: int | None = None) -> Mirrored:
     with catalog.read(commit) as now:
         return mirror(now, name, scene=scene, url_for=lambda key, location: None, progress=lambda done, total: None)
@@ -71,8 +78,7 @@ def bare(value: Any) -> Any:
     return [bare(each) for each in value] if isinstance(value, list) else value
 
 
-def test_documents_are_those_of_add_samples(catalog: Catalog, database: Any, request: pytest.FixtureRequest) -> None:
-    name = request.node.name
+def test_documents_are_those_of_add_samples(catalog: Catalog, database: Any, name: str) -> None:
     show(catalog, name)
     ours = database.load_dataset(name)
     theirs = ours.clone(f"{name}-theirs")
@@ -107,7 +113,7 @@ def as_sample(fo: Any, columns: dict[str, list[Any]], fields: list[str], row: in
     )  # fmt: skip
 
 
-def test_unknown_is_empty_and_unsure_is_seen(catalog: Catalog, database: Any, request: pytest.FixtureRequest) -> None:
+def test_unknown_is_empty_and_unsure_is_seen(catalog: Catalog, database: Any, name: str) -> None:
     with catalog.commit(author="ada", message="cannot tell") as change:
         key = change.now.samples()["key"][3].as_py()
         change.add_labels(labels([label(key, "color", None, "ada")]), source="human")
@@ -115,8 +121,8 @@ def test_unknown_is_empty_and_unsure_is_seen(catalog: Catalog, database: Any, re
         other = change.now.samples()["key"][5].as_py()
         said = [label(other, "car", value, person) for person, value in (("ada", True), ("bob", False))]
         change.add_labels(labels(said), source="human")
-    show(catalog, request.node.name)
-    dataset = database.load_dataset(request.node.name)
+    show(catalog, name)
+    dataset = database.load_dataset(name)
     assert dataset.load_saved_view("disputed").values("key") == [other]
     with catalog.read() as now:
         known = {task: int(sum(state == 1 for state in now.labels(task)["state"].to_pylist())) for task in now.tasks()}
@@ -132,9 +138,7 @@ def test_unknown_is_empty_and_unsure_is_seen(catalog: Catalog, database: Any, re
     assert box.bounding_box == pytest.approx([2 / 48, 2 / 32, 5 / 48, 8 / 32])
 
 
-def test_predictions_stand_beside_the_labels(
-    catalog: Catalog, database: Any, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_predictions_stand_beside_the_labels(catalog: Catalog, database: Any, tmp_path: Path, name: str) -> None:
     with catalog.read() as now:
         keys = now.samples()["key"].to_pylist()
         known = {row["sample_id"]: row["code"] for row in now.labels("color").to_pylist()}
@@ -151,8 +155,8 @@ def test_predictions_stand_beside_the_labels(
         before=str(tmp_path / "before.parquet"),
         extra=pa.table({"key": keys[:2], "plan_p": [0.25, 0.75]}),
     )
-    show(catalog, request.node.name, scene)
-    dataset = database.load_dataset(request.node.name)
+    show(catalog, name, scene)
+    dataset = database.load_dataset(name)
     wrong = sum(known.get(ids[key], 1) != 1 for key in keys)
     assert len(dataset.load_saved_view("errors color")) == wrong > 0
     assert len(dataset.load_saved_view("suspected labels color")) == wrong
@@ -171,9 +175,9 @@ def test_predictions_stand_beside_the_labels(
     assert "plan_p" not in document(dataset, keys[2])
 
 
-def test_embeddings_become_a_map(catalog: Catalog, database: Any, request: pytest.FixtureRequest) -> None:
-    show(catalog, request.node.name)
-    dataset = database.load_dataset(request.node.name)
+def test_embeddings_become_a_map(catalog: Catalog, database: Any, name: str) -> None:
+    show(catalog, name)
+    dataset = database.load_dataset(name)
     generator = np.random.default_rng(0)
     keys = dataset.values("key")
     vectors = generator.normal(size=(40, 8)).astype(np.float32) * [9, 5, 1, 1, 1, 1, 1, 1]
@@ -185,39 +189,34 @@ def test_embeddings_become_a_map(catalog: Catalog, database: Any, request: pytes
     assert points.std(axis=0)[0] > points.std(axis=0)[1] > 3
 
 
-def test_a_commit_is_brought_in_by_what_it_touched(
-    catalog: Catalog, database: Any, request: pytest.FixtureRequest
-) -> None:
-    first = show(catalog, request.node.name)
+def test_a_commit_is_brought_in_by_what_it_touched(catalog: Catalog, database: Any, name: str) -> None:
+    first = show(catalog, name)
     assert (first.since, first.written) == (None, 60)
     with catalog.commit(author="ada", message="more") as change:
         keys = change.now.samples()["key"].to_pylist()[:5]
         change.add_labels(labels([label(key, "color", "yellow", "ada") for key in keys]), source="human")
-    second = show(catalog, request.node.name)
+    second = show(catalog, name)
     assert (second.since, second.written) == (first.since or 1, 5)
-    dataset = database.load_dataset(request.node.name)
+    dataset = database.load_dataset(name)
     found = {key: bare(document(dataset, key)) for key in dataset.values("key")}
     assert set(keys) <= set(dataset.match_tags("yellow").values("key"))
-    show(catalog, f"{request.node.name}-anew")
-    anew = database.load_dataset(f"{request.node.name}-anew")
+    show(catalog, f"{name}-anew")
+    anew = database.load_dataset(f"{name}-anew")
     assert found == {key: bare(document(anew, key)) for key in anew.values("key")}
-    third = show(catalog, request.node.name)
+    third = show(catalog, name)
     assert third.written == 0
     with catalog.commit(author="ada", message="a slice") as change:
         change.add_slice("speeding", "label.speed > 50")
-    assert show(catalog, request.node.name).since is None
+    assert show(catalog, name).since is None
 
 
-def test_what_was_killed_or_deleted_is_built_again(
-    catalog: Catalog, database: Any, request: pytest.FixtureRequest
-) -> None:
+def test_what_was_killed_or_deleted_is_built_again(catalog: Catalog, database: Any, name: str) -> None:
     class Killed(Exception):
         pass
 
     def kill(done: int, total: int) -> None:
         raise Killed
 
-    name = request.node.name
     with catalog.read() as now, pytest.raises(Killed):
         mirror(now, name, scene=LOCAL, url_for=lambda key, location: None, progress=kill)
     assert not database.dataset_exists(name)
@@ -227,9 +226,9 @@ def test_what_was_killed_or_deleted_is_built_again(
     assert not database.dataset_exists(f"{name}.part")
 
 
-def test_edits_come_home_as_one_commit(catalog: Catalog, database: Any, request: pytest.FixtureRequest) -> None:
-    show(catalog, request.node.name)
-    dataset = database.load_dataset(request.node.name)
+def test_edits_come_home_as_one_commit(catalog: Catalog, database: Any, name: str) -> None:
+    show(catalog, name)
+    dataset = database.load_dataset(name)
     labelled = dataset.exists("label_color").limit(2).values("key")
     changed, removed = dataset[labelled_id(dataset, labelled[0])], dataset[labelled_id(dataset, labelled[1])]
     changed["label_color"] = database.Classification(label="green" if changed.label_color.label != "green" else "red")
@@ -249,8 +248,8 @@ def test_edits_come_home_as_one_commit(catalog: Catalog, database: Any, request:
         said = {row["sample_id"]: row for row in now.statements("color").to_pylist() if row["annotator"] == "eve"}
         assert sorted(row["state"] for row in said.values()) == [1, 2]
         assert len(now.members("attr.tag_blurred")) == 1
-    show(catalog, request.node.name)
-    dataset = database.load_dataset(request.node.name)
+    show(catalog, name)
+    dataset = database.load_dataset(name)
     with catalog.read() as now:
         again = edits_of(dataset, now, LOCAL)
     assert (again.labels, again.tags) == ([], [])
@@ -262,14 +261,14 @@ def labelled_id(dataset: Any, key: str) -> str:
     return str(document(dataset, key)["_id"])
 
 
-def test_no_samples_make_an_empty_mirror(database: Any, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    assert show(Catalog.create(tmp_path / "home"), request.node.name).samples == 0
-    assert len(database.load_dataset(request.node.name)) == 0
+def test_no_samples_make_an_empty_mirror(database: Any, tmp_path: Path, name: str) -> None:
+    assert show(Catalog.create(tmp_path / "home"), name).samples == 0
+    assert len(database.load_dataset(name)) == 0
 
 
-def test_a_data_set_of_others_does_not_come_home(catalog: Catalog, database: Any) -> None:
+def test_a_data_set_of_others_does_not_come_home(catalog: Catalog, database: Any, name: str) -> None:
     with catalog.read() as now, pytest.raises(BadInput, match="was not written by `amber browse`"):
-        edits_of(database.Dataset("others"), now, LOCAL)
+        edits_of(database.Dataset(name), now, LOCAL)
 
 
 def test_the_command_line(catalog: Catalog, database: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from curation.browsing.columns import Columns
+from curation.browsing.mongod import companion
 
 __all__ = ["documents"]
 
@@ -17,21 +18,20 @@ LISTS = {"Classifications": "classifications", "Detections": "detections"}
 
 def documents(columns: Columns, fields: list[str], dataset_id: Any, at: datetime) -> Iterator[dict[str, Any]]:
     """One document for each row of `columns`: what is there of `fields`, and what FiftyOne itself keeps of a sample."""
-    from bson import ObjectId  # comes with FiftyOne
-
+    new_id = companion("bson").ObjectId
     paths, kinds = columns["location"], columns["mime_type"]
     sizes = zip(columns["size_bytes"], columns["width"], columns["height"], strict=True)
     values = zip(*(columns[name] for name in fields), strict=True)
     rows = zip(paths, kinds, sizes, columns["tags"], values, strict=True)
     for path, kind, (size_bytes, width, height), tags, row in rows:
         yield {
-            "_id": ObjectId(), "filepath": path, "tags": tags,
+            "_id": new_id(), "filepath": path, "tags": tags,
             "metadata": {
                 "_cls": "ImageMetadata", "size_bytes": size_bytes, "mime_type": f"image/{kind.lower()}",
                 "width": width, "height": height,
             },
             "_media_type": "image", "_rand": random.random(),
-            **{name: _named(value, ObjectId) for name, value in zip(fields, row, strict=True) if value is not None},
+            **{name: _named(value, new_id) for name, value in zip(fields, row, strict=True) if value is not None},
             "_dataset_id": dataset_id, "created_at": at, "last_modified_at": at,
         }  # fmt: skip
 

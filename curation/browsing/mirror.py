@@ -16,7 +16,7 @@ import numpy as np
 
 from curation.browsing.columns import Scene, columns_of, field_types
 from curation.browsing.documents import documents
-from curation.browsing.mongod import fiftyone
+from curation.browsing.mongod import companion, fiftyone
 from curation.browsing.panels import evaluate
 from curation.browsing.views import arrange
 from curation.ledger.snapshot import Snapshot
@@ -128,14 +128,13 @@ def _write(dataset: Any, columns: dict[str, list[Any]], tell: Callable[[int], No
 
 
 def _update(now: Snapshot, dataset: Any, ids: Any, scene: Scene, url_for: UrlFor) -> None:
-    from pymongo import ReplaceOne
-
+    replaced = companion("pymongo").ReplaceOne
     columns = columns_of(now, scene, url_for, np.asarray(ids))
     collection = dataset._sample_collection
     there = {row["key"]: row["_id"] for row in collection.find({"key": {"$in": columns["key"]}}, {"key": 1})}
     made = documents(columns, _own_fields(dataset), dataset._doc.id, datetime.now(UTC))
     requests = [
-        ReplaceOne({"key": row["key"]}, row | {"_id": there.get(row["key"], row["_id"])}, upsert=True) for row in made
+        replaced({"key": row["key"]}, row | {"_id": there.get(row["key"], row["_id"])}, upsert=True) for row in made
     ]
     collection.bulk_write(requests, ordered=False)
     dataset.reload()

@@ -11,7 +11,7 @@ from typing import Any
 
 from curation.errors import BadInput, Failed
 
-__all__ = ["fiftyone", "prepare_database"]
+__all__ = ["companion", "fiftyone", "prepare_database"]
 
 
 def prepare_database(home: Path) -> None:
@@ -41,3 +41,8 @@ def fiftyone() -> Any:
             f"MongoDB: {where} does not answer ({reason}); set FIFTYONE_DATABASE_URI to one of 6.0 or newer"
         ) from error
     return package
+
+
+def companion(name: str) -> Any:
+    """A package that comes with FiftyOne, once that was found to be there."""
+    return importlib.import_module(name)

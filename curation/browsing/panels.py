@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.browsing.columns import Scene
-from curation.browsing.mongod import fiftyone
+from curation.browsing.mongod import companion, fiftyone
 from curation.embeddings import Embeddings
 from curation.ledger.snapshot import Snapshot
 
@@ -41,8 +41,6 @@ def evaluate(dataset: Any, now: Snapshot, scene: Scene) -> None:
 
 def draw_map(dataset: Any, home: Path, model: str) -> int:
     """Lay the embeddings of `model` out on a plane, for the Embeddings panel; how many samples have one."""
-    import fiftyone.brain as brain
-
     found = Embeddings.open(home, model)
     ids = dict(zip(*dataset.values(["key", "id"]), strict=True))
     rows = [row for row, key in enumerate(found.keys) if key in ids]
@@ -52,7 +50,7 @@ def draw_map(dataset: Any, home: Path, model: str) -> int:
     key = f"embeddings_{''.join(each if each.isalnum() else '_' for each in model)}"
     if key in dataset.list_brain_runs():
         dataset.delete_brain_run(key)
-    brain.compute_visualization(
+    companion("fiftyone.brain").compute_visualization(
         dataset, points={ids[found.keys[row]]: point for row, point in zip(rows, points, strict=True)},
         method="manual", brain_key=key, num_dims=2,
     )  # fmt: skip

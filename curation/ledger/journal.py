@@ -14,7 +14,7 @@ from typing import Final
 
 import duckdb
 
-__all__ = ["checkpoint", "mend"]
+__all__ = ["BLOCK", "HEADER", "checkpoint", "mend"]
 
 HEADER: Final = 3 * 4096
 """Bytes before the first block: the file's own header, and two that checkpoints write in turn."""
