@@ -87,7 +87,10 @@ class Fetched:
         return np.asarray(self._by_place[found], np.int64)
 
     def _row(self, shard: int, offset: int) -> int:
-        return int(self._rows(np.array([shard], np.int32), np.array([offset], np.int64))[0])
+        at = int(self._places.searchsorted(code := shard << 43 | offset))
+        if at == len(self._places) or self._places[at] != code:
+            raise Damaged(f"{self.name(shard)}: its index has no image at {offset}; it is another pack's, pack again")
+        return int(self._by_place[at])
 
     def _path(self, shard: int) -> str:
         return f"shards/{self.name(shard)}"
