@@ -52,6 +52,7 @@ SESSION = {
     "plan why": ["lamps/yellow/002"],
     "plan exposure": ["--upto", "100"],
     "plan replan": ["64"],
+    "plan materialize": ["draws"],
     "train": ["--batch", "32"],
     "report": ["--out", "report.html"],
     "loop": ["--rounds", "1", "--budget", "4", "--start", "8", "--draws", "128"],
@@ -68,7 +69,10 @@ SESSION = {
 }
 """Arguments of every verb, in an order in which a user would come to them."""
 
-ONCE = {"catalog export": ["backup"], "catalog import": ["restored"], "catalog copy": ["copied"]}
+ONCE = {
+    "plan materialize": ["draws"], "catalog export": ["backup"], "catalog import": ["restored"],
+    "catalog copy": ["copied"],
+}  # fmt: skip
 """Folders that a verb makes, and refuses to make again."""
 
 AGAIN = {"forget": ["lamps/red/009", "--yes"]}

@@ -145,7 +145,8 @@ def cluster() -> Iterator[str]:
     for process in started:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    psutil.wait_procs(started, timeout=10)
+    for process in psutil.wait_procs(started, timeout=10)[1]:
+        process.kill()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
