@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-streets bench-demo bench-scale bench-browse bench-pack bench-stream soak clean
+.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-streets bench-demo bench-scale bench-browse bench-pack bench-stream bench-labeling soak clean
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ bench-pack: .venv/test .venv-stream-peers/ready ## Writing, materializing and re
 bench-stream: .venv/test .venv-stream-peers/ready ## Batches, first batch, memory and far packs beside other loaders (SCALE=small)
 	@$(BIN)/python -m benchmarks.stream
 
+bench-labeling: .venv/test .venv-label-studio/ready ## Push 10,000 items, pull 1,000 changed, serve thumbnails to 32 clients (SCALE=small)
+	@AMBER_LABEL_STUDIO=.venv-label-studio $(BIN)/python -m benchmarks.labeling
+
 soak: .venv/test .venv-label-studio/ready ## The long tests: kills, writers side by side, a thousand faults of a network
 	@AMBER_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 3600
 
@@ -98,4 +101,4 @@ clean: ## Remove what the demo and the benchmarks left here
 
 .venv/test: .venv/train
 	@echo "installing the test tools"
-	@$(INSTALL) --editable '.[train,test,lake,browse,ray,labeling]' && touch $@
+	@$(INSTALL) --editable '.[train,test,lake,browse,ray,labeling,service]' && touch $@

@@ -10,6 +10,7 @@ from amber.verbs.learning import loop_command, oracle_command, report_command, r
 from amber.verbs.ledger import diff, forget_command, ingest_command, init, log, revert_command, tasks, write_command
 from amber.verbs.planning import plan_group
 from amber.verbs.sampling import pack_command, policy
+from amber.verbs.serving import serve_group
 from amber.verbs.slices import coverage_command, duplicates_command, slices
 
 __all__ = ["cli", "run"]
@@ -49,5 +50,6 @@ for verb in (
     oracle_command,
     label_group,
     loop_command,
+    serve_group,
 ):
     cli.add_command(verb)

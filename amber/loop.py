@@ -28,9 +28,11 @@ from samplers.planning import make_plan
 from samplers.policy import Policy
 from training.runs import Recipe, Run
 
-__all__ = ["Loop", "Round", "go_round"]
+__all__ = ["Answer", "Loop", "Round", "go_round"]
 
 Progress = Callable[[str, int, int], None]
+Answer = Callable[[str], object]
+"""Has every open request answered in a commit of that batch id; returns once that has landed."""
 
 GOING_ON = 1 / 3
 """The learning rate of a run that goes on from another, over that of one from scratch."""
@@ -102,8 +104,12 @@ class Round:
         raise KeyError((task, slice_, split))
 
 
-def go_round(catalog: Catalog, loop: Loop, *, author: str, progress: Progress | None = None) -> Iterator[Round]:
+def go_round(
+    catalog: Catalog, loop: Loop, *, author: str, progress: Progress | None = None, answer: Answer | None = None
+) -> Iterator[Round]:
     """Yield round 0 (after the start) and then each of `loop.rounds` rounds, done now or found done.
+
+    `answer` has the requests answered: by the oracle, unless it is given.
 
     Busy while another loop goes round in the same workspace.
     """
@@ -112,7 +118,8 @@ def go_round(catalog: Catalog, loop: Loop, *, author: str, progress: Progress | 
         if loop.policy:
             with catalog.read() as now:
                 loop.policy.check(now)
-        yield from _rounds(catalog, loop, author, progress or (lambda stage, done, total: None))
+        tell = progress or (lambda stage, done, total: None)
+        yield from _rounds(catalog, loop, author, tell, answer or partial(_ask_oracle, catalog))
 
 
 @contextmanager
@@ -126,7 +133,11 @@ def _alone(home: Path) -> Iterator[None]:
         yield
 
 
-def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress) -> Iterator[Round]:
+def _ask_oracle(catalog: Catalog, batch: str) -> None:
+    oracle.answer(catalog, batch=batch, message=f"the oracle answers round {batch.split(':')[2]}")
+
+
+def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress, answer: Answer) -> Iterator[Round]:
     from training.evaluation import evaluate
 
     pack = make_pack(catalog, progress=partial(tell, "pack"))
@@ -141,7 +152,7 @@ def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress) -> Iterat
                 embeddings=_embedded(catalog, pack, loop.recipe.features(first), tell),
             )  # fmt: skip
             propose(catalog, proposal, author=author, batch=f"{step}:ask")
-            oracle.answer(catalog, batch=f"{step}:answer", message=f"the oracle answers round {index}")
+            answer(f"{step}:answer")
         if not catalog.has(f"{step}:evaluate"):
             trained = _train(catalog, loop, pack, step, first, tell)
             evaluate(trained, catalog, author=author, batch=f"{step}:evaluate", progress=partial(tell, "evaluate"))

@@ -23,7 +23,7 @@ OTHERS = sorted(path for name in ("benchmarks", "tests") for path in (ROOT / nam
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("datasets/*/*.md")])
 HEAVY = (
     "torch", "efficientnet_lite_pytorch", "fiftyone", "label_studio_sdk", "fastapi", "psycopg",
-    "duckdb_extension_ducklake", "httpx", "uvicorn", "prometheus_client", "ray", "bson",
+    "duckdb_extension_ducklake", "httpx", "uvicorn", "starlette", "anyio", "prometheus_client", "ray", "bson",
 )  # fmt: skip
 
 
@@ -118,7 +118,8 @@ sys.exit(run(["--version"]))
 def test_every_dependency_is_imported_and_every_import_is_declared() -> None:
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
-    declared = [*project["dependencies"], *(text for name in ("train", "labeling", "ray") for text in extras[name])]
+    named = ("train", "labeling", "service", "ray")
+    declared = [*project["dependencies"], *(text for name in named for text in extras[name])]
     wanted = {normal(re.split(r"[^\w.-]", text)[0]) for text in declared}
     owners = metadata.packages_distributions()
     tops = {module.split(".")[0] for path in MODULES for module, _ in imports(path)} - set(PACKAGES)

@@ -18,7 +18,10 @@ from typing import Any, Final
 from curation.errors import BadInput
 from curation.files import whole
 
-__all__ = ["Grant", "Signer", "url_for"]
+__all__ = ["SERVICE", "Grant", "Signer", "url_for"]
+
+SERVICE: Final = "http://127.0.0.1:8460"
+"""Where `amber serve` is reached unless it is told otherwise."""
 
 WORD: Final = 32
 """Bytes of the secret, and of a signature."""

@@ -1,30 +1,26 @@
 """Verbs of what people label: Label Studio, what is asked there, and what comes back."""
 
-import threading
-from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
 from amber.options import workspace
+from amber.people import DAY, follow_up
 from amber.screen import Screen, output, show, table
-from amber.service.signing import url_for
-from curation.errors import BadInput, Failed
+from amber.service.signing import SERVICE, url_for
+from curation.errors import BadInput
 from curation.labeling.desk import at_desk
 from curation.labeling.forms import card_sections
-from curation.labeling.hook import bell
 from curation.labeling.local import running, start, stop
-from curation.labeling.pull import Pulled, pull
+from curation.labeling.pull import pull
 from curation.labeling.push import Asking, push
 from curation.labeling.server import Server
 from curation.labeling.status import people, progress
 from curation.ledger.catalog import Catalog
 
-__all__ = ["connect", "follow_up", "label_group", "studio"]
+__all__ = ["connect", "label_group", "studio"]
 
-DAY = 86_400
 SHOWN = ["task", "slice", "requests", "sent", "answered", "unsure", "rate", "agreement", "open_cost", "hours"]
 
 
@@ -89,7 +85,7 @@ def stop_command(home: str, as_json: bool) -> None:
 @click.option("--gold", default=0.0, show_default=True, help="Part of the queue of which the answer is known.")
 @click.option("--blind", is_flag=True, help="Do not show what the run says.")
 @click.option("--card", type=click.Path(path_type=Path), help="Data set card (Markdown); its sections named as tasks.")
-@click.option("--images", default="http://127.0.0.1:8460", show_default=True, help="Where `amber serve` is reached.")
+@click.option("--images", default=SERVICE, show_default=True, help="Where `amber serve` is reached.")
 @click.option("--days", default=30.0, show_default=True, help="How long the URLs of images hold.")
 @studio
 @workspace
@@ -155,36 +151,3 @@ def status_command(url: str, token: str, any_version: bool, home: str, as_json: 
             output().print(table("People", list(who[0]), [list(row.values()) for row in who]))
 
     show({"tasks": rows, "people": who}, as_json, shown)
-
-
-def follow_up(catalog: Catalog, server: Server, done: Pulled, *, every: float, batch: str = "") -> Pulled:
-    """Pull until people are done with every open request: when the bell rings, and `every` so many seconds anyway.
-
-    The bell is hung up at a Label Studio on this machine alone; others do not reach it.
-    """
-    with ExitStack() as stack:
-        rung = threading.Event()
-        if urlsplit(server.url).hostname in ("127.0.0.1", "localhost"):
-            with at_desk(catalog, server) as desk:
-                projects = [int(project["id"]) for project in desk.projects]
-            with suppress(Failed, BadInput):  # SSRF protection refuses it; the poll is enough
-                rung = stack.enter_context(bell(server, projects))
-        while done.waiting:
-            rung.wait(every)
-            rung.clear()
-            done = _sum(done, _patiently(catalog, server, batch))
-    return done
-
-
-def _patiently(catalog: Catalog, server: Server, batch: str) -> Pulled:
-    """A pull that takes an unreachable server for one that will be back."""
-    try:
-        return pull(catalog, server, batch=batch)
-    except Failed as error:
-        click.echo(str(error), err=True)
-        return Pulled(waiting=1)
-
-
-def _sum(one: Pulled, other: Pulled) -> Pulled:
-    total = {name: value + vars(other)[name] for name, value in vars(one).items()}
-    return Pulled(**{**total, "waiting": other.waiting})

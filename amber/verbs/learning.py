@@ -1,15 +1,21 @@
 """Verbs of what is learnt, and of what is asked for next."""
 
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from amber.loop import Loop, go_round
+from amber.loop import Answer, Loop, go_round
 from amber.options import author, seeded, trunk_option, workspace
+from amber.people import DAY, ask_people
 from amber.screen import Screen, interval, output, rounds_table, show, table
+from amber.service.signing import SERVICE, url_for
+from amber.verbs.labeling import connect
 from curation import oracle
 from curation.errors import NotFound
+from curation.labeling.push import Asking
 from curation.ledger.catalog import Catalog
 from curation.requests import Proposal, propose
 from samplers.pack import Pack
@@ -127,14 +133,23 @@ def oracle_command(home: str, as_json: bool) -> None:
 @trunk_option
 @click.option("--draws", default=6_400, show_default=True, help="Draws of each round's plan.")
 @click.option("--first-draws", type=int, help="Draws of the first plan, when the trunk is trained; default: --draws.")
+@click.option("--label-studio", default="", help="Ask people there instead of the oracle: its address, or `local`.")
+@click.option("--token", default="", envvar="LABEL_STUDIO_API_KEY", help="Its token (LABEL_STUDIO_API_KEY).")
+@click.option("--overlap", default=1, show_default=True, help="People who are asked for each label.")
+@click.option("--gold", default=0.0, show_default=True, help="Part of their queue of which the answer is known.")
+@click.option("--images", default=SERVICE, show_default=True, help="Where people's browsers reach `amber serve`.")
 @seeded
 @author
 @workspace
 def loop_command(
     rounds: int, budget: int, start: int, random_arm: bool, policy_file: Path | None, trunk: str, draws: int,
-    first_draws: int | None, seed: int, author: str, home: str, as_json: bool,
+    first_draws: int | None, label_studio: str, token: str, overlap: int, gold: float, images: str, seed: int,
+    author: str, home: str, as_json: bool,
 ) -> None:  # fmt: skip
-    """Go round: ask, have answered, plan, train, evaluate. Killed and run again, it goes on where it was."""
+    """Go round: ask, have answered, plan, train, evaluate. Killed and run again, it goes on where it was.
+
+    With --label-studio it waits for people.
+    """
     catalog = Catalog.open(home)
     loop = Loop(
         rounds=rounds, budget=budget, start=start, random_share=1.0 if random_arm else 0.15, draws=draws,
@@ -142,8 +157,17 @@ def loop_command(
         policy=Policy.load(policy_file) if policy_file else None,
     )  # fmt: skip
     screen = Screen(quiet=as_json)
-    with screen.stages():
-        done = list(go_round(catalog, loop, author=author, progress=screen.tell))
+    with ExitStack() as stack:
+        answer: Answer | None = None
+        if label_studio:
+            url = "" if label_studio == "local" else label_studio
+            answer = partial(
+                ask_people, catalog, stack.enter_context(connect(catalog.home, url, token)),
+                Asking(overlap=overlap, gold=gold), url_for=url_for(catalog.home, images, seconds=30 * DAY),
+                progress=screen.tell,
+            )  # fmt: skip
+        stack.enter_context(screen.stages())
+        done = list(go_round(catalog, loop, author=author, progress=screen.tell, answer=answer))
     with catalog.read() as now:
         rare = [part for part in now.slices().values() if part.rare and part.name in done[-1].found]
 

@@ -1,0 +1,119 @@
+"""A typed client of the service."""
+
+from types import TracebackType
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel, TypeAdapter
+
+from amber.service.models import (
+    Asked,
+    AskedFor,
+    CoverageRow,
+    Given,
+    GivenLabel,
+    Health,
+    LabelRow,
+    RequestRow,
+    RunRow,
+    SampleRow,
+    SliceRow,
+    TaskRow,
+)
+from curation.errors import BadInput, Busy, Failed, NotFound
+
+__all__ = ["Client"]
+
+Row = TypeVar("Row", bound=BaseModel)
+
+
+class Client:
+    """Speaks with a service at `url` with a `token`; errors are those of `curation.errors`."""
+
+    def __init__(self, url: str, token: str, *, http: httpx.Client | None = None) -> None:
+        self._http = http or httpx.Client(base_url=url, timeout=60)
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def health(self) -> Health:
+        """Whether it is there."""
+        return Health.model_validate(self._ask("GET", "/health"))
+
+    def tasks(self) -> list[TaskRow]:
+        """All tasks."""
+        return self._rows(TaskRow, "/api/tasks")
+
+    def samples(self, *, limit: int = 100, after: str = "", slice: str = "") -> list[SampleRow]:
+        """A page of samples, those after a key."""
+        return self._rows(SampleRow, "/api/samples", limit=limit, after=after, slice=slice)
+
+    def sample(self, key: str) -> SampleRow:
+        """One sample; NotFound when there is none."""
+        return SampleRow.model_validate(self._ask("GET", f"/api/samples/{key}"))
+
+    def image(self, sample: SampleRow, *, size: int = 0) -> bytes:
+        """The image of a sample, or a thumbnail of it."""
+        answer = self._http.get(sample.image, params={"size": size} if size else None)
+        return self._checked(answer).content
+
+    def labels(self, task: str, *, limit: int = 100, after: str = "") -> list[LabelRow]:
+        """A page of a task's current labels."""
+        return self._rows(LabelRow, f"/api/labels/{task}", limit=limit, after=after)
+
+    def coverage(self) -> list[CoverageRow]:
+        """What is known, by task, slice and split."""
+        return self._rows(CoverageRow, "/api/coverage")
+
+    def slices(self) -> list[SliceRow]:
+        """Declared slices."""
+        return self._rows(SliceRow, "/api/slices")
+
+    def plans(self) -> list[str]:
+        """Hashes of the plans."""
+        return [str(plan) for plan in self._ask("GET", "/api/plans")]
+
+    def runs(self) -> list[RunRow]:
+        """Registered runs."""
+        return self._rows(RunRow, "/api/runs")
+
+    def requests(self, *, state: str = "open", limit: int = 100) -> list[RequestRow]:
+        """Label requests of a state, the most urgent first."""
+        return self._rows(RequestRow, "/api/requests", state=state, limit=limit)
+
+    def ask(self, asked: AskedFor) -> Asked:
+        """Ask for labels; wants a token of the scope label."""
+        return Asked.model_validate(self._ask("POST", "/api/requests", body=asked))
+
+    def give(self, annotator: str, labels: list[GivenLabel], *, batch: str) -> Asked:
+        """Give labels; wants a token of the scope label."""
+        given = Given(annotator=annotator, batch=batch, labels=labels)
+        return Asked.model_validate(self._ask("POST", "/api/labels", body=given))
+
+    def _rows(self, row: type[Row], path: str, **asked: Any) -> list[Row]:
+        return TypeAdapter(list[row]).validate_python(self._ask("GET", path, asked))  # type: ignore[valid-type]
+
+    def _ask(self, method: str, path: str, asked: dict[str, Any] | None = None, body: BaseModel | None = None) -> Any:
+        content = body.model_dump_json() if body else None
+        headers = {**self._headers, "Content-Type": "application/json"}
+        try:
+            answer = self._http.request(method, path, params=asked, content=content, headers=headers)
+        except httpx.TransportError as error:
+            raise Failed(f"{path}: the service cannot be reached ({error}); start it with `amber serve`") from error
+        return self._checked(answer).json()
+
+    def _checked(self, answer: httpx.Response) -> httpx.Response:
+        if answer.status_code < 400:
+            return answer
+        try:
+            told = str(answer.json()["detail"])
+        except (ValueError, KeyError, TypeError):
+            told = answer.text or answer.reason_phrase
+        kinds = {404: NotFound, 503: Busy}
+        raise kinds.get(answer.status_code, BadInput if answer.status_code < 500 else Failed)(told)
