@@ -4,12 +4,14 @@ python plan_peers.py DRAWS FOLDER prints one JSON object: for each peer its seco
 from its proportion at any prefix, and the share of batches of 64 without the rarest source.
 """
 
+import importlib.machinery
 import itertools
 import json
 import os
 import random
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -68,6 +70,7 @@ def litdata(draws: int, folder: Path) -> Iterator[int]:
 
 def mosaicml(draws: int, folder: Path) -> Iterator[int]:
     """Streams with proportions, shuffled together."""
+    _without_torchvision()
     from streaming import MDSWriter, Stream, StreamingDataset
 
     for i in range(len(WEIGHTS)):
@@ -77,6 +80,16 @@ def mosaicml(draws: int, folder: Path) -> Iterator[int]:
     streams = [Stream(local=str(folder / f"mds{i}"), proportion=w) for i, w in enumerate(WEIGHTS)]
     mixed = StreamingDataset(streams=streams, epoch_size=draws, batch_size=BATCH, shuffle=True, shuffle_seed=0)
     return (row["source"] for row in mixed)
+
+
+def _without_torchvision() -> None:
+    """Stand in for a torchvision, whose wheels fit no build of torch without CUDA; mixing needs none of it."""
+    for name in ("torchvision", "torchvision.datasets", "torchvision.transforms", "torchvision.transforms.functional"):
+        sys.modules[name] = module = types.ModuleType(name)
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+        module.__path__ = []
+    sys.modules["torchvision.datasets"].VisionDataset = object  # type: ignore[attr-defined]
+    sys.modules["torchvision.transforms.functional"].to_tensor = None  # type: ignore[attr-defined]
 
 
 class _Endless:
