@@ -135,7 +135,7 @@ class DuckDBFile:
         instance = self._idle.pop() if self._idle else self._started()
         try:
             yield instance
-            with suppress(duckdb.Error, OSError):  # what a full disk did not let it tidy up is tidied up by the next
+            with suppress(duckdb.Error, Failed):  # what a full disk did not let it tidy up is tidied up by the next
                 if not read_only:
                     checkpoint(instance, self.path, "catalog")
                 instance.execute("DETACH catalog")

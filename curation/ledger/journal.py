@@ -14,6 +14,8 @@ from typing import Final
 
 import duckdb
 
+from curation.files import whole
+
 __all__ = ["BLOCK", "HEADER", "checkpoint", "mend"]
 
 HEADER: Final = 3 * 4096
@@ -27,7 +29,7 @@ SUM: Final = 32
 def checkpoint(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None:
     """Let DuckDB bring the file up to its log, in such a way that a kill at any moment leaves it whole.
 
-    `name` is that of the attached file. OSError when the blocks cannot be kept: then nothing was done.
+    `name` is that of the attached file. Failed when the blocks cannot be kept: then nothing was done.
     """
     blocks = connection.execute(f"SELECT block_id FROM pragma_metadata_info('{name}') WHERE free_blocks > 0").fetchall()
     _keep(path, [block for (block,) in blocks])
@@ -54,16 +56,15 @@ def mend(path: Path) -> None:
 
 def _keep(path: Path, blocks: list[int]) -> None:
     """Write the header and `blocks` of the file into its journal, which is there whole or not at all."""
-    part = path.with_name(f"{path.name}.journal.part")
-    with path.open("rb") as file, part.open("wb") as out:
+    with path.open("rb") as file:
         pieces = [file.read(HEADER)]
         for number in blocks:
             pieces += (number.to_bytes(NUMBER), os.pread(file.fileno(), BLOCK, HEADER + number * BLOCK))
-        content = b"".join(pieces)
+    content = b"".join(pieces)
+    with whole(_journal(path)) as part, part.open("wb") as out:
         out.write(content + hashlib.sha256(content).digest())
         out.flush()
         os.fsync(out.fileno())
-    part.replace(_journal(path))
 
 
 def _journal(path: Path) -> Path:
