@@ -1,8 +1,8 @@
 """What a checkpoint overwrites in place, kept until it has ended.
 
 DuckDB writes new blocks beside the old ones, and then switches the header; only blocks of metadata that have room left
-are written in place. Linux ends a write of a killed process between two pages: so one SIGKILL in hundreds left half of
-such a block, and a file that DuckDB called corrupt. Before each checkpoint those blocks are kept beside the file.
+are written in place. Linux ends a write of a killed process between two pages: so a SIGKILL may leave half of such a
+block, and a file that DuckDB calls corrupt. Before each checkpoint those blocks are kept beside the file.
 Whoever opens it next puts them back, unless the header shows that the checkpoint had come to its end; the write-ahead
 log does the rest.
 """
