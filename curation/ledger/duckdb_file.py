@@ -136,7 +136,7 @@ class DuckDBFile:
         try:
             yield instance
             with suppress(duckdb.Error, Failed):  # what a full disk did not let it tidy up is tidied up by the next
-                if not read_only:
+                if not read_only and self.exists():  # a catalog that moved away leaves nothing to do
                     checkpoint(instance, self.path, "catalog")
                 instance.execute("DETACH catalog")
                 self._idle.append(instance)
