@@ -14,7 +14,7 @@ from curation.tasks import Task
 from samplers.labels import Labels, known_labels
 from samplers.policy import Policy, TaskPolicy, boost_problems
 from samplers.rates import PI_UNITS, quantise
-from samplers.strata import Strata, strata_of, within
+from samplers.strata import Strata, Within, strata_of
 
 __all__ = ["notes", "problems", "suggest"]
 
@@ -59,7 +59,7 @@ def notes(policy: Policy, now: Snapshot) -> list[str]:
         if part.share == 0:
             found.append(f"task {name}: share 0, so its labels are not trained on")
             continue
-        strata = strata_of(now, known_labels(now, now.task(name), part), part, within(now), policy.phases)
+        strata = strata_of(now, known_labels(now, now.task(name), part), part, Within(now), policy.phases)
         found += _notes_of(name, part, strata)
     return found
 
@@ -108,10 +108,10 @@ def _notes_of(name: str, part: TaskPolicy, strata: Strata) -> Iterator[str]:
 
 
 def _advised(now: Snapshot, labels: Labels, share: float, importance: float) -> tuple[Strata, TaskPolicy]:
-    task, inside = labels.task, within(now)
+    task, inside = labels.task, Within(now)
     part = TaskPolicy(owner=task.owner, share=share, importance=importance)
     held = {
-        name: float(inside(name, labels.samples).mean()) for name, declared in now.slices().items()
+        name: float(inside.slice(name, labels.samples).mean()) for name, declared in now.slices().items()
         if declared.rare and declared.task == task.name and not declared.reads_predictions
     }  # fmt: skip
     boost = {name: round(min(MOST, RARE / f), 1) for name, f in held.items() if 0 < f < RARE}

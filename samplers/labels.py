@@ -54,14 +54,14 @@ def eligible_labels(now: Snapshot, policies: Mapping[str, TaskPolicy], pack: Pac
     """
     table = now.eligible(list(policies), pack.home / "packs" / pack.hash / "index.parquet")
     _refuse_unpacked(now, list(policies), table)
-    ids = now.task_ids()
+    ids, tasks = now.task_ids(), now.tasks()
     place = np.full(max(ids.values()) + 1, -1, np.int32)
     place[[ids[name] for name in policies]] = np.arange(len(policies), dtype=np.int32)
     found = _Found.of(table)
     by_row, _ = grouped(found.row, pack.images)
     by_task, ends = grouped(place[table["task_id"].to_numpy()][by_row], len(policies))
     spans = zip(policies.items(), np.split(by_row[by_task], ends[1:-1]), strict=True)
-    return [_labels_of(now, now.task(name), part, found, mine) for (name, part), mine in spans]
+    return [_labels_of(now, tasks[name], part, found, mine) for (name, part), mine in spans]
 
 
 def known_labels(now: Snapshot, task: Task, policy: TaskPolicy) -> Labels:
@@ -139,7 +139,8 @@ def _rarest(labels: Labels) -> Ints:
 
 def _refuse_unpacked(now: Snapshot, tasks: Sequence[str], table: pa.Table) -> None:
     """BadInput naming the first labelled training sample that is not in the pack."""
-    ids = [now.task_ids()[task] for task in tasks]
+    named = now.task_ids()
+    ids = [named[task] for task in tasks]
     known = now.known()
     train = now.members("attr.split = 'train'")
     if "excluded" in now.attributes():

@@ -23,7 +23,7 @@ from samplers.pack import Pack
 from samplers.plan import FORMAT, Plan, Proposed
 from samplers.policy import Policy
 from samplers.rates import SHARE_UNITS, Ints, quantise
-from samplers.strata import Strata, strata_of, within
+from samplers.strata import Strata, Within, strata_of
 from samplers.sweep import Sweep
 
 __all__ = ["Parent", "make_plan", "propose"]
@@ -71,7 +71,7 @@ def propose(
         policy.check(now)
         refuse_leaks(now)
         trained = {name: part for name, part in policy.task.items() if part.share > 0}
-        inside = within(now)
+        inside = Within(now)
         strata = [
             strata_of(now, labels, trained[labels.task.name], inside, policy.phases)
             for labels in eligible_labels(now, trained, pack)

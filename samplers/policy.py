@@ -172,9 +172,10 @@ class Policy(BaseModel):
 
     def check(self, now: Snapshot) -> None:
         """Refuse a policy that names a task or a slice that the catalog does not have; says the first problem."""
-        slices = now.slices()
+        slices, tasks = now.slices(), now.tasks()
         for name, part in self.task.items():
-            now.task(name)
+            if name not in tasks:
+                now.task(name)  # which says what is near
             for problem in boost_problems(name, part, slices):
                 raise BadInput(problem)
 

@@ -1,6 +1,6 @@
 """Strata of one task: its labels, grouped by class and by the pattern of boosted slices, with their targets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +15,37 @@ from samplers.labels import Labels
 from samplers.policy import TaskPolicy
 from samplers.rates import PI_UNITS, Floats, Ints, quantise, regression_bins, stratum_targets
 
-__all__ = ["Strata", "Within", "strata_of", "within"]
+__all__ = ["Strata", "Within", "strata_of"]
 
 SMALLEST_LOSS = 0.01
 NONE = "none"
 """The class of an image that was looked at and has none of a multilabel or detection task's classes."""
 
-Within = Callable[[str, Ints], npt.NDArray[np.bool_]]
-"""Says of samples, by id, which are in a declared slice, by name."""
+
+class Within:
+    """Which samples are in a slice or were mined, at a snapshot; each asked of the catalog once."""
+
+    def __init__(self, now: Snapshot) -> None:
+        self._now = now
+        self._slices: dict[str, npt.NDArray[np.bool_]] = {}
+        self._answered: pa.Table | None = None
+
+    def slice(self, name: str, samples: Ints) -> npt.NDArray[np.bool_]:
+        """Which of `samples` [L], ids, are in the declared slice `name`."""
+        if name not in self._slices:
+            members = self._now.members(self._now.slice(name).predicate)
+            self._slices[name] = np.zeros(int(members.max(initial=0)) + 1, np.bool_)
+            self._slices[name][members] = True
+        held = self._slices[name]
+        return np.asarray(held[np.minimum(samples, len(held) - 1)] & (samples < len(held)), np.bool_)
+
+    def mined(self, task: str, samples: Ints) -> npt.NDArray[np.bool_]:
+        """Which of `samples` [L] have a label of `task` that answered a mined request."""
+        if self._answered is None:
+            asked = self._now.requests("answered")
+            self._answered = asked.filter(pc.equal(asked["arm"], "mined"))
+        mine = self._answered.filter(pc.equal(self._answered["task"], task))
+        return np.isin(samples, mine["sample_id"].to_numpy())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +136,8 @@ def strata_of(
     """
     task, values = labels.task, labels.values
     classes = regression_bins(values) if task.kind == "regression" else values.astype(np.int64)
-    marks = {name: inside(name, labels.samples) for name in policy.boost}
-    mined = np.isin(labels.samples, _mined(now, task, policy))
+    marks = {name: inside.slice(name, labels.samples) for name in policy.boost}
+    mined = _mined(task, policy, labels.samples, inside)
     marks["mined"] = mined
     cells, stratum, counts = _numbered(classes << len(marks) | _pattern(marks, len(classes)))
     class_of = cells >> len(marks)
@@ -130,21 +153,6 @@ def strata_of(
         pi=np.stack([quantise(each, PI_UNITS) for each in targets]), phases=np.asarray(phases, np.float64),
         capped=not np.allclose(targets, free, rtol=1e-9, atol=0),
     )  # fmt: skip
-
-
-def within(now: Snapshot) -> Within:
-    """Membership in declared slices at a snapshot, each asked of the catalog once."""
-    asked: dict[str, npt.NDArray[np.bool_]] = {}
-
-    def inside(name: str, samples: Ints) -> npt.NDArray[np.bool_]:
-        if name not in asked:
-            members = now.members(now.slices()[name].predicate)
-            asked[name] = np.zeros(int(members.max(initial=0)) + 1, np.bool_)
-            asked[name][members] = True
-        held = asked[name]
-        return np.asarray(held[np.minimum(samples, len(held) - 1)] & (samples < len(held)), np.bool_)
-
-    return inside
 
 
 def _pattern(marks: dict[str, npt.NDArray[np.bool_]], size: int) -> Ints:
@@ -163,11 +171,11 @@ def _numbered(cells: Ints) -> tuple[Ints, npt.NDArray[np.int32], Ints]:
     return distinct, number[cells], counted[distinct].astype(np.int64)
 
 
-def _mined(now: Snapshot, task: Task, policy: TaskPolicy) -> Ints:
-    """Samples whose labels weigh as in nature. Natural priors are known of tasks with one class on an image."""
+def _mined(task: Task, policy: TaskPolicy, samples: Ints, inside: Within) -> npt.NDArray[np.bool_]:
+    """Labels that weigh as in nature. Natural priors are known of tasks with one class on an image."""
     if policy.mined != "natural" or task.kind not in ("binary", "categorical"):
-        return np.empty(0, np.int64)
-    return now.mined(task.name)
+        return np.zeros(len(samples), np.bool_)
+    return inside.mined(task.name, samples)
 
 
 def _standing(now: Snapshot, task: Task, samples: Ints, classes: Ints, mined: npt.NDArray[np.bool_]) -> Floats:

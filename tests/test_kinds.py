@@ -11,7 +11,7 @@ from curation import BadInput, Catalog, Task
 from curation.readers.content import LABELS
 from samplers import Plan, Policy, make_pack, make_plan
 from samplers.labels import Labels, eligible_labels
-from samplers.strata import strata_of, within
+from samplers.strata import Within, strata_of
 from training import Recipe, train
 
 SIGNS = Task(name="signs", kind="multilabel", classes=("common", "seldom", "absent"), owner="eve")
@@ -153,6 +153,6 @@ def test_a_stratum_of_one_sample_is_drawn_as_asked(catalog: Catalog) -> None:
             task=labels.task, samples=labels.samples, rows=labels.rows,
             values=(np.arange(len(labels.rows)) == 0).astype(float),
         )  # fmt: skip
-        strata = strata_of(now, one, policy_of("bike", rule="balanced").task["bike"], within(now))
+        strata = strata_of(now, one, policy_of("bike", rule="balanced").task["bike"], Within(now))
     assert strata.counts.tolist() == [len(labels.rows) - 1, 1]
     assert strata.targets == pytest.approx([0.5, 0.5])

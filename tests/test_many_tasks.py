@@ -13,7 +13,7 @@ from samplers import Pack, Policy
 from samplers.labels import eligible_labels
 from samplers.planning import _tables, propose
 from samplers.standings import standings
-from samplers.strata import strata_of, within
+from samplers.strata import Within, strata_of
 
 TASKS = 100
 RULES = ["natural", "balanced", "power", "effective_number", "repeat_factor"]
@@ -70,7 +70,7 @@ def test_weighted_counts_follow_every_target_over_seeds(pack: Pack) -> None:
     plan = propose(catalog, policy, pack, draws=300)
     with catalog.read() as now:
         found = eligible_labels(now, policy.task, pack)
-        strata = [strata_of(now, labels, policy.task[labels.task.name], within(now)) for labels in found]
+        strata = [strata_of(now, labels, policy.task[labels.task.name], Within(now)) for labels in found]
     shares = np.array([task.share for task in plan.tasks])
     cells, weights, sums = plan.cell(plan.label_task, plan.label_stratum), plan.label_weights(), []
     for seed in range(SEEDS):

@@ -17,7 +17,7 @@ from samplers.labels import eligible_labels
 from samplers.policy import TaskPolicy
 from samplers.rates import PI_UNITS, SHARE_UNITS
 from samplers.standings import standings
-from samplers.strata import Strata, strata_of, within
+from samplers.strata import Strata, Within, strata_of
 
 RULES = ["natural", "balanced", "power", "effective_number", "repeat_factor"]
 boosts = st.floats(0.5, 20)
@@ -33,7 +33,7 @@ def strata_by(catalog: Catalog, name: str, **fields: object) -> Strata:
     part = TaskPolicy.model_validate({"owner": "ada", "share": 1, "importance": 1, **fields})
     with catalog.read() as now:
         (labels,) = eligible_labels(now, {name: part}, make_pack(catalog))
-        return strata_of(now, labels, part, within(now))
+        return strata_of(now, labels, part, Within(now))
 
 
 @pytest.fixture(scope="module")
