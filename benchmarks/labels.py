@@ -8,18 +8,15 @@ images alone.
 
 import os
 import shutil
-import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from rich.progress import track
 
 from amber.loop import Loop, Round, go_round
+from benchmarks.seeds import for_each
 from benchmarks.table import Row, finish, small
 from curation.dataset import Dataset
 from curation.ingest import ingest
@@ -48,13 +45,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-labels-") as name:
         folder = Path(name)
         _embed_once(folder)
-        jobs = [(wanted, seed) for wanted in WANTED for seed in range(SEEDS)]
-        found: dict[tuple[str, int], tuple[Curve, Curve]] = {}
-        with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=get_context("spawn")) as pool:
-            running = {pool.submit(one_seed, folder, *job): job for job in jobs}
-            done = track(as_completed(running), "seeds", total=len(jobs), disable=not sys.stderr.isatty())
-            for future in done:
-                found[running[future]] = future.result()
+        jobs = {(wanted, seed): (folder, wanted, seed) for wanted in WANTED for seed in range(SEEDS)}
+        found = for_each(one_seed, jobs)
     curves = {wanted: [found[wanted, seed] for seed in range(SEEDS)] for wanted in WANTED}
     finish("labels", _rows(curves), curves=curves, seeds=SEEDS)
 

@@ -11,19 +11,16 @@ error is one minus accuracy, or the mean absolute error over that of the best co
 import json
 import os
 import shutil
-import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.progress import track
 from scipy import stats
 
+from benchmarks.seeds import for_each
 from benchmarks.streets import DATASET, IMAGES, SPEED_SPREAD
 from benchmarks.table import Row, finish, small
 from curation import oracle
@@ -71,15 +68,8 @@ class SingleSampler(Plan):
 
 def main() -> None:
     """Run all seeds on all cores and print the paired differences."""
-    found: dict[int, dict[str, Errors]] = {}
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-pays-") as name,
-        ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=get_context("spawn")) as pool,
-    ):
-        running = {pool.submit(one_seed, Path(name), seed): seed for seed in range(FIRST_SEED, FIRST_SEED + SEEDS)}
-        done = track(as_completed(running), "seeds", total=SEEDS, disable=not sys.stderr.isatty())
-        for future in done:
-            found[running[future]] = future.result()
+    with tempfile.TemporaryDirectory(prefix="bench-pays-") as name:
+        found = for_each(one_seed, {seed: (Path(name), seed) for seed in range(FIRST_SEED, FIRST_SEED + SEEDS)})
     finish("pays", _rows(found), images=IMAGES, seeds=SEEDS, draws=DRAWS, errors=found)
 
 

@@ -9,17 +9,14 @@ random, paired by seed. The table shows every task and rare slice.
 
 import os
 import shutil
-import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from rich.progress import track
 from scipy import stats
 
 from amber.loop import Loop, Round, go_round
+from benchmarks.seeds import for_each
 from benchmarks.table import Row, finish, small
 from curation.dataset import Dataset
 from curation.ingest import ingest
@@ -43,15 +40,8 @@ Errors = dict[str, float]
 
 def main() -> None:
     """Run all seeds on two processes and print the paired differences."""
-    found: dict[int, dict[str, list[Errors]]] = {}
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-streets-") as name,
-        ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=get_context("spawn")) as pool,
-    ):
-        running = {pool.submit(one_seed, Path(name), seed): seed for seed in range(FIRST_SEED, FIRST_SEED + SEEDS)}
-        done = track(as_completed(running), "seeds", total=SEEDS, disable=not sys.stderr.isatty())
-        for future in done:
-            found[running[future]] = future.result()
+    with tempfile.TemporaryDirectory(prefix="bench-streets-") as name:
+        found = for_each(one_seed, {seed: (Path(name), seed) for seed in range(FIRST_SEED, FIRST_SEED + SEEDS)})
     finish("streets", _rows(found), images=IMAGES, seeds=SEEDS, labels=ROUNDS * BUDGET, rounds=found)
 
 

@@ -139,18 +139,10 @@ def _rarest(labels: Labels) -> Ints:
 
 def _refuse_unpacked(now: Snapshot, tasks: Sequence[str], table: pa.Table) -> None:
     """BadInput naming the first labelled training sample that is not in the pack."""
-    named = now.task_ids()
-    ids = [named[task] for task in tasks]
-    known = now.known()
-    train = now.members("attr.split = 'train'")
-    if "excluded" in now.attributes():
-        train = np.setdiff1d(train, now.members("attr.excluded"), assume_unique=True)
-    sample = known["sample_id"].to_numpy()
+    sample, train = now.known(tasks)["sample_id"].to_numpy(), now.training_ids()
     trained = np.zeros(int(max(sample.max(initial=0), train.max(initial=0))) + 1, np.bool_)
     trained[train] = True
-    wanted = np.zeros(int(known["task_id"].to_numpy().max(initial=0)) + 1 + max(ids), np.bool_)
-    wanted[ids] = True
-    mine = trained[sample] & wanted[known["task_id"].to_numpy()]
+    mine = trained[sample]
     if int(mine.sum()) == len(table):
         return
     lacking = np.setdiff1d(sample[mine], table["sample_id"].to_numpy())

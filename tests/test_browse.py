@@ -19,6 +19,7 @@ from chromium import Chromium
 from homes import copy_home, label, labels, make_home
 
 from amber.cli import run
+from amber.forget import forget
 from curation.browsing.columns import Scene, columns_of, field_types
 from curation.browsing.edits import commit_edits, edits_of
 from curation.browsing.mirror import Mirrored, mirror
@@ -208,6 +209,16 @@ def test_a_commit_is_brought_in_by_what_it_touched(catalog: Catalog, database: A
     with catalog.commit(author="ada", message="a slice") as change:
         change.add_slice("speeding", "label.speed > 50")
     assert show(catalog, name).since is None
+
+
+def test_a_forgotten_image_leaves_the_mirror(catalog: Catalog, database: Any, name: str) -> None:
+    show(catalog, name)
+    key = database.load_dataset(name).first()["key"]
+    forget(catalog, key, author="ada")
+    show(catalog, name)
+    dataset = database.load_dataset(name)
+    assert dataset._sample_collection.find_one({"key": key}) is None
+    assert len(dataset) == 59
 
 
 def test_what_was_killed_or_deleted_is_built_again(catalog: Catalog, database: Any, name: str) -> None:

@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from homes import make_home
+from homes import label, labels, make_home
 from postgres import Server
 
 from curation import Catalog
@@ -59,6 +60,22 @@ def catalog(tmp_path: Path, lake: Server | None) -> Catalog:
 
 def test_writers_side_by_side(catalog: Catalog, lake: Server | None) -> None:
     check_writers(catalog, 8 if lake else 4, 4)
+
+
+def test_one_handle_serves_many_threads(tmp_path: Path) -> None:
+    catalog = make_home(tmp_path, samples=40)
+
+    def work(turn: int) -> int:
+        if turn % 8 == 0:
+            with catalog.commit(author=f"a{turn}", message="thread") as change:
+                change.add_labels(labels([label("pictures/00001", "car", True, f"a{turn}")]), source="human")
+        with catalog.read() as now:
+            return now.counts()["sample"]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(work, range(200))) == {40}
+    with catalog.read() as now:
+        assert now.commit == 26
 
 
 @pytest.mark.soak

@@ -65,9 +65,10 @@ def browse_command(
     if done.since is None:
         for folder in sorted((catalog.home / "embeddings").glob("*/embeddings.json")):
             draw_map(_dataset(name), catalog.home, folder.parent.name)
-    if no_app or home_come:
-        if not home_come:
-            show(vars(done), as_json, lambda: _said(done))
+    if home_come:
+        return
+    if no_app:
+        show(vars(done), as_json, lambda: _said(done))
         return
     screen.say(_said(done))
     _open_app(name, slice_name, port, screen)

@@ -64,8 +64,12 @@ def mirror(
 
 
 def _identity(now: Snapshot, scene: Scene) -> str:
-    """A hash of all that decides the fields, the tags and the rows handed in, but for what single samples say."""
+    """A hash of all that decides the fields, the tags and the rows handed in, but for what single samples say.
+
+    And of how many samples were forgotten: those leave with the mirror that showed them.
+    """
     parts: list[Any] = [
+        now.counts()["forgotten"],
         field_types(now, scene),
         [task.model_dump(mode="json") for task in now.tasks().values()],
         [(part.name, part.predicate) for part in now.slices().values()],

@@ -132,16 +132,22 @@ class DuckDBFile:
     @contextmanager
     def _instance(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
         """A DuckDB that holds no file: to start one takes 8 ms, so that one that served well serves again."""
-        instance = self._idle.pop() if self._idle else self._started()
+        try:
+            instance = self._idle.pop()
+        except IndexError:
+            instance = self._started()
+        tidy = False
         try:
             yield instance
             with suppress(duckdb.Error, Failed):  # what a full disk did not let it tidy up is tidied up by the next
                 if not read_only and self.exists():  # a catalog that moved away leaves nothing to do
                     checkpoint(instance, self.path, "catalog")
                 instance.execute("DETACH catalog")
-                self._idle.append(instance)
+                tidy = True
         finally:
-            if instance not in self._idle:
+            if tidy:
+                self._idle.append(instance)
+            else:
                 instance.close()
 
     def _started(self) -> duckdb.DuckDBPyConnection:

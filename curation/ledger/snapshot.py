@@ -240,9 +240,9 @@ class Snapshot:
             [self.commit], names=names,
         )  # fmt: skip
 
-    def known(self) -> pa.Table:
-        """Every current label that is known, of all tasks, in no order: task_id, sample_id."""
-        return self._table(f"SELECT task_id, sample_id FROM ({self._labels()}) WHERE state = 1", [])
+    def known(self, tasks: Sequence[str] | None = None) -> pa.Table:
+        """Every current label that is known, of these tasks or of all, in no order: task_id, sample_id."""
+        return self._table(f"SELECT task_id, sample_id FROM ({self._labels(tasks)}) WHERE state = 1", [])
 
     def eligible(self, tasks: Sequence[str], index: Path) -> pa.Table:
         """Known labels of `tasks` on the training samples that a pack holds, in no order.
