@@ -9,7 +9,6 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curation.errors import BadInput, NotFound
 from curation.ledger.columns import Assumed, assumed, frame_of, labelled, predicted, quoted
@@ -55,7 +54,7 @@ class Snapshot:
 
     def has(self, batch: str) -> bool:
         """Whether a commit with this batch id has landed by now."""
-        return bool(self._rows("SELECT 1 FROM commits WHERE batch = ? AND id <= ?", [batch, self.commit]))
+        return self.batch(batch) is not None
 
     def batch(self, batch: str) -> int | None:
         """The id of the commit that landed this batch, if one did."""
@@ -316,12 +315,6 @@ class Snapshot:
             "ORDER BY answered_at, annotation, task_id",
             [self.commit],
         )
-
-    def mined(self, task: str) -> npt.NDArray[np.int64]:
-        """Ids of samples whose label answered a request that was mined for this task, sorted."""
-        asked = self.requests("answered")
-        mine = asked.filter(pc.and_(pc.equal(asked["arm"], "mined"), pc.equal(asked["task"], task)))
-        return np.unique(np.asarray(mine["sample_id"].to_numpy(), np.int64))
 
     def quarantine(self) -> pa.Table:
         """Files that were not taken in: dataset, location, reason."""
