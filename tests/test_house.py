@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -135,6 +136,7 @@ def test_every_tool_of_the_tests_is_used() -> None:
     commands = {"import-linter": "lint-imports", "mypy": "mypy", "ruff": "ruff"}
     used |= {name for name, command in commands.items() if f"$(BIN)/{command}" in (ROOT / "Makefile").read_text()}
     used |= {"flask", "flask-cors"} if "moto" in used else set()
+    used |= {"pytest-xdist"} if "--numprocesses" in (ROOT / "Makefile").read_text() else set()
     used |= {"pytest-timeout"} if "timeout" in PROJECT["tool"]["pytest"]["ini_options"] else set()
     assert {normal(re.split(r"[^\w.-]", text)[0]) for text in declared} - used == set()
 
@@ -145,7 +147,9 @@ def test_every_tool_of_the_tests_is_used() -> None:
 def test_constraints_pin_what_is_installed() -> None:
     lines = (ROOT / "constraints.txt").read_text().split()
     pinned = {normal(name): version for name, version in (line.split("==") for line in lines)}
-    installed = {normal(part.name): part.version.split("+")[0] for part in metadata.distributions()}
+    # of this environment alone: setuptools, once imported, shows the parts that it carries inside itself
+    parts = metadata.distributions(path=[sysconfig.get_path("purelib")])
+    installed = {normal(part.name): part.version.split("+")[0] for part in parts}
     for own in ("amber-curation", "pip", "setuptools", "wheel"):
         installed.pop(own, None)
     assert {name: version for name, version in installed.items() if pinned.get(name) != version} == {}
