@@ -1,24 +1,24 @@
-"""One reader on one core, for `benchmarks.stream`: `python -m benchmarks.far HOME PACK CORE CACHE`."""
+"""One reader on one core, for `benchmarks.stream`: `python -m benchmarks.far PLAN HOME CORE CACHE`."""
 
 import os
 import sys
 import time
+from pathlib import Path
 
 from benchmarks.loose import SIZE
 from samplers.cache import Cache
 from samplers.pack import Pack
+from samplers.plan import Plan
 from samplers.stream import stream
 
 
 def main() -> None:
-    """Stream two epochs' worth of draws on one decode thread."""
-    from benchmarks.stream import BATCH, Drawn
-
-    home, hash_, core, cache = sys.argv[1:]
+    """Stream a plan on one decode thread from a pack here or far away."""
+    folder, home, core, cache = sys.argv[1:]
     os.sched_setaffinity(0, {int(core)})
-    pack = Pack.open(home, hash_, cache=Cache(bytes=int(cache)))
-    plan = Drawn(pack, 2 * pack.images)
-    with stream(plan, pack, BATCH, size=SIZE, threads=1, tail="pad") as found:  # type: ignore[arg-type]
+    plan = Plan(Path(folder))
+    pack = Pack.open(home, plan.pack_hash, cache=Cache(bytes=int(cache)))
+    with stream(plan, pack, 64, size=SIZE, threads=1, tail="pad") as found:
         next(found)
         started = time.perf_counter()
         for _ in found:

@@ -1,4 +1,4 @@
-"""Loose files for the benchmarks of packs and streams: JPEGs of 256 x 256 pixels and about 20 KB."""
+"""Loose files for the benchmarks of packs and streams: JPEGs of 256 x 256 pixels and about 20 KB, and plans of them."""
 
 import hashlib
 from pathlib import Path
@@ -7,7 +7,14 @@ import numpy as np
 import pyarrow as pa
 import simplejpeg
 
-__all__ = ["SIZE", "loose"]
+from curation.ledger.catalog import Catalog
+from curation.tasks import Task
+from samplers.order import hash64
+from samplers.pack import Pack
+from samplers.planning import make_plan
+from samplers.policy import Policy
+
+__all__ = ["SIZE", "loose", "planned"]
 
 SIZE = (256, 256)
 QUALITY = 85
@@ -32,6 +39,44 @@ def loose(folder: Path, count: int) -> pa.Table:
             | {"sha256": hashlib.sha256(data).hexdigest(), "width": SIZE[1], "height": SIZE[0], "format": "JPEG"}
         )
     return pa.Table.from_pylist(rows)
+
+
+def planned(images: pa.Table, pack: Pack, *lengths: int) -> list[Path]:
+    """Fill a new catalog in the pack's workspace with `images`; the folders of plans of so many draws over them.
+
+    Six tasks of six classes, the rarer the later, each known of 30% of the images; every second one balances its
+    classes. So an image is drawn as often as the tasks that know it ask for, and all labels have weights.
+    """
+    catalog, numbers = Catalog.create(pack.home), np.arange(len(images))
+    tasks = [Task(name=f"t{i}", kind="categorical", classes=tuple("abcdef"), owner="bench") for i in range(6)]
+    with catalog.commit(author="bench", message="a fleet") as change:
+        change.add_tasks(tasks)
+        change.add_samples(images.append_column("phash", pa.array(numbers, pa.uint64())), dataset="loose")
+        change.add_attributes(pa.table({"key": images["key"], "split": pa.repeat("train", len(images))}))
+        for code, task in enumerate(tasks):
+            known = np.flatnonzero(hash64(0, code, numbers) % np.uint64(10) < 3)
+            # of 63 parts 32, 16, 8, 4, 2 and 1
+            kind = 5 - np.log2(hash64(1, code, known) % np.uint64(63) + 1).astype(np.int64)
+            change.add_labels(
+                pa.table(
+                    {
+                        "key": images["key"].take(pa.array(known)), "task": pa.repeat(task.name, len(known)),
+                        "state": pa.repeat("known", len(known)), "text": pa.array(task.classes).take(pa.array(kind)),
+                        "annotator": pa.repeat("vendor", len(known)),
+                    }
+                ),
+                source="import",
+            )  # fmt: skip
+    rule = ("natural", "balanced")
+    policy = Policy.model_validate(
+        {
+            "task": {
+                task.name: {"owner": "bench", "share": 1 / 6, "importance": 1 / 6, "rule": rule[code % 2]}
+                for code, task in enumerate(tasks)
+            }
+        }
+    )
+    return [make_plan(catalog, policy, pack, draws=draws).folder for draws in lengths]
 
 
 def _pattern(generator: np.random.Generator) -> np.ndarray:

@@ -15,32 +15,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from benchmarks.loose import loose
+from benchmarks.loose import loose, planned
 from benchmarks.peers import Rounds, Took, peers
 from benchmarks.table import Row, finish, small
 from samplers.materialize import materialize
 from samplers.pack import Pack, write_pack
+from samplers.plan import Plan
 
 IMAGES: Final = 3_000 if small() else 20_000
 ROUNDS: Final = int(os.environ.get("ROUNDS", "3" if small() else "7"))
 PYTHON: Final = Path(".venv-stream-peers/bin/python")
 WRITERS: Final = ("webdataset", "ArrayRecord")
 READERS: Final = ("webdataset", "grain", "litdata")
-
-
-class Unweighted:
-    """A plan as `materialize` takes it: every image once, in a shuffled order, with one label that weighs 1."""
-
-    def __init__(self, pack: Pack) -> None:
-        self.hash, self.pack_hash, self.keys, self.tasks = "bench", pack.hash, pack.keys, ()
-        self.shard, self.offset, self.size, self.header = pack.shard, pack.offset, pack.size, {"tasks": []}
-        self.draws = np.random.default_rng(0).permutation(pack.images).astype(np.int32)
-
-    def labels(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        none = np.zeros((len(rows), 0), np.float32)
-        return none, none.astype(np.bool_), none
 
 
 def main() -> None:
@@ -53,7 +39,7 @@ def main() -> None:
         pack = write_pack(images, folder / "home")
         (folder / "tars").symlink_to(pack.home / "shards")
         tars = [pack.home / "shards" / shard.name for shard in pack.shards]
-        plan, rounds = Unweighted(pack), Rounds()
+        plan, rounds = Plan(planned(images, pack, pack.images)[0]), Rounds()
 
         def again() -> None:
             shutil.rmtree(folder / "again", ignore_errors=True)
@@ -63,7 +49,7 @@ def main() -> None:
             "cat": lambda: _cat(folder / "files.txt", folder / "copy"),
             "pack": lambda: write_pack(images, folder / "again"),
             "cat of shards": lambda: _cat_shards(tars, folder / "copy"),
-            "materialize": lambda: materialize(plan, pack, folder / "again"),  # type: ignore[arg-type]
+            "materialize": lambda: materialize(plan, pack, folder / "again"),
             "blocks": lambda: _blocks(tars),
             "read": lambda: _read(pack),
         }

@@ -18,17 +18,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import psutil
 import simplejpeg
 
-from benchmarks.loose import SIZE, loose
+from benchmarks.loose import SIZE, loose, planned
 from benchmarks.peers import Rounds, Took, peers
 from benchmarks.table import Row, finish, small
 from samplers.cache import next_uses
 from samplers.pack import Pack, write_pack
+from samplers.plan import Plan
 from samplers.stream import stream
 
 IMAGES: Final = 3_000 if small() else 20_000
@@ -41,24 +42,6 @@ PEERS: Final = ("webdataset", "litdata", "grain", "HF datasets", "torch")
 LATENCY, BANDWIDTH = 0.05, 200e6
 
 
-class Drawn:
-    """A plan of draws over a pack: images by chance, some far more often than others, and two tasks with weights."""
-
-    def __init__(self, pack: Pack, draws: int) -> None:
-        self.hash, self.pack_hash, self.keys, self.seed = "bench", pack.hash, pack.keys, 0
-        self.shard, self.offset, self.size = pack.shard, pack.offset, pack.size
-        generator = np.random.default_rng(0)
-        self.p = generator.gamma(2.0, size=pack.images)
-        self.p /= self.p.sum()
-        self.draws = generator.choice(pack.images, draws, p=self.p).astype(np.int32)
-        self._values = generator.integers(0, 3, (pack.images, 2)).astype(np.float32)
-
-    def labels(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        known = np.repeat((rows >= 0)[:, None], 2, axis=1)
-        weights = (1 / (self.p[rows] * len(self.p))).astype(np.float32)[:, None]
-        return self._values[rows], known, np.where(known, weights, 0).astype(np.float32)
-
-
 def main() -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory(prefix="bench-stream-") as name:
@@ -67,13 +50,14 @@ def main() -> None:
         (folder / "files.txt").write_text("\n".join(images["location"].to_pylist()))
         pack = write_pack(images, folder / "home", shard_bytes=16 << 20 if small() else 64 << 20)
         (folder / "tars").symlink_to(pack.home / "shards")
-        rounds = _decoded(pack, folder)
-        rows = [*_decoded_rows(rounds), *_soon(pack), *_memory(pack), *_far(pack)]
+        epoch, million, far = map(Plan, planned(images, pack, IMAGES // BATCH * BATCH, DRAWS, 2 * IMAGES))
+        rows = [*_decoded_rows(_decoded(epoch, pack, folder)), *_soon(million, pack), *_memory(epoch, pack)]
+        rows += _far(far, pack)
     finish("stream", rows, rounds=ROUNDS, images=IMAGES)
 
 
-def _decoded(pack: Pack, folder: Path) -> Rounds:
-    rounds, plan = Rounds(), Drawn(pack, IMAGES // BATCH * BATCH)
+def _decoded(plan: Plan, pack: Pack, folder: Path) -> Rounds:
+    rounds = Rounds()
     read = pack.reader()
     places = zip(pack.shard[plan.draws].tolist(), pack.offset[plan.draws].tolist(), pack.size[plan.draws].tolist())  # noqa: B905
     data = [bytes(read.read(*place)) for place in places]
@@ -102,7 +86,7 @@ def _limit(data: list[bytes]) -> int:
     return len(data)
 
 
-def _drain(plan: Any, pack: Pack, threads: int = 2) -> int:
+def _drain(plan: Plan, pack: Pack, threads: int = 2) -> int:
     with stream(plan, pack, BATCH, size=SIZE, threads=threads) as found:
         return sum(len(batch.rows) for batch in found)
 
@@ -125,9 +109,8 @@ def _decoded_rows(rounds: Rounds) -> list[Row]:
     return rows
 
 
-def _soon(pack: Pack) -> list[Row]:
+def _soon(plan: Plan, pack: Pack) -> list[Row]:
     """How soon the first batch comes on an open plan of a million draws, from the start and in its middle."""
-    plan = Drawn(pack, DRAWS)
     rows = []
     for what, start, bound in (
         ("first batch", 0, 0.1),
@@ -136,7 +119,7 @@ def _soon(pack: Pack) -> list[Row]:
         took = []
         for _ in range(5):
             started = time.perf_counter()
-            with stream(plan, pack, BATCH, size=SIZE) as found:  # type: ignore[arg-type]
+            with stream(plan, pack, BATCH, size=SIZE) as found:
                 state = found.state_dict() | {"position": start}
                 found.load_state_dict(state)
                 next(found)
@@ -146,11 +129,11 @@ def _soon(pack: Pack) -> list[Row]:
     return [*rows, Row(what="state", value=size, unit=" bytes", asked="< 1,024 bytes", met=size < 1024)]
 
 
-def _memory(pack: Pack) -> list[Row]:
+def _memory(plan: Plan, pack: Pack) -> list[Row]:
     """What a stream holds that is its own, after a tenth of an epoch and at its end; and the open files."""
-    process, plan = psutil.Process(), Drawn(pack, IMAGES // BATCH * BATCH)
+    process = psutil.Process()
     own, files = [], []
-    with stream(plan, pack, BATCH, size=SIZE) as found:  # type: ignore[arg-type]
+    with stream(plan, pack, BATCH, size=SIZE) as found:
         for batch in found:
             if batch.index % 5 == 0:
                 used = process.memory_full_info()
@@ -163,7 +146,7 @@ def _memory(pack: Pack) -> list[Row]:
     ]  # fmt: skip
 
 
-def _far(pack: Pack) -> list[Row]:
+def _far(plan: Plan, pack: Pack) -> list[Row]:
     """The stream from a server at 50 ms and 200 MB/s, beside the stream of files, on one core each."""
     words = [sys.executable, "-m", "benchmarks.objects", str(pack.home), str(LATENCY), str(BANDWIDTH)]
     cores = sorted(os.sched_getaffinity(0))
@@ -177,10 +160,16 @@ def _far(pack: Pack) -> list[Row]:
         fetched = []
         for _ in range(FAR_ROUNDS):
             for arm, home in (("near", str(pack.home)), ("far", f"http://127.0.0.1:{port}")):
-                told = subprocess.run(
-                    [sys.executable, "-m", "benchmarks.far", home, pack.hash, str(cores[0]), str(pack.bytes // 4)],
-                    capture_output=True, text=True, check=True,
-                )  # fmt: skip
+                reader = [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.far",
+                    plan.folder,
+                    home,
+                    str(cores[0]),
+                    str(pack.bytes // 4),
+                ]
+                told = subprocess.run(reader, capture_output=True, text=True, check=True)
                 took[arm].append(float(told.stdout))
             server.stdin.write("\n")
             server.stdin.flush()
@@ -189,7 +178,7 @@ def _far(pack: Pack) -> list[Row]:
             sent = now
         server.stdin.close()
     ratio = median(near / far for near, far in zip(took["near"], took["far"], strict=True))
-    best = _belady(Drawn(pack, 2 * IMAGES).draws, pack.size, pack.bytes // 4)
+    best = _belady(plan.draws, plan.size, pack.bytes // 4)
     more = median(fetched) / best
     return [
         Row(what="remote beside local, one core", value=ratio, unit="x", asked=">= 0.8x", met=ratio >= 0.8,
