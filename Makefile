@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-streets bench-demo bench-scale bench-browse bench-pack bench-stream bench-labeling soak clean
+.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-streets bench-demo bench-scale bench-browse bench-pack bench-stream bench-labeling golden soak clean
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -60,6 +60,11 @@ bench-stream: .venv/test .venv-stream-peers/ready ## Batches, first batch, memor
 
 bench-labeling: .venv/test .venv-label-studio/ready ## Push 10,000 items, pull 1,000 changed, serve thumbnails to 32 clients (SCALE=small)
 	@AMBER_LABEL_STUDIO=.venv-label-studio $(BIN)/python -m benchmarks.labeling
+
+golden: .venv/test ## The hash of a plan under other releases of duckdb and numpy
+	@set -e; for other in duckdb==2.0.0 duckdb==2.0.1 numpy==2.4.6; do \
+		echo "$$other"; $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --upgrade --target .venv-golden/$$other $$other; \
+		PYTHONPATH=.venv-golden/$$other $(BIN)/python -m pytest -W "ignore:Arrow output" tests/test_golden.py; done
 
 soak: .venv/test .venv-label-studio/ready ## The long tests: kills, writers side by side, a thousand faults of a network
 	@AMBER_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 3600

@@ -16,6 +16,7 @@ from typing import Any, Final
 import duckdb
 
 from curation.errors import BadInput
+from curation.ledger.frames import scalar
 from curation.vocabulary import FUNCTIONS, GROWING, TYPES
 
 __all__ = ["Column", "Frame", "Slice", "Term", "columns_of", "rename_classes", "terms_of", "vet"]
@@ -172,10 +173,9 @@ def rename_classes(canonical: str, task: str, names: Mapping[str, str | None]) -
 
 def _parse(connection: duckdb.DuckDBPyConnection, predicate: str) -> dict[str, Any]:
     """The one expression of `SELECT predicate`, refused when that text holds anything beside it."""
-    row = connection.execute("SELECT json_serialize_sql(?)", [f"SELECT {predicate}"]).fetchone()
-    assert row is not None
+    tree = scalar(connection, "SELECT json_serialize_sql(?)", [f"SELECT {predicate}"])
     try:
-        parsed = json.loads(row[0])
+        parsed = json.loads(tree)
     except RecursionError:
         raise BadInput(f"slice {predicate!r}: {TOO_DEEP}") from None
     if parsed["error"]:
@@ -324,10 +324,9 @@ def _strict(connection: duckdb.DuckDBPyConnection, text: str, columns: set[Colum
     ((family, name),) = columns
     nothing = f"(SELECT NULL AS value) AS {_quoted(f'{family}.{name}')}"
     try:
-        row = connection.execute(f"SELECT coalesce({text}, false) FROM {nothing}").fetchone()
+        return scalar(connection, f"SELECT coalesce({text}, false) FROM {nothing}") is False
     except duckdb.Error:  # it needs the column's type: then it is asked of every sample, which is slower, and right too
         return False
-    return row == (False,)
 
 
 def _sealed() -> duckdb.DuckDBPyConnection:
@@ -338,13 +337,10 @@ def _sealed() -> duckdb.DuckDBPyConnection:
 
 
 def _write(connection: duckdb.DuckDBPyConnection, expression: dict[str, Any]) -> str:
-    row = connection.execute("SELECT json_serialize_sql('SELECT 1')").fetchone()
-    assert row is not None
-    whole = json.loads(row[0])
+    whole = json.loads(scalar(connection, "SELECT json_serialize_sql('SELECT 1')"))
     whole["statements"][0]["node"]["select_list"] = [expression]
-    row = connection.execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(whole)]).fetchone()
-    assert row is not None
-    return str(row[0]).removeprefix("SELECT ").removesuffix(";")
+    text = scalar(connection, "SELECT json_deserialize_sql(?::JSON)", [json.dumps(whole)])
+    return str(text).removeprefix("SELECT ").removesuffix(";")
 
 
 def _bind(connection: duckdb.DuckDBPyConnection, canonical: str, frame: Frame) -> str:

@@ -20,6 +20,7 @@ from curation.ledger import intervals, schema
 from curation.ledger.change import Change
 from curation.ledger.duckdb_file import DuckDBFile
 from curation.ledger.ducklake import DuckLake
+from curation.ledger.frames import first
 from curation.ledger.place import Place, transaction
 from curation.ledger.snapshot import Snapshot
 
@@ -128,7 +129,7 @@ class Catalog:
         """The version of the schema that is found there; Damaged when it is no catalog."""
         with self.place.reading() as connection:
             try:
-                found = connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
+                found = first(connection, "SELECT value FROM meta WHERE name = 'schema'")
             except (duckdb.CatalogException, duckdb.BinderException):
                 found = None
         if found is None or not found[0].isdigit():

@@ -13,6 +13,7 @@ from curation.errors import BadInput, NotFound
 from curation.ledger import schema, statements
 from curation.ledger.attributes import NAME, add_attributes
 from curation.ledger.definitions import Definition
+from curation.ledger.frames import first, scalar
 from curation.ledger.snapshot import Snapshot
 from curation.ledger.undo import forget_sample, restored_slices, restored_tasks, undo_statements
 from curation.ledger.writer import Writer, refuse
@@ -41,12 +42,11 @@ class Change:
     def begin(cls, connection: duckdb.DuckDBPyConnection, *, author: str, message: str, batch: str) -> "Change":
         """Take the next commit id first, so that two writers collide, and only then look for the batch id."""
         connection.execute("UPDATE head SET id = id + 1")
-        seen = connection.execute("SELECT id FROM commits WHERE batch = ?", [batch]).fetchone()
+        seen = first(connection, "SELECT id FROM commits WHERE batch = ?", [batch])
         if seen:
             connection.execute("UPDATE head SET id = id - 1")
             return cls(connection, id=seen[0], repeated=True)
-        (id,) = connection.execute("SELECT id FROM head").fetchall()[0]
-        change = cls(connection, id=id, repeated=False)
+        change = cls(connection, id=scalar(connection, "SELECT id FROM head"), repeated=False)
         change._header = (author, message, batch)
         change._writer.hash(author, message, batch)
         return change
@@ -57,7 +57,7 @@ class Change:
         """Write the commit's own row: its digest chains the parent's with all that was added, times aside."""
         if self.repeated:
             return
-        parent = self._writer.connection.execute("SELECT digest FROM commits WHERE id = ?", [self.id - 1]).fetchone()
+        parent = first(self._writer.connection, "SELECT digest FROM commits WHERE id = ?", [self.id - 1])
         self._writer.hash(parent[0] if parent else "")
         author, message, batch = self._header
         self._writer.append_row("commits", self.id - 1, self._writer.digest, author, message, batch, self._at)

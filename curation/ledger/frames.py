@@ -1,11 +1,11 @@
-"""Arrow tables as tables of a query."""
+"""Arrow tables as tables of a query, and queries of one row."""
 
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-__all__ = ["over"]
+__all__ = ["first", "over", "scalar"]
 
 ROW_GROUP = 122_880
 """Rows of DuckDB's row groups."""
@@ -25,3 +25,16 @@ def over(
     finally:
         for name in tables:
             connection.unregister(name)
+
+
+def first(
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None
+) -> tuple[Any, ...] | None:
+    """The first row of a query of few rows, or None. From 2.0 on DuckDB takes no other work while rows are left."""
+    rows = connection.execute(query, parameters or []).fetchall()
+    return rows[0] if rows else None
+
+
+def scalar(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> Any:
+    """The one value of a query that has one."""
+    return connection.execute(query, parameters or []).fetchall()[0][0]

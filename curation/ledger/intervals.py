@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import duckdb
 
+from curation.ledger.frames import scalar
 from curation.ledger.schema import PRECEDENCE
 
 __all__ = ["PATIENCE", "attribute_at", "due", "fold", "folded", "labels_at", "relabel_from_events", "statements_at"]
@@ -104,14 +105,15 @@ EVENT = f"""
 
 def folded(connection: duckdb.DuckDBPyConnection) -> int:
     """The commit up to which the intervals are complete."""
-    return _number(connection, "SELECT id FROM folded")
+    return int(scalar(connection, "SELECT id FROM folded"))
 
 
 def due(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether so many events came since that reading them beside the intervals costs more than folding them in."""
     later = f"WHERE commit_id > {folded(connection)}"
     pending, total = (
-        sum(_number(connection, f"SELECT count(*) FROM {table} {which}") for table in EVENTS) for which in (later, "")
+        sum(int(scalar(connection, f"SELECT count(*) FROM {table} {which}")) for table in EVENTS)
+        for which in (later, "")
     )
     return pending > max(PATIENCE, total // 4)
 
@@ -174,7 +176,7 @@ def attribute_at(connection: duckdb.DuckDBPyConnection, commit: int, name: str, 
 
 def fold(connection: duckdb.DuckDBPyConnection) -> None:
     """Bring the intervals up to the newest commit, inside the caller's transaction."""
-    until, head = folded(connection), _number(connection, "SELECT id FROM head")
+    until, head = folded(connection), scalar(connection, "SELECT id FROM head")
     if until == head:
         return
     _fold_labels(connection, until, head)
@@ -246,9 +248,3 @@ def _remapped(connection: duckdb.DuckDBPyConnection, after: int, commit: int) ->
         [after, commit],
     ).fetchall()
     return ", ".join(str(task_id) for (task_id,) in rows)
-
-
-def _number(connection: duckdb.DuckDBPyConnection, query: str) -> int:
-    row = connection.execute(query).fetchone()
-    assert row is not None
-    return int(row[0])

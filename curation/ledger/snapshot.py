@@ -13,7 +13,7 @@ import pyarrow as pa
 from curation.errors import BadInput, NotFound
 from curation.ledger.columns import Assumed, assumed, frame_of, labelled, predicted, quoted
 from curation.ledger.definitions import Definition
-from curation.ledger.frames import over
+from curation.ledger.frames import first, over, scalar
 from curation.ledger.intervals import attribute_at, labels_at, statements_at
 from curation.ledger.membership import members_sql
 from curation.ledger.schema import GROWING
@@ -41,11 +41,11 @@ class Snapshot:
     @classmethod
     def at(cls, connection: duckdb.DuckDBPyConnection, commit: int | None) -> "Snapshot":
         """The snapshot at `commit` (default: the newest); NotFound when there is no such commit."""
-        head = _one(connection.execute("SELECT id FROM head"))
+        head = scalar(connection, "SELECT id FROM head")
         if commit is not None and not 0 <= commit <= head:
             raise NotFound(f"commit {commit}: the catalog has commits 0 to {head}; `amber log` lists them")
         at = head if commit is None else commit
-        row = connection.execute("SELECT digest FROM commits WHERE id = ?", [at]).fetchone()
+        row = first(connection, "SELECT digest FROM commits WHERE id = ?", [at])
         return cls(connection, at, row[0] if row else "")
 
     def earlier(self, commit: int) -> "Snapshot":
@@ -341,7 +341,7 @@ class Snapshot:
     def counts(self) -> dict[str, int]:
         """Rows up to this commit of every table that only grows: what two catalogs with the same history share."""
         return {
-            name: int(_one(self._connection.execute(f"SELECT count(*) FROM {name} WHERE {column} <= {self.commit}")))
+            name: int(scalar(self._connection, f"SELECT count(*) FROM {name} WHERE {column} <= {self.commit}"))
             for name, column in GROWING.items()
         }
 
@@ -392,9 +392,3 @@ class Snapshot:
 
     def _rows(self, query: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
         return self._connection.execute(query, parameters).fetchall()
-
-
-def _one(cursor: duckdb.DuckDBPyConnection) -> Any:
-    row = cursor.fetchone()
-    assert row is not None
-    return row[0]

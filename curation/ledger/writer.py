@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from curation.digest import digest
 from curation.errors import BadInput
-from curation.ledger.frames import over
+from curation.ledger.frames import over, scalar
 
 __all__ = ["Writer", "refuse"]
 
@@ -31,9 +31,7 @@ class Writer:
 
     def number(self, query: str, parameters: list[Any] | None = None) -> int:
         """The one number that a query gives."""
-        row = self.connection.execute(query, parameters or []).fetchone()
-        assert row is not None
-        return int(row[0])
+        return int(scalar(self.connection, query, parameters))
 
     def append(self, table: str, rows: pa.Table, *, aside: str = "") -> None:
         """Append rows, with the commit's id; the column `aside` is no part of the digest."""
