@@ -268,6 +268,12 @@ def test_the_same_training_is_done_once_and_gives_the_same_weights(catalog: Cata
     assert not torch.equal(first["heads.weight"], third["heads.weight"])
 
 
+def test_a_run_keeps_what_it_was_trained_on(catalog: Catalog, plan: Plan, run: Run) -> None:
+    drawn = {row["name"]: row["drawn"] for row in run.exposure(catalog.home) if row["kind"] == "stratum"}
+    assert drawn == {f"{row['task']}: {row['stratum']}": row["drawn"] for row in plan.rates()}
+    assert (sum(drawn.values()), run.alarm) == (9600, "")
+
+
 def test_evaluation_records_what_it_found(catalog: Catalog, run: Run) -> None:
     evaluate(run, catalog, author="ada")
     with catalog.read() as now:

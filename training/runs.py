@@ -107,6 +107,8 @@ class Run:
     machine: str = ""
     seconds: float = 0.0
     curve: list[dict[str, float]] = field(default_factory=list)
+    alarm: str = ""
+    """Why the draws that it was trained on are not those that its plan asked for; `samplers.exposure` judges."""
 
     @classmethod
     def open(cls, home: Path, id_: str) -> "Run":
@@ -117,6 +119,12 @@ class Run:
         data = json.loads(path.read_text())
         recipe = Recipe(**{**data.pop("recipe"), "size": tuple(data.pop("size"))})
         return cls(**data, recipe=recipe)
+
+    def exposure(self, home: Path) -> list[dict[str, Any]]:
+        """What each task, stratum, boosted slice and rank was asked to get, and what this run was trained on; empty
+        for a run of before this was kept."""
+        path = home / "runs" / self.id / "exposure.json"
+        return list(json.loads(path.read_text())) if path.is_file() else []
 
     def save(self, home: Path) -> None:
         """Write `run.json`, whole or not at all."""

@@ -1,5 +1,6 @@
 """The training loop: a recipe on a plan, over cached features or over pixels, in plan order and with plan weights."""
 
+import json
 import math
 import os
 import time
@@ -16,6 +17,7 @@ from curation.errors import BadInput
 from curation.files import whole
 from curation.ledger.catalog import Catalog
 from samplers.batches import Batch, batches
+from samplers.exposure import Exposure
 from samplers.order import hash64
 from samplers.pack import Pack
 from samplers.plan import Plan
@@ -56,6 +58,7 @@ def train(
         raise BadInput(f"plan of {len(plan.draws)} draws: holds no batch of {recipe.global_batch}; plan more draws")
     curve: list[dict[str, float]] = []
     recent: list[Tensor] = []
+    exposure = Exposure(plan)
     for step, (inputs, batch) in enumerate(_inputs(recipe, plan, catalog.home, embeddings)):
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(recipe, step, steps)
@@ -64,6 +67,7 @@ def train(
         network.losses.objective(losses).backward()
         optimizer.step()
         recent.append(losses.detach())
+        exposure.add(batch.rows, batch.positions)
         if (step + 1) % max(1, steps // CURVE_POINTS) == 0 or step + 1 == steps:
             mean = torch.stack(recent).mean(dim=0)
             recent.clear()
@@ -72,11 +76,11 @@ def train(
             curve.append({"Draws": position, **{task.name: loss for task, loss in named}})
             if progress:
                 progress(position, steps * recipe.global_batch, float(network.losses.objective(mean)))
-    _save(network, catalog.home / "runs" / id_)
+    _save(network, exposure, catalog.home / "runs" / id_)
     run = Run(
         id=id_, plan=plan.hash, commit=plan.commit, recipe=recipe, parent=parent, revision=revision(),
         libraries=libraries(), machine=f"{os.cpu_count()} cores", seconds=round(time.monotonic() - started, 2),
-        curve=curve,
+        curve=curve, alarm=exposure.alarm(),
     )  # fmt: skip
     run.save(catalog.home)
     return run
@@ -128,8 +132,10 @@ def _schedule(recipe: Recipe, step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - first) / max(1, steps - first)))
 
 
-def _save(network: Network, folder: Path) -> None:
+def _save(network: Network, exposure: Exposure, folder: Path) -> None:
     state = BytesIO()  # torch says of a full disk only that it failed
     torch.save(network.state_dict(), state)
     with whole(folder / "checkpoints" / "last.pt") as part:
         part.write_bytes(state.getbuffer())
+    with whole(folder / "exposure.json") as part:
+        part.write_text(json.dumps([vars(row) for row in exposure.rows()], indent=1))

@@ -61,7 +61,8 @@ def train_command(
         figures = evaluate(
             run_, catalog, author=author, progress=lambda done, total: screen.tell("evaluate", done, total)
         ).to_pylist()
-    show({"run": run_.id, "figures": figures}, as_json, lambda: _figures_table(f"Run {run_.id}", figures))
+    title = f"Run {run_.id}" + (f"; the draws are not those of its plan: {run_.alarm}" if run_.alarm else "")
+    show({"run": run_.id, "figures": figures, "alarm": run_.alarm}, as_json, lambda: _figures_table(title, figures))
 
 
 @click.command("report")

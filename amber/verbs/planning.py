@@ -11,7 +11,7 @@ from rich.console import Group
 
 from amber.options import has_verb, seeded, workspace
 from amber.screen import Screen, show, table
-from curation.errors import NotFound
+from curation.errors import BadInput, NotFound
 from curation.ledger.catalog import Catalog
 from samplers.exposure import Exposure
 from samplers.materialize import materialize
@@ -23,6 +23,7 @@ from samplers.policy import Policy
 from samplers.replan import propose_child
 from samplers.standings import Standing, standings
 from samplers.why import why
+from training.runs import Run
 
 __all__ = ["plan_group"]
 
@@ -109,18 +110,36 @@ def why_command(sample: str, plan: str | None, home: str, as_json: bool) -> None
 @plan_group.command("exposure")
 @click.argument("plan", required=False)
 @click.option("--upto", type=click.IntRange(min=1), help="Of so many draws from the start; default: of all.")
+@click.option("--run", "run_", help="What this run was trained on, instead of what the plan gives.")
 @workspace
-def exposure_command(plan: str | None, upto: int | None, home: str, as_json: bool) -> None:
-    """Say what each task, stratum and boosted slice was asked to get, and what the draws of PLAN give it."""
-    found = _plan(Catalog.open(home).home, plan)
-    ledger, positions = Exposure(found), np.arange(min(upto or len(found.draws), len(found.draws)))
-    ledger.add(found.draws[positions], positions)
-    rows = [vars(row) for row in ledger.rows() if row.kind != "rank"]
+def exposure_command(plan: str | None, upto: int | None, run_: str | None, home: str, as_json: bool) -> None:
+    """Say what each task, stratum and boosted slice was asked to get, and what the draws of PLAN, or a run, gave it."""
+    at = Catalog.open(home).home
+    if run_ and (plan or upto):
+        raise BadInput(f"--run {run_}: a run has one plan, and was trained on all of it; leave PLAN and --upto out")
+    what, rows, alarm = _of_run(at, run_) if run_ else _of_plan(_plan(at, plan), upto)
+    rows = [row for row in rows if row["kind"] != "rank"]
+    draws = sum(row["drawn"] for row in rows if row["kind"] == "task")
+    title = " ".join(*what.items()).capitalize() + f", {draws:,} draws" + (f": {alarm}" if alarm else "")
     show(
-        {"plan": found.hash, "draws": len(positions), "exposure": rows, "alarm": ledger.alarm()},
+        {**what, "draws": draws, "exposure": rows, "alarm": alarm},
         as_json,
-        lambda: table(f"Plan {found.hash}, {len(positions):,} draws", list(rows[0]), [list(r.values()) for r in rows]),
+        lambda: table(title, list(rows[0]), [list(row.values()) for row in rows]),
     )
+
+
+def _of_run(home: Path, run_: str) -> tuple[dict[str, str], list[dict[str, Any]], str]:
+    run = Run.open(home, run_)
+    rows = run.exposure(home)
+    if not rows:
+        raise NotFound(f"run {run.id}: nothing was kept of its draws; name its plan, {run.plan}, instead")
+    return {"run": run.id}, rows, run.alarm
+
+
+def _of_plan(plan: Plan, upto: int | None) -> tuple[dict[str, str], list[dict[str, Any]], str]:
+    ledger, positions = Exposure(plan), np.arange(min(upto or len(plan.draws), len(plan.draws)))
+    ledger.add(plan.draws[positions], positions)
+    return {"plan": plan.hash}, [vars(row) for row in ledger.rows()], ledger.alarm()
 
 
 @plan_group.command("replan")
