@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
+from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,8 @@ class _Copy:
         formats = pc.dictionary_encode(pack.index["format"]).combine_chunks()
         codes = np.asarray(formats.indices)[pack.rows(plan.keys)]
         self._extensions = [[extension(kind) for kind in formats.dictionary.to_pylist()][code] for code in codes]
-        self._classes = [task.task.classes for task in plan.tasks]
+        self._names = [quoted(task.name) for task in plan.tasks]
+        self._classes = [list(map(quoted, task.task.classes)) for task in plan.tasks]
 
     def cuts(self, shard_bytes: int) -> list[tuple[int, int]]:
         """First and last + 1 of the draws of each shard."""
@@ -122,23 +125,21 @@ class _Copy:
             yield shards.read_beside(shard, offset, size), (before[i].tobytes(), note)
 
     def _notes(self, start: int, rows: "np.ndarray[Any, np.dtype[np.int32]]") -> list[bytes]:
-        """Of each draw its key and position, and by task the known labels with their weights."""
-        values, known, weights = (
-            part.tolist() for part in self._plan.labels(rows, np.arange(start, start + len(rows)))
-        )
+        """Of each draw its key and position, and by task the known labels with their weights, as `json.dumps` would
+        write them."""
+        values, known, weights = self._plan.labels(rows, np.arange(start, start + len(rows)))
+        draw, task = np.nonzero(known)
+        named = [self._names[code] for code in task.tolist()]
+        texts = map(self._label, task.tolist(), values[known].tolist())
+        labels = [f"{name}: {text}" for name, text in zip(named, texts, strict=True)]
+        weighed = [f"{name}: {weight}" for name, weight in zip(named, weights[known].tolist(), strict=True)]
+        bounds = np.searchsorted(draw, np.arange(len(rows) + 1)).tolist()
         keys = self._plan.keys.take(rows).to_pylist()
-        notes = []
-        for i, key in enumerate(keys):
-            mine = [code for code, is_known in enumerate(known[i]) if is_known]
-            names = {code: self._plan.tasks[code].name for code in mine}
-            note = {
-                "key": key,
-                "position": start + i,
-                "labels": {names[code]: self._label(code, values[i][code]) for code in mine},
-                "weights": {names[code]: weights[i][code] for code in mine},
-            }
-            notes.append(json.dumps(note).encode())
-        return notes
+        return [
+            f'{{"key": {quoted(key)}, "position": {start + i}, "labels": {{{", ".join(labels[first:last])}}}, '
+            f'"weights": {{{", ".join(weighed[first:last])}}}}}'.encode()
+            for i, (key, (first, last)) in enumerate(zip(keys, pairwise(bounds), strict=True))
+        ]
 
     def _label(self, task: int, value: float) -> str | float:
         return self._classes[task][int(value)] if self._classes[task] else value
@@ -146,7 +147,10 @@ class _Copy:
 
 def _write(descriptor: int, pieces: list[bytes | memoryview]) -> None:
     """All pieces, one behind the other; where the kernel took only some, the rest follows."""
-    done, views = os.writev(descriptor, pieces), [memoryview(piece) for piece in pieces]
+    done, size = os.writev(descriptor, pieces), sum(map(len, pieces))
+    if done == size:
+        return
+    views = [memoryview(piece) for piece in pieces]
     while done < sum(map(len, views)):
         while views and done >= len(views[0]):
             done -= len(views.pop(0))
