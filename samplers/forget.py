@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from curation.files import whole
 from samplers import tar
 from samplers.pack import Pack, complete, repack, turn
+from samplers.reduced import forget_copies
 
 __all__ = ["Forgotten", "forget_image"]
 
@@ -48,6 +49,7 @@ def forget_image(home: Path, key: str) -> Forgotten:
         kept = {shard.name for pack in complete(home) for shard in pack.shards}
         for name in moves.keys() - kept:
             (home / "shards" / name).unlink(missing_ok=True)
+        forget_copies(home, key)
     return Forgotten(packs=tuple(pack.hash for pack in packs), plans=plans)
 
 

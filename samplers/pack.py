@@ -25,6 +25,7 @@ from curation.digest import digest
 from curation.errors import BadInput, Busy, Failed
 from curation.files import whole
 from samplers.packed import INDEX, Pack
+from samplers.reduced import Reduction
 from samplers.shards import Shard
 from samplers.work import Progress, Work, clean
 
@@ -61,11 +62,16 @@ def make_pack(catalog: "Catalog", *, shard_bytes: int = SHARD_BYTES, progress: P
     return write_pack(included(catalog), catalog.home, shard_bytes=shard_bytes, progress=progress)
 
 
-def included(catalog: "Catalog") -> pa.Table:
-    """The samples that `make_pack` packs."""
+def included(catalog: "Catalog", *, first: float = 0.0, progress: Progress | None = None) -> pa.Table:
+    """The samples that `make_pack` packs: not excluded, and smaller copies where the workspace asks for them.
+
+    Raises as `Reduction.apply` does, which also says what `first` is.
+    """
     with catalog.read() as now:
         samples = now.samples()
-    return samples.filter(pc.invert(samples["excluded"]))
+    samples = samples.filter(pc.invert(samples["excluded"]))
+    with _said(catalog.home):
+        return Reduction.of(catalog.home).apply(samples, catalog.home, progress, first)
 
 
 def write_pack(

@@ -16,6 +16,7 @@ from samplers.check import notes, problems, suggest
 from samplers.cluster import write_on_ray
 from samplers.pack import finish_pack, included, write_pack, write_part
 from samplers.policy import Policy
+from samplers.reduced import Reduction
 
 __all__ = ["pack_command", "policy"]
 
@@ -64,20 +65,44 @@ def suggest_policy(home: str, as_json: bool) -> None:
     show(tomllib.loads(text), as_json, lambda: text)
 
 
+def _ask_for_copies(home: Path, max_side: int | None, quality: int | None) -> None:
+    """Keep what the workspace packs from now on, where anything was said."""
+    before = Reduction.of(home)
+    side, rate = before.max_side if max_side is None else max_side, before.quality if quality is None else quality
+    if (after := Reduction(max_side=side, quality=rate)) != before:
+        after.save(home)
+
+
 @click.command("pack")
 @click.option("--verify", is_flag=True, help="Hash every shard and image again.")
 @click.option("--part", callback=_part, metavar="I/N", help="Write the I-th of N parts only, on this machine.")
 @click.option("--finish", is_flag=True, help="Make one pack of the parts, once all are written.")
 @click.option("--ray", "address", metavar="ADDRESS", help='Write as tasks of a Ray cluster, or of a "local" one.')
+@click.option(
+    "--max-side",
+    type=click.IntRange(min=0),
+    metavar="PIXELS",
+    help="Pack images whose longer side has more pixels as JPEG with that side, from now on; 0: as they are.",
+)
+@click.option(
+    "--quality",
+    type=click.IntRange(0, 100),
+    metavar="QUALITY",
+    help="Pack all images as JPEG of this quality (1 to 100), from now on; 0: as they are.",
+)
 @workspace
 def pack_command(
-    verify: bool, part: tuple[int, int] | None, finish: bool, address: str | None, home: str, as_json: bool
-) -> None:
+    verify: bool, part: tuple[int, int] | None, finish: bool, address: str | None, max_side: int | None,
+    quality: int | None, home: str, as_json: bool,
+) -> None:  # fmt: skip
     """Write the images of the catalog into WebDataset shards, once."""
     if sum([part is not None, finish, address is not None]) > 1:
         raise BadInput("--part, --finish and --ray: each is a way of its own; pass one")
-    samples, folder, screen = included(Catalog.open(home)), Path(home), Screen(quiet=as_json)
+    catalog, folder, screen = Catalog.open(home), Path(home), Screen(quiet=as_json)
+    _ask_for_copies(folder, max_side, quality)
     with screen.stages():
+        first = (part[0] - 1) / part[1] if part and part[1] else 0.0
+        samples = included(catalog, first=first, progress=partial(screen.tell, "reduce"))
         tell = partial(screen.tell, "pack")
         if part is not None:
             write_part(samples, folder, *part, progress=tell)

@@ -1,0 +1,129 @@
+"""Packs of smaller copies: their pixels, what stays as it is, and that each copy is made once."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from homes import make_home
+from pictures import picture, table
+from PIL import Image
+
+from amber.cli import run
+from curation.errors import BadInput, Damaged, NotFound
+from curation.images import load_rgb
+from samplers.forget import forget_image
+from samplers.pack import Pack, finish_pack, make_pack, write_pack, write_part
+from samplers.plan import Plan
+from samplers.reduced import Reduction
+
+SIZES = {"large": (90, 120), "tall": (100, 20), "same": (60, 60), "small": (24, 32), "png": (80, 64)}
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> pa.Table:
+    paths = [tmp_path / f"{key}.{'png' if key == 'png' else 'jpg'}" for key in SIZES]
+    for number, (path, (height, width)) in enumerate(zip(paths, SIZES.values(), strict=True)):
+        picture(number, height, width).save(path)
+    return table(paths, SIZES)
+
+
+def content(pack: Pack) -> dict[str, bytes]:
+    shards = pack.reader()
+    return {
+        key.as_py(): bytes(shards.read(int(shard), int(at), int(size)))
+        for key, shard, at, size in zip(pack.keys, pack.shard, pack.offset, pack.size, strict=True)
+    }
+
+
+def test_larger_images_become_copies_and_the_others_stay_as_they_are(images: pa.Table, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    pack = write_pack(Reduction(max_side=60).apply(images, home), home)
+    sides = dict(zip(*(pack.index[name].to_pylist() for name in ("key", "height")), strict=True))
+    assert sides == {"large": 45, "tall": 60, "same": 60, "small": 24, "png": 60}
+    assert dict(zip(pack.keys.to_pylist(), pack.index["format"].to_pylist(), strict=True))["png"] == "JPEG"
+    found, originals = content(pack), dict(zip(images["key"].to_pylist(), images["location"].to_pylist(), strict=True))
+    for key in ("same", "small"):
+        assert found[key] == Path(originals[key]).read_bytes()
+    with Image.open(originals["large"]) as image:
+        wanted = np.asarray(image.resize((60, 45), Image.Resampling.LANCZOS), np.int16)
+    assert np.abs(load_rgb(found["large"]) - wanted).mean() < 3
+    pack.verify()
+
+
+def test_with_a_quality_all_images_are_written_anew(images: pa.Table, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    rough, fine = (
+        write_pack(Reduction(quality=quality).apply(images, home), home, shard_bytes=1 << 20) for quality in (20, 95)
+    )
+    assert rough.bytes < fine.bytes
+    assert set(rough.index["format"].to_pylist()) == {"JPEG"}
+    assert rough.index["width"].to_pylist() == fine.index["width"].to_pylist()
+    assert [load_rgb(data).shape[:2] for _, data in sorted(content(fine).items())] == [
+        SIZES[key] for key in sorted(SIZES)
+    ]
+
+
+def test_a_copy_is_made_once(images: pa.Table, tmp_path: Path) -> None:
+    home, reduction = tmp_path / "home", Reduction(max_side=60)
+    first = reduction.apply(images, home)
+    told: list[tuple[int, int]] = []
+    for path in images["location"].to_pylist():
+        Path(path).unlink()
+    assert reduction.apply(images, home, lambda *done: told.append(done)).equals(first)
+    assert told == []
+
+
+def test_copies_of_a_killed_run_are_taken_up(images: pa.Table, tmp_path: Path) -> None:
+    home, reduction = tmp_path / "home", Reduction(max_side=60)
+    first = reduction.apply(images, home)
+    (folder,) = (home / "reduced").iterdir()
+    (folder / "copies.parquet").unlink()
+    for path in images["location"].to_pylist():
+        Path(path).unlink()
+    assert reduction.apply(images, home).equals(first)
+
+
+def test_parts_give_the_pack_of_one_machine(images: pa.Table, tmp_path: Path) -> None:
+    homes, reduction = [tmp_path / "one", tmp_path / "many"], Reduction(max_side=60)
+    whole = write_pack(reduction.apply(images, homes[0]), homes[0], shard_bytes=4096)
+    for part in (1, 2):
+        write_part(reduction.apply(images, homes[1], first=(part - 1) / 2), homes[1], part, 2, shard_bytes=4096)
+    assert finish_pack(reduction.apply(images, homes[1]), homes[1], shard_bytes=4096).hash == whole.hash
+
+
+@pytest.mark.parametrize(
+    ("harm", "error", "told"),
+    [
+        (lambda path: path.unlink(), NotFound, "large: .* cannot be read"),
+        (lambda path: path.write_bytes(b"other"), Damaged, "large: .* is not the file that was ingested"),
+    ],
+)
+def test_an_image_that_is_gone_or_changed_is_refused(
+    images: pa.Table, tmp_path: Path, harm: object, error: type[Exception], told: str
+) -> None:
+    harm(Path(images["location"][0].as_py()))  # type: ignore[operator]
+    with pytest.raises(error, match=told):
+        Reduction(max_side=60).apply(images, tmp_path / "home")
+
+
+@pytest.mark.parametrize("numbers", [{"max_side": -1}, {"quality": 101}, {"quality": -5}])
+def test_numbers_without_a_meaning_are_refused(numbers: dict[str, int]) -> None:
+    with pytest.raises(BadInput, match="quality from 1 to 100"):
+        Reduction(**numbers)
+
+
+def test_the_workspace_keeps_what_it_packs(tmp_path: Path) -> None:
+    catalog = make_home(tmp_path / "work", samples=24)
+    assert run(["pack", "--max-side", "16", "--home", str(catalog.home)]) == 0
+    pack = make_pack(catalog)
+    assert max(pack.index["width"].to_pylist() + pack.index["height"].to_pylist()) == 16
+    assert run(["plan", "--draws", "64", "--home", str(catalog.home)]) == 0
+    assert Plan.newest(catalog.home).pack_hash == pack.hash
+    forgotten = pack.keys[0].as_py()
+    folder = catalog.home / "reduced" / "16-90"
+    assert len(list(folder.glob("*.jpg"))) == 24
+    forget_image(catalog.home, forgotten)
+    assert len(list(folder.glob("*.jpg"))) == 23
+    assert run(["pack", "--max-side", "0", "--home", str(catalog.home)]) == 0
+    assert max(make_pack(catalog).index["width"].to_pylist()) > 16
