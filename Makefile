@@ -96,7 +96,8 @@ clean: ## Remove what the demo and the benchmarks left here
 	@echo "making .venv-stream-peers with what packs and streams are measured against (some minutes)"
 	@$(PYTHON) -m venv .venv-stream-peers
 	@.venv-stream-peers/bin/python -m pip install -qq --disable-pip-version-check torch==2.13.0
-	@.venv-stream-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
+	@.venv-stream-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $<
+	@.venv-stream-peers/bin/python -m pip uninstall -qq --yes torchvision && touch $@ # its wheel wants a torch with CUDA
 
 .venv-plan-peers/ready: benchmarks/plan-peers.txt
 	@echo "making .venv-plan-peers with the mixers that plans are measured against (some minutes: it holds a torch)"

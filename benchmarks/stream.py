@@ -38,7 +38,7 @@ BATCH: Final = 64
 ROUNDS: Final = int(os.environ.get("ROUNDS", "3" if small() else "7"))
 FAR_ROUNDS: Final = 2 if small() else 5
 PYTHON: Final = Path(".venv-stream-peers/bin/python")
-PEERS: Final = ("webdataset", "litdata", "grain", "HF datasets", "torch")
+PEERS: Final = ("webdataset", "wids", "litdata", "mosaicml", "grain", "energon", "HF datasets", "torch")
 LATENCY, BANDWIDTH = 0.05, 200e6
 
 

@@ -10,11 +10,15 @@ import json
 import os
 import resource
 import shutil
+import subprocess
 import sys
+import tarfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -129,6 +133,95 @@ class LitData(Peer):
         return sum(len(sample["jpg"]) > 0 for sample in StreamingDataset(str(self.home)))
 
 
+def without_torchvision() -> None:
+    """Let the library be imported that names torchvision in a class which is not used here; there is no CPU build."""
+    for name, held in {
+        "": (),
+        ".datasets": ("VisionDataset",),
+        ".transforms": (),
+        ".transforms.functional": ("to_tensor",),
+    }.items():
+        module = ModuleType(f"torchvision{name}")
+        module.__spec__ = ModuleSpec(module.__name__, None)
+        vars(module).update(dict.fromkeys(held, object))
+        sys.modules[module.__name__] = module
+
+
+class Mosaic(Peer):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        without_torchvision()
+        from streaming import MDSWriter
+
+        shutil.rmtree(self.home)
+        with MDSWriter(out=str(self.home), columns={"jpg": "bytes"}, size_limit=64 << 20) as writer:
+            for _, data in self.images():
+                writer.write({"jpg": data})
+
+    def stream(self) -> int:
+        return in_batches(decoded(sample["jpg"]) for sample in self._samples(shuffle=True))
+
+    def read(self) -> int:
+        return sum(len(sample["jpg"]) > 0 for sample in self._samples(shuffle=False))
+
+    def _samples(self, *, shuffle: bool) -> Iterable[dict[str, bytes]]:
+        from streaming import StreamingDataset
+        from streaming.base.util import clean_stale_shared_memory
+
+        clean_stale_shared_memory()
+        found: Iterable[dict[str, bytes]] = StreamingDataset(local=str(self.home), shuffle=shuffle, batch_size=BATCH)
+        return found
+
+
+class Wids(Peer):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.shards = []
+        for path in self.tars:
+            with tarfile.open(path) as members:
+                self.shards.append({"url": path, "nsamples": sum(name.endswith(".jpg") for name in members.getnames())})
+
+    def stream(self) -> int:
+        from wids import ChunkedSampler, ShardListDataset
+
+        found = ShardListDataset(self.shards, transformations=[], cache_dir=str(self.home), keep=True)
+        return in_batches(decoded(found[number][".jpg"].read()) for number in ChunkedSampler(found, shuffle=True))
+
+
+class Energon(Peer):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        for path in self.tars:
+            (self.home / Path(path).name).symlink_to(Path(path).resolve())
+        words = ["prepare", "--non-interactive", "--no-progress", "--split-ratio", "1,0,0"]
+        energon = Path(sys.executable).with_name("energon")
+        told = [energon, *words, "--sample-type", "CrudeWebdataset", self.home]
+        subprocess.run(told, check=True, stdout=subprocess.DEVNULL)
+
+    def stream(self) -> int:
+        from megatron.energon import Cooker, DefaultTaskEncoder, WorkerConfig, get_loader, get_train_dataset, stateless
+
+        class Encoder(DefaultTaskEncoder):  # type: ignore[misc]
+            decoder = None
+            cookers = [Cooker(stateless(energon_image))]  # noqa: RUF012
+
+            def batch(self, samples: list[Any]) -> np.ndarray:
+                return np.stack([sample.image for sample in samples])
+
+        found = get_train_dataset(
+            str(self.home), worker_config=WorkerConfig(rank=0, world_size=1, num_workers=2), batch_size=BATCH,
+            shuffle_buffer_size=1000, max_samples_per_sequence=None, task_encoder=Encoder(), repeat=False,
+        )  # fmt: skip
+        return sum(len(batch) for batch in get_loader(found))
+
+
+def energon_image(sample: dict[str, Any]) -> Any:
+    from megatron.energon import basic_sample_keys
+    from megatron.energon.flavors import ImageSample
+
+    return ImageSample(**basic_sample_keys(sample), image=decoded(sample["jpg"]))
+
+
 class HuggingFace(Peer):
     def stream(self) -> int:
         from datasets import Image, load_dataset
@@ -166,7 +259,7 @@ class Torch(Peer):
 
 PEERS: dict[str, Callable[[Path], Peer]] = {
     "webdataset": WebDataset, "ArrayRecord": ArrayRecord, "grain": Grain, "litdata": LitData,
-    "HF datasets": HuggingFace, "torch": Torch,
+    "HF datasets": HuggingFace, "torch": Torch, "mosaicml": Mosaic, "wids": Wids, "energon": Energon,
 }  # fmt: skip
 
 
