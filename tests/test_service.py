@@ -149,7 +149,9 @@ def test_thumbnails_have_their_sizes(http: Http, image: str) -> None:
     small = http.get(image, params={"size": 64})
     assert (small.status_code, small.headers["content-type"]) == (200, "image/jpeg")
     assert small.headers["etag"] != http.get(image).headers["etag"]
-    assert http.get(image, params={"size": 63}).status_code == 422
+    for size in ("63", "-64", "064", "64.0", "x"):
+        assert http.get(image, params={"size": size}).status_code == 422
+    assert http.post(image).status_code == 405
 
 
 def test_signed_urls_expire_and_cannot_be_altered(made: Catalog, http: Http, image: str) -> None:
@@ -279,10 +281,12 @@ def test_the_command_line_goes_on_beside_it(made: Catalog, reader: Client) -> No
         assert reader._http.get(image).status_code == 200
 
 
-def test_figures_for_prometheus(http: Http, secrets: dict[str, str]) -> None:
+def test_figures_for_prometheus(http: Http, secrets: dict[str, str], image: str) -> None:
     http.get("/health")
+    http.get(image)
     text = http.get("/metrics", headers=bearer(secrets["admin"])).text
     assert 'amber_requests_total{method="GET",route="/health",status="200"}' in text
+    assert 'amber_requests_total{method="GET",route="/images/{word}",status="200"}' in text
     assert "amber_request_seconds_bucket" in text
 
 
