@@ -1,7 +1,8 @@
-"""`make bench-labeling`: what it costs to ask people and to read back, on a real Label Studio, and to serve images.
+"""`make bench-labeling`: what it costs to ask people and to read back, on a real Label Studio, what the loop finds with
+people who err, and how fast images are served.
 
 Pull is measured twice, on a project of a tenth of the items and on all of them, with the same number of changes: its
-cost should follow the changes.
+cost should follow the changes. Both have rested for a minute after the push, until when items are read again.
 """
 
 import tempfile
@@ -12,10 +13,12 @@ from pathlib import Path
 import httpx
 import pyarrow as pa
 
+from benchmarks.people import people
 from benchmarks.table import Row, finish, small
 from benchmarks.thumbnails import thumbnails
 from curation.labeling.answers import suggest
 from curation.labeling.local import Local, start, stop
+from curation.labeling.mirror import OVERLAP
 from curation.labeling.pull import pull
 from curation.labeling.push import Asking, push
 from curation.labeling.server import Server
@@ -33,7 +36,7 @@ def main() -> None:
         home = Path(folder)
         local = start(home / "studio")
         try:
-            rows = [*_labels(home, local), *thumbnails(home)]
+            rows = [*_labels(home, local), *people(home, local), *thumbnails(home)]
         finally:
             stop(home / "studio")
     finish("labeling", rows)
@@ -45,6 +48,8 @@ def _labels(home: Path, local: Local) -> list[Row]:
         for count in (ITEMS // 10, ITEMS):
             catalog = _catalog(home / f"home-{count}", count)
             pushed = _timed(push, catalog, server, Asking(), url_for=lambda sample: sample["location"])
+            pull(catalog, server)
+            time.sleep(OVERLAP.total_seconds() + 1)
             pull(catalog, server)
             _answer(local, server, min(CHANGES, count))
             taken = _timed(pull, catalog, server)

@@ -8,8 +8,10 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import settings
 from postgres import Server, serving
-from studio import Annotator, Studio
+from studio import Studio
 from studio import serving as serving_studio
+
+from benchmarks.annotators import Annotator
 
 settings.register_profile(
     "amber",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from homes import make_home
-from studio import Annotator, Scripted, Studio, cannot_tell
+from studio import Studio
 
+from benchmarks.annotators import Annotator, Scripted, cannot_tell
 from curation.errors import BadInput, Failed, NotFound
 from curation.labeling.answers import suggest
 from curation.labeling.desk import at_desk
 from curation.labeling.hook import HEADER, PATH, bell
 from curation.labeling.items import UrlFor
-from curation.labeling.mirror import Item
+from curation.labeling.mirror import Item, Reach
 from curation.labeling.pull import Pulled, pull
 from curation.labeling.push import Asking, Pushed, push
 from curation.labeling.server import Server
@@ -335,7 +337,9 @@ def test_a_clock_that_was_put_back_hides_nothing(catalog: Catalog, server: Serve
     sent(catalog, server)
     (item,) = items(catalog, server)
     with at_desk(catalog, server) as desk:
-        desk.mirror.since[item.project] = "2099-01-01T00:00:00.000000Z"
+        desk.mirror.reach[item.project] = Reach(
+            newest="2099-01-01T00:00:00.000000Z", sure="2098-12-31T00:00:00.000000Z"
+        )
     people["ann"].say(item.item, color(catalog, "red"))
     assert pull(catalog, server).labels == 1
 
@@ -414,6 +418,31 @@ def test_a_pull_reads_what_changed(
             before = counting.bytes
             assert pull(catalog, server).labels == 1
             assert 0 < counting.bytes - before < 1_500
+
+
+def test_what_may_come_late_is_read_again_for_a_minute_and_then_no_more(
+    catalog: Catalog, studio: Studio, people: People
+) -> None:
+    ask(catalog, *((sample, "color") for sample in range(1, 31)))
+    counting = Counting()
+    with studio.server(transport=counting) as server:
+
+        def read() -> int:
+            before = counting.bytes
+            pull(catalog, server)
+            return counting.bytes - before
+
+        sent(catalog, server)
+        assert min(read(), read()) > 5_000
+        with at_desk(catalog, server) as desk:
+            desk.mirror.reach = {
+                project: replace(reach, marked=reach.marked - 61) for project, reach in desk.mirror.reach.items()
+            }
+        assert read() > 5_000
+        assert read() < 500
+        people["ann"].say(items(catalog, server)[0].item, color(catalog, "red"))
+        assert read() < 1_500
+    assert len(said(catalog, "color")) == 1
 
 
 def told(release: Any, status: int = 200) -> httpx.MockTransport:

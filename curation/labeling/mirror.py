@@ -1,11 +1,12 @@
 """What lies on the server, as it was last seen: the mirror, a file that may be lost without harm.
 
 A read of the server costs what changed there since. The mirror keeps the time of the newest change that it has seen, on
-the server's own clock, and reads again from a little before it: a change becomes visible only some time after the
-moment with which it is stamped.
+the server's own clock. A change becomes visible only some time after the moment with which it is stamped, so it is read
+again from a little before that; not any more once a read a minute later has brought what was late.
 """
 
 import json
+import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -16,10 +17,10 @@ from curation.files import whole
 from curation.labeling.forms import KEY
 from curation.labeling.server import Json, Server
 
-__all__ = ["Item", "Mirror", "moment"]
+__all__ = ["Item", "Mirror", "Reach", "moment"]
 
 OVERLAP: Final = timedelta(seconds=60)
-"""How long before the newest change is read again: longer than any write on the server takes."""
+"""How late a change may become visible: longer than any write on the server takes."""
 
 SKEW: Final = timedelta(seconds=5)
 """The clock tells whole seconds, and our question takes time."""
@@ -57,13 +58,34 @@ class Item:
         return {annotation.get("completed_by") for annotation in self.annotations}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """How far a project has been read, in times of the server: to its `newest` change, and with all changes up to
+    `sure`. `mark` was the newest at `marked` (seconds since 1970, our clock): once that is `OVERLAP` ago, a read brings
+    all up to it."""
+
+    newest: str = ""
+    sure: str = ""
+    mark: str = ""
+    marked: float = 0.0
+
+    def after(self, newest: str, began: float, ended: float) -> "Reach":
+        """How far it has been read by a read that took from `began` to `ended` and saw `newest`."""
+        sure, waited = _latest(self.sure, _before(newest)), began - self.marked
+        if 0 <= waited < OVERLAP.total_seconds():
+            return replace(self, newest=newest, sure=sure)
+        if waited > 0:  # our clock was not put back
+            sure = _latest(sure, self.mark)
+        return Reach(newest=newest, sure=sure, mark=newest, marked=ended)
+
+
 class Mirror:
     """The items of one workspace on one server."""
 
     def __init__(self, path: Path, server: str) -> None:
         self.path = path
         self.server = server
-        self.since: dict[int, str] = {}
+        self.reach: dict[int, Reach] = {}
         self._items: dict[tuple[int, int], Item] = {}
         self._gone: dict[tuple[int, int, str], Item] = {}
 
@@ -74,7 +96,7 @@ class Mirror:
         try:
             data = json.loads(path.read_text())
             if data["server"] == server:
-                mirror.since = {int(project): since for project, since in data["since"].items()}
+                mirror.reach = {int(project): Reach(**reach) for project, reach in data["reach"].items()}
                 for row in data["items"]:
                     mirror._keep(Item(**{**row, "gold": tuple(row["gold"])}))
         except (OSError, ValueError, KeyError, TypeError):
@@ -83,7 +105,8 @@ class Mirror:
 
     def save(self) -> None:
         """Write the mirror down, whole or not at all."""
-        data = {"server": self.server, "since": self.since, "items": [asdict(item) for item in self.everything()]}
+        reach = {project: asdict(reach) for project, reach in self.reach.items()}
+        data = {"server": self.server, "reach": reach, "items": [asdict(item) for item in self.everything()]}
         with whole(self.path) as part:
             part.write_text(json.dumps(data, separators=(",", ":")))
 
@@ -108,10 +131,12 @@ class Mirror:
     def refresh(self, server: Server, project: Json) -> None:
         """Read what changed in a project."""
         id_ = int(project["id"])
-        since = self.since.get(id_, "")
-        if since and moment(since) > server.clock() + SKEW:
-            since = ""  # the server's clock was put back: what it stamps now would never be newer
-        self._read(server, id_, _before(since))
+        reach = self.reach.get(id_, Reach())
+        if reach.newest and moment(reach.newest) > server.clock() + SKEW:
+            reach = Reach()  # the server's clock was put back: what it stamps now would never be newer
+        began = time.time()
+        newest = self._read(server, id_, reach.sure) or reach.newest
+        self.reach[id_] = reach.after(newest, began, time.time())
         if self._count(id_) != int(project["task_number"]):
             self._recount(server, id_)
 
@@ -119,20 +144,23 @@ class Mirror:
         """A project is gone: its items are, and their answers stay known."""
         for item in [item for item in self._items.values() if item.project == project]:
             self._drop(item)
-        self.since.pop(project, None)
+        self.reach.pop(project, None)
 
     def drop(self, item: Item) -> None:
         """An item was deleted."""
         self._drop(item)
 
-    def _read(self, server: Server, project: int, since: str) -> None:
+    def _read(self, server: Server, project: int, since: str) -> str:
+        """Read changes after `since`; returns the time of the newest."""
+        newest = ""
         for page in server.changed_items(project, since):
             for told in page:
                 item = _item(project, told)
                 if item is not None:
                     known = self._items.get((project, item.item))
                     self._keep(item if known is None or known.key != item.key else replace(item, taken=known.taken))
-            self.since[project] = str(page[-1]["updated_at"])
+            newest = str(page[-1]["updated_at"])
+        return newest
 
     def _recount(self, server: Server, project: int) -> None:
         """Find which items are gone, and read everything when there are others that were never seen."""
@@ -167,8 +195,12 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).replace(tzinfo=None)
 
 
-def _before(since: str) -> str:
-    return (moment(since) - OVERLAP).isoformat() + "Z" if since else ""
+def _before(newest: str) -> str:
+    return (moment(newest) - OVERLAP).isoformat() + "Z" if newest else ""
+
+
+def _latest(one: str, other: str) -> str:
+    return max(one, other, key=lambda text: moment(text) if text else datetime.min)
 
 
 def _item(project: int, told: Json) -> Item | None:
