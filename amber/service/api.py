@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, HTTPException, Path, Query
 
 from amber.service.guards import allowed
 from amber.service.models import (
@@ -23,7 +23,7 @@ from amber.service.models import (
     SliceRow,
     TaskRow,
 )
-from amber.service.tokens import Tokens
+from amber.service.tokens import Token, Tokens
 from curation.coverage import coverage
 from curation.errors import BadInput, NotFound
 from curation.ledger.catalog import Catalog
@@ -47,7 +47,7 @@ Name = Annotated[str, Path(max_length=100)]
 def api_router(catalog: Catalog, tokens: Tokens, image_of: Callable[[dict[str, Any]], str]) -> APIRouter:
     """The routes; `image_of` gives the signed path of a sample's image."""
     router = APIRouter(prefix="/api", responses=FAULTS)
-    read, label = allowed(tokens, "read"), allowed(tokens, "label")
+    read, label, giver = allowed(tokens, "read"), allowed(tokens, "label"), allowed(tokens, "label", "admin")
 
     @router.get("/tasks")
     def tasks(token: read) -> list[TaskRow]:  # type: ignore[valid-type]
@@ -83,10 +83,11 @@ def api_router(catalog: Catalog, tokens: Tokens, image_of: Callable[[dict[str, A
         return [_label(definition, row) for row in _page(table, limit, after)]
 
     @router.post("/labels")
-    def give(token: label, given: Given) -> Asked:  # type: ignore[valid-type]
-        with catalog.commit(author=given.annotator, message="labels by the service", batch=given.batch) as change:
+    def give(token: giver, given: Given) -> Asked:  # type: ignore[valid-type]
+        who = _annotator(token, given)
+        with catalog.commit(author=token.name, message="labels by the service", batch=given.batch) as change:  # type: ignore[attr-defined]
             known = change.now.tasks()
-            rows = [_given(known, row, given.annotator) for row in given.labels]
+            rows = [_given(known, row, who) for row in given.labels]
             return Asked(requests=change.add_labels(pa.Table.from_pylist(rows, LABELS), source="human"))
 
     @router.get("/coverage")
@@ -152,6 +153,13 @@ def _label(task: Task, row: dict[str, Any]) -> LabelRow:
                 value = task.classes[row["code"]]
     same = {"key": row["key"], "task": task.name, "source": row["source"], "value": value}
     return LabelRow.model_validate({**same, "state": "known" if row["state"] == KNOWN else "unsure"})
+
+
+def _annotator(token: Token, given: Given) -> str:
+    """Who gives labels: the token's owner; an admin may name another."""
+    if given.annotator not in ("", token.name) and token.scope != "admin":
+        raise HTTPException(403, f"annotator: must be {token.name!r}, whose token this is; leave it out")
+    return given.annotator or token.name
 
 
 def _given(tasks: dict[str, Task], row: GivenLabel, annotator: str) -> dict[str, Any]:
