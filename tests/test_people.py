@@ -1,7 +1,6 @@
 """The loop closed with people: a scripted annotator works through the real server's API while the loop waits."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +32,6 @@ def catalog(tmp_path: Path) -> Catalog:
     ingest(catalog, Dataset.load(declare(tmp_path / "data")), author="ada")
     embed(catalog.home, make_pack(catalog), FAST.recipe)
     return catalog
-
-
-@pytest.fixture
-def server(studio: Studio) -> Iterator[Server]:
-    with studio.server() as server:
-        yield server
 
 
 def script(catalog: Catalog, **how: Any) -> Scripted:

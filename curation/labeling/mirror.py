@@ -8,6 +8,7 @@ again from a little before that; not any more once a read a minute later has bro
 import json
 import time
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from curation.files import whole
 from curation.labeling.forms import KEY
 from curation.labeling.server import Json, Server
 
-__all__ = ["Item", "Mirror", "Reach", "moment"]
+__all__ = ["OVERLAP", "Item", "Mirror", "Reach", "forget_items", "moment"]
 
 OVERLAP: Final = timedelta(seconds=60)
 """How late a change may become visible: longer than any write on the server takes."""
@@ -30,9 +31,9 @@ SKEW: Final = timedelta(seconds=5)
 class Item:
     """An item of ours: the sample that it shows, the label request of each task that it asks for, and what came back.
 
-    `gold` names the tasks of which the answer is known; then there are no requests. `annotations` are the server's, as
-    it tells them; those up to `taken`, an `updated_at`, are in the catalog. An item that is `gone` was deleted
-    there, or another item took its id.
+    `gold` names the tasks of which the answer is known; then there are no requests. The URL of its image ends at
+    `until` (seconds since 1970; 0: never). `annotations` are the server's, as it tells them; those up to `taken`, an
+    `updated_at`, are in the catalog. An item that is `gone` was deleted there, or another item took its id.
     """
 
     project: int
@@ -42,6 +43,7 @@ class Item:
     requests: dict[str, int]
     gold: tuple[str, ...] = ()
     overlap: int = 1
+    until: float = 0.0
     updated_at: str = ""
     annotations: list[Json] = field(default_factory=list)
     taken: str = ""
@@ -56,6 +58,11 @@ class Item:
     def people(self) -> set[Any]:
         """Who is done with it: answered, or skipped it."""
         return {annotation.get("completed_by") for annotation in self.annotations}
+
+    @property
+    def answered_at(self) -> datetime:
+        """When it was last answered, or an answer last changed; it has one."""
+        return max(moment(str(annotation.get("updated_at") or self.updated_at)) for annotation in self.annotations)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +93,8 @@ class Mirror:
         self.path = path
         self.server = server
         self.reach: dict[int, Reach] = {}
+        self.commit = -1
+        """The commit at which its items were last held against the samples that the catalog knows."""
         self._items: dict[tuple[int, int], Item] = {}
         self._gone: dict[tuple[int, int, str], Item] = {}
 
@@ -97,6 +106,7 @@ class Mirror:
             data = json.loads(path.read_text())
             if data["server"] == server:
                 mirror.reach = {int(project): Reach(**reach) for project, reach in data["reach"].items()}
+                mirror.commit = int(data["commit"])
                 for row in data["items"]:
                     mirror._keep(Item(**{**row, "gold": tuple(row["gold"])}))
         except (OSError, ValueError, KeyError, TypeError):
@@ -106,7 +116,8 @@ class Mirror:
     def save(self) -> None:
         """Write the mirror down, whole or not at all."""
         reach = {project: asdict(reach) for project, reach in self.reach.items()}
-        data = {"server": self.server, "reach": reach, "items": [asdict(item) for item in self.everything()]}
+        items = [asdict(item) for item in self.everything()]
+        data = {"server": self.server, "commit": self.commit, "reach": reach, "items": items}
         with whole(self.path) as part:
             part.write_text(json.dumps(data, separators=(",", ":")))
 
@@ -150,6 +161,13 @@ class Mirror:
         """An item was deleted."""
         self._drop(item)
 
+    def erase(self, item: Item) -> None:
+        """Keep nothing of an item."""
+        if item.gone:
+            del self._gone[item.project, item.item, item.key]
+        else:
+            del self._items[item.project, item.item]
+
     def _read(self, server: Server, project: int, since: str) -> str:
         """Read changes after `since`; returns the time of the newest."""
         newest = ""
@@ -190,6 +208,18 @@ class Mirror:
             self._gone[item.project, item.item, item.key] = replace(item, gone=True)
 
 
+def forget_items(home: Path, key: str) -> tuple[str, ...]:
+    """Delete the mirrors of a workspace; returns the servers on which items of the sample `key` lie, until the next
+    push or pull there."""
+    found = []
+    for path in sorted((home / "labeling").glob("[0-9a-f]" * 12 + ".json")):
+        with suppress(ValueError, KeyError, TypeError):  # one that is not to be read says nothing, and goes too
+            data = json.loads(path.read_text())
+            found += [str(data["server"])] if any(row["sample"] == key for row in data["items"]) else []
+        path.unlink()
+    return tuple(found)
+
+
 def moment(text: str) -> datetime:
     """A time as the server writes it, in UTC without a zone."""
     return datetime.fromisoformat(text.replace("Z", "+00:00")).replace(tzinfo=None)
@@ -211,6 +241,6 @@ def _item(project: int, told: Json) -> Item | None:
     return Item(
         project=project, item=int(told["id"]), key=key, sample=ours["sample"],
         requests={str(task): int(request) for task, request in (ours.get("requests") or {}).items()},
-        gold=tuple(ours.get("gold") or ()), overlap=int(told.get("overlap") or 1),
+        gold=tuple(ours.get("gold") or ()), overlap=int(told.get("overlap") or 1), until=float(ours.get("until") or 0),
         updated_at=str(told["updated_at"]), annotations=list(told.get("annotations") or []),
     )  # fmt: skip
