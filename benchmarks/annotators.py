@@ -18,7 +18,10 @@ from curation.labeling.server import Server
 from curation.ledger.catalog import Catalog
 from curation.tasks import Task
 
-__all__ = ["Annotator", "Scripted", "cannot_tell", "invite", "working"]
+__all__ = ["PASSWORD", "Annotator", "Scripted", "cannot_tell", "invite", "working"]
+
+PASSWORD = "correct-horse-1"
+"""Of everybody who was invited."""
 
 Results = list[dict[str, Any]]
 Says = Callable[[dict[str, Any]], Results | None]
@@ -107,7 +110,7 @@ def invite(local: Local, name: str) -> Annotator:
     with httpx.Client(base_url=local.url, follow_redirects=True, timeout=60) as browser:
         page = browser.get(invitation)
         found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)
-        form = {"email": email, "password": "correct-horse-1", "csrfmiddlewaretoken": found[1] if found else ""}
+        form = {"email": email, "password": PASSWORD, "csrfmiddlewaretoken": found[1] if found else ""}
         browser.post(page.url, data=form, headers={"Referer": str(page.url)}).raise_for_status()
         return Annotator(local.url, browser.get("/api/current-user/token").json()["token"], email)
 

@@ -2,7 +2,8 @@
 people who err, and how fast images are served.
 
 Pull is measured twice, on a project of a tenth of the items and on all of them, with the same number of changes: its
-cost should follow the changes. Both have rested for a minute after the push, until when items are read again.
+cost should follow the changes. Both have rested for a minute after the push, until when items are read again. Beside
+the seconds stand those of the processor, of ours and of the server, which other work on the machine hardly moves.
 """
 
 import tempfile
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from benchmarks.people import people
 from benchmarks.table import Row, finish, small
-from benchmarks.thumbnails import thumbnails
+from benchmarks.thumbnails import processor, thumbnails
 from curation.labeling.answers import suggest
 from curation.labeling.local import Local, start, stop
 from curation.labeling.mirror import OVERLAP
@@ -43,22 +44,26 @@ def main() -> None:
 
 
 def _labels(home: Path, local: Local) -> list[Row]:
-    pushed, small_pull, large_pull, idle = 0.0, 0.0, 0.0, 0.0
+    found: dict[tuple[str, int], tuple[float, float]] = {}
     with Server(local.url, local.token) as server:
         for count in (ITEMS // 10, ITEMS):
             catalog = _catalog(home / f"home-{count}", count)
-            pushed = _timed(push, catalog, server, Asking(), url_for=lambda sample: sample["location"])
+            place = {"url_for": lambda sample: sample["location"]}
+            found["push", count] = _timed(local, push, catalog, server, Asking(), **place)
             pull(catalog, server)
             time.sleep(OVERLAP.total_seconds() + 1)
             pull(catalog, server)
             _answer(local, server, min(CHANGES, count))
-            taken = _timed(pull, catalog, server)
-            idle = _timed(pull, catalog, server)
-            small_pull, large_pull = large_pull or taken, taken
+            found["pull", count] = _timed(local, pull, catalog, server)
+            found["idle", count] = _timed(local, pull, catalog, server)
+    pushed, taken = found["push", ITEMS], found["pull", ITEMS]
     return [
-        Row(what=f"push {ITEMS:,} items", value=pushed, unit=" s", asked="at most 60 s", met=pushed <= 60),
-        Row(what=f"pull {CHANGES:,} changed of {ITEMS:,}", value=large_pull, unit=" s", asked="at most 10 s",
-            met=large_pull <= 10, peers={f"of {ITEMS // 10:,}": small_pull, "nothing new": idle}),
+        Row(what=f"push {ITEMS:,} items", value=pushed[0], unit=" s", asked="at most 60 s", met=pushed[0] <= 60,
+            peers={"processor": pushed[1]}),
+        Row(what=f"pull {CHANGES:,} changed of {ITEMS:,}", value=taken[0], unit=" s", asked="at most 10 s",
+            met=taken[0] <= 10, peers={"processor": taken[1], "nothing new": found["idle", ITEMS][0]}),
+        Row(what=f"pull {CHANGES:,} changed of {ITEMS // 10:,}", value=found["pull", ITEMS // 10][0], unit=" s",
+            peers={"processor": found["pull", ITEMS // 10][1]}),
     ]  # fmt: skip
 
 
@@ -97,10 +102,11 @@ def _answer(local: Local, server: Server, count: int) -> None:
             http.post(f"/api/tasks/{item}/annotations/", json=body).raise_for_status()
 
 
-def _timed(call: Callable[..., object], *given: object, **named: object) -> float:
-    began = time.perf_counter()
+def _timed(local: Local, call: Callable[..., object], *given: object, **named: object) -> tuple[float, float]:
+    """Seconds that a call took, and seconds of the processor, of ours and of the server."""
+    began, spent = time.perf_counter(), time.process_time() + processor(local.pid)
     call(*given, **named)
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() + processor(local.pid) - spent
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from amber.service.signing import Signer
 from benchmarks.table import Row, finish, small
 from curation.ledger.catalog import Catalog
 
-__all__ = ["thumbnails"]
+__all__ = ["processor", "thumbnails"]
 
 SECONDS = 5 if small() else 60
 CLIENTS, PICTURES, PORT = 32, 100, 8461
@@ -71,9 +71,9 @@ def thumbnails(home: Path) -> list[Row]:
             _await(f"http://127.0.0.1:{PORT}/health")
             for path in paths:
                 httpx.get(f"http://127.0.0.1:{PORT}{path}").raise_for_status()
-            memory, spent = _memory(process.pid), _processor(process.pid)
+            memory, spent = _memory(process.pid), processor(process.pid)
             client, found = _wrk(home, paths) if shutil.which("wrk") else ("asyncio", asyncio.run(_load(paths)))
-            grown, spent = _memory(process.pid) - memory, _processor(process.pid) - spent
+            grown, spent = _memory(process.pid) - memory, processor(process.pid) - spent
         finally:
             process.terminate()
     rate, busy = found.answers / found.seconds, os.getloadavg()[0]
@@ -148,7 +148,7 @@ def _memory(pid: int) -> float:
     return pages * resource.getpagesize() / 1e6
 
 
-def _processor(pid: int) -> float:
+def processor(pid: int) -> float:
     """Seconds of processor time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

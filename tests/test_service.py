@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -364,6 +365,19 @@ def test_it_starts_serves_and_stops_gracefully(made: Catalog, secrets: dict[str,
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=30)
     assert {json.loads(line)["route"] for line in log.splitlines()} >= {"/health", "/api/samples"}
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    """As it stands, but for what is not on this machine: the user and the program."""
+    text = (ROOT / "deploy" / "amber.service").read_text()
+    unit = tmp_path / "amber.service"
+    unit.write_text(text.replace("/opt/amber/.venv/bin/amber", sys.executable).replace("User=amber", "User=root"))
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    unit.write_text(unit.read_text().replace("ProtectSystem=strict", "ProtectSystem=nosuch"))
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
+    assert "nosuch" in done.stderr
 
 
 def test_the_unit_and_the_container_file_start_what_there_is() -> None:

@@ -51,12 +51,14 @@ def api_router(catalog: Catalog, tokens: Tokens, image_of: Callable[[dict[str, A
 
     @router.get("/tasks")
     def tasks(token: read) -> list[TaskRow]:  # type: ignore[valid-type]
+        """Learning tasks."""
         with catalog.read() as now:
             rows = [task.model_dump(include=set(TaskRow.model_fields)) for task in now.tasks().values()]
         return [TaskRow.model_validate(row) for row in rows]
 
     @router.get("/samples")
     def samples(token: read, limit: Limit = 100, after: After = "", slice: str = "") -> list[SampleRow]:  # type: ignore[valid-type]
+        """Samples by key, those after the key `after`, of a slice."""
         with catalog.read() as now:
             table = now.samples()
             if slice:
@@ -66,6 +68,7 @@ def api_router(catalog: Catalog, tokens: Tokens, image_of: Callable[[dict[str, A
 
     @router.get("/samples/{key:path}")
     def sample(token: read, key: Annotated[str, Path(max_length=500)]) -> SampleRow:  # type: ignore[valid-type]
+        """One sample, with the signed path of its image."""
         with catalog.read() as now:
             table = now.samples()
         rows = table.filter(pc.equal(table["key"], key)).to_pylist()
@@ -75,6 +78,7 @@ def api_router(catalog: Catalog, tokens: Tokens, image_of: Callable[[dict[str, A
 
     @router.get("/labels/{task}")
     def labels(token: read, task: Name, limit: Limit = 100, after: After = "") -> list[LabelRow]:  # type: ignore[valid-type]
+        """What is held true of each sample for a task: its current labels."""
         with catalog.read() as now:
             definition, table = now.task(task), now.labels(task)
             samples = now.samples()
@@ -84,6 +88,7 @@ def api_router(catalog: Catalog, tokens: Tokens, image_of: Callable[[dict[str, A
 
     @router.post("/labels")
     def give(token: giver, given: Given) -> Asked:  # type: ignore[valid-type]
+        """Give labels, all or none of them; the same batch again does nothing."""
         who = _annotator(token, given)
         with catalog.commit(author=token.name, message="labels by the service", batch=given.batch) as change:  # type: ignore[attr-defined]
             known = change.now.tasks()
@@ -92,6 +97,7 @@ def api_router(catalog: Catalog, tokens: Tokens, image_of: Callable[[dict[str, A
 
     @router.get("/coverage")
     def covered(token: read) -> list[CoverageRow]:  # type: ignore[valid-type]
+        """How much is known, by task, slice and split."""
         with catalog.read() as now:
             cells = coverage(now).cells
         names = list(CoverageRow.model_fields)
@@ -99,28 +105,33 @@ def api_router(catalog: Catalog, tokens: Tokens, image_of: Callable[[dict[str, A
 
     @router.get("/slices")
     def slices(token: read) -> list[SliceRow]:  # type: ignore[valid-type]
+        """Declared slices, with their predicates."""
         with catalog.read() as now:
             found = now.slices().values()
         return [SliceRow(name=part.name, task=part.task, predicate=part.predicate, rare=part.rare) for part in found]
 
     @router.get("/plans")
     def plans(token: read) -> list[str]:  # type: ignore[valid-type]
+        """Hashes of the plans."""
         return sorted(path.parent.name for path in (catalog.home / "plans").glob("*/plan.json"))
 
     @router.get("/runs")
     def runs(token: read) -> list[RunRow]:  # type: ignore[valid-type]
+        """Registered runs."""
         with catalog.read() as now:
             rows = now.runs().to_pylist()
         return [RunRow(run=row["run"], plan=row["plan"], commit=row["commit_id"]) for row in rows]
 
     @router.get("/requests")
     def requests(token: read, state: str = "open", limit: Limit = 100) -> list[RequestRow]:  # type: ignore[valid-type]
+        """Label requests of a state, the most urgent first."""
         with catalog.read() as now:
             table = now.requests(state).sort_by("priority").slice(0, limit)
         return [RequestRow.model_validate(row) for row in table.select(list(RequestRow.model_fields)).to_pylist()]
 
     @router.post("/requests")
     def ask(token: label, asked: AskedFor) -> Asked:  # type: ignore[valid-type]
+        """Ask for labels where they help most; the same batch again does nothing."""
         made = Proposal(budget=asked.budget, seed=asked.seed, random_share=asked.random_share)
         return Asked(requests=propose(catalog, made, author="service", batch=asked.batch))
 

@@ -22,6 +22,9 @@ from curation.ledger.catalog import Catalog
 
 __all__ = ["connect", "label_group", "studio"]
 
+LONGEST = 10_000
+"""Days or hours that anything may last."""
+
 SHOWN = [
     "task",
     "slice",
@@ -114,8 +117,8 @@ def push_command(
         tasks=tasks, overlap=overlap, overlap_share=overlap_share, gold=gold, notes=notes, suggest=not blind
     )
     catalog = Catalog.open(home)
-    if not days > 0:
-        raise BadInput(f"days {days}: must be above 0; give how long the URLs of images hold")
+    if not 0 < days <= LONGEST:
+        raise BadInput(f"days {days}: must be above 0 and at most {LONGEST:,}; correct it")
     place = url_for(catalog.home, images, seconds=days * DAY)
     screen = Screen(quiet=as_json)
     with connect(catalog.home, url, token, any_version=any_version) as server, screen.stages():
@@ -137,8 +140,10 @@ def pull_command(
     follow: bool, every: float, third: float, url: str, token: str, any_version: bool, home: str, as_json: bool
 ) -> None:
     """Take in what people answered since the last pull."""
-    if third < 0:
-        raise BadInput(f"third {third}: must not be negative; give hours")
+    if not 0 <= third <= LONGEST:
+        raise BadInput(f"third {third}: must lie in [0, {LONGEST:,}] hours; correct it")
+    if not 0 < every <= DAY:
+        raise BadInput(f"every {every}: must be above 0 and at most {DAY:,} seconds; correct it")
     catalog = Catalog.open(home)
     with connect(catalog.home, url, token, any_version=any_version) as server:
         done = pull(catalog, server, third=timedelta(hours=third))

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -115,8 +115,8 @@ class Mirror:
 
     def save(self) -> None:
         """Write the mirror down, whole or not at all."""
-        reach = {project: asdict(reach) for project, reach in self.reach.items()}
-        items = [asdict(item) for item in self.everything()]
+        reach = {project: vars(reach) for project, reach in self.reach.items()}
+        items = [vars(item) for item in self.everything()]
         data = {"server": self.server, "commit": self.commit, "reach": reach, "items": items}
         with whole(self.path) as part:
             part.write_text(json.dumps(data, separators=(",", ":")))
