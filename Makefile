@@ -58,7 +58,7 @@ bench-pack: .venv/test .venv-stream-peers/ready ## Writing, materializing and re
 bench-stream: .venv/test .venv-stream-peers/ready ## Batches, first batch, memory and far packs beside other loaders (SCALE=small)
 	@$(BIN)/python -m benchmarks.stream
 
-bench-labeling: .venv/test .venv-label-studio/ready ## Push 10,000 items, pull 1,000 changed, serve thumbnails to 32 clients (SCALE=small)
+bench-labeling: .venv/test .venv-label-studio/ready ## Push 10,000 items, pull 1,000 changed, the loop with people who err, thumbnails for 32 clients (SCALE=small)
 	@AMBER_LABEL_STUDIO=.venv-label-studio $(BIN)/python -m benchmarks.labeling
 
 golden: .venv/test ## The hash of a plan under other releases of duckdb and numpy

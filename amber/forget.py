@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 
 from curation.embeddings import forget_vectors
 from curation.errors import NotFound
+from curation.labeling.mirror import forget_items
 from curation.ledger.catalog import Catalog
 from curation.oracle import forget_held_back
 from samplers.forget import forget_image
@@ -19,7 +20,8 @@ __all__ = ["Gone", "forget"]
 class Gone:
     """What a `forget` touched: packs written anew, plans and runs withdrawn; and what it leaves to people.
 
-    `location` is the image's own file, `pictures` are reports that may show it, `backups` are files that may hold it.
+    `location` is the image's own file, `pictures` are reports that may show it, `backups` are files that may hold it;
+    `servers` are Label Studios that show it until the next push or pull there.
     """
 
     commit: int
@@ -29,6 +31,7 @@ class Gone:
     runs: tuple[str, ...]
     pictures: tuple[str, ...]
     backups: tuple[str, ...]
+    servers: tuple[str, ...]
 
 
 def forget(catalog: Catalog, key: str, *, author: str) -> Gone:
@@ -46,6 +49,7 @@ def forget(catalog: Catalog, key: str, *, author: str) -> Gone:
     runs = withdraw_runs(home, removed.plans)
     forget_vectors(home, key)
     forget_held_back(home, key)
+    servers = forget_items(home, key)
     hashes = forget_predictions(home, key)
     with catalog.commit(author=author, message="forget a sample") as change:
         change.forget(key, predictions=hashes)
@@ -54,6 +58,7 @@ def forget(catalog: Catalog, key: str, *, author: str) -> Gone:
     return Gone(
         commit=commit, location=found["location"][0].as_py(), packs=removed.packs, plans=removed.plans, runs=runs,
         pictures=_listed(home, "runs/*/report.html"), backups=_listed(home, "*.v*.duckdb", "*.backup*"),
+        servers=servers,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from curation.errors import BadInput, Failed
@@ -12,6 +13,7 @@ from curation.labeling.items import UrlFor
 from curation.labeling.pull import Pulled, pull
 from curation.labeling.push import Asking, push
 from curation.labeling.server import Server
+from curation.labeling.settling import THIRD
 from curation.ledger.catalog import Catalog
 
 __all__ = ["DAY", "ask_people", "follow_up"]
@@ -23,20 +25,21 @@ Tell = Callable[[str, int, int], None]
 
 
 def ask_people(
-    catalog: Catalog, server: Server, asking: Asking, batch: str, *, url_for: UrlFor, every: float = 5.0,
-    progress: Tell | None = None,
+    catalog: Catalog, server: Server, asking: Asking, batch: str, *, url_for: UrlFor, lasting: float = 0,
+    every: float = 5.0, progress: Tell | None = None,
 ) -> None:  # fmt: skip
     """Put every open request before people, and wait until they are done with all; then close them as `batch`.
 
     Ended at any moment, it is called again and goes on.
     """
-    push(catalog, server, asking, url_for=url_for, progress=progress)
+    push(catalog, server, asking, url_for=url_for, lasting=lasting, progress=progress)
     follow_up(catalog, server, Pulled(waiting=1), every=every, batch=batch, progress=progress)
 
 
 def follow_up(
-    catalog: Catalog, server: Server, done: Pulled, *, every: float, batch: str = "", progress: Tell | None = None
-) -> Pulled:
+    catalog: Catalog, server: Server, done: Pulled, *, every: float, batch: str = "", third: timedelta = THIRD,
+    progress: Tell | None = None,
+) -> Pulled:  # fmt: skip
     """Pull until people are done with every open request: when the bell rings, and `every` so many seconds anyway.
 
     `done` is what was pulled before; the sum is returned. The bell is hung up at a Label Studio on this machine alone;
@@ -51,7 +54,7 @@ def follow_up(
             with suppress(Failed, BadInput):  # a server that takes no address of this machine: the poll is enough
                 rung = stack.enter_context(bell(server, projects))
         while done.waiting:
-            done = _sum(done, _patiently(catalog, server, batch))
+            done = _sum(done, _patiently(catalog, server, batch, third))
             first = max(first, done.waiting)
             if progress:
                 progress("people", first - done.waiting, first)
@@ -61,10 +64,10 @@ def follow_up(
     return done
 
 
-def _patiently(catalog: Catalog, server: Server, batch: str) -> Pulled:
+def _patiently(catalog: Catalog, server: Server, batch: str, third: timedelta) -> Pulled:
     """A pull that takes an unreachable server for one that will be back."""
     try:
-        return pull(catalog, server, batch=batch)
+        return pull(catalog, server, batch=batch, third=third)
     except Failed:
         return Pulled(waiting=1)
 

@@ -44,7 +44,7 @@ def main() -> None:
     """Run every setting and seed on two processes and print the figures."""
     with tempfile.TemporaryDirectory(prefix="bench-labels-") as name:
         folder = Path(name)
-        _embed_once(folder)
+        embed_once(folder)
         jobs = {(wanted, seed): (folder, wanted, seed) for wanted in WANTED for seed in range(SEEDS)}
         found = for_each(one_seed, jobs)
     curves = {wanted: [found[wanted, seed] for seed in range(SEEDS)] for wanted in WANTED}
@@ -56,7 +56,7 @@ def one_seed(folder: Path, wanted: str, seed: int) -> tuple[Curve, Curve]:
     curves = []
     for arm in ("mined", "random"):
         home = folder / f"{wanted}-{seed}-{arm}"
-        catalog = _fresh(home, wanted, seed, folder / "features" / "embeddings")
+        catalog = fresh(home, wanted, seed, folder / "features" / "embeddings")
         recipe = Recipe.of("efficientnet_lite0", seed=seed, threads=1)
         if arm == "mined":
             loop = Loop(rounds=ROUNDS, seed=seed, recipe=recipe)
@@ -69,13 +69,15 @@ def one_seed(folder: Path, wanted: str, seed: int) -> tuple[Curve, Curve]:
     return curves[0], curves[1]
 
 
-def _embed_once(folder: Path) -> None:
+def embed_once(folder: Path) -> None:
+    """Fetch the data set, and embed its images in `folder`/features."""
     catalog = Catalog.create(folder / "features")
     ingest(catalog, Dataset.load(DATASET), author=AUTHOR)
     embed(catalog.home, make_pack(catalog), Recipe.of("efficientnet_lite0"))
 
 
-def _fresh(home: Path, wanted: str, seed: int, embeddings: Path) -> Catalog:
+def fresh(home: Path, wanted: str, seed: int, embeddings: Path) -> Catalog:
+    """A workspace with the data set, split by `seed`, and these embeddings; `wanted` is the class that is rare."""
     catalog = Catalog.create(home)
     ingest(catalog, Dataset.load(DATASET), author=AUTHOR, seed=seed)
     shutil.copytree(embeddings, home / "embeddings")

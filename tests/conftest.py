@@ -8,8 +8,11 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import settings
 from postgres import Server, serving
-from studio import Annotator, Studio
+from studio import Studio
 from studio import serving as serving_studio
+
+from benchmarks.annotators import Annotator
+from curation.labeling.server import Server as LabelStudio
 
 settings.register_profile(
     "amber",
@@ -30,6 +33,12 @@ def postgres() -> Iterator[Server]:
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     with serving_studio(tmp_path_factory.mktemp("studio")) as running:
         yield running
+
+
+@pytest.fixture
+def server(studio: Studio) -> Iterator[LabelStudio]:
+    with studio.server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

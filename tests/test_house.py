@@ -125,7 +125,7 @@ def test_every_dependency_is_imported_and_every_import_is_declared() -> None:
     owners = metadata.packages_distributions()
     tops = {module.split(".")[0] for path in MODULES for module, _ in imports(path)} - set(PACKAGES)
     used = {normal(owner) for top in tops - sys.stdlib_module_names for owner in owners[top]}
-    assert used == wanted
+    assert used | {"httptools"} == wanted  # uvicorn is told its name
 
 
 def test_every_tool_of_the_tests_is_used() -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from homes import make_home
-from studio import Scripted, Studio, installed
+from studio import Studio, installed
 
+from benchmarks.annotators import Scripted
 from curation.labeling.desk import at_desk
 from curation.labeling.local import start, stop
 from curation.labeling.pull import pull

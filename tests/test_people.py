@@ -1,9 +1,6 @@
 """The loop closed with people: a scripted annotator works through the real server's API while the loop waits."""
 
 import shutil
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +8,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from lamps import declare
-from studio import Annotator, Scripted, Studio
+from studio import Studio
 
 from amber.loop import Loop, Round, go_round
 from amber.people import ask_people, follow_up
+from benchmarks.annotators import Annotator, Scripted, working
 from curation import Catalog, Dataset, ingest
-from curation.labeling.desk import at_desk, marked
 from curation.labeling.pull import Pulled
 from curation.labeling.push import Asking, push
 from curation.labeling.server import Server
@@ -37,43 +34,12 @@ def catalog(tmp_path: Path) -> Catalog:
     return catalog
 
 
-@pytest.fixture
-def server(studio: Studio) -> Iterator[Server]:
-    with studio.server() as server:
-        yield server
-
-
 def script(catalog: Catalog, **how: Any) -> Scripted:
     """An annotator who knows what the data set holds back, and errs on it."""
     held = pq.read_table(catalog.home / "oracle.parquet").to_pylist()
     truth = {(row["key"], row["task"]): row["text"] for row in held}
     with catalog.read() as now:
         return Scripted(now.tasks(), lambda key, task: truth[key, task], **how)
-
-
-@contextmanager
-def working(catalog: Catalog, studio: Studio, people: People, says: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    """People who answer whatever comes, in the background."""
-    done = threading.Event()
-
-    with studio.server() as server, at_desk(catalog, server) as desk:
-        mark = marked(desk.workspace, "")
-
-    def work() -> None:
-        with studio.server() as server:
-            while not done.wait(0.5):
-                for project in server.projects():
-                    if mark in project["description"]:
-                        for name, answer in says.items():
-                            people[name].work(int(project["id"]), answer)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def go(catalog: Catalog, server: Server, loop: Loop = FAST, **asking: Any) -> list[Round]:
@@ -88,7 +54,7 @@ def test_people_who_know_all_end_where_the_oracle_ends(
 ) -> None:
     shutil.copytree(catalog.home, tmp_path / "with-oracle")
     expected = list(go_round(Catalog.open(tmp_path / "with-oracle"), FAST, author="ada"))
-    with working(catalog, studio, people, {"ann": script(catalog, error=0, unsure=0)}):
+    with working(catalog, studio.local, [(people["ann"], script(catalog, error=0, unsure=0))]):
         steps = go(catalog, server)
     assert [(step.labels, step.found) for step in steps] == [(step.labels, step.found) for step in expected]
     assert [step.figures for step in steps] == [step.figures for step in expected]
@@ -98,8 +64,8 @@ def test_people_who_know_all_end_where_the_oracle_ends(
 def test_every_label_of_the_loop_names_its_annotator_its_time_and_its_item(
     catalog: Catalog, server: Server, studio: Studio, people: People
 ) -> None:
-    says = {name: script(catalog, seed=seed) for seed, name in enumerate(people)}
-    with working(catalog, studio, people, says):
+    says = [(person, script(catalog, seed=seed)) for seed, person in enumerate(people.values())]
+    with working(catalog, studio.local, says):
         steps = go(catalog, server, overlap=2)
     assert [step.labels for step in steps] == [8, 12]
     with catalog.read() as now:
@@ -123,6 +89,6 @@ def test_answers_arrive_with_the_bell_and_without(
         monkeypatch.setattr("curation.labeling.server.Server.add_hook", lambda *call: None)
     propose(catalog, Proposal(budget=6, seed=1), author="ada", batch="ask")
     push(catalog, server, Asking(), url_for=lambda sample: "http://127.0.0.1:1/x")
-    with working(catalog, studio, people, {"ann": script(catalog)}):
+    with working(catalog, studio.local, [(people["ann"], script(catalog))]):
         done = follow_up(catalog, server, Pulled(waiting=1), every=60 if bell_works else 0.5)
     assert (done.labels, done.closed, done.waiting) == (6, 6, 0)

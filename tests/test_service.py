@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,10 +94,11 @@ def test_a_token_of_one_scope_fails_on_another(
     http: Http, service: Served, secrets: dict[str, str], scope: str
 ) -> None:
     wants = {"POST": "label", "GET": "read"}
+    others = {"/metrics": ("admin",), "/api/labels": ("label", "admin")}
     for method, path in routes(service):
-        needed = "admin" if path == "/metrics" else wants[method]
+        needed = others.get(path, (wants[method],))
         status = http.request(method, path, headers=bearer(secrets[scope]), json={}).status_code
-        assert (status == 403) == (scope != needed), (method, path, status)
+        assert (status == 403) == (scope not in needed), (method, path, status)
 
 
 def test_tokens_are_kept_hashed_end_and_expire(made: Catalog, http: Http) -> None:
@@ -149,7 +151,9 @@ def test_thumbnails_have_their_sizes(http: Http, image: str) -> None:
     small = http.get(image, params={"size": 64})
     assert (small.status_code, small.headers["content-type"]) == (200, "image/jpeg")
     assert small.headers["etag"] != http.get(image).headers["etag"]
-    assert http.get(image, params={"size": 63}).status_code == 422
+    for size in ("63", "-64", "064", "64.0", "x"):
+        assert http.get(image, params={"size": size}).status_code == 422
+    assert http.post(image).status_code == 405
 
 
 def test_signed_urls_expire_and_cannot_be_altered(made: Catalog, http: Http, image: str) -> None:
@@ -218,7 +222,7 @@ def test_no_text_becomes_a_header_or_a_line_of_the_log(
     with caplog.at_level(logging.INFO, "amber.service"):
         one = http.get("/api/samples", params={"after": text}, headers=bearer(secrets["read"]))
         labels = [{"key": "pictures/00001", "task": "color", "value": "red"}]
-        body = {"annotator": text, "batch": "b", "labels": labels}
+        body = {"annotator": text, "batch": "b", "labels": labels}  # no line, so 422
         other = http.post("/api/labels", json=body, headers=bearer(secrets["label"]))
     assert (one.status_code, other.status_code) == (200, 422)
     assert "x-evil" not in {*one.headers, *other.headers}
@@ -252,24 +256,44 @@ def test_the_client_reads_what_the_catalog_knows(reader: Client, made: Catalog) 
     with pytest.raises(NotFound):
         reader.labels("nosuch")
     with pytest.raises(BadInput):
-        reader.give("ann", [GivenLabel(key=keys[0], task="color", value="red")], batch="b")
+        reader.give([GivenLabel(key=keys[0], task="color", value="red")], batch="b")
 
 
 def test_labels_are_asked_for_and_given_once(made: Catalog, tmp_path: Path) -> None:
     catalog = copy_home(made, tmp_path)
-    secret = Tokens(catalog.home).add("mine", "label")
+    secret = Tokens(catalog.home).add("ann", "label")
     with served(catalog.home) as service, Client(service.url, secret) as client:
         asked = AskedFor(budget=5, random_share=1, batch="one")
         assert (client.ask(asked).requests, client.ask(asked).requests) == (5, 0)
         labels = [GivenLabel(key="pictures/00001", task=task, value=value)
                   for task, value in (("color", "red"), ("car", None), ("speed", 3), ("things", []))]  # fmt: skip
-        assert client.give("ann", labels, batch="two").requests == 4
-        assert client.give("ann", labels, batch="two").requests == 0
+        assert client.give(labels, batch="two").requests == 4
+        assert client.give(labels, batch="two").requests == 0
         with pytest.raises(BadInput, match="no such class"):
-            client.give("ann", [GivenLabel(key="pictures/00001", task="color", value="blue")], batch="three")
+            client.give([GivenLabel(key="pictures/00001", task="color", value="blue")], batch="three")
     with catalog.read() as now:
         assert len(now.requests("open")) == 5
         assert {row["annotator"] for row in now.statements("color").to_pylist() if row["source"] == "human"} == {"ann"}
+
+
+def test_only_an_admin_labels_in_the_name_of_another(made: Catalog, tmp_path: Path) -> None:
+    catalog = copy_home(made, tmp_path)
+    one, other = (Tokens(catalog.home).add(f"a {scope}", scope) for scope in ("label", "admin"))
+    labels = [GivenLabel(key="pictures/00001", task="color", value="red")]
+    with served(catalog.home) as service:
+        with Client(service.url, one) as client:
+            with pytest.raises(BadInput, match="must be 'a label', whose token this is"):
+                client.give(labels, batch="one", annotator="bob")
+            assert client.give(labels, batch="two", annotator="a label").requests == 1
+        with Client(service.url, other) as client:
+            assert client.give(labels, batch="three", annotator="bob").requests == 1
+    with catalog.read() as now:
+        said = [row["annotator"] for row in now.statements("color").to_pylist() if row["source"] == "human"]
+        log = now.log().slice(0, 2).to_pylist()
+    assert said == ["a label", "bob"]
+    assert [row["author"] for row in log] == ["a admin", "a label"]
+    with pytest.raises(BadInput, match="no line of text"):
+        Tokens(catalog.home).add("a\nb", "read")
 
 
 def test_the_command_line_goes_on_beside_it(made: Catalog, reader: Client) -> None:
@@ -279,10 +303,12 @@ def test_the_command_line_goes_on_beside_it(made: Catalog, reader: Client) -> No
         assert reader._http.get(image).status_code == 200
 
 
-def test_figures_for_prometheus(http: Http, secrets: dict[str, str]) -> None:
+def test_figures_for_prometheus(http: Http, secrets: dict[str, str], image: str) -> None:
     http.get("/health")
+    http.get(image)
     text = http.get("/metrics", headers=bearer(secrets["admin"])).text
     assert 'amber_requests_total{method="GET",route="/health",status="200"}' in text
+    assert 'amber_requests_total{method="GET",route="/images/{word}",status="200"}' in text
     assert "amber_request_seconds_bucket" in text
 
 
@@ -339,6 +365,19 @@ def test_it_starts_serves_and_stops_gracefully(made: Catalog, secrets: dict[str,
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=30)
     assert {json.loads(line)["route"] for line in log.splitlines()} >= {"/health", "/api/samples"}
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    """As it stands, but for what is not on this machine: the user and the program."""
+    text = (ROOT / "deploy" / "amber.service").read_text()
+    unit = tmp_path / "amber.service"
+    unit.write_text(text.replace("/opt/amber/.venv/bin/amber", sys.executable).replace("User=amber", "User=root"))
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    unit.write_text(unit.read_text().replace("ProtectSystem=strict", "ProtectSystem=nosuch"))
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
+    assert "nosuch" in done.stderr
 
 
 def test_the_unit_and_the_container_file_start_what_there_is() -> None:

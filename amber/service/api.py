@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, HTTPException, Path, Query
 
 from amber.service.guards import allowed
 from amber.service.models import (
@@ -23,7 +23,7 @@ from amber.service.models import (
     SliceRow,
     TaskRow,
 )
-from amber.service.tokens import Tokens
+from amber.service.tokens import Token, Tokens
 from curation.coverage import coverage
 from curation.errors import BadInput, NotFound
 from curation.ledger.catalog import Catalog
@@ -47,16 +47,18 @@ Name = Annotated[str, Path(max_length=100)]
 def api_router(catalog: Catalog, tokens: Tokens, image_of: Callable[[dict[str, Any]], str]) -> APIRouter:
     """The routes; `image_of` gives the signed path of a sample's image."""
     router = APIRouter(prefix="/api", responses=FAULTS)
-    read, label = allowed(tokens, "read"), allowed(tokens, "label")
+    read, label, giver = allowed(tokens, "read"), allowed(tokens, "label"), allowed(tokens, "label", "admin")
 
     @router.get("/tasks")
     def tasks(token: read) -> list[TaskRow]:  # type: ignore[valid-type]
+        """Learning tasks."""
         with catalog.read() as now:
             rows = [task.model_dump(include=set(TaskRow.model_fields)) for task in now.tasks().values()]
         return [TaskRow.model_validate(row) for row in rows]
 
     @router.get("/samples")
     def samples(token: read, limit: Limit = 100, after: After = "", slice: str = "") -> list[SampleRow]:  # type: ignore[valid-type]
+        """Samples by key, those after the key `after`, of a slice."""
         with catalog.read() as now:
             table = now.samples()
             if slice:
@@ -66,6 +68,7 @@ def api_router(catalog: Catalog, tokens: Tokens, image_of: Callable[[dict[str, A
 
     @router.get("/samples/{key:path}")
     def sample(token: read, key: Annotated[str, Path(max_length=500)]) -> SampleRow:  # type: ignore[valid-type]
+        """One sample, with the signed path of its image."""
         with catalog.read() as now:
             table = now.samples()
         rows = table.filter(pc.equal(table["key"], key)).to_pylist()
@@ -75,6 +78,7 @@ def api_router(catalog: Catalog, tokens: Tokens, image_of: Callable[[dict[str, A
 
     @router.get("/labels/{task}")
     def labels(token: read, task: Name, limit: Limit = 100, after: After = "") -> list[LabelRow]:  # type: ignore[valid-type]
+        """What is held true of each sample for a task: its current labels."""
         with catalog.read() as now:
             definition, table = now.task(task), now.labels(task)
             samples = now.samples()
@@ -83,14 +87,17 @@ def api_router(catalog: Catalog, tokens: Tokens, image_of: Callable[[dict[str, A
         return [_label(definition, row) for row in _page(table, limit, after)]
 
     @router.post("/labels")
-    def give(token: label, given: Given) -> Asked:  # type: ignore[valid-type]
-        with catalog.commit(author=given.annotator, message="labels by the service", batch=given.batch) as change:
+    def give(token: giver, given: Given) -> Asked:  # type: ignore[valid-type]
+        """Give labels, all or none of them; the same batch again does nothing."""
+        who = _annotator(token, given)
+        with catalog.commit(author=token.name, message="labels by the service", batch=given.batch) as change:  # type: ignore[attr-defined]
             known = change.now.tasks()
-            rows = [_given(known, row, given.annotator) for row in given.labels]
+            rows = [_given(known, row, who) for row in given.labels]
             return Asked(requests=change.add_labels(pa.Table.from_pylist(rows, LABELS), source="human"))
 
     @router.get("/coverage")
     def covered(token: read) -> list[CoverageRow]:  # type: ignore[valid-type]
+        """How much is known, by task, slice and split."""
         with catalog.read() as now:
             cells = coverage(now).cells
         names = list(CoverageRow.model_fields)
@@ -98,28 +105,33 @@ def api_router(catalog: Catalog, tokens: Tokens, image_of: Callable[[dict[str, A
 
     @router.get("/slices")
     def slices(token: read) -> list[SliceRow]:  # type: ignore[valid-type]
+        """Declared slices, with their predicates."""
         with catalog.read() as now:
             found = now.slices().values()
         return [SliceRow(name=part.name, task=part.task, predicate=part.predicate, rare=part.rare) for part in found]
 
     @router.get("/plans")
     def plans(token: read) -> list[str]:  # type: ignore[valid-type]
+        """Hashes of the plans."""
         return sorted(path.parent.name for path in (catalog.home / "plans").glob("*/plan.json"))
 
     @router.get("/runs")
     def runs(token: read) -> list[RunRow]:  # type: ignore[valid-type]
+        """Registered runs."""
         with catalog.read() as now:
             rows = now.runs().to_pylist()
         return [RunRow(run=row["run"], plan=row["plan"], commit=row["commit_id"]) for row in rows]
 
     @router.get("/requests")
     def requests(token: read, state: str = "open", limit: Limit = 100) -> list[RequestRow]:  # type: ignore[valid-type]
+        """Label requests of a state, the most urgent first."""
         with catalog.read() as now:
             table = now.requests(state).sort_by("priority").slice(0, limit)
         return [RequestRow.model_validate(row) for row in table.select(list(RequestRow.model_fields)).to_pylist()]
 
     @router.post("/requests")
     def ask(token: label, asked: AskedFor) -> Asked:  # type: ignore[valid-type]
+        """Ask for labels where they help most; the same batch again does nothing."""
         made = Proposal(budget=asked.budget, seed=asked.seed, random_share=asked.random_share)
         return Asked(requests=propose(catalog, made, author="service", batch=asked.batch))
 
@@ -152,6 +164,13 @@ def _label(task: Task, row: dict[str, Any]) -> LabelRow:
                 value = task.classes[row["code"]]
     same = {"key": row["key"], "task": task.name, "source": row["source"], "value": value}
     return LabelRow.model_validate({**same, "state": "known" if row["state"] == KNOWN else "unsure"})
+
+
+def _annotator(token: Token, given: Given) -> str:
+    """Who gives labels: the token's owner; an admin may name another."""
+    if given.annotator not in ("", token.name) and token.scope != "admin":
+        raise HTTPException(403, f"annotator: must be {token.name!r}, whose token this is; leave it out")
+    return given.annotator or token.name
 
 
 def _given(tasks: dict[str, Task], row: GivenLabel, annotator: str) -> dict[str, Any]:

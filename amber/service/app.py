@@ -1,6 +1,5 @@
 """The service as one ASGI application."""
 
-import html
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +7,13 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.routing import Route
 
 from amber.service.api import api_router
 from amber.service.guards import Figures, Watch, allowed
-from amber.service.images import Pictures, images_router
+from amber.service.images import Images, Pictures
 from amber.service.models import Health
+from amber.service.page import docs_page
 from amber.service.signing import Signer
 from amber.service.tokens import Tokens
 from curation.errors import AmberError, Busy, NotFound
@@ -33,16 +34,19 @@ def make_app(home: Path | str, *, hosts: tuple[str, ...] = ("127.0.0.1", "localh
         title="Amber", version="1", docs_url=None, redoc_url=None, openapi_url=None,
         description="Images under signed URLs, and what the catalog knows. Every route but /health wants a token.",
     )  # fmt: skip
+    app.router.routes.insert(0, Route(Images.path, Images(signer, Pictures()), methods=["GET", "HEAD"]))
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     app.add_middleware(Watch, figures=figures)
     app.add_exception_handler(AmberError, _told)
 
     @app.get("/health")
     async def health() -> Health:
+        """Whether the service is there; asks for no token."""
         return Health()
 
     @app.get("/metrics", response_class=PlainTextResponse)
     def metrics(token: admin) -> Any:  # type: ignore[valid-type]
+        """Figures for Prometheus; wants a token of the scope admin."""
         return PlainTextResponse(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/openapi.json", include_in_schema=False)
@@ -51,12 +55,11 @@ def make_app(home: Path | str, *, hosts: tuple[str, ...] = ("127.0.0.1", "localh
 
     @app.get("/docs", include_in_schema=False)
     def page(token: read) -> Any:  # type: ignore[valid-type]
-        return HTMLResponse(_page(app.openapi()))
+        return HTMLResponse(docs_page(app.openapi()))
 
     def image_of(sample: dict[str, Any]) -> str:
         return f"/images/{signer.sign(sample['location'], seconds=SHORT)}"
 
-    app.include_router(images_router(signer, Pictures()))
     app.include_router(api_router(catalog, tokens, image_of))
     return app
 
@@ -66,17 +69,3 @@ async def _told(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, Busy):
         return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "5"})
     return JSONResponse({"detail": str(error)}, 404 if isinstance(error, NotFound) else 409)
-
-
-def _page(document: dict[str, Any]) -> str:
-    """The OpenAPI document for people, without a script and without anything from elsewhere."""
-    rows = []
-    for path, methods in document["paths"].items():
-        for method, route in methods.items():
-            asked = ", ".join(part["name"] for part in route.get("parameters", []))
-            words = (method.upper(), path, asked, route.get("summary", ""))
-            rows.append("<tr>" + "".join(f"<td>{html.escape(word)}</td>" for word in words) + "</tr>")
-    style = "body{font:16px system-ui;margin:2em auto;max-width:60em}td,th{padding:.3em 1em;text-align:left}"
-    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>Amber</title><style>{style}</style><h1>Amber</h1>"
-    note = f"<p>{html.escape(document['info']['description'])} The whole: <a href=/openapi.json>/openapi.json</a></p>"
-    return f"{head}{note}<table><tr><th>method<th>path<th>parameters<th>what</tr>{''.join(rows)}</table>"

@@ -91,8 +91,9 @@ class Client:
         """Ask for labels; wants a token of the scope label."""
         return Asked.model_validate(self._ask("POST", "/api/requests", body=asked))
 
-    def give(self, annotator: str, labels: list[GivenLabel], *, batch: str) -> Asked:
-        """Give labels; wants a token of the scope label."""
+    def give(self, labels: list[GivenLabel], *, batch: str, annotator: str = "") -> Asked:
+        """Give labels as the token's owner; wants a token of the scope label. With one of the scope admin in another's
+        name, the `annotator`'s."""
         given = Given(annotator=annotator, batch=batch, labels=labels)
         return Asked.model_validate(self._ask("POST", "/api/labels", body=given))
 

@@ -11,14 +11,16 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from anyio import to_thread
-from fastapi import APIRouter, Query, Request, Response
 from PIL import Image, ImageOps
+from starlette.datastructures import Headers, QueryParams
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from amber.service.signing import Signer
 from curation.errors import BadInput
 from curation.locations import is_url, read_bytes
 
-__all__ = ["SIZES", "Pictures", "images_router"]
+__all__ = ["SIZES", "Images", "Pictures"]
 
 SIZES: Final = (64, 128, 256, 512)
 """Longest sides of thumbnails, in pixels."""
@@ -83,41 +85,50 @@ class Pictures:
         return picture
 
 
-def images_router(signer: Signer, pictures: Pictures) -> APIRouter:
-    """The route of signed images."""
-    router = APIRouter()
+class Images:
+    """ASGI: the route of signed images. A plain application, for what FastAPI does before one costs as much again."""
 
-    @router.api_route("/images/{word}", methods=["GET", "HEAD"], response_class=Response, include_in_schema=False)
-    async def image(word: str, request: Request, size: int = Query(default=0)) -> Response:
+    path: Final = "/images/{word}"
+
+    def __init__(self, signer: Signer, pictures: Pictures) -> None:
+        self._signer = signer
+        self._pictures = pictures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whose path gives `word`."""
+        scope["route"] = self  # by which the log and the figures name it
+        response = await self._answer(scope["path_params"]["word"], scope)
+        await response(scope, receive, send)
+
+    async def _answer(self, word: str, scope: Scope) -> Response:
         try:
-            grant = signer.read(word)
+            grant = self._signer.read(word)
         except BadInput as error:
             return Response(str(error), 403, OPEN, "text/plain")
-        if size and size not in SIZES:
-            return Response(f"size {size}: must be one of {SIZES}; choose one", 422, OPEN, "text/plain")
-        picture = pictures.kept(grant.location, size)
+        asked = QueryParams(scope["query_string"]).get("size", "0")
+        if asked not in ("0", *map(str, SIZES)):
+            return Response(f"size: must be one of {SIZES}; choose one", 422, OPEN, "text/plain")
+        picture = self._pictures.kept(grant.location, int(asked))
         if picture is None:
             try:
-                picture = await to_thread.run_sync(pictures.load, grant.location, size)
+                picture = await to_thread.run_sync(self._pictures.load, grant.location, int(asked))
             except BadInput as error:
                 return Response(f"image: {error}", 404, OPEN, "text/plain")
-        return answer(picture, request, until=grant.expires)
-
-    return router
+        return answer(picture, Headers(scope=scope), until=grant.expires)
 
 
-def answer(picture: Picture, request: Request, *, until: int) -> Response:
+def answer(picture: Picture, asked: Headers, *, until: int) -> Response:
     """The response to a request for a picture: all of it, a range, or that the browser has it."""
     headers = {
         **OPEN, "ETag": picture.tag, "Accept-Ranges": "bytes", "X-Content-Type-Options": "nosniff",
         "Cache-Control": f"private, max-age={max(0, until - int(time.time()))}",
     }  # fmt: skip
-    if request.headers.get("if-none-match") == picture.tag:
+    if asked.get("if-none-match") == picture.tag:
         return Response(status_code=304, headers=headers)
-    asked, total = request.headers.get("range"), len(picture.data)
-    if asked is None or request.headers.get("if-range", picture.tag) != picture.tag:
+    part, total = asked.get("range"), len(picture.data)
+    if part is None or asked.get("if-range", picture.tag) != picture.tag:
         return Response(picture.data, 200, headers, picture.kind)
-    span = _span(asked, total)
+    span = _span(part, total)
     if span is None:
         return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{total}"})
     first, last = span

@@ -138,6 +138,6 @@ class GivenLabel(Row):
 class Given(Row):
     """Labels of one annotator, all or none of which go in."""
 
-    annotator: Line
+    annotator: Line | Literal[""] = Field(default="", description="the token's owner; an admin may name another")
     batch: Line = Field(description="the same batch again is a no-op")
     labels: list[GivenLabel] = Field(min_length=1, max_length=10_000)

@@ -16,7 +16,8 @@ from curation.files import whole
 __all__ = ["SCOPES", "Scope", "Token", "Tokens"]
 
 Scope = Literal["read", "label", "admin"]
-"""What a token may do: read what is known; ask for labels and give them; say how the service does."""
+"""What a token may do: read what is known; ask for labels and give one's own; say how the service does, and bring in
+labels of others."""
 
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 
@@ -57,10 +58,11 @@ class Tokens:
         return self._known
 
     def add(self, name: str, scope: Scope, *, expires: str = "") -> str:
-        """Make a token; returns its secret, which nobody can find out later. BadInput when the name is taken."""
+        """Make a token; returns its secret, which nobody can find out later. BadInput when the name is taken, or no
+        line: its owner's labels bear it."""
         known = self.all()
-        if not name.strip() or name in known:
-            raise BadInput(f"token {name!r}: the name is empty or taken; choose another")
+        if not name.strip() or not name.isprintable() or name in known:
+            raise BadInput(f"token {name!r}: the name is taken, or is no line of text; choose another")
         if scope not in SCOPES:
             raise BadInput(f"scope {scope!r}: must be one of {', '.join(SCOPES)}; correct it")
         secret = f"amber_{secrets.token_urlsafe(32)}"

@@ -1,5 +1,6 @@
 """Verbs of what people label: Label Studio, what is asked there, and what comes back."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,22 @@ from curation.ledger.catalog import Catalog
 
 __all__ = ["connect", "label_group", "studio"]
 
-SHOWN = ["task", "slice", "requests", "sent", "answered", "unsure", "rate", "agreement", "open_cost", "hours"]
+LONGEST = 10_000
+"""Days or hours that anything may last."""
+
+SHOWN = [
+    "task",
+    "slice",
+    "requests",
+    "sent",
+    "disputed",
+    "answered",
+    "unsure",
+    "rate",
+    "agreement",
+    "open_cost",
+    "hours",
+]
 
 
 def studio(command: Any) -> Any:
@@ -101,28 +117,38 @@ def push_command(
         tasks=tasks, overlap=overlap, overlap_share=overlap_share, gold=gold, notes=notes, suggest=not blind
     )
     catalog = Catalog.open(home)
+    if not 0 < days <= LONGEST:
+        raise BadInput(f"days {days}: must be above 0 and at most {LONGEST:,}; correct it")
     place = url_for(catalog.home, images, seconds=days * DAY)
     screen = Screen(quiet=as_json)
     with connect(catalog.home, url, token, any_version=any_version) as server, screen.stages():
-        done = push(catalog, server, asking, url_for=place, progress=screen.tell)
+        done = push(catalog, server, asking, url_for=place, lasting=days * DAY, progress=screen.tell)
     show(
         vars(done), as_json,
-        lambda: f"{done.requests:,} requests in {done.items:,} items, {done.gold:,} gold; {', '.join(done.projects)}",
+        lambda: f"{done.requests:,} requests in {done.items:,} items, {done.gold:,} gold; "
+        f"{done.renewed:,} others with a new URL; {', '.join(done.projects)}",
     )  # fmt: skip
 
 
 @label_group.command("pull")
 @click.option("--follow", is_flag=True, help="Go on until people are done with every open request.")
 @click.option("--every", default=5.0, show_default=True, help="Seconds between two looks, with --follow.")
+@click.option("--third", default=24.0, show_default=True, help="Hours to wait for a third person where two differ.")
 @studio
 @workspace
-def pull_command(follow: bool, every: float, url: str, token: str, any_version: bool, home: str, as_json: bool) -> None:
+def pull_command(
+    follow: bool, every: float, third: float, url: str, token: str, any_version: bool, home: str, as_json: bool
+) -> None:
     """Take in what people answered since the last pull."""
+    if not 0 <= third <= LONGEST:
+        raise BadInput(f"third {third}: must lie in [0, {LONGEST:,}] hours; correct it")
+    if not 0 < every <= DAY:
+        raise BadInput(f"every {every}: must be above 0 and at most {DAY:,} seconds; correct it")
     catalog = Catalog.open(home)
     with connect(catalog.home, url, token, any_version=any_version) as server:
-        done = pull(catalog, server)
+        done = pull(catalog, server, third=timedelta(hours=third))
         if follow and done.waiting:
-            done = follow_up(catalog, server, done, every=every)
+            done = follow_up(catalog, server, done, every=every, third=timedelta(hours=third))
     show(
         vars(done), as_json,
         lambda: f"{done.labels:,} labels, {done.retracted:,} taken back, {done.skipped:,} skips, {done.unfit:,} unfit\n"

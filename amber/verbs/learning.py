@@ -165,7 +165,7 @@ def loop_command(
             answer = partial(
                 ask_people, catalog, stack.enter_context(connect(catalog.home, url, token)),
                 Asking(overlap=overlap, gold=gold), url_for=url_for(catalog.home, images, seconds=30 * DAY),
-                progress=screen.tell,
+                lasting=30 * DAY, progress=screen.tell,
             )  # fmt: skip
         stack.enter_context(screen.stages())
         done = list(go_round(catalog, loop, author=author, progress=screen.tell, answer=answer))

@@ -185,10 +185,11 @@ def forget_command(sample: str, yes: bool, author: str, home: str, as_json: bool
         raise BadInput(f"{sample}: not forgotten, for nobody confirmed it; answer y, or pass --yes")
     gone = forget(Catalog.open(home), sample, author=author)
     left = [gone.location, *gone.pictures, *gone.backups]
+    pushed = "".join(f"\n{server} shows it until `amber label pull` there" for server in gone.servers)
     show(
         vars(gone), as_json,
         lambda: f"commit {gone.commit}: forgotten; {len(gone.packs)} packs written anew, {len(gone.plans)} plans and "
-        f"{len(gone.runs)} runs withdrawn\nyours to delete, for they hold it or may: {', '.join(left)}",
+        f"{len(gone.runs)} runs withdrawn\nyours to delete, for they hold it or may: {', '.join(left)}{pushed}",
     )  # fmt: skip
 
 

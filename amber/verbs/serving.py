@@ -46,7 +46,7 @@ def serve_group(context: click.Context, host: str, port: int, names: tuple[str, 
     show({"url": f"http://{host}:{port}"}, as_json, lambda: f"http://{host}:{port}")
     sys.stdout.flush()
     uvicorn.run(
-        app, host=host, port=port, access_log=False, log_level="warning", server_header=False,
+        app, host=host, port=port, http="httptools", access_log=False, log_level="warning", server_header=False,
         timeout_graceful_shutdown=PATIENCE,
     )  # fmt: skip
 

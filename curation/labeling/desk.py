@@ -13,6 +13,7 @@ from curation.labeling.forms import Form, same_config
 from curation.labeling.mirror import Mirror
 from curation.labeling.server import Json, Server
 from curation.ledger.catalog import Catalog
+from curation.ledger.snapshot import Snapshot
 
 __all__ = ["VERSION", "Desk", "at_desk", "marked", "workspace_id"]
 
@@ -37,6 +38,17 @@ class Desk:
             self.mirror.forget(gone)
         for project in self.projects:
             self.mirror.refresh(self.server, project)
+
+    def forget(self, now: Snapshot) -> None:
+        """Delete the items of samples that the catalog has forgotten, with what people said of them."""
+        if self.mirror.commit == now.commit:
+            return
+        known = set(now.samples()["key"].to_pylist())
+        for item in [item for item in self.mirror.everything() if item.sample not in known]:
+            if not item.gone:
+                self.server.remove_item(item.item)
+            self.mirror.erase(item)
+        self.mirror.commit = now.commit
 
     def project(self, form: Form, settings: Json) -> Json:
         """The project of a form, made unless it is there. BadInput when its config was changed on the server."""

@@ -16,7 +16,7 @@ from curation.labeling.forms import IMAGE, KEY, Form
 from curation.labeling.server import Json
 from curation.tasks import Task
 
-__all__ = ["Question", "UrlFor", "gold_questions", "questions", "to_import"]
+__all__ = ["Question", "UrlFor", "by_key", "gold_questions", "meta", "questions", "to_import"]
 
 UrlFor = Callable[[Mapping[str, Any]], str]
 """Gives the URL at which people's browsers find the image of a sample: a row of `Snapshot.samples`."""
@@ -58,7 +58,7 @@ def questions(
     for row in requests.sort_by("priority").to_pylist():
         if row["request_id"] not in sent and row["task"] in tasks:
             wanted[row["key"]].append(row)
-    rows = _by_key(samples, wanted)
+    rows = by_key(samples, wanted)
     return [
         Question(
             sample=rows[key],
@@ -90,7 +90,7 @@ def gold_questions(
         count = min(round(len(part) * share / (1 - share)), len(fit))
         keys = sorted(fit, key=lambda key: hashlib.sha256(key.encode()).digest())[:count]
         chosen += [(key, part[place * len(part) // count], names) for place, key in enumerate(keys)]
-    rows = _by_key(samples, {key for key, _, _ in chosen})
+    rows = by_key(samples, {key for key, _, _ in chosen})
     return [
         Question(
             sample=rows[key], requests={}, gold=names, priority=beside.priority,
@@ -101,11 +101,13 @@ def gold_questions(
 
 
 def to_import(
-    question: Question, form: Form, workspace: str, *, url_for: UrlFor, said: Mapping[tuple[str, str, str], Any]
-) -> tuple[Json, int]:
+    question: Question, form: Form, workspace: str, *, url_for: UrlFor, until: float,
+    said: Mapping[tuple[str, str, str], Any],
+) -> tuple[Json, int]:  # fmt: skip
     """An item as the server imports it, and how many suggestions it had to leave out.
 
-    `said` holds what runs say, by (run, task, key). What `read_answer` would not take back is not suggested.
+    The URL of its image ends at `until` (seconds since 1970; 0: never). `said` holds what runs say, by (run, task,
+    key). What `read_answer` would not take back is not suggested.
     """
     sample = question.sample
     size, results, unfit = (int(sample["width"]), int(sample["height"])), [], 0
@@ -116,16 +118,21 @@ def to_import(
                 results += suggest(task, value, size)
             except BadInput:
                 unfit += 1
-    ours = {"sample": sample["key"], "requests": dict(question.requests), "gold": list(question.gold)}
     score = min(question.priority, LAST) / LAST
     item = {
         "data": {IMAGE: url_for(sample), KEY: question.key(workspace)},
-        "meta": {"amber": ours},
+        "meta": meta(sample["key"], question.requests, question.gold, until),
         "predictions": [{"model_version": VERSION, "score": score, "result": results}],
     }
     return item, unfit
 
 
-def _by_key(samples: pa.Table, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+def meta(sample: str, requests: Mapping[str, int], gold: Sequence[str], until: float) -> Json:
+    """What an item says of itself to us, and to nobody who answers it."""
+    return {"amber": {"sample": sample, "requests": dict(requests), "gold": list(gold), "until": until}}
+
+
+def by_key(samples: pa.Table, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The rows of these samples."""
     wanted = samples.filter(pc.is_in(samples["key"], value_set=pa.array(sorted(keys), pa.string())))
     return {row["key"]: row for row in wanted.to_pylist()}

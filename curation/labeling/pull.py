@@ -7,7 +7,7 @@ was killed is simply run again.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ from curation.labeling.desk import Desk, at_desk
 from curation.labeling.mirror import Item
 from curation.labeling.reading import Answer, read_answers, truths
 from curation.labeling.server import Server
-from curation.labeling.settling import AUTHOR, close_requests, standing
+from curation.labeling.settling import AUTHOR, THIRD, close_requests, standing
 from curation.ledger.catalog import Catalog
 from curation.ledger.change import Change
 from curation.ledger.snapshot import Snapshot
@@ -60,18 +60,21 @@ class Pulled:
     waiting: int = 0
 
 
-def pull(catalog: Catalog, server: Server, *, batch: str = "", close: bool = True) -> Pulled:
+def pull(catalog: Catalog, server: Server, *, batch: str = "", close: bool = True, third: timedelta = THIRD) -> Pulled:
     """Take in what changed on the server since the last pull, and close the requests that people are done with.
 
     With a `batch` they are closed only when people are done with all of them, in that one commit; with `close` false,
-    not at all. Answers that their task does not take are put into quarantine, with a line that says why. Failed when
-    the server cannot be reached: then the same again goes on where it was.
+    not at all. Where two differ, a third person is waited for as long as `third`; then the label stays unsure. Answers
+    that their task does not take are put into quarantine, with a line that says why. Failed when the server cannot be
+    reached: then the same again goes on where it was.
     """
     with at_desk(catalog, server) as desk:
         desk.refresh()
+        with catalog.read() as now:
+            desk.forget(now)
         pulled = _take(catalog, desk)
         with catalog.read() as now:
-            found = standing(now, desk.mirror)
+            found = standing(now, desk.mirror, clock=server.clock(), third=third)
         for item, overlap in found.again:
             desk.server.change_item(item.item, {"overlap": overlap, "is_labeled": False})
         closing = close and (not batch or not found.waiting)

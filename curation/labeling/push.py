@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from curation.errors import BadInput
 from curation.labeling.desk import Desk, at_desk
-from curation.labeling.forms import Form
-from curation.labeling.items import Question, UrlFor, gold_questions, questions, to_import
+from curation.labeling.forms import IMAGE, KEY, Form
+from curation.labeling.items import Question, UrlFor, by_key, gold_questions, meta, questions, to_import
 from curation.labeling.server import Json, Lost, Server
 from curation.ledger.catalog import Catalog
 from curation.ledger.snapshot import Snapshot
@@ -62,29 +62,38 @@ class Asking:
 
 @dataclass(frozen=True, kw_only=True)
 class Pushed:
-    """What a push did: `requests` asked for by `items` (and `gold` ones), in these `projects`; `doubled` items that it
-    deleted, and suggestions that it left out because their task does not take them."""
+    """What a push did: `requests` asked for by `items` (and `gold` ones), in these `projects`; items that it gave a
+    new URL (`renewed`), `doubled` ones that it deleted, and suggestions that it left out because their task does not
+    take them."""
 
     requests: int
     items: int
     gold: int
+    renewed: int
     doubled: int
     left_out: int
     projects: tuple[str, ...]
 
 
 def push(
-    catalog: Catalog, server: Server, asking: Asking, *, url_for: UrlFor, progress: Progress | None = None
-) -> Pushed:
+    catalog: Catalog, server: Server, asking: Asking, *, url_for: UrlFor, lasting: float = 0,
+    progress: Progress | None = None,
+) -> Pushed:  # fmt: skip
     """Put every open label request that is not on the server before people.
+
+    The URLs that `url_for` gives hold for so many seconds as `lasting` (0: for ever). Items that people are not done
+    with get a new one when theirs has less than half as long to go.
 
     BadInput when a labelling config of ours was changed there; Failed when the server cannot be reached: then the same
     again goes on where it was.
     """
     tell = progress or (lambda stage, done, total: None)
+    until = time.time() + lasting if lasting else 0
     with at_desk(catalog, server) as desk:
         desk.refresh()
         with catalog.read() as now:
+            desk.forget(now)
+            renewed = _renew(desk, now.samples(), url_for, until)
             asked, gold, tasks, said = _wanted(now, catalog, desk, asking)
         forms: dict[tuple[str, ...], list[Question]] = defaultdict(list)
         for question in [*asked, *gold]:
@@ -94,15 +103,17 @@ def push(
             form = Form(tasks=tuple(tasks[name] for name in names), notes=asking.notes)
             share = round(100 * asking.overlap_share)
             project = desk.project(form, {"maximum_annotations": asking.overlap, "overlap_cohort_percentage": share})
-            made = [to_import(question, form, desk.workspace, url_for=url_for, said=said) for question in part]
+            made = [
+                to_import(question, form, desk.workspace, url_for=url_for, until=until, said=said) for question in part
+            ]
             left_out += sum(unfit for _, unfit in made)
             _send(desk, project, [item for item, _ in made], partial(_tell, tell, done, len(asked) + len(gold)))
             done += len(part)
             urls.append(f"{server.url}/projects/{project['id']}")
         doubled = _undouble(desk)
     return Pushed(
-        requests=sum(len(question.requests) for question in asked), items=len(asked), gold=len(gold), doubled=doubled,
-        left_out=left_out, projects=tuple(urls),
+        requests=sum(len(question.requests) for question in asked), items=len(asked), gold=len(gold), renewed=renewed,
+        doubled=doubled, left_out=left_out, projects=tuple(urls),
     )  # fmt: skip
 
 
@@ -173,6 +184,17 @@ def _send(desk: Desk, project: Json, items: Sequence[Json], tell: Callable[[int]
             if not missing:
                 return
         desk.refresh()
+
+
+def _renew(desk: Desk, samples: pa.Table, url_for: UrlFor, until: float) -> int:
+    """Give open items whose URL has less than half as long to go as new ones have a new URL; returns how many."""
+    half = (time.time() + until) / 2
+    old = [item for item in desk.mirror.items() if len(item.people) < item.overlap and 0 < item.until < half]
+    rows = by_key(samples, {item.sample for item in old})
+    for item in old:
+        data = {IMAGE: url_for(rows[item.sample]), KEY: item.key}
+        desk.server.change_item(item.item, {"data": data, "meta": meta(item.sample, item.requests, item.gold, until)})
+    return len(old)
 
 
 def _undouble(desk: Desk) -> int:

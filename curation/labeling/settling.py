@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 import pyarrow.compute as pc
@@ -12,13 +13,16 @@ from curation.ledger.catalog import Catalog
 from curation.ledger.schema import KNOWN, RETRACTED, UNSURE
 from curation.ledger.snapshot import Snapshot
 
-__all__ = ["AUTHOR", "Standing", "close_requests", "standing"]
+__all__ = ["AUTHOR", "THIRD", "Standing", "close_requests", "said_by_people", "standing"]
 
 AUTHOR: Final = "label-studio"
 """Who commits what people answered there."""
 
 MOST: Final = 3
 """People who are asked for one label at most where they differ: two, and a third."""
+
+THIRD: Final = timedelta(hours=24)
+"""How long a third person is waited for; then the label stays unsure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,32 +41,33 @@ class Standing:
         return len(self.open - self.answered - self.skipped)
 
 
-def standing(now: Snapshot, mirror: Mirror) -> Standing:
-    """How the open requests stand, given what was taken in from the items of the mirror.
+def standing(now: Snapshot, mirror: Mirror, *, clock: datetime, third: timedelta = THIRD) -> Standing:
+    """How the open requests stand at the server's `clock`, given what was taken in from the items of the mirror.
 
     A request is done when as many people as its item asks for have answered or skipped it. Where they differ, so that
-    no label holds, a third is asked first.
+    no label holds, a third is asked first; but when none has come in the time `third`, it is done all the same.
     """
     rows = now.requests("open").select(["request_id", "sample_id", "task"]).to_pylist()
     waiting = {row["request_id"]: (row["task"], row["sample_id"]) for row in rows}
-    said = _said(now, {task for task, _ in waiting.values()})
+    said = said_by_people(now, {task for task, _ in waiting.values()})
     answered: set[int] = set()
     skipped: set[int] = set()
-    again: dict[tuple[int, int], tuple[Item, int]] = {}
+    again: list[tuple[Item, int]] = []
     for item in mirror.everything():
-        for request in item.requests.values():
-            if request not in waiting or len(item.people) < item.overlap:
-                continue
-            people, disputed = said.get(waiting[request], (0, False))
-            if disputed and item.overlap < MOST and not item.gone:
-                again[item.project, item.item] = (item, len(item.people) + 1)
-            else:
-                (answered if people else skipped).add(request)
-    open_ = frozenset(waiting)
-    asked = frozenset(request for item, _ in again.values() for request in item.requests.values())
+        asked = [request for request in item.requests.values() if request in waiting]
+        differ = any(said.get(waiting[request], (0, False))[1] for request in asked)
+        late = differ and bool(item.annotations) and item.answered_at < clock - third
+        if not late and len(item.people) < item.overlap:
+            continue
+        if differ and not late and item.overlap < MOST and not item.gone:
+            again.append((item, len(item.people) + 1))
+            continue
+        for request in asked:
+            (answered if said.get(waiting[request], (0, False))[0] else skipped).add(request)
+    held = {request for item, _ in again for request in item.requests.values()}
     return Standing(
-        open=open_, answered=frozenset(answered - asked), skipped=frozenset(skipped - answered - asked),
-        again=tuple(again.values()),
+        open=frozenset(waiting), answered=frozenset(answered - held), skipped=frozenset(skipped - answered - held),
+        again=tuple(again),
     )  # fmt: skip
 
 
@@ -76,7 +81,7 @@ def close_requests(catalog: Catalog, found: Standing, *, batch: str | None = Non
             change.close_requests(found.skipped, state="withdrawn")
 
 
-def _said(now: Snapshot, tasks: Iterable[str]) -> dict[tuple[str, int], tuple[int, bool]]:
+def said_by_people(now: Snapshot, tasks: Iterable[str]) -> dict[tuple[str, int], tuple[int, bool]]:
     """How many people have a label of (task, sample), and whether they differ so that none holds."""
     found: dict[tuple[str, int], tuple[int, bool]] = {}
     for task in tasks:

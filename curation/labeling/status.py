@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any, Final
 
 from curation.agreement import agreement
+from curation.labeling.settling import said_by_people
 from curation.ledger.snapshot import Snapshot
 
 __all__ = ["Person", "Progress", "people", "progress"]
@@ -22,7 +23,8 @@ LABEL: Final = ("known", "unsure")
 class Progress:
     """Label requests of one (task, slice) and what came of them; slice "" is all of the task.
 
-    `sent` are before people by now, `unsure` among the answered. `rate` is answers an hour in the last day of work;
+    `sent` are before people by now; of `disputed` open ones two people differ, so that a third is asked; `unsure` are
+    among the answered. `rate` is answers an hour in the last day of work;
     `agreement` is the share of pairs of people that agree; `spent` and `open_cost` are in the unit of requests' costs;
     `hours` at that rate are left. None: nothing to count from.
     """
@@ -31,6 +33,7 @@ class Progress:
     slice: str
     requests: int
     sent: int
+    disputed: int
     answered: int
     withdrawn: int
     unsure: int
@@ -68,11 +71,13 @@ def progress(now: Snapshot, sent: Collection[int]) -> Iterator[Progress]:
     answers: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in now.answers().to_pylist():
         answers[names[row["task_id"]]].append(row)
+    said = said_by_people(now, {task for task, _ in rows})
     agreed = {task: _agreement(now, task) for task in {task for task, _ in rows}}
     for (task, slice_), asked in sorted(rows.items()):
         samples = {row["sample_id"] for row in asked}
         given = [row for row in answers[task] if row["sample_id"] in samples]
-        yield _row(task, slice_, asked, given, sent, agreed[task] if not slice_ else None)
+        differ = {sample for sample in samples if said.get((task, sample), (0, False))[1]}
+        yield _row(task, slice_, asked, given, sent, differ, agreed[task] if not slice_ else None)
 
 
 def people(now: Snapshot) -> list[Person]:
@@ -85,7 +90,7 @@ def people(now: Snapshot) -> list[Person]:
 
 def _row(
     task: str, slice_: str, asked: list[dict[str, Any]], given: list[dict[str, Any]], sent: Collection[int],
-    agreed: float | None,
+    differ: Collection[int], agreed: float | None,
 ) -> Progress:  # fmt: skip
     states = [row["state"] for row in asked]
     open_ = [row for row in asked if row["state"] == "open"]
@@ -93,8 +98,8 @@ def _row(
     rate = _rate(labels)
     return Progress(
         task=task, slice=slice_, requests=len(asked), sent=sum(row["request_id"] in sent for row in open_),
-        answered=states.count("answered"), withdrawn=states.count("withdrawn"),
-        unsure=sum(row["outcome"] == "unsure" for row in labels),
+        disputed=sum(row["sample_id"] in differ for row in open_), answered=states.count("answered"),
+        withdrawn=states.count("withdrawn"), unsure=sum(row["outcome"] == "unsure" for row in labels),
         skipped=sum(row["outcome"] == "skipped" for row in given), rate=rate, agreement=agreed,
         spent=sum(row["cost"] for row in asked if row["state"] == "answered"),
         open_cost=sum(row["cost"] for row in open_), hours=len(open_) / rate if rate else None,
