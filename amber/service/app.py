@@ -13,6 +13,7 @@ from amber.service.api import api_router
 from amber.service.guards import Figures, Watch, allowed
 from amber.service.images import Pictures, images_router
 from amber.service.models import Health
+from amber.service.picking import picking_router
 from amber.service.signing import Signer
 from amber.service.tokens import Tokens
 from curation.errors import AmberError, Busy, NotFound
@@ -58,6 +59,7 @@ def make_app(home: Path | str, *, hosts: tuple[str, ...] = ("127.0.0.1", "localh
 
     app.include_router(images_router(signer, Pictures()))
     app.include_router(api_router(catalog, tokens, image_of))
+    app.include_router(picking_router(catalog, tokens))
     return app
 
 

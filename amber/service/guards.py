@@ -96,17 +96,19 @@ class Watch:
             LOG.info(json.dumps({**line, "token": who}))
 
 
-def allowed(tokens: Tokens, scope: Scope) -> Any:
-    """What a route depends on: a token of this scope, as Bearer, or as the password of Basic."""
+def allowed(tokens: Tokens, *scopes: Scope) -> Any:
+    """What a route depends on: a token of one of these scopes, as Bearer, or as the password of Basic."""
 
     def check(request: Request) -> Token:
         token = tokens.holder(_secret(request.headers.get("authorization", "")))
         if token is None:
             asks = {"WWW-Authenticate": 'Basic realm="amber", charset="UTF-8"'}
-            raise HTTPException(401, "no token, or one that does not hold; send it as Bearer", asks)
+            raise HTTPException(
+                401, "no token, or one that has ended; `amber serve tokens add` makes one, send it as Bearer", asks
+            )
         request.state.token = token.name
-        if token.scope != scope:
-            raise HTTPException(403, f"this needs a token of the scope {scope}; yours is {token.scope}")
+        if token.scope not in scopes:
+            raise HTTPException(403, f"this needs a token of the scope {' or '.join(scopes)}; yours is {token.scope}")
         return token
 
     return Annotated[Token, Depends(check)]

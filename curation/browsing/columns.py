@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 from curation.errors import BadInput
 from curation.ledger.schema import KNOWN, UNSURE
 from curation.ledger.snapshot import Snapshot
+from curation.picked import TAG
 from curation.tasks import Task
 
-__all__ = ["ATTRIBUTE_TYPES", "TAG", "Columns", "Scene", "columns_of", "field_types"]
+__all__ = ["ATTRIBUTE_TYPES", "Columns", "Scene", "columns_of", "field_types"]
 
 Ids = npt.NDArray[np.int64]
 Columns = dict[str, list[Any]]
@@ -26,9 +27,6 @@ Columns = dict[str, list[Any]]
 ATTRIBUTE_TYPES: Final = {"text": "string", "number": "float", "flag": "boolean", "time": "date"}
 RESERVED: Final = {"group", "split", "excluded", "captured_at"}
 """Attributes that `Snapshot.samples` gives with their defaults."""
-
-TAG: Final = "tag_"
-"""An attribute of this prefix that is true is a tag of the App."""
 
 LABEL_TYPES: Final = {
     "binary": "Classification", "categorical": "Classification", "multilabel": "Classifications",
