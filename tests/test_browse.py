@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,7 +22,6 @@ from amber.forget import forget
 from curation.browsing.columns import Scene, columns_of, field_types
 from curation.browsing.edits import commit_edits, edits_of
 from curation.browsing.mirror import Mirrored, mirror
-from curation.browsing.mongod import fiftyone, prepare_database
 from curation.browsing.panels import draw_map
 from curation.embeddings import add_vectors
 from curation.errors import BadInput
@@ -32,16 +30,6 @@ from curation.ledger.catalog import Catalog
 pytestmark = pytest.mark.filterwarnings("ignore")  # FiftyOne's own
 
 LOCAL = Scene()
-
-
-@pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """FiftyOne with a mongod of its own, which ends with the tests."""
-    before = dict(os.environ)
-    prepare_database(tmp_path_factory.mktemp("browse"))
-    yield fiftyone()
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture(scope="module")
