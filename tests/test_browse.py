@@ -1,8 +1,6 @@
 """The mirror in FiftyOne, on a real mongod."""
 
 import os
-import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from chromium import Chromium
 from homes import copy_home, label, labels, make_home
 
 from amber.cli import run
@@ -284,38 +281,6 @@ def test_the_command_line(catalog: Catalog, database: Any, capsys: pytest.Captur
     assert "holds no sample at commit" in capsys.readouterr().err
     assert run(["browse", *home, "mistaken"]) == 2
     assert "name a run with --run" in capsys.readouterr().err
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def test_the_app_shows_the_catalog_in_a_browser(catalog: Catalog, tmp_path: Path) -> None:
-    """From a process of its own, as a user starts it; Ctrl-C ends it."""
-    port = free_port()
-    words = [sys.executable, "-m", "amber", "browse", "--port", str(port), "--home", str(catalog.home)]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    try:
-        assert process.stderr is not None
-        told = ""
-        while "the App: " not in told:
-            line = process.stderr.readline()
-            assert line, told
-            told += line
-        with Chromium() as page:
-            page.open(f"http://127.0.0.1:{port}/")
-            page.wait_for("document.body?.innerText.includes('60 samples')", seconds=180)
-            page.wait_for("document.body?.innerText.includes('label_color')")
-            page.wait_for("document.querySelectorAll('[data-cy=looker]').length > 5")
-            page.screenshot(tmp_path / "grid.png")
-            assert (tmp_path / "grid.png").stat().st_size > 10_000
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_database_that_does_not_answer(catalog: Catalog) -> None:

@@ -34,10 +34,10 @@ def catalog(pictures: Catalog, tmp_path: Path) -> Catalog:
 
 @pytest.fixture
 def service(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """A service that the buttons speak with, as ada."""
+    """A service that the buttons speak with, as eve."""
     with served(catalog.home) as running:
         monkeypatch.setenv("AMBER_SERVICE", running.url)
-        monkeypatch.setenv("AMBER_TOKEN", Tokens(catalog.home).add("ada", "label"))
+        monkeypatch.setenv("AMBER_TOKEN", Tokens(catalog.home).add("eve", "label"))
         yield running
 
 
@@ -96,9 +96,9 @@ def test_a_form_shows_what_the_button_then_does(catalog: Catalog, dataset: Any, 
     assert set(page.form("ask_for_labels")) == {"tasks", "reason"}
     wish = {"tasks": ["speed", "bike"], "reason": "rare"}
     line = shown(page.form("ask_for_labels", **wish))
-    assert line.startswith("as ada: ask for 6 labels of speed, bike")
+    assert line.startswith("as eve: ask for 6 labels of speed, bike")
     assert commits(catalog) == before
-    assert page.press("ask_for_labels", **wish) == {"told": line.replace("ada:", f"ada, commit {before + 1}:")}
+    assert page.press("ask_for_labels", **wish) == {"told": line.replace("eve:", f"eve, commit {before + 1}:")}
     with catalog.read() as now:
         assert len(now.requests("open")) == 6
     assert "passed over: 6 asked for already" in shown(page.form("ask_for_labels", **wish))
@@ -106,13 +106,13 @@ def test_a_form_shows_what_the_button_then_does(catalog: Catalog, dataset: Any, 
 
 def test_tags_and_doubts(catalog: Catalog, dataset: Any, service: Served) -> None:
     page = Page(dataset, (5, 6))
-    assert shown(page.form("tag", tag="blurred")) == "as ada: tag 2 as blurred"
+    assert shown(page.form("tag", tag="blurred")) == "as eve: tag 2 as blurred"
     assert "tag 2 as blurred" in page.press("tag", tag="blurred")["told"]
     assert "take the tag blurred from 2" in page.press("tag", tag="blurred", off=True)["told"]
     assert "mark 2 labels of color" in page.press("doubt", task="color", state="unsure")["told"]
     assert "retract 2 labels of color" in page.press("doubt", task="color", state="retracted")["told"]
     with catalog.read() as now:
-        assert [row["author"] for row in now.log().to_pylist()[-4:]] == ["ada"] * 4
+        assert [row["author"] for row in now.log().to_pylist()[:4]] == ["eve"] * 4
 
 
 def test_why_an_image_is_drawn(catalog: Catalog, dataset: Any, service: Served) -> None:

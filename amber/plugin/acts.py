@@ -31,11 +31,11 @@ class _Ask:
     name, label, icon = "ask_for_labels", "Ask for labels", "rate_review"
 
     def fill(self, form: Any, types: Any, tasks: list[str]) -> None:
-        choices = types.DropdownView(multiple=True)
+        choices = types.AutocompleteView(allow_user_input=False, allow_duplicates=False, placeholder="Choose")
         for task in tasks:
             choices.add_choice(task, label=task)
         form.list("tasks", types.String(), label="Tasks", required=True, view=choices)
-        form.str("reason", label="Reason", description="people who label see it", required=True)
+        form.str("reason", label="Reason", description="kept with each request", required=True)
 
     def wish(self, keys: list[str], params: Params, batch: str) -> Wish | None:
         tasks, reason = params.get("tasks"), (params.get("reason") or "").strip()
@@ -46,7 +46,7 @@ class _Ask:
 
 
 class _Tag:
-    name, label, icon = "tag", "Tag in the catalog", "sell"
+    name, label, icon = "tag", "Tag in the catalog", "bookmark_add"
 
     def fill(self, form: Any, types: Any, tasks: list[str]) -> None:
         form.str("tag", label="Tag", description="slices call it attr.tag_NAME", required=True)
