@@ -161,6 +161,54 @@ def test_predictions_stand_beside_the_labels(catalog: Catalog, database: Any, tm
     assert "plan_p" not in document(dataset, keys[2])
 
 
+def test_evaluation_is_ours_on_what_is_known_in_every_slice(
+    catalog: Catalog, database: Any, tmp_path: Path, name: str
+) -> None:
+    """Accuracy per task, and per scenario, is that of known labels of the test split."""
+    from fiftyone.operators.store import ExecutionStore
+
+    generator = np.random.default_rng(0)
+    with catalog.commit(author="ada", message="more to test with") as change:
+        tested = change.now.samples()["key"].to_pylist()[:40]
+        change.add_attributes(pa.table({"key": tested, "split": ["test"] * 40}))
+    with catalog.read() as now:
+        keys, sizes = now.samples()["key"].to_pylist(), {"color": 3, "car": 2, "bike": 2}
+        rows = [
+            {"key": key, "task": task, "code": int(generator.integers(size)), "number": None, "confidence": 0.9,
+             "probabilities": [1 / size] * size} for key in keys for task, size in sizes.items()
+        ]  # fmt: skip
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "predictions.parquet")
+        ours = {(task, part): accuracy(now, task, part, rows) for task in sizes for part in ("", *now.slices())}
+    show(catalog, name, Scene(predictions=str(tmp_path / "predictions.parquet")))
+    dataset = database.load_dataset(name)
+    scenarios = ExecutionStore.create("model_evaluation_panel_builtin", dataset._doc.id).get("scenarios")
+    offered = {each["name"]: each["subsets"] for each in scenarios.values()}
+    held = {part for (_, part), (count, _) in ours.items() if count and part}
+    assert offered == {"all slices": sorted(held), **{part: [part] for part in held}}
+    for (task, part), (count, value) in ours.items():
+        results = dataset.load_evaluation_results(f"eval_{task}")
+        if part and part in held:
+            results.use_subset({"type": "field", "field": "tags", "value": part})
+        if not part or part in held:
+            assert len(results.ytrue) == count
+            assert results.metrics()["accuracy"] == pytest.approx(value)
+        results.clear_subset()
+    assert len({value for _, value in ours.values()}) > 4  # the slices differ
+
+
+def accuracy(now: Any, task: str, part: str, rows: list[dict[str, Any]]) -> tuple[int, float]:
+    """Of known labels of the test split, inside a slice: how many, and which part is predicted rightly."""
+    samples = now.samples().filter(pc.equal(now.samples()["split"], "test"))
+    inside = set(samples["sample_id"].to_pylist())
+    if part:
+        inside &= set(now.members(now.slice(part).predicate).tolist())
+    ids = dict(zip(samples["key"].to_pylist(), samples["sample_id"].to_pylist(), strict=True))
+    said = {ids[row["key"]]: row["code"] for row in rows if row["task"] == task and row["key"] in ids}
+    labels = [row for row in now.labels(task).to_pylist() if row["state"] == 1 and row["sample_id"] in inside]
+    hits = [said[row["sample_id"]] == row["code"] for row in labels]
+    return len(hits), float(np.mean(hits)) if hits else 0.0
+
+
 def test_embeddings_become_a_map(catalog: Catalog, database: Any, name: str) -> None:
     show(catalog, name)
     dataset = database.load_dataset(name)
