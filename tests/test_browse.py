@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from homes import copy_home, label, labels, make_home
+from homes import copy_home, label, labels, make_home, sample_rows
 
 from amber.cli import run
 from amber.forget import forget
-from curation.browsing.columns import Scene, columns_of, field_types
+from curation.browsing.columns import NEAR, Scene, columns_of, field_types, near_duplicates
 from curation.browsing.edits import commit_edits, edits_of
 from curation.browsing.mirror import Mirrored, mirror
 from curation.browsing.panels import draw_map
@@ -70,7 +70,7 @@ def test_documents_are_those_of_add_samples(catalog: Catalog, database: Any, nam
     theirs = ours.clone(f"{name}-theirs")
     theirs.delete_samples(theirs)
     with catalog.read() as now:
-        columns = columns_of(now, LOCAL, lambda key, location: None)
+        columns = columns_of(now, LOCAL, lambda key, location: None, near=near_duplicates(now))
         fields = list(field_types(now, LOCAL))
     samples = [as_sample(database, columns, fields, row) for row in range(len(columns["key"]))]
     theirs.add_samples(samples, progress=False)
@@ -242,6 +242,36 @@ def test_a_commit_is_brought_in_by_what_it_touched(catalog: Catalog, database: A
     with catalog.commit(author="ada", message="a slice") as change:
         change.add_slice("speeding", "label.speed > 50")
     assert show(catalog, name).since is None
+
+
+def test_near_duplicates_stand_side_by_side(pictures: Catalog, database: Any, tmp_path: Path, name: str) -> None:
+    catalog = Catalog.create(tmp_path / "near")
+    with pictures.read() as now:
+        paths = [Path(path) for path in now.samples()["location"].to_pylist()]
+
+    def add(keys: list[str], hashes: list[int]) -> None:
+        rows = sample_rows(keys, paths[: len(keys)])
+        rows = rows.set_column(rows.column_names.index("phash"), "phash", pa.array(hashes, pa.uint64()))
+        with catalog.commit(author="ada", message="pictures") as change:
+            change.add_samples(rows, dataset="near")
+
+    def side_by_side() -> list[str]:
+        show(catalog, name)
+        return list(database.load_dataset(name).load_saved_view("near-duplicates").values("key"))
+
+    alone = [0xFFFF << 48, 0xFFFF << 32, 0xFFFF << 16, 0xFF00FF00FF00FF00]
+    add(["e", "a", "d", "b", "c", "f"], [0, 3, *alone])
+    assert side_by_side() == ["a", "e"]
+    add(["g", "h"], [0xFFFF << 48 | 1, 15])  # twins of what is there: of d, and of a by its chain
+    assert show(catalog, f"{name}-anew").since is None
+    assert show(catalog, name).since == 1
+    assert sorted(side_by_side()) == ["a", "d", "e", "g", "h"]
+    dataset = database.load_dataset(name)
+    assert dict(zip(*dataset.values(["key", NEAR]), strict=True)) == dict(
+        zip(*database.load_dataset(f"{name}-anew").values(["key", NEAR]), strict=True)
+    )
+    with catalog.read() as now:
+        assert near_duplicates(now) == {"a": "a", "e": "a", "h": "a", "d": "d", "g": "d"}
 
 
 def test_a_forgotten_image_leaves_the_mirror(catalog: Catalog, database: Any, name: str) -> None:
