@@ -98,7 +98,7 @@ def _samples(keys: list[str]) -> pa.Table:
             "key": keys,
             "location": [f"/data/{key}.jpg" for key in keys],
             "sha256": [f"{number:064x}" for number in range(rows)],
-            "phash": pa.array(np.arange(rows, dtype=np.uint64)),
+            "phash": pa.array(np.random.default_rng(1).integers(0, 1 << 64, rows, np.uint64)),
             "format": pa.repeat("JPEG", rows),
             "width": pa.array(np.full(rows, 1920, np.int32)),
             "height": pa.array(np.full(rows, 1080, np.int32)),

@@ -40,10 +40,10 @@ class Within:
         return np.asarray(held[np.minimum(samples, len(held) - 1)] & (samples < len(held)), np.bool_)
 
     def mined(self, task: str, samples: Ints) -> npt.NDArray[np.bool_]:
-        """Which of `samples` [L] have a label of `task` that answered a mined request."""
+        """Which of `samples` [L] have a label of `task` that answered a request which was mined, or picked by hand."""
         if self._answered is None:
             asked = self._now.requests("answered")
-            self._answered = asked.filter(pc.equal(asked["arm"], "mined"))
+            self._answered = asked.filter(pc.is_in(asked["arm"], value_set=pa.array(["mined", "picked"])))
         mine = self._answered.filter(pc.equal(self._answered["task"], task))
         return np.isin(samples, mine["sample_id"].to_numpy())
 

@@ -80,6 +80,20 @@ class Chromium:
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             self._call("Input.dispatchMouseEvent", session=True, type=kind, x=x, y=y, button="left", clickCount=1)
 
+    def press(self, element: str) -> None:
+        """A real click into the middle of an element, given as an expression, once it is there and rests."""
+        middle = "b => b?.width && [b.x + b.width / 2, b.y + b.height / 2]"
+        script = f"({middle})(({element})?.getBoundingClientRect())"
+        before = None
+        while (place := self.wait_for(script)) != before:
+            before = place
+            time.sleep(0.5)
+        self.click(*place)
+
+    def write(self, text: str) -> None:
+        """Type into what has the focus."""
+        self._call("Input.insertText", session=True, text=text)
+
     def screenshot(self, path: Path) -> None:
         """Write what is seen as PNG."""
         path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", session=True)["data"]))

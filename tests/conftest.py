@@ -1,9 +1,10 @@
-"""What several test files stand on: a PostgreSQL server, started when the first test asks for it."""
+"""What several test files stand on: servers, each started when the first test asks for it."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -11,7 +12,9 @@ from postgres import Server, serving
 from studio import Studio
 from studio import serving as serving_studio
 
+from amber.plugin.place import offer_plugin
 from benchmarks.annotators import Annotator
+from curation.browsing.mongod import fiftyone, prepare_database
 from curation.labeling.server import Server as LabelStudio
 
 settings.register_profile(
@@ -27,6 +30,17 @@ def postgres() -> Iterator[Server]:
     # not in pytest's folder: that one is closed to the user whom the server runs as
     with TemporaryDirectory(prefix="amber-postgres-") as folder, serving(Path(folder)) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """FiftyOne with a mongod of its own, which ends with the tests, and with our plugin."""
+    before, home = dict(os.environ), tmp_path_factory.mktemp("browse")
+    prepare_database(home)
+    offer_plugin(home, service="")
+    yield fiftyone()
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

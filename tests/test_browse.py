@@ -1,11 +1,8 @@
 """The mirror in FiftyOne, on a real mongod."""
 
 import os
-import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,15 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from chromium import Chromium
-from homes import copy_home, label, labels, make_home
+from homes import copy_home, label, labels, make_home, sample_rows
 
 from amber.cli import run
 from amber.forget import forget
-from curation.browsing.columns import Scene, columns_of, field_types
+from curation.browsing.columns import NEAR, Scene, columns_of, field_types, near_duplicates
 from curation.browsing.edits import commit_edits, edits_of
 from curation.browsing.mirror import Mirrored, mirror
-from curation.browsing.mongod import fiftyone, prepare_database
 from curation.browsing.panels import draw_map
 from curation.embeddings import add_vectors
 from curation.errors import BadInput
@@ -32,16 +27,6 @@ from curation.ledger.catalog import Catalog
 pytestmark = pytest.mark.filterwarnings("ignore")  # FiftyOne's own
 
 LOCAL = Scene()
-
-
-@pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """FiftyOne with a mongod of its own, which ends with the tests."""
-    before = dict(os.environ)
-    prepare_database(tmp_path_factory.mktemp("browse"))
-    yield fiftyone()
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +70,7 @@ def test_documents_are_those_of_add_samples(catalog: Catalog, database: Any, nam
     theirs = ours.clone(f"{name}-theirs")
     theirs.delete_samples(theirs)
     with catalog.read() as now:
-        columns = columns_of(now, LOCAL, lambda key, location: None)
+        columns = columns_of(now, LOCAL, lambda key, location: None, near=near_duplicates(now))
         fields = list(field_types(now, LOCAL))
     samples = [as_sample(database, columns, fields, row) for row in range(len(columns["key"]))]
     theirs.add_samples(samples, progress=False)
@@ -176,6 +161,54 @@ def test_predictions_stand_beside_the_labels(catalog: Catalog, database: Any, tm
     assert "plan_p" not in document(dataset, keys[2])
 
 
+def test_evaluation_is_ours_on_what_is_known_in_every_slice(
+    catalog: Catalog, database: Any, tmp_path: Path, name: str
+) -> None:
+    """Accuracy per task, and per scenario, is that of known labels of the test split."""
+    from fiftyone.operators.store import ExecutionStore
+
+    generator = np.random.default_rng(0)
+    with catalog.commit(author="ada", message="more to test with") as change:
+        tested = change.now.samples()["key"].to_pylist()[:40]
+        change.add_attributes(pa.table({"key": tested, "split": ["test"] * 40}))
+    with catalog.read() as now:
+        keys, sizes = now.samples()["key"].to_pylist(), {"color": 3, "car": 2, "bike": 2}
+        rows = [
+            {"key": key, "task": task, "code": int(generator.integers(size)), "number": None, "confidence": 0.9,
+             "probabilities": [1 / size] * size} for key in keys for task, size in sizes.items()
+        ]  # fmt: skip
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "predictions.parquet")
+        ours = {(task, part): accuracy(now, task, part, rows) for task in sizes for part in ("", *now.slices())}
+    show(catalog, name, Scene(predictions=str(tmp_path / "predictions.parquet")))
+    dataset = database.load_dataset(name)
+    scenarios = ExecutionStore.create("model_evaluation_panel_builtin", dataset._doc.id).get("scenarios")
+    offered = {each["name"]: each["subsets"] for each in scenarios.values()}
+    held = {part for (_, part), (count, _) in ours.items() if count and part}
+    assert offered == {"all slices": sorted(held), **{part: [part] for part in held}}
+    for (task, part), (count, value) in ours.items():
+        results = dataset.load_evaluation_results(f"eval_{task}")
+        if part and part in held:
+            results.use_subset({"type": "field", "field": "tags", "value": part})
+        if not part or part in held:
+            assert len(results.ytrue) == count
+            assert results.metrics()["accuracy"] == pytest.approx(value)
+        results.clear_subset()
+    assert len({value for _, value in ours.values()}) > 4  # the slices differ
+
+
+def accuracy(now: Any, task: str, part: str, rows: list[dict[str, Any]]) -> tuple[int, float]:
+    """Of known labels of the test split, inside a slice: how many, and which part is predicted rightly."""
+    samples = now.samples().filter(pc.equal(now.samples()["split"], "test"))
+    inside = set(samples["sample_id"].to_pylist())
+    if part:
+        inside &= set(now.members(now.slice(part).predicate).tolist())
+    ids = dict(zip(samples["key"].to_pylist(), samples["sample_id"].to_pylist(), strict=True))
+    said = {ids[row["key"]]: row["code"] for row in rows if row["task"] == task and row["key"] in ids}
+    labels = [row for row in now.labels(task).to_pylist() if row["state"] == 1 and row["sample_id"] in inside]
+    hits = [said[row["sample_id"]] == row["code"] for row in labels]
+    return len(hits), float(np.mean(hits)) if hits else 0.0
+
+
 def test_embeddings_become_a_map(catalog: Catalog, database: Any, name: str) -> None:
     show(catalog, name)
     dataset = database.load_dataset(name)
@@ -209,6 +242,36 @@ def test_a_commit_is_brought_in_by_what_it_touched(catalog: Catalog, database: A
     with catalog.commit(author="ada", message="a slice") as change:
         change.add_slice("speeding", "label.speed > 50")
     assert show(catalog, name).since is None
+
+
+def test_near_duplicates_stand_side_by_side(pictures: Catalog, database: Any, tmp_path: Path, name: str) -> None:
+    catalog = Catalog.create(tmp_path / "near")
+    with pictures.read() as now:
+        paths = [Path(path) for path in now.samples()["location"].to_pylist()]
+
+    def add(keys: list[str], hashes: list[int]) -> None:
+        rows = sample_rows(keys, paths[: len(keys)])
+        rows = rows.set_column(rows.column_names.index("phash"), "phash", pa.array(hashes, pa.uint64()))
+        with catalog.commit(author="ada", message="pictures") as change:
+            change.add_samples(rows, dataset="near")
+
+    def side_by_side() -> list[str]:
+        show(catalog, name)
+        return list(database.load_dataset(name).load_saved_view("near-duplicates").values("key"))
+
+    alone = [0xFFFF << 48, 0xFFFF << 32, 0xFFFF << 16, 0xFF00FF00FF00FF00]
+    add(["e", "a", "d", "b", "c", "f"], [0, 3, *alone])
+    assert side_by_side() == ["a", "e"]
+    add(["g", "h"], [0xFFFF << 48 | 1, 15])  # twins of what is there: of d, and of a by its chain
+    assert show(catalog, f"{name}-anew").since is None
+    assert show(catalog, name).since == 1
+    assert sorted(side_by_side()) == ["a", "d", "e", "g", "h"]
+    dataset = database.load_dataset(name)
+    assert dict(zip(*dataset.values(["key", NEAR]), strict=True)) == dict(
+        zip(*database.load_dataset(f"{name}-anew").values(["key", NEAR]), strict=True)
+    )
+    with catalog.read() as now:
+        assert near_duplicates(now) == {"a": "a", "e": "a", "h": "a", "d": "d", "g": "d"}
 
 
 def test_a_forgotten_image_leaves_the_mirror(catalog: Catalog, database: Any, name: str) -> None:
@@ -296,38 +359,6 @@ def test_the_command_line(catalog: Catalog, database: Any, capsys: pytest.Captur
     assert "holds no sample at commit" in capsys.readouterr().err
     assert run(["browse", *home, "mistaken"]) == 2
     assert "name a run with --run" in capsys.readouterr().err
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def test_the_app_shows_the_catalog_in_a_browser(catalog: Catalog, tmp_path: Path) -> None:
-    """From a process of its own, as a user starts it; Ctrl-C ends it."""
-    port = free_port()
-    words = [sys.executable, "-m", "amber", "browse", "--port", str(port), "--home", str(catalog.home)]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    try:
-        assert process.stderr is not None
-        told = ""
-        while "the App: " not in told:
-            line = process.stderr.readline()
-            assert line, told
-            told += line
-        with Chromium() as page:
-            page.open(f"http://127.0.0.1:{port}/")
-            page.wait_for("document.body?.innerText.includes('60 samples')", seconds=180)
-            page.wait_for("document.body?.innerText.includes('label_color')")
-            page.wait_for("document.querySelectorAll('[data-cy=looker]').length > 5")
-            page.screenshot(tmp_path / "grid.png")
-            assert (tmp_path / "grid.png").stat().st_size > 10_000
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_database_that_does_not_answer(catalog: Catalog) -> None:

@@ -10,13 +10,13 @@ from fastapi import APIRouter, HTTPException, Path, Query
 
 from amber.service.guards import allowed
 from amber.service.models import (
+    FAULTS,
     Asked,
     AskedFor,
     CoverageRow,
     Given,
     GivenLabel,
     LabelRow,
-    Problem,
     RequestRow,
     RunRow,
     SampleRow,
@@ -34,10 +34,6 @@ from curation.requests import Proposal, propose
 from curation.tasks import Task
 
 __all__ = ["api_router"]
-
-FAULTS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem} for status in (400, 401, 403, 404, 405, 409, 413, 503)
-}
 
 Limit = Annotated[int, Query(ge=1, le=1_000)]
 After = Annotated[str, Query(max_length=500, description="the key of the last row seen")]

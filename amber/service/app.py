@@ -14,6 +14,7 @@ from amber.service.guards import Figures, Watch, allowed
 from amber.service.images import Images, Pictures
 from amber.service.models import Health
 from amber.service.page import docs_page
+from amber.service.picking import picking_router
 from amber.service.signing import Signer
 from amber.service.tokens import Tokens
 from curation.errors import AmberError, Busy, NotFound
@@ -61,6 +62,7 @@ def make_app(home: Path | str, *, hosts: tuple[str, ...] = ("127.0.0.1", "localh
         return f"/images/{signer.sign(sample['location'], seconds=SHORT)}"
 
     app.include_router(api_router(catalog, tokens, image_of))
+    app.include_router(picking_router(catalog, tokens))
     return app
 
 

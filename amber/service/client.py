@@ -2,6 +2,7 @@
 
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, TypeAdapter
@@ -10,14 +11,19 @@ from amber.service.models import (
     Asked,
     AskedFor,
     CoverageRow,
+    Done,
+    DoubtPicked,
     Given,
     GivenLabel,
     Health,
     LabelRow,
+    ReasonRow,
+    RequestPicked,
     RequestRow,
     RunRow,
     SampleRow,
     SliceRow,
+    TagPicked,
     TaskRow,
 )
 from curation.errors import BadInput, Busy, Failed, NotFound
@@ -96,6 +102,15 @@ class Client:
         name, the `annotator`'s."""
         given = Given(annotator=annotator, batch=batch, labels=labels)
         return Asked.model_validate(self._ask("POST", "/api/labels", body=given))
+
+    def pick(self, wish: RequestPicked | TagPicked | DoubtPicked) -> Done:
+        """Ask, tag or doubt for picked samples, or say what that would do; wants a token of the scope label."""
+        paths = {RequestPicked: "requests", TagPicked: "tags", DoubtPicked: "doubts"}
+        return Done.model_validate(self._ask("POST", f"/api/picked/{paths[type(wish)]}", body=wish))
+
+    def why(self, key: str, *, plan: str = "") -> list[ReasonRow]:
+        """Why a plan, or the one written last, draws a sample; NotFound when it does not."""
+        return self._rows(ReasonRow, f"/api/why/{quote(key)}", plan=plan)
 
     def _rows(self, row: type[Row], path: str, **asked: Any) -> list[Row]:
         return TypeAdapter(list[row]).validate_python(self._ask("GET", path, asked))  # type: ignore[valid-type]

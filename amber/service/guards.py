@@ -103,7 +103,9 @@ def allowed(tokens: Tokens, *scopes: Scope) -> Any:
         token = tokens.holder(_secret(request.headers.get("authorization", "")))
         if token is None:
             asks = {"WWW-Authenticate": 'Basic realm="amber", charset="UTF-8"'}
-            raise HTTPException(401, "no token, or one that does not hold; send it as Bearer", asks)
+            raise HTTPException(
+                401, "no token, or one that has ended; `amber serve tokens add` makes one, send it as Bearer", asks
+            )
         request.state.token = token.name
         if token.scope not in scopes:
             raise HTTPException(403, f"this needs a token of the scope {' or '.join(scopes)}; yours is {token.scope}")

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 __all__ = [
-    "Asked", "AskedFor", "CoverageRow", "Given", "GivenLabel", "Health", "LabelRow", "Problem", "RequestRow", "RunRow",
-    "SampleRow", "SliceRow", "TaskRow",
+    "FAULTS", "Asked", "AskedFor", "CoverageRow", "Done", "DoubtPicked", "Given", "GivenLabel", "Health", "LabelRow",
+    "PickedSamples", "Problem", "ReasonRow", "RequestPicked", "RequestRow", "RunRow", "SampleRow", "SliceRow",
+    "TagPicked", "TaskRow",
 ]  # fmt: skip
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -30,6 +31,12 @@ class Problem(Row):
     """What was wrong, in one line."""
 
     detail: str
+
+
+FAULTS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem} for status in (400, 401, 403, 404, 405, 409, 413, 503)
+}
+"""What every route may answer besides."""
 
 
 class TaskRow(Row):
@@ -141,3 +148,76 @@ class Given(Row):
     annotator: Line | Literal[""] = Field(default="", description="the token's owner; an admin may name another")
     batch: Line = Field(description="the same batch again is a no-op")
     labels: list[GivenLabel] = Field(min_length=1, max_length=10_000)
+
+
+class PickedSamples(BaseModel):
+    """Samples that somebody picked, and whether to say only what would be done to them."""
+
+    keys: list[Line] = Field(min_length=1, max_length=10_000)
+    batch: Line = Field(description="the same batch again is a no-op")
+    preview: bool = False
+
+    def told(self) -> str:
+        """The message of the commit."""
+        return f"{len(self.keys)} picked samples"
+
+
+class RequestPicked(PickedSamples):
+    """Ask for labels of each of `tasks` on the samples."""
+
+    tasks: list[Line] = Field(min_length=1, max_length=100)
+    reason: Line
+
+    def told(self) -> str:
+        """The message of the commit."""
+        return f"ask for labels of {', '.join(self.tasks)}: {self.reason}"
+
+
+class TagPicked(PickedSamples):
+    """Set the attribute `tag_NAME`, which slices can use, or take it away."""
+
+    tag: Line
+    on: bool = True
+
+    def told(self) -> str:
+        """The message of the commit."""
+        return f"tag {self.tag}" if self.on else f"take tag {self.tag} away"
+
+
+class DoubtPicked(PickedSamples):
+    """Say of one task that nobody can tell, or take back what the token's owner said of it."""
+
+    task: Line
+    state: Literal["unsure", "retracted"]
+
+    def told(self) -> str:
+        """The message of the commit."""
+        return f"{self.task} {self.state}"
+
+
+class Done(Row):
+    """What was done to how many, or would be; how many were passed over, and what is to be known of the others, each
+    with its reason; null for the commit where there was none."""
+
+    author: str
+    done: int
+    passed_over: dict[str, int]
+    noted: dict[str, int]
+    commit: int | None
+
+
+class ReasonRow(Row):
+    """What one task has to do with the draws of a sample in one phase of a plan: see `samplers.why`."""
+
+    plan: str
+    task: str
+    stratum: str
+    phase: int
+    labels: int
+    target: float
+    p: float
+    part: float
+    weight: float
+    expected: float
+    drawn: int
+    hot: bool

@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from amber.options import workspace
+from amber.plugin.place import offer_plugin
 from amber.screen import Screen, show, table
+from amber.service.signing import SERVICE
 from curation.browsing.columns import Scene
 from curation.browsing.edits import Edits, commit_edits, edits_of
 from curation.browsing.mirror import Mirrored, mirror
@@ -38,15 +40,20 @@ __all__ = ["browse_command"]
 @click.option("--import", "home_come", is_flag=True, help="Commit the labels and tags that were edited in the App.")
 @click.option("--dry-run", is_flag=True, help="With --import: only show what would be committed.")
 @click.option("--author", default="", envvar="AMBER_AUTHOR", help="Who commits (AMBER_AUTHOR).")
+@click.option("--service", default=SERVICE, show_default=True, envvar="AMBER_SERVICE", help="Where `amber serve` is.")
+@click.option(
+    "--token", default="", envvar="AMBER_TOKEN", help="Of the scope label: who acts in the App (AMBER_TOKEN)."
+)
 @click.option("--no-app", is_flag=True, help="Bring the mirror up, and do not open the App.")
 @workspace
 def browse_command(
     slice_name: str, run_: str, against: str, plan_: str, commit: int | None, port: int, home_come: bool,
-    dry_run: bool, author: str, no_app: bool, home: str, as_json: bool,
+    dry_run: bool, author: str, service: str, token: str, no_app: bool, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Look at the catalog, or at one SLICE of it, in the FiftyOne App; the catalog stays the truth."""
     catalog = Catalog.open(home)
     prepare_database(catalog.home)
+    offer_plugin(catalog.home, service=service, token=token, plan=plan_)
     fiftyone()  # which takes seconds, before the catalog is opened
     screen = Screen(quiet=as_json)
     name = _name(catalog)

@@ -4,6 +4,7 @@ A field is called as a slice would call it: `attr_weather`, `label_light_color`,
 stays empty; a task of which somebody could not tell stands in `unsure`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,12 +14,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.duplicates import near_duplicate_groups
 from curation.errors import BadInput
 from curation.ledger.schema import KNOWN, UNSURE
 from curation.ledger.snapshot import Snapshot
+from curation.picked import TAG
 from curation.tasks import Task
 
-__all__ = ["ATTRIBUTE_TYPES", "TAG", "Columns", "Scene", "columns_of", "field_types"]
+__all__ = ["ATTRIBUTE_TYPES", "NEAR", "Columns", "Scene", "columns_of", "field_types", "near_duplicates"]
 
 Ids = npt.NDArray[np.int64]
 Columns = dict[str, list[Any]]
@@ -27,8 +30,8 @@ ATTRIBUTE_TYPES: Final = {"text": "string", "number": "float", "flag": "boolean"
 RESERVED: Final = {"group", "split", "excluded", "captured_at"}
 """Attributes that `Snapshot.samples` gives with their defaults."""
 
-TAG: Final = "tag_"
-"""An attribute of this prefix that is true is a tag of the App."""
+NEAR: Final = "near_duplicate_of"
+"""The field that holds the first key, by name, of the images that near-duplicates chain to one."""
 
 LABEL_TYPES: Final = {
     "binary": "Classification", "categorical": "Classification", "multilabel": "Classifications",
@@ -59,7 +62,7 @@ def field_types(now: Snapshot, scene: Scene) -> dict[str, str]:
     tasks = now.tasks().values()
     types = {
         "key": "string", "url": "string", "dataset": "string", "attr_split": "string", "attr_group": "string",
-        "attr_captured_at": "date", "unsure": "strings", "disputed": "strings", "requests": "strings",
+        "attr_captured_at": "date", "unsure": "strings", "disputed": "strings", "requests": "strings", NEAR: "string",
     }  # fmt: skip
     types |= {f"attr_{name}": ATTRIBUTE_TYPES[type_] for name, type_ in now.attributes().items()}
     types |= {f"label_{task.name}": LABEL_TYPES[task.kind] for task in tasks}
@@ -72,13 +75,23 @@ def field_types(now: Snapshot, scene: Scene) -> dict[str, str]:
     return types | dict.fromkeys(scene.numbers, "float")
 
 
+def near_duplicates(now: Snapshot) -> dict[str, str]:
+    """Of each image that has near-duplicates, by key, the first key of those that they chain together."""
+    hashes = now.hashes()
+    keys = hashes["key"].to_pylist()
+    first = near_duplicate_groups(keys, hashes["phash"].to_numpy())
+    sizes = Counter(first)
+    return {key: name for key, name in zip(keys, first, strict=True) if sizes[name] > 1}
+
+
 def columns_of(
-    now: Snapshot, scene: Scene, url_for: Callable[[str, str], str | None], ids: Ids | None = None
-) -> Columns:
+    now: Snapshot, scene: Scene, url_for: Callable[[str, str], str | None], ids: Ids | None = None,
+    near: Mapping[str, str] | None = None,
+) -> Columns:  # fmt: skip
     """The columns of the samples `ids`, or of all, by sample id: those of `field_types`, and what a document needs.
 
     Labels are dicts of FiftyOne's form without their `_id`; boxes are fractions of the image. `url_for(key, location)`
-    says under which URL a browser finds an image that is no local file.
+    says under which URL a browser finds an image that is no local file; `near` are the near-duplicates.
     """
     samples = now.samples().sort_by("sample_id")
     if ids is not None:
@@ -87,6 +100,7 @@ def columns_of(
     columns: Columns = {name: samples[name].to_pylist() for name in ("key", "location", "dataset", "width", "height")}
     columns["size_bytes"], columns["mime_type"] = samples["bytes"].to_pylist(), samples["format"].to_pylist()
     columns["url"] = [url_for(*where) for where in zip(columns["key"], columns["location"], strict=True)]
+    columns[NEAR] = [(near or {}).get(key) for key in columns["key"]]
     for name in sorted(RESERVED):
         columns[f"attr_{name}"] = samples[name].to_pylist()
     builder = _Builder(now, scene, columns, place)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.browsing.columns import TAG, Columns, Scene, columns_of
+from curation.browsing.columns import Columns, Scene, columns_of
 from curation.errors import BadInput
 from curation.ledger.catalog import Catalog
 from curation.ledger.snapshot import Snapshot
+from curation.picked import TAG
 from curation.readers.content import as_labels
 from curation.tasks import Task
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from curation.browsing.columns import Scene, columns_of, field_types
+from curation.browsing.columns import NEAR, Scene, columns_of, field_types, near_duplicates
 from curation.browsing.documents import documents
 from curation.browsing.mongod import companion, fiftyone
 from curation.browsing.panels import evaluate
@@ -95,7 +95,7 @@ def _build(
         fo.delete_dataset(part)
     dataset = fo.Dataset(part, persistent=True)
     _declare(dataset, field_types(now, scene))
-    columns = columns_of(now, scene, url_for)
+    columns = columns_of(now, scene, url_for, near=near_duplicates(now))
     total = len(columns["key"])
     if total:
         dataset.media_type = "image"
@@ -133,7 +133,8 @@ def _write(dataset: Any, columns: dict[str, list[Any]], tell: Callable[[int], No
 
 def _update(now: Snapshot, dataset: Any, ids: Any, scene: Scene, url_for: UrlFor) -> None:
     replaced = companion("pymongo").ReplaceOne
-    columns = columns_of(now, scene, url_for, np.asarray(ids))
+    near, ids = _near(now, dataset, np.asarray(ids))
+    columns = columns_of(now, scene, url_for, ids, near)
     collection = dataset._sample_collection
     there = {row["key"]: row["_id"] for row in collection.find({"key": {"$in": columns["key"]}}, {"key": 1})}
     made = documents(columns, _own_fields(dataset), dataset._doc.id, datetime.now(UTC))
@@ -142,6 +143,18 @@ def _update(now: Snapshot, dataset: Any, ids: Any, scene: Scene, url_for: UrlFor
     ]
     collection.bulk_write(requests, ordered=False)
     dataset.reload()
+
+
+def _near(now: Snapshot, dataset: Any, ids: Any) -> tuple[dict[str, str], Any]:
+    """Near-duplicates, and which samples to write for them besides `ids`: they change only where samples came."""
+    samples = now.samples().select(["key", "sample_id"])
+    if len(samples) == len(dataset):
+        found = dataset._sample_collection.find({NEAR: {"$exists": True}}, {"key": 1, NEAR: 1})
+        return {row["key"]: row[NEAR] for row in found}, ids
+    near, id_of = near_duplicates(now), dict(zip(*samples.to_pydict().values(), strict=True))
+    written = set(ids.tolist())
+    chains = {first for key, first in near.items() if id_of[key] in written}
+    return near, np.asarray(sorted(written | {id_of[key] for key, first in near.items() if first in chains}))
 
 
 def _own_fields(dataset: Any) -> list[str]:

@@ -1,7 +1,7 @@
 """What the App's own panels show: our embeddings as a map, and a run judged on what is known."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from curation.ledger.snapshot import Snapshot
 
 __all__ = ["draw_map", "evaluate"]
 
+PANEL: Final = "model_evaluation_panel_builtin"
+"""FiftyOne's name of its Model Evaluation panel, and of the store where that keeps scenarios."""
+
 
 def evaluate(dataset: Any, now: Snapshot, scene: Scene) -> None:
     """Judge the run on the test samples whose label is known, each task by itself, for the Model Evaluation panel.
@@ -21,7 +24,7 @@ def evaluate(dataset: Any, now: Snapshot, scene: Scene) -> None:
     """
     if not scene.predictions:
         return
-    field = fiftyone().ViewField
+    field, seen = fiftyone().ViewField, set[str]()
     for task in now.tasks().values():
         if task.kind not in ("binary", "categorical"):
             continue
@@ -33,10 +36,26 @@ def evaluate(dataset: Any, now: Snapshot, scene: Scene) -> None:
             judged.evaluate_classifications(
                 predicted, gt_field=label, eval_key=key, method="simple", classes=list(task.classes), progress=False
             )
+            seen.update(judged.distinct("tags"))
+    _offer_scenarios(dataset, [name for name in now.slices() if name in seen])
     dataset.save_workspace(
-        "evaluation", _beside_the_samples("model_evaluation_panel_builtin", {}),
+        "evaluation", _beside_the_samples(PANEL, {}),
         description="each task, on what is known", overwrite=True,
     )  # fmt: skip
+
+
+def _offer_scenarios(dataset: Any, slices: list[str]) -> None:
+    """For the Model Evaluation panel: each slice that holds judged samples as a scenario, and all of them side by side.
+
+    That is where the panel itself keeps scenarios; FiftyOne has no public call for it.
+    """
+    offered = {"all slices": slices, **{name: [name] for name in slices}} if slices else {}
+    scenarios = {}
+    for name, subsets in offered.items():
+        id_ = str(companion("bson").ObjectId())
+        scenarios[id_] = {"id": id_, "name": name, "type": "sample_field", "field": "tags", "subsets": subsets}
+    stores = companion("fiftyone.operators.store").ExecutionStore
+    stores.create(PANEL, dataset._doc.id).set("scenarios", scenarios)
 
 
 def draw_map(dataset: Any, home: Path, model: str) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from curation.browsing.columns import Scene
+from curation.browsing.columns import NEAR, Scene
 from curation.browsing.mongod import fiftyone
 from curation.ledger.snapshot import Snapshot
 
@@ -36,6 +36,7 @@ def _views(dataset: Any, now: Snapshot, scene: Scene) -> Iterator[tuple[str, tup
     yield "unsure", (dataset.exists("unsure"), "somebody looked and could not tell")
     yield "disputed", (dataset.exists("disputed"), "people say different things")
     yield "label requests", (dataset.exists("requests"), "what people are, or were, asked to label")
+    yield "near-duplicates", (dataset.exists(NEAR).sort_by(NEAR), "images that are nearly the same, side by side")
     yield (
         "groups",
         (
@@ -78,5 +79,5 @@ def _groups(now: Snapshot, scene: Scene) -> dict[str, list[str]]:
     groups["attributes"] = own
     if scene.numbers:
         groups["plan"] = scene.numbers
-    groups["metadata"] = ["key", "dataset", "url", "filepath", "metadata", "id", "created_at", "last_modified_at"]
+    groups["metadata"] = ["key", NEAR, "dataset", "url", "filepath", "metadata", "id", "created_at", "last_modified_at"]
     return groups
