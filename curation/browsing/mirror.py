@@ -75,6 +75,7 @@ def _identity(now: Snapshot, scene: Scene) -> str:
         [(part.name, part.predicate) for part in now.slices().values()],
         scene.predictions,
         scene.before,
+        scene.urls,
         None if scene.extra is None else hashlib.sha256(repr(scene.extra.to_pydict()).encode()).hexdigest(),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
