@@ -104,11 +104,13 @@ def _single(plan: Plan, seed: int) -> Plan:
     times = quotas(quantise(weight, SHARE_UNITS), len(plan.draws), seed)
     sample = np.repeat(np.arange(len(weight), dtype=np.int32), times)
     sample = sample[np.argsort(hash64(seed, np.arange(len(sample))), kind="stable")]
+    label = np.searchsorted(
+        plan.label_sample, sample
+    )  # it draws for no task: the first that knows the image stands there
+    task, stratum = plan.label_task[label], plan.label_stratum[label]
     folder = plan.folder.with_name(plan.hash[:-6] + "single")
     shutil.copytree(plan.folder, folder)
-    pq.write_table(
-        pa.table({"sample": sample, "task": plan.draw_task, "stratum": plan.draw_stratum}), folder / "draws.parquet"
-    )
+    pq.write_table(pa.table({"sample": sample, "task": task, "stratum": stratum}), folder / "draws.parquet")
     tasks = [{**task, "class_factor": None} for task in plan.header["tasks"]]
     (folder / "plan.json").write_text(json.dumps({**plan.header, "hash": folder.name, "tasks": tasks}))
     return SingleSampler(folder)
