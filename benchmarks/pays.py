@@ -106,7 +106,7 @@ def _single(plan: Plan, seed: int) -> Plan:
     sample = sample[np.argsort(hash64(seed, np.arange(len(sample))), kind="stable")]
     label = np.searchsorted(
         plan.label_sample, sample
-    )  # it draws for no task: the first that knows the image stands there
+    )  # it draws for no task: one that knows the image
     task, stratum = plan.label_task[label], plan.label_stratum[label]
     folder = plan.folder.with_name(plan.hash[:-6] + "single")
     shutil.copytree(plan.folder, folder)
