@@ -93,7 +93,7 @@ def test_a_tag_is_an_attribute_that_slices_use(catalog: Catalog, eve: Client) ->
 
 
 def test_a_doubt_is_the_word_of_the_tokens_owner(catalog: Catalog, eve: Client) -> None:
-    eve.give("eve", [GivenLabel(key=keys(1)[0], task="color", value="red")], batch="given")
+    eve.give([GivenLabel(key=keys(1)[0], task="color", value="red")], batch="given")
     assert doubt(eve, "retracted", 1, 2) == (1, {"eve said nothing of it": 1})
     assert doubt(eve, "unsure", 1, 2) == (2, {})
     assert doubt(eve, "unsure", 2, 3) == (1, {"eve said so already": 1})
