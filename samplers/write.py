@@ -1,7 +1,8 @@
 """One shard, written: images read straight into the place that they take in it, hashed there, and written in blocks.
 
 What an image costs beside the two hashes and the copy is Python, which runs on one core at a time: so headers are made
-for all images of a shard at once, and each image takes three calls of the system.
+for all images of a shard at once, and each image takes three calls of the system. While a block is filled, the one
+before is hashed by two threads: each of its images, and all of it for the shard's name, before it is written.
 """
 
 import hashlib
@@ -10,12 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
 from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 
-from curation.errors import BadInput, Damaged, NotFound
+from curation.errors import AmberError, BadInput, Damaged, NotFound
 from curation.locations import read_into
 from samplers import tar
 
@@ -38,8 +39,7 @@ def write_shard(path: Path, images: pa.Table, count: Callable[[int], None]) -> s
         blocks.add(between[0])
         lines = zip(*columns, sizes, between[1:], strict=True)
         for done, (key, location, sha256, size, piece) in enumerate(lines, 1):
-            _fetch(key, location, sha256, blocks.room(size + 1))  # one byte more shows that a file has grown
-            blocks.keep(size)
+            blocks.fetch(_Image(key, location, sha256, size))
             blocks.add(piece)
             if done % _STEP == 0:
                 count(_STEP)
@@ -47,54 +47,89 @@ def write_shard(path: Path, images: pa.Table, count: Callable[[int], None]) -> s
     return blocks.sha256.hexdigest()
 
 
+class _Image(NamedTuple):
+    """An image to read, and what its bytes must be."""
+
+    key: str
+    location: str
+    sha256: str
+    size: int
+
+    def changed(self) -> Damaged:
+        return Damaged(
+            f"{self.key}: {self.location} is not the file that was ingested; restore it, or ingest it under a new key"
+        )
+
+
 class _Blocks:
-    """What is put together in one of two blocks, while a thread of its own hashes and writes the other."""
+    """What is put together in one of two blocks, while two threads check and write the other."""
 
     def __init__(self, file: FileIO, largest: int) -> None:
         self._file, self.sha256 = file, hashlib.sha256()
         self._blocks = [memoryview(bytearray(max(_BLOCK, 2 * largest))) for _ in range(2)]
         self._at = 0
-        self._thread = ThreadPoolExecutor(1, "amber-pack-write")
-        self._written: Future[None] | None = None
+        self._images: list[tuple[int, _Image]] = []
+        self._threads = ThreadPoolExecutor(2, "amber-pack-write")
+        self._running: list[Future[None]] = []
 
-    def room(self, size: int) -> memoryview:
-        """`size` bytes to fill; `keep` says how many of them count."""
-        if self._at + size > len(self._blocks[0]):
+    def fetch(self, image: _Image) -> None:
+        """Read an image behind what was kept; raises, for the first image that is not as it should be."""
+        room = self._room(image.size + 1)  # one byte more shows that a file has grown
+        try:
+            if read_into(image.location, room) != image.size:
+                raise image.changed()
+        except AmberError as error:
             self._flush()
-        return self._blocks[0][self._at : self._at + size]
-
-    def keep(self, size: int) -> None:
-        """Of the room that was given last, keep `size` bytes."""
-        self._at += size
+            self._wait()  # an image before may be wrong too
+            if isinstance(error, BadInput):
+                raise NotFound(f"{image.key}: {image.location} {error}, or exclude the sample") from error
+            raise
+        self._images.append((self._at, image))
+        self._at += image.size
 
     def add(self, data: bytes) -> None:
         """Put `data` behind what was kept."""
-        self.room(len(data))[:] = data
+        self._room(len(data))[:] = data
         self._at += len(data)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._thread:
+        with self._threads:
             if kind is None:
                 self._flush()
                 self._wait()
 
+    def _room(self, size: int) -> memoryview:
+        if self._at + size > len(self._blocks[0]):
+            self._flush()
+        return self._blocks[0][self._at : self._at + size]
+
     def _flush(self) -> None:
         self._wait()
-        self._written = self._thread.submit(self._write, self._blocks[0][: self._at])
+        data = self._blocks[0][: self._at]
+        self._running = [
+            self._threads.submit(_check, data, self._images), self._threads.submit(self._write, data)
+        ]  # fmt: skip
         self._blocks.reverse()
-        self._at = 0
+        self._at, self._images = 0, []
 
     def _wait(self) -> None:
-        if self._written is not None:
-            self._written.result()
+        for part in self._running:
+            part.result()
 
     def _write(self, data: memoryview) -> None:
         self.sha256.update(data)
         while data:
             data = data[self._file.write(data) :]
+
+
+def _check(data: memoryview, images: list[tuple[int, _Image]]) -> None:
+    """Hash each image of a block where it lies."""
+    for at, image in images:
+        if hashlib.sha256(data[at : at + image.size]).hexdigest() != image.sha256:
+            raise image.changed()
 
 
 def notes(images: pa.Table | pa.RecordBatch) -> list[bytes]:
@@ -126,13 +161,3 @@ def _between(images: pa.Table) -> list[bytes]:
         note = behind[at : at + tar.BLOCK]
         pieces.append(b"".join((tar.padding(size), note, text, tar.padding(len(text)), following)))
     return pieces
-
-
-def _fetch(key: str, location: str, sha256: str, room: memoryview) -> None:
-    """Read an image of `len(room) - 1` bytes into `room`."""
-    try:
-        size = read_into(location, room)
-    except BadInput as error:
-        raise NotFound(f"{key}: {location} {error}, or exclude the sample") from error
-    if size != len(room) - 1 or hashlib.sha256(room[:size]).hexdigest() != sha256:
-        raise Damaged(f"{key}: {location} is not the file that was ingested; restore it, or ingest it under a new key")
