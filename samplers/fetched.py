@@ -4,7 +4,6 @@ import hashlib
 import threading
 import time
 from collections.abc import Sequence
-from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +74,7 @@ class Fetched:
                 raise BadInput("the stream is closed: nothing more is read; open it again")
             if self._ahead is None:
                 rows = self._rows(*self._order())
-                self._ahead = Ahead(rows, self._size, self._fetch, self._cache)
+                self._ahead = Ahead(rows, self._size, self._shard, self._fetch, self._cache)
             return self._ahead
 
     def _rows(self, shard: npt.NDArray[np.int32], offset: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -95,16 +94,10 @@ class Fetched:
     def _path(self, shard: int) -> str:
         return f"shards/{self.name(shard)}"
 
-    def _fetch(self, rows: list[int]) -> list[memoryview]:
-        """Bytes of images, in the order of `rows`, as they were packed."""
+    def _fetch(self, asked: list[int]) -> list[memoryview]:
+        """Bytes of images of one shard, in the order of `asked`, as they were packed."""
         found: dict[int, memoryview] = {}
-        ordered = sorted(rows, key=lambda row: (int(self._shard[row]), int(self._offset[row])))
-        for shard, mine in groupby(ordered, key=lambda row: int(self._shard[row])):
-            found |= self._fetch_from(shard, list(mine))
-        return [found[row] for row in rows]
-
-    def _fetch_from(self, shard: int, rows: list[int]) -> dict[int, memoryview]:
-        found: dict[int, memoryview] = {}
+        shard, rows = int(self._shard[asked[0]]), sorted(asked, key=lambda row: int(self._offset[row]))
         for tried in range(TRIES):
             parts = self._remote.ranges(self._path(shard), self._offset[rows].tolist(), self._size[rows].tolist())
             self.bytes += int(self._size[rows].sum())
@@ -114,7 +107,7 @@ class Fetched:
             found |= {row: part for row, part, good in zip(rows, parts, sound, strict=True) if good}
             rows = [row for row, good in zip(rows, sound, strict=True) if not good]
             if not rows:
-                return found
+                return [found[row] for row in asked]
             time.sleep(_WAIT * tried)
         told = f"{self._remote.url}/{self._path(shard)}: {TRIES} times not the bytes that were packed"
         raise Damaged(f"{told} (at {self._offset[rows[0]]}); the shard has changed, restore it, or pack again")

@@ -270,7 +270,7 @@ def read_all(order: np.ndarray, sizes: np.ndarray, room: int) -> tuple[int, int]
         fetched += int((-(-sizes[rows] // PAGE)).sum())
         return [memoryview(bytes([row % 251]) * int(sizes[row])) for row in rows]
 
-    ahead = Ahead(order, sizes, fetch, Cache(bytes=room * PAGE))
+    ahead = Ahead(order, sizes, np.arange(len(sizes), dtype=np.int32) % 3, fetch, Cache(bytes=room * PAGE))
     try:
         for row in order.tolist():
             data = ahead.take(row)
