@@ -104,9 +104,7 @@ def _single(plan: Plan, seed: int) -> Plan:
     times = quotas(quantise(weight, SHARE_UNITS), len(plan.draws), seed)
     sample = np.repeat(np.arange(len(weight), dtype=np.int32), times)
     sample = sample[np.argsort(hash64(seed, np.arange(len(sample))), kind="stable")]
-    label = np.searchsorted(
-        plan.label_sample, sample
-    )  # it draws for no task: one that knows the image
+    label = np.searchsorted(plan.label_sample, sample)  # it draws for no task: one that knows the image
     task, stratum = plan.label_task[label], plan.label_stratum[label]
     folder = plan.folder.with_name(plan.hash[:-6] + "single")
     shutil.copytree(plan.folder, folder)
