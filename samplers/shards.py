@@ -1,4 +1,7 @@
-"""Shards as they lie on a disk: mapped into memory on first use, a bounded number at a time."""
+"""Shards as they lie on a disk: opened on first use, a bounded number at a time.
+
+An image is copied out of the page cache: to map its pages, which are new nearly always, takes the kernel longer.
+"""
 
 import mmap
 import os
@@ -17,7 +20,7 @@ from curation.errors import Damaged, NotFound
 __all__ = ["MAX_OPEN", "Order", "Shard", "Shards", "Source"]
 
 MAX_OPEN = 128
-"""Shards mapped at a time; a mapping holds one file descriptor."""
+"""Shards that are open at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +52,20 @@ class Shards:
 
     def __init__(self, folder: Path, shards: Sequence[Shard], max_open: int = MAX_OPEN) -> None:
         self._folder, self._shards, self._max_open = folder, shards, max_open
-        self._maps: OrderedDict[int, memoryview] = OrderedDict()
+        self._files: OrderedDict[int, _File] = OrderedDict()
         self._lock = threading.Lock()
 
     def read(self, shard: int, offset: int, size: int) -> memoryview:
-        """`size` bytes of a shard, without a copy; Damaged if the shard does not reach that far."""
-        view = self._map(shard)
-        if offset < 0 or offset + size > len(view):
+        """`size` bytes of a shard; Damaged if the shard does not reach that far."""
+        if offset < 0 or offset + size > self._shards[shard].size:
             raise Damaged(
                 f"{self.name(shard)}: has no bytes {offset} to {offset + size}; its index is another pack's, pack again"
             )
-        return view[offset : offset + size]
+        file = self._file(shard)  # held, so that nobody closes it meanwhile
+        data = os.pread(file.descriptor, size, offset)
+        if len(data) != size:
+            raise Damaged(f"{self._folder / self.name(shard)}: was cut off meanwhile; restore it, or pack again")
+        return memoryview(data)
 
     def follow(self, order: Order) -> None:
         """Files on this machine may be read in any order."""
@@ -68,7 +74,8 @@ class Shards:
 
     def whole(self, shard: int) -> memoryview:
         """All bytes of a shard, without a copy."""
-        return self._map(shard)
+        file = self._file(shard)
+        return memoryview(mmap.mmap(file.descriptor, self._shards[shard].size, access=mmap.ACCESS_READ))
 
     def name(self, shard: int) -> str:
         """The file name of a shard."""
@@ -77,29 +84,36 @@ class Shards:
     def close(self) -> None:
         """Let go of all files; a view that is still in use keeps its own."""
         with self._lock:
-            self._maps.clear()
+            self._files.clear()
 
-    def _map(self, shard: int) -> memoryview:
+    def _file(self, shard: int) -> "_File":
         with self._lock:
-            view = self._maps.get(shard)
-            if view is None:
-                view = self._maps[shard] = self._open(self._shards[shard])
-                if len(self._maps) > self._max_open:
-                    self._maps.popitem(last=False)  # unmapped once the last view of it is gone
+            file = self._files.get(shard)
+            if file is None:
+                file = self._files[shard] = self._open(self._shards[shard])
+                if len(self._files) > self._max_open:
+                    self._files.popitem(last=False)
             else:
-                self._maps.move_to_end(shard)
-            return view
+                self._files.move_to_end(shard)
+            return file
 
-    def _open(self, shard: Shard) -> memoryview:
+    def _open(self, shard: Shard) -> "_File":
         path = self._folder / shard.name
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            file = _File(os.open(path, os.O_RDONLY))
         except FileNotFoundError:
             raise NotFound(f"{path}: this shard of the pack is not there; restore it, or pack again") from None
-        try:
-            # Checked first: a mapping past the end of a file would kill the process when it is read.
-            if (size := os.fstat(descriptor).st_size) != shard.size:
-                raise Damaged(f"{path}: {size} bytes, its pack says {shard.size}; restore it, or pack again")
-            return memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ))
-        finally:
-            os.close(descriptor)
+        # Checked first: to read a mapping past the end of a file would kill the process.
+        if (size := os.fstat(file.descriptor).st_size) != shard.size:
+            raise Damaged(f"{path}: {size} bytes, its pack says {shard.size}; restore it, or pack again")
+        return file
+
+
+class _File:
+    """A descriptor that is closed once nobody reads from it any more."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
