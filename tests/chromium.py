@@ -96,7 +96,11 @@ class Chromium:
 
     def screenshot(self, path: Path) -> None:
         """Write what is seen as PNG."""
-        path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", session=True)["data"]))
+        path.write_bytes(self.seen())
+
+    def seen(self) -> bytes:
+        """What is seen, as PNG."""
+        return base64.b64decode(self._call("Page.captureScreenshot", session=True)["data"])
 
     def _call(self, method: str, *, session: bool = False, **parameters: Any) -> dict[str, Any]:
         self._turn += 1

@@ -22,6 +22,7 @@ def arrange(dataset: Any, now: Snapshot, scene: Scene, *, remote: bool) -> None:
     config.sidebar_groups = [
         fo.SidebarGroupDocument(name=name, paths=paths) for name, paths in _groups(now, scene).items()
     ]
+    config.active_fields = fo.ActiveFields(paths=_shown(now))
     if remote:
         config.media_fields, config.grid_media_field, config.modal_media_field = ["filepath", "url"], "url", "url"
     dataset.save()
@@ -64,6 +65,11 @@ def _views(dataset: Any, now: Snapshot, scene: Scene) -> Iterator[tuple[str, tup
                 f"labels that the run contradicts with a confidence of {SURE} or more",
             ),
         )
+
+
+def _shown(now: Snapshot) -> list[str]:
+    """What the grid writes on the images until others are ticked: true, false and numbers would cover them."""
+    return [f"label_{task.name}" for task in now.tasks().values() if task.kind not in ("binary", "regression")]
 
 
 def _groups(now: Snapshot, scene: Scene) -> dict[str, list[str]]:
