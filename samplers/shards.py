@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -70,12 +71,15 @@ class Shards:
     def follow(self, order: Order) -> None:
         """Files on this machine may be read in any order."""
 
-    read_beside = read
+    def read_beside(self, shard: int, offset: int, size: int) -> memoryview:
+        """The same without a copy, for who keeps many images at once."""
+        if offset < 0 or offset + size > self._shards[shard].size:
+            return self.read(shard, offset, size)
+        return self._file(shard).mapped[offset : offset + size]
 
     def whole(self, shard: int) -> memoryview:
         """All bytes of a shard, without a copy."""
-        file = self._file(shard)
-        return memoryview(mmap.mmap(file.descriptor, self._shards[shard].size, access=mmap.ACCESS_READ))
+        return self._file(shard).map()
 
     def name(self, shard: int) -> str:
         """The file name of a shard."""
@@ -114,6 +118,15 @@ class _File:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
+
+    @cached_property
+    def mapped(self) -> memoryview:
+        """All its bytes."""
+        return self.map()
+
+    def map(self) -> memoryview:
+        """All its bytes, mapped anew; a view keeps them when the file is closed."""
+        return memoryview(mmap.mmap(self.descriptor, 0, access=mmap.ACCESS_READ))
 
     def __del__(self) -> None:
         os.close(self.descriptor)
