@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from curation import Catalog
 
 __all__ = [
-    "SHARD_BYTES", "Pack", "Progress", "complete", "finish_pack", "included", "make_pack", "planned", "repack", "turn",
-    "write_pack", "write_part",
+    "SHARD_BYTES", "Pack", "Progress", "check_part", "complete", "finish_pack", "included", "make_pack", "planned",
+    "repack", "turn", "write_pack", "write_part",
 ]  # fmt: skip
 
 SHARD_BYTES = 64 << 20
@@ -59,7 +59,8 @@ def make_pack(catalog: "Catalog", *, shard_bytes: int = SHARD_BYTES, progress: P
 
     Killed at any moment, it goes on from there when it is run again. Raises as `write_pack` does.
     """
-    return write_pack(included(catalog), catalog.home, shard_bytes=shard_bytes, progress=progress)
+    samples = included(catalog, progress=progress)
+    return write_pack(samples, catalog.home, shard_bytes=shard_bytes, progress=progress)
 
 
 def included(catalog: "Catalog", *, first: float = 0.0, progress: Progress | None = None) -> pa.Table:
@@ -108,10 +109,15 @@ def write_part(
 
     Parts may run at the same time, on any machines that see `home`, and again when they were killed.
     """
-    if not 1 <= part <= parts:
-        raise BadInput(f"part {part}/{parts}: from 1/{parts} to {parts}/{parts}; correct it")
+    check_part(part, parts)
     with turn(home, shared=True), _said(home):
         planned(samples, home, shard_bytes)[1].run(threads, progress, part, parts)
+
+
+def check_part(part: int, parts: int) -> None:
+    """BadInput unless there is such a part."""
+    if not 1 <= part <= parts:
+        raise BadInput(f"part {part}/{parts}: from 1/{parts} to {parts}/{parts}; correct it")
 
 
 def finish_pack(samples: pa.Table, home: Path, *, shard_bytes: int = SHARD_BYTES) -> Pack:

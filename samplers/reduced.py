@@ -9,7 +9,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,11 +22,13 @@ import pyarrow.parquet as pq
 import simplejpeg
 from PIL import Image
 
-from curation.errors import BadInput, Damaged, NotFound
+from curation.errors import BadInput, Damaged
 from curation.files import remove_leftovers, whole
 from curation.images import BadImage, load_rgb
 from curation.locations import read_bytes
 from samplers import tar
+from samplers.work import Progress
+from samplers.write import changed, unread
 
 __all__ = ["Reduction", "forget_copies"]
 
@@ -40,8 +41,6 @@ _COPIES = pa.schema(
     ]
 )  # fmt: skip
 _AHEAD = 64  # copies that are being made while the first of them is waited for
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,10 @@ class Reduction:
     def of(cls, home: Path) -> Self:
         """What the workspace asks for."""
         path = home / "packs" / "reduced.json"
-        return cls(**json.loads(path.read_text())) if path.is_file() else cls()
+        try:
+            return cls(**json.loads(path.read_text())) if path.is_file() else cls()
+        except (ValueError, TypeError) as error:
+            raise Damaged(f"{path}: does not say max_side and quality ({error}); delete it, and ask anew") from error
 
     def save(self, home: Path) -> None:
         """Let the workspace ask for it from now on."""
@@ -97,34 +99,30 @@ class Reduction:
         return np.asarray(longer > (self.max_side or np.inf))
 
     def _copies(self, samples: pa.Table, folder: Path, progress: Progress | None, first: int) -> pa.Table:
-        """The lines of `copies.parquet` for these samples, and their locations, in the order of the samples."""
+        """The lines of `copies.parquet` for these samples, in their order."""
         remove_leftovers(folder.glob("*.part"))
         wanted = samples.select(["key", "sha256", "location"]).rename_columns(["key", "of", "location"])
-        wanted = wanted.append_column("place", pa.array(np.arange(len(wanted))))
-        found = wanted.join(_known(folder), ["key", "of"]).sort_by("place")
-        missing = found.filter(pc.is_null(found["sha256"])).select(wanted.column_names).to_pylist()
-        first = min(first, len(missing))
-        made = self._make(missing[first:] + missing[:first], folder, progress)
-        if made:
-            lines = pa.Table.from_pylist(made, _COPIES)
-            fresh = wanted.select(["key", "of", "place"]).join(lines, ["key", "of"], None, "inner")
-            found = pa.concat_tables([found.filter(pc.is_valid(found["sha256"])).select(fresh.column_names), fresh])
-            found = found.sort_by("place")
+        wanted, known = wanted.append_column("place", pa.array(np.arange(len(wanted)))), _known(folder)
+        left = (
+            wanted.join(known, ["key", "of"], join_type="left anti").sort_by("place").drop_columns("place").to_pylist()
+        )
+        if left:
+            first = min(first, len(left))
+            known = pa.concat_tables([known, self._make(left[first:] + left[:first], folder, progress)])
             with whole(folder / "copies.parquet") as path:
-                pq.write_table(found.select(_COPIES.names), path)
-        return found
+                pq.write_table(known, path)
+        return wanted.join(known, ["key", "of"]).sort_by("place")
 
-    def _make(self, missing: list[dict[str, str]], folder: Path, progress: Progress | None) -> list[dict[str, Any]]:
+    def _make(self, originals: list[dict[str, str]], folder: Path, progress: Progress | None) -> pa.Table:
         made: list[dict[str, Any]] = []
         with ThreadPoolExecutor(2, "amber-reduce") as pool:
-            for at in range(0, len(missing), _AHEAD):
-                part = missing[at : at + _AHEAD]
-                made += pool.map(lambda line: self._copy(folder, **line), part)
+            for at in range(0, len(originals), _AHEAD):
+                made += pool.map(lambda line: self._copy(folder, **line), originals[at : at + _AHEAD])
                 if progress is not None:
-                    progress(len(made), len(missing))
-        return made
+                    progress(len(made), len(originals))
+        return pa.Table.from_pylist(made, _COPIES)
 
-    def _copy(self, folder: Path, key: str, of: str, location: str, place: int) -> dict[str, Any]:
+    def _copy(self, folder: Path, key: str, of: str, location: str) -> dict[str, Any]:
         """Make one copy, unless another process just did."""
         path = folder / _name(key, of)
         if not path.is_file():
@@ -143,12 +141,12 @@ class Reduction:
 
 
 def forget_copies(home: Path, key: str) -> None:
-    """Remove all copies of one image."""
-    for table in (home / "reduced").glob("*/copies.parquet"):
-        for path in table.parent.glob(_name(key, "*")):
+    """Remove all copies of one image, also those that a killed run has left without a line."""
+    for folder in (home / "reduced").glob("*"):
+        for path in folder.glob(_name(key, "*")):
             path.unlink()
-        copies = pq.read_table(table)
-        with whole(table) as part:
+        copies = _known(folder)
+        with whole(folder / "copies.parquet") as part:
             pq.write_table(copies.filter(pc.not_equal(copies["key"], key)), part)
 
 
@@ -162,9 +160,9 @@ def _pixels(key: str, sha256: str, location: str) -> npt.NDArray[np.uint8]:
     try:
         data = read_bytes(location)
     except BadInput as error:
-        raise NotFound(f"{key}: {location} {error}, or exclude the sample") from error
+        raise unread(key, location, error) from error
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise Damaged(f"{key}: {location} is not the file that was ingested; restore it, or ingest it under a new key")
+        raise changed(key, location)
     try:
         return load_rgb(data)
     except BadImage as error:

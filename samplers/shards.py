@@ -58,10 +58,7 @@ class Shards:
 
     def read(self, shard: int, offset: int, size: int) -> memoryview:
         """`size` bytes of a shard; Damaged if the shard does not reach that far."""
-        if offset < 0 or offset + size > self._shards[shard].size:
-            raise Damaged(
-                f"{self.name(shard)}: has no bytes {offset} to {offset + size}; its index is another pack's, pack again"
-            )
+        self._check(shard, offset, size)
         file = self._file(shard)  # held, so that nobody closes it meanwhile
         data = os.pread(file.descriptor, size, offset)
         if len(data) != size:
@@ -73,8 +70,7 @@ class Shards:
 
     def read_beside(self, shard: int, offset: int, size: int) -> memoryview:
         """The same without a copy, for who keeps many images at once."""
-        if offset < 0 or offset + size > self._shards[shard].size:
-            return self.read(shard, offset, size)
+        self._check(shard, offset, size)
         return self._file(shard).mapped[offset : offset + size]
 
     def whole(self, shard: int) -> memoryview:
@@ -89,6 +85,12 @@ class Shards:
         """Let go of all files; a view that is still in use keeps its own."""
         with self._lock:
             self._files.clear()
+
+    def _check(self, shard: int, offset: int, size: int) -> None:
+        if offset < 0 or offset + size > self._shards[shard].size:
+            raise Damaged(
+                f"{self.name(shard)}: has no bytes {offset} to {offset + size}; its index is another pack's, pack again"
+            )
 
     def _file(self, shard: int) -> "_File":
         with self._lock:

@@ -20,7 +20,7 @@ from curation.errors import AmberError, BadInput, Damaged, NotFound
 from curation.locations import read_into
 from samplers import tar
 
-__all__ = ["extension", "notes", "write_shard"]
+__all__ = ["changed", "extension", "notes", "unread", "write_shard"]
 
 _BLOCK = 1 << 20  # bytes that are read, hashed and written while they lie in the processor's cache
 _STEP = 64  # images between two looks at the count
@@ -55,11 +55,6 @@ class _Image(NamedTuple):
     sha256: str
     size: int
 
-    def changed(self) -> Damaged:
-        return Damaged(
-            f"{self.key}: {self.location} is not the file that was ingested; restore it, or ingest it under a new key"
-        )
-
 
 class _Blocks:
     """What is put together in one of two blocks, while two threads check and write the other."""
@@ -77,12 +72,12 @@ class _Blocks:
         room = self._room(image.size + 1)  # one byte more shows that a file has grown
         try:
             if read_into(image.location, room) != image.size:
-                raise image.changed()
+                raise changed(image.key, image.location)
         except AmberError as error:
             self._flush()
             self._wait()  # an image before may be wrong too
             if isinstance(error, BadInput):
-                raise NotFound(f"{image.key}: {image.location} {error}, or exclude the sample") from error
+                raise unread(image.key, image.location, error) from error
             raise
         self._images.append((self._at, image))
         self._at += image.size
@@ -129,7 +124,17 @@ def _check(data: memoryview, images: list[tuple[int, _Image]]) -> None:
     """Hash each image of a block where it lies."""
     for at, image in images:
         if hashlib.sha256(data[at : at + image.size]).hexdigest() != image.sha256:
-            raise image.changed()
+            raise changed(image.key, image.location)
+
+
+def changed(key: str, location: str) -> Damaged:
+    """The error of an image that is another one by now."""
+    return Damaged(f"{key}: {location} is not the file that was ingested; restore it, or ingest it under a new key")
+
+
+def unread(key: str, location: str, why: BadInput) -> NotFound:
+    """The error of an image that cannot be had."""
+    return NotFound(f"{key}: {location} {why}, or exclude the sample")
 
 
 def notes(images: pa.Table | pa.RecordBatch) -> list[bytes]:

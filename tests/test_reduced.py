@@ -15,7 +15,7 @@ from curation.images import load_rgb
 from samplers.forget import forget_image
 from samplers.pack import Pack, finish_pack, make_pack, write_pack, write_part
 from samplers.plan import Plan
-from samplers.reduced import Reduction
+from samplers.reduced import Reduction, forget_copies
 
 SIZES = {"large": (90, 120), "tall": (100, 20), "same": (60, 60), "small": (24, 32), "png": (80, 64)}
 
@@ -105,6 +105,31 @@ def test_an_image_that_is_gone_or_changed_is_refused(
     harm(Path(images["location"][0].as_py()))  # type: ignore[operator]
     with pytest.raises(error, match=told):
         Reduction(max_side=60).apply(images, tmp_path / "home")
+
+
+def test_copies_that_a_killed_run_left_are_forgotten_too(images: pa.Table, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    Reduction(max_side=60).apply(images, home)
+    (folder,) = (home / "reduced").iterdir()
+    (folder / "copies.parquet").unlink()
+    forget_copies(home, "large")
+    assert sorted(path.name.split(".")[0] for path in folder.glob("*.jpg")) == ["png", "tall"]
+
+
+def test_a_new_image_leaves_the_copies_of_the_others(images: pa.Table, tmp_path: Path) -> None:
+    home, reduction = tmp_path / "home", Reduction(max_side=60)
+    before = reduction.apply(images.slice(0, 2), home)
+    told: list[tuple[int, int]] = []
+    after = reduction.apply(images, home, lambda *done: told.append(done))
+    assert after.slice(0, 2).equals(before)
+    assert told == [(1, 1)]
+
+
+def test_a_spoilt_wish_is_said(tmp_path: Path) -> None:
+    (tmp_path / "packs").mkdir()
+    (tmp_path / "packs" / "reduced.json").write_text('{"max_side": 60, "colour": 1}')
+    with pytest.raises(Damaged, match=r"reduced\.json: does not say max_side and quality"):
+        Reduction.of(tmp_path)
 
 
 @pytest.mark.parametrize("numbers", [{"max_side": -1}, {"quality": 101}, {"quality": -5}])

@@ -1,5 +1,6 @@
 """What the service says and takes, as its OpenAPI document has it."""
 
+from abc import abstractmethod
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -157,9 +158,9 @@ class PickedSamples(BaseModel):
     batch: Line = Field(description="the same batch again is a no-op")
     preview: bool = False
 
+    @abstractmethod
     def told(self) -> str:
         """The message of the commit."""
-        return f"{len(self.keys)} picked samples"
 
 
 class RequestPicked(PickedSamples):

@@ -1,6 +1,7 @@
 """Verbs of what is asked for, and of the images: policy, pack."""
 
 import tomllib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from curation.errors import BadInput
 from curation.ledger.catalog import Catalog
 from samplers.check import notes, problems, suggest
 from samplers.cluster import write_on_ray
-from samplers.pack import finish_pack, included, write_pack, write_part
+from samplers.pack import check_part, finish_pack, included, write_pack, write_part
 from samplers.policy import Policy
 from samplers.reduced import Reduction
 
@@ -28,6 +29,7 @@ def _part(context: click.Context, parameter: click.Parameter, value: str | None)
     part, slash, parts = value.partition("/")
     if not (slash and part.isdecimal() and parts.isdecimal()):
         raise BadInput(f"part {value!r}: two numbers as in 2/8; correct it")
+    check_part(int(part), int(parts))
     return int(part), int(parts)
 
 
@@ -65,12 +67,11 @@ def suggest_policy(home: str, as_json: bool) -> None:
     show(tomllib.loads(text), as_json, lambda: text)
 
 
-def _ask_for_copies(home: Path, max_side: int | None, quality: int | None) -> None:
+def _ask_for_copies(home: Path, **asked: int | None) -> None:
     """Keep what the workspace packs from now on, where anything was said."""
-    before = Reduction.of(home)
-    side, rate = before.max_side if max_side is None else max_side, before.quality if quality is None else quality
-    if (after := Reduction(max_side=side, quality=rate)) != before:
-        after.save(home)
+    said = {name: number for name, number in asked.items() if number is not None}
+    if said:
+        replace(Reduction.of(home), **said).save(home)
 
 
 @click.command("pack")
@@ -99,9 +100,9 @@ def pack_command(
     if sum([part is not None, finish, address is not None]) > 1:
         raise BadInput("--part, --finish and --ray: each is a way of its own; pass one")
     catalog, folder, screen = Catalog.open(home), Path(home), Screen(quiet=as_json)
-    _ask_for_copies(folder, max_side, quality)
+    _ask_for_copies(folder, max_side=max_side, quality=quality)
     with screen.stages():
-        first = (part[0] - 1) / part[1] if part and part[1] else 0.0
+        first = (part[0] - 1) / part[1] if part else 0.0
         samples = included(catalog, first=first, progress=partial(screen.tell, "reduce"))
         tell = partial(screen.tell, "pack")
         if part is not None:
