@@ -103,9 +103,8 @@ class Reduction:
         remove_leftovers(folder.glob("*.part"))
         wanted = samples.select(["key", "sha256", "location"]).rename_columns(["key", "of", "location"])
         wanted, known = wanted.append_column("place", pa.array(np.arange(len(wanted)))), _known(folder)
-        left = (
-            wanted.join(known, ["key", "of"], join_type="left anti").sort_by("place").drop_columns("place").to_pylist()
-        )
+        lacking = wanted.join(known, ["key", "of"], join_type="left anti").sort_by("place")
+        left = lacking.drop_columns("place").to_pylist()
         if left:
             first = min(first, len(left))
             known = pa.concat_tables([known, self._make(left[first:] + left[:first], folder, progress)])
