@@ -77,6 +77,25 @@ def test_an_answer_is_changed_and_taken_back(catalog: Catalog, server: Server, p
     assert (said(catalog, "color"), pull(catalog, server)) == ([], Pulled())
 
 
+def test_an_answer_that_comes_with_a_time_that_was_seen_before_is_taken(
+    catalog: Catalog, server: Server, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server reads items, then their annotations: one that is saved in between comes with the item's old time."""
+    ask(catalog, (1, "color"))
+    sent(catalog, server)
+    pull(catalog, server)
+    (item,) = items(catalog, server)
+    people["ann"].say(item.item, color(catalog, "red"))
+    pages = [
+        [{**told, "updated_at": item.updated_at} for told in page] for page in server.changed_items(item.project, "")
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "changed_items", lambda project, since: iter(pages))
+        assert pull(catalog, server).labels == 1
+    assert (said(catalog, "color"), states(catalog)) == ([(1, "ann", 1, 0)], ["answered"])
+    assert pull(catalog, server) == Pulled()
+
+
 def task_of(catalog: Catalog, name: str) -> Task:
     with catalog.read() as now:
         return now.task(name)

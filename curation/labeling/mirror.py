@@ -32,8 +32,8 @@ class Item:
     """An item of ours: the sample that it shows, the label request of each task that it asks for, and what came back.
 
     `gold` names the tasks of which the answer is known; then there are no requests. The URL of its image ends at
-    `until` (seconds since 1970; 0: never). `annotations` are the server's, as it tells them; those up to `taken`, an
-    `updated_at`, are in the catalog. An item that is `gone` was deleted there, or another item took its id.
+    `until` (seconds since 1970; 0: never). `annotations` are the server's, as it tells them; `taken` is the `state`
+    whose annotations are in the catalog. An item that is `gone` was deleted there, or another item took its id.
     """
 
     project: int
@@ -58,6 +58,13 @@ class Item:
     def people(self) -> set[Any]:
         """Who is done with it: answered, or skipped it."""
         return {annotation.get("completed_by") for annotation in self.annotations}
+
+    @property
+    def state(self) -> str:
+        """What tells whether anything changed. Not `updated_at` alone: the server reads items first, then annotations,
+        and one that was saved in between comes with a time that was seen before."""
+        told = (f"{annotation.get('id')} {annotation.get('updated_at')}" for annotation in self.annotations)
+        return "; ".join((self.updated_at, *told))
 
     @property
     def answered_at(self) -> datetime:
@@ -137,7 +144,7 @@ class Mirror:
     def take(self, items: Iterable[Item]) -> None:
         """Note that what `items` hold is in the catalog."""
         for item in items:
-            self._keep(replace(item, taken=item.updated_at))
+            self._keep(replace(item, taken=item.state))
 
     def refresh(self, server: Server, project: Json) -> None:
         """Read what changed in a project."""

@@ -86,7 +86,7 @@ def pull(catalog: Catalog, server: Server, *, batch: str = "", close: bool = Tru
 
 def _take(catalog: Catalog, desk: Desk) -> Pulled:
     """Write what is new of the items that changed; of their samples all items are looked at, gone ones too."""
-    changed = [item for item in desk.mirror.items() if item.taken != item.updated_at]
+    changed = [item for item in desk.mirror.items() if item.taken != item.state]
     if not changed:
         return Pulled()
     items = desk.mirror.of_samples({item.sample for item in changed})
