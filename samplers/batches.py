@@ -4,7 +4,7 @@ Global batch b is draws [b G, (b + 1) G) of the plan, and rank r takes its conti
 numbers go on, and the plan begins anew. Which draw is where depends on nothing else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -23,6 +23,8 @@ __all__ = ["Batch", "Deal", "Tail", "batches", "swept"]
 
 Tail = Literal["drop", "pad"]
 """What becomes of the draws behind the last whole global batch."""
+
+_BLOCK = 16  # batches whose labels are looked up together: alone, each takes the decoders' lock twice as long
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,34 +95,38 @@ class Deal:
 
     def order(self, indices: range) -> npt.NDArray[np.int32]:
         """Rows of the plan's samples that this rank reads in these global batches, without padding."""
-        images = self.global_batch // self.world_size
-        firsts = np.arange(indices.start, indices.stop) % self.each * self.global_batch + self.rank * images
-        positions = (firsts[:, None] + np.arange(images)).ravel()
+        positions = self._positions(indices).ravel()
         return np.asarray(self.plan.draws[positions[positions < len(self.plan.draws)]], np.int32)
 
-    def batch(self, index: int) -> Batch:
-        """Global batch `index` as this rank sees it, without pixels."""
-        images = self.global_batch // self.world_size
-        first = index % self.each * self.global_batch + self.rank * images
-        rows = np.full(images, -1, np.int32)
-        draws = self.plan.draws[first : first + images]
-        rows[: len(draws)] = draws
-        return self.of_rows(index, np.arange(first, first + images), rows)
+    def batches(self, indices: range) -> Iterator[Batch]:
+        """These global batches as this rank sees them, without pixels."""
+        for at in range(0, len(indices), _BLOCK):
+            positions = self._positions(block := indices[at : at + _BLOCK])
+            rows = np.full(positions.shape, -1, np.int32)
+            inside = positions < len(self.plan.draws)
+            rows[inside] = self.plan.draws[positions[inside]]
+            yield from self.of_rows(block, positions, rows)
 
-    def of_rows(self, index: int, positions: npt.NDArray[np.int64], rows: npt.NDArray[np.int32]) -> Batch:
-        """The batch that holds these samples of the plan, -1 being padding."""
-        values, known, weights = self.plan.labels(rows, positions)
-        keys = self.plan.keys.take(pa.array(np.maximum(rows, 0))).to_pylist()
-        return Batch(
-            index=index,
-            positions=positions,
-            rows=rows,
-            keys=["" if row < 0 else key for key, row in zip(keys, rows.tolist(), strict=True)],
-            images=np.empty((len(rows), 3, 0, 0), np.uint8),
-            values=values,
-            known=known,
-            weights=weights,
-        )
+    def of_rows(
+        self, indices: Sequence[int], positions: npt.NDArray[np.int64], rows: npt.NDArray[np.int32]
+    ) -> Iterator[Batch]:
+        """The batches `indices` [K] that hold at `positions` [K, B] the samples `rows` [K, B] of the plan, -1 being
+        padding."""
+        labels = [part.reshape(*rows.shape, -1) for part in self.plan.labels(rows.ravel(), positions.ravel())]
+        found = self.plan.keys.take(pa.array(np.maximum(rows.ravel(), 0))).to_pylist()
+        keys = ["" if row < 0 else key for key, row in zip(found, rows.ravel().tolist(), strict=True)]
+        size = rows.shape[1]
+        for k, (index, values, known, weights) in enumerate(zip(indices, *labels, strict=True)):
+            yield Batch(
+                index=index, positions=positions[k], rows=rows[k], keys=keys[k * size : (k + 1) * size],
+                images=np.empty((size, 3, 0, 0), np.uint8), values=values, known=known, weights=weights,
+            )  # fmt: skip
+
+    def _positions(self, indices: range) -> npt.NDArray[np.int64]:
+        """[K, B] places in the plan, and behind its end, of the draws of this rank in global batches [K]."""
+        images = self.global_batch // self.world_size
+        firsts = np.arange(indices.start, indices.stop) % self.each * self.global_batch + self.rank * images
+        return np.asarray(firsts[:, None] + np.arange(images), np.int64)
 
 
 def batches(
@@ -135,19 +141,20 @@ def batches(
 ) -> Iterator[Batch]:
     """What `stream` yields, without pixels: for features that were computed before. Opens no shard."""
     deal = Deal(plan=plan, global_batch=global_batch, rank=rank, world_size=world_size, tail=tail, epochs=epochs)
-    return map(deal.batch, deal.indices(start))
+    return deal.batches(deal.indices(start))
 
 
-def swept(pack: "Pack", all_rows: npt.NDArray[np.int32], batch: int, index: int) -> Batch:
-    """Batch `index` of chosen rows of a pack, without pixels and labels."""
-    rows = all_rows[index * batch : (index + 1) * batch]
-    return Batch(
-        index=index,
-        positions=np.arange(index * batch, index * batch + len(rows)),
-        rows=rows,
-        keys=pack.keys.take(pa.array(rows)).to_pylist(),
-        images=np.empty((len(rows), 3, 0, 0), np.uint8),
-        values=np.zeros((len(rows), 0), np.float32),
-        known=np.zeros((len(rows), 0), np.bool_),
-        weights=np.zeros((len(rows), 0), np.float32),
-    )
+def swept(pack: "Pack", all_rows: npt.NDArray[np.int32], batch: int, indices: range) -> Iterator[Batch]:
+    """These batches of chosen rows of a pack, without pixels and labels."""
+    for index in indices:
+        rows = all_rows[index * batch : (index + 1) * batch]
+        yield Batch(
+            index=index,
+            positions=np.arange(index * batch, index * batch + len(rows)),
+            rows=rows,
+            keys=pack.keys.take(pa.array(rows)).to_pylist(),
+            images=np.empty((len(rows), 3, 0, 0), np.uint8),
+            values=np.zeros((len(rows), 0), np.float32),
+            known=np.zeros((len(rows), 0), np.bool_),
+            weights=np.zeros((len(rows), 0), np.float32),
+        )

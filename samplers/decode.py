@@ -17,8 +17,8 @@ __all__ = ["Pixels", "decode_into"]
 
 Pixels = npt.NDArray[np.uint8]
 
-_SPACES = {"YCbCr", "RGB", "Gray"}
 _START_OF_SCAN, _APP1 = 0xDA, 0xE1
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # those three are no frames
 _TURNED = re.compile(
     rb"\x12\x01[\x00-\x0f]\x00\x01\x00\x00\x00(?!\x01)|\x01\x12\x00[\x00-\x0f]\x00\x00\x00\x01(?!\x00\x01)|tiff:Orientation",
     re.DOTALL,
@@ -34,12 +34,10 @@ def decode_into(data: memoryview, out: Pixels) -> None:
 def _decode_jpeg(data: memoryview, out: Pixels) -> bool:
     """The fast path, without the interpreter's lock; False where `load_rgb` has to turn, convert or refuse."""
     try:
-        if not _is_upright_jpeg(data):
+        shape = _upright_jpeg(data)
+        if shape is None:
             return False
-        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-        if space not in _SPACES:
-            return False
-        if (height, width) == out.shape[:2]:
+        if shape == out.shape[:2]:
             simplejpeg.decode_jpeg(data, "RGB", buffer=out)
         else:
             _stretch(simplejpeg.decode_jpeg(data, "RGB", min_height=out.shape[0], min_width=out.shape[1]), out)
@@ -48,17 +46,20 @@ def _decode_jpeg(data: memoryview, out: Pixels) -> bool:
         return False
 
 
-def _is_upright_jpeg(data: memoryview) -> bool:
-    """Walk the segments up to the scan; False where one may turn the image, or where the walk is lost."""
+def _upright_jpeg(data: memoryview) -> tuple[int, int] | None:
+    """Height and width of a grey or coloured JPEG, from a walk along its segments up to the scan; None where one may
+    turn the image, or has colours for print, or where the walk is lost."""
     if bytes(data[:2]) != b"\xff\xd8":
-        return False
-    at = 2
-    while data[at + 1] != _START_OF_SCAN:
+        return None
+    at, shape = 2, None
+    while (kind := data[at + 1]) != _START_OF_SCAN:
         length = data[at + 2] << 8 | data[at + 3]
-        if data[at] != 0xFF or (data[at + 1] == _APP1 and _TURNED.search(data[at : at + 2 + length])):
-            return False
+        if data[at] != 0xFF or (kind == _APP1 and _TURNED.search(data[at : at + 2 + length])):
+            return None
+        if kind in _FRAMES and data[at + 9] in (1, 3):  # channels
+            shape = data[at + 5] << 8 | data[at + 6], data[at + 7] << 8 | data[at + 8]
         at += 2 + length
-    return True
+    return shape
 
 
 def _stretch(pixels: Pixels, out: Pixels) -> None:

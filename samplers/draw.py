@@ -89,12 +89,13 @@ def draw_into(
     """Decode the images of `rows` [n] into `out` [n, H, W, 3]; for each that was replaced its place in the run, the row
     that took it over, and the note. Raises what cannot be replaced, naming shard and key."""
     replaced = []
-    for i, row in enumerate(rows.tolist()):
+    spots = zip(places.shard[rows].tolist(), places.offset[rows].tolist(), places.size[rows].tolist(), strict=True)
+    for i, (row, spot) in enumerate(zip(rows.tolist(), spots, strict=True)):
         if row < 0:
             out[i] = 0
             continue
         try:
-            _decode(source, source.read, places, row, out[i])
+            _decode(source, source.read, places, row, spot, out[i])
         except (BadImage, Damaged, NotFound) as error:
             if replacement is None:
                 raise
@@ -107,12 +108,12 @@ def draw_into(
     return replaced
 
 
-def _decode(source: Source, read: Read, places: Places, row: int, out: Pixels) -> None:
-    shard = int(places.shard[row])
+def _decode(source: Source, read: Read, places: Places, row: int, spot: tuple[int, int, int], out: Pixels) -> None:
+    """Decode the image `row`, which lies at `spot`: its shard, its offset there, and its size."""
     try:
-        decode_into(read(shard, int(places.offset[row]), int(places.size[row])), out)
+        decode_into(read(*spot), out)
     except BadImage as error:
-        raise Damaged(f"{source.name(shard)}, {places.keys[row]}: {error}") from error
+        raise Damaged(f"{source.name(spot[0])}, {places.keys[row]}: {error}") from error
     except AmberError as error:
         raise type(error)(f"{places.keys[row]}: {error}") from error
 
@@ -123,7 +124,8 @@ def _replace(
     """Decode the first sound candidate into `out`; its row."""
     for row in replacement.candidates(position):
         try:
-            _decode(source, source.read_beside, places, row, out)
+            spot = int(places.shard[row]), int(places.offset[row]), int(places.size[row])
+            _decode(source, source.read_beside, places, row, spot, out)
         except (BadImage, Damaged, NotFound):
             continue
         return row

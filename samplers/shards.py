@@ -1,6 +1,7 @@
 """Shards as they lie on a disk: opened on first use, a bounded number at a time.
 
-An image is copied out of the page cache: to map its pages, which are new nearly always, takes the kernel longer.
+An image is copied out of the page cache into memory that its thread uses again, which stays in the processor's own
+cache: to map its pages, which are new nearly always, takes the kernel longer, and so does new memory.
 """
 
 import mmap
@@ -55,15 +56,16 @@ class Shards:
         self._folder, self._shards, self._max_open = folder, shards, max_open
         self._files: OrderedDict[int, _File] = OrderedDict()
         self._lock = threading.Lock()
+        self._room = _Room()
 
     def read(self, shard: int, offset: int, size: int) -> memoryview:
-        """`size` bytes of a shard; Damaged if the shard does not reach that far."""
+        """`size` bytes of a shard, until the same thread reads again; Damaged if the shard does not reach that far."""
         self._check(shard, offset, size)
         file = self._file(shard)  # held, so that nobody closes it meanwhile
-        data = os.pread(file.descriptor, size, offset)
-        if len(data) != size:
+        room = self._room.of(size)
+        if os.preadv(file.descriptor, [room], offset) != size:
             raise Damaged(f"{self._folder / self.name(shard)}: was cut off meanwhile; restore it, or pack again")
-        return memoryview(data)
+        return room
 
     def follow(self, order: Order) -> None:
         """Files on this machine may be read in any order."""
@@ -113,6 +115,18 @@ class Shards:
         if (size := os.fstat(file.descriptor).st_size) != shard.size:
             raise Damaged(f"{path}: {size} bytes, its pack says {shard.size}; restore it, or pack again")
         return file
+
+
+class _Room(threading.local):
+    """Memory of a thread's own, as large as the largest image that it read."""
+
+    def __init__(self) -> None:
+        self._all = memoryview(b"")
+
+    def of(self, size: int) -> memoryview:
+        if size > len(self._all):
+            self._all = memoryview(bytearray(2 * size))
+        return self._all[:size]
 
 
 class _File:

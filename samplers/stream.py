@@ -8,7 +8,7 @@ One thread, the caller's, walks through the plan. A pool decodes a few batches a
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
@@ -75,7 +75,7 @@ def stream(
     deal = Deal(plan=plan, global_batch=global_batch, rank=rank, world_size=world_size, tail=tail, epochs=epochs)
     places = plan if pack.hash == plan.pack_hash else pack.take(plan.keys)
     course = Course(
-        make=deal.batch, order=deal.order, indices=deal.indices(0),
+        make=deal.batches, order=deal.order, indices=deal.indices(0),
         step=global_batch, images=global_batch // world_size,
         identity={"plan": plan.hash, "global_batch": global_batch, "tail": tail},
         replacement=Replacement(plan) if on_error == "quarantine" else None, of_rows=deal.of_rows,
@@ -111,7 +111,7 @@ def sweep(
 class Course:
     """What a stream goes through, from its first batch to its last: how each is made, and how its parts are named."""
 
-    make: Callable[[int], Batch]
+    make: Callable[[range], Iterator[Batch]]
     indices: range
     step: int
     """Positions from one batch to the next."""
@@ -122,8 +122,8 @@ class Course:
     identity: dict[str, Any]
     """What a state must be of to be taken up."""
     replacement: Replacement | None = None
-    of_rows: Callable[[int, npt.NDArray[np.int64], npt.NDArray[np.int32]], Batch] | None = None
-    """The batch once other images took over some of its draws."""
+    of_rows: Callable[[Sequence[int], npt.NDArray[np.int64], npt.NDArray[np.int32]], Iterator[Batch]] | None = None
+    """Batches in which other images took over some draws."""
 
 
 class Stream:
@@ -150,7 +150,7 @@ class Stream:
         self.replaced: list[Replaced] = []
         """The draws of the batches taken so far that another image took over."""
         self._course, self._places, self._size, self._copy = course, places, size, copy
-        self._next = iter(course.indices[first:])
+        self._next = course.make(course.indices[first:])
         self._ring = deque(buffers)
         self._pending: deque[tuple[Batch, list[Future[list[tuple[int, int, Replaced]]]]]] = deque()
         self._source = pack.reader()
@@ -191,7 +191,7 @@ class Stream:
 
     def close(self) -> None:
         """End the threads and let go of all files; batches that were taken stay as they are. Again is a no-op."""
-        self._next = iter(range(0))
+        self._next = iter(())
         self._pending.clear()
         if self._dropped.detach():
             _release(self._pool, self._source, wait=True)
@@ -219,13 +219,12 @@ class Stream:
         for _, decoded in self._pending:
             wait(decoded)
         self._pending.clear()
-        self._next = iter(self._course.indices[index:])
+        self._next = self._course.make(self._course.indices[index:])
         self._source.follow(partial(_order, self._course, self._places, index))
         self.position = state["position"]
 
     def _fill(self) -> None:
-        while len(self._pending) < AHEAD and (index := next(self._next, None)) is not None:
-            batch = self._course.make(index)
+        while len(self._pending) < AHEAD and (batch := next(self._next, None)) is not None:
             pixels = self._buffer(len(batch.rows))
             work = partial(draw_into, self._source, self._places, self._course.replacement)
             runs = [slice(at, at + self._run) for at in range(0, len(batch.rows), self._run)]
@@ -241,7 +240,8 @@ class Stream:
             for place, by, note in run:
                 rows[number * self._run + place] = by
                 self.replaced.append(note)
-        return replace(self._course.of_rows(batch.index, batch.positions, rows), images=batch.images)
+        (again,) = self._course.of_rows([batch.index], batch.positions[None], rows[None])
+        return replace(again, images=batch.images)
 
     def _buffer(self, images: int) -> Pixels:
         """[images, H, W, 3]: of the ring, in which the batch being taken and the one before it are safe."""
