@@ -74,6 +74,8 @@ class Deal:
             raise BadInput(f"tail {self.tail!r}: drop or pad; choose one")
         if self.epochs < 1:
             raise BadInput(f"epochs {self.epochs}: at least 1; correct it")
+        if not draws:
+            raise BadInput(f"plan {self.plan.hash[:12]}: it has no draws; plan some")
         if not self.each:
             raise BadInput(f"global_batch {size}: the plan has {draws} draws, not one batch; lower it, or pad")
 

@@ -7,6 +7,7 @@ The cache is one file without a name, cut into pages: nothing is left of it, wha
 """
 
 import heapq
+import os
 import tempfile
 import threading
 from collections import Counter
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import BadInput, Failed
+from samplers.shards import Room
 
 __all__ = ["PAGE", "Ahead", "Cache", "next_uses"]
 
@@ -48,19 +50,14 @@ class Cache:
 
 @dataclass(eq=False)
 class _Entry:
-    """An image in the cache: its pages, when it is used next, and how many planned reads are to come, and go on."""
+    """An image in the cache: its pages, when it is used next, and how many planned reads are to come: until then it
+    stays."""
 
-    pages: list[int]
+    pages: npt.NDArray[np.int64]
     next: int = 0
     pending: int = 0
-    readers: int = 0
     ready: bool = False
     error: Exception | None = None
-
-    @property
-    def is_used(self) -> bool:
-        """Whether it has to stay."""
-        return self.pending + self.readers > 0
 
 
 class Ahead:
@@ -83,12 +80,16 @@ class Ahead:
                 f"cache of {cache.bytes} bytes: an image has {largest}; make it larger, at best a tenth of all"
             )
         self._order, self._sizes, self._shards, self._fetch = order, sizes, shards, fetch
-        self._pages = _pages(cache)
-        self._free = list(range(len(self._pages)))
+        self._pages = _pages(cache, int((-(-sizes[np.unique(order)].astype(np.int64) // PAGE)).sum()))
+        self._most_ahead = cache.bytes // PAGE // _PART
+        self._stack, self._free = np.arange(len(self._pages)), len(self._pages)  # the first so many of these are free
         self._entries: dict[int, _Entry] = {}
         self._unused: list[tuple[int, int]] = []  # (-next use, row) of what nobody waits for; entries may be outdated
         self._ahead = 0  # pages that wait for reads
-        self._changed = threading.Condition()
+        self._room = Room()
+        self._lock = threading.RLock()  # the collector of garbage may close it in a thread that holds it
+        self._arrived = threading.Condition(self._lock)  # readers wait for images
+        self._left = threading.Condition(self._lock)  # the planner waits for room: it alone, woken when there is some
         self._closed = False
         self._stuck: tuple[int, int] | None = None  # the image and its pages that the planner waits for
         self._astray: Counter[int] = Counter()
@@ -97,34 +98,27 @@ class Ahead:
         self._planner.start()
 
     def take(self, row: int) -> memoryview:
-        """The bytes of an image, once they are there; raises what kept them away."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._is_there(row) or self._is_astray(row))
+        """The bytes of an image, once they are there, until the same thread takes another; raises what kept it away."""
+        with self._lock:
+            if not self._is_there(row):
+                self._arrived.wait_for(lambda: self._closed or self._is_there(row) or self._is_astray(row))
             if self._closed:
                 raise BadInput("the stream is closed: nothing more is read; open it again")
-            entry = self._entries[row] if self._is_there(row) else None
-            if entry is None:
-                self._astray[row] += 1
-                self._changed.notify_all()
-            else:
-                entry.pending -= 1
-                entry.readers += 1
-        if entry is None:
-            return self._fetch([row])[0]
-        try:
-            if entry.error is not None:
-                raise entry.error
-            return memoryview(self._pages[entry.pages].reshape(-1)[: self._sizes[row]].data)
-        finally:
-            self._release(row, entry)
+            if self._is_there(row):
+                return self._copy(row, self._entries[row])
+            self._astray[row] += 1
+            self._left.notify()
+        return self._fetch([row])[0]
 
-    def close(self) -> None:
-        """End the threads, and let go of the file."""
-        with self._changed:
+    def close(self, wait: bool = True) -> None:
+        """End the threads, and let go of the file. Any of them may ask for it without `wait`, at any moment."""
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
-        self._planner.join()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+            self._arrived.notify_all()
+            self._left.notify()
+        if wait:
+            self._planner.join()
+        self._pool.shutdown(wait=wait, cancel_futures=True)
 
     def _is_there(self, row: int) -> bool:
         entry = self._entries.get(row)
@@ -136,34 +130,44 @@ class Ahead:
         entry = self._entries.get(row)
         return (entry is None or not entry.pending) and self._stuck is not None and not self._may_go_on(*self._stuck)
 
-    def _release(self, row: int, entry: _Entry) -> None:
-        with self._changed:
-            entry.readers -= 1
-            if not entry.is_used:
+    def _copy(self, row: int, entry: _Entry) -> memoryview:
+        """Copy an image out of the cache; it may be dropped when that was its last planned read for now."""
+        entry.pending -= 1
+        try:
+            if entry.error is not None:
+                raise entry.error
+            room = self._room.of(len(entry.pages) * PAGE)
+            self._pages.take(entry.pages, axis=0, out=np.asarray(room).reshape(-1, PAGE), mode="clip")
+            return room[: int(self._sizes[row])]
+        finally:
+            if not entry.pending:
                 self._ahead -= len(entry.pages)
                 if entry.error is not None or entry.next == _NEVER:
                     self._drop(row)
                 else:
                     heapq.heappush(self._unused, (-entry.next, row))
-            self._changed.notify_all()
+                if self._stuck is not None and self._may_go_on(*self._stuck):
+                    self._left.notify()
 
     def _drop(self, row: int) -> None:
-        self._free += self._entries.pop(row).pages
+        pages = self._entries.pop(row).pages
+        self._stack[self._free : self._free + len(pages)] = pages
+        self._free += len(pages)
 
     def _plan(self) -> None:
         """Walk through the order ahead of the reads, make room, and have fetched what is not there."""
         wanted: list[int] = []
         for row, next_use in zip(self._order.tolist(), next_uses(self._order).tolist(), strict=True):
             pages = -(-int(self._sizes[row]) // PAGE)
-            with self._changed:
-                full = not self._has_room(row, pages, _PART)
+            with self._lock:
+                full = not self._has_room(row, pages, self._most_ahead)
                 if full or len(wanted) == _GROUP:
                     self._submit(wanted)
                     wanted = []
                 if full:  # wait for more than one image's room: they are fetched in groups
                     self._stuck = row, pages
-                    self._changed.notify_all()
-                    self._changed.wait_for(partial(self._may_go_on, row, pages))
+                    self._arrived.notify_all()
+                    self._left.wait_for(partial(self._may_go_on, row, pages))
                     self._stuck = None
                 if self._closed:
                     return
@@ -172,31 +176,32 @@ class Ahead:
                     continue
                 entry = self._entries.get(row)
                 if entry is None:
-                    entry = self._entries[row] = _Entry(pages=[self._free.pop() for _ in range(pages)])
+                    self._free -= pages
+                    entry = self._entries[row] = _Entry(pages=self._stack[self._free : self._free + pages].copy())
                     wanted.append(row)
-                self._ahead += 0 if entry.is_used else pages
+                self._ahead += 0 if entry.pending else pages
                 entry.pending += 1
                 entry.next = next_use
                 if entry.ready:
-                    self._changed.notify_all()
+                    self._arrived.notify_all()
         self._submit(wanted)
 
     def _may_go_on(self, row: int, pages: int) -> bool:
-        return self._closed or self._astray[row] > 0 or self._has_room(row, pages, 2 * _PART)
+        return self._closed or self._astray[row] > 0 or self._has_room(row, pages, self._most_ahead * 4 // 5)
 
-    def _has_room(self, row: int, pages: int, part: int) -> bool:
-        """Whether the image may be read ahead by now; what is needed last makes room."""
+    def _has_room(self, row: int, pages: int, most: int) -> bool:
+        """Whether the image may be read ahead by now, at `most` so many pages; what is needed last makes room."""
         entry = self._entries.get(row)
-        if entry is not None and entry.is_used:
+        if entry is not None and entry.pending:
             return True
-        if self._ahead and (self._ahead + pages) * part > len(self._pages):
+        if self._ahead and self._ahead + pages > most:
             return False
-        while entry is None and len(self._free) < pages:
+        while entry is None and self._free < pages:
             if not self._unused:
                 return False
             next_use, last = heapq.heappop(self._unused)
             unused = self._entries.get(last)
-            if unused is not None and not unused.is_used and unused.next == -next_use:
+            if unused is not None and not unused.pending and unused.next == -next_use:
                 self._drop(last)
         return True
 
@@ -215,15 +220,14 @@ class Ahead:
             found = [self._bring_one(row) for row in rows]
         for row, data in zip(rows, found, strict=True):
             if isinstance(data, memoryview):
-                pages = self._entries[row].pages
-                room = np.zeros((len(pages), PAGE), np.uint8)
-                room.reshape(-1)[: len(data)] = data
-                self._pages[pages] = room
-        with self._changed:
+                pages, (whole, rest), flat = self._entries[row].pages, divmod(len(data), PAGE), np.asarray(data)
+                self._pages[pages[:whole]] = flat[: whole * PAGE].reshape(-1, PAGE)
+                self._pages[pages[whole:], :rest] = flat[whole * PAGE :]
+        with self._lock:
             for row, data in zip(rows, found, strict=True):
                 self._entries[row].error = data if isinstance(data, Exception) else None
                 self._entries[row].ready = True
-            self._changed.notify_all()
+            self._arrived.notify_all()
 
     def _bring_one(self, row: int) -> memoryview | Exception:
         try:
@@ -241,12 +245,15 @@ def next_uses(order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return following
 
 
-def _pages(cache: Cache) -> npt.NDArray[np.uint8]:
-    """[pages, PAGE] of a file without a name."""
+def _pages(cache: Cache, needed: int) -> npt.NDArray[np.uint8]:
+    """[pages, PAGE] of a file without a name, at most as many as are `needed`; their room on the disk is taken now,
+    since a write into a mapped file that finds none kills the process."""
+    pages = max(1, min(needed, cache.bytes // PAGE))
     try:
         with tempfile.TemporaryFile(dir=cache.folder) as file:
-            file.truncate(cache.bytes // PAGE * PAGE)
-            return np.memmap(file, np.uint8, "r+", shape=(cache.bytes // PAGE, PAGE))
+            os.posix_fallocate(file.fileno(), 0, pages * PAGE)
+            return np.memmap(file, np.uint8, "r+", shape=(pages, PAGE))
     except OSError as error:
-        told = f"cache of {cache.bytes} bytes in {cache.folder or tempfile.gettempdir()}: not made ({error.strerror})"
+        where = cache.folder or tempfile.gettempdir()
+        told = f"cache of {pages * PAGE} bytes in {where}: not made ({error.strerror})"
         raise Failed(f"{told}; make it smaller, or name another folder") from error

@@ -4,12 +4,16 @@ import hashlib
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from curation.errors import BadInput, Damaged
 from samplers.cache import Ahead, Cache
+from samplers.places import Rows
 from samplers.remote import TRIES, Remote
 from samplers.shards import Order, Shard
 
@@ -26,16 +30,15 @@ class Fetched:
         remote: Remote,
         shards: Sequence[Shard],
         places: tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int32]],
-        hashes: Sequence[str],
+        hashes: pa.StringArray,
         cache: Cache,
     ) -> None:
         self._remote, self._shards, self._hashes, self._cache = remote, shards, hashes, cache
         self._shard, self._offset, self._size = places
-        self._by_place = np.lexsort((self._offset, self._shard))
-        self._places = _code(self._shard, self._offset)[self._by_place]
+        self._rows = Rows(self._shard, self._offset, self.name)
         self._order: Order | None = None
         self._ahead: Ahead | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._closed = False
         self.bytes = 0
 
@@ -47,49 +50,37 @@ class Fetched:
 
     def read(self, shard: int, offset: int, size: int) -> memoryview:
         """Bytes of an image whose turn it is; Failed when they cannot be had, Damaged when they are others."""
-        return self._course().take(self._row(shard, offset))
+        return self._course().take(self._rows.at(shard, offset))
 
     def read_beside(self, shard: int, offset: int, size: int) -> memoryview:
         """Bytes of an image whose turn it is not."""
-        return self._fetch([self._row(shard, offset)])[0]
+        return self._fetch([self._rows.at(shard, offset)])[0]
 
     def whole(self, shard: int) -> memoryview:
-        """All bytes of a shard."""
-        return memoryview(self._remote.get(self._path(shard)))
+        """All bytes of a shard, as they were packed; Damaged when others come each time."""
+        return self._remote.get_as(path := self._path(shard), partial(self._sound, path))
 
     def name(self, shard: int) -> str:
         """The file name of a shard."""
         return self._shards[shard].name
 
-    def close(self) -> None:
+    def close(self, wait: bool = True) -> None:
         """End the threads and let go of the cache."""
         self._closed = True
         with self._lock:
             if self._ahead is not None:
-                self._ahead.close()
+                self._ahead.close(wait)
 
     def _course(self) -> Ahead:
         with self._lock:
             if self._closed or self._order is None:
                 raise BadInput("the stream is closed: nothing more is read; open it again")
             if self._ahead is None:
-                rows = self._rows(*self._order())
+                rows = self._rows.all_at(*self._order())
                 self._ahead = Ahead(rows, self._size, self._shard, self._fetch, self._cache)
+                if self._closed:  # meanwhile, by the collector of garbage
+                    self._ahead.close(wait=False)
             return self._ahead
-
-    def _rows(self, shard: npt.NDArray[np.int32], offset: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        found = np.searchsorted(self._places, codes := _code(shard, offset))
-        found = np.minimum(found, len(self._places) - 1)
-        if len(wrong := np.flatnonzero(self._places[found] != codes)):
-            name = self.name(int(shard[wrong[0]]))
-            raise Damaged(f"{name}: its index has no image at {offset[wrong[0]]}; it is another pack's, pack again")
-        return np.asarray(self._by_place[found], np.int64)
-
-    def _row(self, shard: int, offset: int) -> int:
-        at = int(self._places.searchsorted(code := shard << 43 | offset))
-        if at == len(self._places) or self._places[at] != code:
-            raise Damaged(f"{self.name(shard)}: its index has no image at {offset}; it is another pack's, pack again")
-        return int(self._by_place[at])
 
     def _path(self, shard: int) -> str:
         return f"shards/{self.name(shard)}"
@@ -97,12 +88,13 @@ class Fetched:
     def _fetch(self, asked: list[int]) -> list[memoryview]:
         """Bytes of images of one shard, in the order of `asked`, as they were packed."""
         found: dict[int, memoryview] = {}
-        shard, rows = int(self._shard[asked[0]]), sorted(asked, key=lambda row: int(self._offset[row]))
+        shard, rows = int(self._shard[asked[0]]), sorted(asked, key=self._offset.__getitem__)
         for tried in range(TRIES):
             parts = self._remote.ranges(self._path(shard), self._offset[rows].tolist(), self._size[rows].tolist())
             self.bytes += int(self._size[rows].sum())
             sound = [
-                hashlib.sha256(part).hexdigest() == self._hashes[row] for row, part in zip(rows, parts, strict=True)
+                hashlib.sha256(part).hexdigest() == self._hashes[row].as_py()
+                for row, part in zip(rows, parts, strict=True)
             ]
             found |= {row: part for row, part, good in zip(rows, parts, sound, strict=True) if good}
             rows = [row for row, good in zip(rows, sound, strict=True) if not good]
@@ -110,9 +102,10 @@ class Fetched:
                 return [found[row] for row in asked]
             time.sleep(_WAIT * tried)
         told = f"{self._remote.url}/{self._path(shard)}: {TRIES} times not the bytes that were packed"
-        raise Damaged(f"{told} (at {self._offset[rows[0]]}); the shard has changed, restore it, or pack again")
+        raise Damaged(f"{told} (at {self._offset[rows[0]]}); the shard has changed, delete it there, then copy again")
 
-
-def _code(shard: npt.NDArray[np.int32], offset: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """One number for a place; a shard has less than 2^43 bytes."""
-    return shard.astype(np.int64) << 43 | offset
+    def _sound(self, path: str, data: bytes) -> memoryview:
+        if hashlib.sha256(data).hexdigest() != Path(path).stem:
+            told = f"{self._remote.url}/{path}: not the bytes that were packed"
+            raise Damaged(f"{told}; the shard has changed, delete it there, then copy again")
+        return memoryview(data)

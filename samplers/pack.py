@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from curation.digest import digest
 from curation.errors import BadInput, Busy, Failed
 from curation.files import whole
-from samplers.packed import INDEX, Pack
+from samplers.packed import INDEX, Pack, content
 from samplers.reduced import Reduction
 from samplers.shards import Shard
 from samplers.work import Progress, Work, clean
@@ -243,4 +243,4 @@ def _write_index(home: Path, hash: str, index: pa.Table, names: list[str]) -> No
     with whole(folder / "index.parquet") as part:
         pq.write_table(index, part, compression="zstd")
     with whole(folder / "manifest.json") as part:
-        part.write_text(json.dumps(manifest, indent=1))
+        part.write_text(json.dumps(manifest | {"sha256": content(manifest)}, indent=1))

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +21,14 @@ from curation.errors import BadInput, Damaged, NotFound
 from curation.locations import is_url
 from samplers.cache import Cache
 from samplers.fetched import Fetched
+from samplers.places import Rows
 from samplers.remote import Remote
-from samplers.shards import Shard, Shards, Source
+from samplers.shards import Checked, Shard, Shards, Source
 from samplers.work import Progress
 
-__all__ = ["INDEX", "Pack", "Placed"]
+__all__ = ["INDEX", "Pack", "Placed", "content"]
+
+Result = TypeVar("Result")
 
 INDEX = pa.schema(
     [
@@ -70,18 +74,23 @@ class Pack:
     @classmethod
     def _open(cls, at: Path | Remote, hash: str, cache: Cache) -> "Pack":
         path = f"packs/{hash}/manifest.json"
-        try:
-            manifest = json.loads(_read(at, path))
-            shards = tuple(Shard(name=s["name"], size=s["size"], images=s["images"]) for s in manifest["shards"])
-            images, size = manifest["images"], manifest["bytes"]
+
+        def read(data: bytes) -> "Pack":
+            try:
+                manifest = json.loads(data)
+                if manifest.pop("sha256", None) not in (None, content(manifest)):
+                    raise ValueError("its sha256 is another")
+                shards = tuple(Shard(name=s["name"], size=s["size"], images=s["images"]) for s in manifest["shards"])
+                images, size = manifest["images"], manifest["bytes"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise Damaged(f"{_name(at)}/{path}: not the manifest of a pack ({error!r}); {_mend(at)}") from error
             return cls(at=at, hash=hash, shards=shards, images=images, bytes=size, cache=cache)
+
+        try:
+            return _read_as(at, path, read)
         except NotFound:
             stand_in = cls._open(at, _stand_in(at, hash), cache)
             return replace(stand_in, formerly=(*stand_in.formerly, hash))
-        except (ValueError, KeyError, TypeError) as error:
-            raise Damaged(
-                f"{_name(at)}/{path}: not the manifest of a pack ({error!r}); delete its folder and pack again"
-            ) from error
 
     @property
     def home(self) -> Path:
@@ -94,16 +103,28 @@ class Pack:
     def index(self) -> pa.Table:
         """key, shard (a number in `shards`), offset and size of the image's bytes in it, width, height, sha256, format.
 
-        Damaged if it is not the index that this pack was hashed with.
+        Damaged if it is not the index that this pack was hashed with, or the manifest tells of other images.
         """
         path = f"packs/{self.hash}/index.parquet"
+        where = f"{_name(self.at)}/{path}"
+
+        def read(data: bytes) -> pa.Table:
+            try:
+                index = pq.read_table(BytesIO(data), schema=INDEX).combine_chunks()
+            except (OSError, pa.ArrowException) as error:
+                raise Damaged(f"{where}: cannot be read; {_mend(self.at)}") from error
+            if digest(index, [shard.name for shard in self.shards]) != self.hash:
+                raise Damaged(f"{where}: not the index of pack {self.hash}; {_mend(self.at)}")
+            return index
+
         try:
-            index = pq.read_table(BytesIO(_read(self.at, path)), schema=INDEX).combine_chunks()
-        except (NotFound, OSError, pa.ArrowException) as error:
-            raise Damaged(f"{_name(self.at)}/{path}: cannot be read; delete its folder and pack again") from error
-        if digest(index, [shard.name for shard in self.shards]) != self.hash:
-            told = f"{_name(self.at)}/{path}: not the index of pack {self.hash}"
-            raise Damaged(f"{told}; delete its folder and pack again")
+            index = _read_as(self.at, path, read)
+        except NotFound as error:
+            raise Damaged(f"{where}: is not there; {_mend(self.at)}") from error
+        counts = np.bincount(np.asarray(index["shard"]), minlength=len(self.shards)).tolist()
+        found = len(index), pc.sum(index["size"]).as_py(), counts
+        if found != (self.images, self.bytes, [shard.images for shard in self.shards]):
+            raise Damaged(f"{where}: the manifest beside it tells of other images; {_mend(self.at)}")
         return index
 
     @cached_property
@@ -140,12 +161,18 @@ class Pack:
         rows = self.rows(keys)
         return Placed(keys=keys, shard=self.shard[rows], offset=self.offset[rows], size=self.size[rows])
 
-    def reader(self) -> Source:
-        """The bytes of this pack's shards; close it after use."""
-        if isinstance(self.at, Path):
+    def reader(self, *, check: bool = False) -> Source:
+        """The bytes of this pack's shards; close it after use. With `check` each image is hashed when it is read, and
+        Damaged where its bytes have changed; images from elsewhere always are."""
+        if isinstance(self.at, Path) and not check:
             return Shards(self.at / "shards", self.shards)
-        hashes = self.index["sha256"].to_pylist()
+        hashes = self.index["sha256"].combine_chunks()
+        if isinstance(self.at, Path):
+            return Checked(Shards(self.at / "shards", self.shards), Rows(self.shard, self.offset, self._name), hashes)
         return Fetched(self.at, self.shards, (self.shard, self.offset, self.size), hashes, self.cache)
+
+    def _name(self, shard: int) -> str:
+        return self.shards[shard].name
 
     def scan(self) -> Iterator[tuple[str, memoryview]]:
         """Key and bytes of all images in the order of the shards, without a copy; Damaged as `Shards.whole` raises."""
@@ -180,17 +207,19 @@ class Pack:
                 for row in np.flatnonzero(self.shard == number).tolist():
                     data = view[self.offset[row] : self.offset[row] + self.size[row]]
                     if hashlib.sha256(data).hexdigest() != hashes[row]:
-                        name, key = shard.name, self.keys[row].as_py()
-                        raise Damaged(
-                            f"{name}, {key}: the image's bytes have changed; restore the shard, or pack again"
-                        )
+                        told = f"{shard.name}, {self.keys[row].as_py()}: the image's bytes have changed"
+                        raise Damaged(f"{told}; delete {self._path(shard)}, then pack again")
                     done += 1
                 if hashlib.sha256(view).hexdigest() != Path(shard.name).stem:
-                    raise Damaged(f"{shard.name}: its bytes have changed between the images; restore it, or pack again")
+                    told = f"{shard.name}: its bytes have changed between the images"
+                    raise Damaged(f"{told}; delete {self._path(shard)}, then pack again")
                 view = memoryview(b"")  # one shard at a time
                 shards.close()
                 if progress is not None:
                     progress(done, self.images)
+
+    def _path(self, shard: Shard) -> str:
+        return f"{_name(self.at)}/shards/{shard.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +250,20 @@ def _read(at: Path | Remote, path: str) -> bytes:
         return (at / path).read_bytes()
     except FileNotFoundError as error:
         raise NotFound(f"{at / path}: is not there; pack again") from error
+
+
+def content(manifest: dict[str, Any]) -> str:
+    """The sha256 of what a manifest tells."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _read_as(at: Path | Remote, path: str, read: Callable[[bytes], Result]) -> Result:
+    """What `read` makes of a file; a far one is asked for again where it raises Damaged."""
+    return at.get_as(path, read) if isinstance(at, Remote) else read(_read(at, path))
+
+
+def _mend(at: Path | Remote) -> str:
+    return "delete its folder there, then copy again" if isinstance(at, Remote) else "delete its folder and pack again"
 
 
 def _name(at: Path | Remote) -> str:

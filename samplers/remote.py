@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import obstore
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import BaseError, NotSupportedError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import from_url
 
-from curation.errors import BadInput, Failed, NotFound
+from curation.errors import BadInput, Damaged, Failed, NotFound
 
 __all__ = ["TRIES", "Remote"]
 
@@ -47,8 +47,23 @@ class Remote:
         """A whole object; NotFound where there is none."""
         return self._tried(path, lambda: bytes(obstore.get(self._store, path).bytes()))
 
+    def get_as(self, path: str, read: Callable[[bytes], Result]) -> Result:
+        """What `read` makes of a whole object; asked for again where it raises Damaged, as bytes may come altered."""
+        for left in range(TRIES - 1, -1, -1):
+            try:
+                return read(self.get(path))
+            except Damaged:
+                if not left:
+                    raise
+            time.sleep(_FIRST_WAIT)
+        raise AssertionError
+
     def ranges(self, path: str, starts: Sequence[int], lengths: Sequence[int]) -> list[memoryview]:
         """Parts of an object, in their order; neighbours are read in one."""
+        if not all(lengths):  # no server has a range of nothing
+            some = [(start, length) for start, length in zip(starts, lengths, strict=True) if length]
+            parts = iter(self.ranges(path, *zip(*some, strict=True)) if some else ())
+            return [next(parts) if length else memoryview(b"") for length in lengths]
 
         def once() -> list[memoryview]:
             found = obstore.get_ranges(self._store, path, starts=starts, lengths=lengths, coalesce=_COALESCE)
@@ -79,6 +94,9 @@ class Remote:
                 raise NotFound(f"{self.url}/{path}: is not there; restore it, or pack again") from error
             except (PermissionDeniedError, UnauthenticatedError) as error:
                 raise Failed(f"{self.url}/{path}: may not be read ({_line(error)}); check the rights to it") from error
+            except NotSupportedError as error:
+                told = f"{self.url}/{path}: its server gives no part of a file"
+                raise Failed(f"{told}; serve it from one that answers ranges, or from object storage") from error
             except (BaseError, OSError) as error:
                 if not left:
                     told = f"{self.url}/{path}: not reached in {TRIES} tries ({_line(error)})"

@@ -4,6 +4,7 @@ An image is copied out of the page cache into memory that its thread uses again,
 cache: to map its pages, which are new nearly always, takes the kernel longer, and so does new memory.
 """
 
+import hashlib
 import mmap
 import os
 import threading
@@ -16,10 +17,12 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from curation.errors import Damaged, NotFound
+from samplers.places import Rows
 
-__all__ = ["MAX_OPEN", "Order", "Shard", "Shards", "Source"]
+__all__ = ["MAX_OPEN", "Checked", "Order", "Room", "Shard", "Shards", "Source"]
 
 MAX_OPEN = 128
 """Shards that are open at a time."""
@@ -46,7 +49,7 @@ class Source(Protocol):
     def read_beside(self, shard: int, offset: int, size: int) -> memoryview: ...
     def whole(self, shard: int) -> memoryview: ...
     def name(self, shard: int) -> str: ...
-    def close(self) -> None: ...
+    def close(self, wait: bool = True) -> None: ...
 
 
 class Shards:
@@ -56,7 +59,7 @@ class Shards:
         self._folder, self._shards, self._max_open = folder, shards, max_open
         self._files: OrderedDict[int, _File] = OrderedDict()
         self._lock = threading.Lock()
-        self._room = _Room()
+        self._room = Room()
 
     def read(self, shard: int, offset: int, size: int) -> memoryview:
         """`size` bytes of a shard, until the same thread reads again; Damaged if the shard does not reach that far."""
@@ -64,7 +67,7 @@ class Shards:
         file = self._file(shard)  # held, so that nobody closes it meanwhile
         room = self._room.of(size)
         if os.preadv(file.descriptor, [room], offset) != size:
-            raise Damaged(f"{self._folder / self.name(shard)}: was cut off meanwhile; restore it, or pack again")
+            raise Damaged(f"{self.path(shard)}: was cut off meanwhile; restore it, or pack again")
         return room
 
     def follow(self, order: Order) -> None:
@@ -83,10 +86,16 @@ class Shards:
         """The file name of a shard."""
         return self._shards[shard].name
 
-    def close(self) -> None:
-        """Let go of all files; a view that is still in use keeps its own."""
-        with self._lock:
-            self._files.clear()
+    def path(self, shard: int) -> Path:
+        """Where a shard lies."""
+        return self._folder / self.name(shard)
+
+    def close(self, wait: bool = True) -> None:
+        """Let go of all files; a view that is still in use keeps its own. Without `wait`, in which the collector of
+        garbage closes whatever the thread holds just then, they go with this object."""
+        if wait:
+            with self._lock:
+                self._files.clear()
 
     def _check(self, shard: int, offset: int, size: int) -> None:
         if offset < 0 or offset + size > self._shards[shard].size:
@@ -117,13 +126,36 @@ class Shards:
         return file
 
 
-class _Room(threading.local):
-    """Memory of a thread's own, as large as the largest image that it read."""
+class Checked:
+    """Shards whose images are hashed when they are read; Damaged, for who has other bytes than were packed."""
+
+    def __init__(self, shards: Shards, rows: Rows, hashes: pa.StringArray) -> None:
+        self._shards, self._rows, self._hashes = shards, rows, hashes
+        self.follow, self.whole, self.name, self.close = shards.follow, shards.whole, shards.name, shards.close
+
+    def read(self, shard: int, offset: int, size: int) -> memoryview:
+        """As `Shards.read`."""
+        return self._sound(shard, offset, self._shards.read(shard, offset, size))
+
+    def read_beside(self, shard: int, offset: int, size: int) -> memoryview:
+        """As `Shards.read_beside`."""
+        return self._sound(shard, offset, self._shards.read_beside(shard, offset, size))
+
+    def _sound(self, shard: int, offset: int, data: memoryview) -> memoryview:
+        if hashlib.sha256(data).hexdigest() != self._hashes[self._rows.at(shard, offset)].as_py():
+            told = f"{self._shards.path(shard)}: the image's bytes at {offset} have changed"
+            raise Damaged(f"{told}; delete the shard, then pack again")
+        return data
+
+
+class Room(threading.local):
+    """Memory of each thread's own, as large as the largest image that it read."""
 
     def __init__(self) -> None:
         self._all = memoryview(b"")
 
     def of(self, size: int) -> memoryview:
+        """`size` bytes, the same ones each time."""
         if size > len(self._all):
             self._all = memoryview(bytearray(2 * size))
         return self._all[:size]

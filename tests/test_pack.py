@@ -305,6 +305,26 @@ def test_verify_names_shard_and_key_of_a_flipped_byte(pack: Pack) -> None:
         pack.verify()
 
 
+def test_what_verify_tells_to_do_mends_the_pack(pack: Pack, images: pa.Table) -> None:
+    flip(pack.home / "shards" / pack.shards[int(pack.shard[0])].name, int(pack.offset[0]) + 100)
+    with pytest.raises(Damaged, match=r"delete (\S+), then pack again") as caught:
+        pack.verify()
+    Path(str(caught.value).partition("delete ")[2].partition(",")[0]).unlink()
+    write_pack(images, pack.home, shard_bytes=SHARD).verify()
+
+
+def test_a_manifest_that_tells_of_other_images_is_damaged(pack: Pack) -> None:
+    manifest = pack.home / "packs" / pack.hash / "manifest.json"
+    told = json.loads(manifest.read_text()) | {"images": 2}
+    manifest.write_text(json.dumps(told))
+    with pytest.raises(Damaged, match="its sha256 is another"):
+        Pack.open(pack.home, pack.hash)
+    del told["sha256"]  # as in manifests before they had one
+    manifest.write_text(json.dumps(told))
+    with pytest.raises(Damaged, match="the manifest beside it tells of other images"):
+        _ = Pack.open(pack.home, pack.hash).index
+
+
 def test_verify_sees_a_byte_between_images(pack: Pack) -> None:
     flip(pack.home / "shards" / pack.shards[1].name, 3)
     with pytest.raises(Damaged, match=f"{pack.shards[1].name}: its bytes have changed between"):

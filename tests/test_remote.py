@@ -1,12 +1,19 @@
 """Packs on object storage and HTTP: the same stream as from files, or a clear error, whatever the network does."""
 
+import errno
+import gc
+import hashlib
+import os
 import shutil
 import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,14 +150,14 @@ def test_bad_images_are_replaced_from_elsewhere(plan: Draws, pack: Pack, tmp_pat
 
 
 def every(step: int) -> Any:
-    """One request for a shard of every `step`, with one fault after the other."""
-    return lambda number, path: FAULTS[number // step % 4] if "shards/" in path and number % step == 0 else ""
+    """One request of every `step`, with one fault after the other."""
+    return lambda number, path: FAULTS[number // step % 4] if number % step == 0 else ""
 
 
 def at_random(seed: int, share: float) -> Any:
     def fault(number: int, path: str) -> str:
         chance = int(hash64(seed, number))
-        return FAULTS[chance % 4] if "shards/" in path and chance / 2**64 < share else ""
+        return FAULTS[chance % 4] if chance / 2**64 < share else ""
 
     return fault
 
@@ -187,7 +194,7 @@ def test_a_thousand_faults(plan: Draws, pack: Pack, whole: Any) -> None:
         ("503", Failed, f"not reached in {remote.TRIES} tries"),
         ("reset", Failed, f"not reached in {remote.TRIES} tries"),
         ("truncated", Failed, f"not reached in {remote.TRIES} tries"),
-        ("altered", Damaged, "the shard has changed, restore it"),
+        ("altered", Damaged, "the shard has changed, delete it there"),
     ],
 )
 def test_what_does_not_end_is_said(plan: Draws, pack: Pack, fault: str, error: type[AmberError], message: str) -> None:
@@ -206,6 +213,57 @@ def test_a_shard_that_changed_underneath_is_said(plan: Draws, pack: Pack, tmp_pa
         shard.write_bytes(shard.read_bytes()[::-1])
     with serving(Far(tmp_path / "home")) as far, pytest.raises(Damaged, match="the shard has changed"):
         contents(plan, at(far, pack))
+
+
+def test_no_scan_gives_what_was_not_packed(pack: Pack, tmp_path: Path) -> None:
+    shutil.copytree(pack.home, tmp_path / "home")
+    shard = tmp_path / "home" / "shards" / pack.shards[-1].name
+    shard.write_bytes(shard.read_bytes()[:2000])
+    with serving(Far(tmp_path / "home")) as far:
+        there = at(far, pack)
+        for read in (there.verify, lambda: list(there.scan())):
+            with pytest.raises(Damaged, match=f"{shard.name}: not the bytes that were packed"):
+                read()
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "index.parquet"])
+@pytest.mark.parametrize("fault", ["altered", "truncated"])
+def test_a_file_of_the_pack_that_comes_wrong_once_is_asked_for_again(pack: Pack, file: str, fault: str) -> None:
+    met: list[str] = []
+
+    def once(number: int, path: str) -> str:
+        if not path.endswith(file) or met:
+            return ""
+        met.append(path)
+        return fault
+
+    with serving(Far(pack.home, fault=once)) as far:
+        assert at(far, pack).index.equals(pack.index)
+    assert met
+
+
+def test_an_image_of_nothing_is_a_bad_one_from_elsewhere_too(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "images", KEYS[:8]).to_pylist()
+    (tmp_path / "images" / "3.jpg").write_bytes(b"")
+    images[3] |= {"bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()}
+    pack = write_pack(pa.Table.from_pylist(images), tmp_path / "home")
+    plan = Draws(pack, np.arange(8))
+    with serving(Far(pack.home)) as far:
+        with pytest.raises(Damaged, match="drive/003"):
+            contents(plan, at(far, pack))
+        with stream(plan, at(far, pack), G, size=SIZE, on_error="quarantine") as found:
+            list(found)
+    assert [note.key for note in found.replaced] == ["drive/003"]
+
+
+def test_a_server_without_ranges_is_said_at_once(plan: Draws, pack: Pack) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(pack.home))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        there = Pack.open(f"http://127.0.0.1:{server.server_port}", pack.hash)
+        with pytest.raises(Failed, match="its server gives no part of a file"):
+            contents(plan, there)
+        server.shutdown()
 
 
 def test_a_shard_that_is_gone_is_named(plan: Draws, pack: Pack, tmp_path: Path) -> None:
@@ -275,7 +333,7 @@ def read_all(order: np.ndarray, sizes: np.ndarray, room: int) -> tuple[int, int]
         for row in order.tolist():
             data = ahead.take(row)
             assert bytes(data) == bytes([row % 251]) * int(sizes[row])
-            most = max(most, len(ahead._pages) - len(ahead._free))
+            most = max(most, len(ahead._pages) - ahead._free)
     finally:
         ahead.close()
     return fetched, most
@@ -323,6 +381,52 @@ def test_an_image_larger_than_the_cache_is_said(plan: Draws, pack: Pack) -> None
 def test_a_folder_that_is_not_there_is_said(plan: Draws, pack: Pack, tmp_path: Path) -> None:
     with serving(Far(pack.home)) as far, pytest.raises(Failed, match="not made"):
         contents(plan, at(far, pack, Cache(bytes=1 << 20, folder=tmp_path / "none")))
+
+
+def test_a_cache_has_its_room_before_anything_is_fetched(
+    plan: Draws, pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write into a mapped file on a full disk would kill the process."""
+
+    def full(descriptor: int, start: int, size: int) -> None:
+        assert size == int((-(-pack.size[np.unique(plan.draws)] // PAGE)).sum()) * PAGE
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with serving(Far(pack.home)) as far, pytest.raises(Failed, match=r"not made \(No space left on device\)"):
+        contents(plan, at(far, pack, Cache()))
+
+
+def test_a_stream_that_its_own_reader_collects_ends(
+    plan: Draws, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cycle of references, it is dropped by whatever thread the collector of garbage runs in."""
+    dropped, collected, ranges = threading.Event(), threading.Event(), remote.Remote.ranges
+
+    def collecting(self: remote.Remote, *place: Any) -> list[memoryview]:
+        if dropped.is_set():
+            gc.collect()
+            collected.set()
+        return ranges(self, *place)
+
+    def drop(far: Far) -> None:
+        found = stream(plan, at(far, pack), G, size=SIZE, threads=1)
+        found.me = found  # type: ignore[attr-defined]
+        next(found)
+
+    monkeypatch.setattr(remote.Remote, "ranges", collecting)
+    with serving(Far(pack.home, latency=0.02)) as far:
+        gc.disable()
+        try:
+            drop(far)
+            dropped.set()
+            assert collected.wait(10)
+        finally:
+            gc.enable()
+        for thread in threading.enumerate():
+            if "amber" in thread.name:
+                thread.join(10)
+                assert not thread.is_alive()
 
 
 def test_closing_does_not_wait_for_the_rest(plan: Draws, pack: Pack, tmp_path: Path) -> None:

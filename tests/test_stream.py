@@ -250,6 +250,30 @@ def test_harm_names_shard_and_key(own: Pack, harm: Callable[[Path, Pack], None],
     assert found.position == (len(rows) - 1) // 4 * 4
 
 
+def test_a_flipped_byte_is_seen_by_who_checks(own: Pack) -> None:
+    plan = Draws(own, np.arange(own.images))
+    with (own.home / "shards" / own.shards[own.shard[0]].name).open("r+b") as file:
+        file.seek(int(own.offset[0] + own.size[0] // 2))
+        (byte,) = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+    with pytest.raises(Damaged, match=rf"{own.keys[0]}: .*\.tar: the image's bytes at {own.offset[0]} have changed"):
+        contents(stream(plan, own, 1, size=SIZE, check=True))
+    with stream(plan, own, 1, size=SIZE, check=True, on_error="quarantine") as found:
+        assert len(list(found)) == own.images
+    assert [note.position for note in found.replaced] == [0]
+
+
+def test_sound_images_pass_the_check(pack: Pack, plan: Draws) -> None:
+    assert contents(stream(plan, pack, G, size=SIZE, check=True)) == contents(stream(plan, pack, G, size=SIZE))
+
+
+@pytest.mark.parametrize("position", [None, "8", 1.0])
+def test_a_state_without_its_position_is_refused(pack: Pack, plan: Draws, position: Any) -> None:
+    with stream(plan, pack, G, size=SIZE) as found, pytest.raises(BadInput, match="a whole number"):
+        found.load_state_dict({**found.state_dict(), "position": position})
+
+
 def test_wrong_place_is_damage(own: Pack) -> None:
     plan = Draws(own, [3] * G)
     plan.offset = plan.offset + 10**6
@@ -318,11 +342,20 @@ def test_workspace_serves_for_the_pack(pack: Pack, plan: Draws) -> None:
         ({"tail": "keep"}, "tail 'keep'"),
         ({"threads": 0}, "threads 0"),
         ({"size": (0, 4)}, r"size \(0, 4\)"),
+        ({"size": 224}, "size 224: a height and a width"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(pack: Pack, plan: Draws, choice: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         stream(plan, pack, **({"size": SIZE} | choice))
+
+
+@pytest.mark.parametrize("tail", ["drop", "pad"])
+def test_a_plan_without_draws_is_refused(pack: Pack, tail: Any) -> None:
+    empty = Draws(pack, [0])
+    empty.draws = empty.draws[:0]
+    with pytest.raises(BadInput, match="it has no draws"):
+        stream(empty, pack, 8, size=SIZE, tail=tail)
 
 
 def test_pack_of_another_plan_is_refused(pack: Pack, own: Pack, plan: Draws) -> None:
