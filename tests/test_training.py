@@ -1,5 +1,6 @@
 """What the network learns from: losses, gradients, probabilities, figures, and the same weights every time."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +14,12 @@ from hypothesis import strategies as st
 
 from curation import BadInput, Catalog, NotFound, Task
 from curation.embeddings import Embeddings
+from curation.errors import Damaged
 from samplers import Plan, Policy, make_pack, make_plan
 from samplers.plan import PlanTask
 from training import Recipe, Run, evaluate, train
 from training.evaluation import natural_probabilities
 from training.features import embed
-from training.intervals import balanced, mean_of, proportion
 from training.losses import TaskLosses
 from training.model import Network, load_network
 from training.trunks import load_frozen
@@ -158,69 +159,6 @@ def test_a_class_never_seen_is_never_said() -> None:
 def test_probabilities_stay_where_rates_do_not_factor() -> None:
     answers = np.array([[0.2, 0.3, 0.5]])
     assert natural_probabilities(plan_task("color"), answers, np.ones(3) / 3) is answers
-
-
-def test_interval_of_independent_samples_is_wilsons() -> None:
-    figure = proportion(np.r_[np.ones(18), np.zeros(2)], np.ones(20), np.arange(20))
-    assert (figure.value, figure.n, figure.groups) == (0.9, 20, 20)
-    assert (figure.low, figure.high) == pytest.approx((0.70, 0.97), abs=0.015)
-
-
-def test_interval_of_all_right_is_not_a_point() -> None:
-    figure = proportion(np.ones(9), np.ones(9), np.repeat([0, 1, 2], 3))
-    assert figure.high == 1
-    assert figure.low == pytest.approx(0.44, abs=0.02)  # Wilson of 3 of 3: three groups, not nine samples
-
-
-def test_one_group_says_as_much_as_one_sample() -> None:
-    right, ones, group = np.r_[np.ones(7), np.zeros(3)], np.ones(10), np.zeros(10, np.int64)
-    figure = proportion(right, ones / 3, group)
-    assert figure.low is not None
-    assert figure.high is not None
-    assert figure.high - figure.low > 0.75
-    mean = mean_of(right, ones, group)
-    assert (mean.value, mean.low, mean.high) == (0.7, None, None)
-
-
-@given(scale=st.floats(0.01, 100), seed=st.integers(0, 99))
-@settings(max_examples=20, deadline=None)
-def test_figures_do_not_hang_on_the_scale_of_weights_or_on_order(scale: float, seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    right, weights, groups = (
-        generator.integers(0, 2, 30) * 1.0,
-        generator.uniform(0.1, 1, 30),
-        generator.integers(0, 8, 30),
-    )
-    order = generator.permutation(30)
-    for figure_of in (proportion, mean_of):
-        one, other = figure_of(right, weights, groups), figure_of(right[order], scale * weights[order], groups[order])
-        assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high), abs=1e-9)
-
-
-def test_intervals_hold_what_they_promise_for_groups() -> None:
-    generator = np.random.default_rng(0)
-    hits = {"proportion": 0, "balanced": 0, "mean": 0}
-    for _ in range(400):
-        groups = np.repeat(np.arange(60), generator.integers(3, 8, 60))
-        chance = generator.beta(4, 1, 60)[groups]
-        right = (generator.random(len(groups)) < chance).astype(float)
-        classes = groups % 2
-        for name, figure in {
-            "proportion": proportion(right, np.ones(len(right)), groups),
-            "balanced": balanced(right, classes, np.ones(len(right)), groups),
-            "mean": mean_of(right, np.ones(len(right)), groups),
-        }.items():
-            assert figure.low is not None
-            assert figure.high is not None
-            hits[name] += figure.low <= 0.8 <= figure.high
-    assert all(0.91 <= count / 400 <= 0.985 for count in hits.values()), hits
-
-
-def test_nothing_is_said_of_nothing() -> None:
-    nothing = np.empty(0)
-    figures = proportion(nothing, nothing, nothing), mean_of(nothing, nothing, nothing)
-    for figure in (*figures, balanced(nothing, nothing, nothing, nothing)):
-        assert (figure.value, figure.low, figure.high, figure.n) == (None, None, None, 0)
 
 
 @pytest.fixture(scope="module")
@@ -402,6 +340,15 @@ def test_a_plan_shorter_than_a_batch(catalog: Catalog) -> None:
         plan = make_plan(catalog, Policy.for_labelled(now), make_pack(catalog), draws=20)
     with pytest.raises(BadInput, match="plan of 20 draws: holds no batch of 32"):
         train(SMALL, plan, catalog)
+
+
+def test_a_plan_with_another_table_is_refused(catalog: Catalog) -> None:
+    with catalog.read() as now:
+        policy, pack = Policy.for_labelled(now), make_pack(catalog)
+    one, other = (make_plan(catalog, policy, pack, draws=draws) for draws in (64, 65))
+    shutil.copy(other.folder / "draws.parquet", one.folder / "draws.parquet")
+    with pytest.raises(Damaged, match=r"draws\.parquet: not the table"):
+        train(SMALL, Plan(one.folder), catalog)
 
 
 def test_unknown_runs(catalog: Catalog) -> None:

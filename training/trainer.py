@@ -41,11 +41,13 @@ def train(
     """Train `recipe` on `plan`; the same training again opens the finished run.
 
     With a `parent`, it begins with the weights of that run: trunk, branch, and the heads of the tasks that both have.
-    `progress` is called with the draws done, all draws, and the objective of the last batches.
+    `progress` is called with the draws done, all draws, and the objective of the last batches. Damaged where a table of
+    the plan is not what it was hashed with.
     """
     id_ = run_id(plan, recipe, parent)
     if (catalog.home / "runs" / id_ / "run.json").is_file():
         return Run.open(catalog.home, id_)
+    plan.verify()
     started = time.monotonic()
     torch.set_num_threads(recipe.threads)
     embeddings = Embeddings.open(catalog.home, recipe.embeddings) if recipe.embeddings else None
