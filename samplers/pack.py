@@ -9,6 +9,7 @@ Shards are never rewritten: a larger pack takes over the shards of the smaller o
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,18 +81,19 @@ def write_pack(
     home: Path,
     *,
     shard_bytes: int = SHARD_BYTES,
-    threads: int = 2,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Pack:
     """Pack the images of a table with the columns key, location, sha256, width, height, format and bytes.
 
     A location is a path, a URL or a member of a tar (`curation/locations.py`).
-    Equal input gives equal bytes, whatever `threads` is. BadInput when there are no images, NotFound or Damaged when
+    Equal input gives equal bytes, whatever `workers` is: how many shards are written at a time, as many as there are
+    cores unless it says so. BadInput when there are no images, NotFound or Damaged when
     a file is not there or no longer the one that was ingested, Busy while another process packs in the workspace.
     """
     with turn(home), _said(home):
         kept, work = planned(samples, home, shard_bytes)
-        work.run(threads, progress)
+        work.run(_workers(workers), progress)
         return _finished(kept, work, home)
 
 
@@ -102,7 +104,7 @@ def write_part(
     parts: int,
     *,
     shard_bytes: int = SHARD_BYTES,
-    threads: int = 2,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Write the `part`-th of `parts` (from 1) of the shards that `write_pack` would write; `finish_pack` ends it.
@@ -111,7 +113,13 @@ def write_part(
     """
     check_part(part, parts)
     with turn(home, shared=True), _said(home):
-        planned(samples, home, shard_bytes)[1].run(threads, progress, part, parts)
+        planned(samples, home, shard_bytes)[1].run(_workers(workers), progress, part, parts)
+
+
+def _workers(asked: int | None) -> int:
+    if asked is not None and asked < 1:
+        raise BadInput(f"workers {asked}: at least 1; correct it")
+    return asked or len(os.sched_getaffinity(0))
 
 
 def check_part(part: int, parts: int) -> None:

@@ -27,8 +27,8 @@ from curation.files import remove_leftovers, whole
 from curation.images import BadImage, load_rgb
 from curation.locations import read_bytes
 from samplers import tar
+from samplers.blocks import changed, unread
 from samplers.work import Progress
-from samplers.write import changed, unread
 
 __all__ = ["Reduction", "forget_copies"]
 

@@ -1,9 +1,9 @@
-"""The work of packing: which shards to write, done in threads, taken up again where a killed process left it."""
+"""The work of packing: which shards to write, done side by side, taken up again where a killed process left it."""
 
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,14 @@ from uuid import uuid4
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.digest import digest
 from curation.errors import BadInput
 from samplers import tar
-from samplers.write import notes, write_shard
+from samplers.blocks import Line, write_blocks
+from samplers.workers import Workers
+from samplers.write import lines_of, notes
 
 __all__ = ["Progress", "Work", "clean", "write_numbered"]
 
@@ -24,6 +27,9 @@ Progress = Callable[[int, int], None]
 """Called in the caller's thread with (images done, images in all)."""
 
 _TICK = 0.1  # seconds between two reports of progress
+_LARGE = 256 << 20  # bytes from which on it is worth the fifth of a second that processes take to start
+
+Write = Callable[[Path, bytes, list[Line], Callable[[int], None]], str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +60,18 @@ class Work:
             offsets=np.concatenate([np.zeros(0, np.int64), *starts]) + tar.BLOCK,
         )
 
-    def run(self, threads: int, progress: Progress | None, part: int = 1, parts: int = 1) -> None:
-        """Write what is not yet written of every shard, or of each `parts`-th from the `part`-th on (from 1)."""
+    def run(self, workers: int, progress: Progress | None, part: int = 1, parts: int = 1) -> None:
+        """Write what is not yet written of every shard, or of each `parts`-th from the `part`-th on (from 1), so many
+        at a time: in processes, where that is worth it."""
         self.begin()
         numbers = range(part - 1, len(self.cuts), parts)
         count = _Count(sum(self.cuts[number][1] - self.cuts[number][0] for number in numbers), progress)
-        with ThreadPoolExecutor(threads, "amber-pack") as pool:
-            futures = [pool.submit(write_numbered, *self.job(number), count.add) for number in numbers]
+        workers = min(workers, len(numbers)) or 1
+        is_large = workers > 1 and self._bytes(numbers) > _LARGE
+        threads = workers + is_large  # one thread makes a shard's headers while all processes write
+        with Workers(workers if is_large else 0) as processes, ThreadPoolExecutor(threads, "amber-pack") as pool:
+            write = processes.write if is_large else write_blocks
+            futures = [pool.submit(write_numbered, *self.job(number), count.add, write) for number in numbers]
             try:
                 for future in futures:  # in their order, so that equal input fails on the same image
                     while wait([future], _TICK).not_done:
@@ -69,6 +80,7 @@ class Work:
                 count.tell()
             except BaseException:
                 count.stopped = True
+                processes.end()  # the threads wait for them
                 pool.shutdown(cancel_futures=True)
                 raise
 
@@ -82,6 +94,12 @@ class Work:
         start, stop = self.cuts[number]
         return self.folder, self.shards, number, self.images.slice(start, stop - start)
 
+    def _bytes(self, numbers: Iterable[int]) -> int:
+        sizes = self.images["size"]
+        return sum(
+            pc.sum(sizes.slice(start, stop - start)).as_py() for start, stop in map(self.cuts.__getitem__, numbers)
+        )
+
     def written(self) -> pa.Table:
         """`images` with the columns offset and shard (its file's name); BadInput while some are to be written."""
         names = [_noted(self.folder, self.shards, number) for number in range(len(self.cuts))]
@@ -93,14 +111,19 @@ class Work:
 
 
 def write_numbered(
-    folder: Path, shards: Path, number: int, images: pa.Table, count: Callable[[int], None] = lambda images: None
+    folder: Path,
+    shards: Path,
+    number: int,
+    images: pa.Table,
+    count: Callable[[int], None] = lambda images: None,
+    write: Write = write_blocks,
 ) -> None:
     """Write one shard into `shards` unless its note in `folder` says that it is there; two may do so at once."""
     if _noted(folder, shards, number):
         count(images.num_rows)
         return
     part = folder / f"{number:06d}.{uuid4().hex}.part"
-    name = write_shard(part, images, count) + ".tar"
+    name = write(part, *lines_of(images), count) + ".tar"
     os.replace(part, shards / name)
     part.write_text(name)
     os.replace(part, _note(folder, number))
@@ -119,6 +142,7 @@ def _note(folder: Path, number: int) -> Path:
 
 def clean(home: Path, keep: Path, named: set[str]) -> None:
     """Remove what killed runs left behind, but for the folder `keep`; `named` are the shards of complete packs."""
+    named = named | {note.read_text() for note in keep.glob("*.note")}  # the same images make the same shards
     for folder in (home / "packs" / ".work").glob("*"):
         if folder != keep:
             for note in folder.glob("*.note"):

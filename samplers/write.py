@@ -1,140 +1,24 @@
-"""One shard, written: images read straight into the place that they take in it, hashed there, and written in blocks.
+"""What a shard is made of: the images, and between them headers and notes, made for all images of a shard at once."""
 
-What an image costs beside the two hashes and the copy is Python, which runs on one core at a time: so headers are made
-for all images of a shard at once, and each image takes three calls of the system. While a block is filled, the one
-before is hashed by two threads: each of its images, and all of it for the shard's name, before it is written.
-"""
-
-import hashlib
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from io import FileIO
 from json.encoder import encode_basestring_ascii as quoted
-from pathlib import Path
-from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 
-from curation.errors import AmberError, BadInput, Damaged, NotFound
-from curation.locations import read_into
 from samplers import tar
+from samplers.blocks import Line
 
-__all__ = ["changed", "extension", "notes", "unread", "write_shard"]
+__all__ = ["extension", "lines_of", "notes"]
 
-_BLOCK = 1 << 20  # bytes that are read, hashed and written while they lie in the processor's cache
-_STEP = 64  # images between two looks at the count
 _EXTENSIONS = {"JPEG": "jpg"}
 
 
-def write_shard(path: Path, images: pa.Table, count: Callable[[int], None]) -> str:
-    """Write a tar of images with the columns of `Work.images`; the sha256 of its bytes.
-
-    `count` is called with how many more images are done. NotFound or Damaged for a file that is not there, or no longer
-    the one that was ingested.
-    """
-    between, sizes = _between(images), images["size"].to_pylist()
-    columns = (images[name].to_pylist() for name in ("key", "location", "sha256"))
-    with path.open("wb", buffering=0) as file, _Blocks(file, max(sizes) + max(map(len, between)) + 1) as blocks:
-        blocks.add(between[0])
-        lines = zip(*columns, sizes, between[1:], strict=True)
-        for done, (key, location, sha256, size, piece) in enumerate(lines, 1):
-            blocks.fetch(_Image(key, location, sha256, size))
-            blocks.add(piece)
-            if done % _STEP == 0:
-                count(_STEP)
-    count(len(sizes) % _STEP)
-    return blocks.sha256.hexdigest()
-
-
-class _Image(NamedTuple):
-    """An image to read, and what its bytes must be."""
-
-    key: str
-    location: str
-    sha256: str
-    size: int
-
-
-class _Blocks:
-    """What is put together in one of two blocks, while two threads check and write the other."""
-
-    def __init__(self, file: FileIO, largest: int) -> None:
-        self._file, self.sha256 = file, hashlib.sha256()
-        self._blocks = [memoryview(bytearray(max(_BLOCK, 2 * largest))) for _ in range(2)]
-        self._at = 0
-        self._images: list[tuple[int, _Image]] = []
-        self._threads = ThreadPoolExecutor(2, "amber-pack-write")
-        self._running: list[Future[None]] = []
-
-    def fetch(self, image: _Image) -> None:
-        """Read an image behind what was kept; raises, for the first image that is not as it should be."""
-        room = self._room(image.size + 1)  # one byte more shows that a file has grown
-        try:
-            if read_into(image.location, room) != image.size:
-                raise changed(image.key, image.location)
-        except AmberError as error:
-            self._flush()
-            self._wait()  # an image before may be wrong too
-            if isinstance(error, BadInput):
-                raise unread(image.key, image.location, error) from error
-            raise
-        self._images.append((self._at, image))
-        self._at += image.size
-
-    def add(self, data: bytes) -> None:
-        """Put `data` behind what was kept."""
-        self._room(len(data))[:] = data
-        self._at += len(data)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._threads:
-            if kind is None:
-                self._flush()
-                self._wait()
-
-    def _room(self, size: int) -> memoryview:
-        if self._at + size > len(self._blocks[0]):
-            self._flush()
-        return self._blocks[0][self._at : self._at + size]
-
-    def _flush(self) -> None:
-        self._wait()
-        data = self._blocks[0][: self._at]
-        self._running = [
-            self._threads.submit(_check, data, self._images), self._threads.submit(self._write, data)
-        ]  # fmt: skip
-        self._blocks.reverse()
-        self._at, self._images = 0, []
-
-    def _wait(self) -> None:
-        for part in self._running:
-            part.result()
-
-    def _write(self, data: memoryview) -> None:
-        self.sha256.update(data)
-        while data:
-            data = data[self._file.write(data) :]
-
-
-def _check(data: memoryview, images: list[tuple[int, _Image]]) -> None:
-    """Hash each image of a block where it lies."""
-    for at, image in images:
-        if hashlib.sha256(data[at : at + image.size]).hexdigest() != image.sha256:
-            raise changed(image.key, image.location)
-
-
-def changed(key: str, location: str) -> Damaged:
-    """The error of an image that is another one by now."""
-    return Damaged(f"{key}: {location} is not the file that was ingested; restore it, or ingest it under a new key")
-
-
-def unread(key: str, location: str, why: BadInput) -> NotFound:
-    """The error of an image that cannot be had."""
-    return NotFound(f"{key}: {location} {why}, or exclude the sample")
+def lines_of(images: pa.Table) -> tuple[bytes, list[Line]]:
+    """What stands before the first image of a shard, and its images with the columns of `Work.images`, as
+    `write_blocks` takes them."""
+    head, *between = _between(images)
+    columns = (images[name].to_pylist() for name in ("key", "location", "sha256", "size"))
+    return head, list(map(Line, *columns, between))
 
 
 def notes(images: pa.Table | pa.RecordBatch) -> list[bytes]:

@@ -151,7 +151,7 @@ def test_a_pipe_is_not_waited_for(images: pa.Table, tmp_path: Path) -> None:
 
 
 def test_one_input_gives_one_pack(images: pa.Table, tmp_path: Path) -> None:
-    packs = [write_pack(images, tmp_path / f"home{n}", shard_bytes=SHARD, threads=n) for n in (1, 3)]
+    packs = [write_pack(images, tmp_path / f"home{n}", shard_bytes=SHARD, workers=n) for n in (1, 3)]
     backwards = write_pack(images.take(list(range(29, -1, -1))), tmp_path / "home", shard_bytes=SHARD)
     assert len({pack.hash for pack in [*packs, backwards]}) == 1
     assert members(packs[0]) == members(packs[1])
@@ -229,7 +229,7 @@ def replace(*args):
     left -= 1
     real(*args)
 os.replace = replace
-write_pack(pq.read_table(sys.argv[1]), Path(sys.argv[2]), shard_bytes=8192, threads=1)
+write_pack(pq.read_table(sys.argv[1]), Path(sys.argv[2]), shard_bytes=8192, workers=1)
 """
 
 
@@ -255,6 +255,15 @@ def test_leftovers_of_another_run_are_removed(images: pa.Table, tmp_path: Path) 
     pack_until_killed(images, home, 4)
     fewer = write_pack(images.slice(3), home, shard_bytes=SHARD)
     assert set(shards_of(home)) == {shard.name for shard in fewer.shards}
+
+
+def test_what_a_killed_run_left_is_not_taken_from_one_with_the_same_images(images: pa.Table, tmp_path: Path) -> None:
+    home = tmp_path / "killed"
+    pack_until_killed(images, home, 4)
+    shutil.copytree(tmp_path / "images", tmp_path / "moved")
+    places = [location.replace("/images/", "/moved/") for location in images["location"].to_pylist()]
+    moved = images.set_column(images.column_names.index("location"), "location", pa.array(places))
+    write_pack(moved, home, shard_bytes=SHARD).verify()
 
 
 def test_interrupted_packing_leaves_no_thread(images: pa.Table, tmp_path: Path) -> None:

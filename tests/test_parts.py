@@ -87,16 +87,16 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import pyarrow.parquet as pq
-from samplers import write
+from samplers import blocks
 from samplers.pack import write_part
-real, left = write.read_into, int(sys.argv[3])
+real, left = blocks.read_into, int(sys.argv[3])
 def read(*args):
     global left
     left -= 1
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*args)
-write.read_into = read
+blocks.read_into = read
 write_part(pq.read_table(sys.argv[1]), Path(sys.argv[2]), 1, 2, shard_bytes=8192)
 """
 
