@@ -35,6 +35,7 @@ SHOWN = [
     "unsure",
     "rate",
     "agreement",
+    "spent",
     "open_cost",
     "hours",
 ]
