@@ -156,8 +156,8 @@ def test_configs_are_the_same_however_they_are_written() -> None:
 
 
 def test_a_card_has_sections() -> None:
-    card = (ROOT / "datasets" / "streets" / "README.md").read_text()
-    assert "light_present" in card_sections(card)["Tasks"]
+    card = (ROOT / "datasets" / "traffic_lights" / "README.md").read_text()
+    assert card_sections(card)["light_color"].startswith("Say which lamp is lit.")
     assert card_sections("# `color`\nLook at the lamp.\n\n## car\nVans too.\n") == {
         "color": "Look at the lamp.",
         "car": "Vans too.",

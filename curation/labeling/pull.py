@@ -70,8 +70,7 @@ def pull(catalog: Catalog, server: Server, *, batch: str = "", close: bool = Tru
     """
     with at_desk(catalog, server) as desk:
         desk.refresh()
-        with catalog.read() as now:
-            desk.forget(now)
+        desk.forget(catalog)
         pulled = _take(catalog, desk)
         with catalog.read() as now:
             found = standing(now, desk.mirror, clock=server.clock(), third=third)
