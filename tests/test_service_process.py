@@ -98,6 +98,8 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     unit.write_text(text.replace("/opt/amber/.venv/bin/amber", sys.executable).replace("User=amber", "User=root"))
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+    judged = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=40", str(unit)]
+    assert subprocess.run(judged, capture_output=True, check=False).returncode == 0
     unit.write_text(unit.read_text().replace("ProtectSystem=strict", "ProtectSystem=nosuch"))
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
     assert "nosuch" in done.stderr
