@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from functools import partial
+from math import inf
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -50,7 +51,7 @@ def ask_people(
 
 def follow_up(
     catalog: Catalog, server: Server, done: Pulled, *, every: float, batch: str = "", third: timedelta = THIRD,
-    progress: Tell | None = None, ask: Callable[[], object] = lambda: None, pause: float = AGAIN,
+    progress: Tell | None = None, ask: Callable[[], object] = lambda: None, pause: float = inf,
 ) -> Pulled:  # fmt: skip
     """Pull until people are done with every open request: when the bell rings, and `every` so many seconds anyway.
 

@@ -137,6 +137,7 @@ def test_a_form_asks_for_each_task_once_and_says_what_it_is() -> None:
     assert {"<b> & 'q'", "gr\u00fcn", UNSURE, NONE, "yes", "no"} <= set(shown)
     assert "Vans are cars." in form.instructions
     assert "color: Which?" in form.instructions
+    assert "\n\nmarks\n\n" in form.instructions
 
 
 def test_the_hash_of_a_form_follows_what_it_asks() -> None:
