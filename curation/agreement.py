@@ -22,7 +22,7 @@ from curation.ledger.snapshot import Snapshot
 from curation.opinions import Opinions
 from curation.tasks import Task
 
-__all__ = ["Agreement", "Annotator", "Circle", "Pair", "agreement"]
+__all__ = ["Agreement", "Annotator", "Circle", "Pair", "agreement", "people_agree"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -115,6 +115,16 @@ def agreement(now: Snapshot, task: str) -> Agreement:
         pairs=tuple(_pairs(shared, [name for _, name in names])),
         disputed=_disputed(shared, fitted),
     )
+
+
+def people_agree(now: Snapshot, task: str) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    """Every two statements of people on one sample: its id, and whether they agree."""
+    statements = now.statements(task)
+    statements = statements.filter(pc.equal(statements["source"], PEOPLE))
+    said = Opinions.of(now.task(task), statements, _people(statements)[1])
+    pairs = [(said.sample[one], said.same(one, other)) for one, other in said.pairs()]
+    none = (np.zeros(0, np.int64), np.zeros(0, np.bool_))
+    return np.concatenate([none[0], *(pair[0] for pair in pairs)]), np.concatenate([none[1], *(p[1] for p in pairs)])
 
 
 def _people(statements: pa.Table) -> tuple[list[tuple[str, str]], Ints]:

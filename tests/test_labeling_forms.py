@@ -137,6 +137,7 @@ def test_a_form_asks_for_each_task_once_and_says_what_it_is() -> None:
     assert {"<b> & 'q'", "gr\u00fcn", UNSURE, NONE, "yes", "no"} <= set(shown)
     assert "Vans are cars." in form.instructions
     assert "color: Which?" in form.instructions
+    assert "\n\nmarks\n\n" in form.instructions
 
 
 def test_the_hash_of_a_form_follows_what_it_asks() -> None:
@@ -156,8 +157,8 @@ def test_configs_are_the_same_however_they_are_written() -> None:
 
 
 def test_a_card_has_sections() -> None:
-    card = (ROOT / "datasets" / "streets" / "README.md").read_text()
-    assert "light_present" in card_sections(card)["Tasks"]
+    card = (ROOT / "datasets" / "traffic_lights" / "README.md").read_text()
+    assert card_sections(card)["light_color"].startswith("Say which lamp is lit.")
     assert card_sections("# `color`\nLook at the lamp.\n\n## car\nVans too.\n") == {
         "color": "Look at the lamp.",
         "car": "Vans too.",

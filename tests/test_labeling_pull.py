@@ -96,6 +96,28 @@ def test_an_answer_that_comes_with_a_time_that_was_seen_before_is_taken(
     assert pull(catalog, server) == Pulled()
 
 
+def test_malformed_answers_are_put_aside_and_the_others_taken(catalog: Catalog, server: Server, people: People) -> None:
+    ask(catalog, (1, "color"), (2, "color"), (3, "color"), (4, "color"))
+    sent(catalog, server)
+    there = items(catalog, server)
+    choice = color(catalog, "red")[0]
+    two = {**choice, "value": {"choices": ["red", "green"]}}
+    for item, results in zip(there, [[{"from_name": "color"}], [two], [{**choice, "type": "number"}]], strict=False):
+        people["ann"].say(item.item, results)
+    people["ann"].say(there[3].item, [choice])
+    done = pull(catalog, server)
+    assert (done.unfit, done.labels, done.waiting) == (3, 1, 0)
+    with catalog.read() as now:
+        rows = now.quarantine().to_pylist()
+    assert [(row["dataset"], row["location"].split(" item ")[1].split()[0]) for row in rows] == [
+        ("label-studio", str(item.item)) for item in there[:3]
+    ]
+    assert (said(catalog, "color"), states(catalog)) == ([(4, "ann", 1, 0)], ["withdrawn"] * 3 + ["answered"])
+    people["ann"].change(people["ann"].done[-3][1], [choice])
+    assert pull(catalog, server).labels == 1
+    assert said(catalog, "color") == [(2, "ann", 1, 0), (4, "ann", 1, 0)]
+
+
 def task_of(catalog: Catalog, name: str) -> Task:
     with catalog.read() as now:
         return now.task(name)

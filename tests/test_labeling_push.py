@@ -40,6 +40,16 @@ def test_one_item_asks_for_all_that_is_wanted_of_a_sample(catalog: Catalog, serv
     assert set(items(catalog, server)[0].tasks) == {"color", "car", "speed", "things"}
 
 
+def test_the_page_says_what_the_card_says_of_the_task(catalog: Catalog, server: Server, studio: Studio) -> None:
+    ask(catalog, (1, "color"))
+    made = sent(catalog, server, notes={"color": "Look <twice>.\nArrows too.", "car": "Vans are cars."})
+    with studio.admin() as admin:
+        told = admin.get(f"/api/projects/{made.projects[0].rpartition('/')[2]}").json()
+    assert told["show_instruction"] is True
+    assert "Look &lt;twice&gt;.<br>Arrows too." in told["expert_instruction"]
+    assert "Vans" not in told["expert_instruction"]
+
+
 def test_the_queue_follows_the_priority(catalog: Catalog, server: Server, people: People) -> None:
     wanted = [7, 3, 9, 1, 5]
     ask(catalog, *((sample, "color") for sample in wanted))

@@ -8,11 +8,16 @@ from homes import make_home
 from amber.cli import run
 
 PUSH, PULL = ["label", "push"], ["label", "pull"]
+LOOP = ["loop", "--label-studio", "local", "--author", "ada"]
 REFUSED = {
     "nobody to ask": ([*PUSH, "--overlap", "0"], "overlap 0: at least 1 person"),
     "a share of nothing": ([*PUSH, "--overlap-share", "0"], "overlap share 0.0: must be above 0"),
     "mostly gold": ([*PUSH, "--gold", "0.6"], "gold 0.6: must lie in"),
     "no card": ([*PUSH, "--card", "nosuch.md"], "nosuch.md: no such file"),
+    "a card without the tasks": (
+        [*PUSH, "--card", "CONTRIBUTING.md"],
+        "no section has the name of a task; write one, such",
+    ),
     "URLs that have ended": ([*PUSH, "--days", "0"], "days 0.0: must be above 0"),
     "URLs for ever": ([*PUSH, "--days", "inf"], "days inf: must be above 0"),
     "no server": (PUSH, "`amber label start` starts one"),
@@ -20,6 +25,9 @@ REFUSED = {
     "no address": ([*PULL, "--url", "studio", "--token", "t"], "studio: no address of a Label Studio"),
     "a third person before the second": ([*PULL, "--third", "-1"], "third -1.0: must lie in"),
     "never a third person": ([*PULL, "--third", "nan"], "third nan: must lie in"),
+    "a loop without a third": ([*LOOP, "--third", "-1"], "third -1.0: must lie in"),
+    "a loop of ended URLs": ([*LOOP, "--days", "0"], "days 0.0: must be above 0"),
+    "a loop without the card": ([*LOOP, "--card", "nosuch.md"], "nosuch.md: no such file"),
     "no pause": ([*PULL, "--follow", "--every", "0"], "every 0.0: must be above 0"),
     "nowhere to ask": (["label", "status"], "`amber label start` starts one"),
     "a host of a name": (["serve", "--host", "amber.test"], "host 'amber.test': must be an address"),

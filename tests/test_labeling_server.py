@@ -1,6 +1,7 @@
 """The wire to a real Label Studio: what is lost, refused, worn out or unknown, what is read, and the bell."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from asked import URL, ask, color, items, said, sent
+from asked import URL, ask, color, items, said, sent, states
 from homes import make_home
 from studio import Studio
 
@@ -74,6 +75,37 @@ def test_a_project_whose_answer_is_lost_is_not_doubled(catalog: Catalog, studio:
     sent(catalog, server)
     with at_desk(catalog, server) as desk:
         assert len(desk.projects) == 1
+
+
+def test_whatever_answer_is_lost_nothing_is_lost_or_doubled(
+    catalog: Catalog, studio: Studio, server: Server, people: People
+) -> None:
+    ask(catalog, *((sample, "color") for sample in range(1, 13)))
+    flaky = studio.server(transport=Dropping("/api/"))
+    insist(lambda: push(catalog, flaky, Asking(overlap=2), url_for=URL))
+    there = items(catalog, server)
+    assert len(there) == 12
+    for place, item in enumerate(there):
+        people["ann"].say(item.item, color(catalog, "red"))
+        people["bob"].say(item.item, color(catalog, "green" if place < 3 else "red"))
+    insist(lambda: pull(catalog, flaky))
+    assert [item.overlap for item in items(catalog, server)] == [3] * 3 + [2] * 9
+    with studio.server() as sound:
+        assert pull(catalog, sound).labels == 0
+    assert len(said(catalog, "color")) == 24
+    assert states(catalog) == ["open"] * 3 + ["answered"] * 9
+    flaky.__exit__()
+
+
+def insist(call: Callable[[], object]) -> None:
+    """Run the same again until it says that it is done."""
+    for _ in range(10):
+        try:
+            call()
+        except Failed:
+            continue
+        return
+    pytest.fail("never done")
 
 
 def test_a_pull_reads_what_changed(
@@ -158,6 +190,37 @@ def test_what_is_not_there_and_what_is_refused(server: Server) -> None:
         list(server.changed_items(999_999, ""))
     with pytest.raises(BadInput, match="refused"):
         server.make_project({"title": "x", "label_config": "<View><Nosuch/></View>"})
+
+
+class Deleting(httpx.HTTPTransport):
+    """Deletes a project as soon as projects have been listed to read their items: after the second time."""
+
+    def __init__(self, studio: Studio, project: int) -> None:
+        super().__init__()
+        self.studio, self.project, self.listed = studio, project, 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answer = super().handle_request(request)
+        self.listed += request.url.path == "/api/projects/"
+        if self.listed == 2 and request.url.path == "/api/projects/":
+            answer.read()
+            with self.studio.admin() as admin:
+                admin.delete(f"/api/projects/{self.project}").raise_for_status()
+        return answer
+
+
+def test_a_project_that_is_deleted_while_it_is_read_is_a_deleted_one(
+    catalog: Catalog, studio: Studio, server: Server
+) -> None:
+    ask(catalog, (1, "color"), (2, "car"))
+    sent(catalog, server)
+    color_, car = sorted(items(catalog, server), key=lambda item: item.sample)
+    with studio.server(transport=Deleting(studio, color_.project)) as wire:
+        assert pull(catalog, wire).waiting == 2
+    assert [item.item for item in items(catalog, server)] == [car.item]
+    assert (sent(catalog, server).items, len(items(catalog, server))) == (1, 2)
+    server.change_item(color_.item, {"overlap": 2})
+    server.remove_item(color_.item)
 
 
 # The bell

@@ -1,17 +1,26 @@
 """The loop closed with people: a scripted annotator works through the real server's API while the loop waits."""
 
 import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from asked import ask, items, states
 from lamps import declare
+from served import served
 from studio import Studio
 
 from amber.loop import Loop, Round, go_round
 from amber.people import ask_people, follow_up
+from amber.service.signing import url_for
 from benchmarks.annotators import Annotator, Scripted, working
 from curation import Catalog, Dataset, ingest
 from curation.labeling.pull import Pulled
@@ -92,3 +101,89 @@ def test_answers_arrive_with_the_bell_and_without(
     with working(catalog, studio.local, [(people["ann"], script(catalog))]):
         done = follow_up(catalog, server, Pulled(waiting=1), every=60 if bell_works else 0.5)
     assert (done.labels, done.closed, done.waiting) == (6, 6, 0)
+
+
+# While it waits
+
+
+LASTING = 8.0  # seconds
+
+
+@contextmanager
+def waiting(catalog: Catalog, server: Server, asking: Asking, **how: Any) -> Iterator[None]:
+    """`ask_people` beside the block, until people are done."""
+    how = {"url_for": lambda sample: "http://127.0.0.1:1/x", "every": 0.3, **how}
+    beside = threading.Thread(target=ask_people, args=(catalog, server, asking, "answer"), kwargs=how, daemon=True)
+    beside.start()
+    yield
+    beside.join(60)
+    assert not beside.is_alive()
+
+
+def until(what: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_urls_are_renewed_before_they_end_while_the_loop_waits(
+    catalog: Catalog, server: Server, studio: Studio, people: People
+) -> None:
+    ask(catalog, (1, "color"), (2, "color"), (3, "color"))
+    with served(catalog.home) as service, studio.server() as ours, studio.admin() as admin:
+        place = url_for(catalog.home, service.url, seconds=LASTING)
+        with waiting(catalog, server, Asking(), url_for=place, lasting=LASTING):
+            until(lambda: len(items(catalog, ours)) == 3)
+            there = [item.item for item in items(catalog, ours)]
+
+            def shown() -> list[str]:
+                return [admin.get(f"/api/tasks/{item}").json()["data"]["image"] for item in there]
+
+            first = shown()
+            while httpx.get(first[-1]).status_code == 200:
+                assert [httpx.get(url).status_code for url in shown()] == [200] * 3
+                with catalog.commit(author="ada", message="beside it") as change:
+                    change.add_quarantine([("x", "y")], dataset="d")
+            now = shown()
+            assert not set(first) & set(now)
+            assert [httpx.get(url).status_code for url in now] == [200] * 3
+            for item in there:
+                people["ann"].say(item, choose("red"))
+    assert states(catalog) == ["answered"] * 3
+
+
+def choose(color: str) -> list[dict[str, Any]]:
+    return [{"from_name": "color", "to_name": "image", "type": "choices", "value": {"choices": [color]}}]
+
+
+def test_what_is_asked_or_deleted_meanwhile_comes_before_people(
+    catalog: Catalog, server: Server, studio: Studio, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amber.people.AGAIN", 0.5)
+    ask(catalog, (1, "color"))
+    with studio.server() as ours, waiting(catalog, server, Asking()):
+        until(lambda: len(items(catalog, ours)) == 1)
+        ask(catalog, (2, "color"), first=1)
+        until(lambda: len(items(catalog, ours)) == 2)
+        with studio.admin() as admin:
+            admin.delete(f"/api/projects/{items(catalog, ours)[0].project}").raise_for_status()
+        until(lambda: len(items(catalog, ours)) == 2)
+        for item in items(catalog, ours):
+            people["ann"].say(item.item, choose("red"))
+    assert states(catalog) == ["answered"] * 2
+
+
+def test_a_loop_waits_for_a_third_person_as_long_as_it_is_told(
+    catalog: Catalog, server: Server, studio: Studio, people: People
+) -> None:
+    ask(catalog, (1, "color"))
+    with studio.server() as ours, waiting(catalog, server, Asking(overlap=2), third=timedelta(0)):
+        until(lambda: len(items(catalog, ours)) == 1)
+        (item,) = items(catalog, ours)
+        people["ann"].say(item.item, choose("red"))
+        people["bob"].say(item.item, choose("green"))
+    assert states(catalog) == ["answered"]
+    with catalog.read() as now:
+        labels = now.labels("color")
+    assert labels.filter(pc.equal(labels["sample_id"], 1))["state"].to_pylist() == [2]

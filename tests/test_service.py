@@ -1,17 +1,9 @@
 """The service: who may do what, images in ranges and sizes, and JSON that is what the OpenAPI document says."""
 
 import base64
-import configparser
 import json
 import logging
 import os
-import re
-import shlex
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +13,8 @@ import requests
 import schemathesis
 from homes import copy_home, make_home
 from hypothesis import HealthCheck, given, settings
-from served import Served, free_port, served
+from served import Served, served
 
-from amber.cli import cli
 from amber.service.client import Client
 from amber.service.guards import BODY
 from amber.service.images import Pictures
@@ -33,7 +24,6 @@ from amber.service.tokens import SCOPES, Tokens
 from curation.errors import BadInput, NotFound
 from curation.ledger.catalog import Catalog
 
-ROOT = Path(__file__).parent.parent
 Http = httpx.Client
 
 
@@ -73,7 +63,9 @@ def routes(service: Served) -> list[tuple[str, str]]:
     """Every (method, path) but /health."""
     paths = service.app.openapi()["paths"].items()
     found = [
-        (method.upper(), path.replace("{key}", "k").replace("{task}", "color")) for path, ms in paths for method in ms
+        (method.upper(), path.replace("{key}", "k").replace("{task}", "color").replace("{run}", "r"))
+        for path, ms in paths
+        for method in ms
     ]
     return [*(route for route in found if route[1] != "/health"), ("GET", "/openapi.json"), ("GET", "/docs")]
 
@@ -226,7 +218,7 @@ def test_no_text_becomes_a_header_or_a_line_of_the_log(
     assert (one.status_code, other.status_code) == (200, 422)
     assert "x-evil" not in {*one.headers, *other.headers}
     for record in caplog.records:
-        assert set(json.loads(record.getMessage())) == {"route", "method", "status", "ms", "token"}
+        assert set(json.loads(record.getMessage())) == {"at", "route", "method", "status", "ms", "token"}
         assert "\n" not in record.getMessage()
 
 
@@ -342,55 +334,3 @@ def check(http: Http, secrets: dict[str, str], case: schemathesis.Case) -> None:
     answer = requests.request(**request, timeout=60)
     assert answer.status_code < 500, answer.text
     case.validate_response(answer)
-
-
-# The process
-
-
-def test_it_starts_serves_and_stops_gracefully(made: Catalog, secrets: dict[str, str]) -> None:
-    port = free_port()
-    words = [sys.executable, "-m", "amber", "serve", "--port", str(port), "--home", str(made.home)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline().strip() == f"http://127.0.0.1:{port}"
-        with Client(f"http://127.0.0.1:{port}", secrets["read"]) as client:
-            deadline = time.monotonic() + 30
-            while time.monotonic() < deadline:
-                try:
-                    assert client.health().status == "ok"
-                    break
-                except Exception:
-                    time.sleep(0.1)
-            assert len(client.samples(limit=2)) == 2
-        process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=30)
-    assert {json.loads(line)["route"] for line in log.splitlines()} >= {"/health", "/api/samples"}
-
-
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    """As it stands, but for what is not on this machine: the user and the program."""
-    text = (ROOT / "deploy" / "amber.service").read_text()
-    unit = tmp_path / "amber.service"
-    unit.write_text(text.replace("/opt/amber/.venv/bin/amber", sys.executable).replace("User=amber", "User=root"))
-    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    unit.write_text(unit.read_text().replace("ProtectSystem=strict", "ProtectSystem=nosuch"))
-    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
-    assert "nosuch" in done.stderr
-
-
-def test_the_unit_and_the_container_file_start_what_there_is() -> None:
-    unit = configparser.ConfigParser(strict=False, interpolation=None)
-    unit.optionxform = str
-    unit.read(ROOT / "deploy" / "amber.service")
-    assert set(unit.sections()) == {"Unit", "Service", "Install"}
-    started = shlex.split(unit["Service"]["ExecStart"])
-    container = (ROOT / "deploy" / "Containerfile").read_text()
-    words = json.loads(re.search(r"^CMD (.*)$", container, re.MULTILINE)[1])
-    for arguments in (started[1:], words[1:]):
-        command = cli.commands[arguments[0]]
-        command.make_context("serve", arguments[1:], resilient_parsing=True)
-    assert [
-        name for name in re.findall(r"^COPY (\S+) \S+$", container, re.MULTILINE) if not (ROOT / name).exists()
-    ] == []
-    assert re.search(r"^USER amber$", container, re.MULTILINE)

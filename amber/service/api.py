@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC
+from math import isfinite
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from amber.service.models import (
     Asked,
     AskedFor,
     CoverageRow,
+    FigureRow,
     Given,
     GivenLabel,
     LabelRow,
@@ -118,6 +120,15 @@ def api_router(catalog: Catalog, tokens: Tokens, image_of: Callable[[dict[str, A
             rows = now.runs().to_pylist()
         return [RunRow(run=row["run"], plan=row["plan"], commit=row["commit_id"]) for row in rows]
 
+    @router.get("/runs/{run}/figures")
+    def figures(token: read, run: Name) -> list[FigureRow]:  # type: ignore[valid-type]
+        """Figures of a run by task, slice and split, as it was evaluated last."""
+        with catalog.read() as now:
+            known, rows = now.runs()["run"].to_pylist(), now.slice_errors(run).to_pylist()
+        if run not in known:
+            raise NotFound("run: no such run; /api/runs lists them")
+        return [FigureRow.model_validate({name: _finite(cell) for name, cell in row.items()}) for row in rows]
+
     @router.get("/requests")
     def requests(token: read, state: str = "open", limit: Limit = 100) -> list[RequestRow]:  # type: ignore[valid-type]
         """Label requests of a state, the most urgent first."""
@@ -142,6 +153,11 @@ def _page(table: pa.Table, limit: int, after: str) -> list[dict[str, Any]]:
 def _sample(row: dict[str, Any], image_of: Callable[[dict[str, Any]], str]) -> SampleRow:
     names = set(SampleRow.model_fields)
     return SampleRow.model_validate({**{k: v for k, v in row.items() if k in names}, "image": image_of(row)})
+
+
+def _finite(cell: Any) -> Any:
+    """JSON has no word for what is not a number."""
+    return None if isinstance(cell, float) and not isfinite(cell) else cell
 
 
 def _label(task: Task, row: dict[str, Any]) -> LabelRow:

@@ -7,7 +7,6 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.routing import Route
 
 from amber.service.api import api_router
 from amber.service.guards import Figures, Watch, allowed
@@ -35,7 +34,7 @@ def make_app(home: Path | str, *, hosts: tuple[str, ...] = ("127.0.0.1", "localh
         title="Amber", version="1", docs_url=None, redoc_url=None, openapi_url=None,
         description="Images under signed URLs, and what the catalog knows. Every route but /health wants a token.",
     )  # fmt: skip
-    app.router.routes.insert(0, Route(Images.path, Images(signer, Pictures()), methods=["GET", "HEAD"]))
+    app.add_middleware(Images, signer=signer, pictures=Pictures())
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     app.add_middleware(Watch, figures=figures)
     app.add_exception_handler(AmberError, _told)

@@ -13,6 +13,7 @@ from amber.service.models import (
     CoverageRow,
     Done,
     DoubtPicked,
+    FigureRow,
     Given,
     GivenLabel,
     Health,
@@ -62,16 +63,15 @@ class Client:
 
     def sample(self, key: str) -> SampleRow:
         """One sample; NotFound when there is none."""
-        return SampleRow.model_validate(self._ask("GET", f"/api/samples/{key}"))
+        return SampleRow.model_validate(self._ask("GET", f"/api/samples/{quote(key)}"))
 
     def image(self, sample: SampleRow, *, size: int = 0) -> bytes:
         """The image of a sample, or a thumbnail of it."""
-        answer = self._http.get(sample.image, params={"size": size} if size else None)
-        return self._checked(answer).content
+        return self._sent("GET", sample.image, {"size": size} if size else None).content
 
     def labels(self, task: str, *, limit: int = 100, after: str = "") -> list[LabelRow]:
         """A page of a task's current labels."""
-        return self._rows(LabelRow, f"/api/labels/{task}", limit=limit, after=after)
+        return self._rows(LabelRow, f"/api/labels/{quote(task, safe='')}", limit=limit, after=after)
 
     def coverage(self) -> list[CoverageRow]:
         """What is known, by task, slice and split."""
@@ -88,6 +88,10 @@ class Client:
     def runs(self) -> list[RunRow]:
         """Registered runs."""
         return self._rows(RunRow, "/api/runs")
+
+    def figures(self, run: str) -> list[FigureRow]:
+        """Figures of a run by task, slice and split; NotFound when there is no such run."""
+        return self._rows(FigureRow, f"/api/runs/{quote(run, safe='')}/figures")
 
     def requests(self, *, state: str = "open", limit: int = 100) -> list[RequestRow]:
         """Label requests of a state, the most urgent first."""
@@ -112,19 +116,25 @@ class Client:
         """Why a plan, or the one written last, draws a sample; NotFound when it does not."""
         return self._rows(ReasonRow, f"/api/why/{quote(key)}", plan=plan)
 
+    def metrics(self) -> str:
+        """Figures for Prometheus; wants a token of the scope admin."""
+        return self._sent("GET", "/metrics").text
+
     def _rows(self, row: type[Row], path: str, **asked: Any) -> list[Row]:
         return TypeAdapter(list[row]).validate_python(self._ask("GET", path, asked))  # type: ignore[valid-type]
 
     def _ask(self, method: str, path: str, asked: dict[str, Any] | None = None, body: BaseModel | None = None) -> Any:
+        return self._sent(method, path, asked, body).json()
+
+    def _sent(
+        self, method: str, path: str, asked: dict[str, Any] | None = None, body: BaseModel | None = None
+    ) -> httpx.Response:
         content = body.model_dump_json() if body else None
         headers = {**self._headers, "Content-Type": "application/json"}
         try:
             answer = self._http.request(method, path, params=asked, content=content, headers=headers)
         except httpx.TransportError as error:
             raise Failed(f"{path}: the service cannot be reached ({error}); start it with `amber serve`") from error
-        return self._checked(answer).json()
-
-    def _checked(self, answer: httpx.Response) -> httpx.Response:
         if answer.status_code < 400:
             return answer
         try:

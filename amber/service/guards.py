@@ -5,6 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, HTTPException, Request
@@ -92,8 +93,12 @@ class Watch:
         self.figures.seconds.labels(route).observe(seconds)
         if LOG.isEnabledFor(logging.INFO):
             who = scope.get("state", {}).get("token", "")
-            line = {"route": route, "method": scope["method"], "status": status, "ms": round(1000 * seconds, 2)}
-            LOG.info(json.dumps({**line, "token": who}))
+            line = {
+                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "route": route,
+                "method": scope["method"],
+            }
+            LOG.info(json.dumps({**line, "status": status, "ms": round(1000 * seconds, 2), "token": who}))
 
 
 def allowed(tokens: Tokens, *scopes: Scope) -> Any:

@@ -14,7 +14,7 @@ from anyio import to_thread
 from PIL import Image, ImageOps
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from amber.service.signing import Signer
 from curation.errors import BadInput
@@ -41,6 +41,9 @@ KINDS: Final = {
 
 OPEN: Final = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
 """Whoever holds a signed URL may show the image on a page of any origin."""
+
+PREFIX: Final = "/images/"
+ALLOWED: Final = {**OPEN, "Allow": "GET, HEAD"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +89,25 @@ class Pictures:
 
 
 class Images:
-    """ASGI: the route of signed images. A plain application, for what FastAPI does before one costs as much again."""
+    """ASGI: the route of signed images, before the application: what FastAPI does for a route costs as much again."""
 
     path: Final = "/images/{word}"
 
-    def __init__(self, signer: Signer, pictures: Pictures) -> None:
+    def __init__(self, app: ASGIApp, signer: Signer, pictures: Pictures) -> None:
+        self._app = app
         self._signer = signer
         self._pictures = pictures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, whose path gives `word`."""
+        """Answer one request, if it is for an image."""
+        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+            await self._app(scope, receive, send)
+            return
         scope["route"] = self  # by which the log and the figures name it
-        response = await self._answer(scope["path_params"]["word"], scope)
+        if scope["method"] in ("GET", "HEAD"):
+            response = await self._answer(scope["path"].removeprefix(PREFIX), scope)
+        else:
+            response = Response(f"{scope['method']}: images are only read; GET them", 405, ALLOWED, "text/plain")
         await response(scope, receive, send)
 
     async def _answer(self, word: str, scope: Scope) -> Response:

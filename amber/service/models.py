@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 __all__ = [
-    "FAULTS", "Asked", "AskedFor", "CoverageRow", "Done", "DoubtPicked", "Given", "GivenLabel", "Health", "LabelRow",
-    "PickedSamples", "Problem", "ReasonRow", "RequestPicked", "RequestRow", "RunRow", "SampleRow", "SliceRow",
-    "TagPicked", "TaskRow",
+    "FAULTS", "Asked", "AskedFor", "CoverageRow", "Done", "DoubtPicked", "FigureRow", "Given", "GivenLabel", "Health",
+    "LabelRow", "PickedSamples", "Problem", "ReasonRow", "RequestPicked", "RequestRow", "RunRow", "SampleRow",
+    "SliceRow", "TagPicked", "TaskRow",
 ]  # fmt: skip
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -97,11 +97,25 @@ class SliceRow(Row):
 
 
 class RunRow(Row):
-    """A registered run, and its figures where they were asked for."""
+    """A registered run."""
 
     run: str
     plan: str
     commit: int
+
+
+class FigureRow(Row):
+    """A figure of a run for one (task, slice, split), with its 95% interval; null where there was too little."""
+
+    task: str
+    slice: str
+    split: str
+    metric: str
+    n: int
+    groups: int
+    value: float | None
+    low: float | None
+    high: float | None
 
 
 class RequestRow(Row):

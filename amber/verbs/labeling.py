@@ -20,7 +20,7 @@ from curation.labeling.server import Server
 from curation.labeling.status import people, progress
 from curation.ledger.catalog import Catalog
 
-__all__ = ["connect", "label_group", "studio"]
+__all__ = ["card_option", "connect", "days_option", "label_group", "notes_of", "studio", "third_option"]
 
 LONGEST = 10_000
 """Days or hours that anything may last."""
@@ -35,9 +35,34 @@ SHOWN = [
     "unsure",
     "rate",
     "agreement",
+    "spent",
     "open_cost",
     "hours",
 ]
+
+
+def _seconds(context: click.Context, parameter: click.Parameter, days: float) -> float:
+    if not 0 < days <= LONGEST:
+        raise BadInput(f"days {days}: must be above 0 and at most {LONGEST:,}; correct it")
+    return days * DAY
+
+
+def _hours(context: click.Context, parameter: click.Parameter, third: float) -> timedelta:
+    if not 0 <= third <= LONGEST:
+        raise BadInput(f"third {third}: must lie in [0, {LONGEST:,}] hours; correct it")
+    return timedelta(hours=third)
+
+
+card_option = click.option(
+    "--card", type=click.Path(path_type=Path), help="Data set card (Markdown); its sections named as tasks."
+)
+days_option = click.option(
+    "--days", "lasting", default=30.0, show_default=True, callback=_seconds, help="How long the URLs of images hold."
+)
+third_option = click.option(
+    "--third", default=24.0, show_default=True, callback=_hours,
+    help="Hours to wait for a third person where two differ.",
+)  # fmt: skip
 
 
 def studio(command: Any) -> Any:
@@ -66,6 +91,22 @@ def connect(home: Path, url: str, token: str, *, any_version: bool = False, pati
             f"{home}: no Label Studio runs for it; `amber label start` starts one, or pass --url and --token"
         )
     return Server(local.url, local.token, name="local", patience=patience)
+
+
+def notes_of(catalog: Catalog, card: Path | None) -> dict[str, str]:
+    """What a data set card tells annotators of each task; BadInput when it has no section for any."""
+    if card is None:
+        return {}
+    if not card.is_file():
+        raise BadInput(f"{card}: no such file; give the README.md of the data set")
+    with catalog.read() as now:
+        tasks = now.tasks()
+    notes = {name: text for name, text in card_sections(card.read_text(encoding="utf-8")).items() if name in tasks}
+    if not notes:
+        raise BadInput(
+            f"{card}: no section has the name of a task; write one, such as `## {next(iter(tasks), 'TASK')}`"
+        )
+    return notes
 
 
 @click.group("label")
@@ -100,29 +141,25 @@ def stop_command(home: str, as_json: bool) -> None:
 @click.option("--overlap-share", default=1.0, show_default=True, help="Part of the items for which that holds.")
 @click.option("--gold", default=0.0, show_default=True, help="Part of the queue of which the answer is known.")
 @click.option("--blind", is_flag=True, help="Do not show what the run says.")
-@click.option("--card", type=click.Path(path_type=Path), help="Data set card (Markdown); its sections named as tasks.")
+@card_option
 @click.option("--images", default=SERVICE, show_default=True, help="Where `amber serve` is reached.")
-@click.option("--days", default=30.0, show_default=True, help="How long the URLs of images hold.")
+@days_option
 @studio
 @workspace
 def push_command(
     tasks: tuple[str, ...], overlap: int, overlap_share: float, gold: float, blind: bool, card: Path | None,
-    images: str, days: float, url: str, token: str, any_version: bool, home: str, as_json: bool,
+    images: str, lasting: float, url: str, token: str, any_version: bool, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Put the open label requests before people; run again, it sends what is not there yet."""
-    if card is not None and not card.is_file():
-        raise BadInput(f"{card}: no such file; give the README.md of the data set")
-    notes = card_sections(card.read_text(encoding="utf-8")) if card else {}
-    asking = Asking(
-        tasks=tasks, overlap=overlap, overlap_share=overlap_share, gold=gold, notes=notes, suggest=not blind
-    )
     catalog = Catalog.open(home)
-    if not 0 < days <= LONGEST:
-        raise BadInput(f"days {days}: must be above 0 and at most {LONGEST:,}; correct it")
-    place = url_for(catalog.home, images, seconds=days * DAY)
+    asking = Asking(
+        tasks=tasks, overlap=overlap, overlap_share=overlap_share, gold=gold, notes=notes_of(catalog, card),
+        suggest=not blind,
+    )  # fmt: skip
+    place = url_for(catalog.home, images, seconds=lasting)
     screen = Screen(quiet=as_json)
     with connect(catalog.home, url, token, any_version=any_version) as server, screen.stages():
-        done = push(catalog, server, asking, url_for=place, lasting=days * DAY, progress=screen.tell)
+        done = push(catalog, server, asking, url_for=place, lasting=lasting, progress=screen.tell)
     show(
         vars(done), as_json,
         lambda: f"{done.requests:,} requests in {done.items:,} items, {done.gold:,} gold; "
@@ -133,22 +170,20 @@ def push_command(
 @label_group.command("pull")
 @click.option("--follow", is_flag=True, help="Go on until people are done with every open request.")
 @click.option("--every", default=5.0, show_default=True, help="Seconds between two looks, with --follow.")
-@click.option("--third", default=24.0, show_default=True, help="Hours to wait for a third person where two differ.")
+@third_option
 @studio
 @workspace
 def pull_command(
-    follow: bool, every: float, third: float, url: str, token: str, any_version: bool, home: str, as_json: bool
+    follow: bool, every: float, third: timedelta, url: str, token: str, any_version: bool, home: str, as_json: bool
 ) -> None:
     """Take in what people answered since the last pull."""
-    if not 0 <= third <= LONGEST:
-        raise BadInput(f"third {third}: must lie in [0, {LONGEST:,}] hours; correct it")
     if not 0 < every <= DAY:
         raise BadInput(f"every {every}: must be above 0 and at most {DAY:,} seconds; correct it")
     catalog = Catalog.open(home)
     with connect(catalog.home, url, token, any_version=any_version) as server:
-        done = pull(catalog, server, third=timedelta(hours=third))
+        done = pull(catalog, server, third=third)
         if follow and done.waiting:
-            done = follow_up(catalog, server, done, every=every, third=timedelta(hours=third))
+            done = follow_up(catalog, server, done, every=every, third=third)
     show(
         vars(done), as_json,
         lambda: f"{done.labels:,} labels, {done.retracted:,} taken back, {done.skipped:,} skips, {done.unfit:,} unfit\n"

@@ -1,6 +1,7 @@
 """Verbs of what is learnt, and of what is asked for next."""
 
 from contextlib import ExitStack
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ import click
 
 from amber.loop import Answer, Loop, go_round
 from amber.options import author, seeded, trunk_option, workspace
-from amber.people import DAY, ask_people
+from amber.people import ask_people
 from amber.screen import Screen, interval, output, rounds_table, show, table
 from amber.service.signing import SERVICE, url_for
-from amber.verbs.labeling import connect
+from amber.verbs.labeling import card_option, connect, days_option, notes_of, third_option
 from curation import oracle
 from curation.errors import NotFound
 from curation.labeling.push import Asking
@@ -138,14 +139,17 @@ def oracle_command(home: str, as_json: bool) -> None:
 @click.option("--token", default="", envvar="LABEL_STUDIO_API_KEY", help="Its token (LABEL_STUDIO_API_KEY).")
 @click.option("--overlap", default=1, show_default=True, help="People who are asked for each label.")
 @click.option("--gold", default=0.0, show_default=True, help="Part of their queue of which the answer is known.")
+@card_option
+@third_option
 @click.option("--images", default=SERVICE, show_default=True, help="Where people's browsers reach `amber serve`.")
+@days_option
 @seeded
 @author
 @workspace
 def loop_command(
     rounds: int, budget: int, start: int, random_arm: bool, policy_file: Path | None, trunk: str, draws: int,
-    first_draws: int | None, label_studio: str, token: str, overlap: int, gold: float, images: str, seed: int,
-    author: str, home: str, as_json: bool,
+    first_draws: int | None, label_studio: str, token: str, overlap: int, gold: float, card: Path | None,
+    third: timedelta, images: str, lasting: float, seed: int, author: str, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Go round: ask, have answered, plan, train, evaluate. Killed and run again, it goes on where it was.
 
@@ -162,10 +166,10 @@ def loop_command(
         answer: Answer | None = None
         if label_studio:
             url = "" if label_studio == "local" else label_studio
+            asking = Asking(overlap=overlap, gold=gold, notes=notes_of(catalog, card))
             answer = partial(
-                ask_people, catalog, stack.enter_context(connect(catalog.home, url, token)),
-                Asking(overlap=overlap, gold=gold), url_for=url_for(catalog.home, images, seconds=30 * DAY),
-                lasting=30 * DAY, progress=screen.tell,
+                ask_people, catalog, stack.enter_context(connect(catalog.home, url, token)), asking, third=third,
+                url_for=url_for(catalog.home, images, seconds=lasting), lasting=lasting, progress=screen.tell,
             )  # fmt: skip
         stack.enter_context(screen.stages())
         done = list(go_round(catalog, loop, author=author, progress=screen.tell, answer=answer))

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from curation.errors import BadInput, Busy
+from curation.errors import BadInput, Busy, NotFound
 from curation.labeling.forms import Form, same_config
 from curation.labeling.mirror import Mirror
 from curation.labeling.server import Json, Server
 from curation.ledger.catalog import Catalog
-from curation.ledger.snapshot import Snapshot
 
 __all__ = ["VERSION", "Desk", "at_desk", "marked", "workspace_id"]
 
@@ -36,19 +35,25 @@ class Desk:
         there = {int(project["id"]) for project in self.projects}
         for gone in {item.project for item in self.mirror.items()} - there:
             self.mirror.forget(gone)
-        for project in self.projects:
-            self.mirror.refresh(self.server, project)
+        for project in list(self.projects):
+            try:
+                self.mirror.refresh(self.server, project)
+            except NotFound:  # deleted since it was listed
+                self.projects.remove(project)
+                self.mirror.forget(int(project["id"]))
 
-    def forget(self, now: Snapshot) -> None:
+    def forget(self, catalog: Catalog) -> None:
         """Delete the items of samples that the catalog has forgotten, with what people said of them."""
-        if self.mirror.commit == now.commit:
-            return
-        known = set(now.samples()["key"].to_pylist())
+        with catalog.read() as now:
+            commit = now.commit
+            if self.mirror.commit == commit:
+                return
+            known = set(now.samples()["key"].to_pylist())
         for item in [item for item in self.mirror.everything() if item.sample not in known]:
             if not item.gone:
                 self.server.remove_item(item.item)
             self.mirror.erase(item)
-        self.mirror.commit = now.commit
+        self.mirror.commit = commit
 
     def project(self, form: Form, settings: Json) -> Json:
         """The project of a form, made unless it is there. BadInput when its config was changed on the server."""

@@ -78,7 +78,7 @@ class Form:
     def instructions(self) -> str:
         """What annotators read first: of each task its description and notes."""
         parts = [
-            "\n".join(filter(None, [f"{task.name}: {task.description}", self.notes.get(task.name, "")]))
+            "\n".join(filter(None, [": ".join(filter(None, [task.name, task.description])), self.notes.get(task.name)]))
             for task in self.tasks
         ]
         return "\n\n".join([*parts, f'Say "{UNSURE}" rather than guess.'])

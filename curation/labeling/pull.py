@@ -23,7 +23,7 @@ from curation.ledger.change import Change
 from curation.ledger.snapshot import Snapshot
 from curation.readers.content import LABELS
 
-__all__ = ["Pulled", "pull"]
+__all__ = ["ANSWERS", "Pulled", "pull"]
 
 Id = tuple[int, int, str]
 Row = Mapping[str, Any]
@@ -42,6 +42,7 @@ ANSWERS: Final = pa.schema(
         ("seconds", pa.float64()), ("answered_at", pa.timestamp("us")),
     ]
 )  # fmt: skip
+"""What `Change.add_answers` takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +71,7 @@ def pull(catalog: Catalog, server: Server, *, batch: str = "", close: bool = Tru
     """
     with at_desk(catalog, server) as desk:
         desk.refresh()
-        with catalog.read() as now:
-            desk.forget(now)
+        desk.forget(catalog)
         pulled = _take(catalog, desk)
         with catalog.read() as now:
             found = standing(now, desk.mirror, clock=server.clock(), third=third)

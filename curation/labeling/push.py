@@ -91,9 +91,9 @@ def push(
     until = time.time() + lasting if lasting else 0
     with at_desk(catalog, server) as desk:
         desk.refresh()
+        desk.forget(catalog)
+        renewed = _renew(desk, catalog, url_for, until)
         with catalog.read() as now:
-            desk.forget(now)
-            renewed = _renew(desk, now.samples(), url_for, until)
             asked, gold, tasks, said = _wanted(now, catalog, desk, asking)
         forms: dict[tuple[str, ...], list[Question]] = defaultdict(list)
         for question in [*asked, *gold]:
@@ -186,12 +186,15 @@ def _send(desk: Desk, project: Json, items: Sequence[Json], tell: Callable[[int]
         desk.refresh()
 
 
-def _renew(desk: Desk, samples: pa.Table, url_for: UrlFor, until: float) -> int:
+def _renew(desk: Desk, catalog: Catalog, url_for: UrlFor, until: float) -> int:
     """Give open items whose URL has less than half as long to go as new ones have a new URL; returns how many."""
     half = (time.time() + until) / 2
     old = [item for item in desk.mirror.items() if len(item.people) < item.overlap and 0 < item.until < half]
-    rows = by_key(samples, {item.sample for item in old})
-    for item in old:
+    if not old:
+        return 0
+    with catalog.read() as now:
+        rows = by_key(now.samples(), {item.sample for item in old})
+    for item in [item for item in old if item.sample in rows]:
         data = {IMAGE: url_for(rows[item.sample]), KEY: item.key}
         desk.server.change_item(item.item, {"data": data, "meta": meta(item.sample, item.requests, item.gold, until)})
     return len(old)

@@ -7,6 +7,7 @@ which doubles items, and has no call for the incremental read.
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -112,15 +113,14 @@ class Server:
         return int(self._write("POST", f"/api/projects/{project}/import", list(items)).json()["task_count"])
 
     def change_item(self, item: int, fields: Json) -> None:
-        """Change fields of an item, such as its overlap."""
-        self._write("PATCH", f"/api/tasks/{item}", fields)
+        """Change fields of an item, such as its overlap; one that is gone is no error."""
+        with suppress(NotFound):
+            self._write("PATCH", f"/api/tasks/{item}", fields)
 
     def remove_item(self, item: int) -> None:
         """Delete an item; one that is gone is no error."""
-        try:
+        with suppress(NotFound):
             self._write("DELETE", f"/api/tasks/{item}")
-        except NotFound:
-            return
 
     def changed_items(self, project: int, since: str) -> Iterator[list[Json]]:
         """Items that were made or changed after `since` (ISO 8601; "" for all), oldest change first, in pages.

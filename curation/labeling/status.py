@@ -7,7 +7,10 @@ from datetime import timedelta
 from statistics import median
 from typing import Any, Final
 
-from curation.agreement import agreement
+import numpy as np
+import numpy.typing as npt
+
+from curation.agreement import people_agree
 from curation.labeling.settling import said_by_people
 from curation.ledger.snapshot import Snapshot
 
@@ -26,7 +29,8 @@ class Progress:
     `sent` are before people by now; of `disputed` open ones two people differ, so that a third is asked; `unsure` are
     among the answered. `rate` is answers an hour in the last day of work;
     `agreement` is the share of pairs of people that agree; `spent` and `open_cost` are in the unit of requests' costs;
-    `hours` at that rate are left. None: nothing to count from.
+    `hours` are left at that rate, if each request takes as many answers as those that are done. None: nothing to count
+    from.
     """
 
     task: str
@@ -72,12 +76,12 @@ def progress(now: Snapshot, sent: Collection[int]) -> Iterator[Progress]:
     for row in now.answers().to_pylist():
         answers[names[row["task_id"]]].append(row)
     said = said_by_people(now, {task for task, _ in rows})
-    agreed = {task: _agreement(now, task) for task in {task for task, _ in rows}}
+    pairs = {task: people_agree(now, task) for task in {task for task, _ in rows}}
     for (task, slice_), asked in sorted(rows.items()):
         samples = {row["sample_id"] for row in asked}
         given = [row for row in answers[task] if row["sample_id"] in samples]
         differ = {sample for sample in samples if said.get((task, sample), (0, False))[1]}
-        yield _row(task, slice_, asked, given, sent, differ, agreed[task] if not slice_ else None)
+        yield _row(task, slice_, asked, given, sent, differ, _agreement(*pairs[task], samples))
 
 
 def people(now: Snapshot) -> list[Person]:
@@ -95,14 +99,15 @@ def _row(
     states = [row["state"] for row in asked]
     open_ = [row for row in asked if row["state"] == "open"]
     labels = [row for row in given if row["outcome"] in LABEL]
-    rate = _rate(labels)
+    rate, done = _rate(labels), {row["sample_id"] for row in asked if row["state"] == "answered"}
+    each = sum(row["sample_id"] in done for row in labels) / len(done) if done else 1.0
     return Progress(
         task=task, slice=slice_, requests=len(asked), sent=sum(row["request_id"] in sent for row in open_),
         disputed=sum(row["sample_id"] in differ for row in open_), answered=states.count("answered"),
         withdrawn=states.count("withdrawn"), unsure=sum(row["outcome"] == "unsure" for row in labels),
         skipped=sum(row["outcome"] == "skipped" for row in given), rate=rate, agreement=agreed,
         spent=sum(row["cost"] for row in asked if row["state"] == "answered"),
-        open_cost=sum(row["cost"] for row in open_), hours=len(open_) / rate if rate else None,
+        open_cost=sum(row["cost"] for row in open_), hours=each * len(open_) / rate if rate else None,
     )  # fmt: skip
 
 
@@ -116,9 +121,10 @@ def _rate(labels: list[dict[str, Any]]) -> float | None:
     return (len(recent) - 1) / hours if hours else None
 
 
-def _agreement(now: Snapshot, task: str) -> float | None:
-    circles = {circle.name: circle.agreement for circle in agreement(now, task).circles}
-    return circles.get("people", circles["everyone"])
+def _agreement(sample: npt.NDArray[np.int64], same: npt.NDArray[np.bool_], samples: Collection[int]) -> float | None:
+    """The share of pairs that agree, of those on some samples."""
+    inside = same[np.isin(sample, list(samples))]
+    return float(inside.mean()) if len(inside) else None
 
 
 def _person(name: str, given: list[Mapping[str, Any]]) -> Person:
