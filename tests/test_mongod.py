@@ -50,8 +50,9 @@ def browse(home: Path, **environment: str) -> "subprocess.Popen[str]":
 def uses(home: Path) -> "subprocess.Popen[str]":
     """A process that has the mongod of a workspace; its first line is the URI."""
     return subprocess.Popen(
-        [sys.executable, "-c", USES, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", USES, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
 
 
 def told(process: "subprocess.Popen[str]") -> str:
@@ -59,9 +60,10 @@ def told(process: "subprocess.Popen[str]") -> str:
     return process.stdout.readline()
 
 
-def end(*processes: "subprocess.Popen[str]", signal_: signal.Signals = signal.SIGKILL) -> None:
+def end(*processes: "subprocess.Popen[str]", how: signal.Signals = signal.SIGKILL) -> None:
+    """SIGINT, as a terminal sends it, goes to all that a process has started."""
     for process in processes:
-        process.send_signal(signal_)
+        os.killpg(process.pid, how)
         process.communicate()
 
 
@@ -89,7 +91,7 @@ def test_it_lives_until_the_last_one_goes_however_that_comes_about(home: Path, t
     uri = told(first)
     second = uses(home)
     assert told(second) == uri != told(other)
-    end(first)
+    end(first, how=signal.SIGINT)
     time.sleep(1)
     third = uses(home)
     assert told(third) == uri
@@ -127,6 +129,13 @@ def refused(home: Path, status: int, **environment: str) -> str:
     assert process.returncode == status, line
     assert line.count("\n") == 1, line
     return line
+
+
+def test_one_that_does_not_answer(home: Path) -> None:
+    uri = f"mongodb://127.0.0.1:{free_port()}/?serverSelectionTimeoutMS=500"
+    line = refused(home, 1, FIFTYONE_DATABASE_URI=uri)
+    assert f"MongoDB: {uri} does not answer (" in line
+    assert "set FIFTYONE_DATABASE_URI to one of 6.0 or newer" in line
 
 
 def test_one_that_refuses(home: Path, tmp_path: Path) -> None:

@@ -207,6 +207,22 @@ class Done(Row):
     commit: int | None
 
 
+class ShownPicked(BaseModel):
+    """Samples of which to say what the App would show, with the predictions of a run, now or at a commit."""
+
+    keys: list[Line] = Field(min_length=1, max_length=10_000)
+    run: Line | Literal[""] = ""
+    against: Line | Literal[""] = ""
+    commit: int | None = Field(default=None, ge=0, description="default: now")
+
+
+class Shown(Row):
+    """At a commit, the fields of each sample that change with what is known, by key and name; null where empty."""
+
+    commit: int
+    samples: dict[str, dict[str, Any]]
+
+
 class ReasonRow(Row):
     """What one task has to do with the draws of a sample in one phase of a plan: see `samplers.why`."""
 

@@ -18,6 +18,7 @@ LOOKS = 0.2
 
 def main(folder: Path, mongod: str) -> int:
     """Start mongod, write its port to FOLDER/port, and end it when the last user has gone; its exit status."""
+    os.setsid()  # Ctrl-C in the terminal of whoever came first is not meant for the others' mongod
     with (folder / "keeper.lock").open("a") as mine, (folder / "users.lock").open("a") as users:
         if not _held(mine):
             return 0  # another keeper was faster

@@ -39,7 +39,7 @@ def prepare_database(home: Path) -> None:
     Where no `FIFTYONE_DATABASE_URI` is set, that becomes a mongod of the workspace's, started unless it is running; it
     lives as long as any process that called this. Failed when it does not come up, with the reason from its log.
     """
-    folder = home / "browse"
+    folder = home.resolve() / "browse"
     ours = {
         "FIFTYONE_DO_NOT_TRACK": "true",
         "FIFTYONE_DATABASE_VALIDATION": "false",
