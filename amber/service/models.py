@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 __all__ = [
     "FAULTS", "Asked", "AskedFor", "CoverageRow", "Done", "DoubtPicked", "Given", "GivenLabel", "Health", "LabelRow",
-    "PickedSamples", "Problem", "ReasonRow", "RequestPicked", "RequestRow", "RunRow", "SampleRow", "SliceRow",
-    "TagPicked", "TaskRow",
+    "PickedSamples", "Problem", "ReasonRow", "RequestPicked", "RequestRow", "RunRow", "SampleRow", "Shown",
+    "ShownPicked", "SliceRow", "TagPicked", "TaskRow",
 ]  # fmt: skip
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
