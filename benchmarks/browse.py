@@ -29,7 +29,7 @@ SCENE = Scene()
 
 
 def main() -> None:
-    """Measure in a process of its own: FiftyOne ends its mongod with that, and only then its files may go."""
+    """Measure in a process of its own: mongod ends with that, and only then its files may go."""
     if len(sys.argv) > 1:
         measure(Path(sys.argv[1]))
         return

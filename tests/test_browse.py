@@ -1,8 +1,6 @@
 """The mirror in FiftyOne, on a real mongod."""
 
-import os
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,20 +11,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from homes import copy_home, label, labels, make_home, sample_rows
+from mirrors import LOCAL, bare, document, show
 
 from amber.cli import run
 from amber.forget import forget
-from curation.browsing.columns import NEAR, Scene, columns_of, field_types, near_duplicates
-from curation.browsing.edits import commit_edits, edits_of
-from curation.browsing.mirror import Mirrored, mirror
+from amber.verbs import browse
+from curation.browsing.columns import NEAR, Scene, SliceError, columns_of, field_types, near_duplicates
+from curation.browsing.mirror import mirror
 from curation.browsing.panels import draw_map
 from curation.embeddings import add_vectors
-from curation.errors import BadInput
 from curation.ledger.catalog import Catalog
+from curation.tasks import Task
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # FiftyOne's own
-
-LOCAL = Scene()
 
 
 @pytest.fixture(scope="module")
@@ -41,27 +38,8 @@ def catalog(pictures: Catalog, tmp_path: Path) -> Catalog:
 
 @pytest.fixture
 def name() -> str:
-    """Of a data set: FiftyOne shares one mongod among all processes of a user."""
+    """Of a data set: all tests share one mongod."""
     return f"test-{uuid4().hex}"
-
-
-def show(catalog: Catalog, name: str, scene: Scene = LOCAL, commit: int | None = None) -> Mirrored:
-    with catalog.read(commit) as now:
-        return mirror(now, name, scene=scene, url_for=lambda key, location: None, progress=lambda done, total: None)
-
-
-def document(dataset: Any, key: str) -> dict[str, Any]:
-    found = dataset._sample_collection.find_one({"key": key})
-    assert found is not None
-    return dict(found)
-
-
-def bare(value: Any) -> Any:
-    """A document without ids, times and random numbers."""
-    own = {"_id", "_dataset_id", "_rand", "created_at", "last_modified_at"}
-    if isinstance(value, dict):
-        return {name: bare(each) for name, each in value.items() if name not in own}
-    return [bare(each) for each in value] if isinstance(value, list) else value
 
 
 def test_documents_are_those_of_add_samples(catalog: Catalog, database: Any, name: str) -> None:
@@ -196,6 +174,73 @@ def test_evaluation_is_ours_on_what_is_known_in_every_slice(
     assert len({value for _, value in ours.values()}) > 4  # the slices differ
 
 
+def test_the_worst_slices_come_first(catalog: Catalog, database: Any, tmp_path: Path, name: str) -> None:
+    """In the order that is handed in; each holds what was judged of it, what is wrong in front, the surest first."""
+    with catalog.commit(author="ada", message="more to test with") as change:
+        tested = change.now.samples()["key"].to_pylist()[:50]
+        change.add_attributes(pa.table({"key": tested, "split": ["test"] * 50}))
+    with catalog.read() as now:
+        keys = now.samples()["key"].to_pylist()
+    rows = [
+        {"key": key, "task": "color", "code": number % 3, "number": None, "confidence": number / 60,
+         "probabilities": [1 / 3] * 3} for number, key in enumerate(keys)
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "predictions.parquet")
+    worst = tuple(
+        SliceError(task="color", slice=part, error=error, told=f"as told of {part}", sure=sure)
+        for part, error, sure in (("night", 0.625, True), ("yellow", 0.5, False))
+    )
+    scene = Scene(predictions=str(tmp_path / "predictions.parquet"), worst=worst)
+    assert show(catalog, name, scene).since is None
+    dataset = database.load_dataset(name)
+    assert dataset.list_saved_views()[:2] == [
+        "worst 1: night of color, error 0.62",
+        "worst 2: yellow of color, error 0.50",
+    ]
+    told = [dataset.get_saved_view_info(view) for view in dataset.list_saved_views()[:2]]
+    assert [(each["description"], each["color"]) for each in told] == [
+        ("as told of night", "#EE0000"), ("as told of yellow", None)
+    ]  # fmt: skip
+    found = dataset.load_saved_view("worst 1: night of color, error 0.62")
+    judged = list(zip(*found.values(["error_color", "pred_color.confidence", "attr_split", "attr_night"]), strict=True))
+    assert judged == sorted(judged, key=lambda row: (not row[0], -row[1]))
+    assert {row[0] for row in judged} == {True, False}
+    assert {row[2:] for row in judged} == {("test", True)}
+    assert show(catalog, name, scene).written == 0
+    assert show(catalog, name, replace(scene, worst=worst[:1])).since is None
+
+
+def test_holes_of_what_is_labelled_together(catalog: Catalog, database: Any, name: str) -> None:
+    """A view for a pair that is never known together: samples of train that one label would help, until it closes."""
+    with catalog.commit(author="ada", message="never together") as change:
+        change.add_tasks([Task(name=task, kind="binary", owner="ada") for task in ("rain", "snow")])
+        samples = change.now.samples()
+        train = samples.filter(pc.equal(samples["split"], "train"))["key"].to_pylist()
+        test = samples.filter(pc.equal(samples["split"], "test"))["key"].to_pylist()
+        rows = [label(key, ("rain", "snow")[place % 2], True) for place, key in enumerate(train[:40])]
+        change.add_labels(labels([*rows, label(test[0], "rain", True)]), source="import")
+    show(catalog, name)
+    dataset = database.load_dataset(name)
+    view = dataset.load_saved_view("hole rain + snow")
+    assert set(view.values("key")) == set(train[:40])
+    known = view.values("known_tasks")
+    assert known == sorted(known, reverse=True)
+    assert known[0] > known[-1] >= 1
+    described = dataset.get_saved_view_info("hole rain + snow")["description"]
+    assert described.startswith(f"known together on 0 samples, by chance on {20 * 20 / len(train):.0f}; ")
+    assert view.first()["known_tasks"] == sum(view.first()[f"label_{task}"] is not None for task in tasks_of(catalog))
+    with catalog.commit(author="ada", message="closed") as change:
+        rows = [label(key, ("snow", "rain")[place % 2], True) for place, key in enumerate(train[:20])]
+        change.add_labels(labels(rows), source="import")
+    assert show(catalog, name).since is not None
+    assert "hole rain + snow" not in database.load_dataset(name).list_saved_views()
+
+
+def tasks_of(catalog: Catalog) -> list[str]:
+    with catalog.read() as now:
+        return list(now.tasks())
+
+
 def accuracy(now: Any, task: str, part: str, rows: list[dict[str, Any]]) -> tuple[int, float]:
     """Of known labels of the test split, inside a slice: how many, and which part is predicted rightly."""
     samples = now.samples().filter(pc.equal(now.samples()["split"], "test"))
@@ -300,49 +345,14 @@ def test_what_was_killed_or_deleted_is_built_again(catalog: Catalog, database: A
     assert not database.dataset_exists(f"{name}.part")
 
 
-def test_edits_come_home_as_one_commit(catalog: Catalog, database: Any, name: str) -> None:
-    show(catalog, name)
-    dataset = database.load_dataset(name)
-    labelled = dataset.exists("label_color").limit(2).values("key")
-    changed, removed = dataset[labelled_id(dataset, labelled[0])], dataset[labelled_id(dataset, labelled[1])]
-    changed["label_color"] = database.Classification(label="green" if changed.label_color.label != "green" else "red")
-    changed.tags.append("blurred")
-    changed.save()
-    removed["label_color"] = None
-    removed.tags.append("yellow" if "yellow" not in removed.tags else "night")
-    removed.save()
-    with catalog.read() as now:
-        found = edits_of(dataset, now, LOCAL)
-    assert [(row["key"], row["state"]) for row in found.labels] == [(labelled[0], "known"), (labelled[1], "unsure")]
-    assert found.tags == [{"key": labelled[0], "tag": "blurred", "on": True}]
-    assert len(found.passed_over) == 1
-    commit = commit_edits(catalog, found, author="eve")
-    assert commit_edits(catalog, found, author="ada") == commit  # two people, the same edits
-    with catalog.read() as now:
-        said = {row["sample_id"]: row for row in now.statements("color").to_pylist() if row["annotator"] == "eve"}
-        assert sorted(row["state"] for row in said.values()) == [1, 2]
-        assert len(now.members("attr.tag_blurred")) == 1
-    show(catalog, name)
-    dataset = database.load_dataset(name)
-    with catalog.read() as now:
-        again = edits_of(dataset, now, LOCAL)
-    assert (again.labels, again.tags) == ([], [])
-    assert commit_edits(catalog, again, author="eve") is None
-    assert "blurred" in document(dataset, labelled[0])["tags"]
-
-
-def labelled_id(dataset: Any, key: str) -> str:
-    return str(document(dataset, key)["_id"])
-
-
-def test_no_samples_make_an_empty_mirror(database: Any, tmp_path: Path, name: str) -> None:
-    assert show(Catalog.create(tmp_path / "home"), name).samples == 0
+def test_no_samples_make_an_empty_mirror(
+    database: Any, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalog = Catalog.create(tmp_path / "home")
+    assert show(catalog, name).samples == 0
     assert len(database.load_dataset(name)) == 0
-
-
-def test_a_data_set_of_others_does_not_come_home(catalog: Catalog, database: Any, name: str) -> None:
-    with catalog.read() as now, pytest.raises(BadInput, match="was not written by `amber browse`"):
-        edits_of(database.Dataset(name), now, LOCAL)
+    assert run(["browse", "--home", str(catalog.home)]) == 2
+    assert "no sample is known at that commit; `amber ingest` brings some" in capsys.readouterr().err
 
 
 def test_the_command_line(catalog: Catalog, database: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -361,10 +371,19 @@ def test_the_command_line(catalog: Catalog, database: Any, capsys: pytest.Captur
     assert "name a run with --run" in capsys.readouterr().err
 
 
-def test_a_database_that_does_not_answer(catalog: Catalog) -> None:
-    environment = os.environ | {"FIFTYONE_DATABASE_URI": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=500"}
-    words = [sys.executable, "-m", "amber", "browse", "--no-app", "--home", str(catalog.home)]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "does not answer" in done.stderr.splitlines()[-1]
-    assert "set FIFTYONE_DATABASE_URI" in done.stderr
+def test_a_slice_that_became_empty(catalog: Catalog, database: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    home = ["--home", str(catalog.home), "--no-app"]
+    with catalog.commit(author="ada", message="a slice") as change:
+        key = change.now.samples()["key"][0].as_py()
+        change.add_slice("blurred", "attr.night AND state.car = 'unsure'")
+        change.add_attributes(pa.table({"key": [key], "night": [True]}))
+        change.add_labels(labels([label(key, "car", None, "ada")]), source="human")
+    assert run(["browse", "blurred", *home]) == 0
+    view = database.load_dataset(browse._name(catalog)).load_saved_view("slice blurred")
+    assert view.values("key") == [key]
+    with catalog.commit(author="ada", message="by day") as change:
+        change.add_attributes(pa.table({"key": [key], "night": [False]}))
+    assert run(["browse", "blurred", *home]) == 2
+    assert "slice 'blurred': holds no sample at commit 3; look at another" in capsys.readouterr().err
+    assert run(["browse", *home]) == 0
+    assert len(database.load_dataset(browse._name(catalog)).load_saved_view("slice blurred")) == 0

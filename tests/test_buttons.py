@@ -5,13 +5,17 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pyarrow as pa
 import pytest
-from homes import copy_home, make_home
+from homes import copy_home, label, labels, make_home
+from mirrors import bare
 from served import Served, free_port, served
 
 from amber.service.tokens import Tokens
 from curation.browsing.columns import Scene
+from curation.browsing.edits import edits_of
 from curation.browsing.mirror import mirror
+from curation.browsing.refresh import documents_of
 from curation.ledger.catalog import Catalog
 from samplers.pack import make_pack
 from samplers.planning import propose
@@ -43,10 +47,7 @@ def service(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve
 
 @pytest.fixture
 def dataset(catalog: Catalog, database: Any) -> Any:
-    name = f"test-{uuid4().hex}"
-    with catalog.read() as now:
-        mirror(now, name, scene=Scene(), url_for=lambda key, location: None, progress=lambda done, total: None)
-    return database.load_dataset(name)
+    return shown_in(catalog, database)
 
 
 class Page:
@@ -113,6 +114,73 @@ def test_tags_and_doubts(catalog: Catalog, dataset: Any, service: Served) -> Non
     assert "retract 2 labels of color" in page.press("doubt", task="color", state="retracted")["told"]
     with catalog.read() as now:
         assert [row["author"] for row in now.log().to_pylist()[:4]] == ["eve"] * 4
+
+
+def test_what_a_button_did_is_shown_at_once(catalog: Catalog, database: Any, service: Served) -> None:
+    """As a fresh mirror shows it, and as the next one then finds it; nothing of it is taken for an edit."""
+    with catalog.commit(author="eve", message="tags") as change:
+        change.add_attributes(pa.table({"key": ["pictures/00001"], "tag_dark": [True]}))
+        change.add_slice("dark", "attr.tag_dark AND state.color IS NULL")
+        change.add_labels(labels([label("pictures/00007", "color", "red", "eve")]), source="human")
+    dataset = shown_in(catalog, database)
+    page = Page(dataset, (5, 6, 7))
+    page.press("ask_for_labels", tasks=["speed", "bike"], reason="rare")
+    page.press("tag", tag="dark")
+    page.press("doubt", task="car", state="unsure")
+    page.press("doubt", task="color", state="retracted")
+    fresh = documents_of(shown_in(catalog, database), every(dataset))
+    held = documents_of(dataset, every(dataset))
+    assert bare(held) == bare(fresh)
+    assert held["pictures/00006"]["requests"] == ["speed open", "bike open"]
+    assert "dark" in held["pictures/00005"]["tags"]
+    with catalog.read() as now:
+        found = edits_of(dataset, now, Scene())
+        assert (found.labels, found.tags, found.passed_over) == ([], [], [])
+        done = mirror(now, dataset.name, scene=Scene(), url_for=lambda key, location: None, progress=lambda d, t: None)
+    assert (done.since, done.written) == (2, 3)
+    assert bare(documents_of(dataset, every(dataset))) == bare(fresh)
+
+
+def shown_in(catalog: Catalog, database: Any, commit: int | None = None, name: str = "") -> Any:
+    name, scene = name or f"test-{uuid4().hex}", Scene(pinned=commit is not None)
+    with catalog.read(commit) as now:
+        mirror(now, name, scene=scene, url_for=lambda key, location: None, progress=lambda done, total: None)
+    return database.load_dataset(name)
+
+
+def every(dataset: Any) -> list[str]:
+    return list(dataset.values("key"))
+
+
+def test_an_edit_stays_an_edit_when_a_button_is_pressed(catalog: Catalog, database: Any, service: Served) -> None:
+    with catalog.commit(author="ada", message="red") as change:
+        change.add_labels(labels([label(key, "color", "red", "ada") for key in ("pictures/00005", "pictures/00006")]),
+                          source="human")  # fmt: skip
+    dataset = shown_in(catalog, database)
+    edited = dataset[Page(dataset, (5,)).selected[0]]
+    edited["label_color"] = database.Classification(label="green")
+    edited.save()
+    with catalog.commit(author="ada", message="meanwhile") as change:
+        change.add_labels(labels([label("pictures/00005", "car", True, "ada")]), source="human")
+    page = Page(dataset, (5, 6))
+    page.press("ask_for_labels", tasks=["speed"], reason="odd")
+    held = documents_of(dataset, ["pictures/00005"])["pictures/00005"]
+    assert (held["label_color"]["label"], held["label_car"]["label"]) == ("green", "true")
+    assert held["requests"] == ["speed open"]
+    with catalog.read() as now:
+        found = edits_of(dataset, now, Scene())
+    assert [(row["key"], row["task"], row["text"]) for row in found.labels] == [("pictures/00005", "color", "green")]
+    assert found.tags == []
+
+
+def test_a_mirror_that_is_ahead_is_not_brought_back_in_part(catalog: Catalog, database: Any, service: Served) -> None:
+    dataset = shown_in(catalog, database)
+    Page(dataset, (5,)).press("ask_for_labels", tasks=["speed"], reason="odd")
+    again = shown_in(catalog, database, commit=1, name=dataset.name)
+    assert "requests" not in documents_of(again, ["pictures/00005"])["pictures/00005"]
+    told = Page(again, (6,)).press("ask_for_labels", tasks=["speed"], reason="odd")["told"]
+    assert told.endswith("; shown is commit 1, so look at it with the next `amber browse`")
+    assert "requests" not in documents_of(again, ["pictures/00006"])["pictures/00006"]
 
 
 def test_why_an_image_is_drawn(catalog: Catalog, dataset: Any, service: Served) -> None:

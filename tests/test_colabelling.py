@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from homes import TASKS, label, labels, make_home
 
 from curation import Catalog
-from curation.colabelling import colabelled
+from curation.colabelling import Hole, colabelled, holes
+from curation.tasks import Task
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,24 @@ def test_nothing_is_labelled(tmp_path: Path) -> None:
         change.add_tasks(TASKS)
     with catalog.read() as now:
         assert colabelled(now).tolist() == [[0] * len(TASKS)] * len(TASKS)
+
+
+def test_holes_are_pairs_that_chance_would_have_made(tmp_path: Path) -> None:
+    """Of 40 samples of train: red and green never meet, as 10 x 20 / 40 would; blue meets both; grey is too rare."""
+    catalog = make_home(tmp_path, samples=44)
+    names = {"red": range(10), "green": range(10, 30), "blue": range(5, 25), "grey": range(30, 33)}
+    with catalog.commit(author="ada", message="more") as change:
+        change.add_tasks([Task(name=name, kind="binary", owner="ada") for name in names])
+        train = change.now.samples().filter(pc.equal(change.now.samples()["split"], "train"))["key"].to_pylist()
+        test = change.now.samples().filter(pc.equal(change.now.samples()["split"], "test"))["key"].to_pylist()
+        rows = [label(train[place], name, True) for name, places in names.items() for place in places]
+        rows += [label(key, name, True) for key in test for name in ("red", "green")]
+        change.add_labels(labels(rows), source="import")
+    with catalog.read() as now:
+        lacking = 10 * 20 / len(train)
+        found = [hole for hole in holes(now, 99) if {hole.one, hole.other} <= set(names)]
+        assert found == [Hole(one="red", other="green", both=0, expected=lacking, split="train")]
+        assert holes(now, 0) == []
 
 
 def test_eligible_rows_are_the_known_labels_of_training_samples_in_the_pack(catalog: Catalog, tmp_path: Path) -> None:

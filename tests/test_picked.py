@@ -8,7 +8,7 @@ from homes import copy_home, make_home
 from served import served
 
 from amber.service.client import Client
-from amber.service.models import Done, DoubtPicked, GivenLabel, RequestPicked, TagPicked
+from amber.service.models import Done, DoubtPicked, GivenLabel, RequestPicked, ShownPicked, TagPicked
 from amber.service.tokens import Tokens
 from curation.errors import BadInput, NotFound
 from curation.ledger.catalog import Catalog
@@ -126,6 +126,21 @@ def test_what_is_not_there_is_named(eve: Client) -> None:
         eve.pick(RequestPicked(keys=keys(1), tasks=["colour"], reason="r", batch="b"))
     with pytest.raises(NotFound, match="no plan yet"):
         eve.why(keys(1)[0])
+
+
+def test_what_the_app_shows_of_them(catalog: Catalog, eve: Client) -> None:
+    before = commits(catalog)
+    eve.pick(TagPicked(keys=keys(1), tag="dark", batch="dark"))
+    now, then = (eve.shown(ShownPicked(keys=keys(1, 2), commit=commit)) for commit in (None, before))
+    assert (now.commit, then.commit) == (before + 1, before)
+    assert now.samples.keys() == {*keys(1, 2)}
+    assert ("dark" in now.samples[keys(1)[0]]["tags"], "dark" in then.samples[keys(1)[0]]["tags"]) == (True, False)
+    assert now.samples[keys(1)[0]]["attr_tag_dark"] is True
+    assert eve.shown(ShownPicked(keys=["nosuch"])).samples == {}
+    with pytest.raises(NotFound, match="run 'nosuch'"):
+        eve.shown(ShownPicked(keys=keys(1), run="nosuch"))
+    with pytest.raises(NotFound, match="commit 99"):
+        eve.shown(ShownPicked(keys=keys(1), commit=99))
 
 
 def test_why_a_sample_is_drawn(catalog: Catalog, eve: Client) -> None:

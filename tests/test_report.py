@@ -30,8 +30,11 @@ from samplers.planning import make_plan
 from samplers.policy import Policy
 from training.evaluation import slice_errors
 from training.report import write_report
+from training.report.judged import judge as judge_run
+from training.report.judged import registered
 from training.report.sheets import groups_first
-from training.report.words import doubt_of, number_text, plain_text
+from training.report.words import doubt_of, error_of, number_text, plain_text, value_text
+from training.report.worst import worst_slices
 from training.runs import Recipe, Run
 
 HOSTILE = Task(
@@ -386,3 +389,25 @@ def test_predicates_are_shown_plainly(canonical: str, plain: str) -> None:
 def test_groups_take_turns() -> None:
     order, groups = np.array([5, 3, 4, 0, 1]), np.array([7, 8, 9, 7, 7, 7])
     assert groups_first(order, groups).tolist() == [5, 1, 3, 4, 0]
+
+
+def test_the_worst_slices_are_those_of_the_report(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with the report's error, the worst first, and those of too little data last."""
+    monkeypatch.setattr("training.report.words.FEW", 5)
+    monkeypatch.setattr("training.report.words.WIDE", 0.5)
+    plan = Plan.newest(home.catalog.home)
+    with home.catalog.read() as now:
+        path = home.catalog.home / str(registered(now, home.run)["predictions"])
+        judged, worst = judge_run(now, home.run, plan, path), worst_slices(now, home.run, path)
+    rows = {(row["task"], row["slice"]): row for row in judged.figures if row["split"] == "test"}
+    assert {(part.task, part.slice) for part in worst} == {
+        cell for cell, row in rows.items() if cell[1] and row["value"] is not None
+    }
+    for part in worst:
+        row = rows[part.task, part.slice]
+        assert part.error == error_of(judged, row)
+        assert part.sure == (not doubt_of(row))
+        assert f"{value_text(row)} " in part.told
+    assert [(not part.sure, -part.error) for part in worst] == sorted((not part.sure, -part.error) for part in worst)
+    assert len({part.sure for part in worst}) == 2
+    assert any(rows[part.task, part.slice]["metric"] == "mae" and part.error > 0 for part in worst)

@@ -86,7 +86,8 @@ def test_a_token_of_one_scope_fails_on_another(
     http: Http, service: Served, secrets: dict[str, str], scope: str
 ) -> None:
     wants = {"POST": ("label",), "GET": ("read",)}
-    more = {"/metrics": ("admin",), "/api/labels": ("label", "admin"), "/api/why/k": ("read", "label")}
+    more = {"/metrics": ("admin",), "/api/labels": ("label", "admin"), "/api/why/k": ("read", "label"),
+            "/api/picked/shown": ("read", "label")}  # fmt: skip
     for method, path in routes(service):
         status = http.request(method, path, headers=bearer(secrets[scope]), json={}).status_code
         assert (status == 403) == (scope not in more.get(path, wants[method])), (method, path, status)

@@ -13,7 +13,9 @@ from pydantic import ValidationError
 
 from amber.plugin.acts import ACTS, Act, told
 from amber.service.client import Client
+from amber.service.models import ShownPicked
 from amber.service.signing import SERVICE
+from curation.browsing.refresh import Fields, ahead, bring_in, documents_of, edited
 from curation.errors import AmberError, BadInput
 
 __all__ = ["operators"]
@@ -51,12 +53,15 @@ def _button(act: Act) -> type:
 
         def execute(self, ctx: Any) -> dict[str, str]:
             try:
-                line = _acted(act, _picked(ctx), ctx.params, preview=False)
+                keys = _picked(ctx)
+                line = _acted(act, keys, ctx.params, preview=False)
                 if line is None:
                     raise BadInput(f"{act.label}: a field is empty; fill the form")
             except AmberError as error:
                 ctx.ops.notify(str(error), variant="error")
                 return {"fault": str(error)}
+            line += _shown_anew(ctx.dataset, keys)
+            ctx.ops.reload_dataset()
             ctx.ops.notify(line, variant="success")
             return {"told": line}
 
@@ -128,6 +133,27 @@ def _acted(act: Act, keys: list[str], params: dict[str, Any], *, preview: bool) 
     with _client() as client:
         done = client.pick(wish.model_copy(update={"preview": preview}))
     return told(done, act.words(done.done, params))
+
+
+def _shown_anew(dataset: Any, keys: list[str]) -> str:
+    """Let the mirror hold of these samples what the catalog says now; words for where it does not, which is mended by
+    the next `amber browse`."""
+    mirror = dataset.info["amber"]
+    if mirror.get("pinned"):
+        return f"; shown is commit {mirror['commit']}, so look at it with the next `amber browse`"
+    runs = {"run": mirror.get("run", ""), "against": mirror.get("against", "")}
+    documents, commits = documents_of(dataset, keys), ahead(dataset)
+    touched, was = edited(dataset, keys), dict[str, Fields]()
+    try:
+        with _client() as client:
+            for commit in {commits.get(key, mirror["commit"]) for key in touched}:
+                mine = [key for key in touched if commits.get(key, mirror["commit"]) == commit]
+                was |= client.shown(ShownPicked(keys=mine, commit=commit, **runs)).samples
+            shown = client.shown(ShownPicked(keys=keys, **runs))
+    except AmberError as error:
+        return f"; it is shown with the next `amber browse` ({error})"
+    bring_in(dataset, documents, shown.commit, shown.samples, was)
+    return ""
 
 
 def _reasons(keys: list[str]) -> str:

@@ -23,6 +23,8 @@ from amber.service.models import (
     RequestRow,
     RunRow,
     SampleRow,
+    Shown,
+    ShownPicked,
     SliceRow,
     TagPicked,
     TaskRow,
@@ -111,6 +113,10 @@ class Client:
         """Ask, tag or doubt for picked samples, or say what that would do; wants a token of the scope label."""
         paths = {RequestPicked: "requests", TagPicked: "tags", DoubtPicked: "doubts"}
         return Done.model_validate(self._ask("POST", f"/api/picked/{paths[type(wish)]}", body=wish))
+
+    def shown(self, asked: ShownPicked) -> Shown:
+        """What the App would show of picked samples."""
+        return Shown.model_validate(self._ask("POST", "/api/picked/shown", body=asked))
 
     def why(self, key: str, *, plan: str = "") -> list[ReasonRow]:
         """Why a plan, or the one written last, draws a sample; NotFound when it does not."""

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 __all__ = [
     "FAULTS", "Asked", "AskedFor", "CoverageRow", "Done", "DoubtPicked", "FigureRow", "Given", "GivenLabel", "Health",
-    "LabelRow", "PickedSamples", "Problem", "ReasonRow", "RequestPicked", "RequestRow", "RunRow", "SampleRow",
-    "SliceRow", "TagPicked", "TaskRow",
+    "LabelRow", "PickedSamples", "Problem", "ReasonRow", "RequestPicked", "RequestRow", "RunRow", "SampleRow", "Shown",
+    "ShownPicked", "SliceRow", "TagPicked", "TaskRow",
 ]  # fmt: skip
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -219,6 +219,22 @@ class Done(Row):
     passed_over: dict[str, int]
     noted: dict[str, int]
     commit: int | None
+
+
+class ShownPicked(BaseModel):
+    """Samples of which to say what the App would show, with the predictions of a run, now or at a commit."""
+
+    keys: list[Line] = Field(min_length=1, max_length=10_000)
+    run: Line | Literal[""] = ""
+    against: Line | Literal[""] = ""
+    commit: int | None = Field(default=None, ge=0, description="default: now")
+
+
+class Shown(Row):
+    """At a commit, the fields of each sample that change with what is known, by key and name; null where empty."""
+
+    commit: int
+    samples: dict[str, dict[str, Any]]
 
 
 class ReasonRow(Row):

@@ -1,4 +1,5 @@
-"""Routes for samples that somebody picked, in the App or elsewhere: ask, tag, doubt, and why one is drawn.
+"""Routes for samples that somebody picked, in the App or elsewhere: ask, tag, doubt, what the App then
+shows, and why one is drawn.
 
 Whoever holds the token is the author. With `preview` nothing is committed: the answer is what would be done.
 """
@@ -8,9 +9,21 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
+from amber.scene import scene_of
 from amber.service.guards import allowed
-from amber.service.models import FAULTS, Done, DoubtPicked, PickedSamples, ReasonRow, RequestPicked, TagPicked
+from amber.service.models import (
+    FAULTS,
+    Done,
+    DoubtPicked,
+    PickedSamples,
+    ReasonRow,
+    RequestPicked,
+    Shown,
+    ShownPicked,
+    TagPicked,
+)
 from amber.service.tokens import Tokens
+from curation.browsing.refresh import fields_of
 from curation.ledger.catalog import Catalog
 from curation.ledger.change import Change
 from curation.ledger.snapshot import Snapshot
@@ -52,6 +65,12 @@ def picking_router(catalog: Catalog, tokens: Tokens) -> APIRouter:
             lambda now: doubt(now, wish.keys, wish.task, wish.state, annotator=author),
             lambda change, found: change.add_labels(found.rows, source="human"),
         )  # fmt: skip
+
+    @router.post("/picked/shown")
+    def shown(token: either, asked: ShownPicked) -> Shown:  # type: ignore[valid-type]
+        with catalog.read(asked.commit) as now:
+            scene = scene_of(catalog.home, now, asked.run, asked.against)
+            return Shown(commit=now.commit, samples=fields_of(now, asked.keys, scene))
 
     @router.get("/why/{key:path}")
     def reasons(token: either, key: Annotated[str, Path(max_length=500)], plan: PlanHash = "") -> list[ReasonRow]:  # type: ignore[valid-type]

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
@@ -16,19 +18,20 @@ import pyarrow as pa
 
 from amber.options import workspace
 from amber.plugin.place import offer_plugin
+from amber.scene import scene_of
 from amber.screen import Screen, show, table
 from amber.service.signing import SERVICE, Signer
 from curation.browsing.columns import Scene
 from curation.browsing.edits import Edits, commit_edits, edits_of
 from curation.browsing.mirror import Mirrored, UrlFor, mirror
-from curation.browsing.mongod import companion, fiftyone, prepare_database
+from curation.browsing.mongod import companion, fiftyone, prepare_database, turn
 from curation.browsing.panels import draw_map
 from curation.errors import BadInput, Failed, NotFound
 from curation.ledger.catalog import Catalog
 from curation.ledger.snapshot import Snapshot
 from curation.locations import is_url
 from samplers.plan import Plan
-from training.report.judged import checked, registered
+from training.report.worst import worst_slices
 
 __all__ = ["browse_command"]
 
@@ -69,32 +72,50 @@ def browse_command(
     prepare_database(catalog.home)
     offer_plugin(catalog.home, service=service, token=token, plan=plan_)
     fiftyone()  # which takes seconds, before the catalog is opened
-    screen = Screen(quiet=as_json)
-    name = _name(catalog)
-    with catalog.read(commit) as now:
-        scene = _scene(catalog, now, run_, against, plan_)
-        if slice_name:
-            _refuse_empty(now, slice_name, scene)
+    screen, name = Screen(quiet=as_json), _name(catalog)
+    with turn(catalog.home):
+        scene = _looked_at(catalog, commit, slice_name, run_, against, plan_)
+        before = datetime.now(UTC) if home_come else None
         if home_come:
-            found = edits_of(_dataset(name), now, scene)
-    if home_come:
-        _bring_home(catalog, found, author=author, dry_run=dry_run, as_json=as_json)
-        if dry_run:
-            return
-    with catalog.read(commit) as now, screen.stages():
-        urls = _urls(catalog, now, service)
-        scene = replace(scene, urls=f"{service} {_window()}" if urls else "")
-        done = mirror(now, name, scene=scene, url_for=urls or (lambda key, location: None), progress=_told(screen))
-    if done.since is None:
-        for folder in sorted((catalog.home / "embeddings").glob("*/embeddings.json")):
-            draw_map(_dataset(name), catalog.home, folder.parent.name)
+            with catalog.read(commit) as now:
+                found = edits_of(_dataset(name), now, scene)
+            _bring_home(catalog, found, author=author, dry_run=dry_run, as_json=as_json)
+            if dry_run:
+                return
+        done = _mirrored(catalog, commit, name, scene, service, before, screen)
     if home_come:
         return
     if no_app:
         show(vars(done), as_json, lambda: _said(done))
         return
     screen.say(_said(done))
+    if not done.samples:  # the App would teach how to add some behind the catalog's back
+        raise NotFound(f"{catalog.home}: no sample is known at that commit; `amber ingest` brings some")
     _open_app(name, slice_name, port, screen)
+
+
+def _looked_at(catalog: Catalog, commit: int | None, slice_name: str, run_: str, against: str, plan_: str) -> Scene:
+    """What is shown besides what is known, unless there is nothing to show of it."""
+    with catalog.read(commit) as now:
+        scene = _scene(catalog, now, run_, against, plan_)
+        if slice_name:
+            _refuse_empty(now, slice_name, scene)
+    return replace(scene, pinned=commit is not None)
+
+
+def _mirrored(
+    catalog: Catalog, commit: int | None, name: str, scene: Scene, service: str, before: datetime | None, screen: Screen
+) -> Mirrored:  # fmt: skip
+    """The mirror, brought to the commit, with a map of each model's embeddings."""
+    with catalog.read(commit) as now, screen.stages():
+        urls = _urls(catalog, now, service)
+        scene = replace(scene, urls=f"{service} {_window()}" if urls else "")
+        url_for = urls or (lambda key, location: None)
+        done = mirror(now, name, scene=scene, url_for=url_for, progress=_told(screen), at=before)
+    if done.since is None:
+        for folder in sorted((catalog.home / "embeddings").glob("*/embeddings.json")):
+            draw_map(_dataset(name), catalog.home, folder.parent.name)
+    return done
 
 
 def _window() -> int:
@@ -129,11 +150,9 @@ def _dataset(name: str) -> Any:
 
 
 def _scene(catalog: Catalog, now: Snapshot, run_: str, against: str, plan_: str) -> Scene:
-    if against and not run_:
-        raise BadInput(f"--against {against}: is held against a run; name that with --run")
-    files = [str(checked(catalog.home, registered(now, name))) if name else None for name in (run_, against)]
-    extra = _drawn(Plan.open(catalog.home, plan_)) if plan_ else None
-    return Scene(predictions=files[0], before=files[1], extra=extra)
+    scene = scene_of(catalog.home, now, run_, against)
+    worst = worst_slices(now, run_, Path(scene.predictions)) if scene.predictions else []
+    return replace(scene, worst=tuple(worst), extra=_drawn(Plan.open(catalog.home, plan_)) if plan_ else None)
 
 
 def _drawn(plan: Plan) -> pa.Table:

@@ -21,7 +21,10 @@ from curation.ledger.snapshot import Snapshot
 from curation.picked import TAG
 from curation.tasks import Task
 
-__all__ = ["ATTRIBUTE_TYPES", "NEAR", "Columns", "Scene", "columns_of", "field_types", "near_duplicates"]
+__all__ = [
+    "ATTRIBUTE_TYPES", "KNOWN_TASKS", "NEAR", "Columns", "Scene", "SliceError", "columns_of", "field_types",
+    "near_duplicates",
+]  # fmt: skip
 
 Ids = npt.NDArray[np.int64]
 Columns = dict[str, list[Any]]
@@ -33,6 +36,9 @@ RESERVED: Final = {"group", "split", "excluded", "captured_at"}
 NEAR: Final = "near_duplicate_of"
 """The field that holds the first key, by name, of the images that near-duplicates chain to one."""
 
+KNOWN_TASKS: Final = "known_tasks"
+"""The field that counts the tasks whose label is known."""
+
 LABEL_TYPES: Final = {
     "binary": "Classification", "categorical": "Classification", "multilabel": "Classifications",
     "regression": "Regression", "detection": "Detections",
@@ -40,17 +46,34 @@ LABEL_TYPES: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class SliceError:
+    """How wrong a run is on a slice of a task: `error` (0 is right), and `told`, its figure in words. Where it is not
+    `sure`, there is too little data to say."""
+
+    task: str
+    slice: str
+    error: float
+    told: str
+    sure: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scene:
     """What is shown besides what is known: of a run its predictions, of a plan, or whatever else, columns by `key`.
 
-    `predictions` is the Parquet file of a run, `before` that of one that it is held against; `extra` has a column `key`
-    and columns of numbers. `urls` names where and when the URLs of images hold: once it changes, all is written anew.
+    `predictions` is the Parquet file of `run`, `before` that of the run `against` that it is held against, `worst` its
+    slices, the worst first; `extra` has a column `key` and columns of numbers. `urls` names where and when the URLs of
+    images hold: once it changes, all is written anew. `pinned` says that an older commit was asked for.
     """
 
+    run: str = ""
+    against: str = ""
     predictions: str | None = None
     before: str | None = None
+    worst: tuple[SliceError, ...] = ()
     extra: pa.Table | None = None
     urls: str = ""
+    pinned: bool = False
 
     @property
     def numbers(self) -> list[str]:
@@ -64,6 +87,7 @@ def field_types(now: Snapshot, scene: Scene) -> dict[str, str]:
     types = {
         "key": "string", "url": "string", "dataset": "string", "attr_split": "string", "attr_group": "string",
         "attr_captured_at": "date", "unsure": "strings", "disputed": "strings", "requests": "strings", NEAR: "string",
+        KNOWN_TASKS: "integer",
     }  # fmt: skip
     types |= {f"attr_{name}": ATTRIBUTE_TYPES[type_] for name, type_ in now.attributes().items()}
     types |= {f"label_{task.name}": LABEL_TYPES[task.kind] for task in tasks}
@@ -127,6 +151,7 @@ class _Builder:
     def labels(self) -> None:
         unsure: list[list[str]] = [[] for _ in self._place]
         contested: list[list[str]] = [[] for _ in self._place]
+        count = [0] * len(self._place)
         sizes = list(zip(self._columns["width"], self._columns["height"], strict=True))
         for task in self._now.tasks().values():
             column = self._new(f"label_{task.name}")
@@ -138,10 +163,12 @@ class _Builder:
                 elif row["state"] == KNOWN:
                     known[at] = row["code"] if task.kind != "regression" else row["number"]
                     column[at] = label(task, row, sizes[at])
+                    count[at] += 1
             if self._scene.predictions and task.outputs:
                 self._predictions(task, known)
             for id_ in disputed(self._mine(self._now.statements(task.name)), task):
                 contested[self._place[id_]].append(task.name)
+        self._columns[KNOWN_TASKS] = count
         self._columns["unsure"] = [names or None for names in unsure]
         self._columns["disputed"] = [names or None for names in contested]
 

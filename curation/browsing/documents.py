@@ -11,7 +11,7 @@ from typing import Any
 from curation.browsing.columns import Columns
 from curation.browsing.mongod import companion
 
-__all__ = ["documents"]
+__all__ = ["documents", "named"]
 
 LISTS = {"Classifications": "classifications", "Detections": "detections"}
 
@@ -31,12 +31,12 @@ def documents(columns: Columns, fields: list[str], dataset_id: Any, at: datetime
                 "width": width, "height": height,
             },
             "_media_type": "image", "_rand": random.random(),
-            **{name: _named(value, new_id) for name, value in zip(fields, row, strict=True) if value is not None},
+            **{name: named(value, new_id) for name, value in zip(fields, row, strict=True) if value is not None},
             "_dataset_id": dataset_id, "created_at": at, "last_modified_at": at,
         }  # fmt: skip
 
 
-def _named(value: Any, new_id: Callable[[], Any]) -> Any:
+def named(value: Any, new_id: Callable[[], Any]) -> Any:
     """A label, and each label in a list of them, with an `_id` of its own."""
     if not isinstance(value, dict):
         return value

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.browsing.columns import Columns, Scene, columns_of
+from curation.browsing.refresh import ahead, plain
 from curation.errors import BadInput
 from curation.ledger.catalog import Catalog
 from curation.ledger.snapshot import Snapshot
@@ -45,18 +47,17 @@ def edits_of(dataset: Any, now: Snapshot, scene: Scene) -> Edits:
     found = dataset._sample_collection.find({"last_modified_at": {"$gt": state["at"]}})
     edited = {document["key"]: document for document in found if "key" in document}
     ids = {row["key"]: row["sample_id"] for row in then.samples().select(["key", "sample_id"]).to_pylist()}
-    mine = sorted(ids[key] for key in edited if key in ids)
-    shown = columns_of(then, scene, lambda key, location: None, np.asarray(mine, np.int64))
-    labels, passed_over = [], [f"{key}: the catalog has no such sample" for key in sorted(edited.keys() - ids.keys())]
-    tasks = then.tasks().values()
-    for row, key in enumerate(shown["key"]):
-        for task in tasks:
-            was, is_ = shown[f"label_{task.name}"][row], edited[key].get(f"label_{task.name}")
-            if _plain(was) != _plain(is_):
-                size = shown["width"][row], shown["height"][row]
-                labels.append({"key": key, "task": task.name, **_said(task, is_, size)})
-    tags, more = _tags(shown, edited, {*then.slices()})
-    return Edits(commit=then.commit, labels=labels, tags=tags, passed_over=passed_over + more)
+    labels: list[dict[str, Any]] = []
+    tags: list[dict[str, Any]] = []
+    passed_over = [f"{key}: the catalog has no such sample" for key in sorted(edited.keys() - ids.keys())]
+    at = ahead(dataset)
+    for commit in sorted({at.get(key, then.commit) for key in edited}):
+        mine = sorted(ids[key] for key in edited if key in ids and at.get(key, then.commit) == commit)
+        shown = columns_of(now.earlier(commit), scene, lambda key, location: None, np.asarray(mine, np.int64))
+        labels += _labels(shown, edited, then.tasks().values())
+        some, more = _tags(shown, edited, {*then.slices()})
+        tags, passed_over = tags + some, passed_over + more
+    return Edits(commit=then.commit, labels=labels, tags=tags, passed_over=passed_over)
 
 
 def commit_edits(catalog: Catalog, edits: Edits, *, author: str) -> int | None:
@@ -73,6 +74,18 @@ def commit_edits(catalog: Catalog, edits: Edits, *, author: str) -> int | None:
     return change.id
 
 
+def _labels(shown: Columns, edited: dict[str, dict[str, Any]], tasks: Iterable[Task]) -> list[dict[str, Any]]:
+    """Labels that are not what was shown."""
+    labels = []
+    for row, key in enumerate(shown["key"]):
+        for task in tasks:
+            was, is_ = shown[f"label_{task.name}"][row], edited[key].get(f"label_{task.name}")
+            if plain(was) != plain(is_):
+                size = shown["width"][row], shown["height"][row]
+                labels.append({"key": key, "task": task.name, **_said(task, is_, size)})
+    return labels
+
+
 def _attributes(tags: list[dict[str, Any]]) -> pa.Table:
     rows: dict[str, dict[str, Any]] = {}
     for each in tags:
@@ -80,16 +93,6 @@ def _attributes(tags: list[dict[str, Any]]) -> pa.Table:
     names = sorted({name for row in rows.values() for name in row} - {"key"})
     schema = pa.schema([("key", pa.string()), *((name, pa.bool_()) for name in names)])
     return pa.Table.from_pylist(list(rows.values()), schema)
-
-
-def _plain(label: Any) -> Any:
-    """A label without what FiftyOne adds of its own: ids, tags and what is empty."""
-    if isinstance(label, list):
-        return [_plain(each) for each in label]
-    if not isinstance(label, dict):
-        return label
-    own = ("_id", "tags", "index", "attributes", "confidence")
-    return {name: _plain(value) for name, value in label.items() if name not in own and value is not None}
 
 
 def _said(task: Task, label: Any, size: tuple[int, int]) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from curation.browsing.columns import NEAR, Scene, columns_of, field_types, near
 from curation.browsing.documents import documents
 from curation.browsing.mongod import companion, fiftyone
 from curation.browsing.panels import evaluate
-from curation.browsing.views import arrange
+from curation.browsing.refresh import ahead, forget_ahead
+from curation.browsing.views import arrange, arrange_holes
 from curation.ledger.snapshot import Snapshot
 
 __all__ = ["Mirrored", "UrlFor", "mirror"]
@@ -43,22 +44,28 @@ class Mirrored:
 
 
 def mirror(
-    now: Snapshot, name: str, *, scene: Scene, url_for: UrlFor, progress: Callable[[int, int], None]
-) -> Mirrored:
+    now: Snapshot, name: str, *, scene: Scene, url_for: UrlFor, progress: Callable[[int, int], None],
+    at: datetime | None = None,
+) -> Mirrored:  # fmt: skip
     """Bring the data set `name` to what is known at `now`; whatever was edited in it since is kept only if nothing of
-    that sample has changed."""
+    that sample has changed.
+
+    Who fetched edits gives the time `at` before they were looked for: those made later are left for the next time, and
+    where nothing was fetched, all are.
+    """
     fo = fiftyone()
     shown = _identity(now, scene)
     if fo.dataset_exists(name):
         dataset = fo.load_dataset(name)
         state = dataset.info.get("amber", {})
-        if state.get("shown") == shown and _is_earlier(now, state):
-            ids = now.touched(state["commit"])
+        if state.get("shown") == shown and _is_earlier(now, dataset):
+            ids, at = now.touched(state["commit"]), at or state["at"]
             if len(ids) <= REBUILD * max(1, len(dataset)):
                 if len(ids):
-                    _update(now, dataset, ids, scene, url_for)
+                    _update(now, dataset, ids, scene, url_for, at)
+                    arrange_holes(dataset, now)
                     evaluate(dataset, now, scene)
-                _sign(dataset, now, shown)
+                _sign(dataset, now, shown, scene, at)
                 return Mirrored(name=name, samples=len(dataset), written=len(ids), since=state["commit"])
     return _build(now, name, shown, scene, url_for, progress)
 
@@ -75,22 +82,24 @@ def _identity(now: Snapshot, scene: Scene) -> str:
         [(part.name, part.predicate) for part in now.slices().values()],
         scene.predictions,
         scene.before,
+        [vars(part) for part in scene.worst],
         scene.urls,
         None if scene.extra is None else hashlib.sha256(repr(scene.extra.to_pydict()).encode()).hexdigest(),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _is_earlier(now: Snapshot, state: dict[str, Any]) -> bool:
-    """Whether the mirror shows an earlier commit of this very history."""
-    commit = state.get("commit", -1)
-    return 0 <= commit <= now.commit and now.earlier(commit).digest == state.get("digest")
+def _is_earlier(now: Snapshot, dataset: Any) -> bool:
+    """Whether the mirror, in all its samples, shows an earlier commit of this very history."""
+    state = dataset.info["amber"]
+    latest = max([state["commit"], *ahead(dataset).values()])
+    return bool(latest <= now.commit and now.earlier(state["commit"]).digest == state["digest"])
 
 
 def _build(
     now: Snapshot, name: str, shown: str, scene: Scene, url_for: UrlFor, progress: Callable[[int, int], None]
 ) -> Mirrored:
-    fo = fiftyone()
+    fo, at = fiftyone(), datetime.now(UTC)
     part = f"{name}.part"
     if fo.dataset_exists(part):
         fo.delete_dataset(part)
@@ -100,10 +109,10 @@ def _build(
     total = len(columns["key"])
     if total:
         dataset.media_type = "image"
-    _write(dataset, columns, lambda done: progress(done, total))
+    _write(dataset, columns, at, lambda done: progress(done, total))
     arrange(dataset, now, scene, remote=any(columns["url"]))
     evaluate(dataset, now, scene)
-    _sign(dataset, now, shown)
+    _sign(dataset, now, shown, scene, at)
     if fo.dataset_exists(name):
         fo.delete_dataset(name)
     dataset.name = name
@@ -112,7 +121,8 @@ def _build(
 
 def _declare(dataset: Any, types: dict[str, str]) -> None:
     fo = fiftyone()
-    plain = {"string": fo.StringField, "float": fo.FloatField, "boolean": fo.BooleanField, "date": fo.DateTimeField}
+    plain = {"string": fo.StringField, "float": fo.FloatField, "boolean": fo.BooleanField,
+             "date": fo.DateTimeField, "integer": fo.IntField}  # fmt: skip
     for name, type_ in types.items():
         if type_ == "strings":
             dataset.add_sample_field(name, fo.ListField, subfield=fo.StringField)
@@ -122,9 +132,9 @@ def _declare(dataset: Any, types: dict[str, str]) -> None:
             dataset.add_sample_field(name, fo.EmbeddedDocumentField, embedded_doc_type=getattr(fo, type_))
 
 
-def _write(dataset: Any, columns: dict[str, list[Any]], tell: Callable[[int], None]) -> None:
+def _write(dataset: Any, columns: dict[str, list[Any]], at: datetime, tell: Callable[[int], None]) -> None:
     fields = _own_fields(dataset)
-    made = documents(columns, fields, dataset._doc.id, datetime.now(UTC))
+    made = documents(columns, fields, dataset._doc.id, at)
     done = 0
     while batch := list(islice(made, BATCH)):
         done += len(dataset._sample_collection.insert_many(batch, ordered=False).inserted_ids)
@@ -132,13 +142,13 @@ def _write(dataset: Any, columns: dict[str, list[Any]], tell: Callable[[int], No
     dataset.create_index("key", unique=True)
 
 
-def _update(now: Snapshot, dataset: Any, ids: Any, scene: Scene, url_for: UrlFor) -> None:
+def _update(now: Snapshot, dataset: Any, ids: Any, scene: Scene, url_for: UrlFor, at: datetime) -> None:
     replaced = companion("pymongo").ReplaceOne
     near, ids = _near(now, dataset, np.asarray(ids))
     columns = columns_of(now, scene, url_for, ids, near)
     collection = dataset._sample_collection
     there = {row["key"]: row["_id"] for row in collection.find({"key": {"$in": columns["key"]}}, {"key": 1})}
-    made = documents(columns, _own_fields(dataset), dataset._doc.id, datetime.now(UTC))
+    made = documents(columns, _own_fields(dataset), dataset._doc.id, at)
     requests = [
         replaced({"key": row["key"]}, row | {"_id": there.get(row["key"], row["_id"])}, upsert=True) for row in made
     ]
@@ -163,7 +173,9 @@ def _own_fields(dataset: Any) -> list[str]:
     return [name for name in dataset.get_field_schema() if name not in builtin]
 
 
-def _sign(dataset: Any, now: Snapshot, shown: str) -> None:
-    """Say last which commit it shows."""
-    dataset.info["amber"] = {"commit": now.commit, "digest": now.digest, "shown": shown, "at": datetime.now(UTC)}
+def _sign(dataset: Any, now: Snapshot, shown: str, scene: Scene, at: datetime) -> None:
+    """Say last which commit it shows, and what else a button needs to show a sample anew."""
+    forget_ahead(dataset)
+    seen = {"run": scene.run, "against": scene.against, "pinned": scene.pinned}
+    dataset.info["amber"] = {"commit": now.commit, "digest": now.digest, "shown": shown, "at": at, **seen}
     dataset.save()

@@ -1,22 +1,29 @@
-"""Views that answer questions: each slice, what a run gets wrong, what nobody has looked at, bursts in their order."""
+"""Views that answer questions: where a run fails, each slice, what nobody has looked at, bursts in their order."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
-from curation.browsing.columns import NEAR, Scene
+from curation.browsing.columns import KNOWN_TASKS, NEAR, Scene
 from curation.browsing.mongod import fiftyone
+from curation.colabelling import Hole, holes
 from curation.ledger.snapshot import Snapshot
 
-__all__ = ["arrange"]
+__all__ = ["arrange", "arrange_holes"]
 
-SURE = 0.9
+SURE: Final = 0.9
 """A prediction that contradicts a label with this confidence makes one suspect the label."""
+WORST, HOLES = 12, 6
+"""How many of the worst slices, and of the worst holes of co-labelling, have a view."""
+RED: Final = "#EE0000"
+"""Of views of slices that are surely bad: there is enough data to say so."""
 
 
 def arrange(dataset: Any, now: Snapshot, scene: Scene, *, remote: bool) -> None:
     """Save the views and sort the sidebar: a group for each task, then the attributes; images by URL where `remote`."""
+    _save_worst(dataset, scene)
     for name, (view, description) in _views(dataset, now, scene):
         dataset.save_view(name, view, description=description)
+    arrange_holes(dataset, now)
     fo = fiftyone()
     config = dataset.app_config
     config.sidebar_groups = [
@@ -26,6 +33,43 @@ def arrange(dataset: Any, now: Snapshot, scene: Scene, *, remote: bool) -> None:
     if remote:
         config.media_fields, config.grid_media_field, config.modal_media_field = ["filepath", "url"], "url", "url"
     dataset.save()
+
+
+def arrange_holes(dataset: Any, now: Snapshot) -> None:
+    """Save a view of each of the worst holes of co-labelling, and take away those of holes that closed."""
+    found = {f"hole {hole.one} + {hole.other}": hole for hole in holes(now, HOLES)}
+    for name in (name for name in dataset.list_saved_views() if name.startswith("hole ") and name not in found):
+        dataset.delete_saved_view(name)
+    for name, hole in found.items():
+        told = (
+            f"known together on {hole.both:,} samples, by chance on {hole.expected:,.0f}; here one of the two is known"
+        )
+        description = f"{told}: those with the most known tasks first"
+        dataset.save_view(name, _half_known(dataset, hole), description=description, overwrite=True)
+
+
+def _half_known(dataset: Any, hole: Hole) -> Any:
+    """Samples of the hole's pool of which exactly one of the two tasks is known: one label more, and both are."""
+    field = fiftyone().ViewField
+    one, other = (field(f"label_{name}").exists() for name in (hole.one, hole.other))
+    half = (field("attr_split") == hole.split) & (one != other)
+    return dataset.match(half).sort_by([(KNOWN_TASKS, -1), ("key", 1)])
+
+
+def _save_worst(dataset: Any, scene: Scene) -> None:
+    """Save a view of each of the worst slices, the worst first: the App lists views as they were saved.
+
+    It holds what the run was judged on, the wrong samples first, the surest (or the farthest off) of them in front.
+    """
+    field = fiftyone().ViewField
+    for rank, part in enumerate(scene.worst[:WORST], 1):
+        error = f"error_{part.task}"
+        judged = dataset.match(field("attr_split") == "test").match_tags(part.slice).exists(error)
+        dataset.save_view(
+            f"worst {rank}: {part.slice} of {part.task}, error {part.error:.2f}",
+            judged.sort_by([(error, -1), (f"pred_{part.task}.confidence", -1)]),
+            description=part.told, color=RED if part.sure else None,
+        )  # fmt: skip
 
 
 def _views(dataset: Any, now: Snapshot, scene: Scene) -> Iterator[tuple[str, tuple[Any, str]]]:
@@ -73,7 +117,7 @@ def _shown(now: Snapshot) -> list[str]:
 
 
 def _groups(now: Snapshot, scene: Scene) -> dict[str, list[str]]:
-    groups = {"tags": ["tags"], "asked and unsure": ["requests", "unsure", "disputed"]}
+    groups = {"tags": ["tags"], "asked and unsure": ["requests", "unsure", "disputed", KNOWN_TASKS]}
     for task in now.tasks().values():
         paths = [f"label_{task.name}"]
         if scene.predictions and task.outputs:

@@ -21,7 +21,7 @@ from curation.slices import Slice
 from curation.tasks import Task
 from samplers.plan import Plan
 
-__all__ = ["Judged", "checked", "judge", "registered"]
+__all__ = ["Answers", "Judged", "answers_of", "checked", "constant_error", "judge", "registered"]
 
 Row = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
@@ -30,7 +30,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Answers:
+class Answers:
     """The n known labels of a task that a run answered: places among the samples, truth, answer, confidence [n]."""
 
     places: Ints
@@ -55,7 +55,7 @@ class Judged:
     groups: Ints
     test: Bools
     inside: Mapping[str, Bools]
-    answers: Mapping[str, _Answers]
+    answers: Mapping[str, Answers]
     boxes: Mapping[int, list[tuple[str, Row]]]
     coverage: Coverage
     agreement: Sequence[Agreement]
@@ -86,7 +86,11 @@ class Judged:
         weight = answers.off if self.tasks[task].kind == "regression" else answers.confidence
         return wrong[np.argsort(-weight[wrong], kind="stable")]
 
-    def _here(self, answers: _Answers, slice_: str) -> Bools:
+    def constant(self, task: str) -> float:
+        """Mean absolute error of the best constant on test; 0 where there is none."""
+        return constant_error(self.answers[task], self.test)
+
+    def _here(self, answers: Answers, slice_: str) -> Bools:
         members = self.inside.get(slice_, np.zeros(len(self.test), np.bool_))
         return np.asarray(members[answers.places], np.bool_)
 
@@ -124,14 +128,20 @@ def judge(now: Snapshot, run_id: str, plan: Plan, predictions: Path) -> Judged:
         figures=[row for row in now.slice_errors(run_id).to_pylist() if row["task"] in asked],
         groups=np.unique(np.asarray(samples["group"].to_pylist(), str), return_inverse=True)[1],
         test=np.asarray(pc.equal(samples["split"], "test"), np.bool_),
-        answers={name: _answers(now, tasks[name], ids, keys, table) for name in asked},
+        answers={name: answers_of(now, tasks[name], ids, keys, table) for name in asked},
         boxes=_boxes(now, [task for task in tasks.values() if task.kind == "detection"], ids),
         coverage=coverage(now), agreement=[agreement(now, name) for name in tasks], missing=missing(now),
         commit=now.log().slice(0, 1).to_pylist()[0],
     )  # fmt: skip
 
 
-def _answers(now: Snapshot, task: Task, ids: Ints, keys: pa.Array, predictions: pa.Table) -> _Answers:
+def constant_error(answers: Answers, test: Bools) -> float:
+    """Mean absolute error of the best constant on the samples of `test`; 0 where none is known."""
+    truth = answers.truth[test[answers.places]]
+    return float(np.abs(truth - np.median(truth)).mean()) if len(truth) else 0.0
+
+
+def answers_of(now: Snapshot, task: Task, ids: Ints, keys: pa.Array, predictions: pa.Table) -> Answers:
     column = "number" if task.kind == "regression" else "code"
     labels = now.labels(task.name)
     known = labels.filter(pc.equal(labels["state"], 1))
@@ -143,7 +153,7 @@ def _answers(now: Snapshot, task: Task, ids: Ints, keys: pa.Array, predictions: 
     said[rows] = mine[column].to_numpy()
     confidence[rows] = pc.cast(mine["confidence"], pa.float64()).to_numpy()
     places = np.flatnonzero(np.isfinite(truth) & np.isfinite(said))
-    return _Answers(places=places, truth=truth[places], said=said[places], confidence=confidence[places])
+    return Answers(places=places, truth=truth[places], said=said[places], confidence=confidence[places])
 
 
 def _places(ids: Ints, labels: pa.Table) -> Ints:

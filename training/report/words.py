@@ -14,6 +14,7 @@ __all__ = [
     "WIDE",
     "doubt_of",
     "edges_of",
+    "error_beside",
     "error_of",
     "interval_text",
     "number_text",
@@ -53,13 +54,15 @@ def doubt_of(row: Row) -> str:
 
 def error_of(judged: Judged, row: Row) -> float:
     """How wrong a figure is: 1 - share, or the absolute error over that of the best constant; 0 without data."""
+    return error_beside(row, judged.constant(row["task"]) if row["metric"] == "mae" else 0.0)
+
+
+def error_beside(row: Row, constant: float) -> float:
+    """`error_of` for the mean absolute error of the best constant, which only the metric `mae` is held against."""
     if row["value"] is None:
         return 0.0
     if row["metric"] != "mae":
         return float(1 - row["value"])
-    answers = judged.answers[row["task"]]
-    truth = answers.truth[judged.test[answers.places]]
-    constant = float(np.abs(truth - np.median(truth)).mean()) if len(truth) else 0.0
     return float(row["value"] / constant) if constant > 0 else 0.0
 
 
