@@ -11,7 +11,7 @@ from curation.labeling.mirror import forget_items
 from curation.ledger.catalog import Catalog
 from curation.oracle import forget_held_back
 from samplers.forget import forget_image
-from training.forget import forget_predictions, withdraw_runs
+from training.forget import forget_predictions, forget_replaced, withdraw_runs
 
 __all__ = ["Gone", "forget"]
 
@@ -47,6 +47,7 @@ def forget(catalog: Catalog, key: str, *, author: str) -> Gone:
         raise NotFound(f"key {key!r}: the catalog has no such sample; check the key")
     removed = forget_image(home, key)
     runs = withdraw_runs(home, removed.plans)
+    forget_replaced(home, key)
     forget_vectors(home, key)
     forget_held_back(home, key)
     servers = forget_items(home, key)

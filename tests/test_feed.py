@@ -1,5 +1,7 @@
 """The tensor face of the stream."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,6 +68,33 @@ def test_workers_are_refused(pack: Pack, plan: Draws) -> None:
 def test_what_does_not_fit_is_said_at_once(pack: Pack, plan: Draws) -> None:
     with pytest.raises(BadInput, match="3 ranks must divide it"):
         Feed(plan, pack, **CHOICE, world_size=3)
+
+
+def test_buffers_are_its_own(pack: Pack, plan: Draws) -> None:
+    with pytest.raises(BadInput, match=r"^buffers: .*; leave them out"):
+        Feed(plan, pack, **CHOICE, buffers=[np.zeros((8, *SIZE, 3), np.uint8)] * 5)
+
+
+def test_what_was_replaced_is_told_once(pack: Pack, plan: Draws, tmp_path: Path) -> None:
+    shutil.copytree(pack.home, tmp_path / "home")
+    row = np.bincount(plan.draws[:48]).argmax()
+    with (tmp_path / "home" / "shards" / pack.shards[pack.shard[row]].name).open("r+b") as file:
+        file.seek(int(pack.offset[row]))
+        file.write(bytes(int(pack.size[row])))
+    choice: dict[str, Any] = {**CHOICE, "on_error": "quarantine"}
+    bad = np.flatnonzero(plan.draws[:48] == row).tolist()
+    assert bad[0] < 24 <= bad[-1]
+    with stream(plan, tmp_path / "home", 8, size=SIZE, on_error="quarantine") as whole:
+        list(whole)
+    feed = Feed(plan, tmp_path / "home", **choice)
+    for tensors in feed:
+        told = [note.position for note in feed.replaced]
+        assert told == [position for position in bad if position < 8 * (tensors.batch.index + 1)]
+        if tensors.batch.index == 2:
+            break
+    list(feed)
+    assert feed.replaced == whole.replaced
+    assert [note.position for note in feed.replaced] == bad
 
 
 def test_a_copy_on_a_device_stays(pack: Pack, plan: Draws) -> None:

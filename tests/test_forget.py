@@ -38,6 +38,8 @@ def catalog(tmp_path: Path) -> Catalog:
     )
     add_run(catalog, plan_on(catalog, pack, "color").hash, "with")
     add_run(catalog, plan_on(catalog, pack, "bike").hash, "without")
+    notes = [{"key": KEY, "by": "pictures/00020"}, {"key": "pictures/00021", "by": KEY}, {"key": "a", "by": "b"}]
+    (catalog.home / "runs" / "with" / "replaced.json").write_text(json.dumps(notes))
     return catalog
 
 
@@ -117,6 +119,11 @@ def test_a_plan_that_never_used_it_streams_the_same(catalog: Catalog) -> None:
     assert len(pack.formerly) == 2
     after = [batch.images.copy() for batch in stream(plan, catalog.home, 8, size=(32, 48), copy=True)]
     assert all((old == new).all() for old, new in zip(before, after, strict=True))
+
+
+def test_a_run_forgets_only_the_draws_that_it_took_part_in(catalog: Catalog) -> None:
+    forget(catalog, KEY, author="ada")
+    assert Run.open(catalog.home, "with").replaced(catalog.home) == [{"key": "a", "by": "b"}]
 
 
 def test_predictions_embeddings_and_oracle_forget_it_too(catalog: Catalog) -> None:

@@ -1,5 +1,6 @@
 """Bad images in a stream: named, or replaced by another one of their stratum without moving any other draw."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pictures import SIZE, Draws, pictures
 
+from amber.cli import run
 from curation.errors import BadInput, Damaged, NotFound
 from samplers import Policy, make_pack, make_plan
 from samplers.batches import Batch
@@ -168,3 +170,25 @@ def test_the_mixture_of_a_plan_holds(tmp_path: Path) -> None:
         assert row in plan.members(position)
         assert row == plan.draws[position] or plan.draws[position] == bad
     assert bad not in rows
+
+
+def test_a_training_goes_on_and_keeps_what_was_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Evaluation stops at the bad image, since figures are never of fewer; mended, the verb goes on behind it."""
+    catalog = make_home(tmp_path, samples=60)
+    pack = make_pack(catalog)
+    with catalog.read() as now:
+        plan = make_plan(catalog, Policy.for_labelled(now), pack, draws=128)
+    (shard,), bad = (catalog.home / "shards").iterdir(), int(plan.draws[5])
+    sound, key = shard.read_bytes(), plan.keys[bad].as_py()
+    blank(pack, int(pack.rows([key])[0]))
+    words = ["train", "--trunk", "small", "--size", "32", "48", "--batch", "32", "--home", str(catalog.home), "--json"]
+    words += ["--author", "ada"]
+    assert run(words) == 4
+    assert not list(catalog.home.glob("runs/*"))
+    assert run([*words, "--on-error", "quarantine"]) == 4
+    assert capsys.readouterr().err.count(f"{key}: ") == 2
+    shard.write_bytes(sound)
+    assert run(words) == 0
+    told = json.loads(capsys.readouterr().out)["replaced"]
+    assert [note["position"] for note in told] == np.flatnonzero(plan.draws == bad).tolist()
+    assert {note["key"] for note in told} == {key}

@@ -2,9 +2,9 @@
 
 import json
 import multiprocessing
-import subprocess
-import sys
-from functools import reduce
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial, reduce
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -205,44 +205,38 @@ def test_processes_see_what_one_sees(pack: Pack, plan: Draws, world_size: int) -
         assert b"".join(part[3] for part in parts) == batch[3]
 
 
-GLOO = """
-import sys, hashlib
-from pathlib import Path
-import numpy as np, torch, torch.distributed as dist
-sys.path.insert(0, sys.argv[1])
-from pictures import SIZE, Draws
-from samplers.pack import Pack
-from training.feed import Feed
-rank, world_size = int(sys.argv[2]), int(sys.argv[3])
-dist.init_process_group("gloo", init_method="file://" + sys.argv[4], rank=rank, world_size=world_size)
-pack = Pack.open(Path(sys.argv[5]), sys.argv[6])
-plan = Draws(pack, np.random.default_rng(0).integers(0, 40, 300))
-feed = Feed(plan, pack, global_batch=24, size=SIZE, rank=rank, world_size=world_size)
-batches = 0
-for tensors in feed:
-    parts = [torch.empty_like(tensors.values) for _ in range(world_size)]
-    dist.all_gather(parts, tensors.values)
-    whole = torch.cat(parts)[:, 0].int().tolist()
-    assert whole == plan.draws[batches * 24 : batches * 24 + 24].tolist(), (rank, batches)
-    batches += 1
-counts = [None] * world_size
-dist.all_gather_object(counts, (batches, feed.state_dict()))
-assert all(count == counts[0] for count in counts)
-assert counts[0][0] == 12
-dist.destroy_process_group()
-"""
+def gloo_rank(meet: Path, home: Path, hash: str, rank: int, world_size: int, state: dict[str, Any], count: int) -> Any:
+    """What all ranks of torch.distributed see together in `count` batches from `state` on, and the state behind it."""
+    import torch
+    import torch.distributed as dist
+
+    from training.feed import Feed
+
+    warnings.filterwarnings("error", category=UserWarning, module="training")
+    dist.init_process_group("gloo", init_method=f"file://{meet}", rank=rank, world_size=world_size)
+    pack = Pack.open(home, hash)
+    feed = Feed(Draws(pack, DRAWS), pack, global_batch=G, size=SIZE, rank=rank, world_size=world_size)
+    feed.load_state_dict(state)
+    found = []
+    for _, tensors in zip(range(count), feed, strict=False):
+        parts = [torch.empty_like(tensors.values) for _ in range(world_size)]
+        dist.all_gather(parts, tensors.values)
+        found.append(torch.cat(parts)[:, 0].int().tolist())
+    dist.barrier()
+    dist.destroy_process_group()
+    return found, feed.state_dict()
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_of_torch_distributed_move_together(pack: Pack, tmp_path: Path, world_size: int) -> None:
-    words = [sys.executable, "-W", "error::UserWarning:training", "-c", GLOO, str(Path(__file__).parent)]
-    ranks = [
-        subprocess.Popen(
-            [*words, str(rank), str(world_size), str(tmp_path / "meet"), str(pack.home), pack.hash],
-            stderr=subprocess.PIPE, text=True,
-        )
-        for rank in range(world_size)
-    ]  # fmt: skip
-    for process in ranks:
-        _, told = process.communicate(timeout=120)
-        assert process.returncode == 0, told
+def test_ranks_of_torch_distributed_go_on_as_more_and_as_fewer(pack: Pack, plan: Draws, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch.distributed"])  # once for all ranks
+    state, found = opened(plan, pack).state_dict(), []
+    for world_size, count in ((2, 3), (4, 5), (3, 99)):
+        with ProcessPoolExecutor(world_size, context) as pool:
+            work = partial(gloo_rank, tmp_path / f"meet{world_size}", pack.home, pack.hash)
+            ranks = [pool.submit(work, rank, world_size, state, count) for rank in range(world_size)]
+            told = [rank.result(timeout=120) for rank in ranks]
+        assert all(part == told[0] for part in told)
+        found += told[0][0]
+        state = told[0][1]
+    assert found == DRAWS[:288].reshape(12, G).tolist()

@@ -15,6 +15,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from curation.errors import BadInput
 from samplers.batches import Batch
+from samplers.draw import Replaced
 from samplers.pack import Pack
 from samplers.plan import Plan
 from samplers.stream import AHEAD, Stream, stream
@@ -46,14 +47,18 @@ class Tensors:
 
 
 class Feed(IterableDataset[Tensors]):
-    """A plan's batches for one rank, as tensors; `choice` is what `samplers.stream` takes beside plan and pack.
+    """A plan's batches for one rank, as tensors; `choice` is what `samplers.stream` takes, but for buffers.
 
     Each iteration begins at the position of the last one, or at the state that was loaded: after the last batch it
-    yields nothing. `state_dict` is that of the batches taken so far.
+    yields nothing. `state_dict` is that of the batches taken so far. BadInput as `samplers.stream` raises it.
     """
 
     def __init__(self, plan: Plan, pack: Pack | Path | str, *, pin: bool | None = None, **choice: Any) -> None:
         super().__init__()
+        if "buffers" in choice:
+            raise BadInput("buffers: a feed decodes into tensors of its own; leave them out, or use samplers.stream")
+        self.replaced: list[Replaced] = []
+        """With `on_error="quarantine"`, the draws of the batches taken so far that another image took over."""
         self._plan, self._pack, self._choice = plan, pack, choice
         self._pin = torch.cuda.is_available() if pin is None else pin
         with self._open() as found:  # what does not fit together is said at once
@@ -66,6 +71,8 @@ class Feed(IterableDataset[Tensors]):
             found.load_state_dict(self._state)
             for batch in found:
                 self._state = found.state_dict()
+                self.replaced += found.replaced
+                found.replaced.clear()
                 yield self._tensors(batch)
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from curation.files import whole
 
-__all__ = ["forget_predictions", "withdraw_runs"]
+__all__ = ["forget_predictions", "forget_replaced", "withdraw_runs"]
 
 
 def withdraw_runs(home: Path, plans: Collection[str]) -> tuple[str, ...]:
@@ -41,3 +41,13 @@ def forget_predictions(home: Path, key: str) -> dict[str, str]:
                 pq.write_table(table.filter(pc.not_equal(table["key"], key)), part)
         hashes[path.parent.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return hashes
+
+
+def forget_replaced(home: Path, key: str) -> None:
+    """Write anew without this image what runs keep of the draws that other images took over."""
+    for path in sorted((home / "runs").glob("*/replaced.json")):
+        notes = json.loads(path.read_text())
+        kept = [note for note in notes if key not in (note["key"], note["by"])]
+        if len(kept) < len(notes):
+            with whole(path) as part:
+                part.write_text(json.dumps(kept, indent=1))

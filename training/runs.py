@@ -126,6 +126,12 @@ class Run:
         path = home / "runs" / self.id / "exposure.json"
         return list(json.loads(path.read_text())) if path.is_file() else []
 
+    def replaced(self, home: Path) -> list[dict[str, Any]]:
+        """The draws that other images took over, since theirs could not be read: position, key, by (another key),
+        reason, and mass, as `samplers.draw.Replaced` has them."""
+        path = home / "runs" / self.id / "replaced.json"
+        return list(json.loads(path.read_text())) if path.is_file() else []
+
     def save(self, home: Path) -> None:
         """Write `run.json`, whole or not at all."""
         data: dict[str, Any] = asdict(self)

@@ -17,11 +17,12 @@ from curation.errors import BadInput
 from curation.files import whole
 from curation.ledger.catalog import Catalog
 from samplers.batches import Batch, batches
+from samplers.draw import Replaced
 from samplers.exposure import Exposure
 from samplers.order import hash64
 from samplers.pack import Pack
 from samplers.plan import Plan
-from samplers.stream import stream
+from samplers.stream import OnError, stream
 from training.model import Network, as_pixels, build, take_over
 from training.runs import Recipe, Run, libraries, revision, run_id
 
@@ -36,11 +37,14 @@ def train(
     catalog: Catalog,
     *,
     parent: str = "",
+    on_error: OnError = "raise",
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Run:
     """Train `recipe` on `plan`; the same training again opens the finished run.
 
     With a `parent`, it begins with the weights of that run: trunk, branch, and the heads of the tasks that both have.
+    `on_error` is what becomes of an image that cannot be read, where the trunk learns from pixels: Damaged or NotFound
+    naming it, or with "quarantine" another one of its stratum, which `Run.replaced` tells. The run is the same one.
     `progress` is called with the draws done, all draws, and the objective of the last batches. Damaged where a table of
     the plan is not what it was hashed with.
     """
@@ -60,8 +64,8 @@ def train(
         raise BadInput(f"plan of {len(plan.draws)} draws: holds no batch of {recipe.global_batch}; plan more draws")
     curve: list[dict[str, float]] = []
     recent: list[Tensor] = []
-    exposure = Exposure(plan)
-    for step, (inputs, batch) in enumerate(_inputs(recipe, plan, catalog.home, embeddings)):
+    exposure, replaced = Exposure(plan), list[Replaced]()
+    for step, (inputs, batch) in enumerate(_inputs(recipe, plan, catalog.home, embeddings, on_error, replaced)):
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(recipe, step, steps)
         losses = network.losses(network(inputs), *_labels(batch))
@@ -78,7 +82,7 @@ def train(
             curve.append({"Draws": position, **{task.name: loss for task, loss in named}})
             if progress:
                 progress(position, steps * recipe.global_batch, float(network.losses.objective(mean)))
-    _save(network, exposure, catalog.home / "runs" / id_)
+    _save(network, exposure, replaced, catalog.home / "runs" / id_)
     run = Run(
         id=id_, plan=plan.hash, commit=plan.commit, recipe=recipe, parent=parent, revision=revision(),
         libraries=libraries(), machine=f"{os.cpu_count()} cores", seconds=round(time.monotonic() - started, 2),
@@ -88,16 +92,21 @@ def train(
     return run
 
 
-def _inputs(recipe: Recipe, plan: Plan, home: Path, embeddings: Embeddings | None) -> Iterator[tuple[Tensor, Batch]]:
-    """Batches in plan order with what the network reads: cached vectors, or pixels in [-1, 1]."""
+def _inputs(
+    recipe: Recipe, plan: Plan, home: Path, embeddings: Embeddings | None, on_error: OnError, replaced: list[Replaced]
+) -> Iterator[tuple[Tensor, Batch]]:
+    """Batches in plan order with what the network reads: cached vectors, or pixels in [-1, 1]. Of the batches that were
+    taken, `replaced` gets the draws that another image took over."""
     if embeddings is not None:
         vectors = torch.from_numpy(np.array(embeddings.vectors[embeddings.rows(plan.keys.to_pylist())]))
         for batch in batches(plan, recipe.global_batch):
             yield vectors[torch.from_numpy(batch.rows)], batch
         return
     pack = Pack.open(home, plan.pack_hash)
-    with stream(plan, pack, recipe.global_batch, size=recipe.size, threads=recipe.threads) as pixels:
+    with stream(plan, pack, recipe.global_batch, size=recipe.size, threads=recipe.threads, on_error=on_error) as pixels:
         for batch in pixels:
+            replaced += pixels.replaced
+            pixels.replaced.clear()
             yield _augmented(as_pixels(torch.from_numpy(batch.images)), batch, recipe), batch
 
 
@@ -134,10 +143,12 @@ def _schedule(recipe: Recipe, step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - first) / max(1, steps - first)))
 
 
-def _save(network: Network, exposure: Exposure, folder: Path) -> None:
+def _save(network: Network, exposure: Exposure, replaced: list[Replaced], folder: Path) -> None:
     state = BytesIO()  # torch says of a full disk only that it failed
     torch.save(network.state_dict(), state)
     with whole(folder / "checkpoints" / "last.pt") as part:
         part.write_bytes(state.getbuffer())
     with whole(folder / "exposure.json") as part:
         part.write_text(json.dumps([vars(row) for row in exposure.rows()], indent=1))
+    with whole(folder / "replaced.json") as part:
+        part.write_text(json.dumps([vars(note) for note in replaced], indent=1))

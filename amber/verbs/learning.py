@@ -22,6 +22,7 @@ from curation.requests import Proposal, propose
 from samplers.pack import Pack
 from samplers.plan import Plan
 from samplers.policy import Policy
+from samplers.stream import OnError
 from training.report import write_report
 from training.runs import Recipe, Run
 
@@ -37,12 +38,19 @@ __all__ = ["loop_command", "oracle_command", "report_command", "request_command"
 @click.option("--batch", default=64, show_default=True, help="Global batch, in draws.")
 @click.option("--learning-rate", type=float, help="Default: what suits the trunk.")
 @click.option("--parent", default="", help="Run to go on from: its weights are where this one begins.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "quarantine"]),
+    default="raise",
+    show_default=True,
+    help="At an image that cannot be read: stop, or draw another one of its stratum (trunks trained from scratch).",
+)
 @seeded
 @author
 @workspace
 def train_command(
     plan_hash: str, trunk: str, size: tuple[int, int] | None, batch: int, learning_rate: float | None, parent: str,
-    seed: int, author: str, home: str, as_json: bool,
+    on_error: OnError, seed: int, author: str, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a network on a plan and record its predictions and slice figures."""
     from training.evaluation import evaluate
@@ -57,13 +65,17 @@ def train_command(
         pack = Pack.open(catalog.home, plan.pack_hash)
         embed(catalog.home, pack, recipe, progress=lambda done, total: screen.tell("embed", done, total))
         run_ = train(
-            recipe, plan, catalog, parent=parent, progress=lambda done, total, loss: screen.tell("train", done, total)
-        )
+            recipe, plan, catalog, parent=parent, on_error=on_error,
+            progress=lambda done, total, loss: screen.tell("train", done, total),
+        )  # fmt: skip
         figures = evaluate(
             run_, catalog, author=author, progress=lambda done, total: screen.tell("evaluate", done, total)
         ).to_pylist()
     title = f"Run {run_.id}" + (f"; the draws are not those of its plan: {run_.alarm}" if run_.alarm else "")
-    show({"run": run_.id, "figures": figures, "alarm": run_.alarm}, as_json, lambda: _figures_table(title, figures))
+    replaced = run_.replaced(catalog.home)
+    title += f"; {len(replaced):,} draws were taken over by other images" if replaced else ""
+    shown = {"run": run_.id, "figures": figures, "alarm": run_.alarm, "replaced": replaced}
+    show(shown, as_json, lambda: _figures_table(title, figures))
 
 
 @click.command("report")

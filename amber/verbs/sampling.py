@@ -13,11 +13,13 @@ from amber.screen import Screen, plain, show, table
 from curation.dataset import read_toml
 from curation.errors import BadInput
 from curation.ledger.catalog import Catalog
+from curation.locations import is_url
 from samplers.check import notes, problems, suggest
 from samplers.cluster import write_on_ray
 from samplers.pack import check_part, finish_pack, included, write_pack, write_part
 from samplers.policy import Policy
 from samplers.reduced import Reduction
+from samplers.remote import Remote
 
 __all__ = ["pack_command", "policy"]
 
@@ -31,6 +33,15 @@ def _part(context: click.Context, parameter: click.Parameter, value: str | None)
         raise BadInput(f"part {value!r}: two numbers as in 2/8; correct it")
     check_part(int(part), int(parts))
     return int(part), int(parts)
+
+
+def _place(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A URL that can be written below, looked at before any work is done."""
+    if value is not None:
+        if not is_url(value):
+            raise BadInput(f"--to {value!r}: a URL as in s3://BUCKET/PREFIX; correct it")
+        Remote(value)
+    return value
 
 
 @click.group()
@@ -91,14 +102,17 @@ def _ask_for_copies(home: Path, **asked: int | None) -> None:
     metavar="QUALITY",
     help="Pack all images as JPEG of this quality (1 to 100), from now on; 0: as they are.",
 )
+@click.option("--to", "url", callback=_place, metavar="URL", help="Then copy the pack there: s3://BUCKET/PREFIX.")
 @workspace
 def pack_command(
     verify: bool, part: tuple[int, int] | None, finish: bool, address: str | None, max_side: int | None,
-    quality: int | None, home: str, as_json: bool,
+    quality: int | None, url: str | None, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Write the images of the catalog into WebDataset shards, once."""
     if sum([part is not None, finish, address is not None]) > 1:
         raise BadInput("--part, --finish and --ray: each is a way of its own; pass one")
+    if part is not None and url is not None:
+        raise BadInput("--part and --to: a part is no pack yet; pass --to with --finish")
     catalog, folder, screen = Catalog.open(home), Path(home), Screen(quiet=as_json)
     _ask_for_copies(folder, max_side=max_side, quality=quality)
     with screen.stages():
@@ -121,5 +135,8 @@ def pack_command(
             pack = write_pack(samples, folder, progress=tell)
         if verify:
             pack.verify(progress=partial(screen.tell, "verify"))
-    shown = {"pack": pack.hash, "images": len(pack.keys), "shards": len(pack.shards)}
-    show(shown, as_json, lambda: f"pack {pack.hash}: {len(pack.keys):,} images in {len(pack.shards):,} shards")
+        if url is not None:
+            pack.copy_to(url, progress=partial(screen.tell, "copy"))
+    shown = {"pack": pack.hash, "images": len(pack.keys), "shards": len(pack.shards), "url": url}
+    at = f", and at {url}" if url else ""
+    show(shown, as_json, lambda: f"pack {pack.hash}: {len(pack.keys):,} images in {len(pack.shards):,} shards{at}")
