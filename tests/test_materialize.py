@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from homes import make_home
+from homes import label, labels, make_home
 
 from amber.cli import run
-from curation import Catalog
+from curation import Catalog, Task
 from curation.errors import BadInput
 from samplers import Plan, Policy, make_pack, make_plan
 from samplers.materialize import materialize
@@ -66,14 +66,15 @@ def test_weighted_histograms_are_the_plans(plan: Plan, pack: Pack, tmp_path: Pat
     for sample in samples_of(materialize(plan, pack, tmp_path / "out").folder):
         note = json.loads(sample["json"])
         assert note["labels"].keys() == note["weights"].keys()
-        for task, label in note["labels"].items():
-            found[task, label] = found.get((task, label), 0.0) + note["weights"][task]
+        for task, value in note["labels"].items():
+            value = value if isinstance(value, str) else float(np.float32(value))
+            found[task, value] = found.get((task, value), 0.0) + note["weights"][task]
     values, known, weights = plan.labels(plan.draws, np.arange(len(plan.draws)))
     for code, task in enumerate(plan.tasks):
         for value in np.unique(values[known[:, code], code]):
-            label = task.task.classes[int(value)] if task.task.classes else float(value)
+            said = task.task.classes[int(value)] if task.task.classes else float(value)
             mass = weights[known[:, code] & (values[:, code] == value), code].sum(dtype=np.float64)
-            assert found.pop((task.name, label)) == pytest.approx(mass, rel=1e-6)
+            assert found.pop((task.name, said)) == pytest.approx(mass, rel=1e-6)
     assert found == {}
 
 
@@ -107,3 +108,42 @@ def test_the_verb_materializes_the_newest_plan(plan: Plan, catalog: Catalog, tmp
     assert run(words) == 0
     assert json.loads((tmp_path / "out" / "plan.json").read_text())["draws"] == 700
     assert run(words) == 2
+
+
+# Tasks with several classes on an image
+
+
+SIGNS = Task(name="signs", kind="multilabel", classes=("common", "seldom", 'a"b'), owner="eve")
+HELD = [["common"], ["common", "seldom"], [], ['a"b', "common"]]
+LIGHT = {"class": "light", "x": 1.5, "y": 2.0, "w": 3.0, "h": 1 / 3}
+BOXES = [[], [LIGHT, LIGHT | {"x": 9.0}], [LIGHT | {"attributes": {"lens": 'rote "Eins"'}}]]
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    catalog = make_home(tmp_path_factory.mktemp("several"), samples=60)
+    keys = [f"pictures/{number:05d}" for number in range(4, 40)]
+    signs = [{**label(key, "signs", None), "state": "known", "names": HELD[i % 4]} for i, key in enumerate(keys)]
+    boxes = [label(key, "things", BOXES[i % 3]) for i, key in enumerate(keys)]
+    with catalog.commit(author="ada", message="several") as change:
+        change.add_tasks([SIGNS])
+        change.add_labels(labels(signs + boxes), source="import")
+    return catalog
+
+
+def test_lists_of_classes_and_of_boxes_are_those_of_the_catalog(several: Catalog, tmp_path: Path) -> None:
+    part = {"owner": "ada", "share": 1 / 3, "importance": 1 / 3}
+    policy = Policy.model_validate({"task": dict.fromkeys(("signs", "things", "color"), part)})
+    pack = make_pack(several)
+    plan = make_plan(several, policy, pack, draws=200)
+    seen = set()
+    for sample in samples_of(materialize(plan, pack, tmp_path / "out").folder):
+        note = json.loads(sample["json"])
+        assert json.dumps(note).encode() == sample["json"]
+        i = int(note["key"].removeprefix("pictures/")) - 4
+        assert note["labels"].keys() == note["weights"].keys()
+        if 0 <= i < 36:
+            assert sorted(note["labels"]["signs"]) == sorted(HELD[i % 4])
+            assert note["labels"]["things"] == BOXES[i % 3]
+            seen.add((i % 4, i % 3))
+    assert len(seen) == 12
