@@ -14,19 +14,20 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
 
-from curation.errors import BadInput
-from curation.files import whole
+from curation.errors import AmberError, BadInput, Failed
+from curation.files import remove_leftovers, whole
 from samplers import tar
 from samplers.notes import Notes
 from samplers.pack import SHARD_BYTES, Pack
 from samplers.plan import Plan
 from samplers.shards import Source
-from samplers.work import Progress
+from samplers.work import Progress, check_positive
 from samplers.write import extension
 
 __all__ = ["Materialized", "materialize"]
@@ -56,12 +57,15 @@ def materialize(
 ) -> Materialized:
     """Write all draws of `plan` into `folder`, in shards of about `shard_bytes`, or of one draw.
 
-    BadInput when `folder` is there already, or `pack` is not the plan's. The folder appears whole or not at all.
+    BadInput when `folder` is there already, or `pack` is not the plan's; NotFound, Damaged or Failed, naming shard and
+    key, for an image that cannot be read. The folder appears whole or not at all; what a killed run left of it goes.
     """
+    check_positive(shard_bytes=shard_bytes, threads=threads)
     if folder.exists():
         raise BadInput(f"{folder}: is there already; name a new folder, or remove that one")
     if plan.pack_hash not in (pack.hash, *pack.formerly):
         raise BadInput(f"pack {pack.hash[:12]}: the plan is over pack {plan.pack_hash[:12]}; open that one")
+    remove_leftovers(folder.parent.glob(f"{escape(folder.name)}.*.part"))
     copy = _Copy(plan, pack)
     cuts = copy.cuts(shard_bytes)
     with whole(folder) as part, closing(pack.reader()) as shards, ThreadPoolExecutor(threads, "amber-copy") as pool:
@@ -118,9 +122,18 @@ class _Copy:
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         behind = tar.headers([f"{start + i:09d}.json" for i in range(len(rows))], lengths)
         places = zip(self._places.shard[rows].tolist(), self._places.offset[rows].tolist(), sizes.tolist(), strict=True)
-        for i, ((shard, offset, size), text) in enumerate(zip(places, texts, strict=True)):
-            note = b"".join((tar.padding(size), behind[i].tobytes(), text, tar.padding(len(text))))
-            yield shards.read_beside(shard, offset, size), (before[i].tobytes(), note)
+        for i, (place, text) in enumerate(zip(places, texts, strict=True)):
+            note = b"".join((tar.padding(place[2]), behind[i].tobytes(), text, tar.padding(len(text))))
+            yield self._image(shards, int(rows[i]), place), (before[i].tobytes(), note)
+
+    def _image(self, shards: Source, row: int, place: tuple[int, int, int]) -> memoryview:
+        try:
+            return shards.read_beside(*place)
+        except AmberError as error:
+            raise type(error)(f"{self._plan.keys[row]}: {error}") from error
+        except OSError as error:
+            told = f"{self._plan.keys[row]}: {shards.name(place[0])} cannot be read ({error.strerror})"
+            raise Failed(f"{told}; mend that, and run the same again") from error
 
 
 def _write(descriptor: int, pieces: list[bytes | memoryview]) -> None:

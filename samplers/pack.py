@@ -24,10 +24,11 @@ import pyarrow.parquet as pq
 from curation.digest import digest
 from curation.errors import BadInput, Busy, Failed
 from curation.files import whole
+from curation.locations import MAX_BYTES
 from samplers.packed import INDEX, Pack
 from samplers.reduced import Reduction
 from samplers.shards import Shard
-from samplers.work import Progress, Work, clean
+from samplers.work import Progress, Work, check_positive, clean
 
 if TYPE_CHECKING:
     from curation import Catalog
@@ -86,8 +87,9 @@ def write_pack(
     """Pack the images of a table with the columns key, location, sha256, width, height, format and bytes.
 
     A location is a path, a URL or a member of a tar (`curation/locations.py`).
-    Equal input gives equal bytes, whatever `threads` is. BadInput when there are no images, NotFound or Damaged when
-    a file is not there or no longer the one that was ingested, Busy while another process packs in the workspace.
+    Equal input gives equal bytes, whatever `threads` is. BadInput when there are no images, for a key that is empty or
+    stands twice, and for an image above `curation.locations.MAX_BYTES`; NotFound or Damaged when a file is not there or
+    no longer the one that was ingested, Busy while another process packs in the workspace.
     """
     with turn(home), _said(home):
         kept, work = planned(samples, home, shard_bytes)
@@ -152,6 +154,7 @@ def _said(home: Path) -> Iterator[None]:
 
 def planned(samples: pa.Table, home: Path, shard_bytes: int) -> tuple[pa.Table, Work]:
     """Where the images lie that are in a pack already, and the work of writing the others."""
+    check_positive(shard_bytes=shard_bytes)
     kept, new = _placed(_wanted(samples), complete(home))
     return kept, Work.cut(new, home, shard_bytes)
 
@@ -167,6 +170,10 @@ def _wanted(samples: pa.Table) -> pa.Table:
     """The samples by key, checked, with the columns that `Work` and the index take."""
     if not samples.num_rows:
         raise BadInput("0 images: a pack holds at least one; ingest some, or include some again")
+    if pc.any(pc.equal(pc.fill_null(samples["key"], ""), "")).as_py():
+        raise BadInput("key '': is empty, and readers of shards pass over it; name the image")
+    if large := _first(samples["key"], pc.greater(samples["bytes"], MAX_BYTES)):
+        raise BadInput(f"{large}: an image of more than {MAX_BYTES} bytes; shrink it, or exclude the sample")
     table = samples.append_column("size", samples["bytes"]).select(_WANTED.names).cast(_WANTED).sort_by("key")
     if repeated := _first(table["key"][1:], pc.equal(table["key"][1:], table["key"][:-1])):
         raise BadInput(f"{repeated}: two images have this key; name each once")

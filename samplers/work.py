@@ -18,12 +18,19 @@ from curation.errors import BadInput
 from samplers import tar
 from samplers.write import notes, write_shard
 
-__all__ = ["Progress", "Work", "clean", "write_numbered"]
+__all__ = ["Progress", "Work", "check_positive", "clean", "write_numbered"]
 
 Progress = Callable[[int, int], None]
 """Called in the caller's thread with (images done, images in all)."""
 
 _TICK = 0.1  # seconds between two reports of progress
+
+
+def check_positive(**numbers: int) -> None:
+    """BadInput naming the first number that is below 1."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise BadInput(f"{name} {number}: at least 1; raise it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +63,7 @@ class Work:
 
     def run(self, threads: int, progress: Progress | None, part: int = 1, parts: int = 1) -> None:
         """Write what is not yet written of every shard, or of each `parts`-th from the `part`-th on (from 1)."""
+        check_positive(threads=threads)
         self.begin()
         numbers = range(part - 1, len(self.cuts), parts)
         count = _Count(sum(self.cuts[number][1] - self.cuts[number][0] for number in numbers), progress)

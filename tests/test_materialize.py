@@ -2,9 +2,14 @@
 
 import gc
 import json
+import os
+import shutil
 import subprocess
+import sys
 import tarfile
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +19,7 @@ from homes import label, labels, make_home
 
 from amber.cli import run
 from curation import Catalog, Task
-from curation.errors import BadInput
+from curation.errors import BadInput, Damaged, Failed, NotFound
 from samplers import Plan, Policy, make_pack, make_plan
 from samplers.materialize import materialize
 from samplers.pack import Pack
@@ -101,6 +106,91 @@ def test_every_member_is_plain(plan: Plan, pack: Pack, tmp_path: Path) -> None:
 def test_a_folder_that_is_there_is_refused(plan: Plan, pack: Pack, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is there already"):
         materialize(plan, pack, tmp_path)
+
+
+@pytest.mark.parametrize("numbers", [{"threads": 0}, {"threads": -1}, {"shard_bytes": 0}, {"shard_bytes": -5}])
+def test_numbers_below_one_are_refused(plan: Plan, pack: Pack, tmp_path: Path, numbers: dict[str, int]) -> None:
+    ((name, number),) = numbers.items()
+    with pytest.raises(BadInput, match=f"{name} {number}: at least 1"):
+        materialize(plan, pack, tmp_path / "out", **numbers)
+
+
+# What may be wrong with the pack, and with the process
+
+
+@pytest.fixture
+def copied(pack: Pack, tmp_path: Path) -> Pack:
+    """The pack once more, to be damaged."""
+    shutil.copytree(pack.home, tmp_path / "copied")
+    return Pack.open(tmp_path / "copied", pack.hash)
+
+
+def beyond(pack: Pack, shard: Path) -> Pack:
+    """The pack with every shard but a header long: its index is another's."""
+    for path in shard.parent.iterdir():
+        os.truncate(path, 512)
+    return replace(pack, shards=tuple(replace(part, size=512) for part in pack.shards))
+
+
+def missing(pack: Pack, shard: Path) -> Pack:
+    shard.unlink()
+    return pack
+
+
+def cut_off(pack: Pack, shard: Path) -> Pack:
+    os.truncate(shard, 600)
+    return pack
+
+
+def unreadable(pack: Pack, shard: Path) -> Pack:
+    """A path that ends nowhere: root may read everything else."""
+    shard.unlink()
+    shard.symlink_to(shard)
+    return pack
+
+
+@pytest.mark.parametrize(
+    ("harm", "error", "told"),
+    [
+        (beyond, Damaged, "has no bytes .* its index is another pack's"),
+        (missing, NotFound, "this shard of the pack is not there"),
+        (cut_off, Damaged, "600 bytes, its pack says"),
+        (unreadable, Failed, "cannot be read .*; mend that"),
+    ],
+)
+def test_a_damaged_pack_is_told_by_shard_and_key(
+    plan: Plan, copied: Pack, tmp_path: Path, harm: Callable[[Pack, Path], Pack], error: type[Exception], told: str
+) -> None:
+    first = int(plan.draws[0])
+    name = copied.shards[int(plan.shard[first])].name
+    harmed = harm(copied, copied.home / "shards" / name)
+    with pytest.raises(error, match=f"^{plan.keys[first]}: .*{name}:? .*{told}"):
+        materialize(plan, harmed, tmp_path / "out", threads=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copied"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from samplers import Plan, materialize
+from samplers.pack import Pack
+real = materialize._write
+def write(*args):
+    real(*args)
+    os.kill(os.getpid(), signal.SIGKILL)
+materialize._write = write
+plan = Plan.open(Path(sys.argv[1]), sys.argv[2])
+materialize.materialize(plan, Pack.open(sys.argv[1], plan.pack_hash), Path(sys.argv[3]))
+"""
+
+
+def test_what_a_killed_run_left_is_removed(plan: Plan, pack: Pack, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, pack.home, plan.hash, tmp_path / "out"]
+    assert subprocess.run(command, check=False).returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert left.name.endswith(".part")
+    materialize(plan, pack, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_the_verb_materializes_the_newest_plan(plan: Plan, catalog: Catalog, tmp_path: Path) -> None:
