@@ -26,7 +26,7 @@ from curation.errors import BadInput, Busy, Failed
 from curation.files import whole
 from curation.locations import MAX_BYTES
 from samplers.packed import INDEX, Pack
-from samplers.reduced import Reduction
+from samplers.reduced import Reduction, Spread, in_threads
 from samplers.shards import Shard
 from samplers.work import Progress, Work, check_positive, clean
 
@@ -64,16 +64,18 @@ def make_pack(catalog: "Catalog", *, shard_bytes: int = SHARD_BYTES, progress: P
     return write_pack(samples, catalog.home, shard_bytes=shard_bytes, progress=progress)
 
 
-def included(catalog: "Catalog", *, first: float = 0.0, progress: Progress | None = None) -> pa.Table:
+def included(
+    catalog: "Catalog", *, first: float = 0.0, spread: Spread = in_threads, progress: Progress | None = None
+) -> pa.Table:
     """The samples that `make_pack` packs: not excluded, and smaller copies where the workspace asks for them.
 
-    Raises as `Reduction.apply` does, which also says what `first` is.
+    Raises as `Reduction.apply` does, which also says what `first` and `spread` are.
     """
     with catalog.read() as now:
         samples = now.samples()
     samples = samples.filter(pc.invert(samples["excluded"]))
     with _said(catalog.home):
-        return Reduction.of(catalog.home).apply(samples, catalog.home, progress, first)
+        return Reduction.of(catalog.home).apply(samples, catalog.home, progress, first, spread)
 
 
 def write_pack(
