@@ -16,7 +16,6 @@ with whole(Path(sys.argv[1])) as part:
 
 def leave_half(path: Path) -> Path:
     """The half of a file that a process had begun to write at `path`."""
-    before = set(path.parent.glob("*"))
     assert subprocess.run([sys.executable, "-c", CODE, path], check=False).returncode == -9
-    (left,) = set(path.parent.glob("*")) - before
+    (left,) = path.parent.glob(f"{path.name}.*.part")
     return left

@@ -158,7 +158,7 @@ def cluster() -> Iterator[str]:
     for process in started:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    for process in psutil.wait_procs(started, timeout=10)[1]:
+    for process in psutil.wait_procs(started, timeout=3)[1]:  # its directory of nodes never ends by itself
         process.kill()
 
 
