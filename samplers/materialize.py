@@ -124,16 +124,17 @@ class _Copy:
         places = zip(self._places.shard[rows].tolist(), self._places.offset[rows].tolist(), sizes.tolist(), strict=True)
         for i, (place, text) in enumerate(zip(places, texts, strict=True)):
             note = b"".join((tar.padding(place[2]), behind[i].tobytes(), text, tar.padding(len(text))))
-            yield self._image(shards, int(rows[i]), place), (before[i].tobytes(), note)
+            try:
+                image = shards.read_beside(*place)
+            except (AmberError, OSError) as error:
+                raise _unread(self._plan.keys[int(rows[i])].as_py(), shards.name(place[0]), error) from error
+            yield image, (before[i].tobytes(), note)
 
-    def _image(self, shards: Source, row: int, place: tuple[int, int, int]) -> memoryview:
-        try:
-            return shards.read_beside(*place)
-        except AmberError as error:
-            raise type(error)(f"{self._plan.keys[row]}: {error}") from error
-        except OSError as error:
-            told = f"{self._plan.keys[row]}: {shards.name(place[0])} cannot be read ({error.strerror})"
-            raise Failed(f"{told}; mend that, and run the same again") from error
+
+def _unread(key: str, shard: str, error: AmberError | OSError) -> AmberError:
+    if isinstance(error, AmberError):
+        return type(error)(f"{key}: {error}")
+    return Failed(f"{key}: {shard} cannot be read ({error.strerror}); mend that, and run the same again")
 
 
 def _write(descriptor: int, pieces: list[bytes | memoryview]) -> None:
