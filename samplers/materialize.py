@@ -4,7 +4,8 @@
     plan.json                     what was drawn; written last: where it is, all is there
 
 An image that is drawn again is there again: read from first to last, with `webdataset` or GNU tar alone, the shards are
-the stream. Bytes are copied from the pack's shards by the kernel; nothing is decoded.
+the stream. Bytes are copied from the pack's shards by the kernel; nothing is decoded. What the json says is shown in
+`samplers/notes.py`.
 """
 
 import json
@@ -13,21 +14,20 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import pairwise
-from json.encoder import encode_basestring_ascii as quoted
+from glob import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
-from curation.errors import BadInput
-from curation.files import whole
+from curation.errors import AmberError, BadInput, Failed
+from curation.files import remove_leftovers, whole
 from samplers import tar
+from samplers.notes import Notes
 from samplers.pack import SHARD_BYTES, Pack
 from samplers.plan import Plan
 from samplers.shards import Source
-from samplers.work import Progress
+from samplers.work import Progress, check_positive
 from samplers.write import extension
 
 __all__ = ["Materialized", "materialize"]
@@ -57,12 +57,15 @@ def materialize(
 ) -> Materialized:
     """Write all draws of `plan` into `folder`, in shards of about `shard_bytes`, or of one draw.
 
-    BadInput when `folder` is there already, or `pack` is not the plan's. The folder appears whole or not at all.
+    BadInput when `folder` is there already, or `pack` is not the plan's; NotFound, Damaged or Failed, naming shard and
+    key, for an image that cannot be read. The folder appears whole or not at all; what a killed run left of it goes.
     """
+    check_positive(shard_bytes=shard_bytes, threads=threads)
     if folder.exists():
         raise BadInput(f"{folder}: is there already; name a new folder, or remove that one")
     if plan.pack_hash not in (pack.hash, *pack.formerly):
         raise BadInput(f"pack {pack.hash[:12]}: the plan is over pack {plan.pack_hash[:12]}; open that one")
+    remove_leftovers(folder.parent.glob(f"{escape(folder.name)}.*.part"))
     copy = _Copy(plan, pack)
     cuts = copy.cuts(shard_bytes)
     with whole(folder) as part, closing(pack.reader()) as shards, ThreadPoolExecutor(threads, "amber-copy") as pool:
@@ -87,8 +90,7 @@ class _Copy:
         formats = pc.dictionary_encode(pack.index["format"]).combine_chunks()
         codes = np.asarray(formats.indices)[pack.rows(plan.keys)]
         self._extensions = [[extension(kind) for kind in formats.dictionary.to_pylist()][code] for code in codes]
-        self._names = [quoted(task.name) for task in plan.tasks]
-        self._classes = [list(map(quoted, task.task.classes)) for task in plan.tasks]
+        self._notes = Notes(plan)
 
     def cuts(self, shard_bytes: int) -> list[tuple[int, int]]:
         """First and last + 1 of the draws of each shard."""
@@ -113,36 +115,26 @@ class _Copy:
     def _draws(self, shards: Source, start: int, stop: int) -> Iterator[tuple[memoryview, tuple[bytes, bytes]]]:
         """The image of each draw, with what stands before it and what follows it up to the next."""
         rows = self._plan.draws[start:stop]
-        texts = self._notes(start, rows)
+        texts = self._notes.of(start, rows)
         sizes = np.asarray(self._places.size[rows], np.int64)
         names = [f"{start + i:09d}.{self._extensions[row]}" for i, row in enumerate(rows.tolist())]
         before = tar.headers(names, sizes)
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         behind = tar.headers([f"{start + i:09d}.json" for i in range(len(rows))], lengths)
         places = zip(self._places.shard[rows].tolist(), self._places.offset[rows].tolist(), sizes.tolist(), strict=True)
-        for i, ((shard, offset, size), text) in enumerate(zip(places, texts, strict=True)):
-            note = b"".join((tar.padding(size), behind[i].tobytes(), text, tar.padding(len(text))))
-            yield shards.read_beside(shard, offset, size), (before[i].tobytes(), note)
+        for i, (place, text) in enumerate(zip(places, texts, strict=True)):
+            note = b"".join((tar.padding(place[2]), behind[i].tobytes(), text, tar.padding(len(text))))
+            try:
+                image = shards.read_beside(*place)
+            except (AmberError, OSError) as error:
+                raise _unread(self._plan.keys[int(rows[i])].as_py(), shards.name(place[0]), error) from error
+            yield image, (before[i].tobytes(), note)
 
-    def _notes(self, start: int, rows: "np.ndarray[Any, np.dtype[np.int32]]") -> list[bytes]:
-        """Of each draw its key and position, and by task the known labels with their weights, as `json.dumps` would
-        write them."""
-        values, known, weights = self._plan.labels(rows, np.arange(start, start + len(rows)))
-        draw, task = np.nonzero(known)
-        named = [self._names[code] for code in task.tolist()]
-        texts = map(self._label, task.tolist(), values[known].tolist())
-        labels = [f"{name}: {text}" for name, text in zip(named, texts, strict=True)]
-        weighed = [f"{name}: {weight}" for name, weight in zip(named, weights[known].tolist(), strict=True)]
-        bounds = np.searchsorted(draw, np.arange(len(rows) + 1)).tolist()
-        keys = self._plan.keys.take(rows).to_pylist()
-        return [
-            f'{{"key": {quoted(key)}, "position": {start + i}, "labels": {{{", ".join(labels[first:last])}}}, '
-            f'"weights": {{{", ".join(weighed[first:last])}}}}}'.encode()
-            for i, (key, (first, last)) in enumerate(zip(keys, pairwise(bounds), strict=True))
-        ]
 
-    def _label(self, task: int, value: float) -> str | float:
-        return self._classes[task][int(value)] if self._classes[task] else value
+def _unread(key: str, shard: str, error: AmberError | OSError) -> AmberError:
+    if isinstance(error, AmberError):
+        return type(error)(f"{key}: {error}")
+    return Failed(f"{key}: {shard} cannot be read ({error.strerror}); mend that, and run the same again")
 
 
 def _write(descriptor: int, pieces: list[bytes | memoryview]) -> None:

@@ -25,10 +25,11 @@ import pyarrow.parquet as pq
 from curation.digest import digest
 from curation.errors import BadInput, Busy, Failed
 from curation.files import whole
+from curation.locations import MAX_BYTES
 from samplers.packed import INDEX, Pack, content
-from samplers.reduced import Reduction
+from samplers.reduced import Reduction, Spread, in_threads
 from samplers.shards import Shard
-from samplers.work import Progress, Work, clean
+from samplers.work import Progress, Work, check_positive, clean
 
 if TYPE_CHECKING:
     from curation import Catalog
@@ -64,16 +65,18 @@ def make_pack(catalog: "Catalog", *, shard_bytes: int = SHARD_BYTES, progress: P
     return write_pack(samples, catalog.home, shard_bytes=shard_bytes, progress=progress)
 
 
-def included(catalog: "Catalog", *, first: float = 0.0, progress: Progress | None = None) -> pa.Table:
+def included(
+    catalog: "Catalog", *, first: float = 0.0, spread: Spread = in_threads, progress: Progress | None = None
+) -> pa.Table:
     """The samples that `make_pack` packs: not excluded, and smaller copies where the workspace asks for them.
 
-    Raises as `Reduction.apply` does, which also says what `first` is.
+    Raises as `Reduction.apply` does, which also says what `first` and `spread` are.
     """
     with catalog.read() as now:
         samples = now.samples()
     samples = samples.filter(pc.invert(samples["excluded"]))
     with _said(catalog.home):
-        return Reduction.of(catalog.home).apply(samples, catalog.home, progress, first)
+        return Reduction.of(catalog.home).apply(samples, catalog.home, progress, first, spread)
 
 
 def write_pack(
@@ -88,8 +91,9 @@ def write_pack(
 
     A location is a path, a URL or a member of a tar (`curation/locations.py`).
     Equal input gives equal bytes, whatever `workers` is: how many shards are written at a time, as many as there are
-    cores unless it says so. BadInput when there are no images, NotFound or Damaged when
-    a file is not there or no longer the one that was ingested, Busy while another process packs in the workspace.
+    cores unless it says so. BadInput when there are no images, for a key that is empty or stands twice, and for an
+    image above `curation.locations.MAX_BYTES`; NotFound or Damaged when a file is not there or no longer the one that
+    was ingested, Busy while another process packs in the workspace.
     """
     with turn(home), _said(home):
         kept, work = planned(samples, home, shard_bytes)
@@ -117,9 +121,7 @@ def write_part(
 
 
 def _workers(asked: int | None) -> int:
-    if asked is not None and asked < 1:
-        raise BadInput(f"workers {asked}: at least 1; correct it")
-    return asked or len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0)) if asked is None else asked
 
 
 def check_part(part: int, parts: int) -> None:
@@ -160,6 +162,7 @@ def _said(home: Path) -> Iterator[None]:
 
 def planned(samples: pa.Table, home: Path, shard_bytes: int) -> tuple[pa.Table, Work]:
     """Where the images lie that are in a pack already, and the work of writing the others."""
+    check_positive(shard_bytes=shard_bytes)
     kept, new = _placed(_wanted(samples), complete(home))
     return kept, Work.cut(new, home, shard_bytes)
 
@@ -175,6 +178,10 @@ def _wanted(samples: pa.Table) -> pa.Table:
     """The samples by key, checked, with the columns that `Work` and the index take."""
     if not samples.num_rows:
         raise BadInput("0 images: a pack holds at least one; ingest some, or include some again")
+    if pc.any(pc.equal(pc.fill_null(samples["key"], ""), "")).as_py():
+        raise BadInput("key '': is empty, and readers of shards pass over it; name the image")
+    if large := _first(samples["key"], pc.greater(samples["bytes"], MAX_BYTES)):
+        raise BadInput(f"{large}: an image of more than {MAX_BYTES} bytes; shrink it, or exclude the sample")
     table = samples.append_column("size", samples["bytes"]).select(_WANTED.names).cast(_WANTED).sort_by("key")
     if repeated := _first(table["key"][1:], pc.equal(table["key"][1:], table["key"][:-1])):
         raise BadInput(f"{repeated}: two images have this key; name each once")

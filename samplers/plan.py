@@ -133,11 +133,7 @@ class Plan:
         values = np.zeros((len(rows), len(self.tasks)), np.float32)
         known = np.zeros(values.shape, np.bool_)
         weights = np.zeros(values.shape, np.float32)
-        safe = np.maximum(rows, 0)
-        counts = np.where(rows >= 0, self._first[safe + 1] - self._first[safe], 0)
-        batch_row = np.repeat(np.arange(len(rows)), counts)
-        within = np.arange(len(batch_row)) - np.repeat(np.cumsum(counts) - counts, counts)
-        entry = self._first[safe][batch_row] + within
+        batch_row, entry = self.entries(rows)
         column = self.label_task[entry]
         phase = np.zeros(len(rows), np.int64) if positions is None else self.phase_at(positions)
         q = self.q[phase[batch_row], self.cell(column, self.label_stratum[entry])]
@@ -146,6 +142,15 @@ class Plan:
         known[batch_row, column] = True
         weights[batch_row, column] = q / p[batch_row]
         return values, known, weights
+
+    def entries(self, rows: npt.NDArray[np.int32]) -> tuple[Ints, Ints]:
+        """The known labels of the samples `rows` [B], one row after the other, by task: of each the place of its row in
+        `rows`, and its own in the tables of labels [L]."""
+        safe = np.maximum(rows, 0)
+        counts = np.where(rows >= 0, self._first[safe + 1] - self._first[safe], 0)
+        batch_row = np.repeat(np.arange(len(rows)), counts)
+        within = np.arange(len(batch_row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return batch_row, self._first[safe][batch_row] + within
 
     @property
     def seed(self) -> int:

@@ -9,8 +9,11 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,7 +33,7 @@ from samplers import tar
 from samplers.blocks import changed, unread
 from samplers.work import Progress
 
-__all__ = ["Reduction", "forget_copies"]
+__all__ = ["Copy", "Original", "Reduction", "Spread", "forget_copies", "in_threads"]
 
 QUALITY = 90
 """Of JPEG, where none is asked for."""
@@ -41,6 +44,20 @@ _COPIES = pa.schema(
     ]
 )  # fmt: skip
 _AHEAD = 64  # copies that are being made while the first of them is waited for
+
+Original = dict[str, str]
+"""The key, sha256 (`of`) and location of an image that a copy is made of."""
+Copy = dict[str, Any]
+"""A line of `copies.parquet`."""
+Spread = Callable[[Callable[[Original], Copy], list[Original]], Generator[Copy]]
+"""Does a work for many originals at a time, and yields the copies in their order."""
+
+
+def in_threads(work: Callable[[Original], Copy], originals: list[Original]) -> Generator[Copy]:
+    """The `Spread` of a machine by itself."""
+    with ThreadPoolExecutor(2, "amber-reduce") as pool:
+        for at in range(0, len(originals), _AHEAD):
+            yield from pool.map(work, originals[at : at + _AHEAD])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,19 +90,21 @@ class Reduction:
         with whole(home / "packs" / "reduced.json") as part:
             part.write_text(json.dumps(asdict(self)))
 
-    def apply(self, samples: pa.Table, home: Path, progress: Progress | None = None, first: float = 0.0) -> pa.Table:
+    def apply(
+        self, samples: pa.Table, home: Path, progress: Progress | None = None, first: float = 0.0,
+        spread: Spread = in_threads,
+    ) -> pa.Table:  # fmt: skip
         """`samples` (as `write_pack` takes them) with the copies in the place of the images that they are made of.
 
         Copies are made that are not there yet, from the place `first` (0 to 1) of the samples on, so that several may
-        share the work. NotFound or Damaged for a file that is not there, is not the one that was ingested, or is no
-        image.
+        share the work; `spread` does it. NotFound or Damaged for a file that is not there, is not the one that was
+        ingested, or is no image.
         """
         where = np.flatnonzero(self._reduces(samples))
         if not len(where):
             return samples
-        folder = home / "reduced" / f"{self.max_side}-{self.quality or QUALITY}"
-        chosen = samples.take(where)
-        copies = self._copies(chosen, folder, progress, int(first * len(where)))
+        folder = home.resolve() / "reduced" / f"{self.max_side}-{self.quality or QUALITY}"
+        copies = self._copies(samples.take(where), folder, progress, int(first * len(where)), spread)
         for name in ("sha256", "bytes", "width", "height"):
             samples = _put(samples, name, where, copies[name])
         names = map(_name, copies["key"].to_pylist(), copies["of"].to_pylist())
@@ -98,7 +117,9 @@ class Reduction:
         longer = np.maximum(np.asarray(samples["width"]), np.asarray(samples["height"]))
         return np.asarray(longer > (self.max_side or np.inf))
 
-    def _copies(self, samples: pa.Table, folder: Path, progress: Progress | None, first: int) -> pa.Table:
+    def _copies(
+        self, samples: pa.Table, folder: Path, progress: Progress | None, first: int, spread: Spread
+    ) -> pa.Table:
         """The lines of `copies.parquet` for these samples, in their order."""
         remove_leftovers(folder.glob("*.part"))
         wanted = samples.select(["key", "sha256", "location"]).rename_columns(["key", "of", "location"])
@@ -107,25 +128,26 @@ class Reduction:
         left = lacking.drop_columns("place").to_pylist()
         if left:
             first = min(first, len(left))
-            known = pa.concat_tables([known, self._make(left[first:] + left[:first], folder, progress)])
+            known = pa.concat_tables([known, self._make(left[first:] + left[:first], folder, progress, spread)])
             with whole(folder / "copies.parquet") as path:
                 pq.write_table(known, path)
         return wanted.join(known, ["key", "of"]).sort_by("place")
 
-    def _make(self, originals: list[dict[str, str]], folder: Path, progress: Progress | None) -> pa.Table:
-        made: list[dict[str, Any]] = []
-        with ThreadPoolExecutor(2, "amber-reduce") as pool:
-            for at in range(0, len(originals), _AHEAD):
-                made += pool.map(lambda line: self._copy(folder, **line), originals[at : at + _AHEAD])
+    def _make(self, originals: list[Original], folder: Path, progress: Progress | None, spread: Spread) -> pa.Table:
+        made: list[Copy] = []
+        with closing(spread(partial(self._copy, folder), originals)) as copies:
+            for copy in copies:
+                made.append(copy)
                 if progress is not None:
                     progress(len(made), len(originals))
         return pa.Table.from_pylist(made, _COPIES)
 
-    def _copy(self, folder: Path, key: str, of: str, location: str) -> dict[str, Any]:
+    def _copy(self, folder: Path, original: Original) -> Copy:
         """Make one copy, unless another process just did."""
+        key, of = original["key"], original["of"]
         path = folder / _name(key, of)
         if not path.is_file():
-            pixels = _pixels(key, of, location)
+            pixels = _pixels(key, of, original["location"])
             height, width = pixels.shape[:2]
             scale = min(1.0, (self.max_side or np.inf) / max(height, width))
             if scale < 1:

@@ -21,7 +21,7 @@ from samplers.blocks import Line, write_blocks
 from samplers.workers import Workers
 from samplers.write import lines_of, notes
 
-__all__ = ["Progress", "Work", "clean", "write_numbered"]
+__all__ = ["Progress", "Work", "check_positive", "clean", "write_numbered"]
 
 Progress = Callable[[int, int], None]
 """Called in the caller's thread with (images done, images in all)."""
@@ -30,6 +30,13 @@ _TICK = 0.1  # seconds between two reports of progress
 _LARGE = 256 << 20  # bytes from which on it is worth the fifth of a second that processes take to start
 
 Write = Callable[[Path, bytes, list[Line], Callable[[int], None]], str]
+
+
+def check_positive(**numbers: int) -> None:
+    """BadInput naming the first number that is below 1."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise BadInput(f"{name} {number}: at least 1; raise it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +70,7 @@ class Work:
     def run(self, workers: int, progress: Progress | None, part: int = 1, parts: int = 1) -> None:
         """Write what is not yet written of every shard, or of each `parts`-th from the `part`-th on (from 1), so many
         at a time: in processes, where that is worth it."""
+        check_positive(workers=workers)
         self.begin()
         numbers = range(part - 1, len(self.cuts), parts)
         count = _Count(sum(self.cuts[number][1] - self.cuts[number][0] for number in numbers), progress)

@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
+from killed import leave_half
 from lamps import declare
 
 from amber.cli import run
@@ -174,9 +175,8 @@ def left_over(home: Path) -> list[str]:
 def test_what_a_killed_compaction_left_is_removed(data: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     assert run(["ingest", str(data), "--author", "ada", "--home", str(home)]) == 0
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    for name in ("catalog.duckdb.1.part", "catalog.duckdb.2.part.wal", f"oracle.parquet.{ended.pid}.part"):
+    leave_half(home / "oracle.parquet")
+    for name in ("catalog.duckdb.1.part", "catalog.duckdb.2.part.wal"):
         (home / name).write_bytes(b"half")
     say(Catalog.open(home), "next")
     assert left_over(home) == []

@@ -241,6 +241,11 @@ def test_samples_keep_their_key_and_bytes(catalog: Catalog, original: Catalog) -
         change.add_samples(sample_rows(["pictures/00000"], paths[1:2]), dataset="d")
     with pytest.raises(BadInput, match="stands twice"), catalog.commit(author="ada", message="x") as change:
         change.add_samples(sample_rows(["new", "new"], paths[:2]), dataset="d")
+    with (
+        pytest.raises(BadInput, match=f"{paths[1]}: its key is empty"),
+        catalog.commit(author="a", message="e") as change,
+    ):
+        change.add_samples(sample_rows(["new", ""], paths[:2]), dataset="d")
 
 
 @pytest.mark.parametrize(

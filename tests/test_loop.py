@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from killed import leave_half
 from lamps import declare
 
 from amber.loop import Loop, Round, go_round
 from curation import Catalog, Dataset, ingest
 from curation.errors import BadInput, Busy, NotFound
+from curation.files import whole
 from samplers import Policy, make_pack
 from training.features import embed
 from training.runs import Recipe, Run
@@ -163,13 +165,12 @@ def test_one_loop_at_a_time(catalog: Catalog) -> None:
 
 
 def test_what_the_killed_left_is_cleared(catalog: Catalog) -> None:
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    parts = [catalog.home / "plans" / f"f00.{ended.pid}.part", catalog.home / "embeddings" / "e.1.part"]
-    for part in parts:
-        part.mkdir(parents=True)
-    go(catalog, rounds=0)
-    assert [part.exists() for part in parts] == [False, True]
+    (catalog.home / "plans").mkdir(exist_ok=True)
+    left = leave_half(catalog.home / "plans" / "f00")
+    with whole(catalog.home / "embeddings" / "e") as alive:
+        alive.mkdir()
+        go(catalog, rounds=0)
+        assert (left.exists(), alive.exists()) == (False, True)
 
 
 # Killed at any moment

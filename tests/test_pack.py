@@ -371,13 +371,31 @@ def test_rows_are_in_the_order_asked(pack: Pack) -> None:
         pack.rows(["drive/004", "drive/x"])
 
 
-def test_bad_tables_are_refused(images: pa.Table, tmp_path: Path) -> None:
-    for wrong, message in (
-        (images.slice(0, 0), "0 images"),
-        (pa.concat_tables([images, images.slice(4, 1)]), "drive/004: two images"),
-    ):
-        with pytest.raises(BadInput, match=message):
-            write_pack(wrong, tmp_path / "home")
+def bytes_of(images: pa.Table, row: int, count: int) -> pa.Table:
+    sizes = images["bytes"].to_pylist()
+    sizes[row] = count
+    return images.set_column(images.column_names.index("bytes"), "bytes", pa.array(sizes))
+
+
+BAD_TABLES = {
+    "0 images": lambda images: images.slice(0, 0),
+    "drive/004: two images": lambda images: pa.concat_tables([images, images.slice(4, 1)]),
+    "key '': is empty": lambda images: images.set_column(0, "key", pa.array(["", *KEYS[1:]])),
+    "drive/007: an image of more than 1073741824 bytes": lambda images: bytes_of(images, 7, 3 << 30),
+}
+
+
+@pytest.mark.parametrize("message", BAD_TABLES)
+def test_bad_tables_are_refused(images: pa.Table, tmp_path: Path, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        write_pack(BAD_TABLES[message](images), tmp_path / "home")
+
+
+@pytest.mark.parametrize("numbers", [{"workers": 0}, {"workers": -1}, {"shard_bytes": 0}, {"shard_bytes": -5}])
+def test_numbers_below_one_are_refused(images: pa.Table, tmp_path: Path, numbers: dict[str, int]) -> None:
+    ((name, number),) = numbers.items()
+    with pytest.raises(BadInput, match=f"{name} {number}: at least 1"):
+        write_pack(images, tmp_path / "home", **numbers)
 
 
 @given(st.lists(st.text(), min_size=1), st.integers(0, 9))

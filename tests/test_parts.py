@@ -1,10 +1,14 @@
 """Packs that several machines write: the same bytes as one writes, whoever dies meanwhile."""
 
+import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,8 +26,9 @@ from pictures import pictures
 
 from amber.cli import run
 from curation.errors import BadInput, Busy, Failed, NotFound
-from samplers.cluster import write_on_ray
+from samplers.cluster import spread_on_ray, write_on_ray
 from samplers.pack import Pack, finish_pack, turn, write_pack, write_part
+from samplers.reduced import Reduction
 
 KEYS = [f"drive/{number:03d}" for number in range(60)]
 SHARD = 8192
@@ -127,6 +132,14 @@ def test_the_verb_packs_in_parts(tmp_path: Path, capsys: pytest.CaptureFixture[s
 # Ray
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_token() -> Iterator[None]:
+    """A cluster asks for a token where `~/.ray` holds one, and who names its address is not given it by Ray."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        yield
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """A Ray cluster of one node on loopback, which outlives its drivers."""
@@ -145,7 +158,7 @@ def cluster() -> Iterator[str]:
     for process in started:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    for process in psutil.wait_procs(started, timeout=10)[1]:
+    for process in psutil.wait_procs(started, timeout=3)[1]:  # its directory of nodes never ends by itself
         process.kill()
 
 
@@ -199,6 +212,52 @@ def test_ray_names_what_is_not_there(images: pa.Table, tmp_path: Path, cluster: 
     (tmp_path / "images" / "7.jpg").unlink()
     with pytest.raises(NotFound, match=r"drive/007: .*7\.jpg cannot be read"):
         write_on_ray(images, tmp_path / "ray", cluster, shard_bytes=SHARD)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
+def test_ray_makes_the_same_copies(images: pa.Table, tmp_path: Path, cluster: str) -> None:
+    homes, reduction = [tmp_path / "one", tmp_path / "ray"], Reduction(max_side=16)
+    here = reduction.apply(images, homes[0])
+    seen: list[tuple[int, int]] = []
+    there = reduction.apply(images, homes[1], lambda *args: seen.append(args), spread=spread_on_ray(cluster))
+    assert there.drop_columns("location").equals(here.drop_columns("location"))
+    assert files(homes[1]) == files(homes[0])
+    assert seen == [(done, 60) for done in range(1, 61)]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
+def test_ray_names_the_image_of_which_there_is_no_copy(images: pa.Table, tmp_path: Path, cluster: str) -> None:
+    (tmp_path / "images" / "7.jpg").unlink()
+    with pytest.raises(NotFound, match=r"drive/007: .*7\.jpg cannot be read"):
+        Reduction(max_side=16).apply(images, tmp_path / "ray", spread=spread_on_ray(cluster))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
+def test_the_verb_packs_on_ray(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = make_home(tmp_path, samples=30).home
+    told = []
+    for words in (["--ray", "local"], []):
+        assert run(["pack", "--max-side", "16", *words, "--json", "--home", str(home)]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+        written = files(home / "shards")
+        shutil.rmtree(home / "packs")
+        shutil.rmtree(home / "shards")
+        shutil.rmtree(home / "reduced")
+    assert told[0] == told[1]
+    assert len(written) == told[0]["shards"] == 1
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "[::1]:{}", "127.0.0.1:99999"])
+def test_a_closed_port_is_said_at_once(tmp_path: Path, address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    home = make_home(tmp_path, samples=12).home
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and nobody listens
+        at, began = address.format(closed.getsockname()[1]), time.monotonic()
+        assert run(["pack", "--ray", at, "--home", str(home)]) == 1
+        assert time.monotonic() - began < 10
+    line = capsys.readouterr().err
+    assert line.startswith(f"amber: ray '{at}': not reached (")
+    assert line.count("\n") == 1
 
 
 def test_a_cluster_that_is_not_there_is_said(images: pa.Table, tmp_path: Path) -> None:

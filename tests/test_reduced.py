@@ -1,11 +1,15 @@
 """Packs of smaller copies: their pixels, what stays as it is, and that each copy is made once."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from homes import make_home
+from killed import leave_half
 from pictures import picture, table
 from PIL import Image
 
@@ -90,6 +94,42 @@ def test_parts_give_the_pack_of_one_machine(images: pa.Table, tmp_path: Path) ->
     for part in (1, 2):
         write_part(reduction.apply(images, homes[1], first=(part - 1) / 2), homes[1], part, 2, shard_bytes=4096)
     assert finish_pack(reduction.apply(images, homes[1]), homes[1], shard_bytes=4096).hash == whole.hash
+
+
+SLOW = """
+import os, sys
+from pathlib import Path
+import pyarrow.parquet as pq
+from curation import files
+from samplers.reduced import Reduction
+if sys.argv[3] == "far":
+    files._machine, os.getpid = lambda: "0" * 12, lambda: 3_999_999  # a number that no process has here
+write = Path.write_bytes
+def write_bytes(path, data):
+    write(path, data)
+    sys.stdout.write(path.name + "\\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+Path.write_bytes = write_bytes
+Reduction(max_side=60).apply(pq.read_table(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("place", ["here", "far"])
+def test_another_process_makes_copies_at_the_same_time(images: pa.Table, tmp_path: Path, place: str) -> None:
+    home, pipe = tmp_path / "home", subprocess.PIPE
+    pq.write_table(images, tmp_path / "images.parquet")
+    words = [sys.executable, "-c", SLOW, tmp_path / "images.parquet", home, place]
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as other:
+        begun = other.stdout.readline().strip()
+        assert begun.endswith(".part")
+        left = leave_half(home / "reduced" / "60-90" / "x.jpg")
+        Reduction(max_side=60).apply(images, home)
+        assert not left.exists()
+        assert (home / "reduced" / "60-90" / begun).exists()
+        told = other.communicate("\n" * 9)[1]
+    assert (other.returncode, told) == (0, "")
+    assert not list(home.rglob("*.part"))
 
 
 @pytest.mark.parametrize(

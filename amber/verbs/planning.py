@@ -231,7 +231,12 @@ def _moved(change: Change, name: str) -> str:
 @click.option("--plan", "prefix", default="", help="First characters of the plan's hash; default: the newest.")
 @workspace
 def materialize_command(folder: Path, prefix: str, home: str, as_json: bool) -> None:
-    """Write the draws of a plan into FOLDER as shards with labels and weights, for consumers without Amber."""
+    """Write the draws of a plan into FOLDER as shards with labels and weights, for consumers without Amber.
+
+    Beside each image lies a json: {"key": ..., "position": ..., "labels": {TASK: LABEL}, "weights": {TASK: NUMBER}}. A
+    label is a class, a number, a list of classes, or a list of boxes {"class", "x", "y", "w", "h"} in pixels of the
+    upright image as it was ingested; unknown ones are left out.
+    """
     plan = Plan.open(Path(home), prefix) if prefix else Plan.newest(Path(home))
     screen = Screen(quiet=as_json)
     with screen.stages():

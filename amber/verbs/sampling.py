@@ -15,10 +15,10 @@ from curation.errors import BadInput
 from curation.ledger.catalog import Catalog
 from curation.locations import is_url
 from samplers.check import notes, problems, suggest
-from samplers.cluster import write_on_ray
+from samplers.cluster import spread_on_ray, write_on_ray
 from samplers.pack import check_part, finish_pack, included, write_pack, write_part
 from samplers.policy import Policy
-from samplers.reduced import Reduction
+from samplers.reduced import Reduction, in_threads
 from samplers.remote import Remote
 
 __all__ = ["pack_command", "policy"]
@@ -89,7 +89,12 @@ def _ask_for_copies(home: Path, **asked: int | None) -> None:
 @click.option("--verify", is_flag=True, help="Hash every shard and image again.")
 @click.option("--part", callback=_part, metavar="I/N", help="Write the I-th of N parts only, on this machine.")
 @click.option("--finish", is_flag=True, help="Make one pack of the parts, once all are written.")
-@click.option("--ray", "address", metavar="ADDRESS", help='Write as tasks of a Ray cluster, or of a "local" one.')
+@click.option(
+    "--ray",
+    "address",
+    metavar="ADDRESS",
+    help='Write, smaller copies too, as tasks of a Ray cluster, or of a "local" one.',
+)
 @click.option(
     "--max-side",
     type=click.IntRange(min=0),
@@ -117,7 +122,8 @@ def pack_command(
     _ask_for_copies(folder, max_side=max_side, quality=quality)
     with screen.stages():
         first = (part[0] - 1) / part[1] if part else 0.0
-        samples = included(catalog, first=first, progress=partial(screen.tell, "reduce"))
+        spread = in_threads if address is None else spread_on_ray(address)
+        samples = included(catalog, first=first, spread=spread, progress=partial(screen.tell, "reduce"))
         tell = partial(screen.tell, "pack")
         if part is not None:
             write_part(samples, folder, *part, progress=tell)

@@ -120,11 +120,13 @@ class Change:
     def add_samples(self, samples: pa.Table, *, dataset: str) -> int:
         """Add samples (key, location, sha256, phash, format, width, height, bytes); returns how many are new.
 
-        A key that is there with the same bytes is left as it is; with other bytes it is refused.
+        A key that is there with the same bytes is left as it is; with other bytes, or an empty one, it is refused.
         """
         if self.repeated:
             return 0
         sql = self._writer.sql
+        empty = "SELECT location FROM incoming WHERE coalesce(key, '') = '' ORDER BY location"
+        refuse(sql(empty, incoming=samples), "{0}: its key is empty, and readers of shards pass over such; give it one")
         twice = "SELECT key FROM incoming GROUP BY key HAVING count(*) > 1 ORDER BY key LIMIT 1"
         refuse(sql(twice, incoming=samples), "key {0!r}: stands twice in this batch; keys are unique")
         other = "SELECT key FROM incoming JOIN sample USING (key) WHERE sample.sha256 <> incoming.sha256 ORDER BY key"
