@@ -197,6 +197,8 @@ class Pack:
                 progress(done, len(self.shards))
         for name in ("index.parquet", "manifest.json"):
             to.put(path := f"packs/{self.hash}/{name}", self.home / path)
+        for moved in sorted(self.home.glob("packs/*/moved.json")):  # plans of packs before an image was forgotten
+            to.put(str(moved.relative_to(self.home)), moved)
 
     def verify(self, progress: Progress | None = None) -> None:
         """Hash all images and shards again; Damaged names the first shard, and key, that is not what was written."""

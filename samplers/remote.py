@@ -75,8 +75,11 @@ class Remote:
         return self._tried(path, once)
 
     def put(self, path: str, file: Path) -> None:
-        """Write an object from a file."""
-        self._tried(path, lambda: obstore.put(self._store, path, file))
+        """Write an object from a file; NotFound where the bucket is not there."""
+        try:
+            self._tried(path, lambda: obstore.put(self._store, path, file))
+        except NotFound as error:
+            raise NotFound(f"{self.url}: there is no such bucket to write into; make it, or correct the URL") from error
 
     def size(self, path: str) -> int | None:
         """Bytes of an object, None where there is none."""

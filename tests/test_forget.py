@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from buckets import serving_bucket
 from homes import label, labels, make_home, sample_rows
 
 from amber.cli import run
@@ -119,6 +120,11 @@ def test_a_plan_that_never_used_it_streams_the_same(catalog: Catalog) -> None:
     assert len(pack.formerly) == 2
     after = [batch.images.copy() for batch in stream(plan, catalog.home, 8, size=(32, 48), copy=True)]
     assert all((old == new).all() for old, new in zip(before, after, strict=True))
+    with serving_bucket("forgotten") as url:
+        pack.copy_to(url)
+        there = Pack.open(url, plan.pack_hash)
+        again = [batch.images.copy() for batch in stream(plan, there, 8, size=(32, 48), copy=True)]
+    assert all((old == new).all() for old, new in zip(before, again, strict=True))
 
 
 def test_a_run_forgets_only_the_draws_that_it_took_part_in(catalog: Catalog) -> None:

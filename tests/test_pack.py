@@ -1,4 +1,3 @@
-import gc
 import json
 import os
 import resource
@@ -7,7 +6,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import AWKWARD, pictures
+from pictures import pictures
 
 from curation import Catalog
 from curation.digest import digest
@@ -86,19 +84,6 @@ def test_gnu_tar_unpacks_a_shard(pack: Pack, tmp_path: Path) -> None:
     done = subprocess.run(["tar", "-xvf", shard, "-C", tmp_path], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert len(done.stdout.split()) == 2 * pack.shards[0].images
-
-
-def test_webdataset_reads_awkward_keys(tmp_path: Path) -> None:
-    import webdataset
-
-    pack = write_pack(pictures(tmp_path / "images", AWKWARD), tmp_path / "home")
-    url = str(pack.home / "shards" / pack.shards[0].name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # it leaves the shard to the garbage collector
-        samples = list(webdataset.WebDataset(url, shardshuffle=False))
-        gc.collect()
-    assert sorted(json.loads(sample["json"])["key"] for sample in samples) == sorted(AWKWARD)
-    assert all(sample["__key__"].isascii() and sample["jpg"][:2] == b"\xff\xd8" for sample in samples)
 
 
 @given(st.text(min_size=1))

@@ -67,6 +67,11 @@ def test_a_place_that_cannot_be_is_refused_before_any_work(
     assert not (tmp_path / "home" / "packs").exists()
 
 
+def test_a_bucket_that_is_not_there_is_said(home: str, bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["pack", "--to", f"{bucket}-of-nobody/team", "--home", home]) == 2
+    assert f"{bucket}-of-nobody/team: there is no such bucket to write into; make it" in capsys.readouterr().err
+
+
 def test_a_place_that_is_not_reached_is_one_line(
     home: str, bucket: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from buckets import serving_bucket
 from hypothesis import given
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 from pictures import SIZE, Draws, pictures
 
 from benchmarks.objects import FAULTS, Far, serving
@@ -61,27 +61,11 @@ def whole(pack: Pack, plan: Draws) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture(scope="module")
-def moto() -> Iterator[int]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    yield server.get_host_and_port()[1]
-    server.stop()
-
-
-@pytest.fixture
-def bucket(moto: int, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(pack: Pack) -> Iterator[str]:
     """The pack copied to S3; the URL that it lies at."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{moto}", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    import urllib.request
-
-    asked = urllib.request.Request(f"http://127.0.0.1:{moto}/packs", method="PUT")
-    urllib.request.urlopen(asked).close()
-    pack.copy_to("s3://packs/team")
-    return "s3://packs/team"
+    with serving_bucket("packs") as url:
+        pack.copy_to(f"{url}/team")
+        yield f"{url}/team"
 
 
 def content(batch: Batch) -> tuple[Any, ...]:
@@ -108,8 +92,9 @@ def test_s3_gives_the_stream_of_files(plan: Draws, pack: Pack, bucket: str, whol
 
 
 def test_s3_behind_a_network_with_faults(
-    plan: Draws, pack: Pack, bucket: str, whole: Any, moto: int, monkeypatch: pytest.MonkeyPatch
+    plan: Draws, pack: Pack, bucket: str, whole: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    moto = int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2])
     with serving(Far(moto, latency=0.002, bandwidth=2e8, fault=every(7))) as far:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{far.port}")
         assert contents(plan, Pack.open(bucket, pack.hash, cache=SMALL)) == whole
