@@ -2,7 +2,7 @@
 machine (`cat`, reads of 1 MB) and other writers and readers of shards.
 
 Every figure is the median over rounds in which all take turns, the page cache being warm. SCALE=small has 3,000 images,
-the default 20,000.
+the default 40,000.
 """
 
 import os
@@ -22,7 +22,7 @@ from samplers.materialize import materialize
 from samplers.pack import Pack, write_pack
 from samplers.plan import Plan
 
-IMAGES: Final = 3_000 if small() else 20_000
+IMAGES: Final = 3_000 if small() else 40_000
 ROUNDS: Final = int(os.environ.get("ROUNDS", "3" if small() else "7"))
 PYTHON: Final = Path(".venv-stream-peers/bin/python")
 WRITERS: Final = ("webdataset", "ArrayRecord")

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curation.errors import Damaged, NotFound
+from curation.errors import Damaged, Failed, NotFound
 from samplers.places import Rows
 
 __all__ = ["MAX_OPEN", "Checked", "Order", "Room", "Shard", "Shards", "Source"]
@@ -120,6 +120,9 @@ class Shards:
             file = _File(os.open(path, os.O_RDONLY))
         except FileNotFoundError:
             raise NotFound(f"{path}: this shard of the pack is not there; restore it, or pack again") from None
+        except OSError as error:
+            told = f"{path}: not opened ({error.strerror})"
+            raise Failed(f"{told}; mend its rights, or raise the limit (ulimit -n)") from error
         # Checked first: to read a mapping past the end of a file would kill the process.
         if (size := os.fstat(file.descriptor).st_size) != shard.size:
             raise Damaged(f"{path}: {size} bytes, its pack says {shard.size}; restore it, or pack again")

@@ -1,5 +1,6 @@
 """What a stream may take of a machine, however many shards there are, and plans that hold no batch."""
 
+import resource
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -11,7 +12,7 @@ import psutil
 import pytest
 from pictures import Draws, picture, table
 
-from curation.errors import BadInput
+from curation.errors import BadInput, Failed
 from samplers.batches import batches
 from samplers.pack import Pack, write_pack
 from samplers.shards import MAX_OPEN
@@ -54,6 +55,18 @@ def taken(packs: dict[str, Pack]) -> dict[str, dict[str, Any]]:
     """Of each pack, in a process of its own."""
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
         return {name: pool.submit(measured, pack.home, pack.hash).result() for name, pack in packs.items()}
+
+
+def test_a_limit_of_open_files_is_said(packs: dict[str, Pack]) -> None:
+    pack, limits = packs["many"], resource.getrlimit(resource.RLIMIT_NOFILE)
+    with stream(Draws(pack, np.arange(IMAGES)), pack, 32, size=SIZE) as found:
+        next(found)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (psutil.Process().num_fds(), limits[1]))
+        try:
+            with pytest.raises(Failed, match=r"\.tar: not opened \(Too many open files\); .* \(ulimit -n\)"):
+                list(found)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @pytest.mark.parametrize("name", SHARDS)
