@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
 
 from curation.errors import BadInput, Damaged, NotFound
 from curation.locations import read_into
@@ -20,14 +19,8 @@ _BLOCK = 1 << 20  # bytes that are read, hashed and written while they lie in th
 _STEP = 64  # images between two looks at the count
 
 
-class Line(NamedTuple):
-    """An image to write, and the bytes between it and the next one."""
-
-    key: str
-    location: str
-    sha256: str
-    size: int
-    behind: bytes
+Line = tuple[str, str, str, int, bytes]
+"""An image to write: key, location, sha256, size, and the bytes between it and the next one; plain, to be pickled."""
 
 
 def write_blocks(path: Path, head: bytes, lines: list[Line], count: Callable[[int], None]) -> str:
@@ -37,7 +30,7 @@ def write_blocks(path: Path, head: bytes, lines: list[Line], count: Callable[[in
     the one that was ingested.
     """
     with path.open("wb", buffering=0) as file:
-        block = _Block(file, max(max(line.size, len(line.behind)) for line in lines) + 1)
+        block = _Block(file, max(max(size, len(behind)) for *_, size, behind in lines) + 1)
         block.add(head)
         for done, (key, location, sha256, size, behind) in enumerate(lines, 1):
             try:

@@ -18,7 +18,7 @@ def lines_of(images: pa.Table) -> tuple[bytes, list[Line]]:
     `write_blocks` takes them."""
     head, *between = _between(images)
     columns = (images[name].to_pylist() for name in ("key", "location", "sha256", "size"))
-    return head, list(map(Line, *columns, between))
+    return head, list(zip(*columns, between, strict=True))
 
 
 def notes(images: pa.Table | pa.RecordBatch) -> list[bytes]:

@@ -10,7 +10,7 @@ from homes import make_home, sample_rows
 from served import Served, served
 
 from amber.service.client import Client
-from amber.service.models import AskedFor, DoubtPicked, GivenLabel, RequestPicked, TagPicked
+from amber.service.models import AskedFor, DoubtPicked, GivenLabel, RequestPicked, ShownPicked, TagPicked
 from amber.service.tokens import Tokens
 from curation.errors import BadInput, Failed, NotFound
 from curation.ledger.catalog import Catalog
@@ -57,6 +57,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "POST /api/picked/requests": lambda client: client.pick(RequestPicked(**PICKED, tasks=["color"], reason="r")),
     "POST /api/picked/tags": lambda client: client.pick(TagPicked(**PICKED, tag="t")),
     "POST /api/picked/doubts": lambda client: client.pick(DoubtPicked(**PICKED, task="color", state="unsure")),
+    "POST /api/picked/shown": lambda client: client.shown(ShownPicked(keys=["k"])),
     "GET /api/why/k": lambda client: client.why("k"),
     "GET /metrics": Client.metrics,
 }

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -35,8 +36,11 @@ def images(tmp_path: Path) -> pa.Table:
 
 def workers(of: int = 0) -> list[psutil.Process]:
     """Processes that write shards for us, or for another process."""
-    found = psutil.Process(of or None).children(recursive=True)
-    return [process for process in found if "samplers.workers" in " ".join(process.cmdline())]
+    found = []
+    for process in psutil.Process(of or None).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # as one that has ended and was not yet waited for
+            found += [process] if "samplers.workers" in " ".join(process.cmdline()) else []
+    return found
 
 
 def shards(home: Path) -> set[str]:

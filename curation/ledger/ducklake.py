@@ -32,7 +32,8 @@ WRITERS: Final = "writers"
 FILES: Final = "files"
 
 UNREADABLE: Final = ("No magic bytes", "Cannot open file", "Could not read", "No files found", "TProtocolException",
-                     "Invalid parquet", "corrupt", "Failed to read Parquet", "too small to be a Parquet")  # fmt: skip
+                     "Invalid parquet", "Invalid footer", "corrupt", "Failed to read Parquet",
+                     "too small to be a Parquet")  # fmt: skip
 """What DuckDB says of a Parquet file that is gone or damaged."""
 
 
