@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from curation.errors import AmberError, BadInput, Failed
+from curation.errors import AmberError, BadInput
 from curation.files import remove_leftovers, whole
 from samplers import tar
 from samplers.notes import Notes
@@ -126,15 +126,9 @@ class _Copy:
             note = b"".join((tar.padding(place[2]), behind[i].tobytes(), text, tar.padding(len(text))))
             try:
                 image = shards.read_beside(*place)
-            except (AmberError, OSError) as error:
-                raise _unread(self._plan.keys[int(rows[i])].as_py(), shards.name(place[0]), error) from error
+            except AmberError as error:
+                raise type(error)(f"{self._plan.keys[int(rows[i])]}: {error}") from error
             yield image, (before[i].tobytes(), note)
-
-
-def _unread(key: str, shard: str, error: AmberError | OSError) -> AmberError:
-    if isinstance(error, AmberError):
-        return type(error)(f"{key}: {error}")
-    return Failed(f"{key}: {shard} cannot be read ({error.strerror}); mend that, and run the same again")
 
 
 def _write(descriptor: int, pieces: list[bytes | memoryview]) -> None:

@@ -155,7 +155,7 @@ def unreadable(pack: Pack, shard: Path) -> Pack:
         (beyond, Damaged, "has no bytes .* its index is another pack's"),
         (missing, NotFound, "this shard of the pack is not there"),
         (cut_off, Damaged, "600 bytes, its pack says"),
-        (unreadable, Failed, "cannot be read .*; mend that"),
+        (unreadable, Failed, "not opened .*; mend its rights"),
     ],
 )
 def test_a_damaged_pack_is_told_by_shard_and_key(
