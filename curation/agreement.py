@@ -122,9 +122,12 @@ def people_agree(now: Snapshot, task: str) -> tuple[Ints, npt.NDArray[np.bool_]]
     statements = now.statements(task)
     statements = statements.filter(pc.equal(statements["source"], PEOPLE))
     said = Opinions.of(now.task(task), statements, _people(statements)[1])
-    pairs = [(said.sample[one], said.same(one, other)) for one, other in said.pairs()]
-    none = (np.zeros(0, np.int64), np.zeros(0, np.bool_))
-    return np.concatenate([none[0], *(pair[0] for pair in pairs)]), np.concatenate([none[1], *(p[1] for p in pairs)])
+    samples: list[Ints] = [np.zeros(0, np.int64)]
+    agree: list[npt.NDArray[np.bool_]] = [np.zeros(0, np.bool_)]
+    for one, other in said.pairs():
+        samples.append(said.sample[one])
+        agree.append(said.same(one, other))
+    return np.concatenate(samples), np.concatenate(agree)
 
 
 def _people(statements: pa.Table) -> tuple[list[tuple[str, str]], Ints]:

@@ -35,7 +35,7 @@ class Fetched:
     ) -> None:
         self._remote, self._shards, self._hashes, self._cache = remote, shards, hashes, cache
         self._shard, self._offset, self._size = places
-        self._rows = Rows(self._shard, self._offset, self.name)
+        self._rows = Rows(self._shard, self._offset, [shard.name for shard in shards])
         self._order: Order | None = None
         self._ahead: Ahead | None = None
         self._lock = threading.RLock()

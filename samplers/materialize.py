@@ -23,12 +23,12 @@ import pyarrow.compute as pc
 from curation.errors import AmberError, BadInput
 from curation.files import remove_leftovers, whole
 from samplers import tar
+from samplers.members import extension
 from samplers.notes import Notes
 from samplers.pack import SHARD_BYTES, Pack
 from samplers.plan import Plan
 from samplers.shards import Source
 from samplers.work import Progress, check_positive
-from samplers.write import extension
 
 __all__ = ["Materialized", "materialize"]
 

@@ -82,7 +82,7 @@ class Pack:
                     raise ValueError("its sha256 is another")
                 shards = tuple(Shard(name=s["name"], size=s["size"], images=s["images"]) for s in manifest["shards"])
                 images, size = manifest["images"], manifest["bytes"]
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise Damaged(f"{_name(at)}/{path}: not the manifest of a pack ({error!r}); {_mend(at)}") from error
             return cls(at=at, hash=hash, shards=shards, images=images, bytes=size, cache=cache)
 
@@ -119,8 +119,8 @@ class Pack:
 
         try:
             index = _read_as(self.at, path, read)
-        except NotFound as error:
-            raise Damaged(f"{where}: is not there; {_mend(self.at)}") from error
+        except (NotFound, OSError) as error:
+            raise Damaged(f"{where}: cannot be read; {_mend(self.at)}") from error
         counts = np.bincount(np.asarray(index["shard"]), minlength=len(self.shards)).tolist()
         found = len(index), pc.sum(index["size"]).as_py(), counts
         if found != (self.images, self.bytes, [shard.images for shard in self.shards]):
@@ -168,11 +168,9 @@ class Pack:
             return Shards(self.at / "shards", self.shards)
         hashes = self.index["sha256"].combine_chunks()
         if isinstance(self.at, Path):
-            return Checked(Shards(self.at / "shards", self.shards), Rows(self.shard, self.offset, self._name), hashes)
+            rows = Rows(self.shard, self.offset, [shard.name for shard in self.shards])
+            return Checked(Shards(self.at / "shards", self.shards), rows, hashes)
         return Fetched(self.at, self.shards, (self.shard, self.offset, self.size), hashes, self.cache)
-
-    def _name(self, shard: int) -> str:
-        return self.shards[shard].name
 
     def scan(self) -> Iterator[tuple[str, memoryview]]:
         """Key and bytes of all images in the order of the shards, without a copy; Damaged as `Shards.whole` raises."""

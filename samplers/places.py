@@ -1,6 +1,6 @@
 """From a place in a pack, a shard and an offset, to the image that lies there."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +11,12 @@ __all__ = ["Rows"]
 
 
 class Rows:
-    """Rows of a pack by the `shard` and `offset` [N] of its images; `name` gives a shard's file name."""
+    """Rows of a pack by the `shard` and `offset` [N] of its images; `names` are the shards' file names."""
 
-    def __init__(self, shard: npt.NDArray[np.int32], offset: npt.NDArray[np.int64], name: Callable[[int], str]) -> None:
+    def __init__(self, shard: npt.NDArray[np.int32], offset: npt.NDArray[np.int64], names: Sequence[str]) -> None:
         codes = _code(shard, offset)
         self._by_place = np.argsort(codes, kind="stable")
-        self._places, self._name = codes[self._by_place], name
+        self._places, self._names = codes[self._by_place], names
 
     def at(self, shard: int, offset: int) -> int:
         """The row of one image; Damaged where none lies."""
@@ -34,7 +34,7 @@ class Rows:
         return np.asarray(self._by_place[found], np.int64)
 
     def _nothing(self, shard: int, offset: int) -> Damaged:
-        return Damaged(f"{self._name(shard)}: its index has no image at {offset}; it is another pack's, pack again")
+        return Damaged(f"{self._names[shard]}: its index has no image at {offset}; it is another pack's, pack again")
 
 
 def _code(shard: npt.NDArray[np.int32], offset: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -3,8 +3,9 @@
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -18,8 +19,8 @@ from curation.digest import digest
 from curation.errors import BadInput
 from samplers import tar
 from samplers.blocks import Line, write_blocks
+from samplers.members import lines_of, notes
 from samplers.workers import Workers
-from samplers.write import lines_of, notes
 
 __all__ = ["Progress", "Work", "check_positive", "clean", "write_numbered"]
 
@@ -75,9 +76,10 @@ class Work:
         numbers = range(part - 1, len(self.cuts), parts)
         count = _Count(sum(self.cuts[number][1] - self.cuts[number][0] for number in numbers), progress)
         workers = min(workers, len(numbers)) or 1
-        is_large = workers > 1 and self._bytes(numbers) > _LARGE
+        size = pc.sum(self.images["size"]).as_py() or 0
+        is_large = workers > 1 and size // parts > _LARGE
         threads = workers + is_large  # one thread makes a shard's headers while all processes write
-        with Workers(workers if is_large else 0) as processes, ThreadPoolExecutor(threads, "amber-pack") as pool:
+        with closing(Workers(workers * is_large)) as processes, ThreadPoolExecutor(threads, "amber-pack") as pool:
             write = processes.write if is_large else write_blocks
             futures = [pool.submit(write_numbered, *self.job(number), count.add, write) for number in numbers]
             try:
@@ -88,7 +90,7 @@ class Work:
                 count.tell()
             except BaseException:
                 count.stopped = True
-                processes.end()  # the threads wait for them
+                processes.close()  # the threads wait for them
                 pool.shutdown(cancel_futures=True)
                 raise
 
@@ -101,12 +103,6 @@ class Work:
         """What `write_numbered` takes to write a shard, wherever it runs."""
         start, stop = self.cuts[number]
         return self.folder, self.shards, number, self.images.slice(start, stop - start)
-
-    def _bytes(self, numbers: Iterable[int]) -> int:
-        sizes = self.images["size"]
-        return sum(
-            pc.sum(sizes.slice(start, stop - start)).as_py() for start, stop in map(self.cuts.__getitem__, numbers)
-        )
 
     def written(self) -> pa.Table:
         """`images` with the columns offset and shard (its file's name); BadInput while some are to be written."""

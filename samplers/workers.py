@@ -14,8 +14,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Self
 
 import curation
 import samplers
@@ -37,7 +35,7 @@ _PACKAGES = [(package.__name__, package.__path__[0]) for package in (curation, s
 
 
 class Workers:
-    """So many processes, for as many threads that hand them jobs; they are ended with the `with` block."""
+    """So many processes, for as many threads that hand them jobs; close it in the end."""
 
     def __init__(self, count: int) -> None:
         self._all = [_Worker() for _ in range(count)]
@@ -53,18 +51,10 @@ class Workers:
         finally:
             self._idle.put(worker)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """End the processes; what they write just now is left over, for the next run to remove."""
         for worker in self._all:
             worker.end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.end()
 
 
 class _Worker:

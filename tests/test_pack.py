@@ -19,8 +19,8 @@ from curation import Catalog
 from curation.digest import digest
 from curation.errors import AmberError, BadInput, Busy, Damaged, NotFound
 from samplers import tar
+from samplers.members import notes
 from samplers.pack import Pack, make_pack, write_pack
-from samplers.write import notes
 
 KEYS = [f"drive/{number:03d}" for number in range(30)]
 SHARD = 8192  # holds a few of the pictures
@@ -338,14 +338,23 @@ def test_index_of_another_pack_is_refused(pack: Pack, images: pa.Table) -> None:
         _ = Pack.open(pack.home, pack.hash).keys
 
 
+def test_an_index_that_cannot_be_read_is_damaged(pack: Pack) -> None:
+    index = pack.home / "packs" / pack.hash / "index.parquet"
+    index.unlink()
+    index.mkdir()
+    with pytest.raises(Damaged, match=r"index\.parquet: cannot be read"):
+        _ = Pack.open(pack.home, pack.hash).keys
+
+
 def test_pack_without_manifest_is_not_there(pack: Pack) -> None:
     (pack.home / "packs" / pack.hash / "manifest.json").unlink()
     with pytest.raises(NotFound, match=f"pack {pack.hash}"):
         Pack.open(pack.home, pack.hash)
 
 
-def test_half_a_manifest_is_damaged(pack: Pack) -> None:
-    os.truncate(pack.home / "packs" / pack.hash / "manifest.json", 40)
+@pytest.mark.parametrize("text", ['{"hash": "0', "null", "[]", "3", "{}"])
+def test_half_a_manifest_is_damaged(pack: Pack, text: str) -> None:
+    (pack.home / "packs" / pack.hash / "manifest.json").write_text(text)
     with pytest.raises(Damaged, match=r"manifest\.json: not the manifest"):
         Pack.open(pack.home, pack.hash)
 

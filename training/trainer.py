@@ -95,8 +95,8 @@ def train(
 def _inputs(
     recipe: Recipe, plan: Plan, home: Path, embeddings: Embeddings | None, on_error: OnError, replaced: list[Replaced]
 ) -> Iterator[tuple[Tensor, Batch]]:
-    """Batches in plan order with what the network reads: cached vectors, or pixels in [-1, 1]. Of the batches that were
-    taken, `replaced` gets the draws that another image took over."""
+    """Batches in plan order with what the network reads: cached vectors, or pixels in [-1, 1]. In the end `replaced`
+    gets the draws that another image took over."""
     if embeddings is not None:
         vectors = torch.from_numpy(np.array(embeddings.vectors[embeddings.rows(plan.keys.to_pylist())]))
         for batch in batches(plan, recipe.global_batch):
@@ -105,9 +105,8 @@ def _inputs(
     pack = Pack.open(home, plan.pack_hash)
     with stream(plan, pack, recipe.global_batch, size=recipe.size, threads=recipe.threads, on_error=on_error) as pixels:
         for batch in pixels:
-            replaced += pixels.replaced
-            pixels.replaced.clear()
             yield _augmented(as_pixels(torch.from_numpy(batch.images)), batch, recipe), batch
+        replaced += pixels.replaced
 
 
 def _augmented(pixels: Tensor, batch: Batch, recipe: Recipe) -> Tensor:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 LOOKS = 0.2
 """Seconds between two looks at whether anybody is there."""
@@ -37,10 +38,10 @@ def main(folder: Path, mongod: str) -> int:
         return child.wait()
 
 
-def _held(file: object) -> bool:
+def _held(file: IO[str]) -> bool:
     """Whether the lock of a file could be had for oneself; it is kept then."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

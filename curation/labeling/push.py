@@ -194,7 +194,8 @@ def _renew(desk: Desk, catalog: Catalog, url_for: UrlFor, until: float) -> int:
         return 0
     with catalog.read() as now:
         rows = by_key(now.samples(), {item.sample for item in old})
-    for item in [item for item in old if item.sample in rows]:
+    old = [item for item in old if item.sample in rows]
+    for item in old:
         data = {IMAGE: url_for(rows[item.sample]), KEY: item.key}
         desk.server.change_item(item.item, {"data": data, "meta": meta(item.sample, item.requests, item.gold, until)})
     return len(old)

@@ -142,6 +142,7 @@ def constant_error(answers: Answers, test: Bools) -> float:
 
 
 def answers_of(now: Snapshot, task: Task, ids: Ints, keys: pa.Array, predictions: pa.Table) -> Answers:
+    """Of the samples with these `ids` and `keys`, those whose label is known and that `predictions` answer."""
     column = "number" if task.kind == "regression" else "code"
     labels = now.labels(task.name)
     known = labels.filter(pc.equal(labels["state"], 1))
