@@ -64,7 +64,7 @@ bench-labeling: .venv/test .venv-label-studio/ready ## Push 10,000 items, pull 1
 golden: .venv/test ## The hash of a plan under other releases of duckdb and numpy
 	@set -e; for other in duckdb==2.0.0 duckdb==2.0.1 numpy==2.4.6; do \
 		echo "$$other"; $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --upgrade --target .venv-golden/$$other $$other; \
-		PYTHONPATH=.venv-golden/$$other $(BIN)/python -m pytest -W "ignore:Arrow output" tests/test_golden.py; done
+		PYTHONPATH=.venv-golden/$$other $(BIN)/python -m pytest -W "ignore:Arrow output" tests/samplers/plan/test_golden.py; done
 
 soak: .venv/test .venv-label-studio/ready ## The long tests: kills, writers side by side, a thousand faults of a network
 	@AMBER_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 3600
@@ -87,7 +87,7 @@ clean: ## Remove what the demo and the benchmarks left here
 	@$(PYTHON) -m venv .venv-peers
 	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
 
-.venv-label-studio/ready: curation/labeling/label-studio.txt
+.venv-label-studio/ready: curation/labelstudio/label-studio.txt
 	@echo "making .venv-label-studio with the real Label Studio (1 GB, a minute or two)"
 	@$(PYTHON) -m venv .venv-label-studio
 	@.venv-label-studio/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@

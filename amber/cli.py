@@ -1,8 +1,8 @@
-"""The command line. Every verb has --json and --home; errors are one line and an exit code (`amber/guard.py`)."""
+"""The command line. Every verb has --json and --home; errors are one line and an exit code (`amber/exit_codes.py`)."""
 
 import click
 
-from amber.guard import guarded
+from amber.exit_codes import guarded
 from amber.verbs.browse import browse_command
 from amber.verbs.catalog import catalog_group
 from amber.verbs.labeling import label_group

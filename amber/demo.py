@@ -11,15 +11,15 @@ from pathlib import Path
 
 import click
 
-from amber.guard import guarded
+from amber.exit_codes import guarded
 from amber.loop import Loop, Round, go_round
-from amber.screen import Screen, interval, output, rounds_table, table
-from curation.dataset import Dataset
-from curation.ingest import ingest
-from curation.ledger.catalog import Catalog
-from samplers.policy import Policy
+from amber.terminal import Screen, interval, output, rounds_table, table
+from curation.catalog.catalog import Catalog
+from curation.ingest.dataset import Dataset
+from curation.ingest.ingest import ingest
+from samplers.policy.policy import Policy
 from training.report import write_report
-from training.runs import Recipe
+from training.run import Recipe
 
 __all__ = ["demo"]
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from curation.embeddings import forget_vectors
+from curation.catalog.catalog import Catalog
 from curation.errors import NotFound
-from curation.labeling.mirror import forget_items
-from curation.ledger.catalog import Catalog
-from curation.oracle import forget_held_back
-from samplers.forget import forget_image
+from curation.images.embeddings import forget_vectors
+from curation.labelstudio.item_cache import forget_items
+from curation.requests.oracle import forget_held_back
+from samplers.stream.forget import forget_image
 from training.forget import forget_predictions, forget_replaced, withdraw_runs
 
 __all__ = ["Gone", "forget"]

@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from curation import oracle
+from curation.catalog.catalog import Catalog
+from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, Busy
-from curation.files import remove_leftovers
-from curation.ledger.catalog import Catalog
-from curation.ledger.snapshot import Snapshot
-from curation.requests import Proposal, propose
-from samplers.pack import Pack, make_pack
-from samplers.planning import make_plan
-from samplers.policy import Policy
-from training.runs import Recipe, Run
+from curation.files.atomic import remove_leftovers
+from curation.requests import oracle
+from curation.requests.proposals import Proposal, propose
+from samplers.pack.pack_writer import Pack, make_pack
+from samplers.plan.build import make_plan
+from samplers.policy.policy import Policy
+from training.run import Recipe, Run
 
 __all__ = ["Answer", "Loop", "Round", "go_round"]
 
@@ -138,7 +138,7 @@ def _ask_oracle(catalog: Catalog, batch: str) -> None:
 
 
 def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress, answer: Answer) -> Iterator[Round]:
-    from training.evaluation import evaluate
+    from training.evaluation.evaluation import evaluate
 
     pack = make_pack(catalog, progress=partial(tell, "pack"))
     first = run = ""
@@ -165,7 +165,7 @@ def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress, answer: A
 
 def _embedded(catalog: Catalog, pack: Pack, recipe: Recipe | None, tell: Progress) -> str:
     """The name of the embeddings of `recipe`, which are computed unless they are there; empty without a recipe."""
-    from training.features import embed
+    from training.evaluation.features import embed
 
     if recipe is None:
         return ""
@@ -175,7 +175,7 @@ def _embedded(catalog: Catalog, pack: Pack, recipe: Recipe | None, tell: Progres
 
 def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, tell: Progress) -> Run:
     """A run of one round, on a plan at the commit of the round's answers."""
-    from training.trainer import train
+    from training.loop.trainer import train
 
     with catalog.read() as now:
         answered = now.batch(f"{step}:answer")

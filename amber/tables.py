@@ -6,10 +6,10 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from amber.screen import table
-from curation.agreement import Agreement
-from curation.coverage import Coverage
-from curation.missing import Difference
+from amber.terminal import table
+from curation.analysis.agreement import Agreement
+from curation.analysis.coverage import Coverage
+from curation.analysis.missingness import Difference
 
 __all__ = ["agreement_tables", "coverage_tables"]
 

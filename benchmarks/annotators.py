@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx
 
-from curation.labeling.answers import suggest
-from curation.labeling.desk import at_desk, marked
-from curation.labeling.forms import UNSURE, state_of
-from curation.labeling.local import Local
-from curation.labeling.server import Server
-from curation.ledger.catalog import Catalog
-from curation.tasks import Task
+from curation.catalog.catalog import Catalog
+from curation.catalog.tasks import Task
+from curation.labelstudio.answers import suggest
+from curation.labelstudio.client import Server
+from curation.labelstudio.label_config import UNSURE, state_of
+from curation.labelstudio.local_server import Local
+from curation.labelstudio.session import at_desk, marked
 
 __all__ = ["PASSWORD", "Annotator", "Scripted", "cannot_tell", "invite", "working"]
 

@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.table import Row, finish, small
-from curation.browsing.columns import Scene, columns_of, field_types
-from curation.browsing.mirror import mirror
-from curation.browsing.mongod import fiftyone, prepare_database
-from curation.ledger.catalog import Catalog
-from curation.tasks import Task
+from curation.catalog.catalog import Catalog
+from curation.catalog.tasks import Task
+from curation.fiftyone_app.columns import Scene, columns_of, field_types
+from curation.fiftyone_app.mirror import mirror
+from curation.fiftyone_app.mongod import fiftyone, prepare_database
 
 SAMPLES = 5_000 if small() else 100_000
 TASKS = [

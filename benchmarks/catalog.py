@@ -26,9 +26,9 @@ import pyarrow as pa
 
 from benchmarks.deliveries import BATCH, TASKS, Delivery, build, labels_of, make_peers_data
 from benchmarks.table import Row, finish, small
-from curation.colabelling import colabelled
-from curation.ledger.catalog import Catalog
-from curation.ledger.snapshot import Snapshot
+from curation.analysis.colabelling import colabelled
+from curation.catalog.catalog import Catalog
+from curation.catalog.snapshot import Snapshot
 
 SIZES: Final = {"small": (100_000,), "": (100_000, 1_000_000), "large": (100_000, 1_000_000, 10_000_000)}
 ROUNDS: Final = int(os.environ.get("ROUNDS", "3" if small() else "7"))
@@ -283,7 +283,7 @@ def _bytes_rows(ours: Ours) -> list[Row]:
 COUNTING: Final = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
-from curation.ledger.catalog import Catalog
+from curation.catalog.catalog import Catalog
 with Catalog.open(sys.argv[1]).read() as now:
     now.class_counts()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.ledger.catalog import Catalog
-from curation.tasks import Task
+from curation.catalog.catalog import Catalog
+from curation.catalog.tasks import Task
 
 __all__ = ["BATCH", "TASKS", "Delivery", "build", "deliveries", "labels_of", "make_peers_data"]
 

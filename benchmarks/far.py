@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 from benchmarks.loose import SIZE
-from samplers.cache import Cache
-from samplers.pack import Pack
-from samplers.plan import Plan
-from samplers.stream import stream
+from samplers.pack.pack_writer import Pack
+from samplers.plan.plan import Plan
+from samplers.shards.prefetcher import Cache
+from samplers.stream.stream import stream
 
 
 def main() -> None:

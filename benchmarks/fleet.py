@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.digest import digest
-from curation.ledger.catalog import Catalog
-from curation.tasks import Task
-from samplers.order import hash64
-from samplers.pack import Pack
+from curation.catalog.catalog import Catalog
+from curation.catalog.tasks import Task
+from curation.files.digest import digest
+from samplers.pack.pack_writer import Pack
+from samplers.plan.interleave import hash64
 
 __all__ = ["fleet", "policy_of"]
 

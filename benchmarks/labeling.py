@@ -17,15 +17,15 @@ import pyarrow as pa
 from benchmarks.people import people
 from benchmarks.table import Row, finish, small
 from benchmarks.thumbnails import processor, thumbnails
-from curation.labeling.answers import suggest
-from curation.labeling.local import Local, start, stop
-from curation.labeling.mirror import OVERLAP
-from curation.labeling.pull import pull
-from curation.labeling.push import Asking, push
-from curation.labeling.server import Server
-from curation.ledger.catalog import Catalog
-from curation.requests import REQUESTS
-from curation.tasks import Task
+from curation.catalog.catalog import Catalog
+from curation.catalog.tasks import Task
+from curation.labelstudio.answers import suggest
+from curation.labelstudio.client import Server
+from curation.labelstudio.item_cache import OVERLAP
+from curation.labelstudio.local_server import Local, start, stop
+from curation.labelstudio.pull import pull
+from curation.labelstudio.push import Asking, push
+from curation.requests.proposals import REQUESTS
 
 ITEMS, CHANGES = (1_000, 100) if small() else (10_000, 1_000)
 TASK = Task(name="color", kind="categorical", classes=("red", "yellow", "green"), owner="bench")

@@ -18,12 +18,12 @@ import pyarrow as pa
 from amber.loop import Loop, Round, go_round
 from benchmarks.seeds import for_each
 from benchmarks.table import Row, finish, small
-from curation.dataset import Dataset
-from curation.ingest import ingest
-from curation.ledger.catalog import Catalog
-from samplers.pack import make_pack
-from training.features import embed
-from training.runs import Recipe
+from curation.catalog.catalog import Catalog
+from curation.ingest.dataset import Dataset
+from curation.ingest.ingest import ingest
+from samplers.pack.pack_writer import make_pack
+from training.evaluation.features import embed
+from training.run import Recipe
 
 Floats = npt.NDArray[np.float64]
 

@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import simplejpeg
 
-from curation.ledger.catalog import Catalog
-from curation.tasks import Task
-from samplers.order import hash64
-from samplers.pack import Pack
-from samplers.planning import make_plan
-from samplers.policy import Policy
+from curation.catalog.catalog import Catalog
+from curation.catalog.tasks import Task
+from samplers.pack.pack_writer import Pack
+from samplers.plan.build import make_plan
+from samplers.plan.interleave import hash64
+from samplers.policy.policy import Policy
 
 __all__ = ["SIZE", "loose", "planned"]
 

@@ -18,9 +18,9 @@ from typing import Final
 from benchmarks.loose import loose, planned
 from benchmarks.peers import Rounds, Took, peers
 from benchmarks.table import Row, finish, small
-from samplers.materialize import materialize
-from samplers.pack import Pack, write_pack
-from samplers.plan import Plan
+from samplers.pack.pack_writer import Pack, write_pack
+from samplers.plan.plan import Plan
+from samplers.stream.materialize import materialize
 
 IMAGES: Final = 3_000 if small() else 40_000
 ROUNDS: Final = int(os.environ.get("ROUNDS", "3" if small() else "7"))

@@ -23,20 +23,20 @@ from scipy import stats
 from benchmarks.seeds import for_each
 from benchmarks.streets import DATASET, IMAGES, SPEED_SPREAD
 from benchmarks.table import Row, finish, small
-from curation import oracle
-from curation.dataset import Dataset
-from curation.ingest import ingest
-from curation.ledger.catalog import Catalog
-from curation.requests import Proposal, propose
-from samplers.order import hash64, quotas
-from samplers.pack import make_pack
-from samplers.plan import Plan
-from samplers.planning import make_plan
-from samplers.policy import Policy
-from samplers.rates import SHARE_UNITS, quantise
-from training.evaluation import evaluate
-from training.runs import Recipe
-from training.trainer import train
+from curation.catalog.catalog import Catalog
+from curation.ingest.dataset import Dataset
+from curation.ingest.ingest import ingest
+from curation.requests import oracle
+from curation.requests.proposals import Proposal, propose
+from samplers.pack.pack_writer import make_pack
+from samplers.plan.build import make_plan
+from samplers.plan.interleave import hash64, quotas
+from samplers.plan.plan import Plan
+from samplers.plan.rates import SHARE_UNITS, quantise
+from samplers.policy.policy import Policy
+from training.evaluation.evaluation import evaluate
+from training.loop.trainer import train
+from training.run import Recipe
 
 SEEDS: Final = int(os.environ.get("SEEDS", "2" if small() else "8"))
 FIRST_SEED: Final = int(os.environ.get("FIRST_SEED", "16"))

@@ -13,17 +13,17 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from amber.loop import Loop, Round, go_round
-from amber.people import ask_people
-from amber.service.signing import SERVICE, url_for
+from amber.service.signed_urls import SERVICE, url_for
+from amber.wait_for_labels import ask_people
 from benchmarks.annotators import Annotator, Scripted, invite, working
 from benchmarks.labels import AUTHOR, embed_once, fresh
 from benchmarks.table import Row, finish, small
-from curation.labeling.local import Local, start, stop
-from curation.labeling.push import Asking
-from curation.labeling.server import Server
-from curation.ledger.catalog import Catalog
-from curation.ledger.schema import KNOWN
-from training.runs import Recipe
+from curation.catalog.catalog import Catalog
+from curation.catalog.schema import KNOWN
+from curation.labelstudio.client import Server
+from curation.labelstudio.local_server import Local, start, stop
+from curation.labelstudio.push import Asking
+from training.run import Recipe
 
 __all__ = ["people"]
 

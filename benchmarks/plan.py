@@ -22,13 +22,13 @@ import numpy as np
 from benchmarks.fleet import fleet, policy_of
 from benchmarks.plan_peers import WEIGHTS, evenness
 from benchmarks.table import Row, finish, small
-from curation.ledger.catalog import Catalog
-from samplers.order import interleave
-from samplers.pack import Pack
-from samplers.plan import Plan
-from samplers.planning import make_plan
-from samplers.policy import Policy
-from samplers.standings import standings
+from curation.catalog.catalog import Catalog
+from samplers.pack.pack_writer import Pack
+from samplers.plan.build import make_plan
+from samplers.plan.interleave import interleave
+from samplers.plan.plan import Plan
+from samplers.plan.task_outcomes import standings
+from samplers.policy.policy import Policy
 
 PEERS_PYTHON: Final = Path(".venv-plan-peers/bin/python")
 MIXED: Final = 64_000

@@ -28,10 +28,10 @@ import simplejpeg
 from benchmarks.loose import SIZE, loose, planned
 from benchmarks.peers import Rounds, Took, peers
 from benchmarks.table import Row, finish, small
-from samplers.cache import next_uses
-from samplers.pack import Pack, write_pack
-from samplers.plan import Plan
-from samplers.stream import stream
+from samplers.pack.pack_writer import Pack, write_pack
+from samplers.plan.plan import Plan
+from samplers.shards.prefetcher import next_uses
+from samplers.stream.stream import stream
 
 IMAGES: Final = 3_000 if small() else 20_000
 DRAWS: Final = 1_000_000

@@ -18,11 +18,11 @@ from scipy import stats
 from amber.loop import Loop, Round, go_round
 from benchmarks.seeds import for_each
 from benchmarks.table import Row, finish, small
-from curation.dataset import Dataset
-from curation.ingest import ingest
-from curation.ledger.catalog import Catalog
-from samplers.policy import Policy
-from training.runs import Recipe
+from curation.catalog.catalog import Catalog
+from curation.ingest.dataset import Dataset
+from curation.ingest.ingest import ingest
+from samplers.policy.policy import Policy
+from training.run import Recipe
 
 DATASET = Path(__file__).resolve().parent.parent / "datasets" / "streets"
 SEEDS = int(os.environ.get("SEEDS", "2" if small() else "8"))

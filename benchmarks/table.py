@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from amber.screen import table
+from amber.terminal import table
 
 __all__ = ["Row", "finish", "small"]
 

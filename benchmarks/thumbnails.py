@@ -20,9 +20,9 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from amber.service.signing import Signer
+from amber.service.signed_urls import Signer
 from benchmarks.table import Row, finish, small
-from curation.ledger.catalog import Catalog
+from curation.catalog.catalog import Catalog
 
 __all__ = ["processor", "thumbnails"]
 

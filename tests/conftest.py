@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from postgres import Server, serving
-from studio import Studio
-from studio import serving as serving_studio
+from support.postgres import Server, serving
+from support.studio import Studio
+from support.studio import serving as serving_studio
 
-from amber.plugin.place import offer_plugin
+from amber.plugin.environment import offer_plugin
 from benchmarks.annotators import Annotator
-from curation.browsing.mongod import fiftyone, prepare_database
-from curation.labeling.server import Server as LabelStudio
+from curation.fiftyone_app.mongod import fiftyone, prepare_database
+from curation.labelstudio.client import Server as LabelStudio
 
 settings.register_profile(
     "amber",

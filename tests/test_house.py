@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 PACKAGES = ("amber", "curation", "samplers", "training")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MODULES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
@@ -108,7 +108,7 @@ class Blocker(importlib.abc.MetaPathFinder):
         if name.split(".")[0] in {HEAVY}:
             raise ImportError("blocked: " + name)
 sys.meta_path.insert(0, Blocker())
-import curation, samplers, training, training.report, training.runs, amber.cli, amber.demo
+import curation, samplers, training, training.report, training.run, amber.cli, amber.demo
 from amber.cli import run
 sys.exit(run(["--version"]))
 """

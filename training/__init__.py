@@ -3,15 +3,15 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from training.runs import Recipe, Run
+from training.run import Recipe, Run
 
 if TYPE_CHECKING:
-    from training.evaluation import evaluate
-    from training.trainer import train
+    from training.evaluation.evaluation import evaluate
+    from training.loop.trainer import train
 
 __all__ = ["Recipe", "Run", "evaluate", "train"]
 
-_LAZY = {"evaluate": "training.evaluation", "train": "training.trainer"}
+_LAZY = {"evaluate": "training.evaluation.evaluation", "train": "training.loop.trainer"}
 
 
 def __getattr__(name: str) -> object:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.files import whole
+from curation.files.atomic import whole
 
 __all__ = ["forget_predictions", "forget_replaced", "withdraw_runs"]
 

@@ -7,7 +7,7 @@ __all__ = ["register"]
 
 def register(plugin: Any) -> None:
     """Give FiftyOne the operators; what they stand on comes with the extra `browse`, and is imported here alone."""
-    from amber.plugin.buttons import operators
+    from amber.plugin.operators import operators
 
     for operator in operators():
         plugin.register(operator)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fastapi import APIRouter, HTTPException, Path, Query
 
-from amber.service.guards import allowed
+from amber.service.middleware import allowed
 from amber.service.models import (
     FAULTS,
     Asked,
@@ -26,14 +26,14 @@ from amber.service.models import (
     TaskRow,
 )
 from amber.service.tokens import Token, Tokens
-from curation.coverage import coverage
+from curation.analysis.coverage import coverage
+from curation.catalog.catalog import Catalog
+from curation.catalog.schema import KNOWN
+from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
-from curation.ledger.catalog import Catalog
-from curation.ledger.schema import KNOWN
-from curation.readers.content import LABELS
-from curation.readers.values import value_of
-from curation.requests import Proposal, propose
-from curation.tasks import Task
+from curation.ingest.readers.content import LABELS
+from curation.ingest.readers.values import value_of
+from curation.requests.proposals import Proposal, propose
 
 __all__ = ["api_router"]
 

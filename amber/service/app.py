@@ -9,15 +9,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from amber.service.api import api_router
-from amber.service.guards import Figures, Watch, allowed
+from amber.service.docs_page import docs_page
 from amber.service.images import Images, Pictures
+from amber.service.middleware import Figures, Watch, allowed
 from amber.service.models import Health
-from amber.service.page import docs_page
-from amber.service.picking import picking_router
-from amber.service.signing import Signer
+from amber.service.picked_samples import picking_router
+from amber.service.signed_urls import Signer
 from amber.service.tokens import Tokens
+from curation.catalog.catalog import Catalog
 from curation.errors import AmberError, Busy, NotFound
-from curation.ledger.catalog import Catalog
 
 __all__ = ["make_app"]
 

@@ -16,9 +16,9 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from amber.service.signing import Signer
+from amber.service.signed_urls import Signer
 from curation.errors import BadInput
-from curation.locations import is_url, read_bytes
+from curation.files.locations import is_url, read_bytes
 
 __all__ = ["SIZES", "Images", "Pictures"]
 

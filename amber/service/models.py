@@ -238,7 +238,7 @@ class Shown(Row):
 
 
 class ReasonRow(Row):
-    """What one task has to do with the draws of a sample in one phase of a plan: see `samplers.why`."""
+    """What one task has to do with the draws of a sample in one phase of a plan: see `samplers.plan.explain`."""
 
     plan: str
     task: str

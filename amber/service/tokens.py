@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from curation.errors import BadInput, NotFound
-from curation.files import whole
+from curation.files.atomic import whole
 
 __all__ = ["SCOPES", "Scope", "Token", "Tokens"]
 

@@ -16,22 +16,22 @@ import click
 import numpy as np
 import pyarrow as pa
 
-from amber.options import workspace
-from amber.plugin.place import offer_plugin
-from amber.scene import scene_of
-from amber.screen import Screen, show, table
-from amber.service.signing import SERVICE, Signer
-from curation.browsing.columns import Scene
-from curation.browsing.edits import Edits, commit_edits, edits_of
-from curation.browsing.mirror import Mirrored, UrlFor, mirror
-from curation.browsing.mongod import companion, fiftyone, prepare_database, turn
-from curation.browsing.panels import draw_map
+from amber.plugin.environment import offer_plugin
+from amber.run_overlay import scene_of
+from amber.service.signed_urls import SERVICE, Signer
+from amber.terminal import Screen, show, table
+from amber.verbs.options import workspace
+from curation.catalog.catalog import Catalog
+from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, Failed, NotFound
-from curation.ledger.catalog import Catalog
-from curation.ledger.snapshot import Snapshot
-from curation.locations import is_url
-from samplers.plan import Plan
-from training.report.worst import worst_slices
+from curation.fiftyone_app.columns import Scene
+from curation.fiftyone_app.edits import Edits, commit_edits, edits_of
+from curation.fiftyone_app.mirror import Mirrored, UrlFor, mirror
+from curation.fiftyone_app.mongod import companion, fiftyone, prepare_database, turn
+from curation.fiftyone_app.panels import draw_map
+from curation.files.locations import is_url
+from samplers.plan.plan import Plan
+from training.report.worst_slices import worst_slices
 
 __all__ = ["browse_command"]
 

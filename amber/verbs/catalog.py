@@ -5,13 +5,13 @@ from typing import Any
 
 import click
 
-from amber.options import workspace
-from amber.screen import Screen, show, table
+from amber.terminal import Screen, show, table
+from amber.verbs.options import workspace
+from curation.catalog.admin import backup, moving
+from curation.catalog.admin.migrations import migrate
+from curation.catalog.admin.verification import verify
+from curation.catalog.catalog import Catalog
 from curation.errors import Damaged
-from curation.ledger import backup, moving
-from curation.ledger.catalog import Catalog
-from curation.ledger.migrations import migrate
-from curation.ledger.verification import verify
 
 __all__ = ["catalog_group"]
 

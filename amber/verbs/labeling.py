@@ -6,19 +6,19 @@ from typing import Any
 
 import click
 
-from amber.options import workspace
-from amber.people import DAY, follow_up
-from amber.screen import Screen, output, show, table
-from amber.service.signing import SERVICE, url_for
+from amber.service.signed_urls import SERVICE, url_for
+from amber.terminal import Screen, output, show, table
+from amber.verbs.options import workspace
+from amber.wait_for_labels import DAY, follow_up
+from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
-from curation.labeling.desk import at_desk
-from curation.labeling.forms import card_sections
-from curation.labeling.local import running, start, stop
-from curation.labeling.pull import pull
-from curation.labeling.push import Asking, push
-from curation.labeling.server import Server
-from curation.labeling.status import people, progress
-from curation.ledger.catalog import Catalog
+from curation.labelstudio.client import Server
+from curation.labelstudio.label_config import card_sections
+from curation.labelstudio.local_server import running, start, stop
+from curation.labelstudio.pull import pull
+from curation.labelstudio.push import Asking, push
+from curation.labelstudio.session import at_desk
+from curation.labelstudio.status import people, progress
 
 __all__ = ["card_option", "connect", "days_option", "label_group", "notes_of", "studio", "third_option"]
 

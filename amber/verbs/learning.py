@@ -9,22 +9,22 @@ from typing import Any
 import click
 
 from amber.loop import Answer, Loop, go_round
-from amber.options import author, seeded, trunk_option, workspace
-from amber.people import ask_people
-from amber.screen import Screen, interval, output, rounds_table, show, table
-from amber.service.signing import SERVICE, url_for
+from amber.service.signed_urls import SERVICE, url_for
+from amber.terminal import Screen, interval, output, rounds_table, show, table
 from amber.verbs.labeling import card_option, connect, days_option, notes_of, third_option
-from curation import oracle
+from amber.verbs.options import author, seeded, trunk_option, workspace
+from amber.wait_for_labels import ask_people
+from curation.catalog.catalog import Catalog
 from curation.errors import NotFound
-from curation.labeling.push import Asking
-from curation.ledger.catalog import Catalog
-from curation.requests import Proposal, propose
-from samplers.pack import Pack
-from samplers.plan import Plan
-from samplers.policy import Policy
-from samplers.stream import OnError
+from curation.labelstudio.push import Asking
+from curation.requests import oracle
+from curation.requests.proposals import Proposal, propose
+from samplers.pack.pack_writer import Pack
+from samplers.plan.plan import Plan
+from samplers.policy.policy import Policy
+from samplers.stream.stream import OnError
 from training.report import write_report
-from training.runs import Recipe, Run
+from training.run import Recipe, Run
 
 __all__ = ["loop_command", "oracle_command", "report_command", "request_command", "train_command"]
 
@@ -53,9 +53,9 @@ def train_command(
     on_error: OnError, seed: int, author: str, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a network on a plan and record its predictions and slice figures."""
-    from training.evaluation import evaluate
-    from training.features import embed
-    from training.trainer import train
+    from training.evaluation.evaluation import evaluate
+    from training.evaluation.features import embed
+    from training.loop.trainer import train
 
     catalog = Catalog.open(home)
     plan = Plan.open(catalog.home, plan_hash) if plan_hash else Plan.newest(catalog.home)

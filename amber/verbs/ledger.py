@@ -8,16 +8,16 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from amber.forget import forget
-from amber.options import SEED, author, has_verb, workspace
-from amber.screen import Screen, plain, show, table
-from curation.dataset import Dataset, parse
+from amber.terminal import Screen, plain, show, table
+from amber.verbs.options import SEED, author, has_verb, workspace
+from curation.catalog.catalog import Catalog
+from curation.catalog.differences import Difference, differences
+from curation.catalog.snapshot import Snapshot
+from curation.catalog.tasks import Task
 from curation.errors import BadInput
-from curation.ingest import ingest
-from curation.ledger.catalog import Catalog
-from curation.ledger.differences import Difference, differences
-from curation.ledger.snapshot import Snapshot
-from curation.tasks import Task
-from curation.writers import WRITERS
+from curation.ingest.dataset import Dataset, parse
+from curation.ingest.ingest import ingest
+from curation.ingest.writers import WRITERS
 
 __all__ = ["diff", "forget_command", "ingest_command", "init", "log", "revert_command", "tasks", "write_command"]
 

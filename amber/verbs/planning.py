@@ -9,21 +9,21 @@ import click
 import numpy as np
 from rich.console import Group
 
-from amber.options import has_verb, seeded, workspace
-from amber.screen import Screen, show, table
+from amber.terminal import Screen, show, table
+from amber.verbs.options import has_verb, seeded, workspace
+from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, NotFound
-from curation.ledger.catalog import Catalog
-from samplers.exposure import Exposure
-from samplers.materialize import materialize
-from samplers.pack import Pack, make_pack
-from samplers.payers import Change, changes, refuse_unsigned
-from samplers.plan import Plan
-from samplers.planning import propose
-from samplers.policy import Policy
-from samplers.replan import propose_child
-from samplers.standings import Standing, standings
-from samplers.why import why
-from training.runs import Run
+from samplers.pack.pack_writer import Pack, make_pack
+from samplers.plan.build import propose
+from samplers.plan.explain import why
+from samplers.plan.exposure import Exposure
+from samplers.plan.plan import Plan
+from samplers.plan.replan import propose_child
+from samplers.plan.sign_off import Change, changes, refuse_unsigned
+from samplers.plan.task_outcomes import Standing, standings
+from samplers.policy.policy import Policy
+from samplers.stream.materialize import materialize
+from training.run import Run
 
 __all__ = ["plan_group"]
 

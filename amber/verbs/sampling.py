@@ -8,18 +8,18 @@ from pathlib import Path
 import click
 from rich.console import Group
 
-from amber.options import workspace
-from amber.screen import Screen, plain, show, table
-from curation.dataset import read_toml
+from amber.terminal import Screen, plain, show, table
+from amber.verbs.options import workspace
+from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
-from curation.ledger.catalog import Catalog
-from curation.locations import is_url
-from samplers.check import notes, problems, suggest
-from samplers.cluster import spread_on_ray, write_on_ray
-from samplers.pack import check_part, finish_pack, included, write_pack, write_part
-from samplers.policy import Policy
-from samplers.reduced import Reduction, in_threads
-from samplers.remote import Remote
+from curation.files.locations import is_url
+from curation.ingest.dataset import read_toml
+from samplers.pack.pack_writer import check_part, finish_pack, included, write_pack, write_part
+from samplers.pack.ray_cluster import spread_on_ray, write_on_ray
+from samplers.pack.smaller_copies import Reduction, in_threads
+from samplers.plan.policy_check import notes, problems, suggest
+from samplers.policy.policy import Policy
+from samplers.shards.remote_files import Remote
 
 __all__ = ["pack_command", "policy"]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from amber.options import has_verb, workspace
-from amber.screen import show, table
 from amber.service.tokens import SCOPES, Tokens
+from amber.terminal import show, table
+from amber.verbs.options import has_verb, workspace
+from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
-from curation.ledger.catalog import Catalog
 
 __all__ = ["serve_group"]
 

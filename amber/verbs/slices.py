@@ -4,18 +4,18 @@ from pathlib import Path
 
 import click
 
-from amber.options import author, has_verb, workspace
-from amber.screen import plain, show, table
+from amber.duplicates_page import write_sheet
 from amber.tables import agreement_tables, coverage_tables
-from amber.twins import write_sheet
-from curation.agreement import agreement
-from curation.coverage import SPLITS, coverage
-from curation.duplicates import MAX_DISTANCE, SIMILARITY, near_duplicate_groups, near_duplicate_vectors
-from curation.embeddings import Embeddings
-from curation.leaks import separate, twins
-from curation.ledger.catalog import Catalog
-from curation.missing import missing
-from curation.overlap import Overlap, overlaps
+from amber.terminal import plain, show, table
+from amber.verbs.options import author, has_verb, workspace
+from curation.analysis.agreement import agreement
+from curation.analysis.coverage import SPLITS, coverage
+from curation.analysis.missingness import missing
+from curation.analysis.overlap import Overlap, overlaps
+from curation.catalog.catalog import Catalog
+from curation.images.embeddings import Embeddings
+from curation.images.near_duplicates import MAX_DISTANCE, SIMILARITY, near_duplicate_groups, near_duplicate_vectors
+from curation.ingest.leaks import separate, twins
 
 __all__ = ["coverage_command", "duplicates_command", "slices"]
 

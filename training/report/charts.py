@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from training.report.words import edges_of
+from training.report.formatting import edges_of
 
 __all__ = ["Line", "chart_of", "line_of"]
 

@@ -7,18 +7,18 @@ from typing import Any
 
 import jinja2
 
-from curation.files import whole
-from curation.leaks import refuse_leaks
-from curation.ledger.catalog import Catalog
-from samplers.pack import Pack
-from samplers.plan import Plan
-from training.report.judged import checked, judge, registered
-from training.report.known import agreement_view, coverage_view, missing_view
+from curation.catalog.catalog import Catalog
+from curation.files.atomic import whole
+from curation.ingest.leaks import refuse_leaks
+from samplers.pack.pack_writer import Pack
+from samplers.plan.plan import Plan
+from training.report.contact_sheets import worst_view
+from training.report.coverage_charts import agreement_view, coverage_view, missing_view
+from training.report.formatting import FEW, WIDE
 from training.report.rounds import rounds_view
+from training.report.run_results import checked, judge, registered
 from training.report.sections import figures_view, header_view, plan_view, training_view
-from training.report.sheets import worst_view
-from training.report.words import FEW, WIDE
-from training.runs import Run
+from training.run import Run
 
 __all__ = ["write_report"]
 

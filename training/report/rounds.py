@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from training.report.charts import Line, chart_of, line_of
-from training.report.judged import Judged
-from training.report.words import doubt_of, interval_text, value_text
+from training.report.formatting import doubt_of, interval_text, value_text
+from training.report.run_results import Judged
 
 __all__ = ["arms_of", "entry_view", "rounds_view"]
 

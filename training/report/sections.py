@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from samplers.plan import Plan
-from samplers.standings import standings
+from samplers.plan.plan import Plan
+from samplers.plan.task_outcomes import standings
 from training.report.charts import chart_of, line_of
-from training.report.judged import Judged
+from training.report.formatting import doubt_of, edges_of, error_of, interval_text, number_text, plain_text, value_text
 from training.report.rounds import arms_of, entry_view
-from training.report.words import doubt_of, edges_of, error_of, interval_text, number_text, plain_text, value_text
-from training.runs import Recipe, Run
+from training.report.run_results import Judged
+from training.run import Recipe, Run
 
 __all__ = ["figures_view", "header_view", "plan_view", "training_view"]
 

@@ -1,0 +1,177 @@
+"""Coverage: what is known, unsure and unknown, by task and slice, and which tasks are labelled together."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.analysis.colabelling import colabelled
+from curation.catalog.schema import KNOWN, UNSURE
+from curation.catalog.snapshot import Snapshot
+from curation.catalog.tasks import Task
+
+__all__ = ["SPLITS", "UNSPLIT", "Annotated", "Cell", "Coverage", "coverage"]
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+UNSPLIT: Final = "unsplit"
+"""Of samples that no split was given yet."""
+SPLITS: Final = ("train", "validation", "test", UNSPLIT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Counts of one (task, slice, split).
+
+    `counts` are known labels by class; of several classes an image counts in each that it has, once. `none` counts
+    images that were looked at and have none of the classes: they are known, and nobody needs to look again. Numbers
+    have neither.
+    """
+
+    task: str
+    slice: str
+    split: str
+    samples: int
+    known: int
+    unsure: int
+    none: int
+    counts: dict[str, int]
+
+    @property
+    def unknown(self) -> int:
+        """Samples without a current label: nobody looked."""
+        return self.samples - self.known - self.unsure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotated:
+    """Samples of one task that an annotator has a standing statement of, whether it counts or not."""
+
+    task: str
+    annotator: str
+    source: str
+    labels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """`cells` for each task, slice ("" is everything) and split; of unsplit samples only where there are any.
+
+    `overlap[a][b]` counts the samples of train (of all, where nothing is split yet) whose label is known for both.
+    """
+
+    commit: int
+    samples: int
+    cells: tuple[Cell, ...]
+    overlap: dict[str, dict[str, int]]
+    annotators: tuple[Annotated, ...] = ()
+
+    def rows(self) -> list[dict[str, object]]:
+        """The cells as plain rows."""
+        return [{**asdict(cell), "unknown": cell.unknown} for cell in self.cells]
+
+    @property
+    def split(self) -> str:
+        """What is trained on: train, or everything where nothing is split yet."""
+        return "train" if any(cell.split == "train" and cell.samples for cell in self.cells) else UNSPLIT
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Samples:
+    """N samples: split of each as a place in `SPLITS`, and which slices hold it, by name; `place` finds an id."""
+
+    ids: Ints
+    place: Ints
+    split: Ints
+    inside: Mapping[str, Bools]
+
+    @property
+    def pool(self) -> Ints:
+        """Ids of what is trained on: train, or everything where nothing is split yet."""
+        trained = self.split == 0
+        return np.asarray(self.ids[trained if trained.any() else self.split == SPLITS.index(UNSPLIT)], np.int64)
+
+    @property
+    def splits(self) -> int:
+        """How many of `SPLITS` are shown: unsplit only where a sample is."""
+        return len(SPLITS) if (self.split == SPLITS.index(UNSPLIT)).any() else len(SPLITS) - 1
+
+
+def coverage(now: Snapshot) -> Coverage:
+    """Count every (task, slice, split) at this snapshot, and the co-labelling of every pair of tasks.
+
+    Slices over predictions are left out: they say nothing of labels.
+    """
+    tasks, slices = now.tasks(), now.slices()
+    counted = {name: part for name, part in slices.items() if not part.reads_predictions}
+    samples = _samples(now, {name: part.predicate for name, part in counted.items()})
+    cells: list[Cell] = []
+    for task in tasks.values():
+        labels = now.labels(task.name)
+        places = samples.place[labels["sample_id"].to_numpy()]
+        mine = [name for name in samples.inside if not name or counted[name].task in ("", task.name)]
+        cells += _cells(task, labels, places, samples, mine)
+    together = colabelled(now, samples.pool)
+    return Coverage(
+        commit=now.commit, samples=len(samples.split), cells=tuple(cells),
+        overlap={a: dict(zip(tasks, row, strict=True)) for a, row in zip(tasks, together.tolist(), strict=True)},
+        annotators=tuple(Annotated(**row) for row in now.annotators().to_pylist()),
+    )  # fmt: skip
+
+
+def _samples(now: Snapshot, predicates: Mapping[str, str]) -> _Samples:
+    table = now.samples()
+    ids = np.asarray(table["sample_id"].to_numpy(), np.int64)
+    place = np.zeros(int(ids.max(initial=-1)) + 1, np.int64)
+    place[ids] = np.arange(len(ids))
+    inside = {"": np.ones(len(ids), np.bool_)}
+    for name, predicate in predicates.items():
+        inside[name] = np.zeros(len(ids), np.bool_)
+        inside[name][place[now.members(predicate)]] = True
+    split = pc.fill_null(pc.index_in(table["split"], value_set=pa.array(SPLITS)), SPLITS.index(UNSPLIT))
+    return _Samples(ids=ids, place=place, split=np.asarray(split.to_numpy(), np.int64), inside=inside)
+
+
+def _cells(task: Task, labels: pa.Table, places: Ints, samples: _Samples, slices: list[str]) -> Iterator[Cell]:
+    """The cells of one task, from its labels alone: what is not labelled is only counted once for all tasks."""
+    state = np.asarray(labels["state"].to_numpy(), np.int64)
+    row, code = _classes(task, labels)
+    empty = np.bincount(row, minlength=len(state)) == 0
+    for name in slices:
+        inside = samples.inside[name]
+        here, split = inside[places], samples.split[places]
+        size = np.bincount(samples.split[inside], minlength=len(SPLITS))
+        known, unsure, none = (
+            np.bincount(split[here & part], minlength=len(SPLITS))
+            for part in (state == KNOWN, state == UNSURE, (state == KNOWN) & empty)
+        )
+        held = here[row]
+        cell = split[row[held]] * len(task.classes) + code[held]
+        counts = np.bincount(cell, minlength=len(SPLITS) * len(task.classes)).reshape(len(SPLITS), -1)
+        for at, word in enumerate(SPLITS[: samples.splits]):
+            yield Cell(
+                task=task.name, slice=name, split=word, samples=int(size[at]), known=int(known[at]),
+                unsure=int(unsure[at]), none=int(none[at]) if task.kind in ("multilabel", "detection") else 0,
+                counts=dict(zip(task.classes, counts[at].tolist(), strict=True)),
+            )  # fmt: skip
+
+
+def _classes(task: Task, labels: pa.Table) -> tuple[Ints, Ints]:
+    """Row and class of whatever the labels say: each class of a label once."""
+    if task.kind == "regression":
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    if task.kind in ("binary", "categorical"):
+        code = np.asarray(pc.fill_null(labels["code"], -1).to_numpy(), np.int64)
+        row = np.flatnonzero(code >= 0)
+        return row, code[row]
+    lists = labels["codes" if task.kind == "multilabel" else "boxes"].combine_chunks()
+    flat = pc.list_flatten(lists)
+    code = pc.struct_field(flat, "code") if task.kind == "detection" else flat
+    row = np.asarray(pc.list_parent_indices(lists).to_numpy(zero_copy_only=False), np.int64)
+    cells = np.unique(row * len(task.classes) + np.asarray(code.to_numpy(zero_copy_only=False), np.int64))
+    return cells // len(task.classes), cells % len(task.classes)

@@ -1,0 +1,46 @@
+"""How far slices cover the same samples."""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.catalog.snapshot import Snapshot
+
+__all__ = ["Overlap", "overlaps"]
+
+Bits = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """Two slices: the samples of each, those in both, and `jaccard`, both over either (0 when both are empty)."""
+
+    slice: str
+    other: str
+    samples: int
+    others: int
+    both: int
+    jaccard: float
+
+
+def overlaps(now: Snapshot) -> list[Overlap]:
+    """A row for each pair of slices, the largest Jaccard index first. Slices over predictions are left out."""
+    members = {name: now.members(part.predicate) for name, part in now.slices().items() if not part.reads_predictions}
+    last = max((int(ids[-1]) for ids in members.values() if len(ids)), default=0)
+    bits = {name: _bits(ids, last + 1) for name, ids in members.items()}
+    rows = []
+    for name, other in combinations(members, 2):
+        both = int(np.bitwise_count(bits[name] & bits[other]).sum())
+        sizes = len(members[name]), len(members[other])
+        jaccard = both / max(1, sum(sizes) - both)
+        rows.append(Overlap(slice=name, other=other, samples=sizes[0], others=sizes[1], both=both, jaccard=jaccard))
+    return sorted(rows, key=lambda row: -row.jaccard)
+
+
+def _bits(ids: npt.NDArray[np.int64], width: int) -> Bits:
+    """One bit for each sample: eight times smaller than marks, and counted by the word."""
+    marks = np.zeros(width, np.bool_)
+    marks[ids] = True
+    return np.packbits(marks)

@@ -1,0 +1,29 @@
+"""Natural priors: how common each class is out there, never counted in labels that mining has enriched."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from curation.catalog.snapshot import Snapshot
+from curation.catalog.tasks import Task
+
+__all__ = ["natural_prior"]
+
+
+def natural_prior(now: Snapshot, task: Task) -> npt.NDArray[np.float64]:
+    """Chance [C] of each class, with half a label added to each (Jeffreys' prior).
+
+    Counted in the validation split, whose labels are drawn at random; where it has none, in the training labels that
+    answered the random arm of label requests; where there are none either, even.
+    """
+    labels = now.labels(task.name)
+    known = labels.filter(pc.equal(labels["state"], 1))
+    samples = now.samples()
+    validation = samples.filter(pc.equal(samples["split"], "validation"))["sample_id"].combine_chunks()
+    natural = known.filter(pc.is_in(known["sample_id"], value_set=validation))
+    if not len(natural):
+        asked = now.requests("answered")
+        at_random = asked.filter(pc.and_(pc.equal(asked["arm"], "random"), pc.equal(asked["task"], task.name)))
+        natural = known.filter(pc.is_in(known["sample_id"], value_set=at_random["sample_id"].combine_chunks()))
+    counts = np.bincount(natural["code"].to_numpy(), minlength=len(task.classes)) + 0.5
+    return np.asarray(counts / counts.sum(), np.float64)

@@ -1,1 +1,0 @@
-"""The FiftyOne App on the catalog: a mirror that can be thrown away at any time. The catalog stays the truth."""

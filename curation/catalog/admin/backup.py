@@ -1,0 +1,143 @@
+"""Backups: the history of a catalog as Parquet, one file a table, with a manifest of checksums."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from curation.catalog import schema
+from curation.catalog.admin.copying import KEPT, Progress, fill, history
+from curation.catalog.backends.backend import first_line
+from curation.catalog.catalog import Catalog
+from curation.catalog.snapshot import Snapshot
+from curation.errors import BadInput, Damaged, NotFound
+from curation.files.atomic import whole
+
+__all__ = ["Manifest", "export", "restore", "sha256_of"]
+
+MANIFEST: Final = "manifest.json"
+
+
+class Part(BaseModel):
+    """One file of a backup."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    rows: int
+    bytes: int
+
+
+class Manifest(BaseModel):
+    """What a backup holds: the commit and digest of its head, and the checksum of every file."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_version: int
+    commit: int
+    digest: str
+    counts: dict[str, int]
+    files: dict[str, Part]
+
+    @classmethod
+    def load(cls, folder: Path) -> "Manifest":
+        """Read a backup's manifest; refuse one of another schema."""
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise NotFound(f"{folder}: no backup is there, which has a {MANIFEST}; name the folder of an export")
+        try:
+            manifest = cls.model_validate_json(path.read_bytes())
+        except ValidationError:
+            raise Damaged(f"{path}: is not the manifest of a backup; take another backup") from None
+        if manifest.schema_version != schema.VERSION:
+            raise BadInput(
+                f"{path}: its schema is {manifest.schema_version}, this Amber knows {schema.VERSION}; "
+                "import it with the Amber that made it"
+            )
+        return manifest
+
+    def check(self, folder: Path, progress: Progress | None = None) -> None:
+        """Damaged unless every file is there with the bytes that it was written with."""
+        total = sum(part.bytes for part in self.files.values())
+        done = 0
+        if missing := [name for name in map(_file_of, KEPT) if name not in self.files]:
+            raise Damaged(f"{folder / MANIFEST}: tells of no {missing[0]}; take another backup")
+        for name, part in self.files.items():
+            path = folder / name
+            if not path.is_file():
+                raise Damaged(f"{path}: is gone from the backup; take another backup")
+            if sha256_of(path) != part.sha256:
+                raise Damaged(f"{path}: is not what was written there (its sha256 differs); take another backup")
+            done += part.bytes
+            if progress:
+                progress("check", done, total)
+
+
+def export(catalog: Catalog, folder: Path, *, progress: Progress | None = None) -> Manifest:
+    """Write the history of a catalog into a new folder, which appears whole or not at all.
+
+    BadInput when something is there already; Failed when the disk does not take it.
+    """
+    if folder.exists():
+        raise BadInput(f"{folder}: is there already; name a folder that is not")
+    with catalog.place.reading() as connection, whole(folder) as part:
+        part.mkdir()
+        now = Snapshot.at(connection, None)
+        counts = now.counts()
+        files = {
+            _file_of(name): _write(rows, part / _file_of(name), name, counts.get(name, 0), progress)
+            for name, rows in history(connection, now.commit)
+        }
+        manifest = Manifest(
+            schema_version=schema.VERSION, commit=now.commit, digest=now.digest, counts=counts, files=files
+        )
+        (part / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+    return manifest
+
+
+def restore(home: Path | str, folder: Path, *, progress: Progress | None = None) -> Manifest:
+    """Read a backup into a workspace whose catalog is empty (or yet to be made), once all of it was found to be sound.
+
+    The result has the digest and the counts of what was exported. Damaged names the file that is not what it was;
+    whatever goes wrong, nothing of the backup is kept.
+    """
+    manifest = Manifest.load(folder)
+    manifest.check(folder, progress)
+    place = Catalog.create(home).place
+    fill(place, _tables(folder), manifest.counts, manifest.digest, progress=progress)
+    return manifest
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _file_of(table: str) -> str:
+    return f"{table}.parquet"
+
+
+def _write(rows: pa.RecordBatchReader, path: Path, table: str, total: int, progress: Progress | None) -> Part:
+    done = 0
+    with pq.ParquetWriter(path, rows.schema, compression="zstd") as writer:
+        for batch in rows:
+            writer.write_batch(batch)
+            done += len(batch)
+            if progress:
+                progress(table, done, total)
+    return Part(sha256=sha256_of(path), rows=done, bytes=path.stat().st_size)
+
+
+def _tables(folder: Path) -> Iterator[tuple[str, pa.RecordBatchReader]]:
+    for table in KEPT:
+        path = folder / _file_of(table)
+        try:
+            with pq.ParquetFile(path) as file:
+                yield table, pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches())
+        except pa.ArrowException as error:
+            raise Damaged(f"{path}: is no Parquet ({first_line(error)}); take another backup") from error

@@ -1,0 +1,88 @@
+"""The whole history of a catalog, table by table, into an empty one."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from curation.catalog import current_labels
+from curation.catalog.backends.backend import Place, transaction
+from curation.catalog.schema import GROWING
+from curation.catalog.snapshot import Snapshot
+from curation.errors import BadInput, Damaged
+
+__all__ = ["KEPT", "Progress", "Tables", "copy", "fill", "history"]
+
+KEPT: Final = ("head", "annotator", *GROWING)
+"""Tables that make up a history. The intervals are left out: they follow from these."""
+
+ROWS: Final = 250_000
+"""Rows that are in memory at a time."""
+
+Progress = Callable[[str, int, int], None]
+"""Told of a stage, and how much of it is done."""
+
+Tables = Iterable[tuple[str, pa.RecordBatchReader]]
+"""Tables by name, each read to its end before the next one is asked for."""
+
+
+@contextmanager
+def copy(source: Place, target: Place, *, progress: Progress | None = None) -> Iterator[Snapshot]:
+    """Copy all commits of `source` into `target`, which must be empty. Nobody commits to `source` inside the block.
+
+    The snapshot tells the commit and the digest that both have now.
+    """
+    with source.writing() as connection:
+        now = Snapshot.at(connection, None)
+        fill(target, history(connection, now.commit), now.counts(), now.digest, progress=progress)
+        yield now
+
+
+def history(connection: duckdb.DuckDBPyConnection, until: int) -> Iterator[tuple[str, pa.RecordBatchReader]]:
+    """The tables of a catalog, as of a commit."""
+    for table in KEPT:
+        if table == "head":
+            query = f"SELECT CAST({until} AS BIGINT) AS id"
+        else:
+            query = f"FROM {table} WHERE {GROWING.get(table, '0')} <= {until}"
+        yield table, connection.execute(query).to_arrow_reader(ROWS)
+
+
+def fill(
+    target: Place, tables: Tables, counts: Mapping[str, int], digest: str, *, progress: Progress | None = None
+) -> None:
+    """Write a history into an empty catalog, whole or not at all, and fold it.
+
+    BadInput when the catalog is not empty; Damaged when the rows are not those that `counts` and `digest` tell of.
+    """
+    with target.writing() as connection:
+        with transaction(connection):
+            _refuse_full(target, connection)
+            for name, rows in tables:
+                _append(connection, name, rows, counts.get(name, 0), progress or (lambda stage, done, total: None))
+            written = Snapshot.at(connection, None)
+            if (written.counts(), written.digest) != (dict(counts), digest):
+                raise Damaged(f"{target.name}: what came in is not the history that was told of; nothing was kept")
+        with transaction(connection):
+            current_labels.fold(connection)
+
+
+def _append(
+    connection: duckdb.DuckDBPyConnection, name: str, rows: pa.RecordBatchReader, total: int, progress: Progress
+) -> None:
+    if name == "head":
+        connection.execute("DELETE FROM head")
+    done = 0
+    for batch in rows:
+        connection.register("incoming", batch)
+        connection.execute(f"INSERT INTO {name} BY NAME FROM incoming")
+        connection.unregister("incoming")
+        done += len(batch)
+        progress(name, done, total)
+
+
+def _refuse_full(target: Place, connection: duckdb.DuckDBPyConnection) -> None:
+    if connection.execute("SELECT 1 FROM head WHERE id <> 0").fetchall():
+        raise BadInput(f"{target.name}: holds commits already; choose a place that is empty")

@@ -1,0 +1,115 @@
+"""A catalog of an older schema, brought up to this one: a backup first, then a new file that takes its place."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import duckdb
+
+from curation.catalog import current_labels, schema
+from curation.catalog.backends.duckdb_file import DuckDBFile
+from curation.catalog.backends.journal import checkpoint
+from curation.catalog.catalog import Catalog, new_tables
+from curation.catalog.slice_columns import quoted
+from curation.catalog.task_definitions import Definition
+from curation.catalog.tasks import Task
+from curation.errors import BadInput, Busy, Damaged
+from curation.files.atomic import whole
+
+__all__ = ["CONVERSIONS", "Migration", "migrate"]
+
+FROM_1: Final = {
+    "attribute": """
+        SELECT coalesce(min(commit_id), (SELECT id FROM old.head)) AS commit_id, name, type
+        FROM old.attribute LEFT JOIN old.attribute_event USING (name) GROUP BY name, type ORDER BY commit_id, name""",
+    "label_event": """
+        FROM old.label_event SELECT * REPLACE (list_transform(boxes, lambda b: struct_insert(b,
+            attributes := CAST(NULL AS MAP(VARCHAR, VARCHAR)))) AS boxes)""",
+    "task_event": "SELECT *, [] AS book, [] AS codes FROM old.task_event",
+    "forgotten": "",
+    "answer_event": "",
+}
+"""Tables that version 2 keeps otherwise: definitions have a book of classes, boxes attributes, attributes a commit; it
+alone knows what was forgotten. Version 3 knows which item of Label Studio an answer was given to."""
+
+CONVERSIONS: Final[Mapping[int, Mapping[str, str]]] = {1: FROM_1, 2: {"answer_event": ""}}
+"""For each older version, the queries of the tables that it kept otherwise; empty for those that it had not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Migration:
+    """What was done: from which schema to which, where the backup lies, and how many rows each table has."""
+
+    before: int
+    after: int
+    backup: Path | None
+    counts: dict[str, int]
+
+
+def migrate(home: Path | str, *, patience: float = 30.0) -> Migration:
+    """Bring the catalog of a workspace up to this Amber's schema; nothing is done to one that is up already.
+
+    The file is copied to `catalog.vN.duckdb` beside it first, which is kept. BadInput when the schema is newer, or
+    none that this Amber can bring up; Damaged when rows got lost on the way: the catalog is then as it was.
+    """
+    catalog = Catalog(Path(home).resolve(), patience=patience)
+    found = catalog.schema_version()
+    if found >= schema.VERSION:
+        with catalog.checked().read() as now:
+            return Migration(before=found, after=found, backup=None, counts=now.counts())
+    if found not in CONVERSIONS or not isinstance(catalog.place, DuckDBFile):
+        raise BadInput(
+            f"{catalog.place.name}: its schema is {found}, which no Amber of today brings up; restore a backup"
+        )
+    with catalog.place.turn(exclusive=True):
+        backup = _back_up(catalog.place, found)
+        with catalog.place.rewritten() as connection:
+            connection.execute(f"ATTACH {quoted(str(backup))} AS old (READ_ONLY)")
+            counts = _convert(connection, CONVERSIONS[found], backup)
+            connection.execute("DETACH old")
+    return Migration(before=found, after=schema.VERSION, backup=backup, counts=counts)
+
+
+def _back_up(place: DuckDBFile, version: int) -> Path:
+    with place.connect(read_only=False) as connection:
+        if connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchall() != [(str(version),)]:
+            raise Busy(f"{place.name}: was brought up by somebody else meanwhile; run the same again")
+        checkpoint(connection, place.path, "catalog")
+    names = [f"catalog.v{version}{suffix}.duckdb" for suffix in ("", *(f".{turn}" for turn in range(2, 1000)))]
+    backup = next(place.home / name for name in names if not (place.home / name).exists())
+    with whole(backup) as part:
+        shutil.copyfile(place.path, part)
+    return backup
+
+
+def _convert(connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str], backup: Path) -> dict[str, int]:
+    """Fill new tables from the old ones; rows of each that only grows."""
+    new_tables(connection)
+    connection.execute("DELETE FROM head")
+    for table in ("head", "annotator", *schema.GROWING):
+        if not (query := queries.get(table, f"FROM old.{table}")):
+            continue
+        connection.execute(f"INSERT INTO {table} BY NAME {query}")
+        before, after = (_count(connection, name) for name in (f"old.{table}", table))
+        if before != after:
+            raise Damaged(f"{backup}: {table} has {before} rows, {after} came out; the catalog is as it was")
+    _define(connection)
+    current_labels.fold(connection)
+    return {table: _count(connection, table) for table in schema.GROWING}
+
+
+def _define(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give the definitions of version 1, of which there was one a task, their books."""
+    bare = "SELECT task_id, definition FROM task_event WHERE len(book) = 0"
+    for task_id, text in connection.execute(bare).fetchall():
+        first = Definition.first(Task.model_validate_json(text), task_id)
+        connection.execute(
+            "UPDATE task_event SET book = ?, codes = ? WHERE task_id = ?",
+            [list(first.book), list(first.codes), task_id],
+        )
+
+
+def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+    return int(connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])

@@ -1,0 +1,130 @@
+"""Whether a catalog still holds together: its chain of commits, its references, its intervals and its files."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from curation.catalog import current_labels
+from curation.catalog.admin.backup import sha256_of
+from curation.catalog.admin.copying import Progress, fill, history
+from curation.catalog.catalog import Catalog
+from curation.catalog.schema import GROWING
+from curation.catalog.snapshot import Snapshot
+from curation.files.digest import digest
+from curation.requests import oracle
+
+__all__ = ["Check", "verify"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One promise of the catalog: `fault` says what breaks it, or is empty."""
+
+    name: str
+    fault: str
+
+
+def _dangling(table: str, column: str, home: str, name: str = "") -> str:
+    """A row of `table` whose `column` is none of `home`'s, where it is called `name`."""
+    return (
+        f"SELECT '{table} names {column} ' || {column} || ', which is not in {home}' FROM {table} "
+        f"WHERE {column} NOT IN (SELECT {name or column} FROM {home}) LIMIT 1"
+    )
+
+
+def _twice(table: str, *columns: str) -> str:
+    """Columns of `table` that should differ from row to row, and do not."""
+    key = ", ".join(columns)
+    return (
+        f"SELECT '{table} holds ({key}) twice: ' || concat_ws(', ', {key}) FROM {table} "
+        f"GROUP BY {key} HAVING count(*) > 1 LIMIT 1"
+    )
+
+
+SAID: Final = ("label_event", "attribute_event", "request_event", "answer_event")
+
+QUERIES: Final = {
+    "chain": [
+        "SELECT 'head is ' || head.id || ', the newest commit is ' || coalesce(max(commits.id), 0) FROM head "
+        "LEFT JOIN commits ON true GROUP BY head.id HAVING head.id <> coalesce(max(commits.id), 0)",
+        "SELECT 'commit ' || id || ' follows ' || parent FROM commits WHERE parent <> id - 1 OR id < 1 LIMIT 1",
+        "SELECT 'a commit is missing' FROM commits HAVING count(*) <> coalesce(max(id), 0)",
+        _twice("commits", "id"),
+        _twice("commits", "batch"),
+        _twice("commits", "digest"),
+    ],
+    "keys": [
+        _twice("sample", "sample_id"),
+        _twice("sample", "key"),
+        _twice("annotator", "annotator_id"),
+        _twice("annotator", "name", "source"),
+        _twice("label_event", "commit_id", "sample_id", "task_id", "annotator_id"),
+        _twice("attribute_event", "commit_id", "sample_id", "name"),
+    ],
+    "references": [
+        *(_dangling(table, column, "commits", "id") for table, column in GROWING.items() if table != "commits"),
+        *(_dangling(table, "sample_id", "sample") for table in SAID),
+        *(_dangling(table, "task_id", "task_event") for table in SAID if table != "attribute_event"),
+        _dangling("label_event", "annotator_id", "annotator"),
+        _dangling("attribute_event", "name", "attribute"),
+        _dangling("slice_error", "run", "run_event"),
+    ],
+}  # fmt: skip
+"""What each check asks; an answer is a fault."""
+
+SORTED: Final = {
+    "label_interval": "task_id, sample_id, valid_from",
+    "attribute_interval": "name, sample_id, valid_from",
+}
+
+
+def verify(catalog: Catalog, *, progress: Progress | None = None) -> Iterator[Check]:
+    """Check everything, one promise after the other. A fresh copy of the history, in the workspace's folder while
+    it is made, says what the intervals must hold.
+
+    Damaged when the catalog cannot even be read.
+    """
+    with catalog.place.reading() as connection:
+        for name, queries in QUERIES.items():
+            faults = (connection.execute(query).fetchall() for query in queries)
+            yield Check(name=name, fault=next((str(rows[0][0]) for rows in faults if rows), ""))
+        yield Check(name="intervals", fault=_intervals(catalog, connection, progress))
+        now = Snapshot.at(connection, None)
+        yield Check(name="runs", fault=_runs(catalog, now, progress))
+        yield Check(name="oracle", fault=oracle.fault(catalog.home, now.samples()["key"].to_pylist()))
+
+
+def _intervals(catalog: Catalog, connection: duckdb.DuckDBPyConnection, progress: Progress | None) -> str:
+    with TemporaryDirectory(prefix="verify-", dir=catalog.home) as folder:
+        fresh = Catalog.create(folder)
+        then = Snapshot.at(connection, current_labels.folded(connection))
+        fill(fresh.place, history(connection, then.commit), then.counts(), then.digest, progress=progress)
+        with fresh.place.reading() as other:
+            for table, order in SORTED.items():
+                query = f"FROM {table} ORDER BY {order}"
+                if _content(connection, query) != _content(other, query):
+                    return f"{table} is not what follows from the events"
+    return ""
+
+
+def _content(connection: duckdb.DuckDBPyConnection, query: str) -> list[str]:
+    """A digest of every million rows: two such tables are not held in memory at once."""
+    reader = connection.execute(query).to_arrow_reader(1_000_000)
+    return [digest(pa.Table.from_batches([batch])) for batch in reader]
+
+
+def _runs(catalog: Catalog, now: Snapshot, progress: Progress | None) -> str:
+    newest = {row["run"]: row for row in now.runs().to_pylist()}
+    for done, (run, row) in enumerate(newest.items()):
+        path = catalog.home / row["predictions"]
+        if not path.is_file():
+            return f"{path} is gone, run {run} has no predictions; evaluate it again"
+        if sha256_of(path) != row["sha256"]:
+            return f"{path} is not what run {run} wrote there; evaluate it again"
+        if progress:
+            progress("runs", done + 1, len(newest))
+    return ""

@@ -1,0 +1,308 @@
+"""One commit in the making: events are added, checked, and become durable together."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.catalog import label_validation, schema
+from curation.catalog.arrow_query import first, scalar
+from curation.catalog.attributes import NAME, add_attributes
+from curation.catalog.event_writer import Writer, refuse
+from curation.catalog.revert import forget_sample, restored_slices, restored_tasks, undo_statements
+from curation.catalog.slices import Slice, rename_classes, vet
+from curation.catalog.snapshot import Snapshot
+from curation.catalog.task_definitions import Definition
+from curation.catalog.tasks import Task
+from curation.errors import BadInput, NotFound
+from curation.ingest.readers.content import as_labels
+
+__all__ = ["Change"]
+
+
+class Change:
+    """Events that are added together, or not at all.
+
+    When the batch id was seen before, `repeated` is true, `id` is the commit that landed it, and adding does nothing.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, *, id: int, repeated: bool) -> None:
+        self._writer = Writer(connection, id=id, repeated=repeated)
+        self.id = id
+        self.repeated = repeated
+        self.now = Snapshot.at(connection, id if not repeated else None)
+        self._at = datetime.now(UTC).replace(tzinfo=None)
+        self._labelled = False
+
+    @classmethod
+    def begin(cls, connection: duckdb.DuckDBPyConnection, *, author: str, message: str, batch: str) -> "Change":
+        """Take the next commit id first, so that two writers collide, and only then look for the batch id."""
+        connection.execute("UPDATE head SET id = id + 1")
+        seen = first(connection, "SELECT id FROM commits WHERE batch = ?", [batch])
+        if seen:
+            connection.execute("UPDATE head SET id = id - 1")
+            return cls(connection, id=seen[0], repeated=True)
+        change = cls(connection, id=scalar(connection, "SELECT id FROM head"), repeated=False)
+        change._header = (author, message, batch)
+        change._writer.hash(author, message, batch)
+        return change
+
+    _header: tuple[str, str, str] = ("", "", "")
+
+    def finish(self) -> None:
+        """Write the commit's own row: its digest chains the parent's with all that was added, times aside."""
+        if self.repeated:
+            return
+        parent = first(self._writer.connection, "SELECT digest FROM commits WHERE id = ?", [self.id - 1])
+        self._writer.hash(parent[0] if parent else "")
+        author, message, batch = self._header
+        self._writer.append_row("commits", self.id - 1, self._writer.digest, author, message, batch, self._at)
+
+    def add_tasks(self, tasks: Iterable[Task]) -> None:
+        """Declare tasks. The same definition again changes nothing; another one under a known name is refused."""
+        known = self.now.definitions()
+        for task in tasks:
+            if self.repeated or (task.name in known and known[task.name].task == task):
+                continue
+            if task.name in known:
+                raise BadInput(
+                    f"task {task.name}: defined before in another way; redefine it, or name the new one anew"
+                )
+            known[task.name] = Definition.first(task, len(known))
+            self._define(known[task.name])
+
+    def redefine_task(self, task: Task, moved: Mapping[str, str | None] | None = None) -> None:
+        """Give a task another definition: `moved` says what its old classes are called by now, None for unknown.
+
+        Labels follow their class, and so do the slices that name one; one that names a class which is gone is refused.
+        """
+        old = self.now.definition(task.name)
+        new = old.redefined(task, moved or {})
+        if self.repeated or new == old:
+            return
+        if self._writer.number(
+            "SELECT count(*) FROM task_event WHERE task_id = ? AND commit_id = ?", [old.task_id, self.id]
+        ):
+            raise BadInput(f"task {task.name}: was defined in this commit; redefine it in another")
+        self._define(new)
+        names = {name: (moved or {}).get(name, name) for name in old.task.classes}
+        for part in self.now.slices().values():
+            renamed = rename_classes(part.predicate, task.name, names)
+            self.add_slice(part.name, renamed, task=part.task, rare=part.rare)
+
+    def add_slice(self, name: str, predicate: str, *, task: str = "", rare: bool = False) -> Slice:
+        """Declare a slice, vetted and in its canonical text; the same name again gives it a new predicate."""
+        if not re.fullmatch(NAME, name):
+            raise BadInput(
+                f"slice {name!r}: a name is lower-case letters, digits and _, a letter first; choose another"
+            )
+        if task and task not in self.now.tasks():
+            raise NotFound(f"slice {name}: there is no task {task!r}; `amber tasks` lists them")
+        made = Slice(name=name, task=task, predicate=vet(predicate, self.now.frame()), rare=rare)
+        if not made.reads_predictions:
+            self.now.members(made.predicate)
+        if not self.repeated and self.now.slices().get(name) != made:
+            self._write_slice(made)
+        return made
+
+    def remove_slice(self, name: str) -> None:
+        """Take a slice away from this commit on; older ones keep it. NotFound when there never was one."""
+        if not self._writer.number("SELECT count(*) FROM slice_event WHERE name = ?", [name]):
+            raise NotFound(f"slice {name!r}: the catalog has no such slice; `amber slices` lists them")
+        known = self.now.slices()
+        if name in known and not self.repeated:
+            self._write_slice(replace(known[name], predicate=""))
+
+    def add_samples(self, samples: pa.Table, *, dataset: str) -> int:
+        """Add samples (key, location, sha256, phash, format, width, height, bytes); returns how many are new.
+
+        A key that is there with the same bytes is left as it is; with other bytes, or an empty one, it is refused.
+        """
+        if self.repeated:
+            return 0
+        sql = self._writer.sql
+        empty = "SELECT location FROM incoming WHERE coalesce(key, '') = '' ORDER BY location"
+        refuse(sql(empty, incoming=samples), "{0}: its key is empty, and readers of shards pass over such; give it one")
+        twice = "SELECT key FROM incoming GROUP BY key HAVING count(*) > 1 ORDER BY key LIMIT 1"
+        refuse(sql(twice, incoming=samples), "key {0!r}: stands twice in this batch; keys are unique")
+        other = "SELECT key FROM incoming JOIN sample USING (key) WHERE sample.sha256 <> incoming.sha256 ORDER BY key"
+        refuse(
+            sql(other, incoming=samples),
+            "key {0!r}: the catalog holds another image under it; give the new image another key",
+        )
+        fresh = sql(
+            "SELECT key, location, ? AS dataset, sha256, phash, format, width, height, bytes FROM incoming "
+            "ANTI JOIN sample USING (key) ORDER BY key",
+            [dataset],
+            incoming=samples,
+        )
+        first = self._writer.number(
+            "SELECT coalesce(max(sample_id), -1) + 1 FROM "
+            "(SELECT sample_id FROM sample UNION ALL SELECT sample_id FROM forgotten)"
+        )
+        ids = pa.array(range(first, first + len(fresh)), pa.int64())
+        self._writer.append("sample", fresh.append_column("sample_id", ids))
+        return len(fresh)
+
+    def add_attributes(self, attributes: pa.Table) -> None:
+        """Add attributes: a column `key` and one column (string, bool, number or timestamp) for each attribute.
+
+        Nulls say nothing. An attribute keeps the type that it had first. One commit sets it once for each sample.
+        """
+        if not self.repeated:
+            add_attributes(self._writer, attributes, self.now.attributes())
+
+    def add_labels(self, labels: pa.Table, *, source: str, quarantine: str = "") -> int:
+        """Add labels (the columns of `readers.content.LABELS`); returns how many. All are checked first.
+
+        BadInput says what is wrong with the first unfit one, and nothing is added; unless `quarantine` names a data
+        set, under which the unfit ones are recorded with their reasons while the others go in. A table with
+        `sample_id` in place of `key` spares the look-up of keys.
+        """
+        if source not in schema.PRECEDENCE:
+            raise BadInput(f"source {source!r}: must be one of {', '.join(schema.PRECEDENCE)}")
+        if self.repeated or not len(labels):
+            return 0
+        return self._add_coded(self._fit(labels, source, quarantine), source)
+
+    def check_labels(self, labels: pa.Table, *, quarantine: str = "") -> pa.Table:
+        """Those of `labels` that one could add, without adding them: for answers that are held back.
+
+        BadInput, or quarantine, for the others, as in `add_labels`.
+        """
+        fit = self._fit(labels, "oracle", quarantine)
+        return labels.take(fit["place"].combine_chunks().sort())
+
+    def add_quarantine(self, rows: Iterable[tuple[str, str]], *, dataset: str) -> None:
+        """Record files (location, reason) that were not taken in."""
+        table = pa.Table.from_pylist(
+            [{"dataset": dataset, "location": location, "reason": reason} for location, reason in rows],
+            pa.schema([("dataset", pa.string()), ("location", pa.string()), ("reason", pa.string())]),
+        )
+        self._writer.append("quarantine_event", table)
+
+    def add_requests(self, requests: pa.Table) -> None:
+        """Add label requests (sample_id, task_id, arm, slice, reason, run, priority, propensity, cost) as open."""
+        first = self._writer.number("SELECT coalesce(max(request_id), -1) + 1 FROM request_event")
+        ids = pa.array(range(first, first + len(requests)), pa.int64())
+        opened = requests.append_column("request_id", ids)
+        opened = opened.append_column("state", pa.repeat(pa.scalar("open", pa.string()), len(requests)))
+        self._writer.append("request_event", opened)
+
+    def close_requests(self, request_ids: Iterable[int], *, state: str) -> None:
+        """Move requests to `state`: "answered" or "withdrawn"."""
+        wanted = pa.table({"request_id": pa.array(sorted(request_ids), pa.int64())})
+        current = self.now.requests()
+        closed = self._writer.sql(
+            "SELECT current.* REPLACE (? AS state) FROM wanted JOIN current USING (request_id)", [state],
+            wanted=wanted, current=current,
+        )  # fmt: skip
+        self._writer.append("request_event", closed.drop_columns(["key", "task"]))
+
+    def add_answers(self, answers: pa.Table) -> None:
+        """Record who answered what where (sample_id, task_id, annotator, server, project, item, annotation, outcome,
+        seconds, answered_at): the provenance of labels that people gave elsewhere. An outcome says what came of it."""
+        self._writer.append("answer_event", answers)
+
+    def add_run(self, run: str, *, plan: str, predictions: str, sha256: str) -> None:
+        """Register a run and its predictions file (path from the home, sha256 of its bytes)."""
+        row = {"run": run, "plan": plan, "predictions": predictions, "sha256": sha256}
+        self._writer.append("run_event", pa.Table.from_pylist([row]))
+
+    def add_slice_errors(self, errors: pa.Table) -> None:
+        """Record the figures of a run by task and slice."""
+        self._writer.append("slice_error", errors)
+
+    def revert(self, commit: int) -> dict[str, int]:
+        """Undo an earlier commit: what it said is said no longer, and what stood before stands again.
+
+        Returns how many labels, attributes, samples, tasks, slices and label requests that moved, and how many
+        statements were `kept` because a later commit had replaced them. What had nothing before it is retracted, has no
+        value or is withdrawn. Samples that it brought are excluded, for only `forget` removes one; a task that it
+        declared stays, without the labels; runs and their figures stay: they say what happened.
+        """
+        if not 0 < commit < self.id:
+            raise BadInput(f"commit {commit}: only commits 1 to {self.id - 1} can be undone; `amber log` lists them")
+        if self.repeated:
+            return {}
+        moved = undo_statements(self._writer, commit)
+        keys = self._writer.sql("SELECT key FROM sample WHERE commit_id = ? ORDER BY key", [commit])
+        if len(keys):
+            self.add_attributes(keys.append_column("excluded", pa.array([True] * len(keys))))
+        before = self.now.earlier(commit - 1)
+        tasks = restored_tasks(self._writer, self.now, before, commit)
+        for definition in tasks:
+            self._define(definition)
+        slices = restored_slices(self._writer, before, commit)
+        for part in slices:
+            if part.predicate:
+                self.add_slice(part.name, part.predicate, task=part.task, rare=part.rare)
+            else:
+                self._write_slice(part)
+        return {**moved, "samples": len(keys), "tasks": len(tasks), "slices": len(slices)}
+
+    def forget(self, key: str, *, predictions: Mapping[str, str]) -> None:
+        """Remove a sample and all that is known of it, at every commit; the ledger keeps only that it happened.
+
+        `predictions` are the sha256 of the predictions files, by run, that were written anew without it. NotFound when
+        there is no such sample.
+        """
+        if not self.repeated:
+            forget_sample(self._writer, key, predictions)
+
+    def _define(self, definition: Definition) -> None:
+        task = definition.task
+        self._writer.hash("task", task.model_dump_json(), repr(definition.codes))
+        self._writer.append_row(
+            "task_event", definition.task_id, task.name, task.model_dump_json(), list(definition.book),
+            list(definition.codes),
+        )  # fmt: skip
+
+    def _write_slice(self, part: Slice) -> None:
+        """A slice with an empty predicate is gone from here on."""
+        self._writer.hash("slice", repr(part))
+        self._writer.append_row("slice_event", part.name, part.task, part.predicate, part.rare)
+
+    def _fit(self, labels: pa.Table, source: str, quarantine: str) -> pa.Table:
+        """Those of `labels`, coded, that one could add; BadInput, or quarantine, for the others."""
+        labels = as_labels(labels)
+        coded = label_validation.coded(
+            self._writer.connection, labels, list(self.now.definitions().values()), at=self._at,
+            given=(source, self.id) if self._labelled else None,
+        )  # fmt: skip
+        if coded["broken"].null_count == len(coded):
+            return coded
+        complaints = label_validation.complaints(labels, coded.filter(pc.is_valid(coded["broken"])).sort_by("place"))
+        if not quarantine:
+            raise BadInput(next(complaints)[1])
+        self.add_quarantine(complaints, dataset=quarantine)
+        return coded.filter(pc.is_null(coded["broken"]))
+
+    def _add_coded(self, coded: pa.Table, source: str) -> int:
+        names = pc.unique(coded["annotator"])
+        annotators = self._annotators(names, source)
+        ids = annotators["annotator_id"].take(
+            pc.index_in(coded["annotator"], value_set=annotators["name"].combine_chunks())
+        )
+        rows = coded.append_column("annotator_id", ids).select(label_validation.COLUMNS)
+        self._writer.append("label_event", rows, aside="labelled_at")
+        self._labelled = True
+        return len(rows)
+
+    def _annotators(self, names: pa.Array, source: str) -> pa.Table:
+        """Name and id of each annotator, registered where they are new."""
+        every = self._writer.sql("SELECT name, annotator_id, source FROM annotator ORDER BY name")
+        known = every.filter(pc.equal(every["source"], source)).drop_columns(["source"])
+        new = names.filter(pc.invert(pc.is_in(names, value_set=known["name"].combine_chunks()))).sort()
+        self._writer.hash(source, *map(str, new.to_pylist()))
+        if not len(new):
+            return known
+        first = 1 + (pc.max(every["annotator_id"]).as_py() if len(every) else -1)
+        ids = pa.array(range(first, first + len(new)), pa.int32())
+        fresh = pa.table({"name": new, "annotator_id": ids})
+        self._writer.sql("INSERT INTO annotator BY NAME SELECT *, ? AS source FROM fresh", [source], fresh=fresh)
+        return pa.concat_tables([known, fresh])

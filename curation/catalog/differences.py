@@ -1,0 +1,85 @@
+"""What changed between two commits, by task and slice."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.catalog.snapshot import Snapshot
+from curation.errors import BadInput
+
+__all__ = ["Difference", "differences"]
+
+Ids = npt.NDArray[np.int64]
+
+VALUES = ["code", "number", "boxes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How current labels of one task moved between two commits, on the samples that are in a slice at either.
+
+    `learned` were unknown or unsure and are known, `changed` are known to be something else, `doubted` became unsure,
+    `lost` became unknown; `before` and `after` count those that are known. The slice "" is everything.
+    """
+
+    task: str
+    slice: str
+    before: int
+    after: int
+    learned: int
+    changed: int
+    doubted: int
+    lost: int
+
+
+def differences(before: Snapshot, after: Snapshot) -> list[Difference]:
+    """A row for each (task, slice) of `after` in which something moved. Slices over predictions are left out.
+
+    BadInput when `before` is the later one.
+    """
+    if before.commit > after.commit:
+        raise BadInput(f"commits {before.commit} and {after.commit}: the earlier one comes first; turn them round")
+    slices = {name: part for name, part in after.slices().items() if not part.reads_predictions}
+    inside = {
+        name: pa.array(np.union1d(_members(before, name), after.members(part.predicate)))
+        for name, part in slices.items()
+    }
+    rows = []
+    for task in after.tasks():
+        moves = _moves(before.labels(task) if task in before.tasks() else None, after.labels(task))
+        rows.append(_row(task, "", moves))
+        for name, members in inside.items():
+            if slices[name].task in ("", task):
+                rows.append(_row(task, name, moves.filter(pc.is_in(moves["id"], members))))
+    return [row for row in rows if row.learned or row.changed or row.doubted or row.lost]
+
+
+def _members(before: Snapshot, name: str) -> Ids:
+    """Members of a slice at the earlier commit: none when it was not declared yet."""
+    part = before.slices().get(name)
+    return before.members(part.predicate) if part and not part.reads_predictions else np.empty(0, np.int64)
+
+
+def _moves(before: pa.Table | None, after: pa.Table) -> pa.Table:
+    """A row for each sample labelled at either commit: id, was and is (0: unknown), and whether the values agree."""
+    old = after.slice(0, 0) if before is None else before
+    ids = pa.array(np.union1d(old["sample_id"].to_numpy(), after["sample_id"].to_numpy()))
+    sides = [side.take(pc.index_in(ids, value_set=side["sample_id"].combine_chunks())) for side in (old, after)]
+    states = [pc.fill_null(side["state"], 0) for side in sides]
+    same = np.ones(len(ids), np.bool_)
+    for name in VALUES:
+        old_values, new_values = (side[name].to_pylist() for side in sides)
+        same &= np.fromiter((a == b for a, b in zip(old_values, new_values, strict=True)), np.bool_)
+    return pa.table({"id": ids, "was": states[0], "is": states[1], "same": same})
+
+
+def _row(task: str, name: str, moves: pa.Table) -> Difference:
+    was, is_, same = (np.asarray(moves[column].to_numpy()) for column in ("was", "is", "same"))
+    return Difference(
+        task=task, slice=name, before=int((was == 1).sum()), after=int((is_ == 1).sum()),
+        learned=int(((was != 1) & (is_ == 1)).sum()), changed=int(((was == 1) & (is_ == 1) & ~same).sum()),
+        doubted=int(((was != 2) & (is_ == 2)).sum()), lost=int(((was != 0) & (is_ == 0)).sum()),
+    )  # fmt: skip

@@ -1,0 +1,88 @@
+"""The columns that a slice names, as SQL: each a query of (sample_id, value) as of one commit."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from curation.catalog.slices import Frame
+from curation.catalog.tasks import Task
+from curation.errors import NotFound
+
+__all__ = ["SQL_TYPES", "Assumed", "assumed", "frame_of", "labelled", "predicted", "quoted"]
+
+Assumed = Mapping[str, str | bool | float]
+"""What to take for the label of a task on every sample, whatever is known of it."""
+
+SQL_TYPES: Final = {"text": "VARCHAR", "number": "DOUBLE", "flag": "BOOLEAN", "time": "TIMESTAMP"}
+"""DuckDB's type of each type of attribute."""
+
+LABEL_TYPES: Final = {
+    "binary": "BOOLEAN", "categorical": "VARCHAR", "multilabel": "VARCHAR[]", "regression": "DOUBLE",
+}  # fmt: skip
+BOXES_TYPE: Final = "STRUCT(class VARCHAR, x DOUBLE, y DOUBLE, w DOUBLE, h DOUBLE, attributes MAP(VARCHAR, VARCHAR))[]"
+
+
+def frame_of(tasks: Mapping[str, Task], attributes: Mapping[str, str]) -> Frame:
+    """The columns that a slice may name, given the tasks and the types of the attributes."""
+    labels = {task.name: LABEL_TYPES[task.kind] for task in tasks.values() if task.kind != "detection"}
+    return Frame(
+        families={
+            "attr": {"key": "VARCHAR", **{name: SQL_TYPES[type_] for name, type_ in attributes.items()}},
+            "label": labels,
+            "state": dict.fromkeys(tasks, "VARCHAR"),
+            "pred": {
+                name: f"STRUCT(value {type_}, confidence DOUBLE)"
+                for name, type_ in labels.items()
+                if tasks[name].outputs
+            },
+            "boxes": {task.name: BOXES_TYPE for task in tasks.values() if task.kind == "detection"},
+        },
+        classes={
+            task.name: tuple(task.classes) for task in tasks.values() if task.kind in ("categorical", "multilabel")
+        },
+    )
+
+
+def assumed(family: str, task: Task, value: str | bool | float, commit: int) -> str:
+    """The label, or the state, of a task when every sample is taken to have `value`."""
+    constant = "'known'" if family == "state" else f"CAST({quoted(str(value))} AS {LABEL_TYPES[task.kind]})"
+    return f"SELECT sample_id, {constant} AS value FROM sample WHERE commit_id <= {commit}"
+
+
+def labelled(family: str, task: Task, current: str) -> str:
+    """Label, state or boxes of a task, from the query of its `current` labels.
+
+    Of unknown and unsure ones there is no label, and of unknown ones no state either.
+    """
+    classes = "[" + ", ".join(map(quoted, task.classes)) + "]"
+    if family == "state":
+        return f"SELECT sample_id, CASE state WHEN 1 THEN 'known' ELSE 'unsure' END AS value FROM ({current})"
+    value = {
+        "binary": "code = 1",
+        "categorical": f"{classes}[code + 1]",
+        "multilabel": f"list_transform(codes, lambda c: {classes}[c + 1])",
+        "regression": "number",
+        "detection": f"list_transform(boxes, lambda b: {{'class': {classes}[b.code + 1], "
+        "'x': b.x, 'y': b.y, 'w': b.w, 'h': b.h, 'attributes': b.attributes})",
+    }[task.kind]
+    return f"SELECT sample_id, {value} AS value FROM ({current}) WHERE state = 1"
+
+
+def predicted(task: Task, predictions: str | None, commit: int) -> str:
+    """What a run predicts for a task, with its confidence, from its Parquet file."""
+    if predictions is None:
+        raise NotFound(f"pred.{task.name}: a slice over predictions needs a run; train one, or name it with --run")
+    if not Path(predictions).is_file():
+        raise NotFound(f"{predictions}: the predictions of this run are gone; evaluate it again")
+    classes = "[" + ", ".join(map(quoted, task.classes)) + "]"
+    value = {"binary": "code = 1", "categorical": f"{classes}[code + 1]"}.get(task.kind, "number")
+    return (
+        f"SELECT sample_id, {{'value': {value}, 'confidence': confidence}} AS value "
+        f"FROM read_parquet({quoted(predictions)}) JOIN sample USING (key) "
+        f"WHERE task = {quoted(task.name)} AND commit_id <= {commit}"
+    )
+
+
+def quoted(text: str) -> str:
+    """`text` as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,40 @@
+"""Which samples a predicate holds for, as SQL.
+
+Most slices are a few conditions on one column each, and none of them holds where nothing is known. Such a condition is
+asked of the intervals of its column alone, and only samples that pass are looked up in the next one. What is left, such
+as `state.TASK = 'unknown'` or a comparison of two columns, is joined to the samples that pass, and asked there.
+"""
+
+from collections.abc import Callable, Sequence
+
+from curation.catalog.slices import Column, Term, terms_of
+
+__all__ = ["members_sql"]
+
+
+def members_sql(predicate: str, column: Callable[[str, str], str], samples: str) -> str:
+    """SQL of `sample_id`, sorted; `column` gives each (family, name) as a query of (sample_id, value)."""
+    terms = terms_of(predicate)
+    found = samples
+    strict = {part: [term for term in terms if term.strict and term.columns == (part,)] for part in _columns(terms)}
+    queries = {part: f'({column(*part)}) AS "{_name(part)}"' for part in strict}
+    for part, asked in strict.items():
+        if asked:
+            rows = f"SELECT sample_id FROM {queries[part]} WHERE {_all(asked)}"
+            found = rows if found is samples else f"FROM ({found}) SEMI JOIN ({rows}) USING (sample_id)"
+    if loose := [term for term in terms if not term.strict]:
+        joins = " ".join(f"LEFT JOIN {queries[part]} USING (sample_id)" for part in _columns(loose))
+        found = f"SELECT sample_id FROM ({found}) {joins} WHERE {_all(loose)}"
+    return f"FROM ({found}) ORDER BY sample_id"
+
+
+def _columns(terms: Sequence[Term]) -> list[Column]:
+    return list(dict.fromkeys(part for term in terms for part in term.columns))
+
+
+def _name(part: Column) -> str:
+    return ".".join(part)
+
+
+def _all(terms: Sequence[Term]) -> str:
+    return " AND ".join(f"({term.text})" for term in terms)

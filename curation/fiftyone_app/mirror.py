@@ -1,0 +1,181 @@
+"""The mirror: a FiftyOne data set that shows the catalog at a commit.
+
+It is brought up by what commits touched since, or built anew beside the old one and put in its place: whoever kills it
+finds the old one, or none, and the next call makes it whole.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
+
+from curation.catalog.snapshot import Snapshot
+from curation.fiftyone_app.columns import NEAR, Scene, columns_of, field_types, near_duplicates
+from curation.fiftyone_app.documents import documents
+from curation.fiftyone_app.mongod import companion, fiftyone
+from curation.fiftyone_app.panels import evaluate
+from curation.fiftyone_app.refresh import ahead, forget_ahead
+from curation.fiftyone_app.views import arrange, arrange_holes
+
+__all__ = ["Mirrored", "UrlFor", "mirror"]
+
+UrlFor = Callable[[str, str], str | None]
+"""Says under which URL a browser finds the image of a key and a location; None for a local file."""
+
+BATCH: Final = 2_000
+REBUILD: Final = 0.5
+"""Part of the samples from which on all are written anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mirrored:
+    """What was done: the name of the data set, how many samples it holds, how many were written, and from which commit
+    it was brought up; None where it was built anew."""
+
+    name: str
+    samples: int
+    written: int
+    since: int | None
+
+
+def mirror(
+    now: Snapshot, name: str, *, scene: Scene, url_for: UrlFor, progress: Callable[[int, int], None],
+    at: datetime | None = None,
+) -> Mirrored:  # fmt: skip
+    """Bring the data set `name` to what is known at `now`; whatever was edited in it since is kept only if nothing of
+    that sample has changed.
+
+    Who fetched edits gives the time `at` before they were looked for: those made later are left for the next time, and
+    where nothing was fetched, all are.
+    """
+    fo = fiftyone()
+    shown = _identity(now, scene)
+    if fo.dataset_exists(name):
+        dataset = fo.load_dataset(name)
+        state = dataset.info.get("amber", {})
+        if state.get("shown") == shown and _is_earlier(now, dataset):
+            ids, at = now.touched(state["commit"]), at or state["at"]
+            if len(ids) <= REBUILD * max(1, len(dataset)):
+                if len(ids):
+                    _update(now, dataset, ids, scene, url_for, at)
+                    arrange_holes(dataset, now)
+                    evaluate(dataset, now, scene)
+                _sign(dataset, now, shown, scene, at)
+                return Mirrored(name=name, samples=len(dataset), written=len(ids), since=state["commit"])
+    return _build(now, name, shown, scene, url_for, progress)
+
+
+def _identity(now: Snapshot, scene: Scene) -> str:
+    """A hash of all that decides the fields, the tags and the rows handed in, but for what single samples say.
+
+    And of how many samples were forgotten: those leave with the mirror that showed them.
+    """
+    parts: list[Any] = [
+        now.counts()["forgotten"],
+        field_types(now, scene),
+        [task.model_dump(mode="json") for task in now.tasks().values()],
+        [(part.name, part.predicate) for part in now.slices().values()],
+        scene.predictions,
+        scene.before,
+        [vars(part) for part in scene.worst],
+        scene.urls,
+        None if scene.extra is None else hashlib.sha256(repr(scene.extra.to_pydict()).encode()).hexdigest(),
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _is_earlier(now: Snapshot, dataset: Any) -> bool:
+    """Whether the mirror, in all its samples, shows an earlier commit of this very history."""
+    state = dataset.info["amber"]
+    latest = max([state["commit"], *ahead(dataset).values()])
+    return bool(latest <= now.commit and now.earlier(state["commit"]).digest == state["digest"])
+
+
+def _build(
+    now: Snapshot, name: str, shown: str, scene: Scene, url_for: UrlFor, progress: Callable[[int, int], None]
+) -> Mirrored:
+    fo, at = fiftyone(), datetime.now(UTC)
+    part = f"{name}.part"
+    if fo.dataset_exists(part):
+        fo.delete_dataset(part)
+    dataset = fo.Dataset(part, persistent=True)
+    _declare(dataset, field_types(now, scene))
+    columns = columns_of(now, scene, url_for, near=near_duplicates(now))
+    total = len(columns["key"])
+    if total:
+        dataset.media_type = "image"
+    _write(dataset, columns, at, lambda done: progress(done, total))
+    arrange(dataset, now, scene, remote=any(columns["url"]))
+    evaluate(dataset, now, scene)
+    _sign(dataset, now, shown, scene, at)
+    if fo.dataset_exists(name):
+        fo.delete_dataset(name)
+    dataset.name = name
+    return Mirrored(name=name, samples=total, written=total, since=None)
+
+
+def _declare(dataset: Any, types: dict[str, str]) -> None:
+    fo = fiftyone()
+    plain = {"string": fo.StringField, "float": fo.FloatField, "boolean": fo.BooleanField,
+             "date": fo.DateTimeField, "integer": fo.IntField}  # fmt: skip
+    for name, type_ in types.items():
+        if type_ == "strings":
+            dataset.add_sample_field(name, fo.ListField, subfield=fo.StringField)
+        elif type_ in plain:
+            dataset.add_sample_field(name, plain[type_])
+        else:
+            dataset.add_sample_field(name, fo.EmbeddedDocumentField, embedded_doc_type=getattr(fo, type_))
+
+
+def _write(dataset: Any, columns: dict[str, list[Any]], at: datetime, tell: Callable[[int], None]) -> None:
+    fields = _own_fields(dataset)
+    made = documents(columns, fields, dataset._doc.id, at)
+    done = 0
+    while batch := list(islice(made, BATCH)):
+        done += len(dataset._sample_collection.insert_many(batch, ordered=False).inserted_ids)
+        tell(done)
+    dataset.create_index("key", unique=True)
+
+
+def _update(now: Snapshot, dataset: Any, ids: Any, scene: Scene, url_for: UrlFor, at: datetime) -> None:
+    replaced = companion("pymongo").ReplaceOne
+    near, ids = _near(now, dataset, np.asarray(ids))
+    columns = columns_of(now, scene, url_for, ids, near)
+    collection = dataset._sample_collection
+    there = {row["key"]: row["_id"] for row in collection.find({"key": {"$in": columns["key"]}}, {"key": 1})}
+    made = documents(columns, _own_fields(dataset), dataset._doc.id, at)
+    requests = [
+        replaced({"key": row["key"]}, row | {"_id": there.get(row["key"], row["_id"])}, upsert=True) for row in made
+    ]
+    collection.bulk_write(requests, ordered=False)
+    dataset.reload()
+
+
+def _near(now: Snapshot, dataset: Any, ids: Any) -> tuple[dict[str, str], Any]:
+    """Near-duplicates, and which samples to write for them besides `ids`: they change only where samples came."""
+    samples = now.samples().select(["key", "sample_id"])
+    if len(samples) == len(dataset):
+        found = dataset._sample_collection.find({NEAR: {"$exists": True}}, {"key": 1, NEAR: 1})
+        return {row["key"]: row[NEAR] for row in found}, ids
+    near, id_of = near_duplicates(now), dict(zip(*samples.to_pydict().values(), strict=True))
+    written = set(ids.tolist())
+    chains = {first for key, first in near.items() if id_of[key] in written}
+    return near, np.asarray(sorted(written | {id_of[key] for key, first in near.items() if first in chains}))
+
+
+def _own_fields(dataset: Any) -> list[str]:
+    builtin = {"id", "filepath", "tags", "metadata", "created_at", "last_modified_at"}
+    return [name for name in dataset.get_field_schema() if name not in builtin]
+
+
+def _sign(dataset: Any, now: Snapshot, shown: str, scene: Scene, at: datetime) -> None:
+    """Say last which commit it shows, and what else a button needs to show a sample anew."""
+    forget_ahead(dataset)
+    seen = {"run": scene.run, "against": scene.against, "pinned": scene.pinned}
+    dataset.info["amber"] = {"commit": now.commit, "digest": now.digest, "shown": shown, "at": at, **seen}
+    dataset.save()

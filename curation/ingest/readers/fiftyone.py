@@ -1,0 +1,180 @@
+"""A data set as FiftyOne exports it (FiftyOneDataset): samples.json, or a folder of them, with the images in data/.
+
+FiftyOne itself would want a MongoDB, half a minute and its own copy of all that is read here.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from curation.catalog.tasks import Task
+from curation.errors import BadInput, NotFound
+from curation.files.locations import is_url
+from curation.images.decoding import sizes
+from curation.ingest.readers.box_forms import Classes, box, scaled
+from curation.ingest.readers.content import Content
+from curation.ingest.readers.content_builder import Harvest, Value, plain_name
+from curation.ingest.readers.declared import FiftyOne
+from curation.ingest.readers.image_paths import SPLITS, located
+from curation.ingest.readers.json_files import read_document
+from curation.ingest.readers.values import value_of
+
+__all__ = ["read_fiftyone"]
+
+_OWN = {"id", "filepath", "tags", "metadata", "created_at", "last_modified_at"}
+_WORDS = {"train": "train", "validation": "validation", "test": "test", **SPLITS}
+
+Size = tuple[int, int]
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    samples: Annotated[list[Fields], Field(min_length=1)]
+
+
+_FORM = TypeAdapter(_File)
+_SINGLE: TypeAdapter[Fields] = TypeAdapter(Fields)
+
+
+def read_fiftyone(folder: Path, declared: FiftyOne, *, dataset: str, tasks: Sequence[Task]) -> Content:
+    """Read the export in `folder`/`declared.folder`; `tasks` are the data set's.
+
+    `fields` say which fields are labels: Classification, Classifications, Detections (in pixels then), Regression, or a
+    plain value; a field that is empty is unknown. Other plain fields are attributes, tags flags named tag_NAME, but for
+    train, validation and test, which give the split. Keys are `dataset`/filepath without data/ and extension. NotFound
+    or BadInput name the file, the sample and the field.
+    """
+    root = (folder / declared.folder).absolute()
+    images = declared.images if is_url(declared.images) else str(folder.absolute() / (declared.images or root))
+    found = list(_samples(root))
+    tags = sorted({tag for _, fields in found for tag in fields.get("tags") or [] if tag.lower() not in _WORDS})
+    places = [located(images, _path(fields, origin), origin) for origin, fields in found]
+    measured = _sizes(places, [fields for _, fields in found])
+    by_name, harvest = {task.name: task for task in tasks}, Harvest(dataset, annotator=declared.annotator)
+    for (origin, fields), place, size in zip(found, places, measured, strict=True):
+        name = _path(fields, origin).replace("\\", "/").removeprefix("data/")
+        key = harvest.sample(name, place, _attributes(fields, declared, tags), origin)
+        for field, task in declared.fields.items():
+            value = _value(fields.get(field))
+            if value is not None:
+                _label(harvest, key, f"{origin} {field}", value, by_name[task], size, declared)
+    return harvest.content(held_back=declared.held_back)
+
+
+def _samples(root: Path) -> Iterator[tuple[str, Fields]]:
+    """Each sample's fields, with where it stands."""
+    if (root / "samples").is_dir():
+        for path in sorted((root / "samples").glob("*.json")):
+            yield f"samples/{path.name}", read_document(path, _SINGLE, "a sample of FiftyOne")
+        return
+    if not (root / "metadata.json").is_file() and not (root / "samples.json").is_file():
+        raise NotFound(f"{root}: holds no samples.json; export the data set from FiftyOne as FiftyOneDataset")
+    document = read_document(root / "samples.json", _FORM, "samples.json of a FiftyOneDataset")
+    for number, fields in enumerate(document.samples):
+        yield f"samples.json sample {_value(fields.get('_id')) or number}", fields
+
+
+def _path(fields: Fields, origin: str) -> str:
+    path = fields.get("filepath")
+    if not isinstance(path, str):
+        raise BadInput(f"{origin}: filepath = {path!r} is no path; export it again")
+    return path
+
+
+def _sizes(places: Sequence[str], samples: Sequence[Fields]) -> list[Size | None]:
+    """Sizes of the upright images: as the files say, or where that would fetch them, as FiftyOne measured them."""
+    known = [_measured(fields) if is_url(place) else None for place, fields in zip(places, samples, strict=True)]
+    asked = [place for place, size in zip(places, known, strict=True) if size is None]
+    read = iter(sizes(asked))
+    return [size or next(read) for size in known]
+
+
+def _measured(fields: Fields) -> Size | None:
+    metadata = fields.get("metadata")
+    width, height = (metadata.get(name) if isinstance(metadata, dict) else None for name in ("width", "height"))
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else None
+
+
+def _attributes(fields: Fields, declared: FiftyOne, tags: Sequence[str]) -> dict[str, Value]:
+    own = fields.get("tags") or []
+    said: dict[str, Value] = {f"tag_{plain_name(tag)}": tag in own for tag in tags}
+    said["split"] = next((_WORDS[tag.lower()] for tag in own if tag.lower() in _WORDS), None)
+    for name, raw in fields.items():
+        value = _value(raw)
+        if name not in _OWN and name not in declared.fields and not name.startswith("_"):
+            said |= {name: value} if isinstance(value, str | bool | int | float | datetime) else {}
+    return said
+
+
+def _value(raw: Any) -> Any:
+    """A value of MongoDB's extended JSON."""
+    if not isinstance(raw, dict) or len(raw) != 1:
+        return raw
+    (name, value), *_ = raw.items()
+    match name:
+        case "$oid":
+            return value
+        case "$numberDouble" | "$numberDecimal":
+            return float(value)
+        case "$numberInt" | "$numberLong":
+            return int(value)
+        case "$date":
+            value = _value(value)
+            return value if isinstance(value, str) else datetime.fromtimestamp(value / 1000, UTC)
+    return raw
+
+
+def _label(
+    harvest: Harvest, key: str, origin: str, value: Any, task: Task, size: Size | None, declared: FiftyOne
+) -> None:
+    said = _said(value, task, origin, size, declared)
+    if said is not None:
+        harvest.label(key, task.name, origin=origin, **said)
+
+
+def _said(value: Any, task: Task, origin: str, size: Size | None, declared: FiftyOne) -> dict[str, Any] | None:
+    """The columns of `LABELS`; None where nothing is known, or of an image that cannot be read and is set aside."""
+    if not isinstance(value, dict):
+        return value_of(task, value, origin)
+    match value.get("_cls"):
+        case "Classification":
+            return _one(value, value.get("label"), task, origin)
+        case "Regression":
+            return _one(value, _value(value.get("value")), task, origin)
+        case "Classifications":
+            labels = [part.get("label") for part in value.get("classifications") or []]
+            if task.kind == "multilabel":
+                return value_of(task, labels, origin)
+            return value_of(task, labels[0] if len(labels) == 1 else labels, origin) if labels else None
+        case "Detections" | "Detection" if task.kind == "detection":
+            parts = value.get("detections") or [] if value["_cls"] == "Detections" else [value]
+            if size is None and parts:
+                return None
+            classes = Classes(declared.rename, declared.leave_out)
+            return {"boxes": [made for part in parts if (made := _box(part, size or (1, 1), classes, origin))]}
+    raise BadInput(f"{origin}: a {value.get('_cls')} is no label of {task.name}, a {task.kind} task; mend fields")
+
+
+def _one(value: Mapping[str, Any], said: Any, task: Task, origin: str) -> dict[str, Any] | None:
+    if said is None:
+        return None
+    labels = [said] if task.kind == "multilabel" else said
+    return value_of(task, labels, origin) | {"confidence": _value(value.get("confidence"))}
+
+
+def _box(part: Any, size: Size, classes: Classes, origin: str) -> dict[str, Any] | None:
+    try:
+        x, y, w, h = (float(_value(side)) for side in part["bounding_box"])
+        name = classes.named(str(part["label"]))
+    except (KeyError, TypeError, ValueError):
+        raise BadInput(f"{origin}: {str(part)[:60]} is no detection; it needs label and bounding_box") from None
+    if name is None:
+        return None
+    other = {key: _value(raw) for key, raw in part.items() if key not in ("label", "bounding_box", "mask", "tags")}
+    inner = {key: raw.get("value") for key, raw in (part.get("attributes") or {}).items() if isinstance(raw, dict)}
+    return box(name, *scaled(size, x, y, w, h), {k: v for k, v in (inner | other).items() if not k.startswith("_")})

@@ -1,0 +1,66 @@
+"""What a value of JSON says of a task."""
+
+from typing import Any
+
+from curation.catalog.tasks import Task
+from curation.errors import BadInput
+from curation.ingest.readers.box_forms import box
+
+__all__ = ["box_of", "value_of"]
+
+_FLAGS = ("false", "true")
+
+
+def value_of(task: Task, value: Any, origin: str) -> dict[str, Any]:
+    """The columns of `LABELS` that `value` fills for `task`; BadInput, naming `origin`, when it is of another kind.
+
+    A class may be given by its number in the task. Whether the task has it is for the ledger to say.
+    """
+    match task.kind:
+        case "regression":
+            return {"number": _number(value, task, origin)}
+        case "multilabel":
+            return {"names": [_class(part, task, origin) for part in _list(value, task, origin)]}
+        case "detection":
+            return {"boxes": [box_of(part, origin) for part in _list(value, task, origin)]}
+    return {"text": _class(value, task, origin)}
+
+
+def box_of(part: Any, origin: str) -> dict[str, Any]:
+    """A box from an object of class, x, y, w and h, and perhaps attributes."""
+    try:
+        attributes = part.get("attributes") or {}
+        x, y, w, h = [float(part[side]) for side in "xywh"]
+        return box(str(part["class"]), x, y, w, h, dict(attributes))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise BadInput(f"{origin}: {str(part)[:60]} is no box; give it class, x, y, w and h in pixels") from None
+
+
+def _class(value: Any, task: Task, origin: str) -> str:
+    if isinstance(value, bool):
+        return _FLAGS[value]
+    if not isinstance(value, str | int):
+        raise _other(value, task, origin)
+    text = str(value).strip()
+    if isinstance(value, int) and text not in task.classes and 0 <= value < len(task.classes):
+        return task.classes[value]
+    return text.lower() if task.kind == "binary" else text
+
+
+def _number(value: Any, task: Task, origin: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise _other(value, task, origin) from None
+
+
+def _list(value: Any, task: Task, origin: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise _other(value, task, origin)
+    return value
+
+
+def _other(value: Any, task: Task, origin: str) -> BadInput:
+    return BadInput(
+        f"{origin}: {str(value)[:60]!r} is no label of {task.name}, a {task.kind} task; mend it or leave it out"
+    )

@@ -1,0 +1,79 @@
+"""The bell: Label Studio's webhooks, which wake a pull and carry nothing.
+
+They are not signed, are sent once and may get lost; so the secret header is looked at, the body is not, and whoever
+waits for the bell pulls after a while without it too.
+"""
+
+import hmac
+import secrets
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Final
+
+from curation.errors import AmberError, BadInput
+from curation.labelstudio.client import Server
+
+__all__ = ["HEADER", "PATH", "bell"]
+
+HEADER: Final = "X-Amber-Secret"
+PATH: Final = "/amber-bell"
+LARGEST: Final = 1 << 20
+"""Bytes of a body that are read away; of a larger one the connection is closed."""
+
+
+@contextmanager
+def bell(
+    server: Server, projects: Collection[int], *, host: str = "127.0.0.1", port: int = 0
+) -> Iterator[threading.Event]:
+    """An event that is set whenever an annotation in one of the projects is made, changed or deleted.
+
+    The server must reach `host`:`port` (0: a free one). Hooks that a killed process left there are removed.
+    """
+    secret, event = secrets.token_urlsafe(24), threading.Event()
+    listener = _listener(host, port, secret, event)
+    thread = threading.Thread(target=listener.serve_forever, daemon=True, name="amber-bell")
+    thread.start()
+    try:
+        for project in projects:
+            _unhook(server, project)
+            server.add_hook(project, f"http://{host}:{listener.server_port}{PATH}", {HEADER: secret})
+        yield event
+    finally:
+        listener.shutdown()
+        listener.server_close()
+        for project in projects:
+            with suppress(AmberError):  # it goes with the next bell
+                _unhook(server, project)
+
+
+def _listener(host: str, port: int, secret: str, event: threading.Event) -> ThreadingHTTPServer:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 5
+
+        def do_POST(self) -> None:
+            length = self.headers.get("Content-Length", "")
+            known = hmac.compare_digest(self.headers.get(HEADER, "").encode(), secret.encode())
+            if length.isdigit() and int(length) <= LARGEST:
+                self.rfile.read(int(length))
+            else:
+                self.close_connection = True
+            if known and self.path == PATH:
+                event.set()
+            self.send_response(204 if known else 403)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    try:
+        return ThreadingHTTPServer((host, port), Handler)
+    except OSError as error:
+        raise BadInput(f"{host}:{port}: cannot be listened on ({error.strerror}); choose another") from error
+
+
+def _unhook(server: Server, project: int) -> None:
+    for hook in server.hooks(project):
+        if str(hook.get("url", "")).endswith(PATH):
+            server.remove_hook(int(hook["id"]))

@@ -1,1 +1,0 @@
-"""The ledger: commits of label events, and what they say at any of them."""

@@ -1,0 +1,153 @@
+"""What is known of the drives: samples, attributes, labels and what is held back."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curation.ingest.readers.content import BOX, LABELS, Content, as_labels
+from curation.synthetic.drives import LABEL_STREAM, LONGEST, Drives, generator, speed_at
+from curation.synthetic.positions import boxes_of
+
+__all__ = ["describe", "names_of", "path_of"]
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+_TASKS = ("light_present", "light_color", "pedestrian", "car", "stop_sign", "bicycle", "speed", "objects")
+_NOISY, _FLIPPED = "bicycle", 0.08
+
+
+def describe(drives: Drives, folder: Path, seed: int) -> Content:
+    """Samples, labels and held back truth of `drives` whose images lie, or will lie, in `folder`."""
+    drive = np.repeat(np.arange(len(drives)), drives.frames)
+    frame = np.concatenate([np.arange(count) for count in drives.frames])
+    names = names_of(drives, seed)
+    keys = pa.array([f"streets/{names[d]}-{f:02d}" for d, f in zip(drive, frame, strict=True)])
+    samples = _samples(drives, drive, frame, names, keys, folder.resolve())
+    known, wrong = _vendor_labelled(drives, drive, frame, seed)
+    train = drives.split[drive] == "train"
+    labels, held_back = [], []
+    for task in _TASKS:
+        truth = _truth(task, drives, drive, frame)
+        flip = wrong if task == _NOISY else None
+        labels.append(_label_table(task, keys, truth, ~train, "truth", flip=None))
+        labels.append(_label_table(task, keys, truth, train & known[task], "vendor", flip=flip))
+        held_back.append(_label_table(task, keys, truth, train & ~known[task], "oracle", flip=None))
+    return Content(samples=samples, labels=pa.concat_tables(labels), held_back=pa.concat_tables(held_back))
+
+
+def names_of(drives: Drives, seed: int) -> list[str]:
+    """Names of drives: seed and number."""
+    return [f"{seed}-{number:06d}" for number in drives.number]
+
+
+def _samples(
+    drives: Drives,
+    drive: npt.NDArray[np.int64],
+    frame: npt.NDArray[np.int64],
+    names: list[str],
+    keys: pa.Array,
+    folder: Path,
+) -> pa.Table:
+    group = pa.array([f"streets/{names[d]}" for d in drive])
+    where = [str(folder / path_of(names[d], f)) for d, f in zip(drive, frame, strict=True)]
+    return pa.table(
+        {
+            "key": keys,
+            "location": pa.array(where),
+            "group": group,
+            "drive": group,
+            "captured_at": pa.array(drives.start[drive] + frame * 100_000, pa.timestamp("us", "UTC")),
+            "source": pa.repeat("rendered", len(keys)),
+            "split": pa.array(drives.split[drive]),
+            "time_of_day": pa.array(drives.time_of_day[drive]),
+            "weather": pa.array(drives.weather[drive]),
+            "camera": pa.array(drives.camera[drive]),
+            "propensity": pa.array(drives.propensity[drive]),
+        }
+    )
+
+
+def _vendor_labelled(
+    drives: Drives, drive: npt.NDArray[np.int64], frame: npt.NDArray[np.int64], seed: int
+) -> tuple[dict[str, Bools], Bools]:
+    """Which samples the vendor labelled, by task, and where it errs in a noisy one: bool [samples] each."""
+    by_drive, by_image = _label_numbers(drives, seed)
+    per_image = by_image[drive, frame]
+    day, night = drives.time_of_day[drive] == "day", drives.time_of_day[drive] == "night"
+    front, clear = drives.camera[drive] == "front", drives.weather[drive] == "clear"
+    share: dict[str, Any] = {
+        "light_present": 0.20,
+        "light_color": np.where(day, 0.16, np.where(night, 0.02, 0.06)),
+        "pedestrian": np.where(front, 0.30, 0.08),
+        "car": np.where(clear, 0.40, 0.25),
+        "stop_sign": 0.15,
+        "bicycle": np.where(night, 0.10, 0.35),
+        "speed": 0.12,
+        "objects": 0.08,
+    }
+    whole_drives = ("pedestrian", "stop_sign", "objects")
+    known = {
+        task: (by_drive[drive, code] if task in whole_drives else per_image[:, code]) < share[task]
+        for code, task in enumerate(_TASKS)
+    }
+    return known, per_image[:, len(_TASKS)] < _FLIPPED
+
+
+def _label_numbers(drives: Drives, seed: int) -> tuple[Floats, Floats]:
+    """Uniform numbers of each drive [n, 12] and of each of its frames [n, 8, 12]."""
+    columns = 12
+    rows = [
+        generator(seed, LABEL_STREAM, int(number) * (LONGEST + 1) * columns).random((LONGEST + 1, columns))
+        for number in drives.number
+    ]
+    stacked = np.stack(rows)
+    return stacked[:, 0], stacked[:, 1:]
+
+
+def _truth(
+    task: str, drives: Drives, drive: npt.NDArray[np.int64], frame: npt.NDArray[np.int64]
+) -> npt.NDArray[Any] | list[list[dict[str, object]]]:
+    """What is so: bool, str or float [samples], or a list of boxes for each."""
+    if task == "objects":
+        return [boxes_of(drives, int(d), int(f)) for d, f in zip(drive, frame, strict=True)]
+    if task == "speed":
+        return speed_at(drives.speed[drive], drives.gain[drive], frame)
+    facts: npt.NDArray[Any] = drives.light_color != "none" if task == "light_present" else getattr(drives, task)
+    return facts[drive]
+
+
+def _label_table(
+    task: str,
+    keys: pa.Array,
+    truth: npt.NDArray[Any] | list[list[dict[str, object]]],
+    chosen: Bools,
+    annotator: str,
+    *,
+    flip: Bools | None,
+) -> pa.Table:
+    """Labels of the `chosen` samples; binary ones are negated where `flip`."""
+    where = np.flatnonzero(chosen)
+    text, number, boxes = (pa.nulls(len(where), LABELS.field(name).type) for name in ("text", "number", "boxes"))
+    if isinstance(truth, list):
+        boxes = pa.array([truth[i] for i in where], pa.list_(BOX))
+    elif truth.dtype == np.bool_:
+        said = truth if flip is None else truth ^ flip
+        text = pa.array(np.where(said[where], "true", "false"), pa.string())
+    elif truth.dtype == np.float64:
+        number = pa.array(truth[where])
+    else:
+        text = pa.array(truth[where], pa.string())
+    same = {"task": task, "state": "known", "annotator": annotator}
+    columns = {"key": keys.take(pa.array(where)), "text": text, "number": number, "boxes": boxes}
+    columns |= {name: pa.repeat(value, len(where)) for name, value in same.items()}
+    return as_labels(pa.table(columns))
+
+
+def path_of(name: str, frame: int) -> str:
+    """Where a frame of a drive lies in the folder of a data set."""
+    return f"images/{name}/{frame:02d}.jpg"

@@ -1,0 +1,261 @@
+"""Packs: image bytes written once into plain tars that any WebDataset reader opens, and an index over them.
+
+    shards/<sha256>.tar          <stem>.jpg, <stem>.json of one image after the other
+    packs/<hash>/index.parquet   one line an image, by key
+    packs/<hash>/manifest.json   written last: where it is, the pack is complete
+
+Shards are never rewritten: a larger pack takes over the shards of the smaller ones and adds its own.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curation.errors import BadInput, Busy, Failed
+from curation.files.atomic import whole
+from curation.files.digest import digest
+from curation.files.locations import MAX_BYTES
+from samplers.pack.pack import INDEX, Pack, content
+from samplers.pack.shard_jobs import Progress, Work, check_positive, clean
+from samplers.pack.smaller_copies import Reduction, Spread, in_threads
+from samplers.shards.open_shards import Shard
+
+if TYPE_CHECKING:
+    from curation import Catalog
+
+__all__ = [
+    "SHARD_BYTES", "Pack", "Progress", "check_part", "complete", "finish_pack", "included", "make_pack", "planned",
+    "repack", "turn", "write_pack", "write_part",
+]  # fmt: skip
+
+SHARD_BYTES = 64 << 20
+"""How large a tar may grow, in bytes; an image that is larger has a shard of its own."""
+
+_WANTED = pa.schema(
+    [
+        ("key", pa.string()),
+        ("location", pa.string()),
+        ("size", pa.int32()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("sha256", pa.string()),
+        ("format", pa.string()),
+    ]
+)
+_PLACED = INDEX.set(1, pa.field("shard", pa.string()))  # named by its file, as long as numbers are not yet given
+
+
+def make_pack(catalog: "Catalog", *, shard_bytes: int = SHARD_BYTES, progress: Progress | None = None) -> Pack:
+    """Pack all samples that are not excluded; an image that a pack of the workspace holds stays where it is.
+
+    Killed at any moment, it goes on from there when it is run again. Raises as `write_pack` does.
+    """
+    samples = included(catalog, progress=progress)
+    return write_pack(samples, catalog.home, shard_bytes=shard_bytes, progress=progress)
+
+
+def included(
+    catalog: "Catalog", *, first: float = 0.0, spread: Spread = in_threads, progress: Progress | None = None
+) -> pa.Table:
+    """The samples that `make_pack` packs: not excluded, and smaller copies where the workspace asks for them.
+
+    Raises as `Reduction.apply` does, which also says what `first` and `spread` are.
+    """
+    with catalog.read() as now:
+        samples = now.samples()
+    samples = samples.filter(pc.invert(samples["excluded"]))
+    with _said(catalog.home):
+        return Reduction.of(catalog.home).apply(samples, catalog.home, progress, first, spread)
+
+
+def write_pack(
+    samples: pa.Table,
+    home: Path,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Pack:
+    """Pack the images of a table with the columns key, location, sha256, width, height, format and bytes.
+
+    A location is a path, a URL or a member of a tar (`curation/files/locations.py`).
+    Equal input gives equal bytes, whatever `workers` is: how many shards are written at a time, as many as there are
+    cores unless it says so. BadInput when there are no images, for a key that is empty or stands twice, and for an
+    image above `curation.files.locations.MAX_BYTES`; NotFound or Damaged when a file is missing or no longer the one
+    that was ingested, Busy while another process packs in the workspace.
+    """
+    with turn(home), _said(home):
+        kept, work = planned(samples, home, shard_bytes)
+        work.run(_workers(workers), progress)
+        return _finished(kept, work, home)
+
+
+def write_part(
+    samples: pa.Table,
+    home: Path,
+    part: int,
+    parts: int,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write the `part`-th of `parts` (from 1) of the shards that `write_pack` would write; `finish_pack` ends it.
+
+    Parts may run at the same time, on any machines that see `home`, and again when they were killed.
+    """
+    check_part(part, parts)
+    with turn(home, shared=True), _said(home):
+        planned(samples, home, shard_bytes)[1].run(_workers(workers), progress, part, parts)
+
+
+def _workers(asked: int | None) -> int:
+    return len(os.sched_getaffinity(0)) if asked is None else asked
+
+
+def check_part(part: int, parts: int) -> None:
+    """BadInput unless there is such a part."""
+    if not 1 <= part <= parts:
+        raise BadInput(f"part {part}/{parts}: from 1/{parts} to {parts}/{parts}; correct it")
+
+
+def finish_pack(samples: pa.Table, home: Path, *, shard_bytes: int = SHARD_BYTES) -> Pack:
+    """The pack whose parts were all written: byte for byte that of `write_pack`. BadInput when shards are missing."""
+    with turn(home), _said(home):
+        return _finished(*planned(samples, home, shard_bytes), home)
+
+
+@contextmanager
+def turn(home: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the workspace's pack.lock: two packers would each take the other's files for leftovers.
+
+    Writers of parts share it: they leave alone what they do not write.
+    """
+    (home / "packs").mkdir(parents=True, exist_ok=True)
+    with (home / "packs" / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"{home}: another process packs there; wait for it, or end it") from None
+        yield
+
+
+@contextmanager
+def _said(home: Path) -> Iterator[None]:
+    """What the machine refuses, in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise Failed(f"{home}: not fully packed ({error.strerror}); mend that, then pack again") from error
+
+
+def planned(samples: pa.Table, home: Path, shard_bytes: int) -> tuple[pa.Table, Work]:
+    """Where the images lie that are in a pack already, and the work of writing the others."""
+    check_positive(shard_bytes=shard_bytes)
+    kept, new = _placed(_wanted(samples), complete(home))
+    return kept, Work.cut(new, home, shard_bytes)
+
+
+def _finished(kept: pa.Table, work: Work, home: Path) -> Pack:
+    clean(home, keep=work.folder, named={shard.name for pack in complete(home) for shard in pack.shards})
+    pack = repack(pa.concat_tables([kept, work.written().select(_PLACED.names)]), home)
+    shutil.rmtree(work.folder, ignore_errors=True)
+    return pack
+
+
+def _wanted(samples: pa.Table) -> pa.Table:
+    """The samples by key, checked, with the columns that `Work` and the index take."""
+    if not samples.num_rows:
+        raise BadInput("0 images: a pack holds at least one; ingest some, or include some again")
+    if pc.any(pc.equal(pc.fill_null(samples["key"], ""), "")).as_py():
+        raise BadInput("key '': is empty, and readers of shards pass over it; name the image")
+    if large := _first(samples["key"], pc.greater(samples["bytes"], MAX_BYTES)):
+        raise BadInput(f"{large}: an image of more than {MAX_BYTES} bytes; shrink it, or exclude the sample")
+    table = samples.append_column("size", samples["bytes"]).select(_WANTED.names).cast(_WANTED).sort_by("key")
+    if repeated := _first(table["key"][1:], pc.equal(table["key"][1:], table["key"][:-1])):
+        raise BadInput(f"{repeated}: two images have this key; name each once")
+    return table
+
+
+def _first(values: pa.ChunkedArray, mask: pa.ChunkedArray) -> str | None:
+    found = values.filter(mask)
+    return str(found[0]) if len(found) else None
+
+
+def complete(home: Path) -> list[Pack]:
+    """All complete packs of a workspace."""
+    return [Pack.open(home, path.parent.name) for path in sorted((home / "packs").glob("*/manifest.json"))]
+
+
+def _placed(wanted: pa.Table, packs: list[Pack]) -> tuple[pa.Table, pa.Table]:
+    """The images that lie in a shard of a complete pack, with shard (its name) and offset; and those that do not."""
+    if not packs:
+        return _PLACED.empty_table(), wanted
+    places = pa.concat_tables([_places(pack) for pack in packs])
+    found = wanted.join(_one_each(places), ["key", "sha256"], join_type="left outer").sort_by("key")
+    new = pc.is_null(found["shard"])
+    return found.filter(pc.invert(new)).select(_PLACED.names), found.filter(new).select(_WANTED.names)
+
+
+def _places(pack: Pack) -> pa.Table:
+    """key, sha256, shard (its name) and offset of the images whose shard is there in full."""
+    names = pa.array([shard.name if _intact(pack, shard) else None for shard in pack.shards], pa.string())
+    shard = names.take(pack.index["shard"])
+    places = pack.index.select(["key", "sha256", "offset"]).append_column("shard", shard)
+    return places.filter(pc.is_valid(places["shard"]))
+
+
+def _intact(pack: Pack, shard: Shard) -> bool:
+    path = pack.home / "shards" / shard.name
+    return path.is_file() and path.stat().st_size == shard.size
+
+
+def _one_each(places: pa.Table) -> pa.Table:
+    """Of the places of one image the one in the shard of the smallest name: so a further pack moves nothing."""
+    ordered = places.sort_by([("key", "ascending"), ("sha256", "ascending"), ("shard", "ascending")])
+    keys, hashes = ordered["key"], ordered["sha256"]
+    same = pc.and_(pc.equal(keys[1:], keys[:-1]), pc.equal(hashes[1:], hashes[:-1]))
+    first = np.concatenate([np.ones(min(1, len(keys)), bool), ~np.asarray(same, bool)])
+    return ordered.filter(pa.array(first))
+
+
+def repack(placed: pa.Table, home: Path) -> Pack:
+    """The pack of images whose shards are written, with the columns of the index, `shard` being a file's name."""
+    placed = placed.sort_by("key")
+    names = sorted(pc.unique(placed["shard"]).to_pylist())
+    codes = pc.index_in(placed["shard"], value_set=pa.array(names)).cast(pa.int32())
+    index = placed.set_column(placed.column_names.index("shard"), "shard", codes).select(INDEX.names)
+    hash = digest(index, names)
+    if not (home / "packs" / hash / "manifest.json").exists():
+        _write_index(home, hash, index, names)
+    return Pack.open(home, hash)
+
+
+def _write_index(home: Path, hash: str, index: pa.Table, names: list[str]) -> None:
+    counts = np.bincount(np.asarray(index["shard"]), minlength=len(names)).tolist()
+    shards = [
+        Shard(name=name, size=(home / "shards" / name).stat().st_size, images=count)
+        for name, count in zip(names, counts, strict=True)
+    ]
+    manifest = {
+        "hash": hash,
+        "images": index.num_rows,
+        "bytes": pc.sum(index["size"]).as_py(),
+        "shards": [asdict(shard) for shard in shards],
+    }
+    folder = home / "packs" / hash
+    with whole(folder / "index.parquet") as part:
+        pq.write_table(index, part, compression="zstd")
+    with whole(folder / "manifest.json") as part:
+        part.write_text(json.dumps(manifest | {"sha256": content(manifest)}, indent=1))

@@ -1,0 +1,132 @@
+"""Packing as tasks of a Ray cluster: a shard, or some smaller copies, a task, on whatever machine, with the same bytes
+out.
+
+All machines see the workspace under one path. A task that dies with its worker is run again by Ray, and one that had
+ended has left its note: so is a packing that was killed as a whole.
+"""
+
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curation.errors import AmberError, Failed
+from samplers.pack.pack_writer import SHARD_BYTES, Pack, finish_pack, planned, turn
+from samplers.pack.shard_jobs import Progress, Work, write_numbered
+from samplers.pack.smaller_copies import Copy, Original, Spread
+
+__all__ = ["spread_on_ray", "write_on_ray"]
+
+_RETRIES = 20  # deaths of a worker that one shard survives
+_AHEAD = 256  # tasks handed to Ray before the first must have ended
+_COPIES = 16  # that one task makes
+_PATIENCE = 5.0  # seconds until somebody must have answered at the address
+
+
+def write_on_ray(
+    samples: pa.Table,
+    home: Path,
+    address: str,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Progress | None = None,
+) -> Pack:
+    """`samplers.pack.pack_writer.write_pack` on the Ray cluster at `address`, or on one of this machine for "local".
+
+    Failed when Ray is not installed or not to be reached, or a worker died too often; else as `write_pack` raises.
+    """
+    home = home.resolve()
+    with _reached(address):
+        with turn(home, shared=True):
+            _run(samples, home, shard_bytes, progress)
+        return finish_pack(samples, home, shard_bytes=shard_bytes)
+
+
+def spread_on_ray(address: str) -> Spread:
+    """What has smaller copies made on the Ray cluster at `address`; raises as `write_on_ray` does."""
+
+    def spread(work: Callable[[Original], Copy], originals: list[Original]) -> Generator[Copy]:
+        with _reached(address):
+            import ray
+
+            make = ray.remote(max_retries=_RETRIES, num_cpus=1)(_each)
+            parts = (originals[at : at + _COPIES] for at in range(0, len(originals), _COPIES))
+            for copies in _results(make.remote(work, part) for part in parts):
+                yield from copies
+
+    return spread
+
+
+def _each(work: Callable[[Original], Copy], originals: list[Original]) -> list[Copy]:
+    return list(map(work, originals))
+
+
+@contextmanager
+def _reached(address: str) -> Iterator[None]:
+    try:
+        import ray
+    except ImportError as error:
+        raise Failed("ray: is not installed; install amber-curation[ray]") from error
+    try:
+        _knock(address)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True)
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
+        told = f"ray {address!r}: not reached ({' '.join(str(error).split())})"
+        raise Failed(f"{told}; check the address, and RAY_AUTH_MODE if the cluster asks for a token") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """OSError where nobody listens at HOST:PORT: Ray itself would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal() and host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+
+
+def _run(samples: pa.Table, home: Path, shard_bytes: int, progress: Progress | None) -> None:
+    import ray
+
+    _, work = planned(samples, home, shard_bytes)
+    work.begin()
+    write = ray.remote(max_retries=_RETRIES, num_cpus=1)(write_numbered)
+    tasks = (write.remote(*_job(work, number)) for number in range(len(work.cuts)))
+    for (_, done), _ in zip(work.cuts, _results(tasks), strict=True):
+        if progress is not None:
+            progress(done, work.images.num_rows)
+
+
+def _job(work: Work, number: int) -> tuple[Path, Path, int, pa.Table]:
+    folder, shards, _, images = work.job(number)
+    return folder, shards, number, images.take(list(range(images.num_rows)))  # a slice would take the whole table along
+
+
+def _results(tasks: Iterator[Any]) -> Iterator[Any]:
+    """What tasks give, in their order; few of them are with Ray before the first of these has ended."""
+    waiting: deque[Any] = deque()
+    for task in tasks:
+        waiting.append(task)
+        if len(waiting) > _AHEAD:
+            yield _result(waiting.popleft())
+    while waiting:
+        yield _result(waiting.popleft())
+
+
+def _result(task: Any) -> Any:
+    import ray
+
+    try:
+        return ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, AmberError):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayError as error:
+        raise Failed(f"ray: a worker died ({' '.join(str(error).split())[:200]}); mend it, then pack again") from error

@@ -1,0 +1,191 @@
+"""The work of packing: which shards to write, done side by side, taken up again where a killed process left it."""
+
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.errors import BadInput
+from curation.files.digest import digest
+from samplers.pack.worker_processes import Workers
+from samplers.shards import tar
+from samplers.shards.blocks import Line, write_blocks
+from samplers.shards.members import lines_of, notes
+
+__all__ = ["Progress", "Work", "check_positive", "clean", "write_numbered"]
+
+Progress = Callable[[int, int], None]
+"""Called in the caller's thread with (images done, images in all)."""
+
+_TICK = 0.1  # seconds between two reports of progress
+_LARGE = 256 << 20  # bytes from which on it is worth the fifth of a second that processes take to start
+
+Write = Callable[[Path, bytes, list[Line], Callable[[int], None]], str]
+
+
+def check_positive(**numbers: int) -> None:
+    """BadInput naming the first number that is below 1."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise BadInput(f"{name} {number}: at least 1; raise it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Shards to write, cut before anything is read, so that who writes which, and when, changes no byte.
+
+    `images` has the columns key, location, size, width, height, sha256, format. `folder` holds a note for each shard
+    that is finished, with its name, and the tars that are not.
+    """
+
+    folder: Path
+    shards: Path
+    images: pa.Table
+    cuts: list[tuple[int, int]]
+    offsets: npt.NDArray[np.int64]
+
+    @classmethod
+    def cut(cls, images: pa.Table, home: Path, shard_bytes: int) -> "Work":
+        """Images in their order, as many to a shard as `shard_bytes` holds, and at least one."""
+        spans = _spans(images)
+        cuts = _cuts(np.cumsum(spans), shard_bytes - len(tar.END))
+        starts = [np.cumsum(spans[start:stop]) - spans[start:stop] for start, stop in cuts]
+        return cls(
+            folder=home / "packs" / ".work" / digest(images, [str(cut) for cut in cuts]),
+            shards=home / "shards",
+            images=images,
+            cuts=cuts,
+            offsets=np.concatenate([np.zeros(0, np.int64), *starts]) + tar.BLOCK,
+        )
+
+    def run(self, workers: int, progress: Progress | None, part: int = 1, parts: int = 1) -> None:
+        """Write what is not yet written of every shard, or of each `parts`-th from the `part`-th on (from 1), so many
+        at a time: in processes, where that is worth it."""
+        check_positive(workers=workers)
+        self.begin()
+        numbers = range(part - 1, len(self.cuts), parts)
+        count = _Count(sum(self.cuts[number][1] - self.cuts[number][0] for number in numbers), progress)
+        workers = min(workers, len(numbers)) or 1
+        size = pc.sum(self.images["size"]).as_py() or 0
+        is_large = workers > 1 and size // parts > _LARGE
+        threads = workers + is_large  # one thread makes a shard's headers while all processes write
+        with closing(Workers(workers * is_large)) as processes, ThreadPoolExecutor(threads, "amber-pack") as pool:
+            write = processes.write if is_large else write_blocks
+            futures = [pool.submit(write_numbered, *self.job(number), count.add, write) for number in numbers]
+            try:
+                for future in futures:  # in their order, so that equal input fails on the same image
+                    while wait([future], _TICK).not_done:
+                        count.tell()
+                    future.result()
+                count.tell()
+            except BaseException:
+                count.stopped = True
+                processes.close()  # the threads wait for them
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def begin(self) -> None:
+        """Make the folders that `write_numbered` writes into."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.shards.mkdir(exist_ok=True)
+
+    def job(self, number: int) -> tuple[Path, Path, int, pa.Table]:
+        """What `write_numbered` takes to write a shard, wherever it runs."""
+        start, stop = self.cuts[number]
+        return self.folder, self.shards, number, self.images.slice(start, stop - start)
+
+    def written(self) -> pa.Table:
+        """`images` with the columns offset and shard (its file's name); BadInput while some are to be written."""
+        names = [_noted(self.folder, self.shards, number) for number in range(len(self.cuts))]
+        if left := names.count(""):
+            raise BadInput(f"{left} of {len(names)} shards are not written; run the parts that have not ended again")
+        shard = np.repeat(np.array(names, object), [stop - start for start, stop in self.cuts])
+        images = self.images.append_column("offset", pa.array(self.offsets))
+        return images.append_column("shard", pa.array(shard, pa.string()))
+
+
+def write_numbered(
+    folder: Path,
+    shards: Path,
+    number: int,
+    images: pa.Table,
+    count: Callable[[int], None] = lambda images: None,
+    write: Write = write_blocks,
+) -> None:
+    """Write one shard into `shards` unless its note in `folder` says that it is there; two may do so at once."""
+    if _noted(folder, shards, number):
+        count(images.num_rows)
+        return
+    part = folder / f"{number:06d}.{uuid4().hex}.part"
+    name = write(part, *lines_of(images), count) + ".tar"
+    os.replace(part, shards / name)
+    part.write_text(name)
+    os.replace(part, _note(folder, number))
+
+
+def _noted(folder: Path, shards: Path, number: int) -> str:
+    """The name of a shard that is written, or nothing."""
+    note = _note(folder, number)
+    name = note.read_text() if note.exists() else ""
+    return name if name and (shards / name).exists() else ""
+
+
+def _note(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.note"
+
+
+def clean(home: Path, keep: Path, named: set[str]) -> None:
+    """Remove what killed runs left behind, but for the folder `keep`; `named` are the shards of complete packs."""
+    named = named | {note.read_text() for note in keep.glob("*.note")}  # the same images make the same shards
+    for folder in (home / "packs" / ".work").glob("*"):
+        if folder != keep:
+            for note in folder.glob("*.note"):
+                if (name := note.read_text()) not in named:
+                    (home / "shards" / name).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+
+
+class _Count:
+    """Images done: counted by the threads, told by the caller's own. `stopped` asks the threads to end."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total, self._progress, self._done = total, progress, 0
+        self._lock = threading.Lock()
+        self.stopped = False
+
+    def add(self, images: int) -> None:
+        """Count; raises CancelledError once the run is stopped."""
+        if self.stopped:
+            raise CancelledError
+        with self._lock:
+            self._done += images
+
+    def tell(self) -> None:
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+def _spans(images: pa.Table) -> npt.NDArray[np.int64]:
+    """Bytes that each image takes in a tar, with its json and both headers."""
+    batches = images.to_batches(1 << 16)
+    lengths = np.fromiter((len(note) for batch in batches for note in notes(batch)), np.int64, images.num_rows)
+    return 2 * tar.BLOCK + tar.padded(np.asarray(images["size"], np.int64)) + tar.padded(lengths)
+
+
+def _cuts(ends: npt.NDArray[np.int64], room: int) -> list[tuple[int, int]]:
+    cuts, start, base = [], 0, 0
+    while start < len(ends):
+        stop = max(start + 1, int(np.searchsorted(ends, base + room, "right")))
+        cuts.append((start, stop))
+        start, base = stop, int(ends[stop - 1])
+    return cuts

@@ -1,0 +1,78 @@
+"""What every task gets out of a plan."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from samplers.plan.plan import Plan
+from samplers.plan.rates import Floats, Ints
+
+__all__ = ["Standing", "standings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What a task gets out of a plan.
+
+    `ess` is the effective sample size in closed form, draws / sum q^2/p, and `drawn_ess` that of the draws themselves;
+    `distinct_ess` counts repeats of an image once: (sum W)^2 / sum W^2, where W sums the weights of an image's draws.
+    `distinct` counts the images that the task learns from, and `most_repeated` how often one was drawn for it.
+    """
+
+    task: str
+    owner: str
+    share: float
+    importance: float
+    labels: int
+    ess: float
+    drawn_ess: float
+    distinct_ess: float
+    distinct: int
+    most_repeated: int
+
+
+def standings(plan: Plan) -> list[Standing]:
+    """What every task gets, in closed form, and its distinct figures from the draws themselves."""
+    tasks = len(plan.tasks)
+    cells = plan.cell(plan.label_task, plan.label_stratum)
+    second, squares, mass = np.zeros(tasks), np.zeros(tasks), np.zeros(len(cells))
+    for phase, (begin, end) in enumerate(pairwise([0, *np.cumsum(plan.phases).tolist()])):
+        weight = plan.label_weights(phase)
+        times = np.bincount(plan.draws[begin:end], minlength=len(plan.keys))[plan.label_sample]
+        second += (end - begin) * np.bincount(plan.label_task, weight * plan.q[phase, cells], minlength=tasks)
+        squares += np.bincount(plan.label_task, times * weight**2, minlength=tasks)
+        mass += times * weight
+    drawn = np.bincount(plan.label_task, mass, minlength=tasks)
+    repeats = _most_repeated(plan)
+    columns = (
+        len(plan.draws) ** 2 / second, _ratio(drawn, squares),
+        _ratio(drawn, np.bincount(plan.label_task, mass**2, minlength=tasks)),
+        np.bincount(plan.label_task, mass > 0, minlength=tasks).astype(np.int64), repeats,
+        np.bincount(plan.label_task, minlength=tasks),
+    )  # fmt: skip
+    return [
+        Standing(
+            task=task.name, owner=task.owner, share=float(share), importance=task.importance, labels=labels, ess=ess,
+            drawn_ess=drawn_ess, distinct_ess=distinct_ess, distinct=distinct, most_repeated=most,
+        )
+        for task, share, ess, drawn_ess, distinct_ess, distinct, most, labels in zip(
+            plan.tasks, plan.shares, *(column.tolist() for column in columns), strict=True
+        )
+    ]  # fmt: skip
+
+
+def _ratio(total: npt.NDArray[Any], squares: npt.NDArray[Any]) -> Floats:
+    """total^2 / squares, 0 where nothing was drawn."""
+    return np.asarray(np.divide(total**2, squares, out=np.zeros(len(total)), where=squares > 0), np.float64)
+
+
+def _most_repeated(plan: Plan) -> Ints:
+    """How often the most drawn image of each task was drawn for it."""
+    pairs = np.sort(plan.draw_task.astype(np.int64) * len(plan.keys) + plan.draws)
+    starts = np.flatnonzero(np.diff(pairs, prepend=-1))
+    most = np.zeros(len(plan.tasks), np.int64)
+    np.maximum.at(most, pairs[starts] // len(plan.keys), np.diff(starts, append=len(pairs)))
+    return most

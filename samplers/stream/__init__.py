@@ -1,0 +1,4 @@
+"""The stream: a plan's draws in order, as batches of pixels, labels and weights, or as shards.
+
+May import every other room of `samplers`.
+"""

@@ -1,0 +1,162 @@
+"""Which draws make up a batch: pure functions of the plan, the global batch, the rank and the batch's number.
+
+Global batch b is draws [b G, (b + 1) G) of the plan, and rank r takes its contiguous slice of it. Over several epochs
+numbers go on, and the plan begins anew. Which draw is where depends on nothing else.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curation.errors import BadInput
+from samplers.stream.decode import Pixels
+
+if TYPE_CHECKING:
+    from samplers.pack.pack_writer import Pack
+    from samplers.plan.plan import Plan
+
+__all__ = ["Batch", "Deal", "Tail", "batches", "swept"]
+
+Tail = Literal["drop", "pad"]
+"""What becomes of the draws behind the last whole global batch."""
+
+_BLOCK = 16  # batches whose labels are looked up together: alone, each takes the decoders' lock twice as long
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """B draws of one rank, for T tasks.
+
+    `images` is a view of a buffer that is used again: valid until two more batches were taken, unless the stream
+    copies. It is [B, 3, H, W] with the channels innermost in memory, which torch calls channels_last.
+    """
+
+    index: int
+    """b, the number of the global batch; it goes on from one epoch to the next."""
+    positions: npt.NDArray[np.int64]
+    """[B] places in the plan; in a sweep, in the rows that were given."""
+    rows: npt.NDArray[np.int32]
+    """[B] rows of the plan's samples; in a sweep, of the pack. -1 is padding."""
+    keys: list[str]
+    """B keys; "" is padding."""
+    images: Pixels
+    """uint8 [B, 3, H, W] RGB, 0 where padding; [B, 3, 0, 0] from `batches`."""
+    values: npt.NDArray[np.float32]
+    """[B, T] class codes or numbers, 0 where unknown."""
+    known: npt.NDArray[np.bool_]
+    """[B, T]"""
+    weights: npt.NDArray[np.float32]
+    """[B, T] w_t of each known label, 0 where unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deal:
+    """How the draws of a plan are dealt into global batches, and these to ranks; checked when it is made."""
+
+    plan: "Plan"
+    global_batch: int
+    rank: int = 0
+    world_size: int = 1
+    tail: Tail = "drop"
+    epochs: int = 1
+
+    def __post_init__(self) -> None:
+        size, ranks, draws = self.global_batch, self.world_size, len(self.plan.draws)
+        if size < 1 or ranks < 1 or size % ranks:
+            raise BadInput(f"global_batch {size}: {ranks} ranks must divide it; take a multiple of that")
+        if not 0 <= self.rank < ranks:
+            raise BadInput(f"rank {self.rank}: from 0 to {ranks - 1} with a world size of {ranks}; correct it")
+        if self.tail not in ("drop", "pad"):
+            raise BadInput(f"tail {self.tail!r}: drop or pad; choose one")
+        if self.epochs < 1:
+            raise BadInput(f"epochs {self.epochs}: at least 1; correct it")
+        if not draws:
+            raise BadInput(f"plan {self.plan.hash[:12]}: it has no draws; plan some")
+        if not self.each:
+            raise BadInput(f"global_batch {size}: the plan has {draws} draws, not one batch; lower it, or pad")
+
+    @property
+    def each(self) -> int:
+        """Global batches of one epoch."""
+        draws = len(self.plan.draws)
+        return draws // self.global_batch if self.tail == "drop" else -(-draws // self.global_batch)
+
+    def indices(self, start: int) -> range:
+        """Numbers of the global batches from position `start` on."""
+        end = self.each * self.epochs
+        if start % self.global_batch or not 0 <= start <= end * self.global_batch:
+            raise BadInput(
+                f"start {start}: a multiple of {self.global_batch} from 0 to {end * self.global_batch}; "
+                "pass a stream's position"
+            )
+        return range(start // self.global_batch, end)
+
+    def order(self, indices: range) -> npt.NDArray[np.int32]:
+        """Rows of the plan's samples that this rank reads in these global batches, without padding."""
+        positions = self._positions(indices).ravel()
+        return np.asarray(self.plan.draws[positions[positions < len(self.plan.draws)]], np.int32)
+
+    def batches(self, indices: range) -> Iterator[Batch]:
+        """These global batches as this rank sees them, without pixels."""
+        for at in range(0, len(indices), _BLOCK):
+            positions = self._positions(block := indices[at : at + _BLOCK])
+            rows = np.full(positions.shape, -1, np.int32)
+            inside = positions < len(self.plan.draws)
+            rows[inside] = self.plan.draws[positions[inside]]
+            yield from self.of_rows(block, positions, rows)
+
+    def of_rows(
+        self, indices: Sequence[int], positions: npt.NDArray[np.int64], rows: npt.NDArray[np.int32]
+    ) -> Iterator[Batch]:
+        """The batches `indices` [K] that hold at `positions` [K, B] the samples `rows` [K, B] of the plan, -1 being
+        padding."""
+        labels = [part.reshape(*rows.shape, -1) for part in self.plan.labels(rows.ravel(), positions.ravel())]
+        found = self.plan.keys.take(pa.array(np.maximum(rows.ravel(), 0))).to_pylist()
+        keys = ["" if row < 0 else key for key, row in zip(found, rows.ravel().tolist(), strict=True)]
+        size = rows.shape[1]
+        for k, (index, values, known, weights) in enumerate(zip(indices, *labels, strict=True)):
+            yield Batch(
+                index=index, positions=positions[k], rows=rows[k], keys=keys[k * size : (k + 1) * size],
+                images=np.empty((size, 3, 0, 0), np.uint8), values=values, known=known, weights=weights,
+            )  # fmt: skip
+
+    def _positions(self, indices: range) -> npt.NDArray[np.int64]:
+        """[K, B] places in the plan, and behind its end, of the draws of this rank in global batches [K]."""
+        images = self.global_batch // self.world_size
+        firsts = np.arange(indices.start, indices.stop) % self.each * self.global_batch + self.rank * images
+        return np.asarray(firsts[:, None] + np.arange(images), np.int64)
+
+
+def batches(
+    plan: "Plan",
+    global_batch: int = 64,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    start: int = 0,
+    tail: Tail = "drop",
+    epochs: int = 1,
+) -> Iterator[Batch]:
+    """What `stream` yields, without pixels: for features that were computed before. Opens no shard."""
+    deal = Deal(plan=plan, global_batch=global_batch, rank=rank, world_size=world_size, tail=tail, epochs=epochs)
+    return deal.batches(deal.indices(start))
+
+
+def swept(pack: "Pack", all_rows: npt.NDArray[np.int32], batch: int, indices: range) -> Iterator[Batch]:
+    """These batches of chosen rows of a pack, without pixels and labels."""
+    for index in indices:
+        rows = all_rows[index * batch : (index + 1) * batch]
+        yield Batch(
+            index=index,
+            positions=np.arange(index * batch, index * batch + len(rows)),
+            rows=rows,
+            keys=pack.keys.take(pa.array(rows)).to_pylist(),
+            images=np.empty((len(rows), 3, 0, 0), np.uint8),
+            values=np.zeros((len(rows), 0), np.float32),
+            known=np.zeros((len(rows), 0), np.bool_),
+            weights=np.zeros((len(rows), 0), np.float32),
+        )

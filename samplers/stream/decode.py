@@ -1,0 +1,69 @@
+"""From an image file's bytes to pixels of the asked size, in memory that the caller owns.
+
+An image of another size is stretched to it: JPEG is first decoded at the smallest eighth that is not smaller
+than asked (far fewer pixels to make), then Pillow's antialiased bilinear filter does the rest.
+"""
+
+import re
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image
+
+from curation.images.decoding import load_rgb
+
+__all__ = ["Pixels", "decode_into"]
+
+Pixels = npt.NDArray[np.uint8]
+
+_START_OF_SCAN, _APP1 = 0xDA, 0xE1
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # those three are no frames
+_TURNED = re.compile(
+    rb"\x12\x01[\x00-\x0f]\x00\x01\x00\x00\x00(?!\x01)|\x01\x12\x00[\x00-\x0f]\x00\x00\x00\x01(?!\x00\x01)|tiff:Orientation",
+    re.DOTALL,
+)
+
+
+def decode_into(data: memoryview, out: Pixels) -> None:
+    """Decode `data` upright into `out` [H, W, 3] RGB; raises `BadImage` for what is no image."""
+    if not _decode_jpeg(data, out):
+        _stretch(load_rgb(bytes(data)), out)
+
+
+def _decode_jpeg(data: memoryview, out: Pixels) -> bool:
+    """The fast path, without the interpreter's lock; False where `load_rgb` has to turn, convert or refuse."""
+    try:
+        shape = _upright_jpeg(data)
+        if shape is None:
+            return False
+        if shape == out.shape[:2]:
+            simplejpeg.decode_jpeg(data, "RGB", buffer=out)
+        else:
+            _stretch(simplejpeg.decode_jpeg(data, "RGB", min_height=out.shape[0], min_width=out.shape[1]), out)
+        return True
+    except (ValueError, IndexError):
+        return False
+
+
+def _upright_jpeg(data: memoryview) -> tuple[int, int] | None:
+    """Height and width of a grey or coloured JPEG, from a walk along its segments up to the scan; None where one may
+    turn the image, or has colours for print, or where the walk is lost."""
+    if bytes(data[:2]) != b"\xff\xd8":
+        return None
+    at, shape = 2, None
+    while (kind := data[at + 1]) != _START_OF_SCAN:
+        length = data[at + 2] << 8 | data[at + 3]
+        if data[at] != 0xFF or (kind == _APP1 and _TURNED.search(data[at : at + 2 + length])):
+            return None
+        if kind in _FRAMES and data[at + 9] in (1, 3):  # channels
+            shape = data[at + 5] << 8 | data[at + 6], data[at + 7] << 8 | data[at + 8]
+        at += 2 + length
+    return shape
+
+
+def _stretch(pixels: Pixels, out: Pixels) -> None:
+    if pixels.shape != out.shape:
+        size = out.shape[1], out.shape[0]
+        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+    out[...] = pixels

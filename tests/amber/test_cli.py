@@ -1,0 +1,276 @@
+"""Every verb, as people call it: help, results for people and for programs, exit codes, and its place in the docs."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from support.lamps import ingested
+from support.manual import leaves, manual
+from support.studio import installed
+
+from amber.cli import cli, run
+from curation.labelstudio.local_server import stop
+
+ROOT = Path(__file__).parents[2]
+AMBER = Path(sys.executable).with_name("amber")
+VERBS = {" ".join(words): command for words, command in leaves(cli)}
+LATER = ["gate", "compare", "replay", "export-model"]
+
+POLICY = '[task.color]\nowner = "signals"\nshare = 1.0\nimportance = 1.0\nrule = "balanced"\n'
+
+SESSION = {
+    "init": [],
+    "ingest": ["data"],
+    "tasks": [],
+    "coverage": ["--split", "test"],
+    "slices add": ["dim_red", "label.color = 'red'", "--task", "color"],
+    "slices": [],
+    "slices overlap": [],
+    "slices remove": ["dim_red"],
+    "revert": ["2"],
+    "tasks redefine": ["color", "--tolerance", "0.5"],
+    "slices show": ["yellow"],
+    "duplicates": ["--apply"],
+    "request": ["--budget", "12", "--random-share", "0.5"],
+    "label start": [],
+    "label push": [],
+    "label pull": [],
+    "label status": [],
+    "label stop": [],
+    "serve tokens add": ["ann", "read"],
+    "serve tokens": [],
+    "serve tokens remove": ["ann"],
+    "oracle": [],
+    "policy check": ["policy.toml"],
+    "policy suggest": [],
+    "pack": ["--verify"],
+    "plan": ["--draws", "256", "--policy", "policy.toml"],
+    "plan show": [],
+    "plan why": ["lamps/yellow/002"],
+    "plan exposure": ["--upto", "100"],
+    "plan replan": ["64"],
+    "plan materialize": ["draws"],
+    "train": ["--batch", "32"],
+    "report": ["--out", "report.html"],
+    "loop": ["--rounds", "1", "--budget", "4", "--start", "8", "--draws", "128"],
+    "log": ["-n", "3"],
+    "diff": ["0"],
+    "write": ["parquet", "known.parquet"],
+    "forget": ["lamps/red/006", "--yes"],
+    "catalog verify": [],
+    "catalog compact": [],
+    "catalog export": ["backup"],
+    "catalog import": ["backup", "--home", "restored"],
+    "catalog copy": ["copied"],
+    "catalog migrate": [],
+}
+"""Arguments of every verb, in an order in which a user would come to them."""
+
+ONCE = {
+    "plan materialize": ["draws"], "catalog export": ["backup"], "catalog import": ["restored"],
+    "catalog copy": ["copied"],
+}  # fmt: skip
+"""Folders that a verb makes, and refuses to make again."""
+
+AGAIN = {"forget": ["lamps/red/009", "--yes"]}
+"""Arguments of a second call, where the first leaves nothing to do."""
+
+
+@pytest.fixture(scope="module")
+def label_studio() -> Iterator[None]:
+    with installed():
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, label_studio: None) -> Iterator[Path]:
+    """Where every verb has been called once."""
+    here = tmp_path_factory.mktemp("session")
+    ingested(here)
+    (here / "policy.toml").write_text(POLICY)
+    with pytest.MonkeyPatch.context() as patch:
+        enter(patch, here)
+        for verb, arguments in SESSION.items():
+            assert run([*verb.split(), *arguments]) == 0, verb
+    yield here
+    stop(here / "home")
+
+
+@pytest.fixture
+def session(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    enter(monkeypatch, folder)
+    return folder
+
+
+def enter(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    patch.chdir(folder)
+    patch.setenv("AMBER_HOME", "home")
+    patch.setenv("AMBER_AUTHOR", "ada")
+
+
+def test_the_session_calls_every_verb() -> None:
+    assert set(SESSION) == set(VERBS) - {
+        "serve",
+        "browse",
+    }  # which go on until they are stopped: test_service, test_browse
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "policy"])
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_says_what_a_verb_does(verb: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*verb.split(), flag]) == 0
+    assert f"Usage: amber {verb}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_home_and_json_and_every_option_its_meaning(verb: str) -> None:
+    options = [part for part in VERBS[verb].params if isinstance(part, click.Option)]
+    assert {"home", "as_json"} <= {option.name for option in options}
+    assert [option.name for option in options if not option.help] == []
+
+
+@pytest.mark.usefixtures("session")
+@pytest.mark.parametrize("verb", SESSION)
+def test_json_is_json_and_nothing_else(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for made in ONCE.get(verb, []):
+        shutil.rmtree(made)
+    assert run([*verb.split(), *AGAIN.get(verb, SESSION[verb]), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out, parse_constant=pytest.fail) is not None
+    assert err == ""
+
+
+@pytest.mark.usefixtures("session")
+@pytest.mark.parametrize(
+    ("verb", "expected"),
+    {
+        "init": r"workspace .*/home",
+        "ingest": r"lamps: 80 samples \(0 new\)",
+        "tasks": r"color +│ categorical +│ red, yellow, green",
+        "coverage": r"color +│ +│ +2\d │",
+        "slices": r"yellow +│ color +│ +yes",
+        "slices overlap": r"yellow +│ dim_red|slice +┃ other",
+        "slices remove": r"slice dim_red is gone",
+        "duplicates": r"groups of near-duplicates|no near-duplicates",
+        "slices show": r"^lamps/yellow/\d+$",
+        "request": r"open requests",
+        "label start": r"http://127\.0\.0\.1:\d+  user \S+  password \S+  pid \d+",
+        "label push": r"\d+ requests in \d+ items",
+        "label pull": r"0 labels.*\n0 requests done",
+        "label status": r"color +│ \(all\) +│ +\d+ │",
+        "label stop": r"stopped",
+        "oracle": r"\d+ labels",
+        "policy check": r"policy.toml: sound",
+        "pack": r"pack [0-9a-f]{64}: \d+ images in 1 shards",
+        "plan": r"Plan [0-9a-f]{32} at commit \d+: 256 draws",
+        "train": r"color +│ \(all\) +│ test +│ +2\d │",
+        "report": r"report .*report.html",
+        "loop": r"yellow \(mined\)",
+        "log": r"ada",
+        "diff": r"color +│ yellow +│",
+        "revert": r"commit \d+ undoes nothing",
+        "tasks redefine": r"task color: red, yellow, green",
+        "write": r"known.parquet: 7\d rows",
+    }.items(),
+)
+def test_people_read_results(verb: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*verb.split(), *SESSION[verb]]) == 0
+    assert re.search(expected, capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("session")
+def test_progress_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["ingest", "data"]) == 0
+    out, err = capsys.readouterr()
+    assert "inspect" in err
+    assert "inspect" not in out
+
+
+@pytest.mark.usefixtures("session")
+def test_plans_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", "--list", "--json"]) == 0
+    assert sorted(path.name for path in Path("home/plans").iterdir()) == json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.usefixtures("session")
+def test_a_slice_is_shown_as_of_a_commit(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = []
+    for options in (["--commit", "1"], []):
+        assert run(["slices", "show", "yellow", *options, "--json"]) == 0
+        sizes.append(len(json.loads(capsys.readouterr().out)))
+    assert sizes[0] < sizes[1]
+
+
+@pytest.mark.usefixtures("session")
+def test_coverage_says_how_far_annotators_agree(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["coverage", "--annotators"]) == 0
+    assert re.search(r"color +│ \w+ +│ oracle +│ +\d+ │", capsys.readouterr().out)
+    assert run(["coverage", "--annotators", "--json"]) == 0
+    (task,) = json.loads(capsys.readouterr().out)["agreement"]
+    assert (task["task"], [circle["name"] for circle in task["circles"]]) == ("color", ["everyone"])
+
+
+@pytest.mark.usefixtures("session")
+def test_coverage_is_all_there_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["coverage", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"commit", "cells", "annotators", "overlap", "missing"}
+
+
+@pytest.mark.usefixtures("session")
+def test_log_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["log", "-n", "2", "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert first["id"] == second["id"] + 1
+
+
+def test_without_a_verb_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    assert "Commands:" in capsys.readouterr().err
+
+
+def test_the_executable(session: Path) -> None:
+    def amber(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([AMBER, *words], cwd=session, capture_output=True, text=True, check=False)
+
+    assert re.fullmatch(r"amber, version [\d.]+\n", amber("--version").stdout)
+    assert json.loads(amber("tasks", "--json").stdout)[0]["name"] == "color"
+    wrong = amber("tasks", "--home", "nowhere")
+    assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
+
+
+def test_who_reads_may_leave_early(session: Path) -> None:
+    command = f"'{AMBER}' slices show yellow --json > /dev/full"
+    done = subprocess.run(["bash", "-c", command], cwd=session, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    head = f"set -o pipefail; '{AMBER}' coverage | true"
+    done = subprocess.run(["bash", "-c", head], cwd=session, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_the_reference_says_what_the_commands_say() -> None:
+    written = (ROOT / "docs" / "cli.md").read_text()
+    assert written == manual(), "run: python tests/support/manual.py > docs/cli.md"
+
+
+@pytest.mark.parametrize("verb", LATER)
+def test_what_later_work_brings_is_absent(verb: str) -> None:
+    assert verb not in cli.commands
+
+
+def test_every_verb_that_is_spoken_of_exists() -> None:
+    spoken = {}
+    for path in [*ROOT.glob("*.md"), ROOT / "docs" / "cli.md", *sources()]:
+        for verb in re.findall(r"(?:`|^ *(?:\$ )?)amber (-?[a-z{][a-z{}_-]*)", path.read_text(), re.MULTILINE):
+            spoken[verb] = path.relative_to(ROOT).as_posix()
+    assert {verb: place for verb, place in spoken.items() if verb not in cli.commands} == {}
+
+
+def sources() -> list[Path]:
+    packages = ("amber", "curation", "datasets", "samplers", "training")
+    return [path for name in packages for path in (ROOT / name).rglob("*") if path.suffix in (".py", ".md", ".html")]

@@ -1,0 +1,137 @@
+"""What is not missing at random: the usual tests where samples are independent, honest where they come in bursts."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import stats
+from support.homes import label, labels, make_home
+
+from curation import Catalog
+from curation.analysis.missingness import Difference, compare, missing
+
+COLUMNS = ["night", "town", "height"]
+
+
+def bursts(seed: int, *, hangs: bool = False, bursty: bool = True) -> pa.Table:
+    """Attributes and labels of 400 bursts of 1 to 9 frames; `hangs` labels night four times as often as day."""
+    generator = np.random.default_rng(seed)
+    burst = np.repeat(np.arange(400), generator.integers(1, 10, 400))[:1500]
+    unit = burst if bursty else np.arange(len(burst))
+    count = unit[-1] + 1
+    night, town = generator.random(count) < 0.4, generator.choice(["ulm", "bonn", "kiel", "jena"], count)
+    chance = np.where(night & hangs, 0.4, 0.1)
+    return pa.table(
+        {
+            "group": [f"burst-{number}" for number in unit],
+            "night": night[unit],
+            "town": town[unit],
+            "height": generator.gamma(2, 3, count)[unit],
+            "labelled": (generator.random(count) < chance)[unit],
+        }
+    )
+
+
+def found(table: pa.Table) -> dict[str, Difference]:
+    who = {"task": table["labelled"].to_numpy()}
+    return {part.attribute: part for part in compare(who, {name: table[name] for name in COLUMNS}, table["group"])}
+
+
+def test_alone_samples_have_the_usual_tests() -> None:
+    table = bursts(3, hangs=True, bursty=False)
+    mine, y = found(table), table["labelled"].to_numpy()
+    for name in ("night", "town"):
+        values = np.array(table[name].to_pylist()).astype(str)
+        counts = [[(values[y == part] == value).sum() for value in np.unique(values)] for part in (True, False)]
+        usual = stats.chi2_contingency(counts, correction=False)
+        assert mine[name].statistic == pytest.approx(usual.statistic, rel=0.35)
+        assert mine[name].effect == pytest.approx(np.sqrt(usual.statistic / len(y)))
+        assert mine[name].freedom == usual.dof
+        assert mine[name].design == pytest.approx(1, abs=0.3)
+    height = table["height"].to_numpy()
+    usual = stats.mannwhitneyu(height[y], height[~y])
+    assert mine["height"].p == pytest.approx(usual.pvalue, rel=0.1, abs=0.01)
+    assert mine["height"].effect == pytest.approx(2 * usual.statistic / (y.sum() * (~y).sum()) - 1)
+
+
+@pytest.mark.parametrize("bursty", [False, True])
+def test_at_random_p_is_uniform(bursty: bool) -> None:
+    """Of 400 data sets without a cause: p below a level in about that share of them, and few false alarms."""
+    runs = [found(bursts(seed, bursty=bursty)) for seed in range(400)]
+    for name in COLUMNS:
+        p = np.array([run[name].p for run in runs])
+        assert [(p < level).mean() for level in (0.05, 0.25, 0.5, 0.75)] == pytest.approx(
+            [0.05, 0.25, 0.5, 0.75], abs=0.1
+        )
+        assert (p < 0.05).mean() <= 0.1
+    assert np.mean([min(part.q for part in run.values()) < 0.05 for run in runs]) <= 0.09
+
+
+def test_without_the_correction_bursts_would_look_significant() -> None:
+    tables = [bursts(seed) for seed in range(60)]
+    naive = [stats.mannwhitneyu(*(t["height"].to_numpy()[t["labelled"].to_numpy() == part] for part in (True, False)))
+             for t in tables]  # fmt: skip
+    assert np.mean([part.pvalue < 0.05 for part in naive]) > 0.2
+    assert np.mean([found(table)["night"].design for table in tables]) > 2
+
+
+@pytest.mark.parametrize("bursty", [False, True])
+def test_what_is_planted_is_found(bursty: bool) -> None:
+    runs = [found(bursts(seed, hangs=True, bursty=bursty)) for seed in range(20)]
+    assert all(run["night"].q < 0.01 for run in runs)
+    assert all(next(iter(run)) == "night" for run in runs)
+    assert all(run["night"].shares["true"] > 2 * run["night"].shares["false"] for run in runs)
+    assert np.mean([min(run["town"].q, run["height"].q) < 0.05 for run in runs]) <= 0.2
+
+
+def test_rates_are_corrected_over_all_pairs() -> None:
+    tables = [bursts(seed, hangs=seed < 2) for seed in range(6)]
+    who = {f"task_{seed}": table["labelled"].to_numpy() for seed, table in enumerate(tables)}
+    parts = compare(who, {"height": tables[0]["height"], "night": tables[0]["night"]}, tables[0]["group"])
+    assert len(parts) == 12
+    assert [part.q for part in parts] == pytest.approx(stats.false_discovery_control([part.p for part in parts]))
+    assert [part.q for part in parts] == sorted(part.q for part in parts)
+
+
+def test_rare_values_stand_together_and_absent_ones_apart() -> None:
+    generator = np.random.default_rng(0)
+    value = [f"rare-{number}" if number < 30 else None if number < 60 else "common" for number in range(600)]
+    (part,) = compare(
+        {"task": generator.random(600) < 0.5}, {"place": pa.chunked_array([value])},
+        pa.chunked_array([[f"group-{number}" for number in range(600)]]),
+    )  # fmt: skip
+    assert list(part.shares) == ["common", "(none)", "(rare)"]
+
+
+def test_what_does_not_vary_is_not_tested() -> None:
+    groups = pa.chunked_array([[f"group-{number}" for number in range(40)]])
+    half = np.arange(40) % 2 == 0
+    attributes = {
+        "one": pa.chunked_array([["same"] * 40]), "drive": groups, "flat": pa.chunked_array([[1.0] * 40]),
+        "nothing": pa.chunked_array([pa.nulls(40, pa.float64())]),
+    }  # fmt: skip
+    assert compare({"task": half}, attributes, groups) == []
+    varied = {"number": pa.chunked_array([np.arange(40.0)])}
+    assert compare({"none": half & False, "all": half | True}, varied, groups) == []
+    assert compare({}, {}, pa.chunked_array([pa.array([], pa.string())])) == []
+
+
+def test_of_a_catalog(tmp_path: Path) -> None:
+    catalog = make_home(tmp_path, samples=240)
+    with catalog.read() as now:
+        assert {part.attribute for part in missing(now)} == {"night"}
+        dark = {row["sample_id"] for row in now.attribute("night").to_pylist() if row["value"]}
+        keys = {row["sample_id"]: row["key"] for row in now.samples().to_pylist()}
+    with catalog.commit(author="ada", message="nights") as change:
+        change.add_labels(labels([label(keys[id_], "things", [], "ada") for id_ in sorted(dark)]), source="human")
+    with catalog.read() as now:
+        first = missing(now)[0]
+    assert (first.task, first.attribute, first.test) == ("things", "night", "chi-square")
+    assert (first.q < 1e-6, first.shares["true"]) == (True, 1.0)
+    assert first.samples == 216
+
+
+def test_of_an_empty_catalog(tmp_path: Path) -> None:
+    with Catalog.create(tmp_path).read() as now:
+        assert missing(now) == []

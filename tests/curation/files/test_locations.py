@@ -1,0 +1,113 @@
+"""Bytes of images, wherever they lie: files, members of tars, HTTP and the file systems that fsspec knows."""
+
+import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import fsspec
+import pytest
+from PIL import Image
+from support.pictures import picture
+
+from curation.errors import BadInput
+from curation.files.locations import member, read_bytes, spans
+from curation.images.decoding import inspect, sizes
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    picture(3).save(tmp_path / "a b.jpg")
+    return tmp_path / "a b.jpg"
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def packed(image: Path, mode: str = "w") -> Path:
+    tar = image.with_name("shard.tar")
+    with tarfile.open(tar, mode) as archive:
+        archive.add(image, "drive/0001.jpg")
+    return tar
+
+
+def test_every_kind_of_location_gives_the_same_bytes(image: Path, site: str) -> None:
+    with fsspec.open("memory://bucket/a.jpg", "wb") as file:
+        file.write(image.read_bytes())
+    places = [
+        str(image),
+        f"{site}/a%20b.jpg",
+        "memory://bucket/a.jpg",
+        f"file://{image}",
+        member("drive/0001.jpg", str(packed(image))),
+    ]
+    assert {read_bytes(place) for place in places} == {image.read_bytes()}
+    assert {inspect(place) for place in places} == {inspect(image)}
+    assert set(sizes(places)) == {(32, 24)}
+
+
+def test_a_tar_that_changed_is_indexed_anew(image: Path) -> None:
+    tar = packed(image)
+    assert set(spans(str(tar))) == {"drive/0001.jpg"}
+    with tarfile.open(tar, "a") as archive:
+        archive.add(image, "drive/0002.jpg")
+    assert read_bytes(member("drive/0002.jpg", str(tar))) == image.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("nowhere.jpg", "No such file"),
+        (".", "is a folder"),
+        ("a\0b.jpg", "null"),
+        ("tar://drive/0009.jpg::shard.tar", "no such member"),
+        ("tar://drive/0001.jpg", "tar://MEMBER::PATH"),
+        ("tar://a::https://example.org/a.tar", "on this machine"),
+        ("tar://a::nowhere.tar", "No such file"),
+        ("tar://a::a b.jpg", "no plain tar"),
+        ("memory://bucket/nothing.jpg", "cannot be read"),
+        ("nosuch://bucket/a.jpg", "nosuch"),
+        ("http://127.0.0.1:1/a.jpg", "refused"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_line(
+    place: str, why: str, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed(image)
+    monkeypatch.chdir(image.parent)
+    with pytest.raises(BadInput, match=rf"^[^\n]*{why}[^\n]*; [^\n]*$"):
+        read_bytes(place)
+
+
+def test_a_page_that_is_not_there(site: str) -> None:
+    with pytest.raises(BadInput, match="404"):
+        read_bytes(f"{site}/nothing.jpg")
+
+
+def test_a_compressed_tar_has_no_offsets(image: Path) -> None:
+    with pytest.raises(BadInput, match="no plain tar"):
+        spans(str(packed(image, "w:gz")))
+
+
+def test_sizes_are_those_of_upright_images(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(1).save(tmp_path / "turned.jpg", exif=exif)
+    (tmp_path / "text.jpg").write_text("no image")
+    places = [str(tmp_path / name) for name in ("turned.jpg", "text.jpg", "nowhere.jpg")]
+    assert sizes(places) == [(24, 32), None, None]
+    assert sizes(places[:1]) == [(inspect(places[0]).width, inspect(places[0]).height)]

@@ -1,0 +1,84 @@
+"""What people have before them, in a real browser: the page on which they label, and the one about the service."""
+
+import json
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from support.asked import ask, said, states
+from support.chromium import Chromium
+from support.homes import make_home
+from support.served import served
+from support.studio import Studio
+
+from amber.service.signed_urls import url_for
+from amber.service.tokens import Tokens
+from benchmarks.annotators import PASSWORD, Annotator
+from curation.catalog.catalog import Catalog
+from curation.labelstudio.client import Server
+from curation.labelstudio.pull import pull
+from curation.labelstudio.push import Asking, push
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    return make_home(tmp_path, samples=40)
+
+
+def log_in(page: Chromium, url: str, email: str) -> None:
+    page.open(f"{url}/user/login/")
+    page.wait_for("!!document.querySelector('input[name=password]')")
+    for name, text in (("email", email), ("password", PASSWORD)):
+        page.evaluate(f"document.querySelector('input[name={name}]').value = {json.dumps(text)}")
+    page.evaluate("document.querySelector('input[name=password]').form.submit()")
+    page.wait_for("!location.pathname.startsWith('/user/login') && document.readyState === 'complete'")
+
+
+def press(page: Chromium, found: str) -> None:
+    """Click in the middle of what an expression of JavaScript finds, once it is there."""
+    page.wait_for(f"!!({found})")
+    box = page.evaluate(f"{found}.getBoundingClientRect().toJSON()")
+    page.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+
+def texts(selector: str, text: str) -> str:
+    return f"[...document.querySelectorAll('{selector}')].find(one => one.innerText.trim().startsWith('{text}'))"
+
+
+def hosts(page: Chromium) -> set[str]:
+    """Whom the page asked for anything."""
+    return {urlsplit(url).netloc.rpartition("@")[2] for url in page.requested if url.startswith("http")}
+
+
+def test_somebody_answers_through_the_page(
+    catalog: Catalog, server: Server, studio: Studio, people: dict[str, Annotator], tmp_path: Path
+) -> None:
+    ask(catalog, (1, "color"))
+    with served(catalog.home) as service, Chromium() as page:
+        made = push(catalog, server, Asking(), url_for=url_for(catalog.home, service.url, seconds=600))
+        log_in(page, studio.local.url, people["ann"].email)
+        page.open(f"{made.projects[0]}/data?labeling=1")
+        press(page, "document.querySelector('[aria-label=\"Close modal\"]')")
+        page.wait_for("[...document.images].some(image => image.src.startsWith('blob:') && image.naturalWidth === 48)")
+        press(page, texts("label", "green"))
+        page.wait_for("!!document.querySelector('input[name=green]:checked')")
+        page.screenshot(tmp_path / "page.png")
+        press(page, texts("button", "Submit"))
+        page.wait_for("document.body.innerText.includes('No More Tasks')")
+        assert hosts(page) == {urlsplit(studio.local.url).netloc, urlsplit(service.url).netloc}
+    assert (pull(catalog, server).closed, states(catalog)) == (1, ["answered"])
+    assert said(catalog, "color") == [(1, "ann", 1, 2)]
+    with catalog.read() as now:
+        assert now.answers()["seconds"][0].as_py() > 0
+
+
+def test_the_service_describes_itself_to_a_browser(catalog: Catalog, tmp_path: Path) -> None:
+    secret = Tokens(catalog.home).add("ada", "read")
+    with served(catalog.home) as service, Chromium() as page:
+        address = urlsplit(service.url).netloc
+        page.open(f"http://any:{secret}@{address}/docs")
+        page.wait_for("document.body?.innerText.includes('/api/samples')")
+        assert page.evaluate("document.body.innerText.includes('annotator, batch, labels')")
+        page.screenshot(tmp_path / "docs.png")
+        assert page.evaluate("document.scripts.length") == 0
+        assert hosts(page) == {address}

@@ -1,0 +1,194 @@
+"""Packs of smaller copies: their pixels, what stays as it is, and that each copy is made once."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from support.homes import make_home
+from support.killed import leave_half
+from support.pictures import picture, table
+
+from amber.cli import run
+from curation.errors import BadInput, Damaged, NotFound
+from curation.images.decoding import load_rgb
+from samplers.pack.pack_writer import Pack, finish_pack, make_pack, write_pack, write_part
+from samplers.pack.smaller_copies import Reduction, forget_copies
+from samplers.plan.plan import Plan
+from samplers.stream.forget import forget_image
+
+SIZES = {"large": (90, 120), "tall": (100, 20), "same": (60, 60), "small": (24, 32), "png": (80, 64)}
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> pa.Table:
+    paths = [tmp_path / f"{key}.{'png' if key == 'png' else 'jpg'}" for key in SIZES]
+    for number, (path, (height, width)) in enumerate(zip(paths, SIZES.values(), strict=True)):
+        picture(number, height, width).save(path)
+    return table(paths, SIZES)
+
+
+def content(pack: Pack) -> dict[str, bytes]:
+    shards = pack.reader()
+    return {
+        key.as_py(): bytes(shards.read(int(shard), int(at), int(size)))
+        for key, shard, at, size in zip(pack.keys, pack.shard, pack.offset, pack.size, strict=True)
+    }
+
+
+def test_larger_images_become_copies_and_the_others_stay_as_they_are(images: pa.Table, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    pack = write_pack(Reduction(max_side=60).apply(images, home), home)
+    sides = dict(zip(*(pack.index[name].to_pylist() for name in ("key", "height")), strict=True))
+    assert sides == {"large": 45, "tall": 60, "same": 60, "small": 24, "png": 60}
+    assert dict(zip(pack.keys.to_pylist(), pack.index["format"].to_pylist(), strict=True))["png"] == "JPEG"
+    found, originals = content(pack), dict(zip(images["key"].to_pylist(), images["location"].to_pylist(), strict=True))
+    for key in ("same", "small"):
+        assert found[key] == Path(originals[key]).read_bytes()
+    with Image.open(originals["large"]) as image:
+        wanted = np.asarray(image.resize((60, 45), Image.Resampling.LANCZOS), np.int16)
+    assert np.abs(load_rgb(found["large"]) - wanted).mean() < 3
+    pack.verify()
+
+
+def test_with_a_quality_all_images_are_written_anew(images: pa.Table, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    rough, fine = (
+        write_pack(Reduction(quality=quality).apply(images, home), home, shard_bytes=1 << 20) for quality in (20, 95)
+    )
+    assert rough.bytes < fine.bytes
+    assert set(rough.index["format"].to_pylist()) == {"JPEG"}
+    assert rough.index["width"].to_pylist() == fine.index["width"].to_pylist()
+    assert [load_rgb(data).shape[:2] for _, data in sorted(content(fine).items())] == [
+        SIZES[key] for key in sorted(SIZES)
+    ]
+
+
+def test_a_copy_is_made_once(images: pa.Table, tmp_path: Path) -> None:
+    home, reduction = tmp_path / "home", Reduction(max_side=60)
+    first = reduction.apply(images, home)
+    told: list[tuple[int, int]] = []
+    for path in images["location"].to_pylist():
+        Path(path).unlink()
+    assert reduction.apply(images, home, lambda *done: told.append(done)).equals(first)
+    assert told == []
+
+
+def test_copies_of_a_killed_run_are_taken_up(images: pa.Table, tmp_path: Path) -> None:
+    home, reduction = tmp_path / "home", Reduction(max_side=60)
+    first = reduction.apply(images, home)
+    (folder,) = (home / "reduced").iterdir()
+    (folder / "copies.parquet").unlink()
+    for path in images["location"].to_pylist():
+        Path(path).unlink()
+    assert reduction.apply(images, home).equals(first)
+
+
+def test_parts_give_the_pack_of_one_machine(images: pa.Table, tmp_path: Path) -> None:
+    homes, reduction = [tmp_path / "one", tmp_path / "many"], Reduction(max_side=60)
+    whole = write_pack(reduction.apply(images, homes[0]), homes[0], shard_bytes=4096)
+    for part in (1, 2):
+        write_part(reduction.apply(images, homes[1], first=(part - 1) / 2), homes[1], part, 2, shard_bytes=4096)
+    assert finish_pack(reduction.apply(images, homes[1]), homes[1], shard_bytes=4096).hash == whole.hash
+
+
+SLOW = """
+import os, sys
+from pathlib import Path
+import pyarrow.parquet as pq
+from curation import files
+from samplers.pack.smaller_copies import Reduction
+if sys.argv[3] == "far":
+    files._machine, os.getpid = lambda: "0" * 12, lambda: 3_999_999  # a number that no process has here
+write = Path.write_bytes
+def write_bytes(path, data):
+    write(path, data)
+    sys.stdout.write(path.name + "\\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+Path.write_bytes = write_bytes
+Reduction(max_side=60).apply(pq.read_table(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("place", ["here", "far"])
+def test_another_process_makes_copies_at_the_same_time(images: pa.Table, tmp_path: Path, place: str) -> None:
+    home, pipe = tmp_path / "home", subprocess.PIPE
+    pq.write_table(images, tmp_path / "images.parquet")
+    words = [sys.executable, "-c", SLOW, tmp_path / "images.parquet", home, place]
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as other:
+        begun = other.stdout.readline().strip()
+        assert begun.endswith(".part")
+        left = leave_half(home / "reduced" / "60-90" / "x.jpg")
+        Reduction(max_side=60).apply(images, home)
+        assert not left.exists()
+        assert (home / "reduced" / "60-90" / begun).exists()
+        told = other.communicate("\n" * 9)[1]
+    assert (other.returncode, told) == (0, "")
+    assert not list(home.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("harm", "error", "told"),
+    [
+        (lambda path: path.unlink(), NotFound, "large: .* cannot be read"),
+        (lambda path: path.write_bytes(b"other"), Damaged, "large: .* is not the file that was ingested"),
+    ],
+)
+def test_an_image_that_is_gone_or_changed_is_refused(
+    images: pa.Table, tmp_path: Path, harm: object, error: type[Exception], told: str
+) -> None:
+    harm(Path(images["location"][0].as_py()))  # type: ignore[operator]
+    with pytest.raises(error, match=told):
+        Reduction(max_side=60).apply(images, tmp_path / "home")
+
+
+def test_copies_that_a_killed_run_left_are_forgotten_too(images: pa.Table, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    Reduction(max_side=60).apply(images, home)
+    (folder,) = (home / "reduced").iterdir()
+    (folder / "copies.parquet").unlink()
+    forget_copies(home, "large")
+    assert sorted(path.name.split(".")[0] for path in folder.glob("*.jpg")) == ["png", "tall"]
+
+
+def test_a_new_image_leaves_the_copies_of_the_others(images: pa.Table, tmp_path: Path) -> None:
+    home, reduction = tmp_path / "home", Reduction(max_side=60)
+    before = reduction.apply(images.slice(0, 2), home)
+    told: list[tuple[int, int]] = []
+    after = reduction.apply(images, home, lambda *done: told.append(done))
+    assert after.slice(0, 2).equals(before)
+    assert told == [(1, 1)]
+
+
+def test_a_spoilt_wish_is_said(tmp_path: Path) -> None:
+    (tmp_path / "packs").mkdir()
+    (tmp_path / "packs" / "reduced.json").write_text('{"max_side": 60, "colour": 1}')
+    with pytest.raises(Damaged, match=r"reduced\.json: does not say max_side and quality"):
+        Reduction.of(tmp_path)
+
+
+@pytest.mark.parametrize("numbers", [{"max_side": -1}, {"quality": 101}, {"quality": -5}])
+def test_numbers_without_a_meaning_are_refused(numbers: dict[str, int]) -> None:
+    with pytest.raises(BadInput, match="quality from 1 to 100"):
+        Reduction(**numbers)
+
+
+def test_the_workspace_keeps_what_it_packs(tmp_path: Path) -> None:
+    catalog = make_home(tmp_path / "work", samples=24)
+    assert run(["pack", "--max-side", "16", "--home", str(catalog.home)]) == 0
+    pack = make_pack(catalog)
+    assert max(pack.index["width"].to_pylist() + pack.index["height"].to_pylist()) == 16
+    assert run(["plan", "--draws", "64", "--home", str(catalog.home)]) == 0
+    assert Plan.newest(catalog.home).pack_hash == pack.hash
+    forgotten = pack.keys[0].as_py()
+    folder = catalog.home / "reduced" / "16-90"
+    assert len(list(folder.glob("*.jpg"))) == 24
+    forget_image(catalog.home, forgotten)
+    assert len(list(folder.glob("*.jpg"))) == 23
+    assert run(["pack", "--max-side", "0", "--home", str(catalog.home)]) == 0
+    assert max(make_pack(catalog).index["width"].to_pylist()) > 16

@@ -1,0 +1,170 @@
+"""Changing a plan in mid-run, the ledger of what was drawn, and why an image is drawn."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.homes import copy_home, label, labels, make_home
+
+from curation import BadInput, Catalog, NotFound
+from samplers import Pack, Plan, Policy, make_pack, make_plan
+from samplers.plan.explain import why
+from samplers.plan.exposure import Exposure
+from samplers.plan.replan import course, replan
+
+DRAWS = 1_000
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    return make_home(tmp_path_factory.mktemp("replan"))
+
+
+@pytest.fixture(scope="module")
+def pack(catalog: Catalog) -> Pack:
+    return make_pack(catalog)
+
+
+def policy_of(color: float = 0.5, rule: str = "balanced", **more: object) -> Policy:
+    rest = (1 - color) / 2
+    shares = {"color": color, "car": rest, "speed": rest}
+    sections = {
+        name: {"owner": "ada", "share": share, "importance": share, "rule": rule, "boost": {"night": 3.0}}
+        for name, share in shares.items()
+    }
+    return Policy.model_validate({"task": sections, **more})
+
+
+@pytest.fixture(scope="module")
+def plan(catalog: Catalog, pack: Pack) -> Plan:
+    return make_plan(catalog, policy_of(), pack, draws=DRAWS)
+
+
+@settings(max_examples=12)
+@given(cuts=st.lists(st.integers(1, DRAWS - 1), unique=True, min_size=1, max_size=3).map(sorted))
+def test_every_position_is_drawn_once_and_the_prefix_stays(catalog: Catalog, plan: Plan, cuts: list[int]) -> None:
+    before, last = plan.draws.tolist(), plan
+    for turn, cut in enumerate(cuts):
+        last = replan(last, cut, policy_of(0.2 + 0.1 * turn), catalog)
+    legs = course(catalog.home, last)
+    assert [leg.start for leg in legs] == [0, *cuts]
+    assert [leg.end for leg in legs] == [*cuts, DRAWS]
+    assert all(leg.end - leg.start <= len(leg.plan.draws) for leg in legs)
+    assert legs[0].plan.hash == plan.hash
+    assert legs[0].plan.draws.tolist() == before
+    assert legs[-1].plan.start + len(legs[-1].plan.draws) == DRAWS
+
+
+def test_a_child_is_a_plan_of_the_new_policy(catalog: Catalog, plan: Plan) -> None:
+    child = replan(plan, 400, policy_of(0.2), catalog)
+    assert replan(plan, 400, policy_of(0.2), catalog).hash == child.hash
+    assert replan(plan, 401, policy_of(0.2), catalog).hash != child.hash
+    assert child.shares == pytest.approx([0.2, 0.4, 0.4], abs=1e-6)
+    assert np.bincount(child.draw_task).tolist() == [120, 240, 240]
+    same = replan(plan, 400, policy_of(), catalog)
+    keys = [[part.keys[row].as_py() for row in part.draws[:20].tolist()] for part in (same, plan)]
+    assert keys[0] != keys[1]  # it does not begin with the images that its parent began with
+
+
+def test_new_labels_take_effect_from_there_on(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> None:
+    copy = copy_home(catalog, tmp_path_factory.mktemp("newer"))
+    plan = make_plan(copy, policy_of(), make_pack(copy), draws=DRAWS)
+    with copy.commit(author="eve", message="more") as change:
+        known = set(change.now.labels("car")["sample_id"].to_pylist())
+        train = set(change.now.training_ids().tolist()) - known
+        keys = [row["key"] for row in change.now.samples().to_pylist() if row["sample_id"] in train]
+        change.add_labels(labels([label(key, "car", True, "eve") for key in keys]), source="human")
+    with copy.read() as now:
+        child = replan(plan, 500, policy_of(), copy, commit=now.commit)
+    assert child.commit > plan.commit
+    assert (child.label_task == 1).sum() == (plan.label_task == 1).sum() + len(keys)
+
+
+def test_a_task_that_stopped_hands_its_share_back(catalog: Catalog, plan: Plan) -> None:
+    policy = policy_of().without("color")
+    assert [(part.share, part.importance) for part in policy.task.values()] == [(0, 0), (0.5, 0.5), (0.5, 0.5)]
+    assert [task.name for task in replan(plan, 10, policy, catalog).tasks] == ["car", "speed"]
+    with pytest.raises(BadInput, match="'color': has no share"):
+        policy.without("color")
+    with pytest.raises(BadInput, match="'speed': has no share"):
+        policy.without("car").without("speed")
+
+
+@pytest.mark.parametrize("position", [0, DRAWS, DRAWS + 5, -1])
+def test_a_change_comes_between_two_draws(catalog: Catalog, plan: Plan, position: int) -> None:
+    with pytest.raises(BadInput, match=f"position {position}: .* draws 0 to {DRAWS}"):
+        replan(plan, position, policy_of(), catalog)
+
+
+def test_exposure_agrees_with_the_plan_at_every_batch(plan: Plan) -> None:
+    ledger = Exposure(plan, ranks=2)
+    for first in range(0, DRAWS, 50):
+        positions = np.arange(first, first + 50)
+        for rank, mine in enumerate(np.split(positions, 2)):
+            ledger.add(np.append(plan.draws[mine], -1), np.append(mine, 0), rank)
+        rows = ledger.rows()
+        assert max(abs(row.asked - row.drawn) for row in rows) <= 2.5
+        assert {row.kind: row.drawn for row in rows}["rank"] == first // 2 + 25
+        assert not ledger.alarm()
+    slices = {row.name: row.drawn for row in rows if row.kind == "slice"}
+    nights = {name: sum(r["drawn"] for r in plan.rates() if r["task"] == name and "night" in r["stratum"])
+              for name in ("color", "car", "speed")}  # fmt: skip
+    assert slices == {f"{name}: night": count for name, count in nights.items()}
+
+
+def _independent(plan: Plan, seed: int, tilt: float = 1.0) -> np.ndarray:
+    """Positions drawn one by one, those of the first task `tilt` times as often."""
+    weight = np.where(plan.draw_task == 0, tilt, 1.0)
+    return np.random.default_rng(seed).choice(DRAWS, DRAWS, p=weight / weight.sum())
+
+
+def _alarms(plan: Plan, positions: np.ndarray, alpha: float) -> bool:
+    ledger = Exposure(plan, alpha=alpha)
+    for part in np.split(positions, 10):
+        ledger.add(plan.draws[part], part)
+        if "part from" in ledger.alarm():
+            return True
+    return False
+
+
+def test_the_alarm_is_false_no_more_often_than_stated(plan: Plan) -> None:
+    fired = sum(_alarms(plan, _independent(plan, seed), 0.2) for seed in range(200))
+    assert fired <= 40 + 5 * (200 * 0.2 * 0.8) ** 0.5
+
+
+def test_the_alarm_finds_a_task_that_gets_more(plan: Plan) -> None:
+    assert all(_alarms(plan, _independent(plan, seed, tilt=2.0), 1e-6) for seed in range(10))
+
+
+def test_positions_that_come_twice_are_told(plan: Plan) -> None:
+    ledger = Exposure(plan)
+    for first in (0, 10, 15):
+        positions = np.arange(first, first + 10)
+        ledger.add(plan.draws[positions], positions)
+    assert ledger.alarm() == "5 positions came twice"
+
+
+def test_a_stranger_is_refused(plan: Plan) -> None:
+    car = int(np.flatnonzero(plan.draw_task == 1)[0])
+    without = np.setdiff1d(np.arange(len(plan.keys)), plan.label_sample[plan.label_task == 1])
+    with pytest.raises(BadInput, match="knows no label of it"):
+        Exposure(plan).add(without[:1], np.array([car]))
+
+
+def test_why_an_image_is_drawn(catalog: Catalog, pack: Pack) -> None:
+    plan = make_plan(catalog, policy_of(phases=(0.5, 0.5)), pack, draws=DRAWS)
+    row = int(np.bincount(plan.label_sample).argmax())
+    reasons = why(plan, plan.keys[row].as_py())
+    known = {plan.tasks[code].name for code in plan.label_task[plan.label_sample == row]}
+    assert {reason.task for reason in reasons} == known
+    for phase in range(2):
+        mine = [reason for reason in reasons if reason.phase == phase]
+        assert sum(reason.part for reason in mine) == pytest.approx(mine[0].p)
+        assert mine[0].p == pytest.approx(plan.probabilities(phase)[row])
+        weights = sorted(plan.label_weights(phase)[plan.label_sample == row].tolist())
+        assert sorted(reason.weight for reason in mine) == pytest.approx(weights)
+        share = dict(zip([task.name for task in plan.tasks], plan.shares, strict=True))
+        assert all(reason.part == pytest.approx(share[reason.task] * reason.target / reason.labels) for reason in mine)
+    assert sum(reason.drawn for reason in reasons) == (plan.draws == row).sum()
+    with pytest.raises(NotFound, match=r"nowhere: plan .* does not draw it"):
+        why(plan, "nowhere")

@@ -1,0 +1,67 @@
+"""Writes the command line reference from the commands: `python tests/support/manual.py > docs/cli.md`."""
+
+from collections.abc import Iterator
+
+import click
+
+from amber.cli import cli
+
+__all__ = ["leaves", "manual"]
+
+HEAD = """# The command line
+
+<!-- Written by `python tests/support/manual.py > docs/cli.md`; a test compares it with the commands. -->
+
+| every verb has | default | meaning |
+|---|---|---|
+| `--home TEXT` | `AMBER_HOME`, else `./amber-home` | Workspace folder. |
+| `--json` | | Print JSON on standard output, and nothing else. |
+| `--help` | | Say what the verb does. |
+
+A verb that commits also takes `--author TEXT` (or `AMBER_AUTHOR`): every commit has one.
+
+Results go to standard output; progress, and errors of one line, to standard error. Exit codes:
+
+| code | meaning |
+|---|---|
+| 0 | Done. |
+| 1 | The machine failed: a full disk, a path without rights. |
+| 2 | Bad input, or images and labels that were quarantined while the rest went in. |
+| 3 | Another process holds the workspace. |
+| 4 | A file no longer holds what was written into it. |
+| 130 | Interrupted; run the same again. |
+"""
+EVERYWHERE = {"home", "as_json", "author"}
+
+
+def leaves(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every verb with its words, sorted; a group that does something by itself is one too."""
+    for name, command in sorted(group.commands.items()):
+        if not isinstance(command, click.Group) or command.invoke_without_command:
+            yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from leaves(command, (*path, name))
+
+
+def manual() -> str:
+    """The text of docs/cli.md."""
+    return HEAD + "".join(_section(words, command) for words, command in leaves(cli))
+
+
+def _section(words: tuple[str, ...], command: click.Command) -> str:
+    arguments = [str(part.metavar or part.name).upper() for part in command.params if isinstance(part, click.Argument)]
+    rows = [_row(part) for part in command.params if isinstance(part, click.Option) and part.name not in EVERYWHERE]
+    table = "\n| option | default | meaning |\n|---|---|---|\n" + "".join(rows) if rows else ""
+    return f"\n## amber {' '.join([*words, *arguments])}\n\n{command.help}\n{table}"
+
+
+def _row(option: click.Option) -> str:
+    context = click.Context(click.Command("amber"))
+    kind = "" if option.is_flag else f" {option.make_metavar(context)}".removesuffix(" RANGE").replace("|", "\\|")
+    default = option.to_info_dict()["default"]
+    default = "" if option.is_flag or default in (None, "") else f"`{default}`"
+    return f"| `{option.opts[-1]}{kind}` | {default} | {option.help or ''} |\n"
+
+
+if __name__ == "__main__":
+    print(manual(), end="")  # noqa: T201

@@ -1,0 +1,72 @@
+"""Takes the pictures of docs/browsing.md from the real App: `python tests/support/screens.py docs/images` (minutes)."""
+
+import io
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from PIL import Image
+from support.app import app
+from support.chromium import Chromium
+
+from amber.loop import Loop, go_round
+from curation.catalog.catalog import Catalog
+from curation.ingest.dataset import Dataset
+from curation.ingest.ingest import ingest
+from training.run import Recipe
+
+STREETS = Path(__file__).parents[2] / "datasets" / "streets"
+IMAGES = 400
+WIDTH, QUALITY = 1200, 80
+
+
+def main(folder: Path) -> None:
+    """Render scenes, train once, and look at the grid, the embeddings and an evaluation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="amber-screens-") as name:
+        os.environ["AMBER_CACHE"] = str(Path(name) / "images")
+        catalog = Catalog.create(Path(name) / "streets")
+        ingest(catalog, Dataset.load(STREETS).with_reader({"images": IMAGES}), author="docs")
+        recipe = Recipe.of("efficientnet_lite0")
+        loop = Loop(rounds=1, start=0, budget=100, recipe=recipe, first_draws=3_200, draws=3_200)
+        run = list(go_round(catalog, loop, author="docs"))[-1].run
+        look(catalog, run, folder)
+
+
+def look(catalog: Catalog, run: str, folder: Path) -> None:
+    """Take the pictures of one run."""
+    with app(catalog, "--run", run) as shown, Chromium() as page:
+        shown.open(page, IMAGES)
+        take(page, folder / "grid.jpg")
+        model = next((catalog.home / "embeddings").iterdir()).name
+        here = page.evaluate("location.href")
+        page.open(f"{here}?workspace=map-{model.replace('_', '-')}")
+        page.press(leaf("embeddings_"))
+        page.wait_for(f"document.body?.innerText.includes('{IMAGES} points')", seconds=180)
+        take(page, folder / "embeddings.jpg")
+        page.open(f"{here}?workspace=evaluation")
+        page.wait_for("document.body?.innerText.includes('Model Evaluations')", seconds=180)
+        page.press(leaf("eval_light_color"))
+        page.wait_for("document.body?.innerText.includes('Accuracy')", seconds=180)
+        take(page, folder / "evaluation.jpg")
+
+
+def leaf(text: str) -> str:
+    """The last element, and innermost, whose text begins so."""
+    return f"[...document.querySelectorAll('*')].findLast(e => e.innerText?.startsWith('{text}') && !e.children.length)"
+
+
+def take(page: Chromium, path: Path) -> None:
+    """A picture of the page once it rests."""
+    before = b""
+    while (seen := page.seen()) != before:
+        before = seen
+        time.sleep(3)
+    image = Image.open(io.BytesIO(seen)).convert("RGB")
+    image.resize((WIDTH, image.height * WIDTH // image.width), Image.Resampling.LANCZOS).save(path, quality=QUALITY)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,4 @@
+"""The training loop and its feed of batches.
+
+May import `training.network`.
+"""

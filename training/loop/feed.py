@@ -1,0 +1,104 @@
+"""The tensor face of the stream: batches as tensors, pinned where there is a GPU, with channels last.
+
+Decoding goes straight into the memory of the tensors. The stream's threads do what a DataLoader's workers would; where
+one is wanted all the same, it is `DataLoader(feed, batch_size=None)`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from curation.errors import BadInput
+from samplers.pack.pack_writer import Pack
+from samplers.plan.plan import Plan
+from samplers.stream.batches import Batch
+from samplers.stream.draws import Replaced
+from samplers.stream.stream import AHEAD, Stream, stream
+
+__all__ = ["Feed", "Tensors"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tensors:
+    """B draws of one rank for T tasks. `images` and its memory last until two more batches were taken."""
+
+    images: Tensor
+    """uint8 [B, 3, H, W], channels_last."""
+    values: Tensor
+    """float32 [B, T], 0 where unknown."""
+    known: Tensor
+    """bool [B, T]"""
+    weights: Tensor
+    """float32 [B, T], 0 where unknown."""
+    batch: Batch
+    """Keys, rows and positions."""
+
+    def to(self, device: torch.device | str) -> "Tensors":
+        """The same on a device; from pinned memory the copies do not wait, and the stream may go on meanwhile."""
+        images, values, known, weights = (
+            part.to(device, non_blocking=True) for part in (self.images, self.values, self.known, self.weights)
+        )
+        return Tensors(images=images, values=values, known=known, weights=weights, batch=self.batch)
+
+
+class Feed(IterableDataset[Tensors]):
+    """A plan's batches for one rank, as tensors; `choice` is what `samplers.stream.stream` takes, but for buffers.
+
+    Each iteration begins at the position of the last one, or at the state that was loaded: after the last batch it
+    yields nothing. `state_dict` is that of the batches taken so far. BadInput as `samplers.stream.stream` raises it.
+    """
+
+    def __init__(self, plan: Plan, pack: Pack | Path | str, *, pin: bool | None = None, **choice: Any) -> None:
+        super().__init__()
+        if "buffers" in choice:
+            raise BadInput("buffers: a feed decodes into tensors of its own; leave them out, or use samplers.stream")
+        self.replaced: list[Replaced] = []
+        """With `on_error="quarantine"`, the draws of the batches taken so far that another image took over."""
+        self._plan, self._pack, self._choice = plan, pack, choice
+        self._pin = torch.cuda.is_available() if pin is None else pin
+        with self._open() as found:  # what does not fit together is said at once
+            self._state = found.state_dict()
+
+    def __iter__(self) -> Iterator[Tensors]:
+        if get_worker_info() is not None:
+            raise BadInput("num_workers: 0 for a stream, which has threads of its own; ask it for more threads")
+        with self._open(self._buffers()) as found:
+            found.load_state_dict(self._state)
+            for batch in found:
+                self._state = found.state_dict()
+                self.replaced += found.replaced
+                found.replaced.clear()
+                yield self._tensors(batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As that of `samplers.Stream`."""
+        return dict(self._state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """As that of `samplers.Stream`; the next iteration begins there."""
+        with self._open() as found:
+            found.load_state_dict(state)
+        self._state = dict(state)
+
+    def _open(self, buffers: list[Any] | None = None) -> Stream:
+        return stream(self._plan, self._pack, **self._choice, buffers=buffers or ())
+
+    def _buffers(self) -> list[Any]:
+        """Of pinned memory; without it the stream's own will do."""
+        if not self._pin:
+            return []
+        images = self._choice.get("global_batch", 64) // self._choice.get("world_size", 1)
+        shape = (images, *self._choice["size"], 3)
+        return [torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy() for _ in range(AHEAD + 2)]
+
+    def _tensors(self, batch: Batch) -> Tensors:
+        values, known, weights = map(torch.from_numpy, (batch.values, batch.known, batch.weights))
+        if self._pin:
+            values, known, weights = values.pin_memory(), known.pin_memory(), weights.pin_memory()
+        images = torch.from_numpy(batch.images)
+        return Tensors(images=images, values=values, known=known, weights=weights, batch=batch)

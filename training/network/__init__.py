@@ -1,0 +1,4 @@
+"""The network: trunks, heads and losses.
+
+May import `samplers` and `training.run`.
+"""

@@ -1,0 +1,121 @@
+"""The network: trunk -> branch -> heads, as a tree in which a task's gradient touches only its own path."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from curation.errors import BadInput
+from curation.images.embeddings import Embeddings, Floats
+from samplers.plan.plan import Plan, PlanTask
+from training.network.losses import TaskLosses
+from training.network.trunks import SmallTrunk
+from training.run import Recipe, Run
+
+__all__ = ["Network", "as_pixels", "build", "load_network", "take_over"]
+
+REACH = 5.0
+
+
+class Network(nn.Module):
+    """A trunk [B, 3, H, W] or [B, D] -> [B, F], a shared branch, and one linear layer that holds every task's head.
+
+    Heads are rows of one matrix, so that a hundred tasks cost about what one costs; the rows of a task see only its own
+    loss. There is no live batch normalisation: its statistics would follow the mixture of the draws.
+    """
+
+    def __init__(self, trunk: nn.Module, width: int, hidden: int, tasks: Sequence[PlanTask]) -> None:
+        super().__init__()
+        self.trunk, self.width = trunk, width
+        self.branch = nn.Sequential(nn.Linear(width, hidden), nn.GELU()) if hidden else nn.Identity()
+        self.losses = TaskLosses(tasks)
+        self.heads = nn.Linear(hidden or width, self.losses.layout.outputs)
+        nn.init.zeros_(self.heads.weight)
+        nn.init.zeros_(self.heads.bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Outputs [B, O] of all heads, in the order of `losses.layout`."""
+        outputs: Tensor = self.heads(self.branch(self.trunk(inputs)))
+        return outputs
+
+    def answers(self, outputs: Tensor, task: int) -> Tensor:
+        """What head `task` says: class probabilities [B, C] under the task's own draws, or numbers [B] in its unit."""
+        mine = outputs[:, self.losses.layout.columns[task]]
+        kind = self.losses.layout.kinds[task]
+        if kind == "binary":
+            chance = torch.sigmoid(mine[:, 0])
+            return torch.stack([1 - chance, chance], dim=1)
+        if kind == "categorical":
+            return torch.softmax(mine, dim=1)
+        return mine[:, 0] * self.losses.deviations[task] + self.losses.means[task]
+
+
+class Standardise(nn.Module):
+    """The trunk of a network on cached features: each block of a vector [B, D] gets mean 0 and the same weight."""
+
+    mean: Tensor
+    scale: Tensor
+    reach: Tensor
+
+    def __init__(self, mean: Floats, scale: Floats, widths: list[int]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.from_numpy(np.array(mean)))
+        self.register_buffer("scale", torch.from_numpy(np.array(scale)))
+        self.register_buffer("reach", torch.from_numpy(REACH / np.sqrt(np.array(widths, np.float32))))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Standardised vectors, float32; what lies more than 5 deviations out counts as 5."""
+        return ((vectors.float() - self.mean) * self.scale).clamp(-self.reach, self.reach)
+
+
+def build(recipe: Recipe, tasks: Sequence[PlanTask], embeddings: Embeddings | None) -> Network:
+    """The network of `recipe`: on cached features when `embeddings` are given, else on pixels. Seeded by the recipe.
+
+    BadInput for a task of a kind that no head learns yet.
+    """
+    for task in tasks:
+        if not task.task.outputs:
+            raise BadInput(f"task {task.name}: of kind {task.task.kind}, which no head learns yet; give it share 0")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        if embeddings is not None:
+            trunk: nn.Module = Standardise(embeddings.mean, embeddings.scale, embeddings.widths)
+            return Network(trunk, len(embeddings.mean), recipe.hidden, tasks)
+        trunk = SmallTrunk()
+        return Network(trunk, trunk.width, recipe.hidden, tasks)
+
+
+def load_network(run: Run, tasks: Sequence[PlanTask], home: Path) -> Network:
+    """The trained network of a finished run of a workspace, for evaluation."""
+    name = run.recipe.embeddings
+    network = build(run.recipe, tasks, Embeddings.open(home, name) if name else None)
+    network.load_state_dict(torch.load(home / "runs" / run.id / "checkpoints" / "last.pt", weights_only=True))
+    return network.eval()
+
+
+@torch.no_grad()
+def take_over(network: Network, tasks: Sequence[PlanTask], parent: Run, home: Path) -> None:
+    """Give `network` the weights of a finished run: trunk, branch, and the heads of the tasks that both have.
+
+    BadInput when the run has another trunk or branch.
+    """
+    theirs = Plan.open(home, parent.plan).tasks
+    old = load_network(parent, theirs, home)
+    try:
+        network.trunk.load_state_dict(old.trunk.state_dict())
+        network.branch.load_state_dict(old.branch.state_dict())
+    except RuntimeError:
+        raise BadInput(f"run {parent.id}: has another trunk or branch than this recipe; train without it") from None
+    place = {task.task: old.losses.layout.columns[t] for t, task in enumerate(theirs)}
+    for t, task in enumerate(tasks):
+        if task.task in place:
+            mine = network.losses.layout.columns[t]
+            network.heads.weight[mine] = old.heads.weight[place[task.task]]
+            network.heads.bias[mine] = old.heads.bias[place[task.task]]
+
+
+def as_pixels(images: Tensor) -> Tensor:
+    """uint8 [B, 3, H, W] as float32 in [-1, 1], in channels-last memory."""
+    return images.float().sub_(127.5).div_(127.5).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,136 @@
+"""What is known, as pictures: tasks by slices, tasks labelled together, what is not missing at random, agreement."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from curation.analysis.agreement import Agreement, Annotator, Circle
+from curation.analysis.coverage import Cell
+from curation.catalog.slices import columns_of
+from training.report.run_results import Judged
+
+__all__ = ["agreement_view", "coverage_view", "missing_view"]
+
+View = dict[str, Any]
+
+SURE = 0.05
+"""False discovery rate up to which a difference is shown."""
+SHOWN = 12
+"""Classes of a task, values of an attribute or annotators that a picture shows: the largest."""
+PARTS = ("known", "none", "unsure", "unknown")
+
+
+def coverage_view(judged: Judged) -> View:
+    """The matrix of tasks and slices, slices of one task beside it, and the overlap of pairs of tasks."""
+    split = judged.coverage.split
+    cells = {(cell.task, cell.slice): cell for cell in judged.coverage.cells if cell.split == split}
+    slices = list(dict.fromkeys(slice_ for _, slice_ in cells))
+    shared = [slice_ for slice_ in slices if not slice_ or not judged.slices[slice_].task]
+    reads = {slice_: set(columns_of(judged.slices[slice_].predicate)) if slice_ else set() for slice_ in slices}
+
+    def cell(task: str, slice_: str) -> View | None:
+        by_label = bool(reads[slice_] & {("label", task), ("boxes", task)})
+        return _coverage_cell(cells.get((task, slice_)), by_label)
+
+    rows = [
+        {
+            "task": task, "counts": _largest(cells[name, ""].counts), "hidden": max(0, len(task.classes) - SHOWN),
+            "none": cells[name, ""].none if task.kind in ("multilabel", "detection") else None,
+            "annotators": [part for part in judged.coverage.annotators if part.task == name],
+            "cells": [cell(name, slice_) for slice_ in shared],
+            "own": {slice_: cell(name, slice_) for slice_ in slices if slice_ and judged.slices[slice_].task == name},
+        }
+        for name, task in judged.tasks.items()
+    ]  # fmt: skip
+    own = any(row["own"] for row in rows)
+    both = judged.coverage.overlap
+    return {"split": split, "columns": shared, "own": own, "rows": rows, "tasks": list(both), "pairs": _pairs(both)}
+
+
+def _coverage_cell(cell: Cell | None, by_label: bool) -> View | None:
+    """`by_label`: the slice reads the task's own label; where only known ones enter it, all known says nothing."""
+    if cell is None:
+        return None
+    by_label = by_label and cell.known == cell.samples
+    share = cell.known / cell.samples if cell.samples else None
+    counts = {"known": cell.known - cell.none, "none": cell.none, "unsure": cell.unsure, "unknown": cell.unknown}
+    return {
+        "known": cell.known, "unsure": cell.unsure, "unknown": cell.unknown, "share": share, "by_label": by_label,
+        "heat": None if share is None or by_label else share, "strip": _strip(counts, cell.samples),
+    }  # fmt: skip
+
+
+def _strip(counts: Mapping[str, int], total: int) -> list[View]:
+    """Where each part of a strip begins and how wide it is, in hundredths."""
+    parts, start = [], 0.0
+    for name in PARTS:
+        width = 100 * counts[name] / total if total else 0.0
+        if counts[name]:
+            parts.append({"name": name, "start": round(start, 2), "width": round(width, 2)})
+        start += width
+    return parts
+
+
+def _largest(counts: Mapping[str, int]) -> dict[str, int]:
+    """The classes in their order where they are few, else the most common ones."""
+    if len(counts) <= SHOWN:
+        return dict(counts)
+    return dict(sorted(counts.items(), key=lambda item: -item[1])[:SHOWN])
+
+
+def _pairs(both: Mapping[str, Mapping[str, int]]) -> list[list[View]]:
+    """For each two tasks: labelled for both, the share of the row's task, and how far from chance that is."""
+    return [
+        [{"both": both[a][b], "share": both[a][b] / both[a][a] if both[a][a] else None, "self": a == b} for b in both]
+        for a in both
+    ]
+
+
+def missing_view(judged: Judged) -> View:
+    """Differences that are sure, the strongest first, each with the labelled share of every value as bars."""
+    sure = sorted((part for part in judged.missing if part.q <= SURE), key=lambda part: -abs(part.effect))
+    rows = []
+    for part in sure:
+        mean = part.labelled / part.samples
+        top = max([*part.shares.values(), mean]) or 1.0
+        bars = [
+            {"name": name, "share": share, "width": round(100 * share / top, 2)}
+            for name, share in list(part.shares.items())[:SHOWN]
+        ]
+        rows.append({"part": part, "bars": bars, "mean": mean, "at": round(100 * mean / top, 2)})
+    return {"tested": len(judged.missing), "rows": rows, "sure": SURE}
+
+
+def agreement_view(judged: Judged) -> View:
+    """A panel for each task that several annotators labelled: who agrees with whom, and how each of them errs."""
+    panels = [
+        {
+            "task": judged.tasks[part.task], "circles": [circle for circle in part.circles if circle.samples],
+            "matrix": _matrix(part), "annotators": _busiest(part.annotators), "disputed": len(part.disputed),
+            "classes": _classes(part.circles),
+        }
+        for part in judged.agreement if part.pairs
+    ]  # fmt: skip
+    alone = [part.task for part in judged.agreement if not part.pairs]
+    return {"panels": panels, "alone": alone}
+
+
+def _busiest(annotators: Sequence[Annotator]) -> list[View]:
+    busiest = sorted((part for part in annotators if part.shared), key=lambda part: -part.shared)[:SHOWN]
+    return [{"who": part, "bias": list(part.bias.items())[:3]} for part in busiest]
+
+
+def _classes(circles: Sequence[Circle]) -> list[tuple[str, float]]:
+    """Alpha by class, the lowest first."""
+    known = [(name, alpha) for name, alpha in circles[0].by_class.items() if alpha is not None]
+    return sorted(known, key=lambda item: item[1])[:SHOWN]
+
+
+def _matrix(part: Agreement) -> View:
+    """Share of samples on which each two of the busiest annotators agree."""
+    names = [row["who"].name for row in _busiest(part.annotators)]
+    of = {frozenset((pair.one, pair.other)): pair for pair in part.pairs}
+    rows = [[None if a == b else of.get(frozenset((a, b))) for b in names] for a in names]
+    cells = [
+        [None if pair is None else {"both": pair.both, "share": pair.same / pair.both} for pair in row] for row in rows
+    ]
+    return {"names": names, "rows": cells}
