@@ -6,10 +6,10 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from curation.catalog.catalog import Catalog
+from curation.catalog.held_back_labels import forget_held_back
 from curation.errors import NotFound
 from curation.images.embeddings import forget_vectors
 from curation.labelstudio.item_cache import forget_items
-from curation.requests.oracle import forget_held_back
 from samplers.stream.forget import forget_image
 from training.forget import forget_predictions, forget_replaced, withdraw_runs
 

@@ -23,7 +23,8 @@ from curation.errors import BadInput, Busy
 from curation.files.atomic import remove_leftovers
 from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
-from samplers.pack.pack_writer import Pack, make_pack
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import make_pack
 from samplers.plan.build import make_plan
 from samplers.policy.policy import Policy
 from training.run import Recipe, Run

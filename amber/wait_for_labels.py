@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 from curation.catalog.catalog import Catalog
 from curation.errors import AmberError, Busy, Failed, NotFound
-from curation.labelstudio.client import Server
+from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.items import UrlFor
 from curation.labelstudio.pull import Pulled, pull
 from curation.labelstudio.push import Asking, push
 from curation.labelstudio.resolution import THIRD
-from curation.labelstudio.session import at_desk
+from curation.labelstudio.session import open_session
 from curation.labelstudio.webhook import bell
 
 __all__ = ["DAY", "ask_people", "follow_up"]
@@ -32,7 +32,7 @@ Tell = Callable[[str, int, int], None]
 
 
 def ask_people(
-    catalog: Catalog, server: Server, asking: Asking, batch: str, *, url_for: UrlFor, lasting: float = 0,
+    catalog: Catalog, server: LabelStudioClient, asking: Asking, batch: str, *, url_for: UrlFor, lasting: float = 0,
     every: float = 5.0, third: timedelta = THIRD, progress: Tell | None = None,
 ) -> None:  # fmt: skip
     """Put every open request before people, and wait until they are done with all; then close them as `batch`.
@@ -50,8 +50,9 @@ def ask_people(
 
 
 def follow_up(
-    catalog: Catalog, server: Server, done: Pulled, *, every: float, batch: str = "", third: timedelta = THIRD,
-    progress: Tell | None = None, ask: Callable[[], object] = lambda: None, pause: float = inf,
+    catalog: Catalog, server: LabelStudioClient, done: Pulled, *, every: float, batch: str = "",
+    third: timedelta = THIRD, progress: Tell | None = None, ask: Callable[[], object] = lambda: None,
+    pause: float = inf,
 ) -> Pulled:  # fmt: skip
     """Pull until people are done with every open request: when the bell rings, and `every` so many seconds anyway.
 
@@ -76,17 +77,17 @@ def follow_up(
     return done
 
 
-def _bell(catalog: Catalog, server: Server, stack: ExitStack) -> threading.Event:
+def _bell(catalog: Catalog, server: LabelStudioClient, stack: ExitStack) -> threading.Event:
     """The bell of a Label Studio on this machine; others do not reach it, and theirs never rings."""
     if urlsplit(server.url).hostname in ("127.0.0.1", "localhost"):
         with suppress(AmberError):  # or it takes no address of this machine: the poll is enough
-            with at_desk(catalog, server) as desk:
+            with open_session(catalog, server) as desk:
                 projects = [int(project["id"]) for project in desk.projects]
             return stack.enter_context(bell(server, projects))
     return threading.Event()
 
 
-def _patiently(catalog: Catalog, server: Server, batch: str, third: timedelta, waiting: int) -> Pulled:
+def _patiently(catalog: Catalog, server: LabelStudioClient, batch: str, third: timedelta, waiting: int) -> Pulled:
     """A pull that takes a server that is away for one that will be back, and who holds the workspace for done soon."""
     try:
         return pull(catalog, server, batch=batch, third=third)

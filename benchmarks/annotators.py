@@ -13,10 +13,10 @@ import httpx
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import Task
 from curation.labelstudio.answers import suggest
-from curation.labelstudio.client import Server
+from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.label_config import UNSURE, state_of
 from curation.labelstudio.local_server import Local
-from curation.labelstudio.session import at_desk, marked
+from curation.labelstudio.session import marked, open_session
 
 __all__ = ["PASSWORD", "Annotator", "Scripted", "cannot_tell", "invite", "working"]
 
@@ -119,11 +119,11 @@ def invite(local: Local, name: str) -> Annotator:
 def working(catalog: Catalog, local: Local, says: Sequence[tuple[Annotator, Says]]) -> Iterator[None]:
     """People who answer whatever comes in the projects of a workspace, in the background."""
     done = threading.Event()
-    with Server(local.url, local.token) as server, at_desk(catalog, server) as desk:
+    with LabelStudioClient(local.url, local.token) as server, open_session(catalog, server) as desk:
         mark = marked(desk.workspace, "")
 
     def work() -> None:
-        with Server(local.url, local.token) as server:
+        with LabelStudioClient(local.url, local.token) as server:
             while not done.wait(0.5):
                 for project in server.projects():
                     if mark in project["description"]:

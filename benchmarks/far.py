@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from benchmarks.loose import SIZE
-from samplers.pack.pack_writer import Pack
+from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from samplers.shards.prefetcher import Cache
 from samplers.stream.stream import stream

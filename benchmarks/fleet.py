@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import Task
 from curation.files.digest import digest
-from samplers.pack.pack_writer import Pack
+from samplers.pack.pack import Pack
 from samplers.plan.interleave import hash64
 
 __all__ = ["fleet", "policy_of"]

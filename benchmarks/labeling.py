@@ -18,14 +18,14 @@ from benchmarks.people import people
 from benchmarks.table import Row, finish, small
 from benchmarks.thumbnails import processor, thumbnails
 from curation.catalog.catalog import Catalog
+from curation.catalog.event_tables import REQUESTS
 from curation.catalog.tasks import Task
 from curation.labelstudio.answers import suggest
-from curation.labelstudio.client import Server
+from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.item_cache import OVERLAP
 from curation.labelstudio.local_server import Local, start, stop
 from curation.labelstudio.pull import pull
 from curation.labelstudio.push import Asking, push
-from curation.requests.proposals import REQUESTS
 
 ITEMS, CHANGES = (1_000, 100) if small() else (10_000, 1_000)
 TASK = Task(name="color", kind="categorical", classes=("red", "yellow", "green"), owner="bench")
@@ -45,7 +45,7 @@ def main() -> None:
 
 def _labels(home: Path, local: Local) -> list[Row]:
     found: dict[tuple[str, int], tuple[float, float]] = {}
-    with Server(local.url, local.token) as server:
+    with LabelStudioClient(local.url, local.token) as server:
         for count in (ITEMS // 10, ITEMS):
             catalog = _catalog(home / f"home-{count}", count)
             place = {"url_for": lambda sample: sample["location"]}
@@ -92,7 +92,7 @@ def _catalog(home: Path, count: int) -> Catalog:
     return catalog
 
 
-def _answer(local: Local, server: Server, count: int) -> None:
+def _answer(local: Local, server: LabelStudioClient, count: int) -> None:
     """Answer the first items of the newest project."""
     project = server.projects()[-1]["id"]
     results = suggest(TASK, "red", (128, 80))

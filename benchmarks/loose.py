@@ -9,7 +9,7 @@ import simplejpeg
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import Task
-from samplers.pack.pack_writer import Pack
+from samplers.pack.pack import Pack
 from samplers.plan.build import make_plan
 from samplers.plan.interleave import hash64
 from samplers.policy.policy import Policy

@@ -18,7 +18,8 @@ from typing import Final
 from benchmarks.loose import loose, planned
 from benchmarks.peers import Rounds, Took, peers
 from benchmarks.table import Row, finish, small
-from samplers.pack.pack_writer import Pack, write_pack
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import write_pack
 from samplers.plan.plan import Plan
 from samplers.stream.materialize import materialize
 

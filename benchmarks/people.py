@@ -20,7 +20,7 @@ from benchmarks.labels import AUTHOR, embed_once, fresh
 from benchmarks.table import Row, finish, small
 from curation.catalog.catalog import Catalog
 from curation.catalog.schema import KNOWN
-from curation.labelstudio.client import Server
+from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.local_server import Local, start, stop
 from curation.labelstudio.push import Asking
 from training.run import Recipe
@@ -94,7 +94,7 @@ def _go(home: Path, local: Local, annotator: Annotator, seed: int) -> Gone:
     with catalog.read() as now:
         says = Scripted(now.tasks(), lambda key, task: truth[key], error=ERROR, unsure=UNSURE, seed=seed)
     place = url_for(catalog.home, SERVICE, seconds=3_600)
-    with Server(local.url, local.token) as server, working(catalog, local, [(annotator, says)]):
+    with LabelStudioClient(local.url, local.token) as server, working(catalog, local, [(annotator, says)]):
 
         def answer(batch: str) -> None:
             ask_people(catalog, server, Asking(), batch, url_for=place, every=1)

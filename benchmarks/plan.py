@@ -23,11 +23,11 @@ from benchmarks.fleet import fleet, policy_of
 from benchmarks.plan_peers import WEIGHTS, evenness
 from benchmarks.table import Row, finish, small
 from curation.catalog.catalog import Catalog
-from samplers.pack.pack_writer import Pack
+from samplers.pack.pack import Pack
 from samplers.plan.build import make_plan
 from samplers.plan.interleave import interleave
 from samplers.plan.plan import Plan
-from samplers.plan.task_outcomes import standings
+from samplers.plan.task_outcomes import task_outcomes
 from samplers.policy.policy import Policy
 
 PEERS_PYTHON: Final = Path(".venv-plan-peers/bin/python")
@@ -127,7 +127,7 @@ def _exact(plan: Plan) -> list[Row]:
     cells = plan.cell(plan.label_task, plan.label_stratum)
     off = float(np.abs(np.bincount(cells, p[plan.label_sample] * weights) - plan.pi[0]).max())
     bound = float((weights * plan.shares[plan.label_task]).max())
-    ess = min(row.ess / row.share / len(plan.draws) for row in standings(plan))
+    ess = min(row.ess / row.share / len(plan.draws) for row in task_outcomes(plan))
     rates = np.repeat(plan.shares, np.diff(plan.first_cell)) * plan.pi[0]
     quota = float(np.abs(plan.drawn().sum(axis=0) - rates * len(plan.draws)).max())
     drawn = plan.cell(plan.draw_task, plan.draw_stratum)

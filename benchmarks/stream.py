@@ -28,7 +28,8 @@ import simplejpeg
 from benchmarks.loose import SIZE, loose, planned
 from benchmarks.peers import Rounds, Took, peers
 from benchmarks.table import Row, finish, small
-from samplers.pack.pack_writer import Pack, write_pack
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import write_pack
 from samplers.plan.plan import Plan
 from samplers.shards.prefetcher import next_uses
 from samplers.stream.stream import stream

@@ -1,6 +1,7 @@
 """What is drawn: a policy becomes a plan, images become packs, and both become one weighted stream."""
 
-from samplers.pack.pack_writer import Pack, make_pack
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import make_pack
 from samplers.plan.build import make_plan
 from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy, TaskPolicy

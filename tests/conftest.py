@@ -15,7 +15,7 @@ from support.studio import serving as serving_studio
 from amber.plugin.environment import offer_plugin
 from benchmarks.annotators import Annotator
 from curation.fiftyone_app.mongod import fiftyone, prepare_database
-from curation.labelstudio.client import Server as LabelStudio
+from curation.labelstudio.client import LabelStudioClient
 
 settings.register_profile(
     "amber",
@@ -50,7 +50,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
 
 
 @pytest.fixture
-def server(studio: Studio) -> Iterator[LabelStudio]:
+def server(studio: Studio) -> Iterator[LabelStudioClient]:
     with studio.server() as server:
         yield server
 
@@ -65,6 +65,6 @@ def people(studio: Studio) -> Iterator[dict[str, Annotator]]:
 
 
 @pytest.fixture(scope="module", params=["file", "lake"])
-def lake(request: pytest.FixtureRequest) -> "Server | None":
+def lake(request: pytest.FixtureRequest) -> Server | None:
     """The server when the test is to run on DuckLake, None when on one DuckDB file."""
     return request.getfixturevalue("postgres") if request.param == "lake" else None

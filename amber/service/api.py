@@ -28,10 +28,10 @@ from amber.service.models import (
 from amber.service.tokens import Token, Tokens
 from curation.analysis.coverage import coverage
 from curation.catalog.catalog import Catalog
+from curation.catalog.event_tables import LABELS
 from curation.catalog.schema import KNOWN
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
-from curation.ingest.readers.content import LABELS
 from curation.ingest.readers.values import value_of
 from curation.requests.proposals import Proposal, propose
 

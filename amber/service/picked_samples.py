@@ -24,7 +24,7 @@ from amber.service.models import (
 )
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
-from curation.catalog.commit import Change
+from curation.catalog.commit import PendingCommit
 from curation.catalog.snapshot import Snapshot
 from curation.fiftyone_app.refresh import fields_of
 from curation.requests.manual_requests import Picked, ask, doubt, tag
@@ -85,7 +85,7 @@ def _done(
     wish: PickedSamples,
     author: str,
     find: Callable[[Snapshot], Picked],
-    add: Callable[[Change, Picked], object],
+    add: Callable[[PendingCommit, Picked], object],
 ) -> Done:
     """What is found to do, committed unless it is nothing or only to be shown."""
     with catalog.read() as now:

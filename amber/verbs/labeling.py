@@ -12,12 +12,12 @@ from amber.verbs.options import workspace
 from amber.wait_for_labels import DAY, follow_up
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
-from curation.labelstudio.client import Server
+from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.label_config import card_sections
 from curation.labelstudio.local_server import running, start, stop
 from curation.labelstudio.pull import pull
 from curation.labelstudio.push import Asking, push
-from curation.labelstudio.session import at_desk
+from curation.labelstudio.session import open_session
 from curation.labelstudio.status import people, progress
 
 __all__ = ["card_option", "connect", "days_option", "label_group", "notes_of", "studio", "third_option"]
@@ -79,18 +79,20 @@ def studio(command: Any) -> Any:
     return command
 
 
-def connect(home: Path, url: str, token: str, *, any_version: bool = False, patience: float = 10.0) -> Server:
+def connect(
+    home: Path, url: str, token: str, *, any_version: bool = False, patience: float = 10.0
+) -> LabelStudioClient:
     """The Label Studio at `url`, or the workspace's own."""
     if url:
         if not token:
             raise BadInput(f"{url}: needs a token; pass --token, or set LABEL_STUDIO_API_KEY")
-        return Server(url, token, any_version=any_version, patience=patience)
+        return LabelStudioClient(url, token, any_version=any_version, patience=patience)
     local = running(home)
     if local is None:
         raise BadInput(
             f"{home}: no Label Studio runs for it; `amber label start` starts one, or pass --url and --token"
         )
-    return Server(local.url, local.token, name="local", patience=patience)
+    return LabelStudioClient(local.url, local.token, name="local", patience=patience)
 
 
 def notes_of(catalog: Catalog, card: Path | None) -> dict[str, str]:
@@ -199,7 +201,7 @@ def pull_command(
 def status_command(url: str, token: str, any_version: bool, home: str, as_json: bool) -> None:
     """Say how far people are: by task and slice, and by person."""
     catalog = Catalog.open(home)
-    with connect(catalog.home, url, token, any_version=any_version) as server, at_desk(catalog, server) as desk:
+    with connect(catalog.home, url, token, any_version=any_version) as server, open_session(catalog, server) as desk:
         desk.refresh()
         sent = {request for item in desk.mirror.items() for request in item.requests.values()}
     with catalog.read() as now:

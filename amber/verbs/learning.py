@@ -19,7 +19,7 @@ from curation.errors import NotFound
 from curation.labelstudio.push import Asking
 from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
-from samplers.pack.pack_writer import Pack
+from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy
 from samplers.stream.stream import OnError

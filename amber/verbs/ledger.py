@@ -15,7 +15,8 @@ from curation.catalog.differences import Difference, differences
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
-from curation.ingest.dataset import Dataset, parse
+from curation.files.toml_files import parse
+from curation.ingest.dataset import Dataset
 from curation.ingest.ingest import ingest
 from curation.ingest.writers import WRITERS
 

@@ -13,14 +13,15 @@ from amber.terminal import Screen, show, table
 from amber.verbs.options import has_verb, seeded, workspace
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, NotFound
-from samplers.pack.pack_writer import Pack, make_pack
-from samplers.plan.build import propose
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import make_pack
+from samplers.plan.build import draft_plan
 from samplers.plan.explain import why
 from samplers.plan.exposure import Exposure
 from samplers.plan.plan import Plan
-from samplers.plan.replan import propose_child
-from samplers.plan.sign_off import Change, changes, refuse_unsigned
-from samplers.plan.task_outcomes import Standing, standings
+from samplers.plan.replan import draft_child
+from samplers.plan.sign_off import TaskChange, changes, refuse_unsigned
+from samplers.plan.task_outcomes import TaskOutcome, task_outcomes
 from samplers.policy.policy import Policy
 from samplers.stream.materialize import materialize
 from training.run import Run
@@ -72,7 +73,7 @@ def plan_group(
         return
     with catalog.read(commit) as now:
         policy = Policy.load(policy_file) if policy_file else Policy.for_labelled(now)
-    proposed = propose(catalog, policy, make_pack(catalog), draws=draws, seed=seed, commit=commit)
+    proposed = draft_plan(catalog, policy, make_pack(catalog), draws=draws, seed=seed, commit=commit)
     before = _before(catalog.home, against)
     if before is not None and policy_file:
         refuse_unsigned(proposed, before, policy, author=author)
@@ -166,7 +167,7 @@ def replan_command(
     for task in stop:
         policy = policy.without(task)
     pack = None if commit is None else make_pack(catalog)
-    child = propose_child(before, position, policy, catalog, commit=commit, pack=pack)
+    child = draft_child(before, position, policy, catalog, commit=commit, pack=pack)
     if policy_file:
         refuse_unsigned(child, before, policy, author=author)
     _show(child.save(), before, policy.tolerance, as_json)
@@ -187,7 +188,7 @@ def _before(home: Path, against: str | None) -> Plan | None:
 
 
 def _show(plan: Plan, before: Plan | None, tolerance: float, as_json: bool) -> None:
-    rows = standings(plan)
+    rows = task_outcomes(plan)
     found = [] if before is None or before.hash == plan.hash else changes(plan, before, tolerance=tolerance)
     data = {
         "plan": plan.hash, "commit": plan.commit, "draws": len(plan.draws), "tasks": [vars(row) for row in rows],
@@ -195,18 +196,18 @@ def _show(plan: Plan, before: Plan | None, tolerance: float, as_json: bool) -> N
         "changes": [_row(change) for change in found],
     }  # fmt: skip
     title = f"Plan {plan.hash} at commit {plan.commit}: {len(plan.draws):,} draws"
-    columns = list(Standing.__annotations__)
+    columns = list(TaskOutcome.__annotations__)
     gets = table(title, columns, [[getattr(row, name) for name in columns] for row in rows])
     parts = [gets, *(_payers(found, before) if before and found else [])]
     show(data, as_json, lambda: Group(*parts))
 
 
-def _row(change: Change) -> dict[str, Any]:
+def _row(change: TaskChange) -> dict[str, Any]:
     sides = {side: vars(row) if (row := getattr(change, side)) else None for side in ("before", "after")}
     return {**vars(change), **sides, "targets": [vars(target) for target in change.targets]}
 
 
-def _payers(found: Sequence[Change], before: Plan) -> list[Any]:
+def _payers(found: Sequence[TaskChange], before: Plan) -> list[Any]:
     """A row for each task whose numbers move, and one for each stratum whose target moves."""
     numbers = ("share", "importance", "ess", "distinct_ess", "distinct", "most_repeated")
     moved = [[change.task, change.owner, *(_moved(change, name) for name in numbers)] for change in found]
@@ -220,7 +221,7 @@ def _payers(found: Sequence[Change], before: Plan) -> list[Any]:
     return tables
 
 
-def _moved(change: Change, name: str) -> str:
+def _moved(change: TaskChange, name: str) -> str:
     was, is_ = (None if row is None else getattr(row, name) for row in (change.before, change.after))
     shown = ["-" if value is None else f"{value:.4g}" for value in (was, is_)]
     return shown[0] if shown[0] == shown[1] else " -> ".join(shown)

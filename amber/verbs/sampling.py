@@ -13,7 +13,7 @@ from amber.verbs.options import workspace
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from curation.files.locations import is_url
-from curation.ingest.dataset import read_toml
+from curation.files.toml_files import read_toml
 from samplers.pack.pack_writer import check_part, finish_pack, included, write_pack, write_part
 from samplers.pack.ray_cluster import spread_on_ray, write_on_ray
 from samplers.pack.smaller_copies import Reduction, in_threads

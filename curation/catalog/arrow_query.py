@@ -38,3 +38,8 @@ def first(
 def scalar(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> Any:
     """The one value of a query that has one."""
     return connection.execute(query, parameters or []).fetchall()[0][0]
+
+
+def quoted(text: str) -> str:
+    """`text` as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"

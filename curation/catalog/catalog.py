@@ -16,10 +16,10 @@ import duckdb
 
 from curation.catalog import current_labels, schema
 from curation.catalog.arrow_query import first
-from curation.catalog.backends.backend import Place, transaction
+from curation.catalog.backends.backend import Backend, transaction
 from curation.catalog.backends.duckdb_file import DuckDBFile
 from curation.catalog.backends.ducklake import DuckLake
-from curation.catalog.commit import Change
+from curation.catalog.commit import PendingCommit
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, Damaged, NotFound
 from curation.files.atomic import whole
@@ -99,13 +99,15 @@ class Catalog:
             yield Snapshot.at(connection, commit)
 
     @contextmanager
-    def commit(self, *, author: str, message: str, batch: str | None = None) -> Iterator[Change]:
+    def commit(self, *, author: str, message: str, batch: str | None = None) -> Iterator[PendingCommit]:
         """One atomic change. The same `batch` id again is a no-op; an exception leaves the catalog as it was."""
         if not author.strip():
             raise BadInput("author '': every commit has one; pass --author NAME or set AMBER_AUTHOR")
         with self.place.writing() as connection:
             with transaction(connection):
-                change = Change.begin(connection, author=author, message=message, batch=batch or uuid.uuid4().hex)
+                change = PendingCommit.begin(
+                    connection, author=author, message=message, batch=batch or uuid.uuid4().hex
+                )
                 yield change
                 change.finish()
             with suppress(duckdb.Error):  # the commit is durable; what is not folded now is folded after the next one
@@ -137,7 +139,7 @@ class Catalog:
         return int(found[0])
 
 
-def place_of(home: Path, url: str = "", *, patience: float = 30.0) -> Place:
+def place_of(home: Path, url: str = "", *, patience: float = 30.0) -> Backend:
     """Where the catalog of a workspace lies: at `url`, else where its `catalog.toml` says, else in its own file."""
     url = url or address_of(home)
     return DuckLake(url, patience=patience) if url else DuckDBFile(home, patience=patience)

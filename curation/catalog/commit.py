@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from curation.catalog import label_validation, schema
 from curation.catalog.arrow_query import first, scalar
 from curation.catalog.attributes import NAME, add_attributes
+from curation.catalog.event_tables import as_labels
 from curation.catalog.event_writer import Writer, refuse
 from curation.catalog.revert import forget_sample, restored_slices, restored_tasks, undo_statements
 from curation.catalog.slices import Slice, rename_classes, vet
@@ -19,12 +20,11 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.task_definitions import Definition
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
-from curation.ingest.readers.content import as_labels
 
-__all__ = ["Change"]
+__all__ = ["PendingCommit"]
 
 
-class Change:
+class PendingCommit:
     """Events that are added together, or not at all.
 
     When the batch id was seen before, `repeated` is true, `id` is the commit that landed it, and adding does nothing.
@@ -39,7 +39,7 @@ class Change:
         self._labelled = False
 
     @classmethod
-    def begin(cls, connection: duckdb.DuckDBPyConnection, *, author: str, message: str, batch: str) -> "Change":
+    def begin(cls, connection: duckdb.DuckDBPyConnection, *, author: str, message: str, batch: str) -> "PendingCommit":
         """Take the next commit id first, so that two writers collide, and only then look for the batch id."""
         connection.execute("UPDATE head SET id = id + 1")
         seen = first(connection, "SELECT id FROM commits WHERE batch = ?", [batch])

@@ -10,9 +10,12 @@ had. `codes` of a definition says which of its classes each entry means by now, 
 
 from typing import Final
 
-__all__ = ["BOXES", "DDL", "GROWING", "KNOWN", "PRECEDENCE", "RETRACTED", "STATES", "UNSURE", "VERSION"]
+__all__ = ["BOXES", "DDL", "EVALUATION", "GROWING", "KNOWN", "PRECEDENCE", "RETRACTED", "STATES", "UNSURE", "VERSION"]
 
 VERSION: Final = 3
+
+EVALUATION: Final = ("test", "validation")
+"""Splits that are evaluated on, never trained on or mined."""
 
 RETRACTED: Final = 0
 KNOWN: Final = 1

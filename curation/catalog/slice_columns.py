@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from curation.catalog.arrow_query import quoted
 from curation.catalog.slices import Frame
 from curation.catalog.tasks import Task
 from curation.errors import NotFound
 
-__all__ = ["SQL_TYPES", "Assumed", "assumed", "frame_of", "labelled", "predicted", "quoted"]
+__all__ = ["SQL_TYPES", "Assumed", "assumed", "frame_of", "labelled", "predicted"]
 
 Assumed = Mapping[str, str | bool | float]
 """What to take for the label of a task on every sample, whatever is known of it."""
@@ -81,8 +82,3 @@ def predicted(task: Task, predictions: str | None, commit: int) -> str:
         f"FROM read_parquet({quoted(predictions)}) JOIN sample USING (key) "
         f"WHERE task = {quoted(task.name)} AND commit_id <= {commit}"
     )
-
-
-def quoted(text: str) -> str:
-    """`text` as a literal of SQL."""
-    return "'" + text.replace("'", "''") + "'"

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curation.catalog.arrow_query import first, over, scalar
+from curation.catalog.arrow_query import first, over, quoted, scalar
 from curation.catalog.current_labels import attribute_at, labels_at, statements_at
 from curation.catalog.schema import GROWING
-from curation.catalog.slice_columns import Assumed, assumed, frame_of, labelled, predicted, quoted
+from curation.catalog.slice_columns import Assumed, assumed, frame_of, labelled, predicted
 from curation.catalog.slice_membership import members_sql
 from curation.catalog.slices import Frame, Slice
 from curation.catalog.task_definitions import Definition

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from curation.catalog.catalog import Catalog
+from curation.catalog.event_tables import as_labels
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.fiftyone_app.columns import Columns, Scene, columns_of
 from curation.fiftyone_app.refresh import ahead, plain
-from curation.ingest.readers.content import as_labels
 from curation.requests.manual_requests import TAG
 
 __all__ = ["Edits", "commit_edits", "edits_of"]

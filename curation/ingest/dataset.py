@@ -1,18 +1,16 @@
 """Declarations of data sets: what `datasets/NAME/dataset.toml` says, validated once."""
 
-import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from curation.catalog.tasks import Name, Task
-from curation.errors import BadInput, NotFound
+from curation.errors import NotFound
+from curation.files.toml_files import parse, read_toml
 from curation.ingest.readers.declared import Declared, Reader
 
-__all__ = ["Dataset", "SliceDeclaration", "Split", "Wheel", "parse", "read_toml"]
-
-Model = TypeVar("Model", bound=BaseModel)
+__all__ = ["Dataset", "SliceDeclaration", "Split", "Wheel"]
 
 
 class Wheel(Declared):
@@ -81,31 +79,3 @@ class Dataset(Declared):
         data = self.model_dump()
         data["reader"] |= changed
         return parse(Dataset, data, where=f"data set {self.name}")
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file; BadInput names the line of a syntax error, NotFound a file that is not there."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise NotFound(f"{path}: there is no such file; check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not valid TOML ({error}); mend the file") from error
-
-
-def parse(model: type[Model], data: dict[str, Any], *, where: str) -> Model:
-    """Validate `data`; the problems become one BadInput line that names each value, its rule and its place."""
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        problems = [
-            f"{'.'.join(str(part) for part in problem['loc']) or 'file'} = {_shown(problem['input'])}: "
-            f"{problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors(include_url=False)
-        ]
-        raise BadInput(f"{where}: {'; '.join(problems)}; mend the file") from None
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

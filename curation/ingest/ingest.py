@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.catalog.catalog import Catalog
-from curation.catalog.commit import Change
+from curation.catalog.commit import PendingCommit
+from curation.catalog.held_back_labels import hold_back
 from curation.errors import BadInput
 from curation.files.digest import digest
 from curation.images.decoding import ImageFacts, inspect_all
@@ -19,7 +20,6 @@ from curation.ingest.dataset import Dataset
 from curation.ingest.read_dataset import Progress, read
 from curation.ingest.readers.content import Content
 from curation.ingest.splits import keep_splits, split_of
-from curation.requests.oracle import hold_back
 
 __all__ = ["Ingested", "Progress", "ingest"]
 
@@ -88,7 +88,7 @@ def ingest(
     )  # fmt: skip
 
 
-def _quarantined(change: Change) -> tuple[tuple[str, str], ...]:
+def _quarantined(change: PendingCommit) -> tuple[tuple[str, str], ...]:
     """What this commit put aside, also when it is a repeated one: location, or key of a label, and the reason."""
     now, before = (
         Counter((row["location"], row["reason"]) for row in change.now.earlier(commit).quarantine().to_pylist())

@@ -10,9 +10,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from curation.catalog.catalog import Catalog
+from curation.catalog.schema import EVALUATION
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
-from curation.ingest.splits import EVALUATION
 
 __all__ = ["Twins", "refuse_leaks", "separate", "twins"]
 

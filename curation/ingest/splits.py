@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 
-__all__ = ["EVALUATION", "keep_splits", "split_of"]
+from curation.catalog.schema import EVALUATION
 
-EVALUATION = ("test", "validation")
+__all__ = ["keep_splits", "split_of"]
 
 
 def split_of(groups: Sequence[str], *, test: float, validation: float, seed: int) -> list[str]:

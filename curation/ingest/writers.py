@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from curation.catalog.event_tables import LABELS
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 from curation.files.atomic import whole
-from curation.ingest.readers.content import LABELS
 
 __all__ = ["WRITERS", "long_table", "wide_table", "write_coco", "write_csv", "write_parquet"]
 

@@ -17,7 +17,7 @@ from curation.errors import AmberError, BadInput, Failed, NotFound
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Json", "Lost", "Server"]
+__all__ = ["Json", "LabelStudioClient", "Lost"]
 
 Json = dict[str, Any]
 
@@ -36,7 +36,7 @@ class Lost(Failed):
     """A write of which nobody knows whether the server has done it: look before it is sent again."""
 
 
-class Server:
+class LabelStudioClient:
     """A Label Studio at `url`, spoken to with `token`: a legacy token, or a personal access token.
 
     By its `name` (default: the address) it is known again, should its address change.
@@ -68,7 +68,7 @@ class Server:
             self._client.close()
             raise
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> "LabelStudioClient":
         return self
 
     def __exit__(self, *raised: object) -> None:

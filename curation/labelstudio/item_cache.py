@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from curation.files.atomic import whole
-from curation.labelstudio.client import Json, Server
+from curation.labelstudio.client import Json, LabelStudioClient
 from curation.labelstudio.label_config import KEY
 
-__all__ = ["OVERLAP", "Item", "Mirror", "Reach", "forget_items", "moment"]
+__all__ = ["OVERLAP", "Item", "ItemCache", "Reach", "forget_items", "moment"]
 
 OVERLAP: Final = timedelta(seconds=60)
 """How late a change may become visible: longer than any write on the server takes."""
@@ -93,7 +93,7 @@ class Reach:
         return Reach(newest=newest, sure=sure, mark=newest, marked=ended)
 
 
-class Mirror:
+class ItemCache:
     """The items of one workspace on one server."""
 
     def __init__(self, path: Path, server: str) -> None:
@@ -106,7 +106,7 @@ class Mirror:
         self._gone: dict[tuple[int, int, str], Item] = {}
 
     @classmethod
-    def open(cls, path: Path, server: str) -> "Mirror":
+    def open(cls, path: Path, server: str) -> "ItemCache":
         """The mirror that `path` keeps of `server`; an empty one when it keeps none, or is not to be read."""
         mirror = cls(path, server)
         try:
@@ -146,7 +146,7 @@ class Mirror:
         for item in items:
             self._keep(replace(item, taken=item.state))
 
-    def refresh(self, server: Server, project: Json) -> None:
+    def refresh(self, server: LabelStudioClient, project: Json) -> None:
         """Read what changed in a project."""
         id_ = int(project["id"])
         reach = self.reach.get(id_, Reach())
@@ -175,7 +175,7 @@ class Mirror:
         else:
             del self._items[item.project, item.item]
 
-    def _read(self, server: Server, project: int, since: str) -> str:
+    def _read(self, server: LabelStudioClient, project: int, since: str) -> str:
         """Read changes after `since`; returns the time of the newest."""
         newest = ""
         for page in server.changed_items(project, since):
@@ -187,7 +187,7 @@ class Mirror:
             newest = str(page[-1]["updated_at"])
         return newest
 
-    def _recount(self, server: Server, project: int) -> None:
+    def _recount(self, server: LabelStudioClient, project: int) -> None:
         """Find which items are gone, and read everything when there are others that were never seen."""
         present = server.keys(project, KEY)
         for item in [item for item in self._items.values() if item.project == project]:

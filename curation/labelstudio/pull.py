@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.catalog.catalog import Catalog
-from curation.catalog.commit import Change
+from curation.catalog.commit import PendingCommit
+from curation.catalog.event_tables import LABELS
 from curation.catalog.snapshot import Snapshot
-from curation.ingest.readers.content import LABELS
-from curation.labelstudio.annotations import Answer, read_answers, truths
-from curation.labelstudio.client import Server
+from curation.labelstudio.annotation_reading import Answer, read_answers, truths
+from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.item_cache import Item
 from curation.labelstudio.resolution import AUTHOR, THIRD, close_requests, standing
-from curation.labelstudio.session import Desk, at_desk
+from curation.labelstudio.session import Session, open_session
 
 __all__ = ["ANSWERS", "Pulled", "pull"]
 
@@ -61,7 +61,9 @@ class Pulled:
     waiting: int = 0
 
 
-def pull(catalog: Catalog, server: Server, *, batch: str = "", close: bool = True, third: timedelta = THIRD) -> Pulled:
+def pull(
+    catalog: Catalog, server: LabelStudioClient, *, batch: str = "", close: bool = True, third: timedelta = THIRD
+) -> Pulled:
     """Take in what changed on the server since the last pull, and close the requests that people are done with.
 
     With a `batch` they are closed only when people are done with all of them, in that one commit; with `close` false,
@@ -69,7 +71,7 @@ def pull(catalog: Catalog, server: Server, *, batch: str = "", close: bool = Tru
     that their task does not take are put into quarantine, with a line that says why. Failed when the server cannot be
     reached: then the same again goes on where it was.
     """
-    with at_desk(catalog, server) as desk:
+    with open_session(catalog, server) as desk:
         desk.refresh()
         desk.forget(catalog)
         pulled = _take(catalog, desk)
@@ -84,7 +86,7 @@ def pull(catalog: Catalog, server: Server, *, batch: str = "", close: bool = Tru
         return replace(pulled, closed=closed, disputed=len(found.again), waiting=found.waiting)
 
 
-def _take(catalog: Catalog, desk: Desk) -> Pulled:
+def _take(catalog: Catalog, desk: Session) -> Pulled:
     """Write what is new of the items that changed; of their samples all items are looked at, gone ones too."""
     changed = [item for item in desk.mirror.items() if item.taken != item.state]
     if not changed:
@@ -109,7 +111,7 @@ def _take(catalog: Catalog, desk: Desk) -> Pulled:
 
 
 def _write(
-    change: Change, server: str, answers: Sequence[Answer], fresh: Sequence[Answer], gone: Sequence[Row],
+    change: PendingCommit, server: str, answers: Sequence[Answer], fresh: Sequence[Answer], gone: Sequence[Row],
     keys: Mapping[int, str],
 ) -> Pulled:  # fmt: skip
     """Labels, retractions, quarantine and provenance of what is new. Of each annotator the newest answer counts."""

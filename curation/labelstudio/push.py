@@ -20,10 +20,10 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
-from curation.labelstudio.client import Json, Lost, Server
+from curation.labelstudio.client import Json, LabelStudioClient, Lost
 from curation.labelstudio.items import Question, UrlFor, by_key, gold_questions, meta, questions, to_import
 from curation.labelstudio.label_config import IMAGE, KEY, Form
-from curation.labelstudio.session import Desk, at_desk
+from curation.labelstudio.session import Session, open_session
 
 __all__ = ["Asking", "Pushed", "push"]
 
@@ -76,7 +76,7 @@ class Pushed:
 
 
 def push(
-    catalog: Catalog, server: Server, asking: Asking, *, url_for: UrlFor, lasting: float = 0,
+    catalog: Catalog, server: LabelStudioClient, asking: Asking, *, url_for: UrlFor, lasting: float = 0,
     progress: Progress | None = None,
 ) -> Pushed:  # fmt: skip
     """Put every open label request that is not on the server before people.
@@ -89,7 +89,7 @@ def push(
     """
     tell = progress or (lambda stage, done, total: None)
     until = time.time() + lasting if lasting else 0
-    with at_desk(catalog, server) as desk:
+    with open_session(catalog, server) as desk:
         desk.refresh()
         desk.forget(catalog)
         renewed = _renew(desk, catalog, url_for, until)
@@ -122,7 +122,7 @@ def _tell(tell: Progress, before: int, total: int, sent: int) -> None:
 
 
 def _wanted(
-    now: Snapshot, catalog: Catalog, desk: Desk, asking: Asking
+    now: Snapshot, catalog: Catalog, desk: Session, asking: Asking
 ) -> tuple[list[Question], list[Question], dict[str, Task], dict[tuple[str, str, str], Any]]:
     tasks, samples = now.tasks(), now.samples()
     for name in asking.tasks:
@@ -167,7 +167,7 @@ def _said(now: Snapshot, catalog: Catalog, asked: Sequence[Question]) -> dict[tu
     return found
 
 
-def _send(desk: Desk, project: Json, items: Sequence[Json], tell: Callable[[int], None]) -> None:
+def _send(desk: Session, project: Json, items: Sequence[Json], tell: Callable[[int], None]) -> None:
     """Import those of `items` that are not there, and see that they are."""
     for turn in range(TRIES):
         there = {item.key for item in desk.mirror.items() if item.project == int(project["id"])}
@@ -186,7 +186,7 @@ def _send(desk: Desk, project: Json, items: Sequence[Json], tell: Callable[[int]
         desk.refresh()
 
 
-def _renew(desk: Desk, catalog: Catalog, url_for: UrlFor, until: float) -> int:
+def _renew(desk: Session, catalog: Catalog, url_for: UrlFor, until: float) -> int:
     """Give open items whose URL has less than half as long to go as new ones have a new URL; returns how many."""
     half = (time.time() + until) / 2
     old = [item for item in desk.mirror.items() if len(item.people) < item.overlap and 0 < item.until < half]
@@ -201,7 +201,7 @@ def _renew(desk: Desk, catalog: Catalog, url_for: UrlFor, until: float) -> int:
     return len(old)
 
 
-def _undouble(desk: Desk) -> int:
+def _undouble(desk: Session) -> int:
     """Delete items that stand twice and that nobody has answered; returns how many."""
     kept: dict[tuple[int, str], int] = {}
     surplus = []

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from curation.catalog.catalog import Catalog
 from curation.catalog.schema import KNOWN, RETRACTED, UNSURE
 from curation.catalog.snapshot import Snapshot
-from curation.labelstudio.item_cache import Item, Mirror
+from curation.labelstudio.item_cache import Item, ItemCache
 
-__all__ = ["AUTHOR", "THIRD", "Standing", "close_requests", "said_by_people", "standing"]
+__all__ = ["AUTHOR", "THIRD", "Resolution", "close_requests", "said_by_people", "standing"]
 
 AUTHOR: Final = "label-studio"
 """Who commits what people answered there."""
@@ -26,7 +26,7 @@ THIRD: Final = timedelta(hours=24)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class Resolution:
     """Open requests by their ids: all, those that are `answered`, those that all who were asked skipped; and the items
     that one person more is to be asked for, with how many that makes."""
 
@@ -41,7 +41,7 @@ class Standing:
         return len(self.open - self.answered - self.skipped)
 
 
-def standing(now: Snapshot, mirror: Mirror, *, clock: datetime, third: timedelta = THIRD) -> Standing:
+def standing(now: Snapshot, mirror: ItemCache, *, clock: datetime, third: timedelta = THIRD) -> Resolution:
     """How the open requests stand at the server's `clock`, given what was taken in from the items of the mirror.
 
     A request is done when as many people as its item asks for have answered or skipped it. Where they differ, so that
@@ -65,13 +65,13 @@ def standing(now: Snapshot, mirror: Mirror, *, clock: datetime, third: timedelta
         for request in asked:
             (answered if said.get(waiting[request], (0, False))[0] else skipped).add(request)
     held = {request for item, _ in again for request in item.requests.values()}
-    return Standing(
+    return Resolution(
         open=frozenset(waiting), answered=frozenset(answered - held), skipped=frozenset(skipped - answered - held),
         again=tuple(again),
     )  # fmt: skip
 
 
-def close_requests(catalog: Catalog, found: Standing, *, batch: str | None = None) -> None:
+def close_requests(catalog: Catalog, found: Resolution, *, batch: str | None = None) -> None:
     """Close the requests that are done, in one commit; a `batch` is committed even where there are none."""
     done = len(found.answered) + len(found.skipped)
     if done or batch:

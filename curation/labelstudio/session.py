@@ -10,20 +10,20 @@ from typing import Final
 
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, Busy, NotFound
-from curation.labelstudio.client import Json, Server
-from curation.labelstudio.item_cache import Mirror
+from curation.labelstudio.client import Json, LabelStudioClient
+from curation.labelstudio.item_cache import ItemCache
 from curation.labelstudio.label_config import Form, same_config
 
-__all__ = ["VERSION", "Desk", "at_desk", "marked", "workspace_id"]
+__all__ = ["VERSION", "Session", "marked", "open_session", "workspace_id"]
 
 VERSION: Final = "amber"
 """The model version of all our predictions: by their scores the server orders its queue."""
 
 
-class Desk:
-    """What `at_desk` gives: the server, the mirror, and the projects of ours that are there."""
+class Session:
+    """What `open_session` gives: the server, the mirror, and the projects of ours that are there."""
 
-    def __init__(self, server: Server, mirror: Mirror, workspace: str) -> None:
+    def __init__(self, server: LabelStudioClient, mirror: ItemCache, workspace: str) -> None:
         self.server = server
         self.mirror = mirror
         self.workspace = workspace
@@ -86,7 +86,7 @@ class Desk:
 
 
 @contextmanager
-def at_desk(catalog: Catalog, server: Server, *, patience: float = 60.0) -> Iterator[Desk]:
+def open_session(catalog: Catalog, server: LabelStudioClient, *, patience: float = 60.0) -> Iterator[Session]:
     """The desk of a workspace, for this process alone; the mirror is written down when the block ends well.
 
     Busy when another process does not let go in time.
@@ -97,8 +97,8 @@ def at_desk(catalog: Catalog, server: Server, *, patience: float = 60.0) -> Iter
         raise BadInput(f"{catalog.home}: the catalog is empty; ingest a data set first")
     name = hashlib.sha256(server.name.encode()).hexdigest()[:12]
     with _turn(catalog.home, patience):
-        mirror = Mirror.open(catalog.home / "labeling" / f"{name}.json", server.name)
-        yield Desk(server, mirror, workspace_id(log["digest"][-1].as_py(), str(log["committed_at"][-1].as_py())))
+        mirror = ItemCache.open(catalog.home / "labeling" / f"{name}.json", server.name)
+        yield Session(server, mirror, workspace_id(log["digest"][-1].as_py(), str(log["committed_at"][-1].as_py())))
         mirror.save()
 
 

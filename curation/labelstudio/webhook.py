@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
 from curation.errors import AmberError, BadInput
-from curation.labelstudio.client import Server
+from curation.labelstudio.client import LabelStudioClient
 
 __all__ = ["HEADER", "PATH", "bell"]
 
@@ -25,7 +25,7 @@ LARGEST: Final = 1 << 20
 
 @contextmanager
 def bell(
-    server: Server, projects: Collection[int], *, host: str = "127.0.0.1", port: int = 0
+    server: LabelStudioClient, projects: Collection[int], *, host: str = "127.0.0.1", port: int = 0
 ) -> Iterator[threading.Event]:
     """An event that is set whenever an annotation in one of the projects is made, changed or deleted.
 
@@ -73,7 +73,7 @@ def _listener(host: str, port: int, secret: str, event: threading.Event) -> Thre
         raise BadInput(f"{host}:{port}: cannot be listened on ({error.strerror}); choose another") from error
 
 
-def _unhook(server: Server, project: int) -> None:
+def _unhook(server: LabelStudioClient, project: int) -> None:
     for hook in server.hooks(project):
         if str(hook.get("url", "")).endswith(PATH):
             server.remove_hook(int(hook["id"]))

@@ -14,12 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.catalog.attributes import NAME
-from curation.catalog.schema import KNOWN, RETRACTED, UNSURE
+from curation.catalog.event_tables import LABELS, REQUESTS
+from curation.catalog.schema import EVALUATION, KNOWN, RETRACTED, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, NotFound
-from curation.ingest.readers.content import LABELS
-from curation.ingest.splits import EVALUATION
-from curation.requests.proposals import REQUESTS
 
 __all__ = ["TAG", "Doubt", "Picked", "ask", "doubt", "tag"]
 

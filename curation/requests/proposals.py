@@ -16,13 +16,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.catalog.catalog import Catalog
+from curation.catalog.event_tables import REQUESTS
 from curation.catalog.slices import Slice, columns_of
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
 from curation.images.embeddings import Embeddings, farthest_first
 
-__all__ = ["REQUESTS", "Proposal", "propose"]
+__all__ = ["Proposal", "propose"]
 
 Key = TypeVar("Key")
 Ids = npt.NDArray[np.int64]
@@ -33,20 +34,6 @@ PRIOR_WEIGHT = 2.0
 FIRST_LABELS = 10
 """Where little was evaluated a slice's error is taken as one half, with the weight of two samples; a cell without
 labels counts as one with ten, so that it does not take all."""
-
-REQUESTS = pa.schema(
-    [
-        ("sample_id", pa.int64()),
-        ("task_id", pa.int32()),
-        ("arm", pa.string()),
-        ("slice", pa.string()),
-        ("reason", pa.string()),
-        ("run", pa.string()),
-        ("priority", pa.int32()),
-        ("propensity", pa.float64()),
-        ("cost", pa.float64()),
-    ]
-)
 
 
 @dataclass(frozen=True, kw_only=True)

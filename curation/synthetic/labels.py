@@ -1,17 +1,17 @@
 """What is known of the drives: samples, attributes, labels and what is held back."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curation.ingest.readers.content import BOX, LABELS, Content, as_labels
+from curation.catalog.event_tables import BOX, LABELS, as_labels
 from curation.synthetic.drives import LABEL_STREAM, LONGEST, Drives, generator, speed_at
 from curation.synthetic.positions import boxes_of
 
-__all__ = ["describe", "names_of", "path_of"]
+__all__ = ["Described", "describe", "names_of", "path_of"]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -21,7 +21,15 @@ _TASKS = ("light_present", "light_color", "pedestrian", "car", "stop_sign", "bic
 _NOISY, _FLIPPED = "bicycle", 0.08
 
 
-def describe(drives: Drives, folder: Path, seed: int) -> Content:
+class Described(NamedTuple):
+    """Samples and labels of some drives, as `curation.ingest.readers.content.Content` has them."""
+
+    samples: pa.Table
+    labels: pa.Table
+    held_back: pa.Table
+
+
+def describe(drives: Drives, folder: Path, seed: int) -> Described:
     """Samples, labels and held back truth of `drives` whose images lie, or will lie, in `folder`."""
     drive = np.repeat(np.arange(len(drives)), drives.frames)
     frame = np.concatenate([np.arange(count) for count in drives.frames])
@@ -37,7 +45,7 @@ def describe(drives: Drives, folder: Path, seed: int) -> Content:
         labels.append(_label_table(task, keys, truth, ~train, "truth", flip=None))
         labels.append(_label_table(task, keys, truth, train & known[task], "vendor", flip=flip))
         held_back.append(_label_table(task, keys, truth, train & ~known[task], "oracle", flip=None))
-    return Content(samples=samples, labels=pa.concat_tables(labels), held_back=pa.concat_tables(held_back))
+    return Described(samples=samples, labels=pa.concat_tables(labels), held_back=pa.concat_tables(held_back))
 
 
 def names_of(drives: Drives, seed: int) -> list[str]:

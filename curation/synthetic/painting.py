@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PIL import ImageDraw
 
-from curation.synthetic.positions import Place
+from curation.synthetic.positions import Position
 
 __all__ = [
     "LIT",
@@ -67,7 +67,7 @@ def scaled(*coordinates: float) -> list[float]:
     return [SCALE * side for side in coordinates]
 
 
-def paint_light(easel: Easel, place: Place, lit: str) -> None:
+def paint_light(easel: Easel, place: Position, lit: str) -> None:
     """A head of a traffic light with one lamp lit."""
     x, y, d = place.x, place.y, place.size
     easel.box(x - 0.8, y, x + 0.8, 58 + d, (70, 72, 74))
@@ -79,7 +79,7 @@ def paint_light(easel: Easel, place: Place, lit: str) -> None:
             easel.lamp(x, middle, d, d, LIT[color])
 
 
-def paint_stop_sign(easel: Easel, place: Place) -> None:
+def paint_stop_sign(easel: Easel, place: Position) -> None:
     """A stop sign on its post."""
     x, y, size = place.x, place.y, place.size
     easel.box(x - 0.8, y, x + 0.8, 60 + size / 3, (120, 122, 124))
@@ -92,7 +92,7 @@ def paint_stop_sign(easel: Easel, place: Place) -> None:
         easel.box(left, y - size * 0.13, left + size * 0.1, y + size * 0.13, (245, 245, 245))
 
 
-def paint_round_sign(easel: Easel, place: Place, kind: float) -> None:
+def paint_round_sign(easel: Easel, place: Position, kind: float) -> None:
     """A round red sign, with a bar where `kind` is small: what a stop sign is mistaken for."""
     x, y, size = place.x, place.y, place.size
     easel.box(x - 0.7, y, x + 0.7, 60, (120, 122, 124))
@@ -104,7 +104,7 @@ def paint_round_sign(easel: Easel, place: Place, kind: float) -> None:
         easel.box(x - size * 0.36, y - size * 0.09, x + size * 0.36, y + size * 0.09, (240, 240, 240))
 
 
-def paint_car(easel: Easel, place: Place, u: Iterator[float], *, dark: bool) -> None:
+def paint_car(easel: Easel, place: Position, u: Iterator[float], *, dark: bool) -> None:
     """A car from behind or from the side."""
     x, y, h = place.x, place.y, place.size
     wide, color = 1.5 * h, _paint_color(u)
@@ -135,7 +135,7 @@ def paint_car(easel: Easel, place: Place, u: Iterator[float], *, dark: bool) -> 
             easel.lamp(lamp, y - h * 0.43, h * 0.22, h * 0.2, glare)
 
 
-def paint_bicycle(easel: Easel, place: Place, u: Iterator[float]) -> None:
+def paint_bicycle(easel: Easel, place: Position, u: Iterator[float]) -> None:
     """A bicycle with its rider."""
     x, y, h = place.x, place.y, place.size
     frame, shirt, wheel = _paint_color(u), _paint_color(u), h * 0.23
@@ -158,7 +158,7 @@ def paint_bicycle(easel: Easel, place: Place, u: Iterator[float]) -> None:
     easel.disc(shoulder[0] + facing * h * 0.05, y - h * 0.91, h * 0.085, (210, 165, 135))
 
 
-def paint_pedestrian(easel: Easel, place: Place, u: Iterator[float], frame: int) -> None:
+def paint_pedestrian(easel: Easel, place: Position, u: Iterator[float], frame: int) -> None:
     """Somebody on foot; the step goes with the frame."""
     x, y, h = place.x, place.y, place.size
     coat, trousers, skin = _paint_color(u), dimmed(_paint_color(u), 0.5), (214, 168, 138)

@@ -24,7 +24,7 @@ from curation.synthetic.painting import (
     paint_stop_sign,
     scaled,
 )
-from curation.synthetic.positions import HEIGHT, WIDTH, Place, lights_of, slot, stop_signs_of, sway_of
+from curation.synthetic.positions import HEIGHT, WIDTH, Position, lights_of, slot, stop_signs_of, sway_of
 from curation.synthetic.weather import OPAQUE, Air, fogged, lens, rained, shining, street_light, thing_light
 
 __all__ = ["render"]
@@ -216,18 +216,18 @@ def _paint_things(easel: Easel, scene: _Scene, frame: int) -> None:
     u = drives.places[position].tolist()
     sway = sway_of(u)
     if u[12] < 0.16:
-        place = Place(x=slot(u, 5), y=26 + 16 * u[13], size=8 + 8 * u[14])
+        place = Position(x=slot(u, 5), y=26 + 16 * u[13], size=8 + 8 * u[14])
         paint_round_sign(easel, place.moved(frame, sway), next(looks))
     for place in stop_signs_of(drives, position, frame):
         paint_stop_sign(easel, place)
     if drives.car[position]:
-        place = Place(x=slot(u, 2), y=56 + 18 * u[15], size=11 + 14 * u[16])
+        place = Position(x=slot(u, 2), y=56 + 18 * u[15], size=11 + 14 * u[16])
         paint_car(easel, place.moved(frame, sway), looks, dark=scene.air.time != "day")
     for place in lights_of(drives, position, frame):
         paint_light(easel, place, str(drives.light_color[position]))
     if drives.bicycle[position]:
-        place = Place(x=slot(u, 3), y=61 + 15 * u[17], size=21 + 15 * u[18])
+        place = Position(x=slot(u, 3), y=61 + 15 * u[17], size=21 + 15 * u[18])
         paint_bicycle(easel, place.moved(frame, 2 * sway), looks)
     if drives.pedestrian[position]:
-        place = Place(x=slot(u, 4), y=61 + 16 * u[19], size=25 + 20 * u[34])
+        place = Position(x=slot(u, 4), y=61 + 16 * u[19], size=25 + 20 * u[34])
         paint_pedestrian(easel, place.moved(frame, 2 * sway), looks, frame)

@@ -23,8 +23,8 @@ from samplers.pack.shard_jobs import Progress
 from samplers.shards.open_shards import Checked, Shard, Shards, Source
 from samplers.shards.prefetcher import Cache
 from samplers.shards.remote_files import Remote
-from samplers.shards.remote_source import Fetched
-from samplers.shards.row_index import Rows
+from samplers.shards.remote_source import RemoteSource
+from samplers.shards.row_index import RowIndex
 
 __all__ = ["INDEX", "Pack", "Placed", "content"]
 
@@ -168,9 +168,9 @@ class Pack:
             return Shards(self.at / "shards", self.shards)
         hashes = self.index["sha256"].combine_chunks()
         if isinstance(self.at, Path):
-            rows = Rows(self.shard, self.offset, [shard.name for shard in self.shards])
+            rows = RowIndex(self.shard, self.offset, [shard.name for shard in self.shards])
             return Checked(Shards(self.at / "shards", self.shards), rows, hashes)
-        return Fetched(self.at, self.shards, (self.shard, self.offset, self.size), hashes, self.cache)
+        return RemoteSource(self.at, self.shards, (self.shard, self.offset, self.size), hashes, self.cache)
 
     def scan(self) -> Iterator[tuple[str, memoryview]]:
         """Key and bytes of all images in the order of the shards, without a copy; Damaged as `Shards.whole` raises."""

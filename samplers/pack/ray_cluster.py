@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 
 from curation.errors import AmberError, Failed
-from samplers.pack.pack_writer import SHARD_BYTES, Pack, finish_pack, planned, turn
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import SHARD_BYTES, finish_pack, planned, turn
 from samplers.pack.shard_jobs import Progress, Work, write_numbered
 from samplers.pack.smaller_copies import Copy, Original, Spread
 

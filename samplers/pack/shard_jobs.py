@@ -19,8 +19,8 @@ from curation.errors import BadInput
 from curation.files.digest import digest
 from samplers.pack.worker_processes import Workers
 from samplers.shards import tar
-from samplers.shards.blocks import Line, write_blocks
-from samplers.shards.members import lines_of, notes
+from samplers.shards.shard_members import lines_of, notes
+from samplers.shards.shard_writer import Line, write_blocks
 
 __all__ = ["Progress", "Work", "check_positive", "clean", "write_numbered"]
 

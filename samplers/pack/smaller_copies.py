@@ -31,7 +31,7 @@ from curation.files.locations import read_bytes
 from curation.images.decoding import BadImage, load_rgb
 from samplers.pack.shard_jobs import Progress
 from samplers.shards import tar
-from samplers.shards.blocks import changed, unread
+from samplers.shards.shard_writer import changed, unread
 
 __all__ = ["Copy", "Original", "Reduction", "Spread", "forget_copies", "in_threads"]
 

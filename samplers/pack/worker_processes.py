@@ -15,10 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 
-import curation
-import samplers
 from curation.errors import Failed
-from samplers.shards.blocks import Line, write_blocks
+from samplers.shards.shard_writer import Line, write_blocks
 
 __all__ = ["Workers", "serve"]
 
@@ -31,7 +29,7 @@ for name, path in {}:
 from samplers.pack.worker_processes import serve
 serve()
 """
-_PACKAGES = [(package.__name__, package.__path__[0]) for package in (curation, samplers)]
+_PACKAGES = [(name, sys.modules[name].__path__[0]) for name in ("curation", "samplers")]
 
 
 class Workers:

@@ -17,16 +17,16 @@ from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from curation.files.digest import digest
 from curation.ingest.leaks import refuse_leaks
-from samplers.pack.pack_writer import Pack
+from samplers.pack.pack import Pack
 from samplers.plan.image_order import Sweep
 from samplers.plan.interleave import deal, hash64, quotas
 from samplers.plan.labels import Rows, eligible_labels, grouped
-from samplers.plan.plan import FORMAT, Plan, Proposed
+from samplers.plan.plan import FORMAT, DraftPlan, Plan
 from samplers.plan.rates import SHARE_UNITS, Ints, quantise
 from samplers.plan.strata import Strata, Within, strata_of
 from samplers.policy.policy import Policy
 
-__all__ = ["Parent", "make_plan", "propose"]
+__all__ = ["Parent", "draft_plan", "make_plan"]
 
 THREADS = 2
 PLACE = ["key", "shard", "offset", "size"]
@@ -45,12 +45,12 @@ def make_plan(
 ) -> Plan:
     """Resolve `policy` at `commit` into a plan of `draws` draws over the images of `pack`, and write it.
 
-    An equal plan is opened, not written again. Raises as `propose` does; nothing is written then.
+    An equal plan is opened, not written again. Raises as `draft_plan` does; nothing is written then.
     """
-    return propose(catalog, policy, pack, draws=draws, seed=seed, commit=commit).save()
+    return draft_plan(catalog, policy, pack, draws=draws, seed=seed, commit=commit).save()
 
 
-def propose(
+def draft_plan(
     catalog: Catalog,
     policy: Policy,
     pack: Pack,
@@ -219,10 +219,10 @@ def _rate_table(strata: Sequence[Strata], phase: int, hot: npt.NDArray[np.bool_]
     )
 
 
-def _hashed(home: Path, header: dict[str, Any], tables: dict[str, pa.Table]) -> tuple[Path, Proposed]:
+def _hashed(home: Path, header: dict[str, Any], tables: dict[str, pa.Table]) -> tuple[Path, DraftPlan]:
     """The folder of the plan, named by its hash, and what will lie in it."""
     with ThreadPoolExecutor(THREADS) as pool:
         contents = dict(zip(tables, pool.map(digest, tables.values()), strict=True))
     header = {**header, "tables": contents}
     hash_ = hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()[:32]
-    return home / "plans" / hash_, Proposed(header={**header, "hash": hash_}, tables=tables)
+    return home / "plans" / hash_, DraftPlan(header={**header, "hash": hash_}, tables=tables)

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
-from samplers.pack.pack_writer import Pack
+from samplers.pack.pack import Pack
 from samplers.plan.rates import Floats, Ints
 from samplers.policy.policy import TaskPolicy
 

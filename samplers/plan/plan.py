@@ -25,7 +25,7 @@ from curation.files.atomic import whole
 from curation.files.digest import digest
 from samplers.plan.rates import PI_UNITS, SHARE_UNITS, Floats, Ints
 
-__all__ = ["FORMAT", "Plan", "PlanTask", "Proposed"]
+__all__ = ["FORMAT", "DraftPlan", "Plan", "PlanTask"]
 
 FORMAT = 2
 WRITERS = 2
@@ -59,7 +59,7 @@ class PlanTask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proposed:
+class DraftPlan:
     """A plan that is not yet written: its header, and its tables by name."""
 
     header: dict[str, Any]
@@ -72,7 +72,7 @@ class Plan:
     `draws` [D] gives each position's row in the sample arrays, `draw_task` and `draw_stratum` [D] whom it is for.
     """
 
-    def __init__(self, folder: Path, proposed: "Proposed | None" = None) -> None:
+    def __init__(self, folder: Path, proposed: "DraftPlan | None" = None) -> None:
         self.folder, self._tables = folder, {} if proposed is None else proposed.tables
         self.header: dict[str, Any] = _header(folder) if proposed is None else proposed.header
         self.hash: str = self.header["hash"]

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import AmberError, BadInput
-from curation.ingest.dataset import parse
+from curation.files.toml_files import parse
 from samplers.plan.labels import Labels, known_labels
 from samplers.plan.rates import PI_UNITS, quantise
 from samplers.plan.strata import Strata, Within, strata_of

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
-from samplers.pack.pack_writer import Pack
-from samplers.plan.build import Parent, propose
+from samplers.pack.pack import Pack
+from samplers.plan.build import Parent, draft_plan
 from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy
 
-__all__ = ["Leg", "course", "propose_child", "replan"]
+__all__ = ["Leg", "course", "draft_child", "replan"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +35,10 @@ def replan(
     plan's). A task that stopped hands its share back with `policy.without(task)`. BadInput for a position that does
     not lie inside the plan, and as `make_plan` raises it.
     """
-    return propose_child(plan, position, policy, catalog, commit=commit, pack=pack).save()
+    return draft_child(plan, position, policy, catalog, commit=commit, pack=pack).save()
 
 
-def propose_child(
+def draft_child(
     plan: Plan, position: int, policy: Policy, catalog: Catalog, *, commit: int | None = None, pack: Pack | None = None
 ) -> Plan:
     """What `replan` writes, before it is written."""
@@ -47,7 +47,7 @@ def propose_child(
         raise BadInput(
             f"position {position}: plan {plan.hash[:12]} draws {plan.start} to {end}, change it between; correct it"
         )
-    return propose(
+    return draft_plan(
         catalog, policy, pack or Pack.open(catalog.home, plan.pack_hash), draws=end - position,
         seed=plan.header["seed"], commit=plan.commit if commit is None else commit,
         parent=Parent(plan=plan.hash, position=position),

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from curation.errors import BadInput
 from samplers.plan.plan import Plan
 from samplers.plan.rates import PI_UNITS
-from samplers.plan.task_outcomes import Standing, standings
+from samplers.plan.task_outcomes import TaskOutcome, task_outcomes
 from samplers.policy.policy import Policy
 
-__all__ = ["Change", "Target", "changes", "refuse_unsigned", "unsigned"]
+__all__ = ["Target", "TaskChange", "changes", "refuse_unsigned", "unsigned"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class TaskChange:
     """What one task gets before and after; None where a plan does not draw for it.
 
     `lowered` says which numbers fall by more than the tolerance, as "ess 120 -> 80"; an `owner` other than who plans
@@ -31,19 +31,19 @@ class Change:
 
     task: str
     owner: str
-    before: Standing | None
-    after: Standing | None
+    before: TaskOutcome | None
+    after: TaskOutcome | None
     targets: tuple[Target, ...]
     lowered: tuple[str, ...]
 
 
-def changes(after: Plan, before: Plan, *, tolerance: float = 0.01) -> list[Change]:
+def changes(after: Plan, before: Plan, *, tolerance: float = 0.01) -> list[TaskChange]:
     """A row for every task of either plan, those of `before` first."""
-    old, new = ({row.task: row for row in standings(plan)} for plan in (before, after))
+    old, new = ({row.task: row for row in task_outcomes(plan)} for plan in (before, after))
     targets = [_targets(plan) for plan in (before, after)]
     names = dict.fromkeys([*old, *new])
     return [
-        Change(
+        TaskChange(
             task=name, owner=(old.get(name) or new[name]).owner, before=old.get(name), after=new.get(name),
             targets=tuple(_beside(*(part.get(name, {}) for part in targets))),
             lowered=tuple(_lowered(old.get(name), new.get(name), (before, after), tolerance)),
@@ -52,7 +52,7 @@ def changes(after: Plan, before: Plan, *, tolerance: float = 0.01) -> list[Chang
     ]  # fmt: skip
 
 
-def unsigned(rows: Sequence[Change], policy: Policy, before: Plan, *, author: str = "") -> dict[str, list[str]]:
+def unsigned(rows: Sequence[TaskChange], policy: Policy, before: Plan, *, author: str = "") -> dict[str, list[str]]:
     """Owners whose numbers fall and whose sign-off against `before` is missing, each with what falls.
 
     Who plans (`author`) needs no sign-off for what he gives up himself.
@@ -82,7 +82,9 @@ def refuse_unsigned(after: Plan, before: Plan, policy: Policy, *, author: str = 
         )
 
 
-def _lowered(old: Standing | None, new: Standing | None, plans: tuple[Plan, Plan], tolerance: float) -> Iterator[str]:
+def _lowered(
+    old: TaskOutcome | None, new: TaskOutcome | None, plans: tuple[Plan, Plan], tolerance: float
+) -> Iterator[str]:
     if old is None:
         return
     before, after = (len(plan.draws) for plan in plans)

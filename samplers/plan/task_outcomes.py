@@ -10,11 +10,11 @@ import numpy.typing as npt
 from samplers.plan.plan import Plan
 from samplers.plan.rates import Floats, Ints
 
-__all__ = ["Standing", "standings"]
+__all__ = ["TaskOutcome", "task_outcomes"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class TaskOutcome:
     """What a task gets out of a plan.
 
     `ess` is the effective sample size in closed form, draws / sum q^2/p, and `drawn_ess` that of the draws themselves;
@@ -34,7 +34,7 @@ class Standing:
     most_repeated: int
 
 
-def standings(plan: Plan) -> list[Standing]:
+def task_outcomes(plan: Plan) -> list[TaskOutcome]:
     """What every task gets, in closed form, and its distinct figures from the draws themselves."""
     tasks = len(plan.tasks)
     cells = plan.cell(plan.label_task, plan.label_stratum)
@@ -54,7 +54,7 @@ def standings(plan: Plan) -> list[Standing]:
         np.bincount(plan.label_task, minlength=tasks),
     )  # fmt: skip
     return [
-        Standing(
+        TaskOutcome(
             task=task.name, owner=task.owner, share=float(share), importance=task.importance, labels=labels, ess=ess,
             drawn_ess=drawn_ess, distinct_ess=distinct_ess, distinct=distinct, most_repeated=most,
         )

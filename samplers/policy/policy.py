@@ -13,7 +13,7 @@ from curation.catalog.slices import Slice
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
-from curation.ingest.dataset import parse, read_toml
+from curation.files.toml_files import parse, read_toml
 
 __all__ = ["Policy", "TaskPolicy", "boost_problems"]
 

@@ -20,9 +20,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.errors import Damaged, Failed, NotFound
-from samplers.shards.row_index import Rows
+from samplers.shards.row_index import RowIndex
 
-__all__ = ["MAX_OPEN", "Checked", "Order", "Room", "Shard", "Shards", "Source"]
+__all__ = ["MAX_OPEN", "Checked", "Order", "Shard", "Shards", "Source", "ThreadBuffer"]
 
 MAX_OPEN = 128
 """Shards that are open at a time."""
@@ -59,7 +59,7 @@ class Shards:
         self._folder, self._shards, self._max_open = folder, shards, max_open
         self._files: OrderedDict[int, _File] = OrderedDict()
         self._lock = threading.Lock()
-        self._room = Room()
+        self._room = ThreadBuffer()
 
     def read(self, shard: int, offset: int, size: int) -> memoryview:
         """`size` bytes of a shard, until the same thread reads again; Damaged if the shard does not reach that far."""
@@ -132,7 +132,7 @@ class Shards:
 class Checked:
     """Shards whose images are hashed when they are read; Damaged, for who has other bytes than were packed."""
 
-    def __init__(self, shards: Shards, rows: Rows, hashes: pa.StringArray) -> None:
+    def __init__(self, shards: Shards, rows: RowIndex, hashes: pa.StringArray) -> None:
         self._shards, self._rows, self._hashes = shards, rows, hashes
         self.follow, self.whole, self.name, self.close = shards.follow, shards.whole, shards.name, shards.close
 
@@ -151,7 +151,7 @@ class Checked:
         return data
 
 
-class Room(threading.local):
+class ThreadBuffer(threading.local):
     """Memory of each thread's own, as large as the largest image that it read."""
 
     def __init__(self) -> None:

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import BadInput, Failed
-from samplers.shards.open_shards import Room
+from samplers.shards.open_shards import ThreadBuffer
 
-__all__ = ["PAGE", "Ahead", "Cache", "next_uses"]
+__all__ = ["PAGE", "Cache", "Prefetcher", "next_uses"]
 
 PAGE = 1024
 """Bytes in which the cache gives out its room."""
@@ -60,7 +60,7 @@ class _Entry:
     error: Exception | None = None
 
 
-class Ahead:
+class Prefetcher:
     """One course of reading: `order` [N] are the rows in the order of the reads, `sizes` [rows] their bytes, `shards`
     [rows] where they lie: what is fetched at once is of one shard.
 
@@ -86,7 +86,7 @@ class Ahead:
         self._entries: dict[int, _Entry] = {}
         self._unused: list[tuple[int, int]] = []  # (-next use, row) of what nobody waits for; entries may be outdated
         self._ahead = 0  # pages that wait for reads
-        self._room = Room()
+        self._room = ThreadBuffer()
         self._lock = threading.RLock()  # the collector of garbage may close it in a thread that holds it
         self._arrived = threading.Condition(self._lock)  # readers wait for images
         self._left = threading.Condition(self._lock)  # the planner waits for room: it alone, woken when there is some

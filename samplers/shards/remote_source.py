@@ -13,16 +13,16 @@ import pyarrow as pa
 
 from curation.errors import BadInput, Damaged
 from samplers.shards.open_shards import Order, Shard
-from samplers.shards.prefetcher import Ahead, Cache
+from samplers.shards.prefetcher import Cache, Prefetcher
 from samplers.shards.remote_files import TRIES, Remote
-from samplers.shards.row_index import Rows
+from samplers.shards.row_index import RowIndex
 
-__all__ = ["Fetched"]
+__all__ = ["RemoteSource"]
 
 _WAIT = 0.2  # seconds before bytes that came wrong are asked for again
 
 
-class Fetched:
+class RemoteSource:
     """A `Source` of `open_shards` over shards at a URL. `bytes` counts those of the images that were asked for."""
 
     def __init__(
@@ -35,9 +35,9 @@ class Fetched:
     ) -> None:
         self._remote, self._shards, self._hashes, self._cache = remote, shards, hashes, cache
         self._shard, self._offset, self._size = places
-        self._rows = Rows(self._shard, self._offset, [shard.name for shard in shards])
+        self._rows = RowIndex(self._shard, self._offset, [shard.name for shard in shards])
         self._order: Order | None = None
-        self._ahead: Ahead | None = None
+        self._ahead: Prefetcher | None = None
         self._lock = threading.RLock()
         self._closed = False
         self.bytes = 0
@@ -71,13 +71,13 @@ class Fetched:
             if self._ahead is not None:
                 self._ahead.close(wait)
 
-    def _course(self) -> Ahead:
+    def _course(self) -> Prefetcher:
         with self._lock:
             if self._closed or self._order is None:
                 raise BadInput("the stream is closed: nothing more is read; open it again")
             if self._ahead is None:
                 rows = self._rows.all_at(*self._order())
-                self._ahead = Ahead(rows, self._size, self._shard, self._fetch, self._cache)
+                self._ahead = Prefetcher(rows, self._size, self._shard, self._fetch, self._cache)
                 if self._closed:  # meanwhile, by the collector of garbage
                     self._ahead.close(wait=False)
             return self._ahead

@@ -7,10 +7,10 @@ import numpy.typing as npt
 
 from curation.errors import Damaged
 
-__all__ = ["Rows"]
+__all__ = ["RowIndex"]
 
 
-class Rows:
+class RowIndex:
     """Rows of a pack by the `shard` and `offset` [N] of its images; `names` are the shards' file names."""
 
     def __init__(self, shard: npt.NDArray[np.int32], offset: npt.NDArray[np.int64], names: Sequence[str]) -> None:

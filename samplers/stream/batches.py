@@ -16,10 +16,10 @@ from curation.errors import BadInput
 from samplers.stream.decode import Pixels
 
 if TYPE_CHECKING:
-    from samplers.pack.pack_writer import Pack
+    from samplers.pack.pack import Pack
     from samplers.plan.plan import Plan
 
-__all__ = ["Batch", "Deal", "Tail", "batches", "swept"]
+__all__ = ["Batch", "BatchSchedule", "Tail", "batches", "swept"]
 
 Tail = Literal["drop", "pad"]
 """What becomes of the draws behind the last whole global batch."""
@@ -54,7 +54,7 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deal:
+class BatchSchedule:
     """How the draws of a plan are dealt into global batches, and these to ranks; checked when it is made."""
 
     plan: "Plan"
@@ -142,7 +142,9 @@ def batches(
     epochs: int = 1,
 ) -> Iterator[Batch]:
     """What `stream` yields, without pixels: for features that were computed before. Opens no shard."""
-    deal = Deal(plan=plan, global_batch=global_batch, rank=rank, world_size=world_size, tail=tail, epochs=epochs)
+    deal = BatchSchedule(
+        plan=plan, global_batch=global_batch, rank=rank, world_size=world_size, tail=tail, epochs=epochs
+    )
     return deal.batches(deal.indices(start))
 
 

@@ -22,7 +22,7 @@ from samplers.stream.decode import Pixels, decode_into
 if TYPE_CHECKING:
     from samplers.plan.plan import Plan
 
-__all__ = ["ATTEMPTS", "Places", "Replaced", "Replacement", "draw_into"]
+__all__ = ["ATTEMPTS", "ImageTable", "Replaced", "Replacement", "draw_into"]
 
 ATTEMPTS = 16
 """How many images are tried in the place of a bad one before the stream gives up."""
@@ -44,7 +44,7 @@ class Replaced:
     mass: float
 
 
-class Places(Protocol):
+class ImageTable(Protocol):
     """Where images lie: a plan, or a pack."""
 
     @property
@@ -80,7 +80,7 @@ class Replacement:
 
 def draw_into(
     source: Source,
-    places: Places,
+    places: ImageTable,
     replacement: Replacement | None,
     positions: npt.NDArray[np.int64],
     rows: npt.NDArray[np.int32],
@@ -108,7 +108,7 @@ def draw_into(
     return replaced
 
 
-def _decode(source: Source, read: Read, places: Places, row: int, spot: tuple[int, int, int], out: Pixels) -> None:
+def _decode(source: Source, read: Read, places: ImageTable, row: int, spot: tuple[int, int, int], out: Pixels) -> None:
     """Decode the image `row`, which lies at `spot`: its shard, its offset there, and its size."""
     try:
         decode_into(read(*spot), out)
@@ -119,7 +119,7 @@ def _decode(source: Source, read: Read, places: Places, row: int, spot: tuple[in
 
 
 def _replace(
-    source: Source, places: Places, replacement: Replacement, position: int, error: AmberError, out: Pixels
+    source: Source, places: ImageTable, replacement: Replacement, position: int, error: AmberError, out: Pixels
 ) -> int:
     """Decode the first sound candidate into `out`; its row."""
     for row in replacement.candidates(position):

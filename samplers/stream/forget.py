@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.files.atomic import whole
-from samplers.pack.pack_writer import Pack, complete, repack, turn
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import complete, repack, turn
 from samplers.pack.smaller_copies import forget_copies
 from samplers.shards import tar
 

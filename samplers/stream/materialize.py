@@ -22,12 +22,13 @@ import pyarrow.compute as pc
 
 from curation.errors import AmberError, BadInput
 from curation.files.atomic import remove_leftovers, whole
-from samplers.pack.pack_writer import SHARD_BYTES, Pack
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import SHARD_BYTES
 from samplers.pack.shard_jobs import Progress, check_positive
 from samplers.plan.plan import Plan
 from samplers.shards import tar
-from samplers.shards.members import extension
 from samplers.shards.open_shards import Source
+from samplers.shards.shard_members import extension
 from samplers.stream.sidecars import Notes
 
 __all__ = ["Materialized", "materialize"]

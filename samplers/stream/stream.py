@@ -20,16 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import BadInput
-from samplers.pack.pack_writer import Pack
+from samplers.pack.pack import Pack
 from samplers.shards.open_shards import Source
-from samplers.stream.batches import Batch, Deal, Tail, swept
+from samplers.stream.batches import Batch, BatchSchedule, Tail, swept
 from samplers.stream.decode import Pixels
-from samplers.stream.draws import Places, Replaced, Replacement, draw_into
+from samplers.stream.draws import ImageTable, Replaced, Replacement, draw_into
 
 if TYPE_CHECKING:
     from samplers.plan.plan import Plan
 
-__all__ = ["AHEAD", "Course", "OnError", "Stream", "stream", "sweep"]
+__all__ = ["AHEAD", "OnError", "ReadSchedule", "Stream", "stream", "sweep"]
 
 AHEAD = 3
 """Batches that are decoded, or being decoded, while the caller works on one."""
@@ -75,9 +75,11 @@ def stream(
         raise BadInput(f"pack {pack.hash[:12]}: the plan is over pack {plan.pack_hash[:12]}; open that one")
     if on_error not in ("raise", "quarantine"):
         raise BadInput(f"on_error {on_error!r}: raise or quarantine; choose one")
-    deal = Deal(plan=plan, global_batch=global_batch, rank=rank, world_size=world_size, tail=tail, epochs=epochs)
+    deal = BatchSchedule(
+        plan=plan, global_batch=global_batch, rank=rank, world_size=world_size, tail=tail, epochs=epochs
+    )
     places = plan if pack.hash == plan.pack_hash else pack.take(plan.keys)
-    course = Course(
+    course = ReadSchedule(
         make=deal.batches, order=deal.order, indices=deal.indices(0),
         step=global_batch, images=global_batch // world_size,
         identity={"plan": plan.hash, "global_batch": global_batch, "tail": tail},
@@ -104,7 +106,7 @@ def sweep(
     if len(rows) and not 0 <= rows.min() <= rows.max() < pack.images:
         raise BadInput(f"rows {rows.min()} to {rows.max()}: the pack has rows 0 to {pack.images - 1}; correct them")
     chosen = np.asarray(rows, np.int32)
-    course = Course(
+    course = ReadSchedule(
         make=partial(swept, pack, chosen, batch), order=lambda left: chosen[left.start * batch :],
         indices=range(-(-len(rows) // batch)),
         step=batch, images=batch, identity={"pack": pack.hash, "rows": len(rows), "batch": batch},
@@ -113,7 +115,7 @@ def sweep(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
+class ReadSchedule:
     """What a stream goes through, from its first batch to its last: how each is made, and how its parts are named."""
 
     make: Callable[[range], Iterator[Batch]]
@@ -137,8 +139,8 @@ class Stream:
 
     def __init__(
         self,
-        course: Course,
-        places: Places,
+        course: ReadSchedule,
+        places: ImageTable,
         source: Source,
         first: int = 0,
         *,
@@ -261,7 +263,7 @@ class Stream:
         return self._ring[-1][:images]
 
 
-def _order(course: Course, places: Places, first: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+def _order(course: ReadSchedule, places: ImageTable, first: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     rows = course.order(course.indices[first:])
     return places.shard[rows], places.offset[rows]
 

@@ -17,10 +17,11 @@ from support.homes import label, labels, make_home, sample_rows
 from amber.cli import run
 from amber.forget import forget
 from curation import Catalog, NotFound
+from curation.catalog.held_back_labels import hold_back
 from curation.images.embeddings import Embeddings, writing
-from curation.requests.oracle import hold_back
 from samplers import Policy, make_plan, stream
-from samplers.pack.pack_writer import Pack, make_pack
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import make_pack
 from samplers.plan.plan import Plan
 from training.run import Recipe, Run
 

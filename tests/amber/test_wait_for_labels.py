@@ -23,7 +23,7 @@ from amber.service.signed_urls import url_for
 from amber.wait_for_labels import ask_people, follow_up
 from benchmarks.annotators import Annotator, Scripted, working
 from curation import Catalog, Dataset, ingest
-from curation.labelstudio.client import Server
+from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.pull import Pulled
 from curation.labelstudio.push import Asking, push
 from curation.requests.proposals import Proposal, propose
@@ -51,7 +51,7 @@ def script(catalog: Catalog, **how: Any) -> Scripted:
         return Scripted(now.tasks(), lambda key, task: truth[key, task], **how)
 
 
-def go(catalog: Catalog, server: Server, loop: Loop = FAST, **asking: Any) -> list[Round]:
+def go(catalog: Catalog, server: LabelStudioClient, loop: Loop = FAST, **asking: Any) -> list[Round]:
     def answer(batch: str) -> None:
         ask_people(catalog, server, Asking(**asking), batch, url_for=lambda sample: "http://127.0.0.1:1/x", every=0.5)
 
@@ -59,7 +59,7 @@ def go(catalog: Catalog, server: Server, loop: Loop = FAST, **asking: Any) -> li
 
 
 def test_people_who_know_all_end_where_the_oracle_ends(
-    catalog: Catalog, server: Server, studio: Studio, people: People, tmp_path: Path
+    catalog: Catalog, server: LabelStudioClient, studio: Studio, people: People, tmp_path: Path
 ) -> None:
     shutil.copytree(catalog.home, tmp_path / "with-oracle")
     expected = list(go_round(Catalog.open(tmp_path / "with-oracle"), FAST, author="ada"))
@@ -71,7 +71,7 @@ def test_people_who_know_all_end_where_the_oracle_ends(
 
 
 def test_every_label_of_the_loop_names_its_annotator_its_time_and_its_item(
-    catalog: Catalog, server: Server, studio: Studio, people: People
+    catalog: Catalog, server: LabelStudioClient, studio: Studio, people: People
 ) -> None:
     says = [(person, script(catalog, seed=seed)) for seed, person in enumerate(people.values())]
     with working(catalog, studio.local, says):
@@ -91,7 +91,12 @@ def test_every_label_of_the_loop_names_its_annotator_its_time_and_its_item(
 
 @pytest.mark.parametrize("bell_works", [True, False])
 def test_answers_arrive_with_the_bell_and_without(
-    catalog: Catalog, server: Server, studio: Studio, people: People, monkeypatch: pytest.MonkeyPatch, bell_works: bool
+    catalog: Catalog,
+    server: LabelStudioClient,
+    studio: Studio,
+    people: People,
+    monkeypatch: pytest.MonkeyPatch,
+    bell_works: bool,
 ) -> None:
     if not bell_works:
         monkeypatch.setattr("curation.labelstudio.webhook.HEADER", "X-Nobody-Looks-For-This", raising=True)
@@ -110,7 +115,7 @@ LASTING = 8.0  # seconds
 
 
 @contextmanager
-def waiting(catalog: Catalog, server: Server, asking: Asking, **how: Any) -> Iterator[None]:
+def waiting(catalog: Catalog, server: LabelStudioClient, asking: Asking, **how: Any) -> Iterator[None]:
     """`ask_people` beside the block, until people are done."""
     how = {"url_for": lambda sample: "http://127.0.0.1:1/x", "every": 0.3, **how}
     beside = threading.Thread(target=ask_people, args=(catalog, server, asking, "answer"), kwargs=how, daemon=True)
@@ -128,7 +133,7 @@ def until(what: Callable[[], object], seconds: float = 30) -> None:
 
 
 def test_urls_are_renewed_before_they_end_while_the_loop_waits(
-    catalog: Catalog, server: Server, studio: Studio, people: People
+    catalog: Catalog, server: LabelStudioClient, studio: Studio, people: People
 ) -> None:
     ask(catalog, (1, "color"), (2, "color"), (3, "color"))
     with served(catalog.home) as service, studio.server() as ours, studio.admin() as admin:
@@ -158,7 +163,7 @@ def choose(color: str) -> list[dict[str, Any]]:
 
 
 def test_what_is_asked_or_deleted_meanwhile_comes_before_people(
-    catalog: Catalog, server: Server, studio: Studio, people: People, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, server: LabelStudioClient, studio: Studio, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("amber.wait_for_labels.AGAIN", 0.5)
     ask(catalog, (1, "color"))
@@ -175,7 +180,7 @@ def test_what_is_asked_or_deleted_meanwhile_comes_before_people(
 
 
 def test_a_loop_waits_for_a_third_person_as_long_as_it_is_told(
-    catalog: Catalog, server: Server, studio: Studio, people: People
+    catalog: Catalog, server: LabelStudioClient, studio: Studio, people: People
 ) -> None:
     ask(catalog, (1, "color"))
     with studio.server() as ours, waiting(catalog, server, Asking(overlap=2), third=timedelta(0)):

@@ -5,13 +5,13 @@ from typing import Any
 import pyarrow as pa
 
 from curation.catalog.catalog import Catalog
+from curation.catalog.event_tables import REQUESTS
 from curation.labelstudio.answers import suggest
-from curation.labelstudio.client import Server
+from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.item_cache import Item
 from curation.labelstudio.items import UrlFor
 from curation.labelstudio.push import Asking, Pushed, push
-from curation.labelstudio.session import at_desk
-from curation.requests.proposals import REQUESTS
+from curation.labelstudio.session import open_session
 
 __all__ = ["SIZE", "URL", "ask", "color", "items", "said", "sent", "states"]
 
@@ -38,13 +38,13 @@ def ask(catalog: Catalog, *wanted: tuple[int, str], first: int = 0) -> None:
         change.add_requests(pa.Table.from_pylist(rows, REQUESTS))
 
 
-def sent(catalog: Catalog, server: Server, **asking: Any) -> Pushed:
+def sent(catalog: Catalog, server: LabelStudioClient, **asking: Any) -> Pushed:
     return push(catalog, server, Asking(**asking), url_for=URL)
 
 
-def items(catalog: Catalog, server: Server) -> list[Item]:
+def items(catalog: Catalog, server: LabelStudioClient) -> list[Item]:
     """What lies on the server, by sample."""
-    with at_desk(catalog, server) as desk:
+    with open_session(catalog, server) as desk:
         desk.refresh()
         return sorted(desk.mirror.items(), key=lambda item: (item.sample, item.tasks))
 

@@ -10,9 +10,9 @@ from support.postgres import Server
 
 from curation.catalog.backends.ducklake import Address
 from curation.catalog.catalog import Catalog, address_of, keep_address
+from curation.catalog.event_tables import LABELS
 from curation.catalog.tasks import Task
 from curation.images.decoding import ImageFacts, inspect
-from curation.ingest.readers.content import LABELS
 
 TASKS = [
     Task(name="color", kind="categorical", classes=("red", "yellow", "green"), metric="balanced_accuracy", owner="ada"),

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from samplers.pack.pack_writer import Pack
+from samplers.pack.pack import Pack
 
 SIZE = (24, 32)
 AWKWARD = ["a/b/c.jpg", "a.b", "..", "../up", "straße/雪", "%2F", "~x", "k" * 150, "k" * 151, "plain"]

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from benchmarks.annotators import Annotator, invite
-from curation.labelstudio.client import Server
+from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.local_server import ENVIRONMENT, Local, start, stop
 
 __all__ = ["Studio", "installed", "serving"]
@@ -25,9 +25,9 @@ class Studio:
     def __init__(self, local: Local) -> None:
         self.local = local
 
-    def server(self, **options: Any) -> Server:
+    def server(self, **options: Any) -> LabelStudioClient:
         """A client with the owner's token."""
-        return Server(self.local.url, self.local.token, **options)
+        return LabelStudioClient(self.local.url, self.local.token, **options)
 
     def admin(self) -> httpx.Client:
         """The bare API."""

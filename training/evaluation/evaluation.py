@@ -19,7 +19,7 @@ from curation.catalog.tasks import Task
 from curation.files.atomic import whole
 from curation.images.embeddings import Embeddings
 from curation.ingest.leaks import refuse_leaks
-from samplers.pack.pack_writer import Pack
+from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan, PlanTask
 from samplers.stream.stream import sweep
 from training.evaluation.intervals import Figure, balanced, mean_of, proportion

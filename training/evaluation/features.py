@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from curation.images import embeddings
 from curation.images.embeddings import Embeddings
-from samplers.pack.pack_writer import Pack
+from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from samplers.stream.stream import sweep
 from training.network.model import Network, as_pixels, load_network

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from curation.errors import BadInput
-from samplers.pack.pack_writer import Pack
+from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from samplers.stream.batches import Batch
 from samplers.stream.draws import Replaced

@@ -16,7 +16,7 @@ from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from curation.files.atomic import whole
 from curation.images.embeddings import Embeddings
-from samplers.pack.pack_writer import Pack
+from samplers.pack.pack import Pack
 from samplers.plan.exposure import Exposure
 from samplers.plan.interleave import hash64
 from samplers.plan.plan import Plan

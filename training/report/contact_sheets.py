@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from curation.images.decoding import load_rgb
-from samplers.pack.pack_writer import Pack
+from samplers.pack.pack import Pack
 from training.report.formatting import doubt_of, error_of, number_text
 from training.report.rounds import entry_view
 from training.report.run_results import Judged

@@ -10,7 +10,7 @@ import jinja2
 from curation.catalog.catalog import Catalog
 from curation.files.atomic import whole
 from curation.ingest.leaks import refuse_leaks
-from samplers.pack.pack_writer import Pack
+from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from training.report.contact_sheets import worst_view
 from training.report.coverage_charts import agreement_view, coverage_view, missing_view

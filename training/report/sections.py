@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from samplers.plan.plan import Plan
-from samplers.plan.task_outcomes import standings
+from samplers.plan.task_outcomes import task_outcomes
 from training.report.charts import chart_of, line_of
 from training.report.formatting import doubt_of, edges_of, error_of, interval_text, number_text, plain_text, value_text
 from training.report.rounds import arms_of, entry_view
@@ -146,6 +146,6 @@ def plan_view(plan: Plan) -> View:
             "strata": strata[task.name],
             "cells": len(strata[task.name]),
         }
-        for task, standing, share in zip(plan.tasks, standings(plan), drawn.tolist(), strict=True)
+        for task, standing, share in zip(plan.tasks, task_outcomes(plan), drawn.tolist(), strict=True)
     ]
     return {"draws": len(plan.draws), "images": len(plan.keys), "tasks": tasks}

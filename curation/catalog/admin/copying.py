@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from curation.catalog import current_labels
-from curation.catalog.backends.backend import Place, transaction
+from curation.catalog.backends.backend import Backend, transaction
 from curation.catalog.schema import GROWING
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, Damaged
@@ -29,7 +29,7 @@ Tables = Iterable[tuple[str, pa.RecordBatchReader]]
 
 
 @contextmanager
-def copy(source: Place, target: Place, *, progress: Progress | None = None) -> Iterator[Snapshot]:
+def copy(source: Backend, target: Backend, *, progress: Progress | None = None) -> Iterator[Snapshot]:
     """Copy all commits of `source` into `target`, which must be empty. Nobody commits to `source` inside the block.
 
     The snapshot tells the commit and the digest that both have now.
@@ -51,7 +51,7 @@ def history(connection: duckdb.DuckDBPyConnection, until: int) -> Iterator[tuple
 
 
 def fill(
-    target: Place, tables: Tables, counts: Mapping[str, int], digest: str, *, progress: Progress | None = None
+    target: Backend, tables: Tables, counts: Mapping[str, int], digest: str, *, progress: Progress | None = None
 ) -> None:
     """Write a history into an empty catalog, whole or not at all, and fold it.
 
@@ -83,6 +83,6 @@ def _append(
         progress(name, done, total)
 
 
-def _refuse_full(target: Place, connection: duckdb.DuckDBPyConnection) -> None:
+def _refuse_full(target: Backend, connection: duckdb.DuckDBPyConnection) -> None:
     if connection.execute("SELECT 1 FROM head WHERE id <> 0").fetchall():
         raise BadInput(f"{target.name}: holds commits already; choose a place that is empty")

@@ -9,10 +9,10 @@ from typing import Final
 import duckdb
 
 from curation.catalog import current_labels, schema
+from curation.catalog.arrow_query import quoted
 from curation.catalog.backends.duckdb_file import DuckDBFile
 from curation.catalog.backends.journal import checkpoint
 from curation.catalog.catalog import Catalog, new_tables
-from curation.catalog.slice_columns import quoted
 from curation.catalog.task_definitions import Definition
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, Busy, Damaged

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.catalog.admin.copying import Progress, copy
-from curation.catalog.backends.backend import Place
+from curation.catalog.backends.backend import Backend
 from curation.catalog.backends.duckdb_file import DuckDBFile
 from curation.catalog.backends.ducklake import DuckLake
 from curation.catalog.catalog import ADDRESS, Catalog, address_of, keep_address, new_tables
@@ -40,7 +40,7 @@ def copy_to(catalog: Catalog, target: str, *, move: bool = False, progress: Prog
     return done
 
 
-def _place(catalog: Catalog, target: str, *, move: bool) -> Place:
+def _place(catalog: Catalog, target: str, *, move: bool) -> Backend:
     if "://" in target:
         return DuckLake(target, patience=catalog.place.patience)
     folder = Path(target).resolve()
@@ -52,7 +52,7 @@ def _place(catalog: Catalog, target: str, *, move: bool) -> Place:
     return DuckDBFile(folder, patience=catalog.place.patience)
 
 
-def _switch(catalog: Catalog, place: Place) -> None:
+def _switch(catalog: Catalog, place: Backend) -> None:
     if isinstance(place, DuckLake):
         keep_address(catalog.home, place.name)
         if isinstance(catalog.place, DuckDBFile):

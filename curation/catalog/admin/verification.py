@@ -12,10 +12,10 @@ from curation.catalog import current_labels
 from curation.catalog.admin.backup import sha256_of
 from curation.catalog.admin.copying import Progress, fill, history
 from curation.catalog.catalog import Catalog
+from curation.catalog.held_back_labels import fault
 from curation.catalog.schema import GROWING
 from curation.catalog.snapshot import Snapshot
 from curation.files.digest import digest
-from curation.requests import oracle
 
 __all__ = ["Check", "verify"]
 
@@ -95,7 +95,7 @@ def verify(catalog: Catalog, *, progress: Progress | None = None) -> Iterator[Ch
         yield Check(name="intervals", fault=_intervals(catalog, connection, progress))
         now = Snapshot.at(connection, None)
         yield Check(name="runs", fault=_runs(catalog, now, progress))
-        yield Check(name="oracle", fault=oracle.fault(catalog.home, now.samples()["key"].to_pylist()))
+        yield Check(name="oracle", fault=fault(catalog.home, now.samples()["key"].to_pylist()))
 
 
 def _intervals(catalog: Catalog, connection: duckdb.DuckDBPyConnection, progress: Progress | None) -> str:

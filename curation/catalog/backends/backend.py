@@ -8,7 +8,7 @@ import duckdb
 
 from curation.catalog import box_agreement
 
-__all__ = ["ENVIRONMENT", "Place", "Work", "first_line", "prepare", "transaction"]
+__all__ = ["ENVIRONMENT", "Backend", "Work", "first_line", "prepare", "transaction"]
 
 ENVIRONMENT: Final = (
     duckdb.IOException,
@@ -22,7 +22,7 @@ Work = Callable[[duckdb.DuckDBPyConnection], None]
 """What is done with a connection."""
 
 
-class Place(Protocol):
+class Backend(Protocol):
     """How to connect for one unit of work, in turn, and what an error means.
 
     `name` is what messages call it. Units wait for each other for `patience` seconds; then Busy says for whom.

@@ -14,9 +14,9 @@ from typing import Final
 
 import duckdb
 
+from curation.catalog.arrow_query import quoted
 from curation.catalog.backends.backend import ENVIRONMENT, Work, first_line, prepare
 from curation.catalog.backends.journal import checkpoint, mend
-from curation.catalog.slice_columns import quoted
 from curation.errors import AmberError, Busy, Damaged, Failed, NotFound
 from curation.files.atomic import remove_leftovers, whole
 

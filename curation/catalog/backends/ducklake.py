@@ -20,8 +20,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import duckdb
 
+from curation.catalog.arrow_query import quoted
 from curation.catalog.backends.backend import ENVIRONMENT, Work, first_line, prepare
-from curation.catalog.slice_columns import quoted
 from curation.errors import AmberError, BadInput, Busy, Damaged, Failed
 
 __all__ = ["Address", "DuckLake"]

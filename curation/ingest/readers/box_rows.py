@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.catalog.event_tables import BOX
 from curation.ingest.readers.cells import numbers
-from curation.ingest.readers.content import BOX
 from curation.ingest.readers.declared import BoxTable
 from curation.ingest.readers.table_files import Sheet
 

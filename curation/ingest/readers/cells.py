@@ -6,9 +6,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.catalog.event_tables import BOX
 from curation.catalog.tasks import Kind
 from curation.errors import BadInput
-from curation.ingest.readers.content import BOX
 from curation.ingest.readers.json_files import parse_json
 from curation.ingest.readers.times import Where, looks_like_time, to_utc
 from curation.ingest.readers.values import box_of

@@ -8,8 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from curation.catalog.event_tables import LABELS
 from curation.errors import BadInput
-from curation.ingest.readers.content import LABELS, Content
+from curation.ingest.readers.content import Content
 from curation.ingest.readers.image_paths import key_of
 from curation.ingest.readers.times import to_utc
 

@@ -56,7 +56,7 @@ def read_streets(
         remove_leftovers(folder.glob("images/*/*.part"))
         with whole(manifest) as part:
             part.write_text(json.dumps(asked, indent=1) + "\n")
-    return describe(drives, folder, seed)
+    return Content(**describe(drives, folder, seed)._asdict())
 
 
 def _check(folder: Path, images: int, seed: int, workers: int | None) -> None:

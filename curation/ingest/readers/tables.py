@@ -7,12 +7,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.catalog.event_tables import LABELS, as_labels
 from curation.catalog.tasks import Kind, Task
 from curation.errors import BadInput
 from curation.files.locations import is_url
 from curation.ingest.readers.box_rows import boxes_of
 from curation.ingest.readers.cells import attribute, numbers, said
-from curation.ingest.readers.content import LABELS, Content, as_labels
+from curation.ingest.readers.content import Content
 from curation.ingest.readers.content_builder import plain_name
 from curation.ingest.readers.declared import BoxTable, LabelTable, SampleTable, Tables
 from curation.ingest.readers.image_paths import EXTENSIONS, SPLITS, key_of, located

@@ -14,8 +14,8 @@ import yaml
 from pydantic import BaseModel, Field, field_validator
 
 from curation.errors import BadInput, NotFound
+from curation.files.toml_files import parse
 from curation.images.decoding import sizes
-from curation.ingest.dataset import parse
 from curation.ingest.readers.box_forms import Box, Classes, box, scaled
 from curation.ingest.readers.content import Content
 from curation.ingest.readers.content_builder import Harvest

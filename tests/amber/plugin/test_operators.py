@@ -18,7 +18,7 @@ from curation.fiftyone_app.edits import edits_of
 from curation.fiftyone_app.mirror import mirror
 from curation.fiftyone_app.refresh import documents_of
 from samplers.pack.pack_writer import make_pack
-from samplers.plan.build import propose
+from samplers.plan.build import draft_plan
 from samplers.policy.policy import Policy
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # FiftyOne's own
@@ -187,7 +187,7 @@ def test_why_an_image_is_drawn(catalog: Catalog, dataset: Any, service: Served) 
     assert "there is no plan yet" in Page(dataset, (5,)).press("why_drawn")["reasons"]
     with catalog.read() as now:
         policy = Policy.for_labelled(now)
-    plan = propose(catalog, policy, make_pack(catalog), draws=200, seed=0, commit=None).save()
+    plan = draft_plan(catalog, policy, make_pack(catalog), draws=200, seed=0, commit=None).save()
     number = int(plan.keys[0].as_py().removeprefix("pictures/"))
     told = Page(dataset, (number,)).press("why_drawn")["reasons"]
     assert f"pictures/{number:05d}** in plan {plan.hash[:12]}" in told

@@ -13,7 +13,8 @@ from support.homes import copy_home, label, labels, make_home
 from curation import Catalog, Task
 from curation.analysis.coverage import Coverage, coverage
 from curation.analysis.priors import natural_prior
-from curation.requests.oracle import answer, hold_back
+from curation.catalog.held_back_labels import hold_back
+from curation.requests.oracle import answer
 from curation.requests.proposals import Proposal, propose
 
 

@@ -18,8 +18,8 @@ import pytest
 from curation import Catalog, Task
 from curation.catalog import current_labels
 from curation.catalog.box_agreement import agreed
+from curation.catalog.event_tables import LABELS
 from curation.catalog.snapshot import Snapshot
-from curation.ingest.readers.content import LABELS
 
 SAMPLES = 6
 TASKS = [

@@ -21,7 +21,7 @@ from support.lamps import declare
 from amber.cli import run
 from curation import AmberError, Catalog, Failed, Task
 from curation.catalog import current_labels
-from curation.ingest.readers.content import LABELS
+from curation.catalog.event_tables import LABELS
 
 COMMITS = 6
 """Commits of one life."""

@@ -8,7 +8,7 @@ import pytest
 from support.homes import copy_home, label, make_home
 
 from curation import BadInput, Catalog, Task
-from curation.ingest.readers.content import LABELS
+from curation.catalog.event_tables import LABELS
 from samplers import Plan, Policy, make_pack, make_plan
 from samplers.plan.labels import Labels, eligible_labels
 from samplers.plan.strata import Within, strata_of

@@ -22,9 +22,10 @@ from amber.service.tokens import Tokens
 from amber.verbs import browse
 from curation.catalog.admin.verification import verify
 from curation.catalog.catalog import Catalog
+from curation.catalog.held_back_labels import hold_back
 from curation.errors import BadInput
 from curation.files.locations import member
-from curation.requests.oracle import answer, hold_back
+from curation.requests.oracle import answer
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # FiftyOne's own
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation.catalog.event_tables import LABELS
 from curation.errors import BadInput, NotFound
 from curation.ingest.readers.class_folders import read_class_folders
-from curation.ingest.readers.content import LABELS, Content
+from curation.ingest.readers.content import Content
 from curation.ingest.readers.image_paths import plain
 
 PATTERN = "dataset_{attr:published_split}/{label}/{name}"

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 from support.pictures import AWKWARD, picture, pictures, table
 
-from samplers.pack.pack_writer import Pack, write_pack
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import write_pack
 
 KEYS = [*AWKWARD, "a/b", "a%2Fb", "./a/b", "/top", "a b", "a\\b", "*", "é", "e\N{COMBINING ACUTE ACCENT}", "日本/" * 9]
 

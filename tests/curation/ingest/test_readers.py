@@ -12,10 +12,10 @@ from pydantic import TypeAdapter
 from support.sources import CLASSES, FORMATS, HEIGHT, WIDTH, Box, Scene, content, declared, draw
 
 from curation.catalog.catalog import Catalog
+from curation.catalog.event_tables import LABELS
 from curation.errors import AmberError, BadInput
 from curation.images.decoding import inspect
 from curation.ingest.ingest import ingest
-from curation.ingest.readers.content import LABELS
 from curation.ingest.readers.declared import Reader
 
 NAMES = ("a.jpg", "drive/b.jpg", "drive/c d.png")

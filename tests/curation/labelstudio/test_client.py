@@ -16,10 +16,10 @@ from support.studio import Studio
 from benchmarks.annotators import Annotator
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, Failed, NotFound
-from curation.labelstudio.client import Server
+from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.pull import pull
 from curation.labelstudio.push import Asking, push
-from curation.labelstudio.session import at_desk
+from curation.labelstudio.session import open_session
 from curation.labelstudio.webhook import HEADER, PATH, bell
 
 People = dict[str, Annotator]
@@ -59,7 +59,9 @@ class Counting(httpx.HTTPTransport):
         return answer
 
 
-def test_an_import_whose_answer_is_lost_is_not_doubled(catalog: Catalog, studio: Studio, server: Server) -> None:
+def test_an_import_whose_answer_is_lost_is_not_doubled(
+    catalog: Catalog, studio: Studio, server: LabelStudioClient
+) -> None:
     ask(catalog, *((sample, "color") for sample in range(1, 30)))
     dropping = Dropping("/import")
     with studio.server(transport=dropping) as flaky:
@@ -68,17 +70,19 @@ def test_an_import_whose_answer_is_lost_is_not_doubled(catalog: Catalog, studio:
     assert len(items(catalog, server)) == 29
 
 
-def test_a_project_whose_answer_is_lost_is_not_doubled(catalog: Catalog, studio: Studio, server: Server) -> None:
+def test_a_project_whose_answer_is_lost_is_not_doubled(
+    catalog: Catalog, studio: Studio, server: LabelStudioClient
+) -> None:
     ask(catalog, (1, "color"))
     with studio.server(transport=Dropping("/api/projects/")) as flaky, pytest.raises(Failed):
         push(catalog, flaky, Asking(), url_for=URL)
     sent(catalog, server)
-    with at_desk(catalog, server) as desk:
+    with open_session(catalog, server) as desk:
         assert len(desk.projects) == 1
 
 
 def test_whatever_answer_is_lost_nothing_is_lost_or_doubled(
-    catalog: Catalog, studio: Studio, server: Server, people: People
+    catalog: Catalog, studio: Studio, server: LabelStudioClient, people: People
 ) -> None:
     ask(catalog, *((sample, "color") for sample in range(1, 13)))
     flaky = studio.server(transport=Dropping("/api/"))
@@ -138,7 +142,7 @@ def test_what_may_come_late_is_read_again_for_a_minute_and_then_no_more(
 
         sent(catalog, server)
         assert min(read(), read()) > 5_000
-        with at_desk(catalog, server) as desk:
+        with open_session(catalog, server) as desk:
             desk.mirror.reach = {
                 project: replace(reach, marked=reach.marked - 61) for project, reach in desk.mirror.reach.items()
             }
@@ -156,16 +160,19 @@ def told(release: Any, status: int = 200) -> httpx.MockTransport:
 @pytest.mark.parametrize("release", [{"release": "2.0.1"}, {"release": "1.22.9"}, {"release": "new"}, {}, []])
 def test_a_server_of_an_unknown_version_is_refused(release: Any) -> None:
     with pytest.raises(BadInput, match=r"Amber knows 1\.23"):
-        Server("http://studio.test", "t", transport=told(release))
-    with Server("http://studio.test", "t", transport=told(release), any_version=True) as server:
+        LabelStudioClient("http://studio.test", "t", transport=told(release))
+    with LabelStudioClient("http://studio.test", "t", transport=told(release), any_version=True) as server:
         assert server.url == "http://studio.test"
 
 
 def test_a_token_that_is_refused_is_said_so(studio: Studio) -> None:
-    with Server(studio.local.url, "0" * 40) as server, pytest.raises(BadInput, match="the token was refused"):
+    with (
+        LabelStudioClient(studio.local.url, "0" * 40) as server,
+        pytest.raises(BadInput, match="the token was refused"),
+    ):
         server.projects()
     with pytest.raises(BadInput, match="the token was refused"):
-        Server(studio.local.url, "a.b.c")
+        LabelStudioClient(studio.local.url, "a.b.c")
 
 
 def test_a_personal_token_is_renewed(studio: Studio) -> None:
@@ -173,19 +180,19 @@ def test_a_personal_token_is_renewed(studio: Studio) -> None:
         admin.post("/api/jwt/settings", json={"api_tokens_enabled": True, "legacy_api_tokens_enabled": True})
         made = admin.post("/api/token/")
         assert made.status_code == 201, made.text
-    with Server(studio.local.url, made.json()["token"]) as server:
+    with LabelStudioClient(studio.local.url, made.json()["token"]) as server:
         server._client.headers["Authorization"] = "Bearer worn.out.token"
         assert server.projects()
 
 
 def test_what_cannot_be_reached_is_said_so() -> None:
     with pytest.raises(Failed, match="cannot be reached"):
-        Server("http://127.0.0.1:9", "t", patience=0)
+        LabelStudioClient("http://127.0.0.1:9", "t", patience=0)
     with pytest.raises(BadInput, match="no address"):
-        Server("studio", "t")
+        LabelStudioClient("studio", "t")
 
 
-def test_what_is_not_there_and_what_is_refused(server: Server) -> None:
+def test_what_is_not_there_and_what_is_refused(server: LabelStudioClient) -> None:
     with pytest.raises(NotFound, match="was the project deleted"):
         list(server.changed_items(999_999, ""))
     with pytest.raises(BadInput, match="refused"):
@@ -210,7 +217,7 @@ class Deleting(httpx.HTTPTransport):
 
 
 def test_a_project_that_is_deleted_while_it_is_read_is_a_deleted_one(
-    catalog: Catalog, studio: Studio, server: Server
+    catalog: Catalog, studio: Studio, server: LabelStudioClient
 ) -> None:
     ask(catalog, (1, "color"), (2, "car"))
     sent(catalog, server)
@@ -226,7 +233,7 @@ def test_a_project_that_is_deleted_while_it_is_read_is_a_deleted_one(
 # The bell
 
 
-def test_the_bell_rings_when_somebody_answers(catalog: Catalog, server: Server, people: People) -> None:
+def test_the_bell_rings_when_somebody_answers(catalog: Catalog, server: LabelStudioClient, people: People) -> None:
     ask(catalog, (1, "color"))
     sent(catalog, server)
     (item,) = items(catalog, server)
@@ -238,7 +245,7 @@ def test_the_bell_rings_when_somebody_answers(catalog: Catalog, server: Server, 
     assert pull(catalog, server).labels == 1
 
 
-def test_only_who_knows_the_secret_rings(server: Server, catalog: Catalog) -> None:
+def test_only_who_knows_the_secret_rings(server: LabelStudioClient, catalog: Catalog) -> None:
     ask(catalog, (1, "color"))
     sent(catalog, server)
     project = items(catalog, server)[0].project

@@ -18,7 +18,7 @@ from curation.catalog.catalog import Catalog
 from curation.labelstudio.local_server import start, stop
 from curation.labelstudio.pull import pull
 from curation.labelstudio.push import Asking, push
-from curation.labelstudio.session import at_desk
+from curation.labelstudio.session import open_session
 from curation.requests.proposals import Proposal, propose
 
 REQUESTS = 24
@@ -68,7 +68,7 @@ def killed_anywhere(folder: Path, tmp_path: Path, seed: int) -> None:
     studio = Studio(start(folder))
     with studio.server(name="local") as server:
         push(catalog, server, Asking(), url_for=lambda sample: "http://127.0.0.1:1/x")
-        with at_desk(catalog, server) as desk:
+        with open_session(catalog, server) as desk:
             desk.refresh()
             asked = [request for item in desk.mirror.items() for request in item.requests.values()]
             projects = {item.project for item in desk.mirror.items()}

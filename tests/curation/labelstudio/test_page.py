@@ -15,7 +15,7 @@ from amber.service.signed_urls import url_for
 from amber.service.tokens import Tokens
 from benchmarks.annotators import PASSWORD, Annotator
 from curation.catalog.catalog import Catalog
-from curation.labelstudio.client import Server
+from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.pull import pull
 from curation.labelstudio.push import Asking, push
 
@@ -51,7 +51,7 @@ def hosts(page: Chromium) -> set[str]:
 
 
 def test_somebody_answers_through_the_page(
-    catalog: Catalog, server: Server, studio: Studio, people: dict[str, Annotator], tmp_path: Path
+    catalog: Catalog, server: LabelStudioClient, studio: Studio, people: dict[str, Annotator], tmp_path: Path
 ) -> None:
     ask(catalog, (1, "color"))
     with served(catalog.home) as service, Chromium() as page:

@@ -14,10 +14,10 @@ from benchmarks.annotators import Annotator, Scripted, cannot_tell
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import Task
 from curation.labelstudio.answers import suggest
-from curation.labelstudio.client import Server
+from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.item_cache import Reach
 from curation.labelstudio.pull import Pulled, pull
-from curation.labelstudio.session import at_desk
+from curation.labelstudio.session import open_session
 from curation.labelstudio.status import people as people_of
 from curation.labelstudio.status import progress
 
@@ -29,7 +29,9 @@ def catalog(tmp_path: Path) -> Catalog:
     return make_home(tmp_path, samples=40)
 
 
-def test_answers_become_labels_with_their_provenance(catalog: Catalog, server: Server, people: People) -> None:
+def test_answers_become_labels_with_their_provenance(
+    catalog: Catalog, server: LabelStudioClient, people: People
+) -> None:
     ask(catalog, (1, "color"), (1, "car"), (1, "speed"), (1, "things"))
     sent(catalog, server)
     (item,) = items(catalog, server)
@@ -58,7 +60,7 @@ def test_answers_become_labels_with_their_provenance(catalog: Catalog, server: S
     assert pull(catalog, server) == Pulled()
 
 
-def test_an_answer_is_changed_and_taken_back(catalog: Catalog, server: Server, people: People) -> None:
+def test_an_answer_is_changed_and_taken_back(catalog: Catalog, server: LabelStudioClient, people: People) -> None:
     ask(catalog, (1, "color"))
     sent(catalog, server)
     (item,) = items(catalog, server)
@@ -78,7 +80,7 @@ def test_an_answer_is_changed_and_taken_back(catalog: Catalog, server: Server, p
 
 
 def test_an_answer_that_comes_with_a_time_that_was_seen_before_is_taken(
-    catalog: Catalog, server: Server, people: People, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, server: LabelStudioClient, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server reads items, then their annotations: one that is saved in between comes with the item's old time."""
     ask(catalog, (1, "color"))
@@ -96,7 +98,9 @@ def test_an_answer_that_comes_with_a_time_that_was_seen_before_is_taken(
     assert pull(catalog, server) == Pulled()
 
 
-def test_malformed_answers_are_put_aside_and_the_others_taken(catalog: Catalog, server: Server, people: People) -> None:
+def test_malformed_answers_are_put_aside_and_the_others_taken(
+    catalog: Catalog, server: LabelStudioClient, people: People
+) -> None:
     ask(catalog, (1, "color"), (2, "color"), (3, "color"), (4, "color"))
     sent(catalog, server)
     there = items(catalog, server)
@@ -123,7 +127,7 @@ def task_of(catalog: Catalog, name: str) -> Task:
         return now.task(name)
 
 
-def test_what_everybody_skips_is_withdrawn(catalog: Catalog, server: Server, people: People) -> None:
+def test_what_everybody_skips_is_withdrawn(catalog: Catalog, server: LabelStudioClient, people: People) -> None:
     ask(catalog, (1, "color"), (2, "color"))
     sent(catalog, server, overlap=2)
     one, other = items(catalog, server)
@@ -136,7 +140,7 @@ def test_what_everybody_skips_is_withdrawn(catalog: Catalog, server: Server, peo
     assert states(catalog) == ["withdrawn", "answered"]
 
 
-def test_two_who_differ_are_settled_by_a_third(catalog: Catalog, server: Server, people: People) -> None:
+def test_two_who_differ_are_settled_by_a_third(catalog: Catalog, server: LabelStudioClient, people: People) -> None:
     ask(catalog, (1, "color"), (2, "color"))
     project = int(sent(catalog, server, overlap=2).projects[0].rpartition("/")[2])
     people["ann"].work(project, lambda item: color(catalog, "red"))
@@ -153,7 +157,9 @@ def test_two_who_differ_are_settled_by_a_third(catalog: Catalog, server: Server,
     assert labels["code"].to_pylist() == [0, 2]
 
 
-def test_where_no_third_comes_in_time_the_label_stays_unsure(catalog: Catalog, server: Server, people: People) -> None:
+def test_where_no_third_comes_in_time_the_label_stays_unsure(
+    catalog: Catalog, server: LabelStudioClient, people: People
+) -> None:
     ask(catalog, (1, "color"), (1, "car"), (2, "color"))
     sent(catalog, server, overlap=2)
     both, alone = items(catalog, server)
@@ -174,7 +180,9 @@ def test_where_no_third_comes_in_time_the_label_stays_unsure(catalog: Catalog, s
         assert labels.filter(pc.equal(labels["sample_id"], 1))["state"].to_pylist() == [1]
 
 
-def test_gold_items_measure_people_and_give_no_labels(catalog: Catalog, server: Server, people: People) -> None:
+def test_gold_items_measure_people_and_give_no_labels(
+    catalog: Catalog, server: LabelStudioClient, people: People
+) -> None:
     with catalog.read() as now:
         known = {row["sample_id"]: row["code"] for row in now.labels("color").to_pylist()}
         keys = dict(zip(now.samples()["key"].to_pylist(), now.samples()["sample_id"].to_pylist(), strict=True))
@@ -196,11 +204,11 @@ def test_gold_items_measure_people_and_give_no_labels(catalog: Catalog, server: 
     assert (row.task, row.answered, row.spent, row.open_cost) == ("color", 8, 16.0, 0.0)
 
 
-def test_a_clock_that_was_put_back_hides_nothing(catalog: Catalog, server: Server, people: People) -> None:
+def test_a_clock_that_was_put_back_hides_nothing(catalog: Catalog, server: LabelStudioClient, people: People) -> None:
     ask(catalog, (1, "color"))
     sent(catalog, server)
     (item,) = items(catalog, server)
-    with at_desk(catalog, server) as desk:
+    with open_session(catalog, server) as desk:
         desk.mirror.reach[item.project] = Reach(
             newest="2099-01-01T00:00:00.000000Z", sure="2098-12-31T00:00:00.000000Z"
         )
@@ -208,7 +216,9 @@ def test_a_clock_that_was_put_back_hides_nothing(catalog: Catalog, server: Serve
     assert pull(catalog, server).labels == 1
 
 
-def test_a_sample_that_was_forgotten_is_passed_over(catalog: Catalog, server: Server, people: People) -> None:
+def test_a_sample_that_was_forgotten_is_passed_over(
+    catalog: Catalog, server: LabelStudioClient, people: People
+) -> None:
     ask(catalog, (1, "color"))
     sent(catalog, server)
     (item,) = items(catalog, server)
@@ -220,7 +230,7 @@ def test_a_sample_that_was_forgotten_is_passed_over(catalog: Catalog, server: Se
 
 
 def test_what_was_said_of_a_forgotten_sample_goes_with_its_item(
-    catalog: Catalog, server: Server, studio: Studio, people: People
+    catalog: Catalog, server: LabelStudioClient, studio: Studio, people: People
 ) -> None:
     ask(catalog, (1, "color"), (2, "color"))
     sent(catalog, server)

@@ -11,11 +11,11 @@ from support.studio import Studio
 
 from benchmarks.annotators import Annotator
 from curation.catalog.catalog import Catalog
+from curation.catalog.event_tables import REQUESTS
 from curation.errors import BadInput
-from curation.labelstudio.client import Server
+from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.pull import Pulled, pull
 from curation.labelstudio.push import Asking, Pushed, push
-from curation.requests.proposals import REQUESTS
 
 People = dict[str, Annotator]
 
@@ -25,7 +25,7 @@ def catalog(tmp_path: Path) -> Catalog:
     return make_home(tmp_path, samples=40)
 
 
-def test_nothing_is_sent_twice(catalog: Catalog, server: Server) -> None:
+def test_nothing_is_sent_twice(catalog: Catalog, server: LabelStudioClient) -> None:
     ask(catalog, (1, "color"), (2, "color"), (3, "car"))
     first = sent(catalog, server)
     assert (first.requests, first.items, len(first.projects)) == (3, 3, 2)
@@ -34,13 +34,15 @@ def test_nothing_is_sent_twice(catalog: Catalog, server: Server) -> None:
     assert (sent(catalog, server).items, len(items(catalog, server))) == (1, 4)
 
 
-def test_one_item_asks_for_all_that_is_wanted_of_a_sample(catalog: Catalog, server: Server) -> None:
+def test_one_item_asks_for_all_that_is_wanted_of_a_sample(catalog: Catalog, server: LabelStudioClient) -> None:
     ask(catalog, (1, "color"), (1, "car"), (1, "speed"), (1, "things"))
     assert (sent(catalog, server).items, len(items(catalog, server))) == (1, 1)
     assert set(items(catalog, server)[0].tasks) == {"color", "car", "speed", "things"}
 
 
-def test_the_page_says_what_the_card_says_of_the_task(catalog: Catalog, server: Server, studio: Studio) -> None:
+def test_the_page_says_what_the_card_says_of_the_task(
+    catalog: Catalog, server: LabelStudioClient, studio: Studio
+) -> None:
     ask(catalog, (1, "color"))
     made = sent(catalog, server, notes={"color": "Look <twice>.\nArrows too.", "car": "Vans are cars."})
     with studio.admin() as admin:
@@ -50,7 +52,7 @@ def test_the_page_says_what_the_card_says_of_the_task(catalog: Catalog, server: 
     assert "Vans" not in told["expert_instruction"]
 
 
-def test_the_queue_follows_the_priority(catalog: Catalog, server: Server, people: People) -> None:
+def test_the_queue_follows_the_priority(catalog: Catalog, server: LabelStudioClient, people: People) -> None:
     wanted = [7, 3, 9, 1, 5]
     ask(catalog, *((sample, "color") for sample in wanted))
     project = int(sent(catalog, server).projects[0].rpartition("/")[2])
@@ -59,7 +61,7 @@ def test_the_queue_follows_the_priority(catalog: Catalog, server: Server, people
     assert order == [f"pictures/{sample:05d}" for sample in wanted]
 
 
-def test_a_lost_mirror_loses_and_doubles_nothing(catalog: Catalog, server: Server, people: People) -> None:
+def test_a_lost_mirror_loses_and_doubles_nothing(catalog: Catalog, server: LabelStudioClient, people: People) -> None:
     ask(catalog, (1, "color"), (2, "color"))
     sent(catalog, server)
     people["ann"].say(items(catalog, server)[0].item, color(catalog, "red"))
@@ -73,7 +75,7 @@ def test_a_lost_mirror_loses_and_doubles_nothing(catalog: Catalog, server: Serve
 
 
 def test_items_that_stand_twice_are_deleted_unless_answered(
-    catalog: Catalog, server: Server, studio: Studio, people: People
+    catalog: Catalog, server: LabelStudioClient, studio: Studio, people: People
 ) -> None:
     ask(catalog, (1, "color"), (2, "color"))
     sent(catalog, server)
@@ -89,7 +91,7 @@ def test_items_that_stand_twice_are_deleted_unless_answered(
 
 
 def test_a_config_that_was_changed_there_is_not_sent_to(
-    catalog: Catalog, server: Server, studio: Studio, people: People
+    catalog: Catalog, server: LabelStudioClient, studio: Studio, people: People
 ) -> None:
     ask(catalog, (1, "color"))
     sent(catalog, server)
@@ -109,7 +111,7 @@ def test_a_config_that_was_changed_there_is_not_sent_to(
 
 
 def test_a_deleted_project_is_made_again_for_what_is_open(
-    catalog: Catalog, server: Server, studio: Studio, people: People
+    catalog: Catalog, server: LabelStudioClient, studio: Studio, people: People
 ) -> None:
     ask(catalog, (1, "color"), (2, "color"))
     sent(catalog, server)
@@ -124,7 +126,7 @@ def test_a_deleted_project_is_made_again_for_what_is_open(
 
 
 def test_an_id_that_sqlite_gives_again_is_another_item(
-    catalog: Catalog, server: Server, studio: Studio, people: People
+    catalog: Catalog, server: LabelStudioClient, studio: Studio, people: People
 ) -> None:
     ask(catalog, (1, "color"))
     sent(catalog, server)
@@ -143,7 +145,7 @@ def test_an_id_that_sqlite_gives_again_is_another_item(
 
 
 def test_urls_that_end_soon_are_renewed_where_people_still_look(
-    catalog: Catalog, server: Server, studio: Studio, people: People
+    catalog: Catalog, server: LabelStudioClient, studio: Studio, people: People
 ) -> None:
     ask(catalog, *((sample, "color") for sample in (1, 2)))
     turn = 0
@@ -172,13 +174,13 @@ def test_urls_that_end_soon_are_renewed_where_people_still_look(
     assert (pull(catalog, server).closed, states(catalog)) == (2, ["answered", "answered"])
 
 
-def test_items_without_an_end_keep_their_urls(catalog: Catalog, server: Server) -> None:
+def test_items_without_an_end_keep_their_urls(catalog: Catalog, server: LabelStudioClient) -> None:
     ask(catalog, (1, "color"))
     sent(catalog, server)
     assert push(catalog, server, Asking(), url_for=URL, lasting=1_000).renewed == 0
 
 
-def test_suggestions_are_what_the_run_said(catalog: Catalog, server: Server, studio: Studio) -> None:
+def test_suggestions_are_what_the_run_said(catalog: Catalog, server: LabelStudioClient, studio: Studio) -> None:
     import pyarrow.parquet as pq
 
     keys = [f"pictures/{sample:05d}" for sample in (1, 2)]

@@ -10,9 +10,9 @@ from support.asked import ask, states
 from support.homes import label, labels, make_home
 
 from curation.catalog.catalog import Catalog
+from curation.catalog.event_tables import REQUESTS
 from curation.labelstudio.pull import ANSWERS
 from curation.labelstudio.status import Progress, people, progress
-from curation.requests.proposals import REQUESTS
 
 BEGAN = datetime(2026, 1, 1, 9)
 SAID = {

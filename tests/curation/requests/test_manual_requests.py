@@ -14,7 +14,7 @@ from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, NotFound
 from curation.requests.manual_requests import ask
 from samplers.pack.pack_writer import make_pack
-from samplers.plan.build import propose
+from samplers.plan.build import draft_plan
 from samplers.plan.strata import Within
 from samplers.policy.policy import Policy
 
@@ -146,7 +146,7 @@ def test_what_the_app_shows_of_them(catalog: Catalog, eve: Client) -> None:
 def test_why_a_sample_is_drawn(catalog: Catalog, eve: Client) -> None:
     with catalog.read() as now:
         policy = Policy.for_labelled(now)
-    plan = propose(catalog, policy, make_pack(catalog), draws=200, seed=0, commit=None).save()
+    plan = draft_plan(catalog, policy, make_pack(catalog), draws=200, seed=0, commit=None).save()
     key = plan.keys[0].as_py()
     rows = eve.why(key)
     assert {row.plan for row in rows} == {plan.hash}

@@ -14,9 +14,11 @@ from scipy import stats
 from support.homes import TASKS, copy_home, label, labels, make_home
 
 from curation import BadInput, Catalog, NotFound
+from curation.catalog.event_tables import REQUESTS
+from curation.catalog.held_back_labels import hold_back
 from curation.images.embeddings import Embeddings, farthest_first, writing
-from curation.requests.oracle import answer, hold_back
-from curation.requests.proposals import REQUESTS, Proposal, _Round, propose
+from curation.requests.oracle import answer
+from curation.requests.proposals import Proposal, _Round, propose
 
 
 @pytest.fixture(scope="module")

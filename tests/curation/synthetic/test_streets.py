@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from support.killed import leave_half
 
+from curation.catalog.event_tables import LABELS
 from curation.errors import BadInput, Damaged
 from curation.ingest.dataset import Dataset
-from curation.ingest.readers.content import LABELS, Content
+from curation.ingest.readers.content import Content
 from curation.ingest.readers.streets import read_streets
 from curation.synthetic.drives import Drives, choose_drives, draw_drives, rare_floor, rare_slices
 from curation.synthetic.labels import describe, names_of

@@ -18,9 +18,10 @@ from support.pictures import pictures
 from curation import Catalog
 from curation.errors import AmberError, BadInput, Busy, Damaged, NotFound
 from curation.files.digest import digest
-from samplers.pack.pack_writer import Pack, make_pack, write_pack
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import make_pack, write_pack
 from samplers.shards import tar
-from samplers.shards.members import notes
+from samplers.shards.shard_members import notes
 
 KEYS = [f"drive/{number:03d}" for number in range(30)]
 SHARD = 8192  # holds a few of the pictures

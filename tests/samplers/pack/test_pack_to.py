@@ -11,7 +11,8 @@ from support.lamps import ingested
 from support.pictures import SIZE, Draws
 
 from amber.cli import run
-from samplers.pack.pack_writer import Pack, complete
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import complete
 from samplers.shards import remote_files
 from samplers.stream.stream import stream
 

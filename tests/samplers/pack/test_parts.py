@@ -26,7 +26,8 @@ from support.pictures import pictures
 
 from amber.cli import run
 from curation.errors import BadInput, Busy, Failed, NotFound
-from samplers.pack.pack_writer import Pack, finish_pack, turn, write_pack, write_part
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import finish_pack, turn, write_pack, write_part
 from samplers.pack.ray_cluster import spread_on_ray, write_on_ray
 from samplers.pack.smaller_copies import Reduction
 

@@ -16,7 +16,8 @@ from support.pictures import picture, table
 from amber.cli import run
 from curation.errors import BadInput, Damaged, NotFound
 from curation.images.decoding import load_rgb
-from samplers.pack.pack_writer import Pack, finish_pack, make_pack, write_pack, write_part
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import finish_pack, make_pack, write_pack, write_part
 from samplers.pack.smaller_copies import Reduction, forget_copies
 from samplers.plan.plan import Plan
 from samplers.stream.forget import forget_image

@@ -10,10 +10,10 @@ from benchmarks.fleet import fleet
 from benchmarks.plan import deviation
 from curation import Catalog
 from samplers import Pack, Policy
-from samplers.plan.build import _tables, propose
+from samplers.plan.build import _tables, draft_plan
 from samplers.plan.labels import eligible_labels
 from samplers.plan.strata import Within, strata_of
-from samplers.plan.task_outcomes import standings
+from samplers.plan.task_outcomes import task_outcomes
 
 TASKS = 100
 RULES = ["natural", "balanced", "power", "effective_number", "repeat_factor"]
@@ -46,12 +46,12 @@ def policies(draw: st.DrawFn) -> Policy:
 @settings(max_examples=15)
 @given(policy=policies(), draws=st.integers(500, 5_000), seed=st.integers(0, 99))
 def test_any_policy_is_unbiased_bounded_and_even(pack: Pack, policy: Policy, draws: int, seed: int) -> None:
-    plan = propose(Catalog.open(pack.home), policy, pack, draws=draws, seed=seed)
+    plan = draft_plan(Catalog.open(pack.home), policy, pack, draws=draws, seed=seed)
     weights, p = plan.label_weights(), plan.probabilities()
     mass = np.bincount(plan.cell(plan.label_task, plan.label_stratum), p[plan.label_sample] * weights)
     assert np.abs(mass - plan.pi[0]).max() <= 1e-12
     assert (weights * plan.shares[plan.label_task]).max() <= 1 + 1e-12
-    assert min(row.ess / (row.share * draws) for row in standings(plan)) >= 1 - 1e-12
+    assert min(row.ess / (row.share * draws) for row in task_outcomes(plan)) >= 1 - 1e-12
     rates = np.repeat(plan.shares, np.diff(plan.first_cell)) * plan.pi[0]
     assert np.abs(plan.drawn()[0] - rates * draws).max() < 1
     assert deviation(plan.draw_task.astype(np.int64)) <= 1.5
@@ -67,7 +67,7 @@ def test_weighted_counts_follow_every_target_over_seeds(pack: Pack) -> None:
         )
     }
     policy, catalog = Policy.model_validate({"task": sections}), Catalog.open(pack.home)
-    plan = propose(catalog, policy, pack, draws=300)
+    plan = draft_plan(catalog, policy, pack, draws=300)
     with catalog.read() as now:
         found = eligible_labels(now, policy.task, pack)
         strata = [strata_of(now, labels, policy.task[labels.task.name], Within(now)) for labels in found]

@@ -11,12 +11,12 @@ from support.homes import copy_home, label, labels, make_home
 
 from curation import BadInput, Catalog, Damaged, NotFound
 from curation.analysis.priors import natural_prior
-from curation.requests.proposals import REQUESTS
+from curation.catalog.event_tables import REQUESTS
 from samplers import Pack, Plan, Policy, make_pack, make_plan
 from samplers.plan.labels import eligible_labels
 from samplers.plan.rates import PI_UNITS, SHARE_UNITS
 from samplers.plan.strata import Strata, Within, strata_of
-from samplers.plan.task_outcomes import standings
+from samplers.plan.task_outcomes import task_outcomes
 from samplers.policy.policy import TaskPolicy
 
 RULES = ["natural", "balanced", "power", "effective_number", "repeat_factor"]
@@ -82,7 +82,7 @@ def test_every_plan_keeps_its_promises(catalog: Catalog, pack: Pack, policy: Pol
         # 2. bounded weights
         assert plan.label_weights()[mine].max() <= 1 / share * (1 + 1e-12)
         # 3. effective sample size
-        assert standings(plan)[code].ess >= share * draws * (1 - 1e-12)
+        assert task_outcomes(plan)[code].ess >= share * draws * (1 - 1e-12)
         # quotas: every cell within one draw
         drawn = np.array([row["drawn"] for row in rates if row["task"] == task.name])
         assert np.abs(drawn - share * pi * draws).max() < 1

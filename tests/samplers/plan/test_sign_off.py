@@ -9,7 +9,7 @@ from support.homes import make_home
 from amber.cli import run
 from curation import BadInput, Catalog
 from samplers import Pack, Plan, Policy, make_pack, make_plan
-from samplers.plan.build import propose
+from samplers.plan.build import draft_plan
 from samplers.plan.sign_off import changes, refuse_unsigned, unsigned
 
 OWNERS = {"color": "ada", "car": "bob", "speed": "eve"}
@@ -47,7 +47,8 @@ def test_greed_moves_nobodys_targets_and_the_table_names_who_pays(
     catalog: Catalog, pack: Pack, color: float, boost: float, cap: float
 ) -> None:
     before, after = (
-        propose(catalog, policy, pack, draws=2_000) for policy in (policy_of(cap=cap), policy_of(color, boost, cap=cap))
+        draft_plan(catalog, policy, pack, draws=2_000)
+        for policy in (policy_of(cap=cap), policy_of(color, boost, cap=cap))
     )
     rows = {row.task: row for row in changes(after, before)}
     assert rows["car"].targets == rows["speed"].targets == ()
@@ -62,7 +63,7 @@ def test_greed_moves_nobodys_targets_and_the_table_names_who_pays(
 def test_a_plan_that_lowers_others_is_refused_and_says_whose_word_is_missing(
     catalog: Catalog, pack: Pack, modest: Plan
 ) -> None:
-    greedy = propose(catalog, policy_of(10), pack, draws=2_000)
+    greedy = draft_plan(catalog, policy_of(10), pack, draws=2_000)
     both = {"bob": modest.hash, "eve": modest.hash[:12]}
     with pytest.raises(BadInput, match=r"without the sign-off of bob \(car: share 0.3333 -> 0.08333.*eve \(speed:"):
         refuse_unsigned(greedy, modest, policy_of(10))
@@ -78,24 +79,24 @@ def test_a_sign_off_expires_with_the_plan_that_it_names(catalog: Catalog, pack: 
     signed = policy_of(10, sign_off={"bob": modest.hash, "eve": modest.hash})
     newer = make_plan(catalog, policy_of(2), pack, draws=2_000)
     with pytest.raises(BadInput, match=f"against {newer.hash[:12]}"):
-        refuse_unsigned(propose(catalog, signed, pack, draws=2_000), newer, signed)
+        refuse_unsigned(draft_plan(catalog, signed, pack, draws=2_000), newer, signed)
 
 
 def test_a_sign_off_is_no_part_of_the_plan(catalog: Catalog, pack: Pack, modest: Plan) -> None:
-    assert propose(catalog, policy_of(sign_off={"bob": "0" * 32}), pack, draws=2_000).hash == modest.hash
+    assert draft_plan(catalog, policy_of(sign_off={"bob": "0" * 32}), pack, draws=2_000).hash == modest.hash
 
 
 def test_draws_are_no_ones_loss_and_little_is_tolerated(catalog: Catalog, pack: Pack, modest: Plan) -> None:
-    fewer = propose(catalog, policy_of(), pack, draws=500)
+    fewer = draft_plan(catalog, policy_of(), pack, draws=500)
     assert [row.lowered for row in changes(fewer, modest)] == [(), (), ()]
-    slightly = propose(catalog, policy_of(1.02), pack, draws=500)
+    slightly = draft_plan(catalog, policy_of(1.02), pack, draws=500)
     assert [row.lowered for row in changes(slightly, fewer, tolerance=0.2)] == [(), (), ()]
     assert [bool(row.lowered) for row in changes(slightly, fewer, tolerance=0.001)] == [False, True, True]
 
 
 def test_a_task_that_is_left_out_loses_all(catalog: Catalog, pack: Pack, modest: Plan) -> None:
     section = {"owner": "ada", "share": 1, "importance": 1}
-    alone = propose(catalog, Policy.model_validate({"task": {"color": section}}), pack, draws=2_000)
+    alone = draft_plan(catalog, Policy.model_validate({"task": {"color": section}}), pack, draws=2_000)
     rows = {row.task: row for row in changes(alone, modest)}
     assert rows["car"].after is None
     assert rows["car"].lowered[0] == "share 0.3333 -> 0"

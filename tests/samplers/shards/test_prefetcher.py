@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samplers.shards.prefetcher import PAGE, Ahead, Cache, next_uses
+from samplers.shards.prefetcher import PAGE, Cache, Prefetcher, next_uses
 
 
 def belady(order: list[int], pages: list[int], room: int) -> int:
@@ -23,7 +23,7 @@ def belady(order: list[int], pages: list[int], room: int) -> int:
 
 
 def read_all(order: np.ndarray, sizes: np.ndarray, room: int) -> tuple[int, int]:
-    """Read through an `Ahead`; pages fetched, and the most that the cache held at any time."""
+    """Read through an `Prefetcher`; pages fetched, and the most that the cache held at any time."""
     fetched, most = 0, 0
 
     def fetch(rows: list[int]) -> list[memoryview]:
@@ -31,7 +31,7 @@ def read_all(order: np.ndarray, sizes: np.ndarray, room: int) -> tuple[int, int]
         fetched += int((-(-sizes[rows] // PAGE)).sum())
         return [memoryview(bytes([row % 251]) * int(sizes[row])) for row in rows]
 
-    ahead = Ahead(order, sizes, np.arange(len(sizes), dtype=np.int32) % 3, fetch, Cache(bytes=room * PAGE))
+    ahead = Prefetcher(order, sizes, np.arange(len(sizes), dtype=np.int32) % 3, fetch, Cache(bytes=room * PAGE))
     try:
         for row in order.tolist():
             data = ahead.take(row)

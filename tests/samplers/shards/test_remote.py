@@ -20,7 +20,8 @@ from support.pictures import SIZE, Draws, pictures
 
 from benchmarks.objects import FAULTS, Far, serving
 from curation.errors import AmberError, BadInput, Damaged, Failed, NotFound
-from samplers.pack.pack_writer import Pack, write_pack
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import write_pack
 from samplers.plan.interleave import hash64
 from samplers.shards import remote_files, remote_source
 from samplers.shards.prefetcher import PAGE, Cache

@@ -11,7 +11,8 @@ from support.pictures import SIZE, Draws, pictures
 from torch.utils.data import DataLoader
 
 from curation.errors import BadInput
-from samplers.pack.pack_writer import Pack, write_pack
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import write_pack
 from samplers.stream.stream import stream
 from training.loop.feed import Feed, Tensors
 

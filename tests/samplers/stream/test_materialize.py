@@ -21,7 +21,7 @@ from amber.cli import run
 from curation import Catalog, Task
 from curation.errors import BadInput, Damaged, Failed, NotFound
 from samplers import Plan, Policy, make_pack, make_plan
-from samplers.pack.pack_writer import Pack
+from samplers.pack.pack import Pack
 from samplers.stream.materialize import materialize
 
 

@@ -16,7 +16,8 @@ from support.pictures import SIZE, Draws, pictures
 from amber.cli import run
 from curation.errors import BadInput, Damaged, NotFound
 from samplers import Policy, make_pack, make_plan
-from samplers.pack.pack_writer import Pack, write_pack
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import write_pack
 from samplers.stream.batches import Batch
 from samplers.stream.draws import ATTEMPTS, Replacement
 from samplers.stream.stream import stream

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from support.pictures import SIZE, Draws, pictures
 
 from curation.errors import BadInput
-from samplers.pack.pack_writer import Pack, write_pack
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import write_pack
 from samplers.stream.batches import Batch, batches
 from samplers.stream.stream import AHEAD, Stream, stream, sweep
 

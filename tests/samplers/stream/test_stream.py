@@ -17,7 +17,8 @@ from support.pictures import SIZE, Draws, picture, pictures, table
 
 from curation.errors import BadInput, Damaged, NotFound
 from curation.images.decoding import load_rgb
-from samplers.pack.pack_writer import Pack, write_pack
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import write_pack
 from samplers.shards.open_shards import Shards
 from samplers.stream.batches import Batch, batches
 from samplers.stream.decode import decode_into

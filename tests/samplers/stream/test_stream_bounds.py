@@ -13,7 +13,8 @@ import pytest
 from support.pictures import Draws, picture, table
 
 from curation.errors import BadInput, Failed
-from samplers.pack.pack_writer import Pack, write_pack
+from samplers.pack.pack import Pack
+from samplers.pack.pack_writer import write_pack
 from samplers.shards.open_shards import MAX_OPEN
 from samplers.stream.batches import batches
 from samplers.stream.stream import stream

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from samplers.shards import tar
-from samplers.shards.blocks import Line
+from samplers.shards.shard_writer import Line
 
 __all__ = ["extension", "lines_of", "notes"]
 

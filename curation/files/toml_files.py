@@ -1,0 +1,41 @@
+"""TOML files that people write, validated by a pydantic model."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from curation.errors import BadInput, NotFound
+
+__all__ = ["parse", "read_toml"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file; BadInput names the line of a syntax error, NotFound a file that is not there."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise NotFound(f"{path}: there is no such file; check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not valid TOML ({error}); mend the file") from error
+
+
+def parse(model: type[Model], data: dict[str, Any], *, where: str) -> Model:
+    """Validate `data`; the problems become one BadInput line that names each value, its rule and its place."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in problem['loc']) or 'file'} = {_shown(problem['input'])}: "
+            f"{problem['msg'].removeprefix('Value error, ')}"
+            for problem in error.errors(include_url=False)
+        ]
+        raise BadInput(f"{where}: {'; '.join(problems)}; mend the file") from None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
