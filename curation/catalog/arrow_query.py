@@ -5,7 +5,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-__all__ = ["first", "over", "scalar"]
+__all__ = ["first", "over", "scalar", "quoted"]
 
 ROW_GROUP = 122_880
 """Rows of DuckDB's row groups."""

@@ -171,7 +171,7 @@ def test_units_are_large_enough_for_a_product() -> None:
     ],
 )
 def test_bad_policies_are_refused_in_one_line(tmp_path: object, changes: dict[str, object], message: str) -> None:
-    from curation.ingest.dataset import parse
+    from curation.files.toml_files import parse
 
     section = {"owner": "ada", "share": 1.0, "importance": 1.0, **changes}
     with pytest.raises(BadInput, match=message) as caught:

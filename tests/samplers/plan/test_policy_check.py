@@ -8,7 +8,7 @@ from support.homes import copy_home, make_home
 
 from amber.cli import run
 from curation import BadInput, Catalog, Task
-from curation.ingest.dataset import parse
+from curation.files.toml_files import parse
 from samplers import Policy, make_pack, make_plan
 from samplers.plan.policy_check import notes, problems, suggest
 
