@@ -5,7 +5,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-__all__ = ["first", "over", "scalar", "quoted"]
+__all__ = ["first", "over", "quoted", "scalar"]
 
 ROW_GROUP = 122_880
 """Rows of DuckDB's row groups."""

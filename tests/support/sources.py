@@ -17,7 +17,8 @@ import yaml
 from support.pictures import SIZE, picture
 
 from curation.errors import AmberError
-from curation.ingest.dataset import Dataset, parse
+from curation.files.toml_files import parse
+from curation.ingest.dataset import Dataset
 from curation.ingest.read_dataset import read
 from curation.ingest.readers.content import Content
 
