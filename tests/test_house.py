@@ -204,6 +204,53 @@ def test_nothing_of_this_machine_is_in_the_files() -> None:
     assert found == set()
 
 
+# What a reader meets
+
+
+def lengths(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines of every function, and its name; those with `# long: REASON` in their first line are left out."""
+    text = path.read_text().splitlines()
+    for node in ast.walk(ast.parse("\n".join(text))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            if not re.search(r"# long: \w+", text[node.lineno - 1]):
+                yield node.end_lineno - node.lineno + 1, f"{short(path)}: {node.name}"
+
+
+def test_functions_are_short() -> None:
+    found = sorted(row for path in MODULES for row in lengths(path))
+    sizes = [size for size, _ in found]
+    assert sizes[len(sizes) // 2] <= 8
+    assert sizes[len(sizes) * 9 // 10] <= 25
+    assert [row for row in found if row[0] > 60] == []
+
+
+@pytest.mark.parametrize("path", [*MODULES, *OTHERS], ids=short)
+def test_files_are_at_most_400_lines(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name == "__init__.py"], ids=short)
+def test_every_room_says_what_it_holds_and_may_import(path: Path) -> None:
+    """In its docstring; a package at the top and the plugin that FiftyOne loads say so in docs/design.md."""
+    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert len(text) > 40
+    if path.parent.parent != ROOT and path.parent.name not in ("plugin", "verbs"):
+        assert re.search(r"[Ii]mport", text)
+
+
+TRANSLATED = re.compile(
+    r"\b(han[g]s? on|ane[w]|men[d](s|ed|ing)?|thereo[f]|gone on fro[m]|of which nobod[y]|so that it i[s])\b"
+)
+"""Phrases that read like a translation, spelled so that this file holds none of them."""
+
+
+@pytest.mark.parametrize("path", [path for path in [*MODULES, *OTHERS, *PAGES] if path.name != "log.md"], ids=short)
+def test_prose_is_plain_english(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert [f"{number}: {line}" for number, line in enumerate(lines, 1) if TRANSLATED.search(line)] == []
+
+
 # What people read
 
 
