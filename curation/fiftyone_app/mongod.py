@@ -131,7 +131,7 @@ def _running(folder: Path, binary: Path) -> str:
 
 def _keep(folder: Path, binary: Path) -> int:
     """Start a keeper; its process id."""
-    words = [sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py")), str(folder), str(binary)]
+    words = [sys.executable, "-I", "-S", str(Path(__file__).with_name("mongod_keeper.py")), str(folder), str(binary)]
     nothing = [(os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_RDWR, 0) for descriptor in range(3)]
     return os.posix_spawn(sys.executable, words, os.environ, file_actions=nothing)
 

@@ -1,4 +1,4 @@
-"""Keeps a mongod for as long as somebody uses it: `python keeper.py FOLDER MONGOD`, a process of its own.
+"""Keeps a mongod for as long as somebody uses it: `python mongod_keeper.py FOLDER MONGOD`, a process of its own.
 
 Whoever uses it holds FOLDER/users.lock, shared, and lets go of it by ending, however that comes about. This file stands
 on the standard library alone and is run by its path, so that it costs a few megabytes.

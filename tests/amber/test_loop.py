@@ -178,7 +178,7 @@ def test_what_the_killed_left_is_cleared(catalog: Catalog) -> None:
 
 FORKS = """
 import os, sys
-from training import evaluation, features, trainer
+import training.evaluation.evaluation, training.evaluation.features, training.loop.trainer
 from amber.cli import run
 silence = os.open(os.devnull, os.O_WRONLY)
 for line in sys.stdin:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from support.homes import TASKS, copy_home, label, labels, make_home
+from support.paths import python_environment
 from support.postgres import Server
 
 from curation import AmberError, BadInput, Busy, Catalog, Damaged, Failed, NotFound
@@ -20,7 +21,7 @@ from curation.requests.proposals import Proposal, propose
 WRITER = """
 import sys
 from curation import Catalog
-from homes import label, labels
+from support.homes import label, labels
 catalog = Catalog.open(sys.argv[1])
 for number in range(10_000):
     with catalog.commit(author="w", message="m", batch=f"{sys.argv[2]}-{number}") as change:
@@ -156,7 +157,7 @@ def writer(catalog: Catalog, name: str) -> "subprocess.Popen[str]":
 FORKER = """
 import os, sys
 from curation import Catalog
-from homes import label, labels
+from support.homes import label, labels
 for line in sys.stdin:
     name, said = line.split()
     pid = os.fork()
@@ -200,7 +201,7 @@ def test_kills_lose_nothing_and_tear_nothing(catalog: Catalog, tmp_path: Path, l
 
 
 def start(code: str, *arguments: str) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = python_environment(Path(__file__).parent)
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
@@ -320,7 +321,7 @@ def test_newer_schema(catalog: Catalog) -> None:
 FULL = """
 import resource, signal, sys
 from curation import AmberError, Catalog
-from homes import label, labels
+from support.homes import label, labels
 catalog = Catalog.open(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 limit = int(sys.argv[2])

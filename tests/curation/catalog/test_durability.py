@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from support.killed import leave_half
 from support.lamps import declare
+from support.paths import python_environment
 
 from amber.cli import run
 from curation import AmberError, Catalog, Failed, Task
@@ -110,7 +111,7 @@ class Lives:
 @contextmanager
 def lives(data: Path, said: Path) -> Iterator[Lives]:
     words, pipe = [sys.executable, "-c", FORKS], subprocess.PIPE
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = python_environment(Path(__file__).parent)
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
         yield Lives(process, data, said)
 
@@ -311,7 +312,7 @@ for number in range(int(sys.argv[3])):
 
 @pytest.mark.parametrize("each", [6, pytest.param(250, marks=pytest.mark.soak)])
 def test_four_writers_lose_and_double_nothing(each: int, catalog: Catalog) -> None:
-    environment, pipe = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, subprocess.PIPE
+    environment, pipe = python_environment(Path(__file__).parent), subprocess.PIPE
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, str(catalog.home), name, str(each)],

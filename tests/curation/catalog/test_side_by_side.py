@@ -1,6 +1,5 @@
 """Many writers at once, on one file and on DuckLake: no commit lost, none doubled, one batch id lands once."""
 
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.homes import label, labels, make_home
+from support.paths import python_environment
 from support.postgres import Server
 
 from curation import Catalog
@@ -16,7 +16,7 @@ from curation.catalog.admin.verification import verify
 WRITER = """
 import sys
 from curation import Catalog
-from homes import label, labels
+from support.homes import label, labels
 catalog, me = Catalog.open(sys.argv[1]), sys.argv[2]
 catalog.place.patience = 300.0
 for number in range(int(sys.argv[3])):
@@ -30,7 +30,7 @@ for number in range(int(sys.argv[3])):
 
 def written(catalog: Catalog, writers: int, rounds: int) -> set[tuple[int, str]]:
     """What `writers` processes say that they have committed, at once: (commit, batch)."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = python_environment(Path(__file__).parent)
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, str(catalog.home), f"w{number}", str(rounds)],

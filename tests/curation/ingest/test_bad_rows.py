@@ -196,7 +196,7 @@ def test_a_file_that_is_no_catalog_of_ours(
 def test_two_processes_at_once_lose_nothing(catalog: Catalog) -> None:
     code = """
 import sys
-from homes import label, labels
+from support.homes import label, labels
 from curation import Catalog
 catalog = Catalog.open(sys.argv[1])
 for number in range(15):
@@ -204,7 +204,12 @@ for number in range(15):
         change.add_labels(labels([label(f"pictures/{number:05d}", "car", True, sys.argv[2])]), source="human")
 """
     before = state(catalog)[1]
-    words = [sys.executable, "-c", f"import sys; sys.path[:0] = {[str(Path(__file__).parent)]!r}\n{code}", catalog.home]
+    words = [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}\n{code}",
+        catalog.home,
+    ]
     both = [subprocess.Popen([*words, who], stderr=subprocess.PIPE, text=True) for who in ("ada", "bob")]
     assert [process.communicate(timeout=120)[1] for process in both] == ["", ""]
     after = state(catalog)[1]

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from support.killed import leave_half
+from support.paths import ROOT
 
 from curation.catalog.event_tables import LABELS
 from curation.errors import BadInput, Damaged
@@ -32,7 +33,7 @@ from curation.synthetic.positions import HEIGHT, WIDTH
 from curation.synthetic.scene import render
 
 IMAGES = 400
-DECLARED = Path(__file__).parents[1] / "datasets" / "streets"
+DECLARED = ROOT / "datasets" / "streets"
 seeds = st.integers(0, 2**63 - 1)
 
 

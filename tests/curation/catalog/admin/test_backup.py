@@ -2,16 +2,14 @@
 
 import json
 import os
-import resource
 import shutil
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.full_disk import full_disk
 from support.homes import copy_home, label, labels, make_home
 from support.postgres import Server
 
@@ -138,18 +136,6 @@ def test_a_damaged_backup(
     assert "\n" not in str(caught.value)
     with Catalog.create(tmp_path / "home").read() as now:
         assert not any(now.counts().values())
-
-
-@contextmanager
-def full_disk(limit: int) -> Iterator[None]:
-    """No file may grow beyond `limit` bytes."""
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_full_disk_leaves_no_half_backup(catalog: Catalog, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from support.full_disk import full_disk
 
 from amber.cli import run
 from curation import BadInput, Busy, Catalog, Damaged, Failed
@@ -160,8 +161,6 @@ def test_no_way_from_there(home: Path, version: str) -> None:
 
 
 def test_a_full_disk_keeps_the_old_one(home: Path) -> None:
-    from test_backup import full_disk
-
     size = (home / "catalog.duckdb").stat().st_size
     with pytest.raises(Failed), full_disk(size // 2):
         migrate(home)
