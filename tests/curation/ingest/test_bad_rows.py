@@ -204,13 +204,11 @@ for number in range(15):
         change.add_labels(labels([label(f"pictures/{number:05d}", "car", True, sys.argv[2])]), source="human")
 """
     before = state(catalog)[1]
-    words = [
-        sys.executable,
-        "-c",
-        f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}\n{code}",
-        catalog.home,
+    words = [sys.executable, "-c", code, catalog.home]
+    both = [
+        subprocess.Popen([*words, who], stderr=subprocess.PIPE, text=True, env=python_environment())
+        for who in ("ada", "bob")
     ]
-    both = [subprocess.Popen([*words, who], stderr=subprocess.PIPE, text=True) for who in ("ada", "bob")]
     assert [process.communicate(timeout=120)[1] for process in both] == ["", ""]
     after = state(catalog)[1]
     assert (after["commits"], after["label_event"]) == (before["commits"] + 30, before["label_event"] + 30)
