@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from support.homes import copy_home, label, labels, make_home
 from support.lamps import declare
+from support.paths import python_environment
 
 from amber.cli import run
 from curation import AmberError, BadInput, Catalog, Damaged
