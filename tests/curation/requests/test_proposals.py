@@ -16,8 +16,11 @@ from support.homes import TASKS, copy_home, label, labels, make_home
 
 from curation import BadInput, Catalog, NotFound
 from curation.catalog.event_tables import REQUESTS
+from curation.catalog.snapshot import Snapshot
 from curation.images.embeddings import Embeddings, farthest_first, writing
 from curation.requests import proposals
+from curation.requests.budget import spread
+from curation.requests.candidates import Candidates
 from curation.requests.proposals import Proposal, choose_requests, propose
 
 
@@ -196,15 +199,22 @@ def answered(catalog: Catalog, color: str, slice_: str, count: int) -> list[int]
         return ids
 
 
+def known_in(now: Snapshot, predicate: str) -> int:
+    ids = np.intersect1d(now.labels("color")["sample_id"], now.training_ids())
+    return len(np.intersect1d(ids, now.members(predicate)))
+
+
 def test_budget_leaves_a_slice_that_earlier_requests_missed(catalog: Catalog) -> None:
-    rest = {"random_share": 0.0, "importance": {"color": 1.0}}
-    run = add_run(catalog)
-    before = Counter(row["slice"] for row in ask(catalog, run=run, **rest, seed=1))
-    with catalog.commit(author="ada", message="never mind") as change:
-        change.close_requests(change.now.requests("open")["request_id"].to_pylist(), state="withdrawn")
     answered(catalog, "red", "yellow_at_night", 20)
-    after = Counter(row["slice"] for row in ask(catalog, run=run, **rest, seed=2))
-    assert after["yellow_at_night"] < before["yellow_at_night"] / 2
+    with catalog.read() as now:
+        candidates = Candidates(now, catalog.home)
+        cells = spread(candidates, {**dict.fromkeys(now.tasks(), 0.0), "color": 1.0}, 10_000, run="")
+        counts = {slice_.name: count for _, slice_, count in cells if slice_}
+        hit_rate = {"yellow": 1 / 2, "yellow_at_night": 1 / 22}
+        known = {name: known_in(now, part.predicate) for name, part in now.slices().items()}
+    weight = {name: rate / (10 + known[name]) ** 0.5 for name, rate in hit_rate.items()}
+    expected = {name: 10_000 * part / sum(weight.values()) for name, part in weight.items()}
+    assert counts == pytest.approx(expected, abs=1)
 
 
 def test_groups_with_a_known_label_come_last(catalog: Catalog) -> None:
