@@ -1,8 +1,8 @@
 """`make bench-catalog`: the cost of the catalog, and of FiftyOne, pandas, SQLite and bare Parquet on the same data.
 
 Every figure is the median of rounds in which ours and the peers take turns. Ours are whole units of work of a program
-that keeps nothing between two queries, so the time includes opening the file. The table also shows the query only, the same
-query a second time in the unit, and the unit while labels are in the delta. Peers hold their data open, except bare
+that keeps nothing between two queries, so the time includes opening the file. The table also shows the query only, the
+same query again in the unit, and the unit while labels are in the delta. Peers hold their data open, except bare
 Parquet, which reads its file.
 `deliveries.py` describes the data. SCALE=small has 100k samples, the default 1M too, SCALE=large also 10M.
 """

@@ -1,5 +1,5 @@
-"""`make bench-labeling`: the cost of pushing to and pulling from a real Label Studio, what the loop finds with annotators
-who err, and how fast images are served.
+"""`make bench-labeling`: the cost of pushing to and pulling from a real Label Studio, what the loop finds with
+annotators who err, and how fast images are served.
 
 Pull is measured twice, on a project of a tenth of the items and on one of all items, with the same number of changes:
 its cost should depend on the changes. Both wait a minute after the push, because newer items are read again. The table

@@ -1,4 +1,4 @@
-"""Loose files for the benchmarks of packs and streams: JPEGs of 256 x 256 pixels, about 20 KB each, and plans of them."""
+"""Loose files for the benchmarks of packs and streams: JPEGs of 256 x 256 pixels, about 20 KB each, and plans."""
 
 import hashlib
 from pathlib import Path
