@@ -15,7 +15,7 @@ COLUMNS = ["night", "town", "height"]
 
 
 def bursts(seed: int, *, depends: bool = False, bursty: bool = True) -> pa.Table:
-    """Attributes and labels of 400 bursts of 1 to 9 frames; with `depends`, night is labelled four times as often as day."""
+    """Attributes and labels of 400 bursts of 1 to 9 frames; with `depends`, night is labelled four times as often."""
     generator = np.random.default_rng(seed)
     burst = np.repeat(np.arange(400), generator.integers(1, 10, 400))[:1500]
     unit = burst if bursty else np.arange(len(burst))
