@@ -27,7 +27,6 @@ from curation.errors import BadInput, Damaged
 from curation.ingest.dataset import Dataset
 from curation.ingest.readers.content import Content
 from curation.ingest.readers.streets import read_streets
-from curation.synthetic import drives as drive_facts
 from curation.synthetic.drives import Drives, choose_drives, draw_drives, rare_floor, rare_slices
 from curation.synthetic.labels import describe, names_of
 from curation.synthetic.placement import HEIGHT, WIDTH
@@ -360,4 +359,4 @@ def test_a_broken_manifest_is_named(tmp_path: Path) -> None:
 
 
 def test_the_examples_run() -> None:
-    assert doctest.testmod(drive_facts).failed == 0
+    assert doctest.testmod(sys.modules[draw_drives.__module__]).failed == 0
