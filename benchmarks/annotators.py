@@ -1,4 +1,4 @@
-"""People who work through a real Label Studio's own API, for the benchmarks and the tests."""
+"""Scripted annotators who use the API of a real Label Studio, for the benchmarks and the tests."""
 
 import random
 import re
@@ -29,7 +29,7 @@ Says = Callable[[dict[str, Any]], Results | None]
 
 @dataclass
 class Annotator:
-    """Somebody who takes the next item of a project and answers it, as the page does."""
+    """An annotator who takes the next item of a project and submits an annotation, through the calls of the page."""
 
     url: str
     token: str
@@ -45,7 +45,7 @@ class Annotator:
         return answer.json() if answer.status_code == 200 else None
 
     def say(self, item: int, results: Results | None, seconds: float = 2.0) -> int:
-        """Submit an annotation, or skip where there are no results; its id."""
+        """Submit an annotation, or skip the item if there are no results; returns its id."""
         body = {"result": results or [], "was_cancelled": results is None, "lead_time": seconds}
         answer = self.api.post(f"/api/tasks/{item}/annotations/", json=body)
         answer.raise_for_status()
@@ -53,15 +53,15 @@ class Annotator:
         return int(answer.json()["id"])
 
     def change(self, annotation: int, results: Results) -> None:
-        """Submit another answer in place of one."""
+        """Replace an annotation."""
         self.api.patch(f"/api/annotations/{annotation}/", json={"result": results}).raise_for_status()
 
     def delete(self, annotation: int) -> None:
-        """Take an answer away."""
+        """Delete an annotation."""
         self.api.delete(f"/api/annotations/{annotation}/").raise_for_status()
 
     def work(self, project: int, answer: Says, most: int = 10_000) -> int:
-        """Answer items until the queue is empty; how many."""
+        """Answer items until the queue is empty; returns how many."""
         for count in range(most):
             item = self.next(project)
             if item is None:
@@ -72,7 +72,7 @@ class Annotator:
 
 @dataclass
 class Scripted:
-    """What an annotator says who errs and cannot tell now and then: `truth` gives the value of (sample, task)."""
+    """Answers of an annotator who sometimes errs or skips; `truth` gives the value of (sample, task)."""
 
     tasks: dict[str, Task]
     truth: Callable[[str, str], Any]
@@ -97,7 +97,7 @@ class Scripted:
 
 
 def cannot_tell(task: Task) -> Results:
-    """The results of somebody who cannot tell."""
+    """The results of an annotator who cannot tell."""
     name = state_of(task) if task.kind in ("regression", "detection") else task.name
     return [{"from_name": name, "to_name": "image", "type": "choices", "value": {"choices": [UNSURE]}}]
 
@@ -117,7 +117,7 @@ def invite(local: Local, name: str) -> Annotator:
 
 @contextmanager
 def working(catalog: Catalog, local: Local, says: Sequence[tuple[Annotator, Says]]) -> Iterator[None]:
-    """People who answer whatever comes in the projects of a workspace, in the background."""
+    """Annotators who answer every item of a workspace's projects, in the background."""
     done = threading.Event()
     with LabelStudioClient(local.url, local.token) as server, open_session(catalog, server) as desk:
         mark = marked(desk.workspace, "")

@@ -1,6 +1,6 @@
-"""`make bench-browse`: what the mirror in FiftyOne costs, beside its own `add_samples`, on the same samples in one run.
+"""`make bench-browse`: the cost of the mirror in FiftyOne, against FiftyOne's own `add_samples` on the same samples.
 
-100,000 samples, six tasks of which each is known on a tenth of them; a mongod of the benchmark's own. SCALE=small has
+100,000 samples, six tasks each known on a tenth of them; the benchmark starts its own mongod. SCALE=small has
 5,000.
 """
 
@@ -29,7 +29,7 @@ SCENE = Scene()
 
 
 def main() -> None:
-    """Measure in a process of its own: mongod ends with that, and only then its files may go."""
+    """Measure in a separate process: mongod ends with it, and its files can be deleted only then."""
     if len(sys.argv) > 1:
         measure(Path(sys.argv[1]))
         return
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def measure(home: Path) -> None:
-    """Build, bring up, and write the same with `add_samples`."""
+    """Build the catalog, refresh the mirror, and write the same data with `add_samples`."""
     prepare_database(home)
     fo = fiftyone()
     catalog = _catalog(home / "home")
@@ -125,7 +125,7 @@ def _show(catalog: Catalog, name: str = "ours") -> None:
 
 
 def _bring_up(catalog: Catalog, turn: int) -> None:
-    """The time of the mirror alone would be less: a commit of a thousand labels is a tenth of a second."""
+    """The time includes a commit of a thousand labels, about a tenth of a second."""
     generator = np.random.default_rng((1, turn))
     ids = np.sort(generator.choice(SAMPLES, 1_000, replace=False))
     with catalog.commit(author="bench", message="more") as change:
@@ -134,7 +134,7 @@ def _bring_up(catalog: Catalog, turn: int) -> None:
 
 
 def _add_samples(fo: Any, catalog: Catalog) -> None:
-    """The same with FiftyOne's public means, from the same columns; their making is part of ours as well."""
+    """The same through FiftyOne's public API, from the same columns; both times include making them."""
     with catalog.read() as now:
         columns = columns_of(now, SCENE, lambda key, location: None)
         fields = list(field_types(now, SCENE))

@@ -1,10 +1,10 @@
-"""`make bench-catalog`: what the catalog costs, beside FiftyOne, pandas, SQLite and bare Parquet on the same data.
+"""`make bench-catalog`: the cost of the catalog, and of FiftyOne, pandas, SQLite and bare Parquet on the same data.
 
-Every figure is the median of rounds in which ours and the peers take turns. Ours are whole units of work, as a program
-that holds nothing between two questions does them: the time includes opening the file; beside it stand the query alone,
-the same query once more in the unit, and the unit once labels lie in the delta. Peers hold their data open, except bare
+Every figure is the median of rounds in which ours and the peers take turns. Ours are whole units of work of a program
+that keeps nothing between two queries, so the time includes opening the file. The table also shows the query only, the
+same query again in the unit, and the unit while labels are in the delta. Peers hold their data open, except bare
 Parquet, which reads its file.
-`deliveries.py` says what the data are. SCALE=small has 100k samples, the default 1M too, SCALE=large also 10M.
+`deliveries.py` describes the data. SCALE=small has 100k samples, the default 1M too, SCALE=large also 10M.
 """
 
 import json
@@ -64,7 +64,7 @@ Ask = Callable[[str, str], float | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Took:
-    """Milliseconds of one unit of work: as a whole, on the processors, of its query, and of that query once more."""
+    """Milliseconds of one unit of work: wall time, CPU time, its query, and the same query a second time."""
 
     wall: float
     cpu: float
@@ -73,7 +73,7 @@ class Took:
 
 
 class Ours:
-    """The works on one catalog, each in a unit of its own."""
+    """The units of work on one catalog."""
 
     def __init__(self, folder: Path, samples: int) -> None:
         self.catalog = Catalog.create(folder / "home")
@@ -83,7 +83,7 @@ class Ours:
         self._turn = 0
 
     def read(self, query: Callable[[Snapshot], object], commit: int | None = None) -> Took:
-        """One unit that asks `query`, and asks again."""
+        """One unit that runs `query` twice."""
         started, cpu = time.perf_counter(), time.process_time()
         with self.catalog.read(commit) as now:
             opened = time.perf_counter()
@@ -126,7 +126,7 @@ class Ours:
         return self.write(self.fresh([self._turn % len(TASKS)], min(BATCH, self.samples // 2)))
 
     def fresh(self, tasks: list[int], each: int) -> pa.Table:
-        """Labels that nobody gave yet: of each task so many, on samples spread over all, by a new annotator."""
+        """New labels by a new annotator: so many for each task, on samples spread over the catalog."""
         self._turn += 1
         parts = []
         for task in tasks:
@@ -172,7 +172,7 @@ def _measure(ours: Ours, ask: Ask) -> tuple[dict[str, float], list[Row]]:
 
 
 def _rounds(ours: Ours, ask: Ask, works: list[str]) -> tuple[dict[str, list[Took]], dict[str, dict[str, float]]]:
-    """What ours took in each round, and the medians of the peers, by work."""
+    """Our times in each round, and the medians of the peers, by work."""
     took: dict[str, list[Took]] = {work: [] for work in works}
     beside: dict[str, dict[str, list[float]]] = {work: {} for work in works}
     for work in works * ROUNDS:
@@ -197,7 +197,7 @@ def _row(samples: int, work: str, took: list[Took], peers: dict[str, float]) -> 
 
 
 def _fiftyone_counts(ours: Ours, ask: Ask) -> list[Row]:
-    """Counts of one field, and of six: how many times FiftyOne's cost is ours, which counts all fifty tasks."""
+    """Counts of one field and of six in FiftyOne, over the cost of ours, which counts all fifty tasks."""
     pairs = {
         "counts of one field": [(ours.count_one(), ask("FiftyOne", "count_one")) for _ in range(ROUNDS)],
         f"counts of {FIELDS} fields (ours: of all {len(TASKS)})": [
@@ -230,7 +230,7 @@ def _ratio(what: str, ours: float, theirs: float, more: dict[str, float]) -> Row
 
 
 def _ingest_rows(ours: Ours) -> list[Row]:
-    """Labels a second of a commit of as many labels as there are samples, at most 1M; the fold is paid by `compact`."""
+    """Labels a second of a commit of as many labels as samples, at most 1M; `compact` does the fold later."""
     each = min(ours.samples, 1_000_000) // 20
     seconds, by_key, folds = [], [], []
     for _ in range(1 if small() else 3):
@@ -259,7 +259,7 @@ def _keyed(catalog: Catalog, labels: pa.Table) -> pa.Table:
 
 
 def _bytes_rows(ours: Ours) -> list[Row]:
-    """The compacted file over its label events; over events of any kind; and what the tables of labels hold."""
+    """Bytes of the compacted file per label event and per event of any kind, and bytes of the label tables."""
     size = ours.catalog.file.stat().st_size
     with ours.catalog.read() as now:
         counts = now.counts()
@@ -291,7 +291,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 
 
 def _counts_within(catalog: Catalog, memory: int) -> float | None:
-    """GB of memory that a process of its own held at most while it counted, None when `memory` bytes were too few."""
+    """Peak memory in GB of a separate process that counts; None if `memory` bytes are too few."""
     words = [sys.executable, "-c", COUNTING, str(catalog.home), str(memory)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return float(done.stdout) if done.returncode == 0 else None
@@ -307,7 +307,7 @@ def _memory_row(completed: dict[int, float | None]) -> Row:
 
 
 def _scale_rows(costs: dict[int, dict[str, float]]) -> list[Row]:
-    """What ten times the samples cost, over ten times the cost; of appends over the same cost."""
+    """The cost at ten times the samples over ten times the cost; for appends over the same cost."""
     rows = []
     for fewer, more in zip(list(costs), list(costs)[1:], strict=False):
         ratios = {
@@ -325,7 +325,7 @@ def _scale_rows(costs: dict[int, dict[str, float]]) -> list[Row]:
 
 @contextmanager
 def _peers(folder: Path, samples: int) -> Iterator[Ask]:
-    """A function that has a peer do a work, and tells its milliseconds; None where the peer does not take part."""
+    """A function that runs a work on a peer and returns its milliseconds; None where the peer does not take part."""
     names = (*BESIDE, *(["FiftyOne"] if samples == FIFTYONE_AT else []))
     if samples > BESIDE_UP_TO:
         yield lambda peer, work: None

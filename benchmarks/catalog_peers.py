@@ -1,9 +1,9 @@
-"""The peers of `benchmarks.catalog`, in an environment of their own: `.venv-peers/bin/python catalog_peers.py FOLDER`.
+"""The peers of `benchmarks.catalog`, in a separate environment: `.venv-peers/bin/python catalog_peers.py FOLDER`.
 
-Each line of standard input asks for one piece of work, such as `pandas count_one`; the answer is a line of JSON with
-its wall and CPU milliseconds, so that the rounds of all interleave. FOLDER holds what `make_peers_data` wrote. pandas
-and SQLite keep the current labels beside the events, as a careful user would; bare Parquet is one file sorted by task
-and sample, read anew for each question.
+Each line of standard input requests one piece of work, such as `pandas count_one`; the answer is a line of JSON with
+its wall and CPU milliseconds. So the rounds of all peers interleave. FOLDER holds what `make_peers_data` wrote. pandas
+and SQLite also keep the current labels, as a careful user would; bare Parquet is one file sorted by task
+and sample, read again for each query.
 """
 
 import json
@@ -27,7 +27,7 @@ ELIGIBLE = 20
 
 
 class Pandas:
-    """Two frames in memory."""
+    """Two data frames in memory."""
 
     def __init__(self, folder: Path) -> None:
         self.events = pd.read_parquet(folder / "events.parquet")
@@ -115,7 +115,7 @@ class SQLite:
 
 
 class Parquet:
-    """One file of events, sorted by task, sample and commit; the last of each cell counts."""
+    """One file of events, sorted by task, sample and commit; the last event of each cell counts."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -228,7 +228,7 @@ PEERS: dict[str, Callable[[Path], object]] = {
 
 
 def main() -> None:
-    """Answer until standard input ends. `NAME start` sets a peer up; work that a peer has not is answered with null."""
+    """Answer until standard input ends. `NAME start` sets a peer up; work that a peer lacks is answered with null."""
     folder = Path(sys.argv[1])
     peers: dict[str, object] = {}
     answers = os.fdopen(os.dup(1), "w")

@@ -1,8 +1,8 @@
-"""What `benchmarks.catalog` measures on: a fleet's samples, labelled sparsely by a vendor and corrected by people.
+"""The data of `benchmarks.catalog`: a fleet's samples, labelled sparsely by a vendor and corrected by people.
 
-50 tasks of 2 to 8 classes, the rarer the later (1, 1/2, 1/3 ...); each task knows a tenth of the samples. The vendor
-delivers in the order of the drives, task by task in turn, at most 10,000 labels of one task a commit. Then people look
-at a fifth of all labels, spread evenly, and say what holds instead: the same size of commits. All comes from a seed.
+50 tasks of 2 to 8 classes with frequencies 1, 1/2, 1/3 ...; each task knows a tenth of the samples. The vendor
+delivers in the order of the drives, task by task, at most 10,000 labels of one task a commit. Then people correct
+a fifth of all labels, spread evenly, in commits of the same size. Everything is a function of a seed.
 """
 
 from collections.abc import Iterator
@@ -81,7 +81,7 @@ def deliveries(samples: int) -> Iterator[Delivery]:
 
 
 def labels_of(delivery: Delivery) -> pa.Table:
-    """A delivery as the table that `Change.add_labels` takes."""
+    """A delivery as the table that `add_labels` takes."""
     task, rows = TASKS[delivery.task], len(delivery.ids)
     return pa.table(
         {

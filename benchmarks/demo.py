@@ -1,4 +1,4 @@
-"""`make bench-demo`: how long the demo takes and how much memory it and its children hold at most, from nothing."""
+"""`make bench-demo`: duration of the demo from an empty cache, and peak memory of the demo and its children."""
 
 import os
 import subprocess
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _resident(pid: int) -> float:
-    """Summed resident memory of a process and all below it, in GB."""
+    """Summed resident memory of a process and its descendants, in GB."""
     total = 0
     try:
         parent = psutil.Process(pid)

@@ -13,7 +13,7 @@ from samplers.stream.stream import stream
 
 
 def main() -> None:
-    """Stream a plan on one decode thread from a pack here or far away."""
+    """Stream a plan on one decode thread from a local or remote pack."""
     folder, home, core, cache = sys.argv[1:]
     os.sched_setaffinity(0, {int(core)})
     plan = Plan(Path(folder))

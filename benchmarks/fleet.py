@@ -1,8 +1,8 @@
-"""What `benchmarks.plan` plans on: a fleet's samples, sparsely labelled for many tasks, and a pack's index over them.
+"""The data of `benchmarks.plan`: a fleet's samples, sparsely labelled for many tasks, and a pack's index over them.
 
-Each task knows the same number of samples, chosen at random, in drives of 40. A task's classes are the rarer the later
-(1, 1/2, 1/3 ...). A tenth of the drives is for test. The pack has no images: planning opens none. All comes from
-hashes, so that it is the same with every version of numpy.
+Each task knows the same number of samples, chosen at random, in drives of 40. A task's classes have frequencies
+1, 1/2, 1/3 ... A tenth of the drives is for test. The pack has no images: planning opens none. Everything is a
+function of hashes, so it is the same with every version of numpy.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ DRIVE = 40
 
 
 def fleet(folder: Path, samples: int, *, tasks: int, labels: int, classes: int = 20, shard: int = 1_000) -> Pack:
-    """Fill a new catalog in `folder` and write a pack's index beside it; `shard` is how many images a shard holds."""
+    """Fill a new catalog in `folder` and write a pack's index beside it; `shard` is the number of images a shard."""
     catalog = Catalog.create(folder)
     named = [Task(name=f"t{i:04d}", kind="categorical", classes=_classes(classes), owner=f"o{i}") for i in range(tasks)]
     with catalog.commit(author="bench", message="tasks", batch="tasks") as change:
@@ -50,7 +50,7 @@ def fleet(folder: Path, samples: int, *, tasks: int, labels: int, classes: int =
 
 
 def policy_of(tasks: int) -> dict[str, object]:
-    """A policy of every rule in turn, in which every second owner boosts night."""
+    """A policy that uses each rule in turn; every second owner boosts night."""
     rules = ("natural", "balanced", "power", "effective_number", "repeat_factor")
     share = np.round(1 / np.arange(1, tasks + 1) ** 0.5, 3)
     share /= share.sum()
@@ -110,7 +110,7 @@ def _labels(task: str, code: int, samples: int, each: int, classes: int) -> pa.T
 
 
 def _uniform(numbers: np.ndarray, *which: int) -> np.ndarray:
-    """Of each number a hash in [0, 1)."""
+    """A hash in [0, 1) of each number."""
     return (hash64(0, *which, numbers) >> np.uint64(11)) * 2.0**-53
 
 

@@ -1,9 +1,9 @@
-"""`make bench-labeling`: what it costs to ask people and to read back, on a real Label Studio, what the loop finds with
-people who err, and how fast images are served.
+"""`make bench-labeling`: the cost of pushing to and pulling from a real Label Studio, what the loop finds with
+annotators who err, and how fast images are served.
 
-Pull is measured twice, on a project of a tenth of the items and on all of them, with the same number of changes: its
-cost should follow the changes. Both have rested for a minute after the push, until when items are read again. Beside
-the seconds stand those of the processor, of ours and of the server, which other work on the machine hardly moves.
+Pull is measured twice, on a project of a tenth of the items and on one of all items, with the same number of changes:
+its cost should depend on the changes. Both wait a minute after the push, because newer items are read again. The table
+also shows CPU seconds of our process and of the server, which other work on the machine hardly affects.
 """
 
 import tempfile
@@ -68,7 +68,7 @@ def _labels(home: Path, local: Local) -> list[Row]:
 
 
 def _catalog(home: Path, count: int) -> Catalog:
-    """Samples without a label, each asked for."""
+    """Samples without a label, each with an open request."""
     catalog = Catalog.create(home)
     keys = [f"s{number:06d}" for number in range(count)]
     samples = pa.table(
@@ -103,7 +103,7 @@ def _answer(local: Local, server: LabelStudioClient, count: int) -> None:
 
 
 def _timed(local: Local, call: Callable[..., object], *given: object, **named: object) -> tuple[float, float]:
-    """Seconds that a call took, and seconds of the processor, of ours and of the server."""
+    """Wall seconds of a call, and CPU seconds of our process and of the server."""
     began, spent = time.perf_counter(), time.process_time() + processor(local.pid)
     call(*given, **named)
     return time.perf_counter() - began, time.process_time() + processor(local.pid) - spent

@@ -1,9 +1,9 @@
 """`make bench-labels`: how many labels it takes to find the rare class of `traffic_lights`, mined against random.
 
 Each seed is a fresh workspace with its own grouped split. Both arms run the one loop of `amber/loop.py` with the same
-features, classifier and training; only what they ask for differs. In two more settings green, then red, is thinned to
-3% of the training pool and takes yellow's place. Images are embedded once and the vectors are copied: they hang on the
-images alone.
+features, classifier and training; only their requests differ. In two more settings green, then red, is thinned to
+3% of the training pool and takes yellow's place. Images are embedded once and the vectors are copied, because they
+depend only on the images.
 """
 
 import os
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def one_seed(folder: Path, wanted: str, seed: int) -> tuple[Curve, Curve]:
-    """The learning curves of both arms for one seed, each in a workspace of its own."""
+    """The learning curves of both arms for one seed, each in its own workspace."""
     curves = []
     for arm in ("mined", "random"):
         home = folder / f"{wanted}-{seed}-{arm}"
@@ -77,7 +77,7 @@ def embed_once(folder: Path) -> None:
 
 
 def fresh(home: Path, wanted: str, seed: int, embeddings: Path) -> Catalog:
-    """A workspace with the data set, split by `seed`, and these embeddings; `wanted` is the class that is rare."""
+    """A workspace with the data set, split by `seed`, and these embeddings; `wanted` is the rare class."""
     catalog = Catalog.create(home)
     ingest(catalog, Dataset.load(DATASET), author=AUTHOR, seed=seed)
     shutil.copytree(embeddings, home / "embeddings")
@@ -87,7 +87,7 @@ def fresh(home: Path, wanted: str, seed: int, embeddings: Path) -> Catalog:
 
 
 def _thin(catalog: Catalog, wanted: str, seed: int) -> None:
-    """Exclude training samples of one class until it is 3% of the pool, and mine for it instead of yellow."""
+    """Exclude training samples of one class until it is 3% of the pool, and mine it instead of yellow."""
     with catalog.read() as now:
         train = [row for row in now.samples().to_pylist() if row["split"] == "train"]
     mine = [row["key"] for row in train if Path(row["location"]).parent.name == wanted]
@@ -149,9 +149,9 @@ def _ratio_row(wanted: str, seeds: list[tuple[Curve, Curve]]) -> Row:
 
 
 def _needed(seeds: list[tuple[Curve, Curve]], arm: int, chosen: npt.NDArray[np.int64]) -> float:
-    """Labels at which the mean recall of the chosen seeds reaches the target, between two rounds by a straight line.
+    """Labels at which the mean recall of the chosen seeds reaches the target, interpolated linearly between rounds.
 
-    A curve that never reaches it counts with its last round: the true number is larger.
+    A curve that never reaches the target counts with its last round; the true number is larger.
     """
     picked = [seeds[seed][arm] for seed in chosen]
     steps = min(len(curve) for curve in picked)

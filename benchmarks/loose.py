@@ -1,4 +1,4 @@
-"""Loose files for the benchmarks of packs and streams: JPEGs of 256 x 256 pixels and about 20 KB, and plans of them."""
+"""Loose files for the benchmarks of packs and streams: JPEGs of 256 x 256 pixels, about 20 KB each, and plans."""
 
 import hashlib
 from pathlib import Path
@@ -18,11 +18,11 @@ __all__ = ["SIZE", "loose", "planned"]
 
 SIZE = (256, 256)
 QUALITY = 85
-PATTERNS = 64  # different images; the rest differ in a mark, so that no two files are the same
+PATTERNS = 64  # distinct images; the others differ from these by a mark, so no two files are equal
 
 
 def loose(folder: Path, count: int) -> pa.Table:
-    """Write `count` images, a thousand to a folder; the table that a packer takes."""
+    """Write `count` images, a thousand a folder; returns the table that a packer takes."""
     generator = np.random.default_rng(0)
     patterns = [_pattern(generator) for _ in range(PATTERNS)]
     rows = []
@@ -42,10 +42,10 @@ def loose(folder: Path, count: int) -> pa.Table:
 
 
 def planned(images: pa.Table, pack: Pack, *lengths: int) -> list[Path]:
-    """Fill a new catalog in the pack's workspace with `images`; the folders of plans of so many draws over them.
+    """Fill a new catalog in the pack's workspace with `images`; returns the folders of plans of so many draws each.
 
-    Six tasks of six classes, the rarer the later, each known of 30% of the images; every second one balances its
-    classes. So an image is drawn as often as the tasks that know it ask for, and all labels have weights.
+    Six tasks of six classes, later classes rarer, each known on 30% of the images; every second task balances its
+    classes. So draws of an image depend on the tasks that know it, and all labels have weights.
     """
     catalog, numbers = Catalog.create(pack.home), np.arange(len(images))
     tasks = [Task(name=f"t{i}", kind="categorical", classes=tuple("abcdef"), owner="bench") for i in range(6)]
@@ -80,6 +80,6 @@ def planned(images: pa.Table, pack: Pack, *lengths: int) -> list[Path]:
 
 
 def _pattern(generator: np.random.Generator) -> np.ndarray:
-    """Blocks of colour under noise, which makes a file of about 20 KB."""
+    """Blocks of colour with noise: a file of about 20 KB."""
     blocks = np.kron(generator.integers(0, 256, (32, 32, 3)), np.ones((8, 8, 1), np.int64))
     return (blocks + generator.integers(-12, 13, (*SIZE, 1))).clip(0, 255).astype(np.uint8)

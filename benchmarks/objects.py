@@ -1,7 +1,7 @@
-"""Object storage as it is far away, on loopback: a folder, or an S3-compatible server, with latency, faults and a
+"""Remote object storage, simulated on loopback: a folder, or an S3-compatible server, with latency, faults and a
 bandwidth that all connections share. `python -m benchmarks.objects FOLDER LATENCY BYTES_PER_SECOND` serves a folder.
 
-A real network shows a reader the same faults: 503 (slow down), a reset, a body that ends early, one that was altered.
+The faults are those of a real network: 503 (slow down), a reset, a truncated body, an altered body.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ Fault = Callable[[int, str], str]
 
 
 class Far:
-    """The server: `port` on loopback, how many requests for data came, which faults they met, and the bytes sent."""
+    """The server: `port` on loopback, the number of requests for data, their faults, and the bytes sent."""
 
     def __init__(
         self, behind: Path | int, *, latency: float = 0.0, bandwidth: float = 0.0, fault: Fault = lambda n, path: ""
@@ -127,7 +127,7 @@ def _field(head: bytes, name: bytes) -> str:
 
 @contextmanager
 def serving(far: Far) -> Iterator[Far]:
-    """Run the server in a thread of its own."""
+    """Run the server in a thread."""
     loop, started = asyncio.new_event_loop(), threading.Event()
 
     async def run() -> None:
@@ -156,7 +156,7 @@ def serving(far: Far) -> Iterator[Far]:
 
 
 def main() -> None:
-    """Serve a folder until standard input ends; then tell what was sent."""
+    """Serve a folder until standard input ends; then print what was sent."""
     with serving(Far(Path(sys.argv[1]), latency=float(sys.argv[2]), bandwidth=float(sys.argv[3]))) as far:
         for _ in chain([None], sys.stdin):
             sys.stdout.write(f"{far.port} {far.sent} {far.requests}\n")

@@ -1,8 +1,8 @@
-"""`make bench-pays`: whether the composed plan pays on `streets`, at equal draws, beside two that people use.
+"""`make bench-pays`: whether the composed plan pays on `streets`, at equal draws, against two common samplers.
 
-- natural: every task draws its labels as they are, with the same shares;
+- natural: every task draws its labels uniformly, with the same shares;
 - single: the usual single sampler. An image's weight is the largest repeat factor of its labels' strata, and no label
-  has a weight in the loss; each task's loss is the mean over what is known.
+  has a weight in the loss; each task's loss is the mean over its known labels.
 
 Each seed renders its own scenes; the three arms have the same labels, network, draws and training, paired by seed. An
 error is one minus accuracy, or the mean absolute error over that of the best constant. Bounds are one-sided 95%.
@@ -59,7 +59,7 @@ class SingleSampler(Plan):
     def labels(
         self, rows: np.ndarray, positions: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As of a plan, with weights that make each task's loss the mean over its known labels."""
+        """Like the labels of a plan, with weights that make each task's loss the mean over its known labels."""
         values, known, _ = super().labels(rows, positions)
         drawn = np.bincount(self.draws, minlength=len(self.keys))[self.label_sample]
         mean = len(self.draws) / np.bincount(self.label_task, drawn, minlength=len(self.tasks))
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def one_seed(folder: Path, seed: int) -> dict[str, Errors]:
-    """Errors of the three arms on test."""
+    """Errors of the three arms on the test split."""
     os.environ["AMBER_CACHE"] = str(folder / f"{seed}-images")
     catalog = Catalog.create(folder / str(seed))
     ingest(catalog, Dataset.load(DATASET).with_reader({"images": IMAGES, "seed": seed}), author=AUTHOR, seed=seed)
@@ -96,7 +96,7 @@ def one_seed(folder: Path, seed: int) -> dict[str, Errors]:
 
 
 def _single(plan: Plan, seed: int) -> Plan:
-    """The single sampler over the strata of `plan`, in a folder of its own so that evaluation finds it."""
+    """The single sampler over the strata of `plan`, in a separate folder so that evaluation finds it."""
     share = plan.sizes / np.repeat(np.add.reduceat(plan.sizes, plan.first_cell[:-1]), np.diff(plan.first_cell))
     factor = np.maximum(1, np.sqrt(THRESHOLD / share))[plan.cell(plan.label_task, plan.label_stratum)]
     weight = np.ones(len(plan.keys))
@@ -104,7 +104,7 @@ def _single(plan: Plan, seed: int) -> Plan:
     times = quotas(quantise(weight, SHARE_UNITS), len(plan.draws), seed)
     sample = np.repeat(np.arange(len(weight), dtype=np.int32), times)
     sample = sample[np.argsort(hash64(seed, np.arange(len(sample))), kind="stable")]
-    label = np.searchsorted(plan.label_sample, sample)  # it draws for no task: one that knows the image
+    label = np.searchsorted(plan.label_sample, sample)  # it draws for no task, so take one that knows the image
     task, stratum = plan.label_task[label], plan.label_stratum[label]
     folder = plan.folder.with_name(plan.hash[:-6] + "single")
     shutil.copytree(plan.folder, folder)

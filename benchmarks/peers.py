@@ -1,4 +1,4 @@
-"""A program of peers in an environment of its own, asked for one piece of work at a time, so that rounds interleave."""
+"""A program of peers in a separate environment that does one piece of work at a time, so that rounds interleave."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ __all__ = ["Rounds", "Took", "peers"]
 
 @dataclass(frozen=True, kw_only=True)
 class Took:
-    """Seconds of one piece of work, on the clock and on the processors, and the images that it brought."""
+    """Wall and CPU seconds of one piece of work, and the number of images."""
 
     wall: float
     cpu: float
@@ -22,37 +22,37 @@ class Took:
 
 
 class Rounds:
-    """What each arm took in each round."""
+    """Times of each arm in each round."""
 
     def __init__(self) -> None:
         self._took: dict[str, list[Took]] = {}
 
     def add(self, arm: str, took: Took | None) -> None:
-        """Keep a round of an arm; None is an arm that could not."""
+        """Record a round of an arm; None if the arm failed."""
         if took is not None:
             self._took.setdefault(arm, []).append(took)
 
     def arms(self) -> list[str]:
-        """Those that took part."""
+        """The arms that took part."""
         return list(self._took)
 
     def wall(self, arm: str) -> float:
-        """Median milliseconds an image."""
+        """Median wall milliseconds an image."""
         return 1e3 * median(part.wall / part.images for part in self._took[arm])
 
     def cpu(self, arm: str) -> float:
-        """Median milliseconds of the processors an image."""
+        """Median CPU milliseconds an image."""
         return 1e3 * median(part.cpu / part.images for part in self._took[arm])
 
     def ratio(self, arm: str, limit: str) -> float:
-        """Median over the rounds of how many times as fast as `limit` the arm was in the same round."""
+        """Median over the rounds of the arm's speed as a multiple of `limit`'s in the same round."""
         pairs = zip(self._took[arm], self._took[limit], strict=False)
         return median(other.wall / other.images / (mine.wall / mine.images) for mine, other in pairs)
 
 
 @contextmanager
 def peers(python: Path, folder: Path) -> Iterator[Any]:
-    """A function that has a peer do a work, and tells what it took; without the environment nobody takes part."""
+    """A function that runs a work on a peer and returns its times; without the environment no peer takes part."""
     if not python.exists():
         yield lambda peer, work: None
         return

@@ -1,5 +1,5 @@
-"""The demo's loop with people in it: real traffic lights, a real Label Studio, and a scripted annotator who errs on 5%
-of what is asked and cannot tell 10%. Each seed is a fresh workspace, and goes round with the oracle too.
+"""The demo's loop with people: real traffic lights, a real Label Studio, and a scripted annotator who errs on 5% of the
+requests and cannot tell 10%. Each seed is a fresh workspace, and the loop also runs with the oracle.
 """
 
 import os
@@ -34,8 +34,8 @@ ERROR, UNSURE = 0.05, 0.10
 
 @dataclass(frozen=True, kw_only=True)
 class Gone:
-    """A seed that has gone round: its rounds with people and with the oracle, how many labels people gave, how many of
-    those say who, when and on which item, and what part of them was wrong, or unsure."""
+    """Results of a seed: the rounds with people and with the oracle, the number of labels by people, how many of them
+    name annotator, time and item, and the shares that are wrong or unsure."""
 
     asked: list[Round]
     oracle: list[Round]
@@ -46,7 +46,7 @@ class Gone:
 
     @property
     def same(self) -> bool:
-        """Whether both went round as often, with as many labels each time."""
+        """Whether both had the same number of rounds, with the same number of labels in each."""
         return [step.labels for step in self.asked] == [step.labels for step in self.oracle]
 
 
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def people(home: Path, local: Local) -> list[Row]:
-    """The figures, made in the folder `home` with the Label Studio `local`."""
+    """The figures, measured in the folder `home` with the Label Studio `local`."""
     embed_once(home)
     annotator = invite(local, "scripted")
     gone = [_go(home, local, annotator, seed) for seed in range(SEEDS)]
@@ -85,7 +85,7 @@ def people(home: Path, local: Local) -> list[Row]:
 
 
 def _go(home: Path, local: Local, annotator: Annotator, seed: int) -> Gone:
-    """One seed, first with the oracle, then with people, each in a workspace of its own."""
+    """One seed, first with the oracle, then with people, each in its own workspace."""
     features = home / "features" / "embeddings"
     loop = Loop(rounds=ROUNDS, seed=seed, recipe=Recipe.of("efficientnet_lite0", seed=seed, threads=1))
     oracle = list(go_round(fresh(home / f"{seed}-oracle", RARE, seed, features), loop, author=AUTHOR))
@@ -104,7 +104,7 @@ def _go(home: Path, local: Local, annotator: Annotator, seed: int) -> Gone:
 
 
 def _given(catalog: Catalog, email: str, truth: Mapping[str, str]) -> dict[str, Any]:
-    """What the catalog holds of people's labels, as `Gone` wants it."""
+    """The figures of `Gone` about people's labels in the catalog."""
     with catalog.read() as now:
         keys = dict(zip(now.samples()["sample_id"].to_pylist(), now.samples()["key"].to_pylist(), strict=True))
         classes = now.task(TASK).classes
@@ -118,7 +118,7 @@ def _given(catalog: Catalog, email: str, truth: Mapping[str, str]) -> dict[str, 
 
 
 def _traced(label: Mapping[str, Any], answer: Mapping[str, Any] | None, email: str) -> bool:
-    """Whether a label names its annotator and time, and the catalog the item on which it was given."""
+    """Whether a label has its annotator and time, and the catalog has its Label Studio item."""
     return (
         answer is not None
         and label["annotator"] == answer["annotator"] == email

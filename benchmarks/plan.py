@@ -1,8 +1,8 @@
-"""`make bench-plan`: how exact, how even and how fast plans are, beside the mixers that people use.
+"""`make bench-plan`: how exact, even and fast plans are, against common mixers.
 
-Catalogs of a fleet are built first (`fleet.py`), which takes the longest. A plan is timed in a process of its own, from
+Catalogs of a fleet are built first (`fleet.py`), which takes longest. A plan is timed in a separate process, from
 opening the catalog to the four files, three times where it is short; memory is that process's peak. Peers mix four
-sources (`plan_peers.py`); they know no labels, so that nothing else of theirs can stand beside a plan.
+sources (`plan_peers.py`); they know no labels, so nothing else of theirs compares with a plan.
 SCALE=small has a hundredth of the samples.
 """
 
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _mixing() -> list[Row]:
-    """Four sources, ours beside the peers."""
+    """Four sources: ours and the peers."""
     with tempfile.TemporaryDirectory() as folder:
         words = [str(PEERS_PYTHON), str(Path(__file__).with_name("plan_peers.py")), str(MIXED), folder]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -76,7 +76,7 @@ def _mixing() -> list[Row]:
 
 
 def _locality(home: Path) -> list[Row]:
-    """20 tasks of 20 strata: shards that a window of cold draws touches, beside draws in no order."""
+    """20 tasks of 20 strata: shards that a window of cold draws touches, against draws in random order."""
     pack = fleet(home, MILLION, tasks=20, labels=2 * MILLION, shard=MILLION // 1000)
     sections = policy_of(20)["task"]
     for section in sections.values():
@@ -122,7 +122,7 @@ def _scale(folder: Path) -> list[Row]:
 
 
 def _exact(plan: Plan) -> list[Row]:
-    """The identities of the mathematics on a large plan, and how evenly it deals."""
+    """The identities of the mathematics on a large plan, and how even its draws are."""
     weights, p = plan.label_weights(), plan.probabilities()
     cells = plan.cell(plan.label_task, plan.label_stratum)
     off = float(np.abs(np.bincount(cells, p[plan.label_sample] * weights) - plan.pi[0]).max())
@@ -147,7 +147,7 @@ def _exact(plan: Plan) -> list[Row]:
 
 
 def deviation(symbols: np.ndarray, rates: np.ndarray | None = None) -> float:
-    """The worst deviation, in draws, of any symbol from its rate (default: its part of all) at any prefix."""
+    """The worst deviation, in draws, of any symbol from its rate (default: its share of all) at any prefix."""
     counts = np.bincount(symbols, minlength=0 if rates is None else len(rates))
     rates = counts / len(symbols) if rates is None else rates
     worst = 0.0
@@ -169,7 +169,7 @@ def _timed(home: Path, tasks: int, draws: int, seed: int) -> Found:
 
 
 def one(home: Path, tasks: int, draws: int, seed: int) -> None:
-    """Make one plan in this process and say what it took."""
+    """Make one plan in this process and print its time and memory."""
     policy = Policy.model_validate(policy_of(tasks))
     begun, cpu = time.perf_counter(), time.process_time()
     pack = Pack.open(home, next((home / "packs").iterdir()).name)

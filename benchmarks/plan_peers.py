@@ -1,4 +1,4 @@
-"""Mixers that people use, each in its own words: which of four sources every draw comes from. Runs without Amber.
+"""Common mixers, each by its own API: which of four sources every draw comes from. Runs without Amber.
 
 python plan_peers.py DRAWS FOLDER prints one JSON object: for each peer its seconds, the worst deviation of a source
 from its proportion at any prefix, and the share of batches of 64 without the rarest source.
@@ -40,7 +40,7 @@ def torchdata(draws: int, folder: Path) -> Iterator[int]:
 
 
 def grain(draws: int, folder: Path) -> Iterator[int]:
-    """MapDataset.mix, which deals sources out evenly."""
+    """MapDataset.mix, which interleaves sources evenly."""
     from grain import MapDataset
 
     parts = [MapDataset.source([i]).repeat(draws) for i in range(len(WEIGHTS))]
@@ -83,7 +83,7 @@ def mosaicml(draws: int, folder: Path) -> Iterator[int]:
 
 
 def _without_torchvision() -> None:
-    """Stand in for a torchvision, whose wheels fit no build of torch without CUDA; mixing needs none of it."""
+    """Replace torchvision, whose wheels fit no CPU build of torch; mixing needs none of it."""
     for name in ("torchvision", "torchvision.datasets", "torchvision.transforms", "torchvision.transforms.functional"):
         sys.modules[name] = module = types.ModuleType(name)
         module.__spec__ = importlib.machinery.ModuleSpec(name, None)
@@ -120,7 +120,7 @@ PEERS: dict[str, Callable[[int, Path], Iterator[int]]] = {
 
 
 def measure(draw: Callable[[int, Path], Iterator[int]], draws: int, folder: Path) -> dict[str, float]:
-    """Seconds of the drawing alone, and how even it is."""
+    """Seconds of the drawing only, and its evenness."""
     sources = draw(draws, folder)
     begun = time.perf_counter()
     order = np.fromiter(sources, np.int64)
@@ -137,7 +137,7 @@ def evenness(order: np.ndarray) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure every peer; one that fails says why on standard error."""
+    """Measure every peer; a peer that fails prints the reason on standard error."""
     draws, folder, found = int(sys.argv[1]), Path(sys.argv[2]), {}
     for name, draw in PEERS.items():
         try:

@@ -22,7 +22,7 @@ REPEATS = 7
 
 
 def main() -> None:
-    """Fill both, measure the same units of work on both, and print them side by side."""
+    """Fill both backends, measure the same units of work on both, and print them side by side."""
     url, samples = os.environ["URL"], int(os.environ.get("SAMPLES", "100000"))
     with tempfile.TemporaryDirectory() as folder:
         places = {
@@ -96,7 +96,7 @@ def append(catalog: Catalog, rows: int, samples: int, generator: np.random.Gener
 
 
 def said(samples: np.ndarray, tasks: np.ndarray, annotator: str, generator: np.random.Generator) -> pa.Table:
-    """Labels of these cells, at random."""
+    """Random labels of these cells."""
     names, words = pa.array([f"task{i}" for i in range(TASKS)]), pa.array(["false", "true"])
     return pa.table(
         {

@@ -1,4 +1,4 @@
-"""The same work for many seeds, on all cores, each in a process of its own."""
+"""The same work for many seeds, on all cores, one process a seed."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ Found = TypeVar("Found")
 
 
 def for_each(work: Callable[..., Found], jobs: Mapping[Key, tuple[Any, ...]]) -> dict[Key, Found]:
-    """What `work` gives for the arguments of each job, by its key; a bar counts them on a terminal."""
+    """The results of `work` for the arguments of each job, by key; on a terminal with a progress bar."""
     found: dict[Key, Found] = {}
     with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=get_context("spawn")) as pool:
         running = {pool.submit(work, *arguments): key for key, arguments in jobs.items()}

@@ -1,7 +1,7 @@
-"""`make bench-stream`: what a batch costs, how soon the first one comes, and what it costs when the pack is far away.
+"""`make bench-stream`: the cost of a batch, the time to the first batch, and both for a remote pack.
 
-The limit is a loop that decodes bytes already in memory on two threads. All arms decode with simplejpeg to the same
-batches of 64 and take turns in every round; peers run in an environment of their own. The remote arms run in a process
+The limit is a loop that decodes bytes from memory on two threads. All arms decode with simplejpeg to the same
+batches of 64 and take turns in every round; peers run in a separate environment. The remote arms run in a process
 on one core, with one decode thread and a cache of a quarter of the pack; the server has the other core.
 SCALE=small has 3,000 images, the default 20,000.
 """
@@ -74,14 +74,14 @@ def _decoded(plan: Plan, pack: Pack, folder: Path) -> Rounds:
             *((peer, partial(ask, peer, "stream")) for peer in PEERS),
         ]
         for number in range(ROUNDS):
-            turn = number * 3 % len(arms)  # who comes first after a pause, or after whom, counts on a shared machine
+            turn = number * 3 % len(arms)  # on a shared machine the order of the arms matters
             for name, took in arms[turn:] + arms[:turn]:
                 rounds.add(name, took())
     return rounds
 
 
 def _limit(data: list[bytes], images: int = 1) -> int:
-    """Two threads that do nothing but decode, each into a buffer of its own of so many images, which it goes round."""
+    """Two threads that only decode, each into its own ring buffer of so many images."""
 
     def decode(part: list[bytes]) -> None:
         out = np.empty((images, *SIZE, 3), np.uint8)
@@ -117,7 +117,7 @@ def _decoded_rows(rounds: Rounds) -> list[Row]:
 
 
 def _soon(plan: Plan, pack: Pack) -> list[Row]:
-    """How soon the first batch comes on an open plan of a million draws, from the start and in its middle."""
+    """Time to the first batch of an open plan of a million draws, from its start and from its middle."""
     rows = []
     for what, start, bound in (
         ("first batch", 0, 0.1),
@@ -137,14 +137,16 @@ def _soon(plan: Plan, pack: Pack) -> list[Row]:
 
 
 def _memory(plan: Plan, pack: Pack) -> list[Row]:
-    """What a stream holds that is its own, after a tenth of an epoch and at its end; and the open files."""
+    """Private memory of a stream after a tenth of an epoch and at its end, and its open files."""
     process = psutil.Process()
     own, files = [], []
     with stream(plan, pack, BATCH, size=SIZE) as found:
         for batch in found:
             if batch.index % 5 == 0:
                 used = process.memory_info()
-                own.append((used.rss - used.shared) / 1e6)  # without the pages of shards, which are the cache's
+                own.append(
+                    (used.rss - used.shared) / 1e6
+                )  # without the pages of shards, which belong to the page cache
                 files.append(process.num_fds())
     grown = median(own[-3:]) - median(own[len(own) // 10 : len(own) // 10 + 3])
     return [
@@ -154,7 +156,7 @@ def _memory(plan: Plan, pack: Pack) -> list[Row]:
 
 
 def _far(plan: Plan, pack: Pack) -> list[Row]:
-    """The stream from a server at 50 ms and 200 MB/s, beside the stream of files, on one core each."""
+    """The stream from a server at 50 ms and 200 MB/s, and the stream from files, on one core each."""
     words = [sys.executable, "-m", "benchmarks.objects", str(pack.home), str(LATENCY), str(BANDWIDTH)]
     cores = sorted(os.sched_getaffinity(0))
     server_core = cores[-1]

@@ -1,9 +1,9 @@
-"""The peers of `benchmarks.pack` and `benchmarks.stream`, in an environment of their own:
+"""The peers of `benchmarks.pack` and `benchmarks.stream`, in a separate environment:
 `.venv-stream-peers/bin/python benchmarks/stream_peers.py FOLDER`.
 
 FOLDER holds `files.txt`, the paths of JPEGs of one size, and `tars`, webdataset shards of them. Each line of standard
-input asks for one piece of work of one peer; the answer is a line of JSON with wall and CPU seconds and the images that
-came. All decode with simplejpeg into batches of 64; what a peer needs to be written first is written on `start`.
+input requests one piece of work of one peer; the answer is a line of JSON with wall and CPU seconds and the number of
+images. All decode with simplejpeg into batches of 64; files that a peer needs are written on `start`.
 """
 
 import json
@@ -33,7 +33,7 @@ def decoded(data: Any) -> np.ndarray:
 
 
 def in_batches(images: Iterable[np.ndarray]) -> int:
-    """Stack images to batches, as a trainer would be given them; how many there were."""
+    """Stack images to batches, as a trainer gets them; returns the number of images."""
     count, waiting = 0, []
     for image in images:
         waiting.append(image)
@@ -44,7 +44,7 @@ def in_batches(images: Iterable[np.ndarray]) -> int:
 
 
 class Peer:
-    """Where the images lie, and a place to write to."""
+    """The folder of the images, and a folder to write to."""
 
     def __init__(self, folder: Path) -> None:
         self.files = (folder / "files.txt").read_text().split("\n")
@@ -134,7 +134,7 @@ class LitData(Peer):
 
 
 def without_torchvision() -> None:
-    """Let the library be imported that names torchvision in a class which is not used here; there is no CPU build."""
+    """Make a library importable that mentions torchvision, of which there is no CPU build, in a class not used here."""
     for name, held in {
         "": (),
         ".datasets": ("VisionDataset",),
@@ -234,7 +234,7 @@ class HuggingFace(Peer):
 
 
 class Files:
-    """What a `DataLoader` reads; here, so that its workers can be given it."""
+    """The data set of a `DataLoader`, at module level so that workers can unpickle it."""
 
     def __init__(self, files: list[str]) -> None:
         self.files = files
@@ -264,13 +264,13 @@ PEERS: dict[str, Callable[[Path], Peer]] = {
 
 
 def spent() -> float:
-    """CPU seconds of this process and of its children that have ended."""
+    """CPU seconds of this process and of its ended children."""
     parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(part.ru_utime + part.ru_stime for part in parts)
 
 
 def main() -> None:
-    """Answer until standard input ends; what fails says so on standard error and is answered with null."""
+    """Answer until standard input ends; a failure is printed on standard error and answered with null."""
     folder = Path(sys.argv[1])
     peers: dict[str, Peer] = {}
     answers = os.fdopen(os.dup(1), "w")

@@ -1,9 +1,9 @@
 """`make bench-streets`: what a labelling budget buys on `streets`, mined against random.
 
 Each seed renders its own scenes into a fresh workspace. Both arms begin with the labels that the data set imports, run
-the one loop of `amber/loop.py` with the same network, policy and training, and spend the same budget; only what they
-ask for differs. The first run, before a label was bought, is the same for both and trained once. An error is one minus
-accuracy, or the mean absolute error over that of the best constant; differences are in points of a hundred, mined minus
+the one loop of `amber/loop.py` with the same network, policy and training, and spend the same budget; only their
+requests differ. The first run, before any label is bought, is shared by both. An error is one minus
+accuracy, or the mean absolute error over that of the best constant; differences are in percentage points, mined minus
 random, paired by seed. The table shows every task and rare slice.
 """
 

@@ -16,7 +16,7 @@ __all__ = ["Row", "finish", "small"]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One figure that was asked for: its value, its 95% interval where it has one, the bound, and whether it is met."""
+    """One requested figure: its value, its 95% interval if it has one, the bound, and whether it is met."""
 
     what: str
     value: float
@@ -30,7 +30,7 @@ class Row:
 
 
 def small() -> bool:
-    """Whether `SCALE=small` asked for the short form, which ends within two minutes."""
+    """Whether `SCALE=small` requests the short form, which ends within two minutes."""
     return os.environ.get("SCALE", "") == "small"
 
 

@@ -1,7 +1,7 @@
-"""Thumbnails from the service's cache for 32 connections: how many a second, how late, and what they cost.
+"""Thumbnails from the service's cache for 32 connections: rate, latency and cost.
 
 The clients are `wrk` where it is installed, else connections of this process: either way on the same cores as the
-service. Beside the rate stands the processor time of a thousand answers, which other work on the machine hardly moves.
+service. The table also shows the CPU time of a thousand answers, which other work on the machine hardly affects.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ end
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What the clients saw: answers, in how many seconds, the 99th percentile in milliseconds, and errors."""
+    """Figures of the clients: answers, seconds, the 99th percentile of latency in milliseconds, and errors."""
 
     answers: int
     seconds: float
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def thumbnails(home: Path) -> list[Row]:
-    """The figures, made in the folder `home`."""
+    """The figures, measured in the folder `home`."""
     catalog = Catalog.create(home / "images")
     paths = _pictures(home, Signer.of(catalog.home))
     words = [sys.executable, "-m", "amber", "serve", "--port", str(PORT), "--home", str(catalog.home)]
@@ -88,7 +88,7 @@ def thumbnails(home: Path) -> list[Row]:
 
 
 def _pictures(home: Path, signer: Signer) -> list[str]:
-    """Paths of thumbnails of images of noise, which compress worst."""
+    """Paths of thumbnails of noise images, which compress worst."""
     pixels, paths = np.random.default_rng(0).integers(0, 255, (PICTURES, 240, 320, 3)), []
     for number, picture in enumerate(pixels):
         Image.fromarray(picture.astype(np.uint8)).save(home / f"{number}.jpg")
@@ -149,7 +149,7 @@ def _memory(pid: int) -> float:
 
 
 def processor(pid: int) -> float:
-    """Seconds of processor time that a process has used."""
+    """CPU seconds of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

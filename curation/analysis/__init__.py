@@ -1,4 +1,4 @@
-"""What the labels say as a whole: coverage, co-labelling, missingness, agreement, priors.
+"""Statistics of the labels: coverage, co-labelling, missingness, agreement of annotators, natural priors.
 
 May import `curation.catalog` and the rooms below it.
 """

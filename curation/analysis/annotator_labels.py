@@ -1,4 +1,4 @@
-"""What each annotator says of the samples of one task, as columns, so that a million statements compare in a second."""
+"""The labels of each annotator for one task, as columns: a million labels compare in a second."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from curation.catalog.schema import KNOWN
 from curation.catalog.tasks import Task
 
-__all__ = ["Opinions"]
+__all__ = ["AnnotatorLabels"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -22,12 +22,12 @@ Numbers = TypeVar("Numbers", Ints, Floats)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opinions:
-    """Known statements by sample [n]; unsure is no opinion.
+class AnnotatorLabels:
+    """The n known labels of all annotators, ordered by sample; unsure labels are left out.
 
-    `code` is what must be the same to agree: a class, or a set of classes. `number` is a number, or how many classes or
-    boxes. `cell`, `column` and `value` [m] say sparsely what each statement holds: its place, the class (0 for a
-    number), and 1, the number less the mean of all, or how many boxes.
+    `code` [n] is equal where two labels agree: a class, or a set of classes. `number` [n] is a number, or the number of
+    classes or boxes. `cell`, `column` and `value` [m] are the sparse values of the labels: the row of the label (0 to
+    n - 1), the class (0 for a number), and 1, the number minus the mean of all, or the number of boxes.
     """
 
     task: Task
@@ -40,8 +40,8 @@ class Opinions:
     value: Floats
 
     @classmethod
-    def of(cls, task: Task, statements: pa.Table, annotator: Ints) -> "Opinions":
-        """Those of `Snapshot.statements`; `annotator` numbers who gave each row."""
+    def of(cls, task: Task, statements: pa.Table, annotator: Ints) -> "AnnotatorLabels":
+        """From a table of `Snapshot.statements`; `annotator` is the number of the annotator of each row."""
         known = pc.equal(statements["state"], KNOWN)
         rows, annotator = statements.filter(known), annotator[np.asarray(known, np.bool_)]
         sample = np.asarray(rows["sample_id"].to_numpy(), np.int64)
@@ -49,29 +49,29 @@ class Opinions:
 
     @property
     def several(self) -> bool:
-        """Whether a statement holds any number of classes."""
+        """Whether a label may have several classes."""
         return self.task.kind in ("multilabel", "detection")
 
     @cached_property
     def unit(self) -> Ints:
-        """The sample of each statement, numbered from 0 without gaps."""
+        """The sample of each label [n], numbered from 0 without gaps."""
         return np.cumsum(np.diff(self.sample, prepend=self.sample[:1]) != 0)
 
-    def where(self, chosen: Bools) -> "Opinions":
-        """The `chosen` statements alone."""
-        place, kept = np.cumsum(chosen) - 1, chosen[self.cell]
+    def where(self, chosen: Bools) -> "AnnotatorLabels":
+        """Only the `chosen` labels."""
+        row, kept = np.cumsum(chosen) - 1, chosen[self.cell]
         return replace(
             self, sample=self.sample[chosen], annotator=self.annotator[chosen], code=self.code[chosen],
-            number=self.number[chosen], cell=place[self.cell[kept]], column=self.column[kept], value=self.value[kept],
+            number=self.number[chosen], cell=row[self.cell[kept]], column=self.column[kept], value=self.value[kept],
         )  # fmt: skip
 
-    def shared(self) -> "Opinions":
-        """Those of samples that two or more annotators labelled."""
+    def shared(self) -> "AnnotatorLabels":
+        """Only the labels of samples that two or more annotators labelled."""
         unit = self.unit
         return self.where(np.bincount(unit)[unit] >= 2)
 
     def pairs(self) -> Iterator[tuple[Ints, Ints]]:
-        """Places of every two statements of one sample, as arrays: neighbours first, then those further apart."""
+        """Rows of every two labels of one sample, as two arrays: neighbours first, then rows further apart."""
         for lag in range(1, len(self.sample)):
             one = np.flatnonzero(self.sample[lag:] == self.sample[:-lag])
             if not len(one):
@@ -79,13 +79,13 @@ class Opinions:
             yield one, one + lag
 
     def same(self, one: Ints, other: Ints) -> Bools:
-        """Whether the statements at two places agree."""
+        """Whether the labels in rows `one` and `other` agree, pair by pair."""
         if self.task.kind == "regression":
             return np.asarray(np.abs(self.number[one] - self.number[other]) <= self.task.tolerance, np.bool_)
         return np.asarray(self.code[one] == self.code[other], np.bool_)
 
     def votes(self) -> tuple[Ints, Ints, Ints]:
-        """Of each statement: how many others there are, say the same, and at most say one and the same other thing."""
+        """For each label [n]: the other labels of its sample, those alike, and those of the commonest rival."""
         unit = self.unit
         width = int(self.code.max(initial=0)) + 1
         cells, run, count = np.unique(unit * width + self.code, return_inverse=True, return_counts=True)
@@ -97,8 +97,8 @@ class Opinions:
         most = np.where(run == order[last][unit], second[unit], count[order][last][unit])
         return np.bincount(unit)[unit] - 1, count[run] - 1, most
 
-    def consensus(self) -> "Opinions":
-        """Of each sample a statement on which more than half agree, if there is one; of numbers the middle one."""
+    def consensus(self) -> "AnnotatorLabels":
+        """For each sample one label that more than half agree with, if there is one; for numbers the median."""
         others, alike, _ = self.votes()
         order = (
             np.lexsort((self.number, self.sample)) if self.task.kind == "regression" else np.arange(len(self.sample))
@@ -111,8 +111,8 @@ class Opinions:
         chosen[order[first + (length - 1) // 2]] = True
         return self.where(chosen)
 
-    def beside(self, consensus: "Opinions") -> "Opinions":
-        """Each statement beside the consensus on its sample, as two statements of a sample of its own."""
+    def paired_with(self, consensus: "AnnotatorLabels") -> "AnnotatorLabels":
+        """Each label and the consensus on its sample, as the two labels of a new sample."""
         left = self.where(np.isin(self.sample, consensus.sample))
         right = np.searchsorted(consensus.sample, left.sample)
         first, end = (np.searchsorted(consensus.cell, right, side) for side in ("left", "right"))
@@ -120,8 +120,9 @@ class Opinions:
         owner = np.repeat(np.arange(len(right)), end - first)
         return replace(
             self, sample=np.repeat(np.arange(len(right)), 2),
-            annotator=_turns(left.annotator, consensus.annotator[right]),
-            code=_turns(left.code, consensus.code[right]), number=_turns(left.number, consensus.number[right]),
+            annotator=_alternating(left.annotator, consensus.annotator[right]),
+            code=_alternating(left.code, consensus.code[right]),
+            number=_alternating(left.number, consensus.number[right]),
             cell=np.concatenate([2 * left.cell, 2 * owner + 1]),
             column=np.concatenate([left.column, consensus.column[taken]]),
             value=np.concatenate([left.value, consensus.value[taken]]),
@@ -129,7 +130,7 @@ class Opinions:
 
 
 def _columns(task: Task, rows: pa.Table) -> dict[str, Any]:
-    """The columns of `Opinions` that hang on the kind of task."""
+    """The columns of `AnnotatorLabels` that depend on the kind of task."""
     every, zeros = np.arange(len(rows)), np.zeros(len(rows), np.int64)
     if task.kind == "regression":
         number = np.asarray(rows["number"].to_numpy(), np.float64)
@@ -138,13 +139,13 @@ def _columns(task: Task, rows: pa.Table) -> dict[str, Any]:
     if task.kind in ("binary", "categorical"):
         code = np.asarray(rows["code"].to_numpy(), np.int64)
         return {"code": code, "number": zeros + 0.0, "cell": every, "column": code, "value": zeros + 1.0}
-    cell, column, value = _held(rows["codes" if task.kind == "multilabel" else "boxes"], len(task.classes))
+    cell, column, value = _occurrences(rows["codes" if task.kind == "multilabel" else "boxes"], len(task.classes))
     held = np.bincount(cell, value, len(rows))
     return {"code": _sets(cell, column, len(rows)), "number": held, "cell": cell, "column": column, "value": value}
 
 
-def _held(lists: pa.ChunkedArray, classes: int) -> tuple[Ints, Ints, Floats]:
-    """Row, class and how often, of lists of codes or of boxes."""
+def _occurrences(lists: pa.ChunkedArray, classes: int) -> tuple[Ints, Ints, Floats]:
+    """Row, class and number of occurrences, from lists of codes or of boxes."""
     held = lists.combine_chunks()
     row = np.asarray(pc.list_parent_indices(held).to_numpy(zero_copy_only=False), np.int64)
     flat = pc.list_flatten(held)
@@ -166,5 +167,5 @@ def _ranges(first: Ints, length: Ints) -> Ints:
     return np.asarray(np.repeat(first - np.cumsum(length) + length, length) + np.arange(int(length.sum())), np.int64)
 
 
-def _turns(one: Numbers, other: Numbers) -> Numbers:
+def _alternating(one: Numbers, other: Numbers) -> Numbers:
     return np.stack([one, other], axis=1).ravel()

@@ -1,4 +1,4 @@
-"""Which tasks are labelled together: for every pair of tasks, on how many samples both are known."""
+"""Which tasks are labelled together: for each pair of tasks, the number of samples where both are known."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -14,16 +14,16 @@ __all__ = ["Hole", "colabelled", "holes"]
 WORD = 64
 
 NEARLY: Final = 0.1
-"""A pair that is known together on at most this part of what chance gives is (nearly) never known together."""
+"""Two tasks are (nearly) never known together if they are on at most this share of the samples expected by chance."""
 LEAST: Final = 5.0
-"""Where chance gives fewer samples than this, even none says nothing."""
+"""Pairs with fewer expected samples than this are left out: even 0 proves nothing there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hole:
-    """Two tasks that are known together on `both` samples of the pool, where chance would give `expected`.
+    """Two tasks that are known together on `both` samples, where chance would give `expected`.
 
-    `split` names the pool: train, or "" for all while nothing is split yet.
+    `split` is where samples are counted: train, or "" (all samples) while nothing is split yet.
     """
 
     one: str
@@ -34,10 +34,10 @@ class Hole:
 
 
 def holes(now: Snapshot, most: int) -> list[Hole]:
-    """At most so many pairs of tasks that are (nearly) never known on the same sample, the most that is lacking first.
+    """At most `most` pairs of tasks that are (nearly) never known on the same sample, the largest gap first.
 
-    Chance gives n_a n_b / N, for n_a and n_b known labels among the N samples that are trained on. Samples of the
-    evaluation do not count: nobody picks what is labelled there.
+    Chance gives n_a n_b / N, for n_a and n_b known labels among the N training samples. Evaluation samples do not
+    count, because nobody chooses which of them are labelled.
     """
     samples = now.samples().select(["sample_id", "split"])
     split = "train" if pc.any(pc.equal(samples["split"], "train")).as_py() else ""
@@ -54,9 +54,12 @@ def holes(now: Snapshot, most: int) -> list[Hole]:
 
 
 def colabelled(now: Snapshot, among: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.int64]:
-    """Samples on which both tasks of a pair are known [T, T]; T tasks in the order of `now.tasks()`.
+    """Number of samples on which both tasks are known, for each pair [T, T]; T tasks in the order of `now.tasks()`.
 
-    The diagonal counts the known labels of each. `among` are the ids of the samples that count (default: all).
+    The diagonal counts the known labels of each task. `among` are the ids of the samples to count (default: all).
+
+    >>> colabelled(now).shape == (len(now.tasks()), len(now.tasks()))
+    True
     """
     bits = _bits(now)
     if among is not None:

@@ -1,4 +1,4 @@
-"""Coverage: what is known, unsure and unknown, by task and slice, and which tasks are labelled together."""
+"""Coverage: numbers of known, unsure and unknown labels by task and slice, and which tasks are labelled together."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -14,13 +14,13 @@ from curation.catalog.schema import KNOWN, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 
-__all__ = ["SPLITS", "UNSPLIT", "Annotated", "Cell", "Coverage", "coverage"]
+__all__ = ["SPLITS", "UNSPLIT", "AnnotatorCount", "Cell", "Coverage", "coverage"]
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 UNSPLIT: Final = "unsplit"
-"""Of samples that no split was given yet."""
+"""The split of samples that have none yet."""
 SPLITS: Final = ("train", "validation", "test", UNSPLIT)
 
 
@@ -28,9 +28,8 @@ SPLITS: Final = ("train", "validation", "test", UNSPLIT)
 class Cell:
     """Counts of one (task, slice, split).
 
-    `counts` are known labels by class; of several classes an image counts in each that it has, once. `none` counts
-    images that were looked at and have none of the classes: they are known, and nobody needs to look again. Numbers
-    have neither.
+    `counts` are known labels by class; a label with several classes counts once in each. `none` counts images that
+    somebody looked at and that have none of the classes: they are known. Regression tasks have neither.
     """
 
     task: str
@@ -44,13 +43,13 @@ class Cell:
 
     @property
     def unknown(self) -> int:
-        """Samples without a current label: nobody looked."""
+        """Samples without a current label: nobody looked at them."""
         return self.samples - self.known - self.unsure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Annotated:
-    """Samples of one task that an annotator has a standing statement of, whether it counts or not."""
+class AnnotatorCount:
+    """How many samples an annotator labelled for a task, whether or not theirs is the current label."""
 
     task: str
     annotator: str
@@ -60,16 +59,17 @@ class Annotated:
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """`cells` for each task, slice ("" is everything) and split; of unsplit samples only where there are any.
+    """`cells` for each task, slice ("" is all samples) and split; for unsplit samples only where there are any.
 
-    `overlap[a][b]` counts the samples of train (of all, where nothing is split yet) whose label is known for both.
+    `overlap[a][b]` counts the training samples (all samples while nothing is split yet) that have a known label of both
+    tasks.
     """
 
     commit: int
     samples: int
     cells: tuple[Cell, ...]
     overlap: dict[str, dict[str, int]]
-    annotators: tuple[Annotated, ...] = ()
+    annotators: tuple[AnnotatorCount, ...] = ()
 
     def rows(self) -> list[dict[str, object]]:
         """The cells as plain rows."""
@@ -77,35 +77,40 @@ class Coverage:
 
     @property
     def split(self) -> str:
-        """What is trained on: train, or everything where nothing is split yet."""
+        """The split to train on: train, or unsplit while nothing is split yet."""
         return "train" if any(cell.split == "train" and cell.samples for cell in self.cells) else UNSPLIT
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Samples:
-    """N samples: split of each as a place in `SPLITS`, and which slices hold it, by name; `place` finds an id."""
+    """N samples: index of the split of each in `SPLITS`, and a mask [N] by slice; `row` [id] is the row of an id."""
 
     ids: Ints
-    place: Ints
+    row: Ints
     split: Ints
     inside: Mapping[str, Bools]
 
     @property
     def pool(self) -> Ints:
-        """Ids of what is trained on: train, or everything where nothing is split yet."""
+        """Ids of the samples to train on: train, or all while nothing is split yet."""
         trained = self.split == 0
         return np.asarray(self.ids[trained if trained.any() else self.split == SPLITS.index(UNSPLIT)], np.int64)
 
     @property
     def splits(self) -> int:
-        """How many of `SPLITS` are shown: unsplit only where a sample is."""
+        """How many of `SPLITS` are shown: unsplit only where there is such a sample."""
         return len(SPLITS) if (self.split == SPLITS.index(UNSPLIT)).any() else len(SPLITS) - 1
 
 
 def coverage(now: Snapshot) -> Coverage:
     """Count every (task, slice, split) at this snapshot, and the co-labelling of every pair of tasks.
 
-    Slices over predictions are left out: they say nothing of labels.
+    Slices over predictions are left out: they depend on a run.
+
+    >>> counted = coverage(now)
+    >>> cell = next(cell for cell in counted.cells if (cell.task, cell.slice, cell.split) == ("color", "", "train"))
+    >>> cell.samples == cell.known + cell.unsure + cell.unknown
+    True
     """
     tasks, slices = now.tasks(), now.slices()
     counted = {name: part for name, part in slices.items() if not part.reads_predictions}
@@ -113,38 +118,38 @@ def coverage(now: Snapshot) -> Coverage:
     cells: list[Cell] = []
     for task in tasks.values():
         labels = now.labels(task.name)
-        places = samples.place[labels["sample_id"].to_numpy()]
+        rows = samples.row[labels["sample_id"].to_numpy()]
         mine = [name for name in samples.inside if not name or counted[name].task in ("", task.name)]
-        cells += _cells(task, labels, places, samples, mine)
+        cells += _cells(task, labels, rows, samples, mine)
     together = colabelled(now, samples.pool)
     return Coverage(
         commit=now.commit, samples=len(samples.split), cells=tuple(cells),
         overlap={a: dict(zip(tasks, row, strict=True)) for a, row in zip(tasks, together.tolist(), strict=True)},
-        annotators=tuple(Annotated(**row) for row in now.annotators().to_pylist()),
+        annotators=tuple(AnnotatorCount(**row) for row in now.annotators().to_pylist()),
     )  # fmt: skip
 
 
 def _samples(now: Snapshot, predicates: Mapping[str, str]) -> _Samples:
     table = now.samples()
     ids = np.asarray(table["sample_id"].to_numpy(), np.int64)
-    place = np.zeros(int(ids.max(initial=-1)) + 1, np.int64)
-    place[ids] = np.arange(len(ids))
+    row = np.zeros(int(ids.max(initial=-1)) + 1, np.int64)
+    row[ids] = np.arange(len(ids))
     inside = {"": np.ones(len(ids), np.bool_)}
     for name, predicate in predicates.items():
         inside[name] = np.zeros(len(ids), np.bool_)
-        inside[name][place[now.members(predicate)]] = True
+        inside[name][row[now.members(predicate)]] = True
     split = pc.fill_null(pc.index_in(table["split"], value_set=pa.array(SPLITS)), SPLITS.index(UNSPLIT))
-    return _Samples(ids=ids, place=place, split=np.asarray(split.to_numpy(), np.int64), inside=inside)
+    return _Samples(ids=ids, row=row, split=np.asarray(split.to_numpy(), np.int64), inside=inside)
 
 
-def _cells(task: Task, labels: pa.Table, places: Ints, samples: _Samples, slices: list[str]) -> Iterator[Cell]:
-    """The cells of one task, from its labels alone: what is not labelled is only counted once for all tasks."""
+def _cells(task: Task, labels: pa.Table, rows: Ints, samples: _Samples, slices: list[str]) -> Iterator[Cell]:
+    """The cells of one task, from its labels only, so the cost depends on the labels, not on tasks x samples."""
     state = np.asarray(labels["state"].to_numpy(), np.int64)
     row, code = _classes(task, labels)
     empty = np.bincount(row, minlength=len(state)) == 0
     for name in slices:
         inside = samples.inside[name]
-        here, split = inside[places], samples.split[places]
+        here, split = inside[rows], samples.split[rows]
         size = np.bincount(samples.split[inside], minlength=len(SPLITS))
         known, unsure, none = (
             np.bincount(split[here & part], minlength=len(SPLITS))
@@ -162,7 +167,7 @@ def _cells(task: Task, labels: pa.Table, places: Ints, samples: _Samples, slices
 
 
 def _classes(task: Task, labels: pa.Table) -> tuple[Ints, Ints]:
-    """Row and class of whatever the labels say: each class of a label once."""
+    """Row and class of each class of each label; a class counts once a label."""
     if task.kind == "regression":
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     if task.kind in ("binary", "categorical"):

@@ -1,7 +1,7 @@
-"""What is likely true, and how each annotator errs, when several label the same samples (Dawid & Skene 1979).
+"""Dawid and Skene's model (1979): the likely true class, and how each annotator errs, where several label a sample.
 
-The EM of the kept library (crowd-kit) takes 0.7 s an iteration for a million labels and brings transformers along: 430
-MB. This one is arithmetic on arrays, and takes as many samples as fit into `CELLS`.
+The EM of crowd-kit takes 0.7 s an iteration for a million labels and depends on transformers (430 MB). This one is
+arithmetic on arrays; it uses as many samples as fit into `CELLS`.
 """
 
 from dataclasses import dataclass
@@ -10,24 +10,23 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Fitted", "fit"]
+__all__ = ["FittedModel", "fit"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 CELLS: Final = 1_000_000
-"""Samples x classes that are fitted at most; of more samples every k-th is taken, which costs a little precision.
-    """
+"""At most so many samples x classes are fitted. Of more, every k-th sample is used: a little less precise."""
 ROUNDS: Final = 100
 CLOSE: Final = 1e-6
-LEAST: Final = 1e-10
+SMALLEST: Final = 1e-10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted:
-    """Share of each class [C], and the chance of what an annotator says, given the true class [A, true C, said C].
+class FittedModel:
+    """The share of each class [C], and the chance of the class that an annotator gives [A, true C, given C].
 
-    `fitted` is how many samples it was fitted on.
+    `fitted` is the number of samples that the model is fitted on.
     """
 
     prior: Floats
@@ -35,46 +34,53 @@ class Fitted:
     fitted: int
 
     def accuracy(self) -> Floats:
-        """Chance [A] that an annotator is right."""
+        """Chance [A] that each annotator is right."""
         return np.asarray(np.einsum("c,acc->a", self.prior, self.confusion), np.float64)
 
-    def posterior(self, sample: Ints, annotator: Ints, said: Ints) -> Floats:
-        """Chance [n, C] of each class for samples 0 to n - 1, given what was said of them."""
-        return _posterior(self.prior, self.confusion, sample, annotator, said)
+    def posterior(self, sample: Ints, annotator: Ints, code: Ints) -> Floats:
+        """Chance [n, C] of each class for samples 0 to n - 1, given their labels."""
+        return _posterior(self.prior, self.confusion, sample, annotator, code)
 
 
-def fit(sample: Ints, annotator: Ints, said: Ints, *, annotators: int, classes: int) -> Fitted:
-    """Fit by EM, beginning with the share of votes. `sample` [n] ascends from 0 without gaps; `said` are codes."""
+def fit(sample: Ints, annotator: Ints, code: Ints, *, annotators: int, classes: int) -> FittedModel:
+    """Fit by EM from the shares of votes. `sample`, `annotator` and `code` [n] are the labels, ordered by sample.
+
+    Samples and annotators are numbered from 0, samples without gaps; `code` is 0 to `classes` - 1.
+
+    >>> model = fit(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), annotators=2, classes=2)
+    >>> model.accuracy().round(3).tolist()
+    [1.0, 1.0]
+    """
     step = 1 + int(sample[-1] + 1) * classes // CELLS
     taken = sample % step == 0
-    sample, annotator, said = sample[taken] // step, annotator[taken], said[taken]
-    chances = np.bincount(sample * classes + said, minlength=int(sample[-1] + 1) * classes).astype(np.float64)
+    sample, annotator, code = sample[taken] // step, annotator[taken], code[taken]
+    chances = np.bincount(sample * classes + code, minlength=int(sample[-1] + 1) * classes).astype(np.float64)
     chances = chances.reshape(-1, classes)
     chances /= chances.sum(axis=1, keepdims=True)
     for _ in range(ROUNDS):
         prior = chances.mean(axis=0)
-        confusion = _confusion(chances, sample, annotator, said, annotators)
-        fresh = _posterior(prior, confusion, sample, annotator, said)
+        confusion = _confusion(chances, sample, annotator, code, annotators)
+        fresh = _posterior(prior, confusion, sample, annotator, code)
         moved = float(np.abs(fresh - chances).mean()) * classes
         chances = fresh
         if moved < CLOSE:
             break
-    confusion = _confusion(chances, sample, annotator, said, annotators)
-    return Fitted(prior=chances.mean(axis=0), confusion=confusion, fitted=len(chances))
+    confusion = _confusion(chances, sample, annotator, code, annotators)
+    return FittedModel(prior=chances.mean(axis=0), confusion=confusion, fitted=len(chances))
 
 
-def _confusion(chances: Floats, sample: Ints, annotator: Ints, said: Ints, annotators: int) -> Floats:
-    """Shares of what each annotator said, by the true class; even where an annotator never met a class."""
+def _confusion(chances: Floats, sample: Ints, annotator: Ints, code: Ints, annotators: int) -> Floats:
+    """Share of each given class by annotator and true class; uniform where an annotator never met a class."""
     classes = chances.shape[1]
-    cell = annotator * classes + said
+    cell = annotator * classes + code
     columns = [np.bincount(cell, chances[sample, true], annotators * classes) for true in range(classes)]
-    counts = np.stack(columns).reshape(classes, annotators, classes).transpose(1, 0, 2) + LEAST
+    counts = np.stack(columns).reshape(classes, annotators, classes).transpose(1, 0, 2) + SMALLEST
     return np.asarray(counts / counts.sum(axis=2, keepdims=True), np.float64)
 
 
-def _posterior(prior: Floats, confusion: Floats, sample: Ints, annotator: Ints, said: Ints) -> Floats:
+def _posterior(prior: Floats, confusion: Floats, sample: Ints, annotator: Ints, code: Ints) -> Floats:
     first = np.flatnonzero(np.diff(sample, prepend=-1))
-    likelihood = np.log(confusion).transpose(0, 2, 1)[annotator, said]
-    logs = np.log(np.maximum(prior, LEAST)) + np.add.reduceat(likelihood, first, axis=0)
+    likelihood = np.log(confusion).transpose(0, 2, 1)[annotator, code]
+    logs = np.log(np.maximum(prior, SMALLEST)) + np.add.reduceat(likelihood, first, axis=0)
     chances = np.exp(logs - logs.max(axis=1, keepdims=True))
     return np.asarray(chances / chances.sum(axis=1, keepdims=True), np.float64)

@@ -1,6 +1,6 @@
-"""Where a task's labels are not missing at random: attributes in which labelled and unlabelled samples differ.
+"""Whether labels are missing at random: the attributes in which labelled and unlabelled samples of a task differ.
 
-Frames of a burst are alike and are often labelled together, so that counting each of them makes everything look
+Frames of a burst are alike and are often labelled together, so tests that count each frame find everything
 significant. The tests are the usual ones, chi-square over the values of text and flags and the rank test (Mann-Whitney)
 over numbers and times, as score tests whose variance is taken over groups (Rao & Scott 1984; Liang & Zeger 1986): with
 S_g = sum over i of group g of (x_i - mean x)(y_i - mean y), y whether labelled and x indicators of values or the rank,
@@ -25,14 +25,14 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-APART: Final = {"key", "group", "split", "excluded"}
-"""Attributes that say how samples are kept, not what they are."""
+ORGANISING: Final = {"key", "group", "split", "excluded"}
+"""Attributes that describe how samples are organised, not what they show."""
 VALUES: Final = 20
-"""Values of a text that are told apart; the rarer ones are put together."""
+"""At most so many values of a text are distinguished; the rarer ones are merged."""
 GROUPS: Final = 10
-"""Groups in which a value must occur to be told apart."""
+"""A value is distinguished if it occurs in at least so many groups."""
 CLUSTERS: Final = 20_000
-"""More groups are put together at random, which keeps a test valid and its cost bounded."""
+"""At most so many groups: more are merged at random, which keeps a test valid and its cost bounded."""
 SINGULAR: Final = 1e-9
 OTHER, NONE = "(rare)", "(none)"
 QUARTERS: Final = ("lowest quarter", "second", "third", "highest quarter")
@@ -40,12 +40,12 @@ QUARTERS: Final = ("lowest quarter", "second", "third", "highest quarter")
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One (task, attribute) of training samples: whether who is labelled hangs on the attribute.
+    """One (task, attribute) of training samples: whether being labelled depends on the attribute.
 
-    `p` is for this test alone, `q` the false discovery rate at which it counts among all pairs (Benjamini & Hochberg
-    1995). `effect` is Cramer's V (0 to 1), or the rank-biserial correlation (-1 to 1; above 0: labelled ones are
-    higher). `design` is how many times the variance is what it were if samples were independent. `shares` is the
-    labelled share by value, or by quarter of the numbers.
+    `p` is for this test only; `q` is the false discovery rate at which it is significant among all pairs (Benjamini &
+    Hochberg 1995). `effect` is Cramer's V (0 to 1), or the rank-biserial correlation (-1 to 1; above 0: labelled
+    samples have higher values). `design` is the design effect: the variance over that of independent samples. `shares`
+    is the labelled share by value, or by quarter of the numbers.
     """
 
     task: str
@@ -69,26 +69,29 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class _Column:
-    """An attribute of N samples: `place` says which they are, `code` [N] which of `names` each has (a value, or a
-    quarter of the numbers), and `rank` [N] where its number stands among all, from 0 to 1; None without numbers."""
+    """An attribute of N samples: their `row` among all samples, their `code` [N] in `names` (a value, or a quarter of
+    the numbers), and for numbers the `rank` [N] of each among all, 0 to 1 (else None)."""
 
     name: str
-    place: Ints
+    row: Ints
     code: Ints
     names: tuple[str, ...]
     rank: Floats | None
 
 
 def missing(now: Snapshot) -> list[Difference]:
-    """Every (task, attribute) of training samples that can be tested, the surest first, then the strongest.
+    """A test of every (task, attribute) of training samples that can be tested, by q, then by size of the effect.
 
-    Labelled is what somebody looked at: known or unsure. Where nothing is split yet, all samples are compared.
+    A sample counts as labelled if its label is known or unsure. While nothing is split yet, all samples are compared.
+
+    >>> [(found.task, found.attribute) for found in missing(now) if found.q < 1e-6]
+    []
     """
     samples = now.samples()
     usable = pc.and_(pc.is_in(samples["split"], value_set=pa.array(["train", ""])), pc.invert(samples["excluded"]))
     samples = samples.filter(usable)
     ids = samples["sample_id"].combine_chunks()
-    names = [name for name in now.attributes() if name not in APART]
+    names = [name for name in now.attributes() if name not in ORGANISING]
     return compare(
         {task: np.isin(ids.to_numpy(), now.labels(task)["sample_id"].to_numpy()) for task in now.tasks()},
         {name: _aligned(now.attribute(name), ids) for name in names},
@@ -99,9 +102,9 @@ def missing(now: Snapshot) -> list[Difference]:
 def compare(
     labelled: Mapping[str, Bools], attributes: Mapping[str, pa.ChunkedArray], groups: pa.ChunkedArray
 ) -> list[Difference]:
-    """The same, of N samples: who is labelled for each task [N], attributes [N] with nulls, and the group of each [N].
+    """The same for N samples: a mask [N] of the labelled ones by task, attributes [N] with nulls, and the groups [N].
 
-    Samples without a number or a time are left out of its test; without a text they are a value of their own.
+    Samples without a number or a time are left out of its test; a missing text is a value of its own.
     """
     codes = pc.dictionary_encode(groups).combine_chunks().indices
     cluster = np.asarray(codes.to_numpy(), np.int64) % CLUSTERS
@@ -120,21 +123,21 @@ def _aligned(attribute: pa.Table, ids: pa.Array) -> pa.ChunkedArray:
 
 
 def _column(name: str, value: pa.ChunkedArray, cluster: Ints) -> _Column | None:
-    """The attribute as a test reads it; None where it has no two values to tell apart."""
+    """The attribute as a test reads it; None where it has fewer than two distinct values."""
     if pa.types.is_string(value.type) or pa.types.is_boolean(value.type):
         return _values(name, value, cluster)
-    place = np.flatnonzero(np.asarray(pc.is_valid(value), np.bool_))
+    row = np.flatnonzero(np.asarray(pc.is_valid(value), np.bool_))
     integral = pa.types.is_timestamp(value.type)
     number = np.asarray(pc.cast(value.drop_null(), pa.int64() if integral else pa.float64()).to_numpy(), np.float64)
     if len(number) < 2 or number.min() == number.max():
         return None
     rank = (stats.rankdata(number) - 0.5) / len(number)
     quarter = np.minimum((rank * 4).astype(np.int64), 3)
-    return _Column(name=name, place=place, code=quarter, names=QUARTERS, rank=rank)
+    return _Column(name=name, row=row, code=quarter, names=QUARTERS, rank=rank)
 
 
 def _values(name: str, value: pa.ChunkedArray, cluster: Ints) -> _Column | None:
-    """Each sample's value, the common ones by name: those that occur in enough groups, the most common first."""
+    """The values of a text by sample: those in at least `GROUPS` groups, the most common first; the others merged."""
     encoded = pc.dictionary_encode(pc.fill_null(pc.cast(value, pa.string()), NONE)).combine_chunks()
     names = encoded.dictionary.to_pylist()
     code = np.asarray(encoded.indices.to_numpy(), np.int64)
@@ -143,36 +146,36 @@ def _values(name: str, value: pa.ChunkedArray, cluster: Ints) -> _Column | None:
     common = common[groups[common] >= GROUPS]
     kept: Ints = np.full(len(names), len(common), np.int64)
     kept[common] = np.arange(len(common))
-    told = (*(names[place] for place in common), *([OTHER] if len(common) < len(names) else []))
-    if len(told) < 2:
+    kept_names = (*(names[code] for code in common), *([OTHER] if len(common) < len(names) else []))
+    if len(kept_names) < 2:
         return None
-    return _Column(name=name, place=np.arange(len(code)), code=kept[code], names=told, rank=None)
+    return _Column(name=name, row=np.arange(len(code)), code=kept[code], names=kept_names, rank=None)
 
 
 def _tested(task: str, column: _Column, labelled: Bools, cluster: Ints) -> Difference | None:
-    """The test of one task; None where all are labelled, or none."""
-    y, group = labelled[column.place], cluster[column.place]
+    """The test of one task; None where all samples are labelled, or none."""
+    y, group = labelled[column.row], cluster[column.row]
     if y.all() or not y.any():
         return None
     scores, variance = (_rank_scores if column.rank is not None else _value_scores)(column, y, group)
-    total, spread = scores.sum(axis=0), scores.T @ scores
+    score, spread = scores.sum(axis=0), scores.T @ scores
     values, axes = np.linalg.eigh(spread)
     sound = values > SINGULAR * values.max()
-    freedom, statistic = int(sound.sum()), float((((total @ axes)[sound]) ** 2 / values[sound]).sum())
-    counts, of = np.bincount(column.code[y], minlength=len(column.names)), np.bincount(column.code)
+    freedom, statistic = int(sound.sum()), float((((score @ axes)[sound]) ** 2 / values[sound]).sum())
+    counts, total = np.bincount(column.code[y], minlength=len(column.names)), np.bincount(column.code)
     return Difference(
         task=task, attribute=column.name, test="rank" if column.rank is not None else "chi-square",
         samples=len(y), labelled=int(y.sum()), groups=len(np.unique(group)), statistic=statistic, freedom=freedom,
         p=_p(statistic, freedom, group), q=1.0,
-        effect=_rank_biserial(column.rank, y) if column.rank is not None else _cramers_v(counts, of),
+        effect=_rank_biserial(column.rank, y) if column.rank is not None else _cramers_v(counts, total),
         design=float(np.trace(spread) / variance) if variance else 1.0,
-        shares={name: float(k / n) for name, k, n in zip(column.names, counts, of, strict=False) if n},
+        shares={name: float(k / n) for name, k, n in zip(column.names, counts, total, strict=False) if n},
     )  # fmt: skip
 
 
 def _value_scores(column: _Column, y: Bools, group: Ints) -> tuple[Floats, float]:
-    """Scores of each group for all values but the last, whose score follows from the others' [G, K - 1], and the sum of
-    the variances that they had if samples were independent."""
+    """Scores of each group for all values but the last [G, K - 1], whose score follows from the others, and the sum of
+    their variances if samples were independent."""
     values, rate = len(column.names), float(y.mean())
     cell = group * values + column.code
     size = (int(group.max()) + 1) * values
@@ -190,7 +193,7 @@ def _rank_scores(column: _Column, y: Bools, group: Ints) -> tuple[Floats, float]
 
 
 def _p(statistic: float, freedom: int, group: Ints) -> float:
-    """Chance of such a statistic: of F rather than of chi-square, for the variance is of few groups, or uneven ones."""
+    """The p-value: from F, not chi-square, because the variance comes from few or uneven groups."""
     sizes = np.bincount(group).astype(np.float64)
     even = float(sizes.sum() ** 2 / (sizes**2).sum())
     rest = max(1.0, even - freedom)
@@ -202,11 +205,11 @@ def _rank_biserial(rank: Floats, y: Bools) -> float:
     return float(2 * (rank[y].mean() - rank[~y].mean()))
 
 
-def _cramers_v(labelled: Ints, of: Ints) -> float:
+def _cramers_v(labelled: Ints, total: Ints) -> float:
     """sqrt(chi2 / n) of the table of values by labelled or not (Cramer 1946)."""
-    rate = labelled.sum() / of.sum()
-    expected = np.maximum(of * rate * (1 - rate), 1e-300)
-    return float(np.sqrt(((labelled - of * rate) ** 2 / expected).sum() / of.sum()))
+    rate = labelled.sum() / total.sum()
+    expected = np.maximum(total * rate * (1 - rate), 1e-300)
+    return float(np.sqrt(((labelled - total * rate) ** 2 / expected).sum() / total.sum()))
 
 
 def _corrected(found: list[Difference]) -> list[Difference]:

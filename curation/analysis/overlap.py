@@ -1,4 +1,4 @@
-"""How far slices cover the same samples."""
+"""Overlap of slices: how many samples each pair of slices shares."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -15,7 +15,7 @@ Bits = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """Two slices: the samples of each, those in both, and `jaccard`, both over either (0 when both are empty)."""
+    """Two slices: the number of samples in each and in both, and `jaccard`: both over either (0 if both are empty)."""
 
     slice: str
     other: str
@@ -26,7 +26,11 @@ class Overlap:
 
 
 def overlaps(now: Snapshot) -> list[Overlap]:
-    """A row for each pair of slices, the largest Jaccard index first. Slices over predictions are left out."""
+    """Each pair of slices, the largest Jaccard index first. Slices over predictions are left out.
+
+    >>> {slice_ for pair in overlaps(now) for slice_ in (pair.slice, pair.other)} == set(now.slices())
+    True
+    """
     members = {name: now.members(part.predicate) for name, part in now.slices().items() if not part.reads_predictions}
     last = max((int(ids[-1]) for ids in members.values() if len(ids)), default=0)
     bits = {name: _bits(ids, last + 1) for name, ids in members.items()}
@@ -40,7 +44,7 @@ def overlaps(now: Snapshot) -> list[Overlap]:
 
 
 def _bits(ids: npt.NDArray[np.int64], width: int) -> Bits:
-    """One bit for each sample: eight times smaller than marks, and counted by the word."""
+    """One bit for each sample: eight times smaller than booleans, and counted a word at a time."""
     marks = np.zeros(width, np.bool_)
     marks[ids] = True
     return np.packbits(marks)

@@ -1,4 +1,4 @@
-"""Natural priors: how common each class is out there, never counted in labels that mining has enriched."""
+"""Natural priors: the frequency of each class in the field, never counted in labels that mining has enriched."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,13 @@ __all__ = ["natural_prior"]
 
 
 def natural_prior(now: Snapshot, task: Task) -> npt.NDArray[np.float64]:
-    """Chance [C] of each class, with half a label added to each (Jeffreys' prior).
+    """The share [C] of each class, with half a label added to each (Jeffreys' prior).
 
-    Counted in the validation split, whose labels are drawn at random; where it has none, in the training labels that
-    answered the random arm of label requests; where there are none either, even.
+    Counted in the validation split, whose labels are a random sample. Without such labels, counted in the training
+    labels that answer the random arm of label requests; without those either, uniform.
+
+    >>> float(natural_prior(now, now.task("color")).sum().round(6))
+    1.0
     """
     labels = now.labels(task.name)
     known = labels.filter(pc.equal(labels["state"], 1))

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -14,22 +15,20 @@ __all__ = ["fault", "forget_held_back", "hold_back"]
 
 
 def hold_back(home: Path, labels: pa.Table) -> None:
-    """Keep `labels` for the oracle, in place of what it held of the same samples; the file appears whole.
+    """Store `labels` for the oracle. They replace the stored labels of the same (key, task); all others stay.
 
-    Call it inside a commit, whose lock keeps two from doing so at once.
+    Call it inside a commit: its lock keeps two processes from writing at once. The file appears whole.
     """
     path = home / "oracle.parquet"
     labels = labels.select(LABELS.names).cast(LABELS)
     if path.exists():
-        kept = pq.read_table(path)
-        kept = kept.filter(pc.invert(pc.is_in(kept["key"], value_set=labels["key"].combine_chunks())))
-        labels = pa.concat_tables([kept, labels])
+        labels = pa.concat_tables([_without(pq.read_table(path), labels), labels])
     with whole(path) as part:
         pq.write_table(labels, part)
 
 
 def forget_held_back(home: Path, key: str) -> None:
-    """Remove what is held back of one sample; the file appears whole."""
+    """Remove every held-back label of one sample; the file appears whole."""
     path = home / "oracle.parquet"
     held = pq.read_table(path) if path.exists() else None
     if held is not None and pc.index(held["key"], key).as_py() >= 0:
@@ -38,7 +37,7 @@ def forget_held_back(home: Path, key: str) -> None:
 
 
 def fault(home: Path, keys: Collection[str]) -> str:
-    """What is wrong with the file that holds labels back, `keys` being those of all samples; empty when nothing is."""
+    """What is wrong with the file of held-back labels, or "". `keys` are the keys of all samples."""
     path = home / "oracle.parquet"
     if not path.exists():
         return ""
@@ -48,3 +47,10 @@ def fault(home: Path, keys: Collection[str]) -> str:
         return f"{path} cannot be read ({str(error).splitlines()[0]}); ingest its data set again"
     strange = sorted(held - set(keys))
     return f"{path} holds labels of {strange[0]!r}, which is no sample" if strange else ""
+
+
+def _without(stored: pa.Table, replaced: pa.Table) -> pa.Table:
+    """The rows of `stored` whose (key, task) is not in `replaced`, in their order."""
+    cell = ["key", "task"]
+    rows = stored.select(cell).append_column("row", pa.array(np.arange(len(stored))))  # Arrow joins no list columns
+    return stored.take(rows.join(replaced.select(cell), cell, join_type="left anti").sort_by("row")["row"])

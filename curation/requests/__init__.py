@@ -1,4 +1,4 @@
-"""Which labels to request next and why, by strategy or by hand; the oracle answers them in simulations.
+"""Label requests: which labels to request next and why, by strategy or by hand; the oracle answers in simulations.
 
-May import `curation.catalog`, `curation.images` and, for splits, `curation.ingest`.
+May import `curation.catalog`, `curation.images` and the rooms below them.
 """

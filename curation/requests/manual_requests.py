@@ -1,7 +1,7 @@
-"""What people do to samples that they picked by hand: ask for labels, tag, mark unsure, take back what they said.
+"""What people do to samples that they pick by hand: request labels, tag, mark as unsure, retract their labels.
 
-Each function says what there is to do, and what is passed over and why; a commit then adds its `rows`. Saying so
-changes nothing, so that one can be shown first.
+Each function returns the rows for a commit to add, and which samples it passes over and why. It changes nothing, so
+the result can be previewed.
 """
 
 import re
@@ -22,16 +22,16 @@ from curation.errors import BadInput, NotFound
 __all__ = ["TAG", "Doubt", "Picked", "ask", "doubt", "tag"]
 
 TAG: Final = "tag_"
-"""An attribute of this prefix that is true is a tag; slices call it `attr.tag_NAME`."""
+"""A tag is a boolean attribute with this prefix; slices call it `attr.tag_NAME`."""
 
 Doubt = Literal["unsure", "retracted"]
-"""That nobody can tell; or that what one said before is said no longer."""
+"""unsure: the annotator cannot tell. retracted: the annotator takes back their label."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picked:
-    """What there is to do: `rows` for a commit to add, how many were `passed_over` and why, and what is `noted` of
-    the others."""
+    """`rows` for a commit to add; how many samples are `passed_over`, by reason; and how many of the others have
+    something worth knowing (`noted`)."""
 
     rows: pa.Table
     passed_over: Counter[str] = field(default_factory=Counter)
@@ -39,9 +39,13 @@ class Picked:
 
 
 def ask(now: Snapshot, keys: Sequence[str], tasks: Sequence[str], reason: str) -> Picked:
-    """Label requests of the arm "picked" for each of `keys` and `tasks`, first come, first labelled.
+    """Label requests of the arm "picked" for each of `keys` and `tasks`, all of priority 0: first come, first labelled.
 
-    What is asked for already is passed over. What is known may be asked again: the label may be wrong.
+    Open requests are passed over. A known label may be requested again, because it may be wrong.
+
+    >>> found = ask(now, ["pictures/00005"], ["color", "car"], "looks wrong")
+    >>> len(found.rows), dict(found.passed_over)
+    (2, {})
     """
     samples, ids = _samples(now, keys), now.task_ids()
     rows, passed_over, noted = [], Counter[str](), Counter[str]()
@@ -50,10 +54,10 @@ def ask(now: Snapshot, keys: Sequence[str], tasks: Sequence[str], reason: str) -
         known = _with_state(now.labels(now.task(name).name), KNOWN)
         for sample in samples:
             if (sample["key"], name) in open_:
-                passed_over["asked for already"] += 1
+                passed_over["requested already"] += 1
                 continue
-            noted["known already, and asked again"] += sample["sample_id"] in known
-            noted["of the evaluation, whose figures depend on who picks"] += sample["split"] in EVALUATION
+            noted["known already, and requested again"] += sample["sample_id"] in known
+            noted["evaluation samples, whose figures then depend on the choice"] += sample["split"] in EVALUATION
             rows.append(
                 {
                     "sample_id": sample["sample_id"], "task_id": ids[name], "arm": "picked", "slice": "",
@@ -64,7 +68,11 @@ def ask(now: Snapshot, keys: Sequence[str], tasks: Sequence[str], reason: str) -
 
 
 def tag(now: Snapshot, keys: Sequence[str], name: str, *, on: bool) -> Picked:
-    """The attribute `tag_NAME` of each of `keys`, set or taken away."""
+    """Set the attribute `tag_NAME` of each of `keys` to `on`; BadInput when the name is no tag.
+
+    >>> tag(now, ["pictures/00005"], "blurred", on=True).rows.to_pylist()
+    [{'key': 'pictures/00005', 'tag_blurred': True}]
+    """
     attribute, types = TAG + name, now.attributes()
     if not re.fullmatch(NAME, attribute):
         raise BadInput(f"tag {name!r}: a tag is lower-case letters, digits and _, at most 59; choose another")
@@ -76,30 +84,30 @@ def tag(now: Snapshot, keys: Sequence[str], name: str, *, on: bool) -> Picked:
         tagged = set(values.filter(values["value"])["sample_id"].to_pylist())
     chosen = [sample["key"] for sample in _samples(now, keys) if (sample["sample_id"] in tagged) != on]
     rows = {"key": pa.array(chosen, pa.string()), attribute: pa.array([on] * len(chosen), pa.bool_())}
-    why = "tagged so already" if on else "without it already"
+    why = "tagged already" if on else "not tagged"
     return Picked(rows=pa.table(rows), passed_over=+Counter({why: len(set(keys)) - len(chosen)}))
 
 
 def doubt(now: Snapshot, keys: Sequence[str], task: str, state: Doubt, *, annotator: str) -> Picked:
-    """Labels that say of each of `keys` that `annotator` cannot tell, or takes back what they said."""
-    said = now.statements(now.task(task).name)
-    mine = said.filter(pc.and_(pc.equal(said["annotator"], annotator), pc.equal(said["source"], "human")))
-    stands = dict(zip(mine["sample_id"].to_pylist(), mine["state"].to_pylist(), strict=True))
-    of = {sample["key"]: stands.get(sample["sample_id"], RETRACTED) for sample in _samples(now, keys)}
-    chosen = [key for key, stand in of.items() if stand != {"unsure": UNSURE, "retracted": RETRACTED}[state]]
-    why = f"{annotator} said so already" if state == "unsure" else f"{annotator} said nothing of it"
+    """Labels by which `annotator` marks each of `keys` as unsure, or retracts their label of it."""
+    labels = now.statements(now.task(task).name)
+    mine = labels.filter(pc.and_(pc.equal(labels["annotator"], annotator), pc.equal(labels["source"], "human")))
+    states = dict(zip(mine["sample_id"].to_pylist(), mine["state"].to_pylist(), strict=True))
+    state_of = {sample["key"]: states.get(sample["sample_id"], RETRACTED) for sample in _samples(now, keys)}
+    chosen = [key for key, current in state_of.items() if current != {"unsure": UNSURE, "retracted": RETRACTED}[state]]
+    why = f"{annotator} is unsure already" if state == "unsure" else f"{annotator} has no label of it"
     rows = [{"key": key, "task": task, "state": state, "annotator": annotator} for key in chosen]
     return Picked(rows=pa.Table.from_pylist(rows, LABELS), passed_over=+Counter({why: len(set(keys)) - len(rows)}))
 
 
 def _samples(now: Snapshot, keys: Sequence[str]) -> list[dict[str, object]]:
-    """The samples of `keys`, in their order, each once; NotFound when one is not there."""
+    """The samples of `keys`, in their order, each once; NotFound when one is missing."""
     table = now.samples().select(["key", "sample_id", "split"])
     found = table.filter(pc.is_in(table["key"], value_set=pa.array(keys, pa.string()))).to_pylist()
     by_key = {row["key"]: row for row in found}
     missing = [key for key in keys if key not in by_key]
     if missing:
-        raise NotFound(f"sample {missing[0]!r}: the catalog has none of that key; browse it anew")
+        raise NotFound(f"sample {missing[0]!r}: the catalog has no sample with this key; reload the page")
     return [by_key[key] for key in dict.fromkeys(keys)]
 
 

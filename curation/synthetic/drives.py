@@ -1,4 +1,4 @@
-"""Drives: the facts of a scene, functions of a seed and a number, and the choice among them."""
+"""Drives: the facts of each scene, functions of (seed, number), and the choice of the drives of a data set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -11,7 +11,7 @@ import numpy.typing as npt
 __all__ = [
     "LABEL_STREAM",
     "LONGEST",
-    "PAINT_STREAM",
+    "RENDER_STREAM",
     "Drives",
     "choose_drives",
     "draw_drives",
@@ -25,17 +25,17 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 
-_FACTS, _KEEP, LABEL_STREAM, PAINT_STREAM = range(4)  # streams of one seed
-_FACT_COLUMNS, _PLACES, LONGEST = 24, 40, 8
+_FACTS, _KEEP, LABEL_STREAM, RENDER_STREAM = range(4)  # streams of one seed
+_FACT_COLUMNS, _LAYOUT_COLUMNS, LONGEST = 24, 40, 8
 _SPLITS = {"train": 0.052, "validation": 0.006, "test": 0.942}  # of all drives; most of the last are not kept
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drives:
-    """Facts of n drives, an array of length n each; `places` is float64 [n, 40] in [0, 1).
+    """Facts of n drives, an array of length n each; `layout` [n, 40], uniform in [0, 1), places the objects.
 
-    `speed` (km/h) is that of the first frame and changes by `gain` from frame to frame; `start` counts
-    microseconds since 1970; `propensity` in (0, 1] is the probability with which the drive was kept.
+    `speed` (km/h) is the speed at the first frame; it changes by `gain` a frame. `start` counts microseconds since
+    1970. `propensity` in (0, 1] is the probability that the drive is kept.
     """
 
     number: npt.NDArray[np.int64]
@@ -53,7 +53,7 @@ class Drives:
     gain: Floats
     start: npt.NDArray[np.int64]
     propensity: Floats
-    places: Floats
+    layout: Floats
 
     def __len__(self) -> int:
         return len(self.number)
@@ -64,8 +64,14 @@ class Drives:
 
 
 def draw_drives(seed: int, first: int, count: int) -> Drives:
-    """Drives `first` to `first + count - 1` of the natural distribution, functions of seed and number."""
-    row = generator(seed, _FACTS, first * (_FACT_COLUMNS + _PLACES)).random((count, _FACT_COLUMNS + _PLACES))
+    """Drives `first` to `first + count - 1` of the natural distribution; each depends only on `seed` and its number.
+
+    >>> bool(draw_drives(0, 3, 2).speed[1] == draw_drives(0, 4, 1).speed[0])
+    True
+    """
+    row = generator(seed, _FACTS, first * (_FACT_COLUMNS + _LAYOUT_COLUMNS)).random(
+        (count, _FACT_COLUMNS + _LAYOUT_COLUMNS)
+    )
     u = iter(row.T)
     highway = next(u) < 0.25
     split = _pick(next(u), _SPLITS)
@@ -98,12 +104,12 @@ def draw_drives(seed: int, first: int, count: int) -> Drives:
         gain=4 * next(u) - 2,
         start=_microseconds(np.floor(next(u) * 365), hour),
         propensity=np.ones(count),
-        places=row[:, _FACT_COLUMNS:],
+        layout=row[:, _FACT_COLUMNS:],
     )
 
 
 def rare_slices(drives: Drives) -> dict[str, Bools]:
-    """Which drives fall into each planted rarity."""
+    """Masks [n] of the drives in each planted rare slice, by name."""
     night = drives.time_of_day == "night"
     yellow = drives.light_color == "yellow"
     return {
@@ -116,15 +122,19 @@ def rare_slices(drives: Drives) -> dict[str, Bools]:
 
 
 def rare_floor(images: int) -> int:
-    """Least number of test images of each rare slice: 200 of 20,000, not under 40 from 2,000 images on."""
+    """Fewest test images of each rare slice: `images` / 100, or 40 if that is more, but at most `images` / 50.
+
+    >>> rare_floor(20_000), rare_floor(2_000), rare_floor(400)
+    (200, 40, 8)
+    """
     return max(images // 100, min(40, images // 50))
 
 
 def choose_drives(images: int, seed: int) -> Drives:
     """The drives of a data set of `images` images in all, train first, then validation, then test.
 
-    A drive's split is drawn with its facts. Train (70%) and validation (8%) are the first drives of theirs, a
-    natural draw. Each test drive is kept with a probability that only its rareness decides, its `propensity`.
+    A drive's split is one of its facts. Train (70%) and validation (8%) take the first drives of their split, so they
+    follow the natural distribution. A test drive is kept with its `propensity`, which depends only on its rareness.
     """
     test = _rare_enough(_candidates(images, seed), images, seed)
     validation = round(0.08 * images)
@@ -134,15 +144,15 @@ def choose_drives(images: int, seed: int) -> Drives:
 
 
 def speed_at(first: Floats, gain: Floats, frame: npt.NDArray[np.int64]) -> Floats:
-    """Speed in km/h, 0 to 120, at a frame of a drive."""
+    """Speed (km/h, 0 to 120) at a frame of a drive."""
     speed: Floats = np.clip(first + gain * frame, 0, 120)
     return speed.round(1)
 
 
 def generator(seed: int, stream: int, skip: int) -> np.random.Generator:
-    """A generator `skip` numbers (a multiple of 4) into `stream` of `seed`; nothing else enters."""
+    """The random generator of (`seed`, `stream`), after `skip` numbers (a multiple of 4)."""
     bits = np.random.Philox(key=np.array([seed, stream], dtype=np.uint64))
-    bits.advance(skip // 4)  # a step of the counter makes four numbers
+    bits.advance(skip // 4)  # one step of the counter makes four numbers
     return np.random.Generator(bits)
 
 
@@ -168,30 +178,30 @@ def _microseconds(day: Floats, hour: Floats) -> npt.NDArray[np.int64]:
 
 
 def _first_images(seed: int, split: str, images: int) -> Drives:
-    """The first drives of `split` that make up `images` images; the last one is cut short."""
-    asked = 64
+    """The first drives of `split` with `images` images in all; the last drive is cut short."""
+    drawn = 64
     while True:
-        drives = draw_drives(seed, 0, asked)
+        drives = draw_drives(seed, 0, drawn)
         drives = drives.take(drives.split == split)
         ends = np.cumsum(drives.frames)
         if len(ends) and ends[-1] >= images:
             break
-        asked *= 2
+        drawn *= 2
     drives = drives.take(slice(int(np.searchsorted(ends, images)) + 1))
     last = drives.frames[-1:] - (ends[len(drives) - 1] - images)
     return replace(drives, frames=np.concatenate([drives.frames[:-1], last]))
 
 
 def _candidates(images: int, seed: int) -> Drives:
-    """Test drives of the natural distribution, of which every rare slice can be kept to its floor."""
+    """Natural test drives, as many as hold `rare_floor` images of every rare slice."""
     floor = rare_floor(images)
-    asked = 250 * (floor + 1)  # the rarest slice is a thousandth of five images a drive
+    drawn = 250 * (floor + 1)  # the rarest slice is a thousandth of five images a drive
     while True:
-        drives = draw_drives(seed, 0, asked)
+        drives = draw_drives(seed, 0, drawn)
         drives = drives.take(drives.split == "test")
         if min(_rare_images(drives)) >= floor:
             return drives
-        asked += asked // 4
+        drawn += drawn // 4
 
 
 def _rare_images(drives: Drives) -> list[int]:
@@ -199,7 +209,7 @@ def _rare_images(drives: Drives) -> list[int]:
 
 
 def _rare_enough(natural: Drives, images: int, seed: int) -> Drives:
-    """Thin `natural` to 22% of `images`; as whole drives are kept, a rare slice is aimed above its floor."""
+    """Thin `natural` to 22% of `images`. It aims above the floor of a rare slice, because whole drives are kept."""
     floor, start = rare_floor(images), generator(seed, _KEEP, 0).random()
     for spare in count(8, 4):
         keep = _keep_shares(natural, round(0.22 * images), floor + floor // 10 + spare)
@@ -212,7 +222,7 @@ def _rare_enough(natural: Drives, images: int, seed: int) -> Drives:
 def _keep_shares(drives: Drives, images: int, rare_images: int) -> Floats:
     """Probabilities that keep about `images` images.
 
-    Of each rare slice `rare_images` are kept, or as many as the rarest holds, up to a fifth of `images`.
+    Each rare slice keeps `rare_images`, or as many as the rarest slice holds, up to a fifth of `images`.
     """
     slices, held = rare_slices(drives).values(), _rare_images(drives)
     aim = max(rare_images, min(min(held), images // 5))
@@ -224,10 +234,10 @@ def _keep_shares(drives: Drives, images: int, rare_images: int) -> Floats:
 
 
 def _systematic(drives: Drives, *, start: float) -> Drives:
-    """Draw each drive with its propensity, exactly, and with hardly any noise in the counts.
+    """Systematic sampling (Madow 1949): each drive is kept with exactly its propensity; counts hardly vary.
 
-    Drives are laid end to end, each as long as its propensity, sorted by it and by their number of frames; a
-    comb of step 1, shifted by `start` in [0, 1), keeps those that it touches (Madow 1949).
+    The drives, sorted by propensity and number of frames, are intervals as long as their propensity, end to end. A
+    drive is kept if one of the points `start`, `start` + 1, ... (`start` in [0, 1)) falls into its interval.
     """
     order = np.lexsort([drives.number, drives.frames, drives.propensity])
     ends = np.round(np.cumsum(drives.propensity[order]), 9)

@@ -1,4 +1,4 @@
-"""What is known of the drives: samples, attributes, labels and what is held back."""
+"""Samples, attributes, labels and held-back labels of the drives."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from curation.catalog.event_tables import BOX, LABELS, as_labels
 from curation.synthetic.drives import LABEL_STREAM, LONGEST, Drives, generator, speed_at
-from curation.synthetic.positions import boxes_of
+from curation.synthetic.placement import boxes_of
 
 __all__ = ["Described", "describe", "names_of", "path_of"]
 
@@ -22,7 +22,7 @@ _NOISY, _FLIPPED = "bicycle", 0.08
 
 
 class Described(NamedTuple):
-    """Samples and labels of some drives, as `curation.ingest.readers.content.Content` has them."""
+    """Samples and labels of drives, with the columns of `curation.ingest.readers.content.Content`."""
 
     samples: pa.Table
     labels: pa.Table
@@ -30,7 +30,7 @@ class Described(NamedTuple):
 
 
 def describe(drives: Drives, folder: Path, seed: int) -> Described:
-    """Samples, labels and held back truth of `drives` whose images lie, or will lie, in `folder`."""
+    """Samples, labels and held-back truth of `drives` whose images are, or will be, in `folder`."""
     drive = np.repeat(np.arange(len(drives)), drives.frames)
     frame = np.concatenate([np.arange(count) for count in drives.frames])
     names = names_of(drives, seed)
@@ -49,7 +49,7 @@ def describe(drives: Drives, folder: Path, seed: int) -> Described:
 
 
 def names_of(drives: Drives, seed: int) -> list[str]:
-    """Names of drives: seed and number."""
+    """Names of drives: SEED-NUMBER."""
     return [f"{seed}-{number:06d}" for number in drives.number]
 
 
@@ -83,7 +83,7 @@ def _samples(
 def _vendor_labelled(
     drives: Drives, drive: npt.NDArray[np.int64], frame: npt.NDArray[np.int64], seed: int
 ) -> tuple[dict[str, Bools], Bools]:
-    """Which samples the vendor labelled, by task, and where it errs in a noisy one: bool [samples] each."""
+    """Which samples the vendor labelled, by task, and where it errs in the noisy task: bool [samples] each."""
     by_drive, by_image = _label_numbers(drives, seed)
     per_image = by_image[drive, frame]
     day, night = drives.time_of_day[drive] == "day", drives.time_of_day[drive] == "night"
@@ -120,7 +120,7 @@ def _label_numbers(drives: Drives, seed: int) -> tuple[Floats, Floats]:
 def _truth(
     task: str, drives: Drives, drive: npt.NDArray[np.int64], frame: npt.NDArray[np.int64]
 ) -> npt.NDArray[Any] | list[list[dict[str, object]]]:
-    """What is so: bool, str or float [samples], or a list of boxes for each."""
+    """The true values of a task: bool, str or float [samples], or a list of boxes for each sample."""
     if task == "objects":
         return [boxes_of(drives, int(d), int(f)) for d, f in zip(drive, frame, strict=True)]
     if task == "speed":
@@ -138,24 +138,24 @@ def _label_table(
     *,
     flip: Bools | None,
 ) -> pa.Table:
-    """Labels of the `chosen` samples; binary ones are negated where `flip`."""
+    """Labels of the `chosen` samples; binary labels are negated where `flip` is true."""
     where = np.flatnonzero(chosen)
     text, number, boxes = (pa.nulls(len(where), LABELS.field(name).type) for name in ("text", "number", "boxes"))
     if isinstance(truth, list):
         boxes = pa.array([truth[i] for i in where], pa.list_(BOX))
     elif truth.dtype == np.bool_:
-        said = truth if flip is None else truth ^ flip
-        text = pa.array(np.where(said[where], "true", "false"), pa.string())
+        value = truth if flip is None else truth ^ flip
+        text = pa.array(np.where(value[where], "true", "false"), pa.string())
     elif truth.dtype == np.float64:
         number = pa.array(truth[where])
     else:
         text = pa.array(truth[where], pa.string())
-    same = {"task": task, "state": "known", "annotator": annotator}
+    constant = {"task": task, "state": "known", "annotator": annotator}
     columns = {"key": keys.take(pa.array(where)), "text": text, "number": number, "boxes": boxes}
-    columns |= {name: pa.repeat(value, len(where)) for name, value in same.items()}
+    columns |= {name: pa.repeat(word, len(where)) for name, word in constant.items()}
     return as_labels(pa.table(columns))
 
 
 def path_of(name: str, frame: int) -> str:
-    """Where a frame of a drive lies in the folder of a data set."""
+    """Path of a frame, relative to the folder of the data set."""
     return f"images/{name}/{frame:02d}.jpg"

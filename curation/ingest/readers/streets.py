@@ -20,7 +20,7 @@ from curation.files.atomic import remove_leftovers, whole
 from curation.ingest.readers.content import Content
 from curation.synthetic.drives import Drives, choose_drives
 from curation.synthetic.labels import describe, names_of, path_of
-from curation.synthetic.scene import render
+from curation.synthetic.renderer import render
 
 __all__ = ["read_streets"]
 

@@ -1,4 +1,4 @@
-"""Agreement: alpha against the kept library, Dawid and Skene against plain sums, and what is said of annotators."""
+"""Agreement: alpha against the `krippendorff` package, Dawid and Skene against plain loops, figures by annotator."""
 
 from collections import Counter
 from itertools import combinations
@@ -18,11 +18,11 @@ from curation.analysis.alpha import disagreement
 from curation.analysis.dawid_skene import fit
 
 SAID = arrays.arrays(np.int64, st.tuples(st.integers(1, 12), st.integers(1, 5)), elements=st.integers(-1, 3))
-"""What each of some annotators [samples, annotators] says of 4 classes; -1 is nothing."""
+"""Random labels [samples, annotators] of 4 classes; -1 is no label."""
 
 
 def sparse(said: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Samples, how many labelled each, and codes, of a dense table."""
+    """Samples, number of labels of each, and codes, from a dense table."""
     sample, annotator = np.nonzero(said >= 0)
     return sample, (said >= 0).sum(axis=1), said[sample, annotator]
 
@@ -36,7 +36,7 @@ def library(said: np.ndarray, level: str) -> float | None:
 
 
 @given(SAID)
-def test_alpha_is_the_librarys(said: np.ndarray) -> None:
+def test_alpha_equals_the_packages(said: np.ndarray) -> None:
     sample, raters, code = sparse(said)
     nominal = disagreement(sample, raters, code, np.ones(len(code)), columns=4).alpha()
     interval = disagreement(sample, raters, np.zeros_like(code), code + 100.0, columns=1).alpha()
@@ -45,8 +45,8 @@ def test_alpha_is_the_librarys(said: np.ndarray) -> None:
 
 
 @given(SAID)
-def test_what_is_not_said_of_a_class_is_no(said: np.ndarray) -> None:
-    """Alpha of a class of a multilabel task is that of an indicator of which the zeros are not listed."""
+def test_a_class_that_is_not_listed_is_absent(said: np.ndarray) -> None:
+    """Alpha of a class of a multilabel task is the alpha of its indicator, whose zeros are not listed."""
     sample, raters, code = sparse(said)
     each = disagreement(sample, raters, code, np.ones(len(code)), columns=4).by_column()
     assert each == pytest.approx([library(np.where(said < 0, -1, said == c), "nominal") for c in range(4)])
@@ -76,14 +76,14 @@ def one_round(chances: np.ndarray, said: np.ndarray, classes: int) -> np.ndarray
 
 
 def drawn(samples: int, errors: list[float], *, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Truth, and what annotators with these shares of errors say [samples, annotators]."""
+    """Truth, and labels [samples, annotators] of annotators with these error rates."""
     generator = np.random.default_rng(5)
     truth = generator.choice(classes, samples, p=np.arange(1, classes + 1) / sum(range(1, classes + 1)))
     wrong = (truth[:, None] + generator.integers(1, classes, (samples, len(errors)))) % classes
     return truth, np.where(generator.random(wrong.shape) < errors, wrong, truth[:, None])
 
 
-def test_dawid_skene_is_what_the_loops_say() -> None:
+def test_dawid_skene_equals_the_loops() -> None:
     _, said = drawn(40, [0.1, 0.2, 0.4])
     sample, annotator = np.nonzero(said >= 0)
     fitted = fit(sample, annotator, said.ravel(), annotators=3, classes=3)
@@ -114,7 +114,7 @@ WEATHER = Task(name="weather", kind="multilabel", classes=("wet", "snow", "dust"
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    """Three people, a vendor and a model, of whom eve takes red for green and says what she cannot tell."""
+    """Three people, a vendor and a model, of whom eve labels red as green and marks some as unsure."""
     catalog = make_home(tmp_path_factory.mktemp("agreement"), samples=160)
     _, said = drawn(120, [0.05, 0.05, 0.1])
     keys = [f"pictures/{number:05d}" for number in range(120)]
@@ -169,7 +169,7 @@ def test_pairs_agree_with_a_plain_count(original: Catalog) -> None:
     }
 
 
-def test_circles_compare_people_and_others_with_them(original: Catalog) -> None:
+def test_circles_compare_people_with_each_other_and_with_other_sources(original: Catalog) -> None:
     circles = {circle.name: circle for circle in of(original, "color").circles}
     assert list(circles) == ["everyone", "people", "import against people", "model against people"]
     assert (circles["people"].samples, circles["people"].statements) == (124, 368)
@@ -206,7 +206,7 @@ def test_each_annotator_is_counted_and_judged(original: Catalog) -> None:
     assert who["ada"].accuracy > who["eve"].accuracy > who["net"].accuracy
 
 
-def test_what_is_disputed_has_a_likely_class(original: Catalog) -> None:
+def test_disputed_samples_have_a_likely_class(original: Catalog) -> None:
     disputed = of(original, "color").disputed.to_pylist()
     with original.read() as now:
         rows = [row for row in now.statements("color").to_pylist() if row["state"] == 1]
@@ -248,7 +248,7 @@ def test_boxes_are_compared_by_how_many_there_are(original: Catalog) -> None:
     assert people.alpha == pytest.approx(krippendorff.alpha(counts, level_of_measurement="interval"))
 
 
-def test_of_very_many_classes_no_confusion_is_fitted(original: Catalog, tmp_path: Path) -> None:
+def test_no_confusion_is_fitted_for_very_many_classes(original: Catalog, tmp_path: Path) -> None:
     catalog = copy_home(original, tmp_path)
     with catalog.commit(author="ada", message="places") as change:
         names = tuple(f"place-{number}" for number in range(2000))
@@ -262,7 +262,7 @@ def test_of_very_many_classes_no_confusion_is_fitted(original: Catalog, tmp_path
     assert place.disputed["class"].null_count == 19
 
 
-def test_alone_there_is_nothing_to_compare(original: Catalog) -> None:
+def test_one_annotator_has_nothing_to_compare(original: Catalog) -> None:
     bike = of(original, "bike")
     assert [circle.alpha for circle in bike.circles] == [None]
     (vendor,) = bike.annotators
@@ -270,7 +270,7 @@ def test_alone_there_is_nothing_to_compare(original: Catalog) -> None:
     assert (bike.pairs, len(bike.disputed)) == ((), 0)
 
 
-def test_a_task_without_a_label_and_one_that_is_not_there(original: Catalog, tmp_path: Path) -> None:
+def test_a_task_without_labels_and_a_missing_task(original: Catalog, tmp_path: Path) -> None:
     catalog = copy_home(original, tmp_path)
     with catalog.commit(author="ada", message="fresh") as change:
         change.add_tasks([Task(name=kind, kind=kind, classes=() if kind in ("regression", "binary") else ("a", "b"),

@@ -16,7 +16,7 @@ from curation.catalog.tasks import Task
 
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    """150 samples, more than two words of bits: labels in the delta, one of them unsure, and two samples excluded."""
+    """150 samples (more than two words of bits): labels in the delta, one of them unsure, and two excluded samples."""
     catalog = make_home(tmp_path_factory.mktemp("overlap"), samples=150)
     catalog.compact()
     with catalog.commit(author="ada", message="more") as change:
@@ -50,7 +50,7 @@ def test_nothing_is_labelled(tmp_path: Path) -> None:
         assert colabelled(now).tolist() == [[0] * len(TASKS)] * len(TASKS)
 
 
-def test_holes_are_pairs_that_chance_would_have_made(tmp_path: Path) -> None:
+def test_holes_are_pairs_that_chance_would_label_together(tmp_path: Path) -> None:
     """Of 40 samples of train: red and green never meet, as 10 x 20 / 40 would; blue meets both; grey is too rare."""
     catalog = make_home(tmp_path, samples=44)
     names = {"red": range(10), "green": range(10, 30), "blue": range(5, 25), "grey": range(30, 33)}

@@ -39,7 +39,7 @@ def counted(catalog: Catalog) -> Coverage:
 
 
 def codes_of(row: dict[str, Any]) -> set[int]:
-    """The classes that a label says, each once."""
+    """The classes of a label, each once."""
     listed = [box["code"] for box in row["boxes"] or ()]
     return {*listed, *(row["codes"] or ()), *([] if row["code"] is None else [row["code"]])}
 
@@ -71,7 +71,7 @@ def test_slices_are_counted_for_their_task_and_not_over_predictions(original: Ca
     assert "doubtful" not in {name for name, _ in cells}
 
 
-def test_overlap_counts_what_is_known_for_both(original: Catalog) -> None:
+def test_overlap_counts_samples_known_for_both_tasks(original: Catalog) -> None:
     found = counted(original).overlap
     with original.read() as now:
         train = set(now.training_ids().tolist())
@@ -86,7 +86,7 @@ def test_coverage_of_an_empty_catalog(tmp_path: Path) -> None:
     assert counted(Catalog.create(tmp_path)) == Coverage(commit=0, samples=0, cells=(), overlap={})
 
 
-def test_looked_and_none_is_not_unknown(catalog: Catalog) -> None:
+def test_a_label_without_classes_is_known(catalog: Catalog) -> None:
     box = {"class": "light", "x": 2.0, "y": 2.0, "w": 5.0, "h": 8.0}
     with catalog.commit(author="ada", message="boxes") as change:
         change.add_tasks([Task(name="weather", kind="multilabel", classes=("wet", "snow"), owner="ada")])
@@ -110,7 +110,7 @@ def test_who_labelled_how_many(original: Catalog) -> None:
     assert {(name, source): n for (task, name, source), n in found.items() if task == "color"} == said
 
 
-def test_before_anything_is_split_all_of_it_counts(tmp_path: Path) -> None:
+def test_all_samples_count_before_the_first_split(tmp_path: Path) -> None:
     catalog = make_home(tmp_path, samples=8)
     with catalog.read() as now:
         rows = now.samples().select(["key", "location", "sha256", "format", "width", "height", "bytes"])
@@ -136,7 +136,7 @@ def test_thousands_of_classes(tmp_path: Path) -> None:
     assert (len(cell.counts), {name: n for name, n in cell.counts.items() if n}) == (5000, {"place-4321": 1})
 
 
-def test_prior_is_of_the_validation_split(catalog: Catalog) -> None:
+def test_the_prior_comes_from_the_validation_split(catalog: Catalog) -> None:
     with catalog.commit(author="ada", message="validation") as change:
         keys = [f"pictures/{number:05d}" for number in range(10)]
         change.add_attributes(pa.table({"key": keys, "split": ["validation"] * 10}))
@@ -149,7 +149,7 @@ def test_prior_is_of_the_validation_split(catalog: Catalog) -> None:
     assert prior.tolist() == pytest.approx(np.array([6.5, 0.5, 4.5]) / 11.5)
 
 
-def test_prior_without_validation_is_of_the_random_arm(catalog: Catalog) -> None:
+def test_the_prior_without_validation_comes_from_the_random_arm(catalog: Catalog) -> None:
     with catalog.read() as now:
         assert natural_prior(now, now.task("bike")).tolist() == [0.5, 0.5]
         keys = now.samples()["key"].to_pylist()

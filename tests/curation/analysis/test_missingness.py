@@ -1,4 +1,4 @@
-"""What is not missing at random: the usual tests where samples are independent, honest where they come in bursts."""
+"""Missingness: the usual tests where samples are independent, and valid p-values where they come in bursts."""
 
 from pathlib import Path
 
@@ -14,14 +14,14 @@ from curation.analysis.missingness import Difference, compare, missing
 COLUMNS = ["night", "town", "height"]
 
 
-def bursts(seed: int, *, hangs: bool = False, bursty: bool = True) -> pa.Table:
-    """Attributes and labels of 400 bursts of 1 to 9 frames; `hangs` labels night four times as often as day."""
+def bursts(seed: int, *, depends: bool = False, bursty: bool = True) -> pa.Table:
+    """Attributes and labels of 400 bursts of 1 to 9 frames; with `depends`, night is labelled four times as often."""
     generator = np.random.default_rng(seed)
     burst = np.repeat(np.arange(400), generator.integers(1, 10, 400))[:1500]
     unit = burst if bursty else np.arange(len(burst))
     count = unit[-1] + 1
     night, town = generator.random(count) < 0.4, generator.choice(["ulm", "bonn", "kiel", "jena"], count)
-    chance = np.where(night & hangs, 0.4, 0.1)
+    chance = np.where(night & depends, 0.4, 0.1)
     return pa.table(
         {
             "group": [f"burst-{number}" for number in unit],
@@ -38,8 +38,8 @@ def found(table: pa.Table) -> dict[str, Difference]:
     return {part.attribute: part for part in compare(who, {name: table[name] for name in COLUMNS}, table["group"])}
 
 
-def test_alone_samples_have_the_usual_tests() -> None:
-    table = bursts(3, hangs=True, bursty=False)
+def test_independent_samples_have_the_usual_tests() -> None:
+    table = bursts(3, depends=True, bursty=False)
     mine, y = found(table), table["labelled"].to_numpy()
     for name in ("night", "town"):
         values = np.array(table[name].to_pylist()).astype(str)
@@ -57,7 +57,7 @@ def test_alone_samples_have_the_usual_tests() -> None:
 
 @pytest.mark.parametrize("bursty", [False, True])
 def test_at_random_p_is_uniform(bursty: bool) -> None:
-    """Of 400 data sets without a cause: p below a level in about that share of them, and few false alarms."""
+    """In 400 data sets without a cause, p is below a level in about that share of them, and false alarms are few."""
     runs = [found(bursts(seed, bursty=bursty)) for seed in range(400)]
     for name in COLUMNS:
         p = np.array([run[name].p for run in runs])
@@ -77,8 +77,8 @@ def test_without_the_correction_bursts_would_look_significant() -> None:
 
 
 @pytest.mark.parametrize("bursty", [False, True])
-def test_what_is_planted_is_found(bursty: bool) -> None:
-    runs = [found(bursts(seed, hangs=True, bursty=bursty)) for seed in range(20)]
+def test_a_planted_dependence_is_found(bursty: bool) -> None:
+    runs = [found(bursts(seed, depends=True, bursty=bursty)) for seed in range(20)]
     assert all(run["night"].q < 0.01 for run in runs)
     assert all(next(iter(run)) == "night" for run in runs)
     assert all(run["night"].shares["true"] > 2 * run["night"].shares["false"] for run in runs)
@@ -86,7 +86,7 @@ def test_what_is_planted_is_found(bursty: bool) -> None:
 
 
 def test_rates_are_corrected_over_all_pairs() -> None:
-    tables = [bursts(seed, hangs=seed < 2) for seed in range(6)]
+    tables = [bursts(seed, depends=seed < 2) for seed in range(6)]
     who = {f"task_{seed}": table["labelled"].to_numpy() for seed, table in enumerate(tables)}
     parts = compare(who, {"height": tables[0]["height"], "night": tables[0]["night"]}, tables[0]["group"])
     assert len(parts) == 12
@@ -94,7 +94,7 @@ def test_rates_are_corrected_over_all_pairs() -> None:
     assert [part.q for part in parts] == sorted(part.q for part in parts)
 
 
-def test_rare_values_stand_together_and_absent_ones_apart() -> None:
+def test_rare_values_are_merged_and_missing_ones_are_a_value() -> None:
     generator = np.random.default_rng(0)
     value = [f"rare-{number}" if number < 30 else None if number < 60 else "common" for number in range(600)]
     (part,) = compare(
@@ -104,7 +104,7 @@ def test_rare_values_stand_together_and_absent_ones_apart() -> None:
     assert list(part.shares) == ["common", "(none)", "(rare)"]
 
 
-def test_what_does_not_vary_is_not_tested() -> None:
+def test_a_constant_attribute_is_not_tested() -> None:
     groups = pa.chunked_array([[f"group-{number}" for number in range(40)]])
     half = np.arange(40) % 2 == 0
     attributes = {

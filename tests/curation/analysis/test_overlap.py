@@ -1,4 +1,4 @@
-"""Slices beside each other, and slices over time."""
+"""Overlap of slices, and slices at earlier commits."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def members(catalog: Catalog, name: str, commit: int | None = None) -> list[int]
         return then.members(then.slices()[name].predicate).tolist()
 
 
-def test_overlaps_are_those_of_sets(catalog: Catalog) -> None:
+def test_overlaps_equal_those_of_sets(catalog: Catalog) -> None:
     with catalog.commit(author="ada", message="none") as change:
         change.add_slice("none", "false")
     with catalog.read() as now:
@@ -40,7 +40,7 @@ def test_overlaps_are_those_of_sets(catalog: Catalog) -> None:
 
 
 def test_an_old_report_reproduces(catalog: Catalog) -> None:
-    """Whatever becomes of the slice, of its labels and attributes: at its commit it has the members that it had."""
+    """Later changes of the slice, its labels and attributes do not change its members at an earlier commit."""
     with catalog.read() as now:
         commit = now.commit
     before = {name: members(catalog, name) for name in ("yellow", "yellow_at_night", "night")}

@@ -1,5 +1,6 @@
-"""What people do to samples that they picked, through the service: ask, tag, doubt, and why one is drawn."""
+"""What people do to picked samples through the service: request, tag, mark as unsure, and ask why one is drawn."""
 
+import doctest
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from amber.service.models import Done, DoubtPicked, GivenLabel, RequestPicked, S
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, NotFound
+from curation.requests import manual_requests
 from curation.requests.manual_requests import ask
 from samplers.pack.pack_writer import make_pack
 from samplers.plan.build import draft_plan
@@ -58,19 +60,19 @@ def test_requests_have_an_author_and_a_reason(catalog: Catalog, eve: Client) -> 
         assert {(row["arm"], row["reason"]) for row in rows} == {("picked", "looks wrong")}
         assert now.log()["author"][0].as_py() == "eve"
     again = eve.pick(wish.model_copy(update={"batch": "two"}))
-    assert (again.done, again.passed_over, again.commit) == (0, {"asked for already": 4}, None)
+    assert (again.done, again.passed_over, again.commit) == (0, {"requested already": 4}, None)
 
 
-def test_what_is_known_or_judged_with_may_be_asked_and_is_noted(catalog: Catalog) -> None:
+def test_known_labels_and_evaluation_samples_may_be_requested_and_are_noted(catalog: Catalog) -> None:
     with catalog.read() as now:
         samples = {row["sample_id"]: row for row in now.samples().to_pylist()}
         known = [samples[row["sample_id"]] for row in now.labels("color").to_pylist()]
         found = ask(now, [row["key"] for row in known], ["color"], "again")
-    assert found.noted["known already, and asked again"] == len(known) == len(found.rows)
+    assert found.noted["known already, and requested again"] == len(known) == len(found.rows)
     assert sum(found.noted.values()) - len(known) == sum(row["split"] == "test" for row in known) > 0
 
 
-def test_labels_that_were_picked_weigh_as_in_nature(catalog: Catalog) -> None:
+def test_labels_of_picked_samples_count_as_mined(catalog: Catalog) -> None:
     with catalog.commit(author="ada", message="ask") as change:
         change.add_requests(ask(change.now, keys(7), ["color"], "rare").rows)
     with catalog.commit(author="ada", message="answered") as change:
@@ -82,7 +84,7 @@ def test_labels_that_were_picked_weigh_as_in_nature(catalog: Catalog) -> None:
 
 def test_a_tag_is_an_attribute_that_slices_use(catalog: Catalog, eve: Client) -> None:
     assert eve.pick(TagPicked(keys=keys(1, 2), tag="blurred", batch="on")).done == 2
-    assert eve.pick(TagPicked(keys=keys(2, 3), tag="blurred", batch="more")).passed_over == {"tagged so already": 1}
+    assert eve.pick(TagPicked(keys=keys(2, 3), tag="blurred", batch="more")).passed_over == {"tagged already": 1}
     assert eve.pick(TagPicked(keys=keys(1, 9), tag="blurred", on=False, batch="off")).done == 1
     with catalog.read() as now:
         ids = dict(zip(now.samples()["key"].to_pylist(), now.samples()["sample_id"].to_pylist(), strict=True))
@@ -92,11 +94,11 @@ def test_a_tag_is_an_attribute_that_slices_use(catalog: Catalog, eve: Client) ->
             eve.pick(TagPicked(keys=keys(1), tag=wrong, batch="wrong"))
 
 
-def test_a_doubt_is_the_word_of_the_tokens_owner(catalog: Catalog, eve: Client) -> None:
+def test_a_doubt_is_a_label_by_the_owner_of_the_token(catalog: Catalog, eve: Client) -> None:
     eve.give([GivenLabel(key=keys(1)[0], task="color", value="red")], batch="given")
-    assert doubt(eve, "retracted", 1, 2) == (1, {"eve said nothing of it": 1})
+    assert doubt(eve, "retracted", 1, 2) == (1, {"eve has no label of it": 1})
     assert doubt(eve, "unsure", 1, 2) == (2, {})
-    assert doubt(eve, "unsure", 2, 3) == (1, {"eve said so already": 1})
+    assert doubt(eve, "unsure", 2, 3) == (1, {"eve is unsure already": 1})
     with catalog.read() as now:
         unsure = [row["sample_id"] for row in now.labels("color").to_pylist() if row["state"] == 2]
         keys_of = dict(zip(now.samples()["sample_id"].to_pylist(), now.samples()["key"].to_pylist(), strict=True))
@@ -119,7 +121,7 @@ def test_the_same_batch_again_is_a_no_op(eve: Client) -> None:
     assert (second.done, second.commit) == (0, first.commit)
 
 
-def test_what_is_not_there_is_named(eve: Client) -> None:
+def test_what_is_missing_is_named(eve: Client) -> None:
     with pytest.raises(NotFound, match="'nosuch'"):
         eve.pick(TagPicked(keys=["nosuch"], tag="dark", batch="a"))
     with pytest.raises(NotFound, match="colour"):
@@ -128,7 +130,7 @@ def test_what_is_not_there_is_named(eve: Client) -> None:
         eve.why(keys(1)[0])
 
 
-def test_what_the_app_shows_of_them(catalog: Catalog, eve: Client) -> None:
+def test_what_the_app_shows_of_picked_samples(catalog: Catalog, eve: Client) -> None:
     before = commits(catalog)
     eve.pick(TagPicked(keys=keys(1), tag="dark", batch="dark"))
     now, then = (eve.shown(ShownPicked(keys=keys(1, 2), commit=commit)) for commit in (None, before))
@@ -141,6 +143,11 @@ def test_what_the_app_shows_of_them(catalog: Catalog, eve: Client) -> None:
         eve.shown(ShownPicked(keys=keys(1), run="nosuch"))
     with pytest.raises(NotFound, match="commit 99"):
         eve.shown(ShownPicked(keys=keys(1), commit=99))
+
+
+def test_the_examples_run(catalog: Catalog) -> None:
+    with catalog.read() as now:
+        assert doctest.testmod(manual_requests, extraglobs={"now": now}).failed == 0
 
 
 def test_why_a_sample_is_drawn(catalog: Catalog, eve: Client) -> None:

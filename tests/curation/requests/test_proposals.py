@@ -1,5 +1,6 @@
-"""Label requests: from train only, never twice, a random arm that is random, and mining that finds what is rare."""
+"""Label requests: training samples only, none twice, a uniform random arm, and mining that finds rare classes."""
 
+import doctest
 from collections import Counter
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from support.homes import TASKS, copy_home, label, labels, make_home
 
 from curation import BadInput, Catalog, NotFound
 from curation.catalog.event_tables import REQUESTS
-from curation.catalog.held_back_labels import hold_back
+from curation.catalog.snapshot import Snapshot
 from curation.images.embeddings import Embeddings, farthest_first, writing
-from curation.requests.oracle import answer
-from curation.requests.proposals import Proposal, _Round, propose
+from curation.requests import proposals
+from curation.requests.budget import spread
+from curation.requests.candidates import Candidates
+from curation.requests.proposals import Proposal, choose_requests, propose
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ def ask(catalog: Catalog, **fields: object) -> list[dict[str, object]]:
 
 
 def add_run(catalog: Catalog, chance_of_yellow: float = 0.9) -> str:
-    """A run that is right about yellow with this chance, and knows nothing else."""
+    """A run that predicts yellow with this probability for yellow pictures, and is undecided about all other tasks."""
     with catalog.read() as now:
         samples = now.samples()
     pictures = {}
@@ -77,7 +80,7 @@ def test_candidates_are_unlabelled_training_samples(catalog: Catalog) -> None:
     assert {task for _, task in pairs} == {"color", "car", "bike", "speed"}
 
 
-def test_nothing_is_asked_twice(catalog: Catalog) -> None:
+def test_nothing_is_requested_twice(catalog: Catalog) -> None:
     first = ask(catalog, seed=1)
     both = ask(catalog, seed=2)
     pairs = Counter((row["sample_id"], row["task"]) for row in both)
@@ -99,7 +102,7 @@ def test_random_arm_is_uniform(original: Catalog) -> None:
     with original.read() as now:
         for seed in range(40):
             proposal = Proposal(budget=20, seed=seed, random_share=1.0, importance={"car": 1.0})
-            rows = _Round(now, proposal, original).choose()
+            rows = choose_requests(now, proposal, original.home)
             hits.update(row["sample_id"] for row in rows)
     assert {row["propensity"] for row in rows} == {20 / len(hits)}
     assert stats.chisquare(list(hits.values())).pvalue > 0.001
@@ -109,7 +112,7 @@ def test_same_batch_is_a_no_op(catalog: Catalog) -> None:
     assert ask(catalog) == ask(catalog)
 
 
-def test_mining_finds_the_likely_rare(catalog: Catalog) -> None:
+def test_mining_ranks_by_the_chance_of_the_rare_class(catalog: Catalog) -> None:
     rows = ask(catalog, run=add_run(catalog), budget=8, random_share=0.0, importance={"color": 1.0})
     grades = [float(str(row["reason"]).rpartition("=")[2]) for row in rows if row["slice"] == "yellow"]
     assert grades == sorted(grades, reverse=True)
@@ -126,7 +129,7 @@ def test_one_of_each_group_comes_first(catalog: Catalog) -> None:
     assert len(set(yellow)) == len(yellow)
 
 
-def test_budget_is_met_while_there_is_something_to_ask(catalog: Catalog) -> None:
+def test_budget_is_met_while_labels_are_missing(catalog: Catalog) -> None:
     assert len(ask(catalog, run=add_run(catalog), budget=90)) == 90
     with catalog.read() as now:
         left = sum(
@@ -146,12 +149,14 @@ def test_budget_goes_to_other_tasks_where_one_runs_dry(catalog: Catalog) -> None
 
 
 @pytest.mark.parametrize(("importance", "message"), [({"cra": 1.0}, "'cra'"), ({"car": -1.0}, "importance of car")])
-def test_importance_is_of_tasks_and_not_negative(catalog: Catalog, importance: dict[str, float], message: str) -> None:
+def test_importance_names_tasks_and_is_not_negative(
+    catalog: Catalog, importance: dict[str, float], message: str
+) -> None:
     with pytest.raises((BadInput, NotFound), match=message):
         ask(catalog, importance=importance)
 
 
-def test_budget_is_spread_by_importance_and_what_is_known(catalog: Catalog) -> None:
+def test_budget_is_spread_by_importance_and_known_labels(catalog: Catalog) -> None:
     with catalog.read() as now:
         known = {
             name: int(np.isin(now.labels(name)["sample_id"], now.training_ids()).sum()) for name in ("car", "bike")
@@ -162,7 +167,7 @@ def test_budget_is_spread_by_importance_and_what_is_known(catalog: Catalog) -> N
     assert abs(counts["car"] - 40 * weight["car"] / sum(weight.values())) < 1
 
 
-def test_budget_goes_where_the_error_is(catalog: Catalog) -> None:
+def test_budget_goes_to_the_largest_error(catalog: Catalog) -> None:
     run = add_run(catalog)
     rest = {"run": run, "slice": "", "split": "validation", "n": 1000, "groups": 9, "low": 0.0, "high": 1.0}
     rows = [
@@ -178,7 +183,7 @@ def test_budget_goes_where_the_error_is(catalog: Catalog) -> None:
 
 
 def answered(catalog: Catalog, color: str, slice_: str, count: int) -> list[int]:
-    """Have `count` mined requests for a slice answered with one colour; the samples."""
+    """Answer `count` mined requests for a slice with one colour; returns the sample ids."""
     with catalog.commit(author="ada", message="ask") as change:
         samples = change.now.samples().to_pylist()
         known = set(change.now.labels("color")["sample_id"].to_pylist())
@@ -194,18 +199,25 @@ def answered(catalog: Catalog, color: str, slice_: str, count: int) -> list[int]
         return ids
 
 
-def test_budget_leaves_a_slice_where_asking_found_nothing(catalog: Catalog) -> None:
-    rest = {"random_share": 0.0, "importance": {"color": 1.0}}
-    run = add_run(catalog)
-    before = Counter(row["slice"] for row in ask(catalog, run=run, **rest, seed=1))
-    with catalog.commit(author="ada", message="never mind") as change:
-        change.close_requests(change.now.requests("open")["request_id"].to_pylist(), state="withdrawn")
+def known_in(now: Snapshot, predicate: str) -> int:
+    ids = np.intersect1d(now.labels("color")["sample_id"], now.training_ids())
+    return len(np.intersect1d(ids, now.members(predicate)))
+
+
+def test_budget_leaves_a_slice_that_earlier_requests_missed(catalog: Catalog) -> None:
     answered(catalog, "red", "yellow_at_night", 20)
-    after = Counter(row["slice"] for row in ask(catalog, run=run, **rest, seed=2))
-    assert after["yellow_at_night"] < before["yellow_at_night"] / 2
+    with catalog.read() as now:
+        candidates = Candidates(now, catalog.home)
+        cells = spread(candidates, {**dict.fromkeys(now.tasks(), 0.0), "color": 1.0}, 10_000, run="")
+        counts = {slice_.name: count for _, slice_, count in cells if slice_}
+        hit_rate = {"yellow": 1 / 2, "yellow_at_night": 1 / 22}
+        known = {name: known_in(now, part.predicate) for name, part in now.slices().items()}
+    weight = {name: rate / (10 + known[name]) ** 0.5 for name, rate in hit_rate.items()}
+    expected = {name: 10_000 * part / sum(weight.values()) for name, part in weight.items()}
+    assert counts == pytest.approx(expected, abs=1)
 
 
-def test_groups_of_which_a_label_is_known_come_last(catalog: Catalog) -> None:
+def test_groups_with_a_known_label_come_last(catalog: Catalog) -> None:
     with catalog.read() as now:
         group = dict(zip(*(now.samples()[name].to_pylist() for name in ("sample_id", "group")), strict=True))
         train = set(now.training_ids().tolist())
@@ -235,7 +247,7 @@ def test_slices_over_predictions_wait_for_a_run(catalog: Catalog) -> None:
     assert [row for row in ask(catalog, run=add_run(catalog)) if row["slice"] == "doubtful"]
 
 
-def test_a_cold_start_looks_for_what_is_unlike(catalog: Catalog) -> None:
+def test_a_cold_start_requests_the_outliers(catalog: Catalog) -> None:
     with catalog.read() as now:
         keys = now.samples()["key"].to_pylist()
         train = np.isin(now.samples()["sample_id"], now.training_ids())
@@ -251,6 +263,22 @@ def test_a_cold_start_looks_for_what_is_unlike(catalog: Catalog) -> None:
     assert {row["arm"] for row in rows} == {"diverse"}
 
 
+def test_choosing_changes_nothing_and_is_what_propose_adds(catalog: Catalog) -> None:
+    proposal = Proposal(budget=15, seed=3, run=add_run(catalog))
+    with catalog.read() as now:
+        chosen, before = choose_requests(now, proposal, catalog.home), now.commit
+    assert propose(catalog, proposal, author="ada", batch="ask") == 15
+    with catalog.read() as now:
+        added = now.requests("open").sort_by("priority").to_pylist()
+        assert now.commit == before + 1
+    cell = ("sample_id", "arm", "slice", "reason", "propensity", "priority")
+    assert [[row[name] for name in cell] for row in added] == [[row[name] for name in cell] for row in chosen]
+
+
+def test_the_examples_run(catalog: Catalog) -> None:
+    assert doctest.testmod(proposals, extraglobs={"catalog": catalog}).failed == 0
+
+
 def test_bad_budgets_and_unknown_runs(catalog: Catalog) -> None:
     with pytest.raises(BadInput, match="budget 0"):
         Proposal(budget=0, seed=0)
@@ -258,26 +286,6 @@ def test_bad_budgets_and_unknown_runs(catalog: Catalog) -> None:
         Proposal(budget=1, seed=0, random_share=1.5)
     with pytest.raises(NotFound, match="run 'nosuch'"):
         ask(catalog, run="nosuch")
-
-
-def test_the_oracle_answers_what_was_asked_and_held_back(catalog: Catalog) -> None:
-    rows = ask(catalog, budget=10, random_share=1.0, importance={"car": 1.0})
-    known = [label(str(row["key"]), "car", True) for row in rows[:7]]
-    hold_back(catalog.home, labels([*known, label("pictures/00000", "bike", True)]))
-    assert answer(catalog, batch="a") == 7
-    assert answer(catalog, batch="a") == 0
-    with catalog.read() as now:
-        assert len(now.requests("answered")) == 7
-        assert len(now.requests("open")) == 3
-        sources = [row["source"] for row in now.labels("car").to_pylist()]
-    assert sources.count("oracle") == 7
-
-
-def test_nothing_else_reads_what_is_held_back() -> None:
-    root = Path(__file__).parents[3]
-    packages = [root / name for name in ("curation", "samplers", "training", "amber")]
-    readers = [path for package in packages for path in package.rglob("*.py") if "oracle.parquet" in path.read_text()]
-    assert [path.name for path in readers] == ["oracle.py"]
 
 
 def test_embeddings_appear_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -311,7 +319,7 @@ def test_farthest_first_covers_within_twice_the_best() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 999), count=st.integers(0, 12))
-def test_farthest_first_never_takes_one_twice(seed: int, count: int) -> None:
+def test_farthest_first_takes_no_point_twice(seed: int, count: int) -> None:
     generator = np.random.default_rng(seed)
     points = generator.normal(size=(3, 40)).astype(np.float32)[generator.integers(0, 3, 10)] * 100
     chosen = generator.permutation(10)[: generator.integers(0, 6)]

@@ -1,6 +1,7 @@
-"""The rendered streets: the same for everybody, and rare exactly where that was planted."""
+"""The rendered streets: the same bytes for everybody, and rare cases exactly where they are planted."""
 
 import contextlib
+import doctest
 import io
 import os
 import re
@@ -29,8 +30,8 @@ from curation.ingest.readers.content import Content
 from curation.ingest.readers.streets import read_streets
 from curation.synthetic.drives import Drives, choose_drives, draw_drives, rare_floor, rare_slices
 from curation.synthetic.labels import describe, names_of
-from curation.synthetic.positions import HEIGHT, WIDTH
-from curation.synthetic.scene import render
+from curation.synthetic.placement import HEIGHT, WIDTH
+from curation.synthetic.renderer import render
 
 IMAGES = 400
 DECLARED = ROOT / "datasets" / "streets"
@@ -63,7 +64,7 @@ def one_frame(drives: Drives) -> Drives:
 
 
 def share(drives: Drives, holds: np.ndarray) -> float:
-    """The natural share of images for which it holds, by 1/propensity."""
+    """The natural share of images where `holds` is true, weighted by 1/propensity."""
     weight = drives.frames / drives.propensity
     return float(weight[holds].sum() / weight.sum())
 
@@ -75,7 +76,7 @@ def arrow_sql(query: str, **tables: pa.Table) -> list[tuple[object, ...]]:
         return connection.execute(query).fetchall()
 
 
-# Pictures and files
+# Images and files
 
 
 def test_number_of_processes_changes_no_byte(folder: Path, tmp_path: Path) -> None:
@@ -122,13 +123,13 @@ def test_a_killed_call_leaves_neither_halves_nor_orphans(tmp_path: Path) -> None
         Image.open(path).load()
 
 
-def test_a_drive_looks_the_same_in_any_company(folder: Path) -> None:
+def test_a_drive_looks_the_same_beside_any_other_drives(folder: Path) -> None:
     drives = choose_drives(IMAGES, 0)
-    for position in (0, 40, len(drives) - 1):
-        (_, _, image), *_ = render(drives.take(np.array([position])), 0)
+    for row in (0, 40, len(drives) - 1):
+        (_, _, image), *_ = render(drives.take(np.array([row])), 0)
         file = io.BytesIO()
         image.save(file, "JPEG", quality=90, subsampling=0)
-        assert (folder / f"images/0-{drives.number[position]:06d}/00.jpg").read_bytes() == file.getvalue()
+        assert (folder / f"images/0-{drives.number[row]:06d}/00.jpg").read_bytes() == file.getvalue()
 
 
 @pytest.mark.parametrize(("color", "lamp"), [("red", -1), ("yellow", 0), ("green", 1)])
@@ -157,10 +158,10 @@ def test_speed_blurs() -> None:
 
 @given(seed=seeds, first=st.integers(0, 100_000), cut=st.integers(1, 19))
 @settings(max_examples=30, deadline=None)
-def test_a_drive_hangs_on_seed_and_number_alone(seed: int, first: int, cut: int) -> None:
+def test_a_drive_depends_only_on_seed_and_number(seed: int, first: int, cut: int) -> None:
     whole = draw_drives(seed, first, 20)
     part = draw_drives(seed, first + cut, 20 - cut)
-    assert np.array_equal(whole.places[cut:], part.places)
+    assert np.array_equal(whole.layout[cut:], part.layout)
     assert np.array_equal(whole.speed[cut:], part.speed)
 
 
@@ -274,7 +275,7 @@ def test_a_label_has_one_value(content: Content) -> None:
         assert np.all(np.sum(filled, axis=0) == 1)
 
 
-def test_each_task_is_labelled_on_its_own_part(content: Content) -> None:
+def test_each_task_has_its_own_labelled_share(content: Content) -> None:
     vendor = content.labels.filter(pc.field("annotator") == "vendor")
     train = pc.sum(pc.equal(content.samples["split"], "train")).as_py()
     parts = {row["values"]: row["counts"] / train for row in vendor["task"].value_counts().to_pylist()}
@@ -284,7 +285,7 @@ def test_each_task_is_labelled_on_its_own_part(content: Content) -> None:
     assert 5 <= pc.sum(pc.equal(colors, "yellow")).as_py() <= 0.02 * len(colors)
 
 
-def test_the_vendor_errs_on_bicycles_alone(drives: Drives, content: Content) -> None:
+def test_the_vendor_errs_on_bicycles_only(drives: Drives, content: Content) -> None:
     vendor = content.labels.filter(pc.field("annotator") == "vendor")
     number = {int(number): position for position, number in enumerate(drives.number)}
     for task, wrong in [("bicycle", 0.08), ("car", 0), ("pedestrian", 0), ("stop_sign", 0)]:
@@ -293,14 +294,14 @@ def test_the_vendor_errs_on_bicycles_alone(drives: Drives, content: Content) -> 
         assert np.mean((said["text"].to_numpy() == "true") != truth) == pytest.approx(wrong, abs=0.02 * (wrong > 0))
 
 
-def test_boxes_lie_in_the_image_where_something_is(drives: Drives, content: Content) -> None:
+def test_boxes_are_in_the_image_and_only_for_what_is_there(drives: Drives, content: Content) -> None:
     tables = pa.concat_tables([content.labels, content.held_back])
     tables = tables.filter(pc.field("task") == "objects").sort_by("key")
-    place = dict(zip(drives.number.tolist(), range(len(drives)), strict=True))
+    row_of = dict(zip(drives.number.tolist(), range(len(drives)), strict=True))
     signs = {"traffic_light": drives.light_color != "none", "stop_sign": drives.stop_sign}
     for key, boxes in zip(tables["key"].to_pylist(), tables["boxes"].to_pylist(), strict=True):
-        at = place[int(key.split("-")[1])]
-        assert {box["class"] for box in boxes} == {name for name, there in signs.items() if there[at]}
+        row = row_of[int(key.split("-")[1])]
+        assert {box["class"] for box in boxes} == {name for name, there in signs.items() if there[row]}
         assert all(box["x"] >= 0 and box["x"] + box["w"] <= WIDTH + 0.01 and box["w"] >= 6 for box in boxes)
         assert all(box["y"] >= 0 and box["y"] + box["h"] <= HEIGHT + 0.01 and box["h"] >= 8 for box in boxes)
 
@@ -315,7 +316,7 @@ def test_the_declaration_fits_the_reader(content: Content) -> None:
     assert set(content.labels.filter(pc.field("task") == "light_color")["text"].to_pylist()) == set(colors)
 
 
-def test_the_card_says_what_is_so() -> None:
+def test_the_output_in_the_card_is_true() -> None:
     card, said = (DECLARED / "README.md").read_text(), io.StringIO()
     code = card.split("```python\n")[1].split("```")[0]
     with contextlib.redirect_stdout(said):
@@ -356,3 +357,7 @@ def test_a_broken_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / "streets.json").write_text("{")
     with pytest.raises(Damaged, match="not valid JSON"):
         read_streets(tmp_path)
+
+
+def test_the_examples_run() -> None:
+    assert doctest.testmod(sys.modules[draw_drives.__module__]).failed == 0
