@@ -4,7 +4,6 @@ Every step is a commit with a batch id, a file named by its content, or both. So
 again: what was done is found, and the rest goes on to the same end.
 """
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -19,8 +18,9 @@ import pyarrow.compute as pc
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
-from curation.errors import BadInput, Busy
+from curation.errors import BadInput
 from curation.files.atomic import remove_leftovers
+from curation.files.locks import locked
 from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
 from samplers.pack.pack import Pack
@@ -126,11 +126,7 @@ def go_round(
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
     """Hold the workspace's loop.lock: two loops would each count the other's labels as their own."""
-    with (home / "loop.lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(f"{home}: another loop goes round there; wait for it, or end it") from None
+    with locked(home / "loop.lock", lambda holder: f"{home}: {holder} runs a loop there; wait for it, or end it"):
         yield
 
 

@@ -1,4 +1,4 @@
-"""Keeps a mongod for as long as somebody uses it: `python keeper.py FOLDER MONGOD`, a process of its own.
+"""Keeps a mongod for as long as somebody uses it: `python mongod_keeper.py FOLDER MONGOD`, a process of its own.
 
 Whoever uses it holds FOLDER/users.lock, shared, and lets go of it by ending, however that comes about. This file stands
 on the standard library alone and is run by its path, so that it costs a few megabytes.
@@ -39,7 +39,7 @@ def main(folder: Path, mongod: str) -> int:
 
 
 def _held(file: IO[str]) -> bool:
-    """Whether the lock of a file could be had for oneself; it is kept then."""
+    """Whether this process now holds the exclusive lock of a file (not by `curation.files.locks`: see above)."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -4,9 +4,6 @@ No connection is held: each unit of work opens the file and closes it, never acr
 DuckDB's own lock does not wait, so `catalog.lock` makes units take turns: shared for reads, exclusive for commits.
 """
 
-import fcntl
-import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,12 +16,16 @@ from curation.catalog.backends.backend import ENVIRONMENT, Work, first_line, pre
 from curation.catalog.backends.journal import checkpoint, mend
 from curation.errors import AmberError, Busy, Damaged, Failed, NotFound
 from curation.files.atomic import remove_leftovers, whole
+from curation.files.locks import locked
 
 __all__ = ["DuckDBFile"]
 
 STORAGE: Final = "v1.5.0"
 """The form of new files. DuckDB's default is that of 0.10, whose checkpoints write all tables' metadata anew: they cost
 four times as much at 20M events."""
+
+POLL: Final = 0.005
+"""Seconds between two tries for the lock: a unit of work takes a few milliseconds."""
 
 UNREADABLE: Final = ("Corrupt database file", "Could not read enough bytes")
 """What DuckDB says of a file that was altered, or cut off."""
@@ -104,14 +105,15 @@ class DuckDBFile:
         Whoever is next holds `catalog.next` while it waits: else a process that commits in a loop would starve all
         others, for a lock that is tried for goes to whom it is freed by.
         """
-        deadline = time.monotonic() + self.patience
-        with self._file("catalog.lock") as lock:
-            with self._file("catalog.next") as turn:
-                self._await(turn, lock, deadline, exclusive=True)
-                self._await(lock, lock, deadline, exclusive=exclusive)
+        with locked(
+            self.home / "catalog.lock",
+            lambda holder: f"{self.name}: {holder} has held it for {self.patience:.1f} s; wait for it, or end it",
+            shared=not exclusive,
+            patience=self.patience,
+            queue=self.home / "catalog.next",
+            poll=POLL,
+        ):
             if exclusive:
-                with suppress(OSError):  # on a full disk; it only names the holder
-                    os.pwrite(lock, f"{os.getpid():<20}".encode(), 0)
                 self._remove_leftovers()
             yield
 
@@ -190,28 +192,3 @@ class DuckDBFile:
         if read_only:
             return Failed(f"{self.name}: cannot be read ({reason}); free memory or mend the disk")
         return Failed(f"{self.name}: nothing of this commit was written ({reason}); free space or mend the disk")
-
-    @contextmanager
-    def _file(self, name: str) -> Iterator[int]:
-        descriptor = os.open(self.home / name, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    def _await(self, descriptor: int, lock: int, deadline: float, *, exclusive: bool) -> None:
-        while not _try_lock(descriptor, exclusive=exclusive):
-            if time.monotonic() > deadline:
-                holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
-                raise Busy(
-                    f"{self.name}: process {holder} has held it for {self.patience:.1f} s; wait for it, or end it"
-                )
-            time.sleep(0.005)
-
-
-def _try_lock(descriptor: int, *, exclusive: bool) -> bool:
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
