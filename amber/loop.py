@@ -202,14 +202,14 @@ def _round(now: Snapshot, loop: Loop, index: int, step: str) -> Round:
         labels=bought,
         found=found,
         run=run,
-        figures=now.slice_errors(run).to_pylist(),
+        figures=now.runs.slice_errors(run).to_pylist(),
     )
 
 
 def _bought(now: Snapshot, loop: Loop, index: int) -> tuple[int, dict[str, int]]:
     """Labels that the loop bought up to a round, and how many of them belong to each rare slice of their task."""
     answers = [now.batch(f"loop:{loop.id}:{step}:answer") for step in range(index + 1)]
-    asked = now.closed_requests([commit for commit in answers if commit is not None])
+    asked = now.requests.answered_by([commit for commit in answers if commit is not None])
     found = {}
     for name, part in now.slices().items():
         if part.rare and not part.reads_predictions:

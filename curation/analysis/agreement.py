@@ -102,7 +102,7 @@ class Agreement:
 
 def agreement(now: Snapshot, task: str) -> Agreement:
     """How far the annotators of one task agree at this snapshot; NotFound when there is no such task."""
-    definition, statements = now.task(task), now.statements(task)
+    definition, statements = now.task(task), now.labels.by_annotator(task)
     names, annotator = _people(statements)
     unsure = annotator[np.asarray(pc.equal(statements["state"], UNSURE), np.bool_)]
     said = Opinions.of(definition, statements, annotator)
@@ -119,7 +119,7 @@ def agreement(now: Snapshot, task: str) -> Agreement:
 
 def people_agree(now: Snapshot, task: str) -> tuple[Ints, npt.NDArray[np.bool_]]:
     """Every two statements of people on one sample: its id, and whether they agree."""
-    statements = now.statements(task)
+    statements = now.labels.by_annotator(task)
     statements = statements.filter(pc.equal(statements["source"], PEOPLE))
     said = Opinions.of(now.task(task), statements, _people(statements)[1])
     samples: list[Ints] = [np.zeros(0, np.int64)]

@@ -41,7 +41,7 @@ class Opinions:
 
     @classmethod
     def of(cls, task: Task, statements: pa.Table, annotator: Ints) -> "Opinions":
-        """Those of `Snapshot.statements`; `annotator` numbers who gave each row."""
+        """Those of `Snapshot.labels.by_annotator`; `annotator` numbers who gave each row."""
         known = pc.equal(statements["state"], KNOWN)
         rows, annotator = statements.filter(known), annotator[np.asarray(known, np.bool_)]
         sample = np.asarray(rows["sample_id"].to_numpy(), np.int64)

@@ -1,4 +1,4 @@
-"""`oracle.parquet` of a workspace: the labels that a data set holds back, which only the oracle annotator reads."""
+"""`oracle.parquet` of a workspace: labels that a data set holds back, for the oracle annotator only."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -14,9 +14,9 @@ __all__ = ["fault", "forget_held_back", "hold_back"]
 
 
 def hold_back(home: Path, labels: pa.Table) -> None:
-    """Keep `labels` for the oracle, in place of what it held of the same samples; the file appears whole.
+    """Store `labels` for the oracle; they replace those of the same samples. The file is written whole.
 
-    Call it inside a commit, whose lock keeps two from doing so at once.
+    Call it inside a commit, whose lock keeps two processes from writing at once.
     """
     path = home / "oracle.parquet"
     labels = labels.select(LABELS.names).cast(LABELS)
@@ -29,7 +29,7 @@ def hold_back(home: Path, labels: pa.Table) -> None:
 
 
 def forget_held_back(home: Path, key: str) -> None:
-    """Remove what is held back of one sample; the file appears whole."""
+    """Remove the held-back labels of one sample. The file is written whole."""
     path = home / "oracle.parquet"
     held = pq.read_table(path) if path.exists() else None
     if held is not None and pc.index(held["key"], key).as_py() >= 0:
@@ -38,7 +38,7 @@ def forget_held_back(home: Path, key: str) -> None:
 
 
 def fault(home: Path, keys: Collection[str]) -> str:
-    """What is wrong with the file that holds labels back, `keys` being those of all samples; empty when nothing is."""
+    """What is wrong with the file of held-back labels, or ""; `keys` holds the keys of all samples."""
     path = home / "oracle.parquet"
     if not path.exists():
         return ""
@@ -47,4 +47,4 @@ def fault(home: Path, keys: Collection[str]) -> str:
     except (pa.ArrowException, OSError) as error:
         return f"{path} cannot be read ({str(error).splitlines()[0]}); ingest its data set again"
     strange = sorted(held - set(keys))
-    return f"{path} holds labels of {strange[0]!r}, which is no sample" if strange else ""
+    return f"{path} holds labels of {strange[0]!r}, which is not a sample" if strange else ""

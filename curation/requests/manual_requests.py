@@ -82,7 +82,7 @@ def tag(now: Snapshot, keys: Sequence[str], name: str, *, on: bool) -> Picked:
 
 def doubt(now: Snapshot, keys: Sequence[str], task: str, state: Doubt, *, annotator: str) -> Picked:
     """Labels that say of each of `keys` that `annotator` cannot tell, or takes back what they said."""
-    said = now.statements(now.task(task).name)
+    said = now.labels.by_annotator(now.task(task).name)
     mine = said.filter(pc.and_(pc.equal(said["annotator"], annotator), pc.equal(said["source"], "human")))
     stands = dict(zip(mine["sample_id"].to_pylist(), mine["state"].to_pylist(), strict=True))
     of = {sample["key"]: stands.get(sample["sample_id"], RETRACTED) for sample in _samples(now, keys)}

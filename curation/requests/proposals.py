@@ -185,7 +185,7 @@ class _Round:
 
         The error of numbers is their mean absolute error over the mean absolute deviation of the known labels.
         """
-        figures = self.now.slice_errors(self.proposal.run)
+        figures = self.now.runs.slice_errors(self.proposal.run)
         mine = pc.and_(pc.equal(figures["split"], "validation"), pc.equal(figures["task"], task))
         found = {}
         for row in figures.filter(pc.and_(mine, pc.is_valid(figures["value"]))).to_pylist():

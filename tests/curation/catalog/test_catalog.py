@@ -279,7 +279,7 @@ def test_not_a_catalog(tmp_path: Path) -> None:
     (home / "catalog.duckdb").unlink()
     with duckdb.connect(str(home / "catalog.duckdb")) as connection:
         connection.execute("CREATE TABLE meta (other INTEGER)")
-    with pytest.raises(Damaged, match="not a catalog of Amber's"):
+    with pytest.raises(Damaged, match="is not a catalog of Amber"):
         Catalog.open(home)
 
 
@@ -311,7 +311,7 @@ def read_all(catalog: Catalog) -> None:
 
 
 def test_newer_schema(catalog: Catalog) -> None:
-    with catalog.place.writing() as connection:
+    with catalog.backend.writing() as connection:
         connection.execute("UPDATE meta SET value = '99' WHERE name = 'schema'")
     with pytest.raises(BadInput, match="its schema is 99"):
         Catalog.open(catalog.home)

@@ -79,5 +79,5 @@ def test_commits_that_are_not_there(catalog: Catalog, first: int, error: type[Ex
 
 
 def test_the_earlier_commit_comes_first(catalog: Catalog, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="turn them round"), catalog.read(1) as then, catalog.read(2) as later:
+    with pytest.raises(BadInput, match="swap them"), catalog.read(1) as then, catalog.read(2) as later:
         differences(later, then)

@@ -7,7 +7,7 @@ import duckdb
 import pytest
 from support.homes import copy_home, label, labels, make_home
 
-from curation.catalog.backends.journal import BLOCK, HEADER, _journal, _keep, mend
+from curation.catalog.backends.journal import BLOCK, HEADER, _journal, _keep, undo_killed_checkpoint
 from curation.catalog.catalog import Catalog
 from curation.errors import Damaged
 
@@ -92,7 +92,7 @@ def test_a_journal_of_an_earlier_checkpoint_is_thrown_away(catalog: Catalog) -> 
     say(catalog, 0)
     after = catalog.file.read_bytes()
     shutil.copy(catalog.home / "aside", _journal(catalog.file))
-    mend(catalog.file)
+    undo_killed_checkpoint(catalog.file)
     assert catalog.file.read_bytes() == after
     assert not _journal(catalog.file).exists()
 
@@ -103,6 +103,6 @@ def test_a_torn_journal_changes_nothing(catalog: Catalog) -> None:
     before = catalog.file.read_bytes()
     for length in (0, 100, len(whole) // 2, len(whole) - 1):
         _journal(catalog.file).write_bytes(whole[:length])
-        mend(catalog.file)
+        undo_killed_checkpoint(catalog.file)
         assert catalog.file.read_bytes() == before
         assert not _journal(catalog.file).exists()

@@ -221,12 +221,12 @@ def test_twice_in_one_batch(catalog: Catalog) -> None:
 def test_twice_in_one_commit(catalog: Catalog) -> None:
     with catalog.commit(author="a", message="first") as change:
         change.add_labels(labels([label(KEY, "car", True, "ada")]), source="human")
-        with pytest.raises(BadInput, match="given before in this commit"):
+        with pytest.raises(BadInput, match="was already given in this commit"):
             change.add_labels(labels([label(KEY, "car", False, "ada")]), source="human")
         change.add_attributes(pa.table({"key": [KEY], "split": ["train"]}))
-        with pytest.raises(BadInput, match="was set before in this commit"):
+        with pytest.raises(BadInput, match="was already set in this commit"):
             change.add_attributes(pa.table({"key": [KEY], "split": ["test"]}))
-    with pytest.raises(BadInput, match="stands twice in this batch"), catalog.commit(author="a", message="2") as change:
+    with pytest.raises(BadInput, match="is in this batch twice"), catalog.commit(author="a", message="2") as change:
         change.add_attributes(pa.table({"key": [KEY, KEY], "split": ["train", "test"]}))
     with catalog.commit(author="a", message="once") as change:
         change.add_tasks([TASKS[1].model_copy(update={"name": "bus"})] * 2)
@@ -239,7 +239,7 @@ def test_samples_keep_their_key_and_bytes(catalog: Catalog, original: Catalog) -
         assert change.add_samples(sample_rows(["pictures/00000"], paths[:1]), dataset="d") == 0
     with pytest.raises(BadInput, match="another image under it"), catalog.commit(author="ada", message="x") as change:
         change.add_samples(sample_rows(["pictures/00000"], paths[1:2]), dataset="d")
-    with pytest.raises(BadInput, match="stands twice"), catalog.commit(author="ada", message="x") as change:
+    with pytest.raises(BadInput, match="is in this batch twice"), catalog.commit(author="ada", message="x") as change:
         change.add_samples(sample_rows(["new", "new"], paths[:2]), dataset="d")
     with (
         pytest.raises(BadInput, match=f"{paths[1]}: its key is empty"),
@@ -252,12 +252,12 @@ def test_samples_keep_their_key_and_bytes(catalog: Catalog, original: Catalog) -
     ("column", "message"),
     [
         ({"split": ["tset"]}, "'tset' of 'pictures/00001': must be train, validation or test"),
-        ({"night": ["dark"]}, "holds a flag so far, here a text"),
-        ({"group": [3.0]}, "holds a text so far"),
+        ({"night": ["dark"]}, "is a flag so far, here a text"),
+        ({"group": [3.0]}, "is a text so far"),
         ({"odd": [[1]]}, "no string, boolean, number or time"),
-        ({"Night": [True]}, "names are of a-z, 0-9 and _"),
-        ({'x"y': ["a"]}, "names are of a-z, 0-9 and _"),
-        ({"": ["a"]}, "names are of a-z, 0-9 and _"),
+        ({"Night": [True]}, "must be of a-z, 0-9 and _"),
+        ({'x"y': ["a"]}, "must be of a-z, 0-9 and _"),
+        ({"": ["a"]}, "must be of a-z, 0-9 and _"),
     ],
 )
 def test_bad_attributes(catalog: Catalog, column: dict[str, list[object]], message: str) -> None:

@@ -91,7 +91,9 @@ def test_what_a_later_commit_replaced_is_kept(catalog: Catalog) -> None:
         "kept": 1, "labels": 0, "attributes": 0, "requests": 0, "samples": 0, "tasks": 0, "slices": 0,
     }  # fmt: skip
     with catalog.read() as now:
-        said = {row["annotator"]: row["code"] for row in now.statements("car").to_pylist() if row["sample_id"] == 1}
+        said = {
+            row["annotator"]: row["code"] for row in now.labels.by_annotator("car").to_pylist() if row["sample_id"] == 1
+        }
     assert said["ada"] == 0
 
 

@@ -18,7 +18,7 @@ import sys
 from curation import Catalog
 from homes import label, labels
 catalog, me = Catalog.open(sys.argv[1]), sys.argv[2]
-catalog.place.patience = 300.0
+catalog.backend.patience = 300.0
 for number in range(int(sys.argv[3])):
     for batch in (f"{me}-{number}", f"all-{number}"):
         with catalog.commit(author=me, message="m", batch=batch) as change:

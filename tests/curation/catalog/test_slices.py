@@ -4,8 +4,9 @@ import duckdb
 import pytest
 
 from curation import BadInput
+from curation.catalog.slice_vetting import Frame, vet
 from curation.catalog.slice_vocabulary import FUNCTIONS
-from curation.catalog.slices import Frame, columns_of, vet
+from curation.catalog.slices import columns_of
 
 FRAME = Frame(
     families={

@@ -88,5 +88,5 @@ def test_no_images_have_no_groups():
 
 @pytest.mark.parametrize("distance", [-1, 17])
 def test_a_distance_out_of_range_is_refused(distance):
-    with pytest.raises(BadInput, match=f"max_distance {distance}: must be 0 to 16 bits; take 4"):
+    with pytest.raises(BadInput, match=f"max_distance {distance}: must be 0 to 16 bits; use 4"):
         near_duplicate_groups(["a"], [1], distance)

@@ -170,5 +170,5 @@ def test_a_full_disk_keeps_the_old_one(home: Path) -> None:
 
 
 def test_migration_waits_its_turn(home: Path) -> None:
-    with Catalog(home).place.writing(), pytest.raises(Busy, match="has held it"):
+    with Catalog(home).backend.writing(), pytest.raises(Busy, match="has held it"):
         migrate(home, patience=0.1)
