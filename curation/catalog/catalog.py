@@ -83,7 +83,7 @@ class Catalog:
         if found < schema.VERSION:
             raise BadInput(
                 f"{self.backend.name}: its schema is {found}, this Amber knows {schema.VERSION}; "
-                "`amber catalog migrate` brings it up, and keeps a backup"
+                "`amber catalog migrate` migrates it and keeps a backup"
             )
         if found > schema.VERSION:
             raise BadInput(

@@ -1,4 +1,4 @@
-"""What only a catalog on DuckLake can meet: its address, its database, its Parquet files."""
+"""What concerns only a catalog on DuckLake: its address, its database, its Parquet files."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -33,7 +33,7 @@ def parquet(catalog: Catalog) -> list[Path]:
     return sorted(Path(Address.parse(catalog.backend.name).data).rglob("*.parquet"))
 
 
-def test_the_address_in_its_parts() -> None:
+def test_an_address_has_parts() -> None:
     made = Address.parse("postgresql://ada@db:5433/team?sslmode=require&data=s3://bucket/amber&schema=streets")
     assert made.server == "postgresql://ada@db:5433/team?sslmode=require"
     assert (made.data, made.schema) == ("s3://bucket/amber", "streets")
@@ -125,11 +125,11 @@ def test_damaged_files(catalog: Catalog, harm: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_lost_connection_is_made_anew(catalog: Catalog, postgres: Server) -> None:
+def test_a_lost_connection_is_replaced(catalog: Catalog, postgres: Server) -> None:
     one_label(catalog)
     with psycopg.connect(postgres.address("postgres"), autocommit=True) as connection:
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
-    with suppress(Failed):  # unless it is noticed before anything is asked of it
+    with suppress(Failed):  # unless the loss is noticed before the first query
         one_label(Catalog(catalog.home))
         one_label(catalog)
     assert one_label(catalog) >= 3

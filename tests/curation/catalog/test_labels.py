@@ -1,4 +1,4 @@
-"""The current-label rule, and every label that is refused."""
+"""The current-label rule case by case, and every kind of label that is refused."""
 
 from collections import Counter
 from itertools import product
@@ -15,7 +15,7 @@ from curation import BadInput, Catalog, Task
 
 KEY = "pictures/00001"
 
-Said = list[tuple[str, str, object]]
+Claims = list[tuple[str, str, object]]
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,9 @@ def catalog(original: Catalog, tmp_path: Path, lake: Server | None) -> Catalog:
     return copy_home(original, tmp_path, lake)
 
 
-def say(catalog: Catalog, task: str, said: Said) -> dict[str, object] | None:
-    """Commit (source, annotator, value) one after the other; the current label of the sample."""
-    for source, annotator, value in said:
+def say(catalog: Catalog, task: str, claims: Claims) -> dict[str, object] | None:
+    """Commit each (source, annotator, value) by itself; return the current label of the sample."""
+    for source, annotator, value in claims:
         row = label(KEY, task, None if value == "retract" else value, annotator)
         if value == "retract":
             row["state"] = "retracted"
@@ -46,7 +46,7 @@ def say(catalog: Catalog, task: str, said: Said) -> dict[str, object] | None:
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("claims", "code"),
     [
         ([("human", "ada", "red")], 0),
         ([("human", "ada", "red"), ("human", "ada", "green")], 2),
@@ -62,14 +62,14 @@ def say(catalog: Catalog, task: str, said: Said) -> dict[str, object] | None:
         ([("model", "m", "green")], 2),
     ],
 )
-def test_which_class_counts(catalog: Catalog, said: Said, code: int) -> None:
-    current = say(catalog, "color", said)
+def test_the_best_source_and_the_majority_decide(catalog: Catalog, claims: Claims, code: int) -> None:
+    current = say(catalog, "color", claims)
     assert current is not None
     assert (current["state"], current["code"]) == (1, code)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "claims",
     [
         [("human", "ada", "red"), ("human", "bob", "green")],
         [("human", "ada", None)],
@@ -81,8 +81,8 @@ def test_which_class_counts(catalog: Catalog, said: Said, code: int) -> None:
         [("human", "ada", "red"), ("human", "bob", "red"), ("human", "eve", "green"), ("human", "zoe", "yellow")],
     ],
 )
-def test_ties_and_doubts_are_unsure(catalog: Catalog, said: Said) -> None:
-    current = say(catalog, "color", said)
+def test_ties_and_doubts_are_unsure(catalog: Catalog, claims: Claims) -> None:
+    current = say(catalog, "color", claims)
     assert current is not None
     assert (current["state"], current["code"]) == (2, None)
 
@@ -116,11 +116,11 @@ SOURCES = {"ada": "human", "bob": "human", "o": "oracle", "v": "import", "m": "m
 RANKS = {"ada": 0, "bob": 0, "o": 0, "v": 1, "m": 2}
 
 
-def rule(said: list[tuple[str, str | None]]) -> tuple[int, int | None] | None:
-    """The current-label rule once more, in plain Python: (state, code) after these (annotator, answer)."""
-    standing = {who: value for who, value in dict(said).items() if value != "retract"}
-    best = min((RANKS[who] for who in standing), default=None)
-    votes = Counter(value for who, value in standing.items() if RANKS[who] == best)
+def rule(claims: list[tuple[str, str | None]]) -> tuple[int, int | None] | None:
+    """The current-label rule in plain Python: (state, code) after these (annotator, answer)."""
+    counted = {who: value for who, value in dict(claims).items() if value != "retract"}
+    best = min((RANKS[who] for who in counted), default=None)
+    votes = Counter(value for who, value in counted.items() if RANKS[who] == best)
     if not votes:
         return None
     value, most = votes.most_common()[0]
@@ -152,7 +152,7 @@ def test_rule_agrees_with_plain_python(catalog: Catalog) -> None:
             ]
 
 
-def test_what_does_not_fit_the_kind_has_no_vote(catalog: Catalog) -> None:
+def test_columns_of_another_kind_do_not_split_votes(catalog: Catalog) -> None:
     texts = {"ada": "red", "bob": "green", "eve": "yellow"}
     rows = [{**label(KEY, "color", text, who), "state": "unsure"} for who, text in texts.items()]
     rows += [{**label(KEY, "color", "red", who), "number": 1.0 * turn} for turn, who in enumerate(("yan", "zoe"))]
@@ -166,7 +166,7 @@ def test_what_does_not_fit_the_kind_has_no_vote(catalog: Catalog) -> None:
         assert now.labels("color").filter(pc.field("sample_id") == 1).to_pylist()[0]["state"] == 2
 
 
-def test_no_box_is_something_known(catalog: Catalog) -> None:
+def test_an_empty_list_of_boxes_is_known(catalog: Catalog) -> None:
     current = say(catalog, "things", [("human", "ada", [])])
     assert current is not None
     assert (current["state"], current["boxes"]) == (1, [])
@@ -237,7 +237,10 @@ def test_samples_keep_their_key_and_bytes(catalog: Catalog, original: Catalog) -
     paths = sorted((original.home.parent / "images").glob("*.jpg"))
     with catalog.commit(author="ada", message="again") as change:
         assert change.add_samples(sample_rows(["pictures/00000"], paths[:1]), dataset="d") == 0
-    with pytest.raises(BadInput, match="another image under it"), catalog.commit(author="ada", message="x") as change:
+    with (
+        pytest.raises(BadInput, match="another image with this key"),
+        catalog.commit(author="ada", message="x") as change,
+    ):
         change.add_samples(sample_rows(["pictures/00000"], paths[1:2]), dataset="d")
     with pytest.raises(BadInput, match="is in this batch twice"), catalog.commit(author="ada", message="x") as change:
         change.add_samples(sample_rows(["new", "new"], paths[:2]), dataset="d")
@@ -254,7 +257,7 @@ def test_samples_keep_their_key_and_bytes(catalog: Catalog, original: Catalog) -
         ({"split": ["tset"]}, "'tset' of 'pictures/00001': must be train, validation or test"),
         ({"night": ["dark"]}, "is a flag so far, here a text"),
         ({"group": [3.0]}, "is a text so far"),
-        ({"odd": [[1]]}, "no string, boolean, number or time"),
+        ({"odd": [[1]]}, "must be a string, boolean, number or time"),
         ({"Night": [True]}, "must be of a-z, 0-9 and _"),
         ({'x"y': ["a"]}, "must be of a-z, 0-9 and _"),
         ({"": ["a"]}, "must be of a-z, 0-9 and _"),

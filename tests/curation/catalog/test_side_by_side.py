@@ -1,4 +1,4 @@
-"""Many writers at once, on one file and on DuckLake: no commit lost, none doubled, one batch id lands once."""
+"""Many writers at once, on one file and on DuckLake: no commit is lost or doubled, and a batch id lands once."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ for number in range(int(sys.argv[3])):
 
 
 def written(catalog: Catalog, writers: int, rounds: int) -> set[tuple[int, str]]:
-    """What `writers` processes say that they have committed, at once: (commit, batch)."""
+    """(commit, batch) of all commits that `writers` concurrent processes report."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     processes = [
         subprocess.Popen(
@@ -62,7 +62,7 @@ def test_writers_side_by_side(catalog: Catalog, lake: Server | None) -> None:
     check_writers(catalog, 8 if lake else 4, 4)
 
 
-def test_one_handle_serves_many_threads(tmp_path: Path) -> None:
+def test_many_threads_share_one_catalog(tmp_path: Path) -> None:
     catalog = make_home(tmp_path, samples=40)
 
     def work(turn: int) -> int:

@@ -1,4 +1,4 @@
-"""Backups, copies and checks of the catalog: what comes back is what went out, and damage is told in one line."""
+"""Backups, copies and checks of the catalog: a restored catalog equals the original; damage is one line."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def say(catalog: Catalog, key: str, task: str, value: object) -> None:
 
 
 def content(catalog: Catalog) -> dict[str, object]:
-    """All that is known, at every commit."""
+    """The whole state at every commit."""
     with catalog.read() as now:
         found: dict[str, object] = {"digest": now.digest, "counts": now.counts(), "samples": now.samples().to_pylist()}
         for commit in range(now.commit + 1):
@@ -65,7 +65,7 @@ def faults(catalog: Catalog) -> dict[str, str]:
     return {check.name: check.fault for check in verify(catalog) if check.fault}
 
 
-def test_what_comes_back_is_what_went_out(original: Catalog, backup: Path, tmp_path: Path) -> None:
+def test_a_restored_catalog_equals_the_original(original: Catalog, backup: Path, tmp_path: Path) -> None:
     restore(tmp_path / "home", backup)
     back = Catalog.open(tmp_path / "home")
     assert content(back) == content(original)
@@ -73,7 +73,7 @@ def test_what_comes_back_is_what_went_out(original: Catalog, backup: Path, tmp_p
     with pytest.raises(BadInput, match="already holds commits"):
         restore(tmp_path / "home", backup)
     say(back, "pictures/00002", "car", True)
-    with pytest.raises(BadInput, match="is there already"):
+    with pytest.raises(BadInput, match="already exists"):
         export(original, backup)
 
 
@@ -103,7 +103,7 @@ def tell(folder: Path, **what: object) -> None:
 
 
 def forge(folder: Path) -> None:
-    """A table with a row less, whose checksum is that of the forgery."""
+    """A table with one row less and a matching checksum."""
     from curation.catalog.admin.backup import sha256_of
 
     path = folder / "label_event.parquet"
@@ -142,7 +142,7 @@ def test_a_damaged_backup(
 
 @contextmanager
 def full_disk(limit: int) -> Iterator[None]:
-    """No file may grow beyond `limit` bytes."""
+    """Limit every file to `limit` bytes."""
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
@@ -179,7 +179,7 @@ def test_a_catalog_moves_to_ducklake_and_back(catalog: Catalog, tmp_path: Path, 
     there = Catalog.open(catalog.home)
     assert (address_of(catalog.home), content(there)) == (url, before)
     say(there, "pictures/00002", "car", True)
-    with pytest.raises(BadInput, match="lies already"):
+    with pytest.raises(BadInput, match="already stored there"):
         copy_to(there, url)
     with pytest.raises(BadInput, match="already has a catalog"):
         Catalog.create(catalog.home, url=postgres.url(tmp_path / "other"))
@@ -208,7 +208,7 @@ def test_a_catalog_moves_to_ducklake_and_back(catalog: Catalog, tmp_path: Path, 
         ("DELETE FROM attribute_interval", "intervals", "attribute_interval is not what follows"),
     ],
 )
-def test_verify_finds_what_is_broken(catalog: Catalog, harm: str, check: str, fault: str) -> None:
+def test_verify_finds_every_kind_of_damage(catalog: Catalog, harm: str, check: str, fault: str) -> None:
     with catalog.backend.writing() as connection:
         connection.execute(harm)
     assert fault in faults(catalog)[check]
@@ -228,7 +228,7 @@ def test_verify_finds_files_that_changed(catalog: Catalog) -> None:
     assert "'nobody', which is not a sample" in faults(catalog)["oracle"]
 
 
-def test_compaction_changes_nothing_that_is_said(catalog: Catalog) -> None:
+def test_compaction_changes_no_result(catalog: Catalog) -> None:
     before = content(catalog)
     catalog.compact()
     assert content(catalog) == before

@@ -1,4 +1,4 @@
-"""A catalog that an older Amber made is refused, and brought up with a backup beside it."""
+"""A catalog of an older Amber is refused, and migrated with a backup beside it."""
 
 import json
 import os
@@ -91,7 +91,7 @@ def colors(commit: int, home: Path) -> list[int]:
 
 
 def test_an_older_schema_is_refused(home: Path) -> None:
-    with pytest.raises(BadInput, match=r"its schema is 1, .*`amber catalog migrate` brings it up"):
+    with pytest.raises(BadInput, match=r"its schema is 1, .*`amber catalog migrate` migrates it"):
         Catalog.open(home)
 
 
@@ -142,7 +142,7 @@ def test_a_second_migration_keeps_the_first_backup(home: Path) -> None:
 def test_a_migration_that_loses_rows_changes_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lossy = {1: {**migrations.CONVERSIONS[1], "sample": "FROM old.sample LIMIT 3"}}
     monkeypatch.setattr(migrations, "CONVERSIONS", lossy)
-    with pytest.raises(Damaged, match="sample has 4 rows, 3 came out"):
+    with pytest.raises(Damaged, match="sample has 4 rows, the copy 3"):
         migrate(home)
     with pytest.raises(BadInput, match="its schema is 1"):
         Catalog.open(home)
@@ -152,14 +152,14 @@ def test_a_migration_that_loses_rows_changes_nothing(home: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("version", ["0", "99"])
-def test_no_way_from_there(home: Path, version: str) -> None:
+def test_versions_that_cannot_be_migrated(home: Path, version: str) -> None:
     with duckdb.connect(str(home / "catalog.duckdb")) as connection:
         connection.execute("UPDATE meta SET value = ?", [version])
     with pytest.raises(BadInput, match=f"its schema is {version}"):
         migrate(home)
 
 
-def test_a_full_disk_keeps_the_old_one(home: Path) -> None:
+def test_a_full_disk_leaves_the_old_catalog(home: Path) -> None:
     from test_backup import full_disk
 
     size = (home / "catalog.duckdb").stat().st_size
