@@ -33,11 +33,12 @@ ADDRESS: Final = "catalog.toml"
 class Catalog:
     """The catalog of one workspace (`home`): which labels each image has, from whom, since which commit.
 
-    >>> catalog = Catalog.create("amber-home")
+    >>> catalog = Catalog.create(folder)
     >>> with catalog.commit(author="ada", message="first tasks") as change:
-    ...     change.add_tasks([...])
+    ...     change.add_tasks([Task(name="night", kind="binary", owner="ada")])
     >>> with catalog.read() as now:
-    ...     now.labels("light_color")
+    ...     list(now.tasks()), len(now.labels("night"))
+    (['night'], 0)
     """
 
     def __init__(self, home: Path, *, patience: float = 30.0) -> None:

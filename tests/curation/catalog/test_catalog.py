@@ -179,11 +179,11 @@ def test_kills_lose_no_commit_and_leave_none_half_done(catalog: Catalog, tmp_pat
     generator = np.random.default_rng(0)
     acknowledged: set[str] = set()
     for kill in range(8 if lake else 24):
-        landed = tmp_path / f"landed-{kill}"
-        process.stdin.write(f"{kill} {landed}\n")
+        written = tmp_path / f"landed-{kill}"
+        process.stdin.write(f"{kill} {written}\n")
         process.stdin.flush()
         pid = int(process.stdout.readline())
-        while not landed.exists() or not landed.read_text():
+        while not written.exists() or not written.read_text():
             time.sleep(0.002)
         time.sleep(float(generator.uniform(0, 0.08)))
         os.kill(pid, signal.SIGKILL)
@@ -191,7 +191,7 @@ def test_kills_lose_no_commit_and_leave_none_half_done(catalog: Catalog, tmp_pat
         with catalog.read() as now:
             landed = [row["batch"] for row in now.log().to_pylist() if row["author"] == "w"]
             events = now.counts()["label_event"]
-        acknowledged |= set(landed.read_text().split())
+        acknowledged |= set(written.read_text().split())
         assert acknowledged <= set(landed)
         assert len(landed) == len(set(landed)) <= len(acknowledged) + kill + 1
         assert events - counts_before(catalog) == 20 * len(landed)

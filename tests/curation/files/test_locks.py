@@ -1,6 +1,5 @@
 """Locks: exclusive and shared, with patience, in a queue, and released by whatever ends their holder."""
 
-import doctest
 import os
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from curation.errors import Busy
-from curation.files import locks
 from curation.files.locks import acquire, locked
 
 HOLD = """
@@ -144,7 +142,3 @@ def test_an_acquired_descriptor_holds_until_it_is_closed(tmp_path: Path) -> None
     assert not free(tmp_path / "lock")
     os.close(descriptor)
     assert free(tmp_path / "lock")
-
-
-def test_examples(tmp_path: Path) -> None:
-    assert doctest.testmod(locks, extraglobs={"folder": tmp_path}) == (0, 1)

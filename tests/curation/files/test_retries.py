@@ -1,6 +1,5 @@
 """Retries: how often, how long between, and what is raised in the end."""
 
-import doctest
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -9,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.files import retries
 from curation.files.retries import Backoff, retried
 
 
@@ -77,7 +75,3 @@ def test_chance_shortens_a_wait_at_most_by_the_jitter(jitter: float, tried: int)
 
 def test_clients_that_failed_together_return_apart() -> None:
     assert len({Backoff(first=1.0, jitter=0.5).wait(3) for _ in range(20)}) > 1
-
-
-def test_examples() -> None:
-    assert doctest.testmod(retries) == (0, 4)
