@@ -5,13 +5,13 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-__all__ = ["first", "over", "quoted", "scalar"]
+__all__ = ["first", "query_arrow", "quoted", "scalar"]
 
 ROW_GROUP = 122_880
 """Rows in one row group of DuckDB."""
 
 
-def over(
+def query_arrow(
     connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None, **tables: pa.Table
 ) -> pa.Table:
     """The result of `query`, which may name `tables`; they are registered only for this call.

@@ -11,9 +11,9 @@ from duckdb.func import SPECIAL, PythonUDFType
 
 from curation.catalog.schema import BOXES
 
-__all__ = ["SAME", "agreed", "register"]
+__all__ = ["LEAST_OVERLAP", "agreed_boxes", "register"]
 
-SAME: Final = 0.5
+LEAST_OVERLAP: Final = 0.5
 """Least intersection over union of two boxes of the same object (Everingham et al., IJCV 2010)."""
 
 SIDES: Final = ("x", "y", "w", "h")
@@ -22,7 +22,7 @@ Box = dict[str, Any]
 
 
 def register(connection: duckdb.DuckDBPyConnection) -> None:
-    """Let SQL call `agreed` as `agreed_boxes(drawings)`."""
+    """Make `agreed_boxes(drawings)` callable in SQL."""
     boxes = duckdb.sqltype(BOXES)
     with suppress(duckdb.CatalogException):  # another handle of this process has registered it
         connection.create_function(
@@ -30,7 +30,7 @@ def register(connection: duckdb.DuckDBPyConnection) -> None:
         )
 
 
-def agreed(drawings: Sequence[Sequence[Box]]) -> list[Box] | None:
+def agreed_boxes(drawings: Sequence[Sequence[Box]]) -> list[Box] | None:
     """The boxes that more than half of the annotators drew; None (undecided) if exactly half of them drew some box.
 
     `drawings` holds the boxes (code, x, y, w, h, attributes) of each annotator, oldest first. Boxes of different
@@ -38,9 +38,9 @@ def agreed(drawings: Sequence[Sequence[Box]]) -> list[Box] | None:
     annotator. Each side of the result is the median over its annotators; attributes come from the newest box.
 
     >>> box = {"code": 0, "x": 0.0, "y": 0.0, "w": 10.0, "h": 10.0, "attributes": None}
-    >>> [found["x"] for found in agreed([[box], [{**box, "x": 1.0}], [{**box, "x": 4.0}]])]
+    >>> [found["x"] for found in agreed_boxes([[box], [{**box, "x": 1.0}], [{**box, "x": 4.0}]])]
     [1.0]
-    >>> agreed([[box], []]) is None
+    >>> agreed_boxes([[box], []]) is None
     True
     """
     objects = _objects([(person, box) for person, boxes in enumerate(drawings) for box in boxes])
@@ -50,7 +50,7 @@ def agreed(drawings: Sequence[Sequence[Box]]) -> list[Box] | None:
 
 
 def _agreed(drawings: pa.ChunkedArray) -> pa.Array:
-    return pa.array([each and agreed(each) for each in drawings.to_pylist()], drawings.type.value_type)
+    return pa.array([each and agreed_boxes(each) for each in drawings.to_pylist()], drawings.type.value_type)
 
 
 def _objects(drawn: list[tuple[int, Box]]) -> list[list[Box]]:
@@ -65,7 +65,7 @@ def _objects(drawn: list[tuple[int, Box]]) -> list[list[Box]]:
     people = [{person} for person, _ in drawn]
     for overlap, i, j in sorted(pairs, key=lambda pair: (-pair[0], pair[1:])):
         one, other = objects[i], objects[j]
-        if overlap >= SAME and one != other and not people[one] & people[other]:
+        if overlap >= LEAST_OVERLAP and one != other and not people[one] & people[other]:
             people[one] |= people[other]
             objects = [one if number == other else number for number in objects]
     return [

@@ -107,7 +107,7 @@ answer AS (
 1. Of each annotator, the newest label counts, unless it is retracted or its class no longer exists.
 2. Of these, only the best source counts: human and oracle before import before model.
 3. One label is taken as it is. Several resolve by majority: of classes; for a multilabel, of each class by itself; for
-   boxes, as `box_agreement.agreed` does. Numbers give their median if all lie within the task's tolerance.
+   boxes, as `box_agreement.agreed_boxes` does. Numbers give their median if all lie within the task's tolerance.
 4. Without a majority, or with a majority of unsure, the label is unsure."""
 
 EVENT = f"""

@@ -6,7 +6,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from curation.catalog.arrow_query import over, scalar
+from curation.catalog.arrow_query import query_arrow, scalar
 from curation.errors import BadInput
 from curation.files.digest import digest
 
@@ -24,7 +24,7 @@ class Writer:
 
     def sql(self, query: str, parameters: list[Any] | None = None, **tables: pa.Table) -> pa.Table:
         """The result of a query, which may name `tables`."""
-        return over(self.connection, query, parameters, **tables)
+        return query_arrow(self.connection, query, parameters, **tables)
 
     def number(self, query: str, parameters: list[Any] | None = None) -> int:
         """The result of a query that returns one number."""

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.catalog.arrow_query import over
+from curation.catalog.arrow_query import query_arrow
 from curation.catalog.task_definitions import Definition
 
 __all__ = ["COLUMNS", "coded", "complaints"]
@@ -88,7 +88,7 @@ def coded(
     names = set(pc.unique(labels["task"]).to_pylist())
     boxed = any(part.task.kind == "detection" and part.task.name in names for part in definitions)
     rows = _sorted(
-        over(
+        query_arrow(
             connection, _query(labels, boxed=boxed), [at],
             incoming=labels.append_column("row", pa.array(np.arange(len(labels)))), definition=_tasks(definitions),
         )
@@ -147,7 +147,7 @@ def _twice(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> pa.Table:
     shared = np.append(follows, False) | np.append(False, follows)
     if not shared.any():
         return rows.slice(0, 0)
-    return over(
+    return query_arrow(
         connection,
         "SELECT row FROM incoming QUALIFY count(*) OVER (PARTITION BY sample_id, task_id, annotator) > 1",
         incoming=rows.select(["row", "sample_id", "task_id", "annotator"]).filter(pa.array(shared)),
@@ -156,7 +156,7 @@ def _twice(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> pa.Table:
 
 def _before(connection: duckdb.DuckDBPyConnection, rows: pa.Table, source: str, commit: int) -> pa.Table:
     """Rows whose annotator already labelled the same task and sample in this commit."""
-    return over(
+    return query_arrow(
         connection,
         "SELECT row FROM incoming JOIN annotator ON name = annotator AND annotator.source = ? "
         "SEMI JOIN (FROM label_event WHERE commit_id = ?) USING (sample_id, task_id, annotator_id)",

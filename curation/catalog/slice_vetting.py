@@ -63,7 +63,7 @@ class Frame:
             return parts
         fits = [name for name in ("attr", "label") if parts[0] in self.families.get(name, {})]
         if len(fits) != 1:
-            why = "stands for more than one column" if fits else f"is no column{self._hint(parts[0])}"
+            why = "fits more than one column" if fits else f"is not a column{self._hint(parts[0])}"
             raise BadInput(f"slice {predicate!r}: {parts[0]!r} {why}; write attr.NAME or label.TASK")
         return [fits[0], *parts]
 

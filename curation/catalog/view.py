@@ -6,7 +6,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from curation.catalog.arrow_query import over
+from curation.catalog.arrow_query import query_arrow
 from curation.catalog.current_labels import attribute_at, labels_at
 from curation.errors import NotFound
 
@@ -22,7 +22,7 @@ class View:
 
     def table(self, query: str, parameters: Any = None, **tables: pa.Table) -> pa.Table:
         """The result of a query, which may name `tables`."""
-        return over(self.connection, query, parameters, **tables)
+        return query_arrow(self.connection, query, parameters, **tables)
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The result of a query of few rows, as Python values."""

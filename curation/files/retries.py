@@ -1,7 +1,7 @@
 """One way to repeat what a network or a server may refuse for a moment: try again, a little later each time.
 
-Written here rather than taken from a library: two of its four users keep what earlier tries brought, and all turn the
-last failure into a line of their own.
+Written here rather than taken from a library: two of its users keep the results of earlier tries, and all turn the last
+failure into a message of their own.
 """
 
 import random

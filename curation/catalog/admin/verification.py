@@ -12,7 +12,7 @@ from curation.catalog import current_labels
 from curation.catalog.admin.backup import sha256_of
 from curation.catalog.admin.copying import Progress, fill, history
 from curation.catalog.catalog import Catalog
-from curation.catalog.held_back_labels import fault
+from curation.catalog.held_back_labels import fault_in_held_back
 from curation.catalog.schema import GROWING
 from curation.catalog.snapshot import Snapshot
 from curation.files.digest import digest
@@ -29,7 +29,7 @@ class Check:
 
 
 def _dangling(table: str, column: str, home: str, name: str = "") -> str:
-    """SQL of a row of `table` whose `column` is missing in the table `home`, whose column is called `name`."""
+    """SQL of a row of `table` whose `column` is missing in the table `home`, where the column is called `name`."""
     return (
         f"SELECT '{table} names {column} ' || {column} || ', which is not in {home}' FROM {table} "
         f"WHERE {column} NOT IN (SELECT {name or column} FROM {home}) LIMIT 1"
@@ -95,7 +95,7 @@ def verify(catalog: Catalog, *, progress: Progress | None = None) -> Iterator[Ch
         yield Check(name="intervals", fault=_intervals(catalog, connection, progress))
         now = Snapshot.at(connection, None)
         yield Check(name="runs", fault=_runs(catalog, now, progress))
-        yield Check(name="oracle", fault=fault(catalog.home, now.samples()["key"].to_pylist()))
+        yield Check(name="oracle", fault=fault_in_held_back(catalog.home, now.samples()["key"].to_pylist()))
 
 
 def _intervals(catalog: Catalog, connection: duckdb.DuckDBPyConnection, progress: Progress | None) -> str:

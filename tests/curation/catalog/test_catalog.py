@@ -116,6 +116,20 @@ def test_equal_histories_have_equal_digests(tmp_path: Path) -> None:
         assert now.digest == digests[0]
 
 
+def test_a_digest_covers_the_commits_before(tmp_path: Path) -> None:
+    """Two last commits with equal content and different parents differ."""
+    digests = set()
+    for name in ("a", "b"):
+        catalog = Catalog.create(tmp_path / name)
+        with catalog.commit(author="ada", message=name, batch=name) as change:
+            change.add_tasks(TASKS[:1])
+        with catalog.commit(author="ada", message="same", batch="same") as change:
+            change.add_tasks(TASKS[1:2])
+        with catalog.read() as now:
+            digests.add(now.digest)
+    assert len(digests) == 2
+
+
 def one_word_digest(home: Path, annotator: str, source: str) -> str:
     """The digest of a catalog with one sample and one label."""
     catalog = Catalog.create(home)

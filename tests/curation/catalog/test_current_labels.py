@@ -17,7 +17,7 @@ import pytest
 
 from curation import Catalog, Task
 from curation.catalog import current_labels
-from curation.catalog.box_agreement import agreed
+from curation.catalog.box_agreement import agreed_boxes
 from curation.catalog.event_tables import LABELS
 from curation.catalog.snapshot import Snapshot
 
@@ -146,7 +146,7 @@ def resolved(task: Task, claims: list[tuple[Event, Any]]) -> tuple[Any, ...]:
         return 1, None, None, codes, None, source
     if task.kind == "detection":
         drawings = [[coded(task, box) for box in boxes] for boxes in values]
-        boxes = drawings[0] if len(drawings) == 1 else agreed(drawings)
+        boxes = drawings[0] if len(drawings) == 1 else agreed_boxes(drawings)
         return doubt if boxes is None else (1, None, None, None, boxes, source)
     return 1, code, None, None, None, source
 

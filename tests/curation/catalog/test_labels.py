@@ -197,6 +197,8 @@ BOX = {"class": "light", "x": 2.0, "y": 2.0, "w": 5.0, "h": 8.0}
         ({**label(KEY, "car", True), "annotator": None}, "annotator None: every label has one"),
         ({**label(KEY, "car", True), "annotator": ""}, "annotator '': every label has one"),
         ({**label(KEY, "color", "red"), "state": "maybe"}, "must be known, unsure or retracted"),
+        ({**label(KEY, "color", "red"), "confidence": 0.0}, "must be above 0 and at most 1"),
+        ({**label(KEY, "color", "red"), "confidence": 1.5}, "must be above 0 and at most 1"),
     ],
 )
 def test_a_bad_label_keeps_the_batch_out(catalog: Catalog, row: dict[str, object], message: str) -> None:
@@ -208,6 +210,15 @@ def test_a_bad_label_keeps_the_batch_out(catalog: Catalog, row: dict[str, object
     assert "\n" not in str(caught.value)
     with catalog.read() as now:
         assert now.counts() == before
+
+
+def test_a_box_may_touch_the_edges(catalog: Catalog) -> None:
+    with catalog.read() as now:
+        (row,) = [row for row in now.samples().to_pylist() if row["key"] == KEY]
+    edges = {"class": "light", "x": 0.0, "y": 0.0, "w": float(row["width"]), "h": float(row["height"])}
+    current = say(catalog, "things", [("human", "ada", [edges])])
+    assert current is not None
+    assert current["state"] == 1
 
 
 def test_twice_in_one_batch(catalog: Catalog) -> None:

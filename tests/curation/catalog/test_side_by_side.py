@@ -37,18 +37,18 @@ def written(catalog: Catalog, writers: int, rounds: int) -> set[tuple[int, str]]
             stdout=subprocess.PIPE, text=True, env=environment,
         ) for number in range(writers)
     ]  # fmt: skip
-    told = [process.communicate()[0].split() for process in processes]
+    commits = [process.communicate()[0].split() for process in processes]
     assert [process.returncode for process in processes] == [0] * writers
-    return {(int(id_), batch) for words in told for id_, batch in zip(words[::2], words[1::2], strict=True)}
+    return {(int(id_), batch) for words in commits for id_, batch in zip(words[::2], words[1::2], strict=True)}
 
 
 def check_writers(catalog: Catalog, writers: int, rounds: int) -> None:
-    told = written(catalog, writers, rounds)
+    commits = written(catalog, writers, rounds)
     with catalog.read() as now:
         landed = [(row["id"], row["batch"]) for row in now.log().to_pylist()][:-1]
         labels = now.counts()["label_event"] - now.earlier(1).counts()["label_event"]
     assert len(landed) == len(set(landed)) == (writers + 1) * rounds
-    assert told == set(landed)
+    assert commits == set(landed)
     assert labels == 20 * len(landed)
     assert [check.fault for check in verify(catalog) if check.fault] == []
 

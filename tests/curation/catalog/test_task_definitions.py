@@ -1,4 +1,4 @@
-"""Tasks that are defined anew: labels and slices follow their class, and older commits read as they did."""
+"""Redefined tasks: labels and slices follow their class, and older commits read as before."""
 
 from pathlib import Path
 
@@ -120,7 +120,7 @@ def test_a_task_is_not_defined_twice_in_one_commit(catalog: Catalog) -> None:
             change.redefine_task(colors("red", "yellow", "green", "blue"), {"white": "blue"})
 
 
-def test_every_class_has_a_place_in_the_book() -> None:
+def test_every_class_has_an_entry_in_the_book() -> None:
     first = Definition.first(colors("a", "b", "c"), 0)
     assert first.places == [0, 1, 2]
     merged = first.redefined(colors("c", "ab"), {"a": "ab", "b": "ab"})
