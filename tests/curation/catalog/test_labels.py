@@ -106,6 +106,9 @@ def test_numbers_within_the_tolerance_have_their_median(catalog: Catalog) -> Non
     current = say(catalog, "tilt", [("human", "ada", 3.0), ("human", "bob", 5.0), ("human", "eve", 3.5)])
     assert current is not None
     assert (current["state"], current["number"]) == (1, 3.5)
+    current = say(catalog, "tilt", [("human", "dan", 4.5)])
+    assert current is not None
+    assert (current["state"], current["number"]) == (1, 4.0)  # the number of none of the four
     current = say(catalog, "tilt", [("human", "zoe", 5.5)])
     assert current is not None
     assert (current["state"], current["number"]) == (2, None)

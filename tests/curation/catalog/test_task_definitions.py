@@ -122,11 +122,11 @@ def test_a_task_is_not_defined_twice_in_one_commit(catalog: Catalog) -> None:
 
 def test_every_class_has_an_entry_in_the_book() -> None:
     first = Definition.first(colors("a", "b", "c"), 0)
-    assert first.places == [0, 1, 2]
+    assert first.entries == [0, 1, 2]
     merged = first.redefined(colors("c", "ab"), {"a": "ab", "b": "ab"})
-    assert (merged.book, merged.codes, merged.places) == (("a", "b", "c"), (1, 1, 0), [2, 1])
+    assert (merged.book, merged.codes, merged.entries) == (("a", "b", "c"), (1, 1, 0), [2, 1])
     split = merged.redefined(colors("x", "y", "c"), {"ab": None})
-    assert (split.book, split.codes, split.places) == (("a", "b", "c", "x", "y"), (None, None, 2, 0, 1), [3, 4, 2])
+    assert (split.book, split.codes, split.entries) == (("a", "b", "c", "x", "y"), (None, None, 2, 0, 1), [3, 4, 2])
     assert first.restored(split).codes == (0, 1, 2, None, None)
 
 
