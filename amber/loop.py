@@ -4,7 +4,6 @@ Every step is a commit with a batch id, a file named by its content, or both. So
 again: what was done is found, and the rest goes on to the same end.
 """
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -19,8 +18,9 @@ import pyarrow.compute as pc
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
-from curation.errors import BadInput, Busy
+from curation.errors import BadInput
 from curation.files.atomic import remove_leftovers
+from curation.files.locks import locked
 from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
 from samplers.pack.pack import Pack
@@ -126,11 +126,7 @@ def go_round(
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
     """Hold the workspace's loop.lock: two loops would each count the other's labels as their own."""
-    with (home / "loop.lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(f"{home}: another loop goes round there; wait for it, or end it") from None
+    with locked(home / "loop.lock", lambda holder: f"{home}: {holder} runs a loop there; wait for it, or end it"):
         yield
 
 
@@ -206,14 +202,14 @@ def _round(now: Snapshot, loop: Loop, index: int, step: str) -> Round:
         labels=bought,
         found=found,
         run=run,
-        figures=now.slice_errors(run).to_pylist(),
+        figures=now.runs.slice_errors(run).to_pylist(),
     )
 
 
 def _bought(now: Snapshot, loop: Loop, index: int) -> tuple[int, dict[str, int]]:
     """Labels that the loop bought up to a round, and how many of them belong to each rare slice of their task."""
     answers = [now.batch(f"loop:{loop.id}:{step}:answer") for step in range(index + 1)]
-    asked = now.closed_requests([commit for commit in answers if commit is not None])
+    asked = now.requests.answered_by([commit for commit in answers if commit is not None])
     found = {}
     for name, part in now.slices().items():
         if part.rare and not part.reads_predictions:

@@ -24,6 +24,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.class_counts import class_counts
 from benchmarks.deliveries import BATCH, TASKS, Delivery, build, labels_of, make_peers_data
 from benchmarks.table import Row, finish, small
 from curation.analysis.colabelling import colabelled
@@ -105,10 +106,10 @@ class Ours:
         return Took(wall=wall, cpu=cpu, query=wall, again=wall)
 
     def count_one(self) -> Took:
-        return self.read(lambda now: now.class_counts(TASK))
+        return self.read(lambda now: class_counts(now, [TASK]))
 
     def count_all(self) -> Took:
-        return self.read(lambda now: now.class_counts())
+        return self.read(class_counts)
 
     def slice(self) -> Took:
         return self.read(lambda now: now.members(now.slices()["rain_at_night"].predicate))
@@ -117,10 +118,10 @@ class Ours:
         return self.read(colabelled)
 
     def eligible(self) -> Took:
-        return self.read(lambda now: now.eligible(ELIGIBLE, self.index))
+        return self.read(lambda now: now.labels.eligible(ELIGIBLE, self.index))
 
     def count_then(self) -> Took:
-        return self.read(lambda now: now.class_counts(), self.middle)
+        return self.read(class_counts, self.middle)
 
     def append(self) -> Took:
         return self.write(self.fresh([self._turn % len(TASKS)], min(BATCH, self.samples // 2)))
@@ -284,8 +285,9 @@ COUNTING: Final = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
 from curation.catalog.catalog import Catalog
+from benchmarks.class_counts import class_counts
 with Catalog.open(sys.argv[1]).read() as now:
-    now.class_counts()
+    class_counts(now)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """
 

@@ -108,8 +108,8 @@ def _given(catalog: Catalog, email: str, truth: Mapping[str, str]) -> dict[str, 
     with catalog.read() as now:
         keys = dict(zip(now.samples()["sample_id"].to_pylist(), now.samples()["key"].to_pylist(), strict=True))
         classes = now.task(TASK).classes
-        given = [row for row in now.statements(TASK).to_pylist() if row["source"] == "human"]
-        answers = {row["sample_id"]: row for row in now.answers().to_pylist()}
+        given = [row for row in now.labels.by_annotator(TASK).to_pylist() if row["source"] == "human"]
+        answers = {row["sample_id"]: row for row in now.requests.answers().to_pylist()}
     traced = [row for row in given if _traced(row, answers.get(row["sample_id"]), email)]
     known = [row for row in given if row["state"] == KNOWN]
     wrong = [row for row in known if classes[row["code"]] != truth[keys[row["sample_id"]]]]

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.class_counts import class_counts
 from benchmarks.table import Row, finish
 from curation import Catalog, Task
 
@@ -58,7 +59,7 @@ def reads(catalog: Catalog, when: str) -> dict[str, float]:
     def counts(task: str | None, commit: int | None) -> Callable[[], None]:
         def count() -> None:
             with catalog.read(commit) as now:
-                now.class_counts(task)
+                class_counts(now, None if task is None else [task])
 
         return count
 

@@ -1,11 +1,11 @@
-"""What a user can cause. Every message is one line: the value, the rule, the mend.
+"""Errors that a user can cause. Every message is one line: the value, the rule, the fix.
 
 AmberError
 ├── BadInput   a value, a file or a name that breaks a rule            exit 2
-├── NotFound   something named that is not there                       exit 2
-├── Failed     the machine did not do what it was asked: a full disk   exit 1
-├── Busy       another process holds the catalog                       exit 3
-└── Damaged    a file that no longer holds what was written into it    exit 4
+├── NotFound   a name that does not exist                              exit 2
+├── Failed     the machine could not do it: a full disk, no network    exit 1
+├── Busy       another process holds what is needed                    exit 3
+└── Damaged    a file that differs from what was written into it       exit 4
 """
 
 __all__ = ["AmberError", "BadInput", "Busy", "Damaged", "Failed", "NotFound"]
@@ -22,22 +22,22 @@ class BadInput(AmberError):
 
 
 class NotFound(AmberError):
-    """Something was named that is not there."""
+    """A name that does not exist."""
 
 
 class Failed(AmberError):
-    """The machine did not do what it was asked: a full disk, a place without rights."""
+    """The machine could not do it: a full disk, a missing permission, a network that is down."""
 
     exit_code = 1
 
 
 class Busy(AmberError):
-    """Another process holds the catalog and did not let go in time."""
+    """Another process holds the catalog, or another lock, and did not release it in time."""
 
     exit_code = 3
 
 
 class Damaged(AmberError):
-    """A file no longer holds what was written into it."""
+    """A file differs from what was written into it."""
 
     exit_code = 4

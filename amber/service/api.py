@@ -124,7 +124,7 @@ def api_router(catalog: Catalog, tokens: Tokens, image_of: Callable[[dict[str, A
     def figures(token: read, run: Name) -> list[FigureRow]:  # type: ignore[valid-type]
         """Figures of a run by task, slice and split, as it was evaluated last."""
         with catalog.read() as now:
-            known, rows = now.runs()["run"].to_pylist(), now.slice_errors(run).to_pylist()
+            known, rows = now.runs()["run"].to_pylist(), now.runs.slice_errors(run).to_pylist()
         if run not in known:
             raise NotFound("run: no such run; /api/runs lists them")
         return [FigureRow.model_validate({name: _finite(cell) for name, cell in row.items()}) for row in rows]

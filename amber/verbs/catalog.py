@@ -81,9 +81,9 @@ def verify_command(home: str, as_json: bool) -> None:
 def compact_command(home: str, as_json: bool) -> None:
     """Fold what came since into the sorted tables, and give back the space of what is gone."""
     catalog = Catalog.open(home)
-    before = catalog.place.size()
+    before = catalog.backend.size()
     catalog.compact()
-    after = catalog.place.size()
+    after = catalog.backend.size()
     show({"before": before, "after": after}, as_json, lambda: f"{before:,} bytes before, {after:,} after")
 
 

@@ -31,8 +31,8 @@ __all__ = ["diff", "forget_command", "ingest_command", "init", "log", "revert_co
 def init(url: str, home: str, as_json: bool) -> None:
     """Make a workspace with an empty catalog (or open the one that is there)."""
     catalog = Catalog.create(home, url=url)
-    where = f"workspace {catalog.home}" + (f", catalog {catalog.place.name}" if url else "")
-    show({"home": str(catalog.home), "catalog": catalog.place.name}, as_json, lambda: where)
+    where = f"workspace {catalog.home}" + (f", catalog {catalog.backend.name}" if url else "")
+    show({"home": str(catalog.home), "catalog": catalog.backend.name}, as_json, lambda: where)
 
 
 @click.command("ingest")

@@ -57,7 +57,7 @@ def check_policy(file: Path, home: str, as_json: bool) -> None:
     data = read_toml(file)
     with Catalog.open(home).read() as now:
         if found := problems(data, now):
-            raise BadInput(f"{file}: {'; '.join(found)}; mend the file")
+            raise BadInput(f"{file}: {'; '.join(found)}; fix the file")
         loaded = Policy.load(file)
         advice = notes(loaded, now)
     rows = [

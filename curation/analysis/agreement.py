@@ -111,7 +111,7 @@ def agreement(now: Snapshot, task: str) -> Agreement:
     >>> agreement(now, "color").circles[0].name
     'everyone'
     """
-    definition, statements = now.task(task), now.statements(task)
+    definition, statements = now.task(task), now.labels.by_annotator(task)
     names, annotator = _people(statements)
     unsure = annotator[np.asarray(pc.equal(statements["state"], UNSURE), np.bool_)]
     labels = AnnotatorLabels.of(definition, statements, annotator)
@@ -128,7 +128,7 @@ def agreement(now: Snapshot, task: str) -> Agreement:
 
 def people_agree(now: Snapshot, task: str) -> tuple[Ints, npt.NDArray[np.bool_]]:
     """Every two labels by people of one sample: the ids of the samples [n], and whether they agree [n]."""
-    statements = now.statements(task)
+    statements = now.labels.by_annotator(task)
     statements = statements.filter(pc.equal(statements["source"], PEOPLE))
     labels = AnnotatorLabels.of(now.task(task), statements, _people(statements)[1])
     samples: list[Ints] = [np.zeros(0, np.int64)]

@@ -73,7 +73,7 @@ def colabelled(now: Snapshot, among: npt.NDArray[np.int64] | None = None) -> npt
 
 def _bits(now: Snapshot) -> npt.NDArray[np.uint64]:
     """One bit a sample and task, set where the label is known: [T, words], 64 samples a word."""
-    known, tasks = now.known(), len(now.tasks())
+    known, tasks = now.labels.known(), len(now.tasks())
     ids = [np.asarray(known[name].to_numpy(), np.int64) for name in ("task_id", "sample_id")]
     words = int(ids[1].max()) // WORD + 1 if len(known) else 0
     flags = np.zeros((tasks, words * WORD), np.bool_)

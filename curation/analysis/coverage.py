@@ -125,7 +125,7 @@ def coverage(now: Snapshot) -> Coverage:
     return Coverage(
         commit=now.commit, samples=len(samples.split), cells=tuple(cells),
         overlap={a: dict(zip(tasks, row, strict=True)) for a, row in zip(tasks, together.tolist(), strict=True)},
-        annotators=tuple(AnnotatorCount(**row) for row in now.annotators().to_pylist()),
+        annotators=tuple(AnnotatorCount(**row) for row in now.labels.annotators().to_pylist()),
     )  # fmt: skip
 
 

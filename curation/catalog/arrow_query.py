@@ -1,22 +1,22 @@
-"""Arrow tables as tables of a query, and queries of one row."""
+"""Queries over Arrow tables, and queries of one row."""
 
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-__all__ = ["first", "over", "quoted", "scalar"]
+__all__ = ["first", "query_arrow", "quoted", "scalar"]
 
 ROW_GROUP = 122_880
-"""Rows of DuckDB's row groups."""
+"""Rows in one row group of DuckDB."""
 
 
-def over(
+def query_arrow(
     connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None, **tables: pa.Table
 ) -> pa.Table:
-    """What `query` gives where it may name `tables`, which are gone again afterwards.
+    """The result of `query`, which may name `tables`; they are registered only for this call.
 
-    DuckDB reads a batch on one thread and writes a row group from one: larger batches are cut to that size.
+    DuckDB reads each batch on one thread, so batches are cut to the size of a row group.
     """
     for name, table in tables.items():
         connection.register(name, pa.Table.from_batches(table.to_batches(ROW_GROUP), table.schema))
@@ -30,16 +30,20 @@ def over(
 def first(
     connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None
 ) -> tuple[Any, ...] | None:
-    """The first row of a query of few rows, or None. From 2.0 on DuckDB takes no other work while rows are left."""
+    """The first row of a query of few rows, or None. Fetches all rows: DuckDB 2 is blocked until it does."""
     rows = connection.execute(query, parameters or []).fetchall()
     return rows[0] if rows else None
 
 
 def scalar(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> Any:
-    """The one value of a query that has one."""
+    """The value of a query with one row and one column."""
     return connection.execute(query, parameters or []).fetchall()[0][0]
 
 
 def quoted(text: str) -> str:
-    """`text` as a literal of SQL."""
+    """`text` as an SQL literal.
+
+    >>> quoted("it's")
+    "'it''s'"
+    """
     return "'" + text.replace("'", "''") + "'"

@@ -1,4 +1,4 @@
-"""Attributes on their way in: one column each, of a type that stays."""
+"""Attributes of samples: how they are checked and added. Each has one type, which never changes."""
 
 import re
 from collections.abc import Mapping
@@ -13,20 +13,18 @@ from curation.errors import BadInput
 __all__ = ["NAME", "add_attributes"]
 
 NAME: Final = r"[a-z][a-z0-9_]{0,62}"
-"""Names of attributes and slices, which stand in SQL: DuckDB does not tell upper from lower case."""
+"""Pattern of names of attributes and slices. They appear in SQL, where DuckDB ignores case: so lower case only."""
 
 RESERVED: Final = {"group": "text", "split": "text", "source": "text", "captured_at": "time", "excluded": "flag"}
-"""Attributes that Amber itself reads, with their types; `key` lies in the sample."""
+"""Types of the attributes that Amber itself reads; `key` is a column of the sample."""
 
 
 def add_attributes(writer: Writer, attributes: pa.Table, known: Mapping[str, str]) -> None:
-    """Append a column `key` and one column for each attribute; `known` are the types of those that there are."""
+    """Append attributes: a column `key` and one column each. `known` holds the types of the existing attributes."""
     unknown = "SELECT key FROM incoming ANTI JOIN sample USING (key) ORDER BY key LIMIT 1"
     refuse(writer.sql(unknown, incoming=attributes), "key {0!r}: no such sample; ingest the image first")
     twice = "SELECT key FROM incoming GROUP BY key HAVING count(*) > 1 ORDER BY key LIMIT 1"
-    refuse(
-        writer.sql(twice, incoming=attributes), "key {0!r}: stands twice in this batch; give each attribute one value"
-    )
+    refuse(writer.sql(twice, incoming=attributes), "key {0!r}: is in this batch twice; give each attribute one value")
     for name in attributes.column_names:
         if name != "key":
             _add(writer, name, attributes.select(["key", name]), known)
@@ -52,16 +50,16 @@ def _add(writer: Writer, name: str, column: pa.Table, known: Mapping[str, str]) 
     )
     refuse(
         writer.sql(before, [writer.id], incoming=rows),
-        "attribute {0}: was set before in this commit; give each sample one value",
+        "attribute {0}: was already set in this commit; give each sample one value",
     )
     writer.append("attribute_event", rows)
 
 
 def _check(name: str, type_: str, known: Mapping[str, str]) -> None:
     if not re.fullmatch(NAME, name):
-        raise BadInput(f"attribute {name!r}: names are of a-z, 0-9 and _, and begin with a letter; rename it")
+        raise BadInput(f"attribute {name!r}: must be of a-z, 0-9 and _, with a letter first; rename it")
     if (found := known.get(name, RESERVED.get(name))) not in (None, type_):
-        raise BadInput(f"attribute {name}: holds a {found} so far, here a {type_}; convert it or rename it")
+        raise BadInput(f"attribute {name}: is a {found} so far, here a {type_}; convert it or rename it")
 
 
 def _type(name: str, type_: pa.DataType) -> str:
@@ -73,4 +71,4 @@ def _type(name: str, type_: pa.DataType) -> str:
         return "number"
     if pa.types.is_timestamp(type_):
         return "time"
-    raise BadInput(f"attribute {name}: {type_} is no string, boolean, number or time; convert it")
+    raise BadInput(f"attribute {name}: must be a string, boolean, number or time, got {type_}; convert it")

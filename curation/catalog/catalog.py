@@ -1,7 +1,7 @@
-"""The catalog: a handle on what one workspace knows, and its units of work.
+"""The catalog of one workspace, and its two units of work: `read()` and `commit()`.
 
-`read()` and `commit()` are units of work. Where the catalog lies, how to connect and how units take turns is its
-place's: one DuckDB file in the workspace, or DuckLake when the workspace's `catalog.toml` names one.
+The backend decides where the catalog is stored, how to connect and how units of work take turns: one DuckDB file in the
+workspace, or DuckLake when the workspace's `catalog.toml` names one.
 """
 
 import json
@@ -24,33 +24,34 @@ from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, Damaged, NotFound
 from curation.files.atomic import whole
 
-__all__ = ["ADDRESS", "Catalog", "address_of", "keep_address", "new_tables", "place_of"]
+__all__ = ["ADDRESS", "Catalog", "address_of", "backend_of", "keep_address", "new_tables"]
 
 ADDRESS: Final = "catalog.toml"
-"""The file of a workspace that says where its catalog lies, when that is not a file of its own."""
+"""The file of a workspace that holds the URL of its catalog, when that is not a file in the workspace."""
 
 
 class Catalog:
-    """The ledger of one workspace (`home`): what is known about which image, by whom, since when.
+    """The catalog of one workspace (`home`): which labels each image has, from whom, since which commit.
 
-    >>> catalog = Catalog.create("amber-home")
+    >>> catalog = Catalog.create(folder)
     >>> with catalog.commit(author="ada", message="first tasks") as change:
-    ...     change.add_tasks([...])
+    ...     change.add_tasks([Task(name="night", kind="binary", owner="ada")])
     >>> with catalog.read() as now:
-    ...     now.labels("light_color")
+    ...     list(now.tasks()), len(now.labels("night"))
+    (['night'], 0)
     """
 
     def __init__(self, home: Path, *, patience: float = 30.0) -> None:
         self.home = home
         self.file = home / "catalog.duckdb"
-        self.place = place_of(home, patience=patience)
+        self.backend = backend_of(home, patience=patience)
 
     @classmethod
     def create(cls, home: Path | str, *, url: str = "") -> "Catalog":
-        """Make a workspace with an empty catalog, or open the one that is there.
+        """Make a workspace with an empty catalog, or open the existing one.
 
-        `url` puts the catalog on DuckLake (see `ducklake.Address`), where several workspaces may share it; else it lies
-        in a file of the workspace. BadInput when the workspace has its catalog elsewhere.
+        `url` puts the catalog on DuckLake (see `ducklake.Address`), where several workspaces may share it; otherwise it
+        is a file in the workspace. BadInput when the workspace already has its catalog elsewhere.
         """
         folder = Path(home).resolve()
         try:
@@ -59,64 +60,65 @@ class Catalog:
             raise BadInput(f"{home}: a workspace is a folder; choose another --home") from None
         if url and url != address_of(folder):
             _refuse_another(folder)
-            place_of(folder, url).create(new_tables)
+            backend_of(folder, url).create(new_tables)
             keep_address(folder, url)
         catalog = cls(folder)
-        if not catalog.place.exists():
-            catalog.place.create(new_tables)
+        if not catalog.backend.exists():
+            catalog.backend.create(new_tables)
         return catalog.checked()
 
     @classmethod
     def open(cls, home: Path | str) -> "Catalog":
-        """A handle on the workspace `home`; NotFound when there is none."""
+        """The catalog of the workspace `home`; NotFound when there is none."""
         catalog = cls(Path(home).resolve())
-        if not catalog.place.exists():
-            where = f"{home}: no Amber workspace is there" if catalog.place.name == str(catalog.file) else (
-                f"{catalog.place.name}: no catalog is there"
+        if not catalog.backend.exists():
+            where = f"{home}: is not an Amber workspace" if catalog.backend.name == str(catalog.file) else (
+                f"{catalog.backend.name}: holds no catalog"
             )  # fmt: skip
             raise NotFound(f"{where}; `amber init --home {home}` makes one")
         return catalog.checked()
 
     def checked(self) -> "Catalog":
-        """This handle, once its place was found to hold a catalog of the schema that this Amber knows."""
+        """This catalog, after a check that its schema is the one that this Amber knows; otherwise BadInput."""
         found = self.schema_version()
         if found < schema.VERSION:
             raise BadInput(
-                f"{self.place.name}: its schema is {found}, this Amber knows {schema.VERSION}; "
-                "`amber catalog migrate` brings it up, and keeps a backup"
+                f"{self.backend.name}: its schema is {found}, this Amber knows {schema.VERSION}; "
+                "`amber catalog migrate` migrates it and keeps a backup"
             )
         if found > schema.VERSION:
             raise BadInput(
-                f"{self.place.name}: its schema is {found}, this Amber knows {schema.VERSION}; "
+                f"{self.backend.name}: its schema is {found}, this Amber knows {schema.VERSION}; "
                 "use the Amber that made it"
             )
         return self
 
     @contextmanager
     def read(self, commit: int | None = None) -> Iterator[Snapshot]:
-        """What was known at `commit` (default: now). The snapshot is valid inside the `with` block only."""
-        with self.place.reading() as connection:
+        """The snapshot at `commit` (default: the newest), valid only inside the `with` block."""
+        with self.backend.reading() as connection:
             yield Snapshot.at(connection, commit)
 
     @contextmanager
     def commit(self, *, author: str, message: str, batch: str | None = None) -> Iterator[PendingCommit]:
-        """One atomic change. The same `batch` id again is a no-op; an exception leaves the catalog as it was."""
+        """One atomic change. A `batch` id that has landed before makes it a no-op; an exception leaves the catalog
+        unchanged."""
         if not author.strip():
             raise BadInput("author '': every commit has one; pass --author NAME or set AMBER_AUTHOR")
-        with self.place.writing() as connection:
+        with self.backend.writing() as connection:
             with transaction(connection):
                 change = PendingCommit.begin(
                     connection, author=author, message=message, batch=batch or uuid.uuid4().hex
                 )
                 yield change
                 change.finish()
-            with suppress(duckdb.Error):  # the commit is durable; what is not folded now is folded after the next one
+            with suppress(duckdb.Error):  # the commit is durable; a fold that fails now is done after the next commit
                 if current_labels.due(connection):
                     _fold(connection)
 
     def compact(self) -> None:
-        """Fold what came since into the intervals, and give back the space of what is gone."""
-        self.place.compact(_fold)
+        """Fold new events into the intervals, and free the space of deleted rows."""
+        self.backend.compact(_fold)
 
     def has(self, batch: str) -> bool:
         """Whether a commit with this batch id has landed."""
@@ -124,29 +126,29 @@ class Catalog:
             return now.has(batch)
 
     def close(self) -> None:
-        """Let go of the connection that a handle on DuckLake holds; the next unit of work connects anew."""
-        self.place.close()
+        """Close the connection to DuckLake, if any; the next unit of work connects again."""
+        self.backend.close()
 
     def schema_version(self) -> int:
-        """The version of the schema that is found there; Damaged when it is no catalog."""
-        with self.place.reading() as connection:
+        """The version of the stored schema; Damaged when there is no catalog."""
+        with self.backend.reading() as connection:
             try:
                 found = first(connection, "SELECT value FROM meta WHERE name = 'schema'")
             except (duckdb.CatalogException, duckdb.BinderException):
                 found = None
         if found is None or not found[0].isdigit():
-            raise Damaged(f"{self.place.name}: not a catalog of Amber's; choose another --home")
+            raise Damaged(f"{self.backend.name}: is not a catalog of Amber; choose another --home")
         return int(found[0])
 
 
-def place_of(home: Path, url: str = "", *, patience: float = 30.0) -> Backend:
-    """Where the catalog of a workspace lies: at `url`, else where its `catalog.toml` says, else in its own file."""
+def backend_of(home: Path, url: str = "", *, patience: float = 30.0) -> Backend:
+    """The backend of a workspace: at `url`, else at the URL in its `catalog.toml`, else its own DuckDB file."""
     url = url or address_of(home)
     return DuckLake(url, patience=patience) if url else DuckDBFile(home, patience=patience)
 
 
 def address_of(home: Path) -> str:
-    """The URL that the workspace's `catalog.toml` holds, "" when its catalog is a file of its own."""
+    """The URL in the workspace's `catalog.toml`; "" when the catalog is a file in the workspace."""
     path = home / ADDRESS
     if not path.is_file():
         return ""
@@ -158,15 +160,15 @@ def address_of(home: Path) -> str:
 
 
 def keep_address(home: Path, url: str) -> None:
-    """Write down where the catalog of a workspace lies from now on."""
+    """Write the URL of a workspace's catalog into its `catalog.toml`."""
     with whole(home / ADDRESS) as part:
         part.write_text(f"url = {json.dumps(url)}\n")
 
 
 def _refuse_another(home: Path) -> None:
-    """Refuse a second catalog for a workspace, which would hide its first one."""
+    """Refuse a second catalog for a workspace: it would hide the first."""
     if address_of(home) or (home / "catalog.duckdb").exists():
-        raise BadInput(f"{home}: has a catalog already; `amber catalog copy URL --move` takes it elsewhere")
+        raise BadInput(f"{home}: already has a catalog; `amber catalog copy URL --move` moves it")
 
 
 def new_tables(connection: duckdb.DuckDBPyConnection) -> None:

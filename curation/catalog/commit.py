@@ -1,4 +1,4 @@
-"""One commit in the making: events are added, checked, and become durable together."""
+"""A pending commit: events are checked and added, and become durable together."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -14,8 +14,9 @@ from curation.catalog.arrow_query import first, scalar
 from curation.catalog.attributes import NAME, add_attributes
 from curation.catalog.event_tables import as_labels
 from curation.catalog.event_writer import Writer, refuse
-from curation.catalog.revert import forget_sample, restored_slices, restored_tasks, undo_statements
-from curation.catalog.slices import Slice, rename_classes, vet
+from curation.catalog.revert import forget_sample, restored_slices, restored_tasks, revert_events
+from curation.catalog.slice_vetting import vet
+from curation.catalog.slices import Slice, rename_classes
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.task_definitions import Definition
 from curation.catalog.tasks import Task
@@ -25,9 +26,9 @@ __all__ = ["PendingCommit"]
 
 
 class PendingCommit:
-    """Events that are added together, or not at all.
+    """Events that are added together, or not at all. `now` is the snapshot that includes them.
 
-    When the batch id was seen before, `repeated` is true, `id` is the commit that landed it, and adding does nothing.
+    If its batch id has landed before, `repeated` is true, `id` is the commit that landed it, and adding does nothing.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, *, id: int, repeated: bool) -> None:
@@ -40,7 +41,7 @@ class PendingCommit:
 
     @classmethod
     def begin(cls, connection: duckdb.DuckDBPyConnection, *, author: str, message: str, batch: str) -> "PendingCommit":
-        """Take the next commit id first, so that two writers collide, and only then look for the batch id."""
+        """Take the next commit id, so that two writers collide, and only then look for the batch id."""
         connection.execute("UPDATE head SET id = id + 1")
         seen = first(connection, "SELECT id FROM commits WHERE batch = ?", [batch])
         if seen:
@@ -54,7 +55,7 @@ class PendingCommit:
     _header: tuple[str, str, str] = ("", "", "")
 
     def finish(self) -> None:
-        """Write the commit's own row: its digest chains the parent's with all that was added, times aside."""
+        """Write the commit's own row; its digest covers the parent's digest and everything added except times."""
         if self.repeated:
             return
         parent = first(self._writer.connection, "SELECT digest FROM commits WHERE id = ?", [self.id - 1])
@@ -63,22 +64,23 @@ class PendingCommit:
         self._writer.append_row("commits", self.id - 1, self._writer.digest, author, message, batch, self._at)
 
     def add_tasks(self, tasks: Iterable[Task]) -> None:
-        """Declare tasks. The same definition again changes nothing; another one under a known name is refused."""
+        """Declare tasks. Repeating a definition changes nothing; another definition under a known name is refused."""
         known = self.now.definitions()
         for task in tasks:
             if self.repeated or (task.name in known and known[task.name].task == task):
                 continue
             if task.name in known:
                 raise BadInput(
-                    f"task {task.name}: defined before in another way; redefine it, or name the new one anew"
+                    f"task {task.name}: is already defined differently; redefine it, or give the new task another name"
                 )
             known[task.name] = Definition.first(task, len(known))
             self._define(known[task.name])
 
     def redefine_task(self, task: Task, moved: Mapping[str, str | None] | None = None) -> None:
-        """Give a task another definition: `moved` says what its old classes are called by now, None for unknown.
+        """Give a task another definition. `moved` maps old classes to new names, or to None (their labels become
+        unknown).
 
-        Labels follow their class, and so do the slices that name one; one that names a class which is gone is refused.
+        Labels and slices follow their class. BadInput when a slice names a class that no longer exists.
         """
         old = self.now.definition(task.name)
         new = old.redefined(task, moved or {})
@@ -87,7 +89,7 @@ class PendingCommit:
         if self._writer.number(
             "SELECT count(*) FROM task_event WHERE task_id = ? AND commit_id = ?", [old.task_id, self.id]
         ):
-            raise BadInput(f"task {task.name}: was defined in this commit; redefine it in another")
+            raise BadInput(f"task {task.name}: was defined in this commit; redefine it in another commit")
         self._define(new)
         names = {name: (moved or {}).get(name, name) for name in old.task.classes}
         for part in self.now.slices().values():
@@ -95,11 +97,9 @@ class PendingCommit:
             self.add_slice(part.name, renamed, task=part.task, rare=part.rare)
 
     def add_slice(self, name: str, predicate: str, *, task: str = "", rare: bool = False) -> Slice:
-        """Declare a slice, vetted and in its canonical text; the same name again gives it a new predicate."""
+        """Declare a slice and return it with its canonical predicate; a known name gets the new predicate."""
         if not re.fullmatch(NAME, name):
-            raise BadInput(
-                f"slice {name!r}: a name is lower-case letters, digits and _, a letter first; choose another"
-            )
+            raise BadInput(f"slice {name!r}: a name is of a-z, 0-9 and _, with a letter first; choose another")
         if task and task not in self.now.tasks():
             raise NotFound(f"slice {name}: there is no task {task!r}; `amber tasks` lists them")
         made = Slice(name=name, task=task, predicate=vet(predicate, self.now.frame()), rare=rare)
@@ -110,7 +110,7 @@ class PendingCommit:
         return made
 
     def remove_slice(self, name: str) -> None:
-        """Take a slice away from this commit on; older ones keep it. NotFound when there never was one."""
+        """Remove a slice from this commit on; older commits keep it. NotFound when there never was one."""
         if not self._writer.number("SELECT count(*) FROM slice_event WHERE name = ?", [name]):
             raise NotFound(f"slice {name!r}: the catalog has no such slice; `amber slices` lists them")
         known = self.now.slices()
@@ -120,19 +120,21 @@ class PendingCommit:
     def add_samples(self, samples: pa.Table, *, dataset: str) -> int:
         """Add samples (key, location, sha256, phash, format, width, height, bytes); returns how many are new.
 
-        A key that is there with the same bytes is left as it is; with other bytes, or an empty one, it is refused.
+        A known key with the same bytes is left unchanged; a known key with other bytes, or an empty key, is refused.
         """
         if self.repeated:
             return 0
         sql = self._writer.sql
         empty = "SELECT location FROM incoming WHERE coalesce(key, '') = '' ORDER BY location"
-        refuse(sql(empty, incoming=samples), "{0}: its key is empty, and readers of shards pass over such; give it one")
+        refuse(
+            sql(empty, incoming=samples), "{0}: its key is empty, and readers of shards skip such images; give it a key"
+        )
         twice = "SELECT key FROM incoming GROUP BY key HAVING count(*) > 1 ORDER BY key LIMIT 1"
-        refuse(sql(twice, incoming=samples), "key {0!r}: stands twice in this batch; keys are unique")
+        refuse(sql(twice, incoming=samples), "key {0!r}: is in this batch twice; make keys unique")
         other = "SELECT key FROM incoming JOIN sample USING (key) WHERE sample.sha256 <> incoming.sha256 ORDER BY key"
         refuse(
             sql(other, incoming=samples),
-            "key {0!r}: the catalog holds another image under it; give the new image another key",
+            "key {0!r}: the catalog has another image with this key; give the new image another key",
         )
         fresh = sql(
             "SELECT key, location, ? AS dataset, sha256, phash, format, width, height, bytes FROM incoming "
@@ -151,34 +153,34 @@ class PendingCommit:
     def add_attributes(self, attributes: pa.Table) -> None:
         """Add attributes: a column `key` and one column (string, bool, number or timestamp) for each attribute.
 
-        Nulls say nothing. An attribute keeps the type that it had first. One commit sets it once for each sample.
+        Nulls are skipped. An attribute keeps its first type. One commit sets it at most once for each sample.
         """
         if not self.repeated:
             add_attributes(self._writer, attributes, self.now.attributes())
 
     def add_labels(self, labels: pa.Table, *, source: str, quarantine: str = "") -> int:
-        """Add labels (the columns of `readers.content.LABELS`); returns how many. All are checked first.
+        """Add labels (columns of `event_tables.LABELS`); returns how many. All are checked before any is added.
 
-        BadInput says what is wrong with the first unfit one, and nothing is added; unless `quarantine` names a data
-        set, under which the unfit ones are recorded with their reasons while the others go in. A table with
-        `sample_id` in place of `key` spares the look-up of keys.
+        BadInput names the first invalid label, and nothing is added. If `quarantine` names a data set, invalid labels
+        are recorded under it with their reasons instead, and the valid ones are added. A table with `sample_id` in
+        place of `key` saves the lookup of keys.
         """
         if source not in schema.PRECEDENCE:
             raise BadInput(f"source {source!r}: must be one of {', '.join(schema.PRECEDENCE)}")
         if self.repeated or not len(labels):
             return 0
-        return self._add_coded(self._fit(labels, source, quarantine), source)
+        return self._add_coded(self._valid(labels, source, quarantine), source)
 
     def check_labels(self, labels: pa.Table, *, quarantine: str = "") -> pa.Table:
-        """Those of `labels` that one could add, without adding them: for answers that are held back.
+        """The valid rows of `labels`, without adding them: for labels that are held back for the oracle.
 
-        BadInput, or quarantine, for the others, as in `add_labels`.
+        Invalid rows raise BadInput or go to quarantine, as in `add_labels`.
         """
-        fit = self._fit(labels, "oracle", quarantine)
-        return labels.take(fit["place"].combine_chunks().sort())
+        valid = self._valid(labels, "oracle", quarantine)
+        return labels.take(valid["row"].combine_chunks().sort())
 
     def add_quarantine(self, rows: Iterable[tuple[str, str]], *, dataset: str) -> None:
-        """Record files (location, reason) that were not taken in."""
+        """Record files (location, reason) that were refused."""
         table = pa.Table.from_pylist(
             [{"dataset": dataset, "location": location, "reason": reason} for location, reason in rows],
             pa.schema([("dataset", pa.string()), ("location", pa.string()), ("reason", pa.string())]),
@@ -204,8 +206,8 @@ class PendingCommit:
         self._writer.append("request_event", closed.drop_columns(["key", "task"]))
 
     def add_answers(self, answers: pa.Table) -> None:
-        """Record who answered what where (sample_id, task_id, annotator, server, project, item, annotation, outcome,
-        seconds, answered_at): the provenance of labels that people gave elsewhere. An outcome says what came of it."""
+        """Record answers from a labelling server, the provenance of labels: sample_id, task_id, annotator, server,
+        project, item, annotation, outcome (what became of the answer), seconds, answered_at."""
         self._writer.append("answer_event", answers)
 
     def add_run(self, run: str, *, plan: str, predictions: str, sha256: str) -> None:
@@ -214,22 +216,22 @@ class PendingCommit:
         self._writer.append("run_event", pa.Table.from_pylist([row]))
 
     def add_slice_errors(self, errors: pa.Table) -> None:
-        """Record the figures of a run by task and slice."""
+        """Record the figures of a run, by task and slice."""
         self._writer.append("slice_error", errors)
 
     def revert(self, commit: int) -> dict[str, int]:
-        """Undo an earlier commit: what it said is said no longer, and what stood before stands again.
+        """Undo an earlier commit: its events end, and the events that they replaced hold again.
 
-        Returns how many labels, attributes, samples, tasks, slices and label requests that moved, and how many
-        statements were `kept` because a later commit had replaced them. What had nothing before it is retracted, has no
-        value or is withdrawn. Samples that it brought are excluded, for only `forget` removes one; a task that it
-        declared stays, without the labels; runs and their figures stay: they say what happened.
+        Returns how many labels, attributes, samples, tasks, slices and label requests changed, and how many events were
+        `kept` because a later commit had replaced them. Where there was no earlier event, a label is retracted, an
+        attribute loses its value and a request is withdrawn. Samples that the commit added are excluded, since only
+        `forget` removes a sample. A task that it declared stays, without those labels; runs and their figures stay.
         """
         if not 0 < commit < self.id:
             raise BadInput(f"commit {commit}: only commits 1 to {self.id - 1} can be undone; `amber log` lists them")
         if self.repeated:
             return {}
-        moved = undo_statements(self._writer, commit)
+        moved = revert_events(self._writer, commit)
         keys = self._writer.sql("SELECT key FROM sample WHERE commit_id = ? ORDER BY key", [commit])
         if len(keys):
             self.add_attributes(keys.append_column("excluded", pa.array([True] * len(keys))))
@@ -246,9 +248,9 @@ class PendingCommit:
         return {**moved, "samples": len(keys), "tasks": len(tasks), "slices": len(slices)}
 
     def forget(self, key: str, *, predictions: Mapping[str, str]) -> None:
-        """Remove a sample and all that is known of it, at every commit; the ledger keeps only that it happened.
+        """Remove a sample and everything recorded about it, at every commit; only the fact that it was removed stays.
 
-        `predictions` are the sha256 of the predictions files, by run, that were written anew without it. NotFound when
+        `predictions` maps each run to the sha256 of its predictions file, rewritten without the sample. NotFound when
         there is no such sample.
         """
         if not self.repeated:
@@ -263,12 +265,12 @@ class PendingCommit:
         )  # fmt: skip
 
     def _write_slice(self, part: Slice) -> None:
-        """A slice with an empty predicate is gone from here on."""
+        """Append a slice; an empty predicate removes it from this commit on."""
         self._writer.hash("slice", repr(part))
         self._writer.append_row("slice_event", part.name, part.task, part.predicate, part.rare)
 
-    def _fit(self, labels: pa.Table, source: str, quarantine: str) -> pa.Table:
-        """Those of `labels`, coded, that one could add; BadInput, or quarantine, for the others."""
+    def _valid(self, labels: pa.Table, source: str, quarantine: str) -> pa.Table:
+        """The valid rows of `labels`, coded; invalid rows raise BadInput or go to quarantine."""
         labels = as_labels(labels)
         coded = label_validation.coded(
             self._writer.connection, labels, list(self.now.definitions().values()), at=self._at,
@@ -276,7 +278,7 @@ class PendingCommit:
         )  # fmt: skip
         if coded["broken"].null_count == len(coded):
             return coded
-        complaints = label_validation.complaints(labels, coded.filter(pc.is_valid(coded["broken"])).sort_by("place"))
+        complaints = label_validation.complaints(labels, coded.filter(pc.is_valid(coded["broken"])).sort_by("row"))
         if not quarantine:
             raise BadInput(next(complaints)[1])
         self.add_quarantine(complaints, dataset=quarantine)
@@ -294,7 +296,7 @@ class PendingCommit:
         return len(rows)
 
     def _annotators(self, names: pa.Array, source: str) -> pa.Table:
-        """Name and id of each annotator, registered where they are new."""
+        """Name and id of each annotator; new ones are registered."""
         every = self._writer.sql("SELECT name, annotator_id, source FROM annotator ORDER BY name")
         known = every.filter(pc.equal(every["source"], source)).drop_columns(["source"])
         new = names.filter(pc.invert(pc.is_in(names, value_set=known["name"].combine_chunks()))).sort()

@@ -1,9 +1,9 @@
-"""What holds from which commit to which: the current-label rule, and the intervals that keep its answers.
+"""The current-label rule, and the intervals of commits in which each of its results holds.
 
-`label_event` and `attribute_event` are the truth. `label_interval` and `attribute_interval` hold what they say of every
-(task, sample) and (attribute, sample), sorted, for all commits up to the one that `folded` names. A read takes the
-intervals, replaces what later events touch, and so costs the same at the head and at any older commit. `fold` rewrites
-the intervals with what came since; it is a pure function of the events, and so may be repeated, or left out, at will.
+`label_event` and `attribute_event` are the source of truth. `label_interval` and `attribute_interval` hold the results
+of the rule for every (task, sample) and (attribute, sample), sorted, for all commits up to the one in `folded`. A read
+takes the intervals and recomputes only what later events touch, so it costs the same at the newest commit and at any
+older one. `fold` brings the intervals up to date; it is a pure function of the events and may be repeated or skipped.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,24 @@ import duckdb
 from curation.catalog.arrow_query import scalar
 from curation.catalog.schema import PRECEDENCE
 
-__all__ = ["PATIENCE", "attribute_at", "due", "fold", "folded", "labels_at", "relabel_from_events", "statements_at"]
+__all__ = [
+    "PATIENCE",
+    "annotator_labels_at",
+    "attribute_at",
+    "due",
+    "fold",
+    "folded",
+    "labels_at",
+    "relabel_from_events",
+]
 
 PATIENCE = 100_000
-"""Events that wait at least before they are folded in."""
+"""At least this many events wait before they are folded into the intervals."""
 
 EVENTS = ("label_event", "attribute_event")
 
 ANSWER = "state, code, number, codes, boxes, source"
-"""Columns of what the rule says of one (task, sample)."""
+"""Columns of the current label of one (task, sample)."""
 
 RANK = " ".join(f"WHEN '{source}' THEN {rank}" for source, rank in PRECEDENCE.items())
 
@@ -32,19 +41,19 @@ definition AS (
             OR tolerance <> lag(tolerance) OVER later, false) AS remaps
     FROM (SELECT *, CAST(definition ->> 'tolerance' AS DOUBLE) AS tolerance FROM task_event)
     WINDOW later AS (PARTITION BY task_id ORDER BY commit_id))"""
-"""Each definition of a task: from which commit until which it holds, and which class each code of the ledger means.
-It `remaps` when old labels may count otherwise by it: their classes are others, or other numbers agree."""
+"""Each definition of a task: from which commit to which it holds, and the class that each stored code means.
+It `remaps` when it may change current labels: it changes the classes of old codes, or the tolerance of numbers."""
 
 RULE = """
 meant AS (
-    SELECT statement.* EXCLUDE (state, code, codes, boxes), tolerance,
+    SELECT claim.* EXCLUDE (state, code, codes, boxes), tolerance,
         CASE WHEN code IS NOT NULL AND meaning[code + 1] IS NULL
             OR len(list_filter(codes, lambda c: meaning[c + 1] IS NULL)) > 0
             OR len(list_filter(boxes, lambda b: meaning[b.code + 1] IS NULL)) > 0 THEN 0 ELSE state END AS state,
         meaning[code + 1] AS code,
         list_sort(list_distinct(list_transform(codes, lambda c: meaning[c + 1]))) AS codes,
         list_transform(boxes, lambda b: struct_update(b, code := meaning[b.code + 1])) AS boxes
-    FROM statement JOIN definition ON statement.task_id = definition.task_id
+    FROM claim JOIN definition ON claim.task_id = definition.task_id
         AND moment >= since AND (until IS NULL OR moment < until)),
 newest AS (
     SELECT * FROM meant SEMI JOIN (
@@ -53,11 +62,11 @@ newest AS (
 best AS (
     SELECT task_id, sample_id, moment, min(rank) AS rank, arg_min(people, rank) AS people FROM (
         SELECT task_id, sample_id, moment, rank, count(*) AS people FROM newest GROUP BY ALL) GROUP BY ALL),
-standing AS (SELECT * FROM newest JOIN best USING (task_id, sample_id, moment, rank)),
+counted AS (SELECT * FROM newest JOIN best USING (task_id, sample_id, moment, rank)),
 vote AS (
     SELECT task_id, sample_id, moment, state, code, count(*) AS votes, min(source) AS source,
         (4 * count(*) - state) * 2147483648 - coalesce(code, -1) AS precedence
-    FROM standing WHERE people > 1 GROUP BY task_id, sample_id, moment, state, code),
+    FROM counted WHERE people > 1 GROUP BY task_id, sample_id, moment, state, code),
 winner AS (
     SELECT task_id, sample_id, moment, sum(votes) AS people, max(votes) AS votes, arg_max(state, precedence) AS state,
         nullif(arg_max(coalesce(code, -1), precedence), -1) AS code, arg_max(source, precedence) AS source
@@ -65,19 +74,19 @@ winner AS (
 middle AS (
     SELECT task_id, sample_id, moment, median(number) AS number,
         max(number) - min(number) > any_value(tolerance) AS apart
-    FROM standing WHERE people > 1 AND number IS NOT NULL GROUP BY task_id, sample_id, moment),
-said AS (
-    SELECT task_id, sample_id, moment, flatten(list(codes)) AS said,
+    FROM counted WHERE people > 1 AND number IS NOT NULL GROUP BY task_id, sample_id, moment),
+named AS (
+    SELECT task_id, sample_id, moment, flatten(list(codes)) AS named,
         list_sort(list_distinct(flatten(list(codes)))) AS each
-    FROM standing WHERE people > 1 AND codes IS NOT NULL GROUP BY task_id, sample_id, moment),
+    FROM counted WHERE people > 1 AND codes IS NOT NULL GROUP BY task_id, sample_id, moment),
 drawn AS (
     SELECT task_id, sample_id, moment, list(boxes ORDER BY commit_id, annotator_id) AS drawn
-    FROM standing WHERE people > 1 AND boxes IS NOT NULL GROUP BY task_id, sample_id, moment),
+    FROM counted WHERE people > 1 AND boxes IS NOT NULL GROUP BY task_id, sample_id, moment),
 gathered AS (
     SELECT winner.*, number, apart, list_transform(each,
-        lambda c: {'code': c, 'votes': len(list_filter(said, lambda other: other = c))}) AS each,
+        lambda c: {'code': c, 'votes': len(list_filter(named, lambda other: other = c))}) AS each,
         drawn, CASE len(drawn) WHEN 1 THEN drawn[1] ELSE agreed_boxes(drawn) END AS boxes
-    FROM winner LEFT JOIN middle USING (task_id, sample_id, moment) LEFT JOIN said USING (task_id, sample_id, moment)
+    FROM winner LEFT JOIN middle USING (task_id, sample_id, moment) LEFT JOIN named USING (task_id, sample_id, moment)
     LEFT JOIN drawn USING (task_id, sample_id, moment)),
 resolved AS (
     SELECT *, 2 * votes <= people OR state = 2 OR coalesce(apart, false)
@@ -85,7 +94,7 @@ resolved AS (
         OR (drawn IS NOT NULL AND boxes IS NULL) AS doubtful
     FROM gathered),
 answer AS (
-    SELECT task_id, sample_id, moment, state, code, number, codes, boxes, source FROM standing WHERE people = 1
+    SELECT task_id, sample_id, moment, state, code, number, codes, boxes, source FROM counted WHERE people = 1
     UNION ALL
     SELECT task_id, sample_id, moment, CAST(CASE WHEN doubtful THEN 2 ELSE 1 END AS UTINYINT) AS state,
         CASE WHEN NOT doubtful THEN code END AS code, CASE WHEN NOT doubtful THEN number END AS number,
@@ -93,10 +102,13 @@ answer AS (
             list_transform(list_filter(each, lambda e: 2 * e.votes > votes), lambda e: e.code) END AS codes,
         CASE WHEN NOT doubtful THEN boxes END AS boxes, source
     FROM resolved)"""
-"""The current-label rule, over `statement`: what stood at commit `moment`. The newest label of each annotator counts;
-the best source stands; several people resolve by majority, a multilabel by class, numbers by the median if all lie
-within the tolerance, boxes as `boxes.agreed` says; no majority, or one of unsure, is unsure. A label of a class that a
-later definition cannot place is unknown."""
+"""The current-label rule, over `claim`: the events that each commit `moment` can see.
+
+1. Of each annotator, the newest label counts, unless it is retracted or its class no longer exists.
+2. Of these, only the best source counts: human and oracle before import before model.
+3. One label is taken as it is. Several resolve by majority: of classes; for a multilabel, of each class by itself; for
+   boxes, as `box_agreement.agreed_boxes` does. Numbers give their median if all lie within the task's tolerance.
+4. Without a majority, or with a majority of unsure, the label is unsure."""
 
 EVENT = f"""
     SELECT event.*, source, CASE source {RANK} END AS rank
@@ -104,12 +116,12 @@ EVENT = f"""
 
 
 def folded(connection: duckdb.DuckDBPyConnection) -> int:
-    """The commit up to which the intervals are complete."""
+    """The newest commit that the intervals include."""
     return int(scalar(connection, "SELECT id FROM folded"))
 
 
 def due(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether so many events came since that reading them beside the intervals costs more than folding them in."""
+    """Whether so many events are not folded yet that reading them costs more than a fold."""
     later = f"WHERE commit_id > {folded(connection)}"
     pending, total = (
         sum(int(scalar(connection, f"SELECT count(*) FROM {table} {which}")) for table in EVENTS)
@@ -119,7 +131,7 @@ def due(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def labels_at(connection: duckdb.DuckDBPyConnection, commit: int, task_ids: Sequence[int] | None = None) -> str:
-    """SQL of current labels as of `commit`, of some tasks or of all: task_id, sample_id and the columns of `ANSWER`."""
+    """SQL of the current labels as of `commit`, of some tasks or of all: task_id, sample_id and `ANSWER`."""
     until = folded(connection)
     mine = "true" if task_ids is None else f"task_id IN ({', '.join(map(str, task_ids)) or 'NULL'})"
     base = (
@@ -141,23 +153,23 @@ def labels_at(connection: duckdb.DuckDBPyConnection, commit: int, task_ids: Sequ
 
 
 def relabel_from_events(commit: int, events: str, cells: str = "") -> str:
-    """SQL of the same, from the events alone: those that `events` admits, of the cells that `cells` joins."""
+    """SQL of the same from events alone: those that satisfy `events`, of the (task, sample) pairs in `cells`."""
     return f"""
-        WITH {DEFINITION}, statement AS (SELECT *, {commit} AS moment FROM ({EVENT} WHERE {events}) {cells}), {RULE}
+        WITH {DEFINITION}, claim AS (SELECT *, {commit} AS moment FROM ({EVENT} WHERE {events}) {cells}), {RULE}
         SELECT task_id, sample_id, {ANSWER} FROM answer"""
 
 
-def statements_at(commit: int, task_id: int) -> str:
-    """SQL of the newest label of each annotator for one task, whoever counts."""
+def annotator_labels_at(commit: int, task_id: int) -> str:
+    """SQL of the newest label of each annotator for one task, from every source."""
     events = f"task_id = {task_id} AND commit_id <= {commit}"
     return f"""
-        WITH {DEFINITION}, statement AS (SELECT *, {commit} AS moment FROM ({EVENT} WHERE {events})), {RULE}
+        WITH {DEFINITION}, claim AS (SELECT *, {commit} AS moment FROM ({EVENT} WHERE {events})), {RULE}
         SELECT sample_id, annotator_id, source, state, code, number, codes, boxes, confidence, labelled_at, commit_id
         FROM newest WHERE state <> 0"""
 
 
 def attribute_at(connection: duckdb.DuckDBPyConnection, commit: int, name: str, type_: str) -> str:
-    """SQL of the current values of one attribute as of `commit`: sample_id, value. An event without one ends it."""
+    """SQL of the current values of one attribute as of `commit`: sample_id, value. An event without a value ends it."""
     until, mine = folded(connection), "name = '" + name.replace("'", "''") + "'"
     base = (
         f"SELECT sample_id, {type_} AS value FROM attribute_interval WHERE {mine} AND {type_} IS NOT NULL "
@@ -175,7 +187,7 @@ def attribute_at(connection: duckdb.DuckDBPyConnection, commit: int, name: str, 
 
 
 def fold(connection: duckdb.DuckDBPyConnection) -> None:
-    """Bring the intervals up to the newest commit, inside the caller's transaction."""
+    """Bring the intervals up to the newest commit, in the transaction of the caller."""
     until, head = folded(connection), scalar(connection, "SELECT id FROM head")
     if until == head:
         return
@@ -185,9 +197,9 @@ def fold(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _fold_labels(connection: duckdb.DuckDBPyConnection, until: int, head: int) -> None:
-    """Replace the intervals of every cell that an event, or a definition that maps classes anew, touched.
+    """Replace the intervals of every (task, sample) that a new event, or a definition that remaps, touches.
 
-    A cell with one event in all is its own answer; the others go through the rule at each of their commits.
+    A pair with a single event needs no rule; for all others the rule runs at each commit that touches them.
     """
     remapped = _remapped(connection, until, head)
     connection.execute(
@@ -217,7 +229,7 @@ def _fold_labels(connection: duckdb.DuckDBPyConnection, until: int, head: int) -
                 SELECT task_id, sample_id, commit_id AS moment FROM event
                 UNION SELECT task_id, sample_id, since AS moment FROM event JOIN definition USING (task_id)
                     WHERE remaps AND since > commit_id)),
-        statement AS (
+        claim AS (
             SELECT event.*, moment FROM point JOIN event USING (task_id, sample_id) WHERE commit_id <= moment), {RULE}
         FROM ({kept} UNION ALL ({single}) UNION ALL ({several})) ORDER BY task_id, sample_id, valid_from"""
     )
@@ -242,7 +254,7 @@ def _fold_attributes(connection: duckdb.DuckDBPyConnection, until: int) -> None:
 
 
 def _remapped(connection: duckdb.DuckDBPyConnection, after: int, commit: int) -> str:
-    """Ids of tasks whose classes a definition in (after, commit] maps anew, with commas between."""
+    """Ids of tasks with a definition in (after, commit] that remaps, separated by commas."""
     rows = connection.execute(
         f"WITH {DEFINITION} SELECT DISTINCT task_id FROM definition WHERE remaps AND since > ? AND since <= ?",
         [after, commit],

@@ -1,28 +1,26 @@
-"""What changed between two commits, by task and slice."""
+"""Changes of current labels between two commits, by task and slice."""
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.arrays import Ints
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 
 __all__ = ["Difference", "differences"]
-
-Ids = npt.NDArray[np.int64]
 
 VALUES = ["code", "number", "boxes"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How current labels of one task moved between two commits, on the samples that are in a slice at either.
+    """How the current labels of one task changed between two commits, on the samples in a slice at either commit.
 
-    `learned` were unknown or unsure and are known, `changed` are known to be something else, `doubted` became unsure,
-    `lost` became unknown; `before` and `after` count those that are known. The slice "" is everything.
+    `before` and `after` count known labels. `learned` became known, `changed` are known with another value, `doubted`
+    became unsure, `lost` became unknown. The slice "" holds all samples.
     """
 
     task: str
@@ -36,12 +34,12 @@ class Difference:
 
 
 def differences(before: Snapshot, after: Snapshot) -> list[Difference]:
-    """A row for each (task, slice) of `after` in which something moved. Slices over predictions are left out.
+    """A row for each (task, slice) of `after` with a change. Slices over predictions are left out.
 
-    BadInput when `before` is the later one.
+    BadInput when `before` is the later commit.
     """
     if before.commit > after.commit:
-        raise BadInput(f"commits {before.commit} and {after.commit}: the earlier one comes first; turn them round")
+        raise BadInput(f"commits {before.commit} and {after.commit}: the earlier one comes first; swap them")
     slices = {name: part for name, part in after.slices().items() if not part.reads_predictions}
     inside = {
         name: pa.array(np.union1d(_members(before, name), after.members(part.predicate)))
@@ -57,14 +55,14 @@ def differences(before: Snapshot, after: Snapshot) -> list[Difference]:
     return [row for row in rows if row.learned or row.changed or row.doubted or row.lost]
 
 
-def _members(before: Snapshot, name: str) -> Ids:
-    """Members of a slice at the earlier commit: none when it was not declared yet."""
+def _members(before: Snapshot, name: str) -> Ints:
+    """Members of a slice at the earlier commit; none when it was not declared yet."""
     part = before.slices().get(name)
     return before.members(part.predicate) if part and not part.reads_predictions else np.empty(0, np.int64)
 
 
 def _moves(before: pa.Table | None, after: pa.Table) -> pa.Table:
-    """A row for each sample labelled at either commit: id, was and is (0: unknown), and whether the values agree."""
+    """A row for each sample labelled at either commit: id, states `was` and `is` (0: unknown), `same` value or not."""
     old = after.slice(0, 0) if before is None else before
     ids = pa.array(np.union1d(old["sample_id"].to_numpy(), after["sample_id"].to_numpy()))
     sides = [side.take(pc.index_in(ids, value_set=side["sample_id"].combine_chunks())) for side in (old, after)]

@@ -1,4 +1,4 @@
-"""Arrow schemas of what is added to the catalog: labels, their boxes, and label requests."""
+"""Arrow schemas of tables that are added to the catalog: labels, their boxes, and label requests."""
 
 import pyarrow as pa
 
@@ -13,8 +13,7 @@ BOX = pa.struct(
         ("attributes", pa.map_(pa.string(), pa.string())),
     ]
 )
-"""One box: its class, the left and top edge, width and height, in pixels of the upright image, and what else is said
-of it (null: nothing)."""
+"""One box: class; left edge, top edge, width and height in pixels of the upright image; attributes (null: none)."""
 
 LABELS = pa.schema(
     [
@@ -31,11 +30,11 @@ LABELS = pa.schema(
         ("origin", pa.string()),
     ]
 )
-"""Columns of `labels` and `held_back`. `state` is "known", "unsure" or "retracted". A class name (or "true", "false")
-lies in `text`, a regression target in `number`, the classes of a multilabel in `names`, boxes in `boxes`: an empty
-list says that somebody looked and there is none. The other three are null. `confidence` is null or in (0, 1],
-`labelled_at` is in UTC, or null for the time of the commit. `origin` says where the label was read, such as
-"labels.csv line 12", or is null: errors name it, the ledger does not keep it."""
+"""Columns of labels. `state` is "known", "unsure" or "retracted". The value is in one of four columns, the other three
+are null: a class name (or "true", "false") in `text`, a regression target in `number`, the classes of a multilabel in
+`names`, boxes in `boxes`; an empty list means that an annotator looked and found none. `confidence` is null or in
+(0, 1]. `labelled_at` is in UTC; null means the time of the commit. `origin` is where the label was read, such as
+"labels.csv line 12", or null: errors name it, the catalog does not keep it."""
 
 REQUESTS = pa.schema(
     [
@@ -50,11 +49,11 @@ REQUESTS = pa.schema(
         ("cost", pa.float64()),
     ]
 )
-"""Columns of label requests on their way into the catalog; `PendingCommit.add_requests` opens them."""
+"""Columns of label requests, as `PendingCommit.add_requests` takes them."""
 
 
 def as_labels(table: pa.Table) -> pa.Table:
-    """`table` with the columns of `LABELS`, those that it lacks null; BadInput when a column is of another type.
+    """`table` with all columns of `LABELS`, null where it lacks one; BadInput when a column has the wrong type.
 
     A table that names its samples by `sample_id` (int64) keeps that column and needs no `key`.
     """
@@ -70,4 +69,4 @@ def _column(table: pa.Table, field: pa.Field) -> pa.Array | pa.ChunkedArray:
         return table[field.name].cast(field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError) as error:
         found = table.schema.field(field.name).type
-        raise BadInput(f"column {field.name}: {found} is no {field.type} ({error}); convert it") from None
+        raise BadInput(f"column {field.name}: must be {field.type}, got {found} ({error}); convert it") from None

@@ -1,4 +1,4 @@
-"""The end of the ledger, to which one commit appends."""
+"""Appends the events of one commit to the catalog."""
 
 import hashlib
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from curation.catalog.arrow_query import over, scalar
+from curation.catalog.arrow_query import query_arrow, scalar
 from curation.errors import BadInput
 from curation.files.digest import digest
 
@@ -14,10 +14,7 @@ __all__ = ["Writer", "refuse"]
 
 
 class Writer:
-    """Appends events of the commit `id`, and hashes what it appends.
-
-    A commit that is `repeated` has landed before: then nothing is appended.
-    """
+    """Appends events of the commit `id` and hashes them. A `repeated` commit has landed before: nothing is appended."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, *, id: int, repeated: bool) -> None:
         self.connection = connection
@@ -26,15 +23,15 @@ class Writer:
         self._content = hashlib.sha256()
 
     def sql(self, query: str, parameters: list[Any] | None = None, **tables: pa.Table) -> pa.Table:
-        """What a query gives, which may name `tables`."""
-        return over(self.connection, query, parameters, **tables)
+        """The result of a query, which may name `tables`."""
+        return query_arrow(self.connection, query, parameters, **tables)
 
     def number(self, query: str, parameters: list[Any] | None = None) -> int:
-        """The one number that a query gives."""
+        """The result of a query that returns one number."""
         return int(scalar(self.connection, query, parameters))
 
     def append(self, table: str, rows: pa.Table, *, aside: str = "") -> None:
-        """Append rows, with the commit's id; the column `aside` is no part of the digest."""
+        """Append rows with the commit's id; the column `aside` is left out of the digest."""
         if self.repeated or not len(rows):
             return
         self.hash(digest(rows.drop_columns([aside]) if aside else rows, [table]))
@@ -45,22 +42,22 @@ class Writer:
         )
 
     def append_row(self, table: str, *values: Any) -> None:
-        """Append one row, whose first column is the commit's id."""
-        places = ", ".join("?" for _ in (self.id, *values))
-        self.connection.execute(f"INSERT INTO {table} VALUES ({places})", [self.id, *values])
+        """Append one row; its first column is the commit's id."""
+        marks = ", ".join("?" for _ in (self.id, *values))
+        self.connection.execute(f"INSERT INTO {table} VALUES ({marks})", [self.id, *values])
 
     def hash(self, *texts: str) -> None:
-        """Let texts be part of the digest."""
+        """Add texts to the digest."""
         for text in texts:
             self._content.update(f"{len(text)}:{text}".encode())
 
     @property
     def digest(self) -> str:
-        """Hex sha256 of all that was hashed."""
+        """Hex sha256 of everything hashed so far."""
         return self._content.hexdigest()
 
 
 def refuse(offenders: pa.Table, message: str) -> None:
-    """BadInput about the first of `offenders`, whose columns `message` names by number, if there is one."""
+    """BadInput if there are `offenders`; `message` formats the columns of the first one by number."""
     if len(offenders):
         raise BadInput(message.format(*offenders.slice(0, 1).to_pylist()[0].values()))

@@ -1,4 +1,4 @@
-"""`oracle.parquet` of a workspace: the labels that a data set holds back, which only the oracle annotator reads."""
+"""`oracle.parquet` of a workspace: labels that a data set holds back, for the oracle annotator only."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from curation.catalog.event_tables import LABELS
 from curation.files.atomic import whole
 
-__all__ = ["fault", "forget_held_back", "hold_back"]
+__all__ = ["fault_in_held_back", "forget_held_back", "hold_back"]
 
 
 def hold_back(home: Path, labels: pa.Table) -> None:
@@ -36,7 +36,7 @@ def forget_held_back(home: Path, key: str) -> None:
             pq.write_table(held.filter(pc.not_equal(held["key"], key)), part)
 
 
-def fault(home: Path, keys: Collection[str]) -> str:
+def fault_in_held_back(home: Path, keys: Collection[str]) -> str:
     """What is wrong with the file of held-back labels, or "". `keys` are the keys of all samples."""
     path = home / "oracle.parquet"
     if not path.exists():

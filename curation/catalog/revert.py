@@ -1,4 +1,4 @@
-"""Undoing a commit by what is appended; and the one thing that is taken away: what is known of a forgotten sample."""
+"""Reverting a commit, by appending events; and forgetting a sample, the only operation that deletes."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -11,13 +11,13 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.task_definitions import Definition
 from curation.errors import NotFound
 
-__all__ = ["ENDED", "forget_sample", "restored_slices", "restored_tasks", "undo_statements"]
+__all__ = ["ENDED", "forget_sample", "restored_slices", "restored_tasks", "revert_events"]
 
 SAMPLED: Final = (
     "sample", "attribute_event", "attribute_interval", "label_event", "label_interval", "request_event",
     "answer_event",
 )  # fmt: skip
-"""Tables that say something of a sample."""
+"""Tables with rows about a sample."""
 
 ENDED: Final = {
     "label_event": (
@@ -27,15 +27,15 @@ ENDED: Final = {
     "attribute_event": ("sample_id, name", "NULL AS text, NULL AS number, NULL AS flag, NULL AS time"),
     "request_event": ("request_id", "'withdrawn' AS state"),
 }
-"""Tables of events: what tells one statement from another, and how a statement that had none before it ends."""
+"""Tables of events: the columns that identify what an event is about, and how to end it if no event came before."""
 
 
-def undo_statements(writer: Writer, commit: int) -> dict[str, int]:
-    """Undo what a commit said of labels, attributes and requests; how many of each, and how many were `kept`."""
-    brought = f"sample_id IN (SELECT sample_id FROM sample WHERE commit_id = {commit})"
+def revert_events(writer: Writer, commit: int) -> dict[str, int]:
+    """Revert the labels, attributes and requests of a commit: how many of each, and how many were `kept`."""
+    new_samples = f"sample_id IN (SELECT sample_id FROM sample WHERE commit_id = {commit})"
     moved = {"kept": 0}
-    for table, apart in (("label_event", ""), ("attribute_event", brought), ("request_event", "")):
-        events, kept = _undoing(writer, table, commit, apart=apart)
+    for table, apart in (("label_event", ""), ("attribute_event", new_samples), ("request_event", "")):
+        events, kept = _reverting(writer, table, commit, apart=apart)
         writer.append(table, events, aside="labelled_at" if table == "label_event" else "")
         moved[f"{table.removesuffix('_event')}s"] = len(events)
         moved["kept"] += kept
@@ -43,7 +43,7 @@ def undo_statements(writer: Writer, commit: int) -> dict[str, int]:
 
 
 def restored_tasks(writer: Writer, now: Snapshot, before: Snapshot, commit: int) -> list[Definition]:
-    """Of each task that a commit defined last, its definition from before; one without has none to go back to."""
+    """The previous definitions of the tasks that a commit defined last; a task that it declared has none."""
     earlier = before.definitions()
     return [
         earlier[name].restored(now.definition(name)) for name in _last(writer, "task_event", commit) if name in earlier
@@ -51,13 +51,13 @@ def restored_tasks(writer: Writer, now: Snapshot, before: Snapshot, commit: int)
 
 
 def restored_slices(writer: Writer, before: Snapshot, commit: int) -> list[Slice]:
-    """Of each slice that a commit declared last, what it was before; with an empty predicate if it was not there."""
+    """The previous versions of the slices that a commit declared last; an empty predicate for a slice that is new."""
     earlier = before.slices()
     return [earlier.get(name, Slice(name=name, predicate="")) for name in _last(writer, "slice_event", commit)]
 
 
 def forget_sample(writer: Writer, key: str, predictions: Mapping[str, str]) -> None:
-    """Remove a sample at every commit; `predictions` are the sha256 of the files, by run, that were written anew.
+    """Remove a sample at every commit. `predictions` maps each run to the sha256 of its rewritten predictions file.
 
     NotFound when there is no such sample.
     """
@@ -73,30 +73,30 @@ def forget_sample(writer: Writer, key: str, predictions: Mapping[str, str]) -> N
 
 
 def _last(writer: Writer, table: str, commit: int) -> list[str]:
-    """Names of what a commit defined last."""
+    """Names whose newest definition is in this commit."""
     query = f"SELECT name FROM {table} GROUP BY name HAVING max(commit_id) = ? ORDER BY name"
     return [str(name) for name in writer.sql(query, [commit])["name"].to_pylist()]
 
 
-def _undoing(writer: Writer, table: str, commit: int, *, apart: str) -> tuple[pa.Table, int]:
-    """Events to append to `table` so that what `commit` said there is undone, and how many statements are kept.
+def _reverting(writer: Writer, table: str, commit: int, *, apart: str) -> tuple[pa.Table, int]:
+    """Events that revert those of `commit` when appended to `table`, and how many of its events are kept.
 
-    Of each statement the event before stands again; one that a later commit replaced is left as that commit made it,
-    and one that `apart` (a condition) admits is left alone.
+    Each event is replaced by the one before it. An event that a later commit replaced is kept, and events that satisfy
+    the condition `apart` are left alone.
     """
     cell, ended = ENDED[table]
-    said = f"(FROM {table} WHERE commit_id = {commit} {f'AND NOT ({apart})' if apart else ''})"
+    mine = f"(FROM {table} WHERE commit_id = {commit} {f'AND NOT ({apart})' if apart else ''})"
     later = f"(FROM {table} WHERE commit_id > {commit})"
     once = f"QUALIFY row_number() OVER (PARTITION BY {cell} ORDER BY commit_id DESC) = 1"
-    undone = f"SELECT * FROM {said} ANTI JOIN {later} USING ({cell}) {once}"
+    reverted = f"SELECT * FROM {mine} ANTI JOIN {later} USING ({cell}) {once}"
     events = writer.sql(
-        f"""WITH undone AS MATERIALIZED ({undone}),
+        f"""WITH reverted AS MATERIALIZED ({reverted}),
         before AS MATERIALIZED (
-            SELECT * FROM {table} SEMI JOIN undone USING ({cell}) WHERE commit_id < {commit} {once})
+            SELECT * FROM {table} SEMI JOIN reverted USING ({cell}) WHERE commit_id < {commit} {once})
         SELECT * EXCLUDE (commit_id) FROM before
         UNION ALL BY NAME
-        SELECT * EXCLUDE (commit_id) REPLACE ({ended}) FROM undone ANTI JOIN before USING ({cell})
+        SELECT * EXCLUDE (commit_id) REPLACE ({ended}) FROM reverted ANTI JOIN before USING ({cell})
         ORDER BY {cell}"""
     )
-    kept = f"SELECT count(*) FROM (SELECT DISTINCT {cell} FROM {said} SEMI JOIN {later} USING ({cell}))"
+    kept = f"SELECT count(*) FROM (SELECT DISTINCT {cell} FROM {mine} SEMI JOIN {later} USING ({cell}))"
     return events, writer.number(kept)

@@ -1,11 +1,11 @@
 """The catalog's tables.
 
-Only what DuckDB and DuckLake share: NOT NULL, no keys, checks, sequences, enums or indexes. Tables of events only grow;
-what holds at a commit is derived from the events up to it. `label_interval` and `attribute_interval` keep what was
-derived up to the commit that `folded` names.
+They use only what DuckDB and DuckLake share: NOT NULL, but no keys, checks, sequences, enums or indexes. Tables of
+events only grow; the state at a commit is derived from the events up to it. `label_interval` and `attribute_interval`
+cache the derived state up to the commit in `folded`.
 
-A code in `label_event` is a place in the task's `book`, which only grows: one entry for each class that the task ever
-had. `codes` of a definition says which of its classes each entry means by now, NULL for none.
+A code in `label_event` is an index into the task's `book`, which only grows: one entry for each class that the task
+ever had. `codes` of a definition gives the current class of each entry, NULL for none.
 """
 
 from typing import Final
@@ -15,16 +15,16 @@ __all__ = ["BOXES", "DDL", "EVALUATION", "GROWING", "KNOWN", "PRECEDENCE", "RETR
 VERSION: Final = 3
 
 EVALUATION: Final = ("test", "validation")
-"""Splits that are evaluated on, never trained on or mined."""
+"""Splits for evaluation only: never trained on, never mined."""
 
 RETRACTED: Final = 0
 KNOWN: Final = 1
 UNSURE: Final = 2
 STATES: Final = {"retracted": RETRACTED, "known": KNOWN, "unsure": UNSURE}
-"""State of a label event, by its word. Unknown is the absence of a current label, so it has no code."""
+"""States of a label event by name. Unknown is the absence of a current label, so it has no number."""
 
 PRECEDENCE: Final = {"human": 0, "oracle": 0, "import": 1, "model": 2}
-"""Whose label counts: people (and the oracle) before import before model."""
+"""Rank of each source: human labels (and the oracle's) override imported ones, which override those of a model."""
 
 BOXES: Final = "STRUCT(code INTEGER, x DOUBLE, y DOUBLE, w DOUBLE, h DOUBLE, attributes MAP(VARCHAR, VARCHAR))[]"
 
@@ -90,4 +90,4 @@ GROWING: Final = {
         "commit_id",
     ),
 }  # fmt: skip
-"""Tables that only grow, each with the column that says by which commit."""
+"""Tables that only grow, each with the column of its commit."""

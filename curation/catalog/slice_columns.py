@@ -1,21 +1,21 @@
-"""The columns that a slice names, as SQL: each a query of (sample_id, value) as of one commit."""
+"""SQL of the columns that a slice can name: each is a query of (sample_id, value) as of one commit."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from curation.catalog.arrow_query import quoted
-from curation.catalog.slices import Frame
+from curation.catalog.slice_vetting import Frame
 from curation.catalog.tasks import Task
 from curation.errors import NotFound
 
 __all__ = ["SQL_TYPES", "Assumed", "assumed", "frame_of", "labelled", "predicted"]
 
 Assumed = Mapping[str, str | bool | float]
-"""What to take for the label of a task on every sample, whatever is known of it."""
+"""Values that replace the labels of some tasks on every sample, known or not."""
 
 SQL_TYPES: Final = {"text": "VARCHAR", "number": "DOUBLE", "flag": "BOOLEAN", "time": "TIMESTAMP"}
-"""DuckDB's type of each type of attribute."""
+"""The DuckDB type of each attribute type."""
 
 LABEL_TYPES: Final = {
     "binary": "BOOLEAN", "categorical": "VARCHAR", "multilabel": "VARCHAR[]", "regression": "DOUBLE",
@@ -24,7 +24,7 @@ BOXES_TYPE: Final = "STRUCT(class VARCHAR, x DOUBLE, y DOUBLE, w DOUBLE, h DOUBL
 
 
 def frame_of(tasks: Mapping[str, Task], attributes: Mapping[str, str]) -> Frame:
-    """The columns that a slice may name, given the tasks and the types of the attributes."""
+    """The columns that a slice may name, from the tasks and the types of the attributes."""
     labels = {task.name: LABEL_TYPES[task.kind] for task in tasks.values() if task.kind != "detection"}
     return Frame(
         families={
@@ -45,15 +45,15 @@ def frame_of(tasks: Mapping[str, Task], attributes: Mapping[str, str]) -> Frame:
 
 
 def assumed(family: str, task: Task, value: str | bool | float, commit: int) -> str:
-    """The label, or the state, of a task when every sample is taken to have `value`."""
+    """SQL of the label or state of a task if every sample had `value`."""
     constant = "'known'" if family == "state" else f"CAST({quoted(str(value))} AS {LABEL_TYPES[task.kind]})"
     return f"SELECT sample_id, {constant} AS value FROM sample WHERE commit_id <= {commit}"
 
 
 def labelled(family: str, task: Task, current: str) -> str:
-    """Label, state or boxes of a task, from the query of its `current` labels.
+    """SQL of the label, state or boxes of a task, from the SQL of its `current` labels.
 
-    Of unknown and unsure ones there is no label, and of unknown ones no state either.
+    Unsure labels have a state but no value; unknown labels have neither.
     """
     classes = "[" + ", ".join(map(quoted, task.classes)) + "]"
     if family == "state":
@@ -70,11 +70,11 @@ def labelled(family: str, task: Task, current: str) -> str:
 
 
 def predicted(task: Task, predictions: str | None, commit: int) -> str:
-    """What a run predicts for a task, with its confidence, from its Parquet file."""
+    """SQL of the predictions of a run for a task, with confidence, from its Parquet file."""
     if predictions is None:
         raise NotFound(f"pred.{task.name}: a slice over predictions needs a run; train one, or name it with --run")
     if not Path(predictions).is_file():
-        raise NotFound(f"{predictions}: the predictions of this run are gone; evaluate it again")
+        raise NotFound(f"{predictions}: the predictions of this run are missing; evaluate it again")
     classes = "[" + ", ".join(map(quoted, task.classes)) + "]"
     value = {"binary": "code = 1", "categorical": f"{classes}[code + 1]"}.get(task.kind, "number")
     return (

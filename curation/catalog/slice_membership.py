@@ -1,8 +1,8 @@
-"""Which samples a predicate holds for, as SQL.
+"""SQL of the samples for which a predicate is true.
 
-Most slices are a few conditions on one column each, and none of them holds where nothing is known. Such a condition is
-asked of the intervals of its column alone, and only samples that pass are looked up in the next one. What is left, such
-as `state.TASK = 'unknown'` or a comparison of two columns, is joined to the samples that pass, and asked there.
+Most slices are a few conditions on one column each, and none is true where its column has no value. Such a condition is
+evaluated on the rows of its column only, and the next one only on samples that pass. All other conditions, such as
+`state.TASK = 'unknown'` or a comparison of two columns, are evaluated on samples that pass, joined to their columns.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,14 +13,14 @@ __all__ = ["members_sql"]
 
 
 def members_sql(predicate: str, column: Callable[[str, str], str], samples: str) -> str:
-    """SQL of `sample_id`, sorted; `column` gives each (family, name) as a query of (sample_id, value)."""
+    """SQL of `sample_id`, sorted; `column` returns the SQL of each (family, name): sample_id, value."""
     terms = terms_of(predicate)
     found = samples
     strict = {part: [term for term in terms if term.strict and term.columns == (part,)] for part in _columns(terms)}
     queries = {part: f'({column(*part)}) AS "{_name(part)}"' for part in strict}
-    for part, asked in strict.items():
-        if asked:
-            rows = f"SELECT sample_id FROM {queries[part]} WHERE {_all(asked)}"
+    for part, conditions in strict.items():
+        if conditions:
+            rows = f"SELECT sample_id FROM {queries[part]} WHERE {_all(conditions)}"
             found = rows if found is samples else f"FROM ({found}) SEMI JOIN ({rows}) USING (sample_id)"
     if loose := [term for term in terms if not term.strict]:
         joins = " ".join(f"LEFT JOIN {queries[part]} USING (sample_id)" for part in _columns(loose))

@@ -1,8 +1,8 @@
 """The functions and types that a slice may use.
 
-Listed are scalar functions whose answer hangs on their arguments alone: not on the clock, the session, its time zone,
-files, or the version of DuckDB (as `hash` does), and whose answer is about as long as what they are given. A list says
-what is let in, so that a function that a later DuckDB brings is kept out until somebody has looked at it.
+The list holds scalar functions whose result depends only on their arguments: not on the clock, the session, its time
+zone, files, or the version of DuckDB (as `hash` does), and is about as long as the arguments. It names what is allowed,
+so a function that is new in a later DuckDB is refused until it has been reviewed.
 """
 
 from typing import Final
@@ -42,10 +42,10 @@ map_extract_value map_keys map_values row struct_extract struct_pack
 """
 
 GROWING: Final = {"concat_ws": 2, "list_apply": 1, "list_transform": 1, "regexp_replace": 2, "replace": 2}
-"""Functions whose answer may be as long as the product of their arguments, with their weights: what stands inside one
-another may weigh 2 in all (a list comprehension is two `list_apply`), for a chain would be exponential. Left out
-altogether are those that a number makes long (`repeat`, `lpad`, `format`, `bar`, `range`), those that double what they
-are given (`hex`), and `list_reduce`, which does so once for each entry."""
+"""Functions whose result may be as long as the product of their arguments, with weights: nested calls may weigh at most
+2 in total (a list comprehension is two `list_apply`), because a chain of them grows exponentially. Not allowed at all
+are functions whose result a number makes long (`repeat`, `lpad`, `format`, `bar`, `range`), those that double their
+argument (`hex`), and `list_reduce`, which can double it once per entry."""
 
 FUNCTIONS: Final = {*GROWING, *f"{OPERATORS} {NUMBERS} {TEXTS} {TIMES} {NESTED}".split()}
 
@@ -54,4 +54,4 @@ TYPES: Final = {
     "SMALLINT", "STRUCT", "TIME", "TIMESTAMP", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP_S", "TINYINT", "UBIGINT",
     "UINTEGER", "USMALLINT", "UTINYINT", "VARCHAR",
 }  # fmt: skip
-"""Types that a slice may cast to: none with a time zone, which the session would read, and none of an extension."""
+"""Types that a slice may cast to: none with a time zone, which depends on the session, and none of an extension."""

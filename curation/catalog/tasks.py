@@ -1,4 +1,4 @@
-"""Learning tasks, as their owners declare them."""
+"""Learning tasks as their owners declare them."""
 
 from typing import Annotated, Literal
 
@@ -14,11 +14,14 @@ Metric = Literal["accuracy", "balanced_accuracy", "mae"]
 
 
 class Task(BaseModel):
-    """One learning task: what is asked of an image, and by which figure the answers are judged.
+    """One learning task: what is asked about an image, and the metric of its answers.
 
-    Class codes are positions in `classes`. A binary task has the classes `false` and `true`; a regression task has
-    none, but a `unit`; a multilabel task has any number of its classes on an image, none included; a detection task
-    names the classes of its boxes.
+    Class codes are indices into `classes`. A binary task has the classes `false` and `true`; a regression task has a
+    `unit` and no classes; a label of a multilabel task holds any number of its classes, including none; a detection
+    task names the classes of its boxes.
+
+    >>> Task(name="night", kind="binary", owner="ada").classes
+    ('false', 'true')
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,5 +56,5 @@ class Task(BaseModel):
 
     @property
     def outputs(self) -> int:
-        """Number of logits or values that a head of this task gives; 0 for kinds without a head yet."""
+        """Number of logits or values in the head of this task; 0 for kinds without a head yet."""
         return {"binary": 1, "categorical": len(self.classes), "regression": 1}.get(self.kind, 0)

@@ -166,7 +166,7 @@ class _Builder:
                     count[at] += 1
             if self._scene.predictions and task.outputs:
                 self._predictions(task, known)
-            for id_ in disputed(self._mine(self._now.statements(task.name)), task):
+            for id_ in disputed(self._mine(self._now.labels.by_annotator(task.name)), task):
                 contested[self._place[id_]].append(task.name)
         self._columns[KNOWN_TASKS] = count
         self._columns["unsure"] = [names or None for names in unsure]
@@ -175,7 +175,7 @@ class _Builder:
     def _predictions(self, task: Task, known: Mapping[int, Any]) -> None:
         column, errors = self._new(f"pred_{task.name}"), self._new(f"error_{task.name}")
         codes: dict[int, Any] = {}
-        for row in self._mine(self._now.predicted(task.name, str(self._scene.predictions))).to_pylist():
+        for row in self._mine(self._now.runs.predictions(task.name, str(self._scene.predictions))).to_pylist():
             at = self._place[row["sample_id"]]
             column[at], codes[at] = label(task, row, (1, 1)), row["code"]
             if at in known and task.kind == "regression":
@@ -188,7 +188,7 @@ class _Builder:
     def _flips(self, task: Task, known: Mapping[int, Any], codes: Mapping[int, Any]) -> None:
         """Where the run says something else than the one before: "mended", "broken", or "changed" without a verdict."""
         column = self._new(f"flip_{task.name}")
-        for row in self._mine(self._now.predicted(task.name, str(self._scene.before))).to_pylist():
+        for row in self._mine(self._now.runs.predictions(task.name, str(self._scene.before))).to_pylist():
             at = self._place[row["sample_id"]]
             if at in codes and codes[at] != row["code"]:
                 truth = known.get(at)

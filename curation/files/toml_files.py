@@ -14,17 +14,17 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file; BadInput names the line of a syntax error, NotFound a file that is not there."""
+    """The content of a TOML file; BadInput names the line of a syntax error, NotFound a missing file."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise NotFound(f"{path}: there is no such file; check the path") from error
+        raise NotFound(f"{path}: no such file; check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not valid TOML ({error}); mend the file") from error
+        raise BadInput(f"{path}: not valid TOML ({error}); fix the file") from error
 
 
 def parse(model: type[Model], data: dict[str, Any], *, where: str) -> Model:
-    """Validate `data`; the problems become one BadInput line that names each value, its rule and its place."""
+    """`data` as a `model`; BadInput is one line with the key, value and rule of each problem, after `where`."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -33,7 +33,7 @@ def parse(model: type[Model], data: dict[str, Any], *, where: str) -> Model:
             f"{problem['msg'].removeprefix('Value error, ')}"
             for problem in error.errors(include_url=False)
         ]
-        raise BadInput(f"{where}: {'; '.join(problems)}; mend the file") from None
+        raise BadInput(f"{where}: {'; '.join(problems)}; fix the file") from None
 
 
 def _shown(value: object) -> str:

@@ -1,9 +1,9 @@
-"""Images as files hold them: decoded in full, turned upright and measured, or refused with a reason.
+"""Image files: decoded in full, turned upright and measured, or refused with a reason.
 
 Accepted: JPEG, PNG, WebP, BMP, TIFF and one-frame GIF; grey, palette, CMYK, alpha, 16 bits. All become RGB of
 8 bits: grey is repeated, alpha is composited on black, CMYK is converted without a colour profile (values are
 inverted where Adobe stored them so), 16-bit grey is scaled by 255/65535, and the EXIF orientation is applied.
-Refused: empty, cut off, damaged, text, over `MAX_PIXELS`, more than one frame, pixels without a known range.
+Refused: empty, truncated, damaged, text, over `MAX_PIXELS`, more than one frame, pixels without a known range.
 """
 
 import hashlib
@@ -23,18 +23,18 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from curation.arrays import Pixels
 from curation.errors import BadInput
 from curation.files.locations import read_bytes
 
 __all__ = ["MAX_PIXELS", "BadImage", "ImageFacts", "Quarantined", "inspect", "inspect_all", "load_rgb", "sizes"]
 
 MAX_PIXELS = 100_000_000
-"""An image whose header announces more is refused before anything is decoded."""
+"""An image whose header declares more pixels is refused before it is decoded."""
 
-Pixels = npt.NDArray[np.uint8]
 
 _HEADER = 1 << 18  # bytes that hold the size of nearly every image, EXIF thumbnail included
-_CHUNK = 16  # images a thread takes at a time: one by one, small images spend long on the hand-over
+_CHUNK = 16  # images per thread task: one by one, handing over small images takes longer than decoding them
 _BLOCK = 64  # chunks in flight: enough to keep all threads busy, few enough to stop soon
 _ORIENTATION = 0x0112
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -54,16 +54,16 @@ _bomb_check = threading.Lock()
 
 
 class BadImage(BadInput):
-    """A file that is no image we can use: what is wrong with it, and the mend."""
+    """A file that is not a usable image; the message gives the reason and the fix."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFacts:
-    """What one image file holds.
+    """Measurements of one image file.
 
-    `width` and `height` are those of the upright image in pixels; `format` ("JPEG", "PNG", ...) and `mode`
-    ("RGB", "L", "CMYK", ...) are the file's own as Pillow names them; `size` is in bytes; `sha256` is the
-    file's, in hex; `phash` is the 64-bit perceptual hash of the upright RGB image, as an unsigned number.
+    `width` and `height` are in pixels, of the upright image; `format` ("JPEG", "PNG", ...) and `mode` ("RGB", "L",
+    "CMYK", ...) are those of the file, in Pillow's names; `size` is the file's size in bytes and `sha256` its hex
+    digest; `phash` is the 64-bit perceptual hash of the upright RGB image, as an unsigned number.
     """
 
     sha256: str
@@ -77,14 +77,14 @@ class ImageFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Quarantined:
-    """A file that was refused; `reason` is what follows the location in the message of `BadImage`."""
+    """A refused file; `reason` is the message of `BadImage` without the location."""
 
     path: Path | str
     reason: str
 
 
 def inspect(path: Path | str) -> ImageFacts:
-    """Decode an image in full and measure it; raises `BadImage` for whatever cannot be read or used.
+    """Decode an image in full and measure it; raises `BadImage` when it cannot be read or used.
 
     `path` may be any location that `curation.files.locations` reads: a file, a URL, a member of a tar.
     """
@@ -99,9 +99,9 @@ def inspect_all(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[ImageFacts | Quarantined]:
-    """Inspect many files on `workers` threads (default: one a core); results come in the order of `paths`.
+    """Inspect many files on `workers` threads (default: one per core); results come in the order of `paths`.
 
-    `progress(done, total)` is called before each result is handed out.
+    `progress(done, total)` is called before each result.
     """
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         for done, outcome in enumerate(_outcomes(pool, paths), start=1):
@@ -111,12 +111,12 @@ def inspect_all(
 
 
 def load_rgb(data: bytes) -> Pixels:
-    """The upright image in a file's bytes, uint8 [H, W, 3] in RGB; raises `BadImage` (naming no path)."""
+    """The upright image in the bytes of a file, uint8 [H, W, 3] in RGB; raises `BadImage` (without a path)."""
     return _decode(data)[0]
 
 
 def sizes(locations: Sequence[str], workers: int | None = None) -> list[tuple[int, int] | None]:
-    """Width and height in pixels of upright images, from their headers; None for what cannot be read."""
+    """Width and height in pixels of upright images, from their headers; None where a file cannot be read."""
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         return list(pool.map(_size, locations, chunksize=_CHUNK))
 
@@ -127,7 +127,7 @@ def _size(location: str) -> tuple[int, int] | None:
             with _open(read_bytes(location, count)) as image:
                 turned = _orientation(image) >= 5
                 return (image.height, image.width) if turned else image.size
-        except BadInput:  # a header that goes on behind the first bytes, or no image: `inspect` says which
+        except BadInput:  # a header longer than the first bytes, or no image: `inspect` gives the reason
             continue
     return None
 
@@ -179,7 +179,7 @@ def _decode(data: bytes) -> tuple[Pixels, str, str]:
 
 
 def _decode_jpeg(data: bytes) -> tuple[Pixels, str, str] | None:
-    """The fast path; None where Pillow has to read the file, or to say what is wrong with it."""
+    """The fast path; None where Pillow must read the file, or find the reason to refuse it."""
     if not data.startswith(b"\xff\xd8"):
         return None
     try:
@@ -192,7 +192,7 @@ def _decode_jpeg(data: bytes) -> tuple[Pixels, str, str] | None:
     try:
         pixels = simplejpeg.decode_jpeg(data, "RGB")
     except ValueError as error:
-        # Stray bytes before a marker are common and harmless: Pillow decides those, and all that is unknown.
+        # Stray bytes before a marker are common and harmless: Pillow decides on those, and on unknown errors.
         if "extraneous" in str(error) or not re.search("Premature|Corrupt", str(error)):
             return None
         raise _damaged(error) from error
@@ -221,7 +221,7 @@ def _decode_any(data: bytes) -> tuple[Pixels, str, str]:
 
 
 def _open(data: bytes) -> Image.Image:
-    """Read the header only. Pillow's own size check would warn below our limit, so it is off meanwhile."""
+    """Read only the header. Pillow's own size check would warn below our limit, so it is off meanwhile."""
     with _bomb_check:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -254,14 +254,14 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _check_frames(image: Image.Image) -> None:
-    """A multi-picture JPEG is a photo with previews behind it; elsewhere, which frame is meant is open."""
+    """Refuse files with several frames: which one counts is unclear. A multi-picture JPEG is a photo with previews."""
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
         raise BadImage(f"holds {frames} frames, one is expected; save the frame that you mean by itself")
 
 
 def _check_end(image: Image.Image, data: bytes) -> None:
-    """Pillow is content with a PNG or GIF whose last bytes are lost."""
+    """Refuse a PNG or GIF whose last bytes are missing, which Pillow accepts."""
     if (image.format == "PNG" and b"IEND\xaeB`\x82" not in data) or (image.format == "GIF" and b";" not in data[-9:]):
         raise _damaged(EOFError("its end is missing"))
 
@@ -274,7 +274,7 @@ def _damaged(error: Exception) -> BadImage:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # EXIF that cannot be read turns nothing, and the pixels are sound
+    except Exception:  # without readable EXIF the image is not turned; its pixels are intact
         return 1
 
 

@@ -119,7 +119,7 @@ def _placed(values: pa.Table, samples: pa.Table) -> pa.ChunkedArray:
 
 
 def _said(now: Snapshot, task: str, keys: pa.Table) -> pa.Table:
-    said = now.statements(task)
+    said = now.labels.by_annotator(task)
     classes, kind = pa.array(now.task(task).classes, pa.string()), now.task(task).kind
     rows = pc.index_in(said["sample_id"], value_set=keys["sample_id"].combine_chunks())
     said = said.append_column("key", keys["key"].take(rows)).filter(pc.is_valid(rows))

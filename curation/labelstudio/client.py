@@ -5,7 +5,6 @@ which doubles items, and has no call for the incremental read.
 """
 
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from curation.errors import AmberError, BadInput, Failed, NotFound
+from curation.files.retries import Backoff, retried
 
 if TYPE_CHECKING:
     import httpx
@@ -54,7 +54,7 @@ class LabelStudioClient:
         self.url = url.rstrip("/")
         self.name = name or self.url
         self._token = token
-        self._patience = patience
+        self._backoff = Backoff(first=0.1, longest=2.0, patience=patience)
         self._errors = httpx.TransportError
         if not self.url.startswith(("http://", "https://")):
             raise BadInput(f"{url}: no address of a Label Studio; give http://HOST:PORT")
@@ -192,16 +192,7 @@ class LabelStudioClient:
         self._client.headers["Authorization"] = f"Bearer {self._checked(answer).json()['access']}"
 
     def _get(self, path: str, asked: Mapping[str, Any] | None = None) -> Any:
-        deadline = time.monotonic() + self._patience
-        wait = 0.1
-        while True:
-            try:
-                return self._checked(self._ask("GET", path, params=asked)).json()
-            except Failed:
-                if time.monotonic() + wait > deadline:
-                    raise
-                time.sleep(wait)
-                wait = min(2 * wait, 2.0)
+        return retried(lambda: self._checked(self._ask("GET", path, params=asked)).json(), Failed, self._backoff)
 
     def _write(self, method: str, path: str, body: Any = None) -> "httpx.Response":
         try:

@@ -148,7 +148,7 @@ def _samples(now: Snapshot, items: Sequence[Item]) -> list[dict[str, Any]]:
 def _seen(now: Snapshot, server: str, keys: Mapping[int, str]) -> dict[Id, Row]:
     """The answers from this server that the catalog knows of these samples."""
     names = {id_: name for name, id_ in now.task_ids().items()}
-    known = now.answers()
+    known = now.requests.answers()
     here = pc.is_in(known["sample_id"], value_set=pa.array(sorted(keys), pa.int64()))
     rows = known.filter(pc.and_(pc.equal(known["server"], server), here)).to_pylist()
     return {(row["project"], row["annotation"], names[row["task_id"]]): row for row in rows}
@@ -173,7 +173,7 @@ def _standing(now: Snapshot, tasks: Iterable[str], keys: Mapping[int, str]) -> s
     """Of which of these samples people have a label standing: key, task, annotator."""
     found = set()
     for name in tasks:
-        said = now.statements(name)
+        said = now.labels.by_annotator(name)
         people = said.filter(pc.and_(pc.equal(said["source"], "human"), pc.not_equal(said["state"], 0)))
         pairs = zip(people["sample_id"].to_pylist(), people["annotator"].to_pylist(), strict=True)
         found |= {(keys[id_], name, who) for id_, who in pairs if id_ in keys}

@@ -20,6 +20,7 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
+from curation.files.retries import Backoff
 from curation.labelstudio.client import Json, LabelStudioClient, Lost
 from curation.labelstudio.items import Question, UrlFor, by_key, gold_questions, meta, questions, to_import
 from curation.labelstudio.label_config import IMAGE, KEY, Form
@@ -33,6 +34,7 @@ CHUNK: Final = 500
 """Items of one import: about a second, in which the server answers nobody else."""
 
 TRIES: Final = 5
+RESEND: Final = Backoff(first=0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +181,7 @@ def _send(desk: Session, project: Json, items: Sequence[Json], tell: Callable[[i
         except Lost:
             if turn == TRIES - 1:
                 raise
-            time.sleep(0.5 * 2**turn)
+            time.sleep(RESEND.wait(turn + 1))
         else:
             if not missing:
                 return

@@ -85,7 +85,7 @@ def said_by_people(now: Snapshot, tasks: Iterable[str]) -> dict[tuple[str, int],
     """How many people have a label of (task, sample), and whether they differ so that none holds."""
     found: dict[tuple[str, int], tuple[int, bool]] = {}
     for task in tasks:
-        said = now.statements(task)
+        said = now.labels.by_annotator(task)
         said = said.filter(pc.and_(pc.equal(said["source"], "human"), pc.not_equal(said["state"], RETRACTED)))
         labels = now.labels(task)
         unsure = set(labels.filter(pc.equal(labels["state"], UNSURE))["sample_id"].to_pylist())

@@ -1,15 +1,14 @@
 """The desk: one workspace's projects on one Label Studio, and the lock that lets one process at a time work there."""
 
-import fcntl
 import hashlib
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from curation.catalog.catalog import Catalog
-from curation.errors import BadInput, Busy, NotFound
+from curation.errors import BadInput, NotFound
+from curation.files.locks import locked
 from curation.labelstudio.client import Json, LabelStudioClient
 from curation.labelstudio.item_cache import ItemCache
 from curation.labelstudio.label_config import Form, same_config
@@ -115,16 +114,8 @@ def marked(workspace: str, form: str) -> str:
 @contextmanager
 def _turn(home: Path, patience: float) -> Iterator[None]:
     (home / "labeling").mkdir(exist_ok=True)
-    with (home / "labeling" / "lock").open("a") as file:
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise Busy(f"{home}: another process pushes or pulls there; wait for it, or end it") from None
-                time.sleep(0.1)
+    busy = "{}: {} pushes or pulls there; wait for it, or end it"
+    with locked(home / "labeling" / "lock", lambda holder: busy.format(home, holder), patience=patience):
         yield
 
 

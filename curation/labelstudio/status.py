@@ -73,7 +73,7 @@ def progress(now: Snapshot, sent: Collection[int]) -> Iterator[Progress]:
             rows[row["task"], row["slice"]].append(row)
     names = {id_: name for name, id_ in now.task_ids().items()}
     answers: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in now.answers().to_pylist():
+    for row in now.requests.answers().to_pylist():
         answers[names[row["task_id"]]].append(row)
     said = said_by_people(now, {task for task, _ in rows})
     pairs = {task: people_agree(now, task) for task in {task for task, _ in rows}}
@@ -87,7 +87,7 @@ def progress(now: Snapshot, sent: Collection[int]) -> Iterator[Progress]:
 def people(now: Snapshot) -> list[Person]:
     """Everybody who answered anything, by name."""
     rows: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in now.answers().to_pylist():
+    for row in now.requests.answers().to_pylist():
         rows[row["annotator"]].append(row)
     return [_person(name, given) for name, given in sorted(rows.items())]
 

@@ -82,7 +82,7 @@ def _errors(candidates: Candidates, task: str, known: pa.Table, run: str) -> dic
 
     The error of a number is its mean absolute error over the mean absolute deviation of the known labels, at most 1.
     """
-    figures = candidates.now.slice_errors(run)
+    figures = candidates.now.runs.slice_errors(run)
     mine = pc.and_(pc.equal(figures["split"], "validation"), pc.equal(figures["task"], task))
     errors = {}
     for row in figures.filter(pc.and_(mine, pc.is_valid(figures["value"]))).to_pylist():

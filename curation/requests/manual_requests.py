@@ -90,7 +90,7 @@ def tag(now: Snapshot, keys: Sequence[str], name: str, *, on: bool) -> Picked:
 
 def doubt(now: Snapshot, keys: Sequence[str], task: str, state: Doubt, *, annotator: str) -> Picked:
     """Labels by which `annotator` marks each of `keys` as unsure, or retracts their label of it."""
-    labels = now.statements(now.task(task).name)
+    labels = now.labels.by_annotator(now.task(task).name)
     mine = labels.filter(pc.and_(pc.equal(labels["annotator"], annotator), pc.equal(labels["source"], "human")))
     states = dict(zip(mine["sample_id"].to_pylist(), mine["state"].to_pylist(), strict=True))
     state_of = {sample["key"]: states.get(sample["sample_id"], RETRACTED) for sample in _samples(now, keys)}

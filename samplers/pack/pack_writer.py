@@ -7,7 +7,6 @@
 Shards are never rewritten: a larger pack takes over the shards of the smaller ones and adds its own.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -22,10 +21,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.errors import BadInput, Busy, Failed
+from curation.errors import BadInput, Failed
 from curation.files.atomic import whole
 from curation.files.digest import digest
 from curation.files.locations import MAX_BYTES
+from curation.files.locks import locked
 from samplers.pack.pack import INDEX, Pack, content
 from samplers.pack.shard_jobs import Progress, Work, check_positive, clean
 from samplers.pack.smaller_copies import Reduction, Spread, in_threads
@@ -143,11 +143,8 @@ def turn(home: Path, *, shared: bool = False) -> Iterator[None]:
     Writers of parts share it: they leave alone what they do not write.
     """
     (home / "packs").mkdir(parents=True, exist_ok=True)
-    with (home / "packs" / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(f"{home}: another process packs there; wait for it, or end it") from None
+    busy = "{}: {} packs there; wait for it, or end it"
+    with locked(home / "packs" / ".lock", lambda holder: busy.format(home, holder), shared=shared):
         yield
 
 

@@ -52,7 +52,7 @@ def eligible_labels(now: Snapshot, policies: Mapping[str, TaskPolicy], pack: Pac
 
     BadInput for a task without labels, and where the pack lacks a labelled training sample, which is named.
     """
-    table = now.eligible(list(policies), pack.home / "packs" / pack.hash / "index.parquet")
+    table = now.labels.eligible(list(policies), pack.home / "packs" / pack.hash / "index.parquet")
     _refuse_unpacked(now, list(policies), table)
     ids, tasks = now.task_ids(), now.tasks()
     place = np.full(max(ids.values()) + 1, -1, np.int32)
@@ -139,7 +139,7 @@ def _rarest(labels: Labels) -> Ints:
 
 def _refuse_unpacked(now: Snapshot, tasks: Sequence[str], table: pa.Table) -> None:
     """BadInput naming the first labelled training sample that is not in the pack."""
-    sample, train = now.known(tasks)["sample_id"].to_numpy(), now.training_ids()
+    sample, train = now.labels.known(tasks)["sample_id"].to_numpy(), now.training_ids()
     trained = np.zeros(int(max(sample.max(initial=0), train.max(initial=0))) + 1, np.bool_)
     trained[train] = True
     mine = trained[sample]

@@ -34,7 +34,7 @@ def problems(data: dict[str, Any], now: Snapshot) -> list[str]:
     try:
         parse(Policy, data, where="policy")
     except BadInput as error:
-        found += str(error).removeprefix("policy: ").removesuffix("; mend the file").split("; ")
+        found += str(error).removeprefix("policy: ").removesuffix("; fix the file").split("; ")
     sections = data.get("task", {})
     slices = now.slices()
     for name, fields in sections.items() if isinstance(sections, dict) else ():

@@ -5,10 +5,9 @@ in the end is one line. Credentials and endpoints come from the environment (AWS
 """
 
 import os
-import random
-import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,13 +16,16 @@ from obstore.exceptions import BaseError, NotSupportedError, PermissionDeniedErr
 from obstore.store import from_url
 
 from curation.errors import BadInput, Damaged, Failed, NotFound
+from curation.files.retries import Backoff, retried
 
-__all__ = ["TRIES", "Remote"]
+__all__ = ["BACKOFF", "TRIES", "Remote"]
 
 TRIES = 6
 """How often a request is sent before it is given up."""
 
-_FIRST_WAIT = 0.1  # seconds before the second try; each further wait is twice as long, up to half of it by chance
+BACKOFF = Backoff(first=0.1, jitter=0.5, tries=TRIES)
+"""Waits of 0.1 s to 1.6 s between tries, each shortened by chance by up to half."""
+
 _COALESCE = 4096  # bytes between two images that are read along: a json and two headers lie there
 _OWN_RETRIES: Any = {"max_retries": 0, "retry_timeout": timedelta(seconds=60)}  # the library's: ours see the body too
 
@@ -31,10 +33,11 @@ Result = TypeVar("Result")
 
 
 class Remote:
-    """Objects below a URL. Safe to use from many threads."""
+    """Objects below a URL. Safe to use from many threads. Failed requests are sent again after `backoff`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, backoff: Backoff | None = None) -> None:
         self.url = url.rstrip("/")
+        self.backoff = backoff or BACKOFF
         plain = "http://" in (self.url[:7], os.environ.get("AWS_ENDPOINT_URL", "")[:7])  # said so by who chose it
         options: Any = {"timeout": timedelta(seconds=60), "connect_timeout": timedelta(seconds=10)}
         options |= {"allow_http": True} if plain else {}
@@ -49,14 +52,7 @@ class Remote:
 
     def get_as(self, path: str, read: Callable[[bytes], Result]) -> Result:
         """What `read` makes of a whole object; asked for again where it raises Damaged, as bytes may come altered."""
-        for left in range(TRIES - 1, -1, -1):
-            try:
-                return read(self.get(path))
-            except Damaged:
-                if not left:
-                    raise
-            time.sleep(_FIRST_WAIT)
-        raise AssertionError
+        return retried(lambda: read(self.get(path)), Damaged, self.backoff)
 
     def ranges(self, path: str, starts: Sequence[int], lengths: Sequence[int]) -> list[memoryview]:
         """Parts of an object, in their order; neighbours are read in one."""
@@ -89,24 +85,23 @@ class Remote:
             return None
 
     def _tried(self, path: str, work: Callable[[], Result]) -> Result:
-        wait = _FIRST_WAIT
-        for left in range(TRIES - 1, -1, -1):
-            try:
-                return work()
-            except FileNotFoundError as error:
-                raise NotFound(f"{self.url}/{path}: is not there; restore it, or pack again") from error
-            except (PermissionDeniedError, UnauthenticatedError) as error:
-                raise Failed(f"{self.url}/{path}: may not be read ({_line(error)}); check the rights to it") from error
-            except NotSupportedError as error:
-                told = f"{self.url}/{path}: its server gives no part of a file"
-                raise Failed(f"{told}; serve it from one that answers ranges, or from object storage") from error
-            except (BaseError, OSError) as error:
-                if not left:
-                    told = f"{self.url}/{path}: not reached in {TRIES} tries ({_line(error)})"
-                    raise Failed(f"{told}; check the network, then go on from the last state") from error
-            time.sleep(wait * random.uniform(0.5, 1))  # who failed together shall not come back together
-            wait *= 2
-        raise AssertionError
+        try:
+            return retried(partial(self._once, path, work), (BaseError, OSError), self.backoff)
+        except (BaseError, OSError) as error:
+            told = f"{self.url}/{path}: not reached in {self.backoff.tries} tries ({_line(error)})"
+            raise Failed(f"{told}; check the network, then go on from the last state") from error
+
+    def _once(self, path: str, work: Callable[[], Result]) -> Result:
+        """What `work` returns; NotFound or Failed for what another try would not change."""
+        try:
+            return work()
+        except FileNotFoundError as error:
+            raise NotFound(f"{self.url}/{path}: is not there; restore it, or pack again") from error
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            raise Failed(f"{self.url}/{path}: may not be read ({_line(error)}); check the rights to it") from error
+        except NotSupportedError as error:
+            told = f"{self.url}/{path}: its server gives no part of a file"
+            raise Failed(f"{told}; serve it from one that answers ranges, or from object storage") from error
 
 
 def _line(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,14 +11,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.errors import BadInput, Damaged
+from curation.files.retries import retried
 from samplers.shards.open_shards import Order, Shard
 from samplers.shards.prefetcher import Cache, Prefetcher
-from samplers.shards.remote_files import TRIES, Remote
+from samplers.shards.remote_files import Remote
 from samplers.shards.row_index import RowIndex
 
 __all__ = ["RemoteSource"]
-
-_WAIT = 0.2  # seconds before bytes that came wrong are asked for again
 
 
 class RemoteSource:
@@ -88,21 +86,23 @@ class RemoteSource:
     def _fetch(self, asked: list[int]) -> list[memoryview]:
         """Bytes of images of one shard, in the order of `asked`, as they were packed."""
         found: dict[int, memoryview] = {}
-        shard, rows = int(self._shard[asked[0]]), sorted(asked, key=self._offset.__getitem__)
-        for tried in range(TRIES):
-            parts = self._remote.ranges(self._path(shard), self._offset[rows].tolist(), self._size[rows].tolist())
-            self.bytes += int(self._size[rows].sum())
-            sound = [
-                hashlib.sha256(part).hexdigest() == self._hashes[row].as_py()
-                for row, part in zip(rows, parts, strict=True)
-            ]
-            found |= {row: part for row, part, good in zip(rows, parts, sound, strict=True) if good}
-            rows = [row for row, good in zip(rows, sound, strict=True) if not good]
-            if not rows:
-                return [found[row] for row in asked]
-            time.sleep(_WAIT * tried)
-        told = f"{self._remote.url}/{self._path(shard)}: {TRIES} times not the bytes that were packed"
-        raise Damaged(f"{told} (at {self._offset[rows[0]]}); the shard has changed, delete it there, then copy again")
+        path, rows = self._path(int(self._shard[asked[0]])), sorted(asked, key=self._offset.__getitem__)
+        retried(partial(self._fetch_missing, path, rows, found), Damaged, self._remote.backoff)
+        return [found[row] for row in asked]
+
+    def _fetch_missing(self, path: str, rows: list[int], found: dict[int, memoryview]) -> None:
+        """Add the images of `rows` that `found` lacks; Damaged when the bytes of one are not those that were packed."""
+        missing = [row for row in rows if row not in found]
+        parts = self._remote.ranges(path, self._offset[missing].tolist(), self._size[missing].tolist())
+        self.bytes += int(self._size[missing].sum())
+        for row, part in zip(missing, parts, strict=True):
+            if hashlib.sha256(part).hexdigest() == self._hashes[row].as_py():
+                found[row] = part
+        if wrong := [row for row in missing if row not in found]:
+            told = f"{self._remote.url}/{path}: {self._remote.backoff.tries} times not the bytes that were packed"
+            raise Damaged(
+                f"{told} (at {self._offset[wrong[0]]}); the shard has changed, delete it there, then copy again"
+            )
 
     def _sound(self, path: str, data: bytes) -> memoryview:
         if hashlib.sha256(data).hexdigest() != Path(path).stem:

@@ -78,9 +78,9 @@ def test_every_label_of_the_loop_names_its_annotator_its_time_and_its_item(
         steps = go(catalog, server, overlap=2)
     assert [step.labels for step in steps] == [8, 12]
     with catalog.read() as now:
-        said = now.statements("color")
+        said = now.labels.by_annotator("color")
         said = said.filter(pc.equal(said["source"], "human"))
-        answers = {(row["sample_id"], row["annotator"]): row for row in now.answers().to_pylist()}
+        answers = {(row["sample_id"], row["annotator"]): row for row in now.requests.answers().to_pylist()}
         assert now.requests("open").num_rows == 0
     assert len(said) >= 22
     for row in said.to_pylist():

@@ -52,7 +52,7 @@ def items(catalog: Catalog, server: LabelStudioClient) -> list[Item]:
 def said(catalog: Catalog, task: str) -> list[tuple[int, str, int, Any]]:
     """Statements of people: sample id, annotator, state, and code or number."""
     with catalog.read() as now:
-        rows = now.statements(task).to_pylist()
+        rows = now.labels.by_annotator(task).to_pylist()
     mine = [row for row in rows if row["source"] == "human" and row["state"]]
     values = [row["number"] if row["code"] is None else row["code"] for row in mine]
     return [

@@ -259,7 +259,7 @@ def test_figures_of_shares_weigh_and_count_groups(catalog: Catalog, run: Run) ->
         samples = {row["sample_id"]: row for row in now.samples().to_pylist() if row["split"] == "test"}
         dark = {row["sample_id"] for row in now.attribute("night").to_pylist() if row["value"]}
         truth = {row["sample_id"]: row["code"] for row in now.labels("car").to_pylist() if row["sample_id"] in samples}
-        recorded = now.slice_errors(run.id).to_pylist()
+        recorded = now.runs.slice_errors(run.id).to_pylist()
     assert {tuple(row.values()) for row in recorded} == {tuple(row.values())[1:] for row in figures}
     for name, ids in {"": set(truth), "night": set(truth) & dark}.items():
         right = [said[samples[id_]["key"]] == truth[id_] for id_ in ids]

@@ -125,7 +125,7 @@ def judge(now: Snapshot, run_id: str, plan: Plan, predictions: Path) -> Judged:
     return Judged(
         tasks=tasks, slices=slices, keys=keys,
         inside={"": np.ones(len(ids), np.bool_)} | {name: np.isin(ids, found) for name, found in members.items()},
-        figures=[row for row in now.slice_errors(run_id).to_pylist() if row["task"] in asked],
+        figures=[row for row in now.runs.slice_errors(run_id).to_pylist() if row["task"] in asked],
         groups=np.unique(np.asarray(samples["group"].to_pylist(), str), return_inverse=True)[1],
         test=np.asarray(pc.equal(samples["split"], "test"), np.bool_),
         answers={name: answers_of(now, tasks[name], ids, keys, table) for name in asked},

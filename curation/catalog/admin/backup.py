@@ -1,4 +1,4 @@
-"""Backups: the history of a catalog as Parquet, one file a table, with a manifest of checksums."""
+"""Backups: the history of a catalog as one Parquet file per table, with a manifest of checksums."""
 
 import hashlib
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class Part(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a backup holds: the commit and digest of its head, and the checksum of every file."""
+    """The content of a backup: commit and digest of its newest commit, and the checksum of every file."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -45,14 +45,14 @@ class Manifest(BaseModel):
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":
-        """Read a backup's manifest; refuse one of another schema."""
+        """Read the manifest of a backup; BadInput when its schema is another one."""
         path = folder / MANIFEST
         if not path.is_file():
-            raise NotFound(f"{folder}: no backup is there, which has a {MANIFEST}; name the folder of an export")
+            raise NotFound(f"{folder}: is not a backup, since it has no {MANIFEST}; name the folder of an export")
         try:
             manifest = cls.model_validate_json(path.read_bytes())
         except ValidationError:
-            raise Damaged(f"{path}: is not the manifest of a backup; take another backup") from None
+            raise Damaged(f"{path}: is not the manifest of a backup; use another backup") from None
         if manifest.schema_version != schema.VERSION:
             raise BadInput(
                 f"{path}: its schema is {manifest.schema_version}, this Amber knows {schema.VERSION}; "
@@ -61,30 +61,30 @@ class Manifest(BaseModel):
         return manifest
 
     def check(self, folder: Path, progress: Progress | None = None) -> None:
-        """Damaged unless every file is there with the bytes that it was written with."""
+        """Damaged when a file is missing or differs from what was written."""
         total = sum(part.bytes for part in self.files.values())
         done = 0
         if missing := [name for name in map(_file_of, KEPT) if name not in self.files]:
-            raise Damaged(f"{folder / MANIFEST}: tells of no {missing[0]}; take another backup")
+            raise Damaged(f"{folder / MANIFEST}: does not list {missing[0]}; use another backup")
         for name, part in self.files.items():
             path = folder / name
             if not path.is_file():
-                raise Damaged(f"{path}: is gone from the backup; take another backup")
+                raise Damaged(f"{path}: is missing from the backup; use another backup")
             if sha256_of(path) != part.sha256:
-                raise Damaged(f"{path}: is not what was written there (its sha256 differs); take another backup")
+                raise Damaged(f"{path}: differs from what was written (its sha256 is another); use another backup")
             done += part.bytes
             if progress:
                 progress("check", done, total)
 
 
 def export(catalog: Catalog, folder: Path, *, progress: Progress | None = None) -> Manifest:
-    """Write the history of a catalog into a new folder, which appears whole or not at all.
+    """Write the history of a catalog into a new folder, as a whole or not at all.
 
-    BadInput when something is there already; Failed when the disk does not take it.
+    BadInput when the folder exists; Failed when the disk refuses the write.
     """
     if folder.exists():
-        raise BadInput(f"{folder}: is there already; name a folder that is not")
-    with catalog.place.reading() as connection, whole(folder) as part:
+        raise BadInput(f"{folder}: already exists; name a new folder")
+    with catalog.backend.reading() as connection, whole(folder) as part:
         part.mkdir()
         now = Snapshot.at(connection, None)
         counts = now.counts()
@@ -100,20 +100,19 @@ def export(catalog: Catalog, folder: Path, *, progress: Progress | None = None) 
 
 
 def restore(home: Path | str, folder: Path, *, progress: Progress | None = None) -> Manifest:
-    """Read a backup into a workspace whose catalog is empty (or yet to be made), once all of it was found to be sound.
+    """Read a backup into a workspace without commits, which is made if it is missing, after a check of all files.
 
-    The result has the digest and the counts of what was exported. Damaged names the file that is not what it was;
-    whatever goes wrong, nothing of the backup is kept.
+    The new catalog has the digest and the row counts of the exported one. Damaged names the file that differs; after
+    any error nothing of the backup is kept.
     """
     manifest = Manifest.load(folder)
     manifest.check(folder, progress)
-    place = Catalog.create(home).place
-    fill(place, _tables(folder), manifest.counts, manifest.digest, progress=progress)
+    fill(Catalog.create(home).backend, _tables(folder), manifest.counts, manifest.digest, progress=progress)
     return manifest
 
 
 def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
+    """Hex sha256 of the bytes of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -140,4 +139,4 @@ def _tables(folder: Path) -> Iterator[tuple[str, pa.RecordBatchReader]]:
             with pq.ParquetFile(path) as file:
                 yield table, pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches())
         except pa.ArrowException as error:
-            raise Damaged(f"{path}: is no Parquet ({first_line(error)}); take another backup") from error
+            raise Damaged(f"{path}: is not valid Parquet ({first_line(error)}); use another backup") from error

@@ -1,4 +1,4 @@
-"""The whole history of a catalog, table by table, into an empty one."""
+"""Copies of the whole history of a catalog, table by table, into an empty one."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,23 +16,23 @@ from curation.errors import BadInput, Damaged
 __all__ = ["KEPT", "Progress", "Tables", "copy", "fill", "history"]
 
 KEPT: Final = ("head", "annotator", *GROWING)
-"""Tables that make up a history. The intervals are left out: they follow from these."""
+"""Tables that make up a history. The intervals are left out: they are derived from these."""
 
 ROWS: Final = 250_000
-"""Rows that are in memory at a time."""
+"""Rows in memory at a time."""
 
 Progress = Callable[[str, int, int], None]
-"""Told of a stage, and how much of it is done."""
+"""Called with a stage, and how much of it is done, of how much in total."""
 
 Tables = Iterable[tuple[str, pa.RecordBatchReader]]
-"""Tables by name, each read to its end before the next one is asked for."""
+"""Tables by name; each is read to its end before the next one."""
 
 
 @contextmanager
 def copy(source: Backend, target: Backend, *, progress: Progress | None = None) -> Iterator[Snapshot]:
-    """Copy all commits of `source` into `target`, which must be empty. Nobody commits to `source` inside the block.
+    """Copy all commits of `source` into `target`, which must be empty. No commit can land in `source` during the block.
 
-    The snapshot tells the commit and the digest that both have now.
+    Yields the newest snapshot of `source`, whose commit and digest both now have.
     """
     with source.writing() as connection:
         now = Snapshot.at(connection, None)
@@ -53,9 +53,9 @@ def history(connection: duckdb.DuckDBPyConnection, until: int) -> Iterator[tuple
 def fill(
     target: Backend, tables: Tables, counts: Mapping[str, int], digest: str, *, progress: Progress | None = None
 ) -> None:
-    """Write a history into an empty catalog, whole or not at all, and fold it.
+    """Write a history into an empty catalog, as a whole or not at all, and fold it.
 
-    BadInput when the catalog is not empty; Damaged when the rows are not those that `counts` and `digest` tell of.
+    BadInput when the catalog is not empty; Damaged when the written rows do not match `counts` and `digest`.
     """
     with target.writing() as connection:
         with transaction(connection):
@@ -64,7 +64,9 @@ def fill(
                 _append(connection, name, rows, counts.get(name, 0), progress or (lambda stage, done, total: None))
             written = Snapshot.at(connection, None)
             if (written.counts(), written.digest) != (dict(counts), digest):
-                raise Damaged(f"{target.name}: what came in is not the history that was told of; nothing was kept")
+                raise Damaged(
+                    f"{target.name}: the rows do not match the digest of the history; nothing was kept, copy again"
+                )
         with transaction(connection):
             current_labels.fold(connection)
 
@@ -85,4 +87,4 @@ def _append(
 
 def _refuse_full(target: Backend, connection: duckdb.DuckDBPyConnection) -> None:
     if connection.execute("SELECT 1 FROM head WHERE id <> 0").fetchall():
-        raise BadInput(f"{target.name}: holds commits already; choose a place that is empty")
+        raise BadInput(f"{target.name}: already holds commits; choose an empty catalog")

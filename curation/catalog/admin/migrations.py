@@ -1,4 +1,4 @@
-"""A catalog of an older schema, brought up to this one: a backup first, then a new file that takes its place."""
+"""Migration of a catalog from an older schema: a backup first, then a new file that replaces the old one."""
 
 import shutil
 from collections.abc import Mapping
@@ -31,16 +31,16 @@ FROM_1: Final = {
     "forgotten": "",
     "answer_event": "",
 }
-"""Tables that version 2 keeps otherwise: definitions have a book of classes, boxes attributes, attributes a commit; it
-alone knows what was forgotten. Version 3 knows which item of Label Studio an answer was given to."""
+"""Tables that version 2 changed: definitions have a book of classes, boxes have attributes, attributes have a commit;
+`forgotten` is new. Version 3 adds to each answer its item in Label Studio."""
 
 CONVERSIONS: Final[Mapping[int, Mapping[str, str]]] = {1: FROM_1, 2: {"answer_event": ""}}
-"""For each older version, the queries of the tables that it kept otherwise; empty for those that it had not."""
+"""For each older version, the queries that convert its tables; an empty query for a table that it lacks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Migration:
-    """What was done: from which schema to which, where the backup lies, and how many rows each table has."""
+    """Schema versions before and after, the path of the backup (None: nothing was done), and rows per table."""
 
     before: int
     after: int
@@ -49,43 +49,43 @@ class Migration:
 
 
 def migrate(home: Path | str, *, patience: float = 30.0) -> Migration:
-    """Bring the catalog of a workspace up to this Amber's schema; nothing is done to one that is up already.
+    """Migrate the catalog of a workspace to this Amber's schema; a catalog with that schema is left alone.
 
-    The file is copied to `catalog.vN.duckdb` beside it first, which is kept. BadInput when the schema is newer, or
-    none that this Amber can bring up; Damaged when rows got lost on the way: the catalog is then as it was.
+    First the file is copied to `catalog.vN.duckdb` beside it; that copy is kept. BadInput when the schema is newer, or
+    too old for this Amber; Damaged when rows are missing after the migration: then the catalog is unchanged.
     """
     catalog = Catalog(Path(home).resolve(), patience=patience)
     found = catalog.schema_version()
     if found >= schema.VERSION:
         with catalog.checked().read() as now:
             return Migration(before=found, after=found, backup=None, counts=now.counts())
-    if found not in CONVERSIONS or not isinstance(catalog.place, DuckDBFile):
+    if found not in CONVERSIONS or not isinstance(catalog.backend, DuckDBFile):
         raise BadInput(
-            f"{catalog.place.name}: its schema is {found}, which no Amber of today brings up; restore a backup"
+            f"{catalog.backend.name}: its schema is {found}, which this Amber cannot migrate; restore a backup"
         )
-    with catalog.place.turn(exclusive=True):
-        backup = _back_up(catalog.place, found)
-        with catalog.place.rewritten() as connection:
+    with catalog.backend.turn(exclusive=True):
+        backup = _back_up(catalog.backend, found)
+        with catalog.backend.rewritten() as connection:
             connection.execute(f"ATTACH {quoted(str(backup))} AS old (READ_ONLY)")
             counts = _convert(connection, CONVERSIONS[found], backup)
             connection.execute("DETACH old")
     return Migration(before=found, after=schema.VERSION, backup=backup, counts=counts)
 
 
-def _back_up(place: DuckDBFile, version: int) -> Path:
-    with place.connect(read_only=False) as connection:
+def _back_up(backend: DuckDBFile, version: int) -> Path:
+    with backend.connect(read_only=False) as connection:
         if connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchall() != [(str(version),)]:
-            raise Busy(f"{place.name}: was brought up by somebody else meanwhile; run the same again")
-        checkpoint(connection, place.path, "catalog")
+            raise Busy(f"{backend.name}: was migrated by another process meanwhile; run the same again")
+        checkpoint(connection, backend.path, "catalog")
     names = [f"catalog.v{version}{suffix}.duckdb" for suffix in ("", *(f".{turn}" for turn in range(2, 1000)))]
-    backup = next(place.home / name for name in names if not (place.home / name).exists())
+    backup = next(backend.home / name for name in names if not (backend.home / name).exists())
     with whole(backup) as part:
-        shutil.copyfile(place.path, part)
+        shutil.copyfile(backend.path, part)
     return backup
 
 
 def _convert(connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str], backup: Path) -> dict[str, int]:
-    """Fill new tables from the old ones; rows of each that only grows."""
+    """Fill new tables from the old ones, and return the rows of each table that only grows."""
     new_tables(connection)
     connection.execute("DELETE FROM head")
     for table in ("head", "annotator", *schema.GROWING):
@@ -94,14 +94,16 @@ def _convert(connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str], 
         connection.execute(f"INSERT INTO {table} BY NAME {query}")
         before, after = (_count(connection, name) for name in (f"old.{table}", table))
         if before != after:
-            raise Damaged(f"{backup}: {table} has {before} rows, {after} came out; the catalog is as it was")
+            raise Damaged(
+                f"{backup}: {table} has {before} rows, the copy {after}; the catalog is unchanged, report this"
+            )
     _define(connection)
     current_labels.fold(connection)
     return {table: _count(connection, table) for table in schema.GROWING}
 
 
 def _define(connection: duckdb.DuckDBPyConnection) -> None:
-    """Give the definitions of version 1, of which there was one a task, their books."""
+    """Give the definitions of version 1, one per task, their books."""
     bare = "SELECT task_id, definition FROM task_event WHERE len(book) = 0"
     for task_id, text in connection.execute(bare).fetchall():
         first = Definition.first(Task.model_validate_json(text), task_id)

@@ -1,4 +1,4 @@
-"""A catalog that goes elsewhere: from a file to DuckLake when one machine is outgrown, and back."""
+"""Copying or moving a catalog to another backend: from a file to DuckLake, for several machines, and back."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ __all__ = ["Moved", "copy_to"]
 
 @dataclass(frozen=True, kw_only=True)
 class Moved:
-    """What was copied: where from, where to, and the commit and digest of both heads."""
+    """Names of both backends, and the newest commit and digest, which are the same in both."""
 
     source: str
     target: str
@@ -24,38 +24,38 @@ class Moved:
 
 
 def copy_to(catalog: Catalog, target: str, *, move: bool = False, progress: Progress | None = None) -> Moved:
-    """Copy all commits to `target`, a URL or a workspace folder without commits; nobody commits meanwhile.
+    """Copy all commits to `target`, a URL or a workspace folder without commits; no commit can land meanwhile.
 
-    With `move` the workspace uses the copy from then on: its `catalog.toml` says so before the first one may commit
-    again, and its own file is kept as `catalog.moved.duckdb`. Who had it open before is told that it is gone.
+    With `move` the workspace uses the copy from then on: its `catalog.toml` names it before another commit can land,
+    and the old file is kept as `catalog.moved.duckdb`. Processes that opened the old file get NotFound.
     """
-    place = _place(catalog, target, move=move)
-    if place.name == catalog.place.name:
-        raise BadInput(f"{target}: is where the catalog lies already; name another place")
-    place.create(new_tables)
-    with copy(catalog.place, place, progress=progress) as now:
-        done = Moved(source=catalog.place.name, target=place.name, commit=now.commit, digest=now.digest)
+    backend = _backend(catalog, target, move=move)
+    if backend.name == catalog.backend.name:
+        raise BadInput(f"{target}: the catalog is already stored there; name another target")
+    backend.create(new_tables)
+    with copy(catalog.backend, backend, progress=progress) as now:
+        done = Moved(source=catalog.backend.name, target=backend.name, commit=now.commit, digest=now.digest)
         if move:
-            _switch(catalog, place)
+            _switch(catalog, backend)
     return done
 
 
-def _place(catalog: Catalog, target: str, *, move: bool) -> Backend:
+def _backend(catalog: Catalog, target: str, *, move: bool) -> Backend:
     if "://" in target:
-        return DuckLake(target, patience=catalog.place.patience)
+        return DuckLake(target, patience=catalog.backend.patience)
     folder = Path(target).resolve()
     if move and folder != catalog.home:
         raise BadInput(f"{target}: --move goes to a URL, or back into the workspace {catalog.home}; name one of these")
     if folder != catalog.home and address_of(folder):
-        raise BadInput(f"{target}: has its catalog at {address_of(folder)}; name that")
+        raise BadInput(f"{target}: has its catalog at {address_of(folder)}; name that URL")
     folder.mkdir(parents=True, exist_ok=True)
-    return DuckDBFile(folder, patience=catalog.place.patience)
+    return DuckDBFile(folder, patience=catalog.backend.patience)
 
 
-def _switch(catalog: Catalog, place: Backend) -> None:
-    if isinstance(place, DuckLake):
-        keep_address(catalog.home, place.name)
-        if isinstance(catalog.place, DuckDBFile):
+def _switch(catalog: Catalog, backend: Backend) -> None:
+    if isinstance(backend, DuckLake):
+        keep_address(catalog.home, backend.name)
+        if isinstance(catalog.backend, DuckDBFile):
             catalog.file.rename(catalog.home / "catalog.moved.duckdb")
     else:
         (catalog.home / ADDRESS).unlink()

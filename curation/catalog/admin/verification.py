@@ -1,4 +1,4 @@
-"""Whether a catalog still holds together: its chain of commits, its references, its intervals and its files."""
+"""Verification of a catalog: its chain of commits, keys, references, intervals and files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from curation.catalog import current_labels
 from curation.catalog.admin.backup import sha256_of
 from curation.catalog.admin.copying import Progress, fill, history
 from curation.catalog.catalog import Catalog
-from curation.catalog.held_back_labels import fault
+from curation.catalog.held_back_labels import fault_in_held_back
 from curation.catalog.schema import GROWING
 from curation.catalog.snapshot import Snapshot
 from curation.files.digest import digest
@@ -22,14 +22,14 @@ __all__ = ["Check", "verify"]
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One promise of the catalog: `fault` says what breaks it, or is empty."""
+    """One property of the catalog; `fault` is what violates it, or empty."""
 
     name: str
     fault: str
 
 
 def _dangling(table: str, column: str, home: str, name: str = "") -> str:
-    """A row of `table` whose `column` is none of `home`'s, where it is called `name`."""
+    """SQL of a row of `table` whose `column` is missing in the table `home`, where the column is called `name`."""
     return (
         f"SELECT '{table} names {column} ' || {column} || ', which is not in {home}' FROM {table} "
         f"WHERE {column} NOT IN (SELECT {name or column} FROM {home}) LIMIT 1"
@@ -37,7 +37,7 @@ def _dangling(table: str, column: str, home: str, name: str = "") -> str:
 
 
 def _twice(table: str, *columns: str) -> str:
-    """Columns of `table` that should differ from row to row, and do not."""
+    """SQL of a value of `columns` that two rows of `table` share, though it must be unique."""
     key = ", ".join(columns)
     return (
         f"SELECT '{table} holds ({key}) twice: ' || concat_ws(', ', {key}) FROM {table} "
@@ -45,7 +45,7 @@ def _twice(table: str, *columns: str) -> str:
     )
 
 
-SAID: Final = ("label_event", "attribute_event", "request_event", "answer_event")
+ABOUT_SAMPLES: Final = ("label_event", "attribute_event", "request_event", "answer_event")
 
 QUERIES: Final = {
     "chain": [
@@ -67,14 +67,14 @@ QUERIES: Final = {
     ],
     "references": [
         *(_dangling(table, column, "commits", "id") for table, column in GROWING.items() if table != "commits"),
-        *(_dangling(table, "sample_id", "sample") for table in SAID),
-        *(_dangling(table, "task_id", "task_event") for table in SAID if table != "attribute_event"),
+        *(_dangling(table, "sample_id", "sample") for table in ABOUT_SAMPLES),
+        *(_dangling(table, "task_id", "task_event") for table in ABOUT_SAMPLES if table != "attribute_event"),
         _dangling("label_event", "annotator_id", "annotator"),
         _dangling("attribute_event", "name", "attribute"),
         _dangling("slice_error", "run", "run_event"),
     ],
 }  # fmt: skip
-"""What each check asks; an answer is a fault."""
+"""The queries of each check; a row in a result is a fault."""
 
 SORTED: Final = {
     "label_interval": "task_id, sample_id, valid_from",
@@ -83,36 +83,36 @@ SORTED: Final = {
 
 
 def verify(catalog: Catalog, *, progress: Progress | None = None) -> Iterator[Check]:
-    """Check everything, one promise after the other. A fresh copy of the history, in the workspace's folder while
-    it is made, says what the intervals must hold.
+    """Check one property after the other. The intervals are compared with those of a fresh copy of the history, made in
+    a temporary folder of the workspace.
 
-    Damaged when the catalog cannot even be read.
+    Damaged when the catalog cannot be read at all.
     """
-    with catalog.place.reading() as connection:
+    with catalog.backend.reading() as connection:
         for name, queries in QUERIES.items():
             faults = (connection.execute(query).fetchall() for query in queries)
             yield Check(name=name, fault=next((str(rows[0][0]) for rows in faults if rows), ""))
         yield Check(name="intervals", fault=_intervals(catalog, connection, progress))
         now = Snapshot.at(connection, None)
         yield Check(name="runs", fault=_runs(catalog, now, progress))
-        yield Check(name="oracle", fault=fault(catalog.home, now.samples()["key"].to_pylist()))
+        yield Check(name="oracle", fault=fault_in_held_back(catalog.home, now.samples()["key"].to_pylist()))
 
 
 def _intervals(catalog: Catalog, connection: duckdb.DuckDBPyConnection, progress: Progress | None) -> str:
     with TemporaryDirectory(prefix="verify-", dir=catalog.home) as folder:
         fresh = Catalog.create(folder)
         then = Snapshot.at(connection, current_labels.folded(connection))
-        fill(fresh.place, history(connection, then.commit), then.counts(), then.digest, progress=progress)
-        with fresh.place.reading() as other:
+        fill(fresh.backend, history(connection, then.commit), then.counts(), then.digest, progress=progress)
+        with fresh.backend.reading() as other:
             for table, order in SORTED.items():
                 query = f"FROM {table} ORDER BY {order}"
                 if _content(connection, query) != _content(other, query):
-                    return f"{table} is not what follows from the events"
+                    return f"{table} does not follow from the events"
     return ""
 
 
 def _content(connection: duckdb.DuckDBPyConnection, query: str) -> list[str]:
-    """A digest of every million rows: two such tables are not held in memory at once."""
+    """A digest of every million rows, so that memory never holds two such tables."""
     reader = connection.execute(query).to_arrow_reader(1_000_000)
     return [digest(pa.Table.from_batches([batch])) for batch in reader]
 
@@ -122,9 +122,9 @@ def _runs(catalog: Catalog, now: Snapshot, progress: Progress | None) -> str:
     for done, (run, row) in enumerate(newest.items()):
         path = catalog.home / row["predictions"]
         if not path.is_file():
-            return f"{path} is gone, run {run} has no predictions; evaluate it again"
+            return f"{path} is missing, run {run} has no predictions; evaluate it again"
         if sha256_of(path) != row["sha256"]:
-            return f"{path} is not what run {run} wrote there; evaluate it again"
+            return f"{path} differs from what run {run} wrote; evaluate it again"
         if progress:
             progress("runs", done + 1, len(newest))
     return ""

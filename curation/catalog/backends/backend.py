@@ -1,4 +1,4 @@
-"""Where a catalog lies: one DuckDB file, or DuckLake. What both owe to a unit of work stands here."""
+"""The contract of a catalog's storage, one DuckDB file or DuckLake, and what both share."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -16,47 +16,47 @@ ENVIRONMENT: Final = (
     duckdb.OutOfMemoryException,
     duckdb.TransactionException,
 )
-"""What DuckDB raises for the machine's sake, rather than for a query's."""
+"""Errors of DuckDB that the machine causes, not a query."""
 
 Work = Callable[[duckdb.DuckDBPyConnection], None]
-"""What is done with a connection."""
+"""A function that uses a connection."""
 
 
 class Backend(Protocol):
-    """How to connect for one unit of work, in turn, and what an error means.
+    """Connections for units of work, which take turns; errors of the storage become AmberErrors.
 
-    `name` is what messages call it. Units wait for each other for `patience` seconds; then Busy says for whom.
+    `name` is used in messages. A unit waits up to `patience` seconds for another; then Busy names the holder.
     """
 
     name: str
     patience: float
 
     def exists(self) -> bool:
-        """Whether a catalog is there."""
+        """Whether there is a catalog."""
 
     def create(self, fill: Work) -> None:
-        """Make an empty catalog and let `fill` write its tables, unless one is there; whole, or not at all."""
+        """Make a catalog, whose tables `fill` writes, unless there is one; as a whole or not at all."""
 
     def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        """A connection that only reads, beside other readers."""
+        """A connection that only reads; other readers may run at the same time."""
 
     def writing(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        """A connection that writes, one at a time; begin and commit are the caller's."""
+        """A connection that writes, one at a time; the caller begins and commits transactions."""
 
     def compact(self, fold: Work) -> None:
-        """Let `fold` finish the tables, and give back the space of what is gone."""
+        """Run `fold`, and free the space of deleted rows."""
 
     def size(self) -> int:
-        """Bytes of what is kept."""
+        """Size of the storage in bytes."""
 
     def close(self) -> None:
-        """Let go of what is held between units of work; the next one connects anew."""
+        """Release what is held between units of work; the next one connects again."""
 
 
 def prepare(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
-    """A connection on which the ledger's SQL runs."""
+    """The connection, set up for the SQL of the catalog."""
     connection.execute("SET TimeZone = 'UTC'")
-    # Results are taken whole. With a buffer that fills up, a large UNION ALL waits for itself for ever (duckdb#22215).
+    # Results are fetched as a whole. With a buffer that can fill, a large UNION ALL deadlocks (duckdb#22215).
     connection.execute("SET streaming_buffer_size = '1TB'")
     box_agreement.register(connection)
     return connection
@@ -64,7 +64,7 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
 
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """All of the block, or nothing."""
+    """Commit the block as a whole; an exception rolls it back."""
     connection.begin()
     try:
         yield
@@ -76,5 +76,5 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
+    """The first line of an error's message."""
     return str(error).strip().splitlines()[0]

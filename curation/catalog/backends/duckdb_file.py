@@ -1,12 +1,10 @@
 """A catalog in one DuckDB file.
 
-No connection is held: each unit of work opens the file and closes it, never across a person's time or a training run.
-DuckDB's own lock does not wait, so `catalog.lock` makes units take turns: shared for reads, exclusive for commits.
+No connection stays open: each unit of work opens the file and closes it, so neither a waiting user nor a training run
+blocks others. DuckDB's own lock does not wait, so `catalog.lock` makes units take turns: shared for reads, exclusive
+for commits.
 """
 
-import fcntl
-import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,18 +14,22 @@ import duckdb
 
 from curation.catalog.arrow_query import quoted
 from curation.catalog.backends.backend import ENVIRONMENT, Work, first_line, prepare
-from curation.catalog.backends.journal import checkpoint, mend
+from curation.catalog.backends.journal import checkpoint, undo_killed_checkpoint
 from curation.errors import AmberError, Busy, Damaged, Failed, NotFound
 from curation.files.atomic import remove_leftovers, whole
+from curation.files.locks import locked
 
 __all__ = ["DuckDBFile"]
 
 STORAGE: Final = "v1.5.0"
-"""The form of new files. DuckDB's default is that of 0.10, whose checkpoints write all tables' metadata anew: they cost
-four times as much at 20M events."""
+"""Storage version of new files. DuckDB's default is that of 0.10, whose checkpoints rewrite the metadata of all tables:
+at 20M events they cost four times as much."""
+
+POLL: Final = 0.005
+"""Seconds between two tries for the lock: a unit of work takes a few milliseconds."""
 
 UNREADABLE: Final = ("Corrupt database file", "Could not read enough bytes")
-"""What DuckDB says of a file that was altered, or cut off."""
+"""Messages of DuckDB about a file that was altered or truncated."""
 
 
 class DuckDBFile:
@@ -41,11 +43,11 @@ class DuckDBFile:
         self._idle: list[duckdb.DuckDBPyConnection] = []
 
     def exists(self) -> bool:
-        """Whether the file is there."""
+        """Whether the file exists."""
         return self.path.is_file()
 
     def create(self, fill: Work) -> None:
-        """Make the file, unless it is there."""
+        """Make the file unless it exists."""
         with self.turn(exclusive=True):
             if not self.path.exists():
                 with self.rewritten() as connection:
@@ -64,7 +66,7 @@ class DuckDBFile:
             yield connection
 
     def compact(self, fold: Work) -> None:
-        """Fold, and write the file anew without the space of what is gone: DuckDB does not give it back."""
+        """Fold, and rewrite the file: DuckDB itself never returns the space of deleted rows."""
         with self.turn(exclusive=True):
             with self.connect(read_only=False) as connection:
                 fold(connection)
@@ -73,18 +75,18 @@ class DuckDBFile:
                 connection.execute("COPY FROM DATABASE old TO new")
 
     def size(self) -> int:
-        """Bytes of the file."""
+        """Size of the file in bytes."""
         return self.path.stat().st_size
 
     def close(self) -> None:
-        """Let go of the memory of idle DuckDBs; no file is held between units of work."""
+        """Release the memory of idle DuckDB instances; no file is open between units of work."""
         self._idle.clear()
 
     @contextmanager
     def rewritten(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A new file, attached as `new` and in use, which takes the place of the old one at the end of the block.
+        """A new file, attached as `new` and in use, which replaces the old one when the block ends.
 
-        For who holds the turn. Failed when the disk does not take it; the old file is as it was then.
+        The caller holds the lock. Failed when the disk refuses the write; then the old file is unchanged.
         """
         with whole(self.path) as part:
             try:
@@ -99,27 +101,28 @@ class DuckDBFile:
 
     @contextmanager
     def turn(self, *, exclusive: bool) -> Iterator[None]:
-        """Hold `catalog.lock`; Busy names the process that did not let go within `patience` seconds.
+        """Hold `catalog.lock`; Busy names the process that did not release it within `patience` seconds.
 
-        Whoever is next holds `catalog.next` while it waits: else a process that commits in a loop would starve all
-        others, for a lock that is tried for goes to whom it is freed by.
+        The next process holds `catalog.next` while it waits. Otherwise a process that commits in a loop would starve
+        all others: it would take the lock back before anybody else tries.
         """
-        deadline = time.monotonic() + self.patience
-        with self._file("catalog.lock") as lock:
-            with self._file("catalog.next") as turn:
-                self._await(turn, lock, deadline, exclusive=True)
-                self._await(lock, lock, deadline, exclusive=exclusive)
+        with locked(
+            self.home / "catalog.lock",
+            lambda holder: f"{self.name}: {holder} has held it for {self.patience:.1f} s; wait for it, or end it",
+            shared=not exclusive,
+            patience=self.patience,
+            queue=self.home / "catalog.next",
+            poll=POLL,
+        ):
             if exclusive:
-                with suppress(OSError):  # on a full disk; it only names the holder
-                    os.pwrite(lock, f"{os.getpid():<20}".encode(), 0)
                 self._remove_leftovers()
             yield
 
     @contextmanager
     def connect(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The file, open, for who holds the turn."""
+        """A connection to the file, for a caller that holds the lock."""
         if not self.exists():  # DuckDB would make an empty one
-            raise NotFound(f"{self.name}: is gone since it was opened; open the workspace again")
+            raise NotFound(f"{self.name}: was removed or moved after it was opened; open the workspace again")
         with self._instance(read_only=read_only) as instance:
             connection = self._attach(instance, read_only=read_only)
             try:
@@ -131,27 +134,27 @@ class DuckDBFile:
 
     @contextmanager
     def _instance(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A DuckDB that holds no file: to start one takes 8 ms, so that one that served well serves again."""
+        """A DuckDB instance without a file. Starting one takes 8 ms, so instances that ended well are used again."""
         try:
             instance = self._idle.pop()
         except IndexError:
             instance = self._started()
-        tidy = False
+        clean = False
         try:
             yield instance
-            with suppress(duckdb.Error, Failed):  # what a full disk did not let it tidy up is tidied up by the next
-                if not read_only and self.exists():  # a catalog that moved away leaves nothing to do
+            with suppress(duckdb.Error, Failed):  # on a full disk the next unit of work cleans up
+                if not read_only and self.exists():  # nothing to do once the catalog has moved
                     checkpoint(instance, self.path, "catalog")
                 instance.execute("DETACH catalog")
-                tidy = True
+                clean = True
         finally:
-            if tidy:
+            if clean:
                 self._idle.append(instance)
             else:
                 instance.close()
 
     def _started(self) -> duckdb.DuckDBPyConnection:
-        """A DuckDB that never checkpoints of its own accord: `journal` must come first."""
+        """A DuckDB instance that never checkpoints by itself: `journal` must come first."""
         instance = duckdb.connect(config={"temp_directory": f"{self.name}.tmp"})
         instance.execute("PRAGMA disable_checkpoint_on_shutdown")
         instance.execute("SET GLOBAL wal_autocheckpoint = '1TB'")
@@ -161,24 +164,24 @@ class DuckDBFile:
     def _attach(self, instance: duckdb.DuckDBPyConnection, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         connection = instance.cursor()
         try:
-            mend(self.path)
+            undo_killed_checkpoint(self.path)
             connection.execute(f"ATTACH {quoted(self.name)} AS catalog{' (READ_ONLY)' if read_only else ''}")
             connection.execute("USE catalog")
         except OSError as error:
             connection.close()
             raise Failed(
-                f"{self.name}: cannot be mended ({error.strerror}); make it writable, and run again"
+                f"{self.name}: cannot be repaired ({error.strerror}); make it writable, then run the same again"
             ) from error
         except duckdb.Error as error:
             connection.close()
             reason = first_line(error)
             if isinstance(error, duckdb.IOException) and "Could not set lock" in reason:
-                raise Busy(f"{self.name}: held outside Amber ({reason}); end that process") from error
+                raise Busy(f"{self.name}: is held outside Amber ({reason}); end that process") from error
             raise Damaged(f"{self.name}: cannot be opened ({reason}); restore a backup") from error
         return connection
 
     def _remove_leftovers(self) -> None:
-        """Remove what killed processes had begun. Only we write the catalog now, so that its parts are all dead."""
+        """Remove temporary files of killed processes: only this process writes the catalog now, so none is in use."""
         for part in self.home.glob(f"{self.path.name}.*.part*"):
             part.unlink(missing_ok=True)
         remove_leftovers(self.home.glob("*.part"))
@@ -188,30 +191,5 @@ class DuckDBFile:
         if any(part in reason for part in UNREADABLE):
             return Damaged(f"{self.name}: cannot be read ({reason}); restore a backup")
         if read_only:
-            return Failed(f"{self.name}: cannot be read ({reason}); free memory or mend the disk")
-        return Failed(f"{self.name}: nothing of this commit was written ({reason}); free space or mend the disk")
-
-    @contextmanager
-    def _file(self, name: str) -> Iterator[int]:
-        descriptor = os.open(self.home / name, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    def _await(self, descriptor: int, lock: int, deadline: float, *, exclusive: bool) -> None:
-        while not _try_lock(descriptor, exclusive=exclusive):
-            if time.monotonic() > deadline:
-                holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
-                raise Busy(
-                    f"{self.name}: process {holder} has held it for {self.patience:.1f} s; wait for it, or end it"
-                )
-            time.sleep(0.005)
-
-
-def _try_lock(descriptor: int, *, exclusive: bool) -> bool:
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+            return Failed(f"{self.name}: cannot be read ({reason}); free memory or fix the disk")
+        return Failed(f"{self.name}: nothing of this commit was written ({reason}); free space or fix the disk")

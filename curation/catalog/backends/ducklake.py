@@ -1,9 +1,9 @@
 """A catalog on DuckLake: its tables are Parquet files in a folder or object store, listed by a PostgreSQL database.
 
-Attaching costs up to half a second, so a handle holds the connection, and hands out a cursor of it for each unit of
-work. Readers and writers of one snapshot never meet. Writers take turns by an advisory lock of the database, which
-queues them fairly and lets go when its holder dies: DuckLake by itself would let them collide at the end of their work,
-when it can no longer be done again. Readers share a second lock, so that compaction deletes no file that one reads.
+Attaching takes up to half a second, so the connection stays open and each unit of work gets a cursor of it. Readers and
+writers do not block each other. Writers take turns with an advisory lock of the database, which is a fair queue and is
+released when its holder dies; DuckLake by itself would let them collide at the end of their work, too late to repeat
+it. Readers share a second lock, so that compaction deletes no file that is being read.
 """
 
 import hashlib
@@ -34,15 +34,18 @@ FILES: Final = "files"
 UNREADABLE: Final = ("No magic bytes", "Cannot open file", "Could not read", "No files found", "TProtocolException",
                      "Invalid parquet", "Invalid footer", "corrupt", "Failed to read Parquet",
                      "too small to be a Parquet")  # fmt: skip
-"""What DuckDB says of a Parquet file that is gone or damaged."""
+"""Messages of DuckDB about a missing or damaged Parquet file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """`postgresql://USER@HOST:PORT/DATABASE?data=FOLDER&schema=NAME`, in its parts.
+    """The parts of `postgresql://USER@HOST:PORT/DATABASE?data=FOLDER&schema=NAME`.
 
-    `server` is what libpq takes, `data` an absolute folder or the URL of object storage, `schema` the database schema
-    that lists the files (default: amber). A password is refused: workspaces are copied and shown to others.
+    `server` is a libpq URL, `data` an absolute folder or the URL of object storage, `schema` the database schema that
+    lists the files (default: amber). A password is refused: workspaces are copied and shown to others.
+
+    >>> Address.parse("postgresql://ann@db/team?data=/srv/team").schema
+    'amber'
     """
 
     server: str
@@ -51,7 +54,7 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> "Address":
-        """The parts of `url`; BadInput says what is wrong with it."""
+        """The parts of `url`; BadInput when one is missing or invalid."""
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query))
         data, schema = options.pop("data", ""), options.pop("schema", "amber")
@@ -59,9 +62,9 @@ class Address:
             raise BadInput(f"catalog {url!r}: must be postgresql://USER@HOST/DATABASE?data=FOLDER; correct it")
         if parts.password or "password" in options:
             bare = url.replace(parts.password or options["password"], "...")
-            raise BadInput(f"catalog {bare!r}: must hold no password; keep it in PGPASSWORD or ~/.pgpass")
+            raise BadInput(f"catalog {bare!r}: must not contain a password; put it into PGPASSWORD or ~/.pgpass")
         if "://" not in data and not Path(data).is_absolute():
-            raise BadInput(f"catalog {url!r}: data={data!r} must be an absolute folder or s3://BUCKET/...; name one")
+            raise BadInput(f"catalog {url!r}: data={data!r} must be an absolute folder or s3://BUCKET/...; correct it")
         if not schema.isidentifier():
             raise BadInput(f"catalog {url!r}: schema={schema!r} must be of letters, digits and _; choose another")
         query = f"?{urlencode(options)}" if options else ""
@@ -86,7 +89,7 @@ class DuckLake:
             return database.execute("SELECT to_regclass(%s)", [table]).fetchone()[0] is not None
 
     def create(self, fill: Work) -> None:
-        """Make an empty catalog, unless one is there."""
+        """Make an empty catalog unless there is one."""
         if "://" not in self.address.data:
             Path(self.address.data).mkdir(parents=True, exist_ok=True)
         with self._turn(WRITERS), self._connect(read_only=False, create=True) as connection:
@@ -97,7 +100,7 @@ class DuckLake:
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The catalog as it stands now, whatever is committed meanwhile."""
+        """The catalog as it is now, independent of commits that land meanwhile."""
         with self._turn(FILES, shared=True), self._connect(read_only=True) as connection:
             connection.begin()
             yield connection
@@ -109,7 +112,7 @@ class DuckLake:
             yield connection
 
     def compact(self, fold: Work) -> None:
-        """Fold, join small files, and delete those that no reader can need: none reads meanwhile."""
+        """Fold, merge small files, and delete unused ones. Waits until nobody reads."""
         with self._turn(WRITERS, FILES), self._connect(read_only=False) as connection:
             fold(connection)
             for call in (
@@ -123,13 +126,13 @@ class DuckLake:
                 connection.execute(f"SELECT count(*) FROM {call}")
 
     def size(self) -> int:
-        """Bytes of the Parquet files of the newest snapshot."""
+        """Size of the Parquet files of the newest snapshot in bytes."""
         with self.reading() as connection:
             query = "SELECT coalesce(sum(file_size_bytes + delete_file_size_bytes), 0) FROM ducklake_table_info('lake')"
             return int(connection.execute(query).fetchall()[0][0])
 
     def close(self) -> None:
-        """Let go of the connection; the next unit of work connects anew."""
+        """Close the connection; the next unit of work connects again."""
         with self._guard:
             if self._held is not None:
                 self._held.close()
@@ -137,7 +140,7 @@ class DuckLake:
 
     @contextmanager
     def _turn(self, *locks: str, shared: bool = False) -> Iterator[None]:
-        """Hold advisory locks of the database; Busy names who did not let go within `patience` seconds."""
+        """Hold advisory locks of the database; Busy names the holder of one after `patience` seconds of waiting."""
         psycopg = _library("psycopg")
         with self._database() as database:
             database.execute("SELECT set_config('lock_timeout', %s, false)", [f"{round(self.patience * 1000)}ms"])
@@ -169,7 +172,7 @@ class DuckLake:
         try:
             yield cursor
         except (*ENVIRONMENT, duckdb.InvalidInputException) as error:
-            self.close()  # a connection that the database has ended is of no use to the next unit
+            self.close()  # the next unit of work must not get a connection that the database has closed
             failure = self._failure(error, read_only=read_only)
             if failure is None:
                 raise
@@ -212,12 +215,14 @@ class DuckLake:
         if isinstance(error, duckdb.InvalidInputException):
             return None
         if "conflict" in reason:
-            return Busy(f"{self.name}: written to by somebody who takes no turns ({reason}); run the same again")
+            return Busy(f"{self.name}: was written to by a process without the lock ({reason}); run the same again")
         if "server closed" in reason or "onnection" in reason:
-            return Failed(f"{self.name}: lost its database ({reason}); run the same again, nothing lands twice")
+            return Failed(
+                f"{self.name}: lost the connection to its database ({reason}); run the same again, nothing lands twice"
+            )
         if read_only:
-            return Failed(f"{self.name}: cannot be read ({reason}); mend that, and run the same again")
-        return Failed(f"{self.name}: nothing of this commit was written ({reason}); free space or mend the storage")
+            return Failed(f"{self.name}: cannot be read ({reason}); fix the cause, then run the same again")
+        return Failed(f"{self.name}: nothing of this commit was written ({reason}); free space or fix the storage")
 
     def _key(self, lock: str) -> int:
         return int.from_bytes(hashlib.sha256(f"amber {self.address.schema} {lock}".encode()).digest()[:7])
@@ -228,20 +233,20 @@ def _holder(database: Any, key: int) -> str:
         "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' "
         "AND granted AND (CAST(classid AS bigint) << 32) + CAST(objid AS bigint) = %s LIMIT 1", [key],
     ).fetchone()  # fmt: skip
-    return str(row[0]) if row else "somebody"
+    return str(row[0]) if row else "another process"
 
 
 def _reach_storage(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make object storage readable; DuckDB itself takes its keys from AWS_ACCESS_KEY_ID and the like."""
+    """Make object storage readable; DuckDB itself reads the keys from AWS_ACCESS_KEY_ID and the like."""
     connection.execute(f"LOAD {quoted(str(_extension('httpfs')))}")
-    endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))  # a store of one's own, in AWS's own words
+    endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))  # a self-hosted store, as the AWS tools configure it
     if endpoint.netloc:
         connection.execute(f"SET GLOBAL s3_endpoint = {quoted(endpoint.netloc)}; SET GLOBAL s3_url_style = 'path'")
         connection.execute(f"SET GLOBAL s3_use_ssl = {endpoint.scheme == 'https'}")
 
 
 def _extension(name: str) -> Path:
-    """The file of an extension of DuckDB that came as a wheel: DuckDB itself would fetch it from the net."""
+    """The file of a DuckDB extension from its wheel; DuckDB itself would download it."""
     package = Path(str(_library(f"duckdb_extension_{name}").__file__)).parent
     return package / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"
 

@@ -1,10 +1,10 @@
-"""What a checkpoint overwrites in place, kept until it has ended.
+"""A journal of the blocks that a checkpoint overwrites, so that a killed checkpoint can be undone.
 
-DuckDB writes new blocks beside the old ones, and then switches the header; only blocks of metadata that have room left
-are written in place. Linux ends a write of a killed process between two pages: so a SIGKILL may leave half of such a
-block, and a file that DuckDB calls corrupt. Before each checkpoint those blocks are kept beside the file.
-Whoever opens it next puts them back, unless the header shows that the checkpoint had come to its end; the write-ahead
-log does the rest.
+DuckDB writes new blocks beside the old ones and then switches the header. Only metadata blocks with free space are
+overwritten. Linux stops a write of a killed process between two pages, so SIGKILL may leave half of such a block, and a
+file that DuckDB reports as corrupt. Therefore those blocks are copied beside the file before each checkpoint. The next
+process that opens the file restores them, unless the header shows that the checkpoint completed; the write-ahead log
+holds everything else.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ import duckdb
 
 from curation.files.atomic import whole
 
-__all__ = ["BLOCK", "HEADER", "checkpoint", "mend"]
+__all__ = ["BLOCK", "HEADER", "checkpoint", "undo_killed_checkpoint"]
 
 HEADER: Final = 3 * 4096
-"""Bytes before the first block: the file's own header, and two that checkpoints write in turn."""
+"""Bytes before the first block: the header of the file, and two headers that checkpoints write alternately."""
 
 BLOCK: Final = 1 << 18
 NUMBER: Final = 8
@@ -27,9 +27,9 @@ SUM: Final = 32
 
 
 def checkpoint(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None:
-    """Let DuckDB bring the file up to its log, in such a way that a kill at any moment leaves it whole.
+    """Write the log of DuckDB into the file; a kill at any moment leaves the file intact.
 
-    `name` is that of the attached file. Failed when the blocks cannot be kept: then nothing was done.
+    `name` is the name of the attached file. Failed when the journal cannot be written; then nothing was done.
     """
     blocks = connection.execute(f"SELECT block_id FROM pragma_metadata_info('{name}') WHERE free_blocks > 0").fetchall()
     _keep(path, [block for (block,) in blocks])
@@ -37,8 +37,8 @@ def checkpoint(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> 
     _journal(path).unlink()
 
 
-def mend(path: Path) -> None:
-    """Undo what a killed checkpoint began; for who holds the turn. Several may do so at once: all write the same."""
+def undo_killed_checkpoint(path: Path) -> None:
+    """Restore the file if a checkpoint was killed. The caller holds the lock; readers may do this at once."""
     journal = _journal(path)
     try:
         kept = journal.read_bytes()
@@ -55,7 +55,7 @@ def mend(path: Path) -> None:
 
 
 def _keep(path: Path, blocks: list[int]) -> None:
-    """Write the header and `blocks` of the file into its journal, which is there whole or not at all."""
+    """Write the header and `blocks` of the file into its journal, as a whole or not at all."""
     with path.open("rb") as file:
         pieces = [file.read(HEADER)]
         for number in blocks:

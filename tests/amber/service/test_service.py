@@ -265,7 +265,9 @@ def test_labels_are_asked_for_and_given_once(made: Catalog, tmp_path: Path) -> N
             client.give([GivenLabel(key="pictures/00001", task="color", value="blue")], batch="three")
     with catalog.read() as now:
         assert len(now.requests("open")) == 5
-        assert {row["annotator"] for row in now.statements("color").to_pylist() if row["source"] == "human"} == {"ann"}
+        assert {
+            row["annotator"] for row in now.labels.by_annotator("color").to_pylist() if row["source"] == "human"
+        } == {"ann"}
 
 
 def test_only_an_admin_labels_in_the_name_of_another(made: Catalog, tmp_path: Path) -> None:
@@ -280,7 +282,7 @@ def test_only_an_admin_labels_in_the_name_of_another(made: Catalog, tmp_path: Pa
         with Client(service.url, other) as client:
             assert client.give(labels, batch="three", annotator="bob").requests == 1
     with catalog.read() as now:
-        said = [row["annotator"] for row in now.statements("color").to_pylist() if row["source"] == "human"]
+        said = [row["annotator"] for row in now.labels.by_annotator("color").to_pylist() if row["source"] == "human"]
         log = now.log().slice(0, 2).to_pylist()
     assert said == ["a label", "bob"]
     assert [row["author"] for row in log] == ["a admin", "a label"]

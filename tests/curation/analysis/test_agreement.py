@@ -155,7 +155,7 @@ def of(catalog: Catalog, task: str) -> Agreement:
 def test_pairs_agree_with_a_plain_count(original: Catalog) -> None:
     found = {(pair.one, pair.other): (pair.both, pair.same) for pair in of(original, "color").pairs}
     with original.read() as now:
-        rows = [row for row in now.statements("color").to_pylist() if row["state"] == 1]
+        rows = [row for row in now.labels.by_annotator("color").to_pylist() if row["state"] == 1]
     said: dict[int, dict[str, int]] = {}
     for row in rows:
         said.setdefault(row["sample_id"], {})[row["annotator"]] = row["code"]
@@ -181,7 +181,7 @@ def test_circles_compare_people_with_each_other_and_with_other_sources(original:
 
 def test_consensus_against_a_plain_count(original: Catalog) -> None:
     with original.read() as now:
-        rows = [row for row in now.statements("color").to_pylist() if row["state"] == 1]
+        rows = [row for row in now.labels.by_annotator("color").to_pylist() if row["state"] == 1]
     people, net = {}, {}
     for row in rows:
         if row["source"] == "human":
@@ -209,7 +209,7 @@ def test_each_annotator_is_counted_and_judged(original: Catalog) -> None:
 def test_disputed_samples_have_a_likely_class(original: Catalog) -> None:
     disputed = of(original, "color").disputed.to_pylist()
     with original.read() as now:
-        rows = [row for row in now.statements("color").to_pylist() if row["state"] == 1]
+        rows = [row for row in now.labels.by_annotator("color").to_pylist() if row["state"] == 1]
     codes: dict[int, set[int]] = {}
     for row in rows:
         codes.setdefault(row["sample_id"], set()).add(row["code"])

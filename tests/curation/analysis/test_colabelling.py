@@ -75,9 +75,9 @@ def test_eligible_rows_are_the_known_labels_of_training_samples_in_the_pack(cata
     packed = sorted(keys.values())[:120]
     pq.write_table(pa.table({"key": packed}), tmp_path / "index.parquet")
     with catalog.read() as now:
-        found = now.eligible(["color", "car", "speed"], tmp_path / "index.parquet").to_pylist()
+        found = now.labels.eligible(["color", "car", "speed"], tmp_path / "index.parquet").to_pylist()
         ids = now.task_ids()
-        assert len(now.eligible([], tmp_path / "index.parquet")) == 0
+        assert len(now.labels.eligible([], tmp_path / "index.parquet")) == 0
     expected = {
         (ids[task], sample, packed.index(keys[sample]), *values)
         for task in ("color", "car", "speed")

@@ -106,7 +106,7 @@ def test_a_label_without_classes_is_known(catalog: Catalog) -> None:
 def test_who_labelled_how_many(original: Catalog) -> None:
     found = {(part.task, part.annotator, part.source): part.labels for part in counted(original).annotators}
     with original.read() as now:
-        said = Counter((row["annotator"], row["source"]) for row in now.statements("color").to_pylist())
+        said = Counter((row["annotator"], row["source"]) for row in now.labels.by_annotator("color").to_pylist())
     assert {(name, source): n for (task, name, source), n in found.items() if task == "color"} == said
 
 

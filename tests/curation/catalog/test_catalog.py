@@ -1,4 +1,4 @@
-"""Commits: atomic, repeatable, readable as of any of them, whoever is killed."""
+"""Commits: atomic, repeatable, and readable at any older commit, even after kills."""
 
 import os
 import signal
@@ -61,7 +61,7 @@ def test_same_batch_again_is_a_no_op(catalog: Catalog) -> None:
     assert not catalog.has("c")
 
 
-def test_exception_leaves_everything_as_it_was(catalog: Catalog) -> None:
+def test_an_exception_leaves_the_catalog_unchanged(catalog: Catalog) -> None:
     before = counts(catalog)
     with pytest.raises(ZeroDivisionError):
         half_a_commit(catalog)
@@ -107,7 +107,7 @@ def test_equal_histories_have_equal_digests(tmp_path: Path) -> None:
         one_label(catalog, batch="b")
         with catalog.read() as now:
             digests.append(now.digest)
-    # locations are part of what was added, so the same pictures elsewhere are another history
+    # locations are part of the digest, so the same pictures elsewhere are another history
     assert len(set(digests)) == 3
     assert one_word_digest(tmp_path / "d", "ada", "human") != one_word_digest(tmp_path / "e", "bob", "human")
     assert one_word_digest(tmp_path / "f", "ada", "human") != one_word_digest(tmp_path / "g", "ada", "import")
@@ -115,6 +115,20 @@ def test_equal_histories_have_equal_digests(tmp_path: Path) -> None:
     again = make_home_at(tmp_path / "a")
     with again.read() as now:
         assert now.digest == digests[0]
+
+
+def test_a_digest_covers_the_commits_before(tmp_path: Path) -> None:
+    """Two last commits with equal content and different parents differ."""
+    digests = set()
+    for name in ("a", "b"):
+        catalog = Catalog.create(tmp_path / name)
+        with catalog.commit(author="ada", message=name, batch=name) as change:
+            change.add_tasks(TASKS[:1])
+        with catalog.commit(author="ada", message="same", batch="same") as change:
+            change.add_tasks(TASKS[1:2])
+        with catalog.read() as now:
+            digests.add(now.digest)
+    assert len(digests) == 2
 
 
 def one_word_digest(home: Path, annotator: str, source: str) -> str:
@@ -139,7 +153,7 @@ def one_word_digest(home: Path, annotator: str, source: str) -> str:
 
 
 def make_home_at(folder: Path) -> Catalog:
-    """The same history once more, over the same pictures."""
+    """The same history again, over the same pictures."""
     for path in (folder / "home").iterdir():
         path.unlink()
     for path in (folder / "images").iterdir():
@@ -159,10 +173,10 @@ import os, sys
 from curation import Catalog
 from support.homes import label, labels
 for line in sys.stdin:
-    name, said = line.split()
+    name, landed = line.split()
     pid = os.fork()
     if not pid:
-        catalog, out = Catalog.open(sys.argv[1]), os.open(said, os.O_WRONLY | os.O_CREAT)
+        catalog, out = Catalog.open(sys.argv[1]), os.open(landed, os.O_WRONLY | os.O_CREAT)
         for number in range(10_000):
             with catalog.commit(author="w", message="m", batch=f"{name}-{number}") as change:
                 rows = [label(f"pictures/{i:05d}", "car", True, f"{name}-{number}") for i in range(20)]
@@ -173,18 +187,18 @@ for line in sys.stdin:
 """
 
 
-def test_kills_lose_nothing_and_tear_nothing(catalog: Catalog, tmp_path: Path, lake: Server | None) -> None:
+def test_kills_lose_no_commit_and_leave_none_half_done(catalog: Catalog, tmp_path: Path, lake: Server | None) -> None:
     process = start(FORKER, str(catalog.home))
     assert process.stdin is not None
     assert process.stdout is not None
     generator = np.random.default_rng(0)
     acknowledged: set[str] = set()
     for kill in range(8 if lake else 24):
-        said = tmp_path / f"said-{kill}"
-        process.stdin.write(f"{kill} {said}\n")
+        written = tmp_path / f"landed-{kill}"
+        process.stdin.write(f"{kill} {written}\n")
         process.stdin.flush()
         pid = int(process.stdout.readline())
-        while not said.exists() or not said.read_text():
+        while not written.exists() or not written.read_text():
             time.sleep(0.002)
         time.sleep(float(generator.uniform(0, 0.08)))
         os.kill(pid, signal.SIGKILL)
@@ -192,7 +206,7 @@ def test_kills_lose_nothing_and_tear_nothing(catalog: Catalog, tmp_path: Path, l
         with catalog.read() as now:
             landed = [row["batch"] for row in now.log().to_pylist() if row["author"] == "w"]
             events = now.counts()["label_event"]
-        acknowledged |= set(said.read_text().split())
+        acknowledged |= set(written.read_text().split())
         assert acknowledged <= set(landed)
         assert len(landed) == len(set(landed)) <= len(acknowledged) + kill + 1
         assert events - counts_before(catalog) == 20 * len(landed)
@@ -222,10 +236,10 @@ def test_two_writers_take_turns(catalog: Catalog) -> None:
             process.stdout.readline()
     for process in writers:
         process.send_signal(signal.SIGKILL)
-    said = [3 + len(process.communicate()[0].split()) for process in writers]
+    commits = [3 + len(process.communicate()[0].split()) for process in writers]
     with catalog.read() as now:
         batches = [row["batch"] for row in now.log().to_pylist()]
-    assert len(batches) == len(set(batches)) >= 1 + sum(said)
+    assert len(batches) == len(set(batches)) >= 1 + sum(commits)
 
 
 HOLDER = """
@@ -242,7 +256,7 @@ def test_a_held_catalog_names_its_holder(catalog: Catalog, lake: Server | None) 
     assert process.stdout is not None
     process.stdout.readline()
     impatient = Catalog(catalog.home, patience=0.1)
-    refused = (one_label,) if lake else (one_label, counts)  # on DuckLake readers pass by writers
+    refused = (one_label,) if lake else (one_label, counts)  # on DuckLake writers do not block readers
     for work in refused:
         with pytest.raises(Busy, match=f"process {process.pid} .*has held it"):
             work(impatient)
@@ -253,7 +267,7 @@ def test_a_held_catalog_names_its_holder(catalog: Catalog, lake: Server | None) 
         pass
 
 
-def test_a_holder_that_is_killed_lets_go(catalog: Catalog) -> None:
+def test_a_killed_holder_releases_the_catalog(catalog: Catalog) -> None:
     process = start(HOLDER, str(catalog.home))
     assert process.stdout is not None
     process.stdout.readline()
@@ -263,7 +277,7 @@ def test_a_holder_that_is_killed_lets_go(catalog: Catalog) -> None:
 
 
 def test_not_a_workspace(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="no Amber workspace"):
+    with pytest.raises(NotFound, match="is not an Amber workspace"):
         Catalog.open(tmp_path)
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "inside"):
@@ -280,7 +294,7 @@ def test_not_a_catalog(tmp_path: Path) -> None:
     (home / "catalog.duckdb").unlink()
     with duckdb.connect(str(home / "catalog.duckdb")) as connection:
         connection.execute("CREATE TABLE meta (other INTEGER)")
-    with pytest.raises(Damaged, match="not a catalog of Amber's"):
+    with pytest.raises(Damaged, match="is not a catalog of Amber"):
         Catalog.open(home)
 
 
@@ -304,7 +318,7 @@ def test_truncated_file(catalog: Catalog) -> None:
 
 
 def read_all(catalog: Catalog) -> None:
-    """Open a catalog and read all that it holds."""
+    """Open a catalog and read everything in it."""
     with Catalog.open(catalog.home).read() as now:
         now.samples()
         for task in now.tasks():
@@ -312,7 +326,7 @@ def read_all(catalog: Catalog) -> None:
 
 
 def test_newer_schema(catalog: Catalog) -> None:
-    with catalog.place.writing() as connection:
+    with catalog.backend.writing() as connection:
         connection.execute("UPDATE meta SET value = '99' WHERE name = 'schema'")
     with pytest.raises(BadInput, match="its schema is 99"):
         Catalog.open(catalog.home)
@@ -336,11 +350,11 @@ except AmberError as error:
 
 
 @pytest.mark.parametrize("limit", [0, 1_000, 65_536])
-def test_a_full_disk_keeps_the_state_before(catalog: Catalog, lake: Server | None, limit: int) -> None:
+def test_a_full_disk_leaves_the_catalog_unchanged(catalog: Catalog, lake: Server | None, limit: int) -> None:
     before = counts(catalog)
-    said, _ = start(FULL, str(catalog.home), str(min(limit, 1_000) if lake else limit)).communicate()
-    assert "nothing of this commit was written" in said
-    assert len(said.splitlines()) == 1
+    printed, _ = start(FULL, str(catalog.home), str(min(limit, 1_000) if lake else limit)).communicate()
+    assert "nothing of this commit was written" in printed
+    assert len(printed.splitlines()) == 1
     assert counts(catalog) == before
     one_label(catalog)
 
@@ -352,7 +366,10 @@ def test_tasks_and_slices_are_declared_once(catalog: Catalog) -> None:
     assert counts(catalog)["task_event"] == len(TASKS)
     assert counts(catalog)["slice_event"] == 3
     other = TASKS[1].model_copy(update={"owner": "eve"})
-    with pytest.raises(BadInput, match="defined before"), catalog.commit(author="ada", message="other") as change:
+    with (
+        pytest.raises(BadInput, match="is already defined differently"),
+        catalog.commit(author="ada", message="other") as change,
+    ):
         change.add_tasks([other])
 
 

@@ -1,7 +1,7 @@
-"""Random histories: at every commit the ledger says what the current-label rule, in plain Python, says of its events.
+"""Random histories: at every commit, current labels equal those of the rule written in plain Python.
 
-Labels of every kind by several people and sources, retractions, doubts, and classes that are added, renamed, merged,
-split, put in another order or dropped; folded at random moments, and read before and after a compaction.
+Labels of every kind by several people and sources, retractions, unsure labels, and classes that are added, renamed,
+merged, split, reordered or dropped; folded at random moments, and read before and after a compaction.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ import pytest
 
 from curation import Catalog, Task
 from curation.catalog import current_labels
-from curation.catalog.box_agreement import agreed
+from curation.catalog.box_agreement import agreed_boxes
 from curation.catalog.event_tables import LABELS
 from curation.catalog.snapshot import Snapshot
 
@@ -36,7 +36,7 @@ ATTRIBUTES: dict[str, list[Any]] = {"night": [True, False], "weather": ["rain", 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One label as it was given: `value` is a class, classes, a number or boxes, by the names of that time."""
+    """One label event: `value` is a class, classes, a number or boxes, in the class names of its time."""
 
     turn: int
     commit: int
@@ -50,7 +50,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
-    """A task from one turn on, and what the classes before are called by now."""
+    """A task from one turn on, and the new names of its earlier classes."""
 
     turn: int
     commit: int
@@ -60,7 +60,7 @@ class Definition:
 
 @dataclass
 class History:
-    """What was done to a catalog, in turns, of which each commit has one or more."""
+    """What was done to a catalog, in turns; each commit has one or more turns."""
 
     random: Random
     turn: int = 0
@@ -70,12 +70,12 @@ class History:
     attributes: list[tuple[int, str, int, Any]] = field(default_factory=list)
 
     def task(self, name: str, commit: int) -> Task | None:
-        """The task as it was defined at `commit`."""
+        """The definition of a task at `commit`."""
         held = [part.task for part in self.definitions[name] if part.commit <= commit]
         return held[-1] if held else None
 
     def now(self, name: str) -> Task:
-        """The task as it was defined last."""
+        """The newest definition of a task."""
         return self.definitions[name][-1].task
 
 
@@ -88,16 +88,16 @@ def answers(history: History, name: str, commit: int) -> dict[int, tuple[Any, ..
     found = {}
     for sample in range(SAMPLES):
         newest = {e.annotator: e for e in history.events if (e.task, e.sample) == (name, sample) and e.commit <= commit}
-        said = [(event, meaning(history, event, commit)) for event in newest.values()]
-        standing = [(event, value) for event, value in said if value is not None]
-        if standing:
+        claims = [(event, meaning(history, event, commit)) for event in newest.values()]
+        counted = [(event, value) for event, value in claims if value is not None]
+        if counted:
             assert task is not None
-            found[sample] = resolved(task, standing)
+            found[sample] = resolved(task, counted)
     return found
 
 
 def meaning(history: History, event: Event, commit: int) -> Any:
-    """What an event says by `commit`: None nothing, "unsure", a class, a set of classes, a number, or boxes."""
+    """The value of an event at `commit`: None (no label), "unsure", a class, a set of classes, a number, or boxes."""
     if event.state != "known":
         return "unsure" if event.state == "unsure" else None
     value = event.value
@@ -108,7 +108,7 @@ def meaning(history: History, event: Event, commit: int) -> Any:
 
 
 def moved(value: Any, names: dict[str, str | None]) -> Any:
-    """A value once classes are called otherwise; None when it holds one that is called nothing any more."""
+    """A value after its classes are renamed; None when one of them no longer exists."""
     if isinstance(value, str):
         return names.get(value, value)
     if isinstance(value, frozenset):
@@ -120,10 +120,10 @@ def moved(value: Any, names: dict[str, str | None]) -> Any:
     return value
 
 
-def resolved(task: Task, said: list[tuple[Event, Any]]) -> tuple[Any, ...]:
-    """What several labels say together."""
-    best = min(RANKS[event.source] for event, _ in said)
-    votes = [(event, value) for event, value in said if RANKS[event.source] == best]
+def resolved(task: Task, claims: list[tuple[Event, Any]]) -> tuple[Any, ...]:
+    """The current label that several labels give."""
+    best = min(RANKS[event.source] for event, _ in claims)
+    votes = [(event, value) for event, value in claims if RANKS[event.source] == best]
     groups: dict[tuple[int, int], list[tuple[Event, Any]]] = {}
     for event, value in sorted(votes, key=lambda vote: (vote[0].commit, vote[0].annotator)):
         known = event.state == "known"
@@ -146,7 +146,7 @@ def resolved(task: Task, said: list[tuple[Event, Any]]) -> tuple[Any, ...]:
         return 1, None, None, codes, None, source
     if task.kind == "detection":
         drawings = [[coded(task, box) for box in boxes] for boxes in values]
-        boxes = drawings[0] if len(drawings) == 1 else agreed(drawings)
+        boxes = drawings[0] if len(drawings) == 1 else agreed_boxes(drawings)
         return doubt if boxes is None else (1, None, None, None, boxes, source)
     return 1, code, None, None, None, source
 
@@ -159,7 +159,7 @@ def coded(task: Task, box: dict[str, Any]) -> dict[str, Any]:
 
 
 def grow(catalog: Catalog, history: History, commits: int) -> None:
-    """Some random commits; now and then a compaction between two."""
+    """Some random commits, with a compaction now and then."""
     for _ in range(commits):
         with catalog.commit(author="ada", message="more") as change:
             for _ in range(history.random.randint(1, 3)):
@@ -170,7 +170,7 @@ def grow(catalog: Catalog, history: History, commits: int) -> None:
 
 
 def label(change: Any, history: History) -> None:
-    """Labels of one source, by each of its annotators at most one a cell."""
+    """Labels of one source; each annotator labels a (task, sample) at most once in a commit."""
     random, source = history.random, history.random.choice(list(PEOPLE))
     cells = [(task.name, sample, who) for task in TASKS for sample in range(SAMPLES) for who in PEOPLE[source]]
     given = {
@@ -195,16 +195,16 @@ def label(change: Any, history: History) -> None:
 
 
 def random_value(random: Random, task: Task) -> Any:
-    """A value of the task's kind, of few enough that people often agree."""
+    """A value of the task's kind, from so few that people often agree."""
     if task.kind == "regression":
         return random.randint(0, 4) / 2
     if task.kind == "multilabel":
         return frozenset(random.sample(task.classes, random.randint(0, 2)))
     if task.kind == "detection":
-        places = [(0.0, 0.0), (1.0, 0.0), (20.0, 20.0)]
+        corners = [(0.0, 0.0), (1.0, 0.0), (20.0, 20.0)]
         return [
             {"class": random.choice(task.classes), "x": x, "y": y, "w": 10.0, "h": 10.0}
-            for x, y in random.sample(places, random.randint(0, 2))
+            for x, y in random.sample(corners, random.randint(0, 2))
         ]
     return random.choice(task.classes)
 
@@ -220,7 +220,7 @@ def as_row(task: str, sample: int, annotator: str, state: str, value: Any) -> di
 
 
 def redefine(change: Any, history: History) -> None:
-    """One task anew: classes added, renamed, merged, split, dropped, exchanged, or only put in another order."""
+    """Redefine one task: classes are added, renamed, merged, split, dropped, swapped, or only reordered."""
     random = history.random
     old = history.now(random.choice(["color", "seen", "speed", "things"]))
     if history.definitions[old.name][-1].commit == change.id:
@@ -238,7 +238,7 @@ def redefine(change: Any, history: History) -> None:
 
 
 def random_moves(random: Random, classes: tuple[str, ...]) -> dict[str, str | None]:
-    """What some of the classes are called by now."""
+    """New names of some classes."""
     one, other = random.sample(classes, 2) if len(classes) > 1 else (classes[0], "z")
     return random.choice(
         [{}, {one: f"{one}x"}, {one: None}, {one: other}, {one: other, other: one}, {one: "z", other: "z"}]
@@ -246,7 +246,7 @@ def random_moves(random: Random, classes: tuple[str, ...]) -> dict[str, str | No
 
 
 def describe(change: Any, history: History) -> None:
-    """One attribute of some samples, at most once a commit."""
+    """One attribute of some samples, at most once in a commit."""
     name = history.random.choice(list(ATTRIBUTES))
     given = {sample for commit, other, sample, _ in history.attributes if (commit, other) == (change.id, name)}
     chosen = sorted(set(history.random.sample(range(SAMPLES), 3)) - given)
@@ -259,7 +259,7 @@ def describe(change: Any, history: History) -> None:
 
 
 def begun(folder: Path, random: Random) -> tuple[Catalog, History]:
-    """A catalog with samples, of which half know a first value of every attribute, and tasks."""
+    """A catalog with tasks and samples, the first of which has a value of every attribute."""
     catalog, history = Catalog.create(folder), History(random=random)
     facts = {"location": "", "sha256": "", "phash": 0, "format": "JPEG", "width": 48, "height": 48, "bytes": 1}
     with catalog.commit(author="ada", message="begin") as change:
@@ -272,11 +272,11 @@ def begun(folder: Path, random: Random) -> tuple[Catalog, History]:
     return catalog, history
 
 
-# What is compared
+# The comparison
 
 
 def differing(now: Snapshot, history: History) -> Iterator[tuple[int, str, Any, Any]]:
-    """(commit, task or attribute, what the ledger says, what the rule says), where they differ, at every commit."""
+    """(commit, task or attribute, found, expected) for every difference at any commit."""
     for commit in range(1, now.commit + 1):
         then = now.earlier(commit)
         for name in [task.name for task in TASKS]:
@@ -295,10 +295,10 @@ def differing(now: Snapshot, history: History) -> Iterator[tuple[int, str, Any, 
 
 @pytest.mark.parametrize("patience", [6, 100_000])
 @pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(4, 200))])
-def test_every_commit_says_what_the_rule_says(
+def test_current_labels_equal_the_rule_at_every_commit(
     seed: int, patience: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With little patience a commit folds by itself; with much of it only a compaction does."""
+    """With little patience a commit folds by itself; with much patience only a compaction does."""
     monkeypatch.setattr(current_labels, "PATIENCE", patience)
     catalog, history = begun(tmp_path / "home", Random(seed))
     grow(catalog, history, commits=12)

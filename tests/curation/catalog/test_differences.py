@@ -1,4 +1,4 @@
-"""What changed between two commits, against a plain count."""
+"""Differences between two commits, compared with a plain count."""
 
 from pathlib import Path
 
@@ -16,17 +16,17 @@ COLORS = ("red", "yellow", "green")
 
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory: pytest.TempPathFactory, lake: Server | None) -> Catalog:
-    """Three commits: the import, people who add, change, doubt and retract, and an attribute."""
+    """Three commits: an import; people who add, change, doubt and retract labels; an attribute."""
     catalog = make_home(tmp_path_factory.mktemp("differences"), samples=80, lake=lake)
     generator = np.random.default_rng(0)
     with catalog.commit(author="ada", message="people") as change:
         keys = change.now.samples()["key"].to_pylist()
-        said = [(key, generator.choice([*COLORS, None])) for key in keys if generator.random() < 0.6]
+        answers = [(key, generator.choice([*COLORS, None])) for key in keys if generator.random() < 0.6]
         change.add_labels(
-            labels([label(key, "color", value and str(value), "ada") for key, value in said]), source="human"
+            labels([label(key, "color", value and str(value), "ada") for key, value in answers]), source="human"
         )
     with catalog.commit(author="ada", message="taken back") as change:
-        gone = [{**label(key, "color", None, "ada"), "state": "retracted"} for key, _ in said[:10]]
+        gone = [{**label(key, "color", None, "ada"), "state": "retracted"} for key, _ in answers[:10]]
         change.add_labels(labels(gone), source="human")
         change.add_attributes(pa.table({"key": keys[:3], "night": [True, False, True]}))
     return catalog
@@ -60,7 +60,7 @@ def test_rows_agree_with_a_plain_count(catalog: Catalog, first: int, last: int) 
     )
 
 
-def test_what_did_not_move_is_not_told(catalog: Catalog) -> None:
+def test_tasks_without_a_change_are_left_out(catalog: Catalog) -> None:
     assert found(catalog, 2, 2) == {}
     assert {task for task, _ in found(catalog, 1, 2)} == {"color"}
 
@@ -73,11 +73,11 @@ def test_a_label_that_left_a_slice_counts_there(catalog: Catalog) -> None:
 
 
 @pytest.mark.parametrize(("first", "error"), [(4, NotFound), (-1, NotFound)])
-def test_commits_that_are_not_there(catalog: Catalog, first: int, error: type[Exception]) -> None:
+def test_missing_commits_are_named(catalog: Catalog, first: int, error: type[Exception]) -> None:
     with pytest.raises(error, match=f"commit {first}"):
         found(catalog, first)
 
 
 def test_the_earlier_commit_comes_first(catalog: Catalog, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="turn them round"), catalog.read(1) as then, catalog.read(2) as later:
+    with pytest.raises(BadInput, match="swap them"), catalog.read(1) as then, catalog.read(2) as later:
         differences(later, then)

@@ -1,4 +1,4 @@
-"""What only a catalog on DuckLake can meet: its address, its database, its Parquet files."""
+"""What concerns only a catalog on DuckLake: its address, its database, its Parquet files."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -30,10 +30,10 @@ def one_label(catalog: Catalog) -> int:
 
 
 def parquet(catalog: Catalog) -> list[Path]:
-    return sorted(Path(Address.parse(catalog.place.name).data).rglob("*.parquet"))
+    return sorted(Path(Address.parse(catalog.backend.name).data).rglob("*.parquet"))
 
 
-def test_the_address_in_its_parts() -> None:
+def test_an_address_has_parts() -> None:
     made = Address.parse("postgresql://ada@db:5433/team?sslmode=require&data=s3://bucket/amber&schema=streets")
     assert made.server == "postgresql://ada@db:5433/team?sslmode=require"
     assert (made.data, made.schema) == ("s3://bucket/amber", "streets")
@@ -46,8 +46,8 @@ def test_the_address_in_its_parts() -> None:
         ("mysql://h/d?data=/x", "must be postgresql"),
         ("postgresql://h/d", "must be an absolute folder"),
         ("postgresql://h/d?data=there", "must be an absolute folder"),
-        ("postgresql://u:secret@h/d?data=/x", "must hold no password"),
-        ("postgresql://u@h/d?data=/x&password=secret", "must hold no password"),
+        ("postgresql://u:secret@h/d?data=/x", "must not contain a password"),
+        ("postgresql://u@h/d?data=/x&password=secret", "must not contain a password"),
         ("postgresql://h/d?data=/x&schema=a-b", "must be of letters"),
     ],
 )
@@ -70,19 +70,19 @@ def test_no_server_and_no_catalog(tmp_path: Path, postgres: Server) -> None:
     url = postgres.url(tmp_path / "lake")
     (tmp_path / "home").mkdir(exist_ok=True)
     (tmp_path / "home" / "catalog.toml").write_text(f'url = "{url}"\n')
-    with pytest.raises(NotFound, match="no catalog is there; `amber init"):
+    with pytest.raises(NotFound, match="holds no catalog; `amber init"):
         Catalog.open(tmp_path / "home")
 
 
 def test_two_workspaces_share_one_catalog(catalog: Catalog, tmp_path: Path) -> None:
-    assert run(["init", "--home", str(tmp_path / "other"), "--catalog", catalog.place.name]) == 0
+    assert run(["init", "--home", str(tmp_path / "other"), "--catalog", catalog.backend.name]) == 0
     other = Catalog.open(tmp_path / "other")
     first = one_label(catalog)
     assert one_label(other) == first + 1
     with catalog.read() as mine, other.read() as theirs:
         assert mine.digest == theirs.digest
-    assert run(["init", "--home", str(tmp_path / "other"), "--catalog", catalog.place.name]) == 0
-    assert run(["init", "--home", str(tmp_path / "other"), "--catalog", catalog.place.name + "&schema=b"]) == 2
+    assert run(["init", "--home", str(tmp_path / "other"), "--catalog", catalog.backend.name]) == 0
+    assert run(["init", "--home", str(tmp_path / "other"), "--catalog", catalog.backend.name + "&schema=b"]) == 2
 
 
 def test_a_reader_sees_one_moment(catalog: Catalog) -> None:
@@ -90,7 +90,7 @@ def test_a_reader_sees_one_moment(catalog: Catalog) -> None:
         before = then.labels("car").to_pylist()
         other = Catalog.open(catalog.home)
         one_label(other)
-        other.place.patience = 0.1
+        other.backend.patience = 0.1
         with pytest.raises(Busy, match="has held it"):  # files that a reader may need are not deleted
             other.compact()
         assert then.labels("car").to_pylist() == before
@@ -125,11 +125,11 @@ def test_damaged_files(catalog: Catalog, harm: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_lost_connection_is_made_anew(catalog: Catalog, postgres: Server) -> None:
+def test_a_lost_connection_is_replaced(catalog: Catalog, postgres: Server) -> None:
     one_label(catalog)
     with psycopg.connect(postgres.address("postgres"), autocommit=True) as connection:
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
-    with suppress(Failed):  # unless it is noticed before anything is asked of it
+    with suppress(Failed):  # unless the loss is noticed before the first query
         one_label(Catalog(catalog.home))
         one_label(catalog)
     assert one_label(catalog) >= 3

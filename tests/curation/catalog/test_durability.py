@@ -1,4 +1,4 @@
-"""Whatever ends a process, or the disk: what was acknowledged stays, nothing is torn, and the same again is a no-op."""
+"""Killed processes and full disks: acknowledged commits stay, none is half done, and repeating one is a no-op."""
 
 import os
 import shutil
@@ -25,15 +25,15 @@ from curation.catalog import current_labels
 from curation.catalog.event_tables import LABELS
 
 COMMITS = 6
-"""Commits of one life."""
+"""Commits in one life."""
 ROWS = 12
-"""Labels of one commit."""
+"""Labels in one commit."""
 IMPORTED = 4
-"""Labels that the ingest brings: those of the evaluation samples."""
+"""Labels that the ingest adds: those of the evaluation samples."""
 
 
-def statements(name: str, rows: int = ROWS) -> pa.Table:
-    """Labels that follow from the batch id alone."""
+def labels_of(name: str, rows: int = ROWS) -> pa.Table:
+    """Labels that depend only on the batch id."""
     colors = ["red", "yellow", "green"]
     return pa.Table.from_pylist(
         [
@@ -46,17 +46,17 @@ def statements(name: str, rows: int = ROWS) -> pa.Table:
 
 def say(catalog: Catalog, batch: str, rows: int = ROWS) -> None:
     with catalog.commit(author="w", message="say", batch=batch) as change:
-        change.add_labels(statements(batch, rows), source="human")
+        change.add_labels(labels_of(batch, rows), source="human")
 
 
-def live(data: Path, home: Path, life: int, said: int) -> None:
-    """Ingest, commits that fold, and compactions; each is acknowledged in the file `said` once it has returned."""
+def live(data: Path, home: Path, life: int, landed: int) -> None:
+    """Ingest, commits that fold, and compactions; each is acknowledged in the file `landed` after it returns."""
     current_labels.PATIENCE = 2 * ROWS
     assert run(["ingest", str(data), "--author", "ada", "--home", str(home)]) == 0
     catalog = Catalog.open(home)
     for number in range(COMMITS):
         say(catalog, f"{life}-{number}")
-        os.write(said, f"{life}-{number}\n".encode())
+        os.write(landed, f"{life}-{number}\n".encode())
         if number % 3 == 1:
             catalog.compact()
 
@@ -74,31 +74,31 @@ from pathlib import Path
 from test_durability import live
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 for line in sys.stdin:
-    data, home, life, said = line.split()
+    data, home, life, landed = line.split()
     child = os.fork()
     if not child:
         sys.stdin.close()
-        out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        out = os.open(landed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(2, 1)
         live(Path(data), Path(home), int(life), out)
         os._exit(0)
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-"""A process that has imported everything, and forks one for each life: so that kills hit the work."""
+"""A process that has imported everything and forks one process per life, so that kills hit the work."""
 
 
 class Lives:
     """Runs lives, each in a process of its own."""
 
-    def __init__(self, process: "subprocess.Popen[str]", data: Path, said: Path) -> None:
+    def __init__(self, process: "subprocess.Popen[str]", data: Path, landed: Path) -> None:
         assert process.stdin
         assert process.stdout
-        self.lines, self.answers, self.data, self.said = process.stdin, process.stdout, data, said
+        self.lines, self.answers, self.data, self.landed = process.stdin, process.stdout, data, landed
 
     def run(self, home: Path, life: int, *, after: float | None = None) -> bool:
-        """Whether the life came to its end, unless it was killed after so many seconds."""
-        print(self.data, home, life, self.said, file=self.lines, flush=True)
+        """Run one life, kill it `after` so many seconds, and return whether it completed."""
+        print(self.data, home, life, self.landed, file=self.lines, flush=True)
         child = int(self.answers.readline())
         if after is not None:
             time.sleep(after)
@@ -109,15 +109,15 @@ class Lives:
 
 
 @contextmanager
-def lives(data: Path, said: Path) -> Iterator[Lives]:
+def lives(data: Path, landed: Path) -> Iterator[Lives]:
     words, pipe = [sys.executable, "-c", FORKS], subprocess.PIPE
     environment = python_environment(Path(__file__).parent)
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
-        yield Lives(process, data, said)
+        yield Lives(process, data, landed)
 
 
 def log_of(home: Path) -> list[tuple[str, str]]:
-    """Batch id and digest of each commit, the first first; none where there is no catalog yet."""
+    """Batch id and digest of each commit, oldest first; empty without a catalog."""
     if not (home / "catalog.duckdb").exists():
         return []
     with Catalog.open(home).read() as now:
@@ -129,7 +129,7 @@ def log_of(home: Path) -> list[tuple[str, str]]:
 
 
 def contents(home: Path) -> dict[str, Any]:
-    """What a catalog holds: its history, and what holds at each commit."""
+    """The history of a catalog, and the current labels at each commit."""
     with Catalog.open(home).read() as now:
         labels = [now.earlier(commit).labels("color").to_pylist() for commit in range(1, now.commit + 1)]
         return {"log": log_of(home), "counts": now.counts(), "labels": labels}
@@ -137,10 +137,10 @@ def contents(home: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kills", [24, pytest.param(1000, marks=pytest.mark.soak)])
 def test_kills_lose_nothing_and_tear_nothing(kills: int, data: Path, tmp_path: Path) -> None:
-    """Kills spread over ingest, commits, checkpoints, folds and compactions, in workspaces that live three times."""
+    """Kills spread over ingest, commits, checkpoints, folds and compactions, in three lives per workspace."""
     moments, home, done, homes = Random(kills), tmp_path / "home-0", 0, 0
-    said = tmp_path / "said"
-    with lives(data, said) as process:
+    landed = tmp_path / "landed"
+    with lives(data, landed) as process:
         started = time.monotonic()
         for life in range(3):
             process.run(tmp_path / "whole", life)
@@ -148,7 +148,7 @@ def test_kills_lose_nothing_and_tear_nothing(kills: int, data: Path, tmp_path: P
         whole = contents(tmp_path / "whole")
         while done < kills:
             home = tmp_path / f"home-{homes}"
-            said.write_text("")
+            landed.write_text("")
             before: list[tuple[str, str]] = []
             for life in range(3):
                 while not process.run(home, life, after=moments.uniform(0, 0.7 * span)):
@@ -156,7 +156,7 @@ def test_kills_lose_nothing_and_tear_nothing(kills: int, data: Path, tmp_path: P
                     log = log_of(home)
                     assert log[: len(before)] == before
                     assert log == whole["log"][: len(log)]
-                    assert set(said.read_text().split()) <= {batch for batch, _ in log}
+                    assert set(landed.read_text().split()) <= {batch for batch, _ in log}
                     before = log
             assert contents(home) == whole
             Catalog.open(home).compact()
@@ -167,7 +167,7 @@ def test_kills_lose_nothing_and_tear_nothing(kills: int, data: Path, tmp_path: P
 
 
 def left_over(home: Path) -> list[str]:
-    """Files beside a catalog that nobody needs."""
+    """Files beside a catalog that should not be there."""
     return sorted(
         {path.name for path in home.iterdir()} - {"catalog.duckdb", "catalog.lock", "catalog.next", "oracle.parquet"}
     )
@@ -195,15 +195,15 @@ def catalog(data: Path, tmp_path: Path) -> Catalog:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 16 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
+    disk = tmp_path / "disk"
+    disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", place], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk], capture_output=True, check=False
     )
     if mounted.returncode:
-        pytest.skip("a disk can be mounted by root alone")
-    yield place
-    subprocess.run(["umount", place], check=True)
+        pytest.skip("only root can mount a disk")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
 
 
 @pytest.mark.parametrize("room", [0, 4_000, 40_000, 200_000, 400_000, 600_000, 1_000_000, 2_000_000])
@@ -211,7 +211,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_fills_up(
     room: int, patience: int, catalog: Catalog, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Commits until one is refused: all before it are there, it is not, and with room it goes in."""
+    """Commits until one fails: all before it are stored, it is not, and it succeeds once there is room."""
     monkeypatch.setattr(current_labels, "PATIENCE", patience)
     shutil.copytree(catalog.home, small_disk / "home")
     catalog = Catalog.open(small_disk / "home")
@@ -244,7 +244,7 @@ def test_a_disk_too_small_to_compact(room: int, catalog: Catalog, small_disk: Pa
     with pytest.raises(AmberError, match="free space"):
         catalog.compact()
     assert contents(catalog.home) == before
-    assert left_over(catalog.home) in ([], ["catalog.duckdb.wal"])  # a commit waits there for its checkpoint
+    assert left_over(catalog.home) in ([], ["catalog.duckdb.wal"])  # it holds a commit until the next checkpoint
     (small_disk / "filler").unlink()
     catalog.compact()
     assert contents(catalog.home) == before
@@ -269,7 +269,7 @@ def test_a_fold_without_room_does_not_fail_its_commit(catalog: Catalog, monkeypa
 
 
 def test_the_file_stays_small_over_updates(tmp_path: Path) -> None:
-    """100 rounds in which half of all labels change, every fifth compacted: as small as a fresh file at the end."""
+    """100 rounds that change half of all labels, every fifth with a compaction: at most 1.5 times a fresh file."""
     catalog = many_samples(tmp_path / "home", 2000)
     for number in range(100):
         half = Random(number).sample(range(2000), 1000)
@@ -286,7 +286,7 @@ def test_the_file_stays_small_over_updates(tmp_path: Path) -> None:
 
 
 def many_samples(home: Path, count: int) -> Catalog:
-    """A catalog of one task and samples whose images nobody needs."""
+    """A catalog of one task and of samples without image files."""
     catalog, keys = Catalog.create(home), [f"s{number}" for number in range(count)]
     facts = {"location": "", "sha256": "", "phash": 0, "format": "JPEG", "width": 48, "height": 48, "bytes": 1}
     with catalog.commit(author="ada", message="begin") as change:
@@ -341,11 +341,11 @@ from curation import Catalog
 
 half = "SELECT one.i FROM range(1_000_000) AS one(i) JOIN range(1_000_000) AS other(i) ON one.i = other.i"
 with Catalog.create(sys.argv[1]).read() as now:
-    print(len(now._table(f"{half} UNION ALL {half}", [])))
+    print(len(now.view.table(f"{half} UNION ALL {half}")))
 """
 
 
-def test_a_large_answer_of_two_parts_does_not_wait_for_itself(tmp_path: Path) -> None:
+def test_a_large_union_does_not_deadlock(tmp_path: Path) -> None:
     words = [sys.executable, "-c", LARGE, str(tmp_path / "home")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "2000000\n", done.stderr

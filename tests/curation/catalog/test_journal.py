@@ -1,4 +1,4 @@
-"""A checkpoint that is killed leaves a file that opens: half-written blocks are put back."""
+"""After a killed checkpoint the file opens: half-written blocks are restored."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ import duckdb
 import pytest
 from support.homes import copy_home, label, labels, make_home
 
-from curation.catalog.backends.journal import BLOCK, HEADER, _journal, _keep, mend
+from curation.catalog.backends.journal import BLOCK, HEADER, _journal, _keep, undo_killed_checkpoint
 from curation.catalog.catalog import Catalog
 from curation.errors import Damaged
 
@@ -31,7 +31,7 @@ def say(catalog: Catalog, turn: int) -> None:
 
 
 def blocks(path: Path) -> tuple[set[int], set[int]]:
-    """Blocks that the file's header leads to, and those of metadata that have room left."""
+    """Blocks in use according to the header, and metadata blocks with free space."""
     with duckdb.connect() as connection:
         connection.execute(f"ATTACH '{path}' AS catalog (READ_ONLY); USE catalog")
         metadata = connection.execute("SELECT block_id, free_blocks FROM pragma_metadata_info('catalog')").fetchall()
@@ -48,8 +48,8 @@ def changed(before: bytes, after: bytes) -> set[int]:
     return {number for number, place in enumerate(places) if before[place] != after[place]}
 
 
-def test_a_checkpoint_overwrites_nothing_but_what_is_kept(catalog: Catalog) -> None:
-    """What the journal stands on; it holds of DuckDB 1.5, and a newer one must pass it too."""
+def test_a_checkpoint_overwrites_only_blocks_in_the_journal(catalog: Catalog) -> None:
+    """The assumption of the journal: true for DuckDB 1.5, and a newer version must pass this test too."""
     overwritten = set()
     for turn in range(12):
         used, roomy = blocks(catalog.file)
@@ -57,7 +57,7 @@ def test_a_checkpoint_overwrites_nothing_but_what_is_kept(catalog: Catalog) -> N
         say(catalog, turn)
         after = catalog.file.read_bytes()
         freed = {number for number in used if not any(after[HEADER + number * BLOCK : HEADER + (number + 1) * BLOCK])}
-        touched = (changed(before, after) & used) - freed  # which are given back once the header was switched
+        touched = (changed(before, after) & used) - freed  # freed once the header has switched
         assert touched <= roomy
         overwritten |= touched
     assert overwritten
@@ -65,7 +65,7 @@ def test_a_checkpoint_overwrites_nothing_but_what_is_kept(catalog: Catalog) -> N
 
 
 @pytest.mark.parametrize("written", [4096, BLOCK // 2, BLOCK - 4096])
-def test_a_half_written_block_is_put_back(catalog: Catalog, written: int) -> None:
+def test_a_half_written_block_is_restored(catalog: Catalog, written: int) -> None:
     say(catalog, 0)
     with catalog.read() as now:
         counts, digest = now.counts(), now.digest
@@ -85,14 +85,14 @@ def test_a_half_written_block_is_put_back(catalog: Catalog, written: int) -> Non
     say(catalog, 1)
 
 
-def test_a_journal_of_an_earlier_checkpoint_is_thrown_away(catalog: Catalog) -> None:
+def test_a_journal_of_an_earlier_checkpoint_is_deleted(catalog: Catalog) -> None:
     _keep(catalog.file, sorted(blocks(catalog.file)[1]))
     shutil.copy(_journal(catalog.file), catalog.home / "aside")
     _journal(catalog.file).unlink()
     say(catalog, 0)
     after = catalog.file.read_bytes()
     shutil.copy(catalog.home / "aside", _journal(catalog.file))
-    mend(catalog.file)
+    undo_killed_checkpoint(catalog.file)
     assert catalog.file.read_bytes() == after
     assert not _journal(catalog.file).exists()
 
@@ -103,6 +103,6 @@ def test_a_torn_journal_changes_nothing(catalog: Catalog) -> None:
     before = catalog.file.read_bytes()
     for length in (0, 100, len(whole) // 2, len(whole) - 1):
         _journal(catalog.file).write_bytes(whole[:length])
-        mend(catalog.file)
+        undo_killed_checkpoint(catalog.file)
         assert catalog.file.read_bytes() == before
         assert not _journal(catalog.file).exists()

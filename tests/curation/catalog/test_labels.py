@@ -1,4 +1,4 @@
-"""The current-label rule, and every label that is refused."""
+"""The current-label rule case by case, and every kind of label that is refused."""
 
 from collections import Counter
 from itertools import product
@@ -15,7 +15,7 @@ from curation import BadInput, Catalog, Task
 
 KEY = "pictures/00001"
 
-Said = list[tuple[str, str, object]]
+Claims = list[tuple[str, str, object]]
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,9 @@ def catalog(original: Catalog, tmp_path: Path, lake: Server | None) -> Catalog:
     return copy_home(original, tmp_path, lake)
 
 
-def say(catalog: Catalog, task: str, said: Said) -> dict[str, object] | None:
-    """Commit (source, annotator, value) one after the other; the current label of the sample."""
-    for source, annotator, value in said:
+def say(catalog: Catalog, task: str, claims: Claims) -> dict[str, object] | None:
+    """Commit each (source, annotator, value) by itself; return the current label of the sample."""
+    for source, annotator, value in claims:
         row = label(KEY, task, None if value == "retract" else value, annotator)
         if value == "retract":
             row["state"] = "retracted"
@@ -46,7 +46,7 @@ def say(catalog: Catalog, task: str, said: Said) -> dict[str, object] | None:
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("claims", "code"),
     [
         ([("human", "ada", "red")], 0),
         ([("human", "ada", "red"), ("human", "ada", "green")], 2),
@@ -62,14 +62,14 @@ def say(catalog: Catalog, task: str, said: Said) -> dict[str, object] | None:
         ([("model", "m", "green")], 2),
     ],
 )
-def test_which_class_counts(catalog: Catalog, said: Said, code: int) -> None:
-    current = say(catalog, "color", said)
+def test_the_best_source_and_the_majority_decide(catalog: Catalog, claims: Claims, code: int) -> None:
+    current = say(catalog, "color", claims)
     assert current is not None
     assert (current["state"], current["code"]) == (1, code)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "claims",
     [
         [("human", "ada", "red"), ("human", "bob", "green")],
         [("human", "ada", None)],
@@ -81,8 +81,8 @@ def test_which_class_counts(catalog: Catalog, said: Said, code: int) -> None:
         [("human", "ada", "red"), ("human", "bob", "red"), ("human", "eve", "green"), ("human", "zoe", "yellow")],
     ],
 )
-def test_ties_and_doubts_are_unsure(catalog: Catalog, said: Said) -> None:
-    current = say(catalog, "color", said)
+def test_ties_and_doubts_are_unsure(catalog: Catalog, claims: Claims) -> None:
+    current = say(catalog, "color", claims)
     assert current is not None
     assert (current["state"], current["code"]) == (2, None)
 
@@ -106,6 +106,9 @@ def test_numbers_within_the_tolerance_have_their_median(catalog: Catalog) -> Non
     current = say(catalog, "tilt", [("human", "ada", 3.0), ("human", "bob", 5.0), ("human", "eve", 3.5)])
     assert current is not None
     assert (current["state"], current["number"]) == (1, 3.5)
+    current = say(catalog, "tilt", [("human", "dan", 4.5)])
+    assert current is not None
+    assert (current["state"], current["number"]) == (1, 4.0)  # the number of none of the four
     current = say(catalog, "tilt", [("human", "zoe", 5.5)])
     assert current is not None
     assert (current["state"], current["number"]) == (2, None)
@@ -116,11 +119,11 @@ SOURCES = {"ada": "human", "bob": "human", "o": "oracle", "v": "import", "m": "m
 RANKS = {"ada": 0, "bob": 0, "o": 0, "v": 1, "m": 2}
 
 
-def rule(said: list[tuple[str, str | None]]) -> tuple[int, int | None] | None:
-    """The current-label rule once more, in plain Python: (state, code) after these (annotator, answer)."""
-    standing = {who: value for who, value in dict(said).items() if value != "retract"}
-    best = min((RANKS[who] for who in standing), default=None)
-    votes = Counter(value for who, value in standing.items() if RANKS[who] == best)
+def rule(claims: list[tuple[str, str | None]]) -> tuple[int, int | None] | None:
+    """The current-label rule in plain Python: (state, code) after these (annotator, answer)."""
+    counted = {who: value for who, value in dict(claims).items() if value != "retract"}
+    best = min((RANKS[who] for who in counted), default=None)
+    votes = Counter(value for who, value in counted.items() if RANKS[who] == best)
     if not votes:
         return None
     value, most = votes.most_common()[0]
@@ -152,7 +155,7 @@ def test_rule_agrees_with_plain_python(catalog: Catalog) -> None:
             ]
 
 
-def test_what_does_not_fit_the_kind_has_no_vote(catalog: Catalog) -> None:
+def test_columns_of_another_kind_do_not_split_votes(catalog: Catalog) -> None:
     texts = {"ada": "red", "bob": "green", "eve": "yellow"}
     rows = [{**label(KEY, "color", text, who), "state": "unsure"} for who, text in texts.items()]
     rows += [{**label(KEY, "color", "red", who), "number": 1.0 * turn} for turn, who in enumerate(("yan", "zoe"))]
@@ -166,7 +169,7 @@ def test_what_does_not_fit_the_kind_has_no_vote(catalog: Catalog) -> None:
         assert now.labels("color").filter(pc.field("sample_id") == 1).to_pylist()[0]["state"] == 2
 
 
-def test_no_box_is_something_known(catalog: Catalog) -> None:
+def test_an_empty_list_of_boxes_is_known(catalog: Catalog) -> None:
     current = say(catalog, "things", [("human", "ada", [])])
     assert current is not None
     assert (current["state"], current["boxes"]) == (1, [])
@@ -197,6 +200,8 @@ BOX = {"class": "light", "x": 2.0, "y": 2.0, "w": 5.0, "h": 8.0}
         ({**label(KEY, "car", True), "annotator": None}, "annotator None: every label has one"),
         ({**label(KEY, "car", True), "annotator": ""}, "annotator '': every label has one"),
         ({**label(KEY, "color", "red"), "state": "maybe"}, "must be known, unsure or retracted"),
+        ({**label(KEY, "color", "red"), "confidence": 0.0}, "must be above 0 and at most 1"),
+        ({**label(KEY, "color", "red"), "confidence": 1.5}, "must be above 0 and at most 1"),
     ],
 )
 def test_a_bad_label_keeps_the_batch_out(catalog: Catalog, row: dict[str, object], message: str) -> None:
@@ -210,6 +215,15 @@ def test_a_bad_label_keeps_the_batch_out(catalog: Catalog, row: dict[str, object
         assert now.counts() == before
 
 
+def test_a_box_may_touch_the_edges(catalog: Catalog) -> None:
+    with catalog.read() as now:
+        (row,) = [row for row in now.samples().to_pylist() if row["key"] == KEY]
+    edges = {"class": "light", "x": 0.0, "y": 0.0, "w": float(row["width"]), "h": float(row["height"])}
+    current = say(catalog, "things", [("human", "ada", [edges])])
+    assert current is not None
+    assert current["state"] == 1
+
+
 def test_twice_in_one_batch(catalog: Catalog) -> None:
     row = label(KEY, "color", "red", "ada")
     with pytest.raises(BadInput, match="twice in this batch"), catalog.commit(author="ada", message="2") as change:
@@ -221,12 +235,12 @@ def test_twice_in_one_batch(catalog: Catalog) -> None:
 def test_twice_in_one_commit(catalog: Catalog) -> None:
     with catalog.commit(author="a", message="first") as change:
         change.add_labels(labels([label(KEY, "car", True, "ada")]), source="human")
-        with pytest.raises(BadInput, match="given before in this commit"):
+        with pytest.raises(BadInput, match="was already given in this commit"):
             change.add_labels(labels([label(KEY, "car", False, "ada")]), source="human")
         change.add_attributes(pa.table({"key": [KEY], "split": ["train"]}))
-        with pytest.raises(BadInput, match="was set before in this commit"):
+        with pytest.raises(BadInput, match="was already set in this commit"):
             change.add_attributes(pa.table({"key": [KEY], "split": ["test"]}))
-    with pytest.raises(BadInput, match="stands twice in this batch"), catalog.commit(author="a", message="2") as change:
+    with pytest.raises(BadInput, match="is in this batch twice"), catalog.commit(author="a", message="2") as change:
         change.add_attributes(pa.table({"key": [KEY, KEY], "split": ["train", "test"]}))
     with catalog.commit(author="a", message="once") as change:
         change.add_tasks([TASKS[1].model_copy(update={"name": "bus"})] * 2)
@@ -237,9 +251,12 @@ def test_samples_keep_their_key_and_bytes(catalog: Catalog, original: Catalog) -
     paths = sorted((original.home.parent / "images").glob("*.jpg"))
     with catalog.commit(author="ada", message="again") as change:
         assert change.add_samples(sample_rows(["pictures/00000"], paths[:1]), dataset="d") == 0
-    with pytest.raises(BadInput, match="another image under it"), catalog.commit(author="ada", message="x") as change:
+    with (
+        pytest.raises(BadInput, match="another image with this key"),
+        catalog.commit(author="ada", message="x") as change,
+    ):
         change.add_samples(sample_rows(["pictures/00000"], paths[1:2]), dataset="d")
-    with pytest.raises(BadInput, match="stands twice"), catalog.commit(author="ada", message="x") as change:
+    with pytest.raises(BadInput, match="is in this batch twice"), catalog.commit(author="ada", message="x") as change:
         change.add_samples(sample_rows(["new", "new"], paths[:2]), dataset="d")
     with (
         pytest.raises(BadInput, match=f"{paths[1]}: its key is empty"),
@@ -252,12 +269,12 @@ def test_samples_keep_their_key_and_bytes(catalog: Catalog, original: Catalog) -
     ("column", "message"),
     [
         ({"split": ["tset"]}, "'tset' of 'pictures/00001': must be train, validation or test"),
-        ({"night": ["dark"]}, "holds a flag so far, here a text"),
-        ({"group": [3.0]}, "holds a text so far"),
-        ({"odd": [[1]]}, "no string, boolean, number or time"),
-        ({"Night": [True]}, "names are of a-z, 0-9 and _"),
-        ({'x"y': ["a"]}, "names are of a-z, 0-9 and _"),
-        ({"": ["a"]}, "names are of a-z, 0-9 and _"),
+        ({"night": ["dark"]}, "is a flag so far, here a text"),
+        ({"group": [3.0]}, "is a text so far"),
+        ({"odd": [[1]]}, "must be a string, boolean, number or time"),
+        ({"Night": [True]}, "must be of a-z, 0-9 and _"),
+        ({'x"y': ["a"]}, "must be of a-z, 0-9 and _"),
+        ({"": ["a"]}, "must be of a-z, 0-9 and _"),
     ],
 )
 def test_bad_attributes(catalog: Catalog, column: dict[str, list[object]], message: str) -> None:

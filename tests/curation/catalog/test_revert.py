@@ -1,4 +1,4 @@
-"""`Change.revert`: a commit is undone by a new one, and nothing else is."""
+"""`PendingCommit.revert`: a new commit reverts exactly one earlier commit."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def catalog(original: Catalog, tmp_path: Path) -> Catalog:
 
 
 def everything(catalog: Catalog) -> dict[str, Any]:
-    """What is known now: labels, attributes, slices, tasks, open requests."""
+    """The current state: labels, attributes, slices, tasks, open requests."""
     with catalog.read() as now:
         return {
             "labels": {name: now.labels(name).to_pylist() for name in now.tasks()},
@@ -48,7 +48,7 @@ def undo(catalog: Catalog, commit: int) -> dict[str, int]:
 
 
 def many_things(catalog: Catalog) -> int:
-    """A commit of labels new and changed, attributes, a slice, a redefined task and a new one."""
+    """A commit with new and changed labels, attributes, a slice, a redefined task and a new task."""
     keys = [f"pictures/{number:05d}" for number in range(30)]
     with catalog.commit(author="ada", message="many") as change:
         change.add_tasks([Task(name="mood", kind="binary", owner="eve")])
@@ -62,7 +62,7 @@ def many_things(catalog: Catalog) -> int:
         return change.id
 
 
-def test_all_that_a_commit_said_is_undone(catalog: Catalog) -> None:
+def test_everything_in_a_commit_is_reverted(catalog: Catalog) -> None:
     before = everything(catalog)
     commit = many_things(catalog)
     assert everything(catalog) != before
@@ -84,15 +84,17 @@ def test_a_revert_can_be_reverted(catalog: Catalog, fold: bool) -> None:
     assert everything(catalog) == before
 
 
-def test_what_a_later_commit_replaced_is_kept(catalog: Catalog) -> None:
+def test_events_that_a_later_commit_replaced_are_kept(catalog: Catalog) -> None:
     first = add_label(catalog, True)
     add_label(catalog, False)
     assert undo(catalog, first) == {
         "kept": 1, "labels": 0, "attributes": 0, "requests": 0, "samples": 0, "tasks": 0, "slices": 0,
     }  # fmt: skip
     with catalog.read() as now:
-        said = {row["annotator"]: row["code"] for row in now.statements("car").to_pylist() if row["sample_id"] == 1}
-    assert said["ada"] == 0
+        codes = {
+            row["annotator"]: row["code"] for row in now.labels.by_annotator("car").to_pylist() if row["sample_id"] == 1
+        }
+    assert codes["ada"] == 0
 
 
 def test_a_label_with_nothing_before_it_is_retracted(catalog: Catalog) -> None:
@@ -107,7 +109,7 @@ def test_a_label_with_nothing_before_it_is_retracted(catalog: Catalog) -> None:
         assert now.labels("bike").to_pylist() == before
 
 
-def test_samples_that_a_commit_brought_are_excluded(catalog: Catalog) -> None:
+def test_samples_that_a_commit_added_are_excluded(catalog: Catalog) -> None:
     with catalog.read() as now:
         image = Path(now.samples()["location"][0].as_py())
     with catalog.commit(author="ada", message="more") as change:
@@ -121,7 +123,7 @@ def test_samples_that_a_commit_brought_are_excluded(catalog: Catalog) -> None:
         assert row["sample_id"] not in now.training_ids()
 
 
-def test_requests_are_withdrawn_and_answers_are_asked_for_again(catalog: Catalog) -> None:
+def test_requests_are_withdrawn_and_answered_ones_reopened(catalog: Catalog) -> None:
     propose(catalog, Proposal(budget=3, seed=0, random_share=1), author="ada", batch="ask")
     with catalog.read() as now:
         asked, opened = now.requests("open")["request_id"].to_pylist(), now.commit

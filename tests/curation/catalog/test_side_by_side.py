@@ -1,4 +1,4 @@
-"""Many writers at once, on one file and on DuckLake: no commit lost, none doubled, one batch id lands once."""
+"""Many writers at once, on one file and on DuckLake: no commit is lost or doubled, and a batch id lands once."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ import sys
 from curation import Catalog
 from support.homes import label, labels
 catalog, me = Catalog.open(sys.argv[1]), sys.argv[2]
-catalog.place.patience = 300.0
+catalog.backend.patience = 300.0
 for number in range(int(sys.argv[3])):
     for batch in (f"{me}-{number}", f"all-{number}"):
         with catalog.commit(author=me, message="m", batch=batch) as change:
@@ -37,18 +37,18 @@ def written(catalog: Catalog, writers: int, rounds: int) -> set[tuple[int, str]]
             stdout=subprocess.PIPE, text=True, env=environment,
         ) for number in range(writers)
     ]  # fmt: skip
-    told = [process.communicate()[0].split() for process in processes]
+    commits = [process.communicate()[0].split() for process in processes]
     assert [process.returncode for process in processes] == [0] * writers
-    return {(int(id_), batch) for words in told for id_, batch in zip(words[::2], words[1::2], strict=True)}
+    return {(int(id_), batch) for words in commits for id_, batch in zip(words[::2], words[1::2], strict=True)}
 
 
 def check_writers(catalog: Catalog, writers: int, rounds: int) -> None:
-    told = written(catalog, writers, rounds)
+    commits = written(catalog, writers, rounds)
     with catalog.read() as now:
         landed = [(row["id"], row["batch"]) for row in now.log().to_pylist()][:-1]
         labels = now.counts()["label_event"] - now.earlier(1).counts()["label_event"]
     assert len(landed) == len(set(landed)) == (writers + 1) * rounds
-    assert told == set(landed)
+    assert commits == set(landed)
     assert labels == 20 * len(landed)
     assert [check.fault for check in verify(catalog) if check.fault] == []
 
@@ -62,7 +62,7 @@ def test_writers_side_by_side(catalog: Catalog, lake: Server | None) -> None:
     check_writers(catalog, 8 if lake else 4, 4)
 
 
-def test_one_handle_serves_many_threads(tmp_path: Path) -> None:
+def test_many_threads_share_one_catalog(tmp_path: Path) -> None:
     catalog = make_home(tmp_path, samples=40)
 
     def work(turn: int) -> int:

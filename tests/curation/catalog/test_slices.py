@@ -1,11 +1,12 @@
-"""Slices: which predicates are let in, and which are kept out."""
+"""Slices: which predicates are accepted, and which are refused."""
 
 import duckdb
 import pytest
 
 from curation import BadInput
+from curation.catalog.slice_vetting import Frame, vet
 from curation.catalog.slice_vocabulary import FUNCTIONS
-from curation.catalog.slices import Frame, columns_of, vet
+from curation.catalog.slices import columns_of
 
 FRAME = Frame(
     families={
@@ -300,24 +301,24 @@ def test_predicates_are_short() -> None:
 
 
 @pytest.mark.parametrize("hidden", ["-- ; DROP TABLE sample", "/* random() */", "; ; -- true", ""])
-def test_what_is_hidden_does_not_survive(hidden: str) -> None:
+def test_hidden_statements_do_not_survive(hidden: str) -> None:
     assert vet(f"night {hidden}", FRAME) == "attr.night"
 
 
-def test_functions_are_scalar_and_hang_on_their_arguments_alone() -> None:
+def test_functions_are_scalar_and_depend_only_on_their_arguments() -> None:
     with duckdb.connect() as connection:
         rows = connection.execute("SELECT function_name, function_type, stability FROM duckdb_functions()").fetchall()
     assert {name for name, _, _ in rows} >= FUNCTIONS
     assert {row for row in rows if row[0] in FUNCTIONS and row[1:] != ("scalar", "CONSISTENT")} == set()
 
 
-def test_a_predicate_that_multiplies_is_shorter_still() -> None:
+def test_a_predicate_with_a_growing_function_is_shorter() -> None:
     long = f"replace(key, 'a', '{'b' * 2000}') = 'b'"
     with pytest.raises(BadInput, match="at most 2000 characters"):
         vet(long, FRAME)
 
 
-def test_columns_are_those_of_the_frame_only() -> None:
+def test_only_columns_of_the_frame_are_accepted() -> None:
     canonical = vet("len(list_filter(boxes.things, lambda b: b.h > attr.height)) > 0 AND color = 'red'", FRAME)
     assert columns_of(canonical) == (("attr", "height"), ("boxes", "things"), ("label", "color"))
 
@@ -336,6 +337,6 @@ def test_a_class_that_the_task_does_not_have_is_refused(predicate: str) -> None:
         vet(predicate, FRAME)
 
 
-def test_what_only_looks_like_a_class_is_let_through() -> None:
+def test_words_that_only_look_like_classes_are_accepted() -> None:
     for predicate in ("weather = 'yelow'", "color LIKE 'yel%'", "state.color = 'unsure'", "color IS NULL"):
         assert vet(predicate, FRAME)

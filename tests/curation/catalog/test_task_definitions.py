@@ -1,4 +1,4 @@
-"""Tasks that are defined anew: labels and slices follow their class, and older commits read as they did."""
+"""Redefined tasks: labels and slices follow their class, and older commits read as before."""
 
 from pathlib import Path
 
@@ -36,8 +36,8 @@ def redefine(catalog: Catalog, *classes: str, **moved: str | None) -> int:
 def counts(catalog: Catalog, commit: int | None = None) -> dict[str, int]:
     """Known labels of color by the name of their class."""
     with catalog.read(commit) as now:
-        codes = now.class_counts("color").to_pylist()
-        return {now.task("color").classes[row["code"]]: row["n"] for row in codes if row["state"] == 1}
+        codes = [row["code"] for row in now.labels("color").to_pylist() if row["state"] == 1]
+        return {now.task("color").classes[code]: codes.count(code) for code in sorted(set(codes))}
 
 
 def test_a_class_that_is_added_changes_no_label(catalog: Catalog) -> None:
@@ -106,7 +106,10 @@ def test_what_no_label_could_follow_is_refused(
 
 def test_kind_and_unit_stay(original: Catalog) -> None:
     task = Task(name="color", kind="multilabel", classes=("red", "yellow", "green"), owner="ada")
-    with pytest.raises(BadInput, match="name, kind and unit stay"), original.commit(author="a", message="m") as change:
+    with (
+        pytest.raises(BadInput, match="name, kind and unit cannot change"),
+        original.commit(author="a", message="m") as change,
+    ):
         change.redefine_task(task)
 
 
@@ -117,13 +120,13 @@ def test_a_task_is_not_defined_twice_in_one_commit(catalog: Catalog) -> None:
             change.redefine_task(colors("red", "yellow", "green", "blue"), {"white": "blue"})
 
 
-def test_every_class_has_a_place_in_the_book() -> None:
+def test_every_class_has_an_entry_in_the_book() -> None:
     first = Definition.first(colors("a", "b", "c"), 0)
-    assert first.places == [0, 1, 2]
+    assert first.entries == [0, 1, 2]
     merged = first.redefined(colors("c", "ab"), {"a": "ab", "b": "ab"})
-    assert (merged.book, merged.codes, merged.places) == (("a", "b", "c"), (1, 1, 0), [2, 1])
+    assert (merged.book, merged.codes, merged.entries) == (("a", "b", "c"), (1, 1, 0), [2, 1])
     split = merged.redefined(colors("x", "y", "c"), {"ab": None})
-    assert (split.book, split.codes, split.places) == (("a", "b", "c", "x", "y"), (None, None, 2, 0, 1), [3, 4, 2])
+    assert (split.book, split.codes, split.entries) == (("a", "b", "c", "x", "y"), (None, None, 2, 0, 1), [3, 4, 2])
     assert first.restored(split).codes == (0, 1, 2, None, None)
 
 

@@ -57,7 +57,9 @@ def test_edits_come_home_as_one_commit(catalog: Catalog, database: Any, name: st
     commit = commit_edits(catalog, found, author="eve")
     assert commit_edits(catalog, found, author="ada") == commit  # two people, the same edits
     with catalog.read() as now:
-        said = {row["sample_id"]: row for row in now.statements("color").to_pylist() if row["annotator"] == "eve"}
+        said = {
+            row["sample_id"]: row for row in now.labels.by_annotator("color").to_pylist() if row["annotator"] == "eve"
+        }
         assert sorted(row["state"] for row in said.values()) == [1, 2]
         assert len(now.members("attr.tag_blurred")) == 1
     show(catalog, name)

@@ -1,4 +1,4 @@
-"""Files that appear whole, and what is left of those that did not."""
+"""Files that appear as a whole, and the cleanup after killed writers."""
 
 import os
 import re
@@ -16,14 +16,14 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+def test_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     left = leave_half(tmp_path / "file")
     assert left.read_bytes() == b"half"
     remove_leftovers(tmp_path.glob("*.part"))
     assert names(tmp_path) == []
 
 
-def test_what_runs_keeps_its_part(tmp_path: Path) -> None:
+def test_files_of_a_running_process_are_kept(tmp_path: Path) -> None:
     with whole(tmp_path / "file") as part:
         part.write_bytes(b"new")
         remove_leftovers(tmp_path.glob("*.part"))
@@ -31,7 +31,7 @@ def test_what_runs_keeps_its_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_a_part_of_another_machine_stays_for_a_week(tmp_path: Path, folder: bool) -> None:
+def test_a_file_of_another_machine_is_kept_for_a_week(tmp_path: Path, folder: bool) -> None:
     left = leave_half(tmp_path / "file")
     machine = re.search(r"file\.([0-9a-f]{12})\.", left.name)[1]
     foreign = left.rename(tmp_path / left.name.replace(machine, "0" * 12))
@@ -55,7 +55,7 @@ def test_files_of_other_names_are_left_alone(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.part", "b.7.part", "file"]
 
 
-def test_no_two_write_into_one_part(tmp_path: Path) -> None:
+def test_two_writers_use_different_temporary_files(tmp_path: Path) -> None:
     def write(text: str) -> str:
         with whole(tmp_path / "file") as part:
             part.write_text(text)

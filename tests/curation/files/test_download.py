@@ -1,4 +1,4 @@
-"""Fetching wheels without a network: pip is given a folder of tiny wheels as its only index."""
+"""Fetching wheels without a network: the only index of pip is a folder of tiny wheels."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ DIST_INFO = {
 
 
 def build(folder: Path, files: dict[str, bytes]) -> str:
-    """Write the wheel into `folder`; its sha256."""
+    """Write the wheel into `folder` and return its sha256."""
     folder.mkdir(exist_ok=True)
     with zipfile.ZipFile(folder / NAME, "w") as archive:
         for name, data in (files | DIST_INFO).items():
@@ -34,7 +34,7 @@ def build(folder: Path, files: dict[str, bytes]) -> str:
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """All that pip can reach."""
+    """The only index that pip can reach."""
     folder = tmp_path / "index"
     folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -51,7 +51,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_unpacks_only_what_is_asked_for(index: Path) -> None:
+def test_only_the_requested_folder_is_unpacked(index: Path) -> None:
     seen: list[tuple[int, int]] = []
     sha256 = build(index, FILES)
     folder = fetch(sha256, progress=lambda done, total: seen.append((done, total)))
@@ -103,7 +103,7 @@ def test_no_network_says_where_to_put_the_wheel(index: Path) -> None:
     assert "\n" not in message
 
 
-def test_cache_argument_stands_before_the_environment(index: Path, tmp_path: Path) -> None:
+def test_the_cache_argument_overrides_the_environment(index: Path, tmp_path: Path) -> None:
     folder = fetch(build(index, FILES), cache=tmp_path / "mine")
     assert folder.is_relative_to(tmp_path / "mine")
     assert not cache_folder().exists()
@@ -120,7 +120,7 @@ def test_the_cache_is_the_users_own_by_default(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_member_that_leaves_its_folder_is_refused(name: str, index: Path) -> None:
     sha256 = build(cache_folder(), FILES | {name: b"evil"})
-    with pytest.raises(BadInput, match="would leave its folder"):
+    with pytest.raises(BadInput, match="would be written outside its folder"):
         fetch(sha256)
     assert list(contents(cache_folder())) == [NAME]
 
@@ -132,10 +132,10 @@ def test_folder_that_the_wheel_lacks(inside: str, index: Path) -> None:
         fetch(sha256, inside)
 
 
-def test_no_zip_file(index: Path) -> None:
+def test_a_file_that_is_not_a_zip(index: Path) -> None:
     cache_folder().mkdir()
     (cache_folder() / NAME).write_bytes(b"no zip")
-    with pytest.raises(Damaged, match="no sound wheel"):
+    with pytest.raises(Damaged, match="not a valid wheel"):
         fetch(hashlib.sha256(b"no zip").hexdigest())
 
 
@@ -152,9 +152,9 @@ def test_no_zip_file(index: Path) -> None:
         ("inside", ""),
     ],
 )
-def test_value_out_of_form(name: str, value: str, index: Path) -> None:
+def test_malformed_values_are_refused(name: str, value: str, index: Path) -> None:
     values = {"package": "tiny-lights", "version": "1.0.2", "sha256": "0" * 64, "inside": "x"} | {name: value}
-    with pytest.raises(BadInput, match=rf"^{name} .*; mend"):
+    with pytest.raises(BadInput, match=rf"^{name} .*; fix \[fetch\]"):
         fetch_wheel(**values)
 
 

@@ -1,4 +1,4 @@
-"""Bytes of images, wherever they lie: files, members of tars, HTTP and the file systems that fsspec knows."""
+"""Bytes of images in every kind of location: files, members of tars, HTTP and the file systems of fsspec."""
 
 import tarfile
 import threading
@@ -60,7 +60,7 @@ def test_every_kind_of_location_gives_the_same_bytes(image: Path, site: str) -> 
     assert set(sizes(places)) == {(32, 24)}
 
 
-def test_a_tar_that_changed_is_indexed_anew(image: Path) -> None:
+def test_a_changed_tar_is_indexed_again(image: Path) -> None:
     tar = packed(image)
     assert set(spans(str(tar))) == {"drive/0001.jpg"}
     with tarfile.open(tar, "a") as archive:
@@ -84,7 +84,7 @@ def test_a_tar_that_changed_is_indexed_anew(image: Path) -> None:
         ("http://127.0.0.1:1/a.jpg", "refused"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_one_line(
+def test_unreadable_locations_are_refused_in_one_line(
     place: str, why: str, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed(image)
@@ -93,13 +93,13 @@ def test_what_cannot_be_read_is_said_in_one_line(
         read_bytes(place)
 
 
-def test_a_page_that_is_not_there(site: str) -> None:
+def test_a_missing_page(site: str) -> None:
     with pytest.raises(BadInput, match="404"):
         read_bytes(f"{site}/nothing.jpg")
 
 
 def test_a_compressed_tar_has_no_offsets(image: Path) -> None:
-    with pytest.raises(BadInput, match="no plain tar"):
+    with pytest.raises(BadInput, match="not a plain tar"):
         spans(str(packed(image, "w:gz")))
 
 

@@ -1,4 +1,4 @@
-"""Every kind of good, odd and bad image, made on the spot."""
+"""Every kind of good, odd and bad image, made in the test."""
 
 import hashlib
 import io
@@ -87,7 +87,7 @@ def test_bad_image_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["nowhere.jpg", "", "x" * 300])
-def test_what_is_no_file_is_refused(place: str, tmp_path: Path) -> None:
+def test_paths_without_a_file_are_refused(place: str, tmp_path: Path) -> None:
     with pytest.raises(BadImage, match=r"cannot be read|is a folder"):
         inspect(tmp_path / place)
 
@@ -139,7 +139,7 @@ def test_fast_path_agrees_with_pillow(options: dict[str, object]) -> None:
     np.testing.assert_allclose(load_rgb(data), np.asarray(Image.open(io.BytesIO(data))), atol=2)
 
 
-def test_unreadable_exif_turns_nothing() -> None:
+def test_unreadable_exif_is_ignored() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(SCENE, "JPEG", exif=exif).replace(b"Exif\0\0MM\0*", b"Exif\0\0XXXX")
@@ -151,7 +151,7 @@ def test_stray_bytes_before_a_marker_do_no_harm() -> None:
     np.testing.assert_array_equal(load_rgb(data[:-2] + bytes(3) + data[-2:]), load_rgb(data))
 
 
-def test_photo_with_previews_behind_it_is_read() -> None:
+def test_a_photo_with_previews_is_read() -> None:
     np.testing.assert_array_equal(load_rgb(frames("MPO")), load_rgb(encoded(SCENE, "JPEG")))
 
 
@@ -197,7 +197,7 @@ def test_transparent_palette_colour_is_black() -> None:
 
 def test_largest_size_is_decoded_without_a_warning() -> None:
     before = Image.MAX_IMAGE_PIXELS
-    with pytest.raises(BadImage, match="cut off or damaged"):  # decoded, for all its pixels are found to lack
+    with pytest.raises(BadImage, match="cut off or damaged"):  # decoded: its pixels are found to be missing
         load_rgb(png(10_000, MAX_PIXELS // 10_000, b""))
     assert before == Image.MAX_IMAGE_PIXELS
 

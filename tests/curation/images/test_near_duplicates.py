@@ -15,7 +15,7 @@ FLIPS = st.lists(st.tuples(st.integers(0, 99), st.sets(st.integers(0, 63), max_s
 
 @st.composite
 def hash_lists(draw):
-    """Random hashes followed by copies, and copies of copies, in which a few bits are flipped."""
+    """Random hashes, their copies, and copies of copies, with a few bits flipped."""
     hashes = draw(SEEDS)
     for at, bits in draw(FLIPS) if hashes else []:
         hashes.append(hashes[at % len(hashes)] ^ sum(1 << bit for bit in bits))
@@ -37,7 +37,7 @@ def by_every_pair(keys, hashes, distance):
 
 
 @given(hashes=hash_lists(), distance=st.integers(0, 16))
-def test_groups_are_those_of_comparing_every_pair(hashes, distance):
+def test_groups_equal_those_of_comparing_every_pair(hashes, distance):
     keys = keys_of(hashes)
     assert near_duplicate_groups(keys, hashes, distance) == by_every_pair(keys, hashes, distance)
 
@@ -64,7 +64,7 @@ def test_a_chain_is_one_group_named_by_its_smallest_key():
     assert near_duplicate_groups(["d", "b", "c", "a"], [0xFFF, 0xFF, 0xF, 0xF00000]) == ["b", "b", "b", "a"]
 
 
-def test_a_hundred_thousand_random_hashes_have_no_twins():
+def test_a_hundred_thousand_random_hashes_have_no_near_duplicates():
     hashes = np.random.default_rng(0).integers(0, 2**64, 100_000, np.uint64)
     assert near_duplicate_groups(keys_of(hashes), hashes) == keys_of(hashes)
 
@@ -88,5 +88,5 @@ def test_no_images_have_no_groups():
 
 @pytest.mark.parametrize("distance", [-1, 17])
 def test_a_distance_out_of_range_is_refused(distance):
-    with pytest.raises(BadInput, match=f"max_distance {distance}: must be 0 to 16 bits; take 4"):
+    with pytest.raises(BadInput, match=f"max_distance {distance}: must be 0 to 16 bits; use 4"):
         near_duplicate_groups(["a"], [1], distance)

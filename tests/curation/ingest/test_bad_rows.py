@@ -81,7 +81,7 @@ def test_one_bad_row_keeps_all_out_or_is_put_aside(catalog: Catalog, bad: dict[s
 def test_a_key_that_stands_twice(catalog: Catalog) -> None:
     before = state(catalog)
     twice = batch({"key": "pictures/00018"})
-    message = r"^labels\.csv line 17: .* stands twice in this batch; keep one"
+    message = r"^labels\.csv line 17: .* is in this batch twice; keep one"
     with pytest.raises(BadInput, match=message), catalog.commit(author="eve", message="labels") as change:
         change.add_labels(twice, source="human")
     assert state(catalog) == before
@@ -127,7 +127,7 @@ def test_times_with_and_without_a_zone_are_the_same_instant(catalog: Catalog) ->
             change.add_labels(row, source="human")
     with catalog.read() as now:
         assert now.attribute("captured_at")["value"].to_pylist() == [noon] * len(times)
-        said = [row for row in now.statements("bike").to_pylist() if row["annotator"] == "eve"]
+        said = [row for row in now.labels.by_annotator("bike").to_pylist() if row["annotator"] == "eve"]
         assert [row["labelled_at"] for row in said] == [noon] * len(times)
 
 
@@ -176,7 +176,7 @@ FILES = {
     "an empty file": (lambda path: path.write_bytes(b""), Damaged, "catalog.duckdb"),
     "half a file": (lambda path: path.write_bytes(path.read_bytes()[:5000]), Damaged, "catalog.duckdb"),
     "flipped bytes": (flipped, Damaged, "restore a backup"),
-    "somebody else's database": (other, Damaged, "not a catalog of Amber's"),
+    "somebody else's database": (other, Damaged, "is not a catalog of Amber"),
 }
 
 

@@ -85,8 +85,8 @@ def killed_anywhere(folder: Path, tmp_path: Path, seed: int) -> None:
         pull(catalog, server)
         assert pull(catalog, server).labels == 0
     with catalog.read() as now:
-        said = [row for name in tasks for row in now.statements(name).to_pylist() if row["source"] == "human"]
-        assert (len(said), len(now.answers()), now.counts()["answer_event"]) == (REQUESTS,) * 3
+        said = [row for name in tasks for row in now.labels.by_annotator(name).to_pylist() if row["source"] == "human"]
+        assert (len(said), len(now.requests.answers()), now.counts()["answer_event"]) == (REQUESTS,) * 3
         assert set(now.requests()["state"].to_pylist()) == {"answered"}
 
 

@@ -69,7 +69,7 @@ def test_somebody_answers_through_the_page(
     assert (pull(catalog, server).closed, states(catalog)) == (1, ["answered"])
     assert said(catalog, "color") == [(1, "ann", 1, 2)]
     with catalog.read() as now:
-        assert now.answers()["seconds"][0].as_py() > 0
+        assert now.requests.answers()["seconds"][0].as_py() > 0
 
 
 def test_the_service_describes_itself_to_a_browser(catalog: Catalog, tmp_path: Path) -> None:

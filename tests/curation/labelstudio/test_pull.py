@@ -49,10 +49,12 @@ def test_answers_become_labels_with_their_provenance(
         (1, "ann", 1, 1), (1, "ann", 2, None), (1, "ann", 1, 30.5),
     ]  # fmt: skip
     with catalog.read() as now:
-        (found,) = next(row["boxes"] for row in now.statements("things").to_pylist() if row["sample_id"] == 1)
+        (found,) = next(row["boxes"] for row in now.labels.by_annotator("things").to_pylist() if row["sample_id"] == 1)
         assert [found[part] for part in "xywh"] == pytest.approx([1, 2, 3, 4])
-        answers = now.answers().to_pylist()
-        at = now.statements("color").filter(pc.equal(now.statements("color")["source"], "human"))["labelled_at"][0]
+        answers = now.requests.answers().to_pylist()
+        at = now.labels.by_annotator("color").filter(pc.equal(now.labels.by_annotator("color")["source"], "human"))[
+            "labelled_at"
+        ][0]
     assert {(row["annotator"], row["item"], row["annotation"], row["seconds"]) for row in answers} == {
         ("ann@people.test", item.item, annotation, 7.5)
     }

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_a_bucket_that_is_not_there_is_said(home: str, bucket: str, capsys: pyte
 def test_a_place_that_is_not_reached_is_one_line(
     home: str, bucket: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_files, "_FIRST_WAIT", 0.005)
+    monkeypatch.setattr(remote_files, "BACKOFF", replace(remote_files.BACKOFF, first=0.005))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     assert run(["pack", "--to", f"{bucket}/team", "--home", home]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "s3://" in line]

@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,7 +24,7 @@ from curation.errors import AmberError, BadInput, Damaged, Failed, NotFound
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import write_pack
 from samplers.plan.interleave import hash64
-from samplers.shards import remote_files, remote_source
+from samplers.shards import remote_files
 from samplers.shards.prefetcher import PAGE, Cache
 from samplers.stream.batches import Batch
 from samplers.stream.stream import stream
@@ -39,8 +40,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:werkzeug", "
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again sooner than one would of a real network."""
-    monkeypatch.setattr(remote_files, "_FIRST_WAIT", 0.005)
-    monkeypatch.setattr(remote_source, "_WAIT", 0.005)
+    monkeypatch.setattr(remote_files, "BACKOFF", replace(remote_files.BACKOFF, first=0.005))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from support.homes import make_home
 from support.postgres import Server
 
 from curation import BadInput, Catalog, NotFound
-from curation.catalog.slices import terms_of, vet
+from curation.catalog.slice_vetting import vet
+from curation.catalog.slices import terms_of
 
 
 @pytest.fixture(scope="module")

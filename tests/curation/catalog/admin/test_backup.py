@@ -1,4 +1,4 @@
-"""Backups, copies and checks of the catalog: what comes back is what went out, and damage is told in one line."""
+"""Backups, copies and checks of the catalog: a restored catalog equals the original; damage is one line."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def say(catalog: Catalog, key: str, task: str, value: object) -> None:
 
 
 def content(catalog: Catalog) -> dict[str, object]:
-    """All that is known, at every commit."""
+    """The whole state at every commit."""
     with catalog.read() as now:
         found: dict[str, object] = {"digest": now.digest, "counts": now.counts(), "samples": now.samples().to_pylist()}
         for commit in range(now.commit + 1):
@@ -63,15 +63,15 @@ def faults(catalog: Catalog) -> dict[str, str]:
     return {check.name: check.fault for check in verify(catalog) if check.fault}
 
 
-def test_what_comes_back_is_what_went_out(original: Catalog, backup: Path, tmp_path: Path) -> None:
+def test_a_restored_catalog_equals_the_original(original: Catalog, backup: Path, tmp_path: Path) -> None:
     restore(tmp_path / "home", backup)
     back = Catalog.open(tmp_path / "home")
     assert content(back) == content(original)
     assert faults(back) == {}
-    with pytest.raises(BadInput, match="holds commits already"):
+    with pytest.raises(BadInput, match="already holds commits"):
         restore(tmp_path / "home", backup)
     say(back, "pictures/00002", "car", True)
-    with pytest.raises(BadInput, match="is there already"):
+    with pytest.raises(BadInput, match="already exists"):
         export(original, backup)
 
 
@@ -101,7 +101,7 @@ def tell(folder: Path, **what: object) -> None:
 
 
 def forge(folder: Path) -> None:
-    """A table with a row less, whose checksum is that of the forgery."""
+    """A table with one row less and a matching checksum."""
     from curation.catalog.admin.backup import sha256_of
 
     path = folder / "label_event.parquet"
@@ -114,15 +114,15 @@ def forge(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "error", "message"),
     [
-        (truncate, Damaged, "label_event.parquet: is not what was written there"),
-        (flip, Damaged, "sample.parquet: is not what was written there"),
-        (lose, Damaged, "commits.parquet: is gone from the backup"),
-        (forge, Damaged, "not the history that was told of"),
-        (lambda folder: tell(folder, files={}), Damaged, r"tells of no head\.parquet"),
-        (lambda folder: tell(folder, digest="00"), Damaged, "not the history that was told of"),
+        (truncate, Damaged, "label_event.parquet: differs from what was written"),
+        (flip, Damaged, "sample.parquet: differs from what was written"),
+        (lose, Damaged, "commits.parquet: is missing from the backup"),
+        (forge, Damaged, "do not match the digest of the history"),
+        (lambda folder: tell(folder, files={}), Damaged, r"does not list head\.parquet"),
+        (lambda folder: tell(folder, digest="00"), Damaged, "do not match the digest of the history"),
         (lambda folder: tell(folder, schema_version=99), BadInput, "its schema is 99, this Amber knows"),
         (lambda folder: (folder / "manifest.json").write_text("{"), Damaged, "not the manifest of a backup"),
-        (lambda folder: (folder / "manifest.json").unlink(), NotFound, "no backup is there"),
+        (lambda folder: (folder / "manifest.json").unlink(), NotFound, "is not a backup"),
     ],
 )
 @pytest.mark.parametrize("lake", ["file"], indirect=True)
@@ -160,14 +160,14 @@ def test_a_catalog_moves_to_ducklake_and_back(catalog: Catalog, tmp_path: Path, 
     url = postgres.url(tmp_path / "moved")
     done = copy_to(catalog, url, move=True)
     assert done.digest == before["digest"]
-    with pytest.raises(NotFound, match="is gone since it was opened"):
+    with pytest.raises(NotFound, match="was removed or moved after it was opened"):
         say(catalog, "pictures/00002", "car", True)
     there = Catalog.open(catalog.home)
     assert (address_of(catalog.home), content(there)) == (url, before)
     say(there, "pictures/00002", "car", True)
-    with pytest.raises(BadInput, match="lies already"):
+    with pytest.raises(BadInput, match="already stored there"):
         copy_to(there, url)
-    with pytest.raises(BadInput, match="has a catalog already"):
+    with pytest.raises(BadInput, match="already has a catalog"):
         Catalog.create(catalog.home, url=postgres.url(tmp_path / "other"))
     with pytest.raises(BadInput, match="--move goes to a URL"):
         copy_to(there, str(tmp_path / "elsewhere"), move=True)
@@ -176,7 +176,7 @@ def test_a_catalog_moves_to_ducklake_and_back(catalog: Catalog, tmp_path: Path, 
     back = Catalog.open(catalog.home)
     assert content(back) == content(Catalog.open(tmp_path / "elsewhere")) == content(there)
     assert (address_of(back.home), faults(back)) == ("", {})
-    with pytest.raises(BadInput, match="holds commits already"):
+    with pytest.raises(BadInput, match="already holds commits"):
         copy_to(back, url)
 
 
@@ -194,8 +194,8 @@ def test_a_catalog_moves_to_ducklake_and_back(catalog: Catalog, tmp_path: Path, 
         ("DELETE FROM attribute_interval", "intervals", "attribute_interval is not what follows"),
     ],
 )
-def test_verify_finds_what_is_broken(catalog: Catalog, harm: str, check: str, fault: str) -> None:
-    with catalog.place.writing() as connection:
+def test_verify_finds_every_kind_of_damage(catalog: Catalog, harm: str, check: str, fault: str) -> None:
+    with catalog.backend.writing() as connection:
         connection.execute(harm)
     assert fault in faults(catalog)[check]
 
@@ -203,18 +203,18 @@ def test_verify_finds_what_is_broken(catalog: Catalog, harm: str, check: str, fa
 def test_verify_finds_files_that_changed(catalog: Catalog) -> None:
     with catalog.commit(author="ada", message="run") as change:
         change.add_run("r", plan="p", predictions="runs/r/predictions.parquet", sha256="0")
-    assert "is gone, run r has no predictions" in faults(catalog)["runs"]
+    assert "is missing, run r has no predictions" in faults(catalog)["runs"]
     path = catalog.home / "runs" / "r" / "predictions.parquet"
     path.parent.mkdir(parents=True)
     path.write_text("other")
     (catalog.home / "oracle.parquet").write_text("other")
-    assert "is not what run r wrote there" in faults(catalog)["runs"]
+    assert "differs from what run r wrote" in faults(catalog)["runs"]
     assert "cannot be read" in faults(catalog)["oracle"]
     pq.write_table(pa.table({"key": ["nobody"]}), catalog.home / "oracle.parquet")
-    assert "'nobody', which is no sample" in faults(catalog)["oracle"]
+    assert "'nobody', which is not a sample" in faults(catalog)["oracle"]
 
 
-def test_compaction_changes_nothing_that_is_said(catalog: Catalog) -> None:
+def test_compaction_changes_no_result(catalog: Catalog) -> None:
     before = content(catalog)
     catalog.compact()
     assert content(catalog) == before

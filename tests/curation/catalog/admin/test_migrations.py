@@ -1,4 +1,4 @@
-"""A catalog that an older Amber made is refused, and brought up with a backup beside it."""
+"""A catalog of an older Amber is refused, and migrated with a backup beside it."""
 
 import json
 import os
@@ -92,7 +92,7 @@ def colors(commit: int, home: Path) -> list[int]:
 
 
 def test_an_older_schema_is_refused(home: Path) -> None:
-    with pytest.raises(BadInput, match=r"its schema is 1, .*`amber catalog migrate` brings it up"):
+    with pytest.raises(BadInput, match=r"its schema is 1, .*`amber catalog migrate` migrates it"):
         Catalog.open(home)
 
 
@@ -143,7 +143,7 @@ def test_a_second_migration_keeps_the_first_backup(home: Path) -> None:
 def test_a_migration_that_loses_rows_changes_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lossy = {1: {**migrations.CONVERSIONS[1], "sample": "FROM old.sample LIMIT 3"}}
     monkeypatch.setattr(migrations, "CONVERSIONS", lossy)
-    with pytest.raises(Damaged, match="sample has 4 rows, 3 came out"):
+    with pytest.raises(Damaged, match="sample has 4 rows, the copy 3"):
         migrate(home)
     with pytest.raises(BadInput, match="its schema is 1"):
         Catalog.open(home)
@@ -153,7 +153,7 @@ def test_a_migration_that_loses_rows_changes_nothing(home: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("version", ["0", "99"])
-def test_no_way_from_there(home: Path, version: str) -> None:
+def test_versions_that_cannot_be_migrated(home: Path, version: str) -> None:
     with duckdb.connect(str(home / "catalog.duckdb")) as connection:
         connection.execute("UPDATE meta SET value = ?", [version])
     with pytest.raises(BadInput, match=f"its schema is {version}"):
@@ -169,5 +169,5 @@ def test_a_full_disk_keeps_the_old_one(home: Path) -> None:
 
 
 def test_migration_waits_its_turn(home: Path) -> None:
-    with Catalog(home).place.writing(), pytest.raises(Busy, match="has held it"):
+    with Catalog(home).backend.writing(), pytest.raises(Busy, match="has held it"):
         migrate(home, patience=0.1)

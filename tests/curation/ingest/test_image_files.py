@@ -1,4 +1,4 @@
-"""Plain folders and WebDataset shards: images that lie somewhere, with what stands beside them."""
+"""Plain folders and WebDataset shards: images, and the labels beside them."""
 
 import io
 import json
@@ -65,7 +65,7 @@ def jpeg() -> bytes:
     return file.getvalue()
 
 
-def test_webdataset_says_more_than_images(tmp_path: Path) -> None:
+def test_webdataset_has_more_than_images(tmp_path: Path) -> None:
     said_ = {"tags": ["tree"], "speed": 3, "weather": "rain", "nested": {"a": 1}, "key": "ours", "__url__": "x"}
     files = {
         "sub/a.jpg": jpeg(), "sub/a.cls": b"2\n", "sub/a.wet.txt": b"True", "sub/a.JSON": json.dumps(said_).encode(),

@@ -1,0 +1,84 @@
+"""Labels as of one commit: the current ones, those of each annotator, and those that a trainer may draw."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from curation.catalog.arrow_query import quoted
+from curation.catalog.current_labels import annotator_labels_at
+from curation.catalog.task_definitions import definition_at, definitions_at
+from curation.catalog.training_samples import training_ids
+from curation.catalog.view import View
+
+__all__ = ["SnapshotLabels"]
+
+
+class SnapshotLabels:
+    """`now.labels`: call it for the current labels of a task."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def __call__(self, task: str) -> pa.Table:
+        """Current labels of one task: sample_id, state (1 known, 2 unsure), code, number, codes, boxes, source."""
+        return self._view.table(f"SELECT * EXCLUDE (task_id) FROM ({self.sql([task])}) ORDER BY sample_id")
+
+    def sql(self, tasks: Sequence[str] | None = None) -> str:
+        """SQL of the current labels of these tasks, or of all: task_id and the columns above."""
+        ids = None if tasks is None else [definition_at(self._view, task).task_id for task in tasks]
+        return self._view.labels_sql(ids)
+
+    def by_annotator(self, task: str) -> pa.Table:
+        """The newest label of each annotator for one task, also where a better source overrides it, by sample:
+        sample_id, annotator (a name), source, state, code, number, codes, boxes, confidence, labelled_at, commit_id."""
+        newest = annotator_labels_at(self._view.commit, definition_at(self._view, task).task_id)
+        return self._view.table(
+            f"""SELECT sample_id, name AS annotator, newest.* EXCLUDE (sample_id, annotator_id)
+            FROM ({newest}) AS newest JOIN (SELECT annotator_id, name FROM annotator) USING (annotator_id)
+            ORDER BY sample_id, annotator_id"""
+        )
+
+    def annotators(self) -> pa.Table:
+        """How many samples each annotator has a label on that is not retracted: task, annotator, source, labels.
+        Unsure labels count."""
+        ids = {name: definition.task_id for name, definition in definitions_at(self._view).items()}
+        names = pa.table({"task_id": list(ids.values()), "task": list(ids)})
+        return self._view.table(
+            """SELECT task, annotator.name AS annotator, source, labels FROM (
+                SELECT task_id, annotator_id, count(*) FILTER (state <> 0) AS labels FROM (
+                    SELECT task_id, annotator_id, sample_id, arg_max(state, commit_id) AS state
+                    FROM label_event WHERE commit_id <= ? GROUP BY ALL) GROUP BY ALL)
+            JOIN names USING (task_id) JOIN annotator USING (annotator_id)
+            WHERE labels > 0 ORDER BY task_id, labels DESC, source, annotator.name""",
+            [self._view.commit],
+            names=names.cast(pa.schema([("task_id", pa.int32()), ("task", pa.string())])),
+        )
+
+    def known(self, tasks: Sequence[str] | None = None) -> pa.Table:
+        """Every current label that is known, of these tasks or of all, in no order: task_id, sample_id."""
+        return self._view.table(f"SELECT task_id, sample_id FROM ({self.sql(tasks)}) WHERE state = 1")
+
+    def eligible(self, tasks: Sequence[str], index: Path) -> pa.Table:
+        """Known labels of `tasks` on the training samples that a pack holds, in no order: task_id, sample_id, row,
+        code, number, codes, source. Samples that `Snapshot.training_ids` lacks are left out.
+
+        `index` is the Parquet index of the pack, and `row` the line there.
+        """
+        view = self._view
+        labels = view.table(
+            f"SELECT task_id, sample_id, code, number, codes, source FROM ({self.sql(tasks)}) WHERE state = 1"
+        )
+        packed = view.table(
+            f"""SELECT sample_id, file_row_number AS row
+            FROM read_parquet({quoted(str(index))}, file_row_number = true) JOIN sample USING (key)
+            WHERE commit_id <= {view.commit}"""
+        )
+        ids = [table["sample_id"].to_numpy() for table in (labels, packed)] + [training_ids(view)]
+        rows = np.full(1 + max(part.max(initial=0) for part in ids), -1, np.int64)  # far faster than joins
+        rows[ids[1]] = packed["row"].to_numpy()
+        trained = np.zeros(len(rows), np.bool_)
+        trained[ids[2]] = True
+        row = np.where(trained, rows, -1)[ids[0]]
+        return labels.add_column(2, "row", pa.array(row)).filter(pa.array(row >= 0))

@@ -1,0 +1,53 @@
+"""Label requests as of one commit, and the answers that people gave to them elsewhere."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import pyarrow as pa
+
+from curation.catalog.view import View
+
+__all__ = ["SnapshotRequests"]
+
+CURRENT: Final = """
+    FROM request_event JOIN sample USING (sample_id)
+    JOIN (SELECT DISTINCT task_id, name FROM task_event) USING (task_id)
+    WHERE request_event.commit_id <= $commit
+    QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY request_event.commit_id DESC, state = 'open') = 1"""
+"""The current state of each request; one that was opened and closed in the same commit is closed."""
+
+
+class SnapshotRequests:
+    """`now.requests`: call it for the requests themselves."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def __call__(self, state: str | None = None) -> pa.Table:
+        """Label requests in their current state, by id, with the sample's key and the task's name; only those in
+        `state` ("open", "answered" or "withdrawn") if it is given."""
+        return self._view.table(
+            f"""SELECT request_event.* EXCLUDE (commit_id), sample.key AS key, name AS task
+            {CURRENT} AND ($state IS NULL OR state = $state) ORDER BY request_id""",
+            {"commit": self._view.commit, "state": state},
+        )
+
+    def answered_by(self, commits: Sequence[int]) -> pa.Table:
+        """Requests that these commits answered: request_id, sample_id, key, task, arm, slice."""
+        return self._view.table(
+            """SELECT request_id, sample_id, sample.key AS key, name AS task, arm, slice
+            FROM request_event JOIN sample USING (sample_id)
+            JOIN (SELECT DISTINCT task_id, name FROM task_event) USING (task_id)
+            WHERE state = 'answered' AND list_contains($commits, request_event.commit_id) ORDER BY request_id""",
+            {"commits": list(commits)},
+        )
+
+    def answers(self) -> pa.Table:
+        """The newest outcome of each answer that people gave elsewhere: sample_id, task_id, annotator, server, project,
+        item, annotation, outcome, seconds, answered_at."""
+        return self._view.table(
+            "SELECT * EXCLUDE (commit_id) FROM answer_event WHERE commit_id <= ? QUALIFY row_number() OVER "
+            "(PARTITION BY server, project, annotation, task_id ORDER BY commit_id DESC) = 1 "
+            "ORDER BY answered_at, annotation, task_id",
+            [self._view.commit],
+        )

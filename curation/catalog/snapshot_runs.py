@@ -1,0 +1,38 @@
+"""Runs as of one commit: what they predict, and how well."""
+
+import pyarrow as pa
+
+from curation.catalog.arrow_query import quoted
+from curation.catalog.view import View
+
+__all__ = ["SnapshotRuns"]
+
+
+class SnapshotRuns:
+    """`now.runs`: call it for the list of runs."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def __call__(self) -> pa.Table:
+        """Registered runs, oldest first: run, plan, predictions (path from the workspace), sha256, commit_id."""
+        return self._view.table(
+            "SELECT run, plan, predictions, sha256, commit_id FROM run_event WHERE commit_id <= ? ORDER BY commit_id",
+            [self._view.commit],
+        )
+
+    def slice_errors(self, run: str) -> pa.Table:
+        """Figures of the newest evaluation of a run: task, slice, split, metric, n, groups, value, low, high."""
+        return self._view.table(
+            "SELECT task, slice, split, metric, n, groups, value, low, high FROM slice_error "
+            "WHERE run = ? AND commit_id <= ? QUALIFY commit_id = max(commit_id) OVER () ORDER BY ALL",
+            [run, self._view.commit],
+        )
+
+    def predictions(self, task: str, file: str) -> pa.Table:
+        """What the Parquet file of a run predicts for one task: sample_id, code, number, confidence."""
+        return self._view.table(
+            f"""SELECT sample_id, code, number, confidence FROM read_parquet({quoted(file)}) AS predicted
+            JOIN sample USING (key) WHERE predicted.task = ? AND commit_id <= ? ORDER BY sample_id""",
+            [task, self._view.commit],
+        )
