@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.arrays import Ints
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 
 __all__ = ["Difference", "differences"]
-
-Ids = npt.NDArray[np.int64]
 
 VALUES = ["code", "number", "boxes"]
 
@@ -57,7 +55,7 @@ def differences(before: Snapshot, after: Snapshot) -> list[Difference]:
     return [row for row in rows if row.learned or row.changed or row.doubted or row.lost]
 
 
-def _members(before: Snapshot, name: str) -> Ids:
+def _members(before: Snapshot, name: str) -> Ints:
     """Members of a slice at the earlier commit: none when it was not declared yet."""
     part = before.slices().get(name)
     return before.members(part.predicate) if part and not part.reads_predictions else np.empty(0, np.int64)

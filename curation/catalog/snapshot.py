@@ -7,9 +7,9 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from curation.arrays import Ints
 from curation.catalog.arrow_query import first, over, quoted, scalar
 from curation.catalog.current_labels import attribute_at, labels_at, statements_at
 from curation.catalog.schema import GROWING
@@ -142,7 +142,7 @@ class Snapshot:
             [self.commit],
         )
 
-    def training_ids(self) -> npt.NDArray[np.int64]:
+    def training_ids(self) -> Ints:
         """Ids of the samples that may be trained on: of the train split, and not excluded; sorted."""
         train, excluded = (
             self._table(f"SELECT sample_id FROM ({self._attribute(name, type_)}) WHERE value{which}", [])
@@ -216,7 +216,7 @@ class Snapshot:
             [task, self.commit],
         )
 
-    def touched(self, since: int) -> npt.NDArray[np.int64]:
+    def touched(self, since: int) -> Ints:
         """Ids of the samples that commits after `since`, up to this one, brought or said something of; sorted."""
         events = ("sample", "label_event", "attribute_event", "request_event")
         query = " UNION ".join(
@@ -272,7 +272,7 @@ class Snapshot:
         *,
         predictions: str | None = None,
         assume: Assumed | None = None,
-    ) -> npt.NDArray[np.int64]:
+    ) -> Ints:
         """Ids of the samples for which a canonical predicate is true, sorted.
 
         `predictions` is the Parquet file of the run that `pred.*` reads. `assume` says what to take for the label of a

@@ -5,9 +5,10 @@ import json
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from curation.arrays import Int32s
 
 __all__ = ["digest"]
 
@@ -60,5 +61,5 @@ def _strings(column: pa.ChunkedArray) -> Iterator[bytes | memoryview]:
     yield from (memoryview(text or b"")[ends[0] : ends[-1]] for text, ends in zip(texts, bounds, strict=True))
 
 
-def _bounds(chunk: pa.StringArray) -> npt.NDArray[np.int32]:
+def _bounds(chunk: pa.StringArray) -> Int32s:
     return np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from curation.arrays import Pixels
 from curation.errors import BadInput
 from curation.files.locations import read_bytes
 
@@ -31,7 +32,6 @@ __all__ = ["MAX_PIXELS", "BadImage", "ImageFacts", "Quarantined", "inspect", "in
 MAX_PIXELS = 100_000_000
 """An image whose header announces more is refused before anything is decoded."""
 
-Pixels = npt.NDArray[np.uint8]
 
 _HEADER = 1 << 18  # bytes that hold the size of nearly every image, EXIF thumbnail included
 _CHUNK = 16  # images a thread takes at a time: one by one, small images spend long on the hand-over

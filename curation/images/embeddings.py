@@ -16,13 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.arrays import Float32s, Ints
 from curation.errors import BadInput, NotFound
 from curation.files.atomic import whole
 
-__all__ = ["Embeddings", "Floats", "add_vectors", "check_vectors", "farthest_first", "forget_vectors", "writing"]
+__all__ = ["Embeddings", "add_vectors", "check_vectors", "farthest_first", "forget_vectors", "writing"]
 
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 
 CHUNK = 4096
 
@@ -58,14 +57,14 @@ class Embeddings:
         """Whether every key has a vector."""
         return all(key in self._row for key in keys)
 
-    def rows(self, keys: Sequence[str]) -> Rows:
+    def rows(self, keys: Sequence[str]) -> Ints:
         """Rows of `vectors` for these keys; NotFound names the first that has none."""
         try:
             return np.fromiter((self._row[key] for key in keys), np.int64, len(keys))
         except KeyError as error:
             raise NotFound(f"key {error}: has no vector of {self.model}; embed the images again") from None
 
-    def standardised(self, rows: Rows) -> Floats:
+    def standardised(self, rows: Ints) -> Float32s:
         """Vectors [n, D] float32 of mean 0 and variance 1/width in each block, over all N samples."""
         out = np.empty((len(rows), self.vectors.shape[1]), np.float32)
         for start in range(0, len(rows), CHUNK):
@@ -151,7 +150,7 @@ def _matrix(model: str, table: pa.Table) -> npt.NDArray[np.float16]:
     return values
 
 
-def farthest_first(vectors: Floats, chosen: Rows, count: int) -> Rows:
+def farthest_first(vectors: Float32s, chosen: Ints, count: int) -> Ints:
     """Greedy k-center (Gonzalez 1985): `count` rows of `vectors` [n, D], each the farthest from all before it.
 
     `chosen` are rows that are covered already; without any, the row nearest to the mean comes first.
@@ -159,7 +158,7 @@ def farthest_first(vectors: Floats, chosen: Rows, count: int) -> Rows:
     norms = np.einsum("nd,nd->n", vectors, vectors)
     picked: list[int] = []
     if len(chosen):
-        nearest: Floats = np.full(len(vectors), np.inf, np.float32)
+        nearest: Float32s = np.full(len(vectors), np.inf, np.float32)
         for start in range(0, len(chosen), CHUNK):
             part = chosen[start : start + CHUNK]
             products = vectors @ vectors[part].T
@@ -176,12 +175,12 @@ def farthest_first(vectors: Floats, chosen: Rows, count: int) -> Rows:
     return np.asarray(picked[:count], np.int64)
 
 
-def _distances(vectors: Floats, norms: Floats, row: int) -> Floats:
-    distances: Floats = norms + norms[row] - 2 * vectors @ vectors[row]
+def _distances(vectors: Float32s, norms: Float32s, row: int) -> Float32s:
+    distances: Float32s = norms + norms[row] - 2 * vectors @ vectors[row]
     return distances
 
 
-def _statistics(vectors: npt.NDArray[np.float16], blocks: Sequence[tuple[str, int]]) -> tuple[Floats, Floats]:
+def _statistics(vectors: npt.NDArray[np.float16], blocks: Sequence[tuple[str, int]]) -> tuple[Float32s, Float32s]:
     """Mean [D] and scale [D] = 1 / (standard deviation x sqrt(width of the block)); a constant column gets scale 0."""
     total = np.zeros(vectors.shape[1])
     squares = np.zeros(vectors.shape[1])

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from curation.arrays import Float32s, Ints, UInt64s
 from curation.errors import BadInput
-from curation.images.embeddings import Floats
 
 __all__ = ["MAX_DISTANCE", "SIMILARITY", "near_duplicate_groups", "near_duplicate_vectors"]
 
@@ -25,12 +24,9 @@ _BLOCK = 2048
 _ROUNDING = 1e-6  # of float32: a vector and its copy must meet a similarity of 1
 _EDGES = 1 << 20  # pairs that wait to be merged: 16 MB
 
-_Ids = npt.NDArray[np.int64]
-_Hashes = npt.NDArray[np.uint64]
-
 
 def near_duplicate_groups(
-    keys: Sequence[str], hashes: Sequence[int] | npt.NDArray[np.uint64], max_distance: int = MAX_DISTANCE
+    keys: Sequence[str], hashes: Sequence[int] | UInt64s, max_distance: int = MAX_DISTANCE
 ) -> list[str]:
     """The group of each image: the smallest key among the images that a chain of near-duplicates links to it.
 
@@ -43,7 +39,7 @@ def near_duplicate_groups(
     return _named(keys, _linked(distinct, max_distance)[which])
 
 
-def near_duplicate_vectors(keys: Sequence[str], vectors: Floats, similarity: float = SIMILARITY) -> list[str]:
+def near_duplicate_vectors(keys: Sequence[str], vectors: Float32s, similarity: float = SIMILARITY) -> list[str]:
     """The same from `vectors` [n, D]: images are near-duplicates from this cosine on, above 0 and at most 1.
 
     Every pair is compared, in blocks of 2,048: memory does not grow beyond the vectors and one block, time grows with
@@ -53,7 +49,7 @@ def near_duplicate_vectors(keys: Sequence[str], vectors: Floats, similarity: flo
         raise BadInput(f"similarity {similarity}: must be above 0 and at most 1; take {SIMILARITY}")
     lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
     units = vectors / np.where(lengths > 0, lengths, 1.0)[:, None]
-    groups: _Ids = np.arange(len(keys), dtype=np.int64)
+    groups: Ints = np.arange(len(keys), dtype=np.int64)
     for low in range(0, len(keys), _BLOCK):
         for start in range(low, len(keys), _BLOCK):
             close = units[low : low + _BLOCK] @ units[start : start + _BLOCK].T >= similarity - _ROUNDING
@@ -62,7 +58,7 @@ def near_duplicate_vectors(keys: Sequence[str], vectors: Floats, similarity: flo
     return _named(keys, groups)
 
 
-def _named(keys: Sequence[str], groups: _Ids) -> list[str]:
+def _named(keys: Sequence[str], groups: Ints) -> list[str]:
     """Each group called by its smallest key."""
     numbers: list[int] = groups.tolist()
     names: dict[int, str] = {}
@@ -71,10 +67,10 @@ def _named(keys: Sequence[str], groups: _Ids) -> list[str]:
     return [names[group] for group in numbers]
 
 
-def _linked(hashes: _Hashes, max_distance: int) -> _Ids:
+def _linked(hashes: UInt64s, max_distance: int) -> Ints:
     """A group number for each of the distinct hashes."""
-    groups: _Ids = np.arange(len(hashes), dtype=np.int64)
-    waiting: list[tuple[_Ids, _Ids]] = []
+    groups: Ints = np.arange(len(hashes), dtype=np.int64)
+    waiting: list[tuple[Ints, Ints]] = []
     count = 0
     for left, right in _close_pairs(hashes, max_distance):
         apart = groups[left] != groups[right]
@@ -85,7 +81,7 @@ def _linked(hashes: _Hashes, max_distance: int) -> _Ids:
     return _merged(groups, waiting)
 
 
-def _close_pairs(hashes: _Hashes, max_distance: int) -> Iterator[tuple[_Ids, _Ids]]:
+def _close_pairs(hashes: UInt64s, max_distance: int) -> Iterator[tuple[Ints, Ints]]:
     """Index pairs at most `max_distance` bits apart; a pair may come more than once.
 
     Of max_distance + 1 bands of bits, two such hashes share at least one (Manku et al., WWW 2007), so only hashes that
@@ -98,7 +94,7 @@ def _close_pairs(hashes: _Hashes, max_distance: int) -> Iterator[tuple[_Ids, _Id
         yield from _close_in_band(order, band[order], hashes[order], max_distance)
 
 
-def _close_in_band(order: _Ids, band: _Hashes, hashes: _Hashes, max_distance: int) -> Iterator[tuple[_Ids, _Ids]]:
+def _close_in_band(order: Ints, band: UInt64s, hashes: UInt64s, max_distance: int) -> Iterator[tuple[Ints, Ints]]:
     """Compare each hash with its 1st, 2nd, ... successor for as long as their bands are equal."""
     at, step = np.arange(len(band) - 1), 1
     while len(at):
@@ -109,11 +105,11 @@ def _close_in_band(order: _Ids, band: _Hashes, hashes: _Hashes, max_distance: in
         at = at[at + step < len(band)]
 
 
-def _merged(groups: _Ids, pairs: list[tuple[_Ids, _Ids]]) -> _Ids:
+def _merged(groups: Ints, pairs: list[tuple[Ints, Ints]]) -> Ints:
     """Groups, renumbered, after joining the two of every pair."""
     if not pairs:
         return groups
     left, right = (groups[np.concatenate(side)] for side in zip(*pairs, strict=True))
     links = coo_array((np.ones(len(left), bool), (left, right)), shape=(len(groups), len(groups)))
-    merged: _Ids = connected_components(links, directed=False)[1].astype(np.int64)
+    merged: Ints = connected_components(links, directed=False)[1].astype(np.int64)
     return merged[groups]

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from curation.arrays import Float32s
 from curation.errors import BadInput
-from curation.images.embeddings import Embeddings, Floats
+from curation.images.embeddings import Embeddings
 from samplers.plan.plan import Plan, PlanTask
 from training.network.losses import TaskLosses
 from training.network.trunks import SmallTrunk
@@ -59,7 +60,7 @@ class Standardise(nn.Module):
     scale: Tensor
     reach: Tensor
 
-    def __init__(self, mean: Floats, scale: Floats, widths: list[int]) -> None:
+    def __init__(self, mean: Float32s, scale: Float32s, widths: list[int]) -> None:
         super().__init__()
         self.register_buffer("mean", torch.from_numpy(np.array(mean)))
         self.register_buffer("scale", torch.from_numpy(np.array(scale)))
