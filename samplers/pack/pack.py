@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from curation.errors import BadInput, Damaged, NotFound
 from curation.files.digest import digest
 from curation.files.locations import is_url
-from samplers.pack.shard_jobs import Progress
+from curation.files.progress import Progress
 from samplers.shards.open_shards import Checked, Shard, Shards, Source
 from samplers.shards.prefetcher import Cache
 from samplers.shards.remote_files import Remote

@@ -26,8 +26,9 @@ from curation.errors import BadInput, Busy, Failed
 from curation.files.atomic import whole
 from curation.files.digest import digest
 from curation.files.locations import MAX_BYTES
+from curation.files.progress import Progress
 from samplers.pack.pack import INDEX, Pack, content
-from samplers.pack.shard_jobs import Progress, Work, check_positive, clean
+from samplers.pack.shard_jobs import Work, check_positive, clean
 from samplers.pack.smaller_copies import Reduction, Spread, in_threads
 from samplers.shards.open_shards import Shard
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from curation import Catalog
 
 __all__ = [
-    "SHARD_BYTES", "Pack", "Progress", "check_part", "complete", "finish_pack", "included", "make_pack", "planned",
+    "SHARD_BYTES", "Pack", "check_part", "complete", "finish_pack", "included", "make_pack", "planned",
     "repack", "turn", "write_pack", "write_part",
 ]  # fmt: skip
 

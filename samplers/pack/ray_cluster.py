@@ -16,9 +16,10 @@ from typing import Any
 import pyarrow as pa
 
 from curation.errors import AmberError, Failed
+from curation.files.progress import Progress
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import SHARD_BYTES, finish_pack, planned, turn
-from samplers.pack.shard_jobs import Progress, Work, write_numbered
+from samplers.pack.shard_jobs import Work, write_numbered
 from samplers.pack.smaller_copies import Copy, Original, Spread
 
 __all__ = ["spread_on_ray", "write_on_ray"]

@@ -17,15 +17,13 @@ import pyarrow.compute as pc
 
 from curation.errors import BadInput
 from curation.files.digest import digest
+from curation.files.progress import Progress
 from samplers.pack.worker_processes import Workers
 from samplers.shards import tar
 from samplers.shards.shard_members import lines_of, notes
 from samplers.shards.shard_writer import Line, write_blocks
 
-__all__ = ["Progress", "Work", "check_positive", "clean", "write_numbered"]
-
-Progress = Callable[[int, int], None]
-"""Called in the caller's thread with (images done, images in all)."""
+__all__ = ["Work", "check_positive", "clean", "write_numbered"]
 
 _TICK = 0.1  # seconds between two reports of progress
 _LARGE = 256 << 20  # bytes from which on it is worth the fifth of a second that processes take to start

@@ -28,8 +28,8 @@ from PIL import Image
 from curation.errors import BadInput, Damaged
 from curation.files.atomic import remove_leftovers, whole
 from curation.files.locations import read_bytes
+from curation.files.progress import Progress
 from curation.images.decoding import BadImage, load_rgb
-from samplers.pack.shard_jobs import Progress
 from samplers.shards import tar
 from samplers.shards.shard_writer import changed, unread
 

@@ -22,9 +22,10 @@ import pyarrow.compute as pc
 
 from curation.errors import AmberError, BadInput
 from curation.files.atomic import remove_leftovers, whole
+from curation.files.progress import Progress
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import SHARD_BYTES
-from samplers.pack.shard_jobs import Progress, check_positive
+from samplers.pack.shard_jobs import check_positive
 from samplers.plan.plan import Plan
 from samplers.shards import tar
 from samplers.shards.open_shards import Source
