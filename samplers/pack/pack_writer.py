@@ -27,23 +27,33 @@ from curation.files.atomic import whole
 from curation.files.digest import digest
 from curation.files.locations import MAX_BYTES
 from curation.files.progress import Progress
-from samplers.pack.pack import INDEX, Pack, content
-from samplers.pack.shard_jobs import Work, check_positive, clean
-from samplers.pack.smaller_copies import Reduction, Spread, in_threads
+from samplers.pack.pack import INDEX, Pack, manifest_digest
+from samplers.pack.shard_jobs import ShardJobs, check_positive, remove_stale_work
+from samplers.pack.smaller_copies import ParallelMap, SmallerCopies, map_in_threads
 from samplers.shards.open_shards import Shard
 
 if TYPE_CHECKING:
     from curation import Catalog
 
 __all__ = [
-    "SHARD_BYTES", "Pack", "check_part", "complete", "finish_pack", "included", "make_pack", "planned",
-    "repack", "turn", "write_pack", "write_part",
+    "SHARD_BYTES",
+    "Pack",
+    "check_part",
+    "complete_packs",
+    "finish_pack",
+    "make_pack",
+    "pack_lock",
+    "packable_samples",
+    "shard_jobs_for",
+    "write_pack",
+    "write_pack_index",
+    "write_part",
 ]  # fmt: skip
 
 SHARD_BYTES = 64 << 20
 """How large a tar may grow, in bytes; an image that is larger has a shard of its own."""
 
-_WANTED = pa.schema(
+_SAMPLE_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
         ("location", pa.string()),
@@ -54,7 +64,9 @@ _WANTED = pa.schema(
         ("format", pa.string()),
     ]
 )
-_PLACED = INDEX.set(1, pa.field("shard", pa.string()))  # named by its file, as long as numbers are not yet given
+_LOCATED_SCHEMA = INDEX.set(
+    1, pa.field("shard", pa.string())
+)  # named by its file, as long as numbers are not yet given
 
 
 def make_pack(catalog: "Catalog", *, shard_bytes: int = SHARD_BYTES, progress: Progress | None = None) -> Pack:
@@ -62,12 +74,12 @@ def make_pack(catalog: "Catalog", *, shard_bytes: int = SHARD_BYTES, progress: P
 
     Killed at any moment, it goes on from there when it is run again. Raises as `write_pack` does.
     """
-    samples = included(catalog, progress=progress)
+    samples = packable_samples(catalog, progress=progress)
     return write_pack(samples, catalog.home, shard_bytes=shard_bytes, progress=progress)
 
 
-def included(
-    catalog: "Catalog", *, first: float = 0.0, spread: Spread = in_threads, progress: Progress | None = None
+def packable_samples(
+    catalog: "Catalog", *, first: float = 0.0, spread: ParallelMap = map_in_threads, progress: Progress | None = None
 ) -> pa.Table:
     """The samples that `make_pack` packs: not excluded, and smaller copies where the workspace asks for them.
 
@@ -76,8 +88,8 @@ def included(
     with catalog.read() as now:
         samples = now.samples()
     samples = samples.filter(pc.invert(samples["excluded"]))
-    with _said(catalog.home):
-        return Reduction.of(catalog.home).apply(samples, catalog.home, progress, first, spread)
+    with _one_line_errors(catalog.home):
+        return SmallerCopies.of(catalog.home).apply(samples, catalog.home, progress, first, spread)
 
 
 def write_pack(
@@ -96,10 +108,10 @@ def write_pack(
     image above `curation.files.locations.MAX_BYTES`; NotFound or Damaged when a file is missing or no longer the one
     that was ingested, Busy while another process packs in the workspace.
     """
-    with turn(home), _said(home):
-        kept, work = planned(samples, home, shard_bytes)
+    with pack_lock(home), _one_line_errors(home):
+        kept, work = shard_jobs_for(samples, home, shard_bytes)
         work.run(_workers(workers), progress)
-        return _finished(kept, work, home)
+        return _finish(kept, work, home)
 
 
 def write_part(
@@ -117,8 +129,8 @@ def write_part(
     Parts may run at the same time, on any machines that see `home`, and again when they were killed.
     """
     check_part(part, parts)
-    with turn(home, shared=True), _said(home):
-        planned(samples, home, shard_bytes)[1].run(_workers(workers), progress, part, parts)
+    with pack_lock(home, shared=True), _one_line_errors(home):
+        shard_jobs_for(samples, home, shard_bytes)[1].run(_workers(workers), progress, part, parts)
 
 
 def _workers(asked: int | None) -> int:
@@ -133,12 +145,12 @@ def check_part(part: int, parts: int) -> None:
 
 def finish_pack(samples: pa.Table, home: Path, *, shard_bytes: int = SHARD_BYTES) -> Pack:
     """The pack whose parts were all written: byte for byte that of `write_pack`. BadInput when shards are missing."""
-    with turn(home), _said(home):
-        return _finished(*planned(samples, home, shard_bytes), home)
+    with pack_lock(home), _one_line_errors(home):
+        return _finish(*shard_jobs_for(samples, home, shard_bytes), home)
 
 
 @contextmanager
-def turn(home: Path, *, shared: bool = False) -> Iterator[None]:
+def pack_lock(home: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold the workspace's pack.lock: two packers would each take the other's files for leftovers.
 
     Writers of parts share it: they leave alone what they do not write.
@@ -153,7 +165,7 @@ def turn(home: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def _said(home: Path) -> Iterator[None]:
+def _one_line_errors(home: Path) -> Iterator[None]:
     """What the machine refuses, in one line."""
     try:
         yield
@@ -161,29 +173,33 @@ def _said(home: Path) -> Iterator[None]:
         raise Failed(f"{home}: not fully packed ({error.strerror}); mend that, then pack again") from error
 
 
-def planned(samples: pa.Table, home: Path, shard_bytes: int) -> tuple[pa.Table, Work]:
+def shard_jobs_for(samples: pa.Table, home: Path, shard_bytes: int) -> tuple[pa.Table, ShardJobs]:
     """Where the images lie that are in a pack already, and the work of writing the others."""
     check_positive(shard_bytes=shard_bytes)
-    kept, new = _placed(_wanted(samples), complete(home))
-    return kept, Work.cut(new, home, shard_bytes)
+    kept, new = _split_packed(_checked_samples(samples), complete_packs(home))
+    return kept, ShardJobs.cut(new, home, shard_bytes)
 
 
-def _finished(kept: pa.Table, work: Work, home: Path) -> Pack:
-    clean(home, keep=work.folder, named={shard.name for pack in complete(home) for shard in pack.shards})
-    pack = repack(pa.concat_tables([kept, work.written().select(_PLACED.names)]), home)
+def _finish(kept: pa.Table, work: ShardJobs, home: Path) -> Pack:
+    remove_stale_work(
+        home, keep=work.folder, named={shard.name for pack in complete_packs(home) for shard in pack.shards}
+    )
+    pack = write_pack_index(pa.concat_tables([kept, work.written().select(_LOCATED_SCHEMA.names)]), home)
     shutil.rmtree(work.folder, ignore_errors=True)
     return pack
 
 
-def _wanted(samples: pa.Table) -> pa.Table:
-    """The samples by key, checked, with the columns that `Work` and the index take."""
+def _checked_samples(samples: pa.Table) -> pa.Table:
+    """The samples by key, checked, with the columns that `ShardJobs` and the index take."""
     if not samples.num_rows:
         raise BadInput("0 images: a pack holds at least one; ingest some, or include some again")
     if pc.any(pc.equal(pc.fill_null(samples["key"], ""), "")).as_py():
         raise BadInput("key '': is empty, and readers of shards pass over it; name the image")
     if large := _first(samples["key"], pc.greater(samples["bytes"], MAX_BYTES)):
         raise BadInput(f"{large}: an image of more than {MAX_BYTES} bytes; shrink it, or exclude the sample")
-    table = samples.append_column("size", samples["bytes"]).select(_WANTED.names).cast(_WANTED).sort_by("key")
+    table = (
+        samples.append_column("size", samples["bytes"]).select(_SAMPLE_SCHEMA.names).cast(_SAMPLE_SCHEMA).sort_by("key")
+    )
     if repeated := _first(table["key"][1:], pc.equal(table["key"][1:], table["key"][:-1])):
         raise BadInput(f"{repeated}: two images have this key; name each once")
     return table
@@ -194,22 +210,22 @@ def _first(values: pa.ChunkedArray, mask: pa.ChunkedArray) -> str | None:
     return str(found[0]) if len(found) else None
 
 
-def complete(home: Path) -> list[Pack]:
+def complete_packs(home: Path) -> list[Pack]:
     """All complete packs of a workspace."""
     return [Pack.open(home, path.parent.name) for path in sorted((home / "packs").glob("*/manifest.json"))]
 
 
-def _placed(wanted: pa.Table, packs: list[Pack]) -> tuple[pa.Table, pa.Table]:
+def _split_packed(wanted: pa.Table, packs: list[Pack]) -> tuple[pa.Table, pa.Table]:
     """The images that lie in a shard of a complete pack, with shard (its name) and offset; and those that do not."""
     if not packs:
-        return _PLACED.empty_table(), wanted
-    places = pa.concat_tables([_places(pack) for pack in packs])
-    found = wanted.join(_one_each(places), ["key", "sha256"], join_type="left outer").sort_by("key")
+        return _LOCATED_SCHEMA.empty_table(), wanted
+    places = pa.concat_tables([_locations_in(pack) for pack in packs])
+    found = wanted.join(_one_location_each(places), ["key", "sha256"], join_type="left outer").sort_by("key")
     new = pc.is_null(found["shard"])
-    return found.filter(pc.invert(new)).select(_PLACED.names), found.filter(new).select(_WANTED.names)
+    return found.filter(pc.invert(new)).select(_LOCATED_SCHEMA.names), found.filter(new).select(_SAMPLE_SCHEMA.names)
 
 
-def _places(pack: Pack) -> pa.Table:
+def _locations_in(pack: Pack) -> pa.Table:
     """key, sha256, shard (its name) and offset of the images whose shard is there in full."""
     names = pa.array([shard.name if _intact(pack, shard) else None for shard in pack.shards], pa.string())
     shard = names.take(pack.index["shard"])
@@ -222,7 +238,7 @@ def _intact(pack: Pack, shard: Shard) -> bool:
     return path.is_file() and path.stat().st_size == shard.size
 
 
-def _one_each(places: pa.Table) -> pa.Table:
+def _one_location_each(places: pa.Table) -> pa.Table:
     """Of the places of one image the one in the shard of the smallest name: so a further pack moves nothing."""
     ordered = places.sort_by([("key", "ascending"), ("sha256", "ascending"), ("shard", "ascending")])
     keys, hashes = ordered["key"], ordered["sha256"]
@@ -231,7 +247,7 @@ def _one_each(places: pa.Table) -> pa.Table:
     return ordered.filter(pa.array(first))
 
 
-def repack(placed: pa.Table, home: Path) -> Pack:
+def write_pack_index(placed: pa.Table, home: Path) -> Pack:
     """The pack of images whose shards are written, with the columns of the index, `shard` being a file's name."""
     placed = placed.sort_by("key")
     names = sorted(pc.unique(placed["shard"]).to_pylist())
@@ -259,4 +275,4 @@ def _write_index(home: Path, hash: str, index: pa.Table, names: list[str]) -> No
     with whole(folder / "index.parquet") as part:
         pq.write_table(index, part, compression="zstd")
     with whole(folder / "manifest.json") as part:
-        part.write_text(json.dumps(manifest | {"sha256": content(manifest)}, indent=1))
+        part.write_text(json.dumps(manifest | {"sha256": manifest_digest(manifest)}, indent=1))

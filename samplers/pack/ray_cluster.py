@@ -18,11 +18,11 @@ import pyarrow as pa
 from curation.errors import AmberError, Failed
 from curation.files.progress import Progress
 from samplers.pack.pack import Pack
-from samplers.pack.pack_writer import SHARD_BYTES, finish_pack, planned, turn
-from samplers.pack.shard_jobs import Work, write_numbered
-from samplers.pack.smaller_copies import Copy, Original, Spread
+from samplers.pack.pack_writer import SHARD_BYTES, finish_pack, pack_lock, shard_jobs_for
+from samplers.pack.shard_jobs import ShardJobs, write_numbered
+from samplers.pack.smaller_copies import Copy, Original, ParallelMap
 
-__all__ = ["spread_on_ray", "write_on_ray"]
+__all__ = ["map_on_ray", "write_on_ray"]
 
 _RETRIES = 20  # deaths of a worker that one shard survives
 _AHEAD = 256  # tasks handed to Ray before the first must have ended
@@ -43,17 +43,17 @@ def write_on_ray(
     Failed when Ray is not installed or not to be reached, or a worker died too often; else as `write_pack` raises.
     """
     home = home.resolve()
-    with _reached(address):
-        with turn(home, shared=True):
+    with _connected(address):
+        with pack_lock(home, shared=True):
             _run(samples, home, shard_bytes, progress)
         return finish_pack(samples, home, shard_bytes=shard_bytes)
 
 
-def spread_on_ray(address: str) -> Spread:
+def map_on_ray(address: str) -> ParallelMap:
     """What has smaller copies made on the Ray cluster at `address`; raises as `write_on_ray` does."""
 
     def spread(work: Callable[[Original], Copy], originals: list[Original]) -> Generator[Copy]:
-        with _reached(address):
+        with _connected(address):
             import ray
 
             make = ray.remote(max_retries=_RETRIES, num_cpus=1)(_each)
@@ -69,13 +69,13 @@ def _each(work: Callable[[Original], Copy], originals: list[Original]) -> list[C
 
 
 @contextmanager
-def _reached(address: str) -> Iterator[None]:
+def _connected(address: str) -> Iterator[None]:
     try:
         import ray
     except ImportError as error:
         raise Failed("ray: is not installed; install amber-curation[ray]") from error
     try:
-        _knock(address)
+        _check_reachable(address)
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True)
     except (OSError, OverflowError, ValueError, RuntimeError) as error:
         told = f"ray {address!r}: not reached ({' '.join(str(error).split())})"
@@ -86,7 +86,7 @@ def _reached(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """OSError where nobody listens at HOST:PORT: Ray itself would try for many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdecimal() and host:
@@ -96,7 +96,7 @@ def _knock(address: str) -> None:
 def _run(samples: pa.Table, home: Path, shard_bytes: int, progress: Progress | None) -> None:
     import ray
 
-    _, work = planned(samples, home, shard_bytes)
+    _, work = shard_jobs_for(samples, home, shard_bytes)
     work.begin()
     write = ray.remote(max_retries=_RETRIES, num_cpus=1)(write_numbered)
     tasks = (write.remote(*_job(work, number)) for number in range(len(work.cuts)))
@@ -105,7 +105,7 @@ def _run(samples: pa.Table, home: Path, shard_bytes: int, progress: Progress | N
             progress(done, work.images.num_rows)
 
 
-def _job(work: Work, number: int) -> tuple[Path, Path, int, pa.Table]:
+def _job(work: ShardJobs, number: int) -> tuple[Path, Path, int, pa.Table]:
     folder, shards, _, images = work.job(number)
     return folder, shards, number, images.take(list(range(images.num_rows)))  # a slice would take the whole table along
 

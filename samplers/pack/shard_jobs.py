@@ -11,24 +11,24 @@ from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.arrays import Ints
 from curation.errors import BadInput
 from curation.files.digest import digest
 from curation.files.progress import Progress
 from samplers.pack.worker_processes import Workers
 from samplers.shards import tar
-from samplers.shards.shard_members import lines_of, notes
-from samplers.shards.shard_writer import Line, write_blocks
+from samplers.shards.shard_members import shard_entries, sidecar_texts
+from samplers.shards.shard_writer import ShardEntry, write_blocks
 
-__all__ = ["Work", "check_positive", "clean", "write_numbered"]
+__all__ = ["ShardJobs", "check_positive", "remove_stale_work", "write_numbered"]
 
 _TICK = 0.1  # seconds between two reports of progress
 _LARGE = 256 << 20  # bytes from which on it is worth the fifth of a second that processes take to start
 
-Write = Callable[[Path, bytes, list[Line], Callable[[int], None]], str]
+ShardWriter = Callable[[Path, bytes, list[ShardEntry], Callable[[int], None]], str]
 
 
 def check_positive(**numbers: int) -> None:
@@ -39,7 +39,7 @@ def check_positive(**numbers: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class ShardJobs:
     """Shards to write, cut before anything is read, so that who writes which, and when, changes no byte.
 
     `images` has the columns key, location, size, width, height, sha256, format. `folder` holds a note for each shard
@@ -50,10 +50,10 @@ class Work:
     shards: Path
     images: pa.Table
     cuts: list[tuple[int, int]]
-    offsets: npt.NDArray[np.int64]
+    offsets: Ints
 
     @classmethod
-    def cut(cls, images: pa.Table, home: Path, shard_bytes: int) -> "Work":
+    def cut(cls, images: pa.Table, home: Path, shard_bytes: int) -> "ShardJobs":
         """Images in their order, as many to a shard as `shard_bytes` holds, and at least one."""
         spans = _spans(images)
         cuts = _cuts(np.cumsum(spans), shard_bytes - len(tar.END))
@@ -72,7 +72,7 @@ class Work:
         check_positive(workers=workers)
         self.begin()
         numbers = range(part - 1, len(self.cuts), parts)
-        count = _Count(sum(self.cuts[number][1] - self.cuts[number][0] for number in numbers), progress)
+        count = _ProgressCounter(sum(self.cuts[number][1] - self.cuts[number][0] for number in numbers), progress)
         workers = min(workers, len(numbers)) or 1
         size = pc.sum(self.images["size"]).as_py() or 0
         is_large = workers > 1 and size // parts > _LARGE
@@ -118,14 +118,14 @@ def write_numbered(
     number: int,
     images: pa.Table,
     count: Callable[[int], None] = lambda images: None,
-    write: Write = write_blocks,
+    write: ShardWriter = write_blocks,
 ) -> None:
     """Write one shard into `shards` unless its note in `folder` says that it is there; two may do so at once."""
     if _noted(folder, shards, number):
         count(images.num_rows)
         return
     part = folder / f"{number:06d}.{uuid4().hex}.part"
-    name = write(part, *lines_of(images), count) + ".tar"
+    name = write(part, *shard_entries(images), count) + ".tar"
     os.replace(part, shards / name)
     part.write_text(name)
     os.replace(part, _note(folder, number))
@@ -142,7 +142,7 @@ def _note(folder: Path, number: int) -> Path:
     return folder / f"{number:06d}.note"
 
 
-def clean(home: Path, keep: Path, named: set[str]) -> None:
+def remove_stale_work(home: Path, keep: Path, named: set[str]) -> None:
     """Remove what killed runs left behind, but for the folder `keep`; `named` are the shards of complete packs."""
     named = named | {note.read_text() for note in keep.glob("*.note")}  # the same images make the same shards
     for folder in (home / "packs" / ".work").glob("*"):
@@ -153,7 +153,7 @@ def clean(home: Path, keep: Path, named: set[str]) -> None:
             shutil.rmtree(folder)
 
 
-class _Count:
+class _ProgressCounter:
     """Images done: counted by the threads, told by the caller's own. `stopped` asks the threads to end."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
@@ -173,14 +173,14 @@ class _Count:
             self._progress(self._done, self._total)
 
 
-def _spans(images: pa.Table) -> npt.NDArray[np.int64]:
+def _spans(images: pa.Table) -> Ints:
     """Bytes that each image takes in a tar, with its json and both headers."""
     batches = images.to_batches(1 << 16)
-    lengths = np.fromiter((len(note) for batch in batches for note in notes(batch)), np.int64, images.num_rows)
+    lengths = np.fromiter((len(note) for batch in batches for note in sidecar_texts(batch)), np.int64, images.num_rows)
     return 2 * tar.BLOCK + tar.padded(np.asarray(images["size"], np.int64)) + tar.padded(lengths)
 
 
-def _cuts(ends: npt.NDArray[np.int64], room: int) -> list[tuple[int, int]]:
+def _cuts(ends: Ints, room: int) -> list[tuple[int, int]]:
     cuts, start, base = [], 0, 0
     while start < len(ends):
         stop = max(start + 1, int(np.searchsorted(ends, base + room, "right")))

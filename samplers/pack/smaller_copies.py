@@ -25,15 +25,16 @@ import pyarrow.parquet as pq
 import simplejpeg
 from PIL import Image
 
+from curation.arrays import Bools
 from curation.errors import BadInput, Damaged
 from curation.files.atomic import remove_leftovers, whole
 from curation.files.locations import read_bytes
 from curation.files.progress import Progress
 from curation.images.decoding import BadImage, load_rgb
 from samplers.shards import tar
-from samplers.shards.shard_writer import changed, unread
+from samplers.shards.shard_writer import changed_image_error, unreadable_image_error
 
-__all__ = ["Copy", "Original", "Reduction", "Spread", "forget_copies", "in_threads"]
+__all__ = ["Copy", "Original", "ParallelMap", "SmallerCopies", "forget_copies", "map_in_threads"]
 
 QUALITY = 90
 """Of JPEG, where none is asked for."""
@@ -49,19 +50,19 @@ Original = dict[str, str]
 """The key, sha256 (`of`) and location of an image that a copy is made of."""
 Copy = dict[str, Any]
 """A line of `copies.parquet`."""
-Spread = Callable[[Callable[[Original], Copy], list[Original]], Generator[Copy]]
+ParallelMap = Callable[[Callable[[Original], Copy], list[Original]], Generator[Copy]]
 """Does a work for many originals at a time, and yields the copies in their order."""
 
 
-def in_threads(work: Callable[[Original], Copy], originals: list[Original]) -> Generator[Copy]:
-    """The `Spread` of a machine by itself."""
+def map_in_threads(work: Callable[[Original], Copy], originals: list[Original]) -> Generator[Copy]:
+    """The `ParallelMap` of a machine by itself."""
     with ThreadPoolExecutor(2, "amber-reduce") as pool:
         for at in range(0, len(originals), _AHEAD):
             yield from pool.map(work, originals[at : at + _AHEAD])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reduction:
+class SmallerCopies:
     """Images whose longer side has more than `max_side` pixels (0: none) are packed as JPEG with that side.
 
     With a `quality` (1 to 100) all images are written anew as JPEG of it; 0 leaves those that are no larger as they
@@ -92,7 +93,7 @@ class Reduction:
 
     def apply(
         self, samples: pa.Table, home: Path, progress: Progress | None = None, first: float = 0.0,
-        spread: Spread = in_threads,
+        spread: ParallelMap = map_in_threads,
     ) -> pa.Table:  # fmt: skip
         """`samples` (as `write_pack` takes them) with the copies in the place of the images that they are made of.
 
@@ -111,14 +112,14 @@ class Reduction:
         samples = _put(samples, "location", where, pa.array([str(folder / name) for name in names]))
         return _put(samples, "format", where, pa.repeat("JPEG", len(where)))
 
-    def _reduces(self, samples: pa.Table) -> npt.NDArray[np.bool_]:
+    def _reduces(self, samples: pa.Table) -> Bools:
         if self.quality:
             return np.ones(len(samples), np.bool_)
         longer = np.maximum(np.asarray(samples["width"]), np.asarray(samples["height"]))
         return np.asarray(longer > (self.max_side or np.inf))
 
     def _copies(
-        self, samples: pa.Table, folder: Path, progress: Progress | None, first: int, spread: Spread
+        self, samples: pa.Table, folder: Path, progress: Progress | None, first: int, spread: ParallelMap
     ) -> pa.Table:
         """The lines of `copies.parquet` for these samples, in their order."""
         remove_leftovers(folder.glob("*.part"))
@@ -133,7 +134,9 @@ class Reduction:
                 pq.write_table(known, path)
         return wanted.join(known, ["key", "of"]).sort_by("place")
 
-    def _make(self, originals: list[Original], folder: Path, progress: Progress | None, spread: Spread) -> pa.Table:
+    def _make(
+        self, originals: list[Original], folder: Path, progress: Progress | None, spread: ParallelMap
+    ) -> pa.Table:
         made: list[Copy] = []
         with closing(spread(partial(self._copy, folder), originals)) as copies:
             for copy in copies:
@@ -181,9 +184,9 @@ def _pixels(key: str, sha256: str, location: str) -> npt.NDArray[np.uint8]:
     try:
         data = read_bytes(location)
     except BadInput as error:
-        raise unread(key, location, error) from error
+        raise unreadable_image_error(key, location, error) from error
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise changed(key, location)
+        raise changed_image_error(key, location)
     try:
         return load_rgb(data)
     except BadImage as error:
@@ -203,5 +206,5 @@ def _put(table: pa.Table, name: str, where: npt.NDArray[np.intp], values: pa.Arr
     column = table[name].combine_chunks()
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
-    changed = pc.replace_with_mask(column, pa.array(mask), values.cast(column.type))
-    return table.set_column(table.column_names.index(name), name, changed)
+    changed_image_error = pc.replace_with_mask(column, pa.array(mask), values.cast(column.type))
+    return table.set_column(table.column_names.index(name), name, changed_image_error)

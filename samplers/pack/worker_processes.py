@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from curation.errors import Failed
-from samplers.shards.shard_writer import Line, write_blocks
+from samplers.shards.shard_writer import ShardEntry, write_blocks
 
 __all__ = ["Workers", "serve"]
 
@@ -41,7 +41,7 @@ class Workers:
         for worker in self._all:
             self._idle.put(worker)
 
-    def write(self, path: Path, head: bytes, lines: list[Line], count: Callable[[int], None]) -> str:
+    def write(self, path: Path, head: bytes, lines: list[ShardEntry], count: Callable[[int], None]) -> str:
         """`write_blocks` in one of the processes, the next that is idle; raises what that raises, or Failed."""
         worker = self._idle.get()
         try:
@@ -62,7 +62,7 @@ class _Worker:
         words = [sys.executable, "-S", "-c", _START.format(sys.path, _PACKAGES)]
         self._process: subprocess.Popen[bytes] = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    def write(self, job: tuple[Path, bytes, list[Line]], count: Callable[[int], None]) -> str:
+    def write(self, job: tuple[Path, bytes, list[ShardEntry]], count: Callable[[int], None]) -> str:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None

@@ -15,14 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from curation.arrays import Int32s, Ints
 from curation.errors import Damaged, Failed, NotFound
 from samplers.shards.row_index import RowIndex
 
-__all__ = ["MAX_OPEN", "Checked", "Order", "Shard", "Shards", "Source", "ThreadBuffer"]
+__all__ = ["MAX_OPEN", "LocalShards", "ReadOrder", "Shard", "ShardSource", "ThreadBuffer", "VerifiedShards"]
 
 MAX_OPEN = 128
 """Shards that are open at a time."""
@@ -37,27 +36,27 @@ class Shard:
     images: int
 
 
-Order = Callable[[], tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]]
+ReadOrder = Callable[[], tuple[Int32s, Ints]]
 """Shards and offsets [N] of the images that will be read, in their order; asked for once, when reading begins."""
 
 
-class Source(Protocol):
+class ShardSource(Protocol):
     """Bytes of a pack's shards, by number, for many threads at a time."""
 
-    def follow(self, order: Order) -> None: ...
+    def set_read_order(self, order: ReadOrder) -> None: ...
     def read(self, shard: int, offset: int, size: int) -> memoryview: ...
-    def read_beside(self, shard: int, offset: int, size: int) -> memoryview: ...
-    def whole(self, shard: int) -> memoryview: ...
+    def read_out_of_order(self, shard: int, offset: int, size: int) -> memoryview: ...
+    def read_shard(self, shard: int) -> memoryview: ...
     def name(self, shard: int) -> str: ...
     def close(self, wait: bool = True) -> None: ...
 
 
-class Shards:
+class LocalShards:
     """Bytes of a pack's shards, by number. Safe to use from many threads."""
 
     def __init__(self, folder: Path, shards: Sequence[Shard], max_open: int = MAX_OPEN) -> None:
         self._folder, self._shards, self._max_open = folder, shards, max_open
-        self._files: OrderedDict[int, _File] = OrderedDict()
+        self._files: OrderedDict[int, _OpenFile] = OrderedDict()
         self._lock = threading.Lock()
         self._room = ThreadBuffer()
 
@@ -70,15 +69,15 @@ class Shards:
             raise Damaged(f"{self.path(shard)}: was cut off meanwhile; restore it, or pack again")
         return room
 
-    def follow(self, order: Order) -> None:
+    def set_read_order(self, order: ReadOrder) -> None:
         """Files on this machine may be read in any order."""
 
-    def read_beside(self, shard: int, offset: int, size: int) -> memoryview:
+    def read_out_of_order(self, shard: int, offset: int, size: int) -> memoryview:
         """The same without a copy, for who keeps many images at once."""
         self._check(shard, offset, size)
         return self._file(shard).mapped[offset : offset + size]
 
-    def whole(self, shard: int) -> memoryview:
+    def read_shard(self, shard: int) -> memoryview:
         """All bytes of a shard, without a copy."""
         return self._file(shard).map()
 
@@ -103,7 +102,7 @@ class Shards:
                 f"{self.name(shard)}: has no bytes {offset} to {offset + size}; its index is another pack's, pack again"
             )
 
-    def _file(self, shard: int) -> "_File":
+    def _file(self, shard: int) -> "_OpenFile":
         with self._lock:
             file = self._files.get(shard)
             if file is None:
@@ -114,10 +113,10 @@ class Shards:
                 self._files.move_to_end(shard)
             return file
 
-    def _open(self, shard: Shard) -> "_File":
+    def _open(self, shard: Shard) -> "_OpenFile":
         path = self._folder / shard.name
         try:
-            file = _File(os.open(path, os.O_RDONLY))
+            file = _OpenFile(os.open(path, os.O_RDONLY))
         except FileNotFoundError:
             raise NotFound(f"{path}: this shard of the pack is not there; restore it, or pack again") from None
         except OSError as error:
@@ -129,20 +128,25 @@ class Shards:
         return file
 
 
-class Checked:
+class VerifiedShards:
     """Shards whose images are hashed when they are read; Damaged, for who has other bytes than were packed."""
 
-    def __init__(self, shards: Shards, rows: RowIndex, hashes: pa.StringArray) -> None:
+    def __init__(self, shards: LocalShards, rows: RowIndex, hashes: pa.StringArray) -> None:
         self._shards, self._rows, self._hashes = shards, rows, hashes
-        self.follow, self.whole, self.name, self.close = shards.follow, shards.whole, shards.name, shards.close
+        self.set_read_order, self.read_shard, self.name, self.close = (
+            shards.set_read_order,
+            shards.read_shard,
+            shards.name,
+            shards.close,
+        )
 
     def read(self, shard: int, offset: int, size: int) -> memoryview:
         """As `Shards.read`."""
         return self._sound(shard, offset, self._shards.read(shard, offset, size))
 
-    def read_beside(self, shard: int, offset: int, size: int) -> memoryview:
-        """As `Shards.read_beside`."""
-        return self._sound(shard, offset, self._shards.read_beside(shard, offset, size))
+    def read_out_of_order(self, shard: int, offset: int, size: int) -> memoryview:
+        """As `Shards.read_out_of_order`."""
+        return self._sound(shard, offset, self._shards.read_out_of_order(shard, offset, size))
 
     def _sound(self, shard: int, offset: int, data: memoryview) -> memoryview:
         if hashlib.sha256(data).hexdigest() != self._hashes[self._rows.at(shard, offset)].as_py():
@@ -164,7 +168,7 @@ class ThreadBuffer(threading.local):
         return self._all[:size]
 
 
-class _File:
+class _OpenFile:
     """A descriptor that is closed once nobody reads from it any more."""
 
     def __init__(self, descriptor: int) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from curation.arrays import Int32s, Ints
 from curation.errors import BadInput, Failed
 from samplers.shards.open_shards import ThreadBuffer
 
@@ -49,11 +50,11 @@ class Cache:
 
 
 @dataclass(eq=False)
-class _Entry:
+class _CachedImage:
     """An image in the cache: its pages, when it is used next, and how many planned reads are to come: until then it
     stays."""
 
-    pages: npt.NDArray[np.int64]
+    pages: Ints
     next: int = 0
     pending: int = 0
     ready: bool = False
@@ -69,9 +70,9 @@ class Prefetcher:
 
     def __init__(
         self,
-        order: npt.NDArray[np.int64],
-        sizes: npt.NDArray[np.int32],
-        shards: npt.NDArray[np.int32],
+        order: Ints,
+        sizes: Int32s,
+        shards: Int32s,
         fetch: Fetch,
         cache: Cache,
     ) -> None:
@@ -83,7 +84,7 @@ class Prefetcher:
         self._pages = _pages(cache, int((-(-sizes[np.unique(order)].astype(np.int64) // PAGE)).sum()))
         self._most_ahead = cache.bytes // PAGE // _PART
         self._stack, self._free = np.arange(len(self._pages)), len(self._pages)  # the first so many of these are free
-        self._entries: dict[int, _Entry] = {}
+        self._entries: dict[int, _CachedImage] = {}
         self._unused: list[tuple[int, int]] = []  # (-next use, row) of what nobody waits for; entries may be outdated
         self._ahead = 0  # pages that wait for reads
         self._room = ThreadBuffer()
@@ -130,7 +131,7 @@ class Prefetcher:
         entry = self._entries.get(row)
         return (entry is None or not entry.pending) and self._stuck is not None and not self._may_go_on(*self._stuck)
 
-    def _copy(self, row: int, entry: _Entry) -> memoryview:
+    def _copy(self, row: int, entry: _CachedImage) -> memoryview:
         """Copy an image out of the cache; it may be dropped when that was its last planned read for now."""
         entry.pending -= 1
         try:
@@ -177,7 +178,7 @@ class Prefetcher:
                 entry = self._entries.get(row)
                 if entry is None:
                     self._free -= pages
-                    entry = self._entries[row] = _Entry(pages=self._stack[self._free : self._free + pages].copy())
+                    entry = self._entries[row] = _CachedImage(pages=self._stack[self._free : self._free + pages].copy())
                     wanted.append(row)
                 self._ahead += 0 if entry.pending else pages
                 entry.pending += 1
@@ -236,7 +237,7 @@ class Prefetcher:
             return error
 
 
-def next_uses(order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def next_uses(order: Ints) -> Ints:
     """For each place in `order` [N] the next place with the same row, or the largest number."""
     by_row = np.argsort(order, kind="stable")
     following = np.full(len(order), _NEVER)

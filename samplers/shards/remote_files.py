@@ -18,7 +18,7 @@ from obstore.store import from_url
 
 from curation.errors import BadInput, Damaged, Failed, NotFound
 
-__all__ = ["TRIES", "Remote"]
+__all__ = ["TRIES", "RemoteFiles"]
 
 TRIES = 6
 """How often a request is sent before it is given up."""
@@ -30,7 +30,7 @@ _OWN_RETRIES: Any = {"max_retries": 0, "retry_timeout": timedelta(seconds=60)}  
 Result = TypeVar("Result")
 
 
-class Remote:
+class RemoteFiles:
     """Objects below a URL. Safe to use from many threads."""
 
     def __init__(self, url: str) -> None:

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from curation.arrays import Int32s, Ints
 from curation.errors import BadInput, Damaged
-from samplers.shards.open_shards import Order, Shard
+from samplers.shards.open_shards import ReadOrder, Shard
 from samplers.shards.prefetcher import Cache, Prefetcher
-from samplers.shards.remote_files import TRIES, Remote
+from samplers.shards.remote_files import TRIES, RemoteFiles
 from samplers.shards.row_index import RowIndex
 
 __all__ = ["RemoteSource"]
@@ -27,22 +26,22 @@ class RemoteSource:
 
     def __init__(
         self,
-        remote: Remote,
+        remote: RemoteFiles,
         shards: Sequence[Shard],
-        places: tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int32]],
+        places: tuple[Int32s, Ints, Int32s],
         hashes: pa.StringArray,
         cache: Cache,
     ) -> None:
         self._remote, self._shards, self._hashes, self._cache = remote, shards, hashes, cache
         self._shard, self._offset, self._size = places
         self._rows = RowIndex(self._shard, self._offset, [shard.name for shard in shards])
-        self._order: Order | None = None
+        self._order: ReadOrder | None = None
         self._ahead: Prefetcher | None = None
         self._lock = threading.RLock()
         self._closed = False
         self.bytes = 0
 
-    def follow(self, order: Order) -> None:
+    def set_read_order(self, order: ReadOrder) -> None:
         """From now on, reads come in this order; fetching begins with the first of them."""
         if self._ahead is not None:
             self._ahead.close()
@@ -52,11 +51,11 @@ class RemoteSource:
         """Bytes of an image whose turn it is; Failed when they cannot be had, Damaged when they are others."""
         return self._course().take(self._rows.at(shard, offset))
 
-    def read_beside(self, shard: int, offset: int, size: int) -> memoryview:
+    def read_out_of_order(self, shard: int, offset: int, size: int) -> memoryview:
         """Bytes of an image whose turn it is not."""
         return self._fetch([self._rows.at(shard, offset)])[0]
 
-    def whole(self, shard: int) -> memoryview:
+    def read_shard(self, shard: int) -> memoryview:
         """All bytes of a shard, as they were packed; Damaged when others come each time."""
         return self._remote.get_as(path := self._path(shard), partial(self._sound, path))
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from curation.arrays import Int32s, Ints
 from curation.errors import Damaged
 
 __all__ = ["RowIndex"]
@@ -13,7 +13,7 @@ __all__ = ["RowIndex"]
 class RowIndex:
     """Rows of a pack by the `shard` and `offset` [N] of its images; `names` are the shards' file names."""
 
-    def __init__(self, shard: npt.NDArray[np.int32], offset: npt.NDArray[np.int64], names: Sequence[str]) -> None:
+    def __init__(self, shard: Int32s, offset: Ints, names: Sequence[str]) -> None:
         codes = _code(shard, offset)
         self._by_place = np.argsort(codes, kind="stable")
         self._places, self._names = codes[self._by_place], names
@@ -25,7 +25,7 @@ class RowIndex:
             raise self._nothing(shard, offset)
         return int(self._by_place[at])
 
-    def all_at(self, shard: npt.NDArray[np.int32], offset: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def all_at(self, shard: Int32s, offset: Ints) -> Ints:
         """The rows of images, in their order; Damaged names the first place where none lies."""
         found = np.searchsorted(self._places, codes := _code(shard, offset))
         found = np.minimum(found, len(self._places) - 1)
@@ -37,6 +37,6 @@ class RowIndex:
         return Damaged(f"{self._names[shard]}: its index has no image at {offset}; it is another pack's, pack again")
 
 
-def _code(shard: npt.NDArray[np.int32], offset: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _code(shard: Int32s, offset: Ints) -> Ints:
     """One number for a place; a shard has less than 2^43 bytes."""
     return shard.astype(np.int64) << 43 | offset

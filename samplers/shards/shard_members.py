@@ -6,14 +6,14 @@ import numpy as np
 import pyarrow as pa
 
 from samplers.shards import tar
-from samplers.shards.shard_writer import Line
+from samplers.shards.shard_writer import ShardEntry
 
-__all__ = ["extension", "lines_of", "notes"]
+__all__ = ["extension", "shard_entries", "sidecar_texts"]
 
 _EXTENSIONS = {"JPEG": "jpg"}
 
 
-def lines_of(images: pa.Table) -> tuple[bytes, list[Line]]:
+def shard_entries(images: pa.Table) -> tuple[bytes, list[ShardEntry]]:
     """What stands before the first image of a shard, and its images with the columns of `Work.images`, as
     `write_blocks` takes them."""
     head, *between = _between(images)
@@ -21,7 +21,7 @@ def lines_of(images: pa.Table) -> tuple[bytes, list[Line]]:
     return head, list(zip(*columns, between, strict=True))
 
 
-def notes(images: pa.Table | pa.RecordBatch) -> list[bytes]:
+def sidecar_texts(images: pa.Table | pa.RecordBatch) -> list[bytes]:
     """What the json beside each image says, as `json.dumps` would write it; offsets are computed from its length."""
     columns = (images[name].to_pylist() for name in ("key", "width", "height", "sha256"))
     return [
@@ -39,7 +39,7 @@ def _between(images: pa.Table) -> list[bytes]:
     """n + 1 pieces: what stands before the first of n images, between each and the next, and behind the last."""
     stems = list(map(tar.member_name, images["key"].to_pylist()))
     names = [f"{stem}.{extension(kind)}" for stem, kind in zip(stems, images["format"].to_pylist(), strict=True)]
-    sizes, texts = np.asarray(images["size"], np.int64), notes(images)
+    sizes, texts = np.asarray(images["size"], np.int64), sidecar_texts(images)
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     before = memoryview(tar.headers(names, sizes).tobytes())
     behind = memoryview(tar.headers([f"{stem}.json" for stem in stems], lengths).tobytes())

@@ -13,32 +13,32 @@ from pathlib import Path
 from curation.errors import BadInput, Damaged, NotFound
 from curation.files.locations import read_into
 
-__all__ = ["Line", "changed", "unread", "write_blocks"]
+__all__ = ["ShardEntry", "changed_image_error", "unreadable_image_error", "write_blocks"]
 
 _BLOCK = 1 << 20  # bytes that are read, hashed and written while they lie in the processor's cache
 _STEP = 64  # images between two looks at the count
 
 
-Line = tuple[str, str, str, int, bytes]
+ShardEntry = tuple[str, str, str, int, bytes]
 """An image to write: key, location, sha256, size, and the bytes between it and the next one; plain, to be pickled."""
 
 
-def write_blocks(path: Path, head: bytes, lines: list[Line], count: Callable[[int], None]) -> str:
+def write_blocks(path: Path, head: bytes, lines: list[ShardEntry], count: Callable[[int], None]) -> str:
     """Write `head` and then all images with what is behind each; the sha256 of it all.
 
     `count` is called with how many more images are done. NotFound or Damaged for a file that is not there, or no longer
     the one that was ingested.
     """
     with path.open("wb", buffering=0) as file:
-        block = _Block(file, max(max(size, len(behind)) for *_, size, behind in lines) + 1)
+        block = _WriteBuffer(file, max(max(size, len(behind)) for *_, size, behind in lines) + 1)
         block.add(head)
         for done, (key, location, sha256, size, behind) in enumerate(lines, 1):
             try:
                 found = block.read(location, size)
             except BadInput as error:
-                raise unread(key, location, error) from error
+                raise unreadable_image_error(key, location, error) from error
             if found != sha256:
-                raise changed(key, location)
+                raise changed_image_error(key, location)
             block.add(behind)
             if done % _STEP == 0:
                 count(_STEP)
@@ -47,7 +47,7 @@ def write_blocks(path: Path, head: bytes, lines: list[Line], count: Callable[[in
     return block.sha256.hexdigest()
 
 
-class _Block:
+class _WriteBuffer:
     """What is put together before it is written; `largest` bytes are added at a time at the most."""
 
     def __init__(self, file: FileIO, largest: int) -> None:
@@ -79,11 +79,11 @@ class _Block:
             data = data[self._file.write(data) :]
 
 
-def changed(key: str, location: str) -> Damaged:
+def changed_image_error(key: str, location: str) -> Damaged:
     """The error of an image that is another one by now."""
     return Damaged(f"{key}: {location} is not the file that was ingested; restore it, or ingest it under a new key")
 
 
-def unread(key: str, location: str, why: BadInput) -> NotFound:
+def unreadable_image_error(key: str, location: str, why: BadInput) -> NotFound:
     """The error of an image that cannot be had."""
     return NotFound(f"{key}: {location} {why}, or exclude the sample")

@@ -8,9 +8,11 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
+from curation.arrays import Ints
+
 __all__ = ["BLOCK", "END", "headers", "member_name", "padded", "padding"]
 
-Size = TypeVar("Size", int, npt.NDArray[np.int64])
+Size = TypeVar("Size", int, Ints)
 
 BLOCK = 512
 
@@ -26,7 +28,7 @@ _REST_SUM = sum(_REST) - sum(_REST[148:156]) + 8 * ord(" ")  # the sum is taken 
 _PLAIN = str.maketrans({chr(code): quote(chr(code), safe="").replace(".", "%2E") for code in range(128)})
 
 
-def headers(names: Sequence[str], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+def headers(names: Sequence[str], sizes: Ints) -> npt.NDArray[np.uint8]:
     """[n, 512]: what stands before files of `sizes` bytes; `names` are ASCII of at most 100 characters."""
     blocks = np.tile(np.frombuffer(_REST, np.uint8), (len(names), 1))
     blocks[:, _NAME] = np.array(names, "S100").view(np.uint8).reshape(-1, 100)
@@ -57,6 +59,6 @@ def padding(size: int) -> bytes:
     return bytes(-size % BLOCK)
 
 
-def _octal(numbers: npt.NDArray[np.int64], digits: int) -> npt.NDArray[np.uint8]:
+def _octal(numbers: Ints, digits: int) -> npt.NDArray[np.uint8]:
     shifts = 3 * np.arange(digits - 1, -1, -1)
     return ((np.asarray(numbers)[:, None] >> shifts & 7) + ord("0")).astype(np.uint8)

@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from curation.arrays import Bools, Float32s, Int32s, Ints, Pixels
 from curation.errors import BadInput
-from samplers.stream.decode import Pixels
 
 if TYPE_CHECKING:
     from samplers.pack.pack import Pack
     from samplers.plan.plan import Plan
 
-__all__ = ["Batch", "BatchSchedule", "Tail", "batches", "swept"]
+__all__ = ["Batch", "BatchSchedule", "Tail", "batches", "row_batches"]
 
 Tail = Literal["drop", "pad"]
 """What becomes of the draws behind the last whole global batch."""
@@ -37,19 +36,19 @@ class Batch:
 
     index: int
     """b, the number of the global batch; it goes on from one epoch to the next."""
-    positions: npt.NDArray[np.int64]
+    positions: Ints
     """[B] places in the plan; in a sweep, in the rows that were given."""
-    rows: npt.NDArray[np.int32]
+    rows: Int32s
     """[B] rows of the plan's samples; in a sweep, of the pack. -1 is padding."""
     keys: list[str]
     """B keys; "" is padding."""
     images: Pixels
     """uint8 [B, 3, H, W] RGB, 0 where padding; [B, 3, 0, 0] from `batches`."""
-    values: npt.NDArray[np.float32]
+    values: Float32s
     """[B, T] class codes or numbers, 0 where unknown."""
-    known: npt.NDArray[np.bool_]
+    known: Bools
     """[B, T]"""
-    weights: npt.NDArray[np.float32]
+    weights: Float32s
     """[B, T] w_t of each known label, 0 where unknown."""
 
 
@@ -95,7 +94,7 @@ class BatchSchedule:
             )
         return range(start // self.global_batch, end)
 
-    def order(self, indices: range) -> npt.NDArray[np.int32]:
+    def order(self, indices: range) -> Int32s:
         """Rows of the plan's samples that this rank reads in these global batches, without padding."""
         positions = self._positions(indices).ravel()
         return np.asarray(self.plan.draws[positions[positions < len(self.plan.draws)]], np.int32)
@@ -109,9 +108,7 @@ class BatchSchedule:
             rows[inside] = self.plan.draws[positions[inside]]
             yield from self.of_rows(block, positions, rows)
 
-    def of_rows(
-        self, indices: Sequence[int], positions: npt.NDArray[np.int64], rows: npt.NDArray[np.int32]
-    ) -> Iterator[Batch]:
+    def of_rows(self, indices: Sequence[int], positions: Ints, rows: Int32s) -> Iterator[Batch]:
         """The batches `indices` [K] that hold at `positions` [K, B] the samples `rows` [K, B] of the plan, -1 being
         padding."""
         labels = [part.reshape(*rows.shape, -1) for part in self.plan.labels(rows.ravel(), positions.ravel())]
@@ -124,7 +121,7 @@ class BatchSchedule:
                 images=np.empty((size, 3, 0, 0), np.uint8), values=values, known=known, weights=weights,
             )  # fmt: skip
 
-    def _positions(self, indices: range) -> npt.NDArray[np.int64]:
+    def _positions(self, indices: range) -> Ints:
         """[K, B] places in the plan, and behind its end, of the draws of this rank in global batches [K]."""
         images = self.global_batch // self.world_size
         firsts = np.arange(indices.start, indices.stop) % self.each * self.global_batch + self.rank * images
@@ -148,7 +145,7 @@ def batches(
     return deal.batches(deal.indices(start))
 
 
-def swept(pack: "Pack", all_rows: npt.NDArray[np.int32], batch: int, indices: range) -> Iterator[Batch]:
+def row_batches(pack: "Pack", all_rows: Int32s, batch: int, indices: range) -> Iterator[Batch]:
     """These batches of chosen rows of a pack, without pixels and labels."""
     for index in indices:
         rows = all_rows[index * batch : (index + 1) * batch]

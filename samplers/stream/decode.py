@@ -7,15 +7,13 @@ than asked (far fewer pixels to make), then Pillow's antialiased bilinear filter
 import re
 
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
+from curation.arrays import Pixels
 from curation.images.decoding import load_rgb
 
-__all__ = ["Pixels", "decode_into"]
-
-Pixels = npt.NDArray[np.uint8]
+__all__ = ["decode_into"]
 
 _START_OF_SCAN, _APP1 = 0xDA, 0xE1
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # those three are no frames

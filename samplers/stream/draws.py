@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from curation.arrays import Floats, Int32s, Ints, Pixels
 from curation.errors import AmberError, Damaged, NotFound
 from curation.images.decoding import BadImage
 from samplers.plan.interleave import hash64
-from samplers.shards.open_shards import Source
-from samplers.stream.decode import Pixels, decode_into
+from samplers.shards.open_shards import ShardSource
+from samplers.stream.decode import decode_into
 
 if TYPE_CHECKING:
     from samplers.plan.plan import Plan
 
-__all__ = ["ATTEMPTS", "ImageTable", "Replaced", "Replacement", "draw_into"]
+__all__ = ["ATTEMPTS", "ImageTable", "ReplacedDraw", "Replacements", "decode_draws"]
 
 ATTEMPTS = 16
 """How many images are tried in the place of a bad one before the stream gives up."""
@@ -31,7 +31,7 @@ Read = Callable[[int, int, int], memoryview]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replaced:
+class ReplacedDraw:
     """A draw that another image of its stratum took over.
 
     `mass` is p of the bad image: the share of all draws that its neighbours in the strata take over.
@@ -50,19 +50,19 @@ class ImageTable(Protocol):
     @property
     def keys(self) -> pa.StringArray: ...
     @property
-    def shard(self) -> npt.NDArray[np.int32]: ...
+    def shard(self) -> Int32s: ...
     @property
-    def offset(self) -> npt.NDArray[np.int64]: ...
+    def offset(self) -> Ints: ...
     @property
-    def size(self) -> npt.NDArray[np.int32]: ...
+    def size(self) -> Int32s: ...
 
 
-class Replacement:
+class Replacements:
     """Who takes over the bad draws of a plan. Safe to use from many threads."""
 
     def __init__(self, plan: "Plan") -> None:
         self._plan = plan
-        self._probabilities: dict[int, npt.NDArray[np.float64]] = {}
+        self._probabilities: dict[int, Floats] = {}
 
     def candidates(self, position: int) -> Iterator[int]:
         """Rows of the plan's samples to try in the place of the draw at `position`, at most `ATTEMPTS`."""
@@ -78,14 +78,14 @@ class Replacement:
         return float(self._probabilities[phase][row])
 
 
-def draw_into(
-    source: Source,
+def decode_draws(
+    source: ShardSource,
     places: ImageTable,
-    replacement: Replacement | None,
-    positions: npt.NDArray[np.int64],
-    rows: npt.NDArray[np.int32],
+    replacement: Replacements | None,
+    positions: Ints,
+    rows: Int32s,
     out: Pixels,
-) -> list[tuple[int, int, Replaced]]:
+) -> list[tuple[int, int, ReplacedDraw]]:
     """Decode the images of `rows` [n] into `out` [n, H, W, 3]; for each that was replaced its place in the run, the row
     that took it over, and the note. Raises what cannot be replaced, naming shard and key."""
     replaced = []
@@ -100,7 +100,7 @@ def draw_into(
             if replacement is None:
                 raise
             by = _replace(source, places, replacement, int(positions[i]), error, out[i])
-            note = Replaced(
+            note = ReplacedDraw(
                 position=int(positions[i]), key=places.keys[row].as_py(), by=places.keys[by].as_py(),
                 reason=str(error), mass=replacement.mass(int(positions[i]), row),
             )  # fmt: skip
@@ -108,7 +108,9 @@ def draw_into(
     return replaced
 
 
-def _decode(source: Source, read: Read, places: ImageTable, row: int, spot: tuple[int, int, int], out: Pixels) -> None:
+def _decode(
+    source: ShardSource, read: Read, places: ImageTable, row: int, spot: tuple[int, int, int], out: Pixels
+) -> None:
     """Decode the image `row`, which lies at `spot`: its shard, its offset there, and its size."""
     try:
         decode_into(read(*spot), out)
@@ -119,13 +121,13 @@ def _decode(source: Source, read: Read, places: ImageTable, row: int, spot: tupl
 
 
 def _replace(
-    source: Source, places: ImageTable, replacement: Replacement, position: int, error: AmberError, out: Pixels
+    source: ShardSource, places: ImageTable, replacement: Replacements, position: int, error: AmberError, out: Pixels
 ) -> int:
     """Decode the first sound candidate into `out`; its row."""
     for row in replacement.candidates(position):
         try:
             spot = int(places.shard[row]), int(places.offset[row]), int(places.size[row])
-            _decode(source, source.read_beside, places, row, spot, out)
+            _decode(source, source.read_out_of_order, places, row, spot, out)
         except (BadImage, Damaged, NotFound):
             continue
         return row

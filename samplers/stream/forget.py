@@ -21,13 +21,13 @@ import pyarrow.parquet as pq
 
 from curation.files.atomic import whole
 from samplers.pack.pack import Pack
-from samplers.pack.pack_writer import complete, repack, turn
+from samplers.pack.pack_writer import complete_packs, pack_lock, write_pack_index
 from samplers.pack.smaller_copies import forget_copies
 from samplers.shards import tar
 
 __all__ = ["Forgotten", "forget_image"]
 
-Moves = dict[str, tuple[str, dict[int, int]]]
+MovedShards = dict[str, tuple[str, dict[int, int]]]
 """Of each shard that was written anew, the name of the new one and where the bytes at an old offset lie in it."""
 
 
@@ -42,12 +42,12 @@ class Forgotten:
 def forget_image(home: Path, key: str) -> Forgotten:
     """Remove the image of `key` from all shards, packs and plans of `home`. Busy while another process packs there."""
     plans = tuple(_withdraw_plans(home, key))
-    with turn(home):
-        packs = [pack for pack in complete(home) if pc.index(pack.keys, key).as_py() >= 0]
-        moves: Moves = {}
+    with pack_lock(home):
+        packs = [pack for pack in complete_packs(home) if pc.index(pack.keys, key).as_py() >= 0]
+        moves: MovedShards = {}
         for pack in packs:
             _replace(pack, key, moves)
-        kept = {shard.name for pack in complete(home) for shard in pack.shards}
+        kept = {shard.name for pack in complete_packs(home) for shard in pack.shards}
         for name in moves.keys() - kept:
             (home / "shards" / name).unlink(missing_ok=True)
         forget_copies(home, key)
@@ -68,7 +68,7 @@ def _withdraw_plans(home: Path, key: str) -> Iterator[str]:
             yield folder.name
 
 
-def _replace(pack: Pack, key: str, moves: Moves) -> None:
+def _replace(pack: Pack, key: str, moves: MovedShards) -> None:
     """Write the pack that stands for `pack` from now on, and then take `pack` away."""
     row = int(pack.rows([key])[0])
     old = pack.shards[int(pack.shard[row])].name
@@ -85,7 +85,7 @@ def _replace(pack: Pack, key: str, moves: Moves) -> None:
     index = index.filter(pc.not_equal(index["key"], key))
     folder = pack.home / "packs" / pack.hash
     with whole(folder / "moved.json") as part:
-        part.write_text(json.dumps({"to": repack(index, pack.home).hash if len(index) else ""}))
+        part.write_text(json.dumps({"to": write_pack_index(index, pack.home).hash if len(index) else ""}))
     for name in ("manifest.json", "index.parquet"):
         with suppress(FileNotFoundError):
             (folder / name).unlink()

@@ -28,9 +28,9 @@ from samplers.pack.pack_writer import SHARD_BYTES
 from samplers.pack.shard_jobs import check_positive
 from samplers.plan.plan import Plan
 from samplers.shards import tar
-from samplers.shards.open_shards import Source
+from samplers.shards.open_shards import ShardSource
 from samplers.shards.shard_members import extension
-from samplers.stream.sidecars import Notes
+from samplers.stream.sidecars import Sidecars
 
 __all__ = ["Materialized", "materialize"]
 
@@ -65,10 +65,10 @@ def materialize(
     check_positive(shard_bytes=shard_bytes, threads=threads)
     if folder.exists():
         raise BadInput(f"{folder}: is there already; name a new folder, or remove that one")
-    if plan.pack_hash not in (pack.hash, *pack.formerly):
+    if plan.pack_hash not in (pack.hash, *pack.replaced_hashes):
         raise BadInput(f"pack {pack.hash[:12]}: the plan is over pack {plan.pack_hash[:12]}; open that one")
     remove_leftovers(folder.parent.glob(f"{escape(folder.name)}.*.part"))
-    copy = _Copy(plan, pack)
+    copy = _ShardCopier(plan, pack)
     cuts = copy.cuts(shard_bytes)
     with whole(folder) as part, closing(pack.reader()) as shards, ThreadPoolExecutor(threads, "amber-copy") as pool:
         part.mkdir()
@@ -83,16 +83,16 @@ def materialize(
     return Materialized(folder=folder, shards=len(cuts), draws=len(plan.draws), bytes=total)
 
 
-class _Copy:
+class _ShardCopier:
     """Draws with their bytes, from a pack's shards into new ones."""
 
     def __init__(self, plan: Plan, pack: Pack) -> None:
         self._plan = plan
-        self._places = plan if pack.hash == plan.pack_hash else pack.take(plan.keys)
+        self._places = plan if pack.hash == plan.pack_hash else pack.locate(plan.keys)
         formats = pc.dictionary_encode(pack.index["format"]).combine_chunks()
         codes = np.asarray(formats.indices)[pack.rows(plan.keys)]
         self._extensions = [[extension(kind) for kind in formats.dictionary.to_pylist()][code] for code in codes]
-        self._notes = Notes(plan)
+        self._notes = Sidecars(plan)
 
     def cuts(self, shard_bytes: int) -> list[tuple[int, int]]:
         """First and last + 1 of the draws of each shard."""
@@ -101,7 +101,7 @@ class _Copy:
         stops = [*(np.flatnonzero(np.diff(shard)) + 1).tolist(), len(sizes)]
         return list(zip([0, *stops[:-1]], stops, strict=True))
 
-    def write(self, shards: Source, path: Path, start: int, stop: int) -> int:
+    def write(self, shards: ShardSource, path: Path, start: int, stop: int) -> int:
         """Write one shard; its bytes."""
         with path.open("wb", buffering=0) as file:
             pieces: list[bytes | memoryview] = []
@@ -114,7 +114,7 @@ class _Copy:
             _write(file.fileno(), [*pieces, tar.END])
             return file.tell()
 
-    def _draws(self, shards: Source, start: int, stop: int) -> Iterator[tuple[memoryview, tuple[bytes, bytes]]]:
+    def _draws(self, shards: ShardSource, start: int, stop: int) -> Iterator[tuple[memoryview, tuple[bytes, bytes]]]:
         """The image of each draw, with what stands before it and what follows it up to the next."""
         rows = self._plan.draws[start:stop]
         texts = self._notes.of(start, rows)
@@ -127,7 +127,7 @@ class _Copy:
         for i, (place, text) in enumerate(zip(places, texts, strict=True)):
             note = b"".join((tar.padding(place[2]), behind[i].tobytes(), text, tar.padding(len(text))))
             try:
-                image = shards.read_beside(*place)
+                image = shards.read_out_of_order(*place)
             except AmberError as error:
                 raise type(error)(f"{self._plan.keys[int(rows[i])]}: {error}") from error
             yield image, (before[i].tobytes(), note)

@@ -16,21 +16,18 @@ from itertools import pairwise
 from json.encoder import encode_basestring_ascii as quoted
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.arrays import Int16s, Int32s, Ints
 from samplers.plan.plan import Plan
-from samplers.plan.rates import Ints
 
-__all__ = ["Notes"]
-
-Tasks = npt.NDArray[np.int16]
+__all__ = ["Sidecars"]
 
 _SIDES = ("x", "y", "w", "h")
 
 
-class Notes:
+class Sidecars:
     """Writes them as `json.dumps` would, for many draws at once."""
 
     def __init__(self, plan: Plan) -> None:
@@ -43,12 +40,12 @@ class Notes:
             (np.isin(kinds, ("binary", "categorical")), self._single), (kinds == "regression", self._number),
             (kinds == "multilabel", self._class_lists), (kinds == "detection", self._boxes),
         ]  # fmt: skip
-        self._several = plan.label_several.combine_chunks()
+        self._several = plan.label_lists.combine_chunks()
 
-    def of(self, start: int, rows: npt.NDArray[np.int32]) -> list[bytes]:
+    def of(self, start: int, rows: Int32s) -> list[bytes]:
         """Those of the draws at positions `start` and following, which are of the plan's samples `rows`."""
         _, _, weights = self._plan.labels(rows, np.arange(start, start + len(rows)))
-        draw, entry = self._plan.entries(rows)
+        draw, entry = self._plan.label_entries(rows)
         task = self._plan.label_task[entry]
         names = [self._names[code] for code in task.tolist()]
         texts = self._texts(task, entry)
@@ -62,7 +59,7 @@ class Notes:
             for i, (key, (first, last)) in enumerate(zip(keys, pairwise(bounds), strict=True))
         ]
 
-    def _texts(self, task: Tasks, entry: Ints) -> list[str]:
+    def _texts(self, task: Int16s, entry: Ints) -> list[str]:
         """The labels at the places `entry` [K] of the plan's tables, which are of tasks [K]."""
         texts = np.empty(len(task), object)
         for of_kind, write in self._writers:
@@ -71,17 +68,17 @@ class Notes:
                 texts[mine] = write(task[mine], entry[mine])
         return list(texts)
 
-    def _single(self, task: Tasks, entry: Ints) -> list[str]:
+    def _single(self, task: Int16s, entry: Ints) -> list[str]:
         return list(self._classes[self._first_class[task] + self._plan.label_value[entry].astype(np.int64)])
 
-    def _number(self, _: Tasks, entry: Ints) -> list[str]:
+    def _number(self, _: Int16s, entry: Ints) -> list[str]:
         return list(map(str, self._plan.label_value[entry].tolist()))
 
-    def _class_lists(self, task: Tasks, entry: Ints) -> list[str]:
+    def _class_lists(self, task: Int16s, entry: Ints) -> list[str]:
         codes = self._several["codes"].chunk(0).take(pa.array(entry))
         return _listed(codes, self._named(task, codes, codes.flatten()))
 
-    def _boxes(self, task: Tasks, entry: Ints) -> list[str]:
+    def _boxes(self, task: Int16s, entry: Ints) -> list[str]:
         boxes = self._several["boxes"].chunk(0).take(pa.array(entry))
         flat = boxes.flatten()
         classes = self._named(task, boxes, pc.struct_field(flat, "code"))
@@ -96,7 +93,7 @@ class Notes:
             texts[place] = f'{texts[place][:-1]}, "attributes": {more}}}'
         return _listed(boxes, texts)
 
-    def _named(self, task: Tasks, lists: pa.ListArray, codes: pa.Array) -> list[str]:
+    def _named(self, task: Int16s, lists: pa.ListArray, codes: pa.Array) -> list[str]:
         """The classes of the codes that stand in the lists of tasks [K]."""
         counts = np.asarray(pc.list_value_length(lists))
         places = np.repeat(self._first_class[task], counts) + np.asarray(codes)

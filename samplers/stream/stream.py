@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from curation.arrays import Int32s, Ints, Pixels
 from curation.errors import BadInput
 from samplers.pack.pack import Pack
-from samplers.shards.open_shards import Source
-from samplers.stream.batches import Batch, BatchSchedule, Tail, swept
-from samplers.stream.decode import Pixels
-from samplers.stream.draws import ImageTable, Replaced, Replacement, draw_into
+from samplers.shards.open_shards import ShardSource
+from samplers.stream.batches import Batch, BatchSchedule, Tail, row_batches
+from samplers.stream.draws import ImageTable, ReplacedDraw, Replacements, decode_draws
 
 if TYPE_CHECKING:
     from samplers.plan.plan import Plan
@@ -71,19 +71,19 @@ def stream(
     """
     if not isinstance(pack, Pack):
         pack = Pack.open(pack, plan.pack_hash)
-    if plan.pack_hash not in (pack.hash, *pack.formerly):
+    if plan.pack_hash not in (pack.hash, *pack.replaced_hashes):
         raise BadInput(f"pack {pack.hash[:12]}: the plan is over pack {plan.pack_hash[:12]}; open that one")
     if on_error not in ("raise", "quarantine"):
         raise BadInput(f"on_error {on_error!r}: raise or quarantine; choose one")
     deal = BatchSchedule(
         plan=plan, global_batch=global_batch, rank=rank, world_size=world_size, tail=tail, epochs=epochs
     )
-    places = plan if pack.hash == plan.pack_hash else pack.take(plan.keys)
+    places = plan if pack.hash == plan.pack_hash else pack.locate(plan.keys)
     course = ReadSchedule(
         make=deal.batches, order=deal.order, indices=deal.indices(0),
         step=global_batch, images=global_batch // world_size,
         identity={"plan": plan.hash, "global_batch": global_batch, "tail": tail},
-        replacement=Replacement(plan) if on_error == "quarantine" else None, of_rows=deal.of_rows,
+        replacement=Replacements(plan) if on_error == "quarantine" else None, of_rows=deal.of_rows,
     )  # fmt: skip
     first = deal.indices(start).start
     return Stream(
@@ -107,7 +107,7 @@ def sweep(
         raise BadInput(f"rows {rows.min()} to {rows.max()}: the pack has rows 0 to {pack.images - 1}; correct them")
     chosen = np.asarray(rows, np.int32)
     course = ReadSchedule(
-        make=partial(swept, pack, chosen, batch), order=lambda left: chosen[left.start * batch :],
+        make=partial(row_batches, pack, chosen, batch), order=lambda left: chosen[left.start * batch :],
         indices=range(-(-len(rows) // batch)),
         step=batch, images=batch, identity={"pack": pack.hash, "rows": len(rows), "batch": batch},
     )  # fmt: skip
@@ -124,12 +124,12 @@ class ReadSchedule:
     """Positions from one batch to the next."""
     images: int
     """Images of this rank in a batch."""
-    order: Callable[[range], npt.NDArray[np.int32]]
+    order: Callable[[range], Int32s]
     """Rows of the images of these batches, in the order of reading."""
     identity: dict[str, Any]
     """What a state must be of to be taken up."""
-    replacement: Replacement | None = None
-    of_rows: Callable[[Sequence[int], npt.NDArray[np.int64], npt.NDArray[np.int32]], Iterator[Batch]] | None = None
+    replacement: Replacements | None = None
+    of_rows: Callable[[Sequence[int], Ints, Int32s], Iterator[Batch]] | None = None
     """Batches in which other images took over some draws."""
 
 
@@ -141,7 +141,7 @@ class Stream:
         self,
         course: ReadSchedule,
         places: ImageTable,
-        source: Source,
+        source: ShardSource,
         first: int = 0,
         *,
         size: tuple[int, int],
@@ -153,14 +153,14 @@ class Stream:
         _check_buffers(buffers, (course.images, *size, 3))
         self.position = first * course.step
         """The first draw that no batch taken so far holds: pass it as `start` to go on there."""
-        self.replaced: list[Replaced] = []
+        self.replaced: list[ReplacedDraw] = []
         """The draws of the batches taken so far that another image took over."""
         self._course, self._places, self._size, self._copy = course, places, size, copy
         self._next = course.make(course.indices[first:])
         self._ring = deque(buffers)
-        self._pending: deque[tuple[Batch, list[Future[list[tuple[int, int, Replaced]]]]]] = deque()
+        self._pending: deque[tuple[Batch, list[Future[list[tuple[int, int, ReplacedDraw]]]]]] = deque()
         self._source = source
-        self._source.follow(partial(_order, course, places, first))
+        self._source.set_read_order(partial(_order, course, places, first))
         self._pool = ThreadPoolExecutor(threads, "amber-stream")
         self._run = min(_RUN, -(-course.images // threads))
         self._dropped = weakref.finalize(self, _release, self._pool, self._source, wait=False)
@@ -229,18 +229,18 @@ class Stream:
             wait(decoded)
         self._pending.clear()
         self._next = self._course.make(self._course.indices[index:])
-        self._source.follow(partial(_order, self._course, self._places, index))
+        self._source.set_read_order(partial(_order, self._course, self._places, index))
         self.position = position
 
     def _fill(self) -> None:
         while len(self._pending) < AHEAD and (batch := next(self._next, None)) is not None:
             pixels = self._buffer(len(batch.rows))
-            work = partial(draw_into, self._source, self._places, self._course.replacement)
+            work = partial(decode_draws, self._source, self._places, self._course.replacement)
             runs = [slice(at, at + self._run) for at in range(0, len(batch.rows), self._run)]
             decoded = [self._pool.submit(work, batch.positions[run], batch.rows[run], pixels[run]) for run in runs]
             self._pending.append((replace(batch, images=pixels.transpose(0, 3, 1, 2)), decoded))
 
-    def _with_replaced(self, batch: Batch, runs: list[list[tuple[int, int, Replaced]]]) -> Batch:
+    def _with_replaced(self, batch: Batch, runs: list[list[tuple[int, int, ReplacedDraw]]]) -> Batch:
         """The batch with the rows, keys and labels of what took over."""
         if not any(runs) or self._course.of_rows is None:
             return batch
@@ -263,12 +263,12 @@ class Stream:
         return self._ring[-1][:images]
 
 
-def _order(course: ReadSchedule, places: ImageTable, first: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+def _order(course: ReadSchedule, places: ImageTable, first: int) -> tuple[Int32s, Ints]:
     rows = course.order(course.indices[first:])
     return places.shard[rows], places.offset[rows]
 
 
-def _release(pool: ThreadPoolExecutor, source: Source, *, wait: bool) -> None:
+def _release(pool: ThreadPoolExecutor, source: ShardSource, *, wait: bool) -> None:
     """Dropped by the garbage collector, a stream must not wait: it may be running in one of the pool's own threads."""
     pool.shutdown(wait=wait, cancel_futures=True)
     source.close(wait)

@@ -10,8 +10,8 @@ from support.homes import copy_home, label, make_home
 from curation import BadInput, Catalog, Task
 from curation.catalog.event_tables import LABELS
 from samplers import Plan, Policy, make_pack, make_plan
-from samplers.plan.labels import Labels, eligible_labels
-from samplers.plan.strata import Within, strata_of
+from samplers.plan.labels import TaskLabels, eligible_labels
+from samplers.plan.strata import SliceMembership, strata_of
 from training import Recipe, train
 
 SIGNS = Task(name="signs", kind="multilabel", classes=("common", "seldom", "absent"), owner="eve")
@@ -41,7 +41,7 @@ def policy_of(*names: str, phases: tuple[float, ...] = (1.0,), **fields: object)
 
 def test_a_multilabel_task_is_stratified_by_its_rarest_class(catalog: Catalog) -> None:
     plan = make_plan(catalog, policy_of("signs", rule="balanced"), make_pack(catalog), draws=90)
-    held = plan.label_several["codes"].to_pylist()
+    held = plan.label_lists["codes"].to_pylist()
     rarest = {(): 3, (0,): 0, (1,): 1, (0, 1): 1}
     assert [rarest[tuple(codes)] for codes in held] == plan.label_value.tolist()
     assert plan.tasks[0].strata == ("common", "seldom", "none")
@@ -59,13 +59,13 @@ def test_the_constant_loss_of_a_multilabel_sums_over_classes(catalog: Catalog) -
 
 
 def _named(plan: Plan) -> list[list[str]]:
-    return [[SIGNS.classes[code] for code in codes] for codes in plan.label_several["codes"].to_pylist()]
+    return [[SIGNS.classes[code] for code in codes] for codes in plan.label_lists["codes"].to_pylist()]
 
 
 def test_a_detection_task_keeps_its_boxes_and_an_image_without_any_is_a_stratum(catalog: Catalog) -> None:
     plan = make_plan(catalog, policy_of("things", "color", rule="balanced"), make_pack(catalog), draws=80)
     things = plan.label_task == 0
-    boxes = plan.label_several["boxes"].to_pylist()
+    boxes = plan.label_lists["boxes"].to_pylist()
     assert plan.tasks[0].strata == ("light", "none")
     assert plan.tasks[0].constant_loss == 1
     counted = [len(part) for part, mine in zip(boxes, things, strict=True) if mine]
@@ -140,7 +140,7 @@ def test_labelled_images_that_the_pack_lacks_are_named(catalog: Catalog, tmp_pat
     pack, before = make_pack(copy), set((copy.home / "plans").iterdir())
     with copy.commit(author="ada", message="in again") as change:
         change.add_attributes(keys.set_column(1, "excluded", pa.array([False])))
-    with pytest.raises(BadInput, match=f"{train_rows[3]['key']}: labelled, and not in the pack"):
+    with pytest.raises(BadInput, match=f"{train_rows[3]['key']}: labelled, but not in the pack"):
         make_plan(copy, policy_of("color"), pack, draws=10)
     assert set((copy.home / "plans").iterdir()) == before
     assert len(make_plan(copy, policy_of("color"), make_pack(copy), draws=10).draws) == 10
@@ -149,10 +149,10 @@ def test_labelled_images_that_the_pack_lacks_are_named(catalog: Catalog, tmp_pat
 def test_a_stratum_of_one_sample_is_drawn_as_asked(catalog: Catalog) -> None:
     with catalog.read() as now:
         labels = eligible_labels(now, policy_of("bike").task, make_pack(catalog))[0]
-        one = Labels(
+        one = TaskLabels(
             task=labels.task, samples=labels.samples, rows=labels.rows,
             values=(np.arange(len(labels.rows)) == 0).astype(float),
         )  # fmt: skip
-        strata = strata_of(now, one, policy_of("bike", rule="balanced").task["bike"], Within(now))
+        strata = strata_of(now, one, policy_of("bike", rule="balanced").task["bike"], SliceMembership(now))
     assert strata.counts.tolist() == [len(labels.rows) - 1, 1]
     assert strata.targets == pytest.approx([0.5, 0.5])

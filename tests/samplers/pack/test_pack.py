@@ -21,7 +21,7 @@ from curation.files.digest import digest
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import make_pack, write_pack
 from samplers.shards import tar
-from samplers.shards.shard_members import notes
+from samplers.shards.shard_members import sidecar_texts
 
 KEYS = [f"drive/{number:03d}" for number in range(30)]
 SHARD = 8192  # holds a few of the pictures
@@ -113,7 +113,7 @@ def test_notes_are_those_of_json(keys: list[str]) -> None:
     for name in ("width", "height"):
         images = images.append_column(name, pa.array(range(len(keys))))
     images = images.select(["key", "width", "height", "sha256"])
-    assert notes(images) == [json.dumps(line).encode() for line in images.to_pylist()]
+    assert sidecar_texts(images) == [json.dumps(line).encode() for line in images.to_pylist()]
 
 
 def test_scan_gives_every_image_once(pack: Pack, images: pa.Table) -> None:

@@ -12,7 +12,7 @@ from support.pictures import SIZE, Draws
 
 from amber.cli import run
 from samplers.pack.pack import Pack
-from samplers.pack.pack_writer import complete
+from samplers.pack.pack_writer import complete_packs
 from samplers.shards import remote_files
 from samplers.stream.stream import stream
 
@@ -35,7 +35,7 @@ def test_a_pack_is_made_and_lies_there(home: str, bucket: str, capsys: pytest.Ca
     told = capsys.readouterr()
     assert f"shards, and at {bucket}/team" in told.out
     assert "  copy             1" in told.err
-    (here,) = complete(Path(home))
+    (here,) = complete_packs(Path(home))
     there = Pack.open(f"{bucket}/team", here.hash)
     there.verify()
     draws = np.arange(here.images)

@@ -27,9 +27,9 @@ from support.pictures import pictures
 from amber.cli import run
 from curation.errors import BadInput, Busy, Failed, NotFound
 from samplers.pack.pack import Pack
-from samplers.pack.pack_writer import finish_pack, turn, write_pack, write_part
-from samplers.pack.ray_cluster import spread_on_ray, write_on_ray
-from samplers.pack.smaller_copies import Reduction
+from samplers.pack.pack_writer import finish_pack, pack_lock, write_pack, write_part
+from samplers.pack.ray_cluster import map_on_ray, write_on_ray
+from samplers.pack.smaller_copies import SmallerCopies
 
 KEYS = [f"drive/{number:03d}" for number in range(60)]
 SHARD = 8192
@@ -79,7 +79,7 @@ def test_a_packer_waits_for_parts_and_they_for_it(images: pa.Table, tmp_path: Pa
 
     with pytest.raises(Busy, match="another process packs"):
         write_part(images, tmp_path / "home", 1, 2, progress=work)
-    with turn(tmp_path / "home"), pytest.raises(Busy, match="another process packs"):
+    with pack_lock(tmp_path / "home"), pytest.raises(Busy, match="another process packs"):
         write_part(images, tmp_path / "home", 1, 2)
 
 
@@ -217,10 +217,10 @@ def test_ray_names_what_is_not_there(images: pa.Table, tmp_path: Path, cluster: 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
 def test_ray_makes_the_same_copies(images: pa.Table, tmp_path: Path, cluster: str) -> None:
-    homes, reduction = [tmp_path / "one", tmp_path / "ray"], Reduction(max_side=16)
+    homes, reduction = [tmp_path / "one", tmp_path / "ray"], SmallerCopies(max_side=16)
     here = reduction.apply(images, homes[0])
     seen: list[tuple[int, int]] = []
-    there = reduction.apply(images, homes[1], lambda *args: seen.append(args), spread=spread_on_ray(cluster))
+    there = reduction.apply(images, homes[1], lambda *args: seen.append(args), spread=map_on_ray(cluster))
     assert there.drop_columns("location").equals(here.drop_columns("location"))
     assert files(homes[1]) == files(homes[0])
     assert seen == [(done, 60) for done in range(1, 61)]
@@ -230,7 +230,7 @@ def test_ray_makes_the_same_copies(images: pa.Table, tmp_path: Path, cluster: st
 def test_ray_names_the_image_of_which_there_is_no_copy(images: pa.Table, tmp_path: Path, cluster: str) -> None:
     (tmp_path / "images" / "7.jpg").unlink()
     with pytest.raises(NotFound, match=r"drive/007: .*7\.jpg cannot be read"):
-        Reduction(max_side=16).apply(images, tmp_path / "ray", spread=spread_on_ray(cluster))
+        SmallerCopies(max_side=16).apply(images, tmp_path / "ray", spread=map_on_ray(cluster))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")

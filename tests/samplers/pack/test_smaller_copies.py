@@ -18,7 +18,7 @@ from curation.errors import BadInput, Damaged, NotFound
 from curation.images.decoding import load_rgb
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import finish_pack, make_pack, write_pack, write_part
-from samplers.pack.smaller_copies import Reduction, forget_copies
+from samplers.pack.smaller_copies import SmallerCopies, forget_copies
 from samplers.plan.plan import Plan
 from samplers.stream.forget import forget_image
 
@@ -43,7 +43,7 @@ def content(pack: Pack) -> dict[str, bytes]:
 
 def test_larger_images_become_copies_and_the_others_stay_as_they_are(images: pa.Table, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    pack = write_pack(Reduction(max_side=60).apply(images, home), home)
+    pack = write_pack(SmallerCopies(max_side=60).apply(images, home), home)
     sides = dict(zip(*(pack.index[name].to_pylist() for name in ("key", "height")), strict=True))
     assert sides == {"large": 45, "tall": 60, "same": 60, "small": 24, "png": 60}
     assert dict(zip(pack.keys.to_pylist(), pack.index["format"].to_pylist(), strict=True))["png"] == "JPEG"
@@ -59,7 +59,8 @@ def test_larger_images_become_copies_and_the_others_stay_as_they_are(images: pa.
 def test_with_a_quality_all_images_are_written_anew(images: pa.Table, tmp_path: Path) -> None:
     home = tmp_path / "home"
     rough, fine = (
-        write_pack(Reduction(quality=quality).apply(images, home), home, shard_bytes=1 << 20) for quality in (20, 95)
+        write_pack(SmallerCopies(quality=quality).apply(images, home), home, shard_bytes=1 << 20)
+        for quality in (20, 95)
     )
     assert rough.bytes < fine.bytes
     assert set(rough.index["format"].to_pylist()) == {"JPEG"}
@@ -70,7 +71,7 @@ def test_with_a_quality_all_images_are_written_anew(images: pa.Table, tmp_path: 
 
 
 def test_a_copy_is_made_once(images: pa.Table, tmp_path: Path) -> None:
-    home, reduction = tmp_path / "home", Reduction(max_side=60)
+    home, reduction = tmp_path / "home", SmallerCopies(max_side=60)
     first = reduction.apply(images, home)
     told: list[tuple[int, int]] = []
     for path in images["location"].to_pylist():
@@ -80,7 +81,7 @@ def test_a_copy_is_made_once(images: pa.Table, tmp_path: Path) -> None:
 
 
 def test_copies_of_a_killed_run_are_taken_up(images: pa.Table, tmp_path: Path) -> None:
-    home, reduction = tmp_path / "home", Reduction(max_side=60)
+    home, reduction = tmp_path / "home", SmallerCopies(max_side=60)
     first = reduction.apply(images, home)
     (folder,) = (home / "reduced").iterdir()
     (folder / "copies.parquet").unlink()
@@ -90,7 +91,7 @@ def test_copies_of_a_killed_run_are_taken_up(images: pa.Table, tmp_path: Path) -
 
 
 def test_parts_give_the_pack_of_one_machine(images: pa.Table, tmp_path: Path) -> None:
-    homes, reduction = [tmp_path / "one", tmp_path / "many"], Reduction(max_side=60)
+    homes, reduction = [tmp_path / "one", tmp_path / "many"], SmallerCopies(max_side=60)
     whole = write_pack(reduction.apply(images, homes[0]), homes[0], shard_bytes=4096)
     for part in (1, 2):
         write_part(reduction.apply(images, homes[1], first=(part - 1) / 2), homes[1], part, 2, shard_bytes=4096)
@@ -125,7 +126,7 @@ def test_another_process_makes_copies_at_the_same_time(images: pa.Table, tmp_pat
         begun = other.stdout.readline().strip()
         assert begun.endswith(".part")
         left = leave_half(home / "reduced" / "60-90" / "x.jpg")
-        Reduction(max_side=60).apply(images, home)
+        SmallerCopies(max_side=60).apply(images, home)
         assert not left.exists()
         assert (home / "reduced" / "60-90" / begun).exists()
         told = other.communicate("\n" * 9)[1]
@@ -145,12 +146,12 @@ def test_an_image_that_is_gone_or_changed_is_refused(
 ) -> None:
     harm(Path(images["location"][0].as_py()))  # type: ignore[operator]
     with pytest.raises(error, match=told):
-        Reduction(max_side=60).apply(images, tmp_path / "home")
+        SmallerCopies(max_side=60).apply(images, tmp_path / "home")
 
 
 def test_copies_that_a_killed_run_left_are_forgotten_too(images: pa.Table, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    Reduction(max_side=60).apply(images, home)
+    SmallerCopies(max_side=60).apply(images, home)
     (folder,) = (home / "reduced").iterdir()
     (folder / "copies.parquet").unlink()
     forget_copies(home, "large")
@@ -158,7 +159,7 @@ def test_copies_that_a_killed_run_left_are_forgotten_too(images: pa.Table, tmp_p
 
 
 def test_a_new_image_leaves_the_copies_of_the_others(images: pa.Table, tmp_path: Path) -> None:
-    home, reduction = tmp_path / "home", Reduction(max_side=60)
+    home, reduction = tmp_path / "home", SmallerCopies(max_side=60)
     before = reduction.apply(images.slice(0, 2), home)
     told: list[tuple[int, int]] = []
     after = reduction.apply(images, home, lambda *done: told.append(done))
@@ -170,13 +171,13 @@ def test_a_spoilt_wish_is_said(tmp_path: Path) -> None:
     (tmp_path / "packs").mkdir()
     (tmp_path / "packs" / "reduced.json").write_text('{"max_side": 60, "colour": 1}')
     with pytest.raises(Damaged, match=r"reduced\.json: does not say max_side and quality"):
-        Reduction.of(tmp_path)
+        SmallerCopies.of(tmp_path)
 
 
 @pytest.mark.parametrize("numbers", [{"max_side": -1}, {"quality": 101}, {"quality": -5}])
 def test_numbers_without_a_meaning_are_refused(numbers: dict[str, int]) -> None:
     with pytest.raises(BadInput, match="quality from 1 to 100"):
-        Reduction(**numbers)
+        SmallerCopies(**numbers)
 
 
 def test_the_workspace_keeps_what_it_packs(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from curation import Catalog
 from samplers import Pack, Policy
 from samplers.plan.build import _tables, draft_plan
 from samplers.plan.labels import eligible_labels
-from samplers.plan.strata import Within, strata_of
+from samplers.plan.strata import SliceMembership, strata_of
 from samplers.plan.task_outcomes import task_outcomes
 
 TASKS = 100
@@ -70,7 +70,7 @@ def test_weighted_counts_follow_every_target_over_seeds(pack: Pack) -> None:
     plan = draft_plan(catalog, policy, pack, draws=300)
     with catalog.read() as now:
         found = eligible_labels(now, policy.task, pack)
-        strata = [strata_of(now, labels, policy.task[labels.task.name], Within(now)) for labels in found]
+        strata = [strata_of(now, labels, policy.task[labels.task.name], SliceMembership(now)) for labels in found]
     shares = np.array([task.share for task in plan.tasks])
     cells, weights, sums = plan.cell(plan.label_task, plan.label_stratum), plan.label_weights(), []
     for seed in range(SEEDS):

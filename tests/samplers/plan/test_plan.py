@@ -15,7 +15,7 @@ from curation.catalog.event_tables import REQUESTS
 from samplers import Pack, Plan, Policy, make_pack, make_plan
 from samplers.plan.labels import eligible_labels
 from samplers.plan.rates import PI_UNITS, SHARE_UNITS
-from samplers.plan.strata import Strata, Within, strata_of
+from samplers.plan.strata import SliceMembership, Strata, strata_of
 from samplers.plan.task_outcomes import task_outcomes
 from samplers.policy.policy import TaskPolicy
 
@@ -33,7 +33,7 @@ def strata_by(catalog: Catalog, name: str, **fields: object) -> Strata:
     part = TaskPolicy.model_validate({"owner": "ada", "share": 1, "importance": 1, **fields})
     with catalog.read() as now:
         (labels,) = eligible_labels(now, {name: part}, make_pack(catalog))
-        return strata_of(now, labels, part, Within(now))
+        return strata_of(now, labels, part, SliceMembership(now))
 
 
 @pytest.fixture(scope="module")
@@ -235,13 +235,13 @@ def test_a_mined_label_stands_for_its_group_and_no_more(catalog: Catalog, tmp_pa
     with copy.read() as now:
         task = now.task("color")
         expected = natural_prior(now, task)[1] * len(now.training_ids())
-    cells = dict(zip(strata.names, zip(strata.counts, strata.fresh, strict=True), strict=True))
+    cells = dict(zip(strata.names, zip(strata.counts, strata.mined_weight, strict=True), strict=True))
     others, weight = cells["yellow"]
-    count, fresh = cells["yellow & mined"]
+    count, mined_weight = cells["yellow & mined"]
     assert (count, weight) == (5, 1)
-    assert fresh == pytest.approx(min(1, 4 / ((expected - 20) / others)))
-    assert fresh < 1
-    assert set(strata_by(copy, "color", mined="as_found").fresh) == {1}
+    assert mined_weight == pytest.approx(min(1, 4 / ((expected - 20) / others)))
+    assert mined_weight < 1
+    assert set(strata_by(copy, "color", mined="as_found").mined_weight) == {1}
 
 
 def test_a_boost_of_a_slice_without_labels_changes_nothing(catalog: Catalog, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ PROBLEMS = [
     ({"color": SOUND}, "the tasks' shares sum to 0.5, must sum to 1"),
     ({"color": SOUND}, "the tasks' importances sum to 0.5, must sum to 1"),
     ({"colour": SOUND, "car": SOUND}, "task 'colour': the catalog has no such task (did you mean 'color'?)"),
-    ({"color": SOUND, "nothing": SOUND}, "task nothing has no label to train on; give it share 0, or ask for labels"),
+    ({"color": SOUND, "nothing": SOUND}, "task nothing has no label to train on; give it share 0, or request labels"),
     ({"color": {**SOUND, "boost": {"nihgt": 2.0}}, "car": SOUND}, "boosts slice 'nihgt', which is not declared"),
     ({"color": {**SOUND, "boost": {"guessed": 2.0}}, "car": SOUND}, "a slice over predictions; freeze it as a tag"),
     ({"color": {**SOUND, "rule": "sideways"}}, "task.color.rule = 'sideways'"),
@@ -65,9 +65,9 @@ def test_a_sound_policy_has_no_problem(catalog: Catalog) -> None:
 @pytest.mark.parametrize(
     ("fields", "note"),
     [
-        ({"boost": {"nowhere": 2.0}}, "boosts nowhere, of which no label is known"),
-        ({"rule": "balanced", "boost": {"first": 90.0}}, "has one sample, which stands for all of it"),
-        ({"rule": "balanced", "boost": {"yellow_at_night": 900.0, "night": 90.0}}, "a cap bounds that"),
+        ({"boost": {"nowhere": 2.0}}, "boosts nowhere, which holds no label yet"),
+        ({"rule": "balanced", "boost": {"first": 90.0}}, "has one sample, so every draw of it is that sample"),
+        ({"rule": "balanced", "boost": {"yellow_at_night": 900.0, "night": 90.0}}, "set a cap to bound that"),
     ],
 )
 def test_what_is_worth_a_second_look(catalog: Catalog, fields: dict[str, object], note: str) -> None:
@@ -79,9 +79,9 @@ def test_what_is_worth_a_second_look(catalog: Catalog, fields: dict[str, object]
         with catalog.read() as now:
             known = set(now.labels("color")["sample_id"].to_pylist()) & set(now.members("attr.key = 'pictures/00005'"))
         if not known:
-            note = "boosts first, of which no label is known"
+            note = "boosts first, which holds no label yet"
     assert any(note in line for line in told)
-    assert "task car: share 0, so its labels are not trained on" in told
+    assert "task car: share 0, so it does not train on its labels" in told
 
 
 def test_the_suggested_policy_is_sound_and_can_be_planned(catalog: Catalog) -> None:

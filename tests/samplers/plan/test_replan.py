@@ -8,9 +8,9 @@ from support.homes import copy_home, label, labels, make_home
 
 from curation import BadInput, Catalog, NotFound
 from samplers import Pack, Plan, Policy, make_pack, make_plan
-from samplers.plan.explain import why
+from samplers.plan.explain import explain_draws
 from samplers.plan.exposure import Exposure
-from samplers.plan.replan import course, replan
+from samplers.plan.replan import replan, run_segments
 
 DRAWS = 1_000
 
@@ -46,7 +46,7 @@ def test_every_position_is_drawn_once_and_the_prefix_stays(catalog: Catalog, pla
     before, last = plan.draws.tolist(), plan
     for turn, cut in enumerate(cuts):
         last = replan(last, cut, policy_of(0.2 + 0.1 * turn), catalog)
-    legs = course(catalog.home, last)
+    legs = run_segments(catalog.home, last)
     assert [leg.start for leg in legs] == [0, *cuts]
     assert [leg.end for leg in legs] == [*cuts, DRAWS]
     assert all(leg.end - leg.start <= len(leg.plan.draws) for leg in legs)
@@ -122,7 +122,7 @@ def _alarms(plan: Plan, positions: np.ndarray, alpha: float) -> bool:
     ledger = Exposure(plan, alpha=alpha)
     for part in np.split(positions, 10):
         ledger.add(plan.draws[part], part)
-        if "part from" in ledger.alarm():
+        if "differ from" in ledger.alarm():
             return True
     return False
 
@@ -147,14 +147,14 @@ def test_positions_that_come_twice_are_told(plan: Plan) -> None:
 def test_a_stranger_is_refused(plan: Plan) -> None:
     car = int(np.flatnonzero(plan.draw_task == 1)[0])
     without = np.setdiff1d(np.arange(len(plan.keys)), plan.label_sample[plan.label_task == 1])
-    with pytest.raises(BadInput, match="knows no label of it"):
+    with pytest.raises(BadInput, match="has no label of it"):
         Exposure(plan).add(without[:1], np.array([car]))
 
 
 def test_why_an_image_is_drawn(catalog: Catalog, pack: Pack) -> None:
     plan = make_plan(catalog, policy_of(phases=(0.5, 0.5)), pack, draws=DRAWS)
     row = int(np.bincount(plan.label_sample).argmax())
-    reasons = why(plan, plan.keys[row].as_py())
+    reasons = explain_draws(plan, plan.keys[row].as_py())
     known = {plan.tasks[code].name for code in plan.label_task[plan.label_sample == row]}
     assert {reason.task for reason in reasons} == known
     for phase in range(2):
@@ -167,4 +167,4 @@ def test_why_an_image_is_drawn(catalog: Catalog, pack: Pack) -> None:
         assert all(reason.part == pytest.approx(share[reason.task] * reason.target / reason.labels) for reason in mine)
     assert sum(reason.drawn for reason in reasons) == (plan.draws == row).sum()
     with pytest.raises(NotFound, match=r"nowhere: plan .* does not draw it"):
-        why(plan, "nowhere")
+        explain_draws(plan, "nowhere")

@@ -10,7 +10,7 @@ from amber.cli import run
 from curation import BadInput, Catalog
 from samplers import Pack, Plan, Policy, make_pack, make_plan
 from samplers.plan.build import draft_plan
-from samplers.plan.sign_off import changes, refuse_unsigned, unsigned
+from samplers.plan.sign_off import changes, missing_sign_offs, refuse_unsigned
 
 OWNERS = {"color": "ada", "car": "bob", "speed": "eve"}
 
@@ -57,7 +57,7 @@ def test_greed_moves_nobodys_targets_and_the_table_names_who_pays(
         for name in ("car", "speed"):
             assert rows[name].lowered[0] == "share 0.3333 -> 0.08333"
             assert rows[name].lowered[1].startswith("ess ")
-        assert set(unsigned(list(rows.values()), policy_of(), before, author="ada")) == {"bob", "eve"}
+        assert set(missing_sign_offs(list(rows.values()), policy_of(), before, author="ada")) == {"bob", "eve"}
 
 
 def test_a_plan_that_lowers_others_is_refused_and_says_whose_word_is_missing(

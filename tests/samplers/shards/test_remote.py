@@ -280,8 +280,10 @@ def test_a_pack_elsewhere_is_only_read(pack: Pack) -> None:
 
 def test_copying_again_sends_no_shard(pack: Pack, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
-    put = remote_files.Remote.put
-    monkeypatch.setattr(remote_files.Remote, "put", lambda self, path, file: (sent.append(path), put(self, path, file)))
+    put = remote_files.RemoteFiles.put
+    monkeypatch.setattr(
+        remote_files.RemoteFiles, "put", lambda self, path, file: (sent.append(path), put(self, path, file))
+    )
     pack.copy_to(bucket)
     assert sent == [f"packs/{pack.hash}/index.parquet", f"packs/{pack.hash}/manifest.json"]
 
@@ -317,9 +319,9 @@ def test_a_stream_that_its_own_reader_collects_ends(
     plan: Draws, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a cycle of references, it is dropped by whatever thread the collector of garbage runs in."""
-    dropped, collected, ranges = threading.Event(), threading.Event(), remote_files.Remote.ranges
+    dropped, collected, ranges = threading.Event(), threading.Event(), remote_files.RemoteFiles.ranges
 
-    def collecting(self: remote_files.Remote, *place: Any) -> list[memoryview]:
+    def collecting(self: remote_files.RemoteFiles, *place: Any) -> list[memoryview]:
         if dropped.is_set():
             gc.collect()
             collected.set()
@@ -330,7 +332,7 @@ def test_a_stream_that_its_own_reader_collects_ends(
         found.me = found  # type: ignore[attr-defined]
         next(found)
 
-    monkeypatch.setattr(remote_files.Remote, "ranges", collecting)
+    monkeypatch.setattr(remote_files.RemoteFiles, "ranges", collecting)
     with serving(Far(pack.home, latency=0.02)) as far:
         gc.disable()
         try:

@@ -19,7 +19,7 @@ from samplers import Policy, make_pack, make_plan
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import write_pack
 from samplers.stream.batches import Batch
-from samplers.stream.draws import ATTEMPTS, Replacement
+from samplers.stream.draws import ATTEMPTS, Replacements
 from samplers.stream.stream import stream
 
 G = 8
@@ -149,7 +149,7 @@ def test_replacements_are_even_over_the_stratum(seed: int, members: int) -> None
         def members(self, position: int) -> np.ndarray:
             return np.arange(members)
 
-    rows = [row for position in range(60) for row in Replacement(Plan()).candidates(position)]  # type: ignore[arg-type]
+    rows = [row for position in range(60) for row in Replacements(Plan()).candidates(position)]  # type: ignore[arg-type]
     counts = np.bincount(rows, minlength=members)
     expected = len(rows) / members
     assert np.abs(counts - expected).max() < 6 * np.sqrt(expected) + 1

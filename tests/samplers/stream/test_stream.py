@@ -19,7 +19,7 @@ from curation.errors import BadInput, Damaged, NotFound
 from curation.images.decoding import load_rgb
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import write_pack
-from samplers.shards.open_shards import Shards
+from samplers.shards.open_shards import LocalShards
 from samplers.stream.batches import Batch, batches
 from samplers.stream.decode import decode_into
 from samplers.stream.stream import AHEAD, Stream, stream, sweep
@@ -319,9 +319,9 @@ def test_end_lets_go_of_files_and_threads(pack: Pack, plan: Draws) -> None:
 def test_open_shards_are_bounded(pack: Pack) -> None:
     process = psutil.Process()
     before = process.num_fds()
-    shards = Shards(pack.home / "shards", pack.shards, max_open=2)
+    shards = LocalShards(pack.home / "shards", pack.shards, max_open=2)
     for number in list(range(len(pack.shards))) * 2:
-        assert len(shards.whole(number)) == pack.shards[number].size
+        assert len(shards.read_shard(number)) == pack.shards[number].size
         assert process.num_fds() <= before + 2
     assert len(pack.shards) > 3
 
