@@ -82,7 +82,7 @@ def _ask_for_copies(home: Path, **asked: int | None) -> None:
     """Keep what the workspace packs from now on, where anything was said."""
     said = {name: number for name, number in asked.items() if number is not None}
     if said:
-        replace(SmallerCopies.of(home), **said).save(home)
+        replace(SmallerCopies.load(home), **said).save(home)
 
 
 @click.command("pack")
@@ -122,8 +122,10 @@ def pack_command(
     _ask_for_copies(folder, max_side=max_side, quality=quality)
     with screen.stages():
         first = (part[0] - 1) / part[1] if part else 0.0
-        spread = map_in_threads if address is None else map_on_ray(address)
-        samples = packable_samples(catalog, first=first, spread=spread, progress=partial(screen.tell, "reduce"))
+        parallel_map = map_in_threads if address is None else map_on_ray(address)
+        samples = packable_samples(
+            catalog, first=first, parallel_map=parallel_map, progress=partial(screen.tell, "reduce")
+        )
         tell = partial(screen.tell, "pack")
         if part is not None:
             write_part(samples, folder, *part, progress=tell)

@@ -1,4 +1,4 @@
-"""Packs of smaller copies: their pixels, what stays as it is, and that each copy is made once."""
+"""Packs of smaller copies: their pixels, images that are not copied, and copies made only once."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def content(pack: Pack) -> dict[str, bytes]:
     }
 
 
-def test_larger_images_become_copies_and_the_others_stay_as_they_are(images: pa.Table, tmp_path: Path) -> None:
+def test_only_larger_images_are_copied(images: pa.Table, tmp_path: Path) -> None:
     home = tmp_path / "home"
     pack = write_pack(SmallerCopies(max_side=60).apply(images, home), home)
     sides = dict(zip(*(pack.index[name].to_pylist() for name in ("key", "height")), strict=True))
@@ -56,7 +56,7 @@ def test_larger_images_become_copies_and_the_others_stay_as_they_are(images: pa.
     pack.verify()
 
 
-def test_with_a_quality_all_images_are_written_anew(images: pa.Table, tmp_path: Path) -> None:
+def test_a_quality_encodes_all_images(images: pa.Table, tmp_path: Path) -> None:
     home = tmp_path / "home"
     rough, fine = (
         write_pack(SmallerCopies(quality=quality).apply(images, home), home, shard_bytes=1 << 20)
@@ -80,7 +80,7 @@ def test_a_copy_is_made_once(images: pa.Table, tmp_path: Path) -> None:
     assert told == []
 
 
-def test_copies_of_a_killed_run_are_taken_up(images: pa.Table, tmp_path: Path) -> None:
+def test_copies_of_a_killed_run_are_reused(images: pa.Table, tmp_path: Path) -> None:
     home, reduction = tmp_path / "home", SmallerCopies(max_side=60)
     first = reduction.apply(images, home)
     (folder,) = (home / "reduced").iterdir()
@@ -102,10 +102,10 @@ SLOW = """
 import os, sys
 from pathlib import Path
 import pyarrow.parquet as pq
-from curation import files
+from curation.files import atomic
 from samplers.pack.smaller_copies import Reduction
 if sys.argv[3] == "far":
-    files._machine, os.getpid = lambda: "0" * 12, lambda: 3_999_999  # a number that no process has here
+    atomic._machine, os.getpid = lambda: "0" * 12, lambda: 3_999_999  # a number that no process has here
 write = Path.write_bytes
 def write_bytes(path, data):
     write(path, data)
@@ -141,7 +141,7 @@ def test_another_process_makes_copies_at_the_same_time(images: pa.Table, tmp_pat
         (lambda path: path.write_bytes(b"other"), Damaged, "large: .* is not the file that was ingested"),
     ],
 )
-def test_an_image_that_is_gone_or_changed_is_refused(
+def test_a_missing_or_changed_image_is_refused(
     images: pa.Table, tmp_path: Path, harm: object, error: type[Exception], told: str
 ) -> None:
     harm(Path(images["location"][0].as_py()))  # type: ignore[operator]
@@ -167,20 +167,20 @@ def test_a_new_image_leaves_the_copies_of_the_others(images: pa.Table, tmp_path:
     assert told == [(1, 1)]
 
 
-def test_a_spoilt_wish_is_said(tmp_path: Path) -> None:
+def test_a_damaged_setting_is_reported(tmp_path: Path) -> None:
     (tmp_path / "packs").mkdir()
     (tmp_path / "packs" / "reduced.json").write_text('{"max_side": 60, "colour": 1}')
-    with pytest.raises(Damaged, match=r"reduced\.json: does not say max_side and quality"):
-        SmallerCopies.of(tmp_path)
+    with pytest.raises(Damaged, match=r"reduced\.json: must hold max_side and quality"):
+        SmallerCopies.load(tmp_path)
 
 
 @pytest.mark.parametrize("numbers", [{"max_side": -1}, {"quality": 101}, {"quality": -5}])
-def test_numbers_without_a_meaning_are_refused(numbers: dict[str, int]) -> None:
+def test_invalid_numbers_are_refused(numbers: dict[str, int]) -> None:
     with pytest.raises(BadInput, match="quality from 1 to 100"):
         SmallerCopies(**numbers)
 
 
-def test_the_workspace_keeps_what_it_packs(tmp_path: Path) -> None:
+def test_the_workspace_keeps_its_setting(tmp_path: Path) -> None:
     catalog = make_home(tmp_path / "work", samples=24)
     assert run(["pack", "--max-side", "16", "--home", str(catalog.home)]) == 0
     pack = make_pack(catalog)

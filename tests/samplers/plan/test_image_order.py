@@ -1,4 +1,4 @@
-"""Which images are drawn: evenly, hot ones spread, the others in one sweep over the shards."""
+"""Which images are drawn: hot strata cycle through their images, the others follow one pass over the shards."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ DRAWS = 4_000
 
 @st.composite
 def cells(draw: st.DrawFn) -> tuple[ImageOrder, np.ndarray, int, int]:
-    """A sweep over some samples in shards, a stratum of them, how often it was drawn earlier, and is drawn."""
+    """An order over samples in shards, the members of a stratum, its earlier draws, and its draws now."""
     samples = draw(st.integers(1, 2_000))
     sweep = ImageOrder(np.arange(samples, dtype=np.int32) // draw(st.integers(1, 100)), draw(st.integers(0, 99)))
     generator = np.random.default_rng(draw(st.integers(0, 99)))
@@ -22,7 +22,7 @@ def cells(draw: st.DrawFn) -> tuple[ImageOrder, np.ndarray, int, int]:
 
 
 @given(cell=cells())
-def test_no_image_comes_again_before_all_others_of_its_stratum(cell: tuple[ImageOrder, np.ndarray, int, int]) -> None:
+def test_an_image_repeats_only_after_all_others_of_its_stratum(cell: tuple[ImageOrder, np.ndarray, int, int]) -> None:
     sweep, members, earlier, count = cell
     before = sweep.choose(members, earlier, cell=(1, 2), earlier=0, draws=DRAWS)
     after = sweep.choose(members, count, cell=(1, 2), earlier=earlier, draws=DRAWS)
@@ -33,7 +33,7 @@ def test_no_image_comes_again_before_all_others_of_its_stratum(cell: tuple[Image
 
 
 @given(size=st.integers(1, 50), rounds=st.integers(3, 9), seed=st.integers(0, 9))
-def test_hot_images_are_as_far_apart_as_there_are_images(size: int, rounds: int, seed: int) -> None:
+def test_hot_images_are_cycled_round_robin(size: int, rounds: int, seed: int) -> None:
     sweep = ImageOrder(np.zeros(4_000, np.int32), seed)
     members = np.arange(size, dtype=np.int32)
     assert rounds > HOT * sweep.passes(DRAWS)
@@ -61,7 +61,7 @@ def test_cold_draws_of_all_strata_follow_one_cursor_over_the_shards() -> None:
     assert window_shards(shard, drawn, 1_000) < 75
 
 
-def test_neighbours_in_a_shard_are_not_drawn_one_after_the_other() -> None:
+def test_neighbours_in_a_shard_are_not_drawn_consecutively() -> None:
     sweep = ImageOrder(np.arange(20_000, dtype=np.int32) // 100, 3)
     drawn = sweep.choose(np.arange(20_000, dtype=np.int32), 20_000, cell=(0, 0), earlier=0, draws=20_000)
     assert np.mean(np.diff(drawn) == 1) < 0.005

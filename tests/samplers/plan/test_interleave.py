@@ -1,4 +1,4 @@
-"""Quotas, order and hashing: exact where they promise to be, and the same for ever."""
+"""Quotas, order and hashing: exact where documented, and unchanged for ever."""
 
 import numpy as np
 import pytest
@@ -48,12 +48,12 @@ def test_every_prefix_is_near_its_proportion(counts: np.ndarray) -> None:
     assert deviation(order_of(counts), counts) <= 2.5
 
 
-def test_mixture_of_the_loader_benchmarks_never_strays_by_a_draw() -> None:
+def test_mixture_of_the_loader_benchmarks_deviates_by_less_than_a_draw() -> None:
     counts = np.array([32_000, 19_200, 9_600, 3_200])  # a random mixer strays by 138 here
     assert deviation(order_of(counts), counts) <= 1
 
 
-def test_hash_is_the_same_for_ever() -> None:
+def test_hash_never_changes() -> None:
     assert hash64(1, 2, np.arange(3)).tolist() == HASHES
 
 

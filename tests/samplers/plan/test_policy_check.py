@@ -1,4 +1,4 @@
-"""Advice on a policy: every problem at once, what is worth a second look, and a first policy that can be planned."""
+"""Advice on a policy: every problem at once, notes on unusual choices, and a suggested policy that can be planned."""
 
 import tomllib
 from pathlib import Path
@@ -44,11 +44,11 @@ PROBLEMS = [
 
 
 @pytest.mark.parametrize(("sections", "message"), PROBLEMS)
-def test_each_problem_is_told(catalog: Catalog, sections: dict[str, object], message: str) -> None:
+def test_each_problem_is_reported(catalog: Catalog, sections: dict[str, object], message: str) -> None:
     assert any(message in line for line in found(catalog, sections))
 
 
-def test_all_problems_are_told_at_once(catalog: Catalog) -> None:
+def test_all_problems_are_reported_at_once(catalog: Catalog) -> None:
     sections = {
         "colour": SOUND, "nothing": SOUND, "car": {**SOUND, "cap": 0.0},
         "color": {**SOUND, "boost": {"nihgt": 2.0, "dawn": 3.0}},
@@ -70,7 +70,7 @@ def test_a_sound_policy_has_no_problem(catalog: Catalog) -> None:
         ({"rule": "balanced", "boost": {"yellow_at_night": 900.0, "night": 90.0}}, "set a cap to bound that"),
     ],
 )
-def test_what_is_worth_a_second_look(catalog: Catalog, fields: dict[str, object], note: str) -> None:
+def test_unusual_choices_are_noted(catalog: Catalog, fields: dict[str, object], note: str) -> None:
     with catalog.read() as now:
         car = {"owner": "bob", "share": 0.0, "importance": 0.0}
         color = {**SOUND, "share": 1.0, "importance": 1.0, **fields}
@@ -108,12 +108,12 @@ def test_rare_slices_are_boosted_towards_a_share_of_their_task(catalog: Catalog)
     assert boost == {"yellow_at_night": round(min(8.0, 0.05 / part), 1)}
 
 
-def test_nothing_is_suggested_where_nothing_is_known(tmp_path: Path) -> None:
+def test_nothing_is_suggested_without_labels(tmp_path: Path) -> None:
     with Catalog.create(tmp_path / "home").read() as now, pytest.raises(BadInput, match="no label to train on"):
         suggest(now)
 
 
-def test_the_command_tells_all_in_one_line(
+def test_the_command_reports_everything_in_one_line(
     catalog: Catalog, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AMBER_HOME", str(copy_home(catalog, tmp_path).home))

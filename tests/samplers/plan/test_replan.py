@@ -1,4 +1,6 @@
-"""Changing a plan in mid-run, the ledger of what was drawn, and why an image is drawn."""
+"""Changing a plan during a run, exposure of delivered draws, and explanations of draws."""
+
+import re
 
 import numpy as np
 import pytest
@@ -66,7 +68,7 @@ def test_a_child_is_a_plan_of_the_new_policy(catalog: Catalog, plan: Plan) -> No
     assert keys[0] != keys[1]  # it does not begin with the images that its parent began with
 
 
-def test_new_labels_take_effect_from_there_on(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_child_uses_new_labels(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> None:
     copy = copy_home(catalog, tmp_path_factory.mktemp("newer"))
     plan = make_plan(copy, policy_of(), make_pack(copy), draws=DRAWS)
     with copy.commit(author="eve", message="more") as change:
@@ -80,7 +82,7 @@ def test_new_labels_take_effect_from_there_on(catalog: Catalog, tmp_path_factory
     assert (child.label_task == 1).sum() == (plan.label_task == 1).sum() + len(keys)
 
 
-def test_a_task_that_stopped_hands_its_share_back(catalog: Catalog, plan: Plan) -> None:
+def test_a_stopped_task_gives_up_its_share(catalog: Catalog, plan: Plan) -> None:
     policy = policy_of().without("color")
     assert [(part.share, part.importance) for part in policy.task.values()] == [(0, 0), (0.5, 0.5), (0.5, 0.5)]
     assert [task.name for task in replan(plan, 10, policy, catalog).tasks] == ["car", "speed"]
@@ -91,7 +93,7 @@ def test_a_task_that_stopped_hands_its_share_back(catalog: Catalog, plan: Plan) 
 
 
 @pytest.mark.parametrize("position", [0, DRAWS, DRAWS + 5, -1])
-def test_a_change_comes_between_two_draws(catalog: Catalog, plan: Plan, position: int) -> None:
+def test_a_position_outside_the_plan_is_refused(catalog: Catalog, plan: Plan, position: int) -> None:
     with pytest.raises(BadInput, match=f"position {position}: .* draws 0 to {DRAWS}"):
         replan(plan, position, policy_of(), catalog)
 
@@ -113,7 +115,7 @@ def test_exposure_agrees_with_the_plan_at_every_batch(plan: Plan) -> None:
 
 
 def _independent(plan: Plan, seed: int, tilt: float = 1.0) -> np.ndarray:
-    """Positions drawn one by one, those of the first task `tilt` times as often."""
+    """Independent positions; those of the first task are `tilt` times as likely."""
     weight = np.where(plan.draw_task == 0, tilt, 1.0)
     return np.random.default_rng(seed).choice(DRAWS, DRAWS, p=weight / weight.sum())
 
@@ -127,7 +129,7 @@ def _alarms(plan: Plan, positions: np.ndarray, alpha: float) -> bool:
     return False
 
 
-def test_the_alarm_is_false_no_more_often_than_stated(plan: Plan) -> None:
+def test_the_false_alarm_rate_is_bounded(plan: Plan) -> None:
     fired = sum(_alarms(plan, _independent(plan, seed), 0.2) for seed in range(200))
     assert fired <= 40 + 5 * (200 * 0.2 * 0.8) ** 0.5
 
@@ -136,7 +138,34 @@ def test_the_alarm_finds_a_task_that_gets_more(plan: Plan) -> None:
     assert all(_alarms(plan, _independent(plan, seed, tilt=2.0), 1e-6) for seed in range(10))
 
 
-def test_positions_that_come_twice_are_told(plan: Plan) -> None:
+def test_the_three_tests_share_alpha(plan: Plan) -> None:
+    """Evidence between log(1 / alpha) and log(3 / alpha) raises no alarm."""
+
+    def alarm(alpha: float) -> str:
+        exposure = Exposure(plan, alpha=alpha)
+        exposure.add(plan.draws[first_task], first_task)
+        return exposure.alarm()
+
+    first_task = np.flatnonzero(plan.draw_task == 0)[:20]
+    evidence = max(float(part) for part in re.findall(r"evidence ([\d.]+)", alarm(0.999)))
+    assert evidence > 3
+    assert alarm(float(np.exp(-evidence + np.log(3) + 0.1))) != ""
+    assert alarm(float(np.exp(-evidence + 0.5))) == ""
+
+
+def test_a_replacement_counts_in_its_own_stratum(plan: Plan) -> None:
+    first = np.flatnonzero(plan.draw_task == 0)[:1]
+    stratum_of = {
+        int(plan.label_sample[entry]): int(plan.label_stratum[entry]) for entry in np.flatnonzero(plan.label_task == 0)
+    }
+    other = next(row for row, stratum in stratum_of.items() if stratum != plan.draw_stratum[first[0]])
+    exposure = Exposure(plan)
+    exposure.add(np.array([other]), first)
+    drawn = {row.name: row.drawn for row in exposure.rows() if row.kind == "stratum" and row.drawn}
+    assert drawn == {f"color: {plan.tasks[0].strata[stratum_of[other]]}": 1}
+
+
+def test_positions_that_come_twice_are_reported(plan: Plan) -> None:
     ledger = Exposure(plan)
     for first in (0, 10, 15):
         positions = np.arange(first, first + 10)
@@ -144,7 +173,7 @@ def test_positions_that_come_twice_are_told(plan: Plan) -> None:
     assert ledger.alarm() == "5 positions came twice"
 
 
-def test_a_stranger_is_refused(plan: Plan) -> None:
+def test_a_sample_without_a_label_of_the_task_is_refused(plan: Plan) -> None:
     car = int(np.flatnonzero(plan.draw_task == 1)[0])
     without = np.setdiff1d(np.arange(len(plan.keys)), plan.label_sample[plan.label_task == 1])
     with pytest.raises(BadInput, match="has no label of it"):

@@ -62,7 +62,7 @@ def _named(plan: Plan) -> list[list[str]]:
     return [[SIGNS.classes[code] for code in codes] for codes in plan.label_lists["codes"].to_pylist()]
 
 
-def test_a_detection_task_keeps_its_boxes_and_an_image_without_any_is_a_stratum(catalog: Catalog) -> None:
+def test_a_detection_task_keeps_boxes_and_has_a_stratum_without_boxes(catalog: Catalog) -> None:
     plan = make_plan(catalog, policy_of("things", "color", rule="balanced"), make_pack(catalog), draws=80)
     things = plan.label_task == 0
     boxes = plan.label_lists["boxes"].to_pylist()
@@ -93,7 +93,7 @@ def test_a_boost_cools_down_over_the_phases(catalog: Catalog) -> None:
     assert mass[0] > mass[1] > mass[2]
 
 
-def test_every_phase_is_unbiased_and_weights_are_those_of_the_position(catalog: Catalog) -> None:
+def test_every_phase_is_unbiased_and_weights_depend_on_the_position(catalog: Catalog) -> None:
     policy = policy_of("color", "car", "speed", phases=(0.6, 0.4), boost={"night": (9.0, 1.0)}, cap=3.0)
     plan = make_plan(catalog, policy, make_pack(catalog), draws=600)
     cells = plan.cell(plan.label_task, plan.label_stratum)
@@ -118,17 +118,17 @@ def test_every_phase_is_unbiased_and_weights_are_those_of_the_position(catalog: 
         ({"phases": (0.5, 0.5), "boost": {"night": (2.0, 0.0)}}, "boosts must be above 0"),
     ],
 )
-def test_phases_that_do_not_fit_are_refused(fields: dict[str, object], message: str) -> None:
+def test_bad_phases_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         policy_of("color", **fields)
 
 
 def test_fewer_draws_than_phases_are_refused(catalog: Catalog) -> None:
-    with pytest.raises(BadInput, match="draws 1: a plan has at least one in each of its 2 phases"):
+    with pytest.raises(BadInput, match="draws 1: at least one for each of the 2 phases"):
         make_plan(catalog, policy_of("color", phases=(0.5, 0.5)), make_pack(catalog), draws=1)
 
 
-def test_labelled_images_that_the_pack_lacks_are_named(catalog: Catalog, tmp_path: Path) -> None:
+def test_labelled_images_missing_from_the_pack_are_named(catalog: Catalog, tmp_path: Path) -> None:
     copy = copy_home(catalog, tmp_path)
     with copy.read() as now:
         shown = now.samples().to_pylist()
@@ -146,7 +146,7 @@ def test_labelled_images_that_the_pack_lacks_are_named(catalog: Catalog, tmp_pat
     assert len(make_plan(copy, policy_of("color"), make_pack(copy), draws=10).draws) == 10
 
 
-def test_a_stratum_of_one_sample_is_drawn_as_asked(catalog: Catalog) -> None:
+def test_a_stratum_of_one_sample_has_its_target(catalog: Catalog) -> None:
     with catalog.read() as now:
         labels = eligible_labels(now, policy_of("bike").task, make_pack(catalog))[0]
         one = TaskLabels(
