@@ -131,10 +131,14 @@ def write_numbered(
         count(images.num_rows)
         return
     part = folder / f"{number:06d}.{uuid4().hex}.part"
-    name = write(part, *shard_entries(images), count) + ".tar"
-    os.replace(part, shards / name)
-    part.write_text(name)
-    os.replace(part, _receipt(folder, number))
+    try:
+        name = write(part, *shard_entries(images), count) + ".tar"
+        os.replace(part, shards / name)
+        part.write_text(name)
+        os.replace(part, _receipt(folder, number))
+    except BaseException:
+        part.unlink(missing_ok=True)  # so that a full disk gets its space back
+        raise
 
 
 def _written_name(folder: Path, shards: Path, number: int) -> str:

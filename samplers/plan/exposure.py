@@ -87,7 +87,7 @@ class Exposure:
             found.append(ExposureRow(kind="task", name=task.name, asked=float(asked.sum()), drawn=int(drawn.sum())))
             each = zip(task.strata, asked.tolist(), drawn.tolist(), strict=True)
             found += [ExposureRow(kind="stratum", name=f"{task.name}: {s}", asked=a, drawn=d) for s, a, d in each]
-            found += self._slices(task.name, task.strata, asked, drawn)
+            found += self._slices(task.name, plan.marks[cells], asked, drawn)
         total = int(self._ranks.sum())
         return found + [
             ExposureRow(kind="rank", name=str(rank), asked=total / len(self._ranks), drawn=drawn)
@@ -126,11 +126,11 @@ class Exposure:
         return np.asarray(self._plan.label_stratum[entry], np.int64)
 
     @staticmethod
-    def _slices(task: str, strata: Iterable[str], asked: Floats, drawn: Ints) -> list[ExposureRow]:
+    def _slices(task: str, marks: Iterable[tuple[str, ...]], asked: Floats, drawn: Ints) -> list[ExposureRow]:
         by_slice: dict[str, list[int]] = {}
-        for stratum, name in enumerate(strata):
-            for mark in name.split(" & ")[1:]:
-                by_slice.setdefault(mark, []).append(stratum)
+        for stratum, held in enumerate(marks):
+            for name in held:
+                by_slice.setdefault(name, []).append(stratum)
         return [
             ExposureRow(kind="slice", name=f"{task}: {name}", asked=float(asked[of].sum()), drawn=int(drawn[of].sum()))
             for name, of in by_slice.items()

@@ -25,6 +25,7 @@ from curation.errors import Damaged, NotFound
 from curation.files.atomic import whole
 from curation.files.digest import digest
 from samplers.plan.rates import PI_UNITS, SHARE_UNITS
+from samplers.plan.strata import stratum_marks
 
 __all__ = ["FORMAT", "DraftPlan", "Plan", "PlanTask"]
 
@@ -208,6 +209,14 @@ class Plan:
     def first_cell(self) -> Ints:
         """The index of each task's first stratum among all strata [T + 1]."""
         return np.cumsum([0, *(len(task.strata) for task in self.tasks)], dtype=np.int64)
+
+    @cached_property
+    def marks(self) -> tuple[tuple[str, ...], ...]:
+        """The boosted slices that hold each of the K strata, and "mined" for a stratum of mined labels."""
+        code = np.zeros(len(self.sizes), np.int64)
+        code[self.cell(self.label_task, self.label_stratum)] = self.label_value
+        names = [(task.task, name) for task in self.tasks for name in task.strata]
+        return tuple(stratum_marks(task, c, name) for (task, name), c in zip(names, code.tolist(), strict=True))
 
     @cached_property
     def pi(self) -> Floats:

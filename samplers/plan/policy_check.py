@@ -94,7 +94,7 @@ def _unlabelled(now: Snapshot, task: Task, part: TaskPolicy) -> Iterator[str]:
 
 def _notes_of(name: str, part: TaskPolicy, strata: Strata) -> Iterator[str]:
     for boosted in part.boost:
-        if not any(boosted in stratum.split(" & ")[1:] for stratum in strata.names):
+        if not any(boosted in marks for marks in strata.marks):
             yield f"task {name}: boosts {boosted}, which holds no label yet, so the boost has no effect"
     often = strata.pi.max(axis=0) / PI_UNITS / strata.counts * strata.counts.sum()
     for stratum, n, times in zip(strata.names, strata.counts.tolist(), often.tolist(), strict=True):

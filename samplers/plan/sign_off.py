@@ -11,6 +11,9 @@ from samplers.policy.policy import Policy
 
 __all__ = ["TargetChange", "TaskChange", "changes", "missing_sign_offs", "refuse_unsigned"]
 
+Stratum = tuple[str, tuple[str, ...]]
+"""The name and the marks of a stratum: a class may have the name of another stratum."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TargetChange:
@@ -103,16 +106,16 @@ def _lowered(
             yield f"{name} {was:.4g} -> {is_ * scale:.4g}"
 
 
-def _targets(plan: Plan) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
-    for row in plan.rates():
-        found.setdefault(row["task"], {})[row["stratum"]] = row["pi"]
+def _targets(plan: Plan) -> dict[str, dict[Stratum, float]]:
+    found: dict[str, dict[Stratum, float]] = {}
+    for row, marks in zip(plan.rates(), plan.marks, strict=True):
+        found.setdefault(row["task"], {})[row["stratum"], marks] = row["pi"]
     return found
 
 
-def _target_changes(before: dict[str, float], after: dict[str, float]) -> Iterator[TargetChange]:
+def _target_changes(before: dict[Stratum, float], after: dict[Stratum, float]) -> Iterator[TargetChange]:
     """The targets that changed, stratum by stratum."""
-    for name in dict.fromkeys([*before, *after]):
-        was, is_ = before.get(name), after.get(name)
+    for stratum in dict.fromkeys([*before, *after]):
+        was, is_ = before.get(stratum), after.get(stratum)
         if was is None or is_ is None or abs(was - is_) > 1 / PI_UNITS:
-            yield TargetChange(stratum=name, before=was, after=is_)
+            yield TargetChange(stratum=stratum[0], before=was, after=is_)

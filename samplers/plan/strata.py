@@ -15,9 +15,10 @@ from samplers.plan.labels import TaskLabels
 from samplers.plan.rates import PI_UNITS, quantise, regression_bins, stratum_targets
 from samplers.policy.policy import TaskPolicy
 
-__all__ = ["SliceMembership", "Strata", "strata_of"]
+__all__ = ["SliceMembership", "Strata", "strata_of", "stratum_marks"]
 
 MIN_LOSS = 0.01
+SEPARATOR = " & "
 NONE = "none"
 """The class of an image that is annotated as having no class of a multilabel or detection task."""
 
@@ -52,14 +53,15 @@ class SliceMembership:
 class Strata:
     """L labels of a task in S strata, with their integer targets in each of P phases.
 
-    `stratum` [L] are codes below S. `names`, `classes`, `counts` and `mined_weight` [S], `boosts` and `pi` [P, S]
-    describe the strata: `pi` in units of 2^-40; `mined_weight` is the weight of a label within its class, 1 unless it
-    was mined. `phases` [P] sum to 1.
+    `stratum` [L] are codes below S. `names`, `marks`, `classes`, `counts` and `mined_weight` [S], `boosts` and `pi`
+    [P, S] describe the strata: `marks` are the boosted slices that hold the stratum, and "mined"; `pi` is in units of
+    2^-40; `mined_weight` is the weight of a label within its class, 1 unless it was mined. `phases` [P] sum to 1.
     """
 
     labels: TaskLabels
     stratum: Int32s
     names: tuple[str, ...]
+    marks: tuple[tuple[str, ...], ...]
     classes: Ints
     boosts: Floats
     mined_weight: Floats
@@ -145,9 +147,11 @@ def strata_of(
     targets = [stratum_targets(counts, class_of, each, policy, mined_weight) for each in boosts]
     uncapped = policy.model_copy(update={"cap": None})
     free = [stratum_targets(counts, class_of, each, uncapped, mined_weight) for each in boosts]
+    held = tuple(tuple(name for name, inside in zip(marks, row, strict=True) if inside) for row in holds)
     return Strata(
-        labels=labels, stratum=stratum, counts=counts, classes=class_of, boosts=boosts, mined_weight=mined_weight,
-        names=tuple(_name(task, list(marks), c, marked) for c, marked in zip(class_of, holds, strict=True)),
+        labels=labels, marks=held, stratum=stratum, counts=counts, classes=class_of, boosts=boosts,
+        mined_weight=mined_weight,
+        names=tuple(_name(task, code, each) for code, each in zip(class_of, held, strict=True)),
         pi=np.stack([quantise(each, PI_UNITS) for each in targets]), phases=np.asarray(phases, np.float64),
         capped=not np.allclose(targets, free, rtol=1e-9, atol=0),
     )  # fmt: skip
@@ -204,10 +208,21 @@ def _images_represented(now: Snapshot, mined: Ints) -> Floats:
     return np.asarray(np.bincount(groups)[mine] / np.bincount(mine)[mine], np.float64)
 
 
+def stratum_marks(task: Task, code: int, name: str) -> tuple[str, ...]:
+    """The marks in the `name` of a stratum of class `code`: a class name may hold " & ", a slice name cannot.
+
+    >>> task = Task(name="seen", kind="categorical", classes=("car", "car & night"), owner="ada")
+    >>> stratum_marks(task, 0, "car & night"), stratum_marks(task, 1, "car & night")
+    (('night',), ())
+    """
+    head = name.partition(SEPARATOR)[0] if task.kind == "regression" else (*task.classes, NONE)[code]
+    return tuple(name.removeprefix(head).split(SEPARATOR)[1:])
+
+
 def _entropy(p: Floats) -> float:
     return -float(sum(part * np.log(part) for part in p.tolist() if part > 0))
 
 
-def _name(task: Task, marks: Sequence[str], code: int, marked: Bools) -> str:
+def _name(task: Task, code: int, marks: Sequence[str]) -> str:
     head = f"bin {code}" if task.kind == "regression" else (*task.classes, NONE)[code]
-    return " & ".join([head, *(name for name, holds in zip(marks, marked, strict=True) if holds)])
+    return SEPARATOR.join([head, *marks])

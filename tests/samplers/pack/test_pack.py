@@ -264,6 +264,7 @@ def test_full_disk_is_one_line(images: pa.Table, tmp_path: Path) -> None:
             write_pack(images, tmp_path / "home")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((tmp_path / "home").rglob("*.part"))
     write_pack(images, tmp_path / "home").verify()
 
 

@@ -10,7 +10,9 @@ from support.homes import copy_home, label, make_home
 from curation import BadInput, Catalog, Task
 from curation.catalog.event_tables import LABELS
 from samplers import Plan, Policy, make_pack, make_plan
+from samplers.plan.exposure import Exposure
 from samplers.plan.labels import TaskLabels, eligible_labels
+from samplers.plan.sign_off import changes
 from samplers.plan.strata import SliceMembership, strata_of
 from training import Recipe, train
 
@@ -156,3 +158,27 @@ def test_a_stratum_of_one_sample_has_its_target(catalog: Catalog) -> None:
         strata = strata_of(now, one, policy_of("bike", rule="balanced").task["bike"], SliceMembership(now))
     assert strata.counts.tolist() == [len(labels.rows) - 1, 1]
     assert strata.targets == pytest.approx([0.5, 0.5])
+
+
+def test_a_class_may_have_the_name_of_a_slice_and_its_separator(catalog: Catalog, tmp_path: Path) -> None:
+    """Two strata are called "car & night": the class of that name by day, and the class "car" at night."""
+    copy = copy_home(catalog, tmp_path)
+    with copy.commit(author="ada", message="seen") as change:
+        change.add_tasks([Task(name="seen", kind="categorical", classes=("car", "car & night"), owner="eve")])
+        keys = [f"pictures/{i:05d}" for i in range(4, 60)]
+        rows = [label(key, "seen", ("car", "car & night")[i % 2]) for i, key in enumerate(keys)]
+        change.add_labels(pa.Table.from_pylist(rows, LABELS), source="import")
+    pack = make_pack(copy)
+    plain, boosted = (
+        make_plan(copy, policy_of("seen", boost={"night": factor}), pack, draws=500) for factor in (1.0, 4.0)
+    )
+    assert list(boosted.tasks[0].strata).count("car & night") == 2
+    with copy.read() as now:
+        ids = dict(zip(now.samples()["key"].to_pylist(), now.samples()["sample_id"].to_pylist(), strict=True))
+        night = set(now.members(now.slice("night").predicate).tolist())
+    exposure, positions = Exposure(boosted), np.arange(len(boosted.draws))
+    exposure.add(boosted.draws, positions)
+    slices = {row.name: row.drawn for row in exposure.rows() if row.kind == "slice"}
+    at_night = [ids[boosted.keys[row].as_py()] in night for row in boosted.draws.tolist()]
+    assert slices == {"seen: night": sum(at_night)}
+    assert len(changes(boosted, plain)[0].targets) == 4
