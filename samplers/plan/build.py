@@ -151,7 +151,7 @@ def _list_columns(strata: Sequence[Strata], order: Int32s) -> dict[str, pa.Chunk
     """Columns `codes` and `boxes`, each if a task has such labels; null for labels of other tasks."""
     columns = {}
     for kind, name in (("multilabel", "codes"), ("detection", "boxes")):
-        parts = [part.labels.several if part.task.kind == kind else None for part in strata]
+        parts = [part.labels.lists if part.task.kind == kind else None for part in strata]
         types = {part.type for part in parts if part is not None}
         if types:
             (type_,) = types

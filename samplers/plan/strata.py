@@ -43,8 +43,8 @@ class SliceMembership:
     def mined(self, task: str, samples: Ints) -> Bools:
         """Whether each of `samples` [L] has a label of `task` that answered a mined or hand-picked request."""
         if self._answered is None:
-            asked = self._now.requests("answered")
-            self._answered = asked.filter(pc.is_in(asked["arm"], value_set=pa.array(["mined", "picked"])))
+            requests = self._now.requests("answered")
+            self._answered = requests.filter(pc.is_in(requests["arm"], value_set=pa.array(["mined", "picked"])))
         mine = self._answered.filter(pc.equal(self._answered["task"], task))
         return np.isin(samples, mine["sample_id"].to_numpy())
 

@@ -24,7 +24,7 @@ TRIES = 6
 """The number of attempts of a request."""
 
 _FIRST_WAIT = 0.1  # seconds before the second attempt; each further delay is twice as long, with jitter of up to half
-_COALESCE = 4096  # a gap of so many bytes between two images is read too: it holds a json and two headers
+_COALESCE = 4096  # gaps of up to so many bytes are read too: between two images are a json and two headers
 _OWN_RETRIES: Any = {"max_retries": 0, "retry_timeout": timedelta(seconds=60)}  # off: our retries cover the body too
 
 Result = TypeVar("Result")

@@ -305,12 +305,12 @@ def test_the_fix_that_verify_names_works(pack: Pack, images: pa.Table) -> None:
 
 def test_a_manifest_that_counts_other_images_is_damaged(pack: Pack) -> None:
     manifest = pack.home / "packs" / pack.hash / "manifest.json"
-    told = json.loads(manifest.read_text()) | {"images": 2}
-    manifest.write_text(json.dumps(told))
+    changed = json.loads(manifest.read_text()) | {"images": 2}
+    manifest.write_text(json.dumps(changed))
     with pytest.raises(Damaged, match="its sha256 does not match"):
         Pack.open(pack.home, pack.hash)
-    del told["sha256"]  # as in manifests before they had one
-    manifest.write_text(json.dumps(told))
+    del changed["sha256"]  # as in manifests before they had one
+    manifest.write_text(json.dumps(changed))
     with pytest.raises(Damaged, match="the manifest counts other images"):
         _ = Pack.open(pack.home, pack.hash).index
 

@@ -32,9 +32,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_a_pack_is_made_and_copied(home: str, bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["pack", "--to", f"{bucket}/team", "--verify", "--home", home]) == 0
-    told = capsys.readouterr()
-    assert f"shards, and at {bucket}/team" in told.out
-    assert "  copy             1" in told.err
+    output = capsys.readouterr()
+    assert f"shards, and at {bucket}/team" in output.out
+    assert "  copy             1" in output.err
     (here,) = complete_packs(Path(home))
     there = Pack.open(f"{bucket}/team", here.hash)
     there.verify()
@@ -48,8 +48,8 @@ def test_parts_are_finished_and_copied(home: str, bucket: str, capsys: pytest.Ca
     assert run(["pack", "--part", "1/1", "--home", home]) == 0
     capsys.readouterr()
     assert run(["pack", "--finish", "--to", f"{bucket}/parts/", "--home", home, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert Pack.open(told["url"], told["pack"]).images == told["images"] == 80
+    report = json.loads(capsys.readouterr().out)
+    assert Pack.open(report["url"], report["pack"]).images == report["images"] == 80
 
 
 @pytest.mark.parametrize(

@@ -217,10 +217,10 @@ def test_ray_names_a_missing_image(images: pa.Table, tmp_path: Path, cluster: st
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
 def test_ray_makes_the_same_copies(images: pa.Table, tmp_path: Path, cluster: str) -> None:
-    homes, reduction = [tmp_path / "one", tmp_path / "ray"], SmallerCopies(max_side=16)
-    here = reduction.apply(images, homes[0])
+    homes, copies = [tmp_path / "one", tmp_path / "ray"], SmallerCopies(max_side=16)
+    here = copies.apply(images, homes[0])
     seen: list[tuple[int, int]] = []
-    there = reduction.apply(images, homes[1], lambda *args: seen.append(args), parallel_map=map_on_ray(cluster))
+    there = copies.apply(images, homes[1], lambda *args: seen.append(args), parallel_map=map_on_ray(cluster))
     assert there.drop_columns("location").equals(here.drop_columns("location"))
     assert files(homes[1]) == files(homes[0])
     assert seen == [(done, 60) for done in range(1, 61)]
@@ -236,16 +236,16 @@ def test_ray_names_an_image_that_cannot_be_copied(images: pa.Table, tmp_path: Pa
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
 def test_the_verb_packs_on_ray(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = make_home(tmp_path, samples=30).home
-    told = []
+    reports = []
     for words in (["--ray", "local"], []):
         assert run(["pack", "--max-side", "16", *words, "--json", "--home", str(home)]) == 0
-        told.append(json.loads(capsys.readouterr().out))
+        reports.append(json.loads(capsys.readouterr().out))
         written = files(home / "shards")
         shutil.rmtree(home / "packs")
         shutil.rmtree(home / "shards")
         shutil.rmtree(home / "reduced")
-    assert told[0] == told[1]
-    assert len(written) == told[0]["shards"] == 1
+    assert reports[0] == reports[1]
+    assert len(written) == reports[0]["shards"] == 1
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "[::1]:{}", "127.0.0.1:99999"])

@@ -71,31 +71,31 @@ def test_a_quality_encodes_all_images(images: pa.Table, tmp_path: Path) -> None:
 
 
 def test_a_copy_is_made_once(images: pa.Table, tmp_path: Path) -> None:
-    home, reduction = tmp_path / "home", SmallerCopies(max_side=60)
-    first = reduction.apply(images, home)
-    told: list[tuple[int, int]] = []
+    home, copies = tmp_path / "home", SmallerCopies(max_side=60)
+    first = copies.apply(images, home)
+    seen: list[tuple[int, int]] = []
     for path in images["location"].to_pylist():
         Path(path).unlink()
-    assert reduction.apply(images, home, lambda *done: told.append(done)).equals(first)
-    assert told == []
+    assert copies.apply(images, home, lambda *done: seen.append(done)).equals(first)
+    assert seen == []
 
 
 def test_copies_of_a_killed_run_are_reused(images: pa.Table, tmp_path: Path) -> None:
-    home, reduction = tmp_path / "home", SmallerCopies(max_side=60)
-    first = reduction.apply(images, home)
+    home, copies = tmp_path / "home", SmallerCopies(max_side=60)
+    first = copies.apply(images, home)
     (folder,) = (home / "reduced").iterdir()
     (folder / "copies.parquet").unlink()
     for path in images["location"].to_pylist():
         Path(path).unlink()
-    assert reduction.apply(images, home).equals(first)
+    assert copies.apply(images, home).equals(first)
 
 
 def test_parts_give_the_pack_of_one_machine(images: pa.Table, tmp_path: Path) -> None:
-    homes, reduction = [tmp_path / "one", tmp_path / "many"], SmallerCopies(max_side=60)
-    whole = write_pack(reduction.apply(images, homes[0]), homes[0], shard_bytes=4096)
+    homes, copies = [tmp_path / "one", tmp_path / "many"], SmallerCopies(max_side=60)
+    whole = write_pack(copies.apply(images, homes[0]), homes[0], shard_bytes=4096)
     for part in (1, 2):
-        write_part(reduction.apply(images, homes[1], first=(part - 1) / 2), homes[1], part, 2, shard_bytes=4096)
-    assert finish_pack(reduction.apply(images, homes[1]), homes[1], shard_bytes=4096).hash == whole.hash
+        write_part(copies.apply(images, homes[1], first=(part - 1) / 2), homes[1], part, 2, shard_bytes=4096)
+    assert finish_pack(copies.apply(images, homes[1]), homes[1], shard_bytes=4096).hash == whole.hash
 
 
 SLOW = """
@@ -103,7 +103,7 @@ import os, sys
 from pathlib import Path
 import pyarrow.parquet as pq
 from curation.files import atomic
-from samplers.pack.smaller_copies import Reduction
+from samplers.pack.smaller_copies import SmallerCopies
 if sys.argv[3] == "far":
     atomic._machine, os.getpid = lambda: "0" * 12, lambda: 3_999_999  # a number that no process has here
 write = Path.write_bytes
@@ -113,15 +113,15 @@ def write_bytes(path, data):
     sys.stdout.flush()
     sys.stdin.readline()
 Path.write_bytes = write_bytes
-Reduction(max_side=60).apply(pq.read_table(sys.argv[1]), Path(sys.argv[2]))
+SmallerCopies(max_side=60).apply(pq.read_table(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("place", ["here", "far"])
-def test_another_process_makes_copies_at_the_same_time(images: pa.Table, tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("machine", ["here", "far"])
+def test_another_process_makes_copies_at_the_same_time(images: pa.Table, tmp_path: Path, machine: str) -> None:
     home, pipe = tmp_path / "home", subprocess.PIPE
     pq.write_table(images, tmp_path / "images.parquet")
-    words = [sys.executable, "-c", SLOW, tmp_path / "images.parquet", home, place]
+    words = [sys.executable, "-c", SLOW, tmp_path / "images.parquet", home, machine]
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as other:
         begun = other.stdout.readline().strip()
         assert begun.endswith(".part")
@@ -129,23 +129,23 @@ def test_another_process_makes_copies_at_the_same_time(images: pa.Table, tmp_pat
         SmallerCopies(max_side=60).apply(images, home)
         assert not left.exists()
         assert (home / "reduced" / "60-90" / begun).exists()
-        told = other.communicate("\n" * 9)[1]
-    assert (other.returncode, told) == (0, "")
+        errors = other.communicate("\n" * 9)[1]
+    assert (other.returncode, errors) == (0, "")
     assert not list(home.rglob("*.part"))
 
 
 @pytest.mark.parametrize(
-    ("harm", "error", "told"),
+    ("harm", "error", "message"),
     [
         (lambda path: path.unlink(), NotFound, "large: .* cannot be read"),
         (lambda path: path.write_bytes(b"other"), Damaged, "large: .* is not the file that was ingested"),
     ],
 )
 def test_a_missing_or_changed_image_is_refused(
-    images: pa.Table, tmp_path: Path, harm: object, error: type[Exception], told: str
+    images: pa.Table, tmp_path: Path, harm: object, error: type[Exception], message: str
 ) -> None:
     harm(Path(images["location"][0].as_py()))  # type: ignore[operator]
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         SmallerCopies(max_side=60).apply(images, tmp_path / "home")
 
 
@@ -159,12 +159,12 @@ def test_copies_that_a_killed_run_left_are_forgotten_too(images: pa.Table, tmp_p
 
 
 def test_a_new_image_leaves_the_copies_of_the_others(images: pa.Table, tmp_path: Path) -> None:
-    home, reduction = tmp_path / "home", SmallerCopies(max_side=60)
-    before = reduction.apply(images.slice(0, 2), home)
-    told: list[tuple[int, int]] = []
-    after = reduction.apply(images, home, lambda *done: told.append(done))
+    home, copies = tmp_path / "home", SmallerCopies(max_side=60)
+    before = copies.apply(images.slice(0, 2), home)
+    seen: list[tuple[int, int]] = []
+    after = copies.apply(images, home, lambda *done: seen.append(done))
     assert after.slice(0, 2).equals(before)
-    assert told == [(1, 1)]
+    assert seen == [(1, 1)]
 
 
 def test_a_damaged_setting_is_reported(tmp_path: Path) -> None:

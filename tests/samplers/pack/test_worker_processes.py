@@ -70,9 +70,9 @@ def test_processes_write_the_same_bytes(images: pa.Table, tmp_path: Path, monkey
 
 
 def test_progress_ends_with_all_images(images: pa.Table, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    write_pack(images, tmp_path / "home", shard_bytes=SHARD, workers=2, progress=lambda *now: told.append(now))
-    assert told[-1] == (200, 200)
+    seen: list[tuple[int, int]] = []
+    write_pack(images, tmp_path / "home", shard_bytes=SHARD, workers=2, progress=lambda *now: seen.append(now))
+    assert seen[-1] == (200, 200)
 
 
 @pytest.mark.parametrize(("harm", "error"), [("missing", NotFound), ("changed", Damaged)])
@@ -126,7 +126,7 @@ def test_workers_end_with_their_parent(images: pa.Table, tmp_path: Path, how: si
         found = workers(process.pid)
         process.send_signal(how)
         process.wait(20)
-    for pipe in tmp_path.glob("pipe*"):  # whoever still waits goes on, and finds nobody to tell
+    for pipe in tmp_path.glob("pipe*"):  # a worker that still waits continues, and finds its parent gone
         os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
     wait_for(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in found))
     write_pack(images, tmp_path / "home", shard_bytes=SHARD, workers=2).verify()

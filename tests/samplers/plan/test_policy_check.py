@@ -53,9 +53,9 @@ def test_all_problems_are_reported_at_once(catalog: Catalog) -> None:
         "colour": SOUND, "nothing": SOUND, "car": {**SOUND, "cap": 0.0},
         "color": {**SOUND, "boost": {"nihgt": 2.0, "dawn": 3.0}},
     }  # fmt: skip
-    told = found(catalog, sections)
+    lines = found(catalog, sections)
     words = ["task.car.cap", "'colour'", "nothing has no label", "'nihgt'", "'dawn'"]
-    assert [sum(word in line for line in told) for word in words] == [1] * len(words)
+    assert [sum(word in line for line in lines) for word in words] == [1] * len(words)
 
 
 def test_a_sound_policy_has_no_problem(catalog: Catalog) -> None:
@@ -74,14 +74,14 @@ def test_unusual_choices_are_noted(catalog: Catalog, fields: dict[str, object], 
     with catalog.read() as now:
         car = {"owner": "bob", "share": 0.0, "importance": 0.0}
         color = {**SOUND, "share": 1.0, "importance": 1.0, **fields}
-        told = notes(parse(Policy, {"task": {"color": color, "car": car}}, where="policy"), now)
+        lines = notes(parse(Policy, {"task": {"color": color, "car": car}}, where="policy"), now)
     if "first" in str(fields):
         with catalog.read() as now:
             known = set(now.labels("color")["sample_id"].to_pylist()) & set(now.members("attr.key = 'pictures/00005'"))
         if not known:
             note = "boosts first, which holds no label yet"
-    assert any(note in line for line in told)
-    assert "task car: share 0, so it does not train on its labels" in told
+    assert any(note in line for line in lines)
+    assert "task car: share 0, so it does not train on its labels" in lines
 
 
 def test_the_suggested_policy_is_sound_and_can_be_planned(catalog: Catalog) -> None:

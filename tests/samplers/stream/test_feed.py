@@ -89,8 +89,8 @@ def test_replaced_draws_are_recorded_once(pack: Pack, plan: Draws, tmp_path: Pat
         list(whole)
     feed = Feed(plan, tmp_path / "home", **choice)
     for tensors in feed:
-        told = [note.position for note in feed.replaced]
-        assert told == [position for position in bad if position < 8 * (tensors.batch.index + 1)]
+        positions = [note.position for note in feed.replaced]
+        assert positions == [position for position in bad if position < 8 * (tensors.batch.index + 1)]
         if tensors.batch.index == 2:
             break
     list(feed)

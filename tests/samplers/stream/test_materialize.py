@@ -78,17 +78,17 @@ def test_weighted_histograms_equal_the_plan(plan: Plan, pack: Pack, tmp_path: Pa
     values, known, weights = plan.labels(plan.draws, np.arange(len(plan.draws)))
     for code, task in enumerate(plan.tasks):
         for value in np.unique(values[known[:, code], code]):
-            said = task.task.classes[int(value)] if task.task.classes else float(value)
+            name = task.task.classes[int(value)] if task.task.classes else float(value)
             mass = weights[known[:, code] & (values[:, code] == value), code].sum(dtype=np.float64)
-            assert found.pop((task.name, said)) == pytest.approx(mass, rel=1e-6)
+            assert found.pop((task.name, name)) == pytest.approx(mass, rel=1e-6)
     assert found == {}
 
 
 def test_gnu_tar_takes_the_shards(plan: Plan, pack: Pack, tmp_path: Path) -> None:
     done = materialize(plan, pack, tmp_path / "out", shard_bytes=1)
     assert done.shards == 700
-    told = subprocess.run(["tar", "-tf", done.folder / "000007.tar"], capture_output=True, text=True, check=True)
-    assert (told.stdout.split(), told.stderr) == (["000000007.jpg", "000000007.json"], "")
+    listed = subprocess.run(["tar", "-tf", done.folder / "000007.tar"], capture_output=True, text=True, check=True)
+    assert (listed.stdout.split(), listed.stderr) == (["000000007.jpg", "000000007.json"], "")
 
 
 def test_threads_change_nothing(plan: Plan, pack: Pack, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def unreadable(pack: Pack, shard: Path) -> Pack:
 
 
 @pytest.mark.parametrize(
-    ("harm", "error", "told"),
+    ("harm", "error", "message"),
     [
         (beyond, Damaged, "has no bytes .* the index is another pack's"),
         (missing, NotFound, "this shard of the pack is missing"),
@@ -160,12 +160,12 @@ def unreadable(pack: Pack, shard: Path) -> Pack:
     ],
 )
 def test_a_damaged_pack_is_reported_by_shard_and_key(
-    plan: Plan, copied: Pack, tmp_path: Path, harm: Callable[[Pack, Path], Pack], error: type[Exception], told: str
+    plan: Plan, copied: Pack, tmp_path: Path, harm: Callable[[Pack, Path], Pack], error: type[Exception], message: str
 ) -> None:
     first = int(plan.draws[0])
     name = copied.shards[int(plan.shard[first])].name
     harmed = harm(copied, copied.home / "shards" / name)
-    with pytest.raises(error, match=f"^{plan.keys[first]}: .*{name}:? .*{told}"):
+    with pytest.raises(error, match=f"^{plan.keys[first]}: .*{name}:? .*{message}"):
         materialize(plan, harmed, tmp_path / "out", threads=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copied"]
 

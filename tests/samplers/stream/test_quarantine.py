@@ -85,8 +85,8 @@ def test_replacements_depend_on_nothing_else(
     part = stream(
         plan, pack, G, size=SIZE, on_error="quarantine", rank=rank, world_size=world_size, start=start, threads=threads
     )
-    for found, told in zip(part, whole[start // G :], strict=True):
-        assert content(found)[0] == told[0][rank * each : (rank + 1) * each]
+    for found, expected in zip(part, whole[start // G :], strict=True):
+        assert content(found)[0] == expected[0][rank * each : (rank + 1) * each]
 
 
 def test_the_moved_mass_is_recorded(pack: Pack, plan: Draws) -> None:
@@ -190,6 +190,6 @@ def test_training_continues_and_records_replacements(tmp_path: Path, capsys: pyt
     assert capsys.readouterr().err.count(f"{key}: ") == 2
     shard.write_bytes(sound)
     assert run(words) == 0
-    told = json.loads(capsys.readouterr().out)["replaced"]
-    assert [note["position"] for note in told] == np.flatnonzero(plan.draws == bad).tolist()
-    assert {note["key"] for note in told} == {key}
+    replaced = json.loads(capsys.readouterr().out)["replaced"]
+    assert [note["position"] for note in replaced] == np.flatnonzero(plan.draws == bad).tolist()
+    assert {note["key"] for note in replaced} == {key}

@@ -154,8 +154,8 @@ def test_the_stream_decodes_into_the_callers_buffers(pack: Pack, plan: Draws) ->
     owned = {id(buffer) for buffer in buffers}
     expected = [content(batch) for batch in opened(plan, pack)]
     with opened(plan, pack, buffers=buffers) as found:
-        for batch, told in zip(found, expected, strict=True):
-            assert content(batch) == told
+        for batch, wanted in zip(found, expected, strict=True):
+            assert content(batch) == wanted
             base = batch.images
             while base.base is not None:
                 base = base.base
@@ -236,8 +236,8 @@ def test_ranks_of_torch_distributed_resume_as_more_and_as_fewer(pack: Pack, plan
         with ProcessPoolExecutor(world_size, context) as pool:
             work = partial(gloo_rank, tmp_path / f"meet{world_size}", pack.home, pack.hash)
             ranks = [pool.submit(work, rank, world_size, state, count) for rank in range(world_size)]
-            told = [rank.result(timeout=120) for rank in ranks]
-        assert all(part == told[0] for part in told)
-        found += told[0][0]
-        state = told[0][1]
+            results = [rank.result(timeout=120) for rank in ranks]
+        assert all(part == results[0] for part in results)
+        found += results[0][0]
+        state = results[0][1]
     assert found == DRAWS[:288].reshape(12, G).tolist()
