@@ -112,7 +112,7 @@ def sweep(
     if batch < 1:
         raise BadInput(f"batch {batch}: at least 1; correct it")
     if len(rows) and not 0 <= rows.min() <= rows.max() < pack.images:
-        raise BadInput(f"rows {rows.min()} to {rows.max()}: must be from 0 to {pack.images - 1}; correct them")
+        raise BadInput(f"rows {rows.min()} to {rows.max()}: the pack has rows 0 to {pack.images - 1}; correct them")
     chosen = np.asarray(rows, np.int32)
     schedule = ReadSchedule(
         make=partial(row_batches, pack, chosen, batch), order=lambda left: chosen[left.start * batch :],
