@@ -56,7 +56,9 @@ def _mixing() -> list[Row]:
     peers: dict[str, Found] = json.loads(done.stdout.splitlines()[-1]) if done.stdout else {}
     counts = np.round(np.asarray(WEIGHTS) * MIXED).astype(np.int64)
     begun = time.perf_counter()
-    order = interleave(counts)
+    order = np.empty(int(counts.sum()), np.int32)
+    for source, positions in interleave(counts, np.arange(len(order), dtype=np.int32)):
+        order[positions] = source
     ours = {"seconds": time.perf_counter() - begun, **evenness(order)}
     beside = {name: {key: peer[key] for key in ours} for name, peer in peers.items()}
     return [

@@ -1,4 +1,4 @@
-"""What is drawn: a policy becomes a plan, images become packs, and both become one weighted stream."""
+"""Sampling: a policy becomes a plan, images become a pack, and a stream reads the plan's draws from the pack."""
 
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import make_pack

@@ -28,7 +28,7 @@ from curation.catalog.commit import PendingCommit
 from curation.catalog.snapshot import Snapshot
 from curation.fiftyone_app.refresh import fields_of
 from curation.requests.manual_requests import Picked, ask, doubt, tag
-from samplers.plan.explain import why
+from samplers.plan.explain import explain_draws
 from samplers.plan.plan import Plan
 
 __all__ = ["picking_router"]
@@ -75,7 +75,7 @@ def picking_router(catalog: Catalog, tokens: Tokens) -> APIRouter:
     @router.get("/why/{key:path}")
     def reasons(token: either, key: Annotated[str, Path(max_length=500)], plan: PlanHash = "") -> list[ReasonRow]:  # type: ignore[valid-type]
         found = Plan.open(catalog.home, plan) if plan else Plan.newest(catalog.home)
-        return [ReasonRow(plan=found.hash, **vars(row)) for row in why(found, key)]
+        return [ReasonRow(plan=found.hash, **vars(row)) for row in explain_draws(found, key)]
 
     return router
 

@@ -16,7 +16,7 @@ from curation.errors import BadInput, NotFound
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import make_pack
 from samplers.plan.build import draft_plan
-from samplers.plan.explain import why
+from samplers.plan.explain import explain_draws
 from samplers.plan.exposure import Exposure
 from samplers.plan.plan import Plan
 from samplers.plan.replan import draft_child
@@ -100,7 +100,7 @@ def show_plan(plan: str | None, against: str | None, home: str, as_json: bool) -
 def why_command(sample: str, plan: str | None, home: str, as_json: bool) -> None:
     """Say why SAMPLE, a key, is drawn: its strata, its chance, what its labels count, and which tasks drew it."""
     found = _plan(Catalog.open(home).home, plan)
-    rows = [vars(row) for row in why(found, sample)]
+    rows = [vars(row) for row in explain_draws(found, sample)]
     show(
         {"plan": found.hash, "sample": sample, "reasons": rows},
         as_json,

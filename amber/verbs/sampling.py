@@ -14,12 +14,12 @@ from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from curation.files.locations import is_url
 from curation.files.toml_files import read_toml
-from samplers.pack.pack_writer import check_part, finish_pack, included, write_pack, write_part
-from samplers.pack.ray_cluster import spread_on_ray, write_on_ray
-from samplers.pack.smaller_copies import Reduction, in_threads
+from samplers.pack.pack_writer import check_part, finish_pack, packable_samples, write_pack, write_part
+from samplers.pack.ray_cluster import map_on_ray, write_on_ray
+from samplers.pack.smaller_copies import SmallerCopies, map_in_threads
 from samplers.plan.policy_check import notes, problems, suggest
 from samplers.policy.policy import Policy
-from samplers.shards.remote_files import Remote
+from samplers.shards.remote_files import RemoteFiles
 
 __all__ = ["pack_command", "policy"]
 
@@ -40,7 +40,7 @@ def _place(context: click.Context, parameter: click.Parameter, value: str | None
     if value is not None:
         if not is_url(value):
             raise BadInput(f"--to {value!r}: a URL as in s3://BUCKET/PREFIX; correct it")
-        Remote(value)
+        RemoteFiles(value)
     return value
 
 
@@ -82,7 +82,7 @@ def _ask_for_copies(home: Path, **asked: int | None) -> None:
     """Keep what the workspace packs from now on, where anything was said."""
     said = {name: number for name, number in asked.items() if number is not None}
     if said:
-        replace(Reduction.of(home), **said).save(home)
+        replace(SmallerCopies.load(home), **said).save(home)
 
 
 @click.command("pack")
@@ -122,8 +122,10 @@ def pack_command(
     _ask_for_copies(folder, max_side=max_side, quality=quality)
     with screen.stages():
         first = (part[0] - 1) / part[1] if part else 0.0
-        spread = in_threads if address is None else spread_on_ray(address)
-        samples = included(catalog, first=first, spread=spread, progress=partial(screen.tell, "reduce"))
+        parallel_map = map_in_threads if address is None else map_on_ray(address)
+        samples = packable_samples(
+            catalog, first=first, parallel_map=parallel_map, progress=partial(screen.tell, "reduce")
+        )
         tell = partial(screen.tell, "pack")
         if part is not None:
             write_part(samples, folder, *part, progress=tell)

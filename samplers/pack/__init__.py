@@ -1,4 +1,4 @@
-"""Packs: images written once into shards, with an index over them.
+"""Packs: images written once into shards, with an index.
 
 May import `samplers.shards` and `samplers.policy`.
 """

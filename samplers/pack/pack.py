@@ -1,8 +1,8 @@
-"""A complete pack: where each of its images lies, and how they are read, on this machine or at a URL."""
+"""A complete pack: its index of images, and its reader, on local disk or at a URL."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,22 +11,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.arrays import Int32s, Ints
 from curation.errors import BadInput, Damaged, NotFound
 from curation.files.digest import digest
 from curation.files.locations import is_url
-from samplers.pack.shard_jobs import Progress
-from samplers.shards.open_shards import Checked, Shard, Shards, Source
+from curation.files.progress import Progress
+from samplers.shards.open_shards import LocalShards, Shard, ShardSource, VerifiedShards
 from samplers.shards.prefetcher import Cache
-from samplers.shards.remote_files import Remote
+from samplers.shards.remote_files import RemoteFiles
 from samplers.shards.remote_source import RemoteSource
 from samplers.shards.row_index import RowIndex
 
-__all__ = ["INDEX", "Pack", "Placed", "content"]
+__all__ = ["INDEX", "ImageLocations", "Pack", "manifest_digest"]
 
 Result = TypeVar("Result")
 
@@ -48,146 +48,141 @@ INDEX = pa.schema(
 class Pack:
     """A complete, immutable pack of a workspace. Rows are in the order of `keys`; the index is read on first use."""
 
-    at: Path | Remote
-    """Its workspace, on this machine or at a URL."""
+    root: Path | RemoteFiles
+    """Its workspace, on local disk or at a URL."""
     hash: str
     shards: tuple[Shard, ...]
     images: int
     bytes: int
-    """Of the images alone, without what the tars add."""
-    formerly: tuple[str, ...] = ()
-    """Hashes of the packs that this one stands for, since an image of theirs was forgotten."""
+    """The size of all images, without tar headers and sidecars."""
+    replaced_hashes: tuple[str, ...] = ()
+    """Hashes of earlier packs that this pack replaces because one of their images was forgotten."""
 
     cache: Cache = field(default_factory=Cache)
-    """What the images of a pack at a URL are fetched into."""
+    """The cache for the images of a pack at a URL."""
 
     @classmethod
     def open(cls, home: Path | str, hash: str, *, cache: Cache | None = None) -> "Pack":
-        """The pack of that hash, or the one that stands for it since an image was forgotten; NotFound without one.
+        """The pack with `hash`, or the pack that replaces it after an image was forgotten; NotFound if there is none.
 
         `home` is a workspace, or the URL of a copy of its `packs` and `shards`: s3://BUCKET/PREFIX, https://HOST/PATH.
-        Failed when a URL cannot be reached.
+        Failed if a URL cannot be reached.
         """
-        at = Remote(str(home)) if is_url(str(home)) else Path(home)
-        return cls._open(at, hash, cache or Cache())
+        root = RemoteFiles(str(home)) if is_url(str(home)) else Path(home)
+        return cls._open(root, hash, cache or Cache())
 
     @classmethod
-    def _open(cls, at: Path | Remote, hash: str, cache: Cache) -> "Pack":
+    def _open(cls, root: Path | RemoteFiles, hash: str, cache: Cache) -> "Pack":
         path = f"packs/{hash}/manifest.json"
 
         def read(data: bytes) -> "Pack":
             try:
                 manifest = json.loads(data)
-                if manifest.pop("sha256", None) not in (None, content(manifest)):
-                    raise ValueError("its sha256 is another")
+                if manifest.pop("sha256", None) not in (None, manifest_digest(manifest)):
+                    raise ValueError("its sha256 does not match")
                 shards = tuple(Shard(name=s["name"], size=s["size"], images=s["images"]) for s in manifest["shards"])
                 images, size = manifest["images"], manifest["bytes"]
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise Damaged(f"{_name(at)}/{path}: not the manifest of a pack ({error!r}); {_mend(at)}") from error
-            return cls(at=at, hash=hash, shards=shards, images=images, bytes=size, cache=cache)
+                raise Damaged(
+                    f"{_address(root)}/{path}: not the manifest of a pack ({error!r}); {_fix(root)}"
+                ) from error
+            return cls(root=root, hash=hash, shards=shards, images=images, bytes=size, cache=cache)
 
         try:
-            return _read_as(at, path, read)
+            return _read_as(root, path, read)
         except NotFound:
-            stand_in = cls._open(at, _stand_in(at, hash), cache)
-            return replace(stand_in, formerly=(*stand_in.formerly, hash))
+            successor = cls._open(root, _successor(root, hash), cache)
+            return replace(successor, replaced_hashes=(*successor.replaced_hashes, hash))
 
     @property
     def home(self) -> Path:
-        """The workspace; BadInput for a pack at a URL, which can only be read."""
-        if isinstance(self.at, Remote):
-            raise BadInput(f"{self.at.url}: a pack at a URL can only be read; copy it into a workspace first")
-        return self.at
+        """The workspace; BadInput for a pack at a URL, which is read-only."""
+        if isinstance(self.root, RemoteFiles):
+            raise BadInput(f"{self.root.url}: a pack at a URL is read-only; copy it into a workspace first")
+        return self.root
 
     @cached_property
     def index(self) -> pa.Table:
-        """key, shard (a number in `shards`), offset and size of the image's bytes in it, width, height, sha256, format.
+        """One row per image: key, shard (index into `shards`), offset and size in bytes, width, height, sha256, format.
 
-        Damaged if it is not the index that this pack was hashed with, or the manifest tells of other images.
+        Damaged if it is not the index that this pack was hashed with, or the manifest counts other images.
         """
         path = f"packs/{self.hash}/index.parquet"
-        where = f"{_name(self.at)}/{path}"
+        where = f"{_address(self.root)}/{path}"
 
         def read(data: bytes) -> pa.Table:
             try:
                 index = pq.read_table(BytesIO(data), schema=INDEX).combine_chunks()
             except (OSError, pa.ArrowException) as error:
-                raise Damaged(f"{where}: cannot be read; {_mend(self.at)}") from error
+                raise Damaged(f"{where}: cannot be read; {_fix(self.root)}") from error
             if digest(index, [shard.name for shard in self.shards]) != self.hash:
-                raise Damaged(f"{where}: not the index of pack {self.hash}; {_mend(self.at)}")
+                raise Damaged(f"{where}: not the index of pack {self.hash}; {_fix(self.root)}")
             return index
 
         try:
-            index = _read_as(self.at, path, read)
+            index = _read_as(self.root, path, read)
         except (NotFound, OSError) as error:
-            raise Damaged(f"{where}: cannot be read; {_mend(self.at)}") from error
+            raise Damaged(f"{where}: cannot be read; {_fix(self.root)}") from error
         counts = np.bincount(np.asarray(index["shard"]), minlength=len(self.shards)).tolist()
         found = len(index), pc.sum(index["size"]).as_py(), counts
         if found != (self.images, self.bytes, [shard.images for shard in self.shards]):
-            raise Damaged(f"{where}: the manifest beside it tells of other images; {_mend(self.at)}")
+            raise Damaged(f"{where}: the manifest counts other images; {_fix(self.root)}")
         return index
 
     @cached_property
     def keys(self) -> pa.StringArray:
-        """Keys of the images, sorted."""
+        """Sorted keys of the images [N]."""
         return self.index["key"].combine_chunks()
 
     @cached_property
-    def shard(self) -> npt.NDArray[np.int32]:
-        """For each row the number of its shard."""
+    def shard(self) -> Int32s:
+        """The index of each image's shard [N]."""
         return np.asarray(self.index["shard"], np.int32)
 
     @cached_property
-    def offset(self) -> npt.NDArray[np.int64]:
-        """For each row where its bytes begin in the shard."""
+    def offset(self) -> Ints:
+        """The byte offset of each image in its shard [N]."""
         return np.asarray(self.index["offset"], np.int64)
 
     @cached_property
-    def size(self) -> npt.NDArray[np.int32]:
-        """For each row the number of its bytes."""
+    def size(self) -> Int32s:
+        """The size of each image in bytes [N]."""
         return np.asarray(self.index["size"], np.int32)
 
-    def rows(self, keys: pa.Array | list[str]) -> npt.NDArray[np.int32]:
-        """Row numbers of the keys, in their order; NotFound names the first that the pack does not hold."""
-        asked = pa.array(keys, pa.string())
-        rows = pc.index_in(asked, value_set=self.keys)
+    def rows(self, keys: pa.Array | list[str]) -> Int32s:
+        """The rows of `keys`, in the same order; NotFound names the first key that the pack lacks.
+
+        >>> pack = make_pack(catalog)
+        >>> pack.rows(pack.keys[2:4].to_pylist()).tolist()
+        [2, 3]
+        """
+        requested = pa.array(keys, pa.string())
+        rows = pc.index_in(requested, value_set=self.keys)
         if rows.null_count:
-            key = asked.filter(pc.is_null(rows))[0].as_py()
+            key = requested.filter(pc.is_null(rows))[0].as_py()
             raise NotFound(f"{key}: not in pack {self.hash[:12]}; add the image, then pack again")
         return np.asarray(rows, np.int32)
 
-    def take(self, keys: pa.StringArray) -> "Placed":
-        """Where the images of `keys` lie, in their order; NotFound as `rows` raises it."""
+    def locate(self, keys: pa.StringArray) -> "ImageLocations":
+        """The locations of the images of `keys`, in the same order; raises what `rows` raises."""
         rows = self.rows(keys)
-        return Placed(keys=keys, shard=self.shard[rows], offset=self.offset[rows], size=self.size[rows])
+        return ImageLocations(keys=keys, shard=self.shard[rows], offset=self.offset[rows], size=self.size[rows])
 
-    def reader(self, *, check: bool = False) -> Source:
-        """The bytes of this pack's shards; close it after use. With `check` each image is hashed when it is read, and
-        Damaged where its bytes have changed; images from elsewhere always are."""
-        if isinstance(self.at, Path) and not check:
-            return Shards(self.at / "shards", self.shards)
+    def reader(self, *, check: bool = False) -> ShardSource:
+        """A reader of this pack's shards; close it after use. With `check` it hashes each image and raises Damaged if
+        the bytes have changed; images from a URL are always hashed."""
+        if isinstance(self.root, Path) and not check:
+            return LocalShards(self.root / "shards", self.shards)
         hashes = self.index["sha256"].combine_chunks()
-        if isinstance(self.at, Path):
+        if isinstance(self.root, Path):
             rows = RowIndex(self.shard, self.offset, [shard.name for shard in self.shards])
-            return Checked(Shards(self.at / "shards", self.shards), rows, hashes)
-        return RemoteSource(self.at, self.shards, (self.shard, self.offset, self.size), hashes, self.cache)
-
-    def scan(self) -> Iterator[tuple[str, memoryview]]:
-        """Key and bytes of all images in the order of the shards, without a copy; Damaged as `Shards.whole` raises."""
-        order = np.lexsort((self.offset, self.shard))
-        firsts = np.searchsorted(self.shard[order], np.arange(len(self.shards) + 1))
-        with closing(self.reader()) as shards:
-            for number in range(len(self.shards)):
-                rows = order[firsts[number] : firsts[number + 1]]
-                view, starts = shards.whole(number), self.offset[rows]
-                keys, stops = self.keys.take(pa.array(rows)).to_pylist(), (starts + self.size[rows]).tolist()
-                yield from zip(keys, map(view.__getitem__, map(slice, starts.tolist(), stops)), strict=True)
-                shards.close()  # one shard at a time
+            return VerifiedShards(LocalShards(self.root / "shards", self.shards), rows, hashes)
+        return RemoteSource(self.root, self.shards, (self.shard, self.offset, self.size), hashes, self.cache)
 
     def copy_to(self, url: str, progress: Progress | None = None) -> None:
-        """Copy this pack of a workspace below a URL: shards that are not there yet, then the index, and the manifest
-        last, so that a copy that was broken off is no pack, and goes on when it is run again."""
-        to = Remote(url)
+        """Copy this pack below a URL: the missing shards, then the index, and the manifest last. An interrupted copy is
+        not yet a pack; running it again resumes it."""
+        to = RemoteFiles(url)
         for done, shard in enumerate(self.shards, 1):
             if to.size(path := f"shards/{shard.name}") != shard.size:
                 to.put(path, self.home / path)
@@ -199,72 +194,73 @@ class Pack:
             to.put(str(moved.relative_to(self.home)), moved)
 
     def verify(self, progress: Progress | None = None) -> None:
-        """Hash all images and shards again; Damaged names the first shard, and key, that is not what was written."""
+        """Hash all images and shards again; Damaged names the first shard, and image, that has changed."""
         hashes, done = self.index["sha256"].to_pylist(), 0
         with closing(self.reader()) as shards:
             for number, shard in enumerate(self.shards):
-                view = shards.whole(number)
+                view = shards.read_shard(number)
                 for row in np.flatnonzero(self.shard == number).tolist():
                     data = view[self.offset[row] : self.offset[row] + self.size[row]]
                     if hashlib.sha256(data).hexdigest() != hashes[row]:
-                        told = f"{shard.name}, {self.keys[row].as_py()}: the image's bytes have changed"
-                        raise Damaged(f"{told}; delete {self._path(shard)}, then pack again")
+                        problem = f"{shard.name}, {self.keys[row].as_py()}: the image's bytes have changed"
+                        raise Damaged(f"{problem}; delete {self._path(shard)}, then pack again")
                     done += 1
                 if hashlib.sha256(view).hexdigest() != Path(shard.name).stem:
-                    told = f"{shard.name}: its bytes have changed between the images"
-                    raise Damaged(f"{told}; delete {self._path(shard)}, then pack again")
+                    problem = f"{shard.name}: its bytes have changed between the images"
+                    raise Damaged(f"{problem}; delete {self._path(shard)}, then pack again")
                 view = memoryview(b"")  # one shard at a time
                 shards.close()
                 if progress is not None:
                     progress(done, self.images)
 
     def _path(self, shard: Shard) -> str:
-        return f"{_name(self.at)}/shards/{shard.name}"
+        return f"{_address(self.root)}/shards/{shard.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placed:
-    """Where some images of a pack lie: of each its key, the number of its shard, and offset and size of its bytes."""
+class ImageLocations:
+    """Locations of N images of a pack: their keys, shard indices, and offsets and sizes in bytes."""
 
     keys: pa.StringArray
-    shard: npt.NDArray[np.int32]
-    offset: npt.NDArray[np.int64]
-    size: npt.NDArray[np.int32]
+    shard: Int32s
+    offset: Ints
+    size: Int32s
 
 
-def _stand_in(at: Path | Remote, hash: str) -> str:
-    """The pack that took the place of one of which an image was forgotten."""
+def _successor(root: Path | RemoteFiles, hash: str) -> str:
+    """The hash of the pack that replaces `hash` after an image was forgotten."""
     try:
-        to = json.loads(_read(at, f"packs/{hash}/moved.json"))["to"]
+        to = json.loads(_read(root, f"packs/{hash}/moved.json"))["to"]
     except NotFound:
         to = ""
     if not to:
-        raise NotFound(f"pack {hash}: {_name(at)} has no complete one; `amber pack` makes one")
+        raise NotFound(f"pack {hash}: not complete in {_address(root)}; `amber pack` makes one")
     return str(to)
 
 
-def _read(at: Path | Remote, path: str) -> bytes:
-    if isinstance(at, Remote):
-        return at.get(path)
+def _read(root: Path | RemoteFiles, path: str) -> bytes:
+    if isinstance(root, RemoteFiles):
+        return root.get(path)
     try:
-        return (at / path).read_bytes()
+        return (root / path).read_bytes()
     except FileNotFoundError as error:
-        raise NotFound(f"{at / path}: is not there; pack again") from error
+        raise NotFound(f"{root / path}: is missing; pack again") from error
 
 
-def content(manifest: dict[str, Any]) -> str:
-    """The sha256 of what a manifest tells."""
+def manifest_digest(manifest: dict[str, Any]) -> str:
+    """The sha256 of a manifest's content."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _read_as(at: Path | Remote, path: str, read: Callable[[bytes], Result]) -> Result:
-    """What `read` makes of a file; a far one is asked for again where it raises Damaged."""
-    return at.get_as(path, read) if isinstance(at, Remote) else read(_read(at, path))
+def _read_as(root: Path | RemoteFiles, path: str, read: Callable[[bytes], Result]) -> Result:
+    """`read` of the bytes of a file; a remote file is fetched again while `read` raises Damaged."""
+    return root.get_as(path, read) if isinstance(root, RemoteFiles) else read(_read(root, path))
 
 
-def _mend(at: Path | Remote) -> str:
-    return "delete its folder there, then copy again" if isinstance(at, Remote) else "delete its folder and pack again"
+def _fix(root: Path | RemoteFiles) -> str:
+    remote = isinstance(root, RemoteFiles)
+    return "delete its folder there, then copy again" if remote else "delete its folder and pack again"
 
 
-def _name(at: Path | Remote) -> str:
-    return at.url if isinstance(at, Remote) else str(at)
+def _address(root: Path | RemoteFiles) -> str:
+    return root.url if isinstance(root, RemoteFiles) else str(root)

@@ -1,8 +1,7 @@
-"""Packing as tasks of a Ray cluster: a shard, or some smaller copies, a task, on whatever machine, with the same bytes
-out.
+"""Packing on a Ray cluster: each task writes one shard or some smaller copies. The bytes do not depend on the cluster.
 
-All machines see the workspace under one path. A task that dies with its worker is run again by Ray, and one that had
-ended has left its note: so is a packing that was killed as a whole.
+All machines see the workspace under the same path. Ray runs a task again if its worker dies; finished tasks have left a
+receipt, so a packing that was killed as a whole resumes.
 """
 
 import logging
@@ -16,17 +15,18 @@ from typing import Any
 import pyarrow as pa
 
 from curation.errors import AmberError, Failed
+from curation.files.progress import Progress
 from samplers.pack.pack import Pack
-from samplers.pack.pack_writer import SHARD_BYTES, finish_pack, planned, turn
-from samplers.pack.shard_jobs import Progress, Work, write_numbered
-from samplers.pack.smaller_copies import Copy, Original, Spread
+from samplers.pack.pack_writer import SHARD_BYTES, finish_pack, pack_lock, shard_jobs_for
+from samplers.pack.shard_jobs import ShardJobs, write_numbered
+from samplers.pack.smaller_copies import Copy, Original, ParallelMap
 
-__all__ = ["spread_on_ray", "write_on_ray"]
+__all__ = ["map_on_ray", "write_on_ray"]
 
-_RETRIES = 20  # deaths of a worker that one shard survives
-_AHEAD = 256  # tasks handed to Ray before the first must have ended
-_COPIES = 16  # that one task makes
-_PATIENCE = 5.0  # seconds until somebody must have answered at the address
+_RETRIES = 20  # worker deaths that one task survives
+_AHEAD = 256  # tasks submitted to Ray before the first must have ended
+_COPIES = 16  # smaller copies that one task makes
+_CONNECT_TIMEOUT = 5.0  # seconds
 
 
 def write_on_ray(
@@ -37,22 +37,23 @@ def write_on_ray(
     shard_bytes: int = SHARD_BYTES,
     progress: Progress | None = None,
 ) -> Pack:
-    """`samplers.pack.pack_writer.write_pack` on the Ray cluster at `address`, or on one of this machine for "local".
+    """The pack of `samplers.pack.pack_writer.write_pack`, written on the Ray cluster at `address`; "local" starts one.
 
-    Failed when Ray is not installed or not to be reached, or a worker died too often; else as `write_pack` raises.
+    Failed if Ray is not installed, if the cluster is not reached, or if a worker dies too often; otherwise raises what
+    `write_pack` raises.
     """
     home = home.resolve()
-    with _reached(address):
-        with turn(home, shared=True):
+    with _connected(address):
+        with pack_lock(home, shared=True):
             _run(samples, home, shard_bytes, progress)
         return finish_pack(samples, home, shard_bytes=shard_bytes)
 
 
-def spread_on_ray(address: str) -> Spread:
-    """What has smaller copies made on the Ray cluster at `address`; raises as `write_on_ray` does."""
+def map_on_ray(address: str) -> ParallelMap:
+    """A `ParallelMap` on the Ray cluster at `address`; raises what `write_on_ray` raises."""
 
-    def spread(work: Callable[[Original], Copy], originals: list[Original]) -> Generator[Copy]:
-        with _reached(address):
+    def parallel_map(work: Callable[[Original], Copy], originals: list[Original]) -> Generator[Copy]:
+        with _connected(address):
             import ray
 
             make = ray.remote(max_retries=_RETRIES, num_cpus=1)(_each)
@@ -60,7 +61,7 @@ def spread_on_ray(address: str) -> Spread:
             for copies in _results(make.remote(work, part) for part in parts):
                 yield from copies
 
-    return spread
+    return parallel_map
 
 
 def _each(work: Callable[[Original], Copy], originals: list[Original]) -> list[Copy]:
@@ -68,49 +69,49 @@ def _each(work: Callable[[Original], Copy], originals: list[Original]) -> list[C
 
 
 @contextmanager
-def _reached(address: str) -> Iterator[None]:
+def _connected(address: str) -> Iterator[None]:
     try:
         import ray
     except ImportError as error:
         raise Failed("ray: is not installed; install amber-curation[ray]") from error
     try:
-        _knock(address)
+        _check_reachable(address)
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True)
     except (OSError, OverflowError, ValueError, RuntimeError) as error:
-        told = f"ray {address!r}: not reached ({' '.join(str(error).split())})"
-        raise Failed(f"{told}; check the address, and RAY_AUTH_MODE if the cluster asks for a token") from error
+        problem = f"ray {address!r}: not reached ({' '.join(str(error).split())})"
+        raise Failed(f"{problem}; check the address, and RAY_AUTH_MODE if the cluster requires a token") from error
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """OSError where nobody listens at HOST:PORT: Ray itself would try for many minutes."""
+def _check_reachable(address: str) -> None:
+    """OSError if nothing listens at HOST:PORT: Ray itself would try for many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdecimal() and host:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT).close()
 
 
 def _run(samples: pa.Table, home: Path, shard_bytes: int, progress: Progress | None) -> None:
     import ray
 
-    _, work = planned(samples, home, shard_bytes)
-    work.begin()
+    _, jobs = shard_jobs_for(samples, home, shard_bytes)
+    jobs.make_folders()
     write = ray.remote(max_retries=_RETRIES, num_cpus=1)(write_numbered)
-    tasks = (write.remote(*_job(work, number)) for number in range(len(work.cuts)))
-    for (_, done), _ in zip(work.cuts, _results(tasks), strict=True):
+    tasks = (write.remote(*_job(jobs, number)) for number in range(len(jobs.cuts)))
+    for (_, done), _ in zip(jobs.cuts, _results(tasks), strict=True):
         if progress is not None:
-            progress(done, work.images.num_rows)
+            progress(done, jobs.images.num_rows)
 
 
-def _job(work: Work, number: int) -> tuple[Path, Path, int, pa.Table]:
-    folder, shards, _, images = work.job(number)
-    return folder, shards, number, images.take(list(range(images.num_rows)))  # a slice would take the whole table along
+def _job(jobs: ShardJobs, number: int) -> tuple[Path, Path, int, pa.Table]:
+    folder, shards, _, images = jobs.job(number)
+    return folder, shards, number, images.take(list(range(images.num_rows)))  # a slice would pickle the whole table
 
 
 def _results(tasks: Iterator[Any]) -> Iterator[Any]:
-    """What tasks give, in their order; few of them are with Ray before the first of these has ended."""
+    """The results of tasks, in order; at most `_AHEAD` + 1 tasks are submitted before the oldest ends."""
     waiting: deque[Any] = deque()
     for task in tasks:
         waiting.append(task)
@@ -130,4 +131,4 @@ def _result(task: Any) -> Any:
             raise error.cause from None
         raise
     except ray.exceptions.RayError as error:
-        raise Failed(f"ray: a worker died ({' '.join(str(error).split())[:200]}); mend it, then pack again") from error
+        raise Failed(f"ray: a worker died ({' '.join(str(error).split())[:200]}); fix it, then pack again") from error

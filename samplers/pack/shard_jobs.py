@@ -1,4 +1,4 @@
-"""The work of packing: which shards to write, done side by side, taken up again where a killed process left it."""
+"""The jobs of packing: which shards to write, in parallel, resumable after the process was killed."""
 
 import os
 import shutil
@@ -11,52 +11,53 @@ from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.arrays import Ints
 from curation.errors import BadInput
 from curation.files.digest import digest
+from curation.files.progress import Progress
 from samplers.pack.worker_processes import Workers
 from samplers.shards import tar
-from samplers.shards.shard_members import lines_of, notes
-from samplers.shards.shard_writer import Line, write_blocks
+from samplers.shards.shard_members import shard_entries, sidecar_texts
+from samplers.shards.shard_writer import ShardEntry, write_blocks
 
-__all__ = ["Progress", "Work", "check_positive", "clean", "write_numbered"]
+__all__ = ["ShardJobs", "check_positive", "remove_stale_work", "write_numbered"]
 
-Progress = Callable[[int, int], None]
-"""Called in the caller's thread with (images done, images in all)."""
+_TICK = 0.1  # seconds between two progress reports
+_LARGE = 256 << 20  # bytes above which worker processes pay off: they take a fifth of a second to start
 
-_TICK = 0.1  # seconds between two reports of progress
-_LARGE = 256 << 20  # bytes from which on it is worth the fifth of a second that processes take to start
-
-Write = Callable[[Path, bytes, list[Line], Callable[[int], None]], str]
+ShardWriter = Callable[[Path, bytes, list[ShardEntry], Callable[[int], None]], str]
 
 
 def check_positive(**numbers: int) -> None:
-    """BadInput naming the first number that is below 1."""
+    """BadInput naming the first number below 1.
+
+    >>> check_positive(workers=2, shard_bytes=1)
+    """
     for name, number in numbers.items():
         if number < 1:
             raise BadInput(f"{name} {number}: at least 1; raise it")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """Shards to write, cut before anything is read, so that who writes which, and when, changes no byte.
+class ShardJobs:
+    """The shards to write. They are cut before any image is read, so their bytes do not depend on who writes them when.
 
-    `images` has the columns key, location, size, width, height, sha256, format. `folder` holds a note for each shard
-    that is finished, with its name, and the tars that are not.
+    `images` has the columns key, location, size, width, height, sha256, format. `cuts` are ranges of its rows, one per
+    shard. `folder` holds unfinished tars, and for each finished shard a receipt with the shard's name.
     """
 
     folder: Path
     shards: Path
     images: pa.Table
     cuts: list[tuple[int, int]]
-    offsets: npt.NDArray[np.int64]
+    offsets: Ints
 
     @classmethod
-    def cut(cls, images: pa.Table, home: Path, shard_bytes: int) -> "Work":
-        """Images in their order, as many to a shard as `shard_bytes` holds, and at least one."""
+    def cut(cls, images: pa.Table, home: Path, shard_bytes: int) -> "ShardJobs":
+        """Cut images, in order, into shards of at most `shard_bytes`, with at least one image each."""
         spans = _spans(images)
         cuts = _cuts(np.cumsum(spans), shard_bytes - len(tar.END))
         starts = [np.cumsum(spans[start:stop]) - spans[start:stop] for start, stop in cuts]
@@ -69,46 +70,48 @@ class Work:
         )
 
     def run(self, workers: int, progress: Progress | None, part: int = 1, parts: int = 1) -> None:
-        """Write what is not yet written of every shard, or of each `parts`-th from the `part`-th on (from 1), so many
-        at a time: in processes, where that is worth it."""
+        """Write the shards that are not yet written, or every `parts`-th of them from number `part` on (from 1).
+
+        `workers` shards are written at the same time, in processes if there are many bytes, otherwise in threads.
+        """
         check_positive(workers=workers)
-        self.begin()
+        self.make_folders()
         numbers = range(part - 1, len(self.cuts), parts)
-        count = _Count(sum(self.cuts[number][1] - self.cuts[number][0] for number in numbers), progress)
+        count = _ProgressCounter(sum(self.cuts[number][1] - self.cuts[number][0] for number in numbers), progress)
         workers = min(workers, len(numbers)) or 1
         size = pc.sum(self.images["size"]).as_py() or 0
         is_large = workers > 1 and size // parts > _LARGE
-        threads = workers + is_large  # one thread makes a shard's headers while all processes write
+        threads = workers + is_large  # one more thread makes the headers of the next shard while all processes write
         with closing(Workers(workers * is_large)) as processes, ThreadPoolExecutor(threads, "amber-pack") as pool:
             write = processes.write if is_large else write_blocks
             futures = [pool.submit(write_numbered, *self.job(number), count.add, write) for number in numbers]
             try:
-                for future in futures:  # in their order, so that equal input fails on the same image
+                for future in futures:  # in order, so that equal input fails on the same image
                     while wait([future], _TICK).not_done:
-                        count.tell()
+                        count.report()
                     future.result()
-                count.tell()
+                count.report()
             except BaseException:
                 count.stopped = True
-                processes.close()  # the threads wait for them
+                processes.close()  # the threads wait for the processes
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def begin(self) -> None:
+    def make_folders(self) -> None:
         """Make the folders that `write_numbered` writes into."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.shards.mkdir(exist_ok=True)
 
     def job(self, number: int) -> tuple[Path, Path, int, pa.Table]:
-        """What `write_numbered` takes to write a shard, wherever it runs."""
+        """The arguments of `write_numbered` for one shard; valid in any process."""
         start, stop = self.cuts[number]
         return self.folder, self.shards, number, self.images.slice(start, stop - start)
 
     def written(self) -> pa.Table:
-        """`images` with the columns offset and shard (its file's name); BadInput while some are to be written."""
-        names = [_noted(self.folder, self.shards, number) for number in range(len(self.cuts))]
+        """`images` with the columns offset and shard (its file name); BadInput while shards are missing."""
+        names = [_written_name(self.folder, self.shards, number) for number in range(len(self.cuts))]
         if left := names.count(""):
-            raise BadInput(f"{left} of {len(names)} shards are not written; run the parts that have not ended again")
+            raise BadInput(f"{left} of {len(names)} shards are not written; run the unfinished parts again")
         shard = np.repeat(np.array(names, object), [stop - start for start, stop in self.cuts])
         images = self.images.append_column("offset", pa.array(self.offsets))
         return images.append_column("shard", pa.array(shard, pa.string()))
@@ -120,43 +123,48 @@ def write_numbered(
     number: int,
     images: pa.Table,
     count: Callable[[int], None] = lambda images: None,
-    write: Write = write_blocks,
+    write: ShardWriter = write_blocks,
 ) -> None:
-    """Write one shard into `shards` unless its note in `folder` says that it is there; two may do so at once."""
-    if _noted(folder, shards, number):
+    """Write one shard into `shards`, unless its receipt in `folder` says that it exists. Two processes may do the same
+    job at the same time."""
+    if _written_name(folder, shards, number):
         count(images.num_rows)
         return
     part = folder / f"{number:06d}.{uuid4().hex}.part"
-    name = write(part, *lines_of(images), count) + ".tar"
-    os.replace(part, shards / name)
-    part.write_text(name)
-    os.replace(part, _note(folder, number))
+    try:
+        name = write(part, *shard_entries(images), count) + ".tar"
+        os.replace(part, shards / name)
+        part.write_text(name)
+        os.replace(part, _receipt(folder, number))
+    except BaseException:
+        part.unlink(missing_ok=True)  # so that a full disk gets its space back
+        raise
 
 
-def _noted(folder: Path, shards: Path, number: int) -> str:
-    """The name of a shard that is written, or nothing."""
-    note = _note(folder, number)
-    name = note.read_text() if note.exists() else ""
+def _written_name(folder: Path, shards: Path, number: int) -> str:
+    """The name of a shard if it is written, otherwise ""."""
+    receipt = _receipt(folder, number)
+    name = receipt.read_text() if receipt.exists() else ""
     return name if name and (shards / name).exists() else ""
 
 
-def _note(folder: Path, number: int) -> Path:
+def _receipt(folder: Path, number: int) -> Path:
     return folder / f"{number:06d}.note"
 
 
-def clean(home: Path, keep: Path, named: set[str]) -> None:
-    """Remove what killed runs left behind, but for the folder `keep`; `named` are the shards of complete packs."""
-    named = named | {note.read_text() for note in keep.glob("*.note")}  # the same images make the same shards
+def remove_stale_work(home: Path, keep: Path, named: set[str]) -> None:
+    """Remove unfinished work of killed runs, except the folder `keep`; `named` are the shards of complete packs."""
+    named = named | {receipt.read_text() for receipt in keep.glob("*.note")}  # equal images make equal shards
     for folder in (home / "packs" / ".work").glob("*"):
         if folder != keep:
-            for note in folder.glob("*.note"):
-                if (name := note.read_text()) not in named:
+            for receipt in folder.glob("*.note"):
+                if (name := receipt.read_text()) not in named:
                     (home / "shards" / name).unlink(missing_ok=True)
             shutil.rmtree(folder)
 
 
-class _Count:
-    """Images done: counted by the threads, told by the caller's own. `stopped` asks the threads to end."""
+class _ProgressCounter:
+    """Counts finished images: worker threads add, the caller's thread reports. `stopped` ends the workers."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self._total, self._progress, self._done = total, progress, 0
@@ -164,25 +172,26 @@ class _Count:
         self.stopped = False
 
     def add(self, images: int) -> None:
-        """Count; raises CancelledError once the run is stopped."""
+        """Add finished images; raises CancelledError once the run is stopped."""
         if self.stopped:
             raise CancelledError
         with self._lock:
             self._done += images
 
-    def tell(self) -> None:
+    def report(self) -> None:
+        """Call the progress function, in the caller's thread."""
         if self._progress is not None:
             self._progress(self._done, self._total)
 
 
-def _spans(images: pa.Table) -> npt.NDArray[np.int64]:
-    """Bytes that each image takes in a tar, with its json and both headers."""
+def _spans(images: pa.Table) -> Ints:
+    """The bytes of each image in a tar, with its json and both headers [N]."""
     batches = images.to_batches(1 << 16)
-    lengths = np.fromiter((len(note) for batch in batches for note in notes(batch)), np.int64, images.num_rows)
+    lengths = np.fromiter((len(text) for batch in batches for text in sidecar_texts(batch)), np.int64, images.num_rows)
     return 2 * tar.BLOCK + tar.padded(np.asarray(images["size"], np.int64)) + tar.padded(lengths)
 
 
-def _cuts(ends: npt.NDArray[np.int64], room: int) -> list[tuple[int, int]]:
+def _cuts(ends: Ints, room: int) -> list[tuple[int, int]]:
     cuts, start, base = [], 0, 0
     while start < len(ends):
         stop = max(start + 1, int(np.searchsorted(ends, base + room, "right")))

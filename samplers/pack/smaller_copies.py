@@ -1,10 +1,10 @@
-"""Smaller copies of images, for packs that need not hold every pixel.
+"""Smaller copies of images, for packs that do not need every pixel.
 
-    packs/reduced.json                 what the workspace asks for: every later pack of it holds such copies
+    packs/reduced.json                 the setting of the workspace: later packs hold copies of this size and quality
     reduced/<name>/<stem>.<of>.jpg     the copy of one image, made once; `of` is the sha256 of the image
-    reduced/<name>/copies.parquet      of each copy its size and sha256
+    reduced/<name>/copies.parquet      the size and sha256 of each copy
 
-`name` is the longest side and the quality. An image that is no larger stays as it is, unless all are to be made anew.
+`name` is the longest side and the quality. Images that are small enough are not copied, unless a quality is set.
 """
 
 import hashlib
@@ -25,47 +25,48 @@ import pyarrow.parquet as pq
 import simplejpeg
 from PIL import Image
 
+from curation.arrays import Bools
 from curation.errors import BadInput, Damaged
 from curation.files.atomic import remove_leftovers, whole
 from curation.files.locations import read_bytes
+from curation.files.progress import Progress
 from curation.images.decoding import BadImage, load_rgb
-from samplers.pack.shard_jobs import Progress
 from samplers.shards import tar
-from samplers.shards.shard_writer import changed, unread
+from samplers.shards.shard_writer import changed_image_error, unreadable_image_error
 
-__all__ = ["Copy", "Original", "Reduction", "Spread", "forget_copies", "in_threads"]
+__all__ = ["Copy", "Original", "ParallelMap", "SmallerCopies", "forget_copies", "map_in_threads"]
 
 QUALITY = 90
-"""Of JPEG, where none is asked for."""
+"""The JPEG quality if none is set."""
 _COPIES = pa.schema(
     [
         ("key", pa.string()), ("of", pa.string()), ("sha256", pa.string()), ("bytes", pa.int64()),
         ("width", pa.int32()), ("height", pa.int32()),
     ]
 )  # fmt: skip
-_AHEAD = 64  # copies that are being made while the first of them is waited for
+_AHEAD = 64  # copies in progress at the same time
 
 Original = dict[str, str]
-"""The key, sha256 (`of`) and location of an image that a copy is made of."""
+"""The key, sha256 (`of`) and location of an image to copy."""
 Copy = dict[str, Any]
-"""A line of `copies.parquet`."""
-Spread = Callable[[Callable[[Original], Copy], list[Original]], Generator[Copy]]
-"""Does a work for many originals at a time, and yields the copies in their order."""
+"""A row of `copies.parquet`."""
+ParallelMap = Callable[[Callable[[Original], Copy], list[Original]], Generator[Copy]]
+"""Applies a function to originals in parallel, and yields the copies in order."""
 
 
-def in_threads(work: Callable[[Original], Copy], originals: list[Original]) -> Generator[Copy]:
-    """The `Spread` of a machine by itself."""
+def map_in_threads(work: Callable[[Original], Copy], originals: list[Original]) -> Generator[Copy]:
+    """The `ParallelMap` of a single machine: two threads."""
     with ThreadPoolExecutor(2, "amber-reduce") as pool:
         for at in range(0, len(originals), _AHEAD):
             yield from pool.map(work, originals[at : at + _AHEAD])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reduction:
-    """Images whose longer side has more than `max_side` pixels (0: none) are packed as JPEG with that side.
+class SmallerCopies:
+    """Images with a longer side above `max_side` pixels (0: no limit) are packed as JPEG with that longer side.
 
-    With a `quality` (1 to 100) all images are written anew as JPEG of it; 0 leaves those that are no larger as they
-    are, and gives the others `QUALITY`.
+    A `quality` from 1 to 100 encodes all images as JPEG of that quality. With 0, smaller images keep their files, and
+    larger ones get `QUALITY`.
     """
 
     max_side: int = 0
@@ -73,69 +74,73 @@ class Reduction:
 
     def __post_init__(self) -> None:
         if self.max_side < 0 or not 0 <= self.quality <= 100:
-            told = f"max_side {self.max_side}, quality {self.quality}"
-            raise BadInput(f"{told}: pixels from 1 on, and a quality from 1 to 100, or 0 for neither; correct it")
+            given = f"max_side {self.max_side}, quality {self.quality}"
+            raise BadInput(f"{given}: at least 1 pixel, and a quality from 1 to 100, or 0 for neither; correct it")
 
     @classmethod
-    def of(cls, home: Path) -> Self:
-        """What the workspace asks for."""
+    def load(cls, home: Path) -> Self:
+        """The setting of the workspace; Damaged if its file cannot be read."""
         path = home / "packs" / "reduced.json"
         try:
             return cls(**json.loads(path.read_text())) if path.is_file() else cls()
         except (ValueError, TypeError) as error:
-            raise Damaged(f"{path}: does not say max_side and quality ({error}); delete it, and ask anew") from error
+            raise Damaged(
+                f"{path}: must hold max_side and quality ({error}); delete it, then set them again"
+            ) from error
 
     def save(self, home: Path) -> None:
-        """Let the workspace ask for it from now on."""
+        """Make this the setting of the workspace."""
         with whole(home / "packs" / "reduced.json") as part:
             part.write_text(json.dumps(asdict(self)))
 
     def apply(
         self, samples: pa.Table, home: Path, progress: Progress | None = None, first: float = 0.0,
-        spread: Spread = in_threads,
+        parallel_map: ParallelMap = map_in_threads,
     ) -> pa.Table:  # fmt: skip
-        """`samples` (as `write_pack` takes them) with the copies in the place of the images that they are made of.
+        """`samples` (as `write_pack` takes them) with copies in place of their originals.
 
-        Copies are made that are not there yet, from the place `first` (0 to 1) of the samples on, so that several may
-        share the work; `spread` does it. NotFound or Damaged for a file that is not there, is not the one that was
-        ingested, or is no image.
+        Makes the missing copies with `parallel_map`, starting at the fraction `first` (0 to 1) of the samples, so that
+        several machines may share the work. NotFound for a missing file; Damaged for a file that has changed since it
+        was ingested, or is not an image.
         """
         where = np.flatnonzero(self._reduces(samples))
         if not len(where):
             return samples
         folder = home.resolve() / "reduced" / f"{self.max_side}-{self.quality or QUALITY}"
-        copies = self._copies(samples.take(where), folder, progress, int(first * len(where)), spread)
+        copies = self._copies(samples.take(where), folder, progress, int(first * len(where)), parallel_map)
         for name in ("sha256", "bytes", "width", "height"):
-            samples = _put(samples, name, where, copies[name])
+            samples = _with_values(samples, name, where, copies[name])
         names = map(_name, copies["key"].to_pylist(), copies["of"].to_pylist())
-        samples = _put(samples, "location", where, pa.array([str(folder / name) for name in names]))
-        return _put(samples, "format", where, pa.repeat("JPEG", len(where)))
+        samples = _with_values(samples, "location", where, pa.array([str(folder / name) for name in names]))
+        return _with_values(samples, "format", where, pa.repeat("JPEG", len(where)))
 
-    def _reduces(self, samples: pa.Table) -> npt.NDArray[np.bool_]:
+    def _reduces(self, samples: pa.Table) -> Bools:
         if self.quality:
             return np.ones(len(samples), np.bool_)
         longer = np.maximum(np.asarray(samples["width"]), np.asarray(samples["height"]))
         return np.asarray(longer > (self.max_side or np.inf))
 
     def _copies(
-        self, samples: pa.Table, folder: Path, progress: Progress | None, first: int, spread: Spread
+        self, samples: pa.Table, folder: Path, progress: Progress | None, first: int, parallel_map: ParallelMap
     ) -> pa.Table:
-        """The lines of `copies.parquet` for these samples, in their order."""
+        """The rows of `copies.parquet` for these samples, in the same order."""
         remove_leftovers(folder.glob("*.part"))
         wanted = samples.select(["key", "sha256", "location"]).rename_columns(["key", "of", "location"])
-        wanted, known = wanted.append_column("place", pa.array(np.arange(len(wanted)))), _known(folder)
-        lacking = wanted.join(known, ["key", "of"], join_type="left anti").sort_by("place")
-        left = lacking.drop_columns("place").to_pylist()
+        wanted, known = wanted.append_column("row", pa.array(np.arange(len(wanted)))), _known(folder)
+        missing = wanted.join(known, ["key", "of"], join_type="left anti").sort_by("row")
+        left = missing.drop_columns("row").to_pylist()
         if left:
             first = min(first, len(left))
-            known = pa.concat_tables([known, self._make(left[first:] + left[:first], folder, progress, spread)])
+            known = pa.concat_tables([known, self._make(left[first:] + left[:first], folder, progress, parallel_map)])
             with whole(folder / "copies.parquet") as path:
                 pq.write_table(known, path)
-        return wanted.join(known, ["key", "of"]).sort_by("place")
+        return wanted.join(known, ["key", "of"]).sort_by("row")
 
-    def _make(self, originals: list[Original], folder: Path, progress: Progress | None, spread: Spread) -> pa.Table:
+    def _make(
+        self, originals: list[Original], folder: Path, progress: Progress | None, parallel_map: ParallelMap
+    ) -> pa.Table:
         made: list[Copy] = []
-        with closing(spread(partial(self._copy, folder), originals)) as copies:
+        with closing(parallel_map(partial(self._copy, folder), originals)) as copies:
             for copy in copies:
                 made.append(copy)
                 if progress is not None:
@@ -143,7 +148,7 @@ class Reduction:
         return pa.Table.from_pylist(made, _COPIES)
 
     def _copy(self, folder: Path, original: Original) -> Copy:
-        """Make one copy, unless another process just did."""
+        """Make one copy, unless it exists, for example because another process has made it."""
         key, of = original["key"], original["of"]
         path = folder / _name(key, of)
         if not path.is_file():
@@ -162,7 +167,7 @@ class Reduction:
 
 
 def forget_copies(home: Path, key: str) -> None:
-    """Remove all copies of one image, also those that a killed run has left without a line."""
+    """Remove all copies of one image, including copies of a killed run that are missing from `copies.parquet`."""
     for folder in (home / "reduced").glob("*"):
         for path in folder.glob(_name(key, "*")):
             path.unlink()
@@ -172,18 +177,18 @@ def forget_copies(home: Path, key: str) -> None:
 
 
 def _name(key: str, of: str) -> str:
-    """The file of a copy; a stem has no character that a pattern gives a meaning to."""
+    """The file name of a copy. A stem holds no special character of a glob pattern."""
     return f"{tar.member_name(key)}.{of}.jpg"
 
 
 def _pixels(key: str, sha256: str, location: str) -> npt.NDArray[np.uint8]:
-    """[H, W, 3] of the image as it was ingested."""
+    """[H, W, 3] pixels of the ingested image; NotFound or Damaged if the file is missing or has changed."""
     try:
         data = read_bytes(location)
     except BadInput as error:
-        raise unread(key, location, error) from error
+        raise unreadable_image_error(key, location, error) from error
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise changed(key, location)
+        raise changed_image_error(key, location)
     try:
         return load_rgb(data)
     except BadImage as error:
@@ -191,17 +196,19 @@ def _pixels(key: str, sha256: str, location: str) -> npt.NDArray[np.uint8]:
 
 
 def _known(folder: Path) -> pa.Table:
-    """The copies that were made before."""
+    """The rows of `copies.parquet`; an empty table if it is missing."""
     table = folder / "copies.parquet"
     return pq.read_table(table) if table.is_file() else _COPIES.empty_table()
 
 
-def _put(table: pa.Table, name: str, where: npt.NDArray[np.intp], values: pa.Array | pa.ChunkedArray) -> pa.Table:
-    """`table` with `values` in the places `where` of a column."""
+def _with_values(
+    table: pa.Table, name: str, where: npt.NDArray[np.intp], values: pa.Array | pa.ChunkedArray
+) -> pa.Table:
+    """`table` with `values` at the rows `where` of a column."""
     mask = np.zeros(len(table), np.bool_)
     mask[where] = True
     column = table[name].combine_chunks()
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
-    changed = pc.replace_with_mask(column, pa.array(mask), values.cast(column.type))
-    return table.set_column(table.column_names.index(name), name, changed)
+    updated = pc.replace_with_mask(column, pa.array(mask), values.cast(column.type))
+    return table.set_column(table.column_names.index(name), name, updated)

@@ -1,4 +1,4 @@
-"""Plans: what will be drawn, with which weights and in which order, and who pays for it.
+"""Plans: which images are drawn, in which order and with which weights, and what each task gets.
 
 May import `samplers.pack` and the rooms below it.
 """

@@ -1,4 +1,4 @@
-"""Why an image is drawn: its strata, the chance of a draw to be it, what its labels count, and who drew it."""
+"""Why an image is drawn: its strata, its probability, the weights of its labels, and the tasks that draw it."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,16 @@ import pyarrow.compute as pc
 from curation.errors import NotFound
 from samplers.plan.plan import Plan
 
-__all__ = ["Reason", "why"]
+__all__ = ["DrawReason", "explain_draws"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reason:
-    """What one task has to do with one image, in one phase.
+class DrawReason:
+    """The part of one task in the draws of one image, in one phase.
 
-    `p` is the chance of a draw to be the image, of which `part` comes from this task's own wish, share x q; `weight` is
-    what its label counts. `expected` draws of the phase are the image, for whichever task; `drawn` were for this one.
+    `p` is the probability that a draw of the phase is this image; `part` = share x q is this task's contribution to
+    it. `weight` is the weight of the task's label. `expected` is the expected number of draws of the image for all
+    tasks, `drawn` the number of draws for this task.
     """
 
     task: str
@@ -32,16 +33,21 @@ class Reason:
     hot: bool
 
 
-def why(plan: Plan, key: str) -> list[Reason]:
-    """A row for each phase and task that knows a label of the image; NotFound when the plan does not hold it."""
+def explain_draws(plan: Plan, key: str) -> list[DrawReason]:
+    """One row per phase and task that has a label of the image; NotFound if the plan does not draw `key`.
+
+    >>> reasons = explain_draws(plan, plan.keys[0].as_py())
+    >>> all(0 <= reason.part <= reason.p <= 1 for reason in reasons)
+    True
+    """
     row = pc.index(plan.keys, key).as_py()
     if row < 0:
-        raise NotFound(f"{key}: plan {plan.hash[:12]} does not draw it: no task with a share knows a label of it")
+        raise NotFound(f"{key}: plan {plan.hash[:12]} does not draw it; label it for a task with a share, then plan")
     mine = np.flatnonzero(plan.label_sample == row)
     tasks, strata = plan.label_task[mine], plan.label_stratum[mine]
     cells = plan.cell(tasks, strata)
-    places = np.flatnonzero(plan.draws == row)
-    phase_of, task_of = plan.phase_at(places), plan.draw_task[places]
+    positions = np.flatnonzero(plan.draws == row)
+    phase_of, task_of = plan.phase_at(positions), plan.draw_task[positions]
     reasons = []
     for phase, length in enumerate(plan.phases.tolist()):
         parts = plan.shares[tasks] * plan.q[phase, cells]
@@ -50,7 +56,7 @@ def why(plan: Plan, key: str) -> list[Reason]:
             tasks.tolist(), strata.tolist(), cells.tolist(), parts.tolist(), strict=True
         ):
             reasons.append(
-                Reason(
+                DrawReason(
                     task=plan.tasks[task].name, stratum=plan.tasks[task].strata[stratum], phase=phase,
                     labels=int(plan.sizes[cell]), target=float(plan.pi[phase, cell]), p=p, part=part,
                     weight=float(plan.q[phase, cell]) / p, expected=p * length,

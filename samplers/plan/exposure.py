@@ -1,8 +1,8 @@
-"""Exposure: what was asked against what was drawn, as the stream runs and after it, with an alarm that may be watched.
+"""Exposure: requested against delivered draws, during and after a stream, with a sequential alarm.
 
-A stream delivers draws that the plan fixed, so that asked and drawn agree within the roundings of the plan. Where they
-part, something other than the plan decides: images that could not be read and were replaced, batches that were skipped
-or came twice, ranks that read at different speeds.
+A stream delivers the draws that the plan fixed, so requested and delivered draws agree within the plan's rounding. A
+larger difference has another cause: replaced images that could not be read, batches that were skipped or came twice,
+or ranks that read at different speeds.
 """
 
 from collections.abc import Iterable
@@ -12,19 +12,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln
 
+from curation.arrays import Floats, Ints
 from curation.errors import BadInput
 from samplers.plan.plan import Plan
-from samplers.plan.rates import Floats, Ints
 
-__all__ = ["Exposed", "Exposure"]
+__all__ = ["Exposure", "ExposureRow"]
 
 PRIOR = 0.5
-"""Draws that Jeffreys' prior adds to each cell."""
+"""Pseudo-count that Jeffreys' prior adds to each cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exposed:
-    """One task, stratum, slice or rank: draws that it was asked to get by now, and those that it got."""
+class ExposureRow:
+    """One task, stratum, slice or rank: the draws requested for it so far (`asked`), and the draws delivered."""
 
     kind: str
     name: str
@@ -33,11 +33,21 @@ class Exposed:
 
 
 class Exposure:
-    """The ledger of one plan's draws: `add` what was delivered, ask `rows` and `alarm` at any time.
+    """Counts of one plan's delivered draws: `add` each batch, then read `rows` and `alarm` at any time.
 
-    The alarm is a test that may be looked at after every batch: with M_n the mixture likelihood (Jeffreys' prior) of
-    the drawn cells over the likelihood of the asked rates, P(M_n >= 1 / alpha for any n) <= alpha (Ville 1939; Robbins
-    1970), whatever `alpha` in (0, 1). It is over tasks, strata and ranks at once: `alpha` is shared equally.
+    The alarm is a sequential test and stays valid when checked after every batch. M_n is the mixture likelihood
+    (Jeffreys' prior) of the delivered cells over their likelihood under the requested rates;
+    P(M_n >= 1 / alpha for any n) <= alpha for any `alpha` in (0, 1) (Ville 1939; Robbins 1970). Three tests (tasks,
+    strata, ranks) share `alpha` equally (Bonferroni).
+
+    >>> exposure = Exposure(plan)
+    >>> positions = np.arange(10)
+    >>> exposure.add(plan.draws[positions], positions)
+    >>> exposure.alarm()
+    ''
+    >>> exposure.add(plan.draws[positions], positions)
+    >>> exposure.alarm()
+    '10 positions came twice'
     """
 
     def __init__(self, plan: Plan, *, ranks: int = 1, alpha: float = 1e-6) -> None:
@@ -53,9 +63,9 @@ class Exposure:
         self._chance = 0.0
 
     def add(self, rows: npt.NDArray[np.integer], positions: Ints, rank: int = 0) -> None:
-        """Count a batch: the samples `rows` [B] that were delivered for `positions` [B] of the plan; -1 is padding.
+        """Count a batch: samples `rows` [B] delivered for `positions` [B] of the plan; row -1 is padding.
 
-        A sample that stands in for another one counts in the stratum that it has itself.
+        A replacement image counts in its own stratum.
         """
         plan, real = self._plan, rows >= 0
         rows, positions = rows[real], positions[real]
@@ -67,70 +77,68 @@ class Exposure:
         self._ranks[rank] += len(rows)
         np.add.at(self._times, positions, 1)
 
-    def rows(self) -> list[Exposed]:
-        """By task, stratum, boosted slice and rank."""
+    def rows(self) -> list[ExposureRow]:
+        """Requested and delivered draws by task, stratum, boosted slice and rank."""
         plan = self._plan
         found = []
         for code, task in enumerate(plan.tasks):
             cells = slice(*plan.first_cell[code : code + 2].tolist())
             asked, drawn = self._asked[cells], self._cells[cells]
-            found.append(Exposed(kind="task", name=task.name, asked=float(asked.sum()), drawn=int(drawn.sum())))
+            found.append(ExposureRow(kind="task", name=task.name, asked=float(asked.sum()), drawn=int(drawn.sum())))
             each = zip(task.strata, asked.tolist(), drawn.tolist(), strict=True)
-            found += [Exposed(kind="stratum", name=f"{task.name}: {s}", asked=a, drawn=d) for s, a, d in each]
-            found += self._slices(task.name, task.strata, asked, drawn)
+            found += [ExposureRow(kind="stratum", name=f"{task.name}: {s}", asked=a, drawn=d) for s, a, d in each]
+            found += self._slices(task.name, plan.marks[cells], asked, drawn)
         total = int(self._ranks.sum())
         return found + [
-            Exposed(kind="rank", name=str(rank), asked=total / len(self._ranks), drawn=drawn)
+            ExposureRow(kind="rank", name=str(rank), asked=total / len(self._ranks), drawn=drawn)
             for rank, drawn in enumerate(self._ranks.tolist())
         ]
 
     def alarm(self) -> str:
-        """Why asked and drawn have parted, or "" as long as chance explains it; wrong once with at most `alpha`.
+        """What differs from the request, or "" if chance explains it. The false alarm rate of a run is at most `alpha`.
 
-        The draws of a plan stray less than independent ones, so that it is silent on a stream that does its work. That
-        a position came twice needs no test.
+        A plan's draws deviate less than independent draws, so a correct stream raises no alarm. A position that came
+        twice needs no test.
         """
         starts = self._plan.first_cell[:-1]
         tasks, total = np.add.reduceat(self._cells, starts), int(self._ranks.sum())
         tests = {
-            "tasks": _mixture(tasks) - float(tasks @ np.log(self._plan.shares)),
-            "strata": _mixture(self._cells) - self._chance,
-            "ranks": _mixture(self._ranks) + total * float(np.log(len(self._ranks))),
+            "tasks": _log_mixture(tasks) - float(tasks @ np.log(self._plan.shares)),
+            "strata": _log_mixture(self._cells) - self._chance,
+            "ranks": _log_mixture(self._ranks) + total * float(np.log(len(self._ranks))),
         }
         limit = float(np.log(len(tests) / self._alpha))
-        told = [
-            f"{name} part from what was asked (log evidence {evidence:.1f}, limit {limit:.1f})"
+        found = [
+            f"{name} differ from the request (log evidence {evidence:.1f}, limit {limit:.1f})"
             for name, evidence in tests.items() if evidence >= limit
         ]  # fmt: skip
         twice = int((self._times > 1).sum())
-        return "; ".join([*told, *([f"{twice:,} positions came twice"] if twice else [])])
+        return "; ".join([*found, *([f"{twice:,} positions came twice"] if twice else [])])
 
     def _strata(self, rows: Ints, task: Ints) -> Ints:
-        """The stratum of each sample for the task that it was delivered for."""
+        """The stratum of each sample in the task that it was drawn for."""
         wanted = rows * len(self._plan.tasks) + task
-        place = np.minimum(np.searchsorted(self._labels, wanted), len(self._labels) - 1)
-        if (self._labels[place] != wanted).any():
+        entry = np.minimum(np.searchsorted(self._labels, wanted), len(self._labels) - 1)
+        if (self._labels[entry] != wanted).any():
             raise BadInput(
-                "exposure: a sample came for a task that knows no label of it; let one of its stratum stand in"
+                "exposure: a sample was delivered for a task that has no label of it; deliver one of the draw's stratum"
             )
-        return np.asarray(self._plan.label_stratum[place], np.int64)
+        return np.asarray(self._plan.label_stratum[entry], np.int64)
 
     @staticmethod
-    def _slices(task: str, strata: Iterable[str], asked: Floats, drawn: Ints) -> list[Exposed]:
-        held: dict[str, list[int]] = {}
-        for place, name in enumerate(strata):
-            for part in name.split(" & ")[1:]:
-                held.setdefault(part, []).append(place)
+    def _slices(task: str, marks: Iterable[tuple[str, ...]], asked: Floats, drawn: Ints) -> list[ExposureRow]:
+        by_slice: dict[str, list[int]] = {}
+        for stratum, held in enumerate(marks):
+            for name in held:
+                by_slice.setdefault(name, []).append(stratum)
         return [
-            Exposed(
-                kind="slice", name=f"{task}: {name}", asked=float(asked[places].sum()), drawn=int(drawn[places].sum())
-            )
-            for name, places in held.items()
+            ExposureRow(kind="slice", name=f"{task}: {name}", asked=float(asked[of].sum()), drawn=int(drawn[of].sum()))
+            for name, of in by_slice.items()
         ]
 
 
-def _mixture(drawn: Ints) -> float:
-    """log likelihood of counts of draws in their order, whose rates have Jeffreys' prior."""
+def _log_mixture(drawn: Ints) -> float:
+    """log likelihood of a sequence of draws with these cell counts, with Jeffreys' prior on the rates."""
     k, n = len(drawn), int(drawn.sum())
     alone = gammaln(k * PRIOR) - gammaln(n + k * PRIOR)
     return float(alone + (gammaln(drawn + PRIOR) - gammaln(PRIOR)).sum())

@@ -1,34 +1,38 @@
-"""The order of draws: exact quotas, and low discrepancy at every prefix. No generator has a state."""
+"""The order of draws: exact quotas and low discrepancy at every prefix. Pure functions, no random state."""
 
 import heapq
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from samplers.plan.rates import Ints
+from curation.arrays import Int32s, Ints, UInt64s
 
-__all__ = ["Hashes", "Places", "deal", "hash64", "interleave", "mixed", "quotas"]
+__all__ = ["hash64", "interleave", "mix64", "quotas"]
 
-Hashes = npt.NDArray[np.uint64]
-Places = npt.NDArray[np.int32]
 Node = tuple[int, int, tuple[Any, ...]]
 
 
-def hash64(seed: int, *indices: Ints | int) -> Hashes:
-    """A 64-bit hash of (seed, indices), elementwise; the finaliser of splitmix64 (Steele et al. 2014) on each part."""
-    state = np.asarray(mixed(np.uint64(seed % 2**64)))
+def hash64(seed: int, *indices: Ints | int) -> UInt64s:
+    """A 64-bit hash of (seed, indices), elementwise, with the finaliser of splitmix64 (Steele et al. 2014).
+
+    >>> hash64(1, 2, np.arange(2)).tolist()
+    [2045439423126265420, 7967000268478348945]
+    """
+    state = np.asarray(mix64(np.uint64(seed % 2**64)))
     for part in indices:
         with np.errstate(over="ignore"):
-            state = mixed(state ^ mixed(np.asarray(part).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)))
+            state = mix64(state ^ mix64(np.asarray(part).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)))
     return state
 
 
 def quotas(rates: Ints, draws: int, seed: int, phase: int = 0) -> Ints:
-    """How many of `draws` each cell [K] gets: systematic rounding of the cumulative integer rates.
+    """The number of `draws` of each cell [K], by systematic rounding of the cumulative integer rates.
 
-    Each cell is within one draw of its exact expectation, and the expectation over seeds is exact.
+    Each quota is within one draw of its exact expectation, and the mean over seeds is exact.
+
+    >>> quotas(np.array([3, 1]), 8, seed=0).tolist()
+    [6, 2]
     """
     total = int(rates.sum())
     start = int(hash64(seed, phase)) % total
@@ -40,20 +44,16 @@ def quotas(rates: Ints, draws: int, seed: int, phase: int = 0) -> Ints:
     return np.diff(np.asarray(edges, np.int64))
 
 
-def interleave(counts: Ints) -> npt.NDArray[np.int32]:
-    """A sequence with counts[k] occurrences of each k [K], near its proportion at every prefix."""
-    order = np.zeros(int(counts.sum()), np.int32)
-    for symbol, places in deal(counts, np.arange(len(order), dtype=np.int32)):
-        order[places] = symbol
-    return order
+def interleave(counts: Ints, positions: Int32s) -> Iterator[tuple[int, Int32s]]:
+    """Assign ascending `positions` to symbols, counts[k] to each k [K], near its proportion at every prefix.
 
+    Yields each symbol with a positive count, with its positions in ascending order. A Huffman tree over the counts
+    splits the positions at each node by integer rounding, which keeps both sides within half a position of their
+    proportion at every prefix of the node. Deviations add up along a symbol's path only, and frequent symbols have
+    short paths.
 
-def deal(counts: Ints, places: Places) -> Iterator[tuple[int, Places]]:
-    """Deal ascending places to symbols, counts[k] to each k [K], near its proportion at every prefix.
-
-    Yields each symbol that gets any, with its places, ascending. A Huffman tree over the counts; at each node the
-    places are dealt to the two sides by integer rounding, which keeps each side within half a place at every prefix of
-    the node. Deviations add up only along a symbol's path, and frequent symbols have short paths.
+    >>> {symbol: at.tolist() for symbol, at in interleave(np.array([4, 2]), np.arange(6, dtype=np.int32))}
+    {0: [0, 2, 3, 5], 1: [1, 4]}
     """
     nodes: list[Node] = [(int(n), k, ()) for k, n in enumerate(counts) if n > 0]
     heapq.heapify(nodes)
@@ -62,7 +62,7 @@ def deal(counts: Ints, places: Places) -> Iterator[tuple[int, Places]]:
         first, second = heapq.heappop(nodes), heapq.heappop(nodes)
         heapq.heappush(nodes, (first[0] + second[0], serial, (first, second)))
         serial += 1
-    stack: list[tuple[Node, Places]] = [(nodes[0], places)] if nodes else []
+    stack: list[tuple[Node, Int32s]] = [(nodes[0], positions)] if nodes else []
     while stack:
         (size, symbol, sides), mine = stack.pop()
         if sides:
@@ -74,8 +74,8 @@ def deal(counts: Ints, places: Places) -> Iterator[tuple[int, Places]]:
             yield symbol, mine
 
 
-def mixed(x: Hashes | np.uint64) -> Hashes:
-    """A one-to-one scrambling of 64 bits."""
+def mix64(x: UInt64s | np.uint64) -> UInt64s:
+    """A bijective mix of 64 bits."""
     with np.errstate(over="ignore"):
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

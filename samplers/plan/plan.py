@@ -1,9 +1,9 @@
-"""The plan: what will be drawn, resolved from a policy at a commit. Immutable, hashed, and the same everywhere.
+"""The plan: the draws, resolved from a policy at a commit. Immutable, hashed, and identical on every machine.
 
-The stream draws image i with probability p(i) = sum_t a_t q_t(i), and every known label of a drawn image counts with
-the weight w_t(i) = q_t(i) / p(i) (balance heuristic, Veach & Guibas 1995). So each task sees exactly the distribution
-q_t that its owner asked for, whatever the others ask: sum p w 1[stratum] = pi; w_t <= 1 / a_t; and the effective sample
-size draws / sum q_t^2 / p is at least a_t x draws.
+The stream draws image i with probability p(i) = sum_t a_t q_t(i), and each known label of a drawn image has the weight
+w_t(i) = q_t(i) / p(i) (balance heuristic, Veach & Guibas 1995). So each task sees exactly the distribution q_t that its
+owner requested, whatever other owners request: sum p w 1[stratum] = pi; w_t <= 1 / a_t; and the effective sample size
+draws / sum q_t^2 / p is at least a_t x draws.
 """
 
 import json
@@ -19,11 +19,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.arrays import Bools, Float32s, Floats, Int16s, Int32s, Ints
 from curation.catalog.tasks import Task
 from curation.errors import Damaged, NotFound
 from curation.files.atomic import whole
 from curation.files.digest import digest
-from samplers.plan.rates import PI_UNITS, SHARE_UNITS, Floats, Ints
+from samplers.plan.rates import PI_UNITS, SHARE_UNITS
+from samplers.plan.strata import stratum_marks
 
 __all__ = ["FORMAT", "DraftPlan", "Plan", "PlanTask"]
 
@@ -33,11 +35,11 @@ WRITERS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class PlanTask:
-    """One task in a plan: its definition, what it was given, and the constants of its loss.
+    """One task in a plan: its definition, its share and importance, and the constants of its loss.
 
     `share` is in units of 2^-22. `constant_loss` divides the task's loss; `mean` and `deviation` standardise a
-    regression target; `labelled` counts its labels by class (mined
-    ones at what they count); `class_factor` is c(y), None where rates do not factor.
+    regression target; `labelled` is the number of labels per class (mined labels count their weight); `class_factor` is
+    c(y), None if the rates do not factor.
     """
 
     task: Task
@@ -60,7 +62,7 @@ class PlanTask:
 
 @dataclass(frozen=True, kw_only=True)
 class DraftPlan:
-    """A plan that is not yet written: its header, and its tables by name."""
+    """The content of a plan that is not yet written: its header, and its tables by name."""
 
     header: dict[str, Any]
     tables: dict[str, pa.Table]
@@ -69,7 +71,7 @@ class DraftPlan:
 class Plan:
     """A plan of D draws over S samples and T tasks, opened from `plans/<hash>/`; tables are read on first use.
 
-    `draws` [D] gives each position's row in the sample arrays, `draw_task` and `draw_stratum` [D] whom it is for.
+    `draws` [D] are rows of the sample arrays, `draw_task` and `draw_stratum` [D] the task and stratum of each draw.
     """
 
     def __init__(self, folder: Path, proposed: "DraftPlan | None" = None) -> None:
@@ -82,20 +84,20 @@ class Plan:
         self.phases: Ints = np.asarray(self.header["phases"], np.int64)
         """Draws of each phase [P]."""
         self.start: int = (self.header["parent"] or {"position": 0})["position"]
-        """The position of a run at which this plan takes over from its parent; 0 for a plan without one."""
+        """The position of the run at which this plan takes over from its parent; 0 for a plan without a parent."""
         self.shares: Floats = np.asarray([task.share for task in self.tasks], np.float64) / SHARE_UNITS
 
     @classmethod
     def open(cls, home: Path, prefix: str) -> "Plan":
-        """The plan of `home` whose hash starts with `prefix`; NotFound when none or several do."""
+        """The plan of `home` whose hash starts with `prefix`; NotFound if none or several do."""
         found = sorted(path.parent for path in (home / "plans").glob(f"{prefix}*/plan.json"))
         if len(found) != 1:
-            raise NotFound(f"plan {prefix!r}: {len(found)} plans of {home} start so; `amber plan --list` lists them")
+            raise NotFound(f"plan {prefix!r}: {len(found)} plans of {home} match; `amber plan --list` lists them")
         return cls(found[0])
 
     @classmethod
     def newest(cls, home: Path) -> "Plan":
-        """The plan of `home` that was made last."""
+        """The most recently made plan of `home`; NotFound if there is none."""
         headers = [
             path for path in (home / "plans").glob("*/plan.json") if not path.with_name("withdrawn.json").is_file()
         ]
@@ -105,7 +107,7 @@ class Plan:
         raise NotFound(f"{home}: there is no plan yet; `amber plan` makes one")
 
     def save(self) -> "Plan":
-        """Write a proposed plan, whole or not at all; one that is there is opened, and is the newest again."""
+        """Write a draft, atomically; an equal plan that exists is opened and becomes the newest again."""
         if (self.folder / "plan.json").is_file():
             (self.folder / "plan.json").touch()
         else:
@@ -117,23 +119,25 @@ class Plan:
         return Plan(self.folder)
 
     def verify(self) -> None:
-        """Hash all tables again; Damaged names the first that is not what was written."""
+        """Hash all tables again; Damaged names the first table that has changed."""
         for name, content in self.header["tables"].items():
             if digest(self._table(name)) != content:
                 raise Damaged(f"{self.folder / name}.parquet: not the table that the plan was hashed with; plan again")
 
-    def labels(
-        self, rows: npt.NDArray[np.int32], positions: Ints | None = None
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
-        """Values, known and weights [B, T] of the samples `rows` [B] at `positions` [B]; -1 is padding, knows nothing.
+    def labels(self, rows: Int32s, positions: Ints | None = None) -> tuple[Float32s, Bools, Float32s]:
+        """Values, known and weights [B, T] of the samples `rows` [B] at `positions` [B]; row -1 is padding.
 
-        Values are class codes or numbers, 0 where unknown; of a multilabel or detection task the rarest class that is
-        there. Weights are w_t, 0 where unknown. Without positions they are those of the first phase.
+        Values are class codes or numbers, 0 where unknown; for a multilabel or detection task the rarest class present.
+        Weights are w_t, 0 where unknown. Without `positions`, weights are those of the first phase.
+
+        >>> values, known, weights = plan.labels(plan.draws[:4])
+        >>> values.shape == known.shape == weights.shape == (4, len(plan.tasks))
+        True
         """
         values = np.zeros((len(rows), len(self.tasks)), np.float32)
         known = np.zeros(values.shape, np.bool_)
         weights = np.zeros(values.shape, np.float32)
-        batch_row, entry = self.entries(rows)
+        batch_row, entry = self.label_entries(rows)
         column = self.label_task[entry]
         phase = np.zeros(len(rows), np.int64) if positions is None else self.phase_at(positions)
         q = self.q[phase[batch_row], self.cell(column, self.label_stratum[entry])]
@@ -143,53 +147,56 @@ class Plan:
         weights[batch_row, column] = q / p[batch_row]
         return values, known, weights
 
-    def entries(self, rows: npt.NDArray[np.int32]) -> tuple[Ints, Ints]:
-        """The known labels of the samples `rows` [B], one row after the other, by task: of each the place of its row in
-        `rows`, and its own in the tables of labels [L]."""
+    def label_entries(self, rows: Int32s) -> tuple[Ints, Ints]:
+        """The E known labels of the samples `rows` [B], by row and then by task: indices [E] into `rows`, and indices
+        [E] into the label arrays."""
         safe = np.maximum(rows, 0)
-        counts = np.where(rows >= 0, self._first[safe + 1] - self._first[safe], 0)
+        counts = np.where(rows >= 0, self._first_label[safe + 1] - self._first_label[safe], 0)
         batch_row = np.repeat(np.arange(len(rows)), counts)
         within = np.arange(len(batch_row)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return batch_row, self._first[safe][batch_row] + within
+        return batch_row, self._first_label[safe][batch_row] + within
 
     @property
     def seed(self) -> int:
-        """The seed of whatever is drawn."""
+        """The seed of the draws."""
         return int(self.header["seed"])
 
-    def members(self, position: int) -> npt.NDArray[np.int64]:
-        """Rows of the samples in the stratum that the draw at `position` is from, sorted."""
+    def members(self, position: int) -> Ints:
+        """Sorted rows of the samples in the stratum of the draw at `position`."""
         mine = (self.label_task == self.draw_task[position]) & (self.label_stratum == self.draw_stratum[position])
         return np.asarray(self.label_sample[mine], np.int64)
 
     def phase_at(self, positions: Ints) -> Ints:
-        """The phase of each position; of those behind the end, the last."""
+        """The phase of each position; the last phase for positions beyond the end."""
         return np.minimum(np.searchsorted(np.cumsum(self.phases), positions, side="right"), len(self.phases) - 1)
 
     def probabilities(self, phase: int = 0) -> Floats:
-        """p [S]: the probability with which one draw of a phase is this image."""
+        """p [S]: the probability that a draw of `phase` is this image; sums to 1."""
         q = self.q[phase, self.cell(self.label_task, self.label_stratum)]
-        p = np.bincount(self.label_sample, self.shares[self.label_task] * q, minlength=len(self._first) - 1)
+        p = np.bincount(self.label_sample, self.shares[self.label_task] * q, minlength=len(self._first_label) - 1)
         return np.asarray(p, np.float64)
 
     def label_weights(self, phase: int = 0) -> Floats:
-        """w [L]: what each label counts when its image is drawn in a phase."""
+        """w [L]: the weight of each label when its image is drawn in `phase`."""
         q = self.q[phase, self.cell(self.label_task, self.label_stratum)]
         return np.asarray(q / self.probabilities(phase)[self.label_sample], np.float64)
 
     def cell(self, task: npt.NDArray[np.integer], stratum: npt.NDArray[np.integer]) -> Ints:
-        """The place of each (task, stratum) among all K strata of the plan."""
+        """The index of each (task, stratum) among all K strata of the plan."""
         return np.asarray(self.first_cell[task] + stratum, np.int64)
 
     def drawn(self) -> Ints:
-        """How often each of the K strata was drawn for its task in each phase [P, K]."""
+        """The number of draws of each stratum for its task in each phase [P, K]."""
         cells = self.cell(self.draw_task, self.draw_stratum)
         bounds = pairwise([0, *np.cumsum(self.phases).tolist()])
         return np.stack([np.bincount(cells[begin:end], minlength=len(self.sizes)) for begin, end in bounds])
 
     def rates(self) -> list[dict[str, Any]]:
-        """One row for each task and stratum: its labels n, its target pi over all phases, and how often it was drawn
-        for its task."""
+        """One row per task and stratum: its number of labels n, its target pi over all phases, and its draws.
+
+        >>> sorted(plan.rates()[0])
+        ['drawn', 'n', 'pi', 'stratum', 'task']
+        """
         pi = self.phases @ self.pi / self.phases.sum()
         names = [(task.name, stratum) for task in self.tasks for stratum in task.strata]
         columns = (names, self.sizes.tolist(), pi.tolist(), self.drawn().sum(axis=0).tolist())
@@ -200,76 +207,84 @@ class Plan:
 
     @cached_property
     def first_cell(self) -> Ints:
-        """Where the strata of each task begin among all [T + 1]."""
+        """The index of each task's first stratum among all strata [T + 1]."""
         return np.cumsum([0, *(len(task.strata) for task in self.tasks)], dtype=np.int64)
 
     @cached_property
+    def marks(self) -> tuple[tuple[str, ...], ...]:
+        """The boosted slices that hold each of the K strata, and "mined" for a stratum of mined labels."""
+        code = np.zeros(len(self.sizes), np.int64)
+        code[self.cell(self.label_task, self.label_stratum)] = self.label_value
+        names = [(task.task, name) for task in self.tasks for name in task.strata]
+        return tuple(stratum_marks(task, c, name) for (task, name), c in zip(names, code.tolist(), strict=True))
+
+    @cached_property
     def pi(self) -> Floats:
-        """Targets of all strata [P, K]; those of a task sum to 1 in each phase."""
+        """Targets of all strata [P, K]; a task's targets sum to 1 in each phase."""
         return np.asarray(self._rates["pi"].to_numpy().reshape(len(self.phases), -1) / PI_UNITS, np.float64)
 
     @cached_property
     def q(self) -> Floats:
-        """The chance of one image of each stratum in a draw for its task [P, K]."""
+        """The probability of one image of each stratum in a draw for its task [P, K]."""
         return np.asarray(self.pi / self.sizes, np.float64)
 
     @cached_property
     def sizes(self) -> Ints:
-        """Labels of each of the K strata."""
+        """The number of labels of each stratum [K]."""
         return np.asarray(self._rates["n"].to_numpy()[: self.first_cell[-1]], np.int64)
 
     @cached_property
-    def hot(self) -> npt.NDArray[np.bool_]:
-        """Whether a stratum's images are drawn more than twice in a sweep for its task [P, K]."""
+    def hot(self) -> Bools:
+        """Whether a stratum's images are drawn more than twice per pass for its task [P, K]."""
         return np.asarray(self._rates["hot"], np.bool_).reshape(len(self.phases), -1)
 
     @cached_property
     def keys(self) -> pa.StringArray:
-        """Keys of the samples [S], sorted."""
+        """Sorted keys of the samples [S]."""
         return self._table("samples", "key")["key"].combine_chunks()
 
     @cached_property
-    def shard(self) -> npt.NDArray[np.int32]:
-        """The number of each sample's shard in the pack."""
+    def shard(self) -> Int32s:
+        """The index of each sample's shard in the pack [S]."""
         return self._column("samples", "shard")
 
     @cached_property
     def offset(self) -> Ints:
-        """Where each sample's bytes begin in its shard."""
+        """The byte offset of each sample's image in its shard [S]."""
         return self._column("samples", "offset")
 
     @cached_property
-    def size(self) -> npt.NDArray[np.int32]:
-        """How many bytes each sample has."""
+    def size(self) -> Int32s:
+        """The size of each sample's image in bytes [S]."""
         return self._column("samples", "size")
 
     @cached_property
-    def draws(self) -> npt.NDArray[np.int32]:
-        """The sample of each position [D]."""
+    def draws(self) -> Int32s:
+        """The sample of each position: rows of the sample arrays [D]."""
         return self._column("draws", "sample")
 
     @cached_property
-    def draw_task(self) -> npt.NDArray[np.int16]:
-        """The task that each position [D] is for."""
+    def draw_task(self) -> Int16s:
+        """The task of each draw [D]."""
         return self._column("draws", "task")
 
     @cached_property
-    def draw_stratum(self) -> npt.NDArray[np.int32]:
-        """The stratum of that task that each position [D] is for."""
+    def draw_stratum(self) -> Int32s:
+        """The stratum of each draw within its task [D]."""
         return self._column("draws", "stratum")
 
     @cached_property
-    def label_sample(self) -> npt.NDArray[np.int32]:
-        """The sample of each label [L], ascending."""
+    def label_sample(self) -> Int32s:
+        """The sample of each label, ascending [L]."""
         return self._column("labels", "sample")
 
     @cached_property
-    def label_task(self) -> npt.NDArray[np.int16]:
+    def label_task(self) -> Int16s:
         """The task of each label [L]."""
         return self._column("labels", "task")
 
     @cached_property
-    def label_stratum(self) -> npt.NDArray[np.int32]:
+    def label_stratum(self) -> Int32s:
         """The stratum of each label [L] within its task."""
         return self._column("labels", "stratum")
 
@@ -279,19 +294,19 @@ class Plan:
         return self._column("labels", "value")
 
     @cached_property
-    def label_several(self) -> pa.Table:
-        """What multilabel and detection tasks hold [L]: `codes` and `boxes`, each where the plan has such a task."""
-        held = {"multilabel": "codes", "detection": "boxes"}
+    def label_lists(self) -> pa.Table:
+        """Class codes of multilabel labels (`codes`) and boxes of detections (`boxes`) [L], if there is such a task."""
+        columns = {"multilabel": "codes", "detection": "boxes"}
         kinds = {task.task.kind for task in self.tasks}
-        return self._table("labels", "sample", *(name for kind, name in held.items() if kind in kinds))
+        return self._table("labels", "sample", *(name for kind, name in columns.items() if kind in kinds))
 
     @cached_property
     def _rates(self) -> pa.Table:
         return self._table("rates", "n", "pi", "hot")
 
     @cached_property
-    def _first(self) -> Ints:
-        """Where the labels of each sample begin [S + 1]."""
+    def _first_label(self) -> Ints:
+        """The index of each sample's first label [S + 1]."""
         return np.searchsorted(self.label_sample, np.arange(len(self.keys) + 1))
 
     def _column(self, table: str, name: str) -> npt.NDArray[Any]:
@@ -311,10 +326,12 @@ def _header(folder: Path) -> dict[str, Any]:
         raise NotFound(f"{folder}: there is no plan; `amber plan` makes one")
     if (folder / "withdrawn.json").is_file():
         since = json.loads((folder / "withdrawn.json").read_text())["at"]
-        raise NotFound(f"plan {folder.name[:12]}: withdrawn on {since}, an image of it was forgotten; make a new one")
+        raise NotFound(
+            f"plan {folder.name[:12]}: withdrawn on {since}, one of its images was forgotten; make a new one"
+        )
     header: dict[str, Any] = json.loads((folder / "plan.json").read_text())
     if header["format"] != FORMAT:
-        raise NotFound(f"plan {folder.name[:12]}: of format {header['format']}, not {FORMAT}; plan again")
+        raise NotFound(f"plan {folder.name[:12]}: format {header['format']}, must be {FORMAT}; plan again")
     return header
 
 

@@ -1,35 +1,37 @@
-"""The mathematics of one task's draws: from counts of strata to their target rates.
+"""The mathematics of one task's draws: from label counts of strata to target rates.
 
-A class c of a task with n_c labels is split by the pattern of boosted slices into strata cs. `class_targets` gives
-pi_c, `stratum_targets` gives pi_cs; both are probabilities that sum to 1. `quantise` turns them into integers, and
-everything after, p and weights included, comes from the integers.
+A class c with n_c labels is split into strata cs by the combination of boosted slices. `class_targets` gives pi_c,
+`stratum_targets` gives pi_cs; both are probabilities that sum to 1. `quantise` turns them into integers, and everything
+after that, including p and the weights, follows from the integers.
 """
 
 import numpy as np
-import numpy.typing as npt
 
+from curation.arrays import Floats, Ints
 from samplers.policy.policy import TaskPolicy
 
 __all__ = [
-    "PI_UNITS", "SHARE_UNITS", "Floats", "Ints", "class_targets", "quantise", "regression_bins", "stratum_targets",
+    "PI_UNITS", "SHARE_UNITS", "class_targets", "quantise", "regression_bins", "stratum_targets",
     "water_fill",
 ]  # fmt: skip
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
 PI_UNITS = 2**40
-"""A task's targets are whole numbers that sum to this."""
+"""A task's targets are integers that sum to this."""
 
 SHARE_UNITS = 2**22
-"""The shares are whole numbers that sum to this; a product of both stays below 2^63."""
+"""Shares are integers that sum to this; the product of a share and a target is below 2^63."""
 
 BINS = 10
 SMALLEST_BIN = 20
 
 
 def class_targets(counts: Ints | Floats, policy: TaskPolicy) -> Floats:
-    """pi_c of each class for its number of labels `counts` [C]; a class without labels gets 0."""
+    """pi_c of each class for its number of labels `counts` [C]; 0 for a class without labels.
+
+    >>> policy = TaskPolicy(owner="ada", share=1, importance=1, rule="power", gamma=0.5)
+    >>> class_targets(np.array([900, 100]), policy).tolist()
+    [0.75, 0.25]
+    """
     n = counts.astype(np.float64)
     some = n > 0
     frequency = n / max(1.0, n.sum())
@@ -50,14 +52,18 @@ def class_targets(counts: Ints | Floats, policy: TaskPolicy) -> Floats:
 
 
 def stratum_targets(
-    counts: Ints, classes: Ints, boosts: Floats, policy: TaskPolicy, fresh: Floats | None = None
+    counts: Ints, classes: Ints, boosts: Floats, policy: TaskPolicy, mined_weight: Floats | None = None
 ) -> Floats:
     """pi_cs of each stratum: n_cs labels `counts` [S], its class `classes` [S], the product of its boosts [S].
 
-    `fresh` [S] says what a label of a stratum counts among those of its class (default: 1). Boosts move mass inside a
-    class only. With a cap r, q(i) <= r / |L|: classes first, then the strata of each class.
+    `mined_weight` [S] is the weight of a stratum's labels within their class (default: 1). Boosts move mass only within
+    a class. A cap r bounds q(i) <= r / |L|, first over classes, then over the strata of each class.
+
+    >>> policy = TaskPolicy(owner="ada", share=1, importance=1)
+    >>> stratum_targets(np.array([50, 25, 25]), np.array([0, 1, 1]), np.array([1.0, 1.0, 3.0]), policy).tolist()
+    [0.5, 0.125, 0.375]
     """
-    mass = counts * (1.0 if fresh is None else fresh)
+    mass = counts * (1.0 if mined_weight is None else mined_weight)
     per_class = np.bincount(classes, counts)
     targets = class_targets(np.bincount(classes, mass), policy)
     ceiling = None if policy.cap is None else policy.cap / counts.sum()
@@ -73,7 +79,11 @@ def stratum_targets(
 
 
 def water_fill(targets: Floats, limits: Floats) -> Floats:
-    """min(limits, lam * targets) with the lam that keeps the total; limits must leave room for it."""
+    """min(limits, lam * targets), with lam such that the total is that of `targets`, which `limits` must allow.
+
+    >>> water_fill(np.array([0.5, 0.25, 0.25]), np.array([0.3, 1.0, 1.0])).tolist()
+    [0.3, 0.35, 0.35]
+    """
     total = targets.sum()
     out = targets.copy()
     full = np.zeros(len(targets), np.bool_)
@@ -89,7 +99,11 @@ def water_fill(targets: Floats, limits: Floats) -> Floats:
 
 
 def quantise(rates: Floats, units: int) -> Ints:
-    """Whole numbers in proportion to `rates` [K] that sum to `units`; every positive rate gets at least 1."""
+    """Integers in proportion to `rates` [K] that sum to `units`; every positive rate gets at least 1.
+
+    >>> quantise(np.array([0.7, 0.3, 1e-9]), 10).tolist()
+    [6, 3, 1]
+    """
     exact = rates / rates.sum() * units
     whole = np.maximum(np.floor(exact), rates > 0).astype(np.int64)
     order = np.argsort(whole - exact, kind="stable")
@@ -104,22 +118,22 @@ def quantise(rates: Floats, units: int) -> Ints:
 def regression_bins(values: Floats) -> Ints:
     """The bin of each target [n]: 10 equal-width bins between the 1% and 99% quantiles, tails in the edge bins.
 
-    A bin of fewer than 20 labels is merged into its smaller neighbour. Codes count up from 0 without gaps.
+    A bin of fewer than 20 labels is merged into its smaller neighbour. Codes are 0, 1, 2, ... without gaps.
     """
     low, high = np.quantile(values, [0.01, 0.99])
     if high <= low:
         return np.zeros(len(values), np.int64)
     bins = np.clip((values - low) / (high - low) * BINS, 0, BINS - 1).astype(np.int64)
-    members = [[code] for code in range(BINS)]
+    merged_bins = [[code] for code in range(BINS)]
     sizes = np.bincount(bins, minlength=BINS).tolist()
     while len(sizes) > 1 and min(sizes) < SMALLEST_BIN:
         small = int(np.argmin(sizes))
         sides = [side for side in (small - 1, small + 1) if 0 <= side < len(sizes)]
         into = min(sides, key=lambda side: sizes[side])
         left, right = sorted((small, into))
-        members[left : right + 1] = [members[left] + members[right]]
+        merged_bins[left : right + 1] = [merged_bins[left] + merged_bins[right]]
         sizes[left : right + 1] = [sizes[left] + sizes[right]]
     merged = np.empty(BINS, np.int64)
-    for code, bins_of_code in enumerate(members):
+    for code, bins_of_code in enumerate(merged_bins):
         merged[bins_of_code] = code
     return np.asarray(merged[bins], np.int64)

@@ -1,7 +1,7 @@
-"""Changing a plan in mid-run: a child plan takes over at an exact position, and what was drawn before stays as it was.
+"""Changing a plan during a run: a child plan takes over at an exact position; earlier draws do not change.
 
-Positions are those of the run. A root plan begins at 0; a child holds the positions from where it takes over to the end
-of its parent, so that none comes twice and none is left out.
+Positions count from the start of the run. A root plan begins at 0; a child covers the positions from its own start to
+the end of its parent, so each position is drawn exactly once.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from samplers.plan.build import Parent, draft_plan
 from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy
 
-__all__ = ["Leg", "course", "draft_child", "replan"]
+__all__ = ["RunSegment", "draft_child", "replan", "run_segments"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leg:
-    """A part of a run: positions [`start`, `end`) are the first of `plan`, whose own draws count from 0."""
+class RunSegment:
+    """A part of a run: positions [`start`, `end`) of the run are the first draws of `plan`, which count from 0."""
 
     start: int
     end: int
@@ -29,11 +29,17 @@ class Leg:
 def replan(
     plan: Plan, position: int, policy: Policy, catalog: Catalog, *, commit: int | None = None, pack: Pack | None = None
 ) -> Plan:
-    """The child of `plan` that takes over at `position` of the run, written; an equal one is opened.
+    """The written child of `plan` that takes over at `position` of the run; an equal plan that exists is opened.
 
-    `commit` is what is known from there on (default: what the plan knows), `pack` holds its images (default: the
-    plan's). A task that stopped hands its share back with `policy.without(task)`. BadInput for a position that does
-    not lie inside the plan, and as `make_plan` raises it.
+    `commit` (default: the plan's) sets the labels that the child uses, `pack` (default: the plan's) holds its images.
+    `policy.without(task)` gives the share of a stopped task to the others. BadInput for a position outside the plan,
+    and whatever `make_plan` raises.
+
+    >>> with catalog.read() as now:
+    ...     policy = Policy.for_labelled(now)
+    >>> child = replan(plan, 40, policy, catalog)
+    >>> child.start, len(child.draws) == len(plan.draws) - 40
+    (40, True)
     """
     return draft_child(plan, position, policy, catalog, commit=commit, pack=pack).save()
 
@@ -41,11 +47,11 @@ def replan(
 def draft_child(
     plan: Plan, position: int, policy: Policy, catalog: Catalog, *, commit: int | None = None, pack: Pack | None = None
 ) -> Plan:
-    """What `replan` writes, before it is written."""
+    """The child plan that `replan` writes, as a draft; raises what `replan` raises."""
     end = plan.start + len(plan.draws)
     if not plan.start < position < end:
         raise BadInput(
-            f"position {position}: plan {plan.hash[:12]} draws {plan.start} to {end}, change it between; correct it"
+            f"position {position}: plan {plan.hash[:12]} draws {plan.start} to {end}; name a position between them"
         )
     return draft_plan(
         catalog, policy, pack or Pack.open(catalog.home, plan.pack_hash), draws=end - position,
@@ -54,10 +60,14 @@ def draft_child(
     )  # fmt: skip
 
 
-def course(home: Path, plan: Plan) -> list[Leg]:
-    """The parts of a run that ends in `plan`, in order: each plan up to where its child took over."""
-    legs = [Leg(start=plan.start, end=plan.start + len(plan.draws), plan=plan)]
-    while parent := legs[0].plan.header["parent"]:
+def run_segments(home: Path, plan: Plan) -> list[RunSegment]:
+    """The segments of a run that ends in `plan`, in order: each plan up to the start of its child.
+
+    >>> [(segment.start, segment.end) for segment in run_segments(catalog.home, plan)]
+    [(0, 100)]
+    """
+    segments = [RunSegment(start=plan.start, end=plan.start + len(plan.draws), plan=plan)]
+    while parent := segments[0].plan.header["parent"]:
         before = Plan.open(home, parent["plan"])
-        legs.insert(0, Leg(start=before.start, end=legs[0].start, plan=before))
-    return legs
+        segments.insert(0, RunSegment(start=before.start, end=segments[0].start, plan=before))
+    return segments

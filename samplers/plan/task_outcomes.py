@@ -1,4 +1,4 @@
-"""What every task gets out of a plan."""
+"""What every task gets from a plan: share, effective sample size, distinct images and repeats."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from curation.arrays import Floats, Ints
 from samplers.plan.plan import Plan
-from samplers.plan.rates import Floats, Ints
 
 __all__ = ["TaskOutcome", "task_outcomes"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskOutcome:
-    """What a task gets out of a plan.
+    """What a task gets from a plan.
 
-    `ess` is the effective sample size in closed form, draws / sum q^2/p, and `drawn_ess` that of the draws themselves;
-    `distinct_ess` counts repeats of an image once: (sum W)^2 / sum W^2, where W sums the weights of an image's draws.
-    `distinct` counts the images that the task learns from, and `most_repeated` how often one was drawn for it.
+    `ess` is the effective sample size in closed form, draws / sum q^2/p; `drawn_ess` is that of the actual draws;
+    `distinct_ess` counts repeats of an image once: (sum W)^2 / sum W^2, with W the total weight of an image's draws.
+    `distinct` is the number of images that the task learns from, `most_repeated` the draws of its most drawn image.
     """
 
     task: str
@@ -35,7 +35,11 @@ class TaskOutcome:
 
 
 def task_outcomes(plan: Plan) -> list[TaskOutcome]:
-    """What every task gets, in closed form, and its distinct figures from the draws themselves."""
+    """One row per task of the plan, in the plan's order.
+
+    >>> [(row.task, row.share) for row in task_outcomes(plan)]
+    [('color', 1.0)]
+    """
     tasks = len(plan.tasks)
     cells = plan.cell(plan.label_task, plan.label_stratum)
     second, squares, mass = np.zeros(tasks), np.zeros(tasks), np.zeros(len(cells))
@@ -65,12 +69,12 @@ def task_outcomes(plan: Plan) -> list[TaskOutcome]:
 
 
 def _ratio(total: npt.NDArray[Any], squares: npt.NDArray[Any]) -> Floats:
-    """total^2 / squares, 0 where nothing was drawn."""
+    """total^2 / squares; 0 for a task without draws."""
     return np.asarray(np.divide(total**2, squares, out=np.zeros(len(total)), where=squares > 0), np.float64)
 
 
 def _most_repeated(plan: Plan) -> Ints:
-    """How often the most drawn image of each task was drawn for it."""
+    """For each task, the number of draws of its most drawn image [T]."""
     pairs = np.sort(plan.draw_task.astype(np.int64) * len(plan.keys) + plan.draws)
     starts = np.flatnonzero(np.diff(pairs, prepend=-1))
     most = np.zeros(len(plan.tasks), np.int64)

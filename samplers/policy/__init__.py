@@ -1,4 +1,4 @@
-"""The policy file: what the owners of tasks ask for.
+"""The policy file: what task owners request.
 
 Imports only `curation`.
 """

@@ -1,4 +1,4 @@
-"""The policy: what the owners of tasks ask for, as one TOML file."""
+"""The policy: the shares, weights and sampling rules that task owners request, in one TOML file."""
 
 import difflib
 import math
@@ -20,14 +20,14 @@ __all__ = ["Policy", "TaskPolicy", "boost_problems"]
 Rule = Literal["natural", "balanced", "power", "effective_number", "repeat_factor"]
 
 SUM_TOLERANCE = 1e-6
-MOST_BOOSTS = 16
+MAX_BOOSTS = 16
 
 
 class TaskPolicy(BaseModel):
-    """What the owner of one task asks for.
+    """What the owner of one task requests.
 
-    `share` is the part of all draws spent on the task, `importance` its weight in the objective. `rule` says how its
-    draws are spread over its classes (or over bins of its target):
+    `share` is the fraction of all draws that the task gets, `importance` its weight in the objective. `rule` sets the
+    task's class distribution (or its distribution over bins of a regression target):
 
     - natural: pi_c ~ n_c
     - balanced: pi_c ~ 1
@@ -35,10 +35,10 @@ class TaskPolicy(BaseModel):
     - effective_number: pi_c ~ n_c (1 - beta) / (1 - beta^n_c)   (Cui et al. 2019)
     - repeat_factor: pi_c ~ f_c max(1, sqrt(threshold / f_c)), f_c = n_c / |L|   (Gupta et al. 2019)
 
-    `boost` multiplies the mass of slices inside their class: by a number, or by one for each of the policy's phases, so
-    that a boost cools down. `cap` bounds how often an image may come up in as many
-    draws of the task as it has labels. `mined` says what labels weigh that answered mined requests: "natural" as much
-    of their class as such images are among all, "as_found" as much as any other label.
+    `boost` multiplies the mass of a slice within each class, by one number or by one number per phase. Other classes
+    keep their mass. `cap` bounds the expected draws of one image in L draws for the task, where L is its number of
+    labels. `mined` sets the weight of labels that answered mined requests: "natural" weighs them within their class by
+    how common such images are, "as_found" weighs them as every other label.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,15 +58,15 @@ class TaskPolicy(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.share == 0 and self.importance > 0:
-            raise ValueError("a task of share 0 is not trained, so its importance must be 0")
+            raise ValueError("a task with share 0 is not trained, so its importance must be 0")
         wrong = [
             f"{name} = {value}" for name, value in self.boost.items()
             if not all(0 < factor < math.inf for factor in _factors(value))
         ]  # fmt: skip
         if wrong:
             raise ValueError(f"boosts must be above 0 ({', '.join(wrong)})")
-        if len(self.boost) > MOST_BOOSTS:
-            raise ValueError(f"{len(self.boost)} boosts: at most {MOST_BOOSTS}")
+        if len(self.boost) > MAX_BOOSTS:
+            raise ValueError(f"{len(self.boost)} boosts: at most {MAX_BOOSTS}")
         return self
 
     def boosts(self, phase: int) -> tuple[float, ...]:
@@ -79,11 +79,11 @@ def _factors(value: float | tuple[float, ...]) -> tuple[float, ...]:
 
 
 class Policy(BaseModel):
-    """One section `[task.NAME]` for each task; shares sum to 1, and so do importances.
+    """One section `[task.NAME]` per task. Shares sum to 1, and so do importances.
 
-    `phases` are the parts of the draws in which boosts take one value after the other; they sum to 1. `sign_off` has a
-    line for each owner who agreed to get less than in an earlier plan: `owner = "HASH"` names that plan, and holds
-    against no other. `tolerance` is how much less, relatively, needs no sign-off. Neither changes what is drawn.
+    `phases` are fractions of the draws and sum to 1; a boost may have one value per phase. `sign_off` has a line for
+    each owner who accepts less than an earlier plan gave: `owner = "HASH"` names that plan and is valid against no
+    other plan. `tolerance` is the relative loss that needs no sign-off. Neither changes the draws.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -119,16 +119,16 @@ class Policy(BaseModel):
         return self
 
     def without(self, task: str) -> Self:
-        """The same policy once `task` has stopped: its share and importance go to the others in proportion.
+        """The policy after `task` stops: the other tasks take its share and importance in proportion to their own.
 
-        BadInput for a task that has none, or that is the last one with a share.
+        BadInput if the task has no share, or is the only task with a share.
         """
         stopped = self.task.get(task)
         if stopped is None or not 0 < stopped.share < 1:
-            raise BadInput(f"task {task!r}: has no share that others could take; name one of those that train")
+            raise BadInput(f"task {task!r}: has no share that other tasks could take; name a task that trains")
         rest = {field: 1 - getattr(stopped, field) for field in ("share", "importance")}
         if rest["importance"] <= 0:
-            raise BadInput(f"task {task!r}: has all importance, so that nothing would be left to learn; keep it")
+            raise BadInput(f"task {task!r}: has all importance, so nothing else would be learned; keep it")
         parts = {
             name: part.model_copy(
                 update={field: 0.0 if name == task else getattr(part, field) / left for field, left in rest.items()}
@@ -137,21 +137,27 @@ class Policy(BaseModel):
         }
         return self.model_copy(update={"task": parts})
 
-    def drawn(self) -> dict[str, Any]:
-        """What decides what is drawn, as JSON: all but sign-offs and the tolerance."""
+    def sampling_rules(self) -> dict[str, Any]:
+        """The fields that determine the draws, as JSON: everything except sign-offs and the tolerance."""
         return self.model_dump(mode="json", exclude={"sign_off", "tolerance"})
 
     @classmethod
     def load(cls, path: Path | str) -> "Policy":
-        """Read and validate a policy file; BadInput names every problem in one line."""
+        """Read and validate a policy file. BadInput names every problem in one line."""
         return parse(cls, read_toml(Path(path)), where=str(path))
 
     @classmethod
     def even(cls, tasks: Iterable[Task], *, rule: Rule = "balanced") -> Self:
-        """Every task with a head gets the same share and importance; regression targets are drawn as they are."""
+        """Equal shares and importances for all tasks with a head; regression targets use the rule "natural".
+
+        >>> task = Task(name="color", kind="categorical", classes=("red", "green"), owner="ada")
+        >>> policy = Policy.even([task])
+        >>> policy.task["color"].share, policy.task["color"].rule
+        (1.0, 'balanced')
+        """
         trained = [task for task in tasks if task.outputs]
         if not trained:
-            raise BadInput("policy: there is no label to train on for any task; ask for labels, or declare a task")
+            raise BadInput("policy: there is no label to train on for any task; request labels, or declare a task")
         part = 1 / len(trained)
         return cls(
             task={
@@ -165,23 +171,23 @@ class Policy(BaseModel):
 
     @classmethod
     def for_labelled(cls, now: Snapshot) -> Self:
-        """`even` over the tasks of a snapshot that have a label to train on."""
+        """`even` over the tasks of a snapshot that have at least one training label."""
         train = now.training_ids()
         tasks = [task for task in now.tasks().values() if task.outputs]
         return cls.even([task for task in tasks if np.isin(now.labels(task.name)["sample_id"].to_numpy(), train).any()])
 
     def check(self, now: Snapshot) -> None:
-        """Refuse a policy that names a task or a slice that the catalog does not have; says the first problem."""
+        """BadInput or NotFound for the first task or slice of the policy that the catalog lacks."""
         slices, tasks = now.slices(), now.tasks()
         for name, part in self.task.items():
             if name not in tasks:
-                now.task(name)  # which says what is near
+                now.task(name)  # raises NotFound and suggests a similar name
             for problem in boost_problems(name, part, slices):
                 raise BadInput(problem)
 
 
 def boost_problems(name: str, part: TaskPolicy, slices: Mapping[str, Slice]) -> Iterator[str]:
-    """What is wrong with the slices that a task boosts, each as one line."""
+    """One line for each boosted slice of a task that the catalog lacks or that cannot be boosted."""
     for boosted in part.boost:
         if boosted not in slices:
             near = difflib.get_close_matches(boosted, slices, 1)

@@ -1,4 +1,4 @@
-"""Bytes in tars: writing them, and reading them here or far away.
+"""Shards: image bytes in tar files, written here and read from disk or from a URL.
 
 Imports only `curation`.
 """

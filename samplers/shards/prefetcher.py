@@ -1,9 +1,9 @@
-"""Images fetched ahead of the reader into a cache of fixed size, in the order in which they will be read.
+"""Prefetch images into a cache of fixed size, in the order in which they will be read.
 
-The plan says which image is read when, to its end. So the image that makes room is the one that is needed last (Belady
-1966: no rule fetches less), and what is fetched ahead is what comes next. A read waits until its image is there.
+The plan fixes the whole order of reads. So the cache evicts the image whose next use is furthest away (Belady 1966: no
+rule fetches less), and fetches the images that are read next. A read waits until its image has arrived.
 
-The cache is one file without a name, cut into pages: nothing is left of it, whatever ends the process.
+The cache is one unlinked file, divided into pages, so nothing remains of it however the process ends.
 """
 
 import heapq
@@ -20,28 +20,28 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from curation.arrays import Int32s, Ints
 from curation.errors import BadInput, Failed
 from samplers.shards.open_shards import ThreadBuffer
 
 __all__ = ["PAGE", "Cache", "Prefetcher", "next_uses"]
 
 PAGE = 1024
-"""Bytes in which the cache gives out its room."""
+"""The allocation unit of the cache in bytes."""
 
-_GROUP = 64  # images that are looked at together: those of one shard are asked for at once
+_GROUP = 64  # images that are planned together: one request fetches all images of a shard in the group
 _FETCHERS = 64  # threads that wait for the network: enough for some thousand images a second at 50 ms
-_PART = 8  # the part of the cache that may hold what is fetched ahead, as 1 / _PART
+_PART = 8  # images that were fetched but not yet read may fill 1 / _PART of the cache
 _NEVER = np.iinfo(np.int64).max
 
 Fetch = Callable[[list[int]], list[memoryview]]
-"""The bytes of images by their rows; raises AmberError."""
+"""Returns the bytes of the images of these rows; raises AmberError."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cache:
-    """How large the cache of a pack that lies elsewhere is, and in which folder (default: that of temporary files).
-
-    It takes at most `bytes` of the disk, from a stream's first read to its end.
+    """The cache for a pack at a URL: at most `bytes` of disk in `folder` (default: the folder of temporary files),
+    from a stream's first read to its end.
     """
 
     bytes: int = 8 << 30
@@ -49,11 +49,11 @@ class Cache:
 
 
 @dataclass(eq=False)
-class _Entry:
-    """An image in the cache: its pages, when it is used next, and how many planned reads are to come: until then it
-    stays."""
+class _CachedImage:
+    """An image in the cache: its pages, the position of its `next` use, and its `pending` planned reads, which must
+    reach 0 before it may be evicted."""
 
-    pages: npt.NDArray[np.int64]
+    pages: Ints
     next: int = 0
     pending: int = 0
     ready: bool = False
@@ -61,84 +61,88 @@ class _Entry:
 
 
 class Prefetcher:
-    """One course of reading: `order` [N] are the rows in the order of the reads, `sizes` [rows] their bytes, `shards`
-    [rows] where they lie: what is fetched at once is of one shard.
+    """Fetches the images of one sequence of reads: `order` [N] are rows in the order of the reads, `sizes` [rows] their
+    bytes, `shards` [rows] their shards; one call of `fetch` gets rows of one shard only.
 
-    Reads may come a little out of order, each row as often as the order has it.
+    Reads may come slightly out of order, each row as often as `order` contains it.
     """
 
     def __init__(
         self,
-        order: npt.NDArray[np.int64],
-        sizes: npt.NDArray[np.int32],
-        shards: npt.NDArray[np.int32],
+        order: Ints,
+        sizes: Int32s,
+        shards: Int32s,
         fetch: Fetch,
         cache: Cache,
     ) -> None:
         if len(order) and (largest := int(sizes[order].max())) > cache.bytes // PAGE * PAGE:
             raise BadInput(
-                f"cache of {cache.bytes} bytes: an image has {largest}; make it larger, at best a tenth of all"
+                f"cache of {cache.bytes} bytes: an image has {largest}; enlarge it, at best to a tenth of all images"
             )
         self._order, self._sizes, self._shards, self._fetch = order, sizes, shards, fetch
         self._pages = _pages(cache, int((-(-sizes[np.unique(order)].astype(np.int64) // PAGE)).sum()))
         self._most_ahead = cache.bytes // PAGE // _PART
-        self._stack, self._free = np.arange(len(self._pages)), len(self._pages)  # the first so many of these are free
-        self._entries: dict[int, _Entry] = {}
-        self._unused: list[tuple[int, int]] = []  # (-next use, row) of what nobody waits for; entries may be outdated
-        self._ahead = 0  # pages that wait for reads
-        self._room = ThreadBuffer()
-        self._lock = threading.RLock()  # the collector of garbage may close it in a thread that holds it
+        self._stack, self._free = np.arange(len(self._pages)), len(self._pages)  # stack[:free] are the free pages
+        self._entries: dict[int, _CachedImage] = {}
+        self._unused: list[tuple[int, int]] = []  # heap of (-next use, row) without pending reads; may hold stale items
+        self._ahead = 0  # pages with pending reads
+        self._buffer = ThreadBuffer()
+        self._lock = threading.RLock()  # reentrant: the garbage collector may call close in a thread that holds it
         self._arrived = threading.Condition(self._lock)  # readers wait for images
-        self._left = threading.Condition(self._lock)  # the planner waits for room: it alone, woken when there is some
+        self._freed = threading.Condition(self._lock)  # the planner waits for free pages
         self._closed = False
-        self._stuck: tuple[int, int] | None = None  # the image and its pages that the planner waits for
-        self._astray: Counter[int] = Counter()
+        self._blocked_on: tuple[int, int] | None = None  # the row, and its number of pages, that the planner waits for
+        self._bypassed: Counter[int] = Counter()  # reads by row that went around the cache
         self._pool = ThreadPoolExecutor(_FETCHERS, "amber-fetch")
         self._planner = threading.Thread(target=self._plan, name="amber-fetch-plan", daemon=True)
         self._planner.start()
 
     def take(self, row: int) -> memoryview:
-        """The bytes of an image, once they are there, until the same thread takes another; raises what kept it away."""
+        """The bytes of an image, once fetched, valid until the same thread takes another; raises the fetch error."""
         with self._lock:
-            if not self._is_there(row):
-                self._arrived.wait_for(lambda: self._closed or self._is_there(row) or self._is_astray(row))
+            if not self._is_ready(row):
+                self._arrived.wait_for(lambda: self._closed or self._is_ready(row) or self._must_bypass(row))
             if self._closed:
-                raise BadInput("the stream is closed: nothing more is read; open it again")
-            if self._is_there(row):
+                raise BadInput("the stream is closed: it reads no more images; open it again")
+            if self._is_ready(row):
                 return self._copy(row, self._entries[row])
-            self._astray[row] += 1
-            self._left.notify()
+            self._bypassed[row] += 1
+            self._freed.notify()
         return self._fetch([row])[0]
 
     def close(self, wait: bool = True) -> None:
-        """End the threads, and let go of the file. Any of them may ask for it without `wait`, at any moment."""
+        """End the threads and release the file. Without `wait`, callable at any moment from any of the threads."""
         with self._lock:
             self._closed = True
             self._arrived.notify_all()
-            self._left.notify()
+            self._freed.notify()
         if wait:
             self._planner.join()
         self._pool.shutdown(wait=wait, cancel_futures=True)
 
-    def _is_there(self, row: int) -> bool:
+    def _is_ready(self, row: int) -> bool:
         entry = self._entries.get(row)
         return entry is not None and entry.pending > 0 and entry.ready
 
-    def _is_astray(self, row: int) -> bool:
-        """Whether the planner waits for reads while this one waits for it: a read of the same image, whose turn was
-        later, has taken what was meant for this one. It then goes around the cache, and the planner leaves it out."""
+    def _must_bypass(self, row: int) -> bool:
+        """Whether this read and the planner would wait for each other: a later read of the same image has used up the
+        planned read. This read then bypasses the cache, and the planner skips the image once."""
         entry = self._entries.get(row)
-        return (entry is None or not entry.pending) and self._stuck is not None and not self._may_go_on(*self._stuck)
+        return (
+            (entry is None or not entry.pending)
+            and self._blocked_on is not None
+            and not self._may_proceed(*self._blocked_on)
+        )
 
-    def _copy(self, row: int, entry: _Entry) -> memoryview:
-        """Copy an image out of the cache; it may be dropped when that was its last planned read for now."""
+    def _copy(self, row: int, entry: _CachedImage) -> memoryview:
+        """Copy an image out of the cache. After its last pending read it may be evicted."""
         entry.pending -= 1
         try:
             if entry.error is not None:
                 raise entry.error
-            room = self._room.of(len(entry.pages) * PAGE)
-            self._pages.take(entry.pages, axis=0, out=np.asarray(room).reshape(-1, PAGE), mode="clip")
-            return room[: int(self._sizes[row])]
+            buffer = self._buffer.view(len(entry.pages) * PAGE)
+            self._pages.take(entry.pages, axis=0, out=np.asarray(buffer).reshape(-1, PAGE), mode="clip")
+            return buffer[: int(self._sizes[row])]
         finally:
             if not entry.pending:
                 self._ahead -= len(entry.pages)
@@ -146,8 +150,8 @@ class Prefetcher:
                     self._drop(row)
                 else:
                     heapq.heappush(self._unused, (-entry.next, row))
-                if self._stuck is not None and self._may_go_on(*self._stuck):
-                    self._left.notify()
+                if self._blocked_on is not None and self._may_proceed(*self._blocked_on):
+                    self._freed.notify()
 
     def _drop(self, row: int) -> None:
         pages = self._entries.pop(row).pages
@@ -155,29 +159,29 @@ class Prefetcher:
         self._free += len(pages)
 
     def _plan(self) -> None:
-        """Walk through the order ahead of the reads, make room, and have fetched what is not there."""
+        """Walk through the order ahead of the reads: evict images, and fetch those that are missing."""
         wanted: list[int] = []
         for row, next_use in zip(self._order.tolist(), next_uses(self._order).tolist(), strict=True):
             pages = -(-int(self._sizes[row]) // PAGE)
             with self._lock:
-                full = not self._has_room(row, pages, self._most_ahead)
+                full = not self._make_room(row, pages, self._most_ahead)
                 if full or len(wanted) == _GROUP:
                     self._submit(wanted)
                     wanted = []
-                if full:  # wait for more than one image's room: they are fetched in groups
-                    self._stuck = row, pages
+                if full:  # wait for the pages of several images, because images are fetched in groups
+                    self._blocked_on = row, pages
                     self._arrived.notify_all()
-                    self._left.wait_for(partial(self._may_go_on, row, pages))
-                    self._stuck = None
+                    self._freed.wait_for(partial(self._may_proceed, row, pages))
+                    self._blocked_on = None
                 if self._closed:
                     return
-                if self._astray[row]:
-                    self._astray[row] -= 1
+                if self._bypassed[row]:
+                    self._bypassed[row] -= 1
                     continue
                 entry = self._entries.get(row)
                 if entry is None:
                     self._free -= pages
-                    entry = self._entries[row] = _Entry(pages=self._stack[self._free : self._free + pages].copy())
+                    entry = self._entries[row] = _CachedImage(pages=self._stack[self._free : self._free + pages].copy())
                     wanted.append(row)
                 self._ahead += 0 if entry.pending else pages
                 entry.pending += 1
@@ -186,11 +190,11 @@ class Prefetcher:
                     self._arrived.notify_all()
         self._submit(wanted)
 
-    def _may_go_on(self, row: int, pages: int) -> bool:
-        return self._closed or self._astray[row] > 0 or self._has_room(row, pages, self._most_ahead * 4 // 5)
+    def _may_proceed(self, row: int, pages: int) -> bool:
+        return self._closed or self._bypassed[row] > 0 or self._make_room(row, pages, self._most_ahead * 4 // 5)
 
-    def _has_room(self, row: int, pages: int, most: int) -> bool:
-        """Whether the image may be read ahead by now, at `most` so many pages; what is needed last makes room."""
+    def _make_room(self, row: int, pages: int, most: int) -> bool:
+        """Whether the image may be fetched now, with at most `most` pages ahead; evicts by furthest use."""
         entry = self._entries.get(row)
         if entry is not None and entry.pending:
             return True
@@ -206,18 +210,18 @@ class Prefetcher:
         return True
 
     def _submit(self, rows: list[int]) -> None:
-        apart: dict[int, list[int]] = {}
+        by_shard: dict[int, list[int]] = {}
         for row in rows:
-            apart.setdefault(int(self._shards[row]), []).append(row)
-        for mine in apart.values():
-            self._pool.submit(self._bring, mine)
+            by_shard.setdefault(int(self._shards[row]), []).append(row)
+        for mine in by_shard.values():
+            self._pool.submit(self._fetch_group, mine)
 
-    def _bring(self, rows: list[int]) -> None:
-        """Fetch images into their pages; one by one, where not all can be had."""
+    def _fetch_group(self, rows: list[int]) -> None:
+        """Fetch images of one shard into their pages; one by one if the request for all of them fails."""
         try:
             found: list[memoryview | Exception] = list(self._fetch(rows))
-        except Exception:  # whatever it is, who waits for an image must hear of it
-            found = [self._bring_one(row) for row in rows]
+        except Exception:  # of any kind: the readers that wait for these images must receive it
+            found = [self._fetch_one(row) for row in rows]
         for row, data in zip(rows, found, strict=True):
             if isinstance(data, memoryview):
                 pages, (whole, rest), flat = self._entries[row].pages, divmod(len(data), PAGE), np.asarray(data)
@@ -229,15 +233,19 @@ class Prefetcher:
                 self._entries[row].ready = True
             self._arrived.notify_all()
 
-    def _bring_one(self, row: int) -> memoryview | Exception:
+    def _fetch_one(self, row: int) -> memoryview | Exception:
         try:
             return Failed("the stream is closed") if self._closed else self._fetch([row])[0]
         except Exception as error:
             return error
 
 
-def next_uses(order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """For each place in `order` [N] the next place with the same row, or the largest number."""
+def next_uses(order: Ints) -> Ints:
+    """For each index into `order` [N] the next index with the same row, or the largest int64.
+
+    >>> next_uses(np.array([5, 7, 5]))[:1].tolist()
+    [2]
+    """
     by_row = np.argsort(order, kind="stable")
     following = np.full(len(order), _NEVER)
     same = order[by_row[1:]] == order[by_row[:-1]]
@@ -246,8 +254,8 @@ def next_uses(order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _pages(cache: Cache, needed: int) -> npt.NDArray[np.uint8]:
-    """[pages, PAGE] of a file without a name, at most as many as are `needed`; their room on the disk is taken now,
-    since a write into a mapped file that finds none kills the process."""
+    """[pages, PAGE] bytes of an unlinked file, at most `needed` pages. The disk space is allocated now, because a write
+    into a mapped file on a full disk kills the process."""
     pages = max(1, min(needed, cache.bytes // PAGE))
     try:
         with tempfile.TemporaryFile(dir=cache.folder) as file:
@@ -255,5 +263,5 @@ def _pages(cache: Cache, needed: int) -> npt.NDArray[np.uint8]:
             return np.memmap(file, np.uint8, "r+", shape=(pages, PAGE))
     except OSError as error:
         where = cache.folder or tempfile.gettempdir()
-        told = f"cache of {pages * PAGE} bytes in {where}: not made ({error.strerror})"
-        raise Failed(f"{told}; make it smaller, or name another folder") from error
+        problem = f"cache of {pages * PAGE} bytes in {where}: not made ({error.strerror})"
+        raise Failed(f"{problem}; make it smaller, or name another folder") from error

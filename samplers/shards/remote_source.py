@@ -1,4 +1,4 @@
-"""The bytes of a pack that lies at a URL: through the cache in plan order, each image checked when it arrives."""
+"""Reads a pack at a URL: through the cache in the order of the plan, with every image verified on arrival."""
 
 import hashlib
 import threading
@@ -6,89 +6,88 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from curation.arrays import Int32s, Ints
 from curation.errors import BadInput, Damaged
 from curation.files.retries import retried
-from samplers.shards.open_shards import Order, Shard
+from samplers.shards.open_shards import ReadOrder, Shard
 from samplers.shards.prefetcher import Cache, Prefetcher
-from samplers.shards.remote_files import Remote
+from samplers.shards.remote_files import RemoteFiles
 from samplers.shards.row_index import RowIndex
 
 __all__ = ["RemoteSource"]
 
 
 class RemoteSource:
-    """A `Source` of `open_shards` over shards at a URL. `bytes` counts those of the images that were asked for."""
+    """A `ShardSource` over shards at a URL. `bytes` counts the bytes of all requested images."""
 
     def __init__(
         self,
-        remote: Remote,
+        remote: RemoteFiles,
         shards: Sequence[Shard],
-        places: tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int32]],
+        locations: tuple[Int32s, Ints, Int32s],
         hashes: pa.StringArray,
         cache: Cache,
     ) -> None:
         self._remote, self._shards, self._hashes, self._cache = remote, shards, hashes, cache
-        self._shard, self._offset, self._size = places
+        self._shard, self._offset, self._size = locations
         self._rows = RowIndex(self._shard, self._offset, [shard.name for shard in shards])
-        self._order: Order | None = None
+        self._order: ReadOrder | None = None
         self._ahead: Prefetcher | None = None
         self._lock = threading.RLock()
         self._closed = False
         self.bytes = 0
 
-    def follow(self, order: Order) -> None:
-        """From now on, reads come in this order; fetching begins with the first of them."""
+    def set_read_order(self, order: ReadOrder) -> None:
+        """Set the order of the reads that follow; prefetching begins with the first read."""
         if self._ahead is not None:
             self._ahead.close()
         self._ahead, self._order = None, order
 
     def read(self, shard: int, offset: int, size: int) -> memoryview:
-        """Bytes of an image whose turn it is; Failed when they cannot be had, Damaged when they are others."""
-        return self._course().take(self._rows.at(shard, offset))
+        """The bytes of the next image in order; Failed if it cannot be fetched, Damaged if its bytes have changed."""
+        return self._prefetcher().take(self._rows.row(shard, offset))
 
-    def read_beside(self, shard: int, offset: int, size: int) -> memoryview:
-        """Bytes of an image whose turn it is not."""
-        return self._fetch([self._rows.at(shard, offset)])[0]
+    def read_out_of_order(self, shard: int, offset: int, size: int) -> memoryview:
+        """The bytes of any image, around the cache."""
+        return self._fetch([self._rows.row(shard, offset)])[0]
 
-    def whole(self, shard: int) -> memoryview:
-        """All bytes of a shard, as they were packed; Damaged when others come each time."""
-        return self._remote.get_as(path := self._path(shard), partial(self._sound, path))
+    def read_shard(self, shard: int) -> memoryview:
+        """All bytes of a shard; Damaged if every attempt returns other bytes than were packed."""
+        return self._remote.get_as(path := self._path(shard), partial(self._verified, path))
 
     def name(self, shard: int) -> str:
         """The file name of a shard."""
         return self._shards[shard].name
 
     def close(self, wait: bool = True) -> None:
-        """End the threads and let go of the cache."""
+        """End the threads and release the cache."""
         self._closed = True
         with self._lock:
             if self._ahead is not None:
                 self._ahead.close(wait)
 
-    def _course(self) -> Prefetcher:
+    def _prefetcher(self) -> Prefetcher:
         with self._lock:
             if self._closed or self._order is None:
-                raise BadInput("the stream is closed: nothing more is read; open it again")
+                raise BadInput("the stream is closed: it reads no more images; open it again")
             if self._ahead is None:
-                rows = self._rows.all_at(*self._order())
+                rows = self._rows.rows(*self._order())
                 self._ahead = Prefetcher(rows, self._size, self._shard, self._fetch, self._cache)
-                if self._closed:  # meanwhile, by the collector of garbage
+                if self._closed:  # by the garbage collector, since the check above
                     self._ahead.close(wait=False)
             return self._ahead
 
     def _path(self, shard: int) -> str:
         return f"shards/{self.name(shard)}"
 
-    def _fetch(self, asked: list[int]) -> list[memoryview]:
-        """Bytes of images of one shard, in the order of `asked`, as they were packed."""
+    def _fetch(self, requested: list[int]) -> list[memoryview]:
+        """The verified bytes of images of one shard, in the order of the rows `requested`."""
         found: dict[int, memoryview] = {}
-        path, rows = self._path(int(self._shard[asked[0]])), sorted(asked, key=self._offset.__getitem__)
+        path, rows = self._path(int(self._shard[requested[0]])), sorted(requested, key=self._offset.__getitem__)
         retried(partial(self._fetch_missing, path, rows, found), Damaged, self._remote.backoff)
-        return [found[row] for row in asked]
+        return [found[row] for row in requested]
 
     def _fetch_missing(self, path: str, rows: list[int], found: dict[int, memoryview]) -> None:
         """Add the images of `rows` that `found` lacks; Damaged when the bytes of one are not those that were packed."""
@@ -99,13 +98,13 @@ class RemoteSource:
             if hashlib.sha256(part).hexdigest() == self._hashes[row].as_py():
                 found[row] = part
         if wrong := [row for row in missing if row not in found]:
-            told = f"{self._remote.url}/{path}: {self._remote.backoff.tries} times not the bytes that were packed"
+            problem = f"{self._remote.url}/{path}: {self._remote.backoff.tries} times not the bytes that were packed"
             raise Damaged(
-                f"{told} (at {self._offset[wrong[0]]}); the shard has changed, delete it there, then copy again"
+                f"{problem} (at {self._offset[wrong[0]]}); the shard has changed, delete it there, then copy again"
             )
 
-    def _sound(self, path: str, data: bytes) -> memoryview:
+    def _verified(self, path: str, data: bytes) -> memoryview:
         if hashlib.sha256(data).hexdigest() != Path(path).stem:
-            told = f"{self._remote.url}/{path}: not the bytes that were packed"
-            raise Damaged(f"{told}; the shard has changed, delete it there, then copy again")
+            problem = f"{self._remote.url}/{path}: not the bytes that were packed"
+            raise Damaged(f"{problem}; the shard has changed, delete it there, then copy again")
         return memoryview(data)

@@ -1,10 +1,10 @@
-"""From a place in a pack, a shard and an offset, to the image that lies there."""
+"""Look up rows of a pack by shard and byte offset."""
 
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from curation.arrays import Int32s, Ints
 from curation.errors import Damaged
 
 __all__ = ["RowIndex"]
@@ -13,30 +13,32 @@ __all__ = ["RowIndex"]
 class RowIndex:
     """Rows of a pack by the `shard` and `offset` [N] of its images; `names` are the shards' file names."""
 
-    def __init__(self, shard: npt.NDArray[np.int32], offset: npt.NDArray[np.int64], names: Sequence[str]) -> None:
+    def __init__(self, shard: Int32s, offset: Ints, names: Sequence[str]) -> None:
         codes = _code(shard, offset)
-        self._by_place = np.argsort(codes, kind="stable")
-        self._places, self._names = codes[self._by_place], names
+        self._row_of = np.argsort(codes, kind="stable")
+        self._codes, self._names = codes[self._row_of], names
 
-    def at(self, shard: int, offset: int) -> int:
-        """The row of one image; Damaged where none lies."""
-        at = int(self._places.searchsorted(code := shard << 43 | offset))
-        if at == len(self._places) or self._places[at] != code:
-            raise self._nothing(shard, offset)
-        return int(self._by_place[at])
+    def row(self, shard: int, offset: int) -> int:
+        """The row of the image at `offset` of a shard; Damaged if there is none."""
+        at = int(self._codes.searchsorted(code := shard << 43 | offset))
+        if at == len(self._codes) or self._codes[at] != code:
+            raise self._no_image(shard, offset)
+        return int(self._row_of[at])
 
-    def all_at(self, shard: npt.NDArray[np.int32], offset: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The rows of images, in their order; Damaged names the first place where none lies."""
-        found = np.searchsorted(self._places, codes := _code(shard, offset))
-        found = np.minimum(found, len(self._places) - 1)
-        if len(wrong := np.flatnonzero(self._places[found] != codes)):
-            raise self._nothing(int(shard[wrong[0]]), int(offset[wrong[0]]))
-        return np.asarray(self._by_place[found], np.int64)
+    def rows(self, shard: Int32s, offset: Ints) -> Ints:
+        """The rows [N] of the images at `offset` [N] of `shard` [N]; Damaged names the first that is missing."""
+        found = np.searchsorted(self._codes, codes := _code(shard, offset))
+        found = np.minimum(found, len(self._codes) - 1)
+        if len(wrong := np.flatnonzero(self._codes[found] != codes)):
+            raise self._no_image(int(shard[wrong[0]]), int(offset[wrong[0]]))
+        return np.asarray(self._row_of[found], np.int64)
 
-    def _nothing(self, shard: int, offset: int) -> Damaged:
-        return Damaged(f"{self._names[shard]}: its index has no image at {offset}; it is another pack's, pack again")
+    def _no_image(self, shard: int, offset: int) -> Damaged:
+        return Damaged(
+            f"{self._names[shard]}: its index has no image at {offset}; the index is of another pack, pack again"
+        )
 
 
-def _code(shard: npt.NDArray[np.int32], offset: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """One number for a place; a shard has less than 2^43 bytes."""
+def _code(shard: Int32s, offset: Ints) -> Ints:
+    """One integer for shard and offset; a shard is smaller than 2^43 bytes."""
     return shard.astype(np.int64) << 43 | offset

@@ -1,4 +1,4 @@
-"""Plain ustar, the tar that everything reads: no owner and no time, so that equal input gives equal bytes."""
+"""Plain ustar, the tar format that every reader knows. No owner and no time: equal input gives equal bytes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,26 +8,28 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
+from curation.arrays import Ints
+
 __all__ = ["BLOCK", "END", "headers", "member_name", "padded", "padding"]
 
-Size = TypeVar("Size", int, npt.NDArray[np.int64])
+Size = TypeVar("Size", int, Ints)
 
 BLOCK = 512
 
 END = bytes(2 * BLOCK)
-"""What closes an archive."""
+"""The end of an archive."""
 
-_MAX_STEM = 90  # of the 100 bytes that ustar has for a name; the rest is for a dot and the extension
+_MAX_STEM = 90  # ustar names have at most 100 bytes; the rest is for a dot and the extension
 _NAME, _SIZE, _SUM = slice(0, 100), slice(124, 135), slice(148, 154)
 _OWNER, _NO_TIME = b"0000644\0" + b"0000000\0" * 2, b"0" * 11 + b"\0"
 _TYPE = b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + b"0000000\0" * 2 + bytes(155 + 12)
 _REST = bytes(100) + _OWNER + bytes(12) + _NO_TIME + b"000000\0 " + _TYPE
-_REST_SUM = sum(_REST) - sum(_REST[148:156]) + 8 * ord(" ")  # the sum is taken with its own field full of spaces
+_REST_SUM = sum(_REST) - sum(_REST[148:156]) + 8 * ord(" ")  # the checksum counts its own field as spaces
 _PLAIN = str.maketrans({chr(code): quote(chr(code), safe="").replace(".", "%2E") for code in range(128)})
 
 
-def headers(names: Sequence[str], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """[n, 512]: what stands before files of `sizes` bytes; `names` are ASCII of at most 100 characters."""
+def headers(names: Sequence[str], sizes: Ints) -> npt.NDArray[np.uint8]:
+    """[n, 512] headers of files of `sizes` bytes; `names` are ASCII of at most 100 characters."""
     blocks = np.tile(np.frombuffer(_REST, np.uint8), (len(names), 1))
     blocks[:, _NAME] = np.array(names, "S100").view(np.uint8).reshape(-1, 100)
     blocks[:, _SIZE] = _octal(sizes, 11)
@@ -37,9 +39,13 @@ def headers(names: Sequence[str], sizes: npt.NDArray[np.int64]) -> npt.NDArray[n
 
 
 def member_name(key: str) -> str:
-    """The stem of a sample's files: its key, percent-quoted, so that it holds no slash, no dot and ASCII only.
+    """The stem of a sample's files: its key, percent-quoted to ASCII without slashes and dots.
 
-    WebDataset takes all up to the first dot for the key. A stem that ustar cannot hold ends in a hash of its key.
+    WebDataset reads everything up to the first dot as the key. A stem that is too long for ustar ends in a hash of its
+    key.
+
+    >>> member_name("drive/1.a")
+    'drive%2F1%2Ea'
     """
     stem = key.translate(_PLAIN) if key.isascii() else quote(key, safe="").replace(".", "%2E")
     if len(stem) > _MAX_STEM:
@@ -53,10 +59,10 @@ def padded(size: Size) -> Size:
 
 
 def padding(size: int) -> bytes:
-    """The zeros that follow a file of `size` bytes."""
+    """The zero bytes after a file of `size` bytes."""
     return bytes(-size % BLOCK)
 
 
-def _octal(numbers: npt.NDArray[np.int64], digits: int) -> npt.NDArray[np.uint8]:
+def _octal(numbers: Ints, digits: int) -> npt.NDArray[np.uint8]:
     shifts = 3 * np.arange(digits - 1, -1, -1)
     return ((np.asarray(numbers)[:, None] >> shifts & 7) + ord("0")).astype(np.uint8)

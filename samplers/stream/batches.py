@@ -1,63 +1,60 @@
-"""Which draws make up a batch: pure functions of the plan, the global batch, the rank and the batch's number.
+"""Which draws make up a batch: pure functions of the plan, the global batch size, the rank and the batch index.
 
-Global batch b is draws [b G, (b + 1) G) of the plan, and rank r takes its contiguous slice of it. Over several epochs
-numbers go on, and the plan begins anew. Which draw is where depends on nothing else.
+Global batch b is draws [b G, (b + 1) G) of the plan; rank r takes a contiguous slice of it. Each epoch starts the plan
+from the beginning, and batch indices continue. Batch contents depend on nothing else.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from curation.arrays import Bools, Float32s, Int32s, Ints, Pixels
 from curation.errors import BadInput
-from samplers.stream.decode import Pixels
+from samplers.pack.pack import Pack
+from samplers.plan.plan import Plan
 
-if TYPE_CHECKING:
-    from samplers.pack.pack import Pack
-    from samplers.plan.plan import Plan
-
-__all__ = ["Batch", "BatchSchedule", "Tail", "batches", "swept"]
+__all__ = ["Batch", "BatchSchedule", "Tail", "batches", "row_batches"]
 
 Tail = Literal["drop", "pad"]
-"""What becomes of the draws behind the last whole global batch."""
+"""What happens to the draws after the last whole global batch: "drop" them, or "pad" a last batch."""
 
-_BLOCK = 16  # batches whose labels are looked up together: alone, each takes the decoders' lock twice as long
+_BLOCK = 16  # batches whose labels are looked up together: one by one, each holds the interpreter lock twice as long
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
     """B draws of one rank, for T tasks.
 
-    `images` is a view of a buffer that is used again: valid until two more batches were taken, unless the stream
-    copies. It is [B, 3, H, W] with the channels innermost in memory, which torch calls channels_last.
+    `images` is a view of a reused buffer, valid until two more batches are taken, unless the stream copies. It is
+    [B, 3, H, W] with the channels innermost in memory, which torch calls channels_last.
     """
 
     index: int
-    """b, the number of the global batch; it goes on from one epoch to the next."""
-    positions: npt.NDArray[np.int64]
-    """[B] places in the plan; in a sweep, in the rows that were given."""
-    rows: npt.NDArray[np.int32]
+    """b, the index of the global batch; it continues from one epoch to the next."""
+    positions: Ints
+    """[B] positions in the plan; in a sweep, indices into the given rows."""
+    rows: Int32s
     """[B] rows of the plan's samples; in a sweep, of the pack. -1 is padding."""
     keys: list[str]
     """B keys; "" is padding."""
     images: Pixels
     """uint8 [B, 3, H, W] RGB, 0 where padding; [B, 3, 0, 0] from `batches`."""
-    values: npt.NDArray[np.float32]
+    values: Float32s
     """[B, T] class codes or numbers, 0 where unknown."""
-    known: npt.NDArray[np.bool_]
-    """[B, T]"""
-    weights: npt.NDArray[np.float32]
+    known: Bools
+    """[B, T] whether the label is known."""
+    weights: Float32s
     """[B, T] w_t of each known label, 0 where unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSchedule:
-    """How the draws of a plan are dealt into global batches, and these to ranks; checked when it is made."""
+    """How the draws of a plan form global batches, and slices of ranks; validated when it is made."""
 
-    plan: "Plan"
+    plan: Plan
     global_batch: int
     rank: int = 0
     world_size: int = 1
@@ -75,19 +72,19 @@ class BatchSchedule:
         if self.epochs < 1:
             raise BadInput(f"epochs {self.epochs}: at least 1; correct it")
         if not draws:
-            raise BadInput(f"plan {self.plan.hash[:12]}: it has no draws; plan some")
-        if not self.each:
-            raise BadInput(f"global_batch {size}: the plan has {draws} draws, not one batch; lower it, or pad")
+            raise BadInput(f"plan {self.plan.hash[:12]}: it has no draws; make a plan with draws")
+        if not self.batches_per_epoch:
+            raise BadInput(f"global_batch {size}: the plan has only {draws} draws; lower it, or pad")
 
     @property
-    def each(self) -> int:
-        """Global batches of one epoch."""
+    def batches_per_epoch(self) -> int:
+        """The number of global batches in one epoch."""
         draws = len(self.plan.draws)
         return draws // self.global_batch if self.tail == "drop" else -(-draws // self.global_batch)
 
     def indices(self, start: int) -> range:
-        """Numbers of the global batches from position `start` on."""
-        end = self.each * self.epochs
+        """The indices of the global batches from position `start` to the end of the last epoch."""
+        end = self.batches_per_epoch * self.epochs
         if start % self.global_batch or not 0 <= start <= end * self.global_batch:
             raise BadInput(
                 f"start {start}: a multiple of {self.global_batch} from 0 to {end * self.global_batch}; "
@@ -95,8 +92,8 @@ class BatchSchedule:
             )
         return range(start // self.global_batch, end)
 
-    def order(self, indices: range) -> npt.NDArray[np.int32]:
-        """Rows of the plan's samples that this rank reads in these global batches, without padding."""
+    def order(self, indices: range) -> Int32s:
+        """The rows of the plan's samples that this rank reads in these global batches, without padding."""
         positions = self._positions(indices).ravel()
         return np.asarray(self.plan.draws[positions[positions < len(self.plan.draws)]], np.int32)
 
@@ -109,11 +106,8 @@ class BatchSchedule:
             rows[inside] = self.plan.draws[positions[inside]]
             yield from self.of_rows(block, positions, rows)
 
-    def of_rows(
-        self, indices: Sequence[int], positions: npt.NDArray[np.int64], rows: npt.NDArray[np.int32]
-    ) -> Iterator[Batch]:
-        """The batches `indices` [K] that hold at `positions` [K, B] the samples `rows` [K, B] of the plan, -1 being
-        padding."""
+    def of_rows(self, indices: Sequence[int], positions: Ints, rows: Int32s) -> Iterator[Batch]:
+        """The batches `indices` [K] with the plan's samples `rows` [K, B] at `positions` [K, B]; row -1 is padding."""
         labels = [part.reshape(*rows.shape, -1) for part in self.plan.labels(rows.ravel(), positions.ravel())]
         found = self.plan.keys.take(pa.array(np.maximum(rows.ravel(), 0))).to_pylist()
         keys = ["" if row < 0 else key for key, row in zip(found, rows.ravel().tolist(), strict=True)]
@@ -124,15 +118,17 @@ class BatchSchedule:
                 images=np.empty((size, 3, 0, 0), np.uint8), values=values, known=known, weights=weights,
             )  # fmt: skip
 
-    def _positions(self, indices: range) -> npt.NDArray[np.int64]:
-        """[K, B] places in the plan, and behind its end, of the draws of this rank in global batches [K]."""
+    def _positions(self, indices: range) -> Ints:
+        """[K, B] positions of this rank's draws in K global batches; padding has positions beyond the plan's end."""
         images = self.global_batch // self.world_size
-        firsts = np.arange(indices.start, indices.stop) % self.each * self.global_batch + self.rank * images
+        firsts = (
+            np.arange(indices.start, indices.stop) % self.batches_per_epoch * self.global_batch + self.rank * images
+        )
         return np.asarray(firsts[:, None] + np.arange(images), np.int64)
 
 
 def batches(
-    plan: "Plan",
+    plan: Plan,
     global_batch: int = 64,
     *,
     rank: int = 0,
@@ -141,15 +137,20 @@ def batches(
     tail: Tail = "drop",
     epochs: int = 1,
 ) -> Iterator[Batch]:
-    """What `stream` yields, without pixels: for features that were computed before. Opens no shard."""
-    deal = BatchSchedule(
+    """The batches of `stream` without pixels, for training on precomputed features. Opens no shard.
+
+    >>> batch = next(batches(plan, 8))
+    >>> batch.index, batch.positions.tolist(), batch.images.shape
+    (0, [0, 1, 2, 3, 4, 5, 6, 7], (8, 3, 0, 0))
+    """
+    schedule = BatchSchedule(
         plan=plan, global_batch=global_batch, rank=rank, world_size=world_size, tail=tail, epochs=epochs
     )
-    return deal.batches(deal.indices(start))
+    return schedule.batches(schedule.indices(start))
 
 
-def swept(pack: "Pack", all_rows: npt.NDArray[np.int32], batch: int, indices: range) -> Iterator[Batch]:
-    """These batches of chosen rows of a pack, without pixels and labels."""
+def row_batches(pack: Pack, all_rows: Int32s, batch: int, indices: range) -> Iterator[Batch]:
+    """The batches `indices` of chosen rows of a pack, without pixels and labels."""
     for index in indices:
         rows = all_rows[index * batch : (index + 1) * batch]
         yield Batch(

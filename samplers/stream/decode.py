@@ -1,24 +1,22 @@
-"""From an image file's bytes to pixels of the asked size, in memory that the caller owns.
+"""Decode image files to pixels of a given size, in memory of the caller.
 
-An image of another size is stretched to it: JPEG is first decoded at the smallest eighth that is not smaller
-than asked (far fewer pixels to make), then Pillow's antialiased bilinear filter does the rest.
+An image of another size is stretched. JPEG is first decoded at the smallest multiple of 1/8 that is not below the
+requested size, which makes far fewer pixels; Pillow's antialiased bilinear filter does the rest.
 """
 
 import re
 
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
+from curation.arrays import Pixels
 from curation.images.decoding import load_rgb
 
-__all__ = ["Pixels", "decode_into"]
-
-Pixels = npt.NDArray[np.uint8]
+__all__ = ["decode_into"]
 
 _START_OF_SCAN, _APP1 = 0xDA, 0xE1
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # those three are no frames
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # these three markers are not frames
 _TURNED = re.compile(
     rb"\x12\x01[\x00-\x0f]\x00\x01\x00\x00\x00(?!\x01)|\x01\x12\x00[\x00-\x0f]\x00\x00\x00\x01(?!\x00\x01)|tiff:Orientation",
     re.DOTALL,
@@ -26,13 +24,13 @@ _TURNED = re.compile(
 
 
 def decode_into(data: memoryview, out: Pixels) -> None:
-    """Decode `data` upright into `out` [H, W, 3] RGB; raises `BadImage` for what is no image."""
+    """Decode `data` upright into `out` [H, W, 3] RGB; `BadImage` if it is not an image."""
     if not _decode_jpeg(data, out):
         _stretch(load_rgb(bytes(data)), out)
 
 
 def _decode_jpeg(data: memoryview, out: Pixels) -> bool:
-    """The fast path, without the interpreter's lock; False where `load_rgb` has to turn, convert or refuse."""
+    """The fast path, which releases the interpreter lock; False if `load_rgb` must rotate, convert or refuse."""
     try:
         shape = _upright_jpeg(data)
         if shape is None:
@@ -47,8 +45,8 @@ def _decode_jpeg(data: memoryview, out: Pixels) -> bool:
 
 
 def _upright_jpeg(data: memoryview) -> tuple[int, int] | None:
-    """Height and width of a grey or coloured JPEG, from a walk along its segments up to the scan; None where one may
-    turn the image, or has colours for print, or where the walk is lost."""
+    """Height and width of a grey or RGB JPEG, from its segments up to the scan; None if the image may be rotated, has
+    CMYK colours, or its segments cannot be parsed."""
     if bytes(data[:2]) != b"\xff\xd8":
         return None
     at, shape = 2, None

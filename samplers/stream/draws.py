@@ -1,40 +1,38 @@
-"""One run of draws: read, decoded, and, where an image is bad and that is wanted, replaced.
+"""Read and decode draws, and, on request, replace images that cannot be read.
 
-The replacement of a bad draw is the image of its stratum at hash(seed, position, attempt). So it is the same whoever
-reads it and whenever, no later draw shifts, and every stratum keeps the mass that its owner asked for: what the bad
-image loses, the others of its stratum take over.
+A bad draw is replaced by the image of its stratum at hash(seed, position, attempt). So every rank and every run
+retable it by the same image, no other draw changes, and each stratum keeps the mass that its owner requested: the
+other images of the stratum take over the mass of the bad image.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from curation.arrays import Floats, Int32s, Ints, Pixels
 from curation.errors import AmberError, Damaged, NotFound
 from curation.images.decoding import BadImage
 from samplers.plan.interleave import hash64
-from samplers.shards.open_shards import Source
-from samplers.stream.decode import Pixels, decode_into
+from samplers.plan.plan import Plan
+from samplers.shards.open_shards import ShardSource
+from samplers.stream.decode import decode_into
 
-if TYPE_CHECKING:
-    from samplers.plan.plan import Plan
-
-__all__ = ["ATTEMPTS", "ImageTable", "Replaced", "Replacement", "draw_into"]
+__all__ = ["ATTEMPTS", "ImageTable", "ReplacedDraw", "Replacements", "decode_draws"]
 
 ATTEMPTS = 16
-"""How many images are tried in the place of a bad one before the stream gives up."""
+"""The number of replacements to try before the stream gives up."""
 
 Read = Callable[[int, int, int], memoryview]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replaced:
-    """A draw that another image of its stratum took over.
+class ReplacedDraw:
+    """A draw that was replaced: the bad image `key`, and the image `by` of its stratum that replaced it.
 
-    `mass` is p of the bad image: the share of all draws that its neighbours in the strata take over.
+    `mass` is p of the bad image, the fraction of all draws that other images of its strata take over.
     """
 
     position: int
@@ -45,88 +43,90 @@ class Replaced:
 
 
 class ImageTable(Protocol):
-    """Where images lie: a plan, or a pack."""
+    """Keys and locations of images: a plan, a pack, or `ImageLocations`."""
 
     @property
     def keys(self) -> pa.StringArray: ...
     @property
-    def shard(self) -> npt.NDArray[np.int32]: ...
+    def shard(self) -> Int32s: ...
     @property
-    def offset(self) -> npt.NDArray[np.int64]: ...
+    def offset(self) -> Ints: ...
     @property
-    def size(self) -> npt.NDArray[np.int32]: ...
+    def size(self) -> Int32s: ...
 
 
-class Replacement:
-    """Who takes over the bad draws of a plan. Safe to use from many threads."""
+class Replacements:
+    """Chooses the replacements for bad draws of a plan. Safe to use from many threads."""
 
-    def __init__(self, plan: "Plan") -> None:
+    def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._probabilities: dict[int, npt.NDArray[np.float64]] = {}
+        self._probabilities: dict[int, Floats] = {}
 
     def candidates(self, position: int) -> Iterator[int]:
-        """Rows of the plan's samples to try in the place of the draw at `position`, at most `ATTEMPTS`."""
+        """Rows of the plan's samples to try in place of the draw at `position`, at most `ATTEMPTS`."""
         members = self._plan.members(position)
         for attempt in range(1, ATTEMPTS + 1):
             yield int(members[int(hash64(self._plan.seed, position, attempt) % np.uint64(len(members)))])
 
     def mass(self, position: int, row: int) -> float:
-        """p of a sample in the phase of a position."""
+        """p of the sample `row` in the phase of `position`."""
         phase = int(self._plan.phase_at(np.asarray([position]))[0])
         if phase not in self._probabilities:
             self._probabilities[phase] = self._plan.probabilities(phase)
         return float(self._probabilities[phase][row])
 
 
-def draw_into(
-    source: Source,
-    places: ImageTable,
-    replacement: Replacement | None,
-    positions: npt.NDArray[np.int64],
-    rows: npt.NDArray[np.int32],
+def decode_draws(
+    source: ShardSource,
+    table: ImageTable,
+    replacement: Replacements | None,
+    positions: Ints,
+    rows: Int32s,
     out: Pixels,
-) -> list[tuple[int, int, Replaced]]:
-    """Decode the images of `rows` [n] into `out` [n, H, W, 3]; for each that was replaced its place in the run, the row
-    that took it over, and the note. Raises what cannot be replaced, naming shard and key."""
+) -> list[tuple[int, int, ReplacedDraw]]:
+    """Decode the images of `rows` [n] into `out` [n, H, W, 3]. Returns, for each replaced image, its index in `rows`,
+    the row of its replacement, and the record. Raises what cannot be replaced, naming shard and key."""
     replaced = []
-    spots = zip(places.shard[rows].tolist(), places.offset[rows].tolist(), places.size[rows].tolist(), strict=True)
-    for i, (row, spot) in enumerate(zip(rows.tolist(), spots, strict=True)):
+    locations = zip(table.shard[rows].tolist(), table.offset[rows].tolist(), table.size[rows].tolist(), strict=True)
+    for i, (row, location) in enumerate(zip(rows.tolist(), locations, strict=True)):
         if row < 0:
             out[i] = 0
             continue
         try:
-            _decode(source, source.read, places, row, spot, out[i])
+            _decode(source, source.read, table, row, location, out[i])
         except (BadImage, Damaged, NotFound) as error:
             if replacement is None:
                 raise
-            by = _replace(source, places, replacement, int(positions[i]), error, out[i])
-            note = Replaced(
-                position=int(positions[i]), key=places.keys[row].as_py(), by=places.keys[by].as_py(),
+            by = _replace(source, table, replacement, int(positions[i]), error, out[i])
+            record = ReplacedDraw(
+                position=int(positions[i]), key=table.keys[row].as_py(), by=table.keys[by].as_py(),
                 reason=str(error), mass=replacement.mass(int(positions[i]), row),
             )  # fmt: skip
-            replaced.append((i, by, note))
+            replaced.append((i, by, record))
     return replaced
 
 
-def _decode(source: Source, read: Read, places: ImageTable, row: int, spot: tuple[int, int, int], out: Pixels) -> None:
-    """Decode the image `row`, which lies at `spot`: its shard, its offset there, and its size."""
+def _decode(
+    source: ShardSource, read: Read, table: ImageTable, row: int, location: tuple[int, int, int], out: Pixels
+) -> None:
+    """Decode the image `row` at `location`: its shard, offset and size."""
     try:
-        decode_into(read(*spot), out)
+        decode_into(read(*location), out)
     except BadImage as error:
-        raise Damaged(f"{source.name(spot[0])}, {places.keys[row]}: {error}") from error
+        raise Damaged(f"{source.name(location[0])}, {table.keys[row]}: {error}") from error
     except AmberError as error:
-        raise type(error)(f"{places.keys[row]}: {error}") from error
+        raise type(error)(f"{table.keys[row]}: {error}") from error
 
 
 def _replace(
-    source: Source, places: ImageTable, replacement: Replacement, position: int, error: AmberError, out: Pixels
+    source: ShardSource, table: ImageTable, replacement: Replacements, position: int, error: AmberError, out: Pixels
 ) -> int:
-    """Decode the first sound candidate into `out`; its row."""
+    """Decode the first readable candidate into `out`, and return its row."""
     for row in replacement.candidates(position):
         try:
-            spot = int(places.shard[row]), int(places.offset[row]), int(places.size[row])
-            _decode(source, source.read_beside, places, row, spot, out)
+            location = int(table.shard[row]), int(table.offset[row]), int(table.size[row])
+            _decode(source, source.read_out_of_order, table, row, location, out)
         except (BadImage, Damaged, NotFound):
             continue
         return row
-    raise Damaged(f"{error}; and {ATTEMPTS} images of its stratum neither") from error
+    raise Damaged(f"{error}; {ATTEMPTS} replacements of its stratum failed too") from error

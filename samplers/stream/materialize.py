@@ -1,11 +1,10 @@
-"""A plan as shards of their own, for consumers that have no Amber: images in draw order, labels and weights beside.
+"""Write a plan as shards of its own, for consumers without Amber: images in draw order, with labels and weights.
 
     000000.tar, 000001.tar, ...   <position>.jpg, <position>.json of one draw after the other
-    plan.json                     what was drawn; written last: where it is, all is there
+    plan.json                     the plan's hash and tasks; written last: a folder with plan.json is complete
 
-An image that is drawn again is there again: read from first to last, with `webdataset` or GNU tar alone, the shards are
-the stream. Bytes are copied from the pack's shards by the kernel; nothing is decoded. What the json says is shown in
-`samplers/stream/sidecars.py`.
+An image that is drawn again is written again: read from first to last, with `webdataset` or GNU tar, the shards are the
+stream. Image bytes are copied from the pack's shards without decoding. `samplers/stream/sidecars.py` shows the json.
 """
 
 import json
@@ -22,24 +21,25 @@ import pyarrow.compute as pc
 
 from curation.errors import AmberError, BadInput
 from curation.files.atomic import remove_leftovers, whole
+from curation.files.progress import Progress
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import SHARD_BYTES
-from samplers.pack.shard_jobs import Progress, check_positive
+from samplers.pack.shard_jobs import check_positive
 from samplers.plan.plan import Plan
 from samplers.shards import tar
-from samplers.shards.open_shards import Source
+from samplers.shards.open_shards import ShardSource
 from samplers.shards.shard_members import extension
-from samplers.stream.sidecars import Notes
+from samplers.stream.sidecars import Sidecars
 
 __all__ = ["Materialized", "materialize"]
 
-_PIECES = 1000  # for one call of writev, which takes 1,024
-_CHUNK = 4096  # draws whose labels are looked up at once
+_PIECES = 1000  # buffers in one call of writev, which takes at most 1,024
+_CHUNK = 4096  # draws whose labels are looked up together
 
 
 @dataclass(frozen=True, kw_only=True)
 class Materialized:
-    """Where the shards lie, how many there are, how many draws they hold, and their bytes."""
+    """The folder of the shards, the number of shards and of draws, and their size in bytes."""
 
     folder: Path
     shards: int
@@ -56,84 +56,90 @@ def materialize(
     threads: int = 2,
     progress: Progress | None = None,
 ) -> Materialized:
-    """Write all draws of `plan` into `folder`, in shards of about `shard_bytes`, or of one draw.
+    """Write all draws of `plan` into `folder`, in shards of about `shard_bytes` bytes with at least one draw each.
 
-    BadInput when `folder` is there already, or `pack` is not the plan's; NotFound, Damaged or Failed, naming shard and
-    key, for an image that cannot be read. The folder appears whole or not at all; what a killed run left of it goes.
+    BadInput if `folder` exists, or `pack` is not the plan's; NotFound, Damaged or Failed, naming shard and key, for an
+    image that cannot be read. The folder appears atomically; leftovers of a killed run are removed.
+
+    >>> result = materialize(plan, make_pack(catalog), catalog.home / "draws")
+    >>> result.draws, result.shards, (result.folder / "000000.tar").is_file()
+    (100, 1, True)
     """
     check_positive(shard_bytes=shard_bytes, threads=threads)
     if folder.exists():
-        raise BadInput(f"{folder}: is there already; name a new folder, or remove that one")
-    if plan.pack_hash not in (pack.hash, *pack.formerly):
+        raise BadInput(f"{folder}: exists already; name a new folder, or remove that one")
+    if plan.pack_hash not in (pack.hash, *pack.replaced_hashes):
         raise BadInput(f"pack {pack.hash[:12]}: the plan is over pack {plan.pack_hash[:12]}; open that one")
     remove_leftovers(folder.parent.glob(f"{escape(folder.name)}.*.part"))
-    copy = _Copy(plan, pack)
-    cuts = copy.cuts(shard_bytes)
+    copier = _ShardCopier(plan, pack)
+    cuts = copier.cuts(shard_bytes)
     with whole(folder) as part, closing(pack.reader()) as shards, ThreadPoolExecutor(threads, "amber-copy") as pool:
         part.mkdir()
-        written = pool.map(lambda job: copy.write(shards, part / f"{job[0]:06d}.tar", *job[1]), enumerate(cuts))
+        written = pool.map(lambda job: copier.write(shards, part / f"{job[0]:06d}.tar", *job[1]), enumerate(cuts))
         total = 0
         for (_, stop), size in zip(cuts, written, strict=True):
             total += size
             if progress is not None:
                 progress(stop, len(plan.draws))
-        told = {"plan": plan.hash, "draws": len(plan.draws), "shards": len(cuts), "tasks": plan.header["tasks"]}
-        (part / "plan.json").write_text(json.dumps(told, indent=1))
+        header = {"plan": plan.hash, "draws": len(plan.draws), "shards": len(cuts), "tasks": plan.header["tasks"]}
+        (part / "plan.json").write_text(json.dumps(header, indent=1))
     return Materialized(folder=folder, shards=len(cuts), draws=len(plan.draws), bytes=total)
 
 
-class _Copy:
-    """Draws with their bytes, from a pack's shards into new ones."""
+class _ShardCopier:
+    """Copies draws from a pack's shards into new shards."""
 
     def __init__(self, plan: Plan, pack: Pack) -> None:
         self._plan = plan
-        self._places = plan if pack.hash == plan.pack_hash else pack.take(plan.keys)
+        self._table = plan if pack.hash == plan.pack_hash else pack.locate(plan.keys)
         formats = pc.dictionary_encode(pack.index["format"]).combine_chunks()
         codes = np.asarray(formats.indices)[pack.rows(plan.keys)]
         self._extensions = [[extension(kind) for kind in formats.dictionary.to_pylist()][code] for code in codes]
-        self._notes = Notes(plan)
+        self._sidecars = Sidecars(plan)
 
     def cuts(self, shard_bytes: int) -> list[tuple[int, int]]:
-        """First and last + 1 of the draws of each shard."""
-        sizes = self._places.size.astype(np.int64)[self._plan.draws] + 4 * tar.BLOCK
+        """The range of draws [start, stop) of each shard."""
+        sizes = self._table.size.astype(np.int64)[self._plan.draws] + 4 * tar.BLOCK
         shard = (np.cumsum(sizes) - sizes) // shard_bytes
         stops = [*(np.flatnonzero(np.diff(shard)) + 1).tolist(), len(sizes)]
         return list(zip([0, *stops[:-1]], stops, strict=True))
 
-    def write(self, shards: Source, path: Path, start: int, stop: int) -> int:
-        """Write one shard; its bytes."""
+    def write(self, shards: ShardSource, path: Path, start: int, stop: int) -> int:
+        """Write one shard, and return its size in bytes."""
         with path.open("wb", buffering=0) as file:
             pieces: list[bytes | memoryview] = []
             for at in range(start, stop, _CHUNK):
-                for image, members in self._draws(shards, at, min(at + _CHUNK, stop)):
-                    pieces += (members[0], image, members[1])
+                for before, image, after in self._draws(shards, at, min(at + _CHUNK, stop)):
+                    pieces += (before, image, after)
                     if len(pieces) >= _PIECES - 3:
                         _write(file.fileno(), pieces)
                         pieces = []
             _write(file.fileno(), [*pieces, tar.END])
             return file.tell()
 
-    def _draws(self, shards: Source, start: int, stop: int) -> Iterator[tuple[memoryview, tuple[bytes, bytes]]]:
-        """The image of each draw, with what stands before it and what follows it up to the next."""
+    def _draws(self, shards: ShardSource, start: int, stop: int) -> Iterator[tuple[bytes, memoryview, bytes]]:
+        """For each draw the header before its image, the image, and the bytes up to the next header."""
         rows = self._plan.draws[start:stop]
-        texts = self._notes.of(start, rows)
-        sizes = np.asarray(self._places.size[rows], np.int64)
+        texts = self._sidecars.texts(start, rows)
+        sizes = np.asarray(self._table.size[rows], np.int64)
         names = [f"{start + i:09d}.{self._extensions[row]}" for i, row in enumerate(rows.tolist())]
-        before = tar.headers(names, sizes)
+        headers = tar.headers(names, sizes)
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-        behind = tar.headers([f"{start + i:09d}.json" for i in range(len(rows))], lengths)
-        places = zip(self._places.shard[rows].tolist(), self._places.offset[rows].tolist(), sizes.tolist(), strict=True)
-        for i, (place, text) in enumerate(zip(places, texts, strict=True)):
-            note = b"".join((tar.padding(place[2]), behind[i].tobytes(), text, tar.padding(len(text))))
+        sidecar_headers = tar.headers([f"{start + i:09d}.json" for i in range(len(rows))], lengths)
+        locations = zip(
+            self._table.shard[rows].tolist(), self._table.offset[rows].tolist(), sizes.tolist(), strict=True
+        )
+        for i, (location, text) in enumerate(zip(locations, texts, strict=True)):
+            after = b"".join((tar.padding(location[2]), sidecar_headers[i].tobytes(), text, tar.padding(len(text))))
             try:
-                image = shards.read_beside(*place)
+                image = shards.read_out_of_order(*location)
             except AmberError as error:
                 raise type(error)(f"{self._plan.keys[int(rows[i])]}: {error}") from error
-            yield image, (before[i].tobytes(), note)
+            yield headers[i].tobytes(), image, after
 
 
 def _write(descriptor: int, pieces: list[bytes | memoryview]) -> None:
-    """All pieces, one behind the other; where the kernel took only some, the rest follows."""
+    """Write all pieces; if the kernel writes only a part, write the rest."""
     done, size = os.writev(descriptor, pieces), sum(map(len, pieces))
     if done == size:
         return

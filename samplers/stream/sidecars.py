@@ -1,14 +1,14 @@
-"""The json beside each draw of a materialized plan.
+"""The json sidecar of each draw of a materialized plan.
 
     {"key": "drive-7/0042", "position": 17,
      "labels": {"color": "yellow", "speed": 31.5, "signs": ["stop", "yield"],
                 "things": [{"class": "light", "x": 1.0, "y": 2.0, "w": 3.0, "h": 4.0}]},
      "weights": {"color": 1.25, "speed": 0.5, "signs": 0.75, "things": 0.75}}
 
-By task, the labels that are known: the class of a binary or categorical task, the number of a regression, a list of the
-classes of a multilabel, a list of the boxes of a detection; [] says that somebody looked and there is none. A box has
-its left and top edge, width and height in pixels of the upright image as it was ingested, and `attributes`, names and
-texts, where it has any. Every label has its weight.
+`labels` holds the known labels by task: the class of a binary or categorical task, the number of a regression task, the
+list of classes of a multilabel task, the list of boxes of a detection task; [] means annotated as having none. A box
+has its left and top edge, width and height in pixels of the upright ingested image, and `attributes` (name: text) if it
+has any. `weights` holds the weight of every label.
 """
 
 import json
@@ -16,22 +16,19 @@ from itertools import pairwise
 from json.encoder import encode_basestring_ascii as quoted
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.arrays import Int16s, Int32s, Ints
 from samplers.plan.plan import Plan
-from samplers.plan.rates import Ints
 
-__all__ = ["Notes"]
-
-Tasks = npt.NDArray[np.int16]
+__all__ = ["Sidecars"]
 
 _SIDES = ("x", "y", "w", "h")
 
 
-class Notes:
-    """Writes them as `json.dumps` would, for many draws at once."""
+class Sidecars:
+    """Writes sidecars of many draws at once, exactly as `json.dumps` writes them."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan, tasks = plan, [task.task for task in plan.tasks]
@@ -43,27 +40,27 @@ class Notes:
             (np.isin(kinds, ("binary", "categorical")), self._single), (kinds == "regression", self._number),
             (kinds == "multilabel", self._class_lists), (kinds == "detection", self._boxes),
         ]  # fmt: skip
-        self._several = plan.label_several.combine_chunks()
+        self._lists = plan.label_lists.combine_chunks()
 
-    def of(self, start: int, rows: npt.NDArray[np.int32]) -> list[bytes]:
-        """Those of the draws at positions `start` and following, which are of the plan's samples `rows`."""
+    def texts(self, start: int, rows: Int32s) -> list[bytes]:
+        """The sidecars of the draws from position `start` on, which are the plan's samples `rows`."""
         _, _, weights = self._plan.labels(rows, np.arange(start, start + len(rows)))
-        draw, entry = self._plan.entries(rows)
+        draw, entry = self._plan.label_entries(rows)
         task = self._plan.label_task[entry]
         names = [self._names[code] for code in task.tolist()]
         texts = self._texts(task, entry)
         labels = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
-        weighed = [f"{name}: {weight}" for name, weight in zip(names, weights[draw, task].tolist(), strict=True)]
+        weight_texts = [f"{name}: {weight}" for name, weight in zip(names, weights[draw, task].tolist(), strict=True)]
         bounds = np.searchsorted(draw, np.arange(len(rows) + 1)).tolist()
         keys = self._plan.keys.take(rows).to_pylist()
         return [
             f'{{"key": {quoted(key)}, "position": {start + i}, "labels": {{{", ".join(labels[first:last])}}}, '
-            f'"weights": {{{", ".join(weighed[first:last])}}}}}'.encode()
+            f'"weights": {{{", ".join(weight_texts[first:last])}}}}}'.encode()
             for i, (key, (first, last)) in enumerate(zip(keys, pairwise(bounds), strict=True))
         ]
 
-    def _texts(self, task: Tasks, entry: Ints) -> list[str]:
-        """The labels at the places `entry` [K] of the plan's tables, which are of tasks [K]."""
+    def _texts(self, task: Int16s, entry: Ints) -> list[str]:
+        """The labels at indices `entry` [K] of the plan's label arrays, which are of `task` [K], as JSON."""
         texts = np.empty(len(task), object)
         for of_kind, write in self._writers:
             mine = of_kind[task]
@@ -71,18 +68,18 @@ class Notes:
                 texts[mine] = write(task[mine], entry[mine])
         return list(texts)
 
-    def _single(self, task: Tasks, entry: Ints) -> list[str]:
+    def _single(self, task: Int16s, entry: Ints) -> list[str]:
         return list(self._classes[self._first_class[task] + self._plan.label_value[entry].astype(np.int64)])
 
-    def _number(self, _: Tasks, entry: Ints) -> list[str]:
+    def _number(self, _: Int16s, entry: Ints) -> list[str]:
         return list(map(str, self._plan.label_value[entry].tolist()))
 
-    def _class_lists(self, task: Tasks, entry: Ints) -> list[str]:
-        codes = self._several["codes"].chunk(0).take(pa.array(entry))
+    def _class_lists(self, task: Int16s, entry: Ints) -> list[str]:
+        codes = self._lists["codes"].chunk(0).take(pa.array(entry))
         return _listed(codes, self._named(task, codes, codes.flatten()))
 
-    def _boxes(self, task: Tasks, entry: Ints) -> list[str]:
-        boxes = self._several["boxes"].chunk(0).take(pa.array(entry))
+    def _boxes(self, task: Int16s, entry: Ints) -> list[str]:
+        boxes = self._lists["boxes"].chunk(0).take(pa.array(entry))
         flat = boxes.flatten()
         classes = self._named(task, boxes, pc.struct_field(flat, "code"))
         sides = [pc.struct_field(flat, side).to_pylist() for side in _SIDES]
@@ -91,19 +88,19 @@ class Notes:
             for name, x, y, w, h in zip(classes, *sides, strict=True)
         ]
         attributes = pc.struct_field(flat, "attributes")
-        for place in np.flatnonzero(pc.fill_null(pc.is_valid(attributes), False)).tolist():
-            more = json.dumps(dict(attributes[place].as_py()))
-            texts[place] = f'{texts[place][:-1]}, "attributes": {more}}}'
+        for box in np.flatnonzero(pc.fill_null(pc.is_valid(attributes), False)).tolist():
+            more = json.dumps(dict(attributes[box].as_py()))
+            texts[box] = f'{texts[box][:-1]}, "attributes": {more}}}'
         return _listed(boxes, texts)
 
-    def _named(self, task: Tasks, lists: pa.ListArray, codes: pa.Array) -> list[str]:
-        """The classes of the codes that stand in the lists of tasks [K]."""
+    def _named(self, task: Int16s, lists: pa.ListArray, codes: pa.Array) -> list[str]:
+        """The quoted class names of `codes`, the flattened `lists` [K] of tasks [K]."""
         counts = np.asarray(pc.list_value_length(lists))
-        places = np.repeat(self._first_class[task], counts) + np.asarray(codes)
-        return list(self._classes[places])
+        classes = np.repeat(self._first_class[task], counts) + np.asarray(codes)
+        return list(self._classes[classes])
 
 
 def _listed(lists: pa.ListArray, texts: list[str]) -> list[str]:
-    """Each list as JSON, where `texts` are its elements."""
+    """Each list as JSON; `texts` are the elements of all lists."""
     stops = np.cumsum(np.asarray(pc.list_value_length(lists))).tolist()
     return [f"[{', '.join(texts[first:last])}]" for first, last in pairwise([0, *stops])]

@@ -104,7 +104,7 @@ def test_plans_and_runs_that_used_it_are_withdrawn(catalog: Catalog) -> None:
     used, other = plan_of(catalog, "with"), plan_of(catalog, "without")
     gone = forget(catalog, KEY, author="ada")
     assert (gone.plans, gone.runs) == ((used,), ("with",))
-    with pytest.raises(NotFound, match=r"withdrawn on .* an image of it was forgotten"):
+    with pytest.raises(NotFound, match=r"withdrawn on .* one of its images was forgotten"):
         Plan.open(catalog.home, used)
     assert Plan.newest(catalog.home).hash == other
     assert json.loads((catalog.home / "runs" / "with" / "withdrawn.json").read_text())["at"]
@@ -118,7 +118,7 @@ def test_a_plan_that_never_used_it_streams_the_same(catalog: Catalog) -> None:
     forget(catalog, "pictures/00014", author="ada")
     pack = Pack.open(catalog.home, plan.pack_hash)
     pack.verify()
-    assert len(pack.formerly) == 2
+    assert len(pack.replaced_hashes) == 2
     after = [batch.images.copy() for batch in stream(plan, catalog.home, 8, size=(32, 48), copy=True)]
     assert all((old == new).all() for old, new in zip(before, after, strict=True))
     with serving_bucket("forgotten") as url:

@@ -1,7 +1,8 @@
-"""Small real images, the table that a packer takes, and a plan of given draws over a real pack."""
+"""Small real images, the table that a packer takes, and a plan with given draws over a real pack."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,14 @@ AWKWARD = ["a/b/c.jpg", "a.b", "..", "../up", "straße/雪", "%2F", "~x", "k" * 
 
 
 def picture(number: int, height: int = SIZE[0], width: int = SIZE[1]) -> Image.Image:
-    """A gradient that tells its number."""
+    """A gradient that differs for each number."""
     ramp = np.linspace(0, 200, width)[None, :] + np.linspace(0, 50, height)[:, None]
     colours = [(ramp * ((number * step) % 7 + 1) / 7) for step in (1, 3, 5)]
     return Image.fromarray(np.stack(colours, axis=2).astype(np.uint8))
 
 
 def table(paths: Iterable[Path], keys: Iterable[str]) -> pa.Table:
-    """What the catalog knows of these files."""
+    """The sample rows of the catalog for these files."""
     lines = []
     for path, key in zip(paths, keys, strict=True):
         data = path.read_bytes()
@@ -35,7 +36,7 @@ def table(paths: Iterable[Path], keys: Iterable[str]) -> pa.Table:
 
 
 def pictures(folder: Path, keys: Sequence[str]) -> pa.Table:
-    """One JPEG a key."""
+    """One JPEG per key."""
     folder.mkdir(exist_ok=True)
     paths = [folder / f"{number}.jpg" for number in range(len(keys))]
     for number, path in enumerate(paths):
@@ -43,8 +44,17 @@ def pictures(folder: Path, keys: Sequence[str]) -> pa.Table:
     return table(paths, keys)
 
 
+def packed_images(pack: Pack) -> dict[str, bytes]:
+    """The bytes of every image of a pack, by key."""
+    with closing(pack.reader()) as shards:
+        return {
+            key: bytes(shards.read_out_of_order(int(shard), int(offset), int(size)))
+            for key, shard, offset, size in zip(pack.keys.to_pylist(), pack.shard, pack.offset, pack.size, strict=True)
+        }
+
+
 class Draws:
-    """A plan as the stream sees it. The one label of a sample is its row, the weight a half."""
+    """A plan as the stream sees it. Each sample has one label, its row, with weight 1/2."""
 
     def __init__(self, pack: Pack, draws: Sequence[int] | np.ndarray) -> None:
         self.hash, self.pack_hash, self.keys, self.seed = f"draws of {pack.hash}", pack.hash, pack.keys, 0

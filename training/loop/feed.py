@@ -17,7 +17,7 @@ from curation.errors import BadInput
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from samplers.stream.batches import Batch
-from samplers.stream.draws import Replaced
+from samplers.stream.draws import ReplacedDraw
 from samplers.stream.stream import AHEAD, Stream, stream
 
 __all__ = ["Feed", "Tensors"]
@@ -57,7 +57,7 @@ class Feed(IterableDataset[Tensors]):
         super().__init__()
         if "buffers" in choice:
             raise BadInput("buffers: a feed decodes into tensors of its own; leave them out, or use samplers.stream")
-        self.replaced: list[Replaced] = []
+        self.replaced: list[ReplacedDraw] = []
         """With `on_error="quarantine"`, the draws of the batches taken so far that another image took over."""
         self._plan, self._pack, self._choice = plan, pack, choice
         self._pin = torch.cuda.is_available() if pin is None else pin

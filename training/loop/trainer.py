@@ -21,7 +21,7 @@ from samplers.plan.exposure import Exposure
 from samplers.plan.interleave import hash64
 from samplers.plan.plan import Plan
 from samplers.stream.batches import Batch, batches
-from samplers.stream.draws import Replaced
+from samplers.stream.draws import ReplacedDraw
 from samplers.stream.stream import OnError, stream
 from training.network.model import Network, as_pixels, build, take_over
 from training.run import Recipe, Run, libraries, revision, run_id
@@ -64,7 +64,7 @@ def train(
         raise BadInput(f"plan of {len(plan.draws)} draws: holds no batch of {recipe.global_batch}; plan more draws")
     curve: list[dict[str, float]] = []
     recent: list[Tensor] = []
-    exposure, replaced = Exposure(plan), list[Replaced]()
+    exposure, replaced = Exposure(plan), list[ReplacedDraw]()
     for step, (inputs, batch) in enumerate(_inputs(recipe, plan, catalog.home, embeddings, on_error, replaced)):
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(recipe, step, steps)
@@ -93,7 +93,12 @@ def train(
 
 
 def _inputs(
-    recipe: Recipe, plan: Plan, home: Path, embeddings: Embeddings | None, on_error: OnError, replaced: list[Replaced]
+    recipe: Recipe,
+    plan: Plan,
+    home: Path,
+    embeddings: Embeddings | None,
+    on_error: OnError,
+    replaced: list[ReplacedDraw],
 ) -> Iterator[tuple[Tensor, Batch]]:
     """Batches in plan order with what the network reads: cached vectors, or pixels in [-1, 1]. In the end `replaced`
     gets the draws that another image took over."""
@@ -142,7 +147,7 @@ def _schedule(recipe: Recipe, step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - first) / max(1, steps - first)))
 
 
-def _save(network: Network, exposure: Exposure, replaced: list[Replaced], folder: Path) -> None:
+def _save(network: Network, exposure: Exposure, replaced: list[ReplacedDraw], folder: Path) -> None:
     state = BytesIO()  # torch says of a full disk only that it failed
     torch.save(network.state_dict(), state)
     with whole(folder / "checkpoints" / "last.pt") as part:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from support.pictures import AWKWARD, picture, pictures, table
+from support.pictures import AWKWARD, packed_images, picture, pictures, table
 
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import write_pack
@@ -80,5 +80,5 @@ def test_others_read_every_image_under_its_key(
 ) -> None:
     found = read(pack, tmp_path)
     told = {json.loads(note)["key"]: bytes(image) for note, image in found}
-    assert told == {key: bytes(image) for key, image in pack.scan()}
+    assert told == packed_images(pack)
     assert (len(found), set(told)) == (len(KEYS) + 1, {*KEYS, "last.png"})

@@ -17,7 +17,7 @@ from curation.requests import manual_requests
 from curation.requests.manual_requests import ask
 from samplers.pack.pack_writer import make_pack
 from samplers.plan.build import draft_plan
-from samplers.plan.strata import Within
+from samplers.plan.strata import SliceMembership
 from samplers.policy.policy import Policy
 
 
@@ -79,7 +79,7 @@ def test_labels_of_picked_samples_count_as_mined(catalog: Catalog) -> None:
         change.close_requests(change.now.requests()["request_id"].to_pylist(), state="answered")
     with catalog.read() as now:
         ids = now.samples()["sample_id"].to_numpy()
-        assert Within(now).mined("color", ids).sum() == 1
+        assert SliceMembership(now).mined("color", ids).sum() == 1
 
 
 def test_a_tag_is_an_attribute_that_slices_use(catalog: Catalog, eve: Client) -> None:

@@ -21,7 +21,7 @@ from curation.files.digest import digest
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import make_pack, write_pack
 from samplers.shards import tar
-from samplers.shards.shard_members import notes
+from samplers.shards.shard_members import sidecar_texts
 
 KEYS = [f"drive/{number:03d}" for number in range(30)]
 SHARD = 8192  # holds a few of the pictures
@@ -64,7 +64,7 @@ def test_index_points_at_the_files_bytes(pack: Pack, images: pa.Table) -> None:
     pack.verify()
 
 
-def test_images_may_lie_at_a_url_or_in_a_tar(pack: Pack, images: pa.Table, tmp_path: Path) -> None:
+def test_images_from_urls_and_tars_are_packed(pack: Pack, images: pa.Table, tmp_path: Path) -> None:
     paths = images["location"].to_pylist()
     with tarfile.open(tmp_path / "all.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
         for number, path in enumerate(paths):
@@ -108,18 +108,12 @@ def test_headers_are_those_of_tarfile(files: list[tuple[str, int]]) -> None:
 
 
 @given(st.lists(st.text(), min_size=1))
-def test_notes_are_those_of_json(keys: list[str]) -> None:
+def test_sidecars_equal_json_dumps(keys: list[str]) -> None:
     images = pa.table({"key": [key.encode("utf8", "replace").decode() for key in keys], "sha256": ["0f"] * len(keys)})
     for name in ("width", "height"):
         images = images.append_column(name, pa.array(range(len(keys))))
     images = images.select(["key", "width", "height", "sha256"])
-    assert notes(images) == [json.dumps(line).encode() for line in images.to_pylist()]
-
-
-def test_scan_gives_every_image_once(pack: Pack, images: pa.Table) -> None:
-    files = dict(zip(images["key"].to_pylist(), images["location"].to_pylist(), strict=True))
-    found = {key: bytes(data) for key, data in pack.scan()}
-    assert found == {key: Path(path).read_bytes() for key, path in files.items()}
+    assert sidecar_texts(images) == [json.dumps(line).encode() for line in images.to_pylist()]
 
 
 def test_grown_file_is_named(images: pa.Table, tmp_path: Path) -> None:
@@ -143,7 +137,7 @@ def test_one_input_gives_one_pack(images: pa.Table, tmp_path: Path) -> None:
     assert members(packs[0]) == members(packs[1])
 
 
-def test_the_same_again_writes_nothing(pack: Pack, images: pa.Table) -> None:
+def test_packing_again_writes_nothing(pack: Pack, images: pa.Table) -> None:
     before = shards_of(pack.home)
     index = pack.home / "packs" / pack.hash / "index.parquet"
     written = index.stat().st_mtime_ns
@@ -168,7 +162,7 @@ def test_fewer_images_write_no_shard(pack: Pack, images: pa.Table) -> None:
     fewer.verify()
 
 
-def test_changed_image_moves_alone(pack: Pack, images: pa.Table, tmp_path: Path) -> None:
+def test_only_a_changed_image_is_written_again(pack: Pack, images: pa.Table, tmp_path: Path) -> None:
     other = pictures(tmp_path / "other", KEYS[:2]).slice(1, 1)
     other = other.set_column(0, "key", pa.array(KEYS[:1]))
     changed = write_pack(pa.concat_tables([other, images.slice(1)]), pack.home)
@@ -196,7 +190,7 @@ def test_make_pack_leaves_out_the_excluded(images: pa.Table, tmp_path: Path) -> 
     assert make_pack(catalog).keys.to_pylist() == KEYS[:3] + KEYS[4:]
 
 
-def test_progress_ends_at_all(images: pa.Table, tmp_path: Path) -> None:
+def test_progress_ends_with_all_images(images: pa.Table, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     write_pack(images, tmp_path / "home", progress=lambda *args: seen.append(args))
     assert seen[-1] == (30, 30)
@@ -226,7 +220,7 @@ def pack_until_killed(images: pa.Table, home: Path, renames: int) -> None:
 
 
 @pytest.mark.parametrize("renames", [0, 1, 4, 5])
-def test_killed_packing_goes_on(images: pa.Table, pack: Pack, tmp_path: Path, renames: int) -> None:
+def test_killed_packing_resumes(images: pa.Table, pack: Pack, tmp_path: Path, renames: int) -> None:
     home = tmp_path / "killed"
     pack_until_killed(images, home, renames)
     before = shards_of(home)
@@ -243,7 +237,7 @@ def test_leftovers_of_another_run_are_removed(images: pa.Table, tmp_path: Path) 
     assert set(shards_of(home)) == {shard.name for shard in fewer.shards}
 
 
-def test_what_a_killed_run_left_is_not_taken_from_one_with_the_same_images(images: pa.Table, tmp_path: Path) -> None:
+def test_leftovers_are_not_reused_for_equal_images_elsewhere(images: pa.Table, tmp_path: Path) -> None:
     home = tmp_path / "killed"
     pack_until_killed(images, home, 4)
     shutil.copytree(tmp_path / "images", tmp_path / "moved")
@@ -266,14 +260,15 @@ def test_full_disk_is_one_line(images: pa.Table, tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
-        with pytest.raises(AmberError, match=r"not fully packed \(File too large\); mend that"):
+        with pytest.raises(AmberError, match=r"not fully packed \(File too large\); fix that"):
             write_pack(images, tmp_path / "home")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((tmp_path / "home").rglob("*.part"))
     write_pack(images, tmp_path / "home").verify()
 
 
-def test_second_packer_is_told_to_wait(images: pa.Table, tmp_path: Path) -> None:
+def test_second_packer_is_refused(images: pa.Table, tmp_path: Path) -> None:
     def second(done: int, total: int) -> None:
         write_pack(images, tmp_path / "home")
 
@@ -300,7 +295,7 @@ def test_verify_names_shard_and_key_of_a_flipped_byte(pack: Pack) -> None:
         pack.verify()
 
 
-def test_what_verify_tells_to_do_mends_the_pack(pack: Pack, images: pa.Table) -> None:
+def test_the_fix_that_verify_names_works(pack: Pack, images: pa.Table) -> None:
     flip(pack.home / "shards" / pack.shards[int(pack.shard[0])].name, int(pack.offset[0]) + 100)
     with pytest.raises(Damaged, match=r"delete (\S+), then pack again") as caught:
         pack.verify()
@@ -308,15 +303,15 @@ def test_what_verify_tells_to_do_mends_the_pack(pack: Pack, images: pa.Table) ->
     write_pack(images, pack.home, shard_bytes=SHARD).verify()
 
 
-def test_a_manifest_that_tells_of_other_images_is_damaged(pack: Pack) -> None:
+def test_a_manifest_that_counts_other_images_is_damaged(pack: Pack) -> None:
     manifest = pack.home / "packs" / pack.hash / "manifest.json"
-    told = json.loads(manifest.read_text()) | {"images": 2}
-    manifest.write_text(json.dumps(told))
-    with pytest.raises(Damaged, match="its sha256 is another"):
+    changed = json.loads(manifest.read_text()) | {"images": 2}
+    manifest.write_text(json.dumps(changed))
+    with pytest.raises(Damaged, match="its sha256 does not match"):
         Pack.open(pack.home, pack.hash)
-    del told["sha256"]  # as in manifests before they had one
-    manifest.write_text(json.dumps(told))
-    with pytest.raises(Damaged, match="the manifest beside it tells of other images"):
+    del changed["sha256"]  # as in manifests before they had one
+    manifest.write_text(json.dumps(changed))
+    with pytest.raises(Damaged, match="the manifest counts other images"):
         _ = Pack.open(pack.home, pack.hash).index
 
 
@@ -347,7 +342,7 @@ def test_an_index_that_cannot_be_read_is_damaged(pack: Pack) -> None:
         _ = Pack.open(pack.home, pack.hash).keys
 
 
-def test_pack_without_manifest_is_not_there(pack: Pack) -> None:
+def test_pack_without_manifest_is_not_found(pack: Pack) -> None:
     (pack.home / "packs" / pack.hash / "manifest.json").unlink()
     with pytest.raises(NotFound, match=f"pack {pack.hash}"):
         Pack.open(pack.home, pack.hash)
@@ -360,7 +355,7 @@ def test_half_a_manifest_is_damaged(pack: Pack, text: str) -> None:
         Pack.open(pack.home, pack.hash)
 
 
-def test_rows_are_in_the_order_asked(pack: Pack) -> None:
+def test_rows_are_in_the_order_of_the_keys(pack: Pack) -> None:
     assert pack.rows(["drive/004", "drive/001"]).tolist() == [4, 1]
     with pytest.raises(NotFound, match=r"drive/x: not in pack .*; add the image"):
         pack.rows(["drive/004", "drive/x"])
@@ -376,7 +371,7 @@ BAD_TABLES = {
     "0 images": lambda images: images.slice(0, 0),
     "drive/004: two images": lambda images: pa.concat_tables([images, images.slice(4, 1)]),
     "key '': is empty": lambda images: images.set_column(0, "key", pa.array(["", *KEYS[1:]])),
-    "drive/007: an image of more than 1073741824 bytes": lambda images: bytes_of(images, 7, 3 << 30),
+    "drive/007: an image has at most 1073741824 bytes": lambda images: bytes_of(images, 7, 3 << 30),
 }
 
 
@@ -394,7 +389,7 @@ def test_numbers_below_one_are_refused(images: pa.Table, tmp_path: Path, numbers
 
 
 @given(st.lists(st.text(), min_size=1), st.integers(0, 9))
-def test_digest_sees_content_alone(texts: list[str], cut: int) -> None:
+def test_digest_depends_on_content_alone(texts: list[str], cut: int) -> None:
     texts = [text.encode("utf8", "replace").decode() for text in texts]
     whole = pa.table({"text": pa.array(texts), "number": pa.array(range(len(texts)), pa.int32())})
     chunked = pa.concat_tables([whole.slice(0, cut), whole.slice(cut)])

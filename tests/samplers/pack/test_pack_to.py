@@ -1,4 +1,4 @@
-"""`amber pack --to URL`: the pack on object storage, by the command that makes it."""
+"""`amber pack --to URL`: copies of packs on object storage."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from support.pictures import SIZE, Draws
 
 from amber.cli import run
 from samplers.pack.pack import Pack
-from samplers.pack.pack_writer import complete
+from samplers.pack.pack_writer import complete_packs
 from samplers.shards import remote_files
 from samplers.stream.stream import stream
 
@@ -31,12 +31,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(ingested(tmp_path_factory.mktemp("to")))
 
 
-def test_a_pack_is_made_and_lies_there(home: str, bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pack_is_made_and_copied(home: str, bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["pack", "--to", f"{bucket}/team", "--verify", "--home", home]) == 0
-    told = capsys.readouterr()
-    assert f"shards, and at {bucket}/team" in told.out
-    assert "  copy             1" in told.err
-    (here,) = complete(Path(home))
+    output = capsys.readouterr()
+    assert f"shards, and at {bucket}/team" in output.out
+    assert "  copy             1" in output.err
+    (here,) = complete_packs(Path(home))
     there = Pack.open(f"{bucket}/team", here.hash)
     there.verify()
     draws = np.arange(here.images)
@@ -45,23 +45,23 @@ def test_a_pack_is_made_and_lies_there(home: str, bucket: str, capsys: pytest.Ca
     assert near == far
 
 
-def test_parts_are_finished_and_lie_there(home: str, bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_parts_are_finished_and_copied(home: str, bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["pack", "--part", "1/1", "--home", home]) == 0
     capsys.readouterr()
     assert run(["pack", "--finish", "--to", f"{bucket}/parts/", "--home", home, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert Pack.open(told["url"], told["pack"]).images == told["images"] == 80
+    report = json.loads(capsys.readouterr().out)
+    assert Pack.open(report["url"], report["pack"]).images == report["images"] == 80
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--to", "packs/team"], "--to 'packs/team': a URL as in s3://BUCKET/PREFIX; correct it"),
-        (["--to", "nowhere://team"], "nowhere://team: no place that can be opened"),
+        (["--to", "nowhere://team"], "nowhere://team: not a URL that can be opened"),
         (["--to", "s3://team", "--part", "1/2"], "--part and --to: a part is no pack yet; pass --to with --finish"),
     ],
 )
-def test_a_place_that_cannot_be_is_refused_before_any_work(
+def test_a_bad_url_is_refused_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     assert run(["pack", *options, "--home", str(ingested(tmp_path))]) == 2
@@ -69,12 +69,12 @@ def test_a_place_that_cannot_be_is_refused_before_any_work(
     assert not (tmp_path / "home" / "packs").exists()
 
 
-def test_a_bucket_that_is_not_there_is_said(home: str, bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_bucket_is_reported(home: str, bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["pack", "--to", f"{bucket}-of-nobody/team", "--home", home]) == 2
-    assert f"{bucket}-of-nobody/team: there is no such bucket to write into; make it" in capsys.readouterr().err
+    assert f"{bucket}-of-nobody/team: there is no such bucket; make it" in capsys.readouterr().err
 
 
-def test_a_place_that_is_not_reached_is_one_line(
+def test_an_unreachable_store_is_one_line(
     home: str, bucket: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote_files, "BACKOFF", replace(remote_files.BACKOFF, first=0.005))

@@ -1,4 +1,4 @@
-"""docs/packs.md says what happens: its commands and its Python run in order, in one workspace."""
+"""The commands and the Python of docs/packs.md run in order, in one workspace."""
 
 import gc
 import re
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:werkzeug", "
 
 
 def command(line: str) -> None:
-    """A verb of Amber in this process, which is quicker; what else by the shell."""
+    """Run a verb of Amber in this process, which is faster, and other commands in a shell."""
     if line.startswith("amber "):
         assert run(shlex.split(line, comments=True)[1:]) == 0, line
     else:

@@ -1,4 +1,4 @@
-"""Packs that several machines write: the same bytes as one writes, whoever dies meanwhile."""
+"""Packs written by several machines: the same bytes as from one machine, even if some are killed."""
 
 import json
 import os
@@ -27,9 +27,9 @@ from support.pictures import pictures
 from amber.cli import run
 from curation.errors import BadInput, Busy, Failed, NotFound
 from samplers.pack.pack import Pack
-from samplers.pack.pack_writer import finish_pack, turn, write_pack, write_part
-from samplers.pack.ray_cluster import spread_on_ray, write_on_ray
-from samplers.pack.smaller_copies import Reduction
+from samplers.pack.pack_writer import finish_pack, pack_lock, write_pack, write_part
+from samplers.pack.ray_cluster import map_on_ray, write_on_ray
+from samplers.pack.smaller_copies import SmallerCopies
 
 KEYS = [f"drive/{number:03d}" for number in range(60)]
 SHARD = 8192
@@ -69,22 +69,22 @@ def test_parts_at_the_same_time(images: pa.Table, pack: Pack, tmp_path: Path) ->
 
 def test_missing_parts_are_counted(images: pa.Table, tmp_path: Path) -> None:
     write_part(images, tmp_path / "home", 1, 2, shard_bytes=SHARD)
-    with pytest.raises(BadInput, match=r"\d of \d+ shards are not written; run the parts"):
+    with pytest.raises(BadInput, match=r"\d of \d+ shards are not written; run the unfinished parts"):
         finish_pack(images, tmp_path / "home", shard_bytes=SHARD)
 
 
-def test_a_packer_waits_for_parts_and_they_for_it(images: pa.Table, tmp_path: Path) -> None:
+def test_packers_and_parts_exclude_each_other(images: pa.Table, tmp_path: Path) -> None:
     def work(done: int, total: int) -> None:
         write_pack(images, tmp_path / "home")
 
     with pytest.raises(Busy, match="another process packs"):
         write_part(images, tmp_path / "home", 1, 2, progress=work)
-    with turn(tmp_path / "home"), pytest.raises(Busy, match=r"process \d+ packs there; wait for it"):
+    with pack_lock(tmp_path / "home"), pytest.raises(Busy, match=r"process \d+ packs there; wait for it"):
         write_part(images, tmp_path / "home", 1, 2)
 
 
 @pytest.mark.parametrize("part", [0, 4])
-def test_a_part_that_is_none_is_refused(images: pa.Table, tmp_path: Path, part: int) -> None:
+def test_an_invalid_part_is_refused(images: pa.Table, tmp_path: Path, part: int) -> None:
     with pytest.raises(BadInput, match=f"part {part}/3: from 1/3 to 3/3"):
         write_part(images, tmp_path / "home", part, 3)
 
@@ -93,16 +93,16 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import pyarrow.parquet as pq
-from samplers import blocks
+from samplers.shards import shard_writer
 from samplers.pack.pack_writer import write_part
-real, left = blocks.read_into, int(sys.argv[3])
+real, left = shard_writer.read_into, int(sys.argv[3])
 def read(*args):
     global left
     left -= 1
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*args)
-blocks.read_into = read
+shard_writer.read_into = read
 write_part(pq.read_table(sys.argv[1]), Path(sys.argv[2]), 1, 2, shard_bytes=8192)
 """
 
@@ -135,7 +135,7 @@ def test_the_verb_packs_in_parts(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_token() -> Iterator[None]:
-    """A cluster asks for a token where `~/.ray` holds one, and who names its address is not given it by Ray."""
+    """Ray requires a token if `~/.ray` holds one, but does not pass it to drivers that name an address."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         yield
@@ -143,7 +143,7 @@ def _no_token() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """A Ray cluster of one node on loopback, which outlives its drivers."""
+    """A Ray cluster of one node on loopback that outlives its drivers."""
     ray = str(Path(sys.executable).with_name("ray"))
     words = ["start", "--head", "--port", "0", "--node-ip-address", "127.0.0.1", "--num-cpus", "2"]
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -173,7 +173,7 @@ def test_ray_makes_the_same_files(images: pa.Table, pack: Pack, tmp_path: Path, 
 
 
 class Deadly(SimpleHTTPRequestHandler):
-    """Serves files; whoever asks for the first two is killed while it waits."""
+    """Serves files; kills the clients of the first two requests while they wait."""
 
     killed: ClassVar[list[int]] = []
 
@@ -209,7 +209,7 @@ def test_ray_survives_killed_workers(images: pa.Table, pack: Pack, tmp_path: Pat
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
-def test_ray_names_what_is_not_there(images: pa.Table, tmp_path: Path, cluster: str) -> None:
+def test_ray_names_a_missing_image(images: pa.Table, tmp_path: Path, cluster: str) -> None:
     (tmp_path / "images" / "7.jpg").unlink()
     with pytest.raises(NotFound, match=r"drive/007: .*7\.jpg cannot be read"):
         write_on_ray(images, tmp_path / "ray", cluster, shard_bytes=SHARD)
@@ -217,39 +217,39 @@ def test_ray_names_what_is_not_there(images: pa.Table, tmp_path: Path, cluster: 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
 def test_ray_makes_the_same_copies(images: pa.Table, tmp_path: Path, cluster: str) -> None:
-    homes, reduction = [tmp_path / "one", tmp_path / "ray"], Reduction(max_side=16)
-    here = reduction.apply(images, homes[0])
+    homes, copies = [tmp_path / "one", tmp_path / "ray"], SmallerCopies(max_side=16)
+    here = copies.apply(images, homes[0])
     seen: list[tuple[int, int]] = []
-    there = reduction.apply(images, homes[1], lambda *args: seen.append(args), spread=spread_on_ray(cluster))
+    there = copies.apply(images, homes[1], lambda *args: seen.append(args), parallel_map=map_on_ray(cluster))
     assert there.drop_columns("location").equals(here.drop_columns("location"))
     assert files(homes[1]) == files(homes[0])
     assert seen == [(done, 60) for done in range(1, 61)]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
-def test_ray_names_the_image_of_which_there_is_no_copy(images: pa.Table, tmp_path: Path, cluster: str) -> None:
+def test_ray_names_an_image_that_cannot_be_copied(images: pa.Table, tmp_path: Path, cluster: str) -> None:
     (tmp_path / "images" / "7.jpg").unlink()
     with pytest.raises(NotFound, match=r"drive/007: .*7\.jpg cannot be read"):
-        Reduction(max_side=16).apply(images, tmp_path / "ray", spread=spread_on_ray(cluster))
+        SmallerCopies(max_side=16).apply(images, tmp_path / "ray", parallel_map=map_on_ray(cluster))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
 def test_the_verb_packs_on_ray(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = make_home(tmp_path, samples=30).home
-    told = []
+    reports = []
     for words in (["--ray", "local"], []):
         assert run(["pack", "--max-side", "16", *words, "--json", "--home", str(home)]) == 0
-        told.append(json.loads(capsys.readouterr().out))
+        reports.append(json.loads(capsys.readouterr().out))
         written = files(home / "shards")
         shutil.rmtree(home / "packs")
         shutil.rmtree(home / "shards")
         shutil.rmtree(home / "reduced")
-    assert told[0] == told[1]
-    assert len(written) == told[0]["shards"] == 1
+    assert reports[0] == reports[1]
+    assert len(written) == reports[0]["shards"] == 1
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "[::1]:{}", "127.0.0.1:99999"])
-def test_a_closed_port_is_said_at_once(tmp_path: Path, address: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_closed_port_is_reported_at_once(tmp_path: Path, address: str, capsys: pytest.CaptureFixture[str]) -> None:
     home = make_home(tmp_path, samples=12).home
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and nobody listens
@@ -261,6 +261,6 @@ def test_a_closed_port_is_said_at_once(tmp_path: Path, address: str, capsys: pyt
     assert line.count("\n") == 1
 
 
-def test_a_cluster_that_is_not_there_is_said(images: pa.Table, tmp_path: Path) -> None:
+def test_a_missing_cluster_is_reported(images: pa.Table, tmp_path: Path) -> None:
     with pytest.raises(Failed, match="not reached"):
         write_on_ray(images, tmp_path / "ray", "ray-nowhere")

@@ -1,4 +1,4 @@
-"""Packs of smaller copies: their pixels, what stays as it is, and that each copy is made once."""
+"""Packs of smaller copies: their pixels, images that are not copied, and copies made only once."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from curation.errors import BadInput, Damaged, NotFound
 from curation.images.decoding import load_rgb
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import finish_pack, make_pack, write_pack, write_part
-from samplers.pack.smaller_copies import Reduction, forget_copies
+from samplers.pack.smaller_copies import SmallerCopies, forget_copies
 from samplers.plan.plan import Plan
 from samplers.stream.forget import forget_image
 
@@ -41,9 +41,9 @@ def content(pack: Pack) -> dict[str, bytes]:
     }
 
 
-def test_larger_images_become_copies_and_the_others_stay_as_they_are(images: pa.Table, tmp_path: Path) -> None:
+def test_only_larger_images_are_copied(images: pa.Table, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    pack = write_pack(Reduction(max_side=60).apply(images, home), home)
+    pack = write_pack(SmallerCopies(max_side=60).apply(images, home), home)
     sides = dict(zip(*(pack.index[name].to_pylist() for name in ("key", "height")), strict=True))
     assert sides == {"large": 45, "tall": 60, "same": 60, "small": 24, "png": 60}
     assert dict(zip(pack.keys.to_pylist(), pack.index["format"].to_pylist(), strict=True))["png"] == "JPEG"
@@ -56,10 +56,11 @@ def test_larger_images_become_copies_and_the_others_stay_as_they_are(images: pa.
     pack.verify()
 
 
-def test_with_a_quality_all_images_are_written_anew(images: pa.Table, tmp_path: Path) -> None:
+def test_a_quality_encodes_all_images(images: pa.Table, tmp_path: Path) -> None:
     home = tmp_path / "home"
     rough, fine = (
-        write_pack(Reduction(quality=quality).apply(images, home), home, shard_bytes=1 << 20) for quality in (20, 95)
+        write_pack(SmallerCopies(quality=quality).apply(images, home), home, shard_bytes=1 << 20)
+        for quality in (20, 95)
     )
     assert rough.bytes < fine.bytes
     assert set(rough.index["format"].to_pylist()) == {"JPEG"}
@@ -70,41 +71,41 @@ def test_with_a_quality_all_images_are_written_anew(images: pa.Table, tmp_path: 
 
 
 def test_a_copy_is_made_once(images: pa.Table, tmp_path: Path) -> None:
-    home, reduction = tmp_path / "home", Reduction(max_side=60)
-    first = reduction.apply(images, home)
-    told: list[tuple[int, int]] = []
+    home, copies = tmp_path / "home", SmallerCopies(max_side=60)
+    first = copies.apply(images, home)
+    seen: list[tuple[int, int]] = []
     for path in images["location"].to_pylist():
         Path(path).unlink()
-    assert reduction.apply(images, home, lambda *done: told.append(done)).equals(first)
-    assert told == []
+    assert copies.apply(images, home, lambda *done: seen.append(done)).equals(first)
+    assert seen == []
 
 
-def test_copies_of_a_killed_run_are_taken_up(images: pa.Table, tmp_path: Path) -> None:
-    home, reduction = tmp_path / "home", Reduction(max_side=60)
-    first = reduction.apply(images, home)
+def test_copies_of_a_killed_run_are_reused(images: pa.Table, tmp_path: Path) -> None:
+    home, copies = tmp_path / "home", SmallerCopies(max_side=60)
+    first = copies.apply(images, home)
     (folder,) = (home / "reduced").iterdir()
     (folder / "copies.parquet").unlink()
     for path in images["location"].to_pylist():
         Path(path).unlink()
-    assert reduction.apply(images, home).equals(first)
+    assert copies.apply(images, home).equals(first)
 
 
 def test_parts_give_the_pack_of_one_machine(images: pa.Table, tmp_path: Path) -> None:
-    homes, reduction = [tmp_path / "one", tmp_path / "many"], Reduction(max_side=60)
-    whole = write_pack(reduction.apply(images, homes[0]), homes[0], shard_bytes=4096)
+    homes, copies = [tmp_path / "one", tmp_path / "many"], SmallerCopies(max_side=60)
+    whole = write_pack(copies.apply(images, homes[0]), homes[0], shard_bytes=4096)
     for part in (1, 2):
-        write_part(reduction.apply(images, homes[1], first=(part - 1) / 2), homes[1], part, 2, shard_bytes=4096)
-    assert finish_pack(reduction.apply(images, homes[1]), homes[1], shard_bytes=4096).hash == whole.hash
+        write_part(copies.apply(images, homes[1], first=(part - 1) / 2), homes[1], part, 2, shard_bytes=4096)
+    assert finish_pack(copies.apply(images, homes[1]), homes[1], shard_bytes=4096).hash == whole.hash
 
 
 SLOW = """
 import os, sys
 from pathlib import Path
 import pyarrow.parquet as pq
-from curation import files
-from samplers.pack.smaller_copies import Reduction
+from curation.files import atomic
+from samplers.pack.smaller_copies import SmallerCopies
 if sys.argv[3] == "far":
-    files._machine, os.getpid = lambda: "0" * 12, lambda: 3_999_999  # a number that no process has here
+    atomic._machine, os.getpid = lambda: "0" * 12, lambda: 3_999_999  # a number that no process has here
 write = Path.write_bytes
 def write_bytes(path, data):
     write(path, data)
@@ -112,45 +113,45 @@ def write_bytes(path, data):
     sys.stdout.flush()
     sys.stdin.readline()
 Path.write_bytes = write_bytes
-Reduction(max_side=60).apply(pq.read_table(sys.argv[1]), Path(sys.argv[2]))
+SmallerCopies(max_side=60).apply(pq.read_table(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("place", ["here", "far"])
-def test_another_process_makes_copies_at_the_same_time(images: pa.Table, tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("machine", ["here", "far"])
+def test_another_process_makes_copies_at_the_same_time(images: pa.Table, tmp_path: Path, machine: str) -> None:
     home, pipe = tmp_path / "home", subprocess.PIPE
     pq.write_table(images, tmp_path / "images.parquet")
-    words = [sys.executable, "-c", SLOW, tmp_path / "images.parquet", home, place]
+    words = [sys.executable, "-c", SLOW, tmp_path / "images.parquet", home, machine]
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as other:
         begun = other.stdout.readline().strip()
         assert begun.endswith(".part")
         left = leave_half(home / "reduced" / "60-90" / "x.jpg")
-        Reduction(max_side=60).apply(images, home)
+        SmallerCopies(max_side=60).apply(images, home)
         assert not left.exists()
         assert (home / "reduced" / "60-90" / begun).exists()
-        told = other.communicate("\n" * 9)[1]
-    assert (other.returncode, told) == (0, "")
+        errors = other.communicate("\n" * 9)[1]
+    assert (other.returncode, errors) == (0, "")
     assert not list(home.rglob("*.part"))
 
 
 @pytest.mark.parametrize(
-    ("harm", "error", "told"),
+    ("harm", "error", "message"),
     [
         (lambda path: path.unlink(), NotFound, "large: .* cannot be read"),
         (lambda path: path.write_bytes(b"other"), Damaged, "large: .* is not the file that was ingested"),
     ],
 )
-def test_an_image_that_is_gone_or_changed_is_refused(
-    images: pa.Table, tmp_path: Path, harm: object, error: type[Exception], told: str
+def test_a_missing_or_changed_image_is_refused(
+    images: pa.Table, tmp_path: Path, harm: object, error: type[Exception], message: str
 ) -> None:
     harm(Path(images["location"][0].as_py()))  # type: ignore[operator]
-    with pytest.raises(error, match=told):
-        Reduction(max_side=60).apply(images, tmp_path / "home")
+    with pytest.raises(error, match=message):
+        SmallerCopies(max_side=60).apply(images, tmp_path / "home")
 
 
 def test_copies_that_a_killed_run_left_are_forgotten_too(images: pa.Table, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    Reduction(max_side=60).apply(images, home)
+    SmallerCopies(max_side=60).apply(images, home)
     (folder,) = (home / "reduced").iterdir()
     (folder / "copies.parquet").unlink()
     forget_copies(home, "large")
@@ -158,28 +159,28 @@ def test_copies_that_a_killed_run_left_are_forgotten_too(images: pa.Table, tmp_p
 
 
 def test_a_new_image_leaves_the_copies_of_the_others(images: pa.Table, tmp_path: Path) -> None:
-    home, reduction = tmp_path / "home", Reduction(max_side=60)
-    before = reduction.apply(images.slice(0, 2), home)
-    told: list[tuple[int, int]] = []
-    after = reduction.apply(images, home, lambda *done: told.append(done))
+    home, copies = tmp_path / "home", SmallerCopies(max_side=60)
+    before = copies.apply(images.slice(0, 2), home)
+    seen: list[tuple[int, int]] = []
+    after = copies.apply(images, home, lambda *done: seen.append(done))
     assert after.slice(0, 2).equals(before)
-    assert told == [(1, 1)]
+    assert seen == [(1, 1)]
 
 
-def test_a_spoilt_wish_is_said(tmp_path: Path) -> None:
+def test_a_damaged_setting_is_reported(tmp_path: Path) -> None:
     (tmp_path / "packs").mkdir()
     (tmp_path / "packs" / "reduced.json").write_text('{"max_side": 60, "colour": 1}')
-    with pytest.raises(Damaged, match=r"reduced\.json: does not say max_side and quality"):
-        Reduction.of(tmp_path)
+    with pytest.raises(Damaged, match=r"reduced\.json: must hold max_side and quality"):
+        SmallerCopies.load(tmp_path)
 
 
 @pytest.mark.parametrize("numbers", [{"max_side": -1}, {"quality": 101}, {"quality": -5}])
-def test_numbers_without_a_meaning_are_refused(numbers: dict[str, int]) -> None:
+def test_invalid_numbers_are_refused(numbers: dict[str, int]) -> None:
     with pytest.raises(BadInput, match="quality from 1 to 100"):
-        Reduction(**numbers)
+        SmallerCopies(**numbers)
 
 
-def test_the_workspace_keeps_what_it_packs(tmp_path: Path) -> None:
+def test_the_workspace_keeps_its_setting(tmp_path: Path) -> None:
     catalog = make_home(tmp_path / "work", samples=24)
     assert run(["pack", "--max-side", "16", "--home", str(catalog.home)]) == 0
     pack = make_pack(catalog)

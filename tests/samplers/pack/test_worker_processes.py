@@ -1,4 +1,4 @@
-"""Packing in processes: the same bytes as in threads, the same errors, and nothing left behind whoever is killed."""
+"""Packing in processes: the same bytes and errors as in threads, and no leftovers after a kill."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ SHARD = 8192
 
 @pytest.fixture(autouse=True)
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take every pack for a large one."""
+    """Treat every pack as a large one."""
     monkeypatch.setattr(shard_jobs, "_LARGE", 0)
 
 
@@ -35,7 +35,7 @@ def images(tmp_path: Path) -> pa.Table:
 
 
 def workers(of: int = 0) -> list[psutil.Process]:
-    """Processes that write shards for us, or for another process."""
+    """Processes that write shards for this process, or for the process `of`."""
     found = []
     for process in psutil.Process(of or None).children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # as one that has ended and was not yet waited for
@@ -69,10 +69,10 @@ def test_processes_write_the_same_bytes(images: pa.Table, tmp_path: Path, monkey
     assert workers() == []
 
 
-def test_progress_is_told_and_ends_at_all(images: pa.Table, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    write_pack(images, tmp_path / "home", shard_bytes=SHARD, workers=2, progress=lambda *now: told.append(now))
-    assert told[-1] == (200, 200)
+def test_progress_ends_with_all_images(images: pa.Table, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    write_pack(images, tmp_path / "home", shard_bytes=SHARD, workers=2, progress=lambda *now: seen.append(now))
+    assert seen[-1] == (200, 200)
 
 
 @pytest.mark.parametrize(("harm", "error"), [("missing", NotFound), ("changed", Damaged)])
@@ -85,7 +85,7 @@ def test_errors_name_the_first_image(images: pa.Table, tmp_path: Path, harm: str
     assert workers() == []
 
 
-def test_a_killed_worker_is_said_and_the_rest_is_written_later(
+def test_a_killed_worker_is_reported_and_packing_resumes(
     images: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shard_jobs, "_TICK", 0.001)
@@ -105,7 +105,7 @@ SLOW = """
 import sys
 from pathlib import Path
 import pyarrow.parquet as pq
-from samplers import work
+from samplers.pack import shard_jobs
 from samplers.pack.pack_writer import write_pack
 shard_jobs._LARGE = 0
 write_pack(pq.read_table(sys.argv[1]), Path(sys.argv[2]), shard_bytes=8192, workers=2)
@@ -113,8 +113,8 @@ write_pack(pq.read_table(sys.argv[1]), Path(sys.argv[2]), shard_bytes=8192, work
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_workers_end_with_who_started_them(images: pa.Table, tmp_path: Path, how: signal.Signals) -> None:
-    """Two images are pipes that nobody writes into: both workers wait when the end comes."""
+def test_workers_end_with_their_parent(images: pa.Table, tmp_path: Path, how: signal.Signals) -> None:
+    """Two images are pipes without a writer, so both workers are waiting when the parent ends."""
     rows = images.to_pylist()
     for number in (0, 199):
         os.mkfifo(tmp_path / f"pipe{number}")
@@ -126,7 +126,7 @@ def test_workers_end_with_who_started_them(images: pa.Table, tmp_path: Path, how
         found = workers(process.pid)
         process.send_signal(how)
         process.wait(20)
-    for pipe in tmp_path.glob("pipe*"):  # whoever still waits goes on, and finds nobody to tell
+    for pipe in tmp_path.glob("pipe*"):  # a worker that still waits continues, and finds its parent gone
         os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
     wait_for(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in found))
     write_pack(images, tmp_path / "home", shard_bytes=SHARD, workers=2).verify()

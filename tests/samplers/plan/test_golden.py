@@ -13,7 +13,7 @@ from curation.files.digest import digest
 from samplers import Pack, Plan, Policy, make_plan
 
 GOLDEN = "46312c47fb05fb8eac8ee987ae1e5f75"
-"""Hash of the plan below. Where it changes, so does every plan: then FORMAT goes up, and CHANGELOG says so."""
+"""Hash of the plan below. If it changes, every plan changes: raise FORMAT and say so in the CHANGELOG."""
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +46,14 @@ def test_a_compacted_catalog_gives_the_same(pack: Pack) -> None:
     assert planned(pack.home, pack).hash == GOLDEN
 
 
-def test_every_table_is_what_the_header_says(pack: Pack) -> None:
+def test_every_table_has_the_digest_of_the_header(pack: Pack) -> None:
     plan = planned(pack.home, pack)
     for name, content in plan.header["tables"].items():
         assert digest(pq.read_table(plan.folder / f"{name}.parquet")) == content
     plan.verify()
 
 
-def test_a_table_that_was_changed_is_found(pack: Pack) -> None:
+def test_a_changed_table_is_found(pack: Pack) -> None:
     plan = planned(pack.home, pack)
     path = plan.folder / "draws.parquet"
     before, table = path.read_bytes(), pq.read_table(path)

@@ -1,28 +1,28 @@
-"""Which images are drawn: evenly, hot ones spread, the others in one sweep over the shards."""
+"""Which images are drawn: hot strata cycle through their images, the others follow one pass over the shards."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samplers.plan.image_order import HOT, Sweep
-from samplers.plan.interleave import deal
+from samplers.plan.image_order import HOT, ImageOrder
+from samplers.plan.interleave import interleave
 
 DRAWS = 4_000
 
 
 @st.composite
-def cells(draw: st.DrawFn) -> tuple[Sweep, np.ndarray, int, int]:
-    """A sweep over some samples in shards, a stratum of them, how often it was drawn earlier, and is drawn."""
+def cells(draw: st.DrawFn) -> tuple[ImageOrder, np.ndarray, int, int]:
+    """An order over samples in shards, the members of a stratum, its earlier draws, and its draws now."""
     samples = draw(st.integers(1, 2_000))
-    sweep = Sweep(np.arange(samples, dtype=np.int32) // draw(st.integers(1, 100)), draw(st.integers(0, 99)))
+    sweep = ImageOrder(np.arange(samples, dtype=np.int32) // draw(st.integers(1, 100)), draw(st.integers(0, 99)))
     generator = np.random.default_rng(draw(st.integers(0, 99)))
     members = np.sort(generator.choice(samples, draw(st.integers(1, samples)), replace=False)).astype(np.int32)
     return sweep, members, draw(st.integers(0, 3_000)), draw(st.integers(0, DRAWS))
 
 
 @given(cell=cells())
-def test_no_image_comes_again_before_all_others_of_its_stratum(cell: tuple[Sweep, np.ndarray, int, int]) -> None:
+def test_an_image_repeats_only_after_all_others_of_its_stratum(cell: tuple[ImageOrder, np.ndarray, int, int]) -> None:
     sweep, members, earlier, count = cell
     before = sweep.choose(members, earlier, cell=(1, 2), earlier=0, draws=DRAWS)
     after = sweep.choose(members, count, cell=(1, 2), earlier=earlier, draws=DRAWS)
@@ -33,10 +33,10 @@ def test_no_image_comes_again_before_all_others_of_its_stratum(cell: tuple[Sweep
 
 
 @given(size=st.integers(1, 50), rounds=st.integers(3, 9), seed=st.integers(0, 9))
-def test_hot_images_are_as_far_apart_as_there_are_images(size: int, rounds: int, seed: int) -> None:
-    sweep = Sweep(np.zeros(4_000, np.int32), seed)
+def test_hot_images_are_cycled_round_robin(size: int, rounds: int, seed: int) -> None:
+    sweep = ImageOrder(np.zeros(4_000, np.int32), seed)
     members = np.arange(size, dtype=np.int32)
-    assert rounds > HOT * sweep.sweeps(DRAWS)
+    assert rounds > HOT * sweep.passes(DRAWS)
     drawn = sweep.choose(members, size * rounds, cell=(0, 0), earlier=0, draws=DRAWS)
     assert (drawn[size:] == drawn[:-size]).all()
     assert len(set(drawn[:size].tolist())) == size
@@ -49,10 +49,10 @@ def window_shards(shard_of: np.ndarray, order: np.ndarray, window: int) -> float
 def test_cold_draws_of_all_strata_follow_one_cursor_over_the_shards() -> None:
     samples, shards, strata = 100_000, 1_000, 20
     shard = (np.arange(samples) // (samples // shards)).astype(np.int32)
-    sweep = Sweep(shard, 0)
+    sweep = ImageOrder(shard, 0)
     stratum = np.random.default_rng(0).integers(0, strata, samples)
     drawn = np.empty(samples, np.int32)
-    for code, places in deal(np.bincount(stratum), np.arange(samples, dtype=np.int32)):
+    for code, places in interleave(np.bincount(stratum), np.arange(samples, dtype=np.int32)):
         members = np.flatnonzero(stratum == code).astype(np.int32)
         drawn[places] = sweep.choose(members, len(places), cell=(0, code), earlier=0, draws=samples)
     shuffled = np.random.default_rng(1).permutation(samples)
@@ -61,14 +61,14 @@ def test_cold_draws_of_all_strata_follow_one_cursor_over_the_shards() -> None:
     assert window_shards(shard, drawn, 1_000) < 75
 
 
-def test_neighbours_in_a_shard_are_not_drawn_one_after_the_other() -> None:
-    sweep = Sweep(np.arange(20_000, dtype=np.int32) // 100, 3)
+def test_neighbours_in_a_shard_are_not_drawn_consecutively() -> None:
+    sweep = ImageOrder(np.arange(20_000, dtype=np.int32) // 100, 3)
     drawn = sweep.choose(np.arange(20_000, dtype=np.int32), 20_000, cell=(0, 0), earlier=0, draws=20_000)
     assert np.mean(np.diff(drawn) == 1) < 0.005
 
 
 @pytest.mark.parametrize("other", [(1, 0), (0, 1)])
 def test_strata_have_orders_of_their_own(other: tuple[int, int]) -> None:
-    sweep, members = Sweep(np.zeros(1_000, np.int32), 0), np.arange(1_000, dtype=np.int32)
+    sweep, members = ImageOrder(np.zeros(1_000, np.int32), 0), np.arange(1_000, dtype=np.int32)
     first, second = (set(sweep.choose(members, 300, cell=c, earlier=0, draws=1_000).tolist()) for c in ((0, 0), other))
     assert len(first & second) == pytest.approx(90, abs=40)  # what chance gives, within 7 standard errors

@@ -1,4 +1,4 @@
-"""Quotas, order and hashing: exact where they promise to be, and the same for ever."""
+"""Quotas, order and hashing: exact where documented, and unchanged for ever."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samplers.plan.interleave import hash64, interleave, quotas
+
+
+def order_of(counts: np.ndarray) -> np.ndarray:
+    """The symbol at each position."""
+    order = np.full(int(counts.sum()), -1)
+    for symbol, positions in interleave(counts, np.arange(len(order), dtype=np.int32)):
+        order[positions] = symbol
+    return order
+
 
 rates = st.lists(st.integers(1, 10**6), min_size=1, max_size=40).map(np.array)
 
@@ -25,7 +34,7 @@ def test_quota_is_exact_in_expectation() -> None:
 
 @given(counts=st.lists(st.integers(0, 300), min_size=1, max_size=20).filter(any).map(np.array))
 def test_interleave_gives_every_count(counts: np.ndarray) -> None:
-    assert np.bincount(interleave(counts), minlength=len(counts)).tolist() == counts.tolist()
+    assert np.bincount(order_of(counts), minlength=len(counts)).tolist() == counts.tolist()
 
 
 def deviation(order: np.ndarray, counts: np.ndarray) -> float:
@@ -36,15 +45,15 @@ def deviation(order: np.ndarray, counts: np.ndarray) -> float:
 
 @given(counts=st.lists(st.integers(1, 400), min_size=2, max_size=12).map(np.array))
 def test_every_prefix_is_near_its_proportion(counts: np.ndarray) -> None:
-    assert deviation(interleave(counts), counts) <= 2.5
+    assert deviation(order_of(counts), counts) <= 2.5
 
 
-def test_mixture_of_the_loader_benchmarks_never_strays_by_a_draw() -> None:
+def test_mixture_of_the_loader_benchmarks_deviates_by_less_than_a_draw() -> None:
     counts = np.array([32_000, 19_200, 9_600, 3_200])  # a random mixer strays by 138 here
-    assert deviation(interleave(counts), counts) <= 1
+    assert deviation(order_of(counts), counts) <= 1
 
 
-def test_hash_is_the_same_for_ever() -> None:
+def test_hash_never_changes() -> None:
     assert hash64(1, 2, np.arange(3)).tolist() == HASHES
 
 

@@ -10,8 +10,10 @@ from support.homes import copy_home, label, make_home
 from curation import BadInput, Catalog, Task
 from curation.catalog.event_tables import LABELS
 from samplers import Plan, Policy, make_pack, make_plan
-from samplers.plan.labels import Labels, eligible_labels
-from samplers.plan.strata import Within, strata_of
+from samplers.plan.exposure import Exposure
+from samplers.plan.labels import TaskLabels, eligible_labels
+from samplers.plan.sign_off import changes
+from samplers.plan.strata import SliceMembership, strata_of
 from training import Recipe, train
 
 SIGNS = Task(name="signs", kind="multilabel", classes=("common", "seldom", "absent"), owner="eve")
@@ -41,7 +43,7 @@ def policy_of(*names: str, phases: tuple[float, ...] = (1.0,), **fields: object)
 
 def test_a_multilabel_task_is_stratified_by_its_rarest_class(catalog: Catalog) -> None:
     plan = make_plan(catalog, policy_of("signs", rule="balanced"), make_pack(catalog), draws=90)
-    held = plan.label_several["codes"].to_pylist()
+    held = plan.label_lists["codes"].to_pylist()
     rarest = {(): 3, (0,): 0, (1,): 1, (0, 1): 1}
     assert [rarest[tuple(codes)] for codes in held] == plan.label_value.tolist()
     assert plan.tasks[0].strata == ("common", "seldom", "none")
@@ -59,13 +61,13 @@ def test_the_constant_loss_of_a_multilabel_sums_over_classes(catalog: Catalog) -
 
 
 def _named(plan: Plan) -> list[list[str]]:
-    return [[SIGNS.classes[code] for code in codes] for codes in plan.label_several["codes"].to_pylist()]
+    return [[SIGNS.classes[code] for code in codes] for codes in plan.label_lists["codes"].to_pylist()]
 
 
-def test_a_detection_task_keeps_its_boxes_and_an_image_without_any_is_a_stratum(catalog: Catalog) -> None:
+def test_a_detection_task_keeps_boxes_and_has_a_stratum_without_boxes(catalog: Catalog) -> None:
     plan = make_plan(catalog, policy_of("things", "color", rule="balanced"), make_pack(catalog), draws=80)
     things = plan.label_task == 0
-    boxes = plan.label_several["boxes"].to_pylist()
+    boxes = plan.label_lists["boxes"].to_pylist()
     assert plan.tasks[0].strata == ("light", "none")
     assert plan.tasks[0].constant_loss == 1
     counted = [len(part) for part, mine in zip(boxes, things, strict=True) if mine]
@@ -93,7 +95,7 @@ def test_a_boost_cools_down_over_the_phases(catalog: Catalog) -> None:
     assert mass[0] > mass[1] > mass[2]
 
 
-def test_every_phase_is_unbiased_and_weights_are_those_of_the_position(catalog: Catalog) -> None:
+def test_every_phase_is_unbiased_and_weights_depend_on_the_position(catalog: Catalog) -> None:
     policy = policy_of("color", "car", "speed", phases=(0.6, 0.4), boost={"night": (9.0, 1.0)}, cap=3.0)
     plan = make_plan(catalog, policy, make_pack(catalog), draws=600)
     cells = plan.cell(plan.label_task, plan.label_stratum)
@@ -118,17 +120,17 @@ def test_every_phase_is_unbiased_and_weights_are_those_of_the_position(catalog: 
         ({"phases": (0.5, 0.5), "boost": {"night": (2.0, 0.0)}}, "boosts must be above 0"),
     ],
 )
-def test_phases_that_do_not_fit_are_refused(fields: dict[str, object], message: str) -> None:
+def test_bad_phases_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         policy_of("color", **fields)
 
 
 def test_fewer_draws_than_phases_are_refused(catalog: Catalog) -> None:
-    with pytest.raises(BadInput, match="draws 1: a plan has at least one in each of its 2 phases"):
+    with pytest.raises(BadInput, match="draws 1: at least one for each of the 2 phases"):
         make_plan(catalog, policy_of("color", phases=(0.5, 0.5)), make_pack(catalog), draws=1)
 
 
-def test_labelled_images_that_the_pack_lacks_are_named(catalog: Catalog, tmp_path: Path) -> None:
+def test_labelled_images_missing_from_the_pack_are_named(catalog: Catalog, tmp_path: Path) -> None:
     copy = copy_home(catalog, tmp_path)
     with copy.read() as now:
         shown = now.samples().to_pylist()
@@ -140,19 +142,43 @@ def test_labelled_images_that_the_pack_lacks_are_named(catalog: Catalog, tmp_pat
     pack, before = make_pack(copy), set((copy.home / "plans").iterdir())
     with copy.commit(author="ada", message="in again") as change:
         change.add_attributes(keys.set_column(1, "excluded", pa.array([False])))
-    with pytest.raises(BadInput, match=f"{train_rows[3]['key']}: labelled, and not in the pack"):
+    with pytest.raises(BadInput, match=f"{train_rows[3]['key']}: labelled, but not in the pack"):
         make_plan(copy, policy_of("color"), pack, draws=10)
     assert set((copy.home / "plans").iterdir()) == before
     assert len(make_plan(copy, policy_of("color"), make_pack(copy), draws=10).draws) == 10
 
 
-def test_a_stratum_of_one_sample_is_drawn_as_asked(catalog: Catalog) -> None:
+def test_a_stratum_of_one_sample_has_its_target(catalog: Catalog) -> None:
     with catalog.read() as now:
         labels = eligible_labels(now, policy_of("bike").task, make_pack(catalog))[0]
-        one = Labels(
+        one = TaskLabels(
             task=labels.task, samples=labels.samples, rows=labels.rows,
             values=(np.arange(len(labels.rows)) == 0).astype(float),
         )  # fmt: skip
-        strata = strata_of(now, one, policy_of("bike", rule="balanced").task["bike"], Within(now))
+        strata = strata_of(now, one, policy_of("bike", rule="balanced").task["bike"], SliceMembership(now))
     assert strata.counts.tolist() == [len(labels.rows) - 1, 1]
     assert strata.targets == pytest.approx([0.5, 0.5])
+
+
+def test_a_class_may_have_the_name_of_a_slice_and_its_separator(catalog: Catalog, tmp_path: Path) -> None:
+    """Two strata are called "car & night": the class of that name by day, and the class "car" at night."""
+    copy = copy_home(catalog, tmp_path)
+    with copy.commit(author="ada", message="seen") as change:
+        change.add_tasks([Task(name="seen", kind="categorical", classes=("car", "car & night"), owner="eve")])
+        keys = [f"pictures/{i:05d}" for i in range(4, 60)]
+        rows = [label(key, "seen", ("car", "car & night")[i % 2]) for i, key in enumerate(keys)]
+        change.add_labels(pa.Table.from_pylist(rows, LABELS), source="import")
+    pack = make_pack(copy)
+    plain, boosted = (
+        make_plan(copy, policy_of("seen", boost={"night": factor}), pack, draws=500) for factor in (1.0, 4.0)
+    )
+    assert list(boosted.tasks[0].strata).count("car & night") == 2
+    with copy.read() as now:
+        ids = dict(zip(now.samples()["key"].to_pylist(), now.samples()["sample_id"].to_pylist(), strict=True))
+        night = set(now.members(now.slice("night").predicate).tolist())
+    exposure, positions = Exposure(boosted), np.arange(len(boosted.draws))
+    exposure.add(boosted.draws, positions)
+    slices = {row.name: row.drawn for row in exposure.rows() if row.kind == "slice"}
+    at_night = [ids[boosted.keys[row].as_py()] in night for row in boosted.draws.tolist()]
+    assert slices == {"seen: night": sum(at_night)}
+    assert len(changes(boosted, plain)[0].targets) == 4

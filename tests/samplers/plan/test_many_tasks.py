@@ -1,4 +1,4 @@
-"""What holds for any number of tasks that share images: random policies over 1 to 100 tasks, and counts over seeds."""
+"""Properties for any number of tasks that share images: random policies over 1 to 100 tasks, and counts over seeds."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from curation import Catalog
 from samplers import Pack, Policy
 from samplers.plan.build import _tables, draft_plan
 from samplers.plan.labels import eligible_labels
-from samplers.plan.strata import Within, strata_of
+from samplers.plan.strata import SliceMembership, strata_of
 from samplers.plan.task_outcomes import task_outcomes
 
 TASKS = 100
@@ -23,7 +23,7 @@ FALSE_ALARM = 1e-6
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
-    """2,000 images of which each has ten labels."""
+    """2,000 images with ten labels each."""
     return fleet(tmp_path_factory.mktemp("many") / "home", 2_000, tasks=TASKS, labels=20_000, classes=5, shard=50)
 
 
@@ -59,7 +59,7 @@ def test_any_policy_is_unbiased_bounded_and_even(pack: Pack, policy: Policy, dra
 
 
 def test_weighted_counts_follow_every_target_over_seeds(pack: Pack) -> None:
-    """Of every stratum of six tasks, whoever drew the image; one false alarm in a million runs of the whole test."""
+    """For every stratum of six tasks, whichever task drew the image; one false alarm in a million runs of the test."""
     sections = {
         f"t{i:04d}": {"owner": "ada", "share": share, "importance": 1 / 6, "rule": rule, "boost": {"night": boost}}
         for i, (share, rule, boost) in enumerate(
@@ -70,7 +70,7 @@ def test_weighted_counts_follow_every_target_over_seeds(pack: Pack) -> None:
     plan = draft_plan(catalog, policy, pack, draws=300)
     with catalog.read() as now:
         found = eligible_labels(now, policy.task, pack)
-        strata = [strata_of(now, labels, policy.task[labels.task.name], Within(now)) for labels in found]
+        strata = [strata_of(now, labels, policy.task[labels.task.name], SliceMembership(now)) for labels in found]
     shares = np.array([task.share for task in plan.tasks])
     cells, weights, sums = plan.cell(plan.label_task, plan.label_stratum), plan.label_weights(), []
     for seed in range(SEEDS):

@@ -1,4 +1,4 @@
-"""The plan: every task sees exactly what its owner asked for, whatever the others ask."""
+"""The plan: every task sees exactly the distribution that its owner requested, whatever other owners request."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from curation.catalog.event_tables import REQUESTS
 from samplers import Pack, Plan, Policy, make_pack, make_plan
 from samplers.plan.labels import eligible_labels
 from samplers.plan.rates import PI_UNITS, SHARE_UNITS
-from samplers.plan.strata import Strata, Within, strata_of
+from samplers.plan.strata import SliceMembership, Strata, strata_of
 from samplers.plan.task_outcomes import task_outcomes
 from samplers.policy.policy import TaskPolicy
 
@@ -33,7 +33,7 @@ def strata_by(catalog: Catalog, name: str, **fields: object) -> Strata:
     part = TaskPolicy.model_validate({"owner": "ada", "share": 1, "importance": 1, **fields})
     with catalog.read() as now:
         (labels,) = eligible_labels(now, {name: part}, make_pack(catalog))
-        return strata_of(now, labels, part, Within(now))
+        return strata_of(now, labels, part, SliceMembership(now))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,9 @@ def policies(draw: st.DrawFn) -> Policy:
 
 @settings(max_examples=40, deadline=None)
 @given(policy=policies(), draws=st.integers(50, 3000), seed=st.integers(0, 5))
-def test_every_plan_keeps_its_promises(catalog: Catalog, pack: Pack, policy: Policy, draws: int, seed: int) -> None:
+def test_every_plan_is_unbiased_bounded_and_exact(
+    catalog: Catalog, pack: Pack, policy: Policy, draws: int, seed: int
+) -> None:
     plan = make_plan(catalog, policy, pack, draws=draws, seed=seed)
     rates = plan.rates()
     for code, task in enumerate(plan.tasks):
@@ -90,7 +92,7 @@ def test_every_plan_keeps_its_promises(catalog: Catalog, pack: Pack, policy: Pol
 
 @settings(max_examples=25, deadline=None)
 @given(cap=st.none() | st.floats(1, 5))
-def test_greed_moves_nobody_else(catalog: Catalog, pack: Pack, cap: float | None) -> None:
+def test_a_larger_request_moves_no_other_task(catalog: Catalog, pack: Pack, cap: float | None) -> None:
     modest = policy_of({"color": 1, "car": 1, "speed": 2}, color={"boost": {"night": 2.0}, "cap": cap})
     greedy = policy_of({"color": 10, "car": 1, "speed": 2}, color={"boost": {"night": 20.0}, "cap": cap})
     before, after = (make_plan(catalog, policy, pack, draws=500) for policy in (modest, greedy))
@@ -123,7 +125,7 @@ def test_labels_of_a_batch(catalog: Catalog, pack: Pack) -> None:
     assert (values[:-1][plan.label_sample, plan.label_task] == plan.label_value.astype(np.float32)).all()
 
 
-def test_draws_are_of_the_stratum_that_they_are_for(catalog: Catalog, pack: Pack) -> None:
+def test_draws_are_of_their_stratum(catalog: Catalog, pack: Pack) -> None:
     plan = make_plan(catalog, policy_of({"color": 1, "car": 1, "speed": 1}), pack, draws=400)
     of = {(s, t): c for s, t, c in zip(plan.label_sample, plan.label_task, plan.label_stratum, strict=True)}
     drawn = zip(plan.draws, plan.draw_task, plan.draw_stratum, strict=True)
@@ -145,7 +147,7 @@ def test_evaluation_samples_are_never_drawn(catalog: Catalog, pack: Pack) -> Non
     assert set(plan.keys.to_pylist()) <= train
 
 
-def test_share_of_nothing_is_not_trained(catalog: Catalog, pack: Pack) -> None:
+def test_a_task_with_share_0_is_not_drawn(catalog: Catalog, pack: Pack) -> None:
     sections = {
         "color": {"owner": "ada", "share": 1, "importance": 1},
         "car": {"owner": "bob", "share": 0, "importance": 0},
@@ -186,7 +188,7 @@ def test_bad_policies_are_refused_in_one_line(tmp_path: object, changes: dict[st
         (policy_of({"color": 1}, color={"boost": {"nihgt": 2.0}}), BadInput, "'nihgt', which is not declared"),
     ],
 )
-def test_policy_that_the_catalog_cannot_serve(
+def test_a_policy_over_unknown_names_is_refused(
     catalog: Catalog, pack: Pack, policy: Policy, error: type[Exception], message: str
 ) -> None:
     before = sorted((catalog.home / "plans").glob("*"))
@@ -195,7 +197,7 @@ def test_policy_that_the_catalog_cannot_serve(
     assert sorted((catalog.home / "plans").glob("*")) == before
 
 
-def test_plan_at_an_older_commit_and_at_none(catalog: Catalog, pack: Pack) -> None:
+def test_plan_at_an_older_commit_and_at_a_missing_one(catalog: Catalog, pack: Pack) -> None:
     assert make_plan(catalog, policy_of({"color": 1}), pack, draws=10, commit=1).commit == 1
     with pytest.raises(NotFound, match="commit 99"):
         make_plan(catalog, policy_of({"color": 1}), pack, draws=10, commit=99)
@@ -211,7 +213,7 @@ def test_damaged_plan_is_named(catalog: Catalog, pack: Pack) -> None:
 
 
 def mined(catalog: Catalog, tmp_path: Path, count: int) -> Catalog:
-    """A copy in which so many mined requests, each in a group of its own, were answered with "yellow"."""
+    """A copy of the catalog with `count` mined requests, each in its own group, that were answered "yellow"."""
     copy = copy_home(catalog, tmp_path)
     with copy.commit(author="ada", message="ask") as change:
         known = set(change.now.labels("color")["sample_id"].to_pylist())
@@ -228,20 +230,32 @@ def mined(catalog: Catalog, tmp_path: Path, count: int) -> Catalog:
     return copy
 
 
-def test_a_mined_label_stands_for_its_group_and_no_more(catalog: Catalog, tmp_path: Path) -> None:
-    """Of N yellow ones 5 groups of 4 were mined; the n that were labelled before stand for the rest."""
+def test_a_mined_label_represents_its_group(catalog: Catalog, tmp_path: Path) -> None:
+    """Of N yellow images 5 groups of 4 were mined; the n labelled before represent the rest."""
     copy = mined(catalog, tmp_path, 5)
     strata = strata_by(copy, "color")
     with copy.read() as now:
         task = now.task("color")
         expected = natural_prior(now, task)[1] * len(now.training_ids())
-    cells = dict(zip(strata.names, zip(strata.counts, strata.fresh, strict=True), strict=True))
+    cells = dict(zip(strata.names, zip(strata.counts, strata.mined_weight, strict=True), strict=True))
     others, weight = cells["yellow"]
-    count, fresh = cells["yellow & mined"]
+    count, mined_weight = cells["yellow & mined"]
     assert (count, weight) == (5, 1)
-    assert fresh == pytest.approx(min(1, 4 / ((expected - 20) / others)))
-    assert fresh < 1
-    assert set(strata_by(copy, "color", mined="as_found").fresh) == {1}
+    assert mined_weight == pytest.approx(min(1, 4 / ((expected - 20) / others)))
+    assert mined_weight < 1
+    assert set(strata_by(copy, "color", mined="as_found").mined_weight) == {1}
+
+
+def test_labels_of_models_are_drawn_on_request_only(catalog: Catalog, tmp_path: Path) -> None:
+    copy = copy_home(catalog, tmp_path)
+    before = strata_by(copy, "car").counts.sum()
+    with copy.commit(author="ada", message="model") as change:
+        known = set(change.now.labels("car")["sample_id"].to_pylist())
+        train = set(change.now.training_ids().tolist()) - known
+        keys = [row["key"] for row in change.now.samples().to_pylist() if row["sample_id"] in train]
+        change.add_labels(labels([label(key, "car", True, "net") for key in keys]), source="model")
+    assert strata_by(copy, "car").counts.sum() == before
+    assert strata_by(copy, "car", model_labels=True).counts.sum() == before + len(keys)
 
 
 def test_a_boost_of_a_slice_without_labels_changes_nothing(catalog: Catalog, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Advice on a policy: every problem at once, what is worth a second look, and a first policy that can be planned."""
+"""Advice on a policy: every problem at once, notes on unusual choices, and a suggested policy that can be planned."""
 
 import tomllib
 from pathlib import Path
@@ -36,7 +36,7 @@ PROBLEMS = [
     ({"color": SOUND}, "the tasks' shares sum to 0.5, must sum to 1"),
     ({"color": SOUND}, "the tasks' importances sum to 0.5, must sum to 1"),
     ({"colour": SOUND, "car": SOUND}, "task 'colour': the catalog has no such task (did you mean 'color'?)"),
-    ({"color": SOUND, "nothing": SOUND}, "task nothing has no label to train on; give it share 0, or ask for labels"),
+    ({"color": SOUND, "nothing": SOUND}, "task nothing has no label to train on; give it share 0, or request labels"),
     ({"color": {**SOUND, "boost": {"nihgt": 2.0}}, "car": SOUND}, "boosts slice 'nihgt', which is not declared"),
     ({"color": {**SOUND, "boost": {"guessed": 2.0}}, "car": SOUND}, "a slice over predictions; freeze it as a tag"),
     ({"color": {**SOUND, "rule": "sideways"}}, "task.color.rule = 'sideways'"),
@@ -44,18 +44,18 @@ PROBLEMS = [
 
 
 @pytest.mark.parametrize(("sections", "message"), PROBLEMS)
-def test_each_problem_is_told(catalog: Catalog, sections: dict[str, object], message: str) -> None:
+def test_each_problem_is_reported(catalog: Catalog, sections: dict[str, object], message: str) -> None:
     assert any(message in line for line in found(catalog, sections))
 
 
-def test_all_problems_are_told_at_once(catalog: Catalog) -> None:
+def test_all_problems_are_reported_at_once(catalog: Catalog) -> None:
     sections = {
         "colour": SOUND, "nothing": SOUND, "car": {**SOUND, "cap": 0.0},
         "color": {**SOUND, "boost": {"nihgt": 2.0, "dawn": 3.0}},
     }  # fmt: skip
-    told = found(catalog, sections)
+    lines = found(catalog, sections)
     words = ["task.car.cap", "'colour'", "nothing has no label", "'nihgt'", "'dawn'"]
-    assert [sum(word in line for line in told) for word in words] == [1] * len(words)
+    assert [sum(word in line for line in lines) for word in words] == [1] * len(words)
 
 
 def test_a_sound_policy_has_no_problem(catalog: Catalog) -> None:
@@ -65,23 +65,23 @@ def test_a_sound_policy_has_no_problem(catalog: Catalog) -> None:
 @pytest.mark.parametrize(
     ("fields", "note"),
     [
-        ({"boost": {"nowhere": 2.0}}, "boosts nowhere, of which no label is known"),
-        ({"rule": "balanced", "boost": {"first": 90.0}}, "has one sample, which stands for all of it"),
-        ({"rule": "balanced", "boost": {"yellow_at_night": 900.0, "night": 90.0}}, "a cap bounds that"),
+        ({"boost": {"nowhere": 2.0}}, "boosts nowhere, which holds no label yet"),
+        ({"rule": "balanced", "boost": {"first": 90.0}}, "has one sample, so every draw of it is that sample"),
+        ({"rule": "balanced", "boost": {"yellow_at_night": 900.0, "night": 90.0}}, "set a cap to bound that"),
     ],
 )
-def test_what_is_worth_a_second_look(catalog: Catalog, fields: dict[str, object], note: str) -> None:
+def test_unusual_choices_are_noted(catalog: Catalog, fields: dict[str, object], note: str) -> None:
     with catalog.read() as now:
         car = {"owner": "bob", "share": 0.0, "importance": 0.0}
         color = {**SOUND, "share": 1.0, "importance": 1.0, **fields}
-        told = notes(parse(Policy, {"task": {"color": color, "car": car}}, where="policy"), now)
+        lines = notes(parse(Policy, {"task": {"color": color, "car": car}}, where="policy"), now)
     if "first" in str(fields):
         with catalog.read() as now:
             known = set(now.labels("color")["sample_id"].to_pylist()) & set(now.members("attr.key = 'pictures/00005'"))
         if not known:
-            note = "boosts first, of which no label is known"
-    assert any(note in line for line in told)
-    assert "task car: share 0, so its labels are not trained on" in told
+            note = "boosts first, which holds no label yet"
+    assert any(note in line for line in lines)
+    assert "task car: share 0, so it does not train on its labels" in lines
 
 
 def test_the_suggested_policy_is_sound_and_can_be_planned(catalog: Catalog) -> None:
@@ -108,12 +108,12 @@ def test_rare_slices_are_boosted_towards_a_share_of_their_task(catalog: Catalog)
     assert boost == {"yellow_at_night": round(min(8.0, 0.05 / part), 1)}
 
 
-def test_nothing_is_suggested_where_nothing_is_known(tmp_path: Path) -> None:
+def test_nothing_is_suggested_without_labels(tmp_path: Path) -> None:
     with Catalog.create(tmp_path / "home").read() as now, pytest.raises(BadInput, match="no label to train on"):
         suggest(now)
 
 
-def test_the_command_tells_all_in_one_line(
+def test_the_command_reports_everything_in_one_line(
     catalog: Catalog, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AMBER_HOME", str(copy_home(catalog, tmp_path).home))

@@ -99,6 +99,24 @@ def test_quantised_rates_sum_exactly_and_stay_close(n: np.ndarray) -> None:
     assert ((whole > 0) == (n > 0)).all()
 
 
+def test_every_positive_rate_gets_at_least_one_unit() -> None:
+    assert quantise(np.array([1e9, 1.0, 0.0]), 1000).tolist() == [999, 1, 0]
+    assert quantise(np.array([1.0, *[1e-12] * 5]), 10).tolist() == [5, 1, 1, 1, 1, 1]
+
+
+def test_stratum_targets_by_hand() -> None:
+    n, classes, ones = np.array([60, 20, 20]), np.array([0, 0, 1]), np.ones(3)
+    plain = policy(rule="natural")
+    assert stratum_targets(n, classes, np.array([1.0, 3.0, 1.0]), plain) == pytest.approx([0.4, 0.4, 0.2])
+    assert stratum_targets(n, classes, ones, policy(rule="balanced")) == pytest.approx([0.375, 0.125, 0.5])
+    # mined labels of the second stratum weigh a half: class masses are 70 and 20
+    mined = stratum_targets(n, classes, ones, plain, np.array([1.0, 0.5, 1.0]))
+    assert mined == pytest.approx([6 / 9, 1 / 9, 2 / 9])
+    # the cap of 2 / 100 an image bounds the last stratum at 0.4, and the rest goes to the other class
+    capped = stratum_targets(n, classes, ones, policy(rule="balanced", cap=2.0))
+    assert capped == pytest.approx([0.45, 0.15, 0.4])
+
+
 @given(seed=st.integers(0, 999), size=st.integers(1, 3000))
 def test_regression_bins_are_ordered_and_not_small(seed: int, size: int) -> None:
     values = np.random.default_rng(seed).gamma(2, 20, size)

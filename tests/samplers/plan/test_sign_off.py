@@ -1,4 +1,4 @@
-"""Who pays: what another owner's wishes cost, said before anything is trained, and not without the owner's word."""
+"""Sign-off: what one owner's request costs the others is known before training, and needs their consent."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from amber.cli import run
 from curation import BadInput, Catalog
 from samplers import Pack, Plan, Policy, make_pack, make_plan
 from samplers.plan.build import draft_plan
-from samplers.plan.sign_off import changes, refuse_unsigned, unsigned
+from samplers.plan.sign_off import changes, missing_sign_offs, refuse_unsigned
 
 OWNERS = {"color": "ada", "car": "bob", "speed": "eve"}
 
@@ -43,7 +43,7 @@ def modest(catalog: Catalog, pack: Pack) -> Plan:
 
 @pytest.mark.parametrize("cap", [1.2, 5.0])
 @pytest.mark.parametrize(("color", "boost"), [(1.0, 10.0), (10.0, 1.0), (10.0, 10.0)])
-def test_greed_moves_nobodys_targets_and_the_table_names_who_pays(
+def test_a_larger_request_moves_no_targets_and_lowers_named_figures(
     catalog: Catalog, pack: Pack, color: float, boost: float, cap: float
 ) -> None:
     before, after = (
@@ -57,12 +57,10 @@ def test_greed_moves_nobodys_targets_and_the_table_names_who_pays(
         for name in ("car", "speed"):
             assert rows[name].lowered[0] == "share 0.3333 -> 0.08333"
             assert rows[name].lowered[1].startswith("ess ")
-        assert set(unsigned(list(rows.values()), policy_of(), before, author="ada")) == {"bob", "eve"}
+        assert set(missing_sign_offs(list(rows.values()), policy_of(), before, author="ada")) == {"bob", "eve"}
 
 
-def test_a_plan_that_lowers_others_is_refused_and_says_whose_word_is_missing(
-    catalog: Catalog, pack: Pack, modest: Plan
-) -> None:
+def test_a_plan_that_lowers_others_needs_each_owners_sign_off(catalog: Catalog, pack: Pack, modest: Plan) -> None:
     greedy = draft_plan(catalog, policy_of(10), pack, draws=2_000)
     both = {"bob": modest.hash, "eve": modest.hash[:12]}
     with pytest.raises(BadInput, match=r"without the sign-off of bob \(car: share 0.3333 -> 0.08333.*eve \(speed:"):
@@ -75,18 +73,18 @@ def test_a_plan_that_lowers_others_is_refused_and_says_whose_word_is_missing(
     refuse_unsigned(modest, modest, policy_of())
 
 
-def test_a_sign_off_expires_with_the_plan_that_it_names(catalog: Catalog, pack: Pack, modest: Plan) -> None:
+def test_a_sign_off_is_valid_against_the_named_plan_only(catalog: Catalog, pack: Pack, modest: Plan) -> None:
     signed = policy_of(10, sign_off={"bob": modest.hash, "eve": modest.hash})
     newer = make_plan(catalog, policy_of(2), pack, draws=2_000)
     with pytest.raises(BadInput, match=f"against {newer.hash[:12]}"):
         refuse_unsigned(draft_plan(catalog, signed, pack, draws=2_000), newer, signed)
 
 
-def test_a_sign_off_is_no_part_of_the_plan(catalog: Catalog, pack: Pack, modest: Plan) -> None:
+def test_a_sign_off_does_not_change_the_plan(catalog: Catalog, pack: Pack, modest: Plan) -> None:
     assert draft_plan(catalog, policy_of(sign_off={"bob": "0" * 32}), pack, draws=2_000).hash == modest.hash
 
 
-def test_draws_are_no_ones_loss_and_little_is_tolerated(catalog: Catalog, pack: Pack, modest: Plan) -> None:
+def test_fewer_draws_are_no_loss_and_small_losses_are_tolerated(catalog: Catalog, pack: Pack, modest: Plan) -> None:
     fewer = draft_plan(catalog, policy_of(), pack, draws=500)
     assert [row.lowered for row in changes(fewer, modest)] == [(), (), ()]
     slightly = draft_plan(catalog, policy_of(1.02), pack, draws=500)
@@ -94,7 +92,7 @@ def test_draws_are_no_ones_loss_and_little_is_tolerated(catalog: Catalog, pack: 
     assert [bool(row.lowered) for row in changes(slightly, fewer, tolerance=0.001)] == [False, True, True]
 
 
-def test_a_task_that_is_left_out_loses_all(catalog: Catalog, pack: Pack, modest: Plan) -> None:
+def test_an_omitted_task_loses_everything(catalog: Catalog, pack: Pack, modest: Plan) -> None:
     section = {"owner": "ada", "share": 1, "importance": 1}
     alone = draft_plan(catalog, Policy.model_validate({"task": {"color": section}}), pack, draws=2_000)
     rows = {row.task: row for row in changes(alone, modest)}

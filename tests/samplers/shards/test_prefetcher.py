@@ -1,4 +1,4 @@
-"""The cache of a far pack by itself: any order is read, in its room, with hardly more fetched than any rule must."""
+"""The prefetching cache: any order is read within its size, with hardly more fetches than the optimal rule."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from samplers.shards.prefetcher import PAGE, Cache, Prefetcher, next_uses
 
 
 def belady(order: list[int], pages: list[int], room: int) -> int:
-    """Pages that Belady's rule fetches, straight from its definition."""
+    """The number of pages that Belady's rule fetches, from its definition."""
     held: dict[int, int] = {}
     fetched = 0
     for now, row in enumerate(order):
@@ -23,7 +23,7 @@ def belady(order: list[int], pages: list[int], room: int) -> int:
 
 
 def read_all(order: np.ndarray, sizes: np.ndarray, room: int) -> tuple[int, int]:
-    """Read through an `Prefetcher`; pages fetched, and the most that the cache held at any time."""
+    """Read through a `Prefetcher`: the pages fetched, and the largest number of pages in the cache."""
     fetched, most = 0, 0
 
     def fetch(rows: list[int]) -> list[memoryview]:
@@ -43,7 +43,7 @@ def read_all(order: np.ndarray, sizes: np.ndarray, room: int) -> tuple[int, int]
 
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=80), st.integers(4, 40), st.integers(0, 99))
-def test_any_order_is_read_with_any_room(order: list[int], room: int, seed: int) -> None:
+def test_any_order_is_read_with_any_cache_size(order: list[int], room: int, seed: int) -> None:
     sizes = np.random.default_rng(seed).integers(1, 4 * PAGE, 13).astype(np.int32)
     fetched, most = read_all(np.array(order), sizes, room)
     assert most <= room

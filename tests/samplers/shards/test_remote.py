@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from support.buckets import serving_bucket
-from support.pictures import SIZE, Draws, pictures
+from support.pictures import SIZE, Draws, packed_images, pictures
 
 from benchmarks.objects import FAULTS, Far, serving
 from curation.errors import AmberError, BadInput, Damaged, Failed, NotFound
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:werkzeug", "
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try again sooner than one would of a real network."""
+    """Retry faster than on a real network."""
     monkeypatch.setattr(remote_files, "BACKOFF", replace(remote_files.BACKOFF, first=0.005))
 
 
@@ -61,7 +61,7 @@ def whole(pack: Pack, plan: Draws) -> list[tuple[Any, ...]]:
 
 @pytest.fixture(scope="module")
 def bucket(pack: Pack) -> Iterator[str]:
-    """The pack copied to S3; the URL that it lies at."""
+    """The URL of a copy of the pack on S3."""
     with serving_bucket("packs") as url:
         pack.copy_to(f"{url}/team")
         yield f"{url}/team"
@@ -87,7 +87,7 @@ def test_s3_gives_the_stream_of_files(plan: Draws, pack: Pack, bucket: str, whol
     there = Pack.open(bucket, pack.hash, cache=SMALL)
     assert contents(plan, there, threads=threads) == whole
     there.verify()
-    assert sorted(key for key, _ in there.scan()) == KEYS
+    assert packed_images(there) == packed_images(pack)
 
 
 def test_s3_behind_a_network_with_faults(
@@ -107,7 +107,7 @@ def test_http_gives_the_stream_of_files(plan: Draws, pack: Pack, whole: Any, pag
         assert contents(plan, at(far, pack, Cache(bytes=pages * PAGE)), start=start) == whole[start // G :]
 
 
-def test_a_state_is_taken_up_from_elsewhere(plan: Draws, pack: Pack, whole: Any) -> None:
+def test_a_remote_stream_loads_a_state(plan: Draws, pack: Pack, whole: Any) -> None:
     with serving(Far(pack.home)) as far, stream(plan, at(far, pack), G, size=SIZE) as found:
         state = found.state_dict()
         assert [content(next(found)) for _ in range(9)] == whole[:9]
@@ -115,7 +115,7 @@ def test_a_state_is_taken_up_from_elsewhere(plan: Draws, pack: Pack, whole: Any)
         assert [content(batch) for batch in found] == whole
 
 
-def test_bad_images_are_replaced_from_elsewhere(plan: Draws, pack: Pack, tmp_path: Path) -> None:
+def test_bad_images_of_a_remote_pack_are_replaced(plan: Draws, pack: Pack, tmp_path: Path) -> None:
     shutil.copytree(pack.home, tmp_path / "home")
     shard = tmp_path / "home" / "shards" / pack.shards[pack.shard[9]].name
     with shard.open("r+b") as file:
@@ -134,7 +134,7 @@ def test_bad_images_are_replaced_from_elsewhere(plan: Draws, pack: Pack, tmp_pat
 
 
 def every(step: int) -> Any:
-    """One request of every `step`, with one fault after the other."""
+    """Every `step`-th request fails, with the kinds of faults in turn."""
     return lambda number, path: FAULTS[number // step % 4] if number % step == 0 else ""
 
 
@@ -155,7 +155,7 @@ def test_faults_change_nothing(plan: Draws, pack: Pack, whole: Any, seed: int) -
 
 @pytest.mark.soak
 def test_a_thousand_faults(plan: Draws, pack: Pack, whole: Any) -> None:
-    """Each stream is the one of files, or ends in a clear error having told nothing wrong before."""
+    """Each stream equals that of files, or ends in a clear error after correct batches only."""
     met, errors, seed = 0, 0, 0
     while met < 1000:
         with serving(Far(pack.home, fault=at_random(seed, (0.1, 0.3, 0.6)[seed % 3]))) as far:
@@ -181,7 +181,9 @@ def test_a_thousand_faults(plan: Draws, pack: Pack, whole: Any) -> None:
         ("altered", Damaged, "the shard has changed, delete it there"),
     ],
 )
-def test_what_does_not_end_is_said(plan: Draws, pack: Pack, fault: str, error: type[AmberError], message: str) -> None:
+def test_permanent_faults_are_reported(
+    plan: Draws, pack: Pack, fault: str, error: type[AmberError], message: str
+) -> None:
     with serving(Far(pack.home, fault=lambda n, path: fault if "shards/" in path else "")) as far:
         before = set(threading.enumerate())
         with pytest.raises(error, match=message) as caught:
@@ -191,7 +193,7 @@ def test_what_does_not_end_is_said(plan: Draws, pack: Pack, fault: str, error: t
         assert {thread for thread in set(threading.enumerate()) - before if "amber" in thread.name} == set()
 
 
-def test_a_shard_that_changed_underneath_is_said(plan: Draws, pack: Pack, tmp_path: Path) -> None:
+def test_a_changed_shard_is_reported(plan: Draws, pack: Pack, tmp_path: Path) -> None:
     shutil.copytree(pack.home, tmp_path / "home")
     for shard in (tmp_path / "home" / "shards").iterdir():
         shard.write_bytes(shard.read_bytes()[::-1])
@@ -199,20 +201,19 @@ def test_a_shard_that_changed_underneath_is_said(plan: Draws, pack: Pack, tmp_pa
         contents(plan, at(far, pack))
 
 
-def test_no_scan_gives_what_was_not_packed(pack: Pack, tmp_path: Path) -> None:
+def test_verify_refuses_a_truncated_shard(pack: Pack, tmp_path: Path) -> None:
     shutil.copytree(pack.home, tmp_path / "home")
     shard = tmp_path / "home" / "shards" / pack.shards[-1].name
     shard.write_bytes(shard.read_bytes()[:2000])
     with serving(Far(tmp_path / "home")) as far:
         there = at(far, pack)
-        for read in (there.verify, lambda: list(there.scan())):
-            with pytest.raises(Damaged, match=f"{shard.name}: not the bytes that were packed"):
-                read()
+        with pytest.raises(Damaged, match=f"{shard.name}: not the bytes that were packed"):
+            there.verify()
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "index.parquet"])
 @pytest.mark.parametrize("fault", ["altered", "truncated"])
-def test_a_file_of_the_pack_that_comes_wrong_once_is_asked_for_again(pack: Pack, file: str, fault: str) -> None:
+def test_a_file_of_the_pack_that_arrives_altered_is_fetched_again(pack: Pack, file: str, fault: str) -> None:
     met: list[str] = []
 
     def once(number: int, path: str) -> str:
@@ -226,7 +227,7 @@ def test_a_file_of_the_pack_that_comes_wrong_once_is_asked_for_again(pack: Pack,
     assert met
 
 
-def test_an_image_of_nothing_is_a_bad_one_from_elsewhere_too(tmp_path: Path) -> None:
+def test_an_empty_image_of_a_remote_pack_is_bad(tmp_path: Path) -> None:
     images = pictures(tmp_path / "images", KEYS[:8]).to_pylist()
     (tmp_path / "images" / "3.jpg").write_bytes(b"")
     images[3] |= {"bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()}
@@ -240,48 +241,53 @@ def test_an_image_of_nothing_is_a_bad_one_from_elsewhere_too(tmp_path: Path) -> 
     assert [note.key for note in found.replaced] == ["drive/003"]
 
 
-def test_a_server_without_ranges_is_said_at_once(plan: Draws, pack: Pack) -> None:
+def test_a_server_without_ranges_is_reported_at_once(plan: Draws, pack: Pack) -> None:
     handler = partial(SimpleHTTPRequestHandler, directory=str(pack.home))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever).start()
         there = Pack.open(f"http://127.0.0.1:{server.server_port}", pack.hash)
-        with pytest.raises(Failed, match="its server gives no part of a file"):
+        with pytest.raises(Failed, match="does not support range requests"):
             contents(plan, there)
         server.shutdown()
 
 
-def test_a_shard_that_is_gone_is_named(plan: Draws, pack: Pack, tmp_path: Path) -> None:
+def test_a_missing_shard_is_named(plan: Draws, pack: Pack, tmp_path: Path) -> None:
     shutil.copytree(pack.home, tmp_path / "home")
     shutil.rmtree(tmp_path / "home" / "shards")
-    with serving(Far(tmp_path / "home")) as far, pytest.raises(NotFound, match=r"drive/\d+: .*\.tar: is not there"):
+    with serving(Far(tmp_path / "home")) as far, pytest.raises(NotFound, match=r"drive/\d+: .*\.tar: is missing"):
         contents(plan, at(far, pack))
 
 
-def test_a_pack_that_is_not_there_is_named(pack: Pack) -> None:
-    with serving(Far(pack.home)) as far, pytest.raises(NotFound, match=r"pack 0000: http://127\.0\.0\.1"):
+def test_a_missing_pack_is_named(pack: Pack) -> None:
+    with (
+        serving(Far(pack.home)) as far,
+        pytest.raises(NotFound, match=r"pack 0000: not complete in http://127\.0\.0\.1"),
+    ):
         Pack.open(f"http://127.0.0.1:{far.port}", "0000")
 
 
-def test_a_host_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_host_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Failed, match="not reached in"):
         Pack.open("http://127.0.0.1:1/x", "0000")
 
 
 @pytest.mark.parametrize("url", ["nowhere://x/y", "s3://"])
-def test_a_url_of_no_kind_is_refused(url: str) -> None:
-    with pytest.raises(BadInput, match="no place that can be opened"):
+def test_an_unknown_kind_of_url_is_refused(url: str) -> None:
+    with pytest.raises(BadInput, match="not a URL that can be opened"):
         Pack.open(url, "0000")
 
 
-def test_a_pack_elsewhere_is_only_read(pack: Pack) -> None:
-    with serving(Far(pack.home)) as far, pytest.raises(BadInput, match="can only be read"):
+def test_a_remote_pack_is_read_only(pack: Pack) -> None:
+    with serving(Far(pack.home)) as far, pytest.raises(BadInput, match="is read-only"):
         _ = at(far, pack).home
 
 
 def test_copying_again_sends_no_shard(pack: Pack, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
-    put = remote_files.Remote.put
-    monkeypatch.setattr(remote_files.Remote, "put", lambda self, path, file: (sent.append(path), put(self, path, file)))
+    put = remote_files.RemoteFiles.put
+    monkeypatch.setattr(
+        remote_files.RemoteFiles, "put", lambda self, path, file: (sent.append(path), put(self, path, file))
+    )
     pack.copy_to(bucket)
     assert sent == [f"packs/{pack.hash}/index.parquet", f"packs/{pack.hash}/manifest.json"]
 
@@ -289,19 +295,17 @@ def test_copying_again_sends_no_shard(pack: Pack, bucket: str, monkeypatch: pyte
 # The cache
 
 
-def test_an_image_larger_than_the_cache_is_said(plan: Draws, pack: Pack) -> None:
+def test_an_image_larger_than_the_cache_is_refused(plan: Draws, pack: Pack) -> None:
     with serving(Far(pack.home)) as far, pytest.raises(BadInput, match="cache of 512 bytes: an image has"):
         contents(plan, at(far, pack, Cache(bytes=PAGE // 2)))
 
 
-def test_a_folder_that_is_not_there_is_said(plan: Draws, pack: Pack, tmp_path: Path) -> None:
+def test_a_missing_cache_folder_is_reported(plan: Draws, pack: Pack, tmp_path: Path) -> None:
     with serving(Far(pack.home)) as far, pytest.raises(Failed, match="not made"):
         contents(plan, at(far, pack, Cache(bytes=1 << 20, folder=tmp_path / "none")))
 
 
-def test_a_cache_has_its_room_before_anything_is_fetched(
-    plan: Draws, pack: Pack, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_space_of_the_cache_is_allocated_first(plan: Draws, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write into a mapped file on a full disk would kill the process."""
 
     def full(descriptor: int, start: int, size: int) -> None:
@@ -313,13 +317,13 @@ def test_a_cache_has_its_room_before_anything_is_fetched(
         contents(plan, at(far, pack, Cache()))
 
 
-def test_a_stream_that_its_own_reader_collects_ends(
+def test_a_stream_collected_by_its_own_thread_ends(
     plan: Draws, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a cycle of references, it is dropped by whatever thread the collector of garbage runs in."""
-    dropped, collected, ranges = threading.Event(), threading.Event(), remote_files.Remote.ranges
+    """A stream in a reference cycle is closed by any thread that runs the garbage collector."""
+    dropped, collected, ranges = threading.Event(), threading.Event(), remote_files.RemoteFiles.ranges
 
-    def collecting(self: remote_files.Remote, *place: Any) -> list[memoryview]:
+    def collecting(self: remote_files.RemoteFiles, *place: Any) -> list[memoryview]:
         if dropped.is_set():
             gc.collect()
             collected.set()
@@ -330,7 +334,7 @@ def test_a_stream_that_its_own_reader_collects_ends(
         found.me = found  # type: ignore[attr-defined]
         next(found)
 
-    monkeypatch.setattr(remote_files.Remote, "ranges", collecting)
+    monkeypatch.setattr(remote_files.RemoteFiles, "ranges", collecting)
     with serving(Far(pack.home, latency=0.02)) as far:
         gc.disable()
         try:

@@ -1,4 +1,4 @@
-"""The tensor face of the stream."""
+"""The stream as tensors."""
 
 import shutil
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_tensors_are_the_stream(pack: Pack, plan: Draws) -> None:
         )  # fmt: skip
 
 
-def test_a_feed_goes_on_where_it_was_left(pack: Pack, plan: Draws) -> None:
+def test_a_feed_resumes(pack: Pack, plan: Draws) -> None:
     whole = [content(tensors) for tensors in Feed(plan, pack, **CHOICE)]
     for taken in range(7):
         feed = Feed(plan, pack, **CHOICE)
@@ -66,7 +66,7 @@ def test_workers_are_refused(pack: Pack, plan: Draws) -> None:
         list(loader)
 
 
-def test_what_does_not_fit_is_said_at_once(pack: Pack, plan: Draws) -> None:
+def test_bad_arguments_are_refused_at_once(pack: Pack, plan: Draws) -> None:
     with pytest.raises(BadInput, match="3 ranks must divide it"):
         Feed(plan, pack, **CHOICE, world_size=3)
 
@@ -76,7 +76,7 @@ def test_buffers_are_its_own(pack: Pack, plan: Draws) -> None:
         Feed(plan, pack, **CHOICE, buffers=[np.zeros((8, *SIZE, 3), np.uint8)] * 5)
 
 
-def test_what_was_replaced_is_told_once(pack: Pack, plan: Draws, tmp_path: Path) -> None:
+def test_replaced_draws_are_recorded_once(pack: Pack, plan: Draws, tmp_path: Path) -> None:
     shutil.copytree(pack.home, tmp_path / "home")
     row = np.bincount(plan.draws[:48]).argmax()
     with (tmp_path / "home" / "shards" / pack.shards[pack.shard[row]].name).open("r+b") as file:
@@ -89,8 +89,8 @@ def test_what_was_replaced_is_told_once(pack: Pack, plan: Draws, tmp_path: Path)
         list(whole)
     feed = Feed(plan, tmp_path / "home", **choice)
     for tensors in feed:
-        told = [note.position for note in feed.replaced]
-        assert told == [position for position in bad if position < 8 * (tensors.batch.index + 1)]
+        positions = [note.position for note in feed.replaced]
+        assert positions == [position for position in bad if position < 8 * (tensors.batch.index + 1)]
         if tensors.batch.index == 2:
             break
     list(feed)

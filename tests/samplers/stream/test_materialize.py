@@ -1,4 +1,4 @@
-"""Shards of a plan that are read with webdataset alone."""
+"""Shards of a plan, read with webdataset alone."""
 
 import gc
 import json
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.homes import label, labels, make_home
+from support.pictures import packed_images
 
 from amber.cli import run
 from curation import Catalog, Task
@@ -55,7 +56,7 @@ def samples_of(folder: Path) -> list[dict[str, Any]]:
 def test_webdataset_reads_the_draws_in_order(plan: Plan, pack: Pack, tmp_path: Path) -> None:
     done = materialize(plan, pack, tmp_path / "out", shard_bytes=100_000)
     samples = samples_of(done.folder)
-    images = {key: bytes(data) for key, data in pack.scan()}
+    images = packed_images(pack)
     assert len(samples) == 700
     assert done.shards == len(list(done.folder.glob("*.tar"))) > 3
     assert done.bytes == sum(path.stat().st_size for path in done.folder.glob("*.tar"))
@@ -66,7 +67,7 @@ def test_webdataset_reads_the_draws_in_order(plan: Plan, pack: Pack, tmp_path: P
         assert sample["jpg"] == images[note["key"]]
 
 
-def test_weighted_histograms_are_the_plans(plan: Plan, pack: Pack, tmp_path: Path) -> None:
+def test_weighted_histograms_equal_the_plan(plan: Plan, pack: Pack, tmp_path: Path) -> None:
     found: dict[tuple[str, Any], float] = {}
     for sample in samples_of(materialize(plan, pack, tmp_path / "out").folder):
         note = json.loads(sample["json"])
@@ -77,17 +78,17 @@ def test_weighted_histograms_are_the_plans(plan: Plan, pack: Pack, tmp_path: Pat
     values, known, weights = plan.labels(plan.draws, np.arange(len(plan.draws)))
     for code, task in enumerate(plan.tasks):
         for value in np.unique(values[known[:, code], code]):
-            said = task.task.classes[int(value)] if task.task.classes else float(value)
+            name = task.task.classes[int(value)] if task.task.classes else float(value)
             mass = weights[known[:, code] & (values[:, code] == value), code].sum(dtype=np.float64)
-            assert found.pop((task.name, said)) == pytest.approx(mass, rel=1e-6)
+            assert found.pop((task.name, name)) == pytest.approx(mass, rel=1e-6)
     assert found == {}
 
 
 def test_gnu_tar_takes_the_shards(plan: Plan, pack: Pack, tmp_path: Path) -> None:
     done = materialize(plan, pack, tmp_path / "out", shard_bytes=1)
     assert done.shards == 700
-    told = subprocess.run(["tar", "-tf", done.folder / "000007.tar"], capture_output=True, text=True, check=True)
-    assert (told.stdout.split(), told.stderr) == (["000000007.jpg", "000000007.json"], "")
+    listed = subprocess.run(["tar", "-tf", done.folder / "000007.tar"], capture_output=True, text=True, check=True)
+    assert (listed.stdout.split(), listed.stderr) == (["000000007.jpg", "000000007.json"], "")
 
 
 def test_threads_change_nothing(plan: Plan, pack: Pack, tmp_path: Path) -> None:
@@ -103,8 +104,8 @@ def test_every_member_is_plain(plan: Plan, pack: Pack, tmp_path: Path) -> None:
         assert len([member for member in archive if member.isreg()]) == 1400
 
 
-def test_a_folder_that_is_there_is_refused(plan: Plan, pack: Pack, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="is there already"):
+def test_an_existing_folder_is_refused(plan: Plan, pack: Pack, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="exists already"):
         materialize(plan, pack, tmp_path)
 
 
@@ -120,13 +121,13 @@ def test_numbers_below_one_are_refused(plan: Plan, pack: Pack, tmp_path: Path, n
 
 @pytest.fixture
 def copied(pack: Pack, tmp_path: Path) -> Pack:
-    """The pack once more, to be damaged."""
+    """A copy of the pack, to be damaged."""
     shutil.copytree(pack.home, tmp_path / "copied")
     return Pack.open(tmp_path / "copied", pack.hash)
 
 
 def beyond(pack: Pack, shard: Path) -> Pack:
-    """The pack with every shard but a header long: its index is another's."""
+    """The pack with every shard truncated to one header, as if its index were another pack's."""
     for path in shard.parent.iterdir():
         os.truncate(path, 512)
     return replace(pack, shards=tuple(replace(part, size=512) for part in pack.shards))
@@ -143,28 +144,28 @@ def cut_off(pack: Pack, shard: Path) -> Pack:
 
 
 def unreadable(pack: Pack, shard: Path) -> Pack:
-    """A path that ends nowhere: root may read everything else."""
+    """A symlink loop: root could read a file without permissions."""
     shard.unlink()
     shard.symlink_to(shard)
     return pack
 
 
 @pytest.mark.parametrize(
-    ("harm", "error", "told"),
+    ("harm", "error", "message"),
     [
-        (beyond, Damaged, "has no bytes .* its index is another pack's"),
-        (missing, NotFound, "this shard of the pack is not there"),
-        (cut_off, Damaged, "600 bytes, its pack says"),
-        (unreadable, Failed, "not opened .*; mend its rights"),
+        (beyond, Damaged, "has no bytes .* the index is another pack's"),
+        (missing, NotFound, "this shard of the pack is missing"),
+        (cut_off, Damaged, "600 bytes, must be"),
+        (unreadable, Failed, "not opened .*; fix its permissions"),
     ],
 )
-def test_a_damaged_pack_is_told_by_shard_and_key(
-    plan: Plan, copied: Pack, tmp_path: Path, harm: Callable[[Pack, Path], Pack], error: type[Exception], told: str
+def test_a_damaged_pack_is_reported_by_shard_and_key(
+    plan: Plan, copied: Pack, tmp_path: Path, harm: Callable[[Pack, Path], Pack], error: type[Exception], message: str
 ) -> None:
     first = int(plan.draws[0])
     name = copied.shards[int(plan.shard[first])].name
     harmed = harm(copied, copied.home / "shards" / name)
-    with pytest.raises(error, match=f"^{plan.keys[first]}: .*{name}:? .*{told}"):
+    with pytest.raises(error, match=f"^{plan.keys[first]}: .*{name}:? .*{message}"):
         materialize(plan, harmed, tmp_path / "out", threads=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copied"]
 
@@ -172,8 +173,8 @@ def test_a_damaged_pack_is_told_by_shard_and_key(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from samplers import Plan, materialize
-from samplers.pack.pack_writer import Pack
+from samplers import Pack, Plan
+from samplers.stream import materialize
 real = materialize._write
 def write(*args):
     real(*args)
@@ -184,7 +185,7 @@ materialize.materialize(plan, Pack.open(sys.argv[1], plan.pack_hash), Path(sys.a
 """
 
 
-def test_what_a_killed_run_left_is_removed(plan: Plan, pack: Pack, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_run_are_removed(plan: Plan, pack: Pack, tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, pack.home, plan.hash, tmp_path / "out"]
     assert subprocess.run(command, check=False).returncode == -9
     (left,) = tmp_path.iterdir()
@@ -221,7 +222,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     return catalog
 
 
-def test_lists_of_classes_and_of_boxes_are_those_of_the_catalog(several: Catalog, tmp_path: Path) -> None:
+def test_lists_of_classes_and_boxes_equal_the_catalog(several: Catalog, tmp_path: Path) -> None:
     part = {"owner": "ada", "share": 1 / 3, "importance": 1 / 3}
     policy = Policy.model_validate({"task": dict.fromkeys(("signs", "things", "color"), part)})
     pack = make_pack(several)

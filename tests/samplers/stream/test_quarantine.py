@@ -1,4 +1,4 @@
-"""Bad images in a stream: named, or replaced by another one of their stratum without moving any other draw."""
+"""Bad images in a stream are named, or replaced by another image of their stratum; no other draw changes."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from samplers import Policy, make_pack, make_plan
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import write_pack
 from samplers.stream.batches import Batch
-from samplers.stream.draws import ATTEMPTS, Replacement
+from samplers.stream.draws import ATTEMPTS, Replacements
 from samplers.stream.stream import stream
 
 G = 8
@@ -37,7 +37,7 @@ def plan(pack: Pack) -> Draws:
 
 
 def blank(pack: Pack, row: int) -> None:
-    """An image that decodes to nothing."""
+    """Overwrite an image with zero bytes."""
     with (pack.home / "shards" / pack.shards[pack.shard[row]].name).open("r+b") as file:
         file.seek(int(pack.offset[row]))
         file.write(bytes(int(pack.size[row])))
@@ -66,7 +66,7 @@ def test_no_other_draw_moves(pack: Pack, plan: Draws) -> None:
         assert [values[0] for values in part[3]] == part[0]
 
 
-def test_the_replacement_is_the_image_it_says(pack: Pack, plan: Draws) -> None:
+def test_the_replacement_is_the_named_image(pack: Pack, plan: Draws) -> None:
     whole = {batch.rows[i]: batch.images[i].copy() for batch in stream(plan, pack, G, size=SIZE) for i in range(G)}
     blank(pack, 9)
     for batch in stream(plan, pack, G, size=SIZE, on_error="quarantine"):
@@ -75,7 +75,7 @@ def test_the_replacement_is_the_image_it_says(pack: Pack, plan: Draws) -> None:
 
 
 @pytest.mark.parametrize(("rank", "world_size", "start", "threads"), [(0, 1, 0, 3), (1, 2, 0, 1), (1, 4, 64, 2)])
-def test_replacements_hang_on_nothing_else(
+def test_replacements_depend_on_nothing_else(
     pack: Pack, plan: Draws, rank: int, world_size: int, start: int, threads: int
 ) -> None:
     for row in (3, 9, 10, 11):
@@ -85,11 +85,11 @@ def test_replacements_hang_on_nothing_else(
     part = stream(
         plan, pack, G, size=SIZE, on_error="quarantine", rank=rank, world_size=world_size, start=start, threads=threads
     )
-    for found, told in zip(part, whole[start // G :], strict=True):
-        assert content(found)[0] == told[0][rank * each : (rank + 1) * each]
+    for found, expected in zip(part, whole[start // G :], strict=True):
+        assert content(found)[0] == expected[0][rank * each : (rank + 1) * each]
 
 
-def test_the_moved_mass_is_told(pack: Pack, plan: Draws) -> None:
+def test_the_moved_mass_is_recorded(pack: Pack, plan: Draws) -> None:
     blank(pack, 9)
     with stream(plan, pack, G, size=SIZE, on_error="quarantine") as found:
         list(found)
@@ -112,7 +112,7 @@ def lost(pack: Pack, row: int) -> None:
 
 
 @pytest.mark.parametrize("harm", [unreadable, truncated, lost])
-def test_any_harm_to_an_image_is_replaced(pack: Pack, plan: Draws, harm: Callable[[Pack, int], None]) -> None:
+def test_an_image_is_replaced_after_any_damage(pack: Pack, plan: Draws, harm: Callable[[Pack, int], None]) -> None:
     harm(pack, 9)
     with stream(plan, pack, G, size=SIZE, on_error="quarantine") as found:
         assert len(list(found)) == 20
@@ -128,14 +128,14 @@ def test_raise_is_the_default(pack: Pack, plan: Draws, harm: Callable[[Pack, int
         list(stream(plan, pack, G, size=SIZE))
 
 
-def test_a_stratum_without_a_sound_image_is_damage(pack: Pack, plan: Draws) -> None:
+def test_a_stratum_without_a_readable_image_is_damaged(pack: Pack, plan: Draws) -> None:
     for row in range(0, 40, 2):
         blank(pack, row)
-    with pytest.raises(Damaged, match=f"and {ATTEMPTS} images of its stratum neither"):
+    with pytest.raises(Damaged, match=f"{ATTEMPTS} replacements of its stratum failed too"):
         list(stream(plan, pack, G, size=SIZE, on_error="quarantine"))
 
 
-def test_other_words_are_refused(pack: Pack, plan: Draws) -> None:
+def test_an_unknown_on_error_is_refused(pack: Pack, plan: Draws) -> None:
     with pytest.raises(BadInput, match="on_error 'skip': raise or quarantine"):
         stream(plan, pack, G, size=SIZE, on_error="skip")  # type: ignore[arg-type]
 
@@ -149,14 +149,14 @@ def test_replacements_are_even_over_the_stratum(seed: int, members: int) -> None
         def members(self, position: int) -> np.ndarray:
             return np.arange(members)
 
-    rows = [row for position in range(60) for row in Replacement(Plan()).candidates(position)]  # type: ignore[arg-type]
+    rows = [row for position in range(60) for row in Replacements(Plan()).candidates(position)]  # type: ignore[arg-type]
     counts = np.bincount(rows, minlength=members)
     expected = len(rows) / members
     assert np.abs(counts - expected).max() < 6 * np.sqrt(expected) + 1
 
 
-def test_the_mixture_of_a_plan_holds(tmp_path: Path) -> None:
-    """Every stratum of every task gets as many draws with a bad image as without; weights stay what the plan says."""
+def test_the_mixture_of_a_plan_is_kept(tmp_path: Path) -> None:
+    """Every stratum of every task gets as many draws with a bad image as without; weights do not change."""
     catalog = make_home(tmp_path)
     pack = make_pack(catalog)
     with catalog.read() as now:
@@ -173,8 +173,8 @@ def test_the_mixture_of_a_plan_holds(tmp_path: Path) -> None:
     assert bad not in rows
 
 
-def test_a_training_goes_on_and_keeps_what_was_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Evaluation stops at the bad image, since figures are never of fewer; mended, the verb goes on behind it."""
+def test_training_continues_and_records_replacements(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Evaluation stops at the bad image, since it never skips one; once fixed, the verb resumes after training."""
     catalog = make_home(tmp_path, samples=60)
     pack = make_pack(catalog)
     with catalog.read() as now:
@@ -190,6 +190,6 @@ def test_a_training_goes_on_and_keeps_what_was_replaced(tmp_path: Path, capsys: 
     assert capsys.readouterr().err.count(f"{key}: ") == 2
     shard.write_bytes(sound)
     assert run(words) == 0
-    told = json.loads(capsys.readouterr().out)["replaced"]
-    assert [note["position"] for note in told] == np.flatnonzero(plan.draws == bad).tolist()
-    assert {note["key"] for note in told} == {key}
+    replaced = json.loads(capsys.readouterr().out)["replaced"]
+    assert [note["position"] for note in replaced] == np.flatnonzero(plan.draws == bad).tolist()
+    assert {note["key"] for note in replaced} == {key}

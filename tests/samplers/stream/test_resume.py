@@ -47,7 +47,7 @@ def opened(plan: Draws, pack: Pack, rank: int = 0, world_size: int = 1, **choice
 
 
 def joined(ranks: list[Stream], count: int) -> list[tuple[Any, ...]]:
-    """`count` global batches, put together from what the ranks saw of them."""
+    """`count` global batches, joined from the batches of the ranks."""
     found = []
     for _ in range(count):
         parts = [content(next(rank)) for rank in ranks]
@@ -82,7 +82,7 @@ def test_state_goes_from_n_ranks_to_m_at_every_batch(pack: Pack, plan: Draws, ta
 def test_every_draw_once_an_epoch(
     pack: Pack, draws: int, each: int, world_size: int, epochs: int, data: st.DataObject
 ) -> None:
-    """Without pixels: whatever the sizes, with a break anywhere, nothing is missing and nothing twice."""
+    """Without pixels: for any sizes and any point of resumption, every draw comes exactly once."""
     plan, size = Draws(pack, DRAWS[:draws]), each * world_size
     count = -(-draws // size) * epochs
     cut = data.draw(st.integers(0, count))
@@ -103,7 +103,7 @@ def test_a_stream_goes_back_to_a_state(pack: Pack, plan: Draws) -> None:
         assert [content(next(found)) for _ in range(4)] == first
 
 
-def test_more_epochs_take_up_an_ended_one(pack: Pack, plan: Draws) -> None:
+def test_more_epochs_continue_a_finished_stream(pack: Pack, plan: Draws) -> None:
     once = opened(plan, pack)
     first = [content(batch) for batch in once]
     with opened(plan, pack, epochs=2) as twice:
@@ -118,15 +118,15 @@ def test_more_epochs_take_up_an_ended_one(pack: Pack, plan: Draws) -> None:
         ({"global_batch": 12}, "this stream is of"),
         ({"tail": "pad"}, "this stream is of"),
         ({"position": 5}, "position 5: a multiple of 24 up to 288"),
-        ({"position": 24 * 13}, "ask for more epochs"),
+        ({"position": 24 * 13}, "set more epochs"),
     ],
 )
-def test_state_of_something_else_is_refused(pack: Pack, plan: Draws, change: dict[str, Any], message: str) -> None:
+def test_the_state_of_another_stream_is_refused(pack: Pack, plan: Draws, change: dict[str, Any], message: str) -> None:
     with opened(plan, pack) as found, pytest.raises(BadInput, match=message):
         found.load_state_dict(found.state_dict() | change)
 
 
-def test_a_closed_stream_takes_no_state(pack: Pack, plan: Draws) -> None:
+def test_a_closed_stream_loads_no_state(pack: Pack, plan: Draws) -> None:
     found = opened(plan, pack)
     found.close()
     with pytest.raises(BadInput, match="is closed"):
@@ -141,7 +141,7 @@ def test_a_sweep_has_a_state(pack: Pack) -> None:
     assert [content(batch) for batch in again] == [content(batch) for batch in found]
 
 
-def test_no_epoch_is_refused(pack: Pack, plan: Draws) -> None:
+def test_zero_epochs_are_refused(pack: Pack, plan: Draws) -> None:
     with pytest.raises(BadInput, match="epochs 0"):
         opened(plan, pack, epochs=0)
 
@@ -149,13 +149,13 @@ def test_no_epoch_is_refused(pack: Pack, plan: Draws) -> None:
 # Buffers of the caller
 
 
-def test_buffers_of_the_caller_are_decoded_into(pack: Pack, plan: Draws) -> None:
+def test_the_stream_decodes_into_the_callers_buffers(pack: Pack, plan: Draws) -> None:
     buffers = [np.zeros((G, *SIZE, 3), np.uint8) for _ in range(AHEAD + 4)]
     owned = {id(buffer) for buffer in buffers}
     expected = [content(batch) for batch in opened(plan, pack)]
     with opened(plan, pack, buffers=buffers) as found:
-        for batch, told in zip(found, expected, strict=True):
-            assert content(batch) == told
+        for batch, wanted in zip(found, expected, strict=True):
+            assert content(batch) == wanted
             base = batch.images
             while base.base is not None:
                 base = base.base
@@ -207,7 +207,7 @@ def test_processes_see_what_one_sees(pack: Pack, plan: Draws, world_size: int) -
 
 
 def gloo_rank(meet: Path, home: Path, hash: str, rank: int, world_size: int, state: dict[str, Any], count: int) -> Any:
-    """What all ranks of torch.distributed see together in `count` batches from `state` on, and the state behind it."""
+    """`count` batches from `state` on, gathered from all ranks of torch.distributed, and the state after them."""
     import torch
     import torch.distributed as dist
 
@@ -228,7 +228,7 @@ def gloo_rank(meet: Path, home: Path, hash: str, rank: int, world_size: int, sta
     return found, feed.state_dict()
 
 
-def test_ranks_of_torch_distributed_go_on_as_more_and_as_fewer(pack: Pack, plan: Draws, tmp_path: Path) -> None:
+def test_ranks_of_torch_distributed_resume_as_more_and_as_fewer(pack: Pack, plan: Draws, tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch.distributed"])  # once for all ranks
     state, found = opened(plan, pack).state_dict(), []
@@ -236,8 +236,8 @@ def test_ranks_of_torch_distributed_go_on_as_more_and_as_fewer(pack: Pack, plan:
         with ProcessPoolExecutor(world_size, context) as pool:
             work = partial(gloo_rank, tmp_path / f"meet{world_size}", pack.home, pack.hash)
             ranks = [pool.submit(work, rank, world_size, state, count) for rank in range(world_size)]
-            told = [rank.result(timeout=120) for rank in ranks]
-        assert all(part == told[0] for part in told)
-        found += told[0][0]
-        state = told[0][1]
+            results = [rank.result(timeout=120) for rank in ranks]
+        assert all(part == results[0] for part in results)
+        found += results[0][0]
+        state = results[0][1]
     assert found == DRAWS[:288].reshape(12, G).tolist()

@@ -19,7 +19,7 @@ from curation.errors import BadInput, Damaged, NotFound
 from curation.images.decoding import load_rgb
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import write_pack
-from samplers.shards.open_shards import Shards
+from samplers.shards.open_shards import LocalShards
 from samplers.stream.batches import Batch, batches
 from samplers.stream.decode import decode_into
 from samplers.stream.stream import AHEAD, Stream, stream, sweep
@@ -72,7 +72,7 @@ def test_batches_hold_the_draws_in_order(pack: Pack, plan: Draws) -> None:
         assert keys == [KEYS[row] for row in rows]
 
 
-def test_images_are_those_of_the_files(pack: Pack, plan: Draws) -> None:
+def test_images_equal_the_files(pack: Pack, plan: Draws) -> None:
     shards = pack.reader()
     for batch in stream(plan, pack, G, size=SIZE):
         for row, image in zip(batch.rows, batch.images, strict=True):
@@ -184,8 +184,8 @@ def odd_images(folder: Path) -> list[Path]:
     ]
 
 
-def test_every_kind_of_image_is_the_fallbacks(tmp_path: Path) -> None:
-    """At its own size, what the fast path decodes is what `load_rgb` decodes, upright."""
+def test_the_fast_decoder_equals_the_fallback(tmp_path: Path) -> None:
+    """At the image's own size, the fast path decodes the same upright pixels as `load_rgb`."""
     for path in odd_images(tmp_path):
         expected = load_rgb(path.read_bytes())
         out = np.zeros_like(expected)
@@ -240,7 +240,7 @@ def remove(shard: Path, pack: Pack) -> None:
 
 @pytest.mark.parametrize(("harm", "error"), [(damage_image, Damaged), (truncate, Damaged), (remove, NotFound)])
 @pytest.mark.usefixtures("no_thread_stays")
-def test_harm_names_shard_and_key(own: Pack, harm: Callable[[Path, Pack], None], error: type[Exception]) -> None:
+def test_errors_name_shard_and_key(own: Pack, harm: Callable[[Path, Pack], None], error: type[Exception]) -> None:
     rows = np.r_[np.flatnonzero(own.shard != own.shard[9]), 9]
     shard = own.shards[own.shard[9]].name
     harm(own.home / "shards" / shard, own)
@@ -251,7 +251,7 @@ def test_harm_names_shard_and_key(own: Pack, harm: Callable[[Path, Pack], None],
     assert found.position == (len(rows) - 1) // 4 * 4
 
 
-def test_a_flipped_byte_is_seen_by_who_checks(own: Pack) -> None:
+def test_check_finds_a_flipped_byte(own: Pack) -> None:
     plan = Draws(own, np.arange(own.images))
     with (own.home / "shards" / own.shards[own.shard[0]].name).open("r+b") as file:
         file.seek(int(own.offset[0] + own.size[0] // 2))
@@ -265,17 +265,17 @@ def test_a_flipped_byte_is_seen_by_who_checks(own: Pack) -> None:
     assert [note.position for note in found.replaced] == [0]
 
 
-def test_sound_images_pass_the_check(pack: Pack, plan: Draws) -> None:
+def test_intact_images_pass_the_check(pack: Pack, plan: Draws) -> None:
     assert contents(stream(plan, pack, G, size=SIZE, check=True)) == contents(stream(plan, pack, G, size=SIZE))
 
 
 @pytest.mark.parametrize("position", [None, "8", 1.0])
 def test_a_state_without_its_position_is_refused(pack: Pack, plan: Draws, position: Any) -> None:
-    with stream(plan, pack, G, size=SIZE) as found, pytest.raises(BadInput, match="a whole number"):
+    with stream(plan, pack, G, size=SIZE) as found, pytest.raises(BadInput, match="must be an integer"):
         found.load_state_dict({**found.state_dict(), "position": position})
 
 
-def test_wrong_place_is_damage(own: Pack) -> None:
+def test_a_wrong_offset_is_damage(own: Pack) -> None:
     plan = Draws(own, [3] * G)
     plan.offset = plan.offset + 10**6
     with pytest.raises(Damaged, match=r"drive/003: .*has no bytes"):
@@ -301,7 +301,7 @@ def test_callers_error_ends_the_threads(pack: Pack, plan: Draws, error: type[Bas
     assert not [thread for thread in threading.enumerate() if "amber" in thread.name]
 
 
-def test_end_lets_go_of_files_and_threads(pack: Pack, plan: Draws) -> None:
+def test_the_end_closes_files_and_threads(pack: Pack, plan: Draws) -> None:
     process = psutil.Process()
     before = process.num_fds()
     found = stream(plan, pack, G, size=SIZE)
@@ -319,14 +319,14 @@ def test_end_lets_go_of_files_and_threads(pack: Pack, plan: Draws) -> None:
 def test_open_shards_are_bounded(pack: Pack) -> None:
     process = psutil.Process()
     before = process.num_fds()
-    shards = Shards(pack.home / "shards", pack.shards, max_open=2)
+    shards = LocalShards(pack.home / "shards", pack.shards, max_open=2)
     for number in list(range(len(pack.shards))) * 2:
-        assert len(shards.whole(number)) == pack.shards[number].size
+        assert len(shards.read_shard(number)) == pack.shards[number].size
         assert process.num_fds() <= before + 2
     assert len(pack.shards) > 3
 
 
-def test_workspace_serves_for_the_pack(pack: Pack, plan: Draws) -> None:
+def test_a_workspace_finds_its_pack(pack: Pack, plan: Draws) -> None:
     assert contents(stream(plan, pack.home, G, size=SIZE)) == contents(stream(plan, pack, G, size=SIZE))
 
 
@@ -336,17 +336,17 @@ def test_workspace_serves_for_the_pack(pack: Pack, plan: Draws) -> None:
         ({"global_batch": 8, "world_size": 3}, "3 ranks must divide it"),
         ({"global_batch": 2, "world_size": 4}, "4 ranks must divide it"),
         ({"global_batch": 0}, "global_batch 0"),
-        ({"global_batch": 101}, "100 draws, not one batch"),
+        ({"global_batch": 101}, "has only 100 draws"),
         ({"rank": 1}, "rank 1: from 0 to 0"),
         ({"start": 3}, "start 3: a multiple of 64"),
         ({"start": 128}, "start 128: a multiple of 64 from 0 to 64"),
         ({"tail": "keep"}, "tail 'keep'"),
         ({"threads": 0}, "threads 0"),
         ({"size": (0, 4)}, r"size \(0, 4\)"),
-        ({"size": 224}, "size 224: a height and a width"),
+        ({"size": 224}, "size 224: must be a height and a width"),
     ],
 )
-def test_numbers_that_do_not_fit_are_refused(pack: Pack, plan: Draws, choice: dict[str, Any], message: str) -> None:
+def test_bad_arguments_are_refused(pack: Pack, plan: Draws, choice: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         stream(plan, pack, **({"size": SIZE} | choice))
 
@@ -379,5 +379,5 @@ def test_empty_sweep(pack: Pack) -> None:
     assert list(sweep(pack, np.array([], np.int64), size=SIZE)) == []
 
 
-def test_arrays_of_pyarrow_are_keys(pack: Pack) -> None:
+def test_keys_may_be_an_arrow_array(pack: Pack) -> None:
     assert pack.rows(pa.array(KEYS)).tolist() == list(range(40))

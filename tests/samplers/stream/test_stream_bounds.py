@@ -1,4 +1,4 @@
-"""What a stream may take of a machine, however many shards there are, and plans that hold no batch."""
+"""Limits on the memory and open files of a stream for any number of shards, and plans without a batch."""
 
 import resource
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from training.loop.feed import Feed
 SIZE = (90, 120)
 IMAGES, EPOCHS, THREADS = 320, 8, 3
 SHARDS = {"many": 1, "few": 1 << 20}
-"""Bytes of a shard: one an image, or one for all."""
+"""Bytes of a shard: one image per shard, or all images in one."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pack]:
 
 
 def measured(home: Path, hash: str) -> dict[str, Any]:
-    """Megabytes of its own that a stream adds to a process, at the end of each epoch, and files that it holds open."""
+    """Megabytes of private memory that a stream adds to a process, at the end of each epoch, and its open files."""
     pack, process = Pack.open(home, hash), psutil.Process()
     plan = Draws(pack, np.random.default_rng(0).permutation(IMAGES))
     before, files, own = process.num_fds(), [0], []
@@ -53,12 +53,12 @@ def measured(home: Path, hash: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def taken(packs: dict[str, Pack]) -> dict[str, dict[str, Any]]:
-    """Of each pack, in a process of its own."""
+    """The measurements of each pack, in a process of its own."""
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
         return {name: pool.submit(measured, pack.home, pack.hash).result() for name, pack in packs.items()}
 
 
-def test_a_limit_of_open_files_is_said(packs: dict[str, Pack]) -> None:
+def test_a_limit_of_open_files_is_reported(packs: dict[str, Pack]) -> None:
     pack, limits = packs["many"], resource.getrlimit(resource.RLIMIT_NOFILE)
     with stream(Draws(pack, np.arange(IMAGES)), pack, 32, size=SIZE) as found:
         next(found)
@@ -72,13 +72,13 @@ def test_a_limit_of_open_files_is_said(packs: dict[str, Pack]) -> None:
 
 @pytest.mark.parametrize("name", SHARDS)
 def test_memory_stays_flat_over_epochs(taken: dict[str, dict[str, Any]], name: str) -> None:
-    """To keep one batch of each epoch would add 6 MB."""
+    """Keeping one batch per epoch would add 6 MB."""
     own = taken[name]["own"]
     assert len(own) == EPOCHS
     assert own[-1] - own[1] < 3
 
 
-def test_memory_does_not_hang_on_the_number_of_shards(taken: dict[str, dict[str, Any]]) -> None:
+def test_memory_does_not_depend_on_the_number_of_shards(taken: dict[str, dict[str, Any]]) -> None:
     assert (taken["many"]["shards"], taken["few"]["shards"]) == (IMAGES, 1)
     assert taken["many"]["own"][-1] - taken["few"]["own"][-1] < 5
 

@@ -1,4 +1,4 @@
-"""Members of slices are what plain Python would say."""
+"""Members of slices equal those computed in plain Python."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def test_members_agree_with_plain_python(catalog: Catalog, truth: list[dict[str,
     assert found.tolist() == expected
 
 
-def test_what_never_holds_of_the_unknown_is_asked_of_one_column() -> None:
+def test_terms_that_never_hold_for_unknown_read_one_column() -> None:
     terms = {term.text: term.strict for term in terms_of("(attr.night AND (label.car IS NULL) AND (attr.a = label.b))")}
     assert terms == {
         '"attr.night"."value"': True, '("label.car"."value" IS NULL)': False,
