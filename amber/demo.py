@@ -13,7 +13,8 @@ import click
 
 from amber.exit_codes import guarded
 from amber.loop import Loop, Round, go_round
-from amber.terminal import Screen, interval, output, rounds_table, table
+from amber.rounds_table import rounds_table
+from amber.terminal import Screen, interval, output, table
 from curation.catalog.catalog import Catalog
 from curation.ingest.dataset import Dataset
 from curation.ingest.ingest import ingest
@@ -76,7 +77,7 @@ def _traffic_lights(out: Path, screen: Screen) -> dict[str, list[Round]]:
 
 
 def _share_embeddings(source: Path, home: Path) -> None:
-    """Features hang on the images alone, so both arms may use the same."""
+    """Copy the features: they depend only on the images, so both arms share them."""
     shutil.copytree(source / "embeddings", home / "embeddings", dirs_exist_ok=True)
 
 

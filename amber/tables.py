@@ -6,12 +6,12 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from amber.terminal import table
+from amber.terminal import interval, table
 from curation.analysis.agreement import Agreement
 from curation.analysis.coverage import Coverage
 from curation.analysis.missingness import Difference
 
-__all__ = ["agreement_tables", "coverage_tables"]
+__all__ = ["agreement_tables", "coverage_tables", "figures_table"]
 
 COMMON = 8
 """Classes, pairs or shares that one line shows: the largest."""
@@ -55,6 +55,16 @@ def agreement_tables(parts: Iterable[Agreement]) -> Group:
                "says more often (+), less (-)"], people),
         table("Disputed samples (--json lists them)", ["task", "samples"], disputed),
     )  # fmt: skip
+
+
+def figures_table(title: str, figures: Iterable[Mapping[str, Any]]) -> Table:
+    """Figures of a run that have samples, one row per task, slice and split, with 95% intervals."""
+    rows = [
+        [row["task"], row["slice"] or "(all)", row["split"], row["n"], row["groups"], row["metric"], interval(row)]
+        for row in figures
+        if row["n"]
+    ]
+    return table(title, ["task", "slice", "split", "n", "groups", "metric", "value [95% interval]"], rows)
 
 
 def _annotators_table(found: Coverage) -> Table:

@@ -12,9 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from amber.loop import Round
-
-__all__ = ["Screen", "interval", "output", "plain", "rounds_table", "show", "table"]
+__all__ = ["Screen", "interval", "output", "plain", "show", "table"]
 
 
 class Screen:
@@ -97,20 +95,6 @@ def interval(figure: Mapping[str, Any]) -> str:
     digits = 2 if figure["metric"] == "mae" else 3
     low, high = (f"{figure[side]:.{digits}f}" if figure[side] is not None else "?" for side in ("low", "high"))
     return f"{figure['value']:.{digits}f} [{low}, {high}]"
-
-
-def rounds_table(title: str, arms: Mapping[str, Sequence[Round]], *, task: str, rare: str) -> Table:
-    """A row for each round: what each arm bought and found, its figure on the rare slice and over everything."""
-    columns = ["round", "labels"]
-    for arm in arms:
-        columns += [f"{arm}: found", "recall", "all classes"]
-    rows = []
-    for steps in zip(*arms.values(), strict=True):
-        row: list[Any] = [steps[0].index, steps[0].labels]
-        for step in steps:
-            row += [step.found.get(rare, 0), interval(step.figure(task, rare)), interval(step.figure(task))]
-        rows.append(row)
-    return table(title, columns, rows)
 
 
 def _cell(value: Any) -> str:

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from amber.forget import forget
 from amber.terminal import Screen, plain, show, table
 from amber.verbs.options import SEED, author, has_verb, workspace
 from curation.catalog.catalog import Catalog
@@ -20,7 +19,7 @@ from curation.ingest.dataset import Dataset
 from curation.ingest.ingest import ingest
 from curation.ingest.writers import WRITERS
 
-__all__ = ["diff", "forget_command", "ingest_command", "init", "log", "revert_command", "tasks", "write_command"]
+__all__ = ["diff", "ingest_command", "init", "log", "revert_command", "tasks", "write_command"]
 
 
 @click.command()
@@ -170,28 +169,6 @@ def revert_command(commit: int, author: str, home: str, as_json: bool) -> None:
     undone = ", ".join(f"{count:,} {name}" for name, count in moved.items() if count and name != "kept") or "nothing"
     kept = f"; {moved['kept']:,} were replaced since, and stay" if moved["kept"] else ""
     show({"commit": made, **moved}, as_json, lambda: f"commit {made} undoes {undone}{kept}")
-
-
-@click.command("forget")
-@click.argument("sample")
-@click.option("--yes", is_flag=True, help="Do not ask first.")
-@author
-@workspace
-def forget_command(sample: str, yes: bool, author: str, home: str, as_json: bool) -> None:
-    """Remove SAMPLE (a key) and all that is known of it, at every commit, from ledger, shards, plans and runs.
-
-    Plans and runs that used it are withdrawn. Only that a sample was forgotten is kept. Nothing brings it back.
-    """
-    if not yes and not click.confirm(f"forget {sample} in {home}, at every commit?", err=True):
-        raise BadInput(f"{sample}: not forgotten, for nobody confirmed it; answer y, or pass --yes")
-    gone = forget(Catalog.open(home), sample, author=author)
-    left = [gone.location, *gone.pictures, *gone.backups]
-    pushed = "".join(f"\n{server} shows it until `amber label pull` there" for server in gone.servers)
-    show(
-        vars(gone), as_json,
-        lambda: f"commit {gone.commit}: forgotten; {len(gone.packs)} packs written anew, {len(gone.plans)} plans and "
-        f"{len(gone.runs)} runs withdrawn\nyours to delete, for they hold it or may: {', '.join(left)}{pushed}",
-    )  # fmt: skip
 
 
 @click.command("write")

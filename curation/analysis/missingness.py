@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy import stats
 
 from curation.catalog.snapshot import Snapshot
 
@@ -128,6 +127,8 @@ def _column(name: str, value: pa.ChunkedArray, cluster: Ints) -> _Column | None:
     number = np.asarray(pc.cast(value.drop_null(), pa.int64() if integral else pa.float64()).to_numpy(), np.float64)
     if len(number) < 2 or number.min() == number.max():
         return None
+    from scipy import stats  # takes a second to load
+
     rank = (stats.rankdata(number) - 0.5) / len(number)
     quarter = np.minimum((rank * 4).astype(np.int64), 3)
     return _Column(name=name, place=place, code=quarter, names=QUARTERS, rank=rank)
@@ -191,6 +192,8 @@ def _rank_scores(column: _Column, y: Bools, group: Ints) -> tuple[Floats, float]
 
 def _p(statistic: float, freedom: int, group: Ints) -> float:
     """Chance of such a statistic: of F rather than of chi-square, for the variance is of few groups, or uneven ones."""
+    from scipy import stats
+
     sizes = np.bincount(group).astype(np.float64)
     even = float(sizes.sum() ** 2 / (sizes**2).sum())
     rest = max(1.0, even - freedom)
@@ -212,6 +215,8 @@ def _cramers_v(labelled: Ints, of: Ints) -> float:
 def _corrected(found: list[Difference]) -> list[Difference]:
     if not found:
         return []
+    from scipy import stats
+
     rates = stats.false_discovery_control([part.p for part in found])
     corrected = [replace(part, q=float(rate)) for part, rate in zip(found, rates, strict=True)]
     return sorted(corrected, key=lambda part: (part.q, -abs(part.effect), part.task, part.attribute))

@@ -5,8 +5,6 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from curation.errors import BadInput
 from curation.images.embeddings import Floats
@@ -113,6 +111,9 @@ def _merged(groups: _Ids, pairs: list[tuple[_Ids, _Ids]]) -> _Ids:
     """Groups, renumbered, after joining the two of every pair."""
     if not pairs:
         return groups
+    from scipy.sparse import coo_array  # loads half of scipy, which most commands do not need
+    from scipy.sparse.csgraph import connected_components
+
     left, right = (groups[np.concatenate(side)] for side in zip(*pairs, strict=True))
     links = coo_array((np.ones(len(left), bool), (left, right)), shape=(len(groups), len(groups)))
     merged: _Ids = connected_components(links, directed=False)[1].astype(np.int64)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaln
 
 from curation.errors import BadInput
 from samplers.plan.plan import Plan
@@ -131,6 +130,8 @@ class Exposure:
 
 def _mixture(drawn: Ints) -> float:
     """log likelihood of counts of draws in their order, whose rates have Jeffreys' prior."""
+    from scipy.special import gammaln  # slow to load, and most commands count no draws
+
     k, n = len(drawn), int(drawn.sum())
     alone = gammaln(k * PRIOR) - gammaln(n + k * PRIOR)
     return float(alone + (gammaln(drawn + PRIOR) - gammaln(PRIOR)).sum())

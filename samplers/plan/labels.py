@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import csr_array
 
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
@@ -98,6 +97,8 @@ def grouped(codes: npt.NDArray[np.integer], size: int) -> tuple[Rows, npt.NDArra
 
     Within a code places ascend. A counting sort, in a fraction of the time that comparing takes.
     """
+    from scipy.sparse import csr_array  # slow to load, and most commands build no plan
+
     places = np.arange(len(codes), dtype=np.int32)
     counted = csr_array((places, codes.astype(np.int32), np.array([0, len(codes)])), shape=(1, size)).tocsc()
     return counted.data, counted.indptr

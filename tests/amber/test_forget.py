@@ -181,4 +181,4 @@ def test_the_command_line_asks_first(
     assert run(["forget", KEY, "--yes", *options]) == 0
     out = capsys.readouterr().out
     assert "1 plans and 1 runs withdrawn" in out
-    assert "yours to delete" in out
+    assert "left for you to delete" in out
