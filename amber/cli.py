@@ -33,9 +33,9 @@ VERBS = {
     "revert": ("ledger:revert_command", "Undo COMMIT with a new commit."),
     "serve": ("serving:serve_group", "Serve images under signed URLs, and the catalog as a JSON API."),
     "slices": ("slices:slices", "List slices with their sizes; add, show, remove or compare them."),
-    "tasks": ("ledger:tasks", "List tasks: kind, classes, metric and owner; `redefine` changes one."),
+    "tasks": ("tasks:tasks_group", "List tasks: kind, classes, metric and owner; `redefine` changes one."),
     "train": ("training:train_command", "Train a network on a plan; record its predictions and slice figures."),
-    "write": ("ledger:write_command", "Write what is known into a file: Parquet, CSV, COCO, or labels."),
+    "write": ("writing:write_command", "Write what is known into a file: Parquet, CSV, COCO, or labels."),
 }
 """Verb -> its module and command in `amber.verbs`, and the line that `amber --help` shows for it."""
 

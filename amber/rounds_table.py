@@ -3,16 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
-
 from amber.loop import Round
-from amber.terminal import interval, table
+from amber.terminal import WrappedTable, interval, table
 
 __all__ = ["rounds_table"]
 
 
-def rounds_table(title: str, arms: Mapping[str, Sequence[Round]], *, task: str, rare: str) -> Table:
-    """A row for each round: what each arm bought and found, its figure on the rare slice and over everything."""
+def rounds_table(title: str, arms: Mapping[str, Sequence[Round]], *, task: str, rare: str) -> WrappedTable:
+    """One row per round: labels bought, and per arm how many of `rare` it found and its figures there and overall."""
     columns = ["round", "labels"]
     for arm in arms:
         columns += [f"{arm}: found", "recall", "all classes"]

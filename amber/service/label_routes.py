@@ -1,6 +1,7 @@
 """Routes that read current labels and take in labels that people give."""
 
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 import pyarrow as pa
@@ -80,7 +81,26 @@ def _event_row(tasks: dict[str, Task], label: GivenLabel, annotator: str) -> dic
     row = {"key": label.key, "task": label.task, "annotator": annotator, "labelled_at": _utc(label.labelled_at)}
     if label.value is None:
         return {**row, "state": "unsure"}
-    return {**row, "state": "known", **value_of(tasks[label.task], label.value, f"label of {label.key!r}")}
+    origin = f"label of {label.key!r}"
+    _check_storable(label.value, origin)
+    return {**row, "state": "known", **value_of(tasks[label.task], label.value, origin)}
+
+
+def _check_storable(value: Any, origin: str) -> None:
+    """BadInput unless the catalog can store what is in `value`: UTF-8 text, and finite numbers that fit into 64 bits."""
+    rest = [value]
+    while rest:
+        part = rest.pop()
+        if isinstance(part, dict):
+            rest += [*part, *part.values()]
+        elif isinstance(part, list):
+            rest += part
+        elif isinstance(part, str) and any("\ud800" <= letter <= "\udfff" for letter in part):
+            raise BadInput(f"{origin}: {part!r} has a lone surrogate, which is not text; correct it")
+        elif isinstance(part, float) and not isfinite(part):
+            raise BadInput(f"{origin}: {part} is not a finite number; correct it")
+        elif isinstance(part, int) and abs(part) >= 2**63:
+            raise BadInput(f"{origin}: a number of {part.bit_length()} bits, at most 63 are stored; correct it")
 
 
 def _utc(at: datetime | None) -> datetime | None:

@@ -2,10 +2,9 @@
 
 from abc import abstractmethod
 from datetime import datetime
-from math import isfinite
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 __all__ = [
     "FAULTS", "Asked", "AskedFor", "CoverageRow", "Done", "DoubtPicked", "FigureRow", "Given", "GivenLabel", "Health",
@@ -149,30 +148,12 @@ class Asked(Row):
     requests: int
 
 
-def _storable(value: Any) -> Any:
-    """`value` if the catalog can store what is in it: UTF-8 text, and numbers that fit into 64 bits."""
-    rest = [value]
-    while rest:
-        part = rest.pop()
-        if isinstance(part, dict):
-            rest += [*part, *part.values()]
-        elif isinstance(part, list):
-            rest += part
-        elif isinstance(part, str) and not part.isascii() and any("\ud800" <= letter <= "\udfff" for letter in part):
-            raise ValueError("must be text without lone surrogates")
-        elif isinstance(part, float) and not isfinite(part):
-            raise ValueError("must be a finite number")
-        elif isinstance(part, int) and abs(part) >= 2**63:
-            raise ValueError("must be a number between -2^63 and 2^63")
-    return value
-
-
 class GivenLabel(Row):
     """A label that a person gives: `value` as in `LabelRow`, null for unsure."""
 
     key: Line
     task: Line
-    value: Annotated[Any, AfterValidator(_storable)] = None
+    value: Any = None
     labelled_at: datetime | None = None
 
 
