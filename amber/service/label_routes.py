@@ -87,7 +87,7 @@ def _event_row(tasks: dict[str, Task], label: GivenLabel, annotator: str) -> dic
 
 
 def _check_storable(value: Any, origin: str) -> None:
-    """BadInput unless the catalog can store what is in `value`: UTF-8 text, and finite numbers that fit into 64 bits."""
+    """BadInput unless the catalog can store what is in `value`: UTF-8 text, and finite numbers of 64 bits."""
     rest = [value]
     while rest:
         part = rest.pop()

@@ -1,4 +1,4 @@
-"""Small real images, the table that a packer takes, and a plan of given draws over a real pack."""
+"""Small real images, a samples table for the packer, and a plan of given draws over a real pack."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -15,14 +15,14 @@ AWKWARD = ["a/b/c.jpg", "a.b", "..", "../up", "straße/雪", "%2F", "~x", "k" * 
 
 
 def picture(number: int, height: int = SIZE[0], width: int = SIZE[1]) -> Image.Image:
-    """A gradient that tells its number."""
+    """A gradient that depends on `number`."""
     ramp = np.linspace(0, 200, width)[None, :] + np.linspace(0, 50, height)[:, None]
     colours = [(ramp * ((number * step) % 7 + 1) / 7) for step in (1, 3, 5)]
     return Image.fromarray(np.stack(colours, axis=2).astype(np.uint8))
 
 
 def table(paths: Iterable[Path], keys: Iterable[str]) -> pa.Table:
-    """What the catalog knows of these files."""
+    """The samples table of these files."""
     lines = []
     for path, key in zip(paths, keys, strict=True):
         data = path.read_bytes()
@@ -35,7 +35,7 @@ def table(paths: Iterable[Path], keys: Iterable[str]) -> pa.Table:
 
 
 def pictures(folder: Path, keys: Sequence[str]) -> pa.Table:
-    """One JPEG a key."""
+    """One JPEG per key, and their samples table."""
     folder.mkdir(exist_ok=True)
     paths = [folder / f"{number}.jpg" for number in range(len(keys))]
     for number, path in enumerate(paths):
@@ -44,7 +44,7 @@ def pictures(folder: Path, keys: Sequence[str]) -> pa.Table:
 
 
 class Draws:
-    """A plan as the stream sees it. The one label of a sample is its row, the weight a half."""
+    """A plan as the stream sees it. The only label of a sample is its row, with weight 0.5."""
 
     def __init__(self, pack: Pack, draws: Sequence[int] | np.ndarray) -> None:
         self.hash, self.pack_hash, self.keys, self.seed = f"draws of {pack.hash}", pack.hash, pack.keys, 0
