@@ -152,7 +152,7 @@ def test_json_is_the_only_output(verb: str, capsys: pytest.CaptureFixture[str]) 
     {
         "init": r"workspace .*/home",
         "ingest": r"lamps: 80 samples \(0 new\)",
-        "tasks": r"color +│ categorical +│ red, yellow, green",
+        "tasks": r"color +│ categorical +│ red,",
         "coverage": r"color +│ +│ +2\d │",
         "slices": r"yellow +│ color +│ +yes",
         "slices overlap": r"yellow +│ dim_red|slice +┃ other",

@@ -212,7 +212,7 @@ class Forks:
         self.lines, self.answers = process.stdin, process.stdout
 
     def killed(self, commands: list[str], after: float | None = None) -> int:
-        """The exit code of a process that runs the commands and is killed `after` seconds; -9 if the kill came first."""
+        """The exit code of a process that runs the commands, killed `after` seconds; -9 if that came first."""
         print(";".join(commands), file=self.lines, flush=True)
         child = int(self.answers.readline())
         if after is not None:

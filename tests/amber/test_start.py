@@ -34,7 +34,8 @@ def test_a_verb_imports_only_what_it_needs(module: str) -> None:
 
 def test_help_imports_no_verb() -> None:
     names = imported(
-        "import contextlib, io\nfrom amber.cli import run\nwith contextlib.redirect_stdout(io.StringIO()): run(['--help'])"
+        "import contextlib, io\nfrom amber.cli import run\n"
+        "with contextlib.redirect_stdout(io.StringIO()): run(['--help'])"
     )
     assert {name for name in names if name.startswith("amber.verbs")} == set()
     assert names & {*SLOW, "numpy", "pyarrow", "duckdb"} == set()

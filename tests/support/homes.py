@@ -66,7 +66,8 @@ def sample_rows(keys: list[str], paths: list[Path]) -> pa.Table:
 def make_home(folder: Path, *, samples: int = 240, seed: int = 0, lake: Server | None = None) -> Catalog:
     """A catalog of flat coloured pictures; each task has labels on its own part, and every tenth sample is for test.
 
-    It is one DuckDB file, or on DuckLake when `lake` is its server. Yellow is rare, and rarer at night. The slices are `yellow`, `yellow_at_night` (rare) and `night`.
+    It is one DuckDB file, or on DuckLake when `lake` is its server. Yellow is rare, and rarer at night. The slices are
+    `yellow`, `yellow_at_night` (rare) and `night`.
     """
     generator = np.random.default_rng(seed)
     catalog = Catalog.create(folder / "home", url=lake.url(folder / "lake") if lake else "")

@@ -34,7 +34,7 @@ class Server:
         return f"{self._database('template1')}?data={data}"
 
     def copy(self, url: str, data: Path) -> str:
-        """The URL of a copy of the catalog at `url`; its files are in `data`, and nobody may be connected to the original."""
+        """The URL of a copy of the catalog at `url`, to which nobody is connected; its files are in `data` already."""
         address = self._database(url.partition("?")[0].rpartition("/")[2])
         with psycopg.connect(address, autocommit=True) as connection:
             connection.execute("UPDATE amber.ducklake_metadata SET value = %s WHERE key = 'data_path'", [f"{data}/"])
