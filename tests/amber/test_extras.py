@@ -33,7 +33,7 @@ COMMANDS = {
     "loop with people": ["loop", "--label-studio", "http://127.0.0.1:9", "--token", "t"],
     "pack --ray": ["pack", "--ray", "local"],
     "browse": ["browse", "--no-app"],
-    "init --catalog": ["init", "--catalog", "postgresql://a@127.0.0.1:9/b?data=c", "--home", "new"],
+    "init --catalog": ["init", "--catalog", "postgresql://a@127.0.0.1:9/b?data=/nowhere/lake", "--home", "new"],
 }
 
 
