@@ -32,7 +32,7 @@ def secrets(made: Catalog) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def service(made: Catalog, secrets: dict[str, str]) -> Iterator[Served]:
-    with served(made.home, connections=20, header_seconds=0.5) as running:
+    with served(made.home, connections=40, header_seconds=0.5) as running:
         yield running
 
 
@@ -128,8 +128,8 @@ def test_a_slow_body_ends_its_request() -> None:
 
 
 def test_connections_are_limited(service: Served, secrets: dict[str, str]) -> None:
-    """Of 30 idle connections the last are refused in one line; once they end, there is room again."""
-    clients = [connected(service) for _ in range(30)]
+    """Of 60 idle connections the last are refused in one line; once they end, there is room again."""
+    clients = [connected(service) for _ in range(60)]
     refused = received(clients[-1])
     for client in clients:
         client.close()
