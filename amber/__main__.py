@@ -1,4 +1,4 @@
-"""The door (`amber`, `python -m amber`): it opens before anything heavy is imported, so that Ctrl-C finds somebody."""
+"""The entry point (`amber`, `python -m amber`): it catches Ctrl-C before anything heavy is imported."""
 
 import sys
 
@@ -10,7 +10,7 @@ def main() -> None:
     try:
         from amber.cli import run
     except KeyboardInterrupt:
-        print("amber: interrupted before it began; run the same again", file=sys.stderr)  # noqa: T201
+        print("amber: interrupted before it started; run the same again", file=sys.stderr)  # noqa: T201
         sys.exit(130)
     sys.exit(run(sys.argv[1:]))
 

@@ -1,55 +1,92 @@
-"""The command line. Every verb has --json and --home; errors are one line and an exit code (`amber/exit_codes.py`)."""
+"""The command line. Every verb has --json and --home; errors are one line and an exit code (`amber/exit_codes.py`).
+
+The module of a verb is imported only when that verb is called, so that each starts fast.
+"""
+
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
 
 import click
 
 from amber.exit_codes import guarded
-from amber.verbs.browse import browse_command
-from amber.verbs.catalog import catalog_group
-from amber.verbs.labeling import label_group
-from amber.verbs.learning import loop_command, oracle_command, report_command, request_command, train_command
-from amber.verbs.ledger import diff, forget_command, ingest_command, init, log, revert_command, tasks, write_command
-from amber.verbs.planning import plan_group
-from amber.verbs.sampling import pack_command, policy
-from amber.verbs.serving import serve_group
-from amber.verbs.slices import coverage_command, duplicates_command, slices
 
-__all__ = ["cli", "run"]
+__all__ = ["VERBS", "cli", "run"]
+
+VERBS = {
+    "browse": ("browse:browse_command", "Show the catalog, or one SLICE of it, in the FiftyOne App."),
+    "catalog": ("catalog:catalog_group", "Copies, backups, checks and migrations of the catalog."),
+    "coverage": ("slices:coverage_command", "Show what is labelled, by whom, and what is not missing at random."),
+    "diff": ("ledger:diff", "Show what changed from commit FIRST to commit LAST, by task and slice."),
+    "duplicates": ("slices:duplicates_command", "List near-duplicates, and those across training and evaluation."),
+    "forget": ("forgetting:forget_command", "Remove SAMPLE (a key) and everything known about it."),
+    "ingest": ("ledger:ingest_command", "Add the data set declared in the folder DATASET to the catalog."),
+    "init": ("ledger:init", "Create a workspace with an empty catalog, or open an existing one."),
+    "label": ("labeling:label_group", "Have people label in Label Studio: start it, push requests, pull answers."),
+    "log": ("ledger:log", "List commits, newest first."),
+    "loop": ("looping:loop_command", "Run rounds of: request labels, have them answered, plan, train, evaluate."),
+    "oracle": ("requesting:oracle_command", "Answer the open requests with the labels that the data set held back."),
+    "pack": ("sampling:pack_command", "Write the images of the catalog into WebDataset shards, once."),
+    "plan": ("planning:plan_group", "Resolve a policy into a plan: the draws, and what every task gets."),
+    "policy": ("sampling:policy", "What the owners of tasks request from the plan."),
+    "report": ("training:report_command", "Write report.html: figures, curves, coverage, and the worst slices."),
+    "request": ("requesting:request_command", "Request labels where they help most, and list the open requests."),
+    "revert": ("ledger:revert_command", "Undo COMMIT with a new commit."),
+    "serve": ("serving:serve_group", "Serve images under signed URLs, and the catalog as a JSON API."),
+    "slices": ("slices:slices", "List slices with their sizes; add, show, remove or compare them."),
+    "tasks": ("tasks:tasks_group", "List tasks: kind, classes, metric and owner; `redefine` changes one."),
+    "train": ("training:train_command", "Train a network on a plan; record its predictions and slice figures."),
+    "write": ("writing:write_command", "Write what is known into a file: Parquet, CSV, COCO, or labels."),
+}
+"""Verb -> its module and command in `amber.verbs`, and the line that `amber --help` shows for it."""
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code; every error that a user can cause is one line on standard error."""
+    """Run one command and return its exit code; every error that a user can cause is one line on standard error.
+
+    >>> run(["log", "--home", "no/such/workspace"])
+    2
+    """
     return guarded(lambda: cli.main(arguments, prog_name="amber", standalone_mode=False))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class LazyCommands(MutableMapping[str, click.Command]):
+    """The commands of `VERBS` by name; each is imported when it is first read."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, click.Command] = {}
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._loaded:
+            module, _, attribute = VERBS[name][0].partition(":")
+            self._loaded[name] = getattr(import_module(f"amber.verbs.{module}"), attribute)
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"{name}: verbs are fixed")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(VERBS)
+
+    def __len__(self) -> int:
+        return len(VERBS)
+
+
+class VerbGroup(click.Group):
+    """A group whose help lists the verbs without importing them."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, VERBS[name][1]) for name in sorted(VERBS)])
+
+
+@click.group(
+    cls=VerbGroup,
+    commands=LazyCommands(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="amber-curation", prog_name="amber")
 def cli() -> None:
-    """Curate and sample data for multitask vision: ledger, plan, stream, and the loop that asks for labels."""
-
-
-for verb in (
-    catalog_group,
-    init,
-    ingest_command,
-    tasks,
-    log,
-    diff,
-    revert_command,
-    forget_command,
-    write_command,
-    coverage_command,
-    slices,
-    duplicates_command,
-    browse_command,
-    policy,
-    pack_command,
-    plan_group,
-    train_command,
-    report_command,
-    request_command,
-    oracle_command,
-    label_group,
-    loop_command,
-    serve_group,
-):
-    cli.add_command(verb)
+    """Curate and sample data for multitask vision: catalog, plan, stream, and the loop that requests labels."""

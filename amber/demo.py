@@ -1,5 +1,6 @@
-"""`make demo`: the whole loop on real traffic lights, beside the same loop with labels bought at random; then a
-multitask network on rendered streets. Run again, it reuses what is there.
+"""`make demo`: the loop on real traffic lights beside the same loop with random requests, then streets.
+
+Streets is a multitask network on rendered images. Run again, the demo reuses its results.
 """
 
 import resource
@@ -13,7 +14,8 @@ import click
 
 from amber.exit_codes import guarded
 from amber.loop import Loop, Round, go_round
-from amber.terminal import Screen, interval, output, rounds_table, table
+from amber.rounds_table import rounds_table
+from amber.terminal import Screen, interval, output, table
 from curation.catalog.catalog import Catalog
 from curation.ingest.dataset import Dataset
 from curation.ingest.ingest import ingest
@@ -57,15 +59,15 @@ def demo(out: Path, images: int, draws: int) -> None:
 
 
 def _traffic_lights(out: Path, screen: Screen) -> dict[str, list[Round]]:
-    """The same start for both arms; then each goes round by itself, in a workspace of its own."""
-    screen.say("[bold]traffic_lights[/bold]: 1,484 real crops, 44 of them yellow; 100 labels to spend")
+    """Both arms start from the same labels; then each runs its own rounds in its own workspace."""
+    screen.say("[bold]traffic_lights[/bold]: 1,484 real crops, 44 of them yellow; 100 labels to request")
     catalog = Catalog.create(out / "traffic_lights")
     baseline = out / "traffic_lights-random"
     loop = Loop(recipe=Recipe.of("efficientnet_lite0"))
     with screen.stages():
         ingest(catalog, Dataset.load(DATASETS / "traffic_lights"), author=AUTHOR, progress=screen.tell)
         mined = list(go_round(catalog, loop, author=AUTHOR, progress=screen.tell))
-    screen.say("  the same, with every label bought at random")
+    screen.say("  the same, with every label requested at random")
     with screen.stages():
         ingest(Catalog.create(baseline), Dataset.load(DATASETS / "traffic_lights"), author=AUTHOR, progress=screen.tell)
         _share_embeddings(catalog.home, baseline)
@@ -76,7 +78,7 @@ def _traffic_lights(out: Path, screen: Screen) -> dict[str, list[Round]]:
 
 
 def _share_embeddings(source: Path, home: Path) -> None:
-    """Features hang on the images alone, so both arms may use the same."""
+    """Copy the features: they depend only on the images, so both arms share them."""
     shutil.copytree(source / "embeddings", home / "embeddings", dirs_exist_ok=True)
 
 
@@ -93,14 +95,14 @@ def _streets(out: Path, screen: Screen, images: int, draws: int) -> list[Round]:
 
 
 def _tasks_table(rounds: list[Round]) -> object:
-    """A row for each task and rare slice on test, before and after a round of label requests."""
+    """One row per task and rare slice on test, before and after a round of label requests."""
     rows = []
     for figure in rounds[-1].figures:
         if figure["split"] == "test" and (not figure["slice"] or figure["slice"] in rounds[0].found):
             before = rounds[0].figure(figure["task"], figure["slice"])
             named = [figure["task"], figure["slice"] or "(all)", figure["n"], figure["metric"]]
             rows.append([*named, interval(before), interval(figure)])
-    columns = ["task", "slice", "n", "metric", "imported labels", f"and {rounds[-1].labels:,} asked for"]
+    columns = ["task", "slice", "n", "metric", "imported labels", f"and {rounds[-1].labels:,} requested"]
     return table("Streets, one network for all tasks (test, 95% intervals)", columns, rows)
 
 

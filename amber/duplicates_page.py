@@ -1,4 +1,4 @@
-"""A page on which people look at near-duplicates: a row of pictures for each, with their keys and splits."""
+"""An HTML page of near-duplicates: one row of images per group, with keys and splits."""
 
 import base64
 import io
@@ -22,7 +22,7 @@ STYLE = "body{font:14px sans-serif}figure{display:inline-block;margin:4px;width:
 
 
 def write_sheet(found: Sequence[Twins], samples: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Write one HTML file of the first 200 groups, 8 pictures of each; `samples` has location and split by key."""
+    """Write an HTML file of the first 200 groups, 8 images each; `samples` maps keys to location and split."""
     rows = "".join(_row(part, samples) for part in found[:ROWS])
     with whole(path) as made:
         made.write_text(
@@ -41,8 +41,8 @@ def _figure(key: str, sample: Mapping[str, Any]) -> str:
     caption = f"<figcaption>{escape(key)}<br>{escape(sample['split'] or 'no split')}</figcaption>"
     try:
         image = Image.fromarray(load_rgb(Path(sample["location"]).read_bytes()))
-    except OSError:  # the page is to be had although a picture has gone
-        return f"<figure>(gone){caption}</figure>"
+    except OSError:  # a missing image must not prevent the page
+        return f"<figure>(missing){caption}</figure>"
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     data = io.BytesIO()
     image.save(data, "JPEG", quality=85)

@@ -1,6 +1,6 @@
-"""What every front door does with an error: one line on standard error, and an exit code.
+"""Errors of the command line: one line on standard error, and an exit code.
 
-0 done, 1 the machine failed (a full disk), 2 bad input, 3 the catalog is held, 4 a damaged file, 130 interrupted.
+0 done, 1 the machine failed (a full disk), 2 bad input, 3 the catalog is locked, 4 a damaged file, 130 interrupted.
 """
 
 import errno
@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import click
 
+from amber.extras import missing_module
 from curation.errors import AmberError
 
 __all__ = ["guarded"]
@@ -18,7 +19,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def guarded(work: Callable[[], object]) -> int:
-    """The exit code of `work`, which is what it returns if that is a number, with what went wrong as one line."""
+    """Run `work` and return its exit code; an error that a user can cause becomes one line on standard error."""
     try:
         code = work()
         sys.stdout.flush()
@@ -32,14 +33,19 @@ def guarded(work: Callable[[], object]) -> int:
         return _fail(f"{error.format_message().rstrip('.')}; see `{path} --help`", error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return _interrupted()
-    except BrokenPipeError:  # who reads has seen enough, as `head` does
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except ModuleNotFoundError as error:
+        missing = missing_module(error)
+        if missing is None:
+            raise
+        return _fail(str(missing), missing.exit_code)
     except OSError as error:
-        mend = "free some space" if error.errno in FULL else "check the path and its rights"
-        return _fail(f"{error.filename or 'system'}: {error.strerror or error}; {mend} and run the same again", 1)
+        fix = "free some space" if error.errno in FULL else "check the path and its rights"
+        return _fail(f"{error.filename or 'system'}: {error.strerror or error}; {fix} and run the same again", 1)
     except RuntimeError as error:
-        if str(error) == "Query interrupted":  # Ctrl-C, in DuckDB's words
+        if str(error) == "Query interrupted":  # what DuckDB raises on Ctrl-C
             return _interrupted()
         raise
     return code if isinstance(code, int) else 0

@@ -1,10 +1,12 @@
-"""`amber forget`: an image leaves the workspace, with all that is known of it. For privacy; nothing brings it back."""
+"""`amber forget`: removes an image and everything known about it from the workspace, for privacy. There is no undo."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.compute as pc
 
+from amber.service.forgotten import Forgotten
+from amber.service.signed_urls import Signer
 from curation.catalog.catalog import Catalog
 from curation.catalog.held_back_labels import forget_held_back
 from curation.errors import NotFound
@@ -18,7 +20,7 @@ __all__ = ["Gone", "forget"]
 
 @dataclass(frozen=True, kw_only=True)
 class Gone:
-    """What a `forget` touched: packs written anew, plans and runs withdrawn; and what it leaves to people.
+    """What `forget` changed: packs rewritten, plans and runs withdrawn; and what it leaves to people.
 
     `location` is the image's own file, `pictures` are reports that may show it, `backups` are files that may hold it;
     `servers` are Label Studios that show it until the next push or pull there.
@@ -35,9 +37,9 @@ class Gone:
 
 
 def forget(catalog: Catalog, key: str, *, author: str) -> Gone:
-    """Remove the sample `key` from shards, packs, plans, runs, embeddings, the oracle's file and, last, the ledger.
+    """Remove the sample `key` from shards, packs, plans, runs, embeddings, the oracle's file, service and catalog.
 
-    Killed half-way, it is run again: the ledger knows the key until all else is done. NotFound when it does not.
+    The catalog comes last, so a `forget` that was killed can be run again. NotFound when the catalog lacks the key.
     """
     home = catalog.home
     with catalog.read() as now:
@@ -45,6 +47,9 @@ def forget(catalog: Catalog, key: str, *, author: str) -> Gone:
     found = samples.filter(pc.equal(samples["key"], key))
     if not len(found):
         raise NotFound(f"key {key!r}: the catalog has no such sample; check the key")
+    location = found["location"][0].as_py()
+    if samples["location"].to_pylist().count(location) == 1:
+        Forgotten(home, Signer.of(home)).add(location)
     removed = forget_image(home, key)
     runs = withdraw_runs(home, removed.plans)
     forget_replaced(home, key)
@@ -57,7 +62,7 @@ def forget(catalog: Catalog, key: str, *, author: str) -> Gone:
         commit = change.id
     catalog.compact()
     return Gone(
-        commit=commit, location=found["location"][0].as_py(), packs=removed.packs, plans=removed.plans, runs=runs,
+        commit=commit, location=location, packs=removed.packs, plans=removed.plans, runs=runs,
         pictures=_listed(home, "runs/*/report.html"), backups=_listed(home, "*.v*.duckdb", "*.backup*"),
         servers=servers,
     )  # fmt: skip

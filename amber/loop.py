@@ -1,7 +1,7 @@
-"""The loop: ask for labels, have them answered, plan, train, evaluate; round after round.
+"""The loop: rounds of requesting labels, answering them, planning, training and evaluating.
 
 Every step is a commit with a batch id, a file named by its content, or both. So a loop that was killed is simply run
-again: what was done is found, and the rest goes on to the same end.
+again: it finds the finished steps and continues to the same result.
 """
 
 import hashlib
@@ -18,14 +18,12 @@ import pyarrow.compute as pc
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
-from curation.errors import BadInput
+from curation.errors import BadInput, NotFound
 from curation.files.atomic import remove_leftovers
 from curation.files.locks import locked
 from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
 from samplers.pack.pack import Pack
-from samplers.pack.pack_writer import make_pack
-from samplers.plan.build import make_plan
 from samplers.policy.policy import Policy
 from training.run import Recipe, Run
 
@@ -33,20 +31,26 @@ __all__ = ["Answer", "Loop", "Round", "go_round"]
 
 Progress = Callable[[str, int, int], None]
 Answer = Callable[[str], object]
-"""Has every open request answered in a commit of that batch id; returns once that has landed."""
+"""A function that answers every open request in a commit with the given batch id, and returns after that commit."""
 
-GOING_ON = 1 / 3
-"""The learning rate of a run that goes on from another, over that of one from scratch."""
+CONTINUED_RATE = 1 / 3
+"""Learning rate of a run that starts from another run, relative to one from scratch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """What a loop does: `start` labels before the first training, then `rounds` rounds of `budget` labels each.
+    """Settings of a loop: `start` labels before the first training, then `rounds` rounds of `budget` labels each.
 
-    `random_share` of every budget is asked at random: 1 makes the random baseline. `policy` defaults to the same share
-    for every task that has labels, balanced over classes. `draws` is the length of each round's plan.
-    A trunk that learns from pixels is trained from scratch in round 0, over `first_draws` (default: `draws`); every
-    later round goes on from that run, at a third of its learning rate, with all labels that are known by then.
+    `random_share` in [0, 1] of every budget is requested at random; 1 is the random baseline. `policy` defaults to
+    equal shares for all tasks that have labels, balanced over classes. `draws` is the length of each round's plan.
+    A trunk that learns from pixels is trained from scratch in round 0, over `first_draws` (default: `draws`). Every
+    later round starts from that run, at a third of its learning rate, with all labels known by then.
+
+    >>> Loop(rounds=2, budget=10, start=20).arm
+    'mined'
+    >>> Loop(draws=10)
+    Traceback (most recent call last):
+    curation.errors.BadInput: draws 10: must fill a batch of 64; raise it
     """
 
     rounds: int = 3
@@ -65,7 +69,7 @@ class Loop:
             if getattr(self, name) < 0:
                 raise BadInput(f"{name} {getattr(self, name)}: must not be negative; correct it")
         if self.rounds and self.budget < 1:
-            raise BadInput(f"budget {self.budget}: a round buys at least 1 label; raise it, or ask for 0 rounds")
+            raise BadInput(f"budget {self.budget}: must be at least 1; raise it, or pass 0 rounds")
         for draws in (self.draws, self.first_draws):
             if draws is not None and draws < self.recipe.global_batch:
                 raise BadInput(f"draws {draws}: must fill a batch of {self.recipe.global_batch}; raise it")
@@ -77,7 +81,7 @@ class Loop:
 
     @property
     def id(self) -> str:
-        """The same settings have the same id, so that a loop goes on where it was; more rounds extend it."""
+        """A hash of the settings without `rounds`: the same settings continue a loop, and more rounds extend it."""
         settings = {name: value for name, value in asdict(self).items() if name != "rounds"}
         text = json.dumps(settings, sort_keys=True, default=lambda policy: policy.model_dump(mode="json"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -85,9 +89,10 @@ class Loop:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """Where a loop stands after a round: labels bought, how many of each rare slice, and the run's figures.
+    """The result of a loop after a round.
 
-    `figures` are rows of task, slice, split, metric, n, groups, value, low, high.
+    `labels` counts all labels requested so far, `found` those of each rare slice. `figures` are the rows of the run:
+    task, slice, split, metric, n, groups, value, low, high.
     """
 
     arm: str
@@ -98,7 +103,7 @@ class Round:
     figures: list[dict[str, Any]]
 
     def figure(self, task: str, slice_: str = "", split: str = "test") -> dict[str, Any]:
-        """The row of one (task, slice, split)."""
+        """The row of one (task, slice, split); KeyError when the run has none."""
         for row in self.figures:
             if (row["task"], row["slice"], row["split"]) == (task, slice_, split):
                 return row
@@ -108,11 +113,10 @@ class Round:
 def go_round(
     catalog: Catalog, loop: Loop, *, author: str, progress: Progress | None = None, answer: Answer | None = None
 ) -> Iterator[Round]:
-    """Yield round 0 (after the start) and then each of `loop.rounds` rounds, done now or found done.
+    """Yield round 0 (after the start) and then each of `loop.rounds` rounds, done now or earlier.
 
-    `answer` has the requests answered: by the oracle, unless it is given.
-
-    Busy while another loop goes round in the same workspace.
+    `answer` answers the requests (default: the oracle). `progress` gets (stage, done, total). Busy while another loop
+    runs in the same workspace.
     """
     with _alone(catalog.home):
         remove_leftovers(catalog.home.rglob("*.part"))
@@ -125,16 +129,21 @@ def go_round(
 
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
-    """Hold the workspace's loop.lock: two loops would each count the other's labels as their own."""
+    """Hold the workspace's loop.lock: two loops would count each other's labels as their own."""
     with locked(home / "loop.lock", lambda holder: f"{home}: {holder} runs a loop there; wait for it, or end it"):
         yield
 
 
 def _ask_oracle(catalog: Catalog, batch: str) -> None:
+    if not (catalog.home / "oracle.parquet").exists():
+        raise NotFound(
+            f"{catalog.home}: no data set held labels back, so there is no oracle; pass --label-studio to ask people"
+        )
     oracle.answer(catalog, batch=batch, message=f"the oracle answers round {batch.split(':')[2]}")
 
 
 def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress, answer: Answer) -> Iterator[Round]:
+    from samplers.pack.pack_writer import make_pack  # loads scipy
     from training.evaluation.evaluation import evaluate
 
     pack = make_pack(catalog, progress=partial(tell, "pack"))
@@ -161,7 +170,7 @@ def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress, answer: A
 
 
 def _embedded(catalog: Catalog, pack: Pack, recipe: Recipe | None, tell: Progress) -> str:
-    """The name of the embeddings of `recipe`, which are computed unless they are there; empty without a recipe."""
+    """The name of the embeddings of `recipe`, computed if missing; "" without a recipe."""
     from training.evaluation.features import embed
 
     if recipe is None:
@@ -171,7 +180,8 @@ def _embedded(catalog: Catalog, pack: Pack, recipe: Recipe | None, tell: Progres
 
 
 def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, tell: Progress) -> Run:
-    """A run of one round, on a plan at the commit of the round's answers."""
+    """Train one round on a plan at the commit of its answers."""
+    from samplers.plan.build import make_plan
     from training.loop.trainer import train
 
     with catalog.read() as now:
@@ -183,7 +193,7 @@ def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, tell
     if recipe.embeddings:
         _embedded(catalog, pack, recipe, tell)
     elif first:
-        recipe, parent = replace(recipe, learning_rate=recipe.learning_rate * GOING_ON), first
+        recipe, parent = replace(recipe, learning_rate=recipe.learning_rate * CONTINUED_RATE), first
     else:
         draws = loop.first_draws or draws
     plan = make_plan(catalog, policy, pack, draws=draws, seed=loop.seed, commit=commit)
@@ -191,23 +201,23 @@ def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, tell
 
 
 def _round(now: Snapshot, loop: Loop, index: int, step: str) -> Round:
-    """A finished round, as the catalog tells it."""
+    """A finished round, read from the catalog."""
     commit = now.batch(f"{step}:evaluate")
     runs = now.runs()
     run = runs.filter(pc.equal(runs["commit_id"], commit))["run"][0].as_py()
-    bought, found = _bought(now, loop, index)
+    requested, found = _requested(now, loop, index)
     return Round(
         arm=loop.arm,
         index=index,
-        labels=bought,
+        labels=requested,
         found=found,
         run=run,
         figures=now.runs.slice_errors(run).to_pylist(),
     )
 
 
-def _bought(now: Snapshot, loop: Loop, index: int) -> tuple[int, dict[str, int]]:
-    """Labels that the loop bought up to a round, and how many of them belong to each rare slice of their task."""
+def _requested(now: Snapshot, loop: Loop, index: int) -> tuple[int, dict[str, int]]:
+    """How many labels the loop requested up to a round, and how many belong to each rare slice of their task."""
     answers = [now.batch(f"loop:{loop.id}:{step}:answer") for step in range(index + 1)]
     asked = now.requests.answered_by([commit for commit in answers if commit is not None])
     found = {}

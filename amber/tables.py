@@ -1,40 +1,39 @@
-"""Coverage and agreement as tables for people."""
+"""Coverage, agreement and figures of a run as tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
 
-from amber.terminal import table
+from amber.terminal import WrappedTable, interval, table
 from curation.analysis.agreement import Agreement
 from curation.analysis.coverage import Coverage
 from curation.analysis.missingness import Difference
 
-__all__ = ["agreement_tables", "coverage_tables"]
+__all__ = ["agreement_tables", "coverage_tables", "figures_table"]
 
 COMMON = 8
-"""Classes, pairs or shares that one line shows: the largest."""
+"""A cell lists at most this many classes, pairs or shares: the largest."""
 SURE = 0.05
 """False discovery rate up to which a difference is shown."""
 
 
 def coverage_tables(found: Coverage, split: str, differences: Sequence[Difference]) -> Group:
-    """What is known by task and slice, who labelled it, what is labelled together, and what is not at random."""
+    """Labels by task and slice, annotators, co-labelled tasks, and labels that are not missing at random."""
     cells = [cell for cell in found.cells if cell.split == split]
     rows = [
         [cell.task, cell.slice, cell.samples, cell.known, cell.unsure, cell.unknown, cell.none, _largest(cell.counts)]
         for cell in cells
     ]
     columns = ["task", "slice", "samples", "known", "unsure", "unknown", "none", "counts"]
-    title = f"Coverage of {split} at commit {found.commit} (none: looked at, and none of the classes there)"
+    title = f"Coverage of {split} at commit {found.commit} (none: labelled as having none of the classes)"
     return Group(
         table(title, columns, rows), _annotators_table(found), _overlap_table(found), _missing_table(differences)
     )
 
 
 def agreement_tables(parts: Iterable[Agreement]) -> Group:
-    """Of each task: how far everyone, people, and others against people agree; then each annotator."""
+    """Agreement by task (everyone, people, others against people), then by annotator."""
     shown = list(parts)
     circles = [
         [part.task, circle.name, circle.samples, circle.statements, _share(circle.agreement), _number(circle.alpha),
@@ -48,35 +47,45 @@ def agreement_tables(parts: Iterable[Agreement]) -> Group:
     ]  # fmt: skip
     disputed = [[part.task, len(part.disputed)] for part in shown if len(part.disputed)]
     return Group(
-        table("Agreement, on samples that several labelled",
+        table("Agreement on samples with several annotators",
               ["task", "who", "samples", "labels", "pairs agree", "alpha", "alpha by class"], circles),
         table("Annotators",
               ["task", "annotator", "source", "labels", "unsure", "shared", "others", "with majority", "accuracy",
-               "says more often (+), less (-)"], people),
+               "labels more (+) or less (-) often"], people),
         table("Disputed samples (--json lists them)", ["task", "samples"], disputed),
     )  # fmt: skip
 
 
-def _annotators_table(found: Coverage) -> Table:
+def figures_table(title: str, figures: Iterable[Mapping[str, Any]]) -> WrappedTable:
+    """Figures of a run that have samples, one row per task, slice and split, with 95% intervals."""
+    rows = [
+        [row["task"], row["slice"] or "(all)", row["split"], row["n"], row["groups"], row["metric"], interval(row)]
+        for row in figures
+        if row["n"]
+    ]
+    return table(title, ["task", "slice", "split", "n", "groups", "metric", "value [95% interval]"], rows)
+
+
+def _annotators_table(found: Coverage) -> WrappedTable:
     of: dict[str, list[str]] = {}
     for part in found.annotators:
         of.setdefault(part.task, []).append(f"{part.annotator} ({part.source}) {part.labels:,}")
     rows = [[task, len(who), _cut(who)] for task, who in of.items()]
-    return table("Annotators (--annotators: how far they agree)", ["task", "annotators", "labels of each"], rows)
+    return table("Annotators (--annotators shows agreement)", ["task", "annotators", "labels of each"], rows)
 
 
-def _overlap_table(found: Coverage) -> Table:
+def _overlap_table(found: Coverage) -> WrappedTable:
     rows = [
         [task, row[task], _largest({other: n for other, n in row.items() if other != task and n})]
         for task, row in found.overlap.items()
     ]
-    return table("Labelled together", ["task", "known", "of which known for"], rows)
+    return table("Labelled together", ["task", "known", "also known for"], rows)
 
 
-def _missing_table(differences: Sequence[Difference]) -> Table:
+def _missing_table(differences: Sequence[Difference]) -> WrappedTable:
     sure = sorted((part for part in differences if part.q <= SURE), key=lambda part: -abs(part.effect))
     rows = [
-        [part.task, part.attribute, part.test, f"{part.q:.1e}", f"{part.effect:{'+' * (part.test == 'rank')}.2f}",
+        [part.task, part.attribute, part.test, part.q, f"{part.effect:{'+' * (part.test == 'rank')}.2f}",
          f"{part.design:.1f}", _cut([f"{name} {_share(share)}" for name, share in part.shares.items()])]
         for part in sure
     ]  # fmt: skip
@@ -86,7 +95,7 @@ def _missing_table(differences: Sequence[Difference]) -> Table:
 
 
 def _largest(counts: Mapping[str, float], *, smallest: bool = False) -> str:
-    """The largest (or smallest) of some numbers by name; in their own order where all fit."""
+    """The largest (or smallest) of some numbers by name; in their given order when all fit."""
     ordered = sorted(counts.items(), key=lambda item: item[1] if smallest else -abs(item[1]))
     kept = counts.items() if len(counts) <= COMMON else ordered
     return _cut([f"{name} {_plain(number)}" for name, number in kept])

@@ -1,6 +1,8 @@
-"""What people see: stages with progress bars on a terminal, a line for each stage elsewhere, and tables."""
+"""What people see: progress bars on a terminal, lines elsewhere, and tables that fit the width."""
 
 import json
+import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -8,30 +10,41 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from amber.loop import Round
+__all__ = ["Screen", "WrappedTable", "interval", "output", "plain", "show", "table"]
 
-__all__ = ["Screen", "interval", "output", "plain", "rounds_table", "show", "table"]
+MINUTE = 60.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+REDIRECTED_WIDTH = 80
+"""Columns of results in a file or a pipe, unless COLUMNS is set."""
+
+LONGEST_WORD = 40
+"""Letters of a word that may be broken: hashes, keys and paths."""
+
+SMALLEST = 1e-6
+"""Smaller positive numbers are shown as below it."""
 
 
 class Screen:
-    """Progress goes to standard error, so that standard output holds results only."""
+    """Shows progress on standard error, so that standard output holds only results."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
         self._progress: Progress | None = None
         self._bars: dict[str, TaskID] = {}
         self._started: dict[str, float] = {}
+        self._last_line = time.monotonic()
 
     @contextmanager
     def stages(self) -> Iterator["Screen"]:
-        """Show the bars of the stages that report inside this block."""
+        """Show the progress that is reported inside this block."""
         columns = (TextColumn("  {task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
-            self._progress = progress
+            self._progress, self._last_line = progress, time.monotonic()
             try:
                 yield self
             finally:
@@ -41,33 +54,98 @@ class Screen:
 
     def tell(self, stage: str, done: int, total: int) -> None:
         """Report that `done` of `total` of a stage is done."""
-        started = self._started.setdefault(stage, time.monotonic())
+        self._started.setdefault(stage, time.monotonic())
         if self._progress is None:
             return
-        if not self.console.is_terminal:
-            if done >= total and total > 0:
-                self.console.print(f"  {stage:<10} {done:>7,}  {time.monotonic() - started:6.1f} s")
-                del self._started[stage]
-            return
-        if stage not in self._bars:
-            self._bars[stage] = self._progress.add_task(stage, total=total)
-        bar = self._bars[stage]
-        if self._progress.tasks[self._progress.task_ids.index(bar)].finished and done < total:
-            self._progress.reset(bar, total=total)
-        self._progress.update(bar, completed=done, total=total)
+        if self.console.is_terminal:
+            self._move_bar(self._progress, stage, done, total)
+        else:
+            self._print_line(stage, done, total)
 
     def say(self, text: str) -> None:
-        """A line for people."""
+        """Print a line for people."""
         self.console.print(text)
+
+    def _print_line(self, stage: str, done: int, total: int) -> None:
+        """A line when the stage ends, and once a minute before."""
+        now = time.monotonic()
+        seconds = now - self._started[stage]
+        if done >= total and total > 0:
+            self.console.print(f"  {stage:<10} {done:>7,}  {seconds:6.1f} s")
+            del self._started[stage]
+        elif now - self._last_line >= MINUTE:
+            self.console.print(f"  {stage:<10} {done:>7,} of {total:,}, {seconds:.0f} s so far")
+        else:
+            return
+        self._last_line = now
+
+    def _move_bar(self, progress: Progress, stage: str, done: int, total: int) -> None:
+        if stage not in self._bars:
+            self._bars[stage] = progress.add_task(stage, total=total)
+        bar = self._bars[stage]
+        if progress.tasks[progress.task_ids.index(bar)].finished and done < total:
+            progress.reset(bar, total=total)
+        progress.update(bar, completed=done, total=total)
+
+
+class WrappedTable:
+    """A table that breaks lines between words only. Columns that do not fit go into further tables below.
+
+    The first column is repeated in each, so that the rows can be told apart.
+    """
+
+    def __init__(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        self.title, self.columns, self.rows = title, list(columns), [list(row) for row in rows]
+        self._texts = [[_cell(value) for value in row] for row in self.rows]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """The tables, each as wide as it needs to be."""
+        for number, part in enumerate(self._parts(options.max_width)):
+            yield self._table(self.title if number == 0 else None, part)
+
+    def _parts(self, width: int) -> list[list[int]]:
+        """The columns of each table: as many as fit into `width` without breaking a word."""
+        if not self.columns:
+            return [[]]
+        needed = [self._longest_word(column) + 3 for column in range(len(self.columns))]
+        parts, used = [[0]], needed[0] + 1
+        for column in range(1, len(self.columns)):
+            if used + needed[column] > width and len(parts[-1]) > 1:
+                parts.append([0])
+                used = needed[0] + 1
+            parts[-1].append(column)
+            used += needed[column]
+        return parts
+
+    def _longest_word(self, column: int) -> int:
+        texts = [self.columns[column], *(row[column] for row in self._texts)]
+        if self._is_number(column):
+            return max(map(len, texts))
+        return min(LONGEST_WORD, max(len(word) for text in texts for word in re.split(r"\s+", text)))
+
+    def _is_number(self, column: int) -> bool:
+        return bool(self.rows) and all(isinstance(row[column], int | float | None) for row in self.rows)
+
+    def _table(self, title: str | None, columns: Sequence[int]) -> Table:
+        made = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+        for column in columns:
+            made.add_column(
+                self.columns[column], justify="right" if self._is_number(column) else "left", overflow="fold",
+                min_width=self._longest_word(column),
+            )  # fmt: skip
+        for row in self._texts:
+            made.add_row(*(row[column] for column in columns))
+        return made
 
 
 def output() -> Console:
-    """Standard output, where results go; as wide as the terminal, or 120 columns in a file."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    """Standard output, where results go: as wide as the terminal, or COLUMNS (default 80) when redirected."""
+    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or REDIRECTED_WIDTH)
+    return Console(highlight=False, width=width)
 
 
 def show(data: Any, as_json: bool, human: Callable[[], Any]) -> None:
-    """Results on standard output: `data` as JSON, or what `human` makes of it, if anything."""
+    """Print results on standard output: `data` as JSON, or else what `human` returns, if anything."""
     if as_json:
         click.echo(json.dumps(data, indent=1, default=str))
         return
@@ -78,20 +156,17 @@ def show(data: Any, as_json: bool, human: Callable[[], Any]) -> None:
         output().print(shown)
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table with numbers to the right."""
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
-    kept = [list(row) for row in rows]
-    for i, column in enumerate(columns):
-        numeric = bool(kept) and all(isinstance(row[i], int | float) or row[i] is None for row in kept)
-        made.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in kept:
-        made.add_row(*(_cell(value) for value in row))
-    return made
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> WrappedTable:
+    """A table whose columns of numbers are aligned to the right."""
+    return WrappedTable(title, columns, rows)
 
 
 def interval(figure: Mapping[str, Any]) -> str:
-    """A figure with its 95% interval, as people read it."""
+    """A figure with its 95% interval.
+
+    >>> interval({"value": 0.91234, "low": 0.88, "high": None, "metric": "accuracy"})
+    '0.912 [0.880, ?]'
+    """
     if figure["value"] is None:
         return "no data"
     digits = 2 if figure["metric"] == "mae" else 3
@@ -99,18 +174,15 @@ def interval(figure: Mapping[str, Any]) -> str:
     return f"{figure['value']:.{digits}f} [{low}, {high}]"
 
 
-def rounds_table(title: str, arms: Mapping[str, Sequence[Round]], *, task: str, rare: str) -> Table:
-    """A row for each round: what each arm bought and found, its figure on the rare slice and over everything."""
-    columns = ["round", "labels"]
-    for arm in arms:
-        columns += [f"{arm}: found", "recall", "all classes"]
-    rows = []
-    for steps in zip(*arms.values(), strict=True):
-        row: list[Any] = [steps[0].index, steps[0].labels]
-        for step in steps:
-            row += [step.found.get(rare, 0), interval(step.figure(task, rare)), interval(step.figure(task))]
-        rows.append(row)
-    return table(title, columns, rows)
+def plain(value: Any) -> Any:
+    """The text for a list or a dictionary of numbers in a cell; any other value unchanged.
+
+    >>> plain({"red": 1200, "green": (1, 2)}), plain(["a", "b"]), plain(3)
+    ('red 1,200, green 1 then 2', 'a, b', 3)
+    """
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_numbers(number)}" for name, number in value.items())
+    return ", ".join(value) if isinstance(value, list | tuple) else value
 
 
 def _cell(value: Any) -> str:
@@ -120,17 +192,20 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value)
+    return _decimal(value) if isinstance(value, float) else str(value)
+
+
+def _decimal(value: float) -> str:
+    """Four significant digits without an exponent."""
+    if abs(value) >= 1_000:
+        return f"{value:,.0f}"
+    if 0 < abs(value) < SMALLEST:
+        return f"<{SMALLEST:f}" if value > 0 else f">-{SMALLEST:f}"
+    text = f"{value:.4g}"
+    if "e" not in text:
+        return text
+    return f"{value:.9f}".rstrip("0")
 
 
 def _numbers(value: Any) -> str:
     return " then ".join(f"{part:,}" for part in value) if isinstance(value, tuple) else f"{value:,}"
-
-
-def plain(value: Any) -> Any:
-    """What a cell of a table shows of a list or a dictionary of numbers; anything else as it is."""
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_numbers(number)}" for name, number in value.items())
-    return ", ".join(value) if isinstance(value, list | tuple) else value

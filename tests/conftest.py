@@ -1,6 +1,7 @@
-"""What several test files stand on: servers, each started when the first test asks for it."""
+"""Servers that several test files share, each started by the first test that needs it."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +24,9 @@ settings.register_profile(
     derandomize="CI" in os.environ,  # a change is judged by what it does; new examples are searched for elsewhere
 )
 settings.load_profile("amber")
+
+# A shell starts background jobs with SIGINT ignored, and children inherit that; a handler of Python's is not inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

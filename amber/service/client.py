@@ -37,7 +37,12 @@ Row = TypeVar("Row", bound=BaseModel)
 
 
 class Client:
-    """Speaks with a service at `url` with a `token`; errors are those of `curation.errors`."""
+    """A connection to the service at `url` with a `token`. It raises the errors of `curation.errors`.
+
+    with Client("http://127.0.0.1:8460", secret) as client:
+        first = client.samples(limit=1)[0]
+        thumbnail = client.image(first, size=128)
+    """
 
     def __init__(self, url: str, token: str, *, http: httpx.Client | None = None) -> None:
         self._http = http or httpx.Client(base_url=url, timeout=60)
@@ -52,7 +57,7 @@ class Client:
         self._http.close()
 
     def health(self) -> Health:
-        """Whether it is there."""
+        """Whether the service is up."""
         return Health.model_validate(self._ask("GET", "/health"))
 
     def tasks(self) -> list[TaskRow]:
@@ -60,15 +65,15 @@ class Client:
         return self._rows(TaskRow, "/api/tasks")
 
     def samples(self, *, limit: int = 100, after: str = "", slice: str = "") -> list[SampleRow]:
-        """A page of samples, those after a key."""
+        """A page of samples sorted by key: those after the key `after`."""
         return self._rows(SampleRow, "/api/samples", limit=limit, after=after, slice=slice)
 
     def sample(self, key: str) -> SampleRow:
-        """One sample; NotFound when there is none."""
+        """One sample; NotFound when the key is unknown."""
         return SampleRow.model_validate(self._ask("GET", f"/api/samples/{quote(key)}"))
 
     def image(self, sample: SampleRow, *, size: int = 0) -> bytes:
-        """The image of a sample, or a thumbnail of it."""
+        """The file of a sample's image, or a JPEG thumbnail with a longer side of `size` (64, 128, 256, 512) pixels."""
         return self._sent("GET", sample.image, {"size": size} if size else None).content
 
     def labels(self, task: str, *, limit: int = 100, after: str = "") -> list[LabelRow]:
@@ -76,7 +81,7 @@ class Client:
         return self._rows(LabelRow, f"/api/labels/{quote(task, safe='')}", limit=limit, after=after)
 
     def coverage(self) -> list[CoverageRow]:
-        """What is known, by task, slice and split."""
+        """Counts of known, unsure and unknown labels by task, slice and split."""
         return self._rows(CoverageRow, "/api/coverage")
 
     def slices(self) -> list[SliceRow]:
@@ -92,38 +97,40 @@ class Client:
         return self._rows(RunRow, "/api/runs")
 
     def figures(self, run: str) -> list[FigureRow]:
-        """Figures of a run by task, slice and split; NotFound when there is no such run."""
+        """Figures of a run by task, slice and split; NotFound when the run is unknown."""
         return self._rows(FigureRow, f"/api/runs/{quote(run, safe='')}/figures")
 
     def requests(self, *, state: str = "open", limit: int = 100) -> list[RequestRow]:
-        """Label requests of a state, the most urgent first."""
+        """Label requests in a state, the most urgent first."""
         return self._rows(RequestRow, "/api/requests", state=state, limit=limit)
 
     def ask(self, asked: AskedFor) -> Asked:
-        """Ask for labels; wants a token of the scope label."""
+        """Request labels; needs a token of the scope label."""
         return Asked.model_validate(self._ask("POST", "/api/requests", body=asked))
 
     def give(self, labels: list[GivenLabel], *, batch: str, annotator: str = "") -> Asked:
-        """Give labels as the token's owner; wants a token of the scope label. With one of the scope admin in another's
-        name, the `annotator`'s."""
+        """Give labels as the token's owner; needs a token of the scope label.
+
+        With a token of the scope admin, `annotator` may name another person.
+        """
         given = Given(annotator=annotator, batch=batch, labels=labels)
         return Asked.model_validate(self._ask("POST", "/api/labels", body=given))
 
     def pick(self, wish: RequestPicked | TagPicked | DoubtPicked) -> Done:
-        """Ask, tag or doubt for picked samples, or say what that would do; wants a token of the scope label."""
+        """Request labels of picked samples, tag them or mark doubts; needs a token of the scope label."""
         paths = {RequestPicked: "requests", TagPicked: "tags", DoubtPicked: "doubts"}
         return Done.model_validate(self._ask("POST", f"/api/picked/{paths[type(wish)]}", body=wish))
 
     def shown(self, asked: ShownPicked) -> Shown:
-        """What the App would show of picked samples."""
+        """The fields that the App shows of picked samples."""
         return Shown.model_validate(self._ask("POST", "/api/picked/shown", body=asked))
 
     def why(self, key: str, *, plan: str = "") -> list[ReasonRow]:
-        """Why a plan, or the one written last, draws a sample; NotFound when it does not."""
+        """Why a plan (default: the newest) draws a sample; NotFound when it does not draw it."""
         return self._rows(ReasonRow, f"/api/why/{quote(key)}", plan=plan)
 
     def metrics(self) -> str:
-        """Figures for Prometheus; wants a token of the scope admin."""
+        """Metrics for Prometheus; needs a token of the scope admin."""
         return self._sent("GET", "/metrics").text
 
     def _rows(self, row: type[Row], path: str, **asked: Any) -> list[Row]:
@@ -144,8 +151,8 @@ class Client:
         if answer.status_code < 400:
             return answer
         try:
-            told = str(answer.json()["detail"])
+            detail = str(answer.json()["detail"])
         except (ValueError, KeyError, TypeError):
-            told = answer.text or answer.reason_phrase
+            detail = answer.text or answer.reason_phrase
         kinds = {404: NotFound, 503: Busy}
-        raise kinds.get(answer.status_code, BadInput if answer.status_code < 500 else Failed)(told)
+        raise kinds.get(answer.status_code, BadInput if answer.status_code < 500 else Failed)(detail)

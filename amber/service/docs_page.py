@@ -1,4 +1,4 @@
-"""The OpenAPI document for people, without a script and without anything from elsewhere."""
+"""The OpenAPI document as a page for people: one file, without scripts or external resources."""
 
 import html
 from typing import Any
@@ -18,9 +18,9 @@ def docs_page(document: dict[str, Any]) -> str:
     for path, methods in document["paths"].items():
         for method, route in methods.items():
             cells = f"<td>{method.upper()}<td><code>{_text(path)}</code>"
-            taken = ", ".join(_text(name) for name in _taken(document, route))
-            rows.append(f"<tr>{cells}<td>{_text(route.get('description', ''))}<td><small>{taken}</small></tr>")
-    note = f"{_text(document['info']['description'])} The whole: <a href=/openapi.json>/openapi.json</a>"
+            inputs = ", ".join(_text(name) for name in _inputs(document, route))
+            rows.append(f"<tr>{cells}<td>{_text(route.get('description', ''))}<td><small>{inputs}</small></tr>")
+    note = f"{_text(document['info']['description'])} Complete document: <a href=/openapi.json>/openapi.json</a>"
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Amber</title><style>{STYLE}</style><h1>Amber</h1>"
         f"<p>{note}</p><table><tr><th>method<th>path<th>what<th>parameters, or the body's fields</tr>"
@@ -28,8 +28,8 @@ def docs_page(document: dict[str, Any]) -> str:
     )
 
 
-def _taken(document: dict[str, Any], route: dict[str, Any]) -> list[str]:
-    """Names of what a route takes: in its path, after it, or as its body."""
+def _inputs(document: dict[str, Any], route: dict[str, Any]) -> list[str]:
+    """Names of a route's parameters and of the fields of its body."""
     names = [part["name"] for part in route.get("parameters", [])]
     for content in route.get("requestBody", {}).get("content", {}).values():
         schema = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]

@@ -1,22 +1,32 @@
-"""What stands before every request: limits, log, figures, and who may do what."""
+"""ASGI middleware around every request: limits, the log, metrics, and the headers that keep pages safe."""
 
-import base64
+import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from fastapi import Depends, HTTPException, Request
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from amber.service.metrics import Metrics
 
-from amber.service.tokens import Scope, Token, Tokens
-
-__all__ = ["BODY", "Figures", "Watch", "allowed"]
+__all__ = ["BODY", "Capacity", "Watch"]
 
 BODY: Final = 1 << 20
 """Bytes of a request's body at most."""
+
+BODY_SECONDS: Final = 30.0
+"""Seconds in which a body must have arrived."""
+
+LENGTH_DIGITS: Final = 12
+"""Digits of a Content-Length at most: int() refuses thousands of them."""
+
+RUNNING: Final = 4
+"""Requests to the JSON API that run at the same time; the others wait, so that each of the first ends soon."""
+
+WAITING: Final = 32
+"""Requests to the JSON API that wait for one of `RUNNING` to end; more get 503."""
 
 LOG: Final = logging.getLogger("amber.service")
 
@@ -28,102 +38,154 @@ SAFE: Final = [
 ]  # fmt: skip
 
 
-class Figures:
-    """What Prometheus is told."""
+class Refused(Exception):
+    """A request that breaks a limit, with the status and the line to answer it with."""
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        labels = ["route", "method", "status"]
-        self.requests = Counter("amber_requests", "Requests answered.", labels, registry=self.registry)
-        self.seconds = Histogram("amber_request_seconds", "Time to answer.", ["route"], registry=self.registry)
-        self.running = Gauge("amber_requests_running", "Requests being answered.", registry=self.registry)
-
-
-class TooLarge(Exception):
-    """A body went on beyond the limit."""
+    def __init__(self, status: int, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.reason, self.detail = status, reason, detail
 
 
 class Watch:
-    """ASGI: refuses large bodies, writes a line of JSON a request, counts, adds the headers that keep pages safe."""
+    """Limits bodies, writes one line of JSON per request to the log, counts, and adds the `SAFE` headers."""
 
-    def __init__(self, app: Any, figures: Figures) -> None:
-        self.app = app
-        self.figures = figures
+    def __init__(self, app: Any, metrics: Metrics, body_seconds: float = BODY_SECONDS) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._body_seconds = body_seconds
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Answer one request."""
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            await self._app(scope, receive, send)
             return
-        started, status, read = time.perf_counter(), 500, 0
-
-        async def counted() -> Message:
-            nonlocal read
-            message: Message = await receive()
-            read += len(message.get("body", b""))
-            if read > BODY:
-                raise TooLarge
-            return message
+        started, status, body = time.perf_counter(), 500, _Body(receive, self._body_seconds)
 
         async def noted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = 413 if read > BODY else message["status"]
-                message = {**message, "status": status, "headers": [*message["headers"], *SAFE]}
+                status = message["status"]
+                message = {**message, "headers": [*message["headers"], *SAFE]}
             await send(message)
 
-        self.figures.running.inc()
+        self._metrics.running.inc()
         try:
-            length = dict(scope["headers"]).get(b"content-length", b"0")
-            if not length.isdigit() or int(length) > BODY:
-                raise TooLarge
-            await self.app(scope, counted, noted)
-        except TooLarge:
-            text = json.dumps({"detail": f"the body is longer than {BODY} bytes; send less"}).encode()
-            await noted({"type": "http.response.start", "status": 413,
-                         "headers": [(b"content-type", b"application/json"), (b"connection", b"close")]})  # fmt: skip
-            await send({"type": "http.response.body", "body": text})
+            _check_length(dict(scope["headers"]).get(b"content-length", b"0"))
+            await self._app(scope, body.receive, body.unless_refused(noted))
+            body.raise_if_refused()
+        except Refused as refusal:
+            self._metrics.refused.labels(refusal.reason).inc()
+            await _answer(refusal, noted)
         finally:
+            self._metrics.running.dec()
             self._note(scope, status, time.perf_counter() - started)
 
     def _note(self, scope: Mapping[str, Any], status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
-        self.figures.running.dec()
-        self.figures.requests.labels(route, scope["method"], str(status)).inc()
-        self.figures.seconds.labels(route).observe(seconds)
+        self._metrics.requests.labels(route, scope["method"], str(status)).inc()
+        self._metrics.seconds.labels(route).observe(seconds)
         if LOG.isEnabledFor(logging.INFO):
-            who = scope.get("state", {}).get("token", "")
-            line = {
-                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "route": route,
-                "method": scope["method"],
-            }
-            LOG.info(json.dumps({**line, "status": status, "ms": round(1000 * seconds, 2), "token": who}))
+            at, token = datetime.now(UTC).isoformat(timespec="milliseconds"), scope.get("state", {}).get("token", "")
+            line = {"at": at, "route": route, "method": scope["method"], "status": status,
+                    "ms": round(1000 * seconds, 2), "token": token}  # fmt: skip
+            LOG.info(json.dumps(line))
 
 
-def allowed(tokens: Tokens, *scopes: Scope) -> Any:
-    """What a route depends on: a token of one of these scopes, as Bearer, or as the password of Basic."""
+class _Body:
+    """Receives the body of one request and refuses it when it is too long or too slow.
 
-    def check(request: Request) -> Token:
-        token = tokens.holder(_secret(request.headers.get("authorization", "")))
-        if token is None:
-            asks = {"WWW-Authenticate": 'Basic realm="amber", charset="UTF-8"'}
-            raise HTTPException(
-                401, "no token, or one that has ended; `amber serve tokens add` makes one, send it as Bearer", asks
-            )
-        request.state.token = token.name
-        if token.scope not in scopes:
-            raise HTTPException(403, f"this needs a token of the scope {' or '.join(scopes)}; yours is {token.scope}")
-        return token
+    The application may turn the exception into an answer of its own, so that answer is held back.
+    """
 
-    return Annotated[Token, Depends(check)]
+    def __init__(self, receive: Any, seconds: float) -> None:
+        self._receive = receive
+        self._seconds = seconds
+        self._deadline: float | None = None
+        self._ended = False
+        self._size = 0
+        self._refusal: Refused | None = None
+
+    async def receive(self) -> Message:
+        """The next message of the connection; Refused beyond the limits."""
+        if self._ended:
+            message: Message = await self._receive()
+            return message
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().time() + self._seconds
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            self._refuse(408, "slow body", "body: did not arrive in time; send it again")
+        self._size += len(message.get("body", b""))
+        self._ended = not message.get("more_body", False)
+        if self._size > BODY:
+            self._refuse(413, "long body", f"body: must be at most {BODY} bytes; send less")
+        return message
+
+    def unless_refused(self, send: Any) -> Any:
+        """`send`, which does nothing once the body was refused."""
+
+        async def sent(message: Message) -> None:
+            if self._refusal is None:
+                await send(message)
+
+        return sent
+
+    def raise_if_refused(self) -> None:
+        """Raise the refusal that the application swallowed, if any."""
+        if self._refusal is not None:
+            raise self._refusal
+
+    def _refuse(self, status: int, reason: str, detail: str) -> None:
+        self._refusal = Refused(status, reason, detail)
+        raise self._refusal
 
 
-def _secret(header: str) -> str:
-    kind, _, rest = header.partition(" ")
-    if kind.lower() == "bearer":
-        return rest.strip()
-    try:
-        return base64.b64decode(rest, validate=True).decode().partition(":")[2] if kind.lower() == "basic" else ""
-    except ValueError:
-        return ""
+class Capacity:
+    """Lets `RUNNING` requests to /api run at the same time and `WAITING` wait; 503 to all others.
+
+    /health, /metrics and images do not wait.
+    """
+
+    def __init__(self, app: Any, metrics: Metrics, running: int = RUNNING, waiting: int = WAITING) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._slots = asyncio.Semaphore(running)
+        self._most, self._waiting = waiting, 0
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or not scope["path"].startswith("/api/"):
+            await self._app(scope, receive, send)
+            return
+        async with self._slot():
+            await self._app(scope, receive, send)
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        if self._slots.locked() and self._waiting >= self._most:
+            raise Refused(503, "capacity", f"service: {self._waiting} requests wait already; try again in a second")
+        self._waiting += 1
+        self._metrics.waiting.set(self._waiting)
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1
+            self._metrics.waiting.set(self._waiting)
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+
+def _check_length(length: bytes) -> None:
+    if not length.isdigit() or len(length) > LENGTH_DIGITS or int(length) > BODY:
+        raise Refused(413, "long body", f"body: must be at most {BODY} bytes; send less")
+
+
+async def _answer(refusal: Refused, send: Any) -> None:
+    headers = [(b"content-type", b"application/json")]
+    headers.append((b"retry-after", b"1") if refusal.status == 503 else (b"connection", b"close"))
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps({"detail": refusal.detail}).encode()})

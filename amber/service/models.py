@@ -1,4 +1,4 @@
-"""What the service says and takes, as its OpenAPI document has it."""
+"""Requests and responses of the service: the schemas of its OpenAPI document."""
 
 from abc import abstractmethod
 from datetime import datetime
@@ -13,23 +13,23 @@ __all__ = [
 ]  # fmt: skip
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
-"""A line of text: nothing that ends it."""
+"""One line of text, without control characters."""
 
 
 class Row(BaseModel):
-    """A row of an answer."""
+    """A row of a response."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Health(Row):
-    """That the service is there."""
+    """The service is up."""
 
     status: Literal["ok"] = "ok"
 
 
 class Problem(Row):
-    """What was wrong, in one line."""
+    """What went wrong, in one line."""
 
     detail: str
 
@@ -37,7 +37,7 @@ class Problem(Row):
 FAULTS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem} for status in (400, 401, 403, 404, 405, 409, 413, 503)
 }
-"""What every route may answer besides."""
+"""Error responses that every route may give."""
 
 
 class TaskRow(Row):
@@ -66,7 +66,7 @@ class SampleRow(Row):
 
 
 class LabelRow(Row):
-    """A current label: `value` is a class, true or false, a number, classes, or boxes; null where it is unsure."""
+    """A current label: `value` is a class, true or false, a number, classes, or boxes; null for unsure."""
 
     key: str
     task: str
@@ -76,7 +76,7 @@ class LabelRow(Row):
 
 
 class CoverageRow(Row):
-    """How much is known of one (task, slice, split)."""
+    """Counts of known, unsure and unknown labels of one (task, slice, split)."""
 
     task: str
     slice: str
@@ -105,7 +105,7 @@ class RunRow(Row):
 
 
 class FigureRow(Row):
-    """A figure of a run for one (task, slice, split), with its 95% interval; null where there was too little."""
+    """A figure of a run for one (task, slice, split), with its 95% interval; null where samples were too few."""
 
     task: str
     slice: str
@@ -134,7 +134,7 @@ class RequestRow(Row):
 
 
 class AskedFor(Row):
-    """A budget of labels to ask for."""
+    """A budget of labels to request."""
 
     budget: int = Field(ge=1, le=100_000)
     random_share: float = Field(default=0.15, ge=0, le=1)
@@ -143,13 +143,13 @@ class AskedFor(Row):
 
 
 class Asked(Row):
-    """How many requests a batch opened; 0 when it was there."""
+    """How many requests or labels a batch added; 0 when the batch was committed before."""
 
     requests: int
 
 
 class GivenLabel(Row):
-    """A label that somebody gives: `value` as in `LabelRow`, null for unsure."""
+    """A label that a person gives: `value` as in `LabelRow`, null for unsure."""
 
     key: Line
     task: Line
@@ -158,7 +158,7 @@ class GivenLabel(Row):
 
 
 class Given(Row):
-    """Labels of one annotator, all or none of which go in."""
+    """Labels of one annotator; all of them are committed or none."""
 
     annotator: Line | Literal[""] = Field(default="", description="the token's owner; an admin may name another")
     batch: Line = Field(description="the same batch again is a no-op")
@@ -166,53 +166,56 @@ class Given(Row):
 
 
 class PickedSamples(BaseModel):
-    """Samples that somebody picked, and whether to say only what would be done to them."""
+    """Samples that somebody picked; `preview` returns what would be done, without doing it."""
 
     keys: list[Line] = Field(min_length=1, max_length=10_000)
     batch: Line = Field(description="the same batch again is a no-op")
     preview: bool = False
 
     @abstractmethod
-    def told(self) -> str:
+    def commit_message(self) -> str:
         """The message of the commit."""
 
 
 class RequestPicked(PickedSamples):
-    """Ask for labels of each of `tasks` on the samples."""
+    """Request labels of each of `tasks` for the samples."""
 
     tasks: list[Line] = Field(min_length=1, max_length=100)
     reason: Line
 
-    def told(self) -> str:
+    def commit_message(self) -> str:
         """The message of the commit."""
         return f"ask for labels of {', '.join(self.tasks)}: {self.reason}"
 
 
 class TagPicked(PickedSamples):
-    """Set the attribute `tag_NAME`, which slices can use, or take it away."""
+    """Set or remove the attribute `tag_NAME`, which slices can use."""
 
     tag: Line
     on: bool = True
 
-    def told(self) -> str:
+    def commit_message(self) -> str:
         """The message of the commit."""
         return f"tag {self.tag}" if self.on else f"take tag {self.tag} away"
 
 
 class DoubtPicked(PickedSamples):
-    """Say of one task that nobody can tell, or take back what the token's owner said of it."""
+    """Mark one task as unsure, or retract the labels that the token's owner gave for it."""
 
     task: Line
     state: Literal["unsure", "retracted"]
 
-    def told(self) -> str:
+    def commit_message(self) -> str:
         """The message of the commit."""
         return f"{self.task} {self.state}"
 
 
 class Done(Row):
-    """What was done to how many, or would be; how many were passed over, and what is to be known of the others, each
-    with its reason; null for the commit where there was none."""
+    """How many samples were changed, or would be, and by whom.
+
+    `passed_over` and `noted` count samples by reason: those left alone, and those changed with a remark. `commit` is
+    null when nothing was committed.
+    """
 
     author: str
     done: int
@@ -222,7 +225,7 @@ class Done(Row):
 
 
 class ShownPicked(BaseModel):
-    """Samples of which to say what the App would show, with the predictions of a run, now or at a commit."""
+    """Samples whose App fields to return, with the predictions of a run, now or at a commit."""
 
     keys: list[Line] = Field(min_length=1, max_length=10_000)
     run: Line | Literal[""] = ""
@@ -231,14 +234,14 @@ class ShownPicked(BaseModel):
 
 
 class Shown(Row):
-    """At a commit, the fields of each sample that change with what is known, by key and name; null where empty."""
+    """By key and name, the fields of each sample that depend on the catalog, at a commit; null where empty."""
 
     commit: int
     samples: dict[str, dict[str, Any]]
 
 
 class ReasonRow(Row):
-    """What one task has to do with the draws of a sample in one phase of a plan: see `samplers.plan.explain`."""
+    """How one task contributes to the draws of a sample in one phase of a plan: see `samplers.plan.explain`."""
 
     plan: str
     task: str

@@ -1,7 +1,7 @@
-"""Routes for samples that somebody picked, in the App or elsewhere: ask, tag, doubt, what the App then
-shows, and why one is drawn.
+"""Routes for samples that somebody picked, in the App or elsewhere.
 
-Whoever holds the token is the author. With `preview` nothing is committed: the answer is what would be done.
+They request labels, set tags, mark doubts, return what the App would then show, and explain why a sample is drawn.
+The token's owner is the author. With `preview` nothing is committed: the answer is what would be done.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from amber.run_overlay import scene_of
-from amber.service.middleware import allowed
+from amber.service.access import Labeler, ReadOrLabel, Served
 from amber.service.models import (
     FAULTS,
     Done,
@@ -22,7 +22,6 @@ from amber.service.models import (
     ShownPicked,
     TagPicked,
 )
-from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.catalog.commit import PendingCommit
 from curation.catalog.snapshot import Snapshot
@@ -31,53 +30,55 @@ from curation.requests.manual_requests import Picked, ask, doubt, tag
 from samplers.plan.explain import explain_draws
 from samplers.plan.plan import Plan
 
-__all__ = ["picking_router"]
+__all__ = ["router"]
+
+router = APIRouter(prefix="/api", responses=FAULTS)
 
 PlanHash = Annotated[str, Query(pattern="^([0-9a-f]{4,64})?$", description="default: the one written last")]
 
 
-def picking_router(catalog: Catalog, tokens: Tokens) -> APIRouter:
-    """The routes."""
-    router = APIRouter(prefix="/api", responses=FAULTS)
-    label, either = allowed(tokens, "label"), allowed(tokens, "read", "label")
+@router.post("/picked/requests")
+def request(token: Labeler, workspace: Served, wish: RequestPicked) -> Done:
+    return _done(
+        workspace.catalog, wish, token.name,
+        lambda now: ask(now, wish.keys, wish.tasks, wish.reason),
+        lambda change, found: change.add_requests(found.rows),
+    )  # fmt: skip
 
-    @router.post("/picked/requests")
-    def request(token: label, wish: RequestPicked) -> Done:  # type: ignore[valid-type]
-        return _done(
-            catalog, wish, token.name,  # type: ignore[attr-defined]
-            lambda now: ask(now, wish.keys, wish.tasks, wish.reason),
-            lambda change, found: change.add_requests(found.rows),
-        )  # fmt: skip
 
-    @router.post("/picked/tags")
-    def set_tag(token: label, wish: TagPicked) -> Done:  # type: ignore[valid-type]
-        return _done(
-            catalog, wish, token.name,  # type: ignore[attr-defined]
-            lambda now: tag(now, wish.keys, wish.tag, on=wish.on),
-            lambda change, found: change.add_attributes(found.rows),
-        )  # fmt: skip
+@router.post("/picked/tags")
+def set_tag(token: Labeler, workspace: Served, wish: TagPicked) -> Done:
+    return _done(
+        workspace.catalog, wish, token.name,
+        lambda now: tag(now, wish.keys, wish.tag, on=wish.on),
+        lambda change, found: change.add_attributes(found.rows),
+    )  # fmt: skip
 
-    @router.post("/picked/doubts")
-    def cast_doubt(token: label, wish: DoubtPicked) -> Done:  # type: ignore[valid-type]
-        author = token.name  # type: ignore[attr-defined]
-        return _done(
-            catalog, wish, author,
-            lambda now: doubt(now, wish.keys, wish.task, wish.state, annotator=author),
-            lambda change, found: change.add_labels(found.rows, source="human"),
-        )  # fmt: skip
 
-    @router.post("/picked/shown")
-    def shown(token: either, asked: ShownPicked) -> Shown:  # type: ignore[valid-type]
-        with catalog.read(asked.commit) as now:
-            scene = scene_of(catalog.home, now, asked.run, asked.against)
-            return Shown(commit=now.commit, samples=fields_of(now, asked.keys, scene))
+@router.post("/picked/doubts")
+def cast_doubt(token: Labeler, workspace: Served, wish: DoubtPicked) -> Done:
+    return _done(
+        workspace.catalog, wish, token.name,
+        lambda now: doubt(now, wish.keys, wish.task, wish.state, annotator=token.name),
+        lambda change, found: change.add_labels(found.rows, source="human"),
+    )  # fmt: skip
 
-    @router.get("/why/{key:path}")
-    def reasons(token: either, key: Annotated[str, Path(max_length=500)], plan: PlanHash = "") -> list[ReasonRow]:  # type: ignore[valid-type]
-        found = Plan.open(catalog.home, plan) if plan else Plan.newest(catalog.home)
-        return [ReasonRow(plan=found.hash, **vars(row)) for row in explain_draws(found, key)]
 
-    return router
+@router.post("/picked/shown")
+def shown(token: ReadOrLabel, workspace: Served, asked: ShownPicked) -> Shown:
+    catalog = workspace.catalog
+    with catalog.read(asked.commit) as now:
+        scene = scene_of(catalog.home, now, asked.run, asked.against)
+        return Shown(commit=now.commit, samples=fields_of(now, asked.keys, scene))
+
+
+@router.get("/why/{key:path}")
+def reasons(
+    token: ReadOrLabel, workspace: Served, key: Annotated[str, Path(max_length=500)], plan: PlanHash = ""
+) -> list[ReasonRow]:
+    home = workspace.catalog.home
+    found = Plan.open(home, plan) if plan else Plan.newest(home)
+    return [ReasonRow(plan=found.hash, **vars(row)) for row in explain_draws(found, key)]
 
 
 def _done(
@@ -87,12 +88,12 @@ def _done(
     find: Callable[[Snapshot], Picked],
     add: Callable[[PendingCommit, Picked], object],
 ) -> Done:
-    """What is found to do, committed unless it is nothing or only to be shown."""
+    """Do what `find` returns: `add` commits it, unless it is empty, a preview, or a batch that was committed before."""
     with catalog.read() as now:
         found = find(now)
     commit = None
     if len(found.rows) and not wish.preview:
-        with catalog.commit(author=author, message=wish.told(), batch=wish.batch) as change:
+        with catalog.commit(author=author, message=wish.commit_message(), batch=wish.batch) as change:
             found = Picked(rows=found.rows.slice(0, 0)) if change.repeated else find(change.now)
             add(change, found)
         commit = change.id

@@ -1,6 +1,7 @@
-"""Signed URLs of images: whoever holds one may read that one image, until it expires.
+"""Signed URLs of images: whoever holds one may read that image until it expires.
 
-The URL carries the image's location, so that serving it needs no catalog.
+The URL carries the image's location, so that serving it needs no catalog. Deleting `service.key` ends every URL at
+once, in a running service too.
 """
 
 import base64
@@ -15,16 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from curation.errors import BadInput
-from curation.files.atomic import whole
+from amber.service.secret_files import write_secret
+from curation.errors import BadInput, Damaged
 
 __all__ = ["SERVICE", "Grant", "Signer", "url_for"]
 
 SERVICE: Final = "http://127.0.0.1:8460"
-"""Where `amber serve` is reached unless it is told otherwise."""
+"""The default address of `amber serve`."""
 
-WORD: Final = 32
-"""Bytes of the secret, and of a signature."""
+KEY_BYTES: Final = 32
+"""Bytes of the secret key, and of a signature."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,49 +37,70 @@ class Grant:
 
 
 class Signer:
-    """Signs with the secret of one workspace."""
+    """Signs with the secret key in the file `path`: 64 hexadecimal digits. The key is created when it is missing."""
 
-    def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp = (0, 0, 0)
+        self._key = b""
 
     @classmethod
     def of(cls, home: Path) -> "Signer":
-        """The signer of a workspace, whose secret is made on first use; deleting `service.key` ends every URL."""
-        path = home / "service.key"
-        if not path.exists():
-            with whole(path) as part:
-                part.touch(mode=0o600)
-                part.write_text(secrets.token_hex(WORD))
-        return cls(bytes.fromhex(path.read_text()))
+        """The signer of a workspace, with the key in its `service.key`."""
+        signer = cls(home / "service.key")
+        signer.secret()
+        return signer
+
+    def secret(self) -> bytes:
+        """The key, read again whenever its file changes; Damaged unless it is 32 bytes."""
+        try:
+            facts = self._path.stat()
+        except FileNotFoundError:
+            write_secret(self._path, secrets.token_hex(KEY_BYTES))
+            facts = self._path.stat()
+        if (stamp := (facts.st_mtime_ns, facts.st_size, facts.st_ino)) != self._stamp:
+            self._key, self._stamp = _read_key(self._path), stamp
+        return self._key
 
     def sign(self, location: str, *, seconds: float, now: float | None = None) -> str:
         """The last part of a URL that allows the image at `location` for so many `seconds`."""
         expires = int((time.time() if now is None else now) + seconds)
         text = json.dumps([location, expires], separators=(",", ":")).encode()
-        return f"{_coded(text)}.{_coded(self._mark(text))}"
+        return f"{_coded(text)}.{_coded(self._signature(text))}"
 
     def read(self, word: str, *, now: float | None = None) -> Grant:
-        """What a URL's last part allows; BadInput when it was altered, or has expired."""
-        body, _, mark = word.partition(".")
+        """What the last part of a URL allows; BadInput when it was altered or has expired."""
+        body, _, signature = word.partition(".")
         try:
             text = _decoded(body)
-            if not hmac.compare_digest(self._mark(text), _decoded(mark)):
+            if not hmac.compare_digest(self._signature(text), _decoded(signature)):
                 raise ValueError
             location, expires = json.loads(text)
         except (ValueError, binascii.Error, TypeError):
-            raise BadInput("image URL: was not signed here; ask for a new one") from None
+            raise BadInput("image URL: was not signed here; request a new one") from None
         if expires < (time.time() if now is None else now):
-            raise BadInput("image URL: has expired; ask for a new one")
+            raise BadInput("image URL: has expired; request a new one")
         return Grant(location=str(location), expires=int(expires))
 
-    def _mark(self, text: bytes) -> bytes:
-        return hmac.new(self._secret, text, hashlib.sha256).digest()
+    def _signature(self, text: bytes) -> bytes:
+        return hmac.new(self.secret(), text, hashlib.sha256).digest()
 
 
 def url_for(home: Path, base: str, *, seconds: float) -> Callable[[Mapping[str, Any]], str]:
-    """Gives the URL of a sample (a row of `Snapshot.samples`) at the service that runs at `base`."""
+    """A function from a sample (a row of `Snapshot.samples`) to its image's URL at the service with address `base`."""
     signer, root = Signer.of(home), base.rstrip("/")
     return lambda sample: f"{root}/images/{signer.sign(str(sample['location']), seconds=seconds)}"
+
+
+def _read_key(path: Path) -> bytes:
+    text = path.read_text(errors="replace").strip()
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise Damaged(f"{path}: must hold {2 * KEY_BYTES} hexadecimal digits; delete it, which ends every image URL")
+    return key
 
 
 def _coded(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Tokens of the service: each has a scope, and only its hash is kept."""
+"""Tokens of the service: each has a scope, and only the hash of its secret is stored."""
 
 import hashlib
 import hmac
@@ -10,21 +10,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, get_args
 
+from amber.service.secret_files import write_secret
 from curation.errors import BadInput, NotFound
-from curation.files.atomic import whole
 
 __all__ = ["SCOPES", "Scope", "Token", "Tokens"]
 
 Scope = Literal["read", "label", "admin"]
-"""What a token may do: read what is known; ask for labels and give one's own; say how the service does, and bring in
-labels of others."""
+"""read: read the catalog. label: request labels and give one's own. admin: read metrics, give labels of others."""
 
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """A token as it is kept: its name, scope, the sha256 of its secret, and when it was made and ends (ISO, UTC)."""
+    """A stored token: name, scope, SHA-256 of its secret, creation time and end (ISO 8601, UTC; "" for never)."""
 
     name: str
     scope: Scope
@@ -34,12 +33,12 @@ class Token:
 
     @property
     def valid(self) -> bool:
-        """Whether it holds now."""
+        """Whether it has not expired."""
         return not self.expires or datetime.now(UTC).isoformat() < self.expires
 
 
 class Tokens:
-    """The tokens of one workspace, in `service.json`, which only its owner reads."""
+    """The tokens of one workspace, in its `service.json` (mode 0600)."""
 
     def __init__(self, home: Path) -> None:
         self._path = home / "service.json"
@@ -47,7 +46,7 @@ class Tokens:
         self._known: dict[str, Token] = {}
 
     def all(self) -> dict[str, Token]:
-        """Tokens by name, read anew when the file has changed."""
+        """Tokens by name; the file is read again when it has changed."""
         try:
             status = self._path.stat()
         except FileNotFoundError:
@@ -58,11 +57,13 @@ class Tokens:
         return self._known
 
     def add(self, name: str, scope: Scope, *, expires: str = "") -> str:
-        """Make a token; returns its secret, which nobody can find out later. BadInput when the name is taken, or no
-        line: its owner's labels bear it."""
+        """Create a token and return its secret, which is stored nowhere.
+
+        BadInput when the name is taken or not one printable line: labels carry it as their annotator.
+        """
         known = self.all()
         if not name.strip() or not name.isprintable() or name in known:
-            raise BadInput(f"token {name!r}: the name is taken, or is no line of text; choose another")
+            raise BadInput(f"token {name!r}: must be one line of text that no other token has; choose another")
         if scope not in SCOPES:
             raise BadInput(f"scope {scope!r}: must be one of {', '.join(SCOPES)}; correct it")
         secret = f"amber_{secrets.token_urlsafe(32)}"
@@ -71,23 +72,21 @@ class Tokens:
         return secret
 
     def remove(self, name: str) -> None:
-        """End a token; NotFound when there is none of that name."""
+        """End a token; NotFound when no token has that name."""
         known = dict(self.all())
         if name not in known:
-            raise NotFound(f"token {name!r}: there is none; `amber serve tokens` lists them")
+            raise NotFound(f"token {name!r}: no such token; `amber serve tokens` lists them")
         del known[name]
         self._write(known)
 
     def holder(self, secret: str) -> Token | None:
-        """The token with this secret, if it holds; every one is compared, so that time tells nothing."""
+        """The valid token with this secret. All are compared, in constant time, so timing reveals nothing."""
         asked = _hash(secret)
         found = [token for token in self.all().values() if hmac.compare_digest(token.sha256, asked)]
         return found[0] if found and found[0].valid else None
 
     def _write(self, known: Mapping[str, Token]) -> None:
-        with whole(self._path) as part:
-            part.touch(mode=0o600)
-            part.write_text(json.dumps([asdict(token) for token in known.values()], indent=1))
+        write_secret(self._path, json.dumps([asdict(token) for token in known.values()], indent=1))
 
 
 def _hash(secret: str) -> str:

@@ -1,4 +1,4 @@
-"""The verb of people who look: the FiftyOne App on a mirror of the catalog."""
+"""The verb `amber browse`: the FiftyOne App on a mirror of the catalog."""
 
 import hashlib
 import io
@@ -36,66 +36,66 @@ from training.report.worst_slices import worst_slices
 __all__ = ["browse_command"]
 
 LET_GO = 15.0
-"""Seconds in which an App that was killed lets go of its port."""
+"""Seconds in which an App that was killed releases its port."""
 
 HOLD = 30 * 86_400.0
-"""Seconds of a window: URLs of images hold for one at least, and are written anew with the next."""
+"""Seconds of a window: image URLs are valid for at least one, and are rewritten in the next."""
 
 COMES_UP = 120.0
-"""Seconds in which an App that was started answers."""
+"""Seconds in which a started App must answer."""
 
 
 @click.command("browse")
 @click.argument("slice_name", metavar="[SLICE]", default="")
 @click.option("--run", "run_", default="", help="Show the predictions of this run, and what it gets wrong.")
-@click.option("--against", default="", help="With --run: show where it says something else than this run.")
-@click.option("--plan", "plan_", default="", help="Show p and the weights of this plan.")
-@click.option("--commit", type=int, help="Show what was known at this commit; default: now.")
+@click.option("--against", default="", help="With --run: show where its predictions differ from this run.")
+@click.option("--plan", "plan_", default="", help="Show draw probabilities and weights of this plan.")
+@click.option("--commit", type=int, help="Show the catalog at this commit; default: now.")
 @click.option(
-    "--port", default=5151, show_default=True, type=click.IntRange(1024, 65535), help="Of the App, on 127.0.0.1."
+    "--port", default=5151, show_default=True, type=click.IntRange(1024, 65535), help="Port of the App on 127.0.0.1."
 )
 @click.option("--import", "home_come", is_flag=True, help="Commit the labels and tags that were edited in the App.")
 @click.option("--dry-run", is_flag=True, help="With --import: only show what would be committed.")
-@click.option("--author", default="", envvar="AMBER_AUTHOR", help="Who commits (AMBER_AUTHOR).")
-@click.option("--service", default=SERVICE, show_default=True, envvar="AMBER_SERVICE", help="Where `amber serve` is.")
+@click.option("--author", default="", envvar="AMBER_AUTHOR", help="Author of the commit (AMBER_AUTHOR).")
+@click.option("--service", default=SERVICE, show_default=True, envvar="AMBER_SERVICE", help="Address of `amber serve`.")
 @click.option(
-    "--token", default="", envvar="AMBER_TOKEN", help="Of the scope label: who acts in the App (AMBER_TOKEN)."
+    "--token", default="", envvar="AMBER_TOKEN", help="Token of the scope label for the App's buttons (AMBER_TOKEN)."
 )
-@click.option("--no-app", is_flag=True, help="Bring the mirror up, and do not open the App.")
+@click.option("--no-app", is_flag=True, help="Update the mirror, and do not open the App.")
 @workspace
 def browse_command(
     slice_name: str, run_: str, against: str, plan_: str, commit: int | None, port: int, home_come: bool,
     dry_run: bool, author: str, service: str, token: str, no_app: bool, home: str, as_json: bool,
 ) -> None:  # fmt: skip
-    """Look at the catalog, or at one SLICE of it, in the FiftyOne App; the catalog stays the truth."""
+    """Show the catalog, or one SLICE of it, in the FiftyOne App. Edits there count only after --import."""
     catalog = Catalog.open(home)
     prepare_database(catalog.home)
     offer_plugin(catalog.home, service=service, token=token, plan=plan_)
-    fiftyone()  # which takes seconds, before the catalog is opened
+    fiftyone()  # takes seconds, so it comes before the catalog is opened
     screen, name = Screen(quiet=as_json), _name(catalog)
     with turn(catalog.home):
-        scene = _looked_at(catalog, commit, slice_name, run_, against, plan_)
+        scene = _checked_scene(catalog, commit, slice_name, run_, against, plan_)
         before = datetime.now(UTC) if home_come else None
         if home_come:
             with catalog.read(commit) as now:
                 found = edits_of(_dataset(name), now, scene)
-            _bring_home(catalog, found, author=author, dry_run=dry_run, as_json=as_json)
+            _import_edits(catalog, found, author=author, dry_run=dry_run, as_json=as_json)
             if dry_run:
                 return
         done = _mirrored(catalog, commit, name, scene, service, before, screen)
     if home_come:
         return
     if no_app:
-        show(vars(done), as_json, lambda: _said(done))
+        show(vars(done), as_json, lambda: _summary(done))
         return
-    screen.say(_said(done))
-    if not done.samples:  # the App would teach how to add some behind the catalog's back
-        raise NotFound(f"{catalog.home}: no sample is known at that commit; `amber ingest` brings some")
+    screen.say(_summary(done))
+    if not done.samples:  # the empty App explains how to add samples, which would bypass the catalog
+        raise NotFound(f"{catalog.home}: the catalog has no sample at that commit; add some with `amber ingest`")
     _open_app(name, slice_name, port, screen)
 
 
-def _looked_at(catalog: Catalog, commit: int | None, slice_name: str, run_: str, against: str, plan_: str) -> Scene:
-    """What is shown besides what is known, unless there is nothing to show of it."""
+def _checked_scene(catalog: Catalog, commit: int | None, slice_name: str, run_: str, against: str, plan_: str) -> Scene:
+    """The predictions, plan and slice to show; an error when there is nothing to show."""
     with catalog.read(commit) as now:
         scene = _scene(catalog, now, run_, against, plan_)
         if slice_name:
@@ -106,12 +106,12 @@ def _looked_at(catalog: Catalog, commit: int | None, slice_name: str, run_: str,
 def _mirrored(
     catalog: Catalog, commit: int | None, name: str, scene: Scene, service: str, before: datetime | None, screen: Screen
 ) -> Mirrored:  # fmt: skip
-    """The mirror, brought to the commit, with a map of each model's embeddings."""
+    """Update the mirror to the commit, with a map of each model's embeddings."""
     with catalog.read(commit) as now, screen.stages():
         urls = _urls(catalog, now, service)
         scene = replace(scene, urls=f"{service} {_window()}" if urls else "")
         url_for = urls or (lambda key, location: None)
-        done = mirror(now, name, scene=scene, url_for=url_for, progress=_told(screen), at=before)
+        done = mirror(now, name, scene=scene, url_for=url_for, progress=_progress(screen), at=before)
     if done.since is None:
         for folder in sorted((catalog.home / "embeddings").glob("*/embeddings.json")):
             draw_map(_dataset(name), catalog.home, folder.parent.name)
@@ -119,13 +119,15 @@ def _mirrored(
 
 
 def _window() -> int:
-    """Number of the days of `HOLD` since 1970."""
+    """Number of windows of `HOLD` seconds since 1970."""
     return int(time.time() // HOLD)
 
 
 def _urls(catalog: Catalog, now: Snapshot, service: str) -> UrlFor | None:
-    """Where a browser finds images that are not all local files: at their own http URL, else at the service, under
-    URLs that hold until the end of the next window. None where all are local, which FiftyOne serves by itself."""
+    """A function from an image to its URL, valid until the end of the next window; None when all are local files.
+
+    FiftyOne serves local files by itself. Images with an http URL keep it; the others come from the service.
+    """
     if not any(map(is_url, now.samples()["location"].to_pylist())):
         return None
     signer, expires = Signer.of(catalog.home), (_window() + 2) * HOLD
@@ -138,14 +140,14 @@ def _urls(catalog: Catalog, now: Snapshot, service: str) -> UrlFor | None:
 
 
 def _name(catalog: Catalog) -> str:
-    """The data set's name: the workspace's, told apart from others of that name by its path."""
+    """The name of the FiftyOne data set: the workspace's, made unique by a hash of its path."""
     return f"amber-{catalog.home.name}-{hashlib.sha256(str(catalog.home).encode()).hexdigest()[:6]}"
 
 
 def _dataset(name: str) -> Any:
     package = fiftyone()
     if not package.dataset_exists(name):
-        raise NotFound(f"mirror {name}: is not there, so nothing was edited in it; `amber browse` makes it")
+        raise NotFound(f"mirror {name}: does not exist, so nothing was edited in it; create it with `amber browse`")
     return package.load_dataset(name)
 
 
@@ -156,7 +158,7 @@ def _scene(catalog: Catalog, now: Snapshot, run_: str, against: str, plan_: str)
 
 
 def _drawn(plan: Plan) -> pa.Table:
-    """p of each sample of a plan, and the weight that each task's label has on it."""
+    """The draw probability of each sample of a plan, and the weight of each task's label on it."""
     _, known, weights = plan.labels(np.arange(len(plan.keys), dtype=np.int32))
     columns = {
         f"weight_{task.name}": pa.array(weights[:, code].astype(np.float64), mask=~known[:, code])
@@ -170,12 +172,10 @@ def _refuse_empty(now: Snapshot, name: str, scene: Scene) -> None:
     if part.reads_predictions and not scene.predictions:
         raise BadInput(f"slice {name!r}: reads predictions; name a run with --run")
     if not len(now.members(part.predicate, predictions=scene.predictions)):
-        raise NotFound(
-            f"slice {name!r}: holds no sample at commit {now.commit}; look at another, or at an older commit"
-        )
+        raise NotFound(f"slice {name!r}: has no sample at commit {now.commit}; choose another, or an older commit")
 
 
-def _bring_home(catalog: Catalog, found: Edits, *, author: str, dry_run: bool, as_json: bool) -> None:
+def _import_edits(catalog: Catalog, found: Edits, *, author: str, dry_run: bool, as_json: bool) -> None:
     rows = [[row["key"], row["task"], row["state"], _value(row)] for row in found.labels]
     rows += [[row["key"], f"tag {row['tag']}", "on" if row["on"] else "off", ""] for row in found.tags]
     for line in found.passed_over:
@@ -195,38 +195,38 @@ def _value(row: dict[str, Any]) -> str:
     return f"{len(row['boxes'])} boxes" if row.get("boxes") is not None else ""
 
 
-def _told(screen: Screen) -> Callable[[int, int], None]:
+def _progress(screen: Screen) -> Callable[[int, int], None]:
     return lambda done, total: screen.tell("mirror", done, total)
 
 
-def _said(done: Mirrored) -> str:
-    how = "built" if done.since is None else f"brought up from commit {done.since}"
+def _summary(done: Mirrored) -> str:
+    how = "built" if done.since is None else f"updated from commit {done.since}"
     return f"mirror {done.name}: {done.samples:,} samples, {how}, {done.written:,} written"
 
 
 def _open_app(name: str, slice_name: str, port: int, screen: Screen) -> None:
-    """Serve the App until it is interrupted; a browser finds it under the address that is told."""
+    """Serve the App until it is interrupted, and print its address."""
     package = fiftyone()
     dataset = package.load_dataset(name)
     shown = dataset.load_saved_view(f"slice {slice_name}") if slice_name else dataset
     _await_free(port)
     try:
-        with redirect_stdout(io.StringIO()):  # advice on tunnels, and advertisement
+        with redirect_stdout(io.StringIO()):  # hides advice on tunnels and advertisements
             session = package.launch_app(shown, remote=True, address="127.0.0.1", port=port)
     except companion("fiftyone.core.service").ServiceException as error:
         raise Failed(f"the App: did not come up on port {port} ({error}); try again") from error
     try:
         _await_answer(port)
-        screen.say(f"the App: http://127.0.0.1:{port}/ (end it with Ctrl-C)")
+        screen.say(f"the App: http://127.0.0.1:{port}/ (stop it with Ctrl-C)")
         session.wait(-1)
     finally:
         session.close()
 
 
 def _await_free(port: int) -> None:
-    """Wait for an App that was killed a moment ago to let go of its port; BadInput where something else holds it.
+    """Wait until an App that was just killed has released its port; BadInput when another program holds it.
 
-    FiftyOne itself would show what is served there, with the plugins and the token of whoever started it.
+    FiftyOne itself would show what is served there, with the plugins and the token of the user who started it.
     """
     end = time.monotonic() + LET_GO
     while True:
@@ -242,7 +242,7 @@ def _await_free(port: int) -> None:
 
 
 def _await_answer(port: int) -> None:
-    """Wait until the App can be opened, which is some seconds after its port is bound."""
+    """Wait until the App answers, which is some seconds after it binds its port."""
     end = time.monotonic() + COMES_UP
     while True:
         try:

@@ -23,25 +23,25 @@ def catalog_group() -> None:
 
 @catalog_group.command("copy")
 @click.argument("target")
-@click.option("--move", is_flag=True, help="Let the workspace use the copy from now on.")
+@click.option("--move", is_flag=True, help="Make the workspace use the copy from now on.")
 @workspace
 def copy_command(target: str, move: bool, home: str, as_json: bool) -> None:
     """Copy all commits to TARGET: a URL (postgresql://USER@HOST/DB?data=FOLDER), or another workspace folder.
 
-    With --move, TARGET may be the workspace itself, whose catalog then comes back from its URL into a file.
+    With --move, TARGET may be the workspace itself; then its catalog moves from its URL back into a file.
     """
     screen = Screen(quiet=as_json)
     with screen.stages():
         done = moving.copy_to(Catalog.open(home), target, move=move, progress=screen.tell)
-    said = f"commit {done.commit}, digest {done.digest[:12]}: {done.source} -> {done.target}"
-    show(vars(done), as_json, lambda: f"{'moved' if move else 'copied'} {said}")
+    summary = f"commit {done.commit}, digest {done.digest[:12]}: {done.source} -> {done.target}"
+    show(vars(done), as_json, lambda: f"{'moved' if move else 'copied'} {summary}")
 
 
 @catalog_group.command("export")
 @click.argument("folder", type=click.Path(path_type=Path))
 @workspace
 def export_command(folder: Path, home: str, as_json: bool) -> None:
-    """Write a backup into the new FOLDER: Parquet, one file a table, with checksums."""
+    """Write a backup into the new FOLDER: one Parquet file per table, with checksums."""
     screen = Screen(quiet=as_json)
     with screen.stages():
         made = backup.export(Catalog.open(home), folder, progress=screen.tell)
@@ -52,7 +52,7 @@ def export_command(folder: Path, home: str, as_json: bool) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @workspace
 def import_command(folder: Path, home: str, as_json: bool) -> None:
-    """Read the backup in FOLDER into the workspace, whose catalog must be empty; checksums come first."""
+    """Restore the backup in FOLDER into the workspace, whose catalog must be empty; checksums are verified first."""
     screen = Screen(quiet=as_json)
     with screen.stages():
         made = backup.restore(home, folder, progress=screen.tell)
@@ -62,7 +62,7 @@ def import_command(folder: Path, home: str, as_json: bool) -> None:
 @catalog_group.command("verify")
 @workspace
 def verify_command(home: str, as_json: bool) -> None:
-    """Check the chain of commits, every reference, the intervals against the events, and the files of runs."""
+    """Check the chain of commits, all references, the intervals against the events, and the files of runs."""
     screen = Screen(quiet=as_json)
     with screen.stages():
         checks = list(verify(Catalog.open(home), progress=screen.tell))
@@ -79,7 +79,7 @@ def verify_command(home: str, as_json: bool) -> None:
 @catalog_group.command("compact")
 @workspace
 def compact_command(home: str, as_json: bool) -> None:
-    """Fold what came since into the sorted tables, and give back the space of what is gone."""
+    """Merge recent commits into the sorted tables, and free the space of deleted rows."""
     catalog = Catalog.open(home)
     before = catalog.backend.size()
     catalog.compact()
@@ -90,10 +90,14 @@ def compact_command(home: str, as_json: bool) -> None:
 @catalog_group.command("migrate")
 @workspace
 def migrate_command(home: str, as_json: bool) -> None:
-    """Bring a catalog of an older Amber up to this one's schema; a backup stays beside it."""
+    """Update a catalog from an older Amber to the current schema; a backup is kept beside it."""
     done = migrate(home)
-    said = f"schema {done.before} -> {done.after}, backup {done.backup}" if done.backup else f"schema {done.after}: up"
-    show({**vars(done), "backup": str(done.backup or "")}, as_json, lambda: said)
+    summary = (
+        f"schema {done.before} -> {done.after}, backup {done.backup}"
+        if done.backup
+        else f"schema {done.after}: up to date"
+    )
+    show({**vars(done), "backup": str(done.backup or "")}, as_json, lambda: summary)
 
 
 def _show_manifest(made: backup.Manifest, what: str, as_json: bool) -> None:

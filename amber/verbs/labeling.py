@@ -1,14 +1,14 @@
-"""Verbs of what people label: Label Studio, what is asked there, and what comes back."""
+"""Verbs of labeling by people in Label Studio: label start, stop, push, pull, status."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import click
 
 from amber.service.signed_urls import SERVICE, url_for
 from amber.terminal import Screen, output, show, table
-from amber.verbs.options import workspace
+from amber.verbs.options import grouped, workspace
 from amber.wait_for_labels import DAY, follow_up
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
@@ -20,10 +20,10 @@ from curation.labelstudio.push import Asking, push
 from curation.labelstudio.session import open_session
 from curation.labelstudio.status import people, progress
 
-__all__ = ["card_option", "connect", "days_option", "label_group", "notes_of", "studio", "third_option"]
+__all__ = ["card_option", "connect", "days_option", "label_group", "notes_of", "third_option"]
 
 LONGEST = 10_000
-"""Days or hours that anything may last."""
+"""Upper limit of options in days or hours."""
 
 SHOWN = [
     "task",
@@ -49,40 +49,49 @@ def _seconds(context: click.Context, parameter: click.Parameter, days: float) ->
 
 def _hours(context: click.Context, parameter: click.Parameter, third: float) -> timedelta:
     if not 0 <= third <= LONGEST:
-        raise BadInput(f"third {third}: must lie in [0, {LONGEST:,}] hours; correct it")
+        raise BadInput(f"third {third}: must be between 0 and {LONGEST:,} hours; correct it")
     return timedelta(hours=third)
 
 
 card_option = click.option(
-    "--card", type=click.Path(path_type=Path), help="Data set card (Markdown); its sections named as tasks."
+    "--card", type=click.Path(path_type=Path), help="Data set card (Markdown); sections named after tasks are shown."
 )
 days_option = click.option(
-    "--days", "lasting", default=30.0, show_default=True, callback=_seconds, help="How long the URLs of images hold."
+    "--days", "lasting", default=30.0, show_default=True, callback=_seconds, help="Days for which image URLs are valid."
 )
 third_option = click.option(
     "--third", default=24.0, show_default=True, callback=_hours,
-    help="Hours to wait for a third person where two differ.",
+    help="Hours to wait for a third person where two disagree.",
 )  # fmt: skip
 
 
-def studio(command: Any) -> Any:
-    """Options that say which Label Studio."""
-    options = (
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Options that name a Label Studio."""
+
+    url: str
+    token: str
+    any_version: bool
+
+    def connect(self, home: Path) -> LabelStudioClient:
+        """The named Label Studio, or by default the workspace's own."""
+        return connect(home, self.url, self.token, any_version=self.any_version)
+
+
+server_options = grouped(
+    "server", ServerOptions,
         click.option("--url", default="", envvar="LABEL_STUDIO_URL",
                      help="Label Studio (LABEL_STUDIO_URL); default: what `amber label start` started."),
         click.option("--token", default="", envvar="LABEL_STUDIO_API_KEY",
-                     help="A token of its account page (LABEL_STUDIO_API_KEY)."),
-        click.option("--any-version", is_flag=True, help="Take a version that Amber does not know."),
-    )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+                     help="A token from its account page (LABEL_STUDIO_API_KEY)."),
+        click.option("--any-version", is_flag=True, help="Accept a version that Amber was not tested with."),
+)  # fmt: skip
 
 
 def connect(
     home: Path, url: str, token: str, *, any_version: bool = False, patience: float = 10.0
 ) -> LabelStudioClient:
-    """The Label Studio at `url`, or the workspace's own."""
+    """The Label Studio at `url`, or by default the workspace's own."""
     if url:
         if not token:
             raise BadInput(f"{url}: needs a token; pass --token, or set LABEL_STUDIO_API_KEY")
@@ -90,39 +99,37 @@ def connect(
     local = running(home)
     if local is None:
         raise BadInput(
-            f"{home}: no Label Studio runs for it; `amber label start` starts one, or pass --url and --token"
+            f"{home}: no Label Studio is running for it; start one with `amber label start`, or pass --url and --token"
         )
     return LabelStudioClient(local.url, local.token, name="local", patience=patience)
 
 
 def notes_of(catalog: Catalog, card: Path | None) -> dict[str, str]:
-    """What a data set card tells annotators of each task; BadInput when it has no section for any."""
+    """The section of a data set card for each task; BadInput when there is none for any task."""
     if card is None:
         return {}
     if not card.is_file():
-        raise BadInput(f"{card}: no such file; give the README.md of the data set")
+        raise BadInput(f"{card}: no such file; pass the README.md of the data set")
     with catalog.read() as now:
         tasks = now.tasks()
     notes = {name: text for name, text in card_sections(card.read_text(encoding="utf-8")).items() if name in tasks}
     if not notes:
-        raise BadInput(
-            f"{card}: no section has the name of a task; write one, such as `## {next(iter(tasks), 'TASK')}`"
-        )
+        raise BadInput(f"{card}: no section is named after a task; add one, such as `## {next(iter(tasks), 'TASK')}`")
     return notes
 
 
 @click.group("label")
 def label_group() -> None:
-    """Have people label, in Label Studio: start it, push what is asked, pull what was answered."""
+    """Have people label in Label Studio: start it, push requests, pull answers."""
 
 
 @label_group.command("start")
 @click.option("--port", default=0, help="Port on this machine; default: a free one.")
 @workspace
 def start_command(port: int, home: str, as_json: bool) -> None:
-    """Start a Label Studio for this workspace, on this machine alone; or say where it runs.
+    """Start a Label Studio for this workspace, on this machine only, or print the address of the running one.
 
-    It is installed into an environment of its own on first use.
+    The first start installs it into an environment of its own.
     """
     screen = Screen(quiet=as_json)
     local = start(Catalog.open(home).home, port=port, say=screen.say)
@@ -132,36 +139,57 @@ def start_command(port: int, home: str, as_json: bool) -> None:
 @label_group.command("stop")
 @workspace
 def stop_command(home: str, as_json: bool) -> None:
-    """Stop the Label Studio of this workspace; what is in it stays."""
+    """Stop the Label Studio of this workspace; its data is kept."""
     ended = stop(Catalog.open(home).home)
-    show({"stopped": ended}, as_json, lambda: "stopped" if ended else "none runs")
+    show({"stopped": ended}, as_json, lambda: "stopped" if ended else "not running")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushOptions:
+    """Options for what to send, and to how many people."""
+
+    tasks: tuple[str, ...]
+    overlap: int
+    overlap_share: float
+    gold: float
+    blind: bool
+    card: Path | None
+    images: str
+    lasting: float
+
+    def asking(self, catalog: Catalog) -> Asking:
+        """These settings; BadInput names the one that breaks a rule."""
+        return Asking(
+            tasks=self.tasks, overlap=self.overlap, overlap_share=self.overlap_share, gold=self.gold,
+            notes=notes_of(catalog, self.card), suggest=not self.blind,
+        )  # fmt: skip
+
+
+push_options = grouped(
+    "options", PushOptions,
+    click.option("--task", "tasks", multiple=True, help="Only this task; may be repeated."),
+    click.option("--overlap", default=1, show_default=True, help="Annotators per label."),
+    click.option("--overlap-share", default=1.0, show_default=True, help="Share of the items with that overlap."),
+    click.option("--gold", default=0.0, show_default=True, help="Share of items whose answer is known, in [0, 1)."),
+    click.option("--blind", is_flag=True, help="Do not show the predictions of the run."),
+    card_option,
+    click.option("--images", default=SERVICE, show_default=True, help="Address of `amber serve`."),
+    days_option,
+)  # fmt: skip
 
 
 @label_group.command("push")
-@click.option("--task", "tasks", multiple=True, help="Only this task; may be given again.")
-@click.option("--overlap", default=1, show_default=True, help="People who are asked for each label.")
-@click.option("--overlap-share", default=1.0, show_default=True, help="Part of the items for which that holds.")
-@click.option("--gold", default=0.0, show_default=True, help="Part of the queue of which the answer is known.")
-@click.option("--blind", is_flag=True, help="Do not show what the run says.")
-@card_option
-@click.option("--images", default=SERVICE, show_default=True, help="Where `amber serve` is reached.")
-@days_option
-@studio
+@push_options
+@server_options
 @workspace
-def push_command(
-    tasks: tuple[str, ...], overlap: int, overlap_share: float, gold: float, blind: bool, card: Path | None,
-    images: str, lasting: float, url: str, token: str, any_version: bool, home: str, as_json: bool,
-) -> None:  # fmt: skip
-    """Put the open label requests before people; run again, it sends what is not there yet."""
+def push_command(options: PushOptions, server: ServerOptions, home: str, as_json: bool) -> None:
+    """Send the open label requests to Label Studio; run again, it sends only new ones."""
     catalog = Catalog.open(home)
-    asking = Asking(
-        tasks=tasks, overlap=overlap, overlap_share=overlap_share, gold=gold, notes=notes_of(catalog, card),
-        suggest=not blind,
-    )  # fmt: skip
-    place = url_for(catalog.home, images, seconds=lasting)
+    asking = options.asking(catalog)
+    image_url = url_for(catalog.home, options.images, seconds=options.lasting)
     screen = Screen(quiet=as_json)
-    with connect(catalog.home, url, token, any_version=any_version) as server, screen.stages():
-        done = push(catalog, server, asking, url_for=place, lasting=lasting, progress=screen.tell)
+    with server.connect(catalog.home) as studio, screen.stages():
+        done = push(catalog, studio, asking, url_for=image_url, lasting=options.lasting, progress=screen.tell)
     show(
         vars(done), as_json,
         lambda: f"{done.requests:,} requests in {done.items:,} items, {done.gold:,} gold; "
@@ -170,40 +198,38 @@ def push_command(
 
 
 @label_group.command("pull")
-@click.option("--follow", is_flag=True, help="Go on until people are done with every open request.")
-@click.option("--every", default=5.0, show_default=True, help="Seconds between two looks, with --follow.")
+@click.option("--follow", is_flag=True, help="Keep pulling until every open request is answered.")
+@click.option("--every", default=5.0, show_default=True, help="Seconds between two pulls, with --follow.")
 @third_option
-@studio
+@server_options
 @workspace
-def pull_command(
-    follow: bool, every: float, third: timedelta, url: str, token: str, any_version: bool, home: str, as_json: bool
-) -> None:
-    """Take in what people answered since the last pull."""
+def pull_command(follow: bool, every: float, third: timedelta, server: ServerOptions, home: str, as_json: bool) -> None:
+    """Fetch what people answered since the last pull, and commit it."""
     if not 0 < every <= DAY:
         raise BadInput(f"every {every}: must be above 0 and at most {DAY:,} seconds; correct it")
     catalog = Catalog.open(home)
-    with connect(catalog.home, url, token, any_version=any_version) as server:
-        done = pull(catalog, server, third=third)
+    with server.connect(catalog.home) as studio:
+        done = pull(catalog, studio, third=third)
         if follow and done.waiting:
-            done = follow_up(catalog, server, done, every=every, third=third)
+            done = follow_up(catalog, studio, done, every=every, third=third)
     show(
         vars(done), as_json,
-        lambda: f"{done.labels:,} labels, {done.retracted:,} taken back, {done.skipped:,} skips, {done.unfit:,} unfit\n"
-        f"{done.closed:,} requests done, {done.disputed:,} sent to a third person, {done.waiting:,} wait",
+        lambda: f"{done.labels:,} labels, {done.retracted:,} retracted, {done.skipped:,} skips, {done.unfit:,} unfit\n"
+        f"{done.closed:,} requests done, {done.disputed:,} sent to a third person, {done.waiting:,} waiting",
     )  # fmt: skip
     if done.unfit:
         raise click.exceptions.Exit(2)
 
 
 @label_group.command("status")
-@studio
+@server_options
 @workspace
-def status_command(url: str, token: str, any_version: bool, home: str, as_json: bool) -> None:
-    """Say how far people are: by task and slice, and by person."""
+def status_command(server: ServerOptions, home: str, as_json: bool) -> None:
+    """Show the progress of labeling by task and slice, and by person."""
     catalog = Catalog.open(home)
-    with connect(catalog.home, url, token, any_version=any_version) as server, open_session(catalog, server) as desk:
-        desk.refresh()
-        sent = {request for item in desk.mirror.items() for request in item.requests.values()}
+    with server.connect(catalog.home) as studio, open_session(catalog, studio) as session:
+        session.refresh()
+        sent = {request for item in session.mirror.items() for request in item.requests.values()}
     with catalog.read() as now:
         rows, who = [vars(row) for row in progress(now, sent)], [vars(row) for row in people(now)]
 

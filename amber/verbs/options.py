@@ -1,6 +1,8 @@
-"""Options that the verbs share."""
+"""Options that several verbs share, and `grouped`, which hands a command its options as one object."""
 
 from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
 from typing import Any, TypeVar
 
 import click
@@ -8,7 +10,7 @@ from click.core import ParameterSource
 
 from curation.errors import BadInput
 
-__all__ = ["SEED", "author", "has_verb", "seeded", "trunk_option", "workspace"]
+__all__ = ["SEED", "author", "grouped", "has_verb", "seeded", "trunk_option", "workspace"]
 
 SEED = click.IntRange(min=0)
 
@@ -16,17 +18,50 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def workspace(command: Command) -> Command:
-    """Options that every verb has."""
+    """Add the options --home and --json, which every verb has."""
     home = click.option(
-        "--home", default="./amber-home", envvar="AMBER_HOME", show_default=True, callback=_named,
+        "--home", default="./amber-home", envvar="AMBER_HOME", show_default=True, callback=_not_empty,
         help="Workspace folder (AMBER_HOME).",
     )  # fmt: skip
     as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     return home(as_json(command))
 
 
-def _named(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Refuse an empty home, which would be the current folder, and an empty author, before any work is done."""
+def grouped(name: str, group: type[Any], *options: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Add `options` to a command, which gets their values as one `group` in the argument `name`.
+
+    `group` is a dataclass with one field for each option.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Size:
+    ...     height: int
+    ...     width: int
+    >>> @click.command()
+    ... @grouped("size", Size, click.option("--height", default=8), click.option("--width", default=16))
+    ... def area(size: Size) -> None:
+    ...     click.echo(size.height * size.width)
+    >>> area.main(["--height", "3"], standalone_mode=False)
+    48
+    """
+    names = [field.name for field in fields(group)]
+
+    def decorate(command: Callable[..., Any]) -> Any:
+        @wraps(command)
+        def with_group(*arguments: Any, **values: Any) -> Any:
+            part = group(**{field: values.pop(field) for field in names})
+            return command(*arguments, **values, **{name: part})
+
+        decorated: Any = with_group
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def _not_empty(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Refuse an empty home, which would mean the current folder, or an empty author, before any work is done."""
     if not value.strip():
         name = str(parameter.name)
         raise BadInput(f"{name} {value!r}: must not be empty; pass --{name} or set AMBER_{name.upper()}")
@@ -34,9 +69,9 @@ def _named(context: click.Context, parameter: click.Parameter, value: str) -> st
 
 
 author = click.option(
-    "--author", default="", envvar="AMBER_AUTHOR", callback=_named, help="Who commits (AMBER_AUTHOR)."
+    "--author", default="", envvar="AMBER_AUTHOR", callback=_not_empty, help="Author of the commit (AMBER_AUTHOR)."
 )
-seeded = click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of whatever is drawn.")
+seeded = click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of all random choices.")
 trunk_option = click.option(
     "--trunk", default="efficientnet_lite0", show_default=True, type=click.Choice(["efficientnet_lite0", "small"]),
     help="Pretrained and frozen, or a small one trained from scratch.",
@@ -44,7 +79,7 @@ trunk_option = click.option(
 
 
 def has_verb(context: click.Context) -> bool:
-    """Whether a verb follows the group, which then takes the options itself."""
+    """Whether a subcommand follows the group; then the options belong behind it."""
     verb = context.invoked_subcommand
     if verb and any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in context.params):
         raise click.UsageError(f"Options go behind '{verb}'", context)

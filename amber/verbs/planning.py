@@ -1,4 +1,4 @@
-"""Verbs of the plan: make one, hold it against another, change it in mid-run, and say why an image is drawn."""
+"""Verbs of the plan: plan, plan show, why, exposure, replan, materialize."""
 
 import re
 from collections.abc import Sequence
@@ -14,23 +14,19 @@ from amber.verbs.options import has_verb, seeded, workspace
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, NotFound
 from samplers.pack.pack import Pack
-from samplers.pack.pack_writer import make_pack
-from samplers.plan.build import draft_plan
 from samplers.plan.explain import explain_draws
 from samplers.plan.exposure import Exposure
 from samplers.plan.plan import Plan
-from samplers.plan.replan import draft_child
 from samplers.plan.sign_off import TaskChange, changes, refuse_unsigned
 from samplers.plan.task_outcomes import TaskOutcome, task_outcomes
 from samplers.policy.policy import Policy
-from samplers.stream.materialize import materialize
 from training.run import Run
 
 __all__ = ["plan_group"]
 
 
 class _Plans(click.Group):
-    """A group whose verb may also be the hash of a plan, which is then shown."""
+    """A group in which the hash of a plan is short for `show HASH`."""
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         found = super().get_command(ctx, name)
@@ -47,11 +43,11 @@ class _Plans(click.Group):
 @click.option(
     "--policy", "policy_file", type=click.Path(path_type=Path), help="Policy file; default: even and balanced."
 )
-@click.option("--draws", default=6_400, show_default=True, type=click.IntRange(min=1), help="How many draws.")
+@click.option("--draws", default=6_400, show_default=True, type=click.IntRange(min=1), help="Number of draws.")
 @seeded
-@click.option("--commit", type=int, help="Plan on what was known at this commit.")
-@click.option("--against", help="Hash of the plan that owners are compared with; default: the one written last.")
-@click.option("--author", default="", envvar="AMBER_AUTHOR", help="Who plans, and needs no sign-off of his own.")
+@click.option("--commit", type=int, help="Plan on the labels at this commit; default: now.")
+@click.option("--against", help="Hash of the plan to compare with; default: the newest.")
+@click.option("--author", default="", envvar="AMBER_AUTHOR", help="Author, whose own sign-off is not needed.")
 @click.option("--list", "listed", is_flag=True, help="List the plans of the workspace instead.")
 @workspace
 @click.pass_context
@@ -59,13 +55,16 @@ def plan_group(
     context: click.Context, policy_file: Path | None, draws: int, seed: int, commit: int | None, against: str | None,
     author: str, listed: bool, home: str, as_json: bool,
 ) -> None:  # fmt: skip
-    """Resolve a policy into a plan: what will be drawn, and what every task gets. `amber plan HASH` shows one.
+    """Resolve a policy into a plan: the draws, and what every task gets. `amber plan HASH` shows a plan.
 
-    A policy file that gives another owner less than the plan before is refused until that owner's line stands under
-    [sign_off] in it.
+    A policy file that gives another owner less than the previous plan is refused until it has that owner's line under
+    [sign_off].
     """
     if has_verb(context):
         return
+    from samplers.pack.pack_writer import make_pack
+    from samplers.plan.build import draft_plan
+
     catalog = Catalog.open(home)
     if listed:
         plans = sorted(path.parent.name for path in (catalog.home / "plans").glob("*/plan.json"))
@@ -82,23 +81,20 @@ def plan_group(
 
 @plan_group.command("show")
 @click.argument("plan", required=False)
-@click.option("--against", help="Hash of another plan: say who pays for the difference.")
+@click.option("--against", help="Hash of another plan: show which tasks lose to it.")
 @workspace
 def show_plan(plan: str | None, against: str | None, home: str, as_json: bool) -> None:
-    """Say what every task gets out of PLAN, and who pays for what it changes; `show` itself may be left out.
-
-    Without PLAN it is the one written last.
-    """
+    """Show what every task gets from PLAN (default: the newest), and which tasks lose by it; `show` may be omitted."""
     folder = Catalog.open(home).home
     _show(_plan(folder, plan), Plan.open(folder, against) if against else None, 0.01, as_json)
 
 
 @plan_group.command("why")
 @click.argument("sample")
-@click.option("--plan", help="Hash of the plan; default: the one written last.")
+@click.option("--plan", help="Hash of the plan; default: the newest.")
 @workspace
 def why_command(sample: str, plan: str | None, home: str, as_json: bool) -> None:
-    """Say why SAMPLE, a key, is drawn: its strata, its chance, what its labels count, and which tasks drew it."""
+    """Explain why SAMPLE, a key, is drawn: its strata, its probability, its label weights, and which tasks drew it."""
     found = _plan(Catalog.open(home).home, plan)
     rows = [vars(row) for row in explain_draws(found, sample)]
     show(
@@ -110,14 +106,14 @@ def why_command(sample: str, plan: str | None, home: str, as_json: bool) -> None
 
 @plan_group.command("exposure")
 @click.argument("plan", required=False)
-@click.option("--upto", type=click.IntRange(min=1), help="Of so many draws from the start; default: of all.")
-@click.option("--run", "run_", help="What this run was trained on, instead of what the plan gives.")
+@click.option("--upto", type=click.IntRange(min=1), help="Count only this many draws from the start; default: all.")
+@click.option("--run", "run_", help="Show the draws this run was trained on instead.")
 @workspace
 def exposure_command(plan: str | None, upto: int | None, run_: str | None, home: str, as_json: bool) -> None:
-    """Say what each task, stratum and boosted slice was asked to get, and what the draws of PLAN, or a run, gave it."""
+    """Compare the requested share of each task, stratum and boosted slice with the draws of PLAN or of a run."""
     at = Catalog.open(home).home
     if run_ and (plan or upto):
-        raise BadInput(f"--run {run_}: a run has one plan, and was trained on all of it; leave PLAN and --upto out")
+        raise BadInput(f"--run {run_}: a run was trained on all draws of its one plan; leave PLAN and --upto out")
     what, rows, alarm = _of_run(at, run_) if run_ else _of_plan(_plan(at, plan), upto)
     rows = [row for row in rows if row["kind"] != "rank"]
     draws = sum(row["drawn"] for row in rows if row["kind"] == "task")
@@ -133,7 +129,7 @@ def _of_run(home: Path, run_: str) -> tuple[dict[str, str], list[dict[str, Any]]
     run = Run.open(home, run_)
     rows = run.exposure(home)
     if not rows:
-        raise NotFound(f"run {run.id}: nothing was kept of its draws; name its plan, {run.plan}, instead")
+        raise NotFound(f"run {run.id}: its draws were not recorded; pass its plan, {run.plan}, instead")
     return {"run": run.id}, rows, run.alarm
 
 
@@ -145,22 +141,25 @@ def _of_plan(plan: Plan, upto: int | None) -> tuple[dict[str, str], list[dict[st
 
 @plan_group.command("replan")
 @click.argument("position", type=click.IntRange(min=1))
-@click.option("--plan", help="Hash of the plan that is changed; default: the one written last.")
+@click.option("--plan", help="Hash of the plan to change; default: the newest.")
 @click.option(
-    "--policy", "policy_file", type=click.Path(path_type=Path), help="Policy from there on; default: the same."
+    "--policy", "policy_file", type=click.Path(path_type=Path), help="Policy from there on; default: unchanged."
 )
-@click.option("--stop", multiple=True, metavar="TASK", help="A task that has stopped: its share goes to the others.")
-@click.option("--commit", type=int, help="What is known from there on; default: what the plan knows.")
-@click.option("--author", default="", envvar="AMBER_AUTHOR", help="Who plans, and needs no sign-off of his own.")
+@click.option("--stop", multiple=True, metavar="TASK", help="A task that has stopped; its share goes to the others.")
+@click.option("--commit", type=int, help="Commit whose labels hold from there on; default: the plan's.")
+@click.option("--author", default="", envvar="AMBER_AUTHOR", help="Author, whose own sign-off is not needed.")
 @workspace
 def replan_command(
     position: int, plan: str | None, policy_file: Path | None, stop: tuple[str, ...], commit: int | None, author: str,
     home: str, as_json: bool,
 ) -> None:  # fmt: skip
-    """Change a plan in mid-run: from POSITION on another policy holds, or later labels, through a child plan.
+    """Change a plan during a run: from POSITION on, a child plan follows another policy or newer labels.
 
-    Owners must sign off what a policy file takes from them, as for `amber plan`; a task that stopped gives by itself.
+    Owners must sign off what a policy file takes from them, as for `amber plan`; a task that stopped needs no sign-off.
     """
+    from samplers.pack.pack_writer import make_pack
+    from samplers.plan.replan import draft_child
+
     catalog = Catalog.open(home)
     before = _plan(catalog.home, plan)
     policy = Policy.load(policy_file) if policy_file else Policy.model_validate(before.header["policy"])
@@ -178,7 +177,7 @@ def _plan(home: Path, plan: str | None) -> Plan:
 
 
 def _before(home: Path, against: str | None) -> Plan | None:
-    """The plan to compare with, None where there is none yet."""
+    """The plan to compare with; None when there is none yet."""
     if against:
         return Plan.open(home, against)
     try:
@@ -198,7 +197,7 @@ def _show(plan: Plan, before: Plan | None, tolerance: float, as_json: bool) -> N
     title = f"Plan {plan.hash} at commit {plan.commit}: {len(plan.draws):,} draws"
     columns = list(TaskOutcome.__annotations__)
     gets = table(title, columns, [[getattr(row, name) for name in columns] for row in rows])
-    parts = [gets, *(_payers(found, before) if before and found else [])]
+    parts = [gets, *(_change_tables(found, before) if before and found else [])]
     show(data, as_json, lambda: Group(*parts))
 
 
@@ -207,10 +206,10 @@ def _row(change: TaskChange) -> dict[str, Any]:
     return {**vars(change), **sides, "targets": [vars(target) for target in change.targets]}
 
 
-def _payers(found: Sequence[TaskChange], before: Plan) -> list[Any]:
-    """A row for each task whose numbers move, and one for each stratum whose target moves."""
+def _change_tables(found: Sequence[TaskChange], before: Plan) -> list[Any]:
+    """Tables of the tasks whose numbers change, of who must sign, and of the strata whose targets change."""
     numbers = ("share", "importance", "ess", "distinct_ess", "distinct", "most_repeated")
-    moved = [[change.task, change.owner, *(_moved(change, name) for name in numbers)] for change in found]
+    moved = [[change.task, change.owner, *(_before_after(change, name) for name in numbers)] for change in found]
     targets = [[change.task, part.stratum, part.before, part.after] for change in found for part in change.targets]
     tables = [table(f"Against {before.hash}", ["task", "owner", *numbers], moved)]
     falls = [[change.owner, f"{change.task}: {text}"] for change in found for text in change.lowered]
@@ -221,7 +220,7 @@ def _payers(found: Sequence[TaskChange], before: Plan) -> list[Any]:
     return tables
 
 
-def _moved(change: TaskChange, name: str) -> str:
+def _before_after(change: TaskChange, name: str) -> str:
     was, is_ = (None if row is None else getattr(row, name) for row in (change.before, change.after))
     shown = ["-" if value is None else f"{value:.4g}" for value in (was, is_)]
     return shown[0] if shown[0] == shown[1] else " -> ".join(shown)
@@ -229,15 +228,17 @@ def _moved(change: TaskChange, name: str) -> str:
 
 @plan_group.command("materialize")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--plan", "prefix", default="", help="First characters of the plan's hash; default: the newest.")
+@click.option("--plan", "prefix", default="", help="Plan (a prefix of its hash); default: the newest.")
 @workspace
 def materialize_command(folder: Path, prefix: str, home: str, as_json: bool) -> None:
     """Write the draws of a plan into FOLDER as shards with labels and weights, for consumers without Amber.
 
-    Beside each image lies a json: {"key": ..., "position": ..., "labels": {TASK: LABEL}, "weights": {TASK: NUMBER}}. A
+    Each image has a JSON file: {"key": ..., "position": ..., "labels": {TASK: LABEL}, "weights": {TASK: NUMBER}}. A
     label is a class, a number, a list of classes, or a list of boxes {"class", "x", "y", "w", "h"} in pixels of the
-    upright image as it was ingested; unknown ones are left out.
+    upright image as it was ingested; unknown labels are left out.
     """
+    from samplers.stream.materialize import materialize
+
     plan = Plan.open(Path(home), prefix) if prefix else Plan.newest(Path(home))
     screen = Screen(quiet=as_json)
     with screen.stages():

@@ -1,4 +1,4 @@
-"""Verbs of what is asked for, and of the images: policy, pack."""
+"""Verbs of policies and packs: policy check, policy suggest, pack."""
 
 import tomllib
 from dataclasses import replace
@@ -25,35 +25,35 @@ __all__ = ["pack_command", "policy"]
 
 
 def _part(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    """I/N as two numbers."""
+    """Parse I/N."""
     if value is None:
         return None
     part, slash, parts = value.partition("/")
     if not (slash and part.isdecimal() and parts.isdecimal()):
-        raise BadInput(f"part {value!r}: two numbers as in 2/8; correct it")
+        raise BadInput(f"part {value!r}: must be two numbers as in 2/8; correct it")
     check_part(int(part), int(parts))
     return int(part), int(parts)
 
 
-def _place(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """A URL that can be written below, looked at before any work is done."""
+def _checked_url(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Check the URL before any work is done."""
     if value is not None:
         if not is_url(value):
-            raise BadInput(f"--to {value!r}: a URL as in s3://BUCKET/PREFIX; correct it")
+            raise BadInput(f"--to {value!r}: must be a URL as in s3://BUCKET/PREFIX; correct it")
         RemoteFiles(value)
     return value
 
 
 @click.group()
 def policy() -> None:
-    """What the owners of tasks ask for."""
+    """What the owners of tasks request from the plan."""
 
 
 @policy.command("check")
 @click.argument("file", type=click.Path(path_type=Path))
 @workspace
 def check_policy(file: Path, home: str, as_json: bool) -> None:
-    """Say whether FILE is a sound policy for this catalog: everything that is wrong, and what may not be meant."""
+    """Check whether FILE is a valid policy for this catalog: lists every error, and warns of what may be unintended."""
     data = read_toml(file)
     with Catalog.open(home).read() as now:
         if found := problems(data, now):
@@ -72,23 +72,23 @@ def check_policy(file: Path, home: str, as_json: bool) -> None:
 @policy.command("suggest")
 @workspace
 def suggest_policy(home: str, as_json: bool) -> None:
-    """Print a sound first policy, as TOML, from what is known: `amber policy suggest > policy.toml`."""
+    """Print a valid first policy for the current labels, as TOML: `amber policy suggest > policy.toml`."""
     with Catalog.open(home).read() as now:
         text = suggest(now)
     show(tomllib.loads(text), as_json, lambda: text)
 
 
 def _ask_for_copies(home: Path, **asked: int | None) -> None:
-    """Keep what the workspace packs from now on, where anything was said."""
-    said = {name: number for name, number in asked.items() if number is not None}
-    if said:
-        replace(SmallerCopies.load(home), **said).save(home)
+    """Store the given settings; later packs of the workspace use them."""
+    given = {name: number for name, number in asked.items() if number is not None}
+    if given:
+        replace(SmallerCopies.load(home), **given).save(home)
 
 
 @click.command("pack")
-@click.option("--verify", is_flag=True, help="Hash every shard and image again.")
-@click.option("--part", callback=_part, metavar="I/N", help="Write the I-th of N parts only, on this machine.")
-@click.option("--finish", is_flag=True, help="Make one pack of the parts, once all are written.")
+@click.option("--verify", is_flag=True, help="Hash every shard and image, and compare.")
+@click.option("--part", callback=_part, metavar="I/N", help="Write only the I-th of N parts, on this machine.")
+@click.option("--finish", is_flag=True, help="Join the parts into one pack, once all are written.")
 @click.option(
     "--ray",
     "address",
@@ -107,7 +107,7 @@ def _ask_for_copies(home: Path, **asked: int | None) -> None:
     metavar="QUALITY",
     help="Pack all images as JPEG of this quality (1 to 100), from now on; 0: as they are.",
 )
-@click.option("--to", "url", callback=_place, metavar="URL", help="Then copy the pack there: s3://BUCKET/PREFIX.")
+@click.option("--to", "url", callback=_checked_url, metavar="URL", help="Then copy the pack there: s3://BUCKET/PREFIX.")
 @workspace
 def pack_command(
     verify: bool, part: tuple[int, int] | None, finish: bool, address: str | None, max_side: int | None,
@@ -115,24 +115,23 @@ def pack_command(
 ) -> None:  # fmt: skip
     """Write the images of the catalog into WebDataset shards, once."""
     if sum([part is not None, finish, address is not None]) > 1:
-        raise BadInput("--part, --finish and --ray: each is a way of its own; pass one")
+        raise BadInput("--part, --finish and --ray: exclude each other; pass one")
     if part is not None and url is not None:
-        raise BadInput("--part and --to: a part is no pack yet; pass --to with --finish")
+        raise BadInput("--part and --to: a part is not a pack yet; pass --to with --finish")
     catalog, folder, screen = Catalog.open(home), Path(home), Screen(quiet=as_json)
     _ask_for_copies(folder, max_side=max_side, quality=quality)
     with screen.stages():
         first = (part[0] - 1) / part[1] if part else 0.0
         parallel_map = map_in_threads if address is None else map_on_ray(address)
-        samples = packable_samples(
-            catalog, first=first, parallel_map=parallel_map, progress=partial(screen.tell, "reduce")
-        )
+        progress = partial(screen.tell, "reduce")
+        samples = packable_samples(catalog, first=first, parallel_map=parallel_map, progress=progress)
         tell = partial(screen.tell, "pack")
         if part is not None:
             write_part(samples, folder, *part, progress=tell)
             show(
                 {"part": part[0], "parts": part[1]},
                 as_json,
-                lambda: f"part {part[0]} of {part[1]} is written; --finish, once all are",
+                lambda: f"part {part[0]} of {part[1]} is written; run --finish once all are",
             )
             return
         if finish:

@@ -1,33 +1,32 @@
-"""Verbs that look at what is known: coverage, slices, near-duplicates."""
+"""Verbs that analyse samples and labels: coverage, slices, duplicates."""
 
 from pathlib import Path
 
 import click
 
-from amber.duplicates_page import write_sheet
 from amber.tables import agreement_tables, coverage_tables
 from amber.terminal import plain, show, table
 from amber.verbs.options import author, has_verb, workspace
 from curation.analysis.agreement import agreement
 from curation.analysis.coverage import SPLITS, coverage
-from curation.analysis.missingness import missing
 from curation.analysis.overlap import Overlap, overlaps
 from curation.catalog.catalog import Catalog
 from curation.images.embeddings import Embeddings
 from curation.images.near_duplicates import MAX_DISTANCE, SIMILARITY, near_duplicate_groups, near_duplicate_vectors
-from curation.ingest.leaks import separate, twins
 
 __all__ = ["coverage_command", "duplicates_command", "slices"]
 
 
 @click.command("coverage")
 @click.option(
-    "--split", type=click.Choice(SPLITS), help="Of which samples; default: train, or all where nothing is split yet."
+    "--split", type=click.Choice(SPLITS), help="Split to count; default: train, or all samples before the split."
 )
-@click.option("--annotators", is_flag=True, help="Say how far annotators agree, and how each of them errs.")
+@click.option("--annotators", is_flag=True, help="Show how far annotators agree, and the errors of each.")
 @workspace
 def coverage_command(split: str | None, annotators: bool, home: str, as_json: bool) -> None:
-    """Say what is known by task and slice, who labelled it, what is labelled together, and what is not at random."""
+    """Show labels by task and slice, annotators, co-labelled tasks, and labels that are not missing at random."""
+    from curation.analysis.missingness import missing
+
     with Catalog.open(home).read() as now:
         if annotators:
             parts = [agreement(now, task) for task in now.tasks()]
@@ -72,7 +71,7 @@ def slices(context: click.Context, commit: int | None, home: str, as_json: bool)
 @click.option("--commit", type=int, help="As of this commit.")
 @workspace
 def overlap_command(commit: int | None, home: str, as_json: bool) -> None:
-    """Say for each pair of slices how many samples are in both, and how alike they are."""
+    """Show for each pair of slices how many samples are in both, and how similar they are."""
     with Catalog.open(home).read(commit) as now:
         rows = [vars(row) for row in overlaps(now)]
     columns = list(Overlap.__annotations__)
@@ -84,16 +83,16 @@ def overlap_command(commit: int | None, home: str, as_json: bool) -> None:
 @author
 @workspace
 def remove_slice(name: str, author: str, home: str, as_json: bool) -> None:
-    """Take the slice NAME away from now on; older commits keep it."""
+    """Remove the slice NAME from now on; older commits keep it."""
     with Catalog.open(home).commit(author=author, message=f"remove slice {name}") as change:
         change.remove_slice(name)
-    show({"removed": name, "commit": change.id}, as_json, lambda: f"slice {name} is gone since commit {change.id}")
+    show({"removed": name, "commit": change.id}, as_json, lambda: f"slice {name} is removed in commit {change.id}")
 
 
 @slices.command("add")
 @click.argument("name")
 @click.argument("predicate")
-@click.option("--task", default="", help="Report it for this task only.")
+@click.option("--task", default="", help="Report it only for this task.")
 @click.option("--rare", is_flag=True, help="Mine label requests for it.")
 @author
 @workspace
@@ -119,18 +118,26 @@ def show_slice(name: str, commit: int | None, home: str, as_json: bool) -> None:
 
 
 @click.command("duplicates")
-@click.option("--distance", default=MAX_DISTANCE, show_default=True, help="Bits of 64 in which hashes may differ.")
+@click.option("--distance", default=MAX_DISTANCE, show_default=True, help="Bits, of 64, in which hashes may differ.")
 @click.option("--embeddings", "model", default="", help="Compare the vectors of this model instead of hashes.")
-@click.option("--similarity", default=SIMILARITY, show_default=True, help="Cosine from which vectors are alike.")
-@click.option("--sheet", type=click.Path(path_type=Path), help="Write a page of the pictures found.")
-@click.option("--apply", is_flag=True, help="Join their groups; exclude the training side of those across splits.")
-@click.option("--author", default="", envvar="AMBER_AUTHOR", help="Who commits, with --apply (AMBER_AUTHOR).")
+@click.option(
+    "--similarity",
+    default=SIMILARITY,
+    show_default=True,
+    help="Cosine from which vectors count as duplicates.",
+)
+@click.option("--sheet", type=click.Path(path_type=Path), help="Write an HTML page of the images found.")
+@click.option("--apply", is_flag=True, help="Join their groups; exclude the training side of pairs across splits.")
+@click.option("--author", default="", envvar="AMBER_AUTHOR", help="Author of the commit, with --apply (AMBER_AUTHOR).")
 @workspace
 def duplicates_command(
     distance: int, model: str, similarity: float, sheet: Path | None, apply: bool, author: str, home: str,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """List images that are near-duplicates, by chains, and say which reach from training into evaluation."""
+    """List chains of near-duplicate images, and mark those across training and evaluation."""
+    from amber.duplicates_page import write_sheet
+    from curation.ingest.leaks import separate, twins
+
     catalog = Catalog.open(home)
     with catalog.read() as now:
         hashes, samples = now.hashes(), {row["key"]: row for row in now.samples().to_pylist()}

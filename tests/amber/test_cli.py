@@ -1,4 +1,4 @@
-"""Every verb, as people call it: help, results for people and for programs, exit codes, and its place in the docs."""
+"""Every verb of the command line: help, results as text and as JSON, exit codes, and the reference in docs/cli.md."""
 
 import json
 import re
@@ -70,16 +70,16 @@ SESSION = {
     "catalog copy": ["copied"],
     "catalog migrate": [],
 }
-"""Arguments of every verb, in an order in which a user would come to them."""
+"""Arguments of every verb, in the order of a user's session."""
 
 ONCE = {
     "plan materialize": ["draws"], "catalog export": ["backup"], "catalog import": ["restored"],
     "catalog copy": ["copied"],
 }  # fmt: skip
-"""Folders that a verb makes, and refuses to make again."""
+"""Folders that a verb creates, and refuses to overwrite."""
 
 AGAIN = {"forget": ["lamps/red/009", "--yes"]}
-"""Arguments of a second call, where the first leaves nothing to do."""
+"""Arguments of a second call, for verbs that cannot be repeated."""
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def label_studio() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, label_studio: None) -> Iterator[Path]:
-    """Where every verb has been called once."""
+    """A folder in which every verb has been called once."""
     here = tmp_path_factory.mktemp("session")
     ingested(here)
     (here / "policy.toml").write_text(POLICY)
@@ -118,18 +118,18 @@ def test_the_session_calls_every_verb() -> None:
     assert set(SESSION) == set(VERBS) - {
         "serve",
         "browse",
-    }  # which go on until they are stopped: test_service, test_browse
+    }  # they run until they are stopped: see test_service_process, test_browse
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "policy"])
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help_says_what_a_verb_does(verb: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verb_has_help(verb: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*verb.split(), flag]) == 0
     assert f"Usage: amber {verb}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_home_and_json_and_every_option_its_meaning(verb: str) -> None:
+def test_every_verb_has_home_and_json_and_every_option_has_help(verb: str) -> None:
     options = [part for part in VERBS[verb].params if isinstance(part, click.Option)]
     assert {"home", "as_json"} <= {option.name for option in options}
     assert [option.name for option in options if not option.help] == []
@@ -137,7 +137,7 @@ def test_every_verb_has_home_and_json_and_every_option_its_meaning(verb: str) ->
 
 @pytest.mark.usefixtures("session")
 @pytest.mark.parametrize("verb", SESSION)
-def test_json_is_json_and_nothing_else(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_the_only_output(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     for made in ONCE.get(verb, []):
         shutil.rmtree(made)
     assert run([*verb.split(), *AGAIN.get(verb, SESSION[verb]), "--json"]) == 0
@@ -152,11 +152,11 @@ def test_json_is_json_and_nothing_else(verb: str, capsys: pytest.CaptureFixture[
     {
         "init": r"workspace .*/home",
         "ingest": r"lamps: 80 samples \(0 new\)",
-        "tasks": r"color +│ categorical +│ red, yellow, green",
+        "tasks": r"color +│ categorical +│ red,",
         "coverage": r"color +│ +│ +2\d │",
         "slices": r"yellow +│ color +│ +yes",
         "slices overlap": r"yellow +│ dim_red|slice +┃ other",
-        "slices remove": r"slice dim_red is gone",
+        "slices remove": r"slice dim_red is removed",
         "duplicates": r"groups of near-duplicates|no near-duplicates",
         "slices show": r"^lamps/yellow/\d+$",
         "request": r"open requests",
@@ -179,7 +179,7 @@ def test_json_is_json_and_nothing_else(verb: str, capsys: pytest.CaptureFixture[
         "write": r"known.parquet: 7\d rows",
     }.items(),
 )
-def test_people_read_results(verb: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_as_text(verb: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*verb.split(), *SESSION[verb]]) == 0
     assert re.search(expected, capsys.readouterr().out, re.MULTILINE)
 
@@ -208,7 +208,7 @@ def test_a_slice_is_shown_as_of_a_commit(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.usefixtures("session")
-def test_coverage_says_how_far_annotators_agree(capsys: pytest.CaptureFixture[str]) -> None:
+def test_coverage_shows_agreement(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["coverage", "--annotators"]) == 0
     assert re.search(r"color +│ \w+ +│ oracle +│ +\d+ │", capsys.readouterr().out)
     assert run(["coverage", "--annotators", "--json"]) == 0
@@ -217,7 +217,7 @@ def test_coverage_says_how_far_annotators_agree(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.usefixtures("session")
-def test_coverage_is_all_there_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_coverage_as_json_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["coverage", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"commit", "cells", "annotators", "overlap", "missing"}
 
@@ -244,7 +244,7 @@ def test_the_executable(session: Path) -> None:
     assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
 
 
-def test_who_reads_may_leave_early(session: Path) -> None:
+def test_a_reader_may_close_the_pipe(session: Path) -> None:
     command = f"'{AMBER}' slices show yellow --json > /dev/full"
     done = subprocess.run(["bash", "-c", command], cwd=session, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
@@ -253,22 +253,22 @@ def test_who_reads_may_leave_early(session: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_the_reference_says_what_the_commands_say() -> None:
+def test_the_reference_matches_the_commands() -> None:
     written = (ROOT / "docs" / "cli.md").read_text()
     assert written == manual(), "run: python tests/support/manual.py > docs/cli.md"
 
 
 @pytest.mark.parametrize("verb", LATER)
-def test_what_later_work_brings_is_absent(verb: str) -> None:
+def test_planned_verbs_are_absent(verb: str) -> None:
     assert verb not in cli.commands
 
 
-def test_every_verb_that_is_spoken_of_exists() -> None:
-    spoken = {}
+def test_every_verb_that_is_mentioned_exists() -> None:
+    mentioned = {}
     for path in [*ROOT.glob("*.md"), ROOT / "docs" / "cli.md", *sources()]:
         for verb in re.findall(r"(?:`|^ *(?:\$ )?)amber (-?[a-z{][a-z{}_-]*)", path.read_text(), re.MULTILINE):
-            spoken[verb] = path.relative_to(ROOT).as_posix()
-    assert {verb: place for verb, place in spoken.items() if verb not in cli.commands} == {}
+            mentioned[verb] = path.relative_to(ROOT).as_posix()
+    assert {verb: place for verb, place in mentioned.items() if verb not in cli.commands} == {}
 
 
 def sources() -> list[Path]:

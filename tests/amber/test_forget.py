@@ -1,4 +1,4 @@
-"""`amber forget`: nothing of an image is left in a workspace, and what never used it goes on."""
+"""`amber forget`: no byte of an image is left in a workspace, and plans that never used it are unchanged."""
 
 import hashlib
 import io
@@ -46,7 +46,7 @@ def catalog(tmp_path: Path) -> Catalog:
 
 
 def plan_on(catalog: Catalog, pack: Pack, task: str) -> Plan:
-    """A plan of one task; before, its label of KEY is set (color) or retracted (bike)."""
+    """A plan of one task, after setting (color) or retracting (bike) its label of KEY."""
     value = "red" if task == "color" else None
     row = {**label(KEY, task, value), **({} if value else {"state": "retracted"})}
     with catalog.commit(author="ada", message="label") as change:
@@ -68,7 +68,7 @@ def plan_of(catalog: Catalog, name: str) -> str:
     return Run.open(catalog.home, name).plan
 
 
-def test_no_byte_of_it_is_left(catalog: Catalog) -> None:
+def test_no_byte_of_the_image_is_left(catalog: Catalog) -> None:
     with catalog.read() as now:
         samples = now.samples()
         image = Path(samples.filter(pc.equal(samples["key"], KEY))["location"][0].as_py()).read_bytes()
@@ -85,7 +85,7 @@ def test_no_byte_of_it_is_left(catalog: Catalog) -> None:
         assert "key" not in table.column_names or KEY not in table["key"].to_pylist()
 
 
-def test_the_ledger_keeps_only_that_it_happened(catalog: Catalog) -> None:
+def test_the_catalog_keeps_only_the_fact_that_it_was_forgotten(catalog: Catalog) -> None:
     with catalog.read() as now:
         before = now.counts()
     forget(catalog, KEY, author="ada")
@@ -128,7 +128,7 @@ def test_a_plan_that_never_used_it_streams_the_same(catalog: Catalog) -> None:
     assert all((old == new).all() for old, new in zip(before, again, strict=True))
 
 
-def test_a_run_forgets_only_the_draws_that_it_took_part_in(catalog: Catalog) -> None:
+def test_a_run_forgets_only_the_replacements_with_the_image(catalog: Catalog) -> None:
     forget(catalog, KEY, author="ada")
     assert Run.open(catalog.home, "with").replaced(catalog.home) == [{"key": "a", "by": "b"}]
 
@@ -146,7 +146,7 @@ def test_predictions_embeddings_and_oracle_forget_it_too(catalog: Catalog) -> No
             assert hashlib.sha256(data).hexdigest() == row["sha256"]
 
 
-def test_a_number_is_not_given_again(catalog: Catalog, tmp_path: Path) -> None:
+def test_a_sample_id_is_not_reused(catalog: Catalog, tmp_path: Path) -> None:
     forget(catalog, "pictures/00059", author="ada")
     with catalog.commit(author="ada", message="more") as change:
         change.add_samples(sample_rows(["more/1"], [tmp_path / "images" / "00001.jpg"]), dataset="more")
@@ -154,7 +154,7 @@ def test_a_number_is_not_given_again(catalog: Catalog, tmp_path: Path) -> None:
         assert max(now.samples()["sample_id"].to_pylist()) == 60
 
 
-def test_killed_half_way_it_is_run_again(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_forget_can_be_run_again(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -165,11 +165,10 @@ def test_killed_half_way_it_is_run_again(catalog: Catalog, monkeypatch: pytest.M
                 forget(catalog, KEY, author="ada")
     gone = forget(catalog, KEY, author="ada")
     assert (len(gone.plans), gone.runs) == (1, ("with",))
-    test_pack = make_pack(catalog)
-    assert KEY not in test_pack.keys.to_pylist()
+    assert KEY not in make_pack(catalog).keys.to_pylist()
 
 
-def test_the_command_line_asks_first(
+def test_the_command_line_asks_for_confirmation(
     catalog: Catalog, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ["--author", "ada", "--home", str(catalog.home)]
@@ -181,4 +180,4 @@ def test_the_command_line_asks_first(
     assert run(["forget", KEY, "--yes", *options]) == 0
     out = capsys.readouterr().out
     assert "1 plans and 1 runs withdrawn" in out
-    assert "yours to delete" in out
+    assert "left for you to delete" in out

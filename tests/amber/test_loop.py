@@ -1,4 +1,4 @@
-"""The loop: killed whenever, it ends where it would have ended."""
+"""The loop: killed at any moment and run again, it ends with the same result."""
 
 import random
 import shutil
@@ -15,6 +15,7 @@ import pytest
 from support.killed import leave_half
 from support.lamps import declare
 
+from amber.cli import run
 from amber.loop import Loop, Round, go_round
 from curation import Catalog, Dataset, ingest
 from curation.errors import BadInput, Busy, NotFound
@@ -29,7 +30,7 @@ ARGUMENTS = "--rounds 2 --start 8 --budget 4 --draws 128 --author ada"
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace that holds the data set, its pack and its features: to be copied."""
+    """A workspace with the data set, its pack and its features, to copy."""
     folder = tmp_path_factory.mktemp("template")
     catalog = Catalog.create(folder / "home")
     ingest(catalog, Dataset.load(declare(folder / "data")), author="ada")
@@ -52,7 +53,7 @@ def counts(catalog: Catalog) -> dict[str, int]:
         return now.counts()
 
 
-def test_rounds_are_found_again_instead_of_redone(catalog: Catalog) -> None:
+def test_finished_rounds_are_not_run_again(catalog: Catalog) -> None:
     first, before = go(catalog), counts(catalog)
     written = {path: path.stat().st_mtime_ns for path in files(catalog.home)}
     assert go(catalog) == first
@@ -67,7 +68,7 @@ def test_more_rounds_extend(catalog: Catalog) -> None:
     assert [step.labels for step in more] == [8, 12, 16]
 
 
-def test_a_loop_that_was_left_goes_on(catalog: Catalog) -> None:
+def test_an_abandoned_loop_continues(catalog: Catalog) -> None:
     left = go_round(catalog, FAST, author="ada")
     first = next(left)
     left.close()
@@ -88,7 +89,7 @@ def test_the_random_arm_has_its_share(catalog: Catalog, share: float, at_random:
     assert {step.arm for step in steps} == {"random" if share == 1 else "mined"}
 
 
-def test_labels_are_bought_in_train_alone_and_each_once(catalog: Catalog) -> None:
+def test_labels_are_requested_once_and_only_in_train(catalog: Catalog) -> None:
     steps = go(catalog, rounds=2)
     with catalog.read() as now:
         asked = now.requests("answered")["sample_id"].to_pylist()
@@ -97,7 +98,7 @@ def test_labels_are_bought_in_train_alone_and_each_once(catalog: Catalog) -> Non
     assert set(asked) <= train
 
 
-def test_what_was_found_is_what_was_bought(catalog: Catalog) -> None:
+def test_found_counts_the_requested_labels_of_a_rare_slice(catalog: Catalog) -> None:
     step = go(catalog, rounds=0, start=40)[0]
     with catalog.read() as now:
         labels = now.labels("color")
@@ -106,13 +107,13 @@ def test_what_was_found_is_what_was_bought(catalog: Catalog) -> None:
     assert step.found["yellow"] > 0
 
 
-def test_a_pool_that_is_used_up_ends_the_buying(catalog: Catalog) -> None:
+def test_no_label_is_requested_once_all_are_known(catalog: Catalog) -> None:
     with catalog.read() as now:
         pool = len(now.training_ids())
     assert [step.labels for step in go(catalog, start=pool - 2, rounds=2)] == [pool - 2, pool, pool]
 
 
-def test_figures_are_of_the_evaluation_splits(catalog: Catalog) -> None:
+def test_figures_are_computed_on_the_evaluation_splits(catalog: Catalog) -> None:
     last = go(catalog)[-1]
     assert last.figure("color")["n"] > 0
     assert {row["split"] for row in last.figures} == {"validation", "test"}
@@ -120,7 +121,7 @@ def test_figures_are_of_the_evaluation_splits(catalog: Catalog) -> None:
         last.figure("color", "nosuch")
 
 
-def test_a_trunk_that_learns_from_pixels_goes_on_from_its_first_run(catalog: Catalog) -> None:
+def test_a_trunk_that_learns_from_pixels_starts_from_its_first_run(catalog: Catalog) -> None:
     settings = {"recipe": Recipe.of("small", size=(32, 32), global_batch=32, hidden=16), "first_draws": 320}
     begun = go(catalog, **settings, rounds=0)
     steps = go(catalog, **settings)
@@ -147,7 +148,7 @@ def test_settings_are_checked_at_once(field: str, value: int, why: str) -> None:
         Loop(**{**vars(FAST), field: value})
 
 
-def test_a_policy_is_checked_before_a_label_is_bought(catalog: Catalog) -> None:
+def test_a_policy_is_checked_before_a_label_is_requested(catalog: Catalog) -> None:
     part = {"owner": "ada", "share": 1.0, "importance": 1.0}
     before = counts(catalog)
     with pytest.raises(NotFound, match="colour"):
@@ -164,7 +165,7 @@ def test_one_loop_at_a_time(catalog: Catalog) -> None:
     assert len(go(catalog, rounds=0)) == 1
 
 
-def test_what_the_killed_left_is_cleared(catalog: Catalog) -> None:
+def test_files_left_by_a_killed_process_are_removed(catalog: Catalog) -> None:
     (catalog.home / "plans").mkdir(exist_ok=True)
     left = leave_half(catalog.home / "plans" / "f00")
     with whole(catalog.home / "embeddings" / "e") as alive:
@@ -173,12 +174,24 @@ def test_what_the_killed_left_is_cleared(catalog: Catalog) -> None:
         assert (left.exists(), alive.exists()) == (False, True)
 
 
+def test_without_an_oracle_it_names_the_option_for_people(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], catalog: Catalog
+) -> None:
+    (catalog.home / "oracle.parquet").unlink()
+    assert run(["loop", *ARGUMENTS.split(), "--home", str(catalog.home)]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("amber: ")
+    assert "--label-studio" in line
+
+
 # Killed at any moment
 
 
 FORKS = """
 import os, sys
-import training.evaluation.evaluation, training.evaluation.features, training.loop.trainer
+import amber.verbs.ledger, amber.verbs.looping, curation.ingest.ingest, samplers.pack.pack_writer, samplers.plan.build
+from training.evaluation import evaluation, features
+from training.loop import trainer
 from amber.cli import run
 silence = os.open(os.devnull, os.O_WRONLY)
 for line in sys.stdin:
@@ -189,7 +202,7 @@ for line in sys.stdin:
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-"""A process that has imported everything, and forks one for each line of commands: so that kills hit the work."""
+"""Imports everything once, and forks a process for each line of commands, so that kills hit the work, not imports."""
 
 
 class Forks:
@@ -199,7 +212,7 @@ class Forks:
         self.lines, self.answers = process.stdin, process.stdout
 
     def killed(self, commands: list[str], after: float | None = None) -> int:
-        """The exit code of a process that runs the commands, killed after so many seconds: -9 if it was."""
+        """The exit code of a process that runs the commands, killed `after` seconds; -9 if that came first."""
         print(";".join(commands), file=self.lines, flush=True)
         child = int(self.answers.readline())
         if after is not None:
@@ -225,7 +238,7 @@ def files(home: Path) -> set[Path]:
 
 
 def history(home: Path) -> dict[str, Any]:
-    """What a workspace holds: the catalog's rows and digest, and the names of all files."""
+    """The contents of a workspace: rows and digest of the catalog, and the names of all files."""
     with Catalog.open(home).read() as now:
         return {
             "counts": now.counts(),

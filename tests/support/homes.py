@@ -1,4 +1,4 @@
-"""Small workspaces with real images, for tests of what stands above the catalog."""
+"""Small workspaces with real images, for tests of packages above the catalog."""
 
 import shutil
 from pathlib import Path
@@ -25,7 +25,7 @@ SHADES = {"red": (200, 30, 30), "yellow": (200, 190, 30), "green": (30, 180, 30)
 
 
 def label(key: str, task: str, value: object, annotator: str = "vendor") -> dict[str, object]:
-    """A row of `LABELS`: a class name or a boolean, a number, a list of boxes, or None for unsure."""
+    """A row of `LABELS`; `value` is a class name or a boolean, a number, a list of boxes, or None for unsure."""
     boxes = value if isinstance(value, list) else None
     number = value if isinstance(value, float) else None
     text = str(value).lower() if isinstance(value, str | bool) else None
@@ -42,12 +42,12 @@ def label(key: str, task: str, value: object, annotator: str = "vendor") -> dict
 
 
 def labels(rows: list[dict[str, object]]) -> pa.Table:
-    """A labels table for `Change.add_labels`."""
+    """A labels table for `PendingCommit.add_labels`."""
     return pa.Table.from_pylist(rows, LABELS)
 
 
 def sample_rows(keys: list[str], paths: list[Path]) -> pa.Table:
-    """A samples table for `Change.add_samples`, of images that are there."""
+    """A samples table for `PendingCommit.add_samples`, from existing images."""
     facts: list[ImageFacts] = [inspect(path) for path in paths]
     return pa.table(
         {
@@ -64,10 +64,10 @@ def sample_rows(keys: list[str], paths: list[Path]) -> pa.Table:
 
 
 def make_home(folder: Path, *, samples: int = 240, seed: int = 0, lake: Server | None = None) -> Catalog:
-    """A catalog of flat coloured pictures, of which each task knows its own part; every tenth sample is for test.
-    It is one DuckDB file, or lies on DuckLake when `lake` is its server.
+    """A catalog of flat coloured pictures; each task has labels on its own part, and every tenth sample is for test.
 
-    Yellow is rare, and rarer at night. The slices are `yellow`, `yellow_at_night` (rare) and `night`.
+    It is one DuckDB file, or on DuckLake when `lake` is its server. Yellow is rare, and rarer at night. The slices are
+    `yellow`, `yellow_at_night` (rare) and `night`.
     """
     generator = np.random.default_rng(seed)
     catalog = Catalog.create(folder / "home", url=lake.url(folder / "lake") if lake else "")
@@ -113,7 +113,7 @@ def make_home(folder: Path, *, samples: int = 240, seed: int = 0, lake: Server |
 
 
 def copy_home(catalog: Catalog, folder: Path, lake: Server | None = None) -> Catalog:
-    """The same workspace once more, for a test to change: a copy is cheaper than `make_home`."""
+    """A copy of the workspace, for a test to change: cheaper than `make_home`."""
     shutil.copytree(catalog.home, folder / "home")
     if lake:
         catalog.close()

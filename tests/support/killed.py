@@ -1,4 +1,4 @@
-"""What processes leave that are killed while they write."""
+"""Files that a process leaves when it is killed while it writes."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ with whole(Path(sys.argv[1])) as part:
 
 
 def leave_half(path: Path) -> Path:
-    """The half of a file that a process had begun to write at `path`."""
+    """The half-written file of a process that was killed while it wrote `path`."""
     assert subprocess.run([sys.executable, "-c", CODE, path], check=False).returncode == -9
     (left,) = path.parent.glob(f"{path.name}.*.part")
     return left

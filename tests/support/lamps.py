@@ -1,4 +1,4 @@
-"""A small data set of flat coloured pictures, declared as a user declares one."""
+"""A small data set of flat coloured pictures, declared as a user would."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from amber.cli import run
 __all__ = ["DECLARATION", "LAMPS", "declare", "ingested"]
 
 LAMPS = {"red": (200, 30, 30), "yellow": (200, 190, 30), "green": (30, 180, 30)}
-"""Classes with their colours."""
+"""Classes and their RGB colours."""
 
 DECLARATION = """
 name = "lamps"
@@ -46,7 +46,7 @@ test = 0.3
 
 
 def declare(folder: Path, *, counts: tuple[int, int, int] = (40, 8, 32), seed: int = 0) -> Path:
-    """A folder with a dataset.toml and so many red, yellow and green pictures of 32 x 48 pixels."""
+    """A folder with a dataset.toml and `counts` red, yellow and green pictures of 32 x 48 pixels."""
     generator = np.random.default_rng(seed)
     for (color, shade), count in zip(LAMPS.items(), counts, strict=True):
         (folder / "images" / color).mkdir(parents=True)
@@ -59,7 +59,7 @@ def declare(folder: Path, *, counts: tuple[int, int, int] = (40, 8, 32), seed: i
 
 
 def ingested(folder: Path, **options: Any) -> Path:
-    """A workspace that holds the data set of `declare`; `folder` gets both, as `home` and `data`."""
+    """A workspace with the data set of `declare`; they are `home` and `data` in `folder`."""
     declare(folder / "data", **options)
     assert run(["ingest", str(folder / "data"), "--author", "ada", "--home", str(folder / "home")]) == 0
     return folder / "home"

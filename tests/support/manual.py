@@ -1,4 +1,4 @@
-"""Writes the command line reference from the commands: `python tests/support/manual.py > docs/cli.md`."""
+"""Writes the reference of the command line: `python tests/support/manual.py > docs/cli.md`."""
 
 from collections.abc import Iterator
 
@@ -16,26 +16,26 @@ HEAD = """# The command line
 |---|---|---|
 | `--home TEXT` | `AMBER_HOME`, else `./amber-home` | Workspace folder. |
 | `--json` | | Print JSON on standard output, and nothing else. |
-| `--help` | | Say what the verb does. |
+| `--help` | | Show what the verb does. |
 
-A verb that commits also takes `--author TEXT` (or `AMBER_AUTHOR`): every commit has one.
+A verb that commits also takes `--author TEXT` (or `AMBER_AUTHOR`): every commit has an author.
 
 Results go to standard output; progress, and errors of one line, to standard error. Exit codes:
 
 | code | meaning |
 |---|---|
 | 0 | Done. |
-| 1 | The machine failed: a full disk, a path without rights. |
-| 2 | Bad input, or images and labels that were quarantined while the rest went in. |
+| 1 | The machine failed: a full disk, missing permissions. |
+| 2 | Bad input, a missing extra, or images and labels that were quarantined while the rest was committed. |
 | 3 | Another process holds the workspace. |
-| 4 | A file no longer holds what was written into it. |
+| 4 | A file is damaged: its contents are not what was written. |
 | 130 | Interrupted; run the same again. |
 """
 EVERYWHERE = {"home", "as_json", "author"}
 
 
 def leaves(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every verb with its words, sorted; a group that does something by itself is one too."""
+    """Every verb with its words, sorted; a group that also runs by itself counts as a verb."""
     for name, command in sorted(group.commands.items()):
         if not isinstance(command, click.Group) or command.invoke_without_command:
             yield (*path, name), command

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for the tests: its own folder, its own port, ended with the tests."""
+"""A real PostgreSQL server for the tests, with its own folder and port; it stops with the tests."""
 
 import os
 import shutil
@@ -26,15 +26,15 @@ class Server:
         self.port = port
 
     def address(self, database: str) -> str:
-        """What libpq takes."""
+        """The address of a database for libpq."""
         return f"postgresql://amber@127.0.0.1:{self.port}/{database}"
 
     def url(self, data: Path) -> str:
-        """The URL of a catalog yet to be made, in a database of its own, with its files in `data`."""
+        """The URL of a new catalog in a database of its own, with its files in `data`."""
         return f"{self._database('template1')}?data={data}"
 
     def copy(self, url: str, data: Path) -> str:
-        """The URL of a copy of the catalog at `url`, which nobody is connected to; its files lie in `data` already."""
+        """The URL of a copy of the catalog at `url`, to which nobody is connected; its files are in `data` already."""
         address = self._database(url.partition("?")[0].rpartition("/")[2])
         with psycopg.connect(address, autocommit=True) as connection:
             connection.execute("UPDATE amber.ducklake_metadata SET value = %s WHERE key = 'data_path'", [f"{data}/"])
@@ -52,7 +52,7 @@ def serving(folder: Path) -> Iterator[Server]:
     """A server on a free port. Without PostgreSQL the tests are skipped, on CI they fail."""
     initdb, postgres = _program("initdb"), _program("postgres")
     if initdb is None or postgres is None:
-        missing = "PostgreSQL is not installed; `apt-get install postgresql` brings it"
+        missing = "PostgreSQL is not installed; install it with `apt-get install postgresql`"
         pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
     user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
     if user:
@@ -71,12 +71,12 @@ def serving(folder: Path) -> Iterator[Server]:
             _await(port, process)
             yield Server(port)
         finally:
-            process.send_signal(signal.SIGQUIT)  # at once: nothing of it is kept
+            process.send_signal(signal.SIGQUIT)  # immediate: its data is not kept
             process.wait(60)
 
 
 def _program(name: str) -> str | None:
-    """Debian keeps PostgreSQL's programs off the path."""
+    """The path of a program of PostgreSQL, which Debian keeps off PATH; None when missing."""
     beside = sorted(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")))
     return shutil.which(name) or (beside[-1] if beside else None)
 

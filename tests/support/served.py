@@ -1,4 +1,4 @@
-"""The service on a real port, in a thread of the tests."""
+"""The service on a real port, in a thread of the test process."""
 
 import socket
 import threading
@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from amber.service.app import make_app
+from amber.service.connections import limited_protocol
 
 __all__ = ["Served", "free_port", "served"]
 
@@ -24,10 +26,12 @@ class Served:
 
 
 @contextmanager
-def served(home: Path) -> Iterator[Served]:
-    """The service of a workspace on a free port of this machine."""
+def served(home: Path, **limits: Any) -> Iterator[Served]:
+    """The service of a workspace on a free port of this machine, with `limits` of `limited_protocol`."""
     app, port = make_app(home), free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, access_log=False, log_level="error"))
+    protocol = limited_protocol(app.state.metrics, **limits)
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, http=protocol, access_log=False, log_level="critical")
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started and thread.is_alive():
@@ -40,7 +44,7 @@ def served(home: Path) -> Iterator[Served]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port on which no process listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -213,8 +213,8 @@ def test_a_token_that_does_not_hold(
     other = "read" if button != "why_drawn" else "admin"
     cases = {
         "": "no token: ",
-        tokens.add("old", "label", expires="2020-01-01T00:00:00+00:00"): "no token, or one that has ended",
-        tokens.add("other", other): "this needs a token of the scope ",
+        tokens.add("old", "label", expires="2020-01-01T00:00:00+00:00"): "token: missing or expired",
+        tokens.add("other", other): ": must be ",
     }
     for secret, line in cases.items():
         monkeypatch.setenv("AMBER_TOKEN", secret)

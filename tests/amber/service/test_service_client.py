@@ -82,7 +82,7 @@ def test_each_call_asks_for_its_route(service: Served, route: str) -> None:
 
     hooks = {"request": [note]}
     http = httpx.Client(base_url=service.url, timeout=60, event_hooks=hooks)
-    with Client("", "none", http=http) as client, pytest.raises(BadInput, match="no token"):
+    with Client("", "none", http=http) as client, pytest.raises(BadInput, match="token: missing"):
         CALLS[route](client)
     assert asked == [route]
 

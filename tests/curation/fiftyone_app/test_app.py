@@ -105,7 +105,7 @@ def test_the_app_mongod_and_the_mirror_may_be_killed(catalog: Catalog, tmp_path:
     with mongod(folder, port) as server:
         words = [sys.executable, "-m", "amber", "browse", "--no-app", "--home", str(catalog.home)]
         done = subprocess.run(words, env=os.environ | where, capture_output=True, text=True, check=True)
-        assert "brought up from commit 1, 0 written" in done.stdout
+        assert "updated from commit 1, 0 written" in done.stdout
         server.kill()
     shutil.rmtree(folder)
     with mongod(folder, port), app(catalog, port=screen, **where) as shown:

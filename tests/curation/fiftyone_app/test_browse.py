@@ -352,7 +352,7 @@ def test_no_samples_make_an_empty_mirror(
     assert show(catalog, name).samples == 0
     assert len(database.load_dataset(name)) == 0
     assert run(["browse", "--home", str(catalog.home)]) == 2
-    assert "no sample is known at that commit; `amber ingest` brings some" in capsys.readouterr().err
+    assert "the catalog has no sample at that commit; add some with `amber ingest`" in capsys.readouterr().err
 
 
 def test_the_command_line(catalog: Catalog, database: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -366,7 +366,7 @@ def test_the_command_line(catalog: Catalog, database: Any, capsys: pytest.Captur
         change.add_slice("never", "attr.key = 'x'")
         change.add_slice("mistaken", "pred.color.value <> label.color")
     assert run(["browse", *home, "never"]) == 2
-    assert "holds no sample at commit" in capsys.readouterr().err
+    assert "has no sample at commit" in capsys.readouterr().err
     assert run(["browse", *home, "mistaken"]) == 2
     assert "name a run with --run" in capsys.readouterr().err
 
@@ -384,6 +384,6 @@ def test_a_slice_that_became_empty(catalog: Catalog, database: Any, capsys: pyte
     with catalog.commit(author="ada", message="by day") as change:
         change.add_attributes(pa.table({"key": [key], "night": [False]}))
     assert run(["browse", "blurred", *home]) == 2
-    assert "slice 'blurred': holds no sample at commit 3; look at another" in capsys.readouterr().err
+    assert "slice 'blurred': has no sample at commit 3; choose another" in capsys.readouterr().err
     assert run(["browse", *home]) == 0
     assert len(database.load_dataset(browse._name(catalog)).load_saved_view("slice blurred")) == 0

@@ -127,7 +127,7 @@ def test_the_verb_packs_in_parts(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert run(["pack", *words, "--home", home]) == 0
     for words in (["--part", "2"], ["--part", "x/2"], ["--part", "3/2"], ["--finish", "--part", "1/2"]):
         assert run(["pack", *words, "--home", home]) == 2
-    assert "part 'x/2': two numbers as in 2/8" in capsys.readouterr().err
+    assert "part 'x/2': must be two numbers as in 2/8" in capsys.readouterr().err
 
 
 # Ray

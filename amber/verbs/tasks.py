@@ -1,0 +1,101 @@
+"""Verbs of tasks: tasks, tasks redefine."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import click
+
+from amber.terminal import plain, show, table
+from amber.verbs.options import author, grouped, has_verb, workspace
+from curation.catalog.catalog import Catalog
+from curation.catalog.tasks import Task
+from curation.errors import BadInput
+from curation.files.toml_files import parse
+
+__all__ = ["tasks_group"]
+
+COLUMNS = ["name", "kind", "classes", "unit", "metric", "owner"]
+
+
+@click.group("tasks", invoke_without_command=True)
+@workspace
+@click.pass_context
+def tasks_group(context: click.Context, home: str, as_json: bool) -> None:
+    """List tasks: kind, classes, metric and owner; `redefine` changes one."""
+    if has_verb(context):
+        return
+    with Catalog.open(home).read() as now:
+        rows = [task.model_dump(mode="json") for task in now.tasks().values()]
+    show(rows, as_json, lambda: table("Tasks", COLUMNS, [[plain(row[name]) for name in COLUMNS] for row in rows]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewDefinition:
+    """What `tasks redefine` changes; None and empty leave a field unchanged."""
+
+    classes: tuple[str, ...]
+    became: tuple[str, ...]
+    metric: str | None
+    owner: str | None
+    tolerance: float | None
+
+    def task(self, old: Task) -> Task:
+        """The new definition; BadInput names the field that breaks a rule."""
+        fields = {
+            "classes": tuple(_classes(self.classes, old)) or None, "metric": self.metric, "owner": self.owner,
+            "tolerance": self.tolerance,
+        }  # fmt: skip
+        if fields["classes"] and not old.classes:
+            raise BadInput(f"task {old.name}: is a {old.kind} task, which has no classes; leave them out")
+        changed = {name: value for name, value in fields.items() if value is not None}
+        return parse(Task, {**old.model_dump(), **changed}, where=f"task {old.name}")
+
+    def moved(self) -> dict[str, str | None]:
+        """The new class of each old one; None where its labels become unknown."""
+        wrong = [pair for pair in self.became if "=" not in pair]
+        if wrong:
+            raise BadInput(f"--became {wrong[0]!r}: must be OLD=NEW, or OLD= for unknown; correct it")
+        return {old: new or None for old, _, new in (pair.partition("=") for pair in self.became)}
+
+
+def _classes(words: tuple[str, ...], old: Task) -> Iterator[str]:
+    """Class names from arguments; one with commas is a list, unless it is a class of the task."""
+    for word in words:
+        if word in old.classes or "," not in word:
+            yield word
+            continue
+        names = [name.strip() for name in word.split(",")]
+        if not all(names):
+            raise BadInput(f"classes {word!r}: an empty name between commas; write red,yellow,green")
+        yield from names
+
+
+new_definition = grouped(
+    "new", NewDefinition,
+    click.argument("classes", nargs=-1),
+    click.option(
+        "--became", multiple=True, metavar="OLD=NEW",
+        help="New class for labels of the class OLD; an empty NEW makes them unknown.",
+    ),
+    click.option("--metric", help="Figure by which the task is judged."),
+    click.option("--owner", help="Owner of the task."),
+    click.option("--tolerance", type=float, help="Numbers of several people agree within this."),
+)  # fmt: skip
+
+
+@tasks_group.command("redefine")
+@click.argument("name")
+@new_definition
+@author
+@workspace
+def redefine_task(name: str, new: NewDefinition, author: str, home: str, as_json: bool) -> None:
+    """Give the task NAME the classes CLASSES, separated by spaces or commas (default: unchanged), from now on.
+
+    Labels and slices keep their class. For a class that is not among CLASSES, --became names the new one. Older commits
+    are unchanged.
+    """
+    moved = new.moved()
+    with Catalog.open(home).commit(author=author, message=f"redefine {name}") as change:
+        task = new.task(change.now.task(name))
+        change.redefine_task(task, moved)
+    show(task.model_dump(mode="json"), as_json, lambda: f"task {name}: {plain(task.classes) or task.unit}")

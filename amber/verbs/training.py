@@ -1,0 +1,115 @@
+"""Verbs of trained networks: train, report."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import click
+
+from amber.extras import need_extra
+from amber.tables import figures_table
+from amber.terminal import Screen, show
+from amber.verbs.options import author, grouped, seeded, trunk_option, workspace
+from curation.catalog.catalog import Catalog
+from curation.errors import NotFound
+from samplers.pack.pack import Pack
+from samplers.plan.plan import Plan
+from samplers.stream.stream import OnError
+from training.run import Recipe, Run
+
+__all__ = ["report_command", "train_command"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Options for the plan, the network and the optimisation."""
+
+    plan_hash: str
+    trunk: str
+    size: tuple[int, int] | None
+    batch: int
+    learning_rate: float | None
+    parent: str
+    on_error: OnError
+
+    def plan(self, catalog: Catalog) -> Plan:
+        """The plan to train on."""
+        return Plan.open(catalog.home, self.plan_hash) if self.plan_hash else Plan.newest(catalog.home)
+
+    def recipe(self, seed: int) -> Recipe:
+        """The recipe with these settings; BadInput names the setting that breaks a rule."""
+        return Recipe.of(
+            self.trunk, size=self.size, global_batch=self.batch, seed=seed, learning_rate=self.learning_rate
+        )
+
+
+train_options = grouped(
+    "options", TrainOptions,
+    click.option(
+        "--plan", "plan_hash", default="", help="Plan to train on (a prefix of its hash); default: the newest."
+    ),
+    trunk_option,
+    click.option(
+        "--size", type=(int, int), metavar="HEIGHT WIDTH", help="Image size in pixels; default: depends on the trunk."
+    ),
+    click.option("--batch", default=64, show_default=True, help="Global batch size, in draws."),
+    click.option("--learning-rate", type=float, help="Default: depends on the trunk."),
+    click.option("--parent", default="", help="Run whose weights to start from."),
+    click.option(
+        "--on-error", type=click.Choice(["raise", "quarantine"]), default="raise", show_default=True,
+        help="When an image cannot be read: stop, or draw another of its stratum (trunks trained from scratch).",
+    ),
+)  # fmt: skip
+
+
+@click.command("train")
+@train_options
+@seeded
+@author
+@workspace
+def train_command(options: TrainOptions, seed: int, author: str, home: str, as_json: bool) -> None:
+    """Train a network on a plan and record its predictions and slice figures."""
+    catalog = Catalog.open(home)
+    plan, recipe = options.plan(catalog), options.recipe(seed)
+    need_extra("train")
+    screen = Screen(quiet=as_json)
+    with screen.stages():
+        run, figures = _train(catalog, plan, recipe, options, author, screen)
+    replaced = run.replaced(catalog.home)
+    title = f"Run {run.id}" + (f"; its draws differ from its plan: {run.alarm}" if run.alarm else "")
+    title += f"; {len(replaced):,} draws used another image" if replaced else ""
+    shown = {"run": run.id, "figures": figures, "alarm": run.alarm, "replaced": replaced}
+    show(shown, as_json, lambda: figures_table(title, figures))
+
+
+def _train(
+    catalog: Catalog, plan: Plan, recipe: Recipe, options: TrainOptions, author: str, screen: Screen
+) -> tuple[Run, list[dict[str, object]]]:
+    """Embed, train and evaluate; the run and its figures."""
+    from training.evaluation.evaluation import evaluate
+    from training.evaluation.features import embed
+    from training.loop.trainer import train
+
+    embed(catalog.home, Pack.open(catalog.home, plan.pack_hash), recipe, progress=partial(screen.tell, "embed"))
+    run = train(
+        recipe, plan, catalog, parent=options.parent, on_error=options.on_error,
+        progress=lambda done, total, loss: screen.tell("train", done, total),
+    )  # fmt: skip
+    return run, evaluate(run, catalog, author=author, progress=partial(screen.tell, "evaluate")).to_pylist()
+
+
+@click.command("report")
+@click.option("--run", "run_", default="", help="Run to report; default: the newest.")
+@click.option("--out", default="report.html", show_default=True, type=click.Path(path_type=Path), help="File to write.")
+@workspace
+def report_command(run_: str, out: Path, home: str, as_json: bool) -> None:
+    """Write report.html: figures of every slice, curves, coverage, and images of the worst slices."""
+    from training.report import write_report
+
+    catalog = Catalog.open(home)
+    with catalog.read() as now:
+        runs = now.runs()["run"].to_pylist()
+    if not runs:
+        raise NotFound(f"{home}: the catalog has no run yet; create one with `amber train`")
+    path = write_report(catalog, run_ or runs[-1], out)
+    show({"report": str(path)}, as_json, lambda: f"report {path}")

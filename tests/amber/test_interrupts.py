@@ -1,0 +1,89 @@
+"""Ctrl-C, two commands at once, and a catalog that another process holds."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.refusals import LONG, LOOP, amber, digest, ended, one_line, seen
+
+from amber.cli import run
+from curation.catalog.catalog import Catalog
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("stage", ["pack", "embed"])
+def test_ctrl_c_in_the_loop(stage: str) -> None:
+    process = amber(*LONG)
+    seen(process, stage)
+    process.send_signal(signal.SIGINT)
+    code, err = ended(process)
+    assert code == 130
+    assert "interrupted" in one_line(err)
+    assert run(LOOP) == 0
+
+
+@pytest.mark.usefixtures("folder")
+def test_ctrl_c_in_ingest() -> None:
+    process = amber("ingest", "data", "--home", "new")
+    while not Path("new/catalog.lock").exists():
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    code, err = ended(process)
+    assert code == 130
+    assert "interrupted" in one_line(err)
+    assert run(["ingest", "data", "--home", "new"]) == 0
+    with Catalog.open("new").read() as now:
+        assert now.digest == digest()
+
+
+def test_ctrl_c_before_it_started() -> None:
+    words = [sys.executable, "-X", "importtime", "-m", "amber", "train", "--help"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    seen(process, "click")
+    process.send_signal(signal.SIGINT)
+    code, err = ended(process)
+    assert code == 130
+    assert "interrupted" in one_line("\n".join(line for line in err.splitlines() if "import time" not in line))
+
+
+@pytest.mark.usefixtures("folder")
+def test_two_loops_at_once(capsys: Capture) -> None:
+    with amber(*LONG) as process:
+        seen(process, "embed")
+        code = run(LONG)
+        process.kill()
+    assert code == 3
+    assert "another loop" in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.usefixtures("folder")
+def test_two_ingests_at_once() -> None:
+    both = [amber("ingest", "data", "--home", "new") for _ in range(2)]
+    assert [ended(process)[0] for process in both] == [0, 0]
+    with Catalog.open("new").read() as now:
+        assert now.digest == digest()
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_catalog_that_is_locked(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setitem(Catalog.__init__.__kwdefaults__, "patience", 0.05)
+    with Catalog.open("home").commit(author="ada", message="long"):
+        assert run(["tasks"]) == 3
+    assert str(os.getpid()) in one_line(capsys.readouterr().err)
+
+
+def test_a_catalog_that_is_locked_outside_amber(folder: Path, capsys: Capture) -> None:
+    code = "import duckdb, sys; held = duckdb.connect('home/catalog.duckdb'); print(flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        process.stdout.readline()
+        assert run(["tasks"]) == 3
+        process.communicate()
+    assert "home/catalog.duckdb" in one_line(capsys.readouterr().err)

@@ -1,0 +1,47 @@
+"""How much a verb imports before it starts: what most calls do not need must not be among it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from amber.cli import VERBS
+
+SLOW = {
+    "scipy", "matplotlib", "jinja2", "torch", "fiftyone", "fastapi", "uvicorn", "httpx", "ray", "psycopg", "fsspec",
+    "prometheus_client", "starlette",
+}  # fmt: skip
+MODULES = sorted({source.partition(":")[0] for source, _ in VERBS.values()})
+MOST = 600
+"""Modules after the import of a verb. It was about 1,900 when the command line imported all verbs."""
+
+
+def imported(code: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_verb_imports_only_what_it_needs(module: str) -> None:
+    names = imported(f"import amber.cli, amber.verbs.{module}")
+    assert names & SLOW == set()
+    assert len(names) <= MOST
+
+
+def test_help_imports_no_verb() -> None:
+    names = imported(
+        "import contextlib, io\nfrom amber.cli import run\n"
+        "with contextlib.redirect_stdout(io.StringIO()): run(['--help'])"
+    )
+    assert {name for name in names if name.startswith("amber.verbs")} == set()
+    assert names & {*SLOW, "numpy", "pyarrow", "duckdb"} == set()
+
+
+def test_the_list_of_verbs_matches_the_commands() -> None:
+    from amber.cli import cli
+
+    assert {name: command.name for name, command in cli.commands.items()} == {name: name for name in VERBS}
