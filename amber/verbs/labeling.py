@@ -201,9 +201,9 @@ def pull_command(
 def status_command(url: str, token: str, any_version: bool, home: str, as_json: bool) -> None:
     """Say how far people are: by task and slice, and by person."""
     catalog = Catalog.open(home)
-    with connect(catalog.home, url, token, any_version=any_version) as server, open_session(catalog, server) as desk:
-        desk.refresh()
-        sent = {request for item in desk.mirror.items() for request in item.requests.values()}
+    with connect(catalog.home, url, token, any_version=any_version) as server, open_session(catalog, server) as session:
+        session.refresh()
+        sent = {request for item in session.cache.items() for request in item.requests.values()}
     with catalog.read() as now:
         rows, who = [vars(row) for row in progress(now, sent)], [vars(row) for row in people(now)]
 
