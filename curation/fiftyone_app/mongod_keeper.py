@@ -1,7 +1,7 @@
 """Keeps a mongod running while somebody uses it: `python mongod_keeper.py FOLDER MONGOD`, in its own process.
 
-Each user holds a shared lock on FOLDER/users.lock, which ends with its process, however that ends. This file imports only
-the standard library and is run by its path, so that it takes only a few megabytes.
+Each user holds a shared lock on FOLDER/users.lock, which ends with its process, however that ends. This file imports
+only the standard library and is run by its path, so that it takes only a few megabytes.
 """
 
 import fcntl

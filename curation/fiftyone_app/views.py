@@ -19,7 +19,10 @@ RED: Final = "#EE0000"
 
 
 def arrange(dataset: Any, now: Snapshot, scene: Scene, *, remote: bool) -> None:
-    """Save the views, and arrange the sidebar: a group for each task, then the attributes. `remote`: show images by URL."""
+    """Save the views, and arrange the sidebar: a group for each task, then the attributes.
+
+    With `remote` the App shows images by URL.
+    """
     _save_worst(dataset, scene)
     for name, (view, description) in _views(dataset, now, scene):
         dataset.save_view(name, view, description=description)

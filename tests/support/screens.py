@@ -1,4 +1,6 @@
-"""Takes the screenshots of docs/browsing.md from the real App: `python tests/support/screens.py docs/images` (minutes)."""
+"""Takes the screenshots of docs/browsing.md in the real App:
+`python tests/support/screens.py docs/images` (minutes).
+"""
 
 import io
 import os
