@@ -1,6 +1,4 @@
-"""Takes the screenshots of docs/browsing.md in the real App:
-`python tests/support/screens.py docs/images` (minutes).
-"""
+"""Take the screenshots of docs/browsing.md: `python tests/support/screens.py docs/images` (minutes)."""
 
 import io
 import os
