@@ -1,4 +1,4 @@
-"""What of runs is shown in the App: for who opens it, and for the service that tells its buttons what changed."""
+"""The run overlay: what the App shows of a run. `amber browse` and the service's buttons share it."""
 
 from pathlib import Path
 
@@ -11,9 +11,11 @@ __all__ = ["scene_of"]
 
 
 def scene_of(home: Path, now: Snapshot, run: str, against: str) -> Scene:
-    """The predictions of a run, and of one that it is held against; "" for none. NotFound when the catalog has no such
-    run, Damaged when its predictions have changed."""
+    """The predictions of `run`, and of the run `against` that it is compared with ("" for none).
+
+    NotFound when the catalog has no such run; Damaged when its predictions have changed.
+    """
     if against and not run:
-        raise BadInput(f"--against {against}: is held against a run; name that with --run")
+        raise BadInput(f"--against {against}: needs a run to compare with; name one with --run")
     files = [str(checked(home, registered(now, name))) if name else None for name in (run, against)]
     return Scene(run=run, against=against, predictions=files[0], before=files[1])

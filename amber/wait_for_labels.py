@@ -1,4 +1,4 @@
-"""Waiting for people: what the command line and the loop do until label requests are answered."""
+"""Wait until people have answered the label requests; the command line and the loop use this."""
 
 import threading
 import time
@@ -14,87 +14,90 @@ from curation.catalog.catalog import Catalog
 from curation.errors import AmberError, Busy, Failed, NotFound
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.items import UrlFor
-from curation.labelstudio.pull import Pulled, pull
+from curation.labelstudio.pull import PullResult, pull
 from curation.labelstudio.push import Asking, push
 from curation.labelstudio.resolution import THIRD
 from curation.labelstudio.session import open_session
-from curation.labelstudio.webhook import bell
+from curation.labelstudio.webhook import wake_ups
 
 __all__ = ["DAY", "ask_people", "follow_up"]
 
 DAY = 86_400
 """Seconds."""
 
-AGAIN: Final = 600.0
-"""Seconds between two pushes of who waits: how long people may be without what was asked for meanwhile."""
+PUSH_EVERY: Final = 600.0
+"""Seconds between two pushes while waiting: new requests reach people after at most this long."""
 
 Tell = Callable[[str, int, int], None]
 
 
 def ask_people(
     catalog: Catalog, server: LabelStudioClient, asking: Asking, batch: str, *, url_for: UrlFor, lasting: float = 0,
-    every: float = 5.0, third: timedelta = THIRD, progress: Tell | None = None,
+    every: float = 5.0, push_every: float = PUSH_EVERY, third: timedelta = THIRD, progress: Tell | None = None,
 ) -> None:  # fmt: skip
-    """Put every open request before people, and wait until they are done with all; then close them as `batch`.
+    """Push every open request, wait until all are finished, and close them in one commit with the id `batch`.
 
-    While it waits it pushes again, eight times in the `lasting` seconds for which URLs hold and every ten minutes
-    at least: so they are renewed before they end, and what others ask for, or delete on the server, comes before people
-    too. Ended at any moment, it is called again and goes on.
+    While waiting it pulls every `every` seconds, and pushes every `push_every` seconds, or every eighth of `lasting`
+    (the seconds for which image URLs are valid) if that is sooner. So URLs are renewed before they expire, and requests
+    that others add, or items that they delete on the server, reach people too. If it is killed, call it again.
     """
-    ask = partial(push, catalog, server, asking, url_for=url_for, lasting=lasting)
-    ask(progress=progress)
+    push_again = partial(push, catalog, server, asking, url_for=url_for, lasting=lasting)
+    push_again(progress=progress)
     follow_up(
-        catalog, server, Pulled(waiting=1), every=every, batch=batch, third=third, progress=progress, ask=ask,
-        pause=min(AGAIN, lasting / 8) if lasting else AGAIN,
+        catalog, server, PullResult(waiting=1), every=every, batch=batch, third=third, progress=progress,
+        push_again=push_again, push_every=min(push_every, lasting / 8) if lasting else push_every,
     )  # fmt: skip
 
 
 def follow_up(
-    catalog: Catalog, server: LabelStudioClient, done: Pulled, *, every: float, batch: str = "",
-    third: timedelta = THIRD, progress: Tell | None = None, ask: Callable[[], object] = lambda: None,
-    pause: float = inf,
-) -> Pulled:  # fmt: skip
-    """Pull until people are done with every open request: when the bell rings, and `every` so many seconds anyway.
+    catalog: Catalog, server: LabelStudioClient, done: PullResult, *, every: float, batch: str = "",
+    third: timedelta = THIRD, progress: Tell | None = None, push_again: Callable[[], object] = lambda: None,
+    push_every: float = inf,
+) -> PullResult:  # fmt: skip
+    """Pull until every open request is finished: on each webhook wake-up, and at least every `every` seconds.
 
-    `done` is what was pulled before; the sum is returned. Every `pause` seconds `ask` puts before people what is not
-    there. A server that is away, and a workspace that others hold, are waited for.
+    Returns the sum of `done`, an earlier pull, and of these pulls. Calls `push_again` every `push_every` seconds. An
+    unreachable server and a workspace locked by others are waited for.
     """
-    first, asked = 0, time.monotonic()
+    first, pushed = 0, time.monotonic()
     with ExitStack() as stack:
-        rung = _bell(catalog, server, stack)
+        wake_up = _wake_up(catalog, server, stack)
         while done.waiting:
-            if time.monotonic() > asked + pause:
-                with suppress(Failed, Busy, NotFound):  # what was deleted under it is made again by the next
-                    ask()
-                asked = time.monotonic()
-            done = _sum(done, _patiently(catalog, server, batch, third, done.waiting))
+            if time.monotonic() > pushed + push_every:
+                with suppress(Failed, Busy, NotFound):  # the next push creates again what was deleted meanwhile
+                    push_again()
+                pushed = time.monotonic()
+            done = _sum(done, _pull_or_wait(catalog, server, batch, third, done.waiting))
             first = max(first, done.waiting)
             if progress:
                 progress("people", first - done.waiting, first)
             if done.waiting:
-                rung.wait(min(every, pause))
-                rung.clear()
+                wake_up.wait(min(every, push_every))
+                wake_up.clear()
     return done
 
 
-def _bell(catalog: Catalog, server: LabelStudioClient, stack: ExitStack) -> threading.Event:
-    """The bell of a Label Studio on this machine; others do not reach it, and theirs never rings."""
+def _wake_up(catalog: Catalog, server: LabelStudioClient, stack: ExitStack) -> threading.Event:
+    """The webhook wake-up of a Label Studio on this machine; for a remote server, which cannot reach us, an event that
+    is never set."""
     if urlsplit(server.url).hostname in ("127.0.0.1", "localhost"):
-        with suppress(AmberError):  # or it takes no address of this machine: the poll is enough
-            with open_session(catalog, server) as desk:
-                projects = [int(project["id"]) for project in desk.projects]
-            return stack.enter_context(bell(server, projects))
+        with suppress(AmberError):  # the server may refuse local URLs; polling suffices
+            with open_session(catalog, server) as session:
+                projects = [int(project["id"]) for project in session.projects]
+            return stack.enter_context(wake_ups(server, projects))
     return threading.Event()
 
 
-def _patiently(catalog: Catalog, server: LabelStudioClient, batch: str, third: timedelta, waiting: int) -> Pulled:
-    """A pull that takes a server that is away for one that will be back, and who holds the workspace for done soon."""
+def _pull_or_wait(
+    catalog: Catalog, server: LabelStudioClient, batch: str, third: timedelta, waiting: int
+) -> PullResult:
+    """Pull; an empty result when the server is unreachable or the workspace is locked, which should pass."""
     try:
         return pull(catalog, server, batch=batch, third=third)
     except (Failed, Busy):
-        return Pulled(waiting=waiting)
+        return PullResult(waiting=waiting)
 
 
-def _sum(one: Pulled, other: Pulled) -> Pulled:
+def _sum(one: PullResult, other: PullResult) -> PullResult:
     total = {name: value + vars(other)[name] for name, value in vars(one).items()}
-    return Pulled(**{**total, "waiting": other.waiting})
+    return PullResult(**{**total, "waiting": other.waiting})

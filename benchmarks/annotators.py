@@ -12,7 +12,7 @@ import httpx
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import Task
-from curation.labelstudio.answers import suggest
+from curation.labelstudio.annotations import suggest
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.label_config import UNSURE, state_of
 from curation.labelstudio.local_server import Local
@@ -119,8 +119,8 @@ def invite(local: Local, name: str) -> Annotator:
 def working(catalog: Catalog, local: Local, says: Sequence[tuple[Annotator, Says]]) -> Iterator[None]:
     """Annotators who answer every item of a workspace's projects, in the background."""
     done = threading.Event()
-    with LabelStudioClient(local.url, local.token) as server, open_session(catalog, server) as desk:
-        mark = marked(desk.workspace, "")
+    with LabelStudioClient(local.url, local.token) as server, open_session(catalog, server) as session:
+        mark = marked(session.workspace, "")
 
     def work() -> None:
         with LabelStudioClient(local.url, local.token) as server:

@@ -20,7 +20,7 @@ from benchmarks.thumbnails import processor, thumbnails
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import REQUESTS
 from curation.catalog.tasks import Task
-from curation.labelstudio.answers import suggest
+from curation.labelstudio.annotations import suggest
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.item_cache import OVERLAP
 from curation.labelstudio.local_server import Local, start, stop

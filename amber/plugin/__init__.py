@@ -6,7 +6,7 @@ __all__ = ["register"]
 
 
 def register(plugin: Any) -> None:
-    """Give FiftyOne the operators; what they stand on comes with the extra `browse`, and is imported here alone."""
+    """Register the operators with FiftyOne; only this function imports packages of the extra `browse`."""
     from amber.plugin.operators import operators
 
     for operator in operators():

@@ -1,7 +1,7 @@
-"""The acts as operators of FiftyOne: each shows in its form what the service would do, and does it when told to.
+"""FiftyOne operators for the actions: each form previews what the service would do, and its button does it.
 
-They run in the App's server. The token of `AMBER_TOKEN` says who acts, at the service of `AMBER_SERVICE`; the catalog's
-file is never touched.
+They run in the App's server and call the service at `AMBER_SERVICE`, in the name of the owner of the token
+`AMBER_TOKEN`. They never touch the catalog's file.
 """
 
 import importlib
@@ -11,56 +11,56 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from amber.plugin.actions import ACTS, Act, told
+from amber.plugin.actions import ACTIONS, Action, report
 from amber.service.client import Client
 from amber.service.models import ShownPicked
 from amber.service.signed_urls import SERVICE
 from curation.errors import AmberError, BadInput
-from curation.fiftyone_app.refresh import Fields, ahead, bring_in, documents_of, edited
+from curation.fiftyone_app.refresh import Fields, documents_of, edited_keys, newer_commits, update_documents
 
 __all__ = ["operators"]
 
 LABEL = "label_"
-"""What the mirror puts before the name of a task."""
+"""The prefix of the mirror's label fields, before the name of the task."""
 
 
 def operators() -> list[type]:
-    """One operator for each act, and one that says why an image is drawn."""
-    return [*map(_button, ACTS), _why()]
+    """One operator for each action, and one that explains why an image is drawn."""
+    return [*map(_button, ACTIONS), _why()]
 
 
-def _button(act: Act) -> type:
+def _button(action: Action) -> type:
     base, types = _fiftyone()
 
     class Button(base.Operator):  # type: ignore[misc, name-defined]
-        config = property(lambda self: _config(base, act.name, act.label, act.icon, dynamic=True))
+        config = property(lambda self: _config(base, action.name, action.label, action.icon, dynamic=True))
 
         def resolve_placement(self, ctx: Any) -> Any:
-            return _placed(types, act.label, act.icon)
+            return _placement(types, action.label, action.icon)
 
         def resolve_input(self, ctx: Any) -> Any:
             form = types.Object()
             try:
-                keys = _picked(ctx)
-                act.fill(form, types, _tasks(ctx))
-                line = _acted(act, keys, ctx.params, preview=True)
+                keys = _selected_keys(ctx)
+                action.add_fields(form, types, _tasks(ctx))
+                line = _call(action, keys, ctx.params, preview=True)
                 if line:
                     form.view("preview", types.Notice(label=line))
             except AmberError as error:
                 form.view("fault", types.Error(label=str(error)), invalid=True, error_message=str(error))
-            view = types.PromptView(label=act.label, submit_button_label=act.label)
+            view = types.PromptView(label=action.label, submit_button_label=action.label)
             return types.Property(form, view=view)
 
         def execute(self, ctx: Any) -> dict[str, str]:
             try:
-                keys = _picked(ctx)
-                line = _acted(act, keys, ctx.params, preview=False)
+                keys = _selected_keys(ctx)
+                line = _call(action, keys, ctx.params, preview=False)
                 if line is None:
-                    raise BadInput(f"{act.label}: a field is empty; fill the form")
+                    raise BadInput(f"{action.label}: a field is empty; fill the form")
             except AmberError as error:
                 ctx.ops.notify(str(error), variant="error")
                 return {"fault": str(error)}
-            line += _shown_anew(ctx.dataset, keys)
+            line += _refresh(ctx.dataset, keys)
             ctx.ops.reload_dataset()
             ctx.ops.notify(line, variant="success")
             return {"told": line}
@@ -76,11 +76,11 @@ def _why() -> type:
         config = property(lambda self: _config(base, "why_drawn", label, icon, dynamic=False))
 
         def resolve_placement(self, ctx: Any) -> Any:
-            return _placed(types, label, icon)
+            return _placement(types, label, icon)
 
         def execute(self, ctx: Any) -> dict[str, str]:
             try:
-                return {"reasons": _reasons(_picked(ctx))}
+                return {"reasons": _reasons(_selected_keys(ctx))}
             except AmberError as error:
                 return {"reasons": str(error)}
 
@@ -93,7 +93,7 @@ def _why() -> type:
 
 
 def _fiftyone() -> tuple[Any, Any]:
-    """FiftyOne's operators and their types."""
+    """FiftyOne's modules of operators and of their types."""
     return importlib.import_module("fiftyone.operators"), importlib.import_module("fiftyone.operators.types")
 
 
@@ -101,19 +101,19 @@ def _config(base: Any, name: str, label: str, icon: str, *, dynamic: bool) -> An
     return base.OperatorConfig(name=name, label=label, icon=icon, dynamic=dynamic, view_target=False)
 
 
-def _placed(types: Any, label: str, icon: str) -> Any:
+def _placement(types: Any, label: str, icon: str) -> Any:
     button = types.Button(label=label, icon=icon, prompt=True)
     return types.Placement(types.Places.SAMPLES_GRID_SECONDARY_ACTIONS, button)
 
 
-def _picked(ctx: Any) -> list[str]:
-    """Keys of the samples that are selected, or of the one that is open; never of all."""
+def _selected_keys(ctx: Any) -> list[str]:
+    """Keys of the selected samples, or of the open one; never of all."""
     ids = ctx.selected or ([ctx.current_sample] if ctx.current_sample else [])
     if not ids:
         raise BadInput("no image is selected; select some first")
     dataset = ctx.dataset
     if not dataset.info.get("amber"):
-        raise BadInput(f"data set {dataset.name}: is no mirror of a catalog; `amber browse` makes one")
+        raise BadInput(f"data set {dataset.name}: not a mirror of a catalog; `amber browse` makes one")
     return list(dataset.select(ids).values("key"))
 
 
@@ -121,43 +121,45 @@ def _tasks(ctx: Any) -> list[str]:
     return [name.removeprefix(LABEL) for name in ctx.dataset.get_field_schema() if name.startswith(LABEL)]
 
 
-def _acted(act: Act, keys: list[str], params: dict[str, Any], *, preview: bool) -> str | None:
-    """What was done, or would be, in one line; None while the form is not filled."""
+def _call(action: Action, keys: list[str], params: dict[str, Any], *, preview: bool) -> str | None:
+    """Call the service; returns one line about its effect, None while the form is incomplete."""
     try:
-        wish = act.wish(keys, params, f"app:{uuid4().hex}")
+        request = action.request(keys, params, f"app:{uuid4().hex}")
     except ValidationError as error:
         first = error.errors()[0]
         raise BadInput(f"{'.'.join(map(str, first['loc']))} {str(first['input'])[:60]!r}: {first['msg']}") from None
-    if wish is None:
+    if request is None:
         return None
     with _client() as client:
-        done = client.pick(wish.model_copy(update={"preview": preview}))
-    return told(done, act.words(done.done, params))
+        done = client.pick(request.model_copy(update={"preview": preview}))
+    return report(done, action.describe(done.done, params))
 
 
-def _shown_anew(dataset: Any, keys: list[str]) -> str:
-    """Let the mirror hold of these samples what the catalog says now; words for where it does not, which is mended by
-    the next `amber browse`."""
+def _refresh(dataset: Any, keys: list[str]) -> str:
+    """Update these samples in the mirror to the catalog's newest commit.
+
+    Returns "", or the reason why only the next `amber browse` will show the change.
+    """
     mirror = dataset.info["amber"]
     if mirror.get("pinned"):
-        return f"; shown is commit {mirror['commit']}, so look at it with the next `amber browse`"
+        return f"; the App shows commit {mirror['commit']}, so the next `amber browse` will show the change"
     runs = {"run": mirror.get("run", ""), "against": mirror.get("against", "")}
-    documents, commits = documents_of(dataset, keys), ahead(dataset)
-    touched, was = edited(dataset, keys), dict[str, Fields]()
+    documents, commits = documents_of(dataset, keys), newer_commits(dataset)
+    edited, was = edited_keys(dataset, keys), dict[str, Fields]()
     try:
         with _client() as client:
-            for commit in {commits.get(key, mirror["commit"]) for key in touched}:
-                mine = [key for key in touched if commits.get(key, mirror["commit"]) == commit]
-                was |= client.shown(ShownPicked(keys=mine, commit=commit, **runs)).samples
+            for commit in {commits.get(key, mirror["commit"]) for key in edited}:
+                own = [key for key in edited if commits.get(key, mirror["commit"]) == commit]
+                was |= client.shown(ShownPicked(keys=own, commit=commit, **runs)).samples
             shown = client.shown(ShownPicked(keys=keys, **runs))
     except AmberError as error:
-        return f"; it is shown with the next `amber browse` ({error})"
-    bring_in(dataset, documents, shown.commit, shown.samples, was)
+        return f"; the next `amber browse` will show the change ({error})"
+    update_documents(dataset, documents, shown.commit, shown.samples, was)
     return ""
 
 
 def _reasons(keys: list[str]) -> str:
-    """For each sample a table of the tasks that draw it, as Markdown."""
+    """A Markdown table for each sample: the tasks that draw it, with probabilities and weights."""
     parts = []
     with _client() as client:
         for key in keys:
@@ -166,7 +168,7 @@ def _reasons(keys: list[str]) -> str:
                 f"| {row.task} | {row.stratum} | {row.phase} | {row.p:.3g} | {row.part:.3g} | {row.weight:.3g} | "
                 f"{row.expected:.3g} | {row.drawn} |" for row in rows
             ]  # fmt: skip
-            head = "| task | stratum | phase | p | of it, by this task | weight | expected draws | drawn for it |"
+            head = "| task | stratum | phase | p | p by this task | weight | expected draws | drawn for it |"
             parts += [f"**{key}** in plan {rows[0].plan[:12]}", "\n".join([head, "|---" * 8 + "|", *lines])]
     return "\n\n".join(parts)
 
@@ -174,5 +176,5 @@ def _reasons(keys: list[str]) -> str:
 def _client() -> Client:
     token = os.environ.get("AMBER_TOKEN", "")
     if not token:
-        raise BadInput("no token: `amber serve tokens add NAME label` makes one; browse with it as --token")
+        raise BadInput("no token: make one with `amber serve tokens add NAME label`, and pass it to browse as --token")
     return Client(os.environ.get("AMBER_SERVICE", SERVICE), token)

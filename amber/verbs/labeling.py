@@ -229,7 +229,7 @@ def status_command(server: ServerOptions, home: str, as_json: bool) -> None:
     catalog = Catalog.open(home)
     with server.connect(catalog.home) as studio, open_session(catalog, studio) as session:
         session.refresh()
-        sent = {request for item in session.mirror.items() for request in item.requests.values()}
+        sent = {request for item in session.cache.items() for request in item.requests.values()}
     with catalog.read() as now:
         rows, who = [vars(row) for row in progress(now, sent)], [vars(row) for row in people(now)]
 

@@ -1,4 +1,4 @@
-"""The FiftyOne App on the catalog: a mirror that can be thrown away at any time. The catalog stays the truth.
+"""The catalog in the FiftyOne App: a mirror data set that can be deleted at any time, and edits imported from it.
 
 May import every other room of curation but `labelstudio`.
 """

@@ -1,7 +1,7 @@
-"""What the catalog knows of samples, as columns of FiftyOne documents.
+"""Samples of the catalog as columns of FiftyOne documents.
 
-A field is called as a slice would call it: `attr_weather`, `label_light_color`, `pred_light_color`. What is unknown
-stays empty; a task of which somebody could not tell stands in `unsure`.
+Fields have the names that slices use: `attr_weather`, `label_light_color`, `pred_light_color`. An unknown value is an
+empty field; `unsure` lists the tasks whose label is unsure.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from curation.images.near_duplicates import near_duplicate_groups
 from curation.requests.manual_requests import TAG
 
 __all__ = [
-    "ATTRIBUTE_TYPES", "KNOWN_TASKS", "NEAR", "Columns", "Scene", "SliceError", "columns_of", "field_types",
+    "ATTRIBUTE_TYPES", "FLIPS", "KNOWN_TASKS", "NEAR", "Columns", "Scene", "SliceError", "columns_of", "field_types",
     "near_duplicates",
 ]  # fmt: skip
 
@@ -31,13 +31,16 @@ Columns = dict[str, list[Any]]
 
 ATTRIBUTE_TYPES: Final = {"text": "string", "number": "float", "flag": "boolean", "time": "date"}
 RESERVED: Final = {"group", "split", "excluded", "captured_at"}
-"""Attributes that `Snapshot.samples` gives with their defaults."""
+"""Attributes that `Snapshot.samples` returns with their defaults."""
 
 NEAR: Final = "near_duplicate_of"
-"""The field that holds the first key, by name, of the images that near-duplicates chain to one."""
+"""The field with the first key, by name, of an image's group of near-duplicates (linked by chains)."""
 
 KNOWN_TASKS: Final = "known_tasks"
-"""The field that counts the tasks whose label is known."""
+"""The field with the number of tasks whose label is known."""
+
+FIXED, BROKEN, CHANGED = FLIPS = ("fixed", "broken", "changed")
+"""The values of `flip_TASK`."""
 
 LABEL_TYPES: Final = {
     "binary": "Classification", "categorical": "Classification", "multilabel": "Classifications",
@@ -47,8 +50,10 @@ LABEL_TYPES: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class SliceError:
-    """How wrong a run is on a slice of a task: `error` (0 is right), and `told`, its figure in words. Where it is not
-    `sure`, there is too little data to say."""
+    """The error of a run on a slice of a task: `error` (0 is perfect), and `told`, the same with its interval as text.
+
+    `sure` is false when there is too little data.
+    """
 
     task: str
     slice: str
@@ -59,11 +64,15 @@ class SliceError:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What is shown besides what is known: of a run its predictions, of a plan, or whatever else, columns by `key`.
+    """What the App shows besides the catalog: predictions of a run, columns of a plan, or other numbers.
 
-    `predictions` is the Parquet file of `run`, `before` that of the run `against` that it is held against, `worst` its
-    slices, the worst first; `extra` has a column `key` and columns of numbers. `urls` names where and when the URLs of
-    images hold: once it changes, all is written anew. `pinned` says that an older commit was asked for.
+    Attributes:
+        predictions: Parquet file of the predictions of `run`.
+        before: Parquet file of the predictions of `against`, the run that `run` is compared with.
+        worst: slices of `run`, the worst first.
+        extra: a table with a column `key` and columns of floats.
+        urls: names the service and validity of image URLs; when it changes, the mirror is rebuilt.
+        pinned: an older commit was requested.
     """
 
     run: str = ""
@@ -77,12 +86,12 @@ class Scene:
 
     @property
     def numbers(self) -> list[str]:
-        """Names of the columns of `extra`."""
+        """Names of the number columns of `extra`."""
         return [] if self.extra is None else [name for name in self.extra.column_names if name != "key"]
 
 
 def field_types(now: Snapshot, scene: Scene) -> dict[str, str]:
-    """The fields of the mirror, each with the name of its type: a label's class, or a plain type."""
+    """The fields of the mirror with the names of their types: a FiftyOne label class, or a plain type."""
     tasks = now.tasks().values()
     types = {
         "key": "string", "url": "string", "dataset": "string", "attr_split": "string", "attr_group": "string",
@@ -101,7 +110,7 @@ def field_types(now: Snapshot, scene: Scene) -> dict[str, str]:
 
 
 def near_duplicates(now: Snapshot) -> dict[str, str]:
-    """Of each image that has near-duplicates, by key, the first key of those that they chain together."""
+    """The first key of the group of each image that has near-duplicates, by key; chains of pairs form a group."""
     hashes = now.hashes()
     keys = hashes["key"].to_pylist()
     first = near_duplicate_groups(keys, hashes["phash"].to_numpy())
@@ -113,22 +122,23 @@ def columns_of(
     now: Snapshot, scene: Scene, url_for: Callable[[str, str], str | None], ids: Ids | None = None,
     near: Mapping[str, str] | None = None,
 ) -> Columns:  # fmt: skip
-    """The columns of the samples `ids`, or of all, by sample id: those of `field_types`, and what a document needs.
+    """The columns of the samples `ids` (default: all), sorted by sample id.
 
-    Labels are dicts of FiftyOne's form without their `_id`; boxes are fractions of the image. `url_for(key, location)`
-    says under which URL a browser finds an image that is no local file; `near` are the near-duplicates.
+    They are those of `field_types`, and what a document needs besides. Labels are dicts in FiftyOne's form without
+    `_id`; boxes are fractions of the image. `url_for(key, location)` gives the URL of an image that is not a local
+    file; `near` is the result of `near_duplicates`.
     """
     samples = now.samples().sort_by("sample_id")
     if ids is not None:
         samples = samples.filter(pc.is_in(samples["sample_id"], value_set=pa.array(ids)))
-    place = {id_: row for row, id_ in enumerate(samples["sample_id"].to_pylist())}
+    row_of = {id_: row for row, id_ in enumerate(samples["sample_id"].to_pylist())}
     columns: Columns = {name: samples[name].to_pylist() for name in ("key", "location", "dataset", "width", "height")}
     columns["size_bytes"], columns["mime_type"] = samples["bytes"].to_pylist(), samples["format"].to_pylist()
     columns["url"] = [url_for(*where) for where in zip(columns["key"], columns["location"], strict=True)]
     columns[NEAR] = [(near or {}).get(key) for key in columns["key"]]
     for name in sorted(RESERVED):
         columns[f"attr_{name}"] = samples[name].to_pylist()
-    builder = _Builder(now, scene, columns, place)
+    builder = _Builder(now, scene, columns, row_of)
     builder.attributes()
     builder.labels()
     builder.requests()
@@ -138,26 +148,26 @@ def columns_of(
 
 
 class _Builder:
-    """Fills columns; `place` says in which row a sample id stands."""
+    """Fills columns; `row_of` has the row of each sample id."""
 
-    def __init__(self, now: Snapshot, scene: Scene, columns: Columns, place: Mapping[int, int]) -> None:
-        self._now, self._scene, self._columns, self._place = now, scene, columns, place
-        self._ids = pa.array(list(place), pa.int64())
+    def __init__(self, now: Snapshot, scene: Scene, columns: Columns, row_of: Mapping[int, int]) -> None:
+        self._now, self._scene, self._columns, self._row_of = now, scene, columns, row_of
+        self._ids = pa.array(list(row_of), pa.int64())
 
     def attributes(self) -> None:
         for name in self._now.attributes().keys() - RESERVED:
-            self._fill(f"attr_{name}", self._mine(self._now.attribute(name)), "value")
+            self._fill(f"attr_{name}", self._selected(self._now.attribute(name)), "value")
 
     def labels(self) -> None:
-        unsure: list[list[str]] = [[] for _ in self._place]
-        contested: list[list[str]] = [[] for _ in self._place]
-        count = [0] * len(self._place)
+        unsure: list[list[str]] = [[] for _ in self._row_of]
+        contested: list[list[str]] = [[] for _ in self._row_of]
+        count = [0] * len(self._row_of)
         sizes = list(zip(self._columns["width"], self._columns["height"], strict=True))
         for task in self._now.tasks().values():
             column = self._new(f"label_{task.name}")
             known: dict[int, Any] = {}
-            for row in self._mine(self._now.labels(task.name)).to_pylist():
-                at = self._place[row["sample_id"]]
+            for row in self._selected(self._now.labels(task.name)).to_pylist():
+                at = self._row_of[row["sample_id"]]
                 if row["state"] == UNSURE:
                     unsure[at].append(task.name)
                 elif row["state"] == KNOWN:
@@ -166,8 +176,8 @@ class _Builder:
                     count[at] += 1
             if self._scene.predictions and task.outputs:
                 self._predictions(task, known)
-            for id_ in disputed(self._mine(self._now.labels.by_annotator(task.name)), task):
-                contested[self._place[id_]].append(task.name)
+            for id_ in disputed(self._selected(self._now.labels.by_annotator(task.name)), task):
+                contested[self._row_of[id_]].append(task.name)
         self._columns[KNOWN_TASKS] = count
         self._columns["unsure"] = [names or None for names in unsure]
         self._columns["disputed"] = [names or None for names in contested]
@@ -175,8 +185,8 @@ class _Builder:
     def _predictions(self, task: Task, known: Mapping[int, Any]) -> None:
         column, errors = self._new(f"pred_{task.name}"), self._new(f"error_{task.name}")
         codes: dict[int, Any] = {}
-        for row in self._mine(self._now.runs.predictions(task.name, str(self._scene.predictions))).to_pylist():
-            at = self._place[row["sample_id"]]
+        for row in self._selected(self._now.runs.predictions(task.name, str(self._scene.predictions))).to_pylist():
+            at = self._row_of[row["sample_id"]]
             column[at], codes[at] = label(task, row, (1, 1)), row["code"]
             if at in known and task.kind == "regression":
                 errors[at] = abs(row["number"] - known[at])
@@ -186,24 +196,25 @@ class _Builder:
             self._flips(task, known, codes)
 
     def _flips(self, task: Task, known: Mapping[int, Any], codes: Mapping[int, Any]) -> None:
-        """Where the run says something else than the one before: "mended", "broken", or "changed" without a verdict."""
+        """Where the predictions of the two runs differ: "fixed" (now right), "broken" (now wrong), or "changed" (the
+        label is unknown, or both are wrong)."""
         column = self._new(f"flip_{task.name}")
-        for row in self._mine(self._now.runs.predictions(task.name, str(self._scene.before))).to_pylist():
-            at = self._place[row["sample_id"]]
+        for row in self._selected(self._now.runs.predictions(task.name, str(self._scene.before))).to_pylist():
+            at = self._row_of[row["sample_id"]]
             if at in codes and codes[at] != row["code"]:
                 truth = known.get(at)
-                column[at] = {codes[at]: "mended", row["code"]: "broken"}.get(truth, "changed")
+                column[at] = {codes[at]: FIXED, row["code"]: BROKEN}.get(truth, CHANGED)
 
     def requests(self) -> None:
         """Each label request as "TASK STATE", the newest of a task last."""
         column = self._new("requests")
-        for row in self._mine(self._now.requests()).to_pylist():
-            at = self._place[row["sample_id"]]
+        for row in self._selected(self._now.requests()).to_pylist():
+            at = self._row_of[row["sample_id"]]
             column[at] = [*(column[at] or []), f"{row['task']} {row['state']}"]
 
     def slices(self) -> None:
-        """The tags of a sample are the slices that it is in, and the attributes `tag_NAME` that are true."""
-        tags: list[list[str]] = [[] for _ in self._place]
+        """The tags of a sample: the slices that contain it, and the attributes `tag_NAME` that are true."""
+        tags: list[list[str]] = [[] for _ in self._row_of]
         for name in sorted(self._now.attributes()):
             if name.startswith(TAG) and name != TAG:
                 for at in (at for at, value in enumerate(self._columns[f"attr_{name}"]) if value is True):
@@ -212,8 +223,8 @@ class _Builder:
             if part.reads_predictions and not self._scene.predictions:
                 continue
             members = self._now.members(part.predicate, predictions=self._scene.predictions).tolist()
-            for id_ in self._place.keys() & members:
-                tags[self._place[id_]].append(name)
+            for id_ in self._row_of.keys() & members:
+                tags[self._row_of[id_]].append(name)
         self._columns["tags"] = tags
 
     def extra(self) -> None:
@@ -223,44 +234,44 @@ class _Builder:
         rows = [row_of.get(key) for key in self._scene.extra["key"].to_pylist()]
         for name in self._scene.numbers:
             if not pa.types.is_floating(self._scene.extra[name].type):
-                raise BadInput(f"column {name!r} of what is shown: {self._scene.extra[name].type}; must be of floats")
+                raise BadInput(f"extra column {name!r}: {self._scene.extra[name].type}; must be floats")
             column = self._new(name)
             for row, value in zip(rows, self._scene.extra[name].to_pylist(), strict=True):
                 if row is not None:
                     column[row] = value
 
-    def _mine(self, table: pa.Table) -> pa.Table:
+    def _selected(self, table: pa.Table) -> pa.Table:
         return table.filter(pc.is_in(table["sample_id"], value_set=self._ids))
 
     def _fill(self, name: str, table: pa.Table, value: str) -> None:
         column = self._new(name)
         for id_, each in zip(table["sample_id"].to_pylist(), table[value].to_pylist(), strict=True):
-            column[self._place[id_]] = each
+            column[self._row_of[id_]] = each
 
     def _new(self, name: str) -> list[Any]:
-        column: list[Any] = [None] * len(self._place)
+        column: list[Any] = [None] * len(self._row_of)
         self._columns[name] = column
         return column
 
 
 def disputed(statements: pa.Table, task: Task) -> list[int]:
-    """Ids of the samples of which people say different things of one task; numbers differ beyond its tolerance."""
+    """Ids of the samples whose labels of `task` by several people differ (numbers: by more than its tolerance)."""
     people = pc.and_(
         pc.is_in(statements["source"], value_set=pa.array(["human", "oracle"])), pc.equal(statements["state"], KNOWN)
     )
-    said = statements.filter(people)
+    known = statements.filter(people)
     if task.kind == "regression":
-        span = said.group_by("sample_id").aggregate([("number", "min"), ("number", "max")])
+        span = known.group_by("sample_id").aggregate([("number", "min"), ("number", "max")])
         apart = pc.greater(pc.subtract(span["number_max"], span["number_min"]), task.tolerance)
         return sorted(span.filter(apart)["sample_id"].to_pylist())
     column = {"multilabel": "codes", "detection": "boxes"}.get(task.kind, "code")
-    values = pa.table({"sample_id": said["sample_id"], "said": [repr(value) for value in said[column].to_pylist()]})
-    counted = values.group_by("sample_id").aggregate([("said", "count_distinct")])
-    return sorted(counted.filter(pc.greater(counted["said_count_distinct"], 1))["sample_id"].to_pylist())
+    values = pa.table({"sample_id": known["sample_id"], "value": [repr(value) for value in known[column].to_pylist()]})
+    counted = values.group_by("sample_id").aggregate([("value", "count_distinct")])
+    return sorted(counted.filter(pc.greater(counted["value_count_distinct"], 1))["sample_id"].to_pylist())
 
 
 def label(task: Task, row: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
-    """A known label, or a prediction, as FiftyOne writes it, without `_id`; boxes as fractions of `size`."""
+    """A known label or a prediction in FiftyOne's form without `_id`; boxes are fractions of `size`."""
     sure = {} if row.get("confidence") is None else {"confidence": row["confidence"]}
     match task.kind:
         case "regression":

@@ -1,6 +1,7 @@
-"""MongoDB documents of the mirror, as FiftyOne 1.22 would write them: thirty times as fast as `add_samples`.
+"""MongoDB documents of the mirror, in the form of FiftyOne 1.22: thirty times as fast as `add_samples`.
 
-That is its private form. The version is pinned for it, and a test holds our documents against those of `add_samples`.
+The form is private to FiftyOne. So its version is pinned, and a test compares our documents with those of
+`add_samples`.
 """
 
 import random
@@ -17,7 +18,7 @@ LISTS = {"Classifications": "classifications", "Detections": "detections"}
 
 
 def documents(columns: Columns, fields: list[str], dataset_id: Any, at: datetime) -> Iterator[dict[str, Any]]:
-    """One document for each row of `columns`: what is there of `fields`, and what FiftyOne itself keeps of a sample."""
+    """One document for each row of `columns`: its non-empty `fields`, and FiftyOne's own fields of a sample."""
     new_id = companion("bson").ObjectId
     paths, kinds = columns["location"], columns["mime_type"]
     sizes = zip(columns["size_bytes"], columns["width"], columns["height"], strict=True)
@@ -37,7 +38,7 @@ def documents(columns: Columns, fields: list[str], dataset_id: Any, at: datetime
 
 
 def named(value: Any, new_id: Callable[[], Any]) -> Any:
-    """A label, and each label in a list of them, with an `_id` of its own."""
+    """The value with an `_id` added if it is a label, or to each label if it is a list of labels."""
     if not isinstance(value, dict):
         return value
     if (inside := LISTS.get(value["_cls"])) is not None:

@@ -1,4 +1,4 @@
-"""Edits made in the App come home as one commit: labels as a person's word, tags as attributes that slices can use."""
+"""Edits: import edits made in the App as one commit, labels as a person's and tags as attributes for slices."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.fiftyone_app.columns import Columns, Scene, columns_of
-from curation.fiftyone_app.refresh import ahead, plain
+from curation.fiftyone_app.refresh import comparable, newer_commits
 from curation.requests.manual_requests import TAG
 
 __all__ = ["Edits", "commit_edits", "edits_of"]
@@ -23,8 +23,10 @@ __all__ = ["Edits", "commit_edits", "edits_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Edits:
-    """What was edited since the mirror was written, at which `commit` it was: `labels` (key, task, state and value),
-    `tags` (key, tag, on) and `passed_over`, lines about what cannot come home."""
+    """Edits since the mirror of `commit` was written: `labels` (key, task, state and value) and `tags` (key, tag, on).
+
+    `passed_over` has a line for each edit that cannot be imported.
+    """
 
     commit: int
     labels: list[dict[str, Any]]
@@ -33,16 +35,16 @@ class Edits:
 
     @property
     def batch(self) -> str:
-        """The id under which they land once, whoever brings them home."""
-        said = json.dumps([self.commit, self.labels, self.tags], sort_keys=True)
-        return f"browse:{hashlib.sha256(said.encode()).hexdigest()[:32]}"
+        """The batch id of the commit: equal edits are committed once, whoever imports them."""
+        content = json.dumps([self.commit, self.labels, self.tags], sort_keys=True)
+        return f"browse:{hashlib.sha256(content.encode()).hexdigest()[:32]}"
 
 
 def edits_of(dataset: Any, now: Snapshot, scene: Scene) -> Edits:
-    """What people changed in the App since the mirror was written. BadInput when the data set is no mirror."""
+    """The edits made in the App since the mirror was written. BadInput when the data set is no mirror."""
     state = dataset.info.get("amber")
     if not state:
-        raise BadInput(f"data set {dataset.name}: was not written by `amber browse`; nothing of it can come home")
+        raise BadInput(f"data set {dataset.name}: was not written by `amber browse`; its edits cannot be imported")
     then = now.earlier(state["commit"])
     found = dataset._sample_collection.find({"last_modified_at": {"$gt": state["at"]}})
     edited = {document["key"]: document for document in found if "key" in document}
@@ -50,10 +52,10 @@ def edits_of(dataset: Any, now: Snapshot, scene: Scene) -> Edits:
     labels: list[dict[str, Any]] = []
     tags: list[dict[str, Any]] = []
     passed_over = [f"{key}: the catalog has no such sample" for key in sorted(edited.keys() - ids.keys())]
-    at = ahead(dataset)
-    for commit in sorted({at.get(key, then.commit) for key in edited}):
-        mine = sorted(ids[key] for key in edited if key in ids and at.get(key, then.commit) == commit)
-        shown = columns_of(now.earlier(commit), scene, lambda key, location: None, np.asarray(mine, np.int64))
+    newer = newer_commits(dataset)
+    for commit in sorted({newer.get(key, then.commit) for key in edited}):
+        own = sorted(ids[key] for key in edited if key in ids and newer.get(key, then.commit) == commit)
+        shown = columns_of(now.earlier(commit), scene, lambda key, location: None, np.asarray(own, np.int64))
         labels += _labels(shown, edited, then.tasks().values())
         some, more = _tags(shown, edited, {*then.slices()})
         tags, passed_over = tags + some, passed_over + more
@@ -61,7 +63,7 @@ def edits_of(dataset: Any, now: Snapshot, scene: Scene) -> Edits:
 
 
 def commit_edits(catalog: Catalog, edits: Edits, *, author: str) -> int | None:
-    """Commit edits as the word of `author`; the commit's id, None when there was nothing. The same ones land once."""
+    """Commit edits as labels of `author`, once; returns the commit's id, None without edits."""
     if not edits.labels and not edits.tags:
         return None
     message = f"{len(edits.labels)} labels and {len(edits.tags)} tags from the App"
@@ -75,14 +77,14 @@ def commit_edits(catalog: Catalog, edits: Edits, *, author: str) -> int | None:
 
 
 def _labels(shown: Columns, edited: dict[str, dict[str, Any]], tasks: Iterable[Task]) -> list[dict[str, Any]]:
-    """Labels that are not what was shown."""
+    """The labels that differ from those shown."""
     labels = []
     for row, key in enumerate(shown["key"]):
         for task in tasks:
             was, is_ = shown[f"label_{task.name}"][row], edited[key].get(f"label_{task.name}")
-            if plain(was) != plain(is_):
+            if comparable(was) != comparable(is_):
                 size = shown["width"][row], shown["height"][row]
-                labels.append({"key": key, "task": task.name, **_said(task, is_, size)})
+                labels.append({"key": key, "task": task.name, **_value(task, is_, size)})
     return labels
 
 
@@ -95,8 +97,8 @@ def _attributes(tags: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(list(rows.values()), schema)
 
 
-def _said(task: Task, label: Any, size: tuple[int, int]) -> dict[str, Any]:
-    """A label of the App as the ledger takes it; one that was taken away says that nobody can tell."""
+def _value(task: Task, label: Any, size: tuple[int, int]) -> dict[str, Any]:
+    """A label of the App in the columns of `LABELS`; a removed one means unsure."""
     if label is None or (task.kind in ("binary", "categorical") and not label.get("label")):
         return {"state": "unsure"}
     width, height = size
@@ -126,13 +128,13 @@ def _box(detection: dict[str, Any], width: int, height: int) -> dict[str, Any]:
 def _tags(
     shown: Columns, edited: dict[str, dict[str, Any]], slices: set[str]
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Tags that were set or taken away; and a line for each that is a slice, which follows from what is known."""
+    """The tags that were added or removed, and a line for each that is a slice and so cannot be edited."""
     tags, passed_over = [], []
     for row, key in enumerate(shown["key"]):
         was, is_ = set(shown["tags"][row]), set(edited[key].get("tags") or ())
         for tag in sorted(was ^ is_):
             if tag in slices:
-                passed_over.append(f"{key}: tag {tag!r} is a slice, which follows from what is known; edit the label")
+                passed_over.append(f"{key}: tag {tag!r} is a slice, computed from labels and attributes; edit these")
             else:
                 tags.append({"key": key, "tag": tag, "on": tag in is_})
     return tags, passed_over

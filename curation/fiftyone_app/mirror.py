@@ -1,7 +1,7 @@
 """The mirror: a FiftyOne data set that shows the catalog at a commit.
 
-It is brought up by what commits touched since, or built anew beside the old one and put in its place: whoever kills it
-finds the old one, or none, and the next call makes it whole.
+An update writes only the samples that later commits touched. A rebuild writes a new data set beside the old one and
+then replaces it: if it is killed, the old mirror or none remains, and the next call completes it.
 """
 
 import hashlib
@@ -15,27 +15,29 @@ from typing import Any, Final
 import numpy as np
 
 from curation.catalog.snapshot import Snapshot
-from curation.fiftyone_app.columns import NEAR, Scene, columns_of, field_types, near_duplicates
+from curation.fiftyone_app.columns import FLIPS, NEAR, Scene, columns_of, field_types, near_duplicates
 from curation.fiftyone_app.documents import documents
 from curation.fiftyone_app.mongod import companion, fiftyone
 from curation.fiftyone_app.panels import evaluate
-from curation.fiftyone_app.refresh import ahead, forget_ahead
+from curation.fiftyone_app.refresh import clear_newer_commits, newer_commits
 from curation.fiftyone_app.views import arrange, arrange_holes
 
 __all__ = ["Mirrored", "UrlFor", "mirror"]
 
 UrlFor = Callable[[str, str], str | None]
-"""Says under which URL a browser finds the image of a key and a location; None for a local file."""
+"""Gives the URL at which a browser finds the image of a key and a location; None for a local file."""
 
 BATCH: Final = 2_000
 REBUILD: Final = 0.5
-"""Part of the samples from which on all are written anew."""
+"""Share of touched samples above which the mirror is rebuilt."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mirrored:
-    """What was done: the name of the data set, how many samples it holds, how many were written, and from which commit
-    it was brought up; None where it was built anew."""
+    """The name of the data set, how many samples it holds, and how many were written.
+
+    `since` is the commit from which it was updated; None when it was rebuilt.
+    """
 
     name: str
     samples: int
@@ -47,11 +49,10 @@ def mirror(
     now: Snapshot, name: str, *, scene: Scene, url_for: UrlFor, progress: Callable[[int, int], None],
     at: datetime | None = None,
 ) -> Mirrored:  # fmt: skip
-    """Bring the data set `name` to what is known at `now`; whatever was edited in it since is kept only if nothing of
-    that sample has changed.
+    """Update or rebuild the data set `name` so that it shows `now`.
 
-    Who fetched edits gives the time `at` before they were looked for: those made later are left for the next time, and
-    where nothing was fetched, all are.
+    An edit made in the App survives only if nothing else of its sample has changed. A caller that has imported edits
+    passes the time `at` before it looked for them: later edits are kept for the next import. Without `at` all are.
     """
     fo = fiftyone()
     shown = _identity(now, scene)
@@ -65,15 +66,15 @@ def mirror(
                     _update(now, dataset, ids, scene, url_for, at)
                     arrange_holes(dataset, now)
                     evaluate(dataset, now, scene)
-                _sign(dataset, now, shown, scene, at)
+                _record(dataset, now, shown, scene, at)
                 return Mirrored(name=name, samples=len(dataset), written=len(ids), since=state["commit"])
     return _build(now, name, shown, scene, url_for, progress)
 
 
 def _identity(now: Snapshot, scene: Scene) -> str:
-    """A hash of all that decides the fields, the tags and the rows handed in, but for what single samples say.
+    """A hash of everything that decides fields, tags and extra columns, except the content of single samples.
 
-    And of how many samples were forgotten: those leave with the mirror that showed them.
+    It includes the number of forgotten samples, so that forgetting one rebuilds the mirror.
     """
     parts: list[Any] = [
         now.counts()["forgotten"],
@@ -81,7 +82,7 @@ def _identity(now: Snapshot, scene: Scene) -> str:
         [task.model_dump(mode="json") for task in now.tasks().values()],
         [(part.name, part.predicate) for part in now.slices().values()],
         scene.predictions,
-        scene.before,
+        scene.before and [scene.before, *FLIPS],
         [vars(part) for part in scene.worst],
         scene.urls,
         None if scene.extra is None else hashlib.sha256(repr(scene.extra.to_pydict()).encode()).hexdigest(),
@@ -90,9 +91,9 @@ def _identity(now: Snapshot, scene: Scene) -> str:
 
 
 def _is_earlier(now: Snapshot, dataset: Any) -> bool:
-    """Whether the mirror, in all its samples, shows an earlier commit of this very history."""
+    """Whether every sample of the mirror shows this or an earlier commit of the same history."""
     state = dataset.info["amber"]
-    latest = max([state["commit"], *ahead(dataset).values()])
+    latest = max([state["commit"], *newer_commits(dataset).values()])
     return bool(latest <= now.commit and now.earlier(state["commit"]).digest == state["digest"])
 
 
@@ -104,7 +105,7 @@ def _build(
     if fo.dataset_exists(part):
         fo.delete_dataset(part)
     dataset = fo.Dataset(part, persistent=True)
-    _declare(dataset, field_types(now, scene))
+    _add_fields(dataset, field_types(now, scene))
     columns = columns_of(now, scene, url_for, near=near_duplicates(now))
     total = len(columns["key"])
     if total:
@@ -112,14 +113,14 @@ def _build(
     _write(dataset, columns, at, lambda done: progress(done, total))
     arrange(dataset, now, scene, remote=any(columns["url"]))
     evaluate(dataset, now, scene)
-    _sign(dataset, now, shown, scene, at)
+    _record(dataset, now, shown, scene, at)
     if fo.dataset_exists(name):
         fo.delete_dataset(name)
     dataset.name = name
     return Mirrored(name=name, samples=total, written=total, since=None)
 
 
-def _declare(dataset: Any, types: dict[str, str]) -> None:
+def _add_fields(dataset: Any, types: dict[str, str]) -> None:
     fo = fiftyone()
     plain = {"string": fo.StringField, "float": fo.FloatField, "boolean": fo.BooleanField,
              "date": fo.DateTimeField, "integer": fo.IntField}  # fmt: skip
@@ -132,13 +133,13 @@ def _declare(dataset: Any, types: dict[str, str]) -> None:
             dataset.add_sample_field(name, fo.EmbeddedDocumentField, embedded_doc_type=getattr(fo, type_))
 
 
-def _write(dataset: Any, columns: dict[str, list[Any]], at: datetime, tell: Callable[[int], None]) -> None:
+def _write(dataset: Any, columns: dict[str, list[Any]], at: datetime, progress: Callable[[int], None]) -> None:
     fields = _own_fields(dataset)
     made = documents(columns, fields, dataset._doc.id, at)
     done = 0
     while batch := list(islice(made, BATCH)):
         done += len(dataset._sample_collection.insert_many(batch, ordered=False).inserted_ids)
-        tell(done)
+        progress(done)
     dataset.create_index("key", unique=True)
 
 
@@ -147,17 +148,17 @@ def _update(now: Snapshot, dataset: Any, ids: Any, scene: Scene, url_for: UrlFor
     near, ids = _near(now, dataset, np.asarray(ids))
     columns = columns_of(now, scene, url_for, ids, near)
     collection = dataset._sample_collection
-    there = {row["key"]: row["_id"] for row in collection.find({"key": {"$in": columns["key"]}}, {"key": 1})}
+    present = {row["key"]: row["_id"] for row in collection.find({"key": {"$in": columns["key"]}}, {"key": 1})}
     made = documents(columns, _own_fields(dataset), dataset._doc.id, at)
     requests = [
-        replaced({"key": row["key"]}, row | {"_id": there.get(row["key"], row["_id"])}, upsert=True) for row in made
+        replaced({"key": row["key"]}, row | {"_id": present.get(row["key"], row["_id"])}, upsert=True) for row in made
     ]
     collection.bulk_write(requests, ordered=False)
     dataset.reload()
 
 
 def _near(now: Snapshot, dataset: Any, ids: Any) -> tuple[dict[str, str], Any]:
-    """Near-duplicates, and which samples to write for them besides `ids`: they change only where samples came."""
+    """Near-duplicates, and `ids` with the samples whose group changed; groups change only when samples are added."""
     samples = now.samples().select(["key", "sample_id"])
     if len(samples) == len(dataset):
         found = dataset._sample_collection.find({NEAR: {"$exists": True}}, {"key": 1, NEAR: 1})
@@ -173,9 +174,9 @@ def _own_fields(dataset: Any) -> list[str]:
     return [name for name in dataset.get_field_schema() if name not in builtin]
 
 
-def _sign(dataset: Any, now: Snapshot, shown: str, scene: Scene, at: datetime) -> None:
-    """Say last which commit it shows, and what else a button needs to show a sample anew."""
-    forget_ahead(dataset)
+def _record(dataset: Any, now: Snapshot, shown: str, scene: Scene, at: datetime) -> None:
+    """Record, as the last step, which commit the mirror shows, and what a button needs to refresh a sample."""
+    clear_newer_commits(dataset)
     seen = {"run": scene.run, "against": scene.against, "pinned": scene.pinned}
     dataset.info["amber"] = {"commit": now.commit, "digest": now.digest, "shown": shown, "at": at, **seen}
     dataset.save()

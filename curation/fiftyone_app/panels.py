@@ -1,4 +1,4 @@
-"""What the App's own panels show: our embeddings as a map, and a run judged on what is known."""
+"""Content of the App's own panels: a map of our embeddings, and evaluations of a run on known labels."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -14,13 +14,13 @@ from curation.images.embeddings import Embeddings
 __all__ = ["draw_map", "evaluate"]
 
 PANEL: Final = "model_evaluation_panel_builtin"
-"""FiftyOne's name of its Model Evaluation panel, and of the store where that keeps scenarios."""
+"""FiftyOne's name of its Model Evaluation panel, and of the store of the panel's scenarios."""
 
 
 def evaluate(dataset: Any, now: Snapshot, scene: Scene) -> None:
-    """Judge the run on the test samples whose label is known, each task by itself, for the Model Evaluation panel.
+    """Evaluate the run on the test samples with a known label, each task alone, for the Model Evaluation panel.
 
-    FiftyOne by itself would count an unknown label as a mistake.
+    On other samples FiftyOne would count the unknown label as an error.
     """
     if not scene.predictions:
         return
@@ -40,14 +40,14 @@ def evaluate(dataset: Any, now: Snapshot, scene: Scene) -> None:
     _offer_scenarios(dataset, [name for name in now.slices() if name in seen])
     dataset.save_workspace(
         "evaluation", _beside_the_samples(PANEL, {}),
-        description="each task, on what is known", overwrite=True,
+        description="each task, on samples with a known label", overwrite=True,
     )  # fmt: skip
 
 
 def _offer_scenarios(dataset: Any, slices: list[str]) -> None:
-    """For the Model Evaluation panel: each slice that holds judged samples as a scenario, and all of them side by side.
+    """Give the Model Evaluation panel a scenario for each slice with evaluated samples, and one with all slices.
 
-    That is where the panel itself keeps scenarios; FiftyOne has no public call for it.
+    They are written to the panel's own store, because FiftyOne has no public call for it.
     """
     offered = {"all slices": slices, **{name: [name] for name in slices}} if slices else {}
     scenarios = {}
@@ -59,7 +59,7 @@ def _offer_scenarios(dataset: Any, slices: list[str]) -> None:
 
 
 def draw_map(dataset: Any, home: Path, model: str) -> int:
-    """Lay the embeddings of `model` out on a plane, for the Embeddings panel; how many samples have one."""
+    """Project the embeddings of `model` on a plane for the Embeddings panel; returns how many samples have one."""
     found = Embeddings.open(home, model)
     ids = dict(zip(*dataset.values(["key", "id"]), strict=True))
     rows = [row for row, key in enumerate(found.keys) if key in ids]

@@ -1,7 +1,7 @@
-"""Samples that a button acted on, shown anew at once: before the next `amber browse`, and from what the service says.
+"""Refresh: show a button's effect on its samples at once, before the next `amber browse`, from the service's answer.
 
-Which samples are ahead of the mirror's commit, and at which one they are, is kept beside the data set, so that edits
-made in them are told from what the catalog itself said.
+These samples then show a newer commit than the mirror. Which samples, and which commit, is stored beside the data set,
+so that an import can tell people's edits from changes of the catalog.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,19 +16,22 @@ from curation.fiftyone_app.documents import named
 from curation.fiftyone_app.mongod import companion
 from curation.requests.manual_requests import TAG
 
-__all__ = ["Fields", "ahead", "bring_in", "documents_of", "edited", "fields_of", "forget_ahead", "plain"]
+__all__ = [
+    "Fields", "clear_newer_commits", "comparable", "documents_of", "edited_keys", "fields_of", "newer_commits",
+    "update_documents",
+]  # fmt: skip
 
 Fields = dict[str, Any]
-"""Fields of a sample that change with what is known of it, by name; None where empty."""
+"""The fields of a sample that labels, tags and requests change, by name; None if empty."""
 
 OURS: Final = "amber"
-"""Name of the store of FiftyOne's, beside the data set, that keeps which samples are ahead."""
+"""The name of FiftyOne's store, beside the data set, with the samples that show a newer commit."""
 PLAIN: Final = ("tags", "unsure", "disputed", "requests", KNOWN_TASKS)
 PREFIXES: Final = ("label_", "error_", "flip_", f"attr_{TAG}")
 
 
 def fields_of(now: Snapshot, keys: Sequence[str], scene: Scene) -> dict[str, Fields]:
-    """What a mirror of `now` would hold of the samples `keys`, by key; those that the catalog has not are left out."""
+    """The fields that a mirror of `now` has for the samples `keys`, by key; keys not in the catalog are left out."""
     wanted = set(keys)
     rows = now.samples().select(["key", "sample_id"]).to_pylist()
     ids = np.asarray(sorted(row["sample_id"] for row in rows if row["key"] in wanted), np.int64)
@@ -38,25 +41,26 @@ def fields_of(now: Snapshot, keys: Sequence[str], scene: Scene) -> dict[str, Fie
 
 
 def documents_of(dataset: Any, keys: Sequence[str]) -> dict[str, Fields]:
-    """What the mirror holds of these samples, by key."""
+    """The mirror's documents of these samples, by key."""
     found = dataset._sample_collection.find({"key": {"$in": list(keys)}})
     return {document["key"]: document for document in found}
 
 
-def edited(dataset: Any, keys: Sequence[str]) -> list[str]:
-    """Which of these samples somebody may have edited since the mirror was written, or edits were fetched."""
+def edited_keys(dataset: Any, keys: Sequence[str]) -> list[str]:
+    """The samples among `keys` that may have been edited since the mirror was written or edits were imported."""
     since = {"$gt": dataset.info["amber"]["at"]}
     found = dataset._sample_collection.find({"key": {"$in": list(keys)}, "last_modified_at": since}, {"key": 1})
     return [document["key"] for document in found]
 
 
-def bring_in(
+def update_documents(
     dataset: Any, documents: Mapping[str, Fields], commit: int, rows: Mapping[str, Fields], was: Mapping[str, Fields]
 ) -> None:
-    """Bring `documents`, read before `rows` were asked for, to what `rows` hold at a commit.
+    """Update documents to the fields in `rows`, which show `commit`.
 
-    A field that somebody edited, and so is not what it `was`, keeps its edit; samples that are not in `was` have none.
-    A document that changed meanwhile is left alone: whoever changed it knew as much, or comes to it again.
+    `documents` must be read before `rows` are requested. `was` has the unedited fields of samples that may have been
+    edited: a field that differs from it keeps its edit. A document that changed since it was read is skipped; whoever
+    changed it had the same rows, or updates it again.
     """
     update = companion("pymongo").UpdateOne
     schema = {name for name in dataset.get_field_schema() if _changes(name)}
@@ -65,7 +69,7 @@ def bring_in(
         document, base = documents[key], was.get(key, documents[key])
         changed = {
             name: rows[key].get(name) for name in schema
-            if plain(document.get(name)) == plain(base.get(name)) != plain(rows[key].get(name))
+            if comparable(document.get(name)) == comparable(base.get(name)) != comparable(rows[key].get(name))
         }  # fmt: skip
         if changed:
             same = {"_id": document["_id"], "last_modified_at": document["last_modified_at"]}
@@ -75,26 +79,26 @@ def bring_in(
         dataset._sample_collection.bulk_write(work, ordered=False)
 
 
-def ahead(dataset: Any) -> dict[str, int]:
-    """The samples that show a later commit than the mirror does, by key, with that commit."""
+def newer_commits(dataset: Any) -> dict[str, int]:
+    """The commits of the samples that show a newer commit than the mirror, by key."""
     store = _store(dataset)
     presses = sorted((int(name.split()[0]), name) for name in store.list_keys())
     return {key: commit for commit, name in presses for key in store.get(name)}
 
 
-def forget_ahead(dataset: Any) -> None:
-    """Once the mirror itself is brought up."""
+def clear_newer_commits(dataset: Any) -> None:
+    """Clear the list of newer samples, once the mirror itself is updated."""
     _store(dataset).clear()
 
 
-def plain(label: Any) -> Any:
-    """A label, or any other value, without what FiftyOne adds of its own: ids, tags and what is empty."""
+def comparable(label: Any) -> Any:
+    """A label, or any other value, without the fields that FiftyOne adds (ids, tags) and without empty ones."""
     if isinstance(label, list):
-        return [plain(each) for each in label]
+        return [comparable(each) for each in label]
     if not isinstance(label, dict):
         return label
     own = ("_id", "tags", "index", "attributes", "confidence")
-    return {name: plain(value) for name, value in label.items() if name not in own and value is not None}
+    return {name: comparable(value) for name, value in label.items() if name not in own and value is not None}
 
 
 def _changes(name: str) -> bool:
@@ -102,7 +106,7 @@ def _changes(name: str) -> bool:
 
 
 def _operations(changed: Fields) -> dict[str, Fields]:
-    """The operators of MongoDB that set fields, and take those away that are empty now."""
+    """The MongoDB update operators that set fields and remove empty ones."""
     new_id = companion("bson").ObjectId
     set_ = {name: named(value, new_id) for name, value in changed.items() if value is not None}
     unset = {name: "" for name, value in changed.items() if value is None}

@@ -1,4 +1,4 @@
-"""Views that answer questions: where a run fails, each slice, what nobody has looked at, bursts in their order."""
+"""Saved views: where a run fails, slices, unknown and disputed labels, near-duplicates, groups."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -11,15 +11,18 @@ from curation.fiftyone_app.mongod import fiftyone
 __all__ = ["arrange", "arrange_holes"]
 
 SURE: Final = 0.9
-"""A prediction that contradicts a label with this confidence makes one suspect the label."""
+"""A label is suspect when a prediction contradicts it with at least this confidence."""
 WORST, HOLES = 12, 6
-"""How many of the worst slices, and of the worst holes of co-labelling, have a view."""
+"""How many of the worst slices, and of the worst co-labelling holes, get a view."""
 RED: Final = "#EE0000"
-"""Of views of slices that are surely bad: there is enough data to say so."""
+"""The colour of views of bad slices with enough data."""
 
 
 def arrange(dataset: Any, now: Snapshot, scene: Scene, *, remote: bool) -> None:
-    """Save the views and sort the sidebar: a group for each task, then the attributes; images by URL where `remote`."""
+    """Save the views, and arrange the sidebar: a group for each task, then the attributes.
+
+    With `remote` the App shows images by URL.
+    """
     _save_worst(dataset, scene)
     for name, (view, description) in _views(dataset, now, scene):
         dataset.save_view(name, view, description=description)
@@ -36,20 +39,18 @@ def arrange(dataset: Any, now: Snapshot, scene: Scene, *, remote: bool) -> None:
 
 
 def arrange_holes(dataset: Any, now: Snapshot) -> None:
-    """Save a view of each of the worst holes of co-labelling, and take away those of holes that closed."""
+    """Save a view of each of the worst co-labelling holes, and delete the views of closed ones."""
     found = {f"hole {hole.one} + {hole.other}": hole for hole in holes(now, HOLES)}
     for name in (name for name in dataset.list_saved_views() if name.startswith("hole ") and name not in found):
         dataset.delete_saved_view(name)
     for name, hole in found.items():
-        told = (
-            f"known together on {hole.both:,} samples, by chance on {hole.expected:,.0f}; here one of the two is known"
-        )
-        description = f"{told}: those with the most known tasks first"
+        counts = f"known together on {hole.both:,} samples, by chance on {hole.expected:,.0f}"
+        description = f"{counts}; here one of the two is known: those with the most known tasks first"
         dataset.save_view(name, _half_known(dataset, hole), description=description, overwrite=True)
 
 
 def _half_known(dataset: Any, hole: Hole) -> Any:
-    """Samples of the hole's pool of which exactly one of the two tasks is known: one label more, and both are."""
+    """Samples of the hole's split with exactly one of the two labels known: one more label makes both known."""
     field = fiftyone().ViewField
     one, other = (field(f"label_{name}").exists() for name in (hole.one, hole.other))
     half = (field("attr_split") == hole.split) & (one != other)
@@ -57,17 +58,17 @@ def _half_known(dataset: Any, hole: Hole) -> Any:
 
 
 def _save_worst(dataset: Any, scene: Scene) -> None:
-    """Save a view of each of the worst slices, the worst first: the App lists views as they were saved.
+    """Save a view of each of the worst slices, the worst first: the App lists views in the order of saving.
 
-    It holds what the run was judged on, the wrong samples first, the surest (or the farthest off) of them in front.
+    A view has the evaluated samples of the slice, wrong ones first, by falling confidence (numbers: by falling error).
     """
     field = fiftyone().ViewField
     for rank, part in enumerate(scene.worst[:WORST], 1):
         error = f"error_{part.task}"
-        judged = dataset.match(field("attr_split") == "test").match_tags(part.slice).exists(error)
+        evaluated = dataset.match(field("attr_split") == "test").match_tags(part.slice).exists(error)
         dataset.save_view(
             f"worst {rank}: {part.slice} of {part.task}, error {part.error:.2f}",
-            judged.sort_by([(error, -1), (f"pred_{part.task}.confidence", -1)]),
+            evaluated.sort_by([(error, -1), (f"pred_{part.task}.confidence", -1)]),
             description=part.told, color=RED if part.sure else None,
         )  # fmt: skip
 
@@ -78,19 +79,19 @@ def _views(dataset: Any, now: Snapshot, scene: Scene) -> Iterator[tuple[str, tup
         if scene.predictions or not part.reads_predictions:
             yield f"slice {name}", (dataset.match_tags(name), part.predicate)
     tasks = now.tasks().values()
-    yield "unsure", (dataset.exists("unsure"), "somebody looked and could not tell")
-    yield "disputed", (dataset.exists("disputed"), "people say different things")
-    yield "label requests", (dataset.exists("requests"), "what people are, or were, asked to label")
+    yield "unsure", (dataset.exists("unsure"), "somebody looked and could not tell, or people disagree")
+    yield "disputed", (dataset.exists("disputed"), "people's labels differ")
+    yield "label requests", (dataset.exists("requests"), "samples with open or past label requests")
     yield "near-duplicates", (dataset.exists(NEAR).sort_by(NEAR), "images that are nearly the same, side by side")
     yield (
         "groups",
         (
             dataset.group_by("attr_group", order_by="attr_captured_at"),
-            "one sample of each group; its others in the order in which they were taken",
+            "one sample of each group; the others of the group in order of time",
         ),
     )
     for task in tasks:
-        yield f"unknown {task.name}", (dataset.exists(f"label_{task.name}", False), "nobody has looked, or could tell")
+        yield f"unknown {task.name}", (dataset.exists(f"label_{task.name}", False), "no known label")
     if not scene.predictions:
         return
     for task in (task for task in tasks if task.outputs):
@@ -99,20 +100,20 @@ def _views(dataset: Any, now: Snapshot, scene: Scene) -> Iterator[tuple[str, tup
             yield f"errors {task.name}", (dataset.exists(error).sort_by(error, reverse=True), "the largest first")
             continue
         if scene.before:
-            yield f"flips {task.name}", (dataset.exists(f"flip_{task.name}"), "mended, broken or changed by the run")
-        wrong = dataset.match(field(error) == True)  # noqa: E712  a condition of MongoDB's
-        yield f"errors {task.name}", (wrong.sort_by(predicted, reverse=True), "the surest first")
+            yield f"flips {task.name}", (dataset.exists(f"flip_{task.name}"), "fixed, broken or changed by the run")
+        wrong = dataset.match(field(error) == True)  # noqa: E712  a MongoDB condition
+        yield f"errors {task.name}", (wrong.sort_by(predicted, reverse=True), "the most confident first")
         yield (
             f"suspected labels {task.name}",
             (
                 wrong.match(field(predicted) >= SURE).sort_by(predicted, reverse=True),
-                f"labels that the run contradicts with a confidence of {SURE} or more",
+                f"labels that the run contradicts with a confidence of at least {SURE}",
             ),
         )
 
 
 def _shown(now: Snapshot) -> list[str]:
-    """What the grid writes on the images until others are ticked: true, false and numbers would cover them."""
+    """The labels drawn on the grid's images by default; binary and regression labels would cover them."""
     return [f"label_{task.name}" for task in now.tasks().values() if task.kind not in ("binary", "regression")]
 
 

@@ -1,4 +1,4 @@
-"""The edge to Label Studio: items are pushed, annotations are pulled. Its "task" is an *item* here.
+"""The connection to Label Studio: push requests as items, pull annotations as labels. Its "task" is an *item* here.
 
 May import every other room of curation but `fiftyone_app`.
 """

@@ -1,4 +1,4 @@
-"""A thin client of Label Studio's REST API: the dozen calls that asking and reading back need.
+"""A thin client of Label Studio's REST API: the dozen calls that push and pull need.
 
 httpx, not Label Studio's own SDK: that one brings 60 packages (pandas, OpenCV, NLTK), repeats a write that timed out,
 which doubles items, and has no call for the incremental read.
@@ -22,34 +22,35 @@ __all__ = ["Json", "LabelStudioClient", "Lost"]
 Json = dict[str, Any]
 
 KNOWN: Final = ((1, 23), (2, 0))
-"""Versions from the first (included) to the second (not): those that the tests have seen, and what may be like them."""
+"""Supported versions, from the first (included) to the second (excluded); the tests run the first."""
 
 PAGE: Final = 500
-"""Items of one page: half a second of the server's time."""
-
+"""Items per page: half a second of the server's time."""
 
 COLUMNS: Final = "id,data,meta,updated_at,overlap,annotations,result,completed_by,was_cancelled,lead_time,created_at"
-"""What is read of an item and its annotations, which the server thins out alike: all takes eight times as long."""
+"""The fields to read. The server applies the list to items and to their annotations; all fields take eight times as
+long."""
 
 
 class Lost(Failed):
-    """A write of which nobody knows whether the server has done it: look before it is sent again."""
+    """A write whose outcome is unknown (time-out or lost response): read the server's state before repeating it."""
 
 
 class LabelStudioClient:
-    """A Label Studio at `url`, spoken to with `token`: a legacy token, or a personal access token.
+    """A client of the Label Studio at `url`. `token` is a legacy token or a personal access token.
 
-    By its `name` (default: the address) it is known again, should its address change.
+    `name` (default: the URL) identifies the server in the catalog and stays the same when its URL changes.
 
-    Reads are repeated for up to `patience` seconds while the server cannot be reached or is too busy; writes never
-    are. BadInput when the token is refused or the server's version is not known; Failed when it cannot be reached.
+    Reads are repeated for up to `patience` seconds while the server is busy or cannot be reached; writes are never
+    repeated. BadInput when the server refuses the token or has an unsupported version; Failed when it cannot be
+    reached.
     """
 
     def __init__(
         self, url: str, token: str, *, patience: float = 10.0, any_version: bool = False,
         name: str = "", transport: "httpx.BaseTransport | None" = None,
     ) -> None:  # fmt: skip
-        import httpx  # only who speaks with a server needs it
+        import httpx  # of the extra `labeling`
 
         self.url = url.rstrip("/")
         self.name = name or self.url
@@ -57,7 +58,7 @@ class LabelStudioClient:
         self._backoff = Backoff(first=0.1, longest=2.0, patience=patience)
         self._errors = httpx.TransportError
         if not self.url.startswith(("http://", "https://")):
-            raise BadInput(f"{url}: no address of a Label Studio; give http://HOST:PORT")
+            raise BadInput(f"{url}: not a URL of a Label Studio; give http://HOST:PORT")
         self._client = httpx.Client(base_url=self.url, timeout=120, transport=transport)
         self._client.headers["Authorization"] = f"Token {token}"
         try:
@@ -75,18 +76,18 @@ class LabelStudioClient:
         self._client.close()
 
     def clock(self) -> datetime:
-        """The server's time, UTC without a zone, to the second."""
-        told = self._ask("GET", "/health").headers.get("date")
-        return (parsedate_to_datetime(told) if told else datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None)
+        """The server's time, in UTC without a zone, in whole seconds."""
+        date = self._ask("GET", "/health").headers.get("date")
+        return (parsedate_to_datetime(date) if date else datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None)
 
     def people(self) -> dict[int, str]:
-        """E-mail addresses of its users, by id."""
+        """E-mail addresses of the users by id."""
         return {
             int(user["id"]): str(user.get("email") or f"label_studio:{user['id']}") for user in self._get("/api/users/")
         }
 
     def projects(self) -> list[Json]:
-        """Its projects, by id: id, title, description, task_number."""
+        """All projects, sorted by id: id, title, description, task_number."""
         found: list[Json] = []
         fields = "id,title,description,task_number"
         while True:
@@ -101,32 +102,28 @@ class LabelStudioClient:
         return str(self._get(f"/api/projects/{project}")["label_config"])
 
     def make_project(self, settings: Json) -> Json:
-        """A new project with these settings."""
+        """Create a project with these settings."""
         return dict(self._write("POST", "/api/projects/", settings).json())
 
-    def change_project(self, project: int, settings: Json) -> None:
-        """Change settings of a project."""
-        self._write("PATCH", f"/api/projects/{project}", settings)
-
     def add_items(self, project: int, items: Sequence[Json]) -> int:
-        """Import items (data, meta, predictions) in one go, all or none; how many came in."""
+        """Import items (data, meta, predictions), all or none; returns how many were imported."""
         return int(self._write("POST", f"/api/projects/{project}/import", list(items)).json()["task_count"])
 
     def change_item(self, item: int, fields: Json) -> None:
-        """Change fields of an item, such as its overlap; one that is gone is no error."""
+        """Change fields of an item, such as its overlap; does nothing when the item was deleted."""
         with suppress(NotFound):
             self._write("PATCH", f"/api/tasks/{item}", fields)
 
     def remove_item(self, item: int) -> None:
-        """Delete an item; one that is gone is no error."""
+        """Delete an item; does nothing when it was deleted already."""
         with suppress(NotFound):
             self._write("DELETE", f"/api/tasks/{item}")
 
     def changed_items(self, project: int, since: str) -> Iterator[list[Json]]:
-        """Items that were made or changed after `since` (ISO 8601; "" for all), oldest change first, in pages.
+        """Pages of the items that were added or changed after `since` (ISO 8601; "" for all), oldest change first.
 
-        Each page is asked for by the time of the last item seen, not by its number, so that items which change
-        meanwhile come again rather than push others out of sight.
+        Each page starts at the time of the last item seen, not at a page number. So an item that changes meanwhile
+        appears again, and shifts no other item out of the pages.
         """
         size = PAGE
         while True:
@@ -145,7 +142,7 @@ class LabelStudioClient:
             size, since = (PAGE, seen) if seen != since else (2 * size, since)
 
     def keys(self, project: int, field: str) -> dict[int, str]:
-        """What each item of a project holds in a field of its data, by item id."""
+        """The value of a data field of every item of a project, by item id."""
         found: dict[int, str] = {}
         page = 1
         while True:
@@ -160,11 +157,11 @@ class LabelStudioClient:
             page += 1
 
     def hooks(self, project: int) -> list[Json]:
-        """Webhooks of a project."""
+        """The webhooks of a project."""
         return list(self._get("/api/webhooks/", {"project": project}))
 
     def add_hook(self, project: int, url: str, headers: Mapping[str, str]) -> None:
-        """Have `url` called when an annotation is made, changed or deleted."""
+        """Call `url` when an annotation is added, changed or deleted."""
         actions = ["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"]
         settings = {"project": project, "url": url, "headers": dict(headers), "send_payload": False,
                     "send_for_all_actions": False, "actions": actions}  # fmt: skip
@@ -175,19 +172,19 @@ class LabelStudioClient:
         self._write("DELETE", f"/api/webhooks/{hook}/")
 
     def _version(self, any_version: bool) -> str:
-        told = self._get("/api/version")
-        version = str(told.get("release", "")) if isinstance(told, dict) else ""
+        release = self._get("/api/version")
+        version = str(release.get("release", "")) if isinstance(release, dict) else ""
         parts = version.split(".")
         known = all(part.isdigit() for part in parts[:2]) and KNOWN[0] <= tuple(map(int, parts[:2])) < KNOWN[1]
         if not known and not any_version:
             raise BadInput(
-                f"{self.url}: Label Studio {version or 'of no version'}, Amber knows 1.23 and later 1.x; "
+                f"{self.url}: Label Studio {version or 'without a version'}; Amber supports 1.23 and later 1.x; "
                 "use one of these, or pass --any-version"
             )
         return version
 
     def _renew(self) -> None:
-        """Get an access token, which lives five minutes, for the personal one."""
+        """Exchange the personal access token for an access token, which is valid for five minutes."""
         answer = self._ask("POST", "/api/token/refresh", {"refresh": self._token}, renew=False)
         self._client.headers["Authorization"] = f"Bearer {self._checked(answer).json()['access']}"
 
@@ -206,29 +203,29 @@ class LabelStudioClient:
         try:
             answer = self._client.request(method, path, params=params, json=body)
         except self._errors as error:
-            raise Failed(f"{self.url}: cannot be reached ({error}); start it, or mend the address") from error
+            raise Failed(f"{self.url}: cannot be reached ({error}); start it, or correct the URL") from error
         if answer.status_code == 401 and renew and self._token.count(".") == 2:
             self._renew()
             return self._ask(method, path, body, params=params, renew=False)
         return answer
 
     def _checked(self, answer: "httpx.Response") -> "httpx.Response":
-        """The answer, unless its status says that it is none; bodies of errors carry an `id` too."""
+        """The response, unless its status is an error; check the status first, since error bodies have an `id` too."""
         status, where = answer.status_code, f"{self.url}{answer.request.url.path}"
         if status < 400:
             return answer
         if status in (401, 403):
-            raise BadInput(f"{where}: the token was refused ({status}); make a new one on its account page")
+            raise BadInput(f"{where}: the token was refused ({status}); create a new one on the account page")
         if status == 404:
-            raise NotFound(f"{where}: not there; was the project deleted?")
+            raise NotFound(f"{where}: not found; was the project deleted?")
         if status >= 500 or status == 429:
-            raise Failed(f"{where}: the server failed ({status}); run the same again")
-        raise BadInput(f"{where}: refused ({status}: {_detail(answer)}); mend that")
+            raise Failed(f"{where}: the server failed ({status}); run the command again")
+        raise BadInput(f"{where}: refused ({status}: {_detail(answer)}); correct that")
 
 
 def _detail(answer: "httpx.Response") -> str:
     try:
-        told = answer.json()
+        body = answer.json()
     except ValueError:
         return answer.reason_phrase
-    return " ".join(str(told.get("validation_errors") or told.get("detail") or told).split())[:200]
+    return " ".join(str(body.get("validation_errors") or body.get("detail") or body).split())[:200]

@@ -1,7 +1,7 @@
-"""Forms: the page on which people answer for some tasks at once, as Label Studio's labelling config.
+"""Label configs: the Label Studio page on which people answer for one or more tasks.
 
-Every answer is explicit. A class, "none of these", "there is none" and "can't tell" are each a choice, so that a page
-on which nothing was said says nothing: unknown is never a negative.
+Every answer is explicit. A class, "none of these", "there is none" and "can't tell" are each a choice, so a page
+without an answer gives no label: unknown is never a negative.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ __all__ = [
     "KEY",
     "NONE",
     "UNSURE",
-    "Form",
+    "LabelConfig",
     "card_sections",
     "same_config",
     "state_of",
@@ -34,19 +34,27 @@ NONE: Final = "none of these"
 BOXED: Final = "all are boxed"
 EMPTY: Final = "there is none"
 FLAGS: Final = {"true": "yes", "false": "no"}
-"""What people read for the classes of a binary task."""
+"""The choices shown for the classes of a binary task."""
 
 IMAGE: Final = "image"
-"""The field of an item's data that holds the URL of the image; also the name of its tag."""
+"""The field of an item's data that holds the image URL; also the name of the image tag."""
 KEY: Final = "amber"
-"""The field of an item's data that holds our key of it."""
+"""The field of an item's data that holds our key."""
 
 COLOURS: Final = ("#d1495b", "#00798c", "#edae49", "#30638e", "#7a9e7e", "#9b5de5", "#f15bb5", "#f3722c")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form:
-    """A page that asks for `tasks`; `notes` adds to what each task's description tells the annotator."""
+class LabelConfig:
+    """The labelling page for `tasks`; `notes` (by task) adds to the description of a task.
+
+    >>> from curation.catalog.tasks import Task
+    >>> page = LabelConfig(tasks=(Task(name="car", kind="binary", owner="ada", description="Is a car visible?"),))
+    >>> print(page.instructions)
+    car: Is a car visible?
+    <BLANKLINE>
+    Say "can't tell" rather than guess.
+    """
 
     tasks: tuple[Task, ...]
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -56,11 +64,11 @@ class Form:
             ours = {UNSURE, NONE, *(FLAGS.values() if task.kind == "binary" else ())}
             taken = sorted(ours.intersection(task.classes))
             if taken:
-                raise BadInput(f"task {task.name}: the class {taken[0]!r} is a word of the page; rename that class")
+                raise BadInput(f"task {task.name}: the page uses {taken[0]!r} as a choice; rename that class")
 
     @cached_property
-    def config(self) -> str:
-        """The labelling config, as XML: the image, and below it a question for each task."""
+    def xml(self) -> str:
+        """The labelling config as XML: the image, and below it a question for each task."""
         view = Element("View")
         for task in self.tasks:
             if task.kind == "detection":
@@ -70,13 +78,13 @@ class Form:
                     SubElement(rectangles, "Label", value=name, background=colour)
         SubElement(view, "Image", name=IMAGE, value=f"${IMAGE}", zoom="true", zoomControl="true")
         for task in self.tasks:
-            SubElement(view, "Header", value=_question(task), size="5")
-            _ask(view, task)
+            SubElement(view, "Header", value=_heading(task), size="5")
+            _add_question(view, task)
         return tostring(view, encoding="unicode")
 
     @property
     def instructions(self) -> str:
-        """What annotators read first: of each task its description and notes."""
+        """The instructions for annotators: the description and notes of each task."""
         parts = [
             "\n".join(filter(None, [": ".join(filter(None, [task.name, task.description])), self.notes.get(task.name)]))
             for task in self.tasks
@@ -85,22 +93,22 @@ class Form:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of its tasks."""
+        """The names of the tasks."""
         return tuple(task.name for task in self.tasks)
 
     @property
     def hash(self) -> str:
-        """The same page has the same hash."""
-        return hashlib.sha256(f"{self.config}\n{self.instructions}".encode()).hexdigest()[:12]
+        """Equal pages have equal hashes."""
+        return hashlib.sha256(f"{self.xml}\n{self.instructions}".encode()).hexdigest()[:12]
 
 
 def state_of(task: Task) -> str:
-    """The name of the tag on which people say that they cannot tell, where the value has a tag of another type."""
+    """The name of the choices tag that holds "can't tell" for a task whose value has a tag of another type."""
     return f"{task.name}-state"
 
 
 def same_config(one: str, other: str) -> bool:
-    """Whether two labelling configs ask the same, however they are written."""
+    """Whether two labelling configs are the same XML, apart from white space and notation."""
     try:
         return canonicalize(one, strip_text=True) == canonicalize(other, strip_text=True)
     except ParseError:
@@ -108,18 +116,22 @@ def same_config(one: str, other: str) -> bool:
 
 
 def card_sections(card: str) -> dict[str, str]:
-    """The sections of a data set's card (Markdown), by their headings: what stands under `## light_color`."""
+    """The sections of a data set card (Markdown) by heading.
+
+    >>> card_sections("# Lights\\n\\n## light_color\\nSay which lamp is lit.\\n")
+    {'Lights': '', 'light_color': 'Say which lamp is lit.'}
+    """
     parts = re.split(r"^#+ +(.+?) *$", card, flags=re.MULTILINE)
     return {name.strip("`"): text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def _question(task: Task) -> str:
+def _heading(task: Task) -> str:
     unit = f" ({task.unit})" if task.unit else ""
     return f"{task.name}{unit}: {task.description}" if task.description else f"{task.name}{unit}"
 
 
-def _ask(view: Element, task: Task) -> None:
-    """Append the tags on which people answer for a task."""
+def _add_question(view: Element, task: Task) -> None:
+    """Append the tags that take the answer for a task."""
     match task.kind:
         case "regression":
             SubElement(view, "Number", name=task.name, toName=IMAGE)
@@ -135,9 +147,9 @@ def _ask(view: Element, task: Task) -> None:
 
 
 def _choices(view: Element, name: str, values: list[str], *, choice: str = "single", required: bool = True) -> None:
-    said = {"name": name, "toName": IMAGE, "choice": choice, "showInline": "true"}
+    attributes = {"name": name, "toName": IMAGE, "choice": choice, "showInline": "true"}
     if required:
-        said |= {"required": "true", "requiredMessage": f"{name}: choose one, or {UNSURE}"}
-    tag = SubElement(view, "Choices", said)
+        attributes |= {"required": "true", "requiredMessage": f"{name}: choose one, or {UNSURE}"}
+    tag = SubElement(view, "Choices", attributes)
     for value in values:
         SubElement(tag, "Choice", value=value)

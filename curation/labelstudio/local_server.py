@@ -1,7 +1,7 @@
-"""A Label Studio of one's own: a real server for a team that has none, on this machine, for this workspace.
+"""A local Label Studio: a real server on this machine for one workspace, for a team that has none.
 
-It lives in a virtual environment of its own, since it pins what others use otherwise. A new data folder takes a minute
-of migrations, so one is kept as a template beside the environment, and copied with credentials and keys of its own.
+It runs in its own virtual environment, because its pins conflict with others. A new data folder takes a minute of
+migrations, so a template is kept beside the environment and copied, with new credentials and keys for each copy.
 """
 
 import base64
@@ -31,7 +31,7 @@ from curation.files.atomic import whole
 __all__ = ["ENVIRONMENT", "REQUIREMENTS", "Local", "running", "start", "stop"]
 
 ENVIRONMENT: Final = "AMBER_LABEL_STUDIO"
-"""Names the virtual environment that holds Label Studio, when it is not to lie in the user's cache."""
+"""The environment variable with the path of Label Studio's virtual environment (default: in the user's cache)."""
 
 REQUIREMENTS: Final = Path(__file__).with_name("label-studio.txt")
 
@@ -41,18 +41,20 @@ SETTINGS: Final = {
     "COLLECT_ANALYTICS": "false", "LATEST_VERSION_CHECK": "false", "SENTRY_DSN": "", "FRONTEND_SENTRY_DSN": "",
     "FEATURE_FLAGS_OFFLINE": "true", "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
     "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true", "LOG_LEVEL": "WARNING",
-    "SSRF_PROTECTION_ENABLED": "false",  # its webhooks go to this machine
+    "SSRF_PROTECTION_ENABLED": "false",  # else it refuses webhooks to this machine
     "fflag_feat_utc_210_prediction_validation_15082025": "true",
 }  # fmt: skip
-"""It sends nothing home, lets nobody sign up without an invitation, and checks predictions."""
+"""No telemetry, no sign-up without an invitation, and predictions are validated."""
 
-STARTING: Final = 180.0  # seconds; the first start of a template takes one
+STARTING: Final = 180.0
+"""Seconds to wait for a server to come up; the first start of a template takes 60 to 79."""
 STOPPING: Final = 20.0
+"""Seconds to wait for a server to end before it is killed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Local:
-    """A server that runs: its address, its credentials and its process."""
+    """A running server: its address, its credentials and its process id."""
 
     url: str
     token: str
@@ -62,10 +64,11 @@ class Local:
 
 
 def start(home: Path, *, port: int = 0, say: Callable[[str], None] = lambda line: None) -> Local:
-    """Start a Label Studio for the workspace `home` on this machine alone, or find the one that runs.
+    """Start a Label Studio for the workspace `home` on 127.0.0.1, or return the running one.
 
-    `port` 0 takes a free one, the one that it had before if that is free. The first start on a machine installs Label
-    Studio (1 GB, minutes); `say` is told. Failed when it does not come up: its log says why.
+    `port` 0 takes the previous port if it is free, else any free one. The first start on a machine installs Label
+    Studio (1 GB, minutes) and reports that through `say`. Failed when the server does not come up; its log has the
+    reason.
     """
     if (found := running(home)) is not None:
         return found
@@ -89,7 +92,7 @@ def start(home: Path, *, port: int = 0, say: Callable[[str], None] = lambda line
 
 
 def stop(home: Path) -> bool:
-    """End the server of a workspace; whether one ran."""
+    """Stop the server of a workspace; False when none was running."""
     found = running(home)
     if found is None:
         return False
@@ -98,7 +101,7 @@ def stop(home: Path) -> bool:
 
 
 def running(home: Path) -> Local | None:
-    """The server of a workspace, if its process runs."""
+    """The server of a workspace; None when it is not running."""
     local = _kept(home)
     return local if local is not None and _runs(local) else None
 
@@ -117,7 +120,7 @@ def _keep(home: Path, local: Local) -> None:
 
 
 def _runs(local: Local) -> bool:
-    """Whether the process is that server: ids of processes are given again."""
+    """Whether the process is this server: process ids are reused."""
     try:
         words = Path(f"/proc/{local.pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
@@ -126,27 +129,27 @@ def _runs(local: Local) -> bool:
 
 
 def _environment(say: Callable[[str], None]) -> Path:
-    """The virtual environment with Label Studio, made on first use."""
+    """The virtual environment with Label Studio, created on first use."""
     given = os.environ.get(ENVIRONMENT)
     name = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:8]
     folder = Path(given).resolve() if given else Path(platformdirs.user_cache_dir("amber")) / f"label-studio-{name}"
     if (folder / "bin" / "label-studio").exists() and (given or (folder / "ready").exists()):
         return folder
     if given:
-        raise BadInput(f"{ENVIRONMENT} {given}: holds no bin/label-studio; install it there, or unset that")
+        raise BadInput(f"{ENVIRONMENT} {given}: holds no bin/label-studio; install it there, or unset the variable")
     say(f"installing Label Studio into {folder} (1 GB, a few minutes, once)")
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     for words in ([sys.executable, "-m", "venv", str(folder)], [*pip, "--requirement", str(REQUIREMENTS)]):
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no word why"])[-1]
-            raise Failed(f"{folder}: Label Studio was not installed ({last}); mend that, and run the same again")
+            last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise Failed(f"{folder}: Label Studio was not installed ({last}); fix that and run the command again")
     (folder / "ready").touch()
     return folder
 
 
 def _template(program: Path, say: Callable[[str], None]) -> Path:
-    """A migrated, empty data folder beside the environment, made on first use."""
+    """A migrated, empty data folder beside the environment, created on first use."""
     template = program.parent.parent / "template"
     if not template.is_dir():
         say("making a template of its data folder (a minute, once)")
@@ -163,7 +166,7 @@ def _template(program: Path, say: Callable[[str], None]) -> Path:
 
 
 def _make_own(data: Path, token: str, password: str) -> None:
-    """Give a copy of the template keys of its own: the secret of its sessions, the token and the password."""
+    """Give a copy of the template its own session secret, token and password."""
     (data / ".env").unlink(missing_ok=True)
     salt, rounds = secrets.token_hex(11), 600_000
     key = base64.b64encode(hashlib.pbkdf2_hmac("sha256", password.encode(), salt.encode(), rounds)).decode()
@@ -174,7 +177,7 @@ def _make_own(data: Path, token: str, password: str) -> None:
 
 
 def _launch(program: Path, data: Path, port: int, log: Path, more: list[str]) -> int:
-    """Start the server in a session of its own, so that it outlives us; returns its process id."""
+    """Start the server in its own session, so that it outlives this process; returns its process id."""
     words = [str(program), "start", "--no-browser", "--data-dir", str(data), "--internal-host", "127.0.0.1",
              "--port", str(port), *more]  # fmt: skip
     files = [
@@ -182,8 +185,8 @@ def _launch(program: Path, data: Path, port: int, log: Path, more: list[str]) ->
         (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    told = {**os.environ, **SETTINGS, "HOME": str(data)}
-    return os.posix_spawn(program, words, told, file_actions=files, setsid=True)
+    environment = {**os.environ, **SETTINGS, "HOME": str(data)}
+    return os.posix_spawn(program, words, environment, file_actions=files, setsid=True)
 
 
 def _await(url: str, pid: int, log: Path) -> None:
@@ -194,11 +197,11 @@ def _await(url: str, pid: int, log: Path) -> None:
                 return
         time.sleep(0.1)
     _end(pid)
-    raise Failed(f"{url}: Label Studio did not come up; {log} says why")
+    raise Failed(f"{url}: Label Studio did not come up; see {log}")
 
 
 def _end(pid: int) -> None:
-    """End a server, by force if it does not listen."""
+    """Terminate a server; kill it when it does not end in time."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -211,7 +214,7 @@ def _end(pid: int) -> None:
 
 def _alive(pid: int) -> bool:
     with suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)  # a child of ours stays a zombie until somebody asks
+        os.waitpid(pid, os.WNOHANG)  # our own child stays a zombie until it is waited for
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -219,10 +222,10 @@ def _alive(pid: int) -> bool:
 
 
 def _free_port(wanted: int) -> int:
-    """A port that nobody listens on; Label Studio would silently move on from a busy one."""
+    """A free port, `wanted` if possible; on a busy port Label Studio would silently take the next one."""
     for port in (wanted, 0):
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return int(probe.getsockname()[1])
-    raise Failed("127.0.0.1: no port is free; end what listens there")
+    raise Failed("127.0.0.1: no port is free; end a process that listens there")

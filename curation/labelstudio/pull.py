@@ -1,8 +1,8 @@
-"""Pull: what people answered becomes labels, each with its annotator, its time and its item.
+"""Pull: people's answers become labels, each with its annotator, its time and its item.
 
-An answer is known by its annotation's id on the server and the moment of its last change. What is known stays; the rest
-goes into the catalog in one commit, labels and provenance together. So the same pull again does nothing, and one that
-was killed is simply run again.
+An answer is identified by its annotation's id on the server and the time of its last change. Unchanged answers are
+skipped; the others go into the catalog in one commit, labels and provenance together. So a repeated pull does nothing,
+and a killed one is run again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,20 +17,21 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.commit import PendingCommit
 from curation.catalog.event_tables import LABELS
 from curation.catalog.snapshot import Snapshot
-from curation.labelstudio.annotation_reading import Answer, read_answers, truths
+from curation.labelstudio.annotations import Answer, decode_items, gold_truths
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.item_cache import Item
-from curation.labelstudio.resolution import AUTHOR, THIRD, close_requests, standing
+from curation.labelstudio.resolution import AUTHOR, THIRD, close_requests, resolve
 from curation.labelstudio.session import Session, open_session
 
-__all__ = ["ANSWERS", "Pulled", "pull"]
+__all__ = ["ANSWERS", "PullResult", "pull"]
 
 Id = tuple[int, int, str]
 Row = Mapping[str, Any]
 Cell = tuple[str, str, str]
+"""Sample key, task, annotator."""
 
 QUARANTINE: Final = AUTHOR
-"""The data set under which unfit answers are put aside."""
+"""The data set under which unfit answers are quarantined."""
 
 LABEL: Final = ("known", "unsure")
 """Outcomes that are a label."""
@@ -42,13 +43,16 @@ ANSWERS: Final = pa.schema(
         ("seconds", pa.float64()), ("answered_at", pa.timestamp("us")),
     ]
 )  # fmt: skip
-"""What `Change.add_answers` takes."""
+"""The columns of `PendingCommit.add_answers`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pulled:
-    """What a pull brought: labels, retracted ones, skips, answers that say nothing, answers to gold questions, and
-    unfit ones; requests that it closed, those that a third person is now asked for, and those that wait for people."""
+class PullResult:
+    """Counts of a pull.
+
+    Answers: new or changed `labels`, `retracted` labels, `skipped`, `empty` and `unfit` answers, answers to `gold`
+    questions. Requests: `closed` ones, `disputed` ones sent to a third person, and those still `waiting` for people.
+    """
 
     labels: int = 0
     retracted: int = 0
@@ -61,92 +65,128 @@ class Pulled:
     waiting: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Answers:
+    """The answers on the changed samples: `current` on the server, and what differs from the catalog.
+
+    `fresh` are new or changed, `deleted` are rows of the catalog whose annotation was deleted. `keys` has the sample
+    keys by id.
+    """
+
+    server: str
+    keys: Mapping[int, str]
+    current: Sequence[Answer] = ()
+    fresh: Sequence[Answer] = ()
+    deleted: Sequence[Row] = ()
+
+
 def pull(
     catalog: Catalog, server: LabelStudioClient, *, batch: str = "", close: bool = True, third: timedelta = THIRD
-) -> Pulled:
-    """Take in what changed on the server since the last pull, and close the requests that people are done with.
+) -> PullResult:
+    """Commit the answers that changed on the server since the last pull, and close the finished requests.
 
-    With a `batch` they are closed only when people are done with all of them, in that one commit; with `close` false,
-    not at all. Where two differ, a third person is waited for as long as `third`; then the label stays unsure. Answers
-    that their task does not take are put into quarantine, with a line that says why. Failed when the server cannot be
-    reached: then the same again goes on where it was.
+    With a `batch` id, requests are closed only when all of them are finished, in one commit with that id; with `close`
+    false, none is closed. Where two people disagree, the request waits for a third person for at most `third`; then the
+    label stays unsure. Answers that do not fit their task are quarantined, each with its reason. Failed when the server
+    cannot be reached: run the pull again.
     """
-    with open_session(catalog, server) as desk:
-        desk.refresh()
-        desk.forget(catalog)
-        pulled = _take(catalog, desk)
+    with open_session(catalog, server) as session:
+        session.refresh()
+        session.forget(catalog)
+        counts = _commit_answers(catalog, session)
         with catalog.read() as now:
-            found = standing(now, desk.mirror, clock=server.clock(), third=third)
+            found = resolve(now, session.cache, clock=server.clock(), third=third)
         for item, overlap in found.again:
-            desk.server.change_item(item.item, {"overlap": overlap, "is_labeled": False})
+            session.server.change_item(item.item, {"overlap": overlap, "is_labeled": False})
         closing = close and (not batch or not found.waiting)
         if closing:
             close_requests(catalog, found, batch=batch or None)
         closed = len(found.answered | found.skipped) if closing else 0
-        return replace(pulled, closed=closed, disputed=len(found.again), waiting=found.waiting)
+        return replace(counts, closed=closed, disputed=len(found.again), waiting=found.waiting)
 
 
-def _take(catalog: Catalog, desk: Session) -> Pulled:
-    """Write what is new of the items that changed; of their samples all items are looked at, gone ones too."""
-    changed = [item for item in desk.mirror.items() if item.taken != item.state]
+def _commit_answers(catalog: Catalog, session: Session) -> PullResult:
+    changed = [item for item in session.cache.items() if item.taken != item.state]
     if not changed:
-        return Pulled()
-    items = desk.mirror.of_samples({item.sample for item in changed})
+        return PullResult()
+    answers, counts = _compare(catalog, session, changed), PullResult()
+    if answers.fresh or answers.deleted:
+        retracted = f", {len(answers.deleted)} taken back" if answers.deleted else ""
+        message = f"{len(answers.fresh)} answers{retracted} at {answers.server}"
+        with catalog.commit(author=AUTHOR, message=message) as change:
+            counts = _write(change, answers)
+    session.cache.mark_taken(changed)
+    return counts
+
+
+def _compare(catalog: Catalog, session: Session, changed: Sequence[Item]) -> _Answers:
+    """Compare the answers on the samples of the `changed` items with the catalog.
+
+    It reads all items of these samples, deleted ones too: the newest answer of each person counts over all of them.
+    """
+    items = session.cache.of_samples({item.sample for item in changed})
     with catalog.read() as now:
         rows = _samples(now, items)
         keys = {row["sample_id"]: row["key"] for row in rows}
         sizes = {row["key"]: (int(row["width"]), int(row["height"])) for row in rows}
-        known = truths(now, items, keys)
-        answers = read_answers(items, now.tasks(), sizes, desk.server.people(), known)
-        seen = _seen(now, desk.server.name, keys)
-    fresh = [answer for answer in answers if _stamp(seen.get(answer.id)) != (answer.outcome, answer.at)]
-    gone = _deleted(seen, answers, items)
-    pulled = Pulled()
-    if fresh or gone:
-        message = f"{len(fresh)} answers" + (f", {len(gone)} taken back" if gone else "") + f" at {desk.server.name}"
-        with catalog.commit(author=AUTHOR, message=message) as change:
-            pulled = _write(change, desk.server.name, answers, fresh, gone, keys)
-    desk.mirror.take(changed)
-    return pulled
+        known = gold_truths(now, items, keys)
+        current = decode_items(items, now.tasks(), sizes, session.server.people(), known)
+        seen = _seen(now, session.server.name, keys)
+    fresh = [answer for answer in current if _version(seen.get(answer.id)) != (answer.outcome, answer.at)]
+    return _Answers(
+        server=session.server.name, keys=keys, current=current, fresh=fresh, deleted=_deleted(seen, current, items)
+    )
 
 
-def _write(
-    change: PendingCommit, server: str, answers: Sequence[Answer], fresh: Sequence[Answer], gone: Sequence[Row],
-    keys: Mapping[int, str],
-) -> Pulled:  # fmt: skip
-    """Labels, retractions, quarantine and provenance of what is new. Of each annotator the newest answer counts."""
-    ids, task_ids = {key: id_ for id_, key in keys.items()}, change.now.task_ids()
-    newest: dict[Cell, Answer] = {}
-    for answer in sorted(answers, key=lambda answer: (answer.at, answer.annotation)):
-        if answer.outcome in LABEL:
-            newest[answer.sample, answer.task, answer.annotator] = answer
-    names = {id_: name for name, id_ in task_ids.items()}
-    touched = {(answer.sample, answer.task, answer.annotator) for answer in fresh if not answer.item.gold}
-    touched |= {(keys[row["sample_id"]], names[row["task_id"]], row["annotator"]) for row in gone}
-    labels = [_label(newest[cell]) for cell in sorted(touched & set(newest))]
-    ended = sorted((touched - set(newest)) & _standing(change.now, {task for _, task, _ in touched}, keys))
-    retracted = [{"key": key, "task": task, "annotator": who, "state": "retracted"} for key, task, who in ended]
+def _write(change: PendingCommit, answers: _Answers) -> PullResult:
+    """Add labels, retractions, quarantined answers and provenance to a commit."""
+    labels, retracted = _label_rows(change.now, answers)
     change.add_labels(pa.Table.from_pylist([*labels, *retracted], LABELS), source="human", quarantine=QUARANTINE)
-    unfit = [answer for answer in fresh if answer.why]
-    change.add_quarantine([(answer.place, answer.why) for answer in unfit], dataset=QUARANTINE)
-    events = [_event(answer, server, ids, task_ids) for answer in fresh]
-    events += [{**row, "outcome": "deleted"} for row in gone]
-    change.add_answers(pa.Table.from_pylist(events, ANSWERS))
-    outcomes = [answer.outcome for answer in fresh]
-    return Pulled(
-        labels=len(labels), retracted=len(ended), skipped=outcomes.count("skipped"), empty=outcomes.count("empty"),
-        gold=sum(bool(answer.item.gold) for answer in fresh), unfit=len(unfit),
+    unfit = [answer for answer in answers.fresh if answer.why]
+    change.add_quarantine([(answer.origin, answer.why) for answer in unfit], dataset=QUARANTINE)
+    change.add_answers(pa.Table.from_pylist(_events(change.now, answers), ANSWERS))
+    outcomes = [answer.outcome for answer in answers.fresh]
+    return PullResult(
+        labels=len(labels), retracted=len(retracted), skipped=outcomes.count("skipped"),
+        empty=outcomes.count("empty"), gold=sum(bool(answer.item.gold) for answer in answers.fresh), unfit=len(unfit),
     )  # fmt: skip
+
+
+def _label_rows(now: Snapshot, answers: _Answers) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The labels to add and those to retract, in the columns of `LABELS`.
+
+    A cell (sample, task, annotator) that changed gets the annotator's newest label; one without any is retracted.
+    """
+    newest: dict[Cell, Answer] = {}
+    for answer in sorted(answers.current, key=lambda answer: (answer.at, answer.annotation)):
+        if answer.outcome in LABEL:
+            newest[_cell(answer)] = answer
+    names = {id_: name for name, id_ in now.task_ids().items()}
+    touched = {_cell(answer) for answer in answers.fresh if not answer.item.gold}
+    touched |= {(answers.keys[row["sample_id"]], names[row["task_id"]], row["annotator"]) for row in answers.deleted}
+    labelled = _labelled(now, {task for _, task, _ in touched}, answers.keys)
+    ended = sorted((touched - set(newest)) & labelled)
+    return (
+        [_label(newest[cell]) for cell in sorted(touched & set(newest))],
+        [{"key": key, "task": task, "annotator": who, "state": "retracted"} for key, task, who in ended],
+    )
+
+
+def _events(now: Snapshot, answers: _Answers) -> list[dict[str, Any]]:
+    """Provenance rows, in the columns of `ANSWERS`."""
+    ids, task_ids = {key: id_ for id_, key in answers.keys.items()}, now.task_ids()
+    fresh = [_event(answer, answers.server, ids, task_ids) for answer in answers.fresh]
+    return fresh + [{**row, "outcome": "deleted"} for row in answers.deleted]
 
 
 def _samples(now: Snapshot, items: Sequence[Item]) -> list[dict[str, Any]]:
     samples = now.samples().select(["sample_id", "key", "width", "height"])
-    wanted = pa.array(sorted({item.sample for item in items}), pa.string())
-    return list(samples.filter(pc.is_in(samples["key"], value_set=wanted)).to_pylist())
+    keys = pa.array(sorted({item.sample for item in items}), pa.string())
+    return list(samples.filter(pc.is_in(samples["key"], value_set=keys)).to_pylist())
 
 
 def _seen(now: Snapshot, server: str, keys: Mapping[int, str]) -> dict[Id, Row]:
-    """The answers from this server that the catalog knows of these samples."""
+    """The catalog's answers from this server on the samples in `keys`."""
     names = {id_: name for name, id_ in now.task_ids().items()}
     known = now.requests.answers()
     here = pc.is_in(known["sample_id"], value_set=pa.array(sorted(keys), pa.int64()))
@@ -154,35 +194,41 @@ def _seen(now: Snapshot, server: str, keys: Mapping[int, str]) -> dict[Id, Row]:
     return {(row["project"], row["annotation"], names[row["task_id"]]): row for row in rows}
 
 
-def _stamp(row: Row | None) -> tuple[str, datetime] | None:
-    """What tells a known answer from a changed one."""
+def _version(row: Row | None) -> tuple[str, datetime] | None:
+    """Outcome and time of an answer in the catalog; a changed answer differs in one of them."""
     return None if row is None else (row["outcome"], row["answered_at"])
 
 
 def _deleted(seen: Mapping[Id, Row], answers: Sequence[Answer], items: Sequence[Item]) -> list[Row]:
-    """Known answers whose item is there, and whose annotation is not. What a deleted item brought stays."""
-    there = {(item.project, item.item) for item in items if not item.gone}
+    """The catalog's answers whose annotation was deleted. Deleting the whole item keeps its labels."""
+    present = {(item.project, item.item) for item in items if not item.gone}
     current = {answer.id for answer in answers}
     return [
         row for id_, row in seen.items()
-        if id_ not in current and row["outcome"] != "deleted" and (row["project"], row["item"]) in there
+        if id_ not in current and row["outcome"] != "deleted" and (row["project"], row["item"]) in present
     ]  # fmt: skip
 
 
-def _standing(now: Snapshot, tasks: Iterable[str], keys: Mapping[int, str]) -> set[Cell]:
-    """Of which of these samples people have a label standing: key, task, annotator."""
+def _labelled(now: Snapshot, tasks: Iterable[str], keys: Mapping[int, str]) -> set[Cell]:
+    """The cells of these tasks and samples for which the catalog has a person's label."""
     found = set()
     for name in tasks:
-        said = now.labels.by_annotator(name)
-        people = said.filter(pc.and_(pc.equal(said["source"], "human"), pc.not_equal(said["state"], 0)))
+        statements = now.labels.by_annotator(name)
+        people = statements.filter(
+            pc.and_(pc.equal(statements["source"], "human"), pc.not_equal(statements["state"], 0))
+        )
         pairs = zip(people["sample_id"].to_pylist(), people["annotator"].to_pylist(), strict=True)
         found |= {(keys[id_], name, who) for id_, who in pairs if id_ in keys}
     return found
 
 
+def _cell(answer: Answer) -> Cell:
+    return answer.sample, answer.task, answer.annotator
+
+
 def _label(answer: Answer) -> dict[str, Any]:
     row = {"key": answer.sample, "task": answer.task, "annotator": answer.annotator, "labelled_at": answer.at}
-    return {**row, **answer.said, "origin": answer.place}
+    return {**row, **answer.value, "origin": answer.origin}
 
 
 def _event(answer: Answer, server: str, ids: Mapping[str, int], task_ids: Mapping[str, int]) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """Push: open label requests become items, each once, whatever was killed or lost on the way.
 
-The server takes the same import twice without a word, and commits one whose sender has given up. So what lies there is
-read first, the difference is sent, and what lies there is read again; an item that stands twice is deleted as long as
-nobody has answered it.
+The server accepts the same import twice without an error, and completes an import whose sender has given up. So push
+reads the present items, sends the missing ones, and reads again; it deletes duplicates that nobody has answered.
 """
 
 import time
@@ -23,15 +22,17 @@ from curation.errors import BadInput
 from curation.files.retries import Backoff
 from curation.labelstudio.client import Json, LabelStudioClient, Lost
 from curation.labelstudio.items import Question, UrlFor, by_key, gold_questions, meta, questions, to_import
-from curation.labelstudio.label_config import IMAGE, KEY, Form
+from curation.labelstudio.label_config import IMAGE, KEY, LabelConfig
 from curation.labelstudio.session import Session, open_session
 
-__all__ = ["Asking", "Pushed", "push"]
+__all__ = ["Asking", "PushResult", "push"]
 
 Progress = Callable[[str, int, int], None]
+Predicted = dict[tuple[str, str, str], Any]
+"""Predicted values by (run, task, sample key)."""
 
 CHUNK: Final = 500
-"""Items of one import: about a second, in which the server answers nobody else."""
+"""Items per import: about a second, during which the server answers nobody else."""
 
 TRIES: Final = 5
 RESEND: Final = Backoff(first=0.5)
@@ -39,11 +40,15 @@ RESEND: Final = Backoff(first=0.5)
 
 @dataclass(frozen=True, kw_only=True)
 class Asking:
-    """How people are asked.
+    """How to ask people.
 
-    `tasks` are asked for (default: all). Of `overlap_share` of the items `overlap` people are asked each. `gold` is the
-    part of a queue of which the answer is known. `notes` tell annotators more of a task than its description.
-    `suggest` shows what the run says that a request was mined with.
+    Attributes:
+        tasks: tasks to request labels for (default: all).
+        overlap: people per item, for `overlap_share` of the items; at least 1.
+        overlap_share: part of the items, in (0, 1].
+        gold: part of a queue that is gold questions, in [0, 0.5].
+        notes: instructions by task, in addition to the task's description.
+        suggest: pre-fill the prediction of the run that a request was mined with.
     """
 
     tasks: tuple[str, ...] = ()
@@ -63,10 +68,12 @@ class Asking:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pushed:
-    """What a push did: `requests` asked for by `items` (and `gold` ones), in these `projects`; items that it gave a
-    new URL (`renewed`), `doubled` ones that it deleted, and suggestions that it left out because their task does not
-    take them."""
+class PushResult:
+    """Counts of a push.
+
+    `requests` sent as `items` (and `gold` questions) to these `projects`; items with a `renewed` URL; `doubled` items
+    deleted; predictions `left_out` because they do not fit their task.
+    """
 
     requests: int
     items: int
@@ -77,45 +84,61 @@ class Pushed:
     projects: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Queue:
+    """The questions to send, the definitions of tasks, and the predictions for these questions."""
+
+    asked: list[Question]
+    gold: list[Question]
+    tasks: dict[str, Task]
+    predicted: Predicted
+
+    def by_tasks(self) -> dict[tuple[str, ...], list[Question]]:
+        """The questions of each page: those with the same tasks."""
+        pages: dict[tuple[str, ...], list[Question]] = defaultdict(list)
+        for question in [*self.asked, *self.gold]:
+            pages[question.tasks].append(question)
+        return pages
+
+
 def push(
     catalog: Catalog, server: LabelStudioClient, asking: Asking, *, url_for: UrlFor, lasting: float = 0,
     progress: Progress | None = None,
-) -> Pushed:  # fmt: skip
-    """Put every open label request that is not on the server before people.
+) -> PushResult:  # fmt: skip
+    """Send every open label request that is not on the server yet.
 
-    The URLs that `url_for` gives hold for so many seconds as `lasting` (0: for ever). Items that people are not done
-    with get a new one when theirs has less than half as long to go.
+    The URLs that `url_for` gives are valid for `lasting` seconds (0: for ever). An unfinished item gets a new URL when
+    its own has less than half of that left.
 
-    BadInput when a labelling config of ours was changed there; Failed when the server cannot be reached: then the same
-    again goes on where it was.
+    BadInput when one of our labelling configs was changed on the server; Failed when the server cannot be reached: run
+    the push again.
     """
     tell = progress or (lambda stage, done, total: None)
     until = time.time() + lasting if lasting else 0
-    with open_session(catalog, server) as desk:
-        desk.refresh()
-        desk.forget(catalog)
-        renewed = _renew(desk, catalog, url_for, until)
+    with open_session(catalog, server) as session:
+        session.refresh()
+        session.forget(catalog)
+        renewed = _renew(session, catalog, url_for, until)
         with catalog.read() as now:
-            asked, gold, tasks, said = _wanted(now, catalog, desk, asking)
-        forms: dict[tuple[str, ...], list[Question]] = defaultdict(list)
-        for question in [*asked, *gold]:
-            forms[question.tasks].append(question)
-        left_out, done, urls = 0, 0, []
-        for names, part in forms.items():
-            form = Form(tasks=tuple(tasks[name] for name in names), notes=asking.notes)
-            share = round(100 * asking.overlap_share)
-            project = desk.project(form, {"maximum_annotations": asking.overlap, "overlap_cohort_percentage": share})
+            queue = _queue(now, catalog, session, asking)
+        left_out, done, projects = 0, 0, []
+        total = len(queue.asked) + len(queue.gold)
+        for names, page_questions in queue.by_tasks().items():
+            page = LabelConfig(tasks=tuple(queue.tasks[name] for name in names), notes=asking.notes)
+            project = session.project(page, _overlap(asking))
             made = [
-                to_import(question, form, desk.workspace, url_for=url_for, until=until, said=said) for question in part
-            ]
+                to_import(
+                    question, page, session.workspace, url_for=url_for, until=until, predicted=queue.predicted
+                ) for question in page_questions
+            ]  # fmt: skip
             left_out += sum(unfit for _, unfit in made)
-            _send(desk, project, [item for item, _ in made], partial(_tell, tell, done, len(asked) + len(gold)))
-            done += len(part)
-            urls.append(f"{server.url}/projects/{project['id']}")
-        doubled = _undouble(desk)
-    return Pushed(
-        requests=sum(len(question.requests) for question in asked), items=len(asked), gold=len(gold), renewed=renewed,
-        doubled=doubled, left_out=left_out, projects=tuple(urls),
+            _send(session, project, [item for item, _ in made], partial(_tell, tell, done, total))
+            done += len(page_questions)
+            projects.append(f"{server.url}/projects/{project['id']}")
+        doubled = _remove_duplicates(session)
+    return PushResult(
+        requests=sum(len(question.requests) for question in queue.asked), items=len(queue.asked),
+        gold=len(queue.gold), renewed=renewed, doubled=doubled, left_out=left_out, projects=tuple(projects),
     )  # fmt: skip
 
 
@@ -123,60 +146,65 @@ def _tell(tell: Progress, before: int, total: int, sent: int) -> None:
     tell("push", before + sent, total)
 
 
-def _wanted(
-    now: Snapshot, catalog: Catalog, desk: Session, asking: Asking
-) -> tuple[list[Question], list[Question], dict[str, Task], dict[tuple[str, str, str], Any]]:
+def _overlap(asking: Asking) -> Json:
+    """The overlap as settings of a project."""
+    share = round(100 * asking.overlap_share)
+    return {"maximum_annotations": asking.overlap, "overlap_cohort_percentage": share}
+
+
+def _queue(now: Snapshot, catalog: Catalog, session: Session, asking: Asking) -> _Queue:
     tasks, samples = now.tasks(), now.samples()
     for name in asking.tasks:
         now.task(name)
-    sent = {request for item in desk.mirror.everything() if not item.gone for request in item.requests.values()}
+    sent = {request for item in session.cache.items() for request in item.requests.values()}
     asked = questions(now.requests("open"), samples, sent=sent, tasks=asking.tasks or tuple(tasks))
     gold: list[Question] = []
     if asking.gold and asked:
         used = {name for question in asked for name in question.tasks}
-        there = {item.key for item in desk.mirror.items()}
+        present = {item.key for item in session.cache.items()}
         gold = gold_questions(asked, _known(now, samples, used), samples, tasks, share=asking.gold)
-        gold = [question for question in gold if question.key(desk.workspace) not in there]
-    return asked, gold, tasks, _said(now, catalog, [*asked, *gold]) if asking.suggest else {}
+        gold = [question for question in gold if question.key(session.workspace) not in present]
+    predicted = _predicted(now, catalog, [*asked, *gold]) if asking.suggest else {}
+    return _Queue(asked=asked, gold=gold, tasks=tasks, predicted=predicted)
 
 
 def _known(now: Snapshot, samples: pa.Table, tasks: Collection[str]) -> dict[str, list[str]]:
-    """Keys of training samples with a known label that no model gave, by task."""
+    """Keys of training samples with a known label that is not a model's, by task."""
     trained = samples.filter(pc.is_in(samples["sample_id"], value_set=pa.array(now.training_ids())))
     found = {}
     for name in tasks:
         labels = now.labels(name)
-        sure = labels.filter(pc.and_(pc.equal(labels["state"], 1), pc.not_equal(labels["source"], "model")))
-        inside = pc.is_in(trained["sample_id"], value_set=sure["sample_id"].combine_chunks())
+        known = labels.filter(pc.and_(pc.equal(labels["state"], 1), pc.not_equal(labels["source"], "model")))
+        inside = pc.is_in(trained["sample_id"], value_set=known["sample_id"].combine_chunks())
         found[name] = trained.filter(inside)["key"].to_pylist()
     return found
 
 
-def _said(now: Snapshot, catalog: Catalog, asked: Sequence[Question]) -> dict[tuple[str, str, str], Any]:
-    """What runs say of the samples in question, by (run, task, key)."""
-    wanted = {run for question in asked for run in question.runs.values() if run}
+def _predicted(now: Snapshot, catalog: Catalog, asked: Sequence[Question]) -> Predicted:
+    """The values that the questions' runs predicted for them."""
+    runs = {run for question in asked for run in question.runs.values() if run}
     keys = pa.array(sorted({question.sample["key"] for question in asked}), pa.string())
-    found: dict[tuple[str, str, str], Any] = {}
+    found: Predicted = {}
     for row in now.runs().to_pylist():
         path = catalog.home / row["predictions"]
-        if row["run"] in wanted and path.is_file():
+        if row["run"] in runs and path.is_file():
             table = pq.read_table(path)
-            for said in table.filter(pc.is_in(table["key"], value_set=keys)).to_pylist():
-                classes = now.task(said["task"]).classes
-                code, number = said.get("code"), said.get("number")
+            for prediction in table.filter(pc.is_in(table["key"], value_set=keys)).to_pylist():
+                classes = now.task(prediction["task"]).classes
+                code, number = prediction.get("code"), prediction.get("number")
                 value = number if code is None else classes[code] if code < len(classes) else str(code)
-                found[row["run"], said["task"], said["key"]] = value
+                found[row["run"], prediction["task"], prediction["key"]] = value
     return found
 
 
-def _send(desk: Session, project: Json, items: Sequence[Json], tell: Callable[[int], None]) -> None:
-    """Import those of `items` that are not there, and see that they are."""
+def _send(session: Session, project: Json, items: Sequence[Json], tell: Callable[[int], None]) -> None:
+    """Import the missing ones of `items`, and repeat until all are present."""
     for turn in range(TRIES):
-        there = {item.key for item in desk.mirror.items() if item.project == int(project["id"])}
-        missing = [item for item in items if item["data"]["amber"] not in there]
+        present = {item.key for item in session.cache.items() if item.project == int(project["id"])}
+        missing = [item for item in items if item["data"][KEY] not in present]
         try:
             for first in range(0, len(missing), CHUNK):
-                desk.server.add_items(int(project["id"]), missing[first : first + CHUNK])
+                session.server.add_items(int(project["id"]), missing[first : first + CHUNK])
                 tell(len(items) - len(missing) + min(first + CHUNK, len(missing)))
         except Lost:
             if turn == TRIES - 1:
@@ -185,13 +213,14 @@ def _send(desk: Session, project: Json, items: Sequence[Json], tell: Callable[[i
         else:
             if not missing:
                 return
-        desk.refresh()
+        session.refresh()
 
 
-def _renew(desk: Session, catalog: Catalog, url_for: UrlFor, until: float) -> int:
-    """Give open items whose URL has less than half as long to go as new ones have a new URL; returns how many."""
+def _renew(session: Session, catalog: Catalog, url_for: UrlFor, until: float) -> int:
+    """Give a new URL to each unfinished item whose own has less than half as long left as a new one; returns how
+    many."""
     half = (time.time() + until) / 2
-    old = [item for item in desk.mirror.items() if len(item.people) < item.overlap and 0 < item.until < half]
+    old = [item for item in session.cache.items() if len(item.people) < item.overlap and 0 < item.until < half]
     if not old:
         return 0
     with catalog.read() as now:
@@ -199,20 +228,21 @@ def _renew(desk: Session, catalog: Catalog, url_for: UrlFor, until: float) -> in
     old = [item for item in old if item.sample in rows]
     for item in old:
         data = {IMAGE: url_for(rows[item.sample]), KEY: item.key}
-        desk.server.change_item(item.item, {"data": data, "meta": meta(item.sample, item.requests, item.gold, until)})
+        fields = {"data": data, "meta": meta(item.sample, item.requests, item.gold, until)}
+        session.server.change_item(item.item, fields)
     return len(old)
 
 
-def _undouble(desk: Session) -> int:
-    """Delete items that stand twice and that nobody has answered; returns how many."""
+def _remove_duplicates(session: Session) -> int:
+    """Delete items that exist twice and that nobody has answered; returns how many."""
     kept: dict[tuple[int, str], int] = {}
     surplus = []
-    for item in sorted(desk.mirror.items(), key=lambda item: (not item.annotations, item.item)):
+    for item in sorted(session.cache.items(), key=lambda item: (not item.annotations, item.item)):
         if (item.project, item.key) not in kept:
             kept[item.project, item.key] = item.item
         elif not item.annotations:
             surplus.append(item)
     for item in surplus:
-        desk.server.remove_item(item.item)
-        desk.mirror.drop(item)
+        session.server.remove_item(item.item)
+        session.cache.drop(item)
     return len(surplus)

@@ -1,4 +1,4 @@
-"""Settling: which label requests are answered, which nobody could answer, and where a third person is asked."""
+"""Resolution: which label requests are answered, which everybody skipped, and which items need a third person."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -13,22 +13,24 @@ from curation.catalog.schema import KNOWN, RETRACTED, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.labelstudio.item_cache import Item, ItemCache
 
-__all__ = ["AUTHOR", "THIRD", "Resolution", "close_requests", "said_by_people", "standing"]
+__all__ = ["AUTHOR", "THIRD", "Resolution", "close_requests", "human_votes", "resolve"]
 
 AUTHOR: Final = "label-studio"
-"""Who commits what people answered there."""
+"""The author of commits that add people's answers."""
 
 MOST: Final = 3
-"""People who are asked for one label at most where they differ: two, and a third."""
+"""Largest number of people asked for one label when they disagree: two, and a third."""
 
 THIRD: Final = timedelta(hours=24)
-"""How long a third person is waited for; then the label stays unsure."""
+"""How long to wait for a third person; after that the label stays unsure."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
-    """Open requests by their ids: all, those that are `answered`, those that all who were asked skipped; and the items
-    that one person more is to be asked for, with how many that makes."""
+    """The ids of open requests: all of them, the `answered` ones, and those that everybody `skipped`.
+
+    `again` lists the items that need another annotator, with their new overlap.
+    """
 
     open: frozenset[int]
     answered: frozenset[int]
@@ -41,29 +43,29 @@ class Resolution:
         return len(self.open - self.answered - self.skipped)
 
 
-def standing(now: Snapshot, mirror: ItemCache, *, clock: datetime, third: timedelta = THIRD) -> Resolution:
-    """How the open requests stand at the server's `clock`, given what was taken in from the items of the mirror.
+def resolve(now: Snapshot, cache: ItemCache, *, clock: datetime, third: timedelta = THIRD) -> Resolution:
+    """Resolve the open requests, given the answers already in the catalog and the server's time `clock`.
 
-    A request is done when as many people as its item asks for have answered or skipped it. Where they differ, so that
-    no label holds, a third is asked first; but when none has come in the time `third`, it is done all the same.
+    A request is done when as many people as its item's overlap have answered or skipped it. If they disagree so that
+    no label holds, a third person is asked first. If none answers within `third`, the request is done.
     """
     rows = now.requests("open").select(["request_id", "sample_id", "task"]).to_pylist()
     waiting = {row["request_id"]: (row["task"], row["sample_id"]) for row in rows}
-    said = said_by_people(now, {task for task, _ in waiting.values()})
+    votes = human_votes(now, {task for task, _ in waiting.values()})
     answered: set[int] = set()
     skipped: set[int] = set()
     again: list[tuple[Item, int]] = []
-    for item in mirror.everything():
-        asked = [request for request in item.requests.values() if request in waiting]
-        differ = any(said.get(waiting[request], (0, False))[1] for request in asked)
-        late = differ and bool(item.annotations) and item.answered_at < clock - third
+    for item in cache.with_deleted():
+        requests = [request for request in item.requests.values() if request in waiting]
+        disagree = any(votes.get(waiting[request], (0, False))[1] for request in requests)
+        late = disagree and bool(item.annotations) and item.answered_at < clock - third
         if not late and len(item.people) < item.overlap:
             continue
-        if differ and not late and item.overlap < MOST and not item.gone:
+        if disagree and not late and item.overlap < MOST and not item.gone:
             again.append((item, len(item.people) + 1))
             continue
-        for request in asked:
-            (answered if said.get(waiting[request], (0, False))[0] else skipped).add(request)
+        for request in requests:
+            (answered if votes.get(waiting[request], (0, False))[0] else skipped).add(request)
     held = {request for item, _ in again for request in item.requests.values()}
     return Resolution(
         open=frozenset(waiting), answered=frozenset(answered - held), skipped=frozenset(skipped - answered - held),
@@ -72,7 +74,7 @@ def standing(now: Snapshot, mirror: ItemCache, *, clock: datetime, third: timede
 
 
 def close_requests(catalog: Catalog, found: Resolution, *, batch: str | None = None) -> None:
-    """Close the requests that are done, in one commit; a `batch` is committed even where there are none."""
+    """Close the finished requests in one commit; with a `batch` id, commit even when there are none."""
     done = len(found.answered) + len(found.skipped)
     if done or batch:
         message = f"people are done with {done} label requests"
@@ -81,16 +83,16 @@ def close_requests(catalog: Catalog, found: Resolution, *, batch: str | None = N
             change.close_requests(found.skipped, state="withdrawn")
 
 
-def said_by_people(now: Snapshot, tasks: Iterable[str]) -> dict[tuple[str, int], tuple[int, bool]]:
-    """How many people have a label of (task, sample), and whether they differ so that none holds."""
+def human_votes(now: Snapshot, tasks: Iterable[str]) -> dict[tuple[str, int], tuple[int, bool]]:
+    """By (task, sample id): how many people have labelled it, and whether they disagree so that no label holds."""
     found: dict[tuple[str, int], tuple[int, bool]] = {}
     for task in tasks:
-        said = now.labels.by_annotator(task)
-        said = said.filter(pc.and_(pc.equal(said["source"], "human"), pc.not_equal(said["state"], RETRACTED)))
-        labels = now.labels(task)
+        statements = now.labels.by_annotator(task)
+        human = pc.and_(pc.equal(statements["source"], "human"), pc.not_equal(statements["state"], RETRACTED))
+        votes, labels = statements.filter(human), now.labels(task)
         unsure = set(labels.filter(pc.equal(labels["state"], UNSURE))["sample_id"].to_pylist())
         states: dict[int, list[int]] = defaultdict(list)
-        for sample, state in zip(said["sample_id"].to_pylist(), said["state"].to_pylist(), strict=True):
+        for sample, state in zip(votes["sample_id"].to_pylist(), votes["state"].to_pylist(), strict=True):
             states[sample].append(state)
         for sample, each in states.items():
             found[task, sample] = (len(each), len(each) > 1 and sample in unsure and KNOWN in each)

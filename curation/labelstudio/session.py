@@ -1,4 +1,4 @@
-"""The desk: one workspace's projects on one Label Studio, and the lock that lets one process at a time work there."""
+"""Session: one workspace's projects on one Label Studio, locked so that one process at a time works there."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,119 +11,119 @@ from curation.errors import BadInput, NotFound
 from curation.files.locks import locked
 from curation.labelstudio.client import Json, LabelStudioClient
 from curation.labelstudio.item_cache import ItemCache
-from curation.labelstudio.label_config import Form, same_config
+from curation.labelstudio.label_config import LabelConfig, same_config
 
 __all__ = ["VERSION", "Session", "marked", "open_session", "workspace_id"]
 
 VERSION: Final = "amber"
-"""The model version of all our predictions: by their scores the server orders its queue."""
+"""The model version of all our predictions; the server orders its queue by their scores."""
 
 
 class Session:
-    """What `open_session` gives: the server, the mirror, and the projects of ours that are there."""
+    """The server, the item cache, and our projects on the server. `open_session` makes one."""
 
-    def __init__(self, server: LabelStudioClient, mirror: ItemCache, workspace: str) -> None:
+    def __init__(self, server: LabelStudioClient, cache: ItemCache, workspace: str) -> None:
         self.server = server
-        self.mirror = mirror
+        self.cache = cache
         self.workspace = workspace
-        self.projects = self._found()
+        self.projects = self._own_projects()
 
     def refresh(self) -> None:
-        """Read what changed on the server."""
-        self.projects = self._found()
-        there = {int(project["id"]) for project in self.projects}
-        for gone in {item.project for item in self.mirror.items()} - there:
-            self.mirror.forget(gone)
+        """Read the changes on the server into the cache."""
+        self.projects = self._own_projects()
+        present = {int(project["id"]) for project in self.projects}
+        for deleted in {item.project for item in self.cache.items()} - present:
+            self.cache.drop_project(deleted)
         for project in list(self.projects):
             try:
-                self.mirror.refresh(self.server, project)
+                self.cache.refresh(self.server, project)
             except NotFound:  # deleted since it was listed
                 self.projects.remove(project)
-                self.mirror.forget(int(project["id"]))
+                self.cache.drop_project(int(project["id"]))
 
     def forget(self, catalog: Catalog) -> None:
-        """Delete the items of samples that the catalog has forgotten, with what people said of them."""
+        """Delete the items of samples that the catalog has forgotten, with their annotations."""
         with catalog.read() as now:
             commit = now.commit
-            if self.mirror.commit == commit:
+            if self.cache.commit == commit:
                 return
             known = set(now.samples()["key"].to_pylist())
-        for item in [item for item in self.mirror.everything() if item.sample not in known]:
+        for item in [item for item in self.cache.with_deleted() if item.sample not in known]:
             if not item.gone:
                 self.server.remove_item(item.item)
-            self.mirror.erase(item)
-        self.mirror.commit = commit
+            self.cache.erase(item)
+        self.cache.commit = commit
 
-    def project(self, form: Form, settings: Json) -> Json:
-        """The project of a form, made unless it is there. BadInput when its config was changed on the server."""
-        if form.hash not in self._by_form():
-            names = ", ".join(form.names)
+    def project(self, page: LabelConfig, settings: Json) -> Json:
+        """The project of a labelling page, created if missing; BadInput when its config was changed on the server."""
+        if page.hash not in self._by_config():
+            names = ", ".join(page.names)
             self.server.make_project(
                 {
-                    "title": f"Amber: {names}"[:50], "description": marked(self.workspace, form.hash),
-                    "label_config": form.config, "expert_instruction": _html(form.instructions),
+                    "title": f"Amber: {names}"[:50], "description": marked(self.workspace, page.hash),
+                    "label_config": page.xml, "expert_instruction": _html(page.instructions),
                     "show_instruction": True, "sampling": "Uncertainty sampling", "model_version": VERSION,
                     "skip_queue": "REQUEUE_FOR_OTHERS", "enable_empty_annotation": False, **settings,
                 }
             )  # fmt: skip
-            self.projects = self._found()
-        project = self._by_form()[form.hash]
-        if not same_config(self.server.config(int(project["id"])), form.config):
+            self.projects = self._own_projects()
+        project = self._by_config()[page.hash]
+        if not same_config(self.server.config(int(project["id"])), page.xml):
             raise BadInput(
-                f"{self.server.url}/projects/{project['id']}: its labelling config was changed there; put it back, or "
+                f"{self.server.url}/projects/{project['id']}: its labelling config was changed there; restore it, or "
                 "delete the project and push again"
             )
         return project
 
-    def _found(self) -> list[Json]:
+    def _own_projects(self) -> list[Json]:
         ours = marked(self.workspace, "")
         return [project for project in self.server.projects() if ours in str(project.get("description") or "")]
 
-    def _by_form(self) -> dict[str, Json]:
-        """The project of each form; of two (two pushes that never saw each other) the older."""
-        return {_form(project): project for project in reversed(self.projects)}
+    def _by_config(self) -> dict[str, Json]:
+        """The project of each labelling page by hash; the older of two (two pushes that never saw each other)."""
+        return {_config_hash(project): project for project in reversed(self.projects)}
 
 
 @contextmanager
 def open_session(catalog: Catalog, server: LabelStudioClient, *, patience: float = 60.0) -> Iterator[Session]:
-    """The desk of a workspace, for this process alone; the mirror is written down when the block ends well.
+    """Lock the workspace's work on the server; save the item cache when the block ends without an error.
 
-    Busy when another process does not let go in time.
+    Busy when another process holds the lock for longer than `patience` seconds.
     """
     with catalog.read() as now:
         log = now.log()
     if not len(log):
         raise BadInput(f"{catalog.home}: the catalog is empty; ingest a data set first")
     name = hashlib.sha256(server.name.encode()).hexdigest()[:12]
-    with _turn(catalog.home, patience):
-        mirror = ItemCache.open(catalog.home / "labeling" / f"{name}.json", server.name)
-        yield Session(server, mirror, workspace_id(log["digest"][-1].as_py(), str(log["committed_at"][-1].as_py())))
-        mirror.save()
+    with _locked(catalog.home, patience):
+        cache = ItemCache.open(catalog.home / "labeling" / f"{name}.json", server.name)
+        yield Session(server, cache, workspace_id(log["digest"][-1].as_py(), str(log["committed_at"][-1].as_py())))
+        cache.save()
 
 
 def workspace_id(digest: str, committed_at: str) -> str:
-    """What tells a workspace's items from another's: its first commit."""
+    """The id of a workspace, from its first commit: it marks the workspace's projects and items."""
     return hashlib.sha256(f"{digest} {committed_at}".encode()).hexdigest()[:12]
 
 
-def marked(workspace: str, form: str) -> str:
-    """The word of a project's description by which it is found again."""
-    return f"amber:{workspace}:{form}"
+def marked(workspace: str, config_hash: str) -> str:
+    """The mark in a project's description by which its workspace finds it again."""
+    return f"amber:{workspace}:{config_hash}"
 
 
 @contextmanager
-def _turn(home: Path, patience: float) -> Iterator[None]:
+def _locked(home: Path, patience: float) -> Iterator[None]:
     (home / "labeling").mkdir(exist_ok=True)
     busy = "{}: {} pushes or pulls there; wait for it, or end it"
     with locked(home / "labeling" / "lock", lambda holder: busy.format(home, holder), patience=patience):
         yield
 
 
-def _form(project: Json) -> str:
+def _config_hash(project: Json) -> str:
     return str(project["description"]).rpartition(":")[2].split()[0]
 
 
 def _html(text: str) -> str:
-    """Text as a project's instructions show it, which take HTML."""
+    """Plain text as HTML, which a project's instructions are."""
     safe = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return "".join(f"<p>{part}</p>" for part in safe.replace("\n\n", "\0").replace("\n", "<br>").split("\0"))

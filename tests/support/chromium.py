@@ -1,4 +1,4 @@
-"""A real browser, driven over its debugging pipe: pages that draw themselves cannot be tested by their source."""
+"""A real browser, driven over its debugging pipe: pages rendered by scripts cannot be tested by their source."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ FLAGS = (
 
 
 class Chromium:
-    """One headless browser with one page; use it in a `with` block."""
+    """A headless browser with one page; use it in a `with` block."""
 
     def __init__(self) -> None:
         self._profile = tempfile.mkdtemp(prefix="amber-chromium-")
@@ -37,7 +37,7 @@ class Chromium:
         os.close(write_answers)
         self._turn, self._buffer = 0, b""
         self.requested: list[str] = []
-        """URLs that the page asked for."""
+        """URLs that the page requested."""
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self._call("Page.enable", session=True)
@@ -60,14 +60,14 @@ class Chromium:
         self._call("Page.navigate", session=True, url=url)
 
     def evaluate(self, script: str) -> Any:
-        """The value of an expression of JavaScript in the page."""
+        """The value of a JavaScript expression in the page."""
         done = self._call("Runtime.evaluate", session=True, expression=script, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in done:
             raise RuntimeError(done["exceptionDetails"]["exception"].get("description", "the page raised"))
         return done["result"].get("value")
 
     def wait_for(self, script: str, *, seconds: float = 60) -> Any:
-        """The value of an expression once it is true; TimeoutError when it does not become so."""
+        """Wait until an expression is true, and return its value; TimeoutError after `seconds`."""
         end = time.monotonic() + seconds
         while not (value := self.evaluate(script)):
             if time.monotonic() > end:
@@ -81,25 +81,25 @@ class Chromium:
             self._call("Input.dispatchMouseEvent", session=True, type=kind, x=x, y=y, button="left", clickCount=1)
 
     def press(self, element: str) -> None:
-        """A real click into the middle of an element, given as an expression, once it is there and rests."""
+        """Click in the middle of the element that an expression gives, once it exists and no longer moves."""
         middle = "b => b?.width && [b.x + b.width / 2, b.y + b.height / 2]"
         script = f"({middle})(({element})?.getBoundingClientRect())"
         before = None
-        while (place := self.wait_for(script)) != before:
-            before = place
+        while (point := self.wait_for(script)) != before:
+            before = point
             time.sleep(0.5)
-        self.click(*place)
+        self.click(*point)
 
     def write(self, text: str) -> None:
-        """Type into what has the focus."""
+        """Type into the focused element."""
         self._call("Input.insertText", session=True, text=text)
 
     def screenshot(self, path: Path) -> None:
-        """Write what is seen as PNG."""
-        path.write_bytes(self.seen())
+        """Write the visible page as PNG."""
+        path.write_bytes(self.png())
 
-    def seen(self) -> bytes:
-        """What is seen, as PNG."""
+    def png(self) -> bytes:
+        """The visible page as PNG."""
         return base64.b64decode(self._call("Page.captureScreenshot", session=True)["data"])
 
     def _call(self, method: str, *, session: bool = False, **parameters: Any) -> dict[str, Any]:

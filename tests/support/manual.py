@@ -25,17 +25,17 @@ Results go to standard output; progress, and errors of one line, to standard err
 | code | meaning |
 |---|---|
 | 0 | Done. |
-| 1 | The machine failed: a full disk, missing permissions. |
-| 2 | Bad input, a missing extra, or images and labels that were quarantined while the rest was committed. |
+| 1 | The machine failed: a full disk, a path without permission. |
+| 2 | Bad input, or images and labels that were quarantined while the rest went in. |
 | 3 | Another process holds the workspace. |
-| 4 | A file is damaged: its contents are not what was written. |
-| 130 | Interrupted; run the same again. |
+| 4 | A file is damaged: its content differs from what was written. |
+| 130 | Interrupted; run the command again. |
 """
 EVERYWHERE = {"home", "as_json", "author"}
 
 
 def leaves(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every verb with its words, sorted; a group that also runs by itself counts as a verb."""
+    """Every verb with its path, sorted, including groups that run without a subcommand."""
     for name, command in sorted(group.commands.items()):
         if not isinstance(command, click.Group) or command.invoke_without_command:
             yield (*path, name), command

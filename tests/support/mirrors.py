@@ -1,4 +1,4 @@
-"""Mirrors in FiftyOne, and what they hold."""
+"""Mirrors in FiftyOne, and their documents."""
 
 from typing import Any
 

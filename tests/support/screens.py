@@ -1,4 +1,4 @@
-"""Takes the pictures of docs/browsing.md from the real App: `python tests/support/screens.py docs/images` (minutes)."""
+"""Take the screenshots of docs/browsing.md: `python tests/support/screens.py docs/images` (minutes)."""
 
 import io
 import os
@@ -23,7 +23,7 @@ WIDTH, QUALITY = 1200, 80
 
 
 def main(folder: Path) -> None:
-    """Render scenes, train once, and look at the grid, the embeddings and an evaluation."""
+    """Render scenes, train once, and take screenshots of the grid, the embeddings and an evaluation."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="amber-screens-") as name:
         os.environ["AMBER_CACHE"] = str(Path(name) / "images")
@@ -32,11 +32,11 @@ def main(folder: Path) -> None:
         recipe = Recipe.of("efficientnet_lite0")
         loop = Loop(rounds=1, start=0, budget=100, recipe=recipe, first_draws=3_200, draws=3_200)
         run = list(go_round(catalog, loop, author="docs"))[-1].run
-        look(catalog, run, folder)
+        take_all(catalog, run, folder)
 
 
-def look(catalog: Catalog, run: str, folder: Path) -> None:
-    """Take the pictures of one run."""
+def take_all(catalog: Catalog, run: str, folder: Path) -> None:
+    """Take the screenshots of one run."""
     with app(catalog, "--run", run) as shown, Chromium() as page:
         shown.open(page, IMAGES)
         take(page, folder / "grid.jpg")
@@ -54,17 +54,17 @@ def look(catalog: Catalog, run: str, folder: Path) -> None:
 
 
 def leaf(text: str) -> str:
-    """The last element, and innermost, whose text begins so."""
+    """The last innermost element whose text starts with `text`."""
     return f"[...document.querySelectorAll('*')].findLast(e => e.innerText?.startsWith('{text}') && !e.children.length)"
 
 
 def take(page: Chromium, path: Path) -> None:
-    """A picture of the page once it rests."""
+    """Take a screenshot of the page once it no longer changes."""
     before = b""
-    while (seen := page.seen()) != before:
-        before = seen
+    while (png := page.png()) != before:
+        before = png
         time.sleep(3)
-    image = Image.open(io.BytesIO(seen)).convert("RGB")
+    image = Image.open(io.BytesIO(png)).convert("RGB")
     image.resize((WIDTH, image.height * WIDTH // image.width), Image.Resampling.LANCZOS).save(path, quality=QUALITY)
 
 

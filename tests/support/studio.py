@@ -34,16 +34,16 @@ class Studio:
         return httpx.Client(base_url=self.local.url, headers={"Authorization": f"Token {self.local.token}"}, timeout=60)
 
     def person(self, name: str) -> Annotator:
-        """An annotator who has signed up by invitation."""
+        """An annotator who signed up by invitation."""
         return invite(self.local, name)
 
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """Where Label Studio is found, as long as the block lasts. Without it the tests are skipped, on CI they fail."""
+    """Point to the installed Label Studio within the block. Without it tests are skipped; on CI they fail."""
     environment = Path(os.environ.get(ENVIRONMENT) or ROOT / ".venv-label-studio")
     if not (environment / "bin" / "label-studio").exists():
-        missing = "Label Studio is not installed; `make .venv-label-studio/ready` brings it"
+        missing = "Label Studio is not installed; `make .venv-label-studio/ready` installs it"
         pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(ENVIRONMENT, str(environment))

@@ -1,4 +1,4 @@
-"""The plugin's buttons, by FiftyOne's own executor: they act through a real service, and touch no catalog file."""
+"""The plugin's buttons, run by FiftyOne's own executor through a real service."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ from samplers.pack.pack_writer import make_pack
 from samplers.plan.build import draft_plan
 from samplers.policy.policy import Policy
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # FiftyOne's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # of FiftyOne itself
 
 OURS = "@amber/catalog"
 
@@ -38,7 +38,7 @@ def catalog(pictures: Catalog, tmp_path: Path) -> Catalog:
 
 @pytest.fixture
 def service(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """A service that the buttons speak with, as eve."""
+    """A service that the buttons call, as eve."""
     with served(catalog.home) as running:
         monkeypatch.setenv("AMBER_SERVICE", running.url)
         monkeypatch.setenv("AMBER_TOKEN", Tokens(catalog.home).add("eve", "label"))
@@ -51,7 +51,7 @@ def dataset(catalog: Catalog, database: Any) -> Any:
 
 
 class Page:
-    """The App as a button sees it: a data set, what is selected, what was typed into its form."""
+    """The App as a button sees it: a data set, the selection, and the values of its form."""
 
     def __init__(self, dataset: Any, numbers: tuple[int, ...] = ()) -> None:
         self.dataset = dataset
@@ -70,7 +70,7 @@ class Page:
             return {"fault": str(error)}
 
     def form(self, button: str, **params: Any) -> dict[str, Any]:
-        """The properties of the form, as the App gets them."""
+        """The properties of the form, as sent to the App."""
         from fiftyone.operators.executor import ExecutionContext
         from fiftyone.operators.registry import OperatorRegistry
 
@@ -81,10 +81,10 @@ class Page:
 
 
 def shown(form: dict[str, Any]) -> str:
-    """What a form says will be done, or what is wrong."""
-    said = [form[name]["view"]["label"] for name in ("preview", "fault") if name in form]
-    assert len(said) == 1
-    return str(said[0])
+    """The preview or the error in a form."""
+    lines = [form[name]["view"]["label"] for name in ("preview", "fault") if name in form]
+    assert len(lines) == 1
+    return str(lines[0])
 
 
 def commits(catalog: Catalog) -> int:
@@ -95,29 +95,29 @@ def commits(catalog: Catalog) -> int:
 def test_a_form_shows_what_the_button_then_does(catalog: Catalog, dataset: Any, service: Served) -> None:
     page, before = Page(dataset, (5, 6, 7)), commits(catalog)
     assert set(page.form("ask_for_labels")) == {"tasks", "reason"}
-    wish = {"tasks": ["speed", "bike"], "reason": "rare"}
-    line = shown(page.form("ask_for_labels", **wish))
+    values = {"tasks": ["speed", "bike"], "reason": "rare"}
+    line = shown(page.form("ask_for_labels", **values))
     assert line.startswith("as eve: ask for 6 labels of speed, bike")
     assert commits(catalog) == before
-    assert page.press("ask_for_labels", **wish) == {"told": line.replace("eve:", f"eve, commit {before + 1}:")}
+    assert page.press("ask_for_labels", **values) == {"told": line.replace("eve:", f"eve, commit {before + 1}:")}
     with catalog.read() as now:
         assert len(now.requests("open")) == 6
-    assert "passed over: 6 requested already" in shown(page.form("ask_for_labels", **wish))
+    assert "passed over: 6 asked for already" in shown(page.form("ask_for_labels", **values))
 
 
 def test_tags_and_doubts(catalog: Catalog, dataset: Any, service: Served) -> None:
     page = Page(dataset, (5, 6))
     assert shown(page.form("tag", tag="blurred")) == "as eve: tag 2 as blurred"
     assert "tag 2 as blurred" in page.press("tag", tag="blurred")["told"]
-    assert "take the tag blurred from 2" in page.press("tag", tag="blurred", off=True)["told"]
+    assert "remove the tag blurred from 2" in page.press("tag", tag="blurred", off=True)["told"]
     assert "mark 2 labels of color" in page.press("doubt", task="color", state="unsure")["told"]
     assert "retract 2 labels of color" in page.press("doubt", task="color", state="retracted")["told"]
     with catalog.read() as now:
         assert [row["author"] for row in now.log().to_pylist()[:4]] == ["eve"] * 4
 
 
-def test_what_a_button_did_is_shown_at_once(catalog: Catalog, database: Any, service: Served) -> None:
-    """As a fresh mirror shows it, and as the next one then finds it; nothing of it is taken for an edit."""
+def test_a_buttons_effect_is_shown_at_once(catalog: Catalog, database: Any, service: Served) -> None:
+    """It equals a rebuilt mirror, the next update keeps it, and none of it counts as an edit."""
     with catalog.commit(author="eve", message="tags") as change:
         change.add_attributes(pa.table({"key": ["pictures/00001"], "tag_dark": [True]}))
         change.add_slice("dark", "attr.tag_dark AND state.color IS NULL")
@@ -173,13 +173,13 @@ def test_an_edit_stays_an_edit_when_a_button_is_pressed(catalog: Catalog, databa
     assert found.tags == []
 
 
-def test_a_mirror_that_is_ahead_is_not_brought_back_in_part(catalog: Catalog, database: Any, service: Served) -> None:
+def test_a_pinned_mirror_is_not_refreshed(catalog: Catalog, database: Any, service: Served) -> None:
     dataset = shown_in(catalog, database)
     Page(dataset, (5,)).press("ask_for_labels", tasks=["speed"], reason="odd")
     again = shown_in(catalog, database, commit=1, name=dataset.name)
     assert "requests" not in documents_of(again, ["pictures/00005"])["pictures/00005"]
     told = Page(again, (6,)).press("ask_for_labels", tasks=["speed"], reason="odd")["told"]
-    assert told.endswith("; shown is commit 1, so look at it with the next `amber browse`")
+    assert told.endswith("; the App shows commit 1, so the next `amber browse` will show the change")
     assert "requests" not in documents_of(again, ["pictures/00006"])["pictures/00006"]
 
 
@@ -199,14 +199,16 @@ BAD = {"ask_for_labels": {"tasks": ["color"], "reason": "r"}, "tag": {"tag": "x"
 
 
 @pytest.mark.parametrize("button", BAD)
-def test_without_a_selection_nothing_is_done(catalog: Catalog, dataset: Any, service: Served, button: str) -> None:
+def test_without_a_selection_a_button_does_nothing(
+    catalog: Catalog, dataset: Any, service: Served, button: str
+) -> None:
     before = commits(catalog)
-    assert said(Page(dataset).press(button, **BAD[button])).endswith("no image is selected; select some first")
+    assert line_of(Page(dataset).press(button, **BAD[button])).endswith("no image is selected; select some first")
     assert commits(catalog) == before
 
 
 @pytest.mark.parametrize("button", BAD)
-def test_a_token_that_does_not_hold(
+def test_a_missing_expired_or_weak_token(
     catalog: Catalog, dataset: Any, service: Served, button: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens, page = Tokens(catalog.home), Page(dataset, (5,))
@@ -218,29 +220,29 @@ def test_a_token_that_does_not_hold(
     }
     for secret, line in cases.items():
         monkeypatch.setenv("AMBER_TOKEN", secret)
-        assert line in said(page.press(button, **BAD[button]))
+        assert line in line_of(page.press(button, **BAD[button]))
         if button != "why_drawn":
             form = page.form(button, **BAD[button])
             assert line in shown(form)
             assert form["fault"]["invalid"]
     monkeypatch.setenv("AMBER_TOKEN", "any")
     monkeypatch.setenv("AMBER_SERVICE", f"http://127.0.0.1:{free_port()}")
-    assert "start it with `amber serve`" in said(page.press(button, **BAD[button]))
+    assert "start it with `amber serve`" in line_of(page.press(button, **BAD[button]))
 
 
-def said(result: dict[str, Any]) -> str:
+def line_of(result: dict[str, Any]) -> str:
     line = result.get("fault") or result["reasons"]
     assert "\n" not in line
     return str(line)
 
 
-def test_what_is_typed_is_checked(dataset: Any, service: Served, database: Any) -> None:
+def test_form_values_are_validated(dataset: Any, service: Served, database: Any) -> None:
     page = Page(dataset, (5,))
     assert "choose another" in shown(page.form("tag", tag="Very Blurred"))
     assert "reason" in shown(page.form("ask_for_labels", tasks=["color"], reason="x" * 501))
-    assert said(page.press("tag")) == "Validation error. Path: tag. Reason: Required property"
-    assert "fill the form" in said(page.press("ask_for_labels", tasks=[], reason="r"))
+    assert line_of(page.press("tag")) == "Validation error. Path: tag. Reason: Required property"
+    assert "fill the form" in line_of(page.press("ask_for_labels", tasks=[], reason="r"))
     foreign = database.Dataset()
     foreign.add_sample(database.Sample(filepath="x.jpg", key="pictures/00005"))
     page = Page(foreign, (5,))
-    assert "is no mirror of a catalog" in said(page.press("tag", tag="x"))
+    assert "not a mirror of a catalog" in line_of(page.press("tag", tag="x"))

@@ -1,4 +1,4 @@
-"""The App in a real browser, from a process of its own, as a user starts it."""
+"""The App in a real browser, started in its own process as a user starts it."""
 
 import os
 import shutil
@@ -27,11 +27,11 @@ from curation.errors import BadInput
 from curation.files.locations import member
 from curation.requests.oracle import answer
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # FiftyOne's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # of FiftyOne itself
 
 
 REQUESTED = "[...document.querySelectorAll('[data-cy=looker]')].filter(e => e.innerText.includes('speed open')).length"
-"""Images of the grid on which a request is written."""
+"""How many images of the grid show a request."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def catalog(pictures: Catalog, tmp_path: Path) -> Catalog:
 
 
 def test_it_shows_the_catalog(tmp_path: Path) -> None:
-    """One image is gone: that is seen, and nothing else of it."""
+    """One image file is missing: the App shows an error for it alone."""
     catalog = make_home(tmp_path, samples=60)
     (tmp_path / "images" / "00003.jpg").unlink()
     with app(catalog) as shown, Chromium() as page:
@@ -59,7 +59,7 @@ def test_it_shows_the_catalog(tmp_path: Path) -> None:
         assert shown.stop() == 130
 
 
-def test_asking_for_labels_of_three_selected_images(catalog: Catalog) -> None:
+def test_ask_for_labels_of_three_selected_images(catalog: Catalog) -> None:
     secret = Tokens(catalog.home).add("eve", "label")
     with served(catalog.home) as service:
         words = {"AMBER_SERVICE": service.url, "AMBER_TOKEN": secret}
@@ -89,11 +89,11 @@ def test_asking_for_labels_of_three_selected_images(catalog: Catalog) -> None:
         assert [(row["key"], row["task"], row["reason"]) for row in rows] == [(k, "speed", "looks odd") for k in keys]
         assert now.log()["author"][0].as_py() == "eve"
     hold_back(catalog.home, labels([label(key, "speed", 30.0, "oracle") for key in keys]))
-    assert answer(catalog, batch="round") == 3  # the loop sends them on
+    assert answer(catalog, batch="round") == 3  # the loop answers them
 
 
 def test_the_app_mongod_and_the_mirror_may_be_killed(catalog: Catalog, tmp_path: Path) -> None:
-    """After SIGKILL of each, and with its files gone, `amber browse` shows the same again; the catalog is whole."""
+    """After SIGKILL of each, and after its files are deleted, `amber browse` shows the same; the catalog is intact."""
     port, screen = free_port(), free_port()
     where = {"FIFTYONE_DATABASE_URI": f"mongodb://127.0.0.1:{port}/"}
     with catalog.read() as now:
@@ -109,14 +109,14 @@ def test_the_app_mongod_and_the_mirror_may_be_killed(catalog: Catalog, tmp_path:
         server.kill()
     shutil.rmtree(folder)
     with mongod(folder, port), app(catalog, port=screen, **where) as shown:
-        assert "built, 60 written" in shown.told
+        assert "built, 60 written" in shown.output
         assert httpx.get(shown.url, timeout=60).status_code == 200
     with catalog.read() as now:
         assert now.digest == before
     assert all(check.fault == "" for check in verify(catalog))
 
 
-def test_a_port_that_something_else_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_in_use_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(browse, "LET_GO", 0.0)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -126,14 +126,14 @@ def test_a_port_that_something_else_holds(monkeypatch: pytest.MonkeyPatch) -> No
             browse._await_free(port)
 
 
-def test_images_elsewhere_are_shown_under_signed_urls(catalog: Catalog, database: Any, tmp_path: Path) -> None:
+def test_remote_images_are_shown_under_signed_urls(catalog: Catalog, database: Any, tmp_path: Path) -> None:
     with catalog.read() as now:
         picture = Path(now.samples()["location"][0].as_py())
     with tarfile.open(tmp_path / "more.tar", "w") as tar:
         tar.add(picture, "far.jpg")
     rows = sample_rows(["far"], [picture])
     where = pa.array([member("far.jpg", str(tmp_path / "more.tar"))])
-    with catalog.commit(author="ada", message="elsewhere") as change:
+    with catalog.commit(author="ada", message="remote") as change:
         change.add_samples(rows.set_column(rows.column_names.index("location"), "location", where), dataset="far")
     with served(catalog.home) as service:
         assert run(["browse", "--no-app", "--home", str(catalog.home), "--service", service.url]) == 0

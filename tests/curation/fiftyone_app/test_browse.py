@@ -23,7 +23,7 @@ from curation.fiftyone_app.mirror import mirror
 from curation.fiftyone_app.panels import draw_map
 from curation.images.embeddings import add_vectors
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # FiftyOne's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # of FiftyOne itself
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +38,11 @@ def catalog(pictures: Catalog, tmp_path: Path) -> Catalog:
 
 @pytest.fixture
 def name() -> str:
-    """Of a data set: all tests share one mongod."""
+    """A data set name: all tests share one mongod."""
     return f"test-{uuid4().hex}"
 
 
-def test_documents_are_those_of_add_samples(catalog: Catalog, database: Any, name: str) -> None:
+def test_documents_equal_those_of_add_samples(catalog: Catalog, database: Any, name: str) -> None:
     show(catalog, name)
     ours = database.load_dataset(name)
     theirs = ours.clone(f"{name}-theirs")
@@ -77,14 +77,14 @@ def as_sample(fo: Any, columns: dict[str, list[Any]], fields: list[str], row: in
     )  # fmt: skip
 
 
-def test_unknown_is_empty_and_unsure_is_seen(catalog: Catalog, database: Any, name: str) -> None:
+def test_unknown_is_empty_and_unsure_is_listed(catalog: Catalog, database: Any, name: str) -> None:
     with catalog.commit(author="ada", message="cannot tell") as change:
         key = change.now.samples()["key"][3].as_py()
         change.add_labels(labels([label(key, "color", None, "ada")]), source="human")
     with catalog.commit(author="ada", message="two people") as change:
         other = change.now.samples()["key"][5].as_py()
-        said = [label(other, "car", value, person) for person, value in (("ada", True), ("bob", False))]
-        change.add_labels(labels(said), source="human")
+        given = [label(other, "car", value, person) for person, value in (("ada", True), ("bob", False))]
+        change.add_labels(labels(given), source="human")
     show(catalog, name)
     dataset = database.load_dataset(name)
     assert dataset.load_saved_view("disputed").values("key") == [other]
@@ -102,7 +102,7 @@ def test_unknown_is_empty_and_unsure_is_seen(catalog: Catalog, database: Any, na
     assert box.bounding_box == pytest.approx([2 / 48, 2 / 32, 5 / 48, 8 / 32])
 
 
-def test_predictions_stand_beside_the_labels(catalog: Catalog, database: Any, tmp_path: Path, name: str) -> None:
+def test_predictions_errors_and_flips_of_a_run(catalog: Catalog, database: Any, tmp_path: Path, name: str) -> None:
     with catalog.read() as now:
         keys = now.samples()["key"].to_pylist()
         known = {row["sample_id"]: row["code"] for row in now.labels("color").to_pylist()}
@@ -126,23 +126,23 @@ def test_predictions_stand_beside_the_labels(catalog: Catalog, database: Any, tm
     assert len(dataset.load_saved_view("suspected labels color")) == wrong
     flips = dataset.count_values("flip_color")
     truths = [(number % 3, known.get(ids[key])) for number, key in enumerate(keys) if number % 3 != 1]
-    assert flips["mended"] == sum(truth == 1 for _, truth in truths) > 0
+    assert flips["fixed"] == sum(truth == 1 for _, truth in truths) > 0
     assert flips["broken"] == sum(truth == was for was, truth in truths) > 0
     assert len(dataset.load_saved_view("flips color")) == len(truths)
     report = dataset.load_evaluation_results("eval_color").report()
     with catalog.read() as now:
         test = set(now.samples().filter(pc.equal(now.samples()["split"], "test"))["sample_id"].to_pylist())
-    judged = [code == 1 for id_, code in known.items() if id_ in test]
-    assert report["weighted avg"]["support"] == len(judged) > 0
-    assert dataset.load_evaluation_results("eval_color").metrics()["accuracy"] == pytest.approx(np.mean(judged))
+    right = [code == 1 for id_, code in known.items() if id_ in test]
+    assert report["weighted avg"]["support"] == len(right) > 0
+    assert dataset.load_evaluation_results("eval_color").metrics()["accuracy"] == pytest.approx(np.mean(right))
     assert document(dataset, keys[1])["plan_p"] == 0.75
     assert "plan_p" not in document(dataset, keys[2])
 
 
-def test_evaluation_is_ours_on_what_is_known_in_every_slice(
+def test_evaluations_equal_ours_on_known_labels_in_every_slice(
     catalog: Catalog, database: Any, tmp_path: Path, name: str
 ) -> None:
-    """Accuracy per task, and per scenario, is that of known labels of the test split."""
+    """Accuracy per task and per scenario equals ours on known labels of the test split."""
     from fiftyone.operators.store import ExecutionStore
 
     generator = np.random.default_rng(0)
@@ -175,7 +175,7 @@ def test_evaluation_is_ours_on_what_is_known_in_every_slice(
 
 
 def test_the_worst_slices_come_first(catalog: Catalog, database: Any, tmp_path: Path, name: str) -> None:
-    """In the order that is handed in; each holds what was judged of it, what is wrong in front, the surest first."""
+    """In the given order; each has its evaluated samples, wrong ones first, then by falling confidence."""
     with catalog.commit(author="ada", message="more to test with") as change:
         tested = change.now.samples()["key"].to_pylist()[:50]
         change.add_attributes(pa.table({"key": tested, "split": ["test"] * 50}))
@@ -187,7 +187,7 @@ def test_the_worst_slices_come_first(catalog: Catalog, database: Any, tmp_path: 
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "predictions.parquet")
     worst = tuple(
-        SliceError(task="color", slice=part, error=error, told=f"as told of {part}", sure=sure)
+        SliceError(task="color", slice=part, error=error, told=f"figure of {part}", sure=sure)
         for part, error, sure in (("night", 0.625, True), ("yellow", 0.5, False))
     )
     scene = Scene(predictions=str(tmp_path / "predictions.parquet"), worst=worst)
@@ -197,9 +197,9 @@ def test_the_worst_slices_come_first(catalog: Catalog, database: Any, tmp_path: 
         "worst 1: night of color, error 0.62",
         "worst 2: yellow of color, error 0.50",
     ]
-    told = [dataset.get_saved_view_info(view) for view in dataset.list_saved_views()[:2]]
-    assert [(each["description"], each["color"]) for each in told] == [
-        ("as told of night", "#EE0000"), ("as told of yellow", None)
+    views = [dataset.get_saved_view_info(view) for view in dataset.list_saved_views()[:2]]
+    assert [(each["description"], each["color"]) for each in views] == [
+        ("figure of night", "#EE0000"), ("figure of yellow", None)
     ]  # fmt: skip
     found = dataset.load_saved_view("worst 1: night of color, error 0.62")
     judged = list(zip(*found.values(["error_color", "pred_color.confidence", "attr_split", "attr_night"]), strict=True))
@@ -210,8 +210,8 @@ def test_the_worst_slices_come_first(catalog: Catalog, database: Any, tmp_path: 
     assert show(catalog, name, replace(scene, worst=worst[:1])).since is None
 
 
-def test_holes_of_what_is_labelled_together(catalog: Catalog, database: Any, name: str) -> None:
-    """A view for a pair that is never known together: samples of train that one label would help, until it closes."""
+def test_views_of_co_labelling_holes(catalog: Catalog, database: Any, name: str) -> None:
+    """A pair never labelled together has a view of the training samples with one of the two, until the hole closes."""
     with catalog.commit(author="ada", message="never together") as change:
         change.add_tasks([Task(name=task, kind="binary", owner="ada") for task in ("rain", "snow")])
         samples = change.now.samples()
@@ -242,15 +242,15 @@ def tasks_of(catalog: Catalog) -> list[str]:
 
 
 def accuracy(now: Any, task: str, part: str, rows: list[dict[str, Any]]) -> tuple[int, float]:
-    """Of known labels of the test split, inside a slice: how many, and which part is predicted rightly."""
+    """The number of known labels of the test split in a slice, and the share predicted correctly."""
     samples = now.samples().filter(pc.equal(now.samples()["split"], "test"))
     inside = set(samples["sample_id"].to_pylist())
     if part:
         inside &= set(now.members(now.slice(part).predicate).tolist())
     ids = dict(zip(samples["key"].to_pylist(), samples["sample_id"].to_pylist(), strict=True))
-    said = {ids[row["key"]]: row["code"] for row in rows if row["task"] == task and row["key"] in ids}
+    predicted = {ids[row["key"]]: row["code"] for row in rows if row["task"] == task and row["key"] in ids}
     labels = [row for row in now.labels(task).to_pylist() if row["state"] == 1 and row["sample_id"] in inside]
-    hits = [said[row["sample_id"]] == row["code"] for row in labels]
+    hits = [predicted[row["sample_id"]] == row["code"] for row in labels]
     return len(hits), float(np.mean(hits)) if hits else 0.0
 
 
@@ -268,7 +268,7 @@ def test_embeddings_become_a_map(catalog: Catalog, database: Any, name: str) -> 
     assert points.std(axis=0)[0] > points.std(axis=0)[1] > 3
 
 
-def test_a_commit_is_brought_in_by_what_it_touched(catalog: Catalog, database: Any, name: str) -> None:
+def test_a_commit_updates_the_samples_it_touched(catalog: Catalog, database: Any, name: str) -> None:
     first = show(catalog, name)
     assert (first.since, first.written) == (None, 60)
     with catalog.commit(author="ada", message="more") as change:
@@ -279,9 +279,9 @@ def test_a_commit_is_brought_in_by_what_it_touched(catalog: Catalog, database: A
     dataset = database.load_dataset(name)
     found = {key: bare(document(dataset, key)) for key in dataset.values("key")}
     assert set(keys) <= set(dataset.match_tags("yellow").values("key"))
-    show(catalog, f"{name}-anew")
-    anew = database.load_dataset(f"{name}-anew")
-    assert found == {key: bare(document(anew, key)) for key in anew.values("key")}
+    show(catalog, f"{name}-rebuilt")
+    rebuilt = database.load_dataset(f"{name}-rebuilt")
+    assert found == {key: bare(document(rebuilt, key)) for key in rebuilt.values("key")}
     third = show(catalog, name)
     assert third.written == 0
     with catalog.commit(author="ada", message="a slice") as change:
@@ -289,7 +289,7 @@ def test_a_commit_is_brought_in_by_what_it_touched(catalog: Catalog, database: A
     assert show(catalog, name).since is None
 
 
-def test_near_duplicates_stand_side_by_side(pictures: Catalog, database: Any, tmp_path: Path, name: str) -> None:
+def test_near_duplicates_are_side_by_side(pictures: Catalog, database: Any, tmp_path: Path, name: str) -> None:
     catalog = Catalog.create(tmp_path / "near")
     with pictures.read() as now:
         paths = [Path(path) for path in now.samples()["location"].to_pylist()]
@@ -307,13 +307,13 @@ def test_near_duplicates_stand_side_by_side(pictures: Catalog, database: Any, tm
     alone = [0xFFFF << 48, 0xFFFF << 32, 0xFFFF << 16, 0xFF00FF00FF00FF00]
     add(["e", "a", "d", "b", "c", "f"], [0, 3, *alone])
     assert side_by_side() == ["a", "e"]
-    add(["g", "h"], [0xFFFF << 48 | 1, 15])  # twins of what is there: of d, and of a by its chain
-    assert show(catalog, f"{name}-anew").since is None
+    add(["g", "h"], [0xFFFF << 48 | 1, 15])  # near-duplicates of d, and of a through a chain
+    assert show(catalog, f"{name}-rebuilt").since is None
     assert show(catalog, name).since == 1
     assert sorted(side_by_side()) == ["a", "d", "e", "g", "h"]
     dataset = database.load_dataset(name)
     assert dict(zip(*dataset.values(["key", NEAR]), strict=True)) == dict(
-        zip(*database.load_dataset(f"{name}-anew").values(["key", NEAR]), strict=True)
+        zip(*database.load_dataset(f"{name}-rebuilt").values(["key", NEAR]), strict=True)
     )
     with catalog.read() as now:
         assert near_duplicates(now) == {"a": "a", "e": "a", "h": "a", "d": "d", "g": "d"}
@@ -329,7 +329,7 @@ def test_a_forgotten_image_leaves_the_mirror(catalog: Catalog, database: Any, na
     assert len(dataset) == 59
 
 
-def test_what_was_killed_or_deleted_is_built_again(catalog: Catalog, database: Any, name: str) -> None:
+def test_a_killed_or_deleted_mirror_is_rebuilt(catalog: Catalog, database: Any, name: str) -> None:
     class Killed(Exception):
         pass
 

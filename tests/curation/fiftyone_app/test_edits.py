@@ -1,4 +1,4 @@
-"""Edits made in the App come home, on a real mongod."""
+"""Edits made in the App are imported, on a real mongod."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ from curation.errors import BadInput
 from curation.fiftyone_app.edits import commit_edits, edits_of
 from curation.fiftyone_app.mirror import mirror
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # FiftyOne's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # of FiftyOne itself
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +34,11 @@ def catalog(pictures: Catalog, tmp_path: Path) -> Catalog:
 
 @pytest.fixture
 def name() -> str:
-    """Of a data set: all tests share one mongod."""
+    """A data set name: all tests share one mongod."""
     return f"test-{uuid4().hex}"
 
 
-def test_edits_come_home_as_one_commit(catalog: Catalog, database: Any, name: str) -> None:
+def test_edits_are_imported_as_one_commit(catalog: Catalog, database: Any, name: str) -> None:
     show(catalog, name)
     dataset = database.load_dataset(name)
     labelled = dataset.exists("label_color").limit(2).values("key")
@@ -57,10 +57,10 @@ def test_edits_come_home_as_one_commit(catalog: Catalog, database: Any, name: st
     commit = commit_edits(catalog, found, author="eve")
     assert commit_edits(catalog, found, author="ada") == commit  # two people, the same edits
     with catalog.read() as now:
-        said = {
+        given = {
             row["sample_id"]: row for row in now.labels.by_annotator("color").to_pylist() if row["annotator"] == "eve"
         }
-        assert sorted(row["state"] for row in said.values()) == [1, 2]
+        assert sorted(row["state"] for row in given.values()) == [1, 2]
         assert len(now.members("attr.tag_blurred")) == 1
     show(catalog, name)
     dataset = database.load_dataset(name)
@@ -71,15 +71,15 @@ def test_edits_come_home_as_one_commit(catalog: Catalog, database: Any, name: st
     assert "blurred" in document(dataset, labelled[0])["tags"]
 
 
-def test_edits_made_while_others_are_fetched_come_home_next(catalog: Catalog, database: Any, name: str) -> None:
-    """Two people: one fetches, the other edits meanwhile; and who only looks takes away nobody's edits."""
+def test_edits_made_during_an_import_are_imported_next(catalog: Catalog, database: Any, name: str) -> None:
+    """Two people: one imports while the other edits; a run without import keeps all edits."""
 
-    def tag(place: int, word: str) -> None:
-        sample = database.load_dataset(name).sort_by("key").skip(place).first()
+    def tag(row: int, word: str) -> None:
+        sample = database.load_dataset(name).sort_by("key").skip(row).first()
         sample.tags.append(word)
         sample.save()
 
-    def fetched(at: datetime | None) -> list[str]:
+    def imported(at: datetime | None) -> list[str]:
         with catalog.read() as now:
             found = edits_of(database.load_dataset(name), now, LOCAL)
         if at:
@@ -89,27 +89,27 @@ def test_edits_made_while_others_are_fetched_come_home_next(catalog: Catalog, da
             mirror(now, name, scene=LOCAL, url_for=lambda key, location: None, progress=lambda d, t: None, at=at)
         return [each["tag"] for each in found.tags]
 
-    with catalog.commit(author="ada", message="tags that are there") as change:
+    with catalog.commit(author="ada", message="tags that exist") as change:
         keys = change.now.samples()["key"].to_pylist()[50:52]
         change.add_attributes(pa.table({"key": keys, "tag_early": [True, False], "tag_late": [False, True]}))
     show(catalog, name)
     tag(0, "early")
-    assert fetched(None) == ["early"]
-    assert fetched(datetime.now(UTC)) == ["early"]
-    assert fetched(None) == ["late"]
+    assert imported(None) == ["early"]
+    assert imported(datetime.now(UTC)) == ["early"]
+    assert imported(None) == ["late"]
 
 
 def labelled_id(dataset: Any, key: str) -> str:
     return str(document(dataset, key)["_id"])
 
 
-def test_a_data_set_of_others_does_not_come_home(catalog: Catalog, database: Any, name: str) -> None:
+def test_a_foreign_data_set_is_refused(catalog: Catalog, database: Any, name: str) -> None:
     with catalog.read() as now, pytest.raises(BadInput, match="was not written by `amber browse`"):
         edits_of(database.Dataset(name), now, LOCAL)
 
 
-def test_two_people_fetch_edits_at_once(catalog: Catalog, database: Any) -> None:
-    """They land once, under one of them; the other finds nothing left, or that they have landed."""
+def test_two_people_import_edits_at_once(catalog: Catalog, database: Any) -> None:
+    """The edits are committed once; the other import finds nothing left, or the same commit."""
     assert run(["browse", "--no-app", "--home", str(catalog.home)]) == 0
     sample = database.load_dataset(browse._name(catalog)).first()
     sample.tags.append("odd")
@@ -119,10 +119,10 @@ def test_two_people_fetch_edits_at_once(catalog: Catalog, database: Any) -> None
         subprocess.Popen([*words, who], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for who in ("ada", "eve")
     ]
-    told = [each.communicate(timeout=120) for each in both]
-    assert [each.returncode for each in both] == [0, 0], told
-    assert sum("1 edits since commit 1, committed as 2" in out for out, _ in told) == 1
-    assert sum("0 edits since commit 2" in out for out, _ in told) == 1
+    outputs = [each.communicate(timeout=120) for each in both]
+    assert [each.returncode for each in both] == [0, 0], outputs
+    assert sum("1 edits since commit 1, committed as 2" in out for out, _ in outputs) == 1
+    assert sum("0 edits since commit 2" in out for out, _ in outputs) == 1
     with catalog.read() as now:
         assert now.commit == 2
         assert len(now.members("attr.tag_odd")) == 1

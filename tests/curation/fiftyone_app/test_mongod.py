@@ -1,4 +1,4 @@
-"""The mongod of a workspace: shared by who browses there, ended with the last one; and MongoDBs that will not do."""
+"""The mongod of a workspace: shared by all who browse there, ended with the last; and unusable MongoDBs."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from curation.catalog.catalog import Catalog
 from curation.errors import Busy
 from curation.fiftyone_app.mongod import turn
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # FiftyOne's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # of FiftyOne itself
 
 USES = """
 import sys, pathlib
@@ -48,27 +48,27 @@ def browse(home: Path, **environment: str) -> "subprocess.Popen[str]":
 
 
 def uses(home: Path) -> "subprocess.Popen[str]":
-    """A process that has the mongod of a workspace; its first line is the URI."""
+    """A process that uses the mongod of a workspace; its first line of output is the URI."""
     return subprocess.Popen(
         [sys.executable, "-c", USES, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
 
 
-def told(process: "subprocess.Popen[str]") -> str:
+def first_line(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
     return process.stdout.readline()
 
 
 def end(*processes: "subprocess.Popen[str]", how: signal.Signals = signal.SIGKILL) -> None:
-    """SIGINT, as a terminal sends it, goes to all that a process has started."""
+    """Signal the whole process group, as a terminal does for SIGINT."""
     for process in processes:
         os.killpg(process.pid, how)
         process.communicate()
 
 
 def ended(home: Path) -> bool:
-    """Whether the mongod is gone soon: it leaves its lock empty."""
+    """Whether the mongod ends within 30 seconds: it leaves its lock file empty."""
     limit = time.monotonic() + 30
     while (home / "browse" / "port").exists() or (home / "browse" / "mongo" / "mongod.lock").read_text():
         if time.monotonic() > limit:
@@ -77,7 +77,7 @@ def ended(home: Path) -> bool:
     return True
 
 
-def test_two_who_browse_at_once_share_it_and_an_empty_catalog_is_shown(home: Path) -> None:
+def test_two_who_browse_at_once_share_it_on_an_empty_catalog(home: Path) -> None:
     both = [browse(home), browse(home)]
     answers = [each.communicate(timeout=120) for each in both]
     assert [each.returncode for each in both] == [0, 0], answers
@@ -86,44 +86,44 @@ def test_two_who_browse_at_once_share_it_and_an_empty_catalog_is_shown(home: Pat
     assert ended(home)
 
 
-def test_it_lives_until_the_last_one_goes_however_that_comes_about(home: Path, tmp_path: Path) -> None:
+def test_it_lives_until_its_last_user_ends_in_any_way(home: Path, tmp_path: Path) -> None:
     first, other = uses(home), uses(Catalog.create(tmp_path / "other").home)
-    uri = told(first)
+    uri = first_line(first)
     second = uses(home)
-    assert told(second) == uri != told(other)
+    assert first_line(second) == uri != first_line(other)
     end(first, how=signal.SIGINT)
     time.sleep(1)
     third = uses(home)
-    assert told(third) == uri
+    assert first_line(third) == uri
     end(second, third, other)
-    fourth = uses(home)  # while it ends
-    assert told(fourth).startswith("mongodb://127.0.0.1:")
+    fourth = uses(home)  # while the mongod ends
+    assert first_line(fourth).startswith("mongodb://127.0.0.1:")
     end(fourth)
     assert ended(home)
 
 
 def test_it_is_started_again_after_a_kill(home: Path) -> None:
     first = uses(home)
-    uri = told(first)
+    uri = first_line(first)
     os.kill(int((home / "browse" / "mongo" / "mongod.lock").read_text()), signal.SIGKILL)
     second = uses(home)
-    assert told(second) != uri
+    assert first_line(second) != uri
     end(first, second)
     assert ended(home)
 
 
-def test_files_that_another_mongod_holds(home: Path) -> None:
+def test_files_in_use_by_another_mongod(home: Path) -> None:
     (home / "browse").mkdir()
     with mongod(home / "browse" / "mongo", free_port()):
         while not (home / "browse" / "mongo" / "WiredTiger").exists():
             time.sleep(0.1)
         line = refused(home, 1)
     assert "does not come up (DBPathInUse" in line
-    assert "mend that, or set FIFTYONE_DATABASE_URI" in line
+    assert "fix that, or set FIFTYONE_DATABASE_URI" in line
 
 
 def refused(home: Path, status: int, **environment: str) -> str:
-    """What `amber browse` says, in one line and within seconds, when it does nothing."""
+    """The one line that `amber browse` prints, within seconds, when it refuses."""
     process = browse(home, **environment)
     _, line = process.communicate(timeout=60)
     assert process.returncode == status, line
@@ -131,14 +131,14 @@ def refused(home: Path, status: int, **environment: str) -> str:
     return line
 
 
-def test_one_that_does_not_answer(home: Path) -> None:
+def test_a_mongodb_that_does_not_answer(home: Path) -> None:
     uri = f"mongodb://127.0.0.1:{free_port()}/?serverSelectionTimeoutMS=500"
     line = refused(home, 1, FIFTYONE_DATABASE_URI=uri)
     assert f"MongoDB: {uri} does not answer (" in line
     assert "set FIFTYONE_DATABASE_URI to one of 6.0 or newer" in line
 
 
-def test_one_that_refuses(home: Path, tmp_path: Path) -> None:
+def test_a_mongodb_that_refuses(home: Path, tmp_path: Path) -> None:
     port = free_port()
     with mongod(tmp_path / "mongo", port, "--auth"):
         line = refused(home, 1, FIFTYONE_DATABASE_URI=f"mongodb://127.0.0.1:{port}/")
@@ -149,7 +149,7 @@ def test_one_that_refuses(home: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def old() -> Iterator[int]:
-    """The port of what says to be a MongoDB 5.0: no wheel has one, so it only says so."""
+    """The port of a stand-in that reports MongoDB 5.0: there is no wheel of the real one."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=_accept, args=(server,), daemon=True).start()
         yield server.getsockname()[1]
@@ -180,16 +180,16 @@ def _answer(peer: socket.socket) -> None:
             peer.sendall(struct.pack("<i", len(answer) + 4) + answer)
 
 
-def test_one_that_is_too_old(home: Path, old: int) -> None:
+def test_a_mongodb_that_is_too_old(home: Path, old: int) -> None:
     line = refused(home, 2, FIFTYONE_DATABASE_URI=f"mongodb://127.0.0.1:{old}/")
     assert f"MongoDB: mongodb://127.0.0.1:{old}/ has version 5.0.14; set FIFTYONE_DATABASE_URI to one of 6.0" in line
 
 
-def test_a_mirror_that_somebody_else_writes(home: Path) -> None:
+def test_a_mirror_that_another_process_writes(home: Path) -> None:
     (home / "browse").mkdir()
     with (
         turn(home),
-        pytest.raises(Busy, match=f"process {os.getpid()} writes the mirror; wait"),
+        pytest.raises(Busy, match="another `amber browse` writes the mirror; wait for it"),
         turn(home, patience=0.2),
     ):
         pass

@@ -1,4 +1,4 @@
-"""The wire to a real Label Studio: what is lost, refused, worn out or unknown, what is read, and the bell."""
+"""The client of a real Label Studio: lost responses, refusals, expired tokens, versions, reads, and webhooks."""
 
 import json
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-from support.asked import URL, ask, color, items, said, sent, states
 from support.homes import make_home
+from support.label_requests import URL, ask, color, human_labels, items, pushed, states
 from support.studio import Studio
 
 from benchmarks.annotators import Annotator
@@ -20,7 +20,7 @@ from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.pull import pull
 from curation.labelstudio.push import Asking, push
 from curation.labelstudio.session import open_session
-from curation.labelstudio.webhook import HEADER, PATH, bell
+from curation.labelstudio.webhook import HEADER, PATH, wake_ups
 
 People = dict[str, Annotator]
 
@@ -31,7 +31,7 @@ def catalog(tmp_path: Path) -> Catalog:
 
 
 class Dropping(httpx.HTTPTransport):
-    """Loses the answer to every write of a kind, once each, after the server has done it."""
+    """Drops the response of each matching write once, after the server has done it."""
 
     def __init__(self, part: str) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Dropping(httpx.HTTPTransport):
 
 
 class Counting(httpx.HTTPTransport):
-    """Counts what is read of items."""
+    """Counts the bytes read of items."""
 
     bytes = 0
 
@@ -59,7 +59,7 @@ class Counting(httpx.HTTPTransport):
         return answer
 
 
-def test_an_import_whose_answer_is_lost_is_not_doubled(
+def test_an_import_with_a_lost_response_makes_no_duplicates(
     catalog: Catalog, studio: Studio, server: LabelStudioClient
 ) -> None:
     ask(catalog, *((sample, "color") for sample in range(1, 30)))
@@ -70,56 +70,56 @@ def test_an_import_whose_answer_is_lost_is_not_doubled(
     assert len(items(catalog, server)) == 29
 
 
-def test_a_project_whose_answer_is_lost_is_not_doubled(
+def test_a_project_with_a_lost_response_is_not_created_twice(
     catalog: Catalog, studio: Studio, server: LabelStudioClient
 ) -> None:
     ask(catalog, (1, "color"))
     with studio.server(transport=Dropping("/api/projects/")) as flaky, pytest.raises(Failed):
         push(catalog, flaky, Asking(), url_for=URL)
-    sent(catalog, server)
-    with open_session(catalog, server) as desk:
-        assert len(desk.projects) == 1
+    pushed(catalog, server)
+    with open_session(catalog, server) as session:
+        assert len(session.projects) == 1
 
 
-def test_whatever_answer_is_lost_nothing_is_lost_or_doubled(
+def test_any_lost_response_loses_and_doubles_nothing(
     catalog: Catalog, studio: Studio, server: LabelStudioClient, people: People
 ) -> None:
     ask(catalog, *((sample, "color") for sample in range(1, 13)))
     flaky = studio.server(transport=Dropping("/api/"))
     insist(lambda: push(catalog, flaky, Asking(overlap=2), url_for=URL))
-    there = items(catalog, server)
-    assert len(there) == 12
-    for place, item in enumerate(there):
+    present = items(catalog, server)
+    assert len(present) == 12
+    for number, item in enumerate(present):
         people["ann"].say(item.item, color(catalog, "red"))
-        people["bob"].say(item.item, color(catalog, "green" if place < 3 else "red"))
+        people["bob"].say(item.item, color(catalog, "green" if number < 3 else "red"))
     insist(lambda: pull(catalog, flaky))
     assert [item.overlap for item in items(catalog, server)] == [3] * 3 + [2] * 9
-    with studio.server() as sound:
-        assert pull(catalog, sound).labels == 0
-    assert len(said(catalog, "color")) == 24
+    with studio.server() as reliable:
+        assert pull(catalog, reliable).labels == 0
+    assert len(human_labels(catalog, "color")) == 24
     assert states(catalog) == ["open"] * 3 + ["answered"] * 9
     flaky.__exit__()
 
 
 def insist(call: Callable[[], object]) -> None:
-    """Run the same again until it says that it is done."""
+    """Repeat a call until it succeeds."""
     for _ in range(10):
         try:
             call()
         except Failed:
             continue
         return
-    pytest.fail("never done")
+    pytest.fail("ten failures")
 
 
-def test_a_pull_reads_what_changed(
+def test_a_pull_reads_only_changes(
     catalog: Catalog, studio: Studio, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("curation.labelstudio.item_cache.OVERLAP", timedelta(0))
     ask(catalog, *((sample, "color") for sample in range(1, 31)))
     counting = Counting()
     with studio.server(transport=counting) as server:
-        sent(catalog, server)
+        pushed(catalog, server)
         pull(catalog, server)
         for item in items(catalog, server)[:2]:
             people["ann"].say(item.item, color(catalog, "red"))
@@ -128,7 +128,7 @@ def test_a_pull_reads_what_changed(
             assert 0 < counting.bytes - before < 1_500
 
 
-def test_what_may_come_late_is_read_again_for_a_minute_and_then_no_more(
+def test_late_changes_are_read_again_for_a_minute_and_then_no_more(
     catalog: Catalog, studio: Studio, people: People
 ) -> None:
     ask(catalog, *((sample, "color") for sample in range(1, 31)))
@@ -140,32 +140,32 @@ def test_what_may_come_late_is_read_again_for_a_minute_and_then_no_more(
             pull(catalog, server)
             return counting.bytes - before
 
-        sent(catalog, server)
+        pushed(catalog, server)
         assert min(read(), read()) > 5_000
-        with open_session(catalog, server) as desk:
-            desk.mirror.reach = {
-                project: replace(reach, marked=reach.marked - 61) for project, reach in desk.mirror.reach.items()
+        with open_session(catalog, server) as session:
+            session.cache.reach = {
+                project: replace(reach, marked=reach.marked - 61) for project, reach in session.cache.reach.items()
             }
         assert read() > 5_000
         assert read() < 500
         people["ann"].say(items(catalog, server)[0].item, color(catalog, "red"))
         assert read() < 1_500
-    assert len(said(catalog, "color")) == 1
+    assert len(human_labels(catalog, "color")) == 1
 
 
-def told(release: Any, status: int = 200) -> httpx.MockTransport:
+def server_with(release: Any, status: int = 200) -> httpx.MockTransport:
     return httpx.MockTransport(lambda request: httpx.Response(status, json=release))
 
 
 @pytest.mark.parametrize("release", [{"release": "2.0.1"}, {"release": "1.22.9"}, {"release": "new"}, {}, []])
-def test_a_server_of_an_unknown_version_is_refused(release: Any) -> None:
-    with pytest.raises(BadInput, match=r"Amber knows 1\.23"):
-        LabelStudioClient("http://studio.test", "t", transport=told(release))
-    with LabelStudioClient("http://studio.test", "t", transport=told(release), any_version=True) as server:
+def test_an_unsupported_version_is_refused(release: Any) -> None:
+    with pytest.raises(BadInput, match=r"Amber supports 1\.23"):
+        LabelStudioClient("http://studio.test", "t", transport=server_with(release))
+    with LabelStudioClient("http://studio.test", "t", transport=server_with(release), any_version=True) as server:
         assert server.url == "http://studio.test"
 
 
-def test_a_token_that_is_refused_is_said_so(studio: Studio) -> None:
+def test_a_refused_token_is_reported(studio: Studio) -> None:
     with (
         LabelStudioClient(studio.local.url, "0" * 40) as server,
         pytest.raises(BadInput, match="the token was refused"),
@@ -175,7 +175,7 @@ def test_a_token_that_is_refused_is_said_so(studio: Studio) -> None:
         LabelStudioClient(studio.local.url, "a.b.c")
 
 
-def test_a_personal_token_is_renewed(studio: Studio) -> None:
+def test_an_expired_access_token_is_renewed(studio: Studio) -> None:
     with studio.admin() as admin:
         admin.post("/api/jwt/settings", json={"api_tokens_enabled": True, "legacy_api_tokens_enabled": True})
         made = admin.post("/api/token/")
@@ -185,14 +185,14 @@ def test_a_personal_token_is_renewed(studio: Studio) -> None:
         assert server.projects()
 
 
-def test_what_cannot_be_reached_is_said_so() -> None:
+def test_an_unreachable_server_is_reported() -> None:
     with pytest.raises(Failed, match="cannot be reached"):
         LabelStudioClient("http://127.0.0.1:9", "t", patience=0)
-    with pytest.raises(BadInput, match="no address"):
+    with pytest.raises(BadInput, match="not a URL"):
         LabelStudioClient("studio", "t")
 
 
-def test_what_is_not_there_and_what_is_refused(server: LabelStudioClient) -> None:
+def test_missing_projects_and_bad_configs_are_reported(server: LabelStudioClient) -> None:
     with pytest.raises(NotFound, match="was the project deleted"):
         list(server.changed_items(999_999, ""))
     with pytest.raises(BadInput, match="refused"):
@@ -200,7 +200,7 @@ def test_what_is_not_there_and_what_is_refused(server: LabelStudioClient) -> Non
 
 
 class Deleting(httpx.HTTPTransport):
-    """Deletes a project as soon as projects have been listed to read their items: after the second time."""
+    """Deletes a project right after the second listing of projects, before its items are read."""
 
     def __init__(self, studio: Studio, project: int) -> None:
         super().__init__()
@@ -216,43 +216,41 @@ class Deleting(httpx.HTTPTransport):
         return answer
 
 
-def test_a_project_that_is_deleted_while_it_is_read_is_a_deleted_one(
-    catalog: Catalog, studio: Studio, server: LabelStudioClient
-) -> None:
+def test_a_project_may_be_deleted_while_it_is_read(catalog: Catalog, studio: Studio, server: LabelStudioClient) -> None:
     ask(catalog, (1, "color"), (2, "car"))
-    sent(catalog, server)
+    pushed(catalog, server)
     color_, car = sorted(items(catalog, server), key=lambda item: item.sample)
-    with studio.server(transport=Deleting(studio, color_.project)) as wire:
-        assert pull(catalog, wire).waiting == 2
+    with studio.server(transport=Deleting(studio, color_.project)) as deleting:
+        assert pull(catalog, deleting).waiting == 2
     assert [item.item for item in items(catalog, server)] == [car.item]
-    assert (sent(catalog, server).items, len(items(catalog, server))) == (1, 2)
+    assert (pushed(catalog, server).items, len(items(catalog, server))) == (1, 2)
     server.change_item(color_.item, {"overlap": 2})
     server.remove_item(color_.item)
 
 
-# The bell
+# Webhooks
 
 
-def test_the_bell_rings_when_somebody_answers(catalog: Catalog, server: LabelStudioClient, people: People) -> None:
+def test_an_answer_wakes_the_pull(catalog: Catalog, server: LabelStudioClient, people: People) -> None:
     ask(catalog, (1, "color"))
-    sent(catalog, server)
+    pushed(catalog, server)
     (item,) = items(catalog, server)
-    with bell(server, [item.project]) as rung:
+    with wake_ups(server, [item.project]) as wake_up:
         people["ann"].say(item.item, color(catalog, "red"))
-        assert rung.wait(10)
+        assert wake_up.wait(10)
         assert len(server.hooks(item.project)) == 1
     assert server.hooks(item.project) == []
     assert pull(catalog, server).labels == 1
 
 
-def test_only_who_knows_the_secret_rings(server: LabelStudioClient, catalog: Catalog) -> None:
+def test_a_wake_up_needs_the_secret(server: LabelStudioClient, catalog: Catalog) -> None:
     ask(catalog, (1, "color"))
-    sent(catalog, server)
+    pushed(catalog, server)
     project = items(catalog, server)[0].project
-    with bell(server, [project]) as rung:
+    with wake_ups(server, [project]) as wake_up:
         (hook,) = server.hooks(project)
         assert httpx.post(hook["url"], headers={HEADER: "guess"}).status_code == 403
         assert httpx.post(hook["url"].replace(PATH, "/else"), headers=hook["headers"]).status_code == 204
-        assert not rung.is_set()
+        assert not wake_up.is_set()
         assert httpx.post(hook["url"], headers=hook["headers"], content=json.dumps({"x": 1})).status_code == 204
-        assert rung.is_set()
+        assert wake_up.is_set()

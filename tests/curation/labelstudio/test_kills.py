@@ -1,4 +1,4 @@
-"""Push and pull, killed: whatever was cut off where, the same again ends with each item and each label once."""
+"""Kill push and pull at random moments: after a rerun each item and each label exists once."""
 
 import os
 import random
@@ -26,13 +26,13 @@ CALL = """
 import sys
 from curation.labelstudio import push
 from curation.labelstudio.pull import pull
-from curation.labelstudio.client import Server
+from curation.labelstudio.client import LabelStudioClient
 from curation.catalog.catalog import Catalog
 push.CHUNK = 5
 verb, home, url, token = sys.argv[1:]
 catalog = Catalog.open(home)
 print("ready", flush=True)
-with Server(url, token, name="local", patience=0.2) as server:
+with LabelStudioClient(url, token, name="local", patience=0.2) as server:
     if verb == "push":
         push.push(catalog, server, push.Asking(), url_for=lambda sample: "http://127.0.0.1:1/x")
     else:
@@ -42,7 +42,7 @@ with Server(url, token, name="local", patience=0.2) as server:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where a server of these tests' own runs, for it is killed."""
+    """The folder of a server of these tests alone, because they kill it."""
     folder = tmp_path_factory.mktemp("killed")
     with installed():
         yield folder
@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def interrupted(verb: str, catalog: Catalog, folder: Path, after: float, *, ours: bool) -> None:
-    """Begin a verb, and kill it, or the server under it, after so many seconds."""
+    """Start a verb; kill it, or the server, `after` seconds."""
     local = start(folder)
     words = [sys.executable, "-c", CALL, verb, str(catalog.home), local.url, local.token]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -68,10 +68,10 @@ def killed_anywhere(folder: Path, tmp_path: Path, seed: int) -> None:
     studio = Studio(start(folder))
     with studio.server(name="local") as server:
         push(catalog, server, Asking(), url_for=lambda sample: "http://127.0.0.1:1/x")
-        with open_session(catalog, server) as desk:
-            desk.refresh()
-            asked = [request for item in desk.mirror.items() for request in item.requests.values()]
-            projects = {item.project for item in desk.mirror.items()}
+        with open_session(catalog, server) as session:
+            session.refresh()
+            asked = [request for item in session.cache.items() for request in item.requests.values()]
+            projects = {item.project for item in session.cache.items()}
         assert sorted(asked) == list(range(REQUESTS))
     with catalog.read() as now:
         tasks = now.tasks()
@@ -85,8 +85,10 @@ def killed_anywhere(folder: Path, tmp_path: Path, seed: int) -> None:
         pull(catalog, server)
         assert pull(catalog, server).labels == 0
     with catalog.read() as now:
-        said = [row for name in tasks for row in now.labels.by_annotator(name).to_pylist() if row["source"] == "human"]
-        assert (len(said), len(now.requests.answers()), now.counts()["answer_event"]) == (REQUESTS,) * 3
+        labels = [
+            row for name in tasks for row in now.labels.by_annotator(name).to_pylist() if row["source"] == "human"
+        ]
+        assert (len(labels), len(now.requests.answers()), now.counts()["answer_event"]) == (REQUESTS,) * 3
         assert set(now.requests()["state"].to_pylist()) == {"answered"}
 
 

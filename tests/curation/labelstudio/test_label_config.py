@@ -1,5 +1,6 @@
-"""Forms and answers: what a task becomes on the page, and what comes back of it, for every kind of task."""
+"""Label configs and answers: the page of a task and the label that comes back, for every kind of task."""
 
+import doctest
 import json
 import os
 import subprocess
@@ -13,8 +14,18 @@ from hypothesis import strategies as some
 
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
-from curation.labelstudio.answers import read_answer, suggest
-from curation.labelstudio.label_config import BOXED, EMPTY, NONE, UNSURE, Form, card_sections, same_config, state_of
+from curation.labelstudio import annotations, label_config
+from curation.labelstudio.annotations import decode_answer, suggest
+from curation.labelstudio.label_config import (
+    BOXED,
+    EMPTY,
+    NONE,
+    UNSURE,
+    LabelConfig,
+    card_sections,
+    same_config,
+    state_of,
+)
 
 ROOT = Path(__file__).parents[3]
 SIZE = (48, 32)
@@ -48,31 +59,37 @@ def choice(name: str, *words: str) -> dict[str, Any]:
 
 
 def read(task: Task, *results: Any) -> Any:
-    return read_answer(task, results, SIZE, "item 1")
+    return decode_answer(task, results, SIZE, "item 1")
+
+
+@pytest.mark.parametrize("module", [annotations, label_config])
+def test_examples_of_the_docstrings_run(module: Any) -> None:
+    done = doctest.testmod(module)
+    assert (done.failed, done.attempted > 0) == (0, True)
 
 
 @pytest.mark.parametrize("name", TASKS)
 @given(data=some.data())
-def test_what_is_suggested_is_what_is_read(name: str, data: some.DataObject) -> None:
+def test_decoding_reverts_encoding(name: str, data: some.DataObject) -> None:
     value = data.draw(VALUES[name])
-    said = read(TASKS[name], *json.loads(json.dumps(suggest(TASKS[name], value, SIZE))))
-    assert said["state"] == "known"
+    found = read(TASKS[name], *json.loads(json.dumps(suggest(TASKS[name], value, SIZE))))
+    assert found["state"] == "known"
     if name == "things":
-        for box, given_ in zip(said["boxes"], value, strict=True):
+        for box, given_ in zip(found["boxes"], value, strict=True):
             assert box["class"] == given_["class"]
             assert [box[part] for part in "xywh"] == pytest.approx([given_[part] for part in "xywh"], abs=1e-6)
     else:
-        assert said[{"marks": "names", "speed": "number"}.get(name, "text")] == value
+        assert found[{"marks": "names", "speed": "number"}.get(name, "text")] == value
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_nothing_said_is_unknown_and_never_a_negative(name: str) -> None:
+def test_no_answer_is_unknown_and_never_a_negative(name: str) -> None:
     assert read(TASKS[name]) is None
     assert read(TASKS[name], choice("another", "x")) is None
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_cannot_tell_is_unsure(name: str) -> None:
+def test_cannot_tell_means_unsure(name: str) -> None:
     tag = state_of(TASKS[name]) if name in ("speed", "things") else name
     assert read(TASKS[name], choice(tag, UNSURE)) == {"state": "unsure"}
 
@@ -99,7 +116,7 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("case", UNFIT)
-def test_unfit_answers_are_said_so(case: str) -> None:
+def test_unfit_answers_are_refused_with_the_reason(case: str) -> None:
     name, results, why = UNFIT[case]
     with pytest.raises(BadInput, match=f"^item 1: .*{why}"):
         read(TASKS[name], *results)
@@ -111,7 +128,7 @@ def test_a_turned_box_becomes_the_upright_one_around_it() -> None:
     assert [box[part] for part in "xywh"] == pytest.approx([16, 0, 8, 24])
 
 
-def test_what_is_no_answer_is_not_suggested() -> None:
+def test_an_unfit_value_cannot_be_encoded() -> None:
     for task, value in (
         (COLOR, "blue"),
         (SPEED, float("inf")),
@@ -122,33 +139,33 @@ def test_what_is_no_answer_is_not_suggested() -> None:
 
 
 @pytest.mark.parametrize("word", [UNSURE, NONE])
-def test_a_class_called_like_a_word_of_the_page_is_refused(word: str) -> None:
-    with pytest.raises(BadInput, match="is a word of the page"):
-        Form(tasks=(Task(name="t", kind="multilabel", classes=("a", word), owner="a"),))
+def test_a_class_with_the_name_of_a_choice_is_refused(word: str) -> None:
+    with pytest.raises(BadInput, match="the page uses"):
+        LabelConfig(tasks=(Task(name="t", kind="multilabel", classes=("a", word), owner="a"),))
 
 
-def test_a_form_asks_for_each_task_once_and_says_what_it_is() -> None:
-    form = Form(tasks=tuple(TASKS.values()), notes={"car": "Vans are cars."})
-    tree = fromstring(form.config)
+def test_a_page_asks_for_each_task_once_and_explains_it() -> None:
+    page = LabelConfig(tasks=tuple(TASKS.values()), notes={"car": "Vans are cars."})
+    tree = fromstring(page.xml)
     named = [part.get("name") for part in tree.iter() if part.get("toName")]
     assert sorted(named) == ["car", "color", "marks", "speed", "speed-state", "things", "things-state"]
     assert {part.get("toName") for part in tree.iter() if part.get("toName")} == {"image"}
     shown = [part.get("value") for part in tree.iter("Choice")]
     assert {"<b> & 'q'", "gr\u00fcn", UNSURE, NONE, "yes", "no"} <= set(shown)
-    assert "Vans are cars." in form.instructions
-    assert "color: Which?" in form.instructions
-    assert "\n\nmarks\n\n" in form.instructions
+    assert "Vans are cars." in page.instructions
+    assert "color: Which?" in page.instructions
+    assert "\n\nmarks\n\n" in page.instructions
 
 
-def test_the_hash_of_a_form_follows_what_it_asks() -> None:
-    one, other = Form(tasks=(COLOR,)), Form(tasks=(COLOR,), notes={"color": "Look twice."})
-    more = Form(tasks=(COLOR.model_copy(update={"classes": (*COLOR.classes, "blue")}),))
+def test_the_hash_depends_on_config_and_instructions() -> None:
+    one, other = LabelConfig(tasks=(COLOR,)), LabelConfig(tasks=(COLOR,), notes={"color": "Look twice."})
+    more = LabelConfig(tasks=(COLOR.model_copy(update={"classes": (*COLOR.classes, "blue")}),))
     assert len({one.hash, other.hash, more.hash}) == 3
-    assert one.hash == Form(tasks=(COLOR,)).hash
+    assert one.hash == LabelConfig(tasks=(COLOR,)).hash
 
 
-def test_configs_are_the_same_however_they_are_written() -> None:
-    config = Form(tasks=(COLOR, CAR)).config
+def test_equal_configs_may_be_written_differently() -> None:
+    config = LabelConfig(tasks=(COLOR, CAR)).xml
     assert same_config(
         config, config.replace("><", ">\n  <").replace('<Choice value="red" />', '<Choice value="red"></Choice>')
     )
@@ -156,7 +173,7 @@ def test_configs_are_the_same_however_they_are_written() -> None:
     assert not same_config(config, "<View>")
 
 
-def test_a_card_has_sections() -> None:
+def test_the_sections_of_a_card() -> None:
     card = (ROOT / "datasets" / "traffic_lights" / "README.md").read_text()
     assert card_sections(card)["light_color"].startswith("Say which lamp is lit.")
     assert card_sections("# `color`\nLook at the lamp.\n\n## car\nVans too.\n") == {
@@ -165,8 +182,8 @@ def test_a_card_has_sections() -> None:
     }
 
 
-def test_label_studio_itself_takes_what_is_suggested(tmp_path: Path) -> None:
-    """Its own library, in its own environment, holds our results against our config."""
+def test_label_studio_accepts_encoded_values(tmp_path: Path) -> None:
+    """Its own library, in its own environment, validates our results against our config."""
     python = ROOT / ".venv-label-studio" / "bin" / "python"
     if not python.exists():
         missing = "Label Studio is not installed; `make .venv-label-studio/ready` brings it"
@@ -183,6 +200,6 @@ face.validate()
 prediction = {"model_version": "amber", "score": 0.5, "result": results}
 print(json.dumps(face.validate_prediction(prediction, return_errors=True)))
 """
-    told = json.dumps([Form(tasks=tuple(TASKS.values())).config, results])
-    done = subprocess.run([python, "-c", code], input=told, capture_output=True, text=True, check=False, cwd=tmp_path)
+    given_ = json.dumps([LabelConfig(tasks=tuple(TASKS.values())).xml, results])
+    done = subprocess.run([python, "-c", code], input=given_, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.stdout.strip() == "[]", done.stderr

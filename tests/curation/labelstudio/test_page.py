@@ -1,13 +1,13 @@
-"""What people have before them, in a real browser: the page on which they label, and the one about the service."""
+"""The pages people see, in a real browser: the labelling page, and the service's own description."""
 
 import json
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from support.asked import ask, said, states
 from support.chromium import Chromium
 from support.homes import make_home
+from support.label_requests import ask, human_labels, states
 from support.served import served
 from support.studio import Studio
 
@@ -35,7 +35,7 @@ def log_in(page: Chromium, url: str, email: str) -> None:
 
 
 def press(page: Chromium, found: str) -> None:
-    """Click in the middle of what an expression of JavaScript finds, once it is there."""
+    """Click in the middle of the element that a JavaScript expression finds, once it exists."""
     page.wait_for(f"!!({found})")
     box = page.evaluate(f"{found}.getBoundingClientRect().toJSON()")
     page.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -46,11 +46,11 @@ def texts(selector: str, text: str) -> str:
 
 
 def hosts(page: Chromium) -> set[str]:
-    """Whom the page asked for anything."""
+    """The hosts that the page requested anything from."""
     return {urlsplit(url).netloc.rpartition("@")[2] for url in page.requested if url.startswith("http")}
 
 
-def test_somebody_answers_through_the_page(
+def test_an_answer_given_on_the_page(
     catalog: Catalog, server: LabelStudioClient, studio: Studio, people: dict[str, Annotator], tmp_path: Path
 ) -> None:
     ask(catalog, (1, "color"))
@@ -67,7 +67,7 @@ def test_somebody_answers_through_the_page(
         page.wait_for("document.body.innerText.includes('No More Tasks')")
         assert hosts(page) == {urlsplit(studio.local.url).netloc, urlsplit(service.url).netloc}
     assert (pull(catalog, server).closed, states(catalog)) == (1, ["answered"])
-    assert said(catalog, "color") == [(1, "ann", 1, 2)]
+    assert human_labels(catalog, "color") == [(1, "ann", 1, 2)]
     with catalog.read() as now:
         assert now.requests.answers()["seconds"][0].as_py() > 0
 

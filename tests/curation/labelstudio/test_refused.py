@@ -1,4 +1,4 @@
-"""The verbs of labelling and of the service, given what they do not take: one line, a code, and nothing done."""
+"""Bad arguments of the labelling and service verbs: one line, exit code 2, and no effect."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ REFUSED = {
     "URLs for ever": ([*PUSH, "--days", "inf"], "days inf: must be above 0"),
     "no server": (PUSH, "`amber label start` starts one"),
     "no token": ([*PUSH, "--url", "http://127.0.0.1:9"], "needs a token; pass --token"),
-    "no address": ([*PULL, "--url", "studio", "--token", "t"], "studio: no address of a Label Studio"),
+    "no address": ([*PULL, "--url", "studio", "--token", "t"], "studio: not a URL of a Label Studio"),
     "a third person before the second": ([*PULL, "--third", "-1"], "third -1.0: must lie in"),
     "never a third person": ([*PULL, "--third", "nan"], "third nan: must lie in"),
     "a loop without a third": ([*LOOP, "--third", "-1"], "third -1.0: must lie in"),
@@ -43,7 +43,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_refused_is_said_in_one_line(home: Path, case: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_is_one_line(home: Path, case: str, capsys: pytest.CaptureFixture[str]) -> None:
     words, why = REFUSED[case]
     assert run([*words, "--home", str(home)]) == 2
     out, err = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""How far people are, against figures that were counted by hand."""
+"""Labelling progress, compared with figures counted by hand."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from support.asked import ask, states
 from support.homes import label, labels, make_home
+from support.label_requests import ask, states
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import REQUESTS
@@ -15,11 +15,11 @@ from curation.labelstudio.pull import ANSWERS
 from curation.labelstudio.status import Progress, people, progress
 
 BEGAN = datetime(2026, 1, 1, 9)
-SAID = {
+ANSWERED = {
     (1, "ann"): "red", (1, "bob"): "red", (2, "ann"): "red", (2, "bob"): "green", (3, "ann"): None,
     (4, "ann"): "green", (4, "bob"): "green",
 }  # fmt: skip
-"""What who says of the color of which sample, one answer every ten minutes; 2 and 3 are asked for the slice night."""
+"""Answers for the task color by (sample, annotator), one every ten minutes; 2 and 3 are of the slice night."""
 
 
 @pytest.fixture
@@ -32,20 +32,20 @@ def catalog(tmp_path: Path) -> Catalog:
     with catalog.commit(author="ada", message="ask") as change:
         change.add_requests(pa.Table.from_pylist(rows, REQUESTS))
     with catalog.commit(author="people", message="answer") as change:
-        said = [label(f"pictures/{sample:05d}", "color", value, who) for (sample, who), value in SAID.items()]
-        change.add_labels(labels(said), source="human")
-        change.add_answers(pa.Table.from_pylist([answer(place) for place in range(len(SAID))], ANSWERS))
+        given = [label(f"pictures/{sample:05d}", "color", value, who) for (sample, who), value in ANSWERED.items()]
+        change.add_labels(labels(given), source="human")
+        change.add_answers(pa.Table.from_pylist([answer(number) for number in range(len(ANSWERED))], ANSWERS))
         change.close_requests([0, 3], state="answered")
         change.close_requests([5], state="withdrawn")
     return catalog
 
 
-def answer(place: int) -> dict[str, Any]:
-    (sample, who), value = list(SAID.items())[place]
+def answer(number: int) -> dict[str, Any]:
+    (sample, who), value = list(ANSWERED.items())[number]
     return {
         "sample_id": sample, "task_id": 0, "annotator": who, "server": "local", "project": 1, "item": sample,
-        "annotation": place, "outcome": "known" if value else "unsure", "seconds": 2.0 + place,
-        "answered_at": BEGAN + timedelta(minutes=10 * place),
+        "annotation": number, "outcome": "known" if value else "unsure", "seconds": 2.0 + number,
+        "answered_at": BEGAN + timedelta(minutes=10 * number),
     }  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def test_progress_is_counted_by_task_and_slice(catalog: Catalog) -> None:
     assert (yellow.slice, yellow.agreement, yellow.spent, yellow.open_cost) == ("yellow", 1.0, 4.0, 2.0)
 
 
-def test_nothing_to_count_from_is_none(tmp_path: Path) -> None:
+def test_figures_without_data_are_none(tmp_path: Path) -> None:
     catalog = make_home(tmp_path, samples=40)
     ask(catalog, (1, "color"))
     with catalog.read() as now:
@@ -73,7 +73,7 @@ def test_nothing_to_count_from_is_none(tmp_path: Path) -> None:
     assert states(catalog) == ["open"]
 
 
-def test_people_are_counted_by_what_they_said(catalog: Catalog) -> None:
+def test_people_are_counted_by_their_answers(catalog: Catalog) -> None:
     with catalog.read() as now:
         ann, bob = people(now)
     assert (ann.annotator, ann.answers, ann.unsure, ann.seconds, ann.quality) == ("ann", 4, 1, 5.0, None)
