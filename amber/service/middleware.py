@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from amber.service.metrics import Metrics
 
-__all__ = ["BODY", "Capacity", "Watch"]
+__all__ = ["BODY", "Capacity", "Refused", "Watch"]
 
 BODY: Final = 1 << 20
 """Bytes of a request's body at most."""

@@ -17,7 +17,7 @@ from curation.errors import BadInput
 from curation.files.locations import is_url, read_bytes
 from curation.images.decoding import MAX_PIXELS
 
-__all__ = ["SIZES", "Picture", "Pictures"]
+__all__ = ["LARGEST", "SIZES", "Picture", "Pictures"]
 
 SIZES: Final = (64, 128, 256, 512)
 """Longest sides of thumbnails, in pixels."""
