@@ -26,6 +26,7 @@ from curation.files.atomic import whole
 from curation.files.digest import digest
 from samplers.plan.rates import PI_UNITS, SHARE_UNITS
 from samplers.plan.strata import stratum_marks
+from samplers.plan.weights import draw_probabilities, label_weights
 
 __all__ = ["FORMAT", "DraftPlan", "Plan", "PlanTask"]
 
@@ -141,10 +142,10 @@ class Plan:
         column = self.label_task[entry]
         phase = np.zeros(len(rows), np.int64) if positions is None else self.phase_at(positions)
         q = self.q[phase[batch_row], self.cell(column, self.label_stratum[entry])]
-        p = np.bincount(batch_row, self.shares[column] * q, minlength=len(rows))
+        p = draw_probabilities(q, self.shares[column], batch_row, len(rows))
         values[batch_row, column] = self.label_value[entry]
         known[batch_row, column] = True
-        weights[batch_row, column] = q / p[batch_row]
+        weights[batch_row, column] = label_weights(q, p, batch_row)
         return values, known, weights
 
     def label_entries(self, rows: Int32s) -> tuple[Ints, Ints]:
@@ -173,13 +174,12 @@ class Plan:
     def probabilities(self, phase: int = 0) -> Floats:
         """p [S]: the probability that a draw of `phase` is this image; sums to 1."""
         q = self.q[phase, self.cell(self.label_task, self.label_stratum)]
-        p = np.bincount(self.label_sample, self.shares[self.label_task] * q, minlength=len(self._first_label) - 1)
-        return np.asarray(p, np.float64)
+        return draw_probabilities(q, self.shares[self.label_task], self.label_sample, len(self._first_label) - 1)
 
     def label_weights(self, phase: int = 0) -> Floats:
         """w [L]: the weight of each label when its image is drawn in `phase`."""
         q = self.q[phase, self.cell(self.label_task, self.label_stratum)]
-        return np.asarray(q / self.probabilities(phase)[self.label_sample], np.float64)
+        return label_weights(q, self.probabilities(phase), self.label_sample)
 
     def cell(self, task: npt.NDArray[np.integer], stratum: npt.NDArray[np.integer]) -> Ints:
         """The index of each (task, stratum) among all K strata of the plan."""
