@@ -96,13 +96,19 @@ def tasks(context: click.Context, home: str, as_json: bool) -> None:
     help="What labels of the class OLD become; an empty NEW makes them unknown.",
 )
 @click.option("--metric", help="Figure by which the task is judged.")
+@click.option(
+    "--decide",
+    multiple=True,
+    metavar="RULE",
+    help="How probabilities become a class: likeliest, balanced, CLASS=THRESHOLD (repeatable) or default.",
+)
 @click.option("--owner", help="Owner of the task.")
 @click.option("--tolerance", type=float, help="Numbers of several people agree within this.")
 @author
 @workspace
 def redefine_task(
-    name: str, classes: tuple[str, ...], became: tuple[str, ...], metric: str | None, owner: str | None,
-    tolerance: float | None, author: str, home: str, as_json: bool,
+    name: str, classes: tuple[str, ...], became: tuple[str, ...], metric: str | None,
+    decide: tuple[str, ...], owner: str | None, tolerance: float | None, author: str, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Give the task NAME the classes CLASSES (default: those that it has) from now on.
 
@@ -113,13 +119,26 @@ def redefine_task(
     if wrong:
         raise BadInput(f"--became {wrong[0]!r}: must be OLD=NEW, or OLD= for unknown; correct it")
     moved = {old: new or None for old, _, new in (pair.partition("=") for pair in became)}
-    given = {"classes": classes or None, "metric": metric, "owner": owner, "tolerance": tolerance}
+    given = {
+        "classes": classes or None, "metric": metric, "decide": _decide(decide), "owner": owner, "tolerance": tolerance
+    }  # fmt: skip
     with Catalog.open(home).commit(author=author, message=f"redefine {name}") as change:
         old = change.now.task(name)
         changed = {option: value for option, value in given.items() if value is not None}
         task = parse(Task, {**old.model_dump(), **changed}, where=f"task {name}")
         change.redefine_task(task, moved)
     show(task.model_dump(mode="json"), as_json, lambda: f"task {name}: {plain(task.classes) or task.unit}")
+
+
+def _decide(rules: tuple[str, ...]) -> str | dict[str, float] | None:
+    """The `decide` of a task from the options of the command line; None without any, "" for the default."""
+    if len(rules) == 1 and "=" not in rules[0]:
+        return "" if rules[0] == "default" else rules[0]
+    try:
+        pairs = {name: float(threshold) for name, _, threshold in (rule.rpartition("=") for rule in rules)}
+    except ValueError:
+        raise BadInput(f"--decide {' '.join(rules)}: must be one rule, or CLASS=THRESHOLD each; correct it") from None
+    return pairs or None
 
 
 @click.command()

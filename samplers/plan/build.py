@@ -98,7 +98,7 @@ def _header_of(strata: Strata, policy: Policy, share: int) -> dict[str, Any]:
     mean, deviation, constant = map(_nine_digits, (*strata.statistics(), strata.constant_loss()))
     labelled = [_nine_digits(part) for part in strata.labelled().tolist()] if strata.task.classes else []
     return {
-        "task": strata.task.model_dump(mode="json"), "owner": part.owner, "share": share,
+        "task": strata.task.model_dump(mode="json", exclude={"decide"}), "owner": part.owner, "share": share,
         "importance": part.importance, "rule": part.rule, "constant_loss": constant, "mean": mean,
         "deviation": deviation, "labelled": labelled, "class_factor": strata.class_factor(), "strata": strata.names,
     }  # fmt: skip

@@ -27,7 +27,7 @@ from samplers.pack.pack_writer import make_pack
 from samplers.plan.build import make_plan
 from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy
-from training.evaluation.evaluation import slice_errors
+from training.evaluation.figures import slice_errors
 from training.report import write_report
 from training.report.formatting import doubt_of, error_of, value_text
 from training.report.run_results import judge as judge_run

@@ -20,7 +20,7 @@ def test_interval_of_all_right_is_not_a_point() -> None:
     assert figure.low == pytest.approx(0.44, abs=0.02)  # Wilson of 3 of 3: three groups, not nine samples
 
 
-def test_one_group_says_as_much_as_one_sample() -> None:
+def test_one_group_counts_as_one_sample() -> None:
     right, ones, group = np.r_[np.ones(7), np.zeros(3)], np.ones(10), np.zeros(10, np.int64)
     figure = proportion(right, ones / 3, group)
     assert figure.low is not None
@@ -32,7 +32,7 @@ def test_one_group_says_as_much_as_one_sample() -> None:
 
 @given(scale=st.floats(0.01, 100), seed=st.integers(0, 99))
 @settings(max_examples=20, deadline=None)
-def test_figures_do_not_hang_on_the_scale_of_weights_or_on_order(scale: float, seed: int) -> None:
+def test_figures_depend_neither_on_the_scale_of_weights_nor_on_order(scale: float, seed: int) -> None:
     generator = np.random.default_rng(seed)
     right, weights, groups = (
         generator.integers(0, 2, 30) * 1.0,
@@ -45,7 +45,7 @@ def test_figures_do_not_hang_on_the_scale_of_weights_or_on_order(scale: float, s
         assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high), abs=1e-9)
 
 
-def test_intervals_hold_what_they_promise_for_groups() -> None:
+def test_intervals_of_groups_cover_the_truth() -> None:
     generator = np.random.default_rng(0)
     hits = {"proportion": 0, "balanced": 0, "mean": 0}
     for _ in range(400):
@@ -64,7 +64,7 @@ def test_intervals_hold_what_they_promise_for_groups() -> None:
     assert all(0.91 <= count / 400 <= 0.985 for count in hits.values()), hits
 
 
-def test_nothing_is_said_of_nothing() -> None:
+def test_without_data_there_is_no_figure() -> None:
     nothing = np.empty(0)
     figures = proportion(nothing, nothing, nothing), mean_of(nothing, nothing, nothing)
     for figure in (*figures, balanced(nothing, nothing, nothing, nothing)):
