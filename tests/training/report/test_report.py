@@ -30,8 +30,7 @@ from samplers.policy.policy import Policy
 from training.evaluation.figures import slice_errors
 from training.report import write_report
 from training.report.formatting import doubt_of, error_of, value_text
-from training.report.run_results import judge as judge_run
-from training.report.run_results import registered
+from training.report.run_results import load_results, registered
 from training.report.worst_slices import worst_slices
 from training.run import Recipe, Run
 
@@ -40,7 +39,7 @@ HOSTILE = Task(
 )
 HOSTILE_PREDICATE = "attr.night OR label.hostile = '<script>alert(1)</script>'"
 VOID = {"meta", "img", "br", "path", "rect", "line", "circle", "use"}
-SECTIONS = ["loop", "figures", "training", "coverage", "missing", "agreement", "worst", "plan"]
+SECTIONS = ["loop", "figures", "classes", "training", "coverage", "missing", "agreement", "worst", "plan"]
 
 
 @dataclass
@@ -268,7 +267,7 @@ def test_agreement_is_shown_for_what_several_labelled(page: str) -> None:
     assert re.search(r"vendor import, \d+ known \S \d+% of \d+ \d+%", text(agreement))
     assert "<i>net</i>" in text(agreement)
     assert "<i>net" not in agreement
-    assert "that nothing can be said: color, car, bike, speed, things." in text(agreement)
+    assert "so agreement is not known: color, car, bike, speed, things." in text(agreement)
 
 
 def test_without_a_difference_there_is_none(page: str) -> None:
@@ -293,8 +292,8 @@ def test_sheets_show_errors_with_truth_answer_and_boxes(page: str) -> None:
     sheets = worst.split("<article")[1:]
     assert 1 <= len(sheets) <= 6
     assert all(1 <= sheet.count("<img ") <= 12 for sheet in sheets)
-    assert re.search("truth yellow said red confidence 90%", text(worst))
-    assert re.search(r"truth [\d.]+ km/h said 40.0 km/h off by", text(worst))
+    assert re.search("truth yellow predicted red confidence 90%", text(worst))
+    assert re.search(r"truth [\d.]+ km/h predicted 40.0 km/h off by", text(worst))
     assert "Known boxes:" in worst
 
 
@@ -311,7 +310,7 @@ def test_the_same_run_gives_the_same_page_whatever_is_labelled_since(home: Home,
         change.add_labels(labels([label("pictures/00100", "car", True)]), source="human")
     again = home.page(tmp_path / "b.html", rounds=home.rounds, progress=lambda done, total: calls.append((done, total)))
     assert again == page
-    assert calls == [(done, 9) for done in range(10)]
+    assert calls == [(done, 10) for done in range(11)]
     assert [path.name for path in tmp_path.iterdir()] == ["b.html"]
 
 
@@ -353,14 +352,14 @@ def test_the_worst_slices_are_those_of_the_report(home: Home, monkeypatch: pytes
     plan = Plan.newest(home.catalog.home)
     with home.catalog.read() as now:
         path = home.catalog.home / str(registered(now, home.run)["predictions"])
-        judged, worst = judge_run(now, home.run, plan, path), worst_slices(now, home.run, path)
-    rows = {(row["task"], row["slice"]): row for row in judged.figures if row["split"] == "test"}
+        results, worst = load_results(now, home.run, plan, path), worst_slices(now, home.run, path)
+    rows = {(row["task"], row["slice"]): row for row in results.figures if row["split"] == "test"}
     assert {(part.task, part.slice) for part in worst} == {
         cell for cell, row in rows.items() if cell[1] and row["value"] is not None
     }
     for part in worst:
         row = rows[part.task, part.slice]
-        assert part.error == error_of(judged, row)
+        assert part.error == error_of(results, row)
         assert part.sure == (not doubt_of(row))
         assert f"{value_text(row)} " in part.told
     assert [(not part.sure, -part.error) for part in worst] == sorted((not part.sure, -part.error) for part in worst)
