@@ -116,6 +116,7 @@ def unit_chart(
     axes.set_xlim(0, 1.0)
     axes.set_ylim(0, 1.02)
     axes.xaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     _style(axes, across)
     return _inline(figure, alt)
 

@@ -13,7 +13,7 @@ from training.evaluation.intervals import Figure
 from training.evaluation.metrics import CalibrationSums, ConfusionSums, MeanSums, RankingSums
 from training.evaluation.predictions import LabelledPredictions
 from training.report.charts import Mark, unit_chart
-from training.report.formatting import entry_view, share_row, share_text
+from training.report.formatting import entry_view, interval_text, share_row, share_text, value_text
 from training.report.other_runs import RaisedByRate, RunBefore, raised_by_rate
 from training.report.run_results import RunResults, class_name, confusion_of
 
@@ -46,8 +46,8 @@ def _task_view(results: RunResults, name: str) -> View:
     brier = MeanSums.brier(np.where(chances, test.truth, np.nan), test.probabilities, weights, groups).mean()
     return {
         "task": task, "n": len(test.rows), "rule": rule_in_words(task), "rows": rows,
-        "shares": [("accuracy", _entry(sums.accuracy())), ("balanced accuracy", _entry(sums.balanced_accuracy()))],
-        "brier": share_text(brier), "calibration_error": calibration.error(), "weighted": not np.all(weights == 1),
+        "accuracy": share_text(sums.accuracy()), "balanced_accuracy": share_text(sums.balanced_accuracy()),
+        "brier": _brier_text(brier), "calibration_error": calibration.error(), "weighted": not np.all(weights == 1),
         "confusion": _confusion_view(task, sums), "curves": _curve_panels(results, task, test, sums, rows),
         "reliability": _reliability_panel(task, calibration), "slices": _slice_rows(results, task),
     }  # fmt: skip
@@ -66,6 +66,12 @@ def _class_row(results: RunResults, task: Task, code: int, sums: ConfusionSums, 
 def _ranking(results: RunResults, predicted: LabelledPredictions, code: int) -> RankingSums:
     weights = results.samples.weights[predicted.rows]
     return RankingSums.of(predicted.truth == code, predicted.probabilities[:, code], weights)
+
+
+def _brier_text(figure: Figure) -> str:
+    """A mean of squares with its interval; the rule for wide intervals of shares does not apply to it."""
+    row = share_row(figure)
+    return "not known" if figure.value is None else f"{value_text(row)} {interval_text(row)}".strip()
 
 
 def _entry(figure: Figure) -> View | None:
@@ -134,8 +140,11 @@ def _suggested_view(task: Task, code: int, suggested: SuggestedThreshold | None)
     if suggested is None:
         return None
     rule = f"{task.classes[code]}={suggested.threshold:g}"
-    f1 = share_text(suggested.f1)
-    return {"f1": f1, "threshold": suggested.threshold, "command": f"amber tasks redefine {task.name} --decide {rule}"}
+    return {
+        "f1": _entry(suggested.f1),
+        "threshold": suggested.threshold,
+        "command": f"amber tasks redefine {task.name} --decide {rule}",
+    }
 
 
 def _claims(task: Task, test: LabelledPredictions) -> tuple[npt.NDArray[np.bool_], Floats]:
@@ -180,5 +189,5 @@ def _raised_view(part: RaisedByRate) -> View:
     precision = [("none" if value is None else f"{value:.2f}") for value in part.precision]
     return {
         "task": part.task, "slice": part.slice, "name": part.name, "recall": part.recall, "precision": precision,
-        "predicted": part.predicted, "at_old_rate": part.at_old_rate,
+        "predicted": part.predicted, "at_new_rate": part.at_new_rate,
     }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from training.evaluation.intervals import Figure
-from training.report.run_results import RunResults, class_name
+from training.report.run_results import RunResults
 
 __all__ = [
     "FEW",
@@ -38,8 +38,8 @@ WIDE = 0.2
 def plain_text(predicate: str) -> str:
     """A canonical predicate as a person would write it: without its outer parentheses and the quotes of keywords.
 
-    >>> plain_text("(\"label\".color = 'yellow')")
-    "label.color = 'yellow'"
+    >>> plain_text("(attr.night)")
+    'attr.night'
     """
     text = predicate.replace('"label".', "label.")
     blank = re.sub("'(?:[^']|'')*'", lambda found: "x" * len(found[0]), text)
@@ -132,8 +132,5 @@ def precision_text(results: RunResults, task: str, slice_: str) -> str:
 
     Every image of such a slice is of the class, so its precision is that on all of test.
     """
-    code = results.only_class(task, slice_)
-    if code is None:
-        return ""
-    precision = share_text(results.precision(task, code))
-    return f"precision of {class_name(results.tasks[task], code)} on all of test: {precision}"
+    figure = results.precision_beside(task, slice_)
+    return "" if figure is None else f"precision on all of test {share_text(figure)}"

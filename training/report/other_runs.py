@@ -29,10 +29,11 @@ class RunBefore:
 
 @dataclass(frozen=True, kw_only=True)
 class RaisedByRate:
-    """A slice whose recall of a class rose only because the class is predicted more often.
+    """A slice whose recall of a class rose only because the class is predicted more often, at the cost of precision.
 
     Recall is on the slice; precision and the number of predictions are on all of test. Each pair is before, now.
-    `at_old_rate` is the recall now if the class were predicted as often as before, for the highest probabilities.
+    `at_new_rate` is the recall of the run before if it predicted the class as often as this run does, for the images
+    with the highest probabilities.
     """
 
     task: str
@@ -41,7 +42,7 @@ class RaisedByRate:
     recall: tuple[float, float]
     precision: tuple[float | None, float | None]
     predicted: tuple[int, int]
-    at_old_rate: float
+    at_new_rate: float
 
 
 def run_before(now: Snapshot, home: Path, run: Run, results: RunResults) -> RunBefore | None:
@@ -74,9 +75,10 @@ def confusions(
 
 
 def raised_by_rate(results: RunResults, before: RunBefore | None) -> list[RaisedByRate]:
-    """The (slice, class) pairs on test whose recall rose, but not when the class is predicted as often as before.
+    """The (slice, class) pairs on test whose recall rose, but no higher than if the run before predicted as often.
 
-    Both runs are judged on the images that both predict. Where no probabilities were recorded, nothing is found.
+    The slice "" is all images of the class, unless another slice holds them all. Both runs are judged on the images
+    that both predict. Where no probabilities were recorded, nothing is found.
     """
     found = []
     for name, old in (before.predictions if before else {}).items():
@@ -87,8 +89,10 @@ def raised_by_rate(results: RunResults, before: RunBefore | None) -> list[Raised
         both[rows] = results.test[rows]
         pair = old.at(both), results.predictions[name].at(both)
         for code in np.unique(pair[1].truth).astype(int).tolist():
+            own = pair[1].rows[pair[1].truth == code]
             slices = [slice_ for slice_ in results.inside if slice_ and results.only_class(name, slice_) == code]
-            found += [_compared(results, name, slice_, code, *pair) for slice_ in ("", *slices)]
+            whole = any(results.inside[slice_][own].all() for slice_ in slices)
+            found += [_compared(results, name, slice_, code, *pair) for slice_ in (*slices, *([] if whole else [""]))]
     return [part for part in found if part is not None]
 
 
@@ -98,20 +102,21 @@ def _compared(
     """`old` and `new` are of the same images of test."""
     weights = results.samples.weights[new.rows]
     own = (new.truth == code) & results.inside[slice_][new.rows]
-    if not own.any() or not np.isfinite(new.probabilities).all():
+    if not own.any() or not np.isfinite(old.probabilities).all():
         return None
     predicted = old.predicted == code, new.predicted == code
     rates = [float(weights[part].sum()) for part in predicted]
     recalls = [float(np.average(part[own], weights=weights[own])) for part in predicted]
-    scores = new.probabilities[:, code]
-    threshold = RankingSums.of(new.truth == code, scores, weights).threshold_at(rates[0])
-    at_old_rate = float(np.average(scores[own] >= threshold, weights=weights[own]))
-    if rates[1] <= rates[0] or recalls[1] <= recalls[0] or at_old_rate > recalls[0]:
-        return None
+    scores = old.probabilities[:, code]
+    threshold = RankingSums.of(old.truth == code, scores, weights).threshold_at(rates[1])
+    at_new_rate = float(np.average(scores[own] >= threshold, weights=weights[own]))
     precision = [confusion_of(results.tasks[name], part, results.samples).precision(code).value for part in (old, new)]
+    fell = precision[0] is None or precision[1] is None or precision[1] < precision[0]
+    if not fell or rates[1] <= rates[0] or not recalls[0] < recalls[1] <= at_new_rate:
+        return None
     return RaisedByRate(
         task=name, slice=slice_, name=class_name(results.tasks[name], code), recall=(recalls[0], recalls[1]),
-        precision=(precision[0], precision[1]), at_old_rate=at_old_rate,
+        precision=(precision[0], precision[1]), at_new_rate=at_new_rate,
         predicted=(int(predicted[0].sum()), int(predicted[1].sum())),
     )  # fmt: skip
 

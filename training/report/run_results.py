@@ -74,8 +74,11 @@ class RunResults:
         codes = np.unique(predicted.truth[self._inside(slice_)[predicted.rows]])
         return int(codes[0]) if len(codes) == 1 else None
 
-    def precision(self, task: str, code: int) -> Figure:
-        """The precision of a class on all of test."""
+    def precision_beside(self, task: str, slice_: str) -> Figure | None:
+        """For a slice with one class, the precision of that class on all of test; None for any other slice."""
+        code = self.only_class(task, slice_)
+        if code is None:
+            return None
         predicted = self.predictions[task].at(self.test)
         return confusion_of(self.tasks[task], predicted, self.samples).precision(code)
 

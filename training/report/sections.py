@@ -19,6 +19,7 @@ from training.report.formatting import (
     number_text,
     plain_text,
     precision_text,
+    share_row,
     value_text,
 )
 from training.report.other_runs import RaisedByRate
@@ -26,7 +27,7 @@ from training.report.rounds import arms_of
 from training.report.run_results import RunResults
 from training.run import Recipe, Run
 
-__all__ = ["figures_view", "header_view", "plan_view", "training_view"]
+__all__ = ["figures_view", "header_view", "plan_view", "recipe_text", "training_view"]
 
 Row = Mapping[str, Any]
 View = dict[str, Any]
@@ -35,7 +36,7 @@ View = dict[str, Any]
 def header_view(results: RunResults, run: Run, plan: Plan, home: Path, rounds: Sequence[Row]) -> View:
     """The run, its recipe field by field, the plan, and the figures that matter most."""
     return {
-        "home": str(home), "run": run, "plan": plan, "recipe": _recipe_text(run.recipe), "evaluated": results.commit,
+        "home": str(home), "run": run, "plan": plan, "recipe": recipe_text(run.recipe), "evaluated": results.commit,
         "images": len(results.samples.ids), "tiles": _tiles(results, rounds),
     }  # fmt: skip
 
@@ -44,7 +45,7 @@ UNITS = {"size": "pixels (height, width)", "warmup": "of the steps", "global_bat
 """What the number of a recipe's field counts."""
 
 
-def _recipe_text(recipe: Recipe) -> str:
+def recipe_text(recipe: Recipe) -> str:
     """Every field of a recipe with its value: nothing here is known but by the record."""
     parts = [(field.name, getattr(recipe, field.name)) for field in fields(recipe)]
     return "; ".join(f"{name.replace('_', ' ')} {_recipe_value(name, value)}".strip() for name, value in parts)
@@ -115,7 +116,7 @@ def figures_view(results: RunResults, raised: Sequence[RaisedByRate]) -> list[Vi
 
     `raised` are the slices whose recall rose only because their class is predicted more often.
     """
-    only_rate = {(part.task, part.slice) for part in raised}
+    only_rate = {(part.task, part.slice) for part in raised if part.slice}
     tables = []
     for task in results.predictions:
         rows = [row for row in results.figures if row["task"] == task and row["split"] == "test"]
@@ -134,6 +135,7 @@ def figures_view(results: RunResults, raised: Sequence[RaisedByRate]) -> list[Vi
 
 def _figure_row(results: RunResults, row: Row, everything: float | None, top: float) -> View:
     part = results.slices.get(row["slice"])
+    precision = results.precision_beside(row["task"], row["slice"])
     bar = None
     if row["value"] is not None:
         low, high = edges_of(row)
@@ -143,7 +145,8 @@ def _figure_row(results: RunResults, row: Row, everything: float | None, top: fl
         "slice": row["slice"], "rare": bool(part and part.rare),
         "predicate": plain_text(part.predicate) if part else "",
         "metric": results.metric(row["task"], row["slice"]),
-        "precision": precision_text(results, row["task"], row["slice"]), "n": row["n"], "groups": row["groups"],
+        "precision": None if precision is None else {"entry": entry_view(share_row(precision))},
+        "n": row["n"], "groups": row["groups"],
         "entry": entry_view(row), "bar": bar, "doubt": doubt_of(row),
         "validation": entry_view(results.figure(row["task"], row["slice"], "validation")),
     }  # fmt: skip

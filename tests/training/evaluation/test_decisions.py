@@ -75,9 +75,7 @@ def test_a_rule_that_cannot_be_followed_is_refused(fields: dict[str, object], me
         lamp(**fields)
 
 
-def test_an_owner_changes_the_rule_from_the_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_owner_changes_the_rule_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = make_home(tmp_path, samples=10).home
     words = ["tasks", "redefine", "color", "--author", "ada", "--home", str(home), "--decide"]
     assert run([*words, "yellow=0.3"]) == 0
