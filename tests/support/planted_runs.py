@@ -16,9 +16,9 @@ from samplers.pack.pack_writer import make_pack
 from samplers.plan.build import make_plan
 from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy
+from training import Recipe, Run
 from training.evaluation.decisions import decided
 from training.evaluation.figures import slice_errors
-from training.run import Recipe, Run
 
 __all__ = ["SAMPLES", "Floats", "noisy", "plant_run", "planted_home"]
 

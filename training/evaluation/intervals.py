@@ -104,7 +104,8 @@ def mean_of(values: Floats, weights: Floats, groups: Ints) -> Figure:
     """
     if not len(values):
         return NOT_ENOUGH_DATA
-    return mean_of_sums(*_by_group(groups, values * weights, weights), len(values))
+    sums, totals = _by_group(groups, values * weights, weights)
+    return mean_of_sums(sums, totals, len(values))
 
 
 def mean_of_sums(sums: Floats, totals: Floats, n: int) -> Figure:

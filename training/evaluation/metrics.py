@@ -61,7 +61,7 @@ class ConfusionSums:
         cells, codes = np.unique((groups * classes + truth) * classes + predicted, return_inverse=True)
         return cls(
             classes=classes, groups=cells // classes**2, truth=cells // classes % classes, predicted=cells % classes,
-            weight=np.bincount(codes, weight, len(cells)), count=np.bincount(codes, count, len(cells)),
+            weight=_summed(codes, weight), count=_summed(codes, count),
         )  # fmt: skip
 
     def __add__(self, other: Self) -> Self:
@@ -104,8 +104,8 @@ class ConfusionSums:
             return NOT_ENOUGH_DATA
         _, codes = np.unique(self.groups, return_inverse=True)
         weight = self.weight * times
-        totals = np.bincount(codes, weight)
-        return share_of_sums(np.bincount(codes, weight * hits), totals, int(self.count[times > 0].sum()))
+        hit, total = _summed(codes, weight * hits), _summed(codes, weight)
+        return share_of_sums(hit, total, int(self.count[times > 0].sum()))
 
     def _matrix(self, values: Floats) -> Floats:
         size = self.classes**2
@@ -135,8 +135,7 @@ class RankingSums:
     @classmethod
     def _summed(cls, scores: Floats, positive: Floats, total: Floats) -> Self:
         lowered, codes = np.unique(-scores, return_inverse=True)
-        sums = [np.bincount(codes, each, len(lowered)) for each in (positive, total)]
-        return cls(scores=-lowered, positive=sums[0], total=sums[1])
+        return cls(scores=-lowered, positive=_summed(codes, positive), total=_summed(codes, total))
 
     def __add__(self, other: Self) -> Self:
         return self._summed(
@@ -160,7 +159,7 @@ class RankingSums:
     def best_f1(self) -> tuple[float, float] | None:
         """The score to predict the class from on that has the highest F1, and this F1; None without a label of it.
 
-        The threshold lies halfway to the next lower score, so it does not depend on the last bit of one score.
+        The threshold is halfway to the next lower score, so it does not depend on the last bit of one score.
         """
         recall, precision = self.curve()
         if not len(recall):
@@ -211,10 +210,10 @@ class CalibrationSums:
     @classmethod
     def _summed(cls, groups: Ints, bins: Ints, weight: Floats, predicted: Floats, true: Floats, count: Floats) -> Self:
         cells, codes = np.unique(groups * BINS + bins, return_inverse=True)
-        sums = [np.bincount(codes, each, len(cells)) for each in (weight, predicted, true, count)]
         return cls(
-            groups=cells // BINS, bins=cells % BINS, weight=sums[0], predicted=sums[1], true=sums[2], count=sums[3]
-        )
+            groups=cells // BINS, bins=cells % BINS, weight=_summed(codes, weight),
+            predicted=_summed(codes, predicted), true=_summed(codes, true), count=_summed(codes, count),
+        )  # fmt: skip
 
     def __add__(self, other: Self) -> Self:
         names = ("groups", "bins", "weight", "predicted", "true", "count")
@@ -228,8 +227,9 @@ class CalibrationSums:
         """Expected calibration error: the weighted mean of |observed - predicted| over the bins; None without data."""
         if not len(self.bins):
             return None
-        gaps = [abs(float(np.subtract(part.observed.value, part.predicted))) * part.weight for part in self.curve()]
-        return float(sum(gaps) / self.weight.sum())
+        _, codes = np.unique(self.bins, return_inverse=True)
+        gaps = np.abs(_summed(codes, self.true - self.predicted))
+        return float(gaps.sum() / self.weight.sum())
 
     def _bin(self, here: Bools) -> ReliabilityBin:
         weight = float(self.weight[here].sum())
@@ -273,8 +273,9 @@ class MeanSums:
     @classmethod
     def _summed(cls, groups: Ints, total: Floats, weight: Floats, count: Floats) -> Self:
         cells, codes = np.unique(groups, return_inverse=True)
-        sums = [np.bincount(codes, each, len(cells)) for each in (total, weight, count)]
-        return cls(groups=cells, total=sums[0], weight=sums[1], count=sums[2])
+        return cls(
+            groups=cells, total=_summed(codes, total), weight=_summed(codes, weight), count=_summed(codes, count)
+        )
 
     def __add__(self, other: Self) -> Self:
         names = ("groups", "total", "weight", "count")
@@ -291,3 +292,8 @@ def root(figure: Figure) -> Figure:
         None if edge is None else max(0.0, edge) ** 0.5 for edge in (figure.value, figure.low, figure.high)
     )
     return Figure(value=value, low=low, high=high, n=figure.n, groups=figure.groups)
+
+
+def _summed(codes: Ints, values: Floats) -> Floats:
+    """`values` [n] summed by `codes` [n], which number the cells from 0 on."""
+    return np.asarray(np.bincount(codes, values), np.float64)

@@ -27,6 +27,7 @@ CURVES = 6
 MATRIX = 12
 """Classes of a task up to which the whole confusion matrix is shown; beyond, this many of its largest entries."""
 SLICE_ROWS = 60
+"""Rows of a task's table by slice from which on further slices are left out."""
 
 
 def class_view(results: RunResults, before: RunBefore | None) -> View:
@@ -38,7 +39,7 @@ def class_view(results: RunResults, before: RunBefore | None) -> View:
 
 def _task_view(results: RunResults, name: str) -> View:
     task, test = results.tasks[name], results.predictions[name].at(results.test)
-    sums = confusion_of(task, test, results.samples)
+    sums = results.confusion[name]
     rows = [_class_row(results, task, code, sums, test) for code in range(len(task.classes))]
     chances = np.isfinite(test.probabilities).all(axis=1)
     weights, groups = results.samples.weights[test.rows], results.samples.groups[test.rows]
@@ -84,16 +85,16 @@ def _confusion_view(task: Task, sums: ConfusionSums) -> View:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     if len(task.classes) <= MATRIX:
         cells = [
-            [{"n": int(counts[true, said]), "share": float(shares[true, said])} for said in range(len(counts))]
-            for true in range(len(counts))
+            [{"n": int(counts[row, column]), "share": float(shares[row, column])} for column in range(len(counts))]
+            for row in range(len(counts))
         ]
         return {"classes": task.classes, "cells": cells, "largest": []}
     wrong = counts * (1 - np.eye(len(counts), dtype=np.int64))
     order = np.argsort(-wrong, axis=None, kind="stable")[:MATRIX]
     largest = [
-        {"truth": task.classes[true], "predicted": task.classes[said], "n": int(wrong[true, said]),
-         "share": float(shares[true, said])}
-        for true, said in zip(*np.unravel_index(order, wrong.shape), strict=True) if wrong[true, said]
+        {"truth": task.classes[row], "predicted": task.classes[column], "n": int(wrong[row, column]),
+         "share": float(shares[row, column])}
+        for row, column in zip(*np.unravel_index(order, wrong.shape), strict=True) if wrong[row, column]
     ]  # fmt: skip
     return {"classes": (), "cells": [], "largest": largest}
 
@@ -170,19 +171,26 @@ def _reliability_panel(task: Task, sums: CalibrationSums) -> View | None:
 
 
 def _slice_rows(results: RunResults, task: Task) -> View:
-    """Each class on each slice of test that does not read the task's own label: there, precision says nothing."""
-    predicted, rows, own = results.predictions[task.name], list[View](), list[str]()
+    """Each class on each slice of test that does not read the task's own label: on those, precision is always 1."""
+    rows, own, hidden = list[View](), list[str](), 0
     for name, part in results.slices.items():
         if part.task not in ("", task.name):
             continue
         if ("label", task.name) in columns_of(part.predicate):
             own.append(name)
-            continue
-        test = predicted.at(results.inside[name] & results.test)
-        sums = confusion_of(task, test, results.samples)
-        each = [_class_row(results, task, code, sums, test) for code in range(len(task.classes))]
-        rows += [{"slice": name, **row} for row in each if row["true"] or row["predicted"]]
-    return {"rows": rows[:SLICE_ROWS], "hidden": max(0, len(rows) - SLICE_ROWS), "own": own}
+        elif len(rows) < SLICE_ROWS:
+            rows += _rows_of_slice(results, task, name)
+        else:
+            hidden += 1
+    return {"rows": rows, "hidden": hidden, "own": own}
+
+
+def _rows_of_slice(results: RunResults, task: Task, slice_: str) -> list[View]:
+    """The classes that occur on a slice, among its labels or among its predictions."""
+    test = results.predictions[task.name].at(results.inside[slice_] & results.test)
+    sums = confusion_of(task, test, results.samples)
+    rows = [_class_row(results, task, code, sums, test) for code in range(len(task.classes))]
+    return [{"slice": slice_, **row} for row in rows if row["true"] or row["predicted"]]
 
 
 def _raised_view(part: RaisedByRate) -> View:

@@ -35,8 +35,8 @@ Bools = npt.NDArray[np.bool_]
 class RunResults:
     """A run as it was evaluated at one commit.
 
-    `test` and `inside` (slice -> members) are masks over `samples`; `predictions` are by task; `boxes` are the known
-    boxes of each sample, by its row.
+    `test` and `inside` (slice -> members) are masks over `samples`; `predictions` are by task; `confusion` is that on
+    test, by task of classes; `boxes` are the known boxes of each sample, by its row.
     """
 
     tasks: Mapping[str, Task]
@@ -46,6 +46,7 @@ class RunResults:
     test: Bools
     inside: Mapping[str, Bools]
     predictions: Mapping[str, LabelledPredictions]
+    confusion: Mapping[str, ConfusionSums]
     boxes: Mapping[int, list[tuple[str, Row]]]
     coverage: Coverage
     agreement: Sequence[Agreement]
@@ -77,10 +78,7 @@ class RunResults:
     def precision_beside(self, task: str, slice_: str) -> Figure | None:
         """For a slice with one class, the precision of that class on all of test; None for any other slice."""
         code = self.only_class(task, slice_)
-        if code is None:
-            return None
-        predicted = self.predictions[task].at(self.test)
-        return confusion_of(self.tasks[task], predicted, self.samples).precision(code)
+        return None if code is None else self.confusion[task].precision(code)
 
     def errors(self, task: str, slice_: str) -> Ints:
         """Positions in the task's predictions that are wrong on test, the most confident (or the worst) first."""
@@ -136,13 +134,18 @@ def load_results(now: Snapshot, run_id: str, plan: Plan, predictions: Path) -> R
     """The results of a run on `plan`, from its predictions file and the labels that are known at `now`."""
     samples, tasks, slices = Samples.at(now), now.tasks(), now.slices()
     members = {name: now.members(part.predicate, predictions=str(predictions)) for name, part in slices.items()}
-    everything = np.ones(len(samples.ids), np.bool_)
+    everything, test = np.ones(len(samples.ids), np.bool_), np.asarray(samples.splits == "test", np.bool_)
     table, trained = pq.read_table(predictions), [task.name for task in plan.tasks]
+    predicted = {name: labelled_predictions(now, tasks[name], samples, table) for name in trained}
     return RunResults(
-        tasks=tasks, slices=slices, samples=samples, test=np.asarray(samples.splits == "test", np.bool_),
+        tasks=tasks, slices=slices, samples=samples, test=test,
         inside={"": everything} | {name: np.isin(samples.ids, found) for name, found in members.items()},
         figures=[row for row in now.slice_errors(run_id).to_pylist() if row["task"] in trained],
-        predictions={name: labelled_predictions(now, tasks[name], samples, table) for name in trained},
+        predictions=predicted,
+        confusion={
+            name: confusion_of(tasks[name], part.at(test), samples)
+            for name, part in predicted.items() if tasks[name].classes
+        },
         boxes=_boxes(now, [task for task in tasks.values() if task.kind == "detection"], samples.ids),
         coverage=coverage(now), agreement=[agreement(now, name) for name in tasks], missing=missing(now),
         commit=now.log().slice(0, 1).to_pylist()[0],

@@ -36,19 +36,33 @@ View = dict[str, Any]
 def header_view(results: RunResults, run: Run, plan: Plan, home: Path, rounds: Sequence[Row]) -> View:
     """The run, its recipe field by field, the plan, and the figures that matter most."""
     return {
-        "home": str(home), "run": run, "plan": plan, "recipe": recipe_text(run.recipe), "evaluated": results.commit,
+        "home": str(home), "run": run, "plan": plan, "recipe": recipe_text(run.recipe),
+        "alarms": [alarm for alarm in (run.alarm, *getattr(run, "alarms", ())) if alarm], "evaluated": results.commit,
         "images": len(results.samples.ids), "tiles": _tiles(results, rounds),
     }  # fmt: skip
 
 
 UNITS = {"size": "pixels (height, width)", "warmup": "of the steps", "global_batch": "draws", "hidden": "units"}
 """What the number of a recipe's field counts."""
+DRAWN = ("global_batch", "optimizer", "learning_rate", "weight_decay", "schedule", "warmup", "hidden", "augment")
+"""Fields of a recipe that only heads that learn from draws follow."""
 
 
 def recipe_text(recipe: Recipe) -> str:
-    """Every field of a recipe with its value: nothing here is known but by the record."""
+    """Each field of a recipe that this training followed, with its value: all from the record of the run."""
     parts = [(field.name, getattr(recipe, field.name)) for field in fields(recipe)]
-    return "; ".join(f"{name.replace('_', ' ')} {_recipe_value(name, value)}".strip() for name, value in parts)
+    unused = _unused(getattr(recipe, "heads", "drawn"))
+    return "; ".join(f"{name.replace('_', ' ')} {_recipe_value(name, value)}" for name, value in parts
+                     if name not in unused)  # fmt: skip
+
+
+def _unused(heads: str) -> tuple[str, ...]:
+    """The fields that heads learned in this way do not follow."""
+    return {
+        "drawn": ("huber", "units", "epochs"),
+        "exact": (*DRAWN, "units", "epochs"),
+        "shared": (*DRAWN, "huber"),
+    }.get(heads, DRAWN)
 
 
 def _recipe_value(name: str, value: object) -> str:

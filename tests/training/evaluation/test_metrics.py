@@ -34,7 +34,7 @@ class Labels:
     def known(self) -> list[tuple[int, int, npt.NDArray[np.float64], float]]:
         """(truth, predicted, probabilities, weight) of every known label, for references in plain Python."""
         columns = zip(self.truth, self.predicted, self.chances, self.weights, strict=True)
-        return [(int(true), int(said), chance, weight) for true, said, chance, weight in columns if true == true]
+        return [(int(true), int(guess), chance, weight) for true, guess, chance, weight in columns if true == true]
 
 
 @st.composite
@@ -102,9 +102,9 @@ def test_unknown_labels_change_nothing(sums_of: Callable[[Labels], object], labe
 @given(labels=random_labels(), code=st.integers(0, CLASSES - 1))
 def test_shares_are_those_of_the_definition(labels: Labels, code: int) -> None:
     sums, rows = confusion(labels), labels.known()
-    right = sum(weight for true, said, _, weight in rows if true == said == code)
+    right = sum(weight for true, guess, _, weight in rows if true == guess == code)
     true_weight = sum(weight for true, _, _, weight in rows if true == code)
-    predicted_weight = sum(weight for _, said, _, weight in rows if said == code)
+    predicted_weight = sum(weight for _, guess, _, weight in rows if guess == code)
     both = true_weight + predicted_weight
     for figure, above, below in (
         (sums.recall(code), right, true_weight),
