@@ -41,7 +41,7 @@ def slice_errors(now: Snapshot, run: str, tasks: list[Task], predictions: Path) 
     """
     samples, table = Samples.at(now), pq.read_table(predictions)
     slices = now.slices()
-    members = {"": np.ones(len(samples.ids), np.bool_)}
+    members: dict[str, Bools] = {"": np.ones(len(samples.ids), np.bool_)}
     for name, part in slices.items():
         members[name] = np.isin(samples.ids, now.members(part.predicate, predictions=str(predictions)))
     rows = []

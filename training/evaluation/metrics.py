@@ -20,7 +20,7 @@ from training.evaluation.intervals import (
     share_of_sums,
 )
 
-__all__ = ["CalibrationSums", "ConfusionSums", "MeanSums", "RankingSums", "ReliabilityBin", "root"]
+__all__ = ["BINS", "CalibrationSums", "ConfusionSums", "MeanSums", "RankingSums", "ReliabilityBin", "root"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
