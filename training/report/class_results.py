@@ -17,7 +17,7 @@ from training.report.formatting import entry_view, interval_text, share_row, sha
 from training.report.other_runs import RaisedByRate, RunBefore, raised_by_rate
 from training.report.run_results import RunResults, class_name, confusion_of
 
-__all__ = ["class_view"]
+__all__ = ["class_view", "confusion_view"]
 
 View = dict[str, Any]
 Floats = npt.NDArray[np.float64]
@@ -49,7 +49,7 @@ def _task_view(results: RunResults, name: str) -> View:
         "task": task, "n": len(test.rows), "rule": rule_in_words(task), "rows": rows,
         "accuracy": share_text(sums.accuracy()), "balanced_accuracy": share_text(sums.balanced_accuracy()),
         "brier": _brier_text(brier), "calibration_error": calibration.error(), "weighted": not np.all(weights == 1),
-        "confusion": _confusion_view(task, sums), "curves": _curve_panels(results, task, test, sums, rows),
+        "confusion": confusion_view(task, sums), "curves": _curve_panels(results, task, test, sums, rows),
         "reliability": _reliability_panel(task, calibration), "slices": _slice_rows(results, task),
     }  # fmt: skip
 
@@ -79,7 +79,7 @@ def _entry(figure: Figure) -> View | None:
     return entry_view(share_row(figure))
 
 
-def _confusion_view(task: Task, sums: ConfusionSums) -> View:
+def confusion_view(task: Task, sums: ConfusionSums) -> View:
     """The matrix of counts with each row's shares, or the largest confusions of a task with many classes."""
     counts = sums.counts()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -13,12 +13,13 @@ from support.homes import TASKS, copy_home
 from support.planted_runs import noisy, plant_run, planted_home
 
 from curation.catalog.catalog import Catalog
+from curation.catalog.tasks import Task
 from samplers.plan.plan import Plan
 from training import Recipe, Run
-from training.evaluation.metrics import RankingSums
+from training.evaluation.metrics import ConfusionSums, RankingSums
 from training.evaluation.predictions import labelled_predictions
 from training.report import contact_sheets, formatting, write_report
-from training.report.class_results import class_view
+from training.report.class_results import class_view, confusion_view
 from training.report.other_runs import raised_by_rate, run_before
 from training.report.run_results import RunResults, load_results
 from training.report.sections import recipe_text
@@ -234,3 +235,17 @@ def test_examples_of_the_docstrings(module: object) -> None:
     done = doctest.testmod(module)  # type: ignore[arg-type]
     assert done.attempted
     assert done.failed == 0
+
+
+def test_many_classes_show_their_most_frequent_errors() -> None:
+    """Twenty classes, of which two are confused: no matrix, but the confusions by number of images."""
+    task = Task(name="card", kind="categorical", classes=tuple(f"c{code}" for code in range(20)), owner="ada")
+    truth = np.repeat(np.arange(20.0), 3)
+    predicted = np.where(truth == 4, 7, truth)
+    predicted[0] = 1
+    sums = ConfusionSums.of(20, truth, predicted, np.ones(60), np.arange(60))
+    view = confusion_view(task, sums)
+    assert (view["cells"], [tuple(row.values()) for row in view["largest"]]) == (
+        [],
+        [("c4", "c7", 3, 1.0), ("c0", "c1", 1, pytest.approx(1 / 3))],
+    )
