@@ -20,7 +20,7 @@ from training.evaluation.metrics import ConfusionSums, RankingSums
 from training.evaluation.predictions import labelled_predictions
 from training.report import contact_sheets, formatting, write_report
 from training.report.class_results import class_view, confusion_view
-from training.report.other_runs import raised_by_rate, run_before
+from training.report.other_runs import RunBefore, raised_by_rate, run_before
 from training.report.run_results import RunResults, load_results
 from training.report.sections import recipe_text
 
@@ -249,3 +249,19 @@ def test_many_classes_show_their_most_frequent_errors() -> None:
         [],
         [("c4", "c7", 3, 1.0), ("c0", "c1", 1, pytest.approx(1 / 3))],
     )
+
+
+def test_a_better_ranking_is_no_matter_of_rate(home: tuple[Catalog, Plan]) -> None:
+    """Precision fell and recall rose, but the run before would not reach this recall by predicting as often."""
+    results = results_of(home, "raised")
+    car = results.predictions["car"]
+    cars = car.truth == 1
+    first, blind = cars & (np.cumsum(cars) <= 2), np.where(cars, 0.3, 0.4)
+    old, new = (
+        replace(car, predicted=chance.round(), probabilities=np.stack([1 - chance, chance], axis=1))
+        for chance in (np.where(first, 0.9, blind), np.where(cars | (np.cumsum(~cars) <= 20), 0.9, 0.1))
+    )
+    for runs, expected in (((old, new), set()), ((replace(new, predicted=old.predicted), new), {"car"})):
+        before = RunBefore(id="before", relation="its parent", predictions={"car": runs[0]})
+        found = raised_by_rate(replace(results, predictions={"car": runs[1]}), before)
+        assert {part.name for part in found} == expected
