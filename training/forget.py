@@ -1,4 +1,4 @@
-"""Taking one image out of the runs of a workspace, and saying of which runs that it was part of them."""
+"""Removing one image from the runs of a workspace, and marking the runs that were trained on it."""
 
 import hashlib
 import json
@@ -15,24 +15,24 @@ __all__ = ["forget_predictions", "forget_replaced", "withdraw_runs"]
 
 
 def withdraw_runs(home: Path, plans: Collection[str]) -> tuple[str, ...]:
-    """Mark the runs on these plans (hashes), which no replay can make again, and those that went on from one of them.
+    """Mark the runs on these plans (hashes), which can no longer be repeated, and all runs that continued one of them.
 
-    Returns the ids of all that are marked.
+    Returns the ids of all marked runs.
     """
     runs = {path.parent.name: json.loads(path.read_text()) for path in sorted((home / "runs").glob("*/run.json"))}
-    gone = {name for name, run in runs.items() if run["plan"] in plans}
-    while more := {name for name, run in runs.items() if run.get("parent") in gone} - gone:
-        gone |= more
-    for name in gone:
+    marked = {name for name, run in runs.items() if run["plan"] in plans}
+    while children := {name for name, run in runs.items() if run.get("parent") in marked} - marked:
+        marked |= children
+    for name in marked:
         path = home / "runs" / name / "withdrawn.json"
         if not path.exists():
             with whole(path) as part:
                 part.write_text(json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds")}))
-    return tuple(sorted(gone))
+    return tuple(sorted(marked))
 
 
 def forget_predictions(home: Path, key: str) -> dict[str, str]:
-    """Write the predictions of all runs anew without this image; returns the sha256 of every file, by run."""
+    """Remove this image from the predictions of all runs; returns the sha256 of every predictions file, by run."""
     hashes = {}
     for path in sorted((home / "runs").glob("*/predictions.parquet")):
         table = pq.read_table(path)
@@ -44,10 +44,10 @@ def forget_predictions(home: Path, key: str) -> dict[str, str]:
 
 
 def forget_replaced(home: Path, key: str) -> None:
-    """Write anew without this image what runs keep of the draws that other images took over."""
+    """Remove this image from every run's list of replaced draws, as the unreadable image or as its replacement."""
     for path in sorted((home / "runs").glob("*/replaced.json")):
-        notes = json.loads(path.read_text())
-        kept = [note for note in notes if key not in (note["key"], note["by"])]
-        if len(kept) < len(notes):
+        draws = json.loads(path.read_text())
+        kept = [draw for draw in draws if key not in (draw["key"], draw["by"])]
+        if len(kept) < len(draws):
             with whole(path) as part:
                 part.write_text(json.dumps(kept, indent=1))

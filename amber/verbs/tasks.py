@@ -36,14 +36,15 @@ class NewDefinition:
     classes: tuple[str, ...]
     became: tuple[str, ...]
     metric: str | None
+    decide: tuple[str, ...]
     owner: str | None
     tolerance: float | None
 
     def task(self, old: Task) -> Task:
         """The new definition; BadInput names the field that breaks a rule."""
         fields = {
-            "classes": tuple(_classes(self.classes, old)) or None, "metric": self.metric, "owner": self.owner,
-            "tolerance": self.tolerance,
+            "classes": tuple(_classes(self.classes, old)) or None, "metric": self.metric,
+            "decide": _decide(self.decide), "owner": self.owner, "tolerance": self.tolerance,
         }  # fmt: skip
         if fields["classes"] and not old.classes:
             raise BadInput(f"task {old.name}: is a {old.kind} task, which has no classes; leave them out")
@@ -70,6 +71,17 @@ def _classes(words: tuple[str, ...], old: Task) -> Iterator[str]:
         yield from names
 
 
+def _decide(rules: tuple[str, ...]) -> str | dict[str, float] | None:
+    """The `decide` of a task from the options of the command line; None without any, "" for the default."""
+    if len(rules) == 1 and "=" not in rules[0]:
+        return "" if rules[0] == "default" else rules[0]
+    try:
+        pairs = {name: float(threshold) for name, _, threshold in (rule.rpartition("=") for rule in rules)}
+    except ValueError:
+        raise BadInput(f"--decide {' '.join(rules)}: must be one rule, or CLASS=THRESHOLD each; correct it") from None
+    return pairs or None
+
+
 new_definition = grouped(
     "new", NewDefinition,
     click.argument("classes", nargs=-1),
@@ -78,6 +90,10 @@ new_definition = grouped(
         help="New class for labels of the class OLD; an empty NEW makes them unknown.",
     ),
     click.option("--metric", help="Figure by which the task is judged."),
+    click.option(
+        "--decide", multiple=True, metavar="RULE",
+        help="How probabilities become a class: likeliest, balanced, CLASS=THRESHOLD (repeatable) or default.",
+    ),
     click.option("--owner", help="Owner of the task."),
     click.option("--tolerance", type=float, help="Numbers of several people agree within this."),
 )  # fmt: skip

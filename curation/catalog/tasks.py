@@ -1,16 +1,49 @@
 """Learning tasks as their owners declare them."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
-__all__ = ["Kind", "Metric", "Name", "Task"]
+__all__ = ["Decide", "Kind", "Metric", "Name", "Task"]
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """A name that is safe in SQL, in a file name and in a URL."""
 
 Kind = Literal["binary", "categorical", "multilabel", "regression", "detection"]
 Metric = Literal["accuracy", "balanced_accuracy", "mae"]
+
+DECISIONS = ("likeliest", "balanced")
+
+
+def _decide(value: object) -> object:
+    """Thresholds as pairs, which can be hashed; ValueError for what is no decision rule."""
+    if isinstance(value, tuple):
+        value = dict(value)
+    if value in ("", *DECISIONS):
+        return value
+    thresholds = value if isinstance(value, Mapping) else {}
+    if not thresholds or not all(isinstance(part, float) and 0 < part < 1 for part in thresholds.values()):
+        raise ValueError('must be "likeliest", "balanced" or {class = threshold} with thresholds between 0 and 1')
+    return tuple(sorted(thresholds.items()))
+
+
+Decide = Annotated[
+    Literal["", "likeliest", "balanced"] | tuple[tuple[str, float], ...],
+    BeforeValidator(_decide),
+    PlainSerializer(lambda value: dict(value) if isinstance(value, tuple) else value),
+]
+"""How class probabilities become a prediction; thresholds are written `{class = threshold}` and kept as pairs."""
 
 
 class Task(BaseModel):
@@ -19,6 +52,11 @@ class Task(BaseModel):
     Class codes are indices into `classes`. A binary task has the classes `false` and `true`; a regression task has a
     `unit` and no classes; a label of a multilabel task holds any number of its classes, including none; a detection
     task names the classes of its boxes.
+
+    `decide` says how class probabilities become a prediction. "likeliest": the class with the highest natural
+    probability. "balanced": the likeliest if all classes were equally common. `{class = threshold}`: a named class is
+    predicted where its natural probability is at least its threshold, else the likeliest class without a threshold.
+    Empty, the default: "balanced" for the metric `balanced_accuracy`, else "likeliest".
 
     >>> Task(name="night", kind="binary", owner="ada").classes
     ('false', 'true')
@@ -31,6 +69,7 @@ class Task(BaseModel):
     classes: tuple[str, ...] = ()
     unit: str = ""
     metric: Metric = "accuracy"
+    decide: Decide = ""
     owner: str = Field(min_length=1)
     tolerance: float = Field(default=0.0, ge=0, description="numbers of several people agree within this")
     description: str = ""
@@ -52,7 +91,28 @@ class Task(BaseModel):
             raise ValueError('a regression task has a unit, the metric "mae" and no classes')
         if self.kind != "regression" and self.metric == "mae":
             raise ValueError('only a regression task has the metric "mae"')
+        self._check_decide()
         return self
+
+    def _check_decide(self) -> None:
+        if self.decide and self.kind not in ("binary", "categorical"):
+            raise ValueError(f"decide: a {self.kind} task does not decide between classes; leave it out")
+        named = [name for name, _ in self.decide] if isinstance(self.decide, tuple) else []
+        if strange := sorted(set(named) - set(self.classes)):
+            raise ValueError(f"decide: {strange[0]!r} is no class of it; the classes are {', '.join(self.classes)}")
+        if named and len(named) == len(self.classes):
+            raise ValueError("decide: leave one class without a threshold: it is predicted where no threshold is met")
+
+    @model_serializer(mode="wrap")
+    def _without_default_decide(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out an empty `decide`: definitions from before this field existed keep their text, and so digests."""
+        data: dict[str, Any] = handler(self)
+        return {name: value for name, value in data.items() if name != "decide" or value}
+
+    @property
+    def decision(self) -> Decide:
+        """How class probabilities become a prediction, with the default filled in."""
+        return self.decide or ("balanced" if self.metric == "balanced_accuracy" else "likeliest")
 
     @property
     def outputs(self) -> int:

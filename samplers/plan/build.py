@@ -110,7 +110,7 @@ def _header_of(strata: Strata, policy: Policy, share: int) -> dict[str, Any]:
     mean, deviation, constant = map(_nine_digits, (*strata.statistics(), strata.constant_loss()))
     labelled = [_nine_digits(count) for count in strata.class_counts().tolist()] if strata.task.classes else []
     return {
-        "task": strata.task.model_dump(mode="json"), "owner": section.owner, "share": share,
+        "task": strata.task.model_dump(mode="json", exclude={"decide"}), "owner": section.owner, "share": share,
         "importance": section.importance, "rule": section.rule, "constant_loss": constant, "mean": mean,
         "deviation": deviation, "labelled": labelled, "class_factor": strata.class_factor(), "strata": strata.names,
     }  # fmt: skip

@@ -6,14 +6,19 @@
 so sum_i p(i) w_t(i) f(i) = sum_i q_t(i) f(i) for every f: each task sees its own target distribution.
 """
 
-import numpy as np
+from typing import Any
 
-from curation.arrays import Floats, Ints
+import numpy as np
+import numpy.typing as npt
+
+from curation.arrays import Floats
+
+Rows = npt.NDArray[np.signedinteger[Any]]
 
 __all__ = ["draw_probabilities", "label_weights"]
 
 
-def draw_probabilities(q: Floats, share: Floats, sample: Ints, samples: int) -> Floats:
+def draw_probabilities(q: Floats, share: Floats, sample: Rows, samples: int) -> Floats:
     """p [S]: the probability that a draw is each of `samples` images; sums to 1 when q sums to 1 for every task.
 
     q [L] is the target probability of each label under its task, `share` [L] the task's share of the draws, `sample`
@@ -25,7 +30,7 @@ def draw_probabilities(q: Floats, share: Floats, sample: Ints, samples: int) -> 
     return np.asarray(np.bincount(sample, share * q, minlength=samples), np.float64)
 
 
-def label_weights(q: Floats, p: Floats, sample: Ints) -> Floats:
+def label_weights(q: Floats, p: Floats, sample: Rows) -> Floats:
     """w [L]: the weight of each label when its image is drawn; q [L], p [S], `sample` [L] as above.
 
     >>> label_weights(np.array([1.0, 0.5, 0.5]), np.array([0.8, 0.2]), np.array([0, 0, 1]))

@@ -1,4 +1,5 @@
 """Predictions of a run and its figures for every (task, slice), with intervals.
 
-May import `training.network`.
+Only `evaluation` and `features`, where a network predicts, import torch and `training.network`; metrics, intervals,
+decisions and figures need numpy and the catalog.
 """

@@ -1,8 +1,9 @@
-"""Figures with intervals that know that the images of a group are not independent.
+"""Figures with intervals for images that come in groups and so are not independent.
 
-A share is a ratio of sums over groups; its variance is the linearised one of cluster sampling (Kish 1965; Cochran 1977,
-6.3), and the 95% interval is Wilson's at the effective sample size p(1 - p) / variance (Korn & Graubard 1998; Dean &
-Pagano 2015), which stays honest where every answer is right. It agrees with a bootstrap of groups and needs no draws.
+A share is a ratio of sums over groups. Its variance is the linearised one of cluster sampling (Kish 1965; Cochran 1977,
+6.3), and its 95% interval is Wilson's at the effective sample size p(1 - p) / variance (Korn & Graubard 1998; Dean &
+Pagano 2015), which has positive width even where every answer is right. It agrees with a bootstrap of groups and needs
+no random draws. Only the sums of each group enter, so figures can be computed from merged sums (`metrics`).
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-__all__ = ["Figure", "balanced", "mean_of", "proportion"]
+__all__ = [
+    "NOT_ENOUGH_DATA",
+    "Figure",
+    "balanced",
+    "mean_of",
+    "mean_of_shares",
+    "mean_of_sums",
+    "proportion",
+    "share_of_sums",
+]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -24,7 +34,10 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A value with its 95% interval, over n samples of so many groups; None where there is nothing to say."""
+    """A value with its 95% interval over n samples of `groups` groups.
+
+    `value` is None where the data do not define it; `low` and `high` are None where they give no interval.
+    """
 
     value: float | None
     low: float | None
@@ -33,58 +46,97 @@ class Figure:
     groups: int
 
 
-NOTHING = Figure(value=None, low=None, high=None, n=0, groups=0)
+NOT_ENOUGH_DATA = Figure(value=None, low=None, high=None, n=0, groups=0)
 
 
 def proportion(right: Floats, weights: Floats, groups: Ints) -> Figure:
-    """The weighted share of `right` (0 or 1) over n samples; `groups` [n] are codes of what is resampled whole."""
+    """The weighted share of `right` [n] (0 or 1), with Wilson's interval over groups.
+
+    `groups` [n] are codes; images of one group are not independent of each other.
+
+    >>> proportion(np.array([1.0, 1.0, 0.0, 1.0]), np.ones(4), np.array([0, 1, 2, 3])).value
+    0.75
+    """
     if not len(right):
-        return NOTHING
-    share, variance, effective = _ratio(right, weights, groups)
-    return _wilson(share, variance, effective, len(right), len(np.unique(groups)))
+        return NOT_ENOUGH_DATA
+    hits, totals = _by_group(groups, right * weights, weights)
+    return share_of_sums(hits, totals, len(right))
+
+
+def share_of_sums(hits: Floats, totals: Floats, n: int) -> Figure:
+    """`proportion` from the weight of the right samples [G] and of all n samples [G] of each group."""
+    inside = totals > 0
+    if not inside.any():
+        return NOT_ENOUGH_DATA
+    hits, totals = hits[inside], totals[inside]
+    share, variance = _ratio(hits, totals)
+    effective = float(totals.sum() ** 2 / (totals**2).sum())
+    return _wilson(share, variance, effective, n, len(totals))
 
 
 def balanced(right: Floats, classes: Ints, weights: Floats, groups: Ints) -> Figure:
-    """The mean over the classes that occur of the share of `right` in each.
-
-    The classes' own intervals are joined by the method of variance estimates recovery (Zou & Donner 2008), so that a
-    class of which all few answers are right still says how little that is.
-    """
+    """The mean, over the classes that occur in `classes` [n], of the share of `right` [n] in each."""
     codes = np.unique(classes)
-    if not len(codes):
-        return NOTHING
     parts = [proportion(right[mine], weights[mine], groups[mine]) for mine in (classes == code for code in codes)]
-    shares, lows, highs = (np.asarray([getattr(part, name) for part in parts]) for name in ("value", "low", "high"))
-    below, above = (float(np.sqrt((gap**2).sum())) / len(codes) for gap in (shares - lows, highs - shares))
-    mean = float(shares.mean())
-    count = len(np.unique(groups))
-    return Figure(value=mean, low=max(0.0, mean - below), high=min(1.0, mean + above), n=len(right), groups=count)
+    return mean_of_shares(parts, n=len(right), groups=len(np.unique(groups)))
+
+
+def mean_of_shares(shares: list[Figure], *, n: int, groups: int) -> Figure:
+    """The mean of shares of disjoint samples, n in all.
+
+    Their intervals are joined by the method of variance estimates recovery (Zou & Donner 2008), so a share with few
+    samples widens the interval even when all of them are right.
+    """
+    if not shares:
+        return NOT_ENOUGH_DATA
+    values, lows, highs = (np.asarray([getattr(part, name) for part in shares]) for name in ("value", "low", "high"))
+    below, above = (float(np.sqrt((gap**2).sum())) / len(shares) for gap in (values - lows, highs - values))
+    mean = float(values.mean())
+    return Figure(value=mean, low=max(0.0, mean - below), high=min(1.0, mean + above), n=n, groups=groups)
 
 
 def mean_of(values: Floats, weights: Floats, groups: Ints) -> Figure:
-    """The weighted mean of `values` with Student's interval over groups."""
+    """The weighted mean of `values` [n], with Student's interval over groups; no interval for a single group.
+
+    >>> figure = mean_of(np.array([1.0, 3.0]), np.ones(2), np.array([0, 0]))
+    >>> figure.value, figure.low
+    (2.0, None)
+    """
     if not len(values):
-        return NOTHING
-    mean, variance, _ = _ratio(values, weights, groups)
-    count = len(np.unique(groups))
+        return NOT_ENOUGH_DATA
+    sums, totals = _by_group(groups, values * weights, weights)
+    return mean_of_sums(sums, totals, len(values))
+
+
+def mean_of_sums(sums: Floats, totals: Floats, n: int) -> Figure:
+    """`mean_of` from the weighted sum of the values [G] and the weight [G] of each group, of n samples in all."""
+    inside = totals > 0
+    if not inside.any():
+        return NOT_ENOUGH_DATA
+    mean, variance = _ratio(sums[inside], totals[inside])
+    count = int(inside.sum())
     if count < 2:
-        return Figure(value=mean, low=None, high=None, n=len(values), groups=count)
+        return Figure(value=mean, low=None, high=None, n=n, groups=count)
     half = float(stats.t.ppf(0.975, count - 1)) * variance**0.5
-    return Figure(value=mean, low=mean - half, high=mean + half, n=len(values), groups=count)
+    return Figure(value=mean, low=mean - half, high=mean + half, n=n, groups=count)
 
 
-def _ratio(values: Floats, weights: Floats, groups: Ints) -> tuple[float, float, float]:
-    """Weighted mean, its linearised variance over groups, and Kish's effective number of groups."""
+def _by_group(groups: Ints, *values: Floats) -> list[Floats]:
+    """Each of `values` [n] summed over the groups that occur [G]."""
     _, codes = np.unique(groups, return_inverse=True)
-    total = np.bincount(codes, weights)
-    mean = float((values * weights).sum() / weights.sum())
-    residual = np.bincount(codes, weights * (values - mean))
-    count = len(total)
-    variance = count / max(1, count - 1) * float((residual**2).sum()) / float(weights.sum()) ** 2
-    return mean, variance, float(total.sum() ** 2 / (total**2).sum())
+    return [np.asarray(np.bincount(codes, value), np.float64) for value in values]
+
+
+def _ratio(sums: Floats, totals: Floats) -> tuple[float, float]:
+    """The ratio of two sums over groups [G], and its linearised variance."""
+    ratio = float(sums.sum() / totals.sum())
+    residuals = sums - ratio * totals
+    count = len(totals)
+    return ratio, count / max(1, count - 1) * float((residuals**2).sum()) / float(totals.sum()) ** 2
 
 
 def _wilson(share: float, variance: float, effective: float, n: int, groups: int) -> Figure:
+    """Wilson's interval at the effective sample size; at `effective` (Kish) where the variance cannot be estimated."""
     size = share * (1 - share) / variance if groups > 1 and variance > ROUNDING else effective
     size = min(size, float(n))
     centre = (share + Z**2 / (2 * size)) / (1 + Z**2 / size)

@@ -1,7 +1,8 @@
 """The report of a run: one HTML file that opens anywhere, without a network; it is written without torch.
 
-It shows what the run was made of, where it fails and what it was drawn from, as of the commit that judged it: the same
-run gives the same report, whatever was labelled since.
+It shows the recipe and the data of the run, its errors by slice and by class, and the plan, as of the commit that
+evaluated it: labels that are added later do not change the report. May import `training.evaluation` (not the modules
+that need torch) and whatever is below it.
 """
 
 import importlib

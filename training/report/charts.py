@@ -1,4 +1,4 @@
-"""Charts, as SVG that stands in the page."""
+"""Charts, as inline SVG."""
 
 import hashlib
 import io
@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import numpy as np
+import numpy.typing as npt
 from markupsafe import Markup, escape
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from training.report.formatting import edges_of
 
-__all__ = ["Line", "chart_of", "line_of"]
+__all__ = ["Line", "Mark", "chart_of", "line_of", "unit_chart"]
 
 Row = Mapping[str, Any]
 
@@ -32,12 +35,29 @@ INKS = {
 MARKERS, DASHES = "osD^", ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
 
+POINTS = 200
+"""Points of a curve that are drawn at most."""
+
+Floats = npt.NDArray[np.float64]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Line:
+    """Points of a curve and the edges of its band."""
+
     x: list[float]
     y: list[float]
     low: list[float]
     high: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A point to stand out on a curve; `form` 0 is a disc, 1 a square."""
+
+    x: float
+    y: float
+    form: int
 
 
 def line_of(x: Sequence[float], rows: Sequence[Row]) -> Line:
@@ -50,9 +70,8 @@ def line_of(x: Sequence[float], rows: Sequence[Row]) -> Line:
 def chart_of(
     alt: str, lines: Sequence[Line], *, span: tuple[float, float], across: str, reference: float | None = None
 ) -> Markup:
-    """Lines with their bands as inline SVG, one unit a pixel at its natural width of 340; names stay outside of it."""
-    figure = Figure(figsize=(340 / 72, 196 / 72))
-    axes = figure.add_axes((0.115, 0.2, 0.86, 0.75))
+    """Lines with their bands as inline SVG, one unit a pixel at its natural width of 340; its caption is not in it."""
+    figure, axes = _empty(196)
     if reference is not None:
         axes.axhline(reference, color=INKS["muted"], linewidth=1, linestyle=(0, (3, 3)))
     for code, line in enumerate(lines):
@@ -65,17 +84,58 @@ def chart_of(
         )
         drawn[0].set_clip_on(not marker)
     axes.set_ylim(*span)
-    axes.set_xlabel(across, fontsize=11, color=INKS["muted"], labelpad=3)
-    places = sorted({x for line in lines for x in line.x})
-    axes.xaxis.set_major_locator(FixedLocator(places) if len(places) <= 6 else MaxNLocator(5, integer=True))
+    ticks = sorted({x for line in lines for x in line.x})
+    axes.xaxis.set_major_locator(FixedLocator(ticks) if len(ticks) <= 6 else MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x >= 10_000 else f"{x:,g}"))
+    _style(axes, across)
+    return _inline(figure, alt)
+
+
+def unit_chart(
+    alt: str,
+    x: Floats,
+    y: Floats,
+    *,
+    across: str,
+    marks: Sequence[Mark] = (),
+    band: tuple[Floats, Floats] | None = None,
+    diagonal: bool = False,
+) -> Markup:
+    """A curve [n] in the unit square as inline SVG, with its band, marks on it, and the diagonal as reference."""
+    figure, axes = _empty(240)
+    if diagonal:
+        axes.plot([0, 1], [0, 1], color=INKS["muted"], linewidth=1, linestyle=(0, (3, 3)))
+    if band is not None:
+        axes.fill_between(x, *band, color=INKS["series-0"], alpha=0.16, linewidth=0)
+    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS)).astype(int)) if len(x) else []
+    marker = "o" if band is not None else ""
+    axes.plot(x[kept], y[kept], color=INKS["series-0"], linewidth=1.8, marker=marker, markersize=5, clip_on=False)
+    for mark in marks:
+        form, color = MARKERS[mark.form], INKS["ink"] if mark.form == 0 else INKS["series-1"]
+        axes.plot([mark.x], [mark.y], color=color, marker=form, markersize=9, linestyle="none", clip_on=False)
+    axes.set_xlim(0, 1.0)
+    axes.set_ylim(0, 1.02)
+    axes.xaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _style(axes, across)
+    return _inline(figure, alt)
+
+
+def _empty(height: int) -> tuple[Figure, Axes]:
+    """A figure 340 wide, in units of a pixel, and its axes."""
+    figure = Figure(figsize=(340 / 72, height / 72))
+    bottom = 39 / height
+    return figure, figure.add_axes((0.115, bottom, 0.86, 0.95 - bottom))
+
+
+def _style(axes: Axes, across: str) -> None:
+    axes.set_xlabel(across, fontsize=11, color=INKS["muted"], labelpad=3)
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
     axes.tick_params(labelsize=11, labelcolor=INKS["muted"], color=INKS["line"], length=3)
     axes.grid(axis="y", color=INKS["line"], linewidth=1)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(INKS["line"])
-    return _inline(figure, alt)
 
 
 def _inline(figure: Figure, alt: str) -> Markup:

@@ -1,4 +1,4 @@
-"""The worst slices, as contact sheets of pictures."""
+"""The worst slices, as contact sheets of their errors."""
 
 import base64
 import io
@@ -11,9 +11,8 @@ from PIL import Image, ImageDraw
 
 from curation.images.decoding import load_rgb
 from samplers.pack.pack import Pack
-from training.report.formatting import doubt_of, error_of, number_text
-from training.report.rounds import entry_view
-from training.report.run_results import Judged
+from training.report.formatting import doubt_of, entry_view, error_of, number_text, precision_text
+from training.report.run_results import RunResults
 
 __all__ = ["groups_first", "worst_view"]
 
@@ -28,71 +27,78 @@ THUMBNAIL = 160
 BOX_COLORS = ("#f0e442", "#56b4e9", "#cc79a7", "#e69f00", "#ffffff", "#d55e00")
 
 
-def worst_view(judged: Judged, pack: Pack) -> View:
-    """Contact sheets of the worst (task, slice) cells: two of each task before a third, none that shows nothing new."""
+def worst_view(results: RunResults, pack: Pack) -> View:
+    """Contact sheets of the worst (task, slice) cells: two of each task before a third, each with a new picture."""
     sheets: list[View] = []
     shown: set[tuple[str, int]] = set()
-    for row in _worst_first(judged):
-        task, answers = row["task"], judged.answers[row["task"]]
-        errors = judged.errors(task, row["slice"])
-        chosen = groups_first(errors, judged.groups[answers.places])[:PICTURES]
-        fresh = {(task, int(place)) for place in answers.places[chosen]} - shown
-        if fresh and len(sheets) < SHEETS:
-            shown |= fresh
+    for row in _worst_first(results):
+        task, predicted = row["task"], results.predictions[row["task"]]
+        errors = results.errors(task, row["slice"])
+        chosen = groups_first(errors, results.samples.groups[predicted.rows])[:PICTURES]
+        new = {(task, int(sample)) for sample in predicted.rows[chosen]} - shown
+        if new and len(sheets) < SHEETS:
+            shown |= new
             sheets.append(
                 {
-                    "task": judged.tasks[task], "slice": row["slice"], "metric": judged.metric(task, row["slice"]),
+                    "task": results.tasks[task], "slice": row["slice"], "metric": results.metric(task, row["slice"]),
                     "entry": entry_view(row), "doubt": doubt_of(row), "errors": len(errors),
-                    "pictures": [_picture(judged, pack, task, int(place)) for place in chosen],
+                    "precision": precision_text(results, task, row["slice"]),
+                    "pictures": [_picture(results, pack, task, int(position)) for position in chosen],
                 }
             )  # fmt: skip
     drawn = any(picture["boxes"] for sheet in sheets for picture in sheet["pictures"])
-    return {"sheets": sheets, "boxes": _box_colors(judged) if drawn else {}}
+    return {"sheets": sheets, "boxes": _box_colors(results) if drawn else {}}
 
 
-def _worst_first(judged: Judged) -> list[Row]:
-    test = [row for row in judged.figures if row["split"] == "test" and row["value"] is not None]
-    ordered = sorted(test, key=lambda row: (-error_of(judged, row), row["task"], row["slice"]))
-    of_task: dict[str, int] = {}
+def _worst_first(results: RunResults) -> list[Row]:
+    test = [row for row in results.figures if row["split"] == "test" and row["value"] is not None]
+    ordered = sorted(test, key=lambda row: (-error_of(results, row), row["task"], row["slice"]))
+    sheets: dict[str, int] = {}
     turns = []
     for row in ordered:
-        turns.append(of_task.get(row["task"], 0) // 2)
-        of_task[row["task"]] = of_task.get(row["task"], 0) + 1
-    return [ordered[place] for place in np.argsort(turns, kind="stable")]
+        turns.append(sheets.get(row["task"], 0) // 2)
+        sheets[row["task"]] = sheets.get(row["task"], 0) + 1
+    return [ordered[position] for position in np.argsort(turns, kind="stable")]
 
 
 def groups_first(order: Ints, groups: Ints) -> Ints:
-    """`order` with the first of each group in front, then the second of each, and so on."""
+    """`order` [n] with the first of each group in front, then the second of each, and so on.
+
+    `groups` are indexed by the entries of `order`.
+
+    >>> groups_first(np.array([0, 1, 2]), np.array([7, 7, 8])).tolist()
+    [0, 2, 1]
+    """
     seen: dict[int, int] = {}
     turns = []
-    for place in order.tolist():
-        turns.append(seen.get(groups[place], 0))
-        seen[groups[place]] = turns[-1] + 1
+    for position in order.tolist():
+        turns.append(seen.get(groups[position], 0))
+        seen[groups[position]] = turns[-1] + 1
     return np.asarray(order[np.argsort(turns, kind="stable")], np.int64)
 
 
-def _picture(judged: Judged, pack: Pack, name: str, position: int) -> View:
-    task, answers = judged.tasks[name], judged.answers[name]
-    place = int(answers.places[position])
-    truth, said = answers.truth[position], answers.said[position]
+def _picture(results: RunResults, pack: Pack, name: str, position: int) -> View:
+    task, predictions = results.tasks[name], results.predictions[name]
+    sample = int(predictions.rows[position])
+    truth, predicted = predictions.truth[position], predictions.predicted[position]
     if task.kind == "regression":
-        words = {"truth": f"{number_text(truth)} {task.unit}", "said": f"{number_text(said)} {task.unit}"}
-        words |= {"grade": "off by", "degree": f"{number_text(abs(said - truth))} {task.unit}"}
+        texts = {"truth": f"{number_text(truth)} {task.unit}", "predicted": f"{number_text(predicted)} {task.unit}"}
+        texts |= {"grade": "off by", "degree": f"{number_text(abs(predicted - truth))} {task.unit}"}
     else:
-        words = {"truth": task.classes[int(truth)], "said": task.classes[int(said)]}
-        words |= {"grade": "confidence", "degree": f"{answers.confidence[position]:.0%}"}
-    key = str(judged.keys[place])
-    boxes = judged.boxes.get(place, [])
-    return {**words, "key": key, "boxes": len(boxes), "image": _thumbnail(pack, key, boxes, _box_colors(judged))}
+        texts = {"truth": task.classes[int(truth)], "predicted": task.classes[int(predicted)]}
+        texts |= {"grade": "confidence", "degree": f"{predictions.confidence[position]:.0%}"}
+    key = str(results.samples.keys[sample])
+    boxes = results.boxes.get(sample, [])
+    return {**texts, "key": key, "boxes": len(boxes), "image": _thumbnail(pack, key, boxes, _box_colors(results))}
 
 
-def _box_colors(judged: Judged) -> dict[str, str]:
-    names = dict.fromkeys(name for task in judged.tasks.values() if task.kind == "detection" for name in task.classes)
+def _box_colors(results: RunResults) -> dict[str, str]:
+    names = dict.fromkeys(name for task in results.tasks.values() if task.kind == "detection" for name in task.classes)
     return {name: BOX_COLORS[code % len(BOX_COLORS)] for code, name in enumerate(names)}
 
 
 def _thumbnail(pack: Pack, key: str, boxes: Sequence[tuple[str, Row]], colors: Mapping[str, str]) -> str:
-    """An image of the pack as a data: URI, at most 160 pixels wide and high, with its boxes."""
+    """An image of the pack with its boxes, as a data: URI of a JPEG, at most 160 pixels wide and high."""
     (row,) = pack.rows([key])
     shards = pack.reader()
     pixels = load_rgb(bytes(shards.read(int(pack.shard[row]), int(pack.offset[row]), int(pack.size[row]))))

@@ -1,4 +1,4 @@
-"""What is known, as pictures: tasks by slices, tasks labelled together, what is not missing at random, agreement."""
+"""Charts of the labels: coverage by task and slice, co-labelling, labels not missing at random, and agreement."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,26 +6,26 @@ from typing import Any
 from curation.analysis.agreement import Agreement, Annotator, Circle
 from curation.analysis.coverage import Cell
 from curation.catalog.slices import columns_of
-from training.report.run_results import Judged
+from training.report.run_results import RunResults
 
 __all__ = ["agreement_view", "coverage_view", "missing_view"]
 
 View = dict[str, Any]
 
 SURE = 0.05
-"""False discovery rate up to which a difference is shown."""
+"""Highest false discovery rate of a difference that is shown."""
 SHOWN = 12
-"""Classes of a task, values of an attribute or annotators that a picture shows: the largest."""
+"""Most classes, values of an attribute, or annotators that a chart shows: the largest ones."""
 PARTS = ("known", "none", "unsure", "unknown")
 
 
-def coverage_view(judged: Judged) -> View:
-    """The matrix of tasks and slices, slices of one task beside it, and the overlap of pairs of tasks."""
-    split = judged.coverage.split
-    cells = {(cell.task, cell.slice): cell for cell in judged.coverage.cells if cell.split == split}
+def coverage_view(results: RunResults) -> View:
+    """Coverage by task and slice, slices of one task in a column of their own, and the overlap of pairs of tasks."""
+    split = results.coverage.split
+    cells = {(cell.task, cell.slice): cell for cell in results.coverage.cells if cell.split == split}
     slices = list(dict.fromkeys(slice_ for _, slice_ in cells))
-    shared = [slice_ for slice_ in slices if not slice_ or not judged.slices[slice_].task]
-    reads = {slice_: set(columns_of(judged.slices[slice_].predicate)) if slice_ else set() for slice_ in slices}
+    shared = [slice_ for slice_ in slices if not slice_ or not results.slices[slice_].task]
+    reads = {slice_: set(columns_of(results.slices[slice_].predicate)) if slice_ else set() for slice_ in slices}
 
     def cell(task: str, slice_: str) -> View | None:
         by_label = bool(reads[slice_] & {("label", task), ("boxes", task)})
@@ -35,19 +35,19 @@ def coverage_view(judged: Judged) -> View:
         {
             "task": task, "counts": _largest(cells[name, ""].counts), "hidden": max(0, len(task.classes) - SHOWN),
             "none": cells[name, ""].none if task.kind in ("multilabel", "detection") else None,
-            "annotators": [part for part in judged.coverage.annotators if part.task == name],
+            "annotators": [part for part in results.coverage.annotators if part.task == name],
             "cells": [cell(name, slice_) for slice_ in shared],
-            "own": {slice_: cell(name, slice_) for slice_ in slices if slice_ and judged.slices[slice_].task == name},
+            "own": {slice_: cell(name, slice_) for slice_ in slices if slice_ and results.slices[slice_].task == name},
         }
-        for name, task in judged.tasks.items()
+        for name, task in results.tasks.items()
     ]  # fmt: skip
     own = any(row["own"] for row in rows)
-    both = judged.coverage.overlap
+    both = results.coverage.overlap
     return {"split": split, "columns": shared, "own": own, "rows": rows, "tasks": list(both), "pairs": _pairs(both)}
 
 
 def _coverage_cell(cell: Cell | None, by_label: bool) -> View | None:
-    """`by_label`: the slice reads the task's own label; where only known ones enter it, all known says nothing."""
+    """`by_label`: the slice reads the task's own label. If only known labels enter it, its coverage is always 100%."""
     if cell is None:
         return None
     by_label = by_label and cell.known == cell.samples
@@ -60,7 +60,7 @@ def _coverage_cell(cell: Cell | None, by_label: bool) -> View | None:
 
 
 def _strip(counts: Mapping[str, int], total: int) -> list[View]:
-    """Where each part of a strip begins and how wide it is, in hundredths."""
+    """Start and width of each part of a strip, in percent."""
     parts, start = [], 0.0
     for name in PARTS:
         width = 100 * counts[name] / total if total else 0.0
@@ -71,23 +71,23 @@ def _strip(counts: Mapping[str, int], total: int) -> list[View]:
 
 
 def _largest(counts: Mapping[str, int]) -> dict[str, int]:
-    """The classes in their order where they are few, else the most common ones."""
+    """The classes in their order if there are at most 12, else the most common ones."""
     if len(counts) <= SHOWN:
         return dict(counts)
     return dict(sorted(counts.items(), key=lambda item: -item[1])[:SHOWN])
 
 
 def _pairs(both: Mapping[str, Mapping[str, int]]) -> list[list[View]]:
-    """For each two tasks: labelled for both, the share of the row's task, and how far from chance that is."""
+    """For each pair of tasks: images labelled for both, and their share of the images of the row's task."""
     return [
         [{"both": both[a][b], "share": both[a][b] / both[a][a] if both[a][a] else None, "self": a == b} for b in both]
         for a in both
     ]
 
 
-def missing_view(judged: Judged) -> View:
-    """Differences that are sure, the strongest first, each with the labelled share of every value as bars."""
-    sure = sorted((part for part in judged.missing if part.q <= SURE), key=lambda part: -abs(part.effect))
+def missing_view(results: RunResults) -> View:
+    """The significant differences, the strongest first, with the labelled share of each value as a bar."""
+    sure = sorted((part for part in results.missing if part.q <= SURE), key=lambda part: -abs(part.effect))
     rows = []
     for part in sure:
         mean = part.labelled / part.samples
@@ -97,20 +97,20 @@ def missing_view(judged: Judged) -> View:
             for name, share in list(part.shares.items())[:SHOWN]
         ]
         rows.append({"part": part, "bars": bars, "mean": mean, "at": round(100 * mean / top, 2)})
-    return {"tested": len(judged.missing), "rows": rows, "sure": SURE}
+    return {"tested": len(results.missing), "rows": rows, "sure": SURE}
 
 
-def agreement_view(judged: Judged) -> View:
-    """A panel for each task that several annotators labelled: who agrees with whom, and how each of them errs."""
+def agreement_view(results: RunResults) -> View:
+    """A panel for each task with several annotators: who agrees with whom, and the errors of each."""
     panels = [
         {
-            "task": judged.tasks[part.task], "circles": [circle for circle in part.circles if circle.samples],
+            "task": results.tasks[part.task], "circles": [circle for circle in part.circles if circle.samples],
             "matrix": _matrix(part), "annotators": _busiest(part.annotators), "disputed": len(part.disputed),
             "classes": _classes(part.circles),
         }
-        for part in judged.agreement if part.pairs
+        for part in results.agreement if part.pairs
     ]  # fmt: skip
-    alone = [part.task for part in judged.agreement if not part.pairs]
+    alone = [part.task for part in results.agreement if not part.pairs]
     return {"panels": panels, "alone": alone}
 
 
@@ -126,10 +126,10 @@ def _classes(circles: Sequence[Circle]) -> list[tuple[str, float]]:
 
 
 def _matrix(part: Agreement) -> View:
-    """Share of samples on which each two of the busiest annotators agree."""
+    """Share of samples on which each pair of the annotators with most labels agrees."""
     names = [row["who"].name for row in _busiest(part.annotators)]
-    of = {frozenset((pair.one, pair.other)): pair for pair in part.pairs}
-    rows = [[None if a == b else of.get(frozenset((a, b))) for b in names] for a in names]
+    pairs = {frozenset((pair.one, pair.other)): pair for pair in part.pairs}
+    rows = [[None if a == b else pairs.get(frozenset((a, b))) for b in names] for a in names]
     cells = [
         [None if pair is None else {"both": pair.both, "share": pair.same / pair.both} for pair in row] for row in rows
     ]

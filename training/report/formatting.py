@@ -1,4 +1,4 @@
-"""Figures in words."""
+"""Figures as text."""
 
 import math
 import re
@@ -7,18 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from training.report.run_results import Judged
+from training.evaluation.intervals import Figure
+from training.report.run_results import RunResults
 
 __all__ = [
     "FEW",
     "WIDE",
     "doubt_of",
     "edges_of",
+    "entry_view",
     "error_beside",
     "error_of",
     "interval_text",
     "number_text",
     "plain_text",
+    "precision_text",
+    "share_row",
+    "share_text",
     "value_text",
 ]
 
@@ -27,11 +32,15 @@ Row = Mapping[str, Any]
 
 FEW = 30
 WIDE = 0.2
-"""Fewer images, or a wider interval of a share, is too little data to say anything."""
+"""With fewer images, or with a wider interval of a share, there is not enough data for a conclusion."""
 
 
 def plain_text(predicate: str) -> str:
-    """A canonical predicate as a person would write it: without the outer parentheses and the quotes of a keyword."""
+    """A canonical predicate as a person would write it: without its outer parentheses and the quotes of keywords.
+
+    >>> plain_text("(attr.night)")
+    'attr.night'
+    """
     text = predicate.replace('"label".', "label.")
     blank = re.sub("'(?:[^']|'')*'", lambda found: "x" * len(found[0]), text)
     depths = np.cumsum([(mark == "(") - (mark == ")") for mark in blank])
@@ -40,7 +49,7 @@ def plain_text(predicate: str) -> str:
 
 
 def doubt_of(row: Row) -> str:
-    """Why a figure says too little, or nothing, in words; empty where there is enough data."""
+    """Why a figure allows no conclusion, in words; empty where there is enough data."""
     if not row["n"] or row["value"] is None:
         return "no data"
     if row["n"] < FEW:
@@ -52,13 +61,13 @@ def doubt_of(row: Row) -> str:
     return ""
 
 
-def error_of(judged: Judged, row: Row) -> float:
-    """How wrong a figure is: 1 - share, or the absolute error over that of the best constant; 0 without data."""
-    return error_beside(row, judged.constant(row["task"]) if row["metric"] == "mae" else 0.0)
+def error_of(results: RunResults, row: Row) -> float:
+    """The error of a figure: 1 - share, or its absolute error over that of the best constant; 0 without data."""
+    return error_beside(row, results.constant(row["task"]) if row["metric"] == "mae" else 0.0)
 
 
 def error_beside(row: Row, constant: float) -> float:
-    """`error_of` for the mean absolute error of the best constant, which only the metric `mae` is held against."""
+    """`error_of`, given the mean absolute error of the best constant; only the metric `mae` needs it."""
     if row["value"] is None:
         return 0.0
     if row["metric"] != "mae":
@@ -67,7 +76,7 @@ def error_beside(row: Row, constant: float) -> float:
 
 
 def edges_of(row: Row) -> tuple[float, float]:
-    """The interval of a figure, from 0 up; where there is none, the value itself."""
+    """The interval of a figure, cut off at 0; without an interval, the value twice."""
     value = row["value"] or 0.0
     return max(0.0, value if row["low"] is None else row["low"]), value if row["high"] is None else row["high"]
 
@@ -84,6 +93,44 @@ def interval_text(row: Row) -> str:
 
 
 def number_text(value: float) -> str:
-    """Three digits that count, or all those before the point."""
+    """A number with three significant digits, or with all its digits before the point.
+
+    >>> number_text(0.00123), number_text(12345.6)
+    ('0.00123', '12,346')
+    """
     digits = 2 - math.floor(math.log10(abs(value))) if value else 0
     return f"{value:,.{min(9, max(0, digits))}f}"
+
+
+def entry_view(row: Row | None) -> dict[str, Any] | None:
+    """A figure for a cell of a table; None without a value."""
+    if row is None or row["value"] is None:
+        return None
+    return {"value": value_text(row), "interval": interval_text(row), "doubt": doubt_of(row), "n": row["n"]}
+
+
+def share_row(figure: Figure) -> Row:
+    """A share as a row of figures."""
+    return {"metric": "share", **vars(figure)}
+
+
+def share_text(figure: Figure) -> str:
+    """A share with its interval, and why it allows no conclusion.
+
+    >>> share_text(Figure(value=None, low=None, high=None, n=0, groups=0))
+    'no data'
+    """
+    row = share_row(figure)
+    if figure.value is None:
+        return doubt_of(row)
+    text = f"{value_text(row)} {interval_text(row)}".strip()
+    return f"{text} ({doubt_of(row)})" if doubt_of(row) else text
+
+
+def precision_text(results: RunResults, task: str, slice_: str) -> str:
+    """The precision that belongs beside the recall of a slice with one class; empty for any other slice.
+
+    Every image of such a slice is of the class, so its precision is that on all of test.
+    """
+    figure = results.precision_beside(task, slice_)
+    return "" if figure is None else f"precision on all of test {share_text(figure)}"

@@ -1,4 +1,4 @@
-"""The page: every section, put into the template and written whole."""
+"""The page: renders every section with the template and writes it atomically."""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
@@ -12,11 +12,13 @@ from curation.files.atomic import whole
 from curation.ingest.leaks import refuse_leaks
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
+from training.report.class_results import class_view
 from training.report.contact_sheets import worst_view
 from training.report.coverage_charts import agreement_view, coverage_view, missing_view
 from training.report.formatting import FEW, WIDE
+from training.report.other_runs import confusions, raised_by_rate, run_before
 from training.report.rounds import rounds_view
-from training.report.run_results import checked, judge, registered
+from training.report.run_results import checked, load_results, registered
 from training.report.sections import figures_view, header_view, plan_view, training_view
 from training.run import Run
 
@@ -39,45 +41,53 @@ def write_report(
 
     `rounds` are the rounds of a loop, of one or several arms: arm, index, labels (bought so far), found (rare slice ->
     labels bought that belong to it), run and figures (task, slice, split, metric, n, groups, value, low, high).
-    `progress` is called with the sections done and all sections. NotFound when the workspace has no such run, or none
-    that was evaluated; Damaged when its predictions are not those that were judged; BadInput once it is known that the
-    plan drew from a group that is evaluated: its figures flatter.
+    `progress` is called with the sections done and all sections. NotFound when the workspace has no such run, or when
+    it was not evaluated; Damaged when its predictions have changed since; BadInput when the plan drew from a group that
+    is in an evaluation split, because the figures would be too good.
     """
-    home, tell = catalog.home, progress or (lambda done, total: None)
+    home, report = catalog.home, progress or (lambda done, total: None)
     run = Run.open(home, run_id)
     plan = Plan.open(home, run.plan)
     with catalog.read() as now:
         entry = registered(now, run_id)
         refuse_leaks(now, plan.keys)
     with catalog.read(entry["commit_id"]) as then:
-        judged = judge(then, run_id, plan, checked(home, entry))
+        results = load_results(then, run_id, plan, checked(home, entry))
+        before = run_before(then, home, run, results)
+        sums = confusions(then, home, [str(row["run"]) for row in rounds], results)
     sections: dict[str, Callable[[], Any]] = {
-        "rounds": lambda: rounds_view(judged, rounds),
-        "header": lambda: header_view(judged, run, plan, home, rounds),
-        "figures": lambda: figures_view(judged),
+        "rounds": lambda: rounds_view(results, rounds, sums),
+        "header": lambda: header_view(results, run, plan, home, rounds),
+        "figures": lambda: figures_view(results, raised_by_rate(results, before)),
+        "classes": lambda: class_view(results, before),
         "training": lambda: training_view(run, plan),
-        "coverage": lambda: coverage_view(judged),
-        "missing": lambda: missing_view(judged),
-        "agreement": lambda: agreement_view(judged),
-        "worst": lambda: worst_view(judged, Pack.open(home, plan.pack_hash)),
+        "coverage": lambda: coverage_view(results),
+        "missing": lambda: missing_view(results),
+        "agreement": lambda: agreement_view(results),
+        "worst": lambda: worst_view(results, Pack.open(home, plan.pack_hash)),
         "plan": lambda: plan_view(plan),
     }
     view: View = {"title": title, "few": FEW, "wide": WIDE}
     for done, (name, section) in enumerate(sections.items()):
-        tell(done, len(sections))
+        report(done, len(sections))
         view[name] = section()
     _write(path, _template().render(view))
-    tell(len(sections), len(sections))
+    report(len(sections), len(sections))
     return path
 
 
 def _template() -> jinja2.Template:
-    text = resources.files("training.report").joinpath("page.html").read_text(encoding="utf-8")
-    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return page.from_string(text)
+    page = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_source), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    return page.get_template("page.html")
+
+
+def _source(name: str) -> str:
+    return resources.files("training.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _write(path: Path, text: str) -> None:
-    """Write the page, whole or not at all."""
     with whole(path) as part:
         part.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What there is to show of a run: its registered predictions, judged by the labels of its commit."""
+"""The results of a run: its registered predictions beside the labels of the commit that evaluated it."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -20,8 +19,11 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import Damaged, NotFound
 from samplers.plan.plan import Plan
+from training.evaluation.intervals import Figure
+from training.evaluation.metrics import ConfusionSums
+from training.evaluation.predictions import LabelledPredictions, Samples, labelled_predictions, rows_of
 
-__all__ = ["Answers", "Judged", "answers_of", "checked", "constant_error", "judge", "registered"]
+__all__ = ["RunResults", "checked", "class_name", "confusion_of", "constant_error", "load_results", "registered"]
 
 Row = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
@@ -30,32 +32,21 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
-    """The n known labels of a task that a run answered: places among the samples, truth, answer, confidence [n]."""
+class RunResults:
+    """A run as it was evaluated at one commit.
 
-    places: Ints
-    truth: Floats
-    said: Floats
-    confidence: Floats
-
-    @property
-    def off(self) -> Floats:
-        """How far each answer is from the truth; 0 where it is right."""
-        return np.abs(self.said - self.truth)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """A run as it was judged at one commit. `groups`, `test` and `inside` are over the samples, which are by key."""
+    `test` and `inside` (slice -> members) are masks over `samples`; `predictions` are by task; `confusion` is that on
+    test, by task of classes; `boxes` are the known boxes of each sample, by its row.
+    """
 
     tasks: Mapping[str, Task]
     slices: Mapping[str, Slice]
     figures: Sequence[Row]
-    keys: pa.Array
-    groups: Ints
+    samples: Samples
     test: Bools
     inside: Mapping[str, Bools]
-    answers: Mapping[str, Answers]
+    predictions: Mapping[str, LabelledPredictions]
+    confusion: Mapping[str, ConfusionSums]
     boxes: Mapping[int, list[tuple[str, Row]]]
     coverage: Coverage
     agreement: Sequence[Agreement]
@@ -68,34 +59,58 @@ class Judged:
         return next((row for row in self.figures if (row["task"], row["slice"], row["split"]) == cell), None)
 
     def metric(self, task: str, slice_: str) -> str:
-        """The metric in words; where a slice holds one class only, the share of right answers is its recall."""
-        judged = self.tasks[task]
-        if judged.metric == "mae":
+        """The metric in words; where a slice holds one class only, accuracy is the recall of that class."""
+        if self.tasks[task].metric == "mae":
             return "mean absolute error"
-        answers = self.answers[task]
-        classes = np.unique(answers.truth[self._here(answers, slice_)])
-        if slice_ and len(classes) == 1:
-            name = judged.classes[int(classes[0])]
-            return "recall of " + ({"true": task, "false": f"not {task}"}[name] if judged.kind == "binary" else name)
-        return judged.metric.replace("_", " ")
+        code = self.only_class(task, slice_)
+        if code is not None:
+            return f"recall of {class_name(self.tasks[task], code)}"
+        return self.tasks[task].metric.replace("_", " ")
+
+    def only_class(self, task: str, slice_: str) -> int | None:
+        """The code of the only class among the known labels of a slice; None for numbers, or for several classes."""
+        if not slice_ or not self.tasks[task].classes:
+            return None
+        predicted = self.predictions[task]
+        codes = np.unique(predicted.truth[self._inside(slice_)[predicted.rows]])
+        return int(codes[0]) if len(codes) == 1 else None
+
+    def precision_beside(self, task: str, slice_: str) -> Figure | None:
+        """For a slice with one class, the precision of that class on all of test; None for any other slice."""
+        code = self.only_class(task, slice_)
+        return None if code is None else self.confusion[task].precision(code)
 
     def errors(self, task: str, slice_: str) -> Ints:
-        """Positions in the task's answers that are wrong on test, the most confident (or the farthest off) first."""
-        answers = self.answers[task]
-        wrong = np.flatnonzero(self._here(answers, slice_) & self.test[answers.places] & (answers.off > 0))
-        weight = answers.off if self.tasks[task].kind == "regression" else answers.confidence
+        """Positions in the task's predictions that are wrong on test, the most confident (or the worst) first."""
+        predicted = self.predictions[task]
+        here = (self._inside(slice_) & self.test)[predicted.rows]
+        wrong = np.flatnonzero(here & (predicted.errors > 0))
+        weight = predicted.errors if self.tasks[task].kind == "regression" else predicted.confidence
         return wrong[np.argsort(-weight[wrong], kind="stable")]
 
     def constant(self, task: str) -> float:
         """Mean absolute error of the best constant on test; 0 where there is none."""
-        return constant_error(self.answers[task], self.test)
+        return constant_error(self.predictions[task], self.test)
 
-    def _here(self, answers: Answers, slice_: str) -> Bools:
-        members = self.inside.get(slice_, np.zeros(len(self.test), np.bool_))
-        return np.asarray(members[answers.places], np.bool_)
+    def _inside(self, slice_: str) -> Bools:
+        return self.inside.get(slice_, np.zeros(len(self.test), np.bool_))
+
+
+def class_name(task: Task, code: int) -> str:
+    """A class as a reader calls it: the classes of the binary task `car` are "car" and "not car"."""
+    if task.kind != "binary":
+        return task.classes[code]
+    return task.name if task.classes[code] == "true" else f"not {task.name}"
+
+
+def confusion_of(task: Task, predicted: LabelledPredictions, samples: Samples) -> ConfusionSums:
+    """The confusion sums of some predictions of a task of classes."""
+    weights, groups = samples.weights[predicted.rows], samples.groups[predicted.rows]
+    return ConfusionSums.of(len(task.classes), predicted.truth, predicted.predicted, weights, groups)
 
 
 def registered(now: Snapshot, run_id: str) -> Row:
+    """The newest registration of a run; NotFound when the catalog has no figures of it."""
     runs = [row for row in now.runs().to_pylist() if row["run"] == run_id]
     if not runs:
         raise NotFound(f"run {run_id!r}: the catalog has no figures of it; evaluate it first")
@@ -104,7 +119,7 @@ def registered(now: Snapshot, run_id: str) -> Row:
 
 
 def checked(home: Path, entry: Row) -> Path:
-    """The predictions of a registered run, unless they have changed since."""
+    """The predictions file of a registered run; Damaged when it has changed since."""
     path = home / str(entry["predictions"])
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -115,60 +130,40 @@ def checked(home: Path, entry: Row) -> Path:
     return path
 
 
-def judge(now: Snapshot, run_id: str, plan: Plan, predictions: Path) -> Judged:
-    samples, tasks, slices = now.samples(), now.tasks(), now.slices()
-    ids = np.asarray(samples["sample_id"].to_numpy(), np.int64)
+def load_results(now: Snapshot, run_id: str, plan: Plan, predictions: Path) -> RunResults:
+    """The results of a run on `plan`, from its predictions file and the labels that are known at `now`."""
+    samples, tasks, slices = Samples.at(now), now.tasks(), now.slices()
     members = {name: now.members(part.predicate, predictions=str(predictions)) for name, part in slices.items()}
-    keys = samples["key"].combine_chunks()
-    table = pq.read_table(predictions)
-    asked = [task.name for task in plan.tasks]
-    return Judged(
-        tasks=tasks, slices=slices, keys=keys,
-        inside={"": np.ones(len(ids), np.bool_)} | {name: np.isin(ids, found) for name, found in members.items()},
-        figures=[row for row in now.runs.slice_errors(run_id).to_pylist() if row["task"] in asked],
-        groups=np.unique(np.asarray(samples["group"].to_pylist(), str), return_inverse=True)[1],
-        test=np.asarray(pc.equal(samples["split"], "test"), np.bool_),
-        answers={name: answers_of(now, tasks[name], ids, keys, table) for name in asked},
-        boxes=_boxes(now, [task for task in tasks.values() if task.kind == "detection"], ids),
+    everything, test = np.ones(len(samples.ids), np.bool_), np.asarray(samples.splits == "test", np.bool_)
+    table, trained = pq.read_table(predictions), [task.name for task in plan.tasks]
+    predicted = {name: labelled_predictions(now, tasks[name], samples, table) for name in trained}
+    return RunResults(
+        tasks=tasks, slices=slices, samples=samples, test=test,
+        inside={"": everything} | {name: np.isin(samples.ids, found) for name, found in members.items()},
+        figures=[row for row in now.runs.slice_errors(run_id).to_pylist() if row["task"] in trained],
+        predictions=predicted,
+        confusion={
+            name: confusion_of(tasks[name], part.at(test), samples)
+            for name, part in predicted.items() if tasks[name].classes
+        },
+        boxes=_boxes(now, [task for task in tasks.values() if task.kind == "detection"], samples.ids),
         coverage=coverage(now), agreement=[agreement(now, name) for name in tasks], missing=missing(now),
         commit=now.log().slice(0, 1).to_pylist()[0],
     )  # fmt: skip
 
 
-def constant_error(answers: Answers, test: Bools) -> float:
+def constant_error(predictions: LabelledPredictions, test: Bools) -> float:
     """Mean absolute error of the best constant on the samples of `test`; 0 where none is known."""
-    truth = answers.truth[test[answers.places]]
+    truth = predictions.at(test).truth
     return float(np.abs(truth - np.median(truth)).mean()) if len(truth) else 0.0
 
 
-def answers_of(now: Snapshot, task: Task, ids: Ints, keys: pa.Array, predictions: pa.Table) -> Answers:
-    """Of the samples with these `ids` and `keys`, those whose label is known and that `predictions` answer."""
-    column = "number" if task.kind == "regression" else "code"
-    labels = now.labels(task.name)
-    known = labels.filter(pc.equal(labels["state"], 1))
-    truth, said, confidence = (np.full(len(ids), np.nan) for _ in range(3))
-    truth[_places(ids, known)] = known[column].to_numpy()
-    mine = predictions.filter(pc.equal(predictions["task"], task.name))
-    found = pc.index_in(mine["key"], value_set=keys)
-    mine, rows = mine.filter(found.is_valid()), found.drop_null().to_numpy()
-    said[rows] = mine[column].to_numpy()
-    confidence[rows] = pc.cast(mine["confidence"], pa.float64()).to_numpy()
-    places = np.flatnonzero(np.isfinite(truth) & np.isfinite(said))
-    return Answers(places=places, truth=truth[places], said=said[places], confidence=confidence[places])
-
-
-def _places(ids: Ints, labels: pa.Table) -> Ints:
-    """Where the samples of some labels stand among `ids`."""
-    order = np.argsort(ids)
-    return np.asarray(order[np.searchsorted(ids[order], labels["sample_id"].to_numpy())], np.int64)
-
-
 def _boxes(now: Snapshot, tasks: Iterable[Task], ids: Ints) -> dict[int, list[tuple[str, Row]]]:
-    """The known boxes of each sample, by its place: class name and the box in pixels."""
+    """The known boxes of each sample, by its row: class name and the box in pixels."""
     boxes: dict[int, list[tuple[str, Row]]] = {}
     for task in tasks:
         labels = now.labels(task.name)
         known = labels.filter(pc.equal(labels["state"], 1))
-        for place, found in zip(_places(ids, known).tolist(), known["boxes"].to_pylist(), strict=True):
-            boxes.setdefault(place, []).extend((task.classes[box["code"]], box) for box in found or ())
+        for row, found in zip(rows_of(ids, known).tolist(), known["boxes"].to_pylist(), strict=True):
+            boxes.setdefault(row, []).extend((task.classes[box["code"]], box) for box in found or ())
     return boxes

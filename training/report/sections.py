@@ -1,6 +1,7 @@
 """The sections of the report, as plain values for the template."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,38 +10,73 @@ import numpy as np
 from samplers.plan.plan import Plan
 from samplers.plan.task_outcomes import task_outcomes
 from training.report.charts import chart_of, line_of
-from training.report.formatting import doubt_of, edges_of, error_of, interval_text, number_text, plain_text, value_text
-from training.report.rounds import arms_of, entry_view
-from training.report.run_results import Judged
+from training.report.formatting import (
+    doubt_of,
+    edges_of,
+    entry_view,
+    error_of,
+    interval_text,
+    number_text,
+    plain_text,
+    precision_text,
+    share_row,
+    value_text,
+)
+from training.report.other_runs import RaisedByRate
+from training.report.rounds import arms_of
+from training.report.run_results import RunResults
 from training.run import Recipe, Run
 
-__all__ = ["figures_view", "header_view", "plan_view", "training_view"]
+__all__ = ["figures_view", "header_view", "plan_view", "recipe_text", "training_view"]
 
 Row = Mapping[str, Any]
 View = dict[str, Any]
 
 
-def header_view(judged: Judged, run: Run, plan: Plan, home: Path, rounds: Sequence[Row]) -> View:
+def header_view(results: RunResults, run: Run, plan: Plan, home: Path, rounds: Sequence[Row]) -> View:
+    """The run, its recipe field by field, the plan, and the figures that matter most."""
     return {
-        "home": str(home), "run": run, "plan": plan, "recipe": _in_words(run.recipe), "judged": judged.commit,
-        "images": judged.coverage.samples, "tiles": _tiles(judged, rounds),
+        "home": str(home), "run": run, "plan": plan, "recipe": recipe_text(run.recipe),
+        "alarms": [alarm for alarm in (run.alarm, *getattr(run, "alarms", ())) if alarm], "evaluated": results.commit,
+        "images": len(results.samples.ids), "tiles": _tiles(results, rounds),
     }  # fmt: skip
 
 
-def _in_words(recipe: Recipe) -> str:
-    height, width = recipe.size
-    trunk = "trained from scratch" if recipe.trunk == "small" else "pretrained and frozen"
-    branch = f"a shared branch of {recipe.hidden} units and linear heads" if recipe.hidden else "linear heads"
-    return (
-        f"Trunk {recipe.trunk}, {trunk}, on images of {height} by {width} pixels (height by width); {branch}. "
-        f"AdamW with learning rate {recipe.learning_rate:g} (warm-up over {recipe.warmup:.0%}, then a cosine to 0) and "
-        f"weight decay {recipe.weight_decay:g}; {recipe.global_batch} draws a batch; seed {recipe.seed}."
-    )
+UNITS = {"size": "pixels (height, width)", "warmup": "of the steps", "global_batch": "draws", "hidden": "units"}
+"""What the number of a recipe's field counts."""
+DRAWN = ("global_batch", "optimizer", "learning_rate", "weight_decay", "schedule", "warmup", "hidden", "augment")
+"""Fields of a recipe that only heads that learn from draws follow."""
 
 
-def _tiles(judged: Judged, rounds: Sequence[Row]) -> list[View]:
-    """What the report comes down to: the worst there is enough data for, what cannot be said, what the loop bought."""
-    test = [row for row in judged.figures if row["split"] == "test"]
+def recipe_text(recipe: Recipe) -> str:
+    """Each field of a recipe that this training followed, with its value: all from the record of the run."""
+    parts = [(field.name, getattr(recipe, field.name)) for field in fields(recipe)]
+    unused = _unused(getattr(recipe, "heads", "drawn"))
+    return "; ".join(f"{name.replace('_', ' ')} {_recipe_value(name, value)}" for name, value in parts
+                     if name not in unused)  # fmt: skip
+
+
+def _unused(heads: str) -> tuple[str, ...]:
+    """The fields that heads learned in this way do not follow."""
+    return {
+        "drawn": ("huber", "units", "epochs"),
+        "exact": (*DRAWN, "units", "epochs"),
+        "shared": (*DRAWN, "huber"),
+    }.get(heads, DRAWN)
+
+
+def _recipe_value(name: str, value: object) -> str:
+    text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    if isinstance(value, tuple):
+        text = ", ".join(map(str, value))
+    if isinstance(value, float):
+        text = f"{100 * value:g}%" if name == "warmup" else f"{value:g}"
+    return f"{text} {UNITS.get(name, '')}".strip()
+
+
+def _tiles(results: RunResults, rounds: Sequence[Row]) -> list[View]:
+    """The worst task and slice with enough data, how many figures lack data, and what the loop bought."""
+    test = [row for row in results.figures if row["split"] == "test"]
     sure = [row for row in test if not doubt_of(row)]
     tiles = []
     for name, rows in (
@@ -48,19 +84,20 @@ def _tiles(judged: Judged, rounds: Sequence[Row]) -> list[View]:
         ("Worst slice", [row for row in sure if row["slice"]]),
     ):
         if rows:
-            worst = max(rows, key=lambda row: error_of(judged, row))
+            worst = max(rows, key=lambda row: error_of(results, row))
             where = " of ".join(part for part in (worst["slice"], worst["task"]) if part)
-            told = f"{where}: {judged.metric(worst['task'], worst['slice'])} on {worst['n']:,} test images"
-            tiles.append(_tile(judged, name, worst, told))
-    told = f"of {len(test)} figures on test: too little data, or none, to say anything"
-    tiles.append({"name": "Not known", "value": str(len(test) - len(sure)), "interval": "", "text": told})
-    return tiles + _rare_tile(judged, rounds)
+            text = f"{where}: {results.metric(worst['task'], worst['slice'])} on {worst['n']:,} test images"
+            precision = precision_text(results, worst["task"], worst["slice"])
+            tiles.append(_tile(results, name, worst, "; ".join(part for part in (text, precision) if part)))
+    text = f"of {len(test)} figures on test: not enough data for a conclusion"
+    tiles.append({"name": "Not known", "value": str(len(test) - len(sure)), "interval": "", "text": text})
+    return tiles + _rare_tile(results, rounds)
 
 
-def _rare_tile(judged: Judged, rounds: Sequence[Row]) -> list[View]:
-    """What the loop's first arm came to on its worst rare slice, beside the other arms."""
+def _rare_tile(results: RunResults, rounds: Sequence[Row]) -> list[View]:
+    """The last figure of the loop's first arm on its worst rare slice, beside those of the other arms."""
     last = [max((row for row in rounds if row["arm"] == arm), key=lambda row: row["labels"]) for arm in arms_of(rounds)]
-    of = [
+    by_cell = [
         {
             (row["task"], row["slice"]): row
             for row in end["figures"]
@@ -68,40 +105,51 @@ def _rare_tile(judged: Judged, rounds: Sequence[Row]) -> list[View]:
         }
         for end in last
     ]
-    cells = [cell for cell in (of[0] if of else ()) if cell[1] in last[0]["found"] and cell[0] in judged.answers]
+    cells = [
+        cell
+        for cell in (by_cell[0] if by_cell else ())
+        if cell[1] in last[0]["found"] and cell[0] in results.predictions
+    ]
     if not cells:
         return []
-    worst = max(cells, key=lambda cell: error_of(judged, of[0][cell]))
-    ends = [
-        (end["arm"], end["labels"], figures[worst]) for end, figures in zip(last, of, strict=True) if worst in figures
-    ]
-    told = [f"{arm} {value_text(row)} {interval_text(row)} for {labels:,} labels" for arm, labels, row in ends[1:]]
-    told = [f"{judged.metric(*worst)}, {ends[0][0]}, for {ends[0][1]:,} labels", *told, doubt_of(ends[0][2])]
-    return [_tile(judged, f"Rare: {worst[1]}", ends[0][2], "; ".join(part for part in told if part))]
+    worst = max(cells, key=lambda cell: error_of(results, by_cell[0][cell]))
+    ends = [(end["arm"], end["labels"], rows[worst]) for end, rows in zip(last, by_cell, strict=True) if worst in rows]
+    others = [f"{arm} {value_text(row)} {interval_text(row)} for {labels:,} labels" for arm, labels, row in ends[1:]]
+    first = f"{results.metric(*worst)}, {ends[0][0]}, for {ends[0][1]:,} labels"
+    parts = [first, *others, doubt_of(ends[0][2]), precision_text(results, *worst)]
+    return [_tile(results, f"Rare: {worst[1]}", ends[0][2], "; ".join(part for part in parts if part))]
 
 
-def _tile(judged: Judged, name: str, row: Row, text: str) -> View:
-    unit = judged.tasks[row["task"]].unit
+def _tile(results: RunResults, name: str, row: Row, text: str) -> View:
+    unit = results.tasks[row["task"]].unit
     return {"name": name, "value": value_text(row), "interval": f"{interval_text(row)} {unit}".strip(), "text": text}
 
 
-def figures_view(judged: Judged) -> list[View]:
-    """A table for each task: everything first, then its slices, the worst first, those without data last."""
+def figures_view(results: RunResults, raised: Sequence[RaisedByRate]) -> list[View]:
+    """A table for each task: everything first, then its slices, the worst first, those without data last.
+
+    `raised` are the slices whose recall rose only because their class is predicted more often.
+    """
+    only_rate = {(part.task, part.slice) for part in raised if part.slice}
     tables = []
-    for task in judged.answers:
-        rows = [row for row in judged.figures if row["task"] == task and row["split"] == "test"]
-        rows.sort(key=lambda row: (row["slice"] != "", row["value"] is None, -error_of(judged, row), row["slice"]))
+    for task in results.predictions:
+        rows = [row for row in results.figures if row["task"] == task and row["split"] == "test"]
+        rows.sort(key=lambda row: (row["slice"] != "", row["value"] is None, -error_of(results, row), row["slice"]))
         everything = next((row["value"] for row in rows if not row["slice"]), None)
         values = [row["value"] for row in rows if row["value"] is not None]
-        top = 1.0 if judged.tasks[task].metric != "mae" else 1.25 * max(values, default=0.0) or 1.0
-        shown = [_figure_row(judged, row, everything, top) for row in rows]
+        top = 1.0 if results.tasks[task].metric != "mae" else 1.25 * max(values, default=0.0) or 1.0
+        shown = [
+            {**_figure_row(results, row, everything, top), "only_rate": (task, row["slice"]) in only_rate}
+            for row in rows
+        ]
         validation = any(row["validation"] for row in shown)
-        tables.append({"task": judged.tasks[task], "rows": shown, "validation": validation, "top": number_text(top)})
+        tables.append({"task": results.tasks[task], "rows": shown, "validation": validation, "top": number_text(top)})
     return tables
 
 
-def _figure_row(judged: Judged, row: Row, everything: float | None, top: float) -> View:
-    part = judged.slices.get(row["slice"])
+def _figure_row(results: RunResults, row: Row, everything: float | None, top: float) -> View:
+    part = results.slices.get(row["slice"])
+    precision = results.precision_beside(row["task"], row["slice"])
     bar = None
     if row["value"] is not None:
         low, high = edges_of(row)
@@ -110,14 +158,16 @@ def _figure_row(judged: Judged, row: Row, everything: float | None, top: float) 
     return {
         "slice": row["slice"], "rare": bool(part and part.rare),
         "predicate": plain_text(part.predicate) if part else "",
-        "metric": judged.metric(row["task"], row["slice"]), "n": row["n"], "groups": row["groups"],
+        "metric": results.metric(row["task"], row["slice"]),
+        "precision": None if precision is None else {"entry": entry_view(share_row(precision))},
+        "n": row["n"], "groups": row["groups"],
         "entry": entry_view(row), "bar": bar, "doubt": doubt_of(row),
-        "validation": entry_view(judged.figure(row["task"], row["slice"], "validation")),
+        "validation": entry_view(results.figure(row["task"], row["slice"], "validation")),
     }  # fmt: skip
 
 
 def training_view(run: Run, plan: Plan) -> list[View]:
-    """The loss of each task over draws, in units of the best constant predictor's."""
+    """The training loss of each task over draws, divided by the loss of the best constant predictor."""
     curves = {
         task.name: [(point["Draws"], point[task.name]) for point in run.curve if task.name in point]
         for task in plan.tasks
@@ -134,6 +184,7 @@ def training_view(run: Run, plan: Plan) -> list[View]:
 
 
 def plan_view(plan: Plan) -> View:
+    """Each task's share asked and drawn, its outcome, and its strata."""
     drawn = np.bincount(plan.draw_task, minlength=len(plan.tasks)) / len(plan.draws)
     strata: dict[str, list[View]] = {}
     for row in plan.rates():
@@ -141,11 +192,11 @@ def plan_view(plan: Plan) -> View:
     tasks = [
         {
             "task": task,
-            "standing": standing,
+            "outcome": outcome,
             "drawn": share,
             "strata": strata[task.name],
             "cells": len(strata[task.name]),
         }
-        for task, standing, share in zip(plan.tasks, task_outcomes(plan), drawn.tolist(), strict=True)
+        for task, outcome, share in zip(plan.tasks, task_outcomes(plan), drawn.tolist(), strict=True)
     ]
     return {"draws": len(plan.draws), "images": len(plan.keys), "tasks": tasks}

@@ -1,17 +1,16 @@
-"""The slices of a run that are worst off, for who looks at them elsewhere; without torch."""
+"""The worst slices of a run, for pages other than the report; without torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.catalog.snapshot import Snapshot
 from curation.fiftyone_app.columns import SliceError
+from training.evaluation.predictions import Samples, labelled_predictions
 from training.report.formatting import doubt_of, error_beside, interval_text, value_text
-from training.report.run_results import answers_of, constant_error
+from training.report.run_results import constant_error
 
 __all__ = ["worst_slices"]
 
@@ -19,9 +18,9 @@ Row = Mapping[str, Any]
 
 
 def worst_slices(now: Snapshot, run_id: str, predictions: Path) -> list[SliceError]:
-    """Every slice of every task that the run was judged on, on test: the worst first, those with too little data last.
+    """The test error of every (task, slice) of a run: the worst first, slices with too little data last.
 
-    The errors are those of the report. `predictions` is the run's file.
+    The errors are those of the report. `predictions` is the run's predictions file.
     """
     rows = [row for row in now.runs.slice_errors(run_id).to_pylist() if row["split"] == "test" and row["slice"]]
     rows = [row for row in rows if row["value"] is not None and row["slice"] in now.slices()]
@@ -29,7 +28,7 @@ def worst_slices(now: Snapshot, run_id: str, predictions: Path) -> list[SliceErr
     errors = [(row, error_beside(row, constants.get(row["task"], 0.0)), doubt_of(row)) for row in rows]
     errors.sort(key=lambda each: (each[2] != "", -each[1], each[0]["task"], each[0]["slice"]))
     return [
-        SliceError(task=row["task"], slice=row["slice"], error=error, told=_told(row, doubt), sure=not doubt)
+        SliceError(task=row["task"], slice=row["slice"], error=error, told=_in_words(row, doubt), sure=not doubt)
         for row, error, doubt in errors
     ]
 
@@ -37,13 +36,12 @@ def worst_slices(now: Snapshot, run_id: str, predictions: Path) -> list[SliceErr
 def _constants(now: Snapshot, tasks: set[str], predictions: Path) -> dict[str, float]:
     if not tasks:
         return {}
-    samples, table = now.samples(), pq.read_table(predictions)
-    ids, keys = np.asarray(samples["sample_id"].to_numpy(), np.int64), samples["key"].combine_chunks()
-    test = np.asarray(pc.equal(samples["split"], "test"), np.bool_)
-    return {name: constant_error(answers_of(now, now.task(name), ids, keys, table), test) for name in tasks}
+    samples, table = Samples.at(now), pq.read_table(predictions)
+    test = samples.splits == "test"
+    return {name: constant_error(labelled_predictions(now, now.task(name), samples, table), test) for name in tasks}
 
 
-def _told(row: Row, doubt: str) -> str:
+def _in_words(row: Row, doubt: str) -> str:
     metric = "mean absolute error" if row["metric"] == "mae" else row["metric"].replace("_", " ")
-    told = f"{metric} {value_text(row)} {interval_text(row)}".strip() + f" on {row['n']:,} test images"
-    return f"{told}; {doubt}" if doubt else told
+    text = f"{metric} {value_text(row)} {interval_text(row)}".strip() + f" on {row['n']:,} test images"
+    return f"{text}; {doubt}" if doubt else text

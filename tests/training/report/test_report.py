@@ -1,4 +1,4 @@
-"""The report: real workspaces in, one page out that loads nothing from anywhere."""
+"""The report of real workspaces: one page that loads nothing from anywhere."""
 
 import base64
 import hashlib
@@ -27,20 +27,19 @@ from samplers.pack.pack_writer import make_pack
 from samplers.plan.build import make_plan
 from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy
-from training.evaluation.evaluation import slice_errors
+from training import Recipe, Run
+from training.evaluation.figures import slice_errors
 from training.report import write_report
 from training.report.formatting import doubt_of, error_of, value_text
-from training.report.run_results import judge as judge_run
-from training.report.run_results import registered
+from training.report.run_results import load_results, registered
 from training.report.worst_slices import worst_slices
-from training.run import Recipe, Run
 
 HOSTILE = Task(
     name="hostile", kind="categorical", classes=("<script>alert(1)</script>", '"quoted" & co'), owner="<b>mallory</b>"
 )
 HOSTILE_PREDICATE = "attr.night OR label.hostile = '<script>alert(1)</script>'"
 VOID = {"meta", "img", "br", "path", "rect", "line", "circle", "use"}
-SECTIONS = ["loop", "figures", "training", "coverage", "missing", "agreement", "worst", "plan"]
+SECTIONS = ["loop", "figures", "classes", "training", "coverage", "missing", "agreement", "worst", "plan"]
 
 
 @dataclass
@@ -68,8 +67,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
             labels([label(key, "hostile", HOSTILE.classes[key in test[:2]]) for key in keys]), source="import"
         )
         change.add_labels(labels([label(samples["key"][5].as_py(), "car", None)]), source="human")
-        said = [label(key, "hostile", HOSTILE.classes[0], "<i>net</i>") for key in keys]
-        change.add_labels(labels(said), source="model")
+        given = [label(key, "hostile", HOSTILE.classes[0], "<i>net</i>") for key in keys]
+        change.add_labels(labels(given), source="model")
         change.add_slice("image", HOSTILE_PREDICATE, task="hostile", rare=True)
         change.add_slice("nowhere", "attr.night AND NOT attr.night")
     with catalog.read() as now:
@@ -81,7 +80,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     )  # fmt: skip
     (catalog.home / "runs" / run.id).mkdir(parents=True)
     run.save(catalog.home)
-    figures = judge(catalog, run.id, plan)
+    figures = evaluate(catalog, run.id, plan)
     rounds = [
         {"arm": arm, "index": index, "labels": 40 + 20 * index, "found": {"yellow": index}, "run": run.id,
          "figures": figures}
@@ -90,8 +89,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return Home(catalog=catalog, run=run.id, rounds=rounds)
 
 
-def judge(catalog: Catalog, run: str, plan: Plan) -> list[dict[str, Any]]:
-    """Register the run of a network that says the first class, or 40, of everything."""
+def evaluate(catalog: Catalog, run: str, plan: Plan) -> list[dict[str, Any]]:
+    """Register a run that predicts the first class, or 40, for every image."""
     path = catalog.home / "runs" / run / "predictions.parquet"
     pq.write_table(pa.concat_tables([answers(plan, task.task) for task in plan.tasks]), path)
     with catalog.commit(author="ada", message="evaluate") as change:
@@ -127,7 +126,7 @@ def plain(home: Home, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 class Outline(HTMLParser):
-    """Tags that do not close, ids and what is loaded."""
+    """Open tags, ids and attributes of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -180,7 +179,7 @@ def test_every_section_is_there_in_order(page: str) -> None:
     assert re.findall('<section id="([a-z]+)"', page) == SECTIONS
 
 
-def test_pictures_and_charts_have_words_beside_them(page: str) -> None:
+def test_pictures_and_charts_have_alternative_texts(page: str) -> None:
     outline = Outline(page)
     pictures = [value for tag, name, value in outline.attributes if (tag, name) == ("img", "alt")]
     charts = [value for tag, name, value in outline.attributes if (tag, name) == ("svg", "aria-label")]
@@ -233,7 +232,7 @@ def test_an_arm_may_lack_a_round(home: Home, tmp_path: Path) -> None:
     assert "41" in text(section(home.page(tmp_path / "report.html", rounds=rounds), "loop"))
 
 
-def test_figures_without_data_and_with_too_little_say_so(page: str) -> None:
+def test_figures_with_no_data_or_too_little_are_marked(page: str) -> None:
     figures = text(section(page, "figures"))
     assert len(re.findall(r"nowhere attr.night AND .{0,60} no data", figures)) == 5
     assert "too little data" in figures
@@ -251,7 +250,7 @@ def test_everything_comes_first_then_the_worst(page: str) -> None:
     assert values[1:] == sorted(values[1:])
 
 
-def test_coverage_tells_unknown_from_unsure(page: str) -> None:
+def test_coverage_distinguishes_unknown_from_unsure(page: str) -> None:
     coverage = text(section(page, "coverage"))
     assert re.search(
         r"car false \d+ · true \d+ by vendor \(import\) .{1,30} [\d.]+% \d+ known 1 unsure \d+ unknown",
@@ -268,7 +267,7 @@ def test_agreement_is_shown_for_what_several_labelled(page: str) -> None:
     assert re.search(r"vendor import, \d+ known \S \d+% of \d+ \d+%", text(agreement))
     assert "<i>net</i>" in text(agreement)
     assert "<i>net" not in agreement
-    assert "that nothing can be said: color, car, bike, speed, things." in text(agreement)
+    assert "so agreement is not known: color, car, bike, speed, things." in text(agreement)
 
 
 def test_without_a_difference_there_is_none(page: str) -> None:
@@ -282,19 +281,19 @@ def test_a_planted_difference_is_shown_with_its_shares(home: Home, tmp_path: Pat
         keys = [row["key"] for row in now.samples().to_pylist() if row["sample_id"] in dark]
     with catalog.commit(author="ada", message="nights") as change:
         change.add_labels(labels([label(key, "things", [], "ada") for key in keys]), source="human")
-    judge(catalog, home.run, Plan.newest(catalog.home))
+    evaluate(catalog, home.run, Plan.newest(catalog.home))
     page = write_report(catalog, home.run, tmp_path / "report.html").read_text(encoding="utf-8")
     assert re.search(r"things night (true 100% false|false 0% true 100%) .*Cramér.s V", text(section(page, "missing")))
     assert "looked at, and none there" in text(section(page, "coverage"))
 
 
-def test_sheets_show_errors_with_truth_answer_and_boxes(page: str) -> None:
+def test_sheets_show_errors_with_truth_prediction_and_boxes(page: str) -> None:
     worst = section(page, "worst")
     sheets = worst.split("<article")[1:]
     assert 1 <= len(sheets) <= 6
     assert all(1 <= sheet.count("<img ") <= 12 for sheet in sheets)
-    assert re.search("truth yellow said red confidence 90%", text(worst))
-    assert re.search(r"truth [\d.]+ km/h said 40.0 km/h off by", text(worst))
+    assert re.search("truth yellow predicted red confidence 90%", text(worst))
+    assert re.search(r"truth [\d.]+ km/h predicted 40.0 km/h off by", text(worst))
     assert "Known boxes:" in worst
 
 
@@ -311,7 +310,7 @@ def test_the_same_run_gives_the_same_page_whatever_is_labelled_since(home: Home,
         change.add_labels(labels([label("pictures/00100", "car", True)]), source="human")
     again = home.page(tmp_path / "b.html", rounds=home.rounds, progress=lambda done, total: calls.append((done, total)))
     assert again == page
-    assert calls == [(done, 9) for done in range(10)]
+    assert calls == [(done, 10) for done in range(11)]
     assert [path.name for path in tmp_path.iterdir()] == ["b.html"]
 
 
@@ -334,7 +333,7 @@ def test_changed_predictions_are_refused(home: Home, tmp_path: Path) -> None:
     path.write_bytes(whole)
 
 
-def test_a_place_that_cannot_be_written(home: Home, tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written(home: Home, tmp_path: Path) -> None:
     (tmp_path / "report.html").mkdir()
     with pytest.raises(AmberError, match="not written"):
         write_report(home.catalog, home.run, tmp_path / "report.html")
@@ -347,20 +346,20 @@ def test_reports_run_without_torch() -> None:
 
 
 def test_the_worst_slices_are_those_of_the_report(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each with the report's error, the worst first, and those of too little data last."""
+    """Each has the report's error; the worst come first, those with too little data last."""
     monkeypatch.setattr("training.report.formatting.FEW", 5)
     monkeypatch.setattr("training.report.formatting.WIDE", 0.5)
     plan = Plan.newest(home.catalog.home)
     with home.catalog.read() as now:
         path = home.catalog.home / str(registered(now, home.run)["predictions"])
-        judged, worst = judge_run(now, home.run, plan, path), worst_slices(now, home.run, path)
-    rows = {(row["task"], row["slice"]): row for row in judged.figures if row["split"] == "test"}
+        results, worst = load_results(now, home.run, plan, path), worst_slices(now, home.run, path)
+    rows = {(row["task"], row["slice"]): row for row in results.figures if row["split"] == "test"}
     assert {(part.task, part.slice) for part in worst} == {
         cell for cell, row in rows.items() if cell[1] and row["value"] is not None
     }
     for part in worst:
         row = rows[part.task, part.slice]
-        assert part.error == error_of(judged, row)
+        assert part.error == error_of(results, row)
         assert part.sure == (not doubt_of(row))
         assert f"{value_text(row)} " in part.told
     assert [(not part.sure, -part.error) for part in worst] == sorted((not part.sure, -part.error) for part in worst)

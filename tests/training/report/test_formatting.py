@@ -21,7 +21,7 @@ from training.report.formatting import doubt_of, number_text, plain_text
         ({"n": 30, "value": 9.0, "low": None, "high": None, "metric": "mae"}, "too little data: all of one group"),
     ],
 )
-def test_too_little_data_is_said(row: dict[str, Any], words: str) -> None:
+def test_too_little_data_is_marked(row: dict[str, Any], words: str) -> None:
     assert doubt_of({"metric": "accuracy", **row}) == words
 
 

@@ -1,0 +1,67 @@
+"""The figures of a run that the catalog records: one for every (task, slice) and evaluation split; without torch."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.catalog.snapshot import Snapshot
+from curation.catalog.tasks import Task
+from training.evaluation.intervals import Figure, balanced, mean_of, proportion
+from training.evaluation.predictions import LabelledPredictions, Samples, labelled_predictions
+
+__all__ = ["SPLITS", "slice_errors"]
+
+Bools = npt.NDArray[np.bool_]
+
+SPLITS = ("validation", "test")
+
+ERRORS = pa.schema(
+    [
+        ("run", pa.string()),
+        ("task", pa.string()),
+        ("slice", pa.string()),
+        ("split", pa.string()),
+        ("metric", pa.string()),
+        ("n", pa.int64()),
+        ("groups", pa.int64()),
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+    ]
+)
+
+
+def slice_errors(now: Snapshot, run: str, tasks: list[Task], predictions: Path) -> pa.Table:
+    """Figures of a predictions file on every (task, slice, split), against the labels that are known at `now`.
+
+    The columns are those of `ERRORS`; the slice "" is everything. value, low and high are null without data.
+    """
+    samples, table = Samples.at(now), pq.read_table(predictions)
+    slices = now.slices()
+    members: dict[str, Bools] = {"": np.ones(len(samples.ids), np.bool_)}
+    for name, part in slices.items():
+        members[name] = np.isin(samples.ids, now.members(part.predicate, predictions=str(predictions)))
+    rows = []
+    for task in tasks:
+        predicted = labelled_predictions(now, task, samples, table)
+        for name, inside in members.items():
+            if name and slices[name].task not in ("", task.name):
+                continue
+            for split in SPLITS:
+                figure = _figure(task, predicted.at(inside & (samples.splits == split)), samples)
+                rows.append({"run": run, "task": task.name, "slice": name, "split": split, "metric": task.metric,
+                             **vars(figure)})  # fmt: skip
+    return pa.Table.from_pylist(rows, ERRORS)
+
+
+def _figure(task: Task, predicted: LabelledPredictions, samples: Samples) -> Figure:
+    weights, groups = samples.weights[predicted.rows], samples.groups[predicted.rows]
+    if task.metric == "mae":
+        return mean_of(predicted.errors, weights, groups)
+    right = (predicted.errors == 0).astype(np.float64)
+    if task.metric == "balanced_accuracy":
+        return balanced(right, predicted.truth.astype(np.int64), weights, groups)
+    return proportion(right, weights, groups)
