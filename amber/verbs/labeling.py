@@ -142,21 +142,22 @@ def stop_command(home: str, as_json: bool) -> None:
 @click.option("--overlap", default=1, show_default=True, help="People who are asked for each label.")
 @click.option("--overlap-share", default=1.0, show_default=True, help="Part of the items for which that holds.")
 @click.option("--gold", default=0.0, show_default=True, help="Part of the queue of which the answer is known.")
-@click.option("--blind", is_flag=True, help="Do not show what the run says.")
+@click.option("--blind", is_flag=True, help="Do not show the model's view beside the question.")
+@click.option("--prefill", is_flag=True, help="Fill the model's view in as the answer; that biases people.")
 @card_option
 @click.option("--images", default=SERVICE, show_default=True, help="Where `amber serve` is reached.")
 @days_option
 @studio
 @workspace
 def push_command(
-    tasks: tuple[str, ...], overlap: int, overlap_share: float, gold: float, blind: bool, card: Path | None,
-    images: str, lasting: float, url: str, token: str, any_version: bool, home: str, as_json: bool,
+    tasks: tuple[str, ...], overlap: int, overlap_share: float, gold: float, blind: bool, prefill: bool,
+    card: Path | None, images: str, lasting: float, url: str, token: str, any_version: bool, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Put the open label requests before people; run again, it sends what is not there yet."""
     catalog = Catalog.open(home)
     asking = Asking(
         tasks=tasks, overlap=overlap, overlap_share=overlap_share, gold=gold, notes=notes_of(catalog, card),
-        suggest=not blind,
+        model_view=not blind, prefill=prefill,
     )  # fmt: skip
     place = url_for(catalog.home, images, seconds=lasting)
     screen = Screen(quiet=as_json)
@@ -167,6 +168,8 @@ def push_command(
         lambda: f"{done.requests:,} requests in {done.items:,} items, {done.gold:,} gold; "
         f"{done.renewed:,} others with a new URL; {', '.join(done.projects)}",
     )  # fmt: skip
+    for name in done.undescribed:
+        screen.say(f"task {name}: annotators see only its name; describe it in a section `## {name}` of --card")
 
 
 @label_group.command("pull")

@@ -2,8 +2,6 @@
 
 import doctest
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import fromstring
@@ -26,6 +24,7 @@ from curation.labelstudio.label_config import (
     same_config,
     state_of,
 )
+from curation.labelstudio.validation import PageValidator
 
 ROOT = Path(__file__).parents[3]
 SIZE = (48, 32)
@@ -182,24 +181,37 @@ def test_the_sections_of_a_card() -> None:
     }
 
 
-def test_label_studio_accepts_encoded_values(tmp_path: Path) -> None:
-    """Its own library, in its own environment, validates our results against our config."""
-    python = ROOT / ".venv-label-studio" / "bin" / "python"
-    if not python.exists():
-        missing = "Label Studio is not installed; `make .venv-label-studio/ready` brings it"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+def test_label_studio_accepts_encoded_values() -> None:
     box = {"class": "light", "x": 1, "y": 2, "w": 3, "h": 4}
     values = {"color": "red", "car": "true", "marks": [], "speed": 3.5, "things": [box]}
     results = [part for name, value in values.items() for part in suggest(TASKS[name], value, SIZE)]
-    code = """
-import json, sys
-from label_studio_sdk.label_interface import LabelInterface
-config, results = json.load(sys.stdin)
-face = LabelInterface(config)
-face.validate()
-prediction = {"model_version": "amber", "score": 0.5, "result": results}
-print(json.dumps(face.validate_prediction(prediction, return_errors=True)))
-"""
-    given_ = json.dumps([LabelConfig(tasks=tuple(TASKS.values())).xml, results])
-    done = subprocess.run([python, "-c", code], input=given_, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.stdout.strip() == "[]", done.stderr
+    assert PageValidator(LabelConfig(tasks=tuple(TASKS.values()))).errors(results) == []
+
+
+UNFIT_RESULTS = {
+    "an unknown class": choice("color", "blue"),
+    "a tag that the page lacks": choice("light", "red"),
+    "a value of another type": {**choice("color", "red"), "type": "number"},
+    "a box of an unknown class": {**BOX, "to_name": "image", "value": {**BOX["value"], "rectanglelabels": ["x"]}},
+}
+
+
+@pytest.mark.parametrize("case", UNFIT_RESULTS)
+def test_unfit_pre_annotations_are_found(case: str) -> None:
+    assert PageValidator(LabelConfig(tasks=tuple(TASKS.values()))).errors([UNFIT_RESULTS[case]]) != []
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        [Task(name="image", kind="binary", owner="a")],  # the name of the image tag
+        [Task(name="things", kind="detection", classes=("a",), owner="a")] * 2,
+    ],
+)
+def test_a_page_that_label_studio_refuses_is_not_sent(tasks: list[Task]) -> None:
+    with pytest.raises(BadInput, match="no valid labelling config"):
+        PageValidator(LabelConfig(tasks=tuple(tasks)))
+
+
+def test_a_task_without_description_and_notes_is_named() -> None:
+    assert LabelConfig(tasks=(COLOR, CAR, MARKS), notes={"marks": "Paint."}).undescribed == ("car",)
