@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
-from curation.labelstudio.annotations import Result, suggest
+from curation.labelstudio.annotations import Result, encode_answer
 from curation.labelstudio.client import Json
 from curation.labelstudio.label_config import FLAGS, IMAGE, KEY, MODEL, LabelConfig
 from curation.labelstudio.session import VERSION
@@ -130,7 +130,7 @@ def to_import(
         if prediction is None:
             continue
         try:
-            encoded = suggest(task, prediction.value, size)
+            encoded = encode_answer(task, prediction.value, size)
         except BadInput:
             encoded = []
         if not encoded or errors(encoded):

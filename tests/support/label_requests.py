@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import REQUESTS
-from curation.labelstudio.annotations import suggest
+from curation.labelstudio.annotations import encode_answer
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.item_cache import Item
 from curation.labelstudio.items import UrlFor
@@ -68,4 +68,4 @@ def states(catalog: Catalog) -> list[str]:
 
 def color(catalog: Catalog, value: str) -> list[dict[str, Any]]:
     with catalog.read() as now:
-        return suggest(now.task("color"), value, SIZE)
+        return encode_answer(now.task("color"), value, SIZE)

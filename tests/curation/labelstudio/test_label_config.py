@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.labelstudio import annotations, label_config
-from curation.labelstudio.annotations import decode_answer, suggest
+from curation.labelstudio.annotations import decode_answer, encode_answer
 from curation.labelstudio.label_config import (
     BOXED,
     EMPTY,
@@ -71,7 +71,7 @@ def test_examples_of_the_docstrings_run(module: Any) -> None:
 @given(data=some.data())
 def test_decoding_reverts_encoding(name: str, data: some.DataObject) -> None:
     value = data.draw(VALUES[name])
-    found = read(TASKS[name], *json.loads(json.dumps(suggest(TASKS[name], value, SIZE))))
+    found = read(TASKS[name], *json.loads(json.dumps(encode_answer(TASKS[name], value, SIZE))))
     assert found["state"] == "known"
     if name == "things":
         for box, given_ in zip(found["boxes"], value, strict=True):
@@ -134,7 +134,7 @@ def test_an_unfit_value_cannot_be_encoded() -> None:
         (THINGS, [{"class": "x", "x": 1, "y": 1, "w": 1, "h": 1}]),
     ):
         with pytest.raises(BadInput):
-            suggest(task, value, SIZE)
+            encode_answer(task, value, SIZE)
 
 
 @pytest.mark.parametrize("word", [UNSURE, NONE])
@@ -184,7 +184,7 @@ def test_the_sections_of_a_card() -> None:
 def test_label_studio_accepts_encoded_values() -> None:
     box = {"class": "light", "x": 1, "y": 2, "w": 3, "h": 4}
     values = {"color": "red", "car": "true", "marks": [], "speed": 3.5, "things": [box]}
-    results = [part for name, value in values.items() for part in suggest(TASKS[name], value, SIZE)]
+    results = [part for name, value in values.items() for part in encode_answer(TASKS[name], value, SIZE)]
     assert PageValidator(LabelConfig(tasks=tuple(TASKS.values()))).errors(results) == []
 
 
