@@ -71,20 +71,22 @@ class LabelStudioClient:
             raise BadInput(f"{url}: not a URL of a Label Studio; give http://HOST:PORT")
         try:
             import httpx
+            from label_studio_sdk import LabelStudio
             from label_studio_sdk.core import ApiError
+
+            from curation.labelstudio.access_token import PersonalToken
         except ImportError as error:
             raise BadInput(f"{error.name}: not installed; `pip install amber-curation[labeling]`") from error
-        self._token = token
-        self._personal = token.count(".") == 2
         self._patience = patience
         self._api_error, self._transport_error = ApiError, httpx.TransportError
-        self._http = httpx.Client(timeout=TIMEOUT, transport=transport)
-        self._connected: Any = None
+        personal = token.count(".") == 2
+        auth = PersonalToken(self.url, token) if personal else None
+        self._http = httpx.Client(timeout=TIMEOUT, transport=transport, auth=auth)
+        key = "" if personal else token  # the SDK would exchange a personal token itself
+        self._sdk: Any = LabelStudio(base_url=self.url, api_key=key, max_retries=0, httpx_client=self._http)
         try:
             self.version = self._version(any_version)
-            if self._personal:
-                self._read("/api/current-user/whoami", lambda sdk: sdk.users.whoami())
-        except AmberError:
+        except BaseException:
             self._http.close()
             raise
 
@@ -238,29 +240,16 @@ class LabelStudioClient:
         except Failed as error:
             raise Lost(str(error)) from error
 
-    def _call(self, path: str, call: Callable[[Any], Result], *, renew: bool = True) -> Result:
-        """Call the SDK once; a personal token that has been refused is exchanged for a new access token once."""
+    def _call(self, path: str, call: Callable[[Any], Result]) -> Result:
+        """Call the SDK once."""
         try:
-            return call(self._sdk())
+            return call(self._sdk)
         except self._api_error as error:
-            if error.status_code == 401 and self._personal and renew:
-                self._connected = None
-                return self._call(path, call, renew=False)
             raise self._error(path, error.status_code, error.body) from error
         except self._transport_error as error:
             raise Failed(f"{self.url}: cannot be reached ({error}); start it, or correct the URL") from error
-        except (TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise _Unreadable(f"{self.url}{path}: not a response of Label Studio; check the URL") from error
-
-    def _sdk(self) -> Any:
-        """The SDK's client. It exchanges a personal token for an access token, which is valid for five minutes."""
-        if self._connected is None:
-            from label_studio_sdk import LabelStudio
-
-            self._connected = LabelStudio(
-                base_url=self.url, api_key=self._token, max_retries=0, httpx_client=self._http
-            )
-        return self._connected
 
     def _error(self, path: str, status: int | None, body: Any) -> AmberError:
         """The error for a response with this status; check the status first, since error bodies have an `id` too."""

@@ -21,6 +21,9 @@ __all__ = ["Prediction", "Question", "UrlFor", "by_key", "gold_questions", "meta
 UrlFor = Callable[[Mapping[str, Any]], str]
 """Gives the URL at which people's browsers find the image of a sample (a row of `Snapshot.samples`)."""
 
+Errors = Callable[[Sequence[Result]], Sequence[str]]
+"""Finds the errors in the results of a pre-annotation."""
+
 LAST: Final = 1_000_000
 """Priorities from here on share the last rank: the server accepts scores from 0 to 1."""
 
@@ -113,7 +116,7 @@ def gold_questions(
 
 def to_import(
     question: Question, page: LabelConfig, workspace: str, *, url_for: UrlFor, until: float,
-    predicted: Mapping[tuple[str, str, str], Prediction], errors: Callable[[Sequence[Result]], Sequence[str]],
+    predicted: Mapping[tuple[str, str, str], Prediction], errors: Errors,
     prefill: bool,
 ) -> tuple[Json, int]:  # fmt: skip
     """An item in the form of the server's import, and how many predictions were left out of it.
@@ -123,26 +126,12 @@ def to_import(
     left out when it does not fit its task, or when `errors` finds an error in its results.
     """
     sample = question.sample
-    size, results, unfit = (int(sample["width"]), int(sample["height"])), [], 0
-    views = {f"{MODEL}{task.name}": "" for task in page.tasks}
-    for task in page.tasks:
-        prediction = predicted.get((question.runs.get(task.name, ""), task.name, sample["key"]))
-        if prediction is None:
-            continue
-        try:
-            encoded = encode_answer(task, prediction.value, size)
-        except BadInput:
-            encoded = []
-        if not encoded or errors(encoded):
-            unfit += 1
-            continue
-        views[f"{MODEL}{task.name}"] = _view(task, prediction)
-        results += encoded if prefill else []
+    views, results, unfit = _predictions(question, page, predicted, errors)
     score = min(question.priority, LAST) / LAST
     item = {
         "data": {IMAGE: url_for(sample), KEY: question.key(workspace), **views},
         "meta": meta(sample["key"], question.requests, question.gold, until),
-        "predictions": [{"model_version": VERSION, "score": score, "result": results}],
+        "predictions": [{"model_version": VERSION, "score": score, "result": results if prefill else []}],
     }
     return item, unfit
 
@@ -156,6 +145,30 @@ def by_key(samples: pa.Table, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The rows of `samples` with these keys, by key."""
     found = samples.filter(pc.is_in(samples["key"], value_set=pa.array(sorted(keys), pa.string())))
     return {row["key"]: row for row in found.to_pylist()}
+
+
+def _predictions(
+    question: Question, page: LabelConfig, predicted: Mapping[tuple[str, str, str], Prediction], errors: Errors
+) -> tuple[dict[str, str], list[Result], int]:
+    """The model's views as fields of an item's data, the same predictions as results, and how many do not fit."""
+    size = int(question.sample["width"]), int(question.sample["height"])
+    views = {f"{MODEL}{task.name}": "" for task in page.tasks}
+    results: list[Result] = []
+    unfit = 0
+    for task in page.tasks:
+        prediction = predicted.get((question.runs.get(task.name, ""), task.name, question.sample["key"]))
+        if prediction is None:
+            continue
+        try:
+            encoded = encode_answer(task, prediction.value, size)
+        except BadInput:
+            encoded = []
+        if not encoded or errors(encoded):
+            unfit += 1
+            continue
+        views[f"{MODEL}{task.name}"] = _view(task, prediction)
+        results += encoded
+    return views, results, unfit
 
 
 def _view(task: Task, prediction: Prediction) -> str:

@@ -6,7 +6,7 @@ reads the present items, sends the missing ones, and reads again; it deletes dup
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -109,12 +109,13 @@ class _Queue:
     tasks: dict[str, Task]
     predicted: Predicted
 
-    def by_tasks(self) -> dict[tuple[str, ...], list[Question]]:
-        """The questions of each page: those with the same tasks."""
-        pages: dict[tuple[str, ...], list[Question]] = defaultdict(list)
+    def pages(self, notes: Mapping[str, str]) -> Iterator[tuple[LabelConfig, list[Question]]]:
+        """Each page with its questions, which all have the same tasks."""
+        same: dict[tuple[str, ...], list[Question]] = defaultdict(list)
         for question in [*self.asked, *self.gold]:
-            pages[question.tasks].append(question)
-        return pages
+            same[question.tasks].append(question)
+        for names, part in same.items():
+            yield LabelConfig(tasks=tuple(self.tasks[name] for name in names), notes=notes), part
 
 
 def push(
@@ -139,20 +140,13 @@ def push(
             queue = _queue(now, catalog, session, asking)
         left_out, done, projects, undescribed = 0, 0, [], set[str]()
         total = len(queue.asked) + len(queue.gold)
-        for names, page_questions in queue.by_tasks().items():
-            page = LabelConfig(tasks=tuple(queue.tasks[name] for name in names), notes=asking.notes)
-            errors = PageValidator(page).errors
+        for page, part in queue.pages(asking.notes):
             project = session.project(page, _overlap(asking))
-            made = [
-                to_import(
-                    question, page, session.workspace, url_for=url_for, until=until, predicted=queue.predicted,
-                    errors=errors, prefill=asking.prefill,
-                ) for question in page_questions
-            ]  # fmt: skip
-            left_out += sum(unfit for _, unfit in made)
+            items, unfit = _imports(session, page, part, queue.predicted, url_for, until, prefill=asking.prefill)
+            left_out += unfit
             undescribed.update(page.undescribed)
-            _send(session, project, [item for item, _ in made], partial(_tell, tell, done, total))
-            done += len(page_questions)
+            _send(session, project, items, partial(_tell, tell, done, total))
+            done += len(part)
             projects.append(f"{server.url}/projects/{project['id']}")
         doubled = _remove_duplicates(session)
     return PushResult(
@@ -160,6 +154,21 @@ def push(
         gold=len(queue.gold), renewed=renewed, doubled=doubled, left_out=left_out, projects=tuple(projects),
         undescribed=tuple(sorted(undescribed)),
     )  # fmt: skip
+
+
+def _imports(
+    session: Session, page: LabelConfig, asked: Sequence[Question], predicted: Predicted, url_for: UrlFor, until: float,
+    *, prefill: bool,
+) -> tuple[list[Json], int]:  # fmt: skip
+    """The items of a page, and how many predictions were left out of them."""
+    errors = PageValidator(page).errors
+    made = [
+        to_import(
+            question, page, session.workspace, url_for=url_for, until=until, predicted=predicted, errors=errors,
+            prefill=prefill,
+        ) for question in asked
+    ]  # fmt: skip
+    return [item for item, _ in made], sum(unfit for _, unfit in made)
 
 
 def _tell(tell: Progress, before: int, total: int, sent: int) -> None:
