@@ -45,6 +45,9 @@ KEY: Final = "amber"
 MODEL: Final = "model_"
 """The prefix of the fields of an item's data that hold the model's view, before the name of the task."""
 
+VIEW_STYLE: Final = "font-size: 14px; font-weight: normal"
+"""The model's view is smaller than the question."""
+
 COLOURS: Final = ("#d1495b", "#00798c", "#edae49", "#30638e", "#7a9e7e", "#9b5de5", "#f15bb5", "#f3722c")
 
 
@@ -86,7 +89,7 @@ class LabelConfig:
         SubElement(view, "Image", name=IMAGE, value=f"${IMAGE}", zoom="true", zoomControl="true")
         for task in self.tasks:
             SubElement(view, "Header", value=_heading(task), size="5")
-            SubElement(view, "Header", value=f"${MODEL}{task.name}", size="6")
+            SubElement(view, "Header", value=f"${MODEL}{task.name}", size="6", style=VIEW_STYLE)
             _add_question(view, task)
         return tostring(view, encoding="unicode")
 
