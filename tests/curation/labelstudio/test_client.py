@@ -1,6 +1,7 @@
 """The client of a real Label Studio: lost responses, refusals, expired tokens, versions, reads, and webhooks."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -259,6 +260,13 @@ def test_an_unreachable_server_is_reported() -> None:
         LabelStudioClient("http://127.0.0.1:9", "t", patience=0)
     with pytest.raises(BadInput, match="not a URL"):
         LabelStudioClient("studio", "t")
+
+
+@pytest.mark.parametrize("package", ["httpx", "label_studio_sdk"])
+def test_a_missing_extra_is_one_line(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(BadInput, match=f"^{package}: not installed; `pip install amber-curation\\[labeling\\]`$"):
+        LabelStudioClient("http://studio.test", "t")
 
 
 def test_missing_projects_and_bad_configs_are_reported(server: LabelStudioClient) -> None:
