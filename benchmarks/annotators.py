@@ -12,7 +12,7 @@ import httpx
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import Task
-from curation.labelstudio.annotations import suggest
+from curation.labelstudio.annotations import encode_answer
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.label_config import UNSURE, state_of
 from curation.labelstudio.local_server import Local
@@ -92,7 +92,7 @@ class Scripted:
                 continue
             if draw < self.unsure + self.error:
                 value = chance.choice([other for other in task.classes if other != value])
-            results += suggest(task, value, (48, 32))
+            results += encode_answer(task, value, (48, 32))
         return results
 
 

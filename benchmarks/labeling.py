@@ -20,7 +20,7 @@ from benchmarks.thumbnails import processor, thumbnails
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import REQUESTS
 from curation.catalog.tasks import Task
-from curation.labelstudio.annotations import suggest
+from curation.labelstudio.annotations import encode_answer
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.item_cache import OVERLAP
 from curation.labelstudio.local_server import Local, start, stop
@@ -95,7 +95,7 @@ def _catalog(home: Path, count: int) -> Catalog:
 def _answer(local: Local, server: LabelStudioClient, count: int) -> None:
     """Answer the first items of the newest project."""
     project = server.projects()[-1]["id"]
-    results = suggest(TASK, "red", (128, 80))
+    results = encode_answer(TASK, "red", (128, 80))
     with httpx.Client(base_url=local.url, headers={"Authorization": f"Token {local.token}"}, timeout=60) as http:
         for item in sorted(server.keys(project, "amber"))[:count]:
             body = {"result": results, "lead_time": 2.0}

@@ -153,6 +153,7 @@ class PushOptions:
     overlap_share: float
     gold: float
     blind: bool
+    prefill: bool
     card: Path | None
     images: str
     lasting: float
@@ -161,7 +162,7 @@ class PushOptions:
         """These settings; BadInput names the one that breaks a rule."""
         return Asking(
             tasks=self.tasks, overlap=self.overlap, overlap_share=self.overlap_share, gold=self.gold,
-            notes=notes_of(catalog, self.card), suggest=not self.blind,
+            notes=notes_of(catalog, self.card), model_view=not self.blind, prefill=self.prefill,
         )  # fmt: skip
 
 
@@ -171,7 +172,8 @@ push_options = grouped(
     click.option("--overlap", default=1, show_default=True, help="Annotators per label."),
     click.option("--overlap-share", default=1.0, show_default=True, help="Share of the items with that overlap."),
     click.option("--gold", default=0.0, show_default=True, help="Share of items whose answer is known, in [0, 1)."),
-    click.option("--blind", is_flag=True, help="Do not show the predictions of the run."),
+    click.option("--blind", is_flag=True, help="Do not show the model's view beside the question."),
+    click.option("--prefill", is_flag=True, help="Fill in the model's view as the answer; that biases people."),
     card_option,
     click.option("--images", default=SERVICE, show_default=True, help="Address of `amber serve`."),
     days_option,
@@ -195,6 +197,8 @@ def push_command(options: PushOptions, server: ServerOptions, home: str, as_json
         lambda: f"{done.requests:,} requests in {done.items:,} items, {done.gold:,} gold; "
         f"{done.renewed:,} others with a new URL; {', '.join(done.projects)}",
     )  # fmt: skip
+    for name in done.undescribed:
+        screen.say(f"task {name}: annotators see only its name; describe it in a section `## {name}` of --card")
 
 
 @label_group.command("pull")

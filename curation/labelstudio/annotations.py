@@ -14,7 +14,7 @@ from curation.labelstudio.client import Json
 from curation.labelstudio.item_cache import Item, moment
 from curation.labelstudio.label_config import BOXED, EMPTY, FLAGS, IMAGE, NONE, UNSURE, state_of
 
-__all__ = ["Answer", "Result", "Value", "decode_answer", "decode_items", "gold_truths", "suggest"]
+__all__ = ["Answer", "Result", "Value", "decode_answer", "decode_items", "encode_answer", "gold_truths"]
 
 Result = Mapping[str, Any]
 """One result of an annotation or a prediction, in the server's JSON."""
@@ -58,7 +58,7 @@ class Answer:
         return f"project {self.item.project} item {self.item.item} annotation {self.annotation}"
 
 
-def suggest(task: Task, value: Any, size: tuple[int, int]) -> list[dict[str, Any]]:
+def encode_answer(task: Task, value: Any, size: tuple[int, int]) -> list[dict[str, Any]]:
     """Encode a value as results.
 
     `value` is a class name, a number, a list of class names, or a list of boxes (dicts of class, x, y, w and h in
@@ -66,7 +66,7 @@ def suggest(task: Task, value: Any, size: tuple[int, int]) -> list[dict[str, Any
 
     >>> from curation.catalog.tasks import Task
     >>> color = Task(name="color", kind="categorical", classes=("red", "green"), owner="ada")
-    >>> suggest(color, "red", (48, 32))
+    >>> encode_answer(color, "red", (48, 32))
     [{'from_name': 'color', 'to_name': 'image', 'type': 'choices', 'value': {'choices': ['red']}}]
     """
     results = _encode(task, value, size)
@@ -82,7 +82,7 @@ def decode_answer(task: Task, results: Sequence[Result], size: tuple[int, int], 
 
     >>> from curation.catalog.tasks import Task
     >>> color = Task(name="color", kind="categorical", classes=("red", "green"), owner="ada")
-    >>> decode_answer(color, suggest(color, "red", (48, 32)), (48, 32), "item 1")
+    >>> decode_answer(color, encode_answer(color, "red", (48, 32)), (48, 32), "item 1")
     {'state': 'known', 'text': 'red'}
     """
     if not all(isinstance(part, Mapping) and isinstance(part.get("value"), Mapping) for part in results):

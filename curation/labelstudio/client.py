@@ -1,15 +1,16 @@
-"""A thin client of Label Studio's REST API: the dozen calls that push and pull need.
+"""A thin client of a Label Studio server: the dozen calls that push and pull need, made through its SDK.
 
-httpx, not Label Studio's own SDK: that one brings 60 packages (pandas, OpenCV, NLTK), repeats a write that timed out,
-which doubles items, and has no call for the incremental read.
+The SDK would repeat a write up to twice when the connection breaks or the server answers 408, 409, 429 or 5xx. The
+server may have done such a write, and a repeated import doubles its items. So the SDK repeats nothing here
+(`max_retries=0`): this client repeats reads, and reports a write without a response as `Lost`.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from curation.errors import AmberError, BadInput, Failed, NotFound
 from curation.files.retries import Backoff, retried
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Json", "LabelStudioClient", "Lost"]
 
 Json = dict[str, Any]
+Result = TypeVar("Result")
 
 KNOWN: Final = ((1, 23), (2, 0))
 """Supported versions, from the first (included) to the second (excluded); the tests run the first."""
@@ -27,13 +29,26 @@ KNOWN: Final = ((1, 23), (2, 0))
 PAGE: Final = 500
 """Items per page: half a second of the server's time."""
 
+KEYS_PAGE: Final = 2_000
+"""Items per page when only ids and data are read."""
+
+TIMEOUT: Final = 120.0
+"""Seconds to wait for a response."""
+
 COLUMNS: Final = "id,data,meta,updated_at,overlap,annotations,result,completed_by,was_cancelled,lead_time,created_at"
 """The fields to read. The server applies the list to items and to their annotations; all fields take eight times as
 long."""
 
+FIELDS: Final = ("id", "data", "meta", "overlap", "annotations")
+"""The fields of an item that this client returns unchanged."""
+
 
 class Lost(Failed):
     """A write whose outcome is unknown (time-out or lost response): read the server's state before repeating it."""
+
+
+class _Unreadable(Failed):
+    """A response that does not have the form that the SDK expects."""
 
 
 class LabelStudioClient:
@@ -50,74 +65,83 @@ class LabelStudioClient:
         self, url: str, token: str, *, patience: float = 10.0, any_version: bool = False,
         name: str = "", transport: "httpx.BaseTransport | None" = None,
     ) -> None:  # fmt: skip
-        import httpx  # of the extra `labeling`
-
         self.url = url.rstrip("/")
         self.name = name or self.url
-        self._token = token
-        self._backoff = Backoff(first=0.1, longest=2.0, patience=patience)
-        self._errors = httpx.TransportError
         if not self.url.startswith(("http://", "https://")):
             raise BadInput(f"{url}: not a URL of a Label Studio; give http://HOST:PORT")
-        self._client = httpx.Client(base_url=self.url, timeout=120, transport=transport)
-        self._client.headers["Authorization"] = f"Token {token}"
         try:
-            if token.count(".") == 2:
-                self._renew()
+            import httpx
+            from label_studio_sdk import LabelStudio
+            from label_studio_sdk.core import ApiError
+
+            from curation.labelstudio.access_token import PersonalToken
+        except ImportError as error:
+            raise BadInput(f"{error.name}: not installed; `pip install amber-curation[labeling]`") from error
+        self._backoff = Backoff(first=0.1, longest=2.0, patience=patience)
+        self._api_error, self._transport_error = ApiError, httpx.TransportError
+        personal = token.count(".") == 2
+        auth = PersonalToken(self.url, token) if personal else None
+        self._http = httpx.Client(timeout=TIMEOUT, transport=transport, auth=auth)
+        key = "" if personal else token  # the SDK would exchange a personal token itself
+        self._sdk: Any = LabelStudio(base_url=self.url, api_key=key, max_retries=0, httpx_client=self._http)
+        try:
             self.version = self._version(any_version)
-        except AmberError:
-            self._client.close()
+        except BaseException:
+            self._http.close()
             raise
 
     def __enter__(self) -> "LabelStudioClient":
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._client.close()
+        self._http.close()
 
     def clock(self) -> datetime:
         """The server's time, in UTC without a zone, in whole seconds."""
-        date = self._ask("GET", "/health").headers.get("date")
+        headers = self._read("/api/version", lambda sdk: sdk.versions.with_raw_response.get().headers)
+        date = headers.get("date")
         return (parsedate_to_datetime(date) if date else datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None)
 
     def people(self) -> dict[int, str]:
         """E-mail addresses of the users by id."""
-        return {
-            int(user["id"]): str(user.get("email") or f"label_studio:{user['id']}") for user in self._get("/api/users/")
-        }
+        users = self._read("/api/users", lambda sdk: sdk.users.list())
+        return {int(user.id): str(user.email or f"label_studio:{user.id}") for user in users}
 
     def projects(self) -> list[Json]:
         """All projects, sorted by id: id, title, description, task_number."""
+        fields = ("id", "title", "description", "task_number")
         found: list[Json] = []
-        fields = "id,title,description,task_number"
-        while True:
-            asked = {"page_size": 100, "page": 1 + len(found) // 100, "include": fields}
-            page = self._get("/api/projects/", asked)
-            found += page["results"]
-            if not page.get("next"):
-                return sorted(found, key=lambda project: int(project["id"]))
+        page, more = 1, True
+        while more:
+            query = {"page": page, "page_size": 100, "include": ",".join(fields)}
+            answer = self._read("/api/projects", lambda sdk, query=query: sdk.projects.list(**query))  # type: ignore[misc]
+            found += [{field: getattr(project, field, None) for field in fields} for project in answer.items]
+            page, more = page + 1, bool(answer.response.next)
+        return sorted(found, key=lambda project: int(project["id"]))
 
     def config(self, project: int) -> str:
         """The labelling config of a project."""
-        return str(self._get(f"/api/projects/{project}")["label_config"])
+        return str(self._read(f"/api/projects/{project}", lambda sdk: sdk.projects.get(project)).label_config)
 
     def make_project(self, settings: Json) -> Json:
         """Create a project with these settings."""
-        return dict(self._write("POST", "/api/projects/", settings).json())
+        made = self._write("/api/projects", lambda sdk: sdk.projects.create(**settings))
+        return {"id": made.id, "title": made.title, "description": made.description}
 
     def add_items(self, project: int, items: Sequence[Json]) -> int:
         """Import items (data, meta, predictions), all or none; returns how many were imported."""
-        return int(self._write("POST", f"/api/projects/{project}/import", list(items)).json()["task_count"])
+        where = f"/api/projects/{project}/import"
+        return int(self._write(where, lambda sdk: sdk.projects.import_tasks(project, request=list(items))).task_count)
 
     def change_item(self, item: int, fields: Json) -> None:
         """Change fields of an item, such as its overlap; does nothing when the item was deleted."""
         with suppress(NotFound):
-            self._write("PATCH", f"/api/tasks/{item}", fields)
+            self._write(f"/api/tasks/{item}", lambda sdk: sdk.tasks.update(str(item), **fields))
 
     def remove_item(self, item: int) -> None:
         """Delete an item; does nothing when it was deleted already."""
         with suppress(NotFound):
-            self._write("DELETE", f"/api/tasks/{item}")
+            self._write(f"/api/tasks/{item}", lambda sdk: sdk.tasks.delete(str(item)))
 
     def changed_items(self, project: int, since: str) -> Iterator[list[Json]]:
         """Pages of the items that were added or changed after `since` (ISO 8601; "" for all), oldest change first.
@@ -127,13 +151,7 @@ class LabelStudioClient:
         """
         size = PAGE
         while True:
-            rule = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime", "value": since}
-            query = {
-                "filters": {"conjunction": "and", "items": [rule] if since else []},
-                "ordering": ["tasks:updated_at"],
-            }
-            asked = {"project": project, "page": 1, "page_size": size, "query": json.dumps(query)}
-            page: list[Json] = self._get("/api/tasks", {**asked, "fields": "all", "include": COLUMNS})["tasks"]
+            page = self._items(project, since, size)
             if page:
                 yield page
             if len(page) < size:
@@ -144,36 +162,54 @@ class LabelStudioClient:
     def keys(self, project: int, field: str) -> dict[int, str]:
         """The value of a data field of every item of a project, by item id."""
         found: dict[int, str] = {}
-        page = 1
-        while True:
-            asked = {"project": project, "fields": "task_only", "include": "id,data", "page": page, "page_size": 2_000}
+        page, full = 1, True
+        while full:
+            query = {"project": project, "fields": "task_only", "include": "id,data", "page": page,
+                     "page_size": KEYS_PAGE}  # fmt: skip
             try:
-                items = self._get("/api/tasks", asked)["tasks"]
+                answer = self._read("/api/tasks", lambda sdk, query=query: sdk.tasks.list(**query))  # type: ignore[misc]
             except NotFound:
-                return found  # the last page was full
-            found |= {int(item["id"]): str(item["data"].get(field, "")) for item in items}
-            if len(items) < 2_000:
-                return found
-            page += 1
+                break  # the last page was full
+            found |= {int(item.id): str(item.data.get(field, "")) for item in answer.items}
+            page, full = page + 1, len(answer.items) == KEYS_PAGE
+        return found
 
     def hooks(self, project: int) -> list[Json]:
-        """The webhooks of a project."""
-        return list(self._get("/api/webhooks/", {"project": project}))
+        """The webhooks of a project: id and url."""
+        hooks = self._read("/api/webhooks", lambda sdk: sdk.webhooks.list(project=str(project)))
+        return [{"id": hook.id, "url": hook.url, "headers": hook.headers} for hook in hooks]
 
     def add_hook(self, project: int, url: str, headers: Mapping[str, str]) -> None:
         """Call `url` when an annotation is added, changed or deleted."""
         actions = ["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"]
         settings = {"project": project, "url": url, "headers": dict(headers), "send_payload": False,
                     "send_for_all_actions": False, "actions": actions}  # fmt: skip
-        self._write("POST", "/api/webhooks/", settings)
+        self._write("/api/webhooks", lambda sdk: sdk.webhooks.create(**settings))
 
     def remove_hook(self, hook: int) -> None:
         """Delete a webhook."""
-        self._write("DELETE", f"/api/webhooks/{hook}/")
+        self._write(f"/api/webhooks/{hook}", lambda sdk: sdk.webhooks.delete(hook))
+
+    def _items(self, project: int, since: str, size: int) -> list[Json]:
+        """The first page of items that changed after `since`, by time of change."""
+        rule = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime", "value": since}
+        filters = {"conjunction": "and", "items": [rule] if since else []}
+        query = {
+            "project": project, "page": 1, "page_size": size, "fields": "all", "include": COLUMNS,
+            "query": json.dumps({"filters": filters, "ordering": ["tasks:updated_at"]}),
+        }  # fmt: skip
+        answer = self._read("/api/tasks", lambda sdk: sdk.tasks.list(**query))
+        return [
+            {**{field: getattr(item, field, None) for field in FIELDS}, "updated_at": _text(item.updated_at)}
+            for item in answer.items
+        ]
 
     def _version(self, any_version: bool) -> str:
-        release = self._get("/api/version")
-        version = str(release.get("release", "")) if isinstance(release, dict) else ""
+        try:
+            answer = self._read("/api/version", lambda sdk: sdk.versions.get())
+            version = str(getattr(answer, "release", None) or "")
+        except _Unreadable:
+            version = ""
         parts = version.split(".")
         known = all(part.isdigit() for part in parts[:2]) and KNOWN[0] <= tuple(map(int, parts[:2])) < KNOWN[1]
         if not known and not any_version:
@@ -183,49 +219,56 @@ class LabelStudioClient:
             )
         return version
 
-    def _renew(self) -> None:
-        """Exchange the personal access token for an access token, which is valid for five minutes."""
-        answer = self._ask("POST", "/api/token/refresh", {"refresh": self._token}, renew=False)
-        self._client.headers["Authorization"] = f"Bearer {self._checked(answer).json()['access']}"
+    def _read(self, path: str, call: Callable[[Any], Result]) -> Result:
+        """Make a read call, and repeat it while the server is busy or cannot be reached."""
 
-    def _get(self, path: str, asked: Mapping[str, Any] | None = None) -> Any:
-        return retried(lambda: self._checked(self._ask("GET", path, params=asked)).json(), Failed, self._backoff)
+        def once() -> Result | _Unreadable:
+            try:
+                return self._call(path, call)
+            except _Unreadable as error:
+                return error  # another try would not help
 
-    def _write(self, method: str, path: str, body: Any = None) -> "httpx.Response":
+        found = retried(once, Failed, self._backoff)
+        if isinstance(found, _Unreadable):
+            raise found
+        return found
+
+    def _write(self, path: str, call: Callable[[Any], Result]) -> Result:
         try:
-            return self._checked(self._ask(method, path, body))
+            return self._call(path, call)
         except Failed as error:
             raise Lost(str(error)) from error
 
-    def _ask(
-        self, method: str, path: str, body: Any = None, *, params: Mapping[str, Any] | None = None, renew: bool = True
-    ) -> "httpx.Response":
+    def _call(self, path: str, call: Callable[[Any], Result]) -> Result:
+        """Call the SDK once."""
         try:
-            answer = self._client.request(method, path, params=params, json=body)
-        except self._errors as error:
+            return call(self._sdk)
+        except self._api_error as error:
+            raise self._error(path, error.status_code, error.body) from error
+        except self._transport_error as error:
             raise Failed(f"{self.url}: cannot be reached ({error}); start it, or correct the URL") from error
-        if answer.status_code == 401 and renew and self._token.count(".") == 2:
-            self._renew()
-            return self._ask(method, path, body, params=params, renew=False)
-        return answer
+        except (KeyError, TypeError, ValueError) as error:
+            raise _Unreadable(f"{self.url}{path}: not a response of Label Studio; check the URL") from error
 
-    def _checked(self, answer: "httpx.Response") -> "httpx.Response":
-        """The response, unless its status is an error; check the status first, since error bodies have an `id` too."""
-        status, where = answer.status_code, f"{self.url}{answer.request.url.path}"
-        if status < 400:
-            return answer
+    def _error(self, path: str, status: int | None, body: Any) -> AmberError:
+        """The error for a response with this status; check the status first, since error bodies have an `id` too."""
+        where = f"{self.url}{path}"
+        if status is None or status < 400:
+            return _Unreadable(f"{where}: not a response of Label Studio ({status}); check the URL")
         if status in (401, 403):
-            raise BadInput(f"{where}: the token was refused ({status}); create a new one on the account page")
+            return BadInput(f"{where}: the token was refused ({status}); create a new one on the account page")
         if status == 404:
-            raise NotFound(f"{where}: not found; was the project deleted?")
+            return NotFound(f"{where}: not found; was the project deleted?")
         if status >= 500 or status == 429:
-            raise Failed(f"{where}: the server failed ({status}); run the command again")
-        raise BadInput(f"{where}: refused ({status}: {_detail(answer)}); correct that")
+            return Failed(f"{where}: the server failed ({status}); run the command again")
+        return BadInput(f"{where}: refused ({status}: {_detail(body)}); correct that")
 
 
-def _detail(answer: "httpx.Response") -> str:
-    try:
-        body = answer.json()
-    except ValueError:
-        return answer.reason_phrase
-    return " ".join(str(body.get("validation_errors") or body.get("detail") or body).split())[:200]
+def _text(at: datetime) -> str:
+    """A time as the server writes it: ISO 8601 in UTC, with Z."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _detail(body: Any) -> str:
+    detail = body.get("validation_errors") or body.get("detail") or body if isinstance(body, Mapping) else body
+    return " ".join(str(detail).split())[:200]

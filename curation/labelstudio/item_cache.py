@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from curation.files.atomic import whole
 from curation.labelstudio.client import Json, LabelStudioClient
-from curation.labelstudio.label_config import KEY
+from curation.labelstudio.label_config import KEY, MODEL
 
 __all__ = ["OVERLAP", "Item", "ItemCache", "Reach", "forget_items", "moment"]
 
@@ -32,7 +32,8 @@ class Item:
     """One of our items: its sample, its label request by task, and its annotations.
 
     `gold` names the tasks with a known answer; a gold item has no requests. The URL of its image expires at `until`
-    (seconds since 1970; 0: never). `annotations` are the server's JSON. `taken` is the `state` whose annotations are
+    (seconds since 1970; 0: never). `views` are the fields of its data that hold the model's view. `annotations` are the
+    server's JSON. `taken` is the `state` whose annotations are
     in the catalog. `gone`: the item was deleted on the server, or its id was reused.
     """
 
@@ -46,6 +47,7 @@ class Item:
     until: float = 0.0
     updated_at: str = ""
     annotations: list[Json] = field(default_factory=list)
+    views: dict[str, str] = field(default_factory=dict)
     taken: str = ""
     gone: bool = False
 
@@ -247,7 +249,8 @@ def _latest(one: str, other: str) -> str:
 
 def _item(project: int, row: Json) -> Item | None:
     """Parse one of our items; None for an item that somebody else imported."""
-    ours, key = (row.get("meta") or {}).get("amber"), (row.get("data") or {}).get(KEY)
+    data = row.get("data") or {}
+    ours, key = (row.get("meta") or {}).get("amber"), data.get(KEY)
     if not isinstance(ours, dict) or not isinstance(key, str) or not isinstance(ours.get("sample"), str):
         return None
     return Item(
@@ -255,4 +258,5 @@ def _item(project: int, row: Json) -> Item | None:
         requests={str(task): int(request) for task, request in (ours.get("requests") or {}).items()},
         gold=tuple(ours.get("gold") or ()), overlap=int(row.get("overlap") or 1), until=float(ours.get("until") or 0),
         updated_at=str(row["updated_at"]), annotations=list(row.get("annotations") or []),
+        views={name: str(text) for name, text in data.items() if name.startswith(MODEL)},
     )  # fmt: skip

@@ -11,15 +11,18 @@ import pyarrow.compute as pc
 
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
-from curation.labelstudio.annotations import suggest
+from curation.labelstudio.annotations import Result, encode_answer
 from curation.labelstudio.client import Json
-from curation.labelstudio.label_config import IMAGE, KEY, LabelConfig
+from curation.labelstudio.label_config import FLAGS, IMAGE, KEY, MODEL, LabelConfig
 from curation.labelstudio.session import VERSION
 
-__all__ = ["Question", "UrlFor", "by_key", "gold_questions", "meta", "questions", "to_import"]
+__all__ = ["Prediction", "Question", "UrlFor", "by_key", "gold_questions", "meta", "questions", "to_import"]
 
 UrlFor = Callable[[Mapping[str, Any]], str]
 """Gives the URL at which people's browsers find the image of a sample (a row of `Snapshot.samples`)."""
+
+Errors = Callable[[Sequence[Result]], Sequence[str]]
+"""Finds the errors in the results of a pre-annotation."""
 
 LAST: Final = 1_000_000
 """Priorities from here on share the last rank: the server accepts scores from 0 to 1."""
@@ -29,11 +32,19 @@ GOLD_TASKS: Final = ("binary", "categorical", "multilabel", "regression")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A predicted value: a class name, or a number in the unit of the task; `confidence` in [0, 1] (None: unknown)."""
+
+    value: Any
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """A future item: a sample (a row of `Snapshot.samples`), and its label request by task.
 
     A gold question has no requests; `gold` names its tasks, whose answers are known. Lower priorities come first.
-    `runs` names the run that each task's request was mined with.
+    `runs` names the run whose prediction is the model's view of each task ("": none).
     """
 
     sample: Mapping[str, Any]
@@ -105,27 +116,22 @@ def gold_questions(
 
 def to_import(
     question: Question, page: LabelConfig, workspace: str, *, url_for: UrlFor, until: float,
-    predicted: Mapping[tuple[str, str, str], Any],
+    predicted: Mapping[tuple[str, str, str], Prediction], errors: Errors,
+    prefill: bool,
 ) -> tuple[Json, int]:  # fmt: skip
-    """An item in the form of the server's import, and how many predicted values were left out of it.
+    """An item in the form of the server's import, and how many predictions were left out of it.
 
-    The URL of its image expires at `until` (seconds since 1970; 0: never). `predicted` holds values by (run, task,
-    sample key). A value that `decode_answer` would refuse is left out.
+    The URL of its image expires at `until` (seconds since 1970; 0: never). `predicted` holds predictions by (run, task,
+    sample key); they are shown as the model's view, and with `prefill` also filled in as the answer. A prediction is
+    left out when it does not fit its task, or when `errors` finds an error in its results.
     """
     sample = question.sample
-    size, results, unfit = (int(sample["width"]), int(sample["height"])), [], 0
-    for task in page.tasks:
-        value = predicted.get((question.runs.get(task.name, ""), task.name, sample["key"]))
-        if value is not None:
-            try:
-                results += suggest(task, value, size)
-            except BadInput:
-                unfit += 1
+    views, results, unfit = _predictions(question, page, predicted, errors)
     score = min(question.priority, LAST) / LAST
     item = {
-        "data": {IMAGE: url_for(sample), KEY: question.key(workspace)},
+        "data": {IMAGE: url_for(sample), KEY: question.key(workspace), **views},
         "meta": meta(sample["key"], question.requests, question.gold, until),
-        "predictions": [{"model_version": VERSION, "score": score, "result": results}],
+        "predictions": [{"model_version": VERSION, "score": score, "result": results if prefill else []}],
     }
     return item, unfit
 
@@ -139,3 +145,38 @@ def by_key(samples: pa.Table, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The rows of `samples` with these keys, by key."""
     found = samples.filter(pc.is_in(samples["key"], value_set=pa.array(sorted(keys), pa.string())))
     return {row["key"]: row for row in found.to_pylist()}
+
+
+def _predictions(
+    question: Question, page: LabelConfig, predicted: Mapping[tuple[str, str, str], Prediction], errors: Errors
+) -> tuple[dict[str, str], list[Result], int]:
+    """The model's views as fields of an item's data, the same predictions as results, and how many do not fit."""
+    size = int(question.sample["width"]), int(question.sample["height"])
+    views = {f"{MODEL}{task.name}": "" for task in page.tasks}
+    results: list[Result] = []
+    unfit = 0
+    for task in page.tasks:
+        prediction = predicted.get((question.runs.get(task.name, ""), task.name, question.sample["key"]))
+        if prediction is None:
+            continue
+        try:
+            encoded = encode_answer(task, prediction.value, size)
+        except BadInput:
+            encoded = []
+        if not encoded or errors(encoded):
+            unfit += 1
+            continue
+        views[f"{MODEL}{task.name}"] = _view(task, prediction)
+        results += encoded
+    return views, results, unfit
+
+
+def _view(task: Task, prediction: Prediction) -> str:
+    """The model's view of a task, as annotators read it."""
+    value = prediction.value
+    if isinstance(value, float):
+        text = f"{value:.6g} {task.unit}".strip()
+    else:
+        text = FLAGS.get(value, value) if task.kind == "binary" else str(value)
+    confidence = "" if prediction.confidence is None else f" (confidence {prediction.confidence:.0%})"
+    return f"model: {text}{confidence}"

@@ -21,6 +21,7 @@ __all__ = [
     "FLAGS",
     "IMAGE",
     "KEY",
+    "MODEL",
     "NONE",
     "UNSURE",
     "LabelConfig",
@@ -40,6 +41,12 @@ IMAGE: Final = "image"
 """The field of an item's data that holds the image URL; also the name of the image tag."""
 KEY: Final = "amber"
 """The field of an item's data that holds our key."""
+
+MODEL: Final = "model_"
+"""The prefix of the fields of an item's data that hold the model's view, before the name of the task."""
+
+VIEW_STYLE: Final = "font-size: 14px; font-weight: normal"
+"""The model's view is smaller than the question."""
 
 COLOURS: Final = ("#d1495b", "#00798c", "#edae49", "#30638e", "#7a9e7e", "#9b5de5", "#f15bb5", "#f3722c")
 
@@ -68,7 +75,10 @@ class LabelConfig:
 
     @cached_property
     def xml(self) -> str:
-        """The labelling config as XML: the image, and below it a question for each task."""
+        """The labelling config as XML: the image, and below it a question for each task.
+
+        The model's view of a task, a field of the item's data, is shown as text above the choices.
+        """
         view = Element("View")
         for task in self.tasks:
             if task.kind == "detection":
@@ -79,6 +89,7 @@ class LabelConfig:
         SubElement(view, "Image", name=IMAGE, value=f"${IMAGE}", zoom="true", zoomControl="true")
         for task in self.tasks:
             SubElement(view, "Header", value=_heading(task), size="5")
+            SubElement(view, "Header", value=f"${MODEL}{task.name}", size="6", style=VIEW_STYLE)
             _add_question(view, task)
         return tostring(view, encoding="unicode")
 
@@ -95,6 +106,11 @@ class LabelConfig:
     def names(self) -> tuple[str, ...]:
         """The names of the tasks."""
         return tuple(task.name for task in self.tasks)
+
+    @property
+    def undescribed(self) -> tuple[str, ...]:
+        """The tasks that annotators know only by name: they have neither a description nor notes."""
+        return tuple(task.name for task in self.tasks if not (task.description or self.notes.get(task.name)))
 
     @property
     def hash(self) -> str:

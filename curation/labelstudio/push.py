@@ -6,30 +6,41 @@ reads the present items, sends the missing ones, and reads again; it deletes dup
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.catalog.catalog import Catalog
+from curation.catalog.schema import KNOWN, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.files.retries import Backoff
 from curation.labelstudio.client import Json, LabelStudioClient, Lost
-from curation.labelstudio.items import Question, UrlFor, by_key, gold_questions, meta, questions, to_import
+from curation.labelstudio.items import (
+    Prediction,
+    Question,
+    UrlFor,
+    by_key,
+    gold_questions,
+    meta,
+    questions,
+    to_import,
+)
 from curation.labelstudio.label_config import IMAGE, KEY, LabelConfig
 from curation.labelstudio.session import Session, open_session
+from curation.labelstudio.validation import PageValidator
 
 __all__ = ["Asking", "PushResult", "push"]
 
 Progress = Callable[[str, int, int], None]
-Predicted = dict[tuple[str, str, str], Any]
-"""Predicted values by (run, task, sample key)."""
+Predicted = dict[tuple[str, str, str], Prediction]
+"""Predictions by (run, task, sample key)."""
 
 CHUNK: Final = 500
 """Items per import: about a second, during which the server answers nobody else."""
@@ -48,7 +59,9 @@ class Asking:
         overlap_share: part of the items, in (0, 1].
         gold: part of a queue that is gold questions, in [0, 0.5].
         notes: instructions by task, in addition to the task's description.
-        suggest: pre-fill the prediction of the run that a request was mined with.
+        model_view: show the prediction of the run that a request was mined with, as text beside the question. It is
+            never shown for a sample that has a label of the task already: such a request suspects that label.
+        prefill: also fill that prediction in as the answer; needs `model_view`. It biases answers towards the model.
     """
 
     tasks: tuple[str, ...] = ()
@@ -56,7 +69,8 @@ class Asking:
     overlap_share: float = 1.0
     gold: float = 0.0
     notes: Mapping[str, str] = field(default_factory=dict)
-    suggest: bool = True
+    model_view: bool = True
+    prefill: bool = False
 
     def __post_init__(self) -> None:
         if self.overlap < 1:
@@ -65,6 +79,8 @@ class Asking:
             raise BadInput(f"overlap share {self.overlap_share}: must be above 0 and at most 1; correct it")
         if not 0 <= self.gold <= 0.5:
             raise BadInput(f"gold {self.gold}: must lie in [0, 0.5]; correct it")
+        if self.prefill and not self.model_view:
+            raise BadInput("prefill: needs the model's view; show it, or do not fill answers in")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +88,8 @@ class PushResult:
     """Counts of a push.
 
     `requests` sent as `items` (and `gold` questions) to these `projects`; items with a `renewed` URL; `doubled` items
-    deleted; predictions `left_out` because they do not fit their task.
+    deleted; predictions `left_out` because they do not fit their task; `undescribed` tasks, which annotators know only
+    by name because they have neither a description nor notes.
     """
 
     requests: int
@@ -82,6 +99,7 @@ class PushResult:
     doubled: int
     left_out: int
     projects: tuple[str, ...]
+    undescribed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +111,13 @@ class _Queue:
     tasks: dict[str, Task]
     predicted: Predicted
 
-    def by_tasks(self) -> dict[tuple[str, ...], list[Question]]:
-        """The questions of each page: those with the same tasks."""
-        pages: dict[tuple[str, ...], list[Question]] = defaultdict(list)
+    def pages(self, notes: Mapping[str, str]) -> Iterator[tuple[LabelConfig, list[Question]]]:
+        """Each page with its questions, which all have the same tasks."""
+        same: dict[tuple[str, ...], list[Question]] = defaultdict(list)
         for question in [*self.asked, *self.gold]:
-            pages[question.tasks].append(question)
-        return pages
+            same[question.tasks].append(question)
+        for names, part in same.items():
+            yield LabelConfig(tasks=tuple(self.tasks[name] for name in names), notes=notes), part
 
 
 def push(
@@ -121,25 +140,37 @@ def push(
         renewed = _renew(session, catalog, url_for, until)
         with catalog.read() as now:
             queue = _queue(now, catalog, session, asking)
-        left_out, done, projects = 0, 0, []
+        left_out, done, projects, undescribed = 0, 0, [], set[str]()
         total = len(queue.asked) + len(queue.gold)
-        for names, page_questions in queue.by_tasks().items():
-            page = LabelConfig(tasks=tuple(queue.tasks[name] for name in names), notes=asking.notes)
+        for page, part in queue.pages(asking.notes):
             project = session.project(page, _overlap(asking))
-            made = [
-                to_import(
-                    question, page, session.workspace, url_for=url_for, until=until, predicted=queue.predicted
-                ) for question in page_questions
-            ]  # fmt: skip
-            left_out += sum(unfit for _, unfit in made)
-            _send(session, project, [item for item, _ in made], partial(_tell, tell, done, total))
-            done += len(page_questions)
+            items, unfit = _imports(session, page, part, queue.predicted, url_for, until, prefill=asking.prefill)
+            left_out += unfit
+            undescribed.update(page.undescribed)
+            _send(session, project, items, partial(_tell, tell, done, total))
+            done += len(part)
             projects.append(f"{server.url}/projects/{project['id']}")
         doubled = _remove_duplicates(session)
     return PushResult(
         requests=sum(len(question.requests) for question in queue.asked), items=len(queue.asked),
         gold=len(queue.gold), renewed=renewed, doubled=doubled, left_out=left_out, projects=tuple(projects),
+        undescribed=tuple(sorted(undescribed)),
     )  # fmt: skip
+
+
+def _imports(
+    session: Session, page: LabelConfig, asked: Sequence[Question], predicted: Predicted, url_for: UrlFor, until: float,
+    *, prefill: bool,
+) -> tuple[list[Json], int]:  # fmt: skip
+    """The items of a page, and how many predictions were left out of them."""
+    errors = PageValidator(page).errors
+    made = [
+        to_import(
+            question, page, session.workspace, url_for=url_for, until=until, predicted=predicted, errors=errors,
+            prefill=prefill,
+        ) for question in asked
+    ]  # fmt: skip
+    return [item for item, _ in made], sum(unfit for _, unfit in made)
 
 
 def _tell(tell: Progress, before: int, total: int, sent: int) -> None:
@@ -158,14 +189,37 @@ def _queue(now: Snapshot, catalog: Catalog, session: Session, asking: Asking) ->
         now.task(name)
     sent = {request for item in session.cache.items() for request in item.requests.values()}
     asked = questions(now.requests("open"), samples, sent=sent, tasks=asking.tasks or tuple(tasks))
+    asked = _without_view_of_labelled(now, asked)
     gold: list[Question] = []
     if asking.gold and asked:
         used = {name for question in asked for name in question.tasks}
         present = {item.key for item in session.cache.items()}
         gold = gold_questions(asked, _known(now, samples, used), samples, tasks, share=asking.gold)
         gold = [question for question in gold if question.key(session.workspace) not in present]
-    predicted = _predicted(now, catalog, [*asked, *gold]) if asking.suggest else {}
+    predicted = _predicted(now, catalog, [*asked, *gold]) if asking.model_view else {}
     return _Queue(asked=asked, gold=gold, tasks=tasks, predicted=predicted)
+
+
+def _without_view_of_labelled(now: Snapshot, asked: Sequence[Question]) -> list[Question]:
+    """The questions, without the model's view of the tasks whose sample has a label, known or unsure.
+
+    Such a request suspects a wrong label, often because the model contradicts it: its view would prompt the answer.
+    """
+    labelled = set()
+    for name in {name for question in asked for name in question.tasks}:
+        labels = now.labels(name)
+        labels = labels.filter(pc.is_in(labels["state"], value_set=pa.array([KNOWN, UNSURE], labels["state"].type)))
+        labelled |= {(name, sample) for sample in labels["sample_id"].to_pylist()}
+    return [
+        replace(
+            question,
+            runs={
+                task: "" if (task, question.sample["sample_id"]) in labelled else run
+                for task, run in question.runs.items()
+            },
+        )
+        for question in asked
+    ]
 
 
 def _known(now: Snapshot, samples: pa.Table, tasks: Collection[str]) -> dict[str, list[str]]:
@@ -181,7 +235,7 @@ def _known(now: Snapshot, samples: pa.Table, tasks: Collection[str]) -> dict[str
 
 
 def _predicted(now: Snapshot, catalog: Catalog, asked: Sequence[Question]) -> Predicted:
-    """The values that the questions' runs predicted for them."""
+    """The predictions of the questions' runs."""
     runs = {run for question in asked for run in question.runs.values() if run}
     keys = pa.array(sorted({question.sample["key"] for question in asked}), pa.string())
     found: Predicted = {}
@@ -193,7 +247,8 @@ def _predicted(now: Snapshot, catalog: Catalog, asked: Sequence[Question]) -> Pr
                 classes = now.task(prediction["task"]).classes
                 code, number = prediction.get("code"), prediction.get("number")
                 value = number if code is None else classes[code] if code < len(classes) else str(code)
-                found[row["run"], prediction["task"], prediction["key"]] = value
+                cell = row["run"], prediction["task"], prediction["key"]
+                found[cell] = Prediction(value=value, confidence=prediction.get("confidence"))
     return found
 
 
@@ -227,7 +282,7 @@ def _renew(session: Session, catalog: Catalog, url_for: UrlFor, until: float) ->
         rows = by_key(now.samples(), {item.sample for item in old})
     old = [item for item in old if item.sample in rows]
     for item in old:
-        data = {IMAGE: url_for(rows[item.sample]), KEY: item.key}
+        data = {IMAGE: url_for(rows[item.sample]), KEY: item.key, **item.views}
         fields = {"data": data, "meta": meta(item.sample, item.requests, item.gold, until)}
         session.server.change_item(item.item, fields)
     return len(old)

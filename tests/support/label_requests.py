@@ -3,17 +3,18 @@
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import REQUESTS
-from curation.labelstudio.annotations import suggest
+from curation.labelstudio.annotations import encode_answer
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.item_cache import Item
 from curation.labelstudio.items import UrlFor
 from curation.labelstudio.push import Asking, PushResult, push
 from curation.labelstudio.session import open_session
 
-__all__ = ["SIZE", "URL", "ask", "color", "human_labels", "items", "pushed", "states"]
+__all__ = ["SIZE", "URL", "ask", "color", "human_labels", "items", "mine", "pushed", "states", "unlabelled"]
 
 SIZE = (48, 32)
 """Size of every image, in pixels."""
@@ -36,6 +37,30 @@ def ask(catalog: Catalog, *cells: tuple[int, str], first: int = 0) -> None:
             for rank, (sample, task) in enumerate(cells)
         ]  # fmt: skip
         change.add_requests(pa.Table.from_pylist(rows, REQUESTS))
+
+
+def mine(catalog: Catalog, *predictions: tuple[int, int]) -> None:
+    """A run with predictions (sample id, code) of the task color, and a mined request for each."""
+    table = {
+        "key": [f"pictures/{sample:05d}" for sample, _ in predictions], "task": ["color"] * len(predictions),
+        "code": pa.array([code for _, code in predictions], pa.int32()), "number": [None] * len(predictions),
+        "confidence": [0.83] * len(predictions),
+    }  # fmt: skip
+    pq.write_table(pa.table(table), catalog.home / "predictions.parquet")
+    with catalog.commit(author="ada", message="run") as change:
+        change.add_run("r1", plan="", predictions="predictions.parquet", sha256="")
+        rows = [
+            {"sample_id": sample, "task_id": 0, "arm": "mined", "slice": "", "reason": "", "run": "r1", "priority": 0,
+             "propensity": 1.0, "cost": 1.0} for sample, _ in predictions
+        ]  # fmt: skip
+        change.add_requests(pa.Table.from_pylist(rows, REQUESTS))
+
+
+def unlabelled(catalog: Catalog) -> list[int]:
+    """Two samples without a label of color."""
+    with catalog.read() as now:
+        known = now.labels("color")["sample_id"].to_pylist()
+        return [sample for sample in now.samples()["sample_id"].to_pylist() if sample not in known][:2]
 
 
 def pushed(catalog: Catalog, server: LabelStudioClient, **asking: Any) -> PushResult:
@@ -68,4 +93,4 @@ def states(catalog: Catalog) -> list[str]:
 
 def color(catalog: Catalog, value: str) -> list[dict[str, Any]]:
     with catalog.read() as now:
-        return suggest(now.task("color"), value, SIZE)
+        return encode_answer(now.task("color"), value, SIZE)

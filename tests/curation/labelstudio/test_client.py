@@ -1,9 +1,9 @@
 """The client of a real Label Studio: lost responses, refusals, expired tokens, versions, reads, and webhooks."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from support.studio import Studio
 from benchmarks.annotators import Annotator
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, Failed, NotFound
-from curation.labelstudio.client import LabelStudioClient
+from curation.labelstudio.client import LabelStudioClient, Lost
 from curation.labelstudio.pull import pull
 from curation.labelstudio.push import Asking, push
 from curation.labelstudio.session import open_session
@@ -55,7 +55,7 @@ class Counting(httpx.HTTPTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         answer = super().handle_request(request)
-        self.bytes += len(answer.read()) if request.url.path == "/api/tasks" else 0
+        self.bytes += len(answer.read()) if request.url.path == "/api/tasks/" else 0
         return answer
 
 
@@ -112,10 +112,8 @@ def insist(call: Callable[[], object]) -> None:
     pytest.fail("ten failures")
 
 
-def test_a_pull_reads_only_changes(
-    catalog: Catalog, studio: Studio, people: People, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("curation.labelstudio.item_cache.OVERLAP", timedelta(0))
+def test_a_pull_reads_only_changes(catalog: Catalog, studio: Studio, people: People) -> None:
+    """Once no change can be late any more."""
     ask(catalog, *((sample, "color") for sample in range(1, 31)))
     counting = Counting()
     with studio.server(transport=counting) as server:
@@ -123,6 +121,9 @@ def test_a_pull_reads_only_changes(
         pull(catalog, server)
         for item in items(catalog, server)[:2]:
             people["ann"].say(item.item, color(catalog, "red"))
+            with open_session(catalog, server) as session:
+                reaches = session.cache.reach.items()
+                session.cache.reach = {project: replace(reach, sure=reach.newest) for project, reach in reaches}
             before = counting.bytes
             assert pull(catalog, server).labels == 1
             assert 0 < counting.bytes - before < 1_500
@@ -157,6 +158,60 @@ def server_with(release: Any, status: int = 200) -> httpx.MockTransport:
     return httpx.MockTransport(lambda request: httpx.Response(status, json=release))
 
 
+class Failing(httpx.BaseTransport):
+    """Lets the first request through, which reads the version; fails all others."""
+
+    def __init__(self, fault: int | type[httpx.TransportError]) -> None:
+        self.fault, self.sent = fault, -1
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.sent += 1
+        if not self.sent:
+            return httpx.Response(200, json={"release": "1.23.2"})
+        if isinstance(self.fault, int):
+            return httpx.Response(self.fault, json={"detail": "busy"}, headers={"Retry-After": "0"})
+        raise self.fault("broken")
+
+
+WRITES: dict[str, tuple[Any, ...]] = {
+    "make_project": ({"title": "x"},), "add_items": (1, [{"data": {"image": "x"}}]),
+    "change_item": (1, {"overlap": 2}), "remove_item": (1,), "add_hook": (1, "http://x.test/", {}),
+    "remove_hook": (1,),
+}  # fmt: skip
+FAULTS = [408, 409, 429, 500, 502, 503, 504]
+BROKEN = [httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadTimeout, httpx.ReadError, httpx.WriteError]
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, *BROKEN])
+@pytest.mark.parametrize("write", WRITES)
+def test_a_write_is_sent_once(write: str, fault: Any) -> None:
+    """By default the SDK would send most of these three times, and a repeated import doubles its items."""
+    failing = Failing(fault)
+    with LabelStudioClient("http://studio.test", "t", patience=5, transport=failing) as server:
+        with pytest.raises(BadInput if fault in (408, 409) else Lost):
+            getattr(server, write)(*WRITES[write])
+        assert failing.sent == 1
+
+
+@pytest.mark.parametrize("fault", [503, httpx.ReadTimeout])
+def test_a_read_is_repeated(fault: Any) -> None:
+    failing = Failing(fault)
+    with LabelStudioClient("http://studio.test", "t", patience=0.4, transport=failing) as server:
+        with pytest.raises(Failed):
+            server.people()
+        assert failing.sent > 1
+
+
+def test_a_server_that_is_not_label_studio_is_reported() -> None:
+    """A page of a proxy, for example."""
+    page = httpx.MockTransport(lambda request: httpx.Response(200, text="<html>log in</html>"))
+    with (
+        LabelStudioClient("http://studio.test", "t", transport=page, any_version=True) as server,
+        pytest.raises(Failed, match="not a response of Label Studio"),
+    ):
+        server.projects()
+
+
 @pytest.mark.parametrize("release", [{"release": "2.0.1"}, {"release": "1.22.9"}, {"release": "new"}, {}, []])
 def test_an_unsupported_version_is_refused(release: Any) -> None:
     with pytest.raises(BadInput, match=r"Amber supports 1\.23"):
@@ -175,14 +230,29 @@ def test_a_refused_token_is_reported(studio: Studio) -> None:
         LabelStudioClient(studio.local.url, "a.b.c")
 
 
+class Expired(httpx.HTTPTransport):
+    """Replaces the access token of the first listing of projects by an expired one, which the server refuses."""
+
+    refused = 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/projects/" and not self.refused:
+            request.headers["Authorization"] = "Bearer worn.out.token"
+            answer = super().handle_request(request)
+            self.refused = int(answer.status_code == 401)
+            return answer
+        return super().handle_request(request)
+
+
 def test_an_expired_access_token_is_renewed(studio: Studio) -> None:
     with studio.admin() as admin:
         admin.post("/api/jwt/settings", json={"api_tokens_enabled": True, "legacy_api_tokens_enabled": True})
         made = admin.post("/api/token/")
         assert made.status_code == 201, made.text
-    with LabelStudioClient(studio.local.url, made.json()["token"]) as server:
-        server._client.headers["Authorization"] = "Bearer worn.out.token"
+    expired = Expired()
+    with LabelStudioClient(studio.local.url, made.json()["token"], transport=expired) as server:
         assert server.projects()
+        assert (expired.refused, server.projects() != []) == (1, True)
 
 
 def test_an_unreachable_server_is_reported() -> None:
@@ -190,6 +260,13 @@ def test_an_unreachable_server_is_reported() -> None:
         LabelStudioClient("http://127.0.0.1:9", "t", patience=0)
     with pytest.raises(BadInput, match="not a URL"):
         LabelStudioClient("studio", "t")
+
+
+@pytest.mark.parametrize("package", ["httpx", "label_studio_sdk"])
+def test_a_missing_extra_is_one_line(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(BadInput, match=f"^{package}: not installed; `pip install amber-curation\\[labeling\\]`$"):
+        LabelStudioClient("http://studio.test", "t")
 
 
 def test_missing_projects_and_bad_configs_are_reported(server: LabelStudioClient) -> None:

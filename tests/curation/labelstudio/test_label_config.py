@@ -2,8 +2,6 @@
 
 import doctest
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import fromstring
@@ -15,7 +13,7 @@ from hypothesis import strategies as some
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.labelstudio import annotations, label_config
-from curation.labelstudio.annotations import decode_answer, suggest
+from curation.labelstudio.annotations import decode_answer, encode_answer
 from curation.labelstudio.label_config import (
     BOXED,
     EMPTY,
@@ -26,6 +24,7 @@ from curation.labelstudio.label_config import (
     same_config,
     state_of,
 )
+from curation.labelstudio.validation import PageValidator
 
 ROOT = Path(__file__).parents[3]
 SIZE = (48, 32)
@@ -72,7 +71,7 @@ def test_examples_of_the_docstrings_run(module: Any) -> None:
 @given(data=some.data())
 def test_decoding_reverts_encoding(name: str, data: some.DataObject) -> None:
     value = data.draw(VALUES[name])
-    found = read(TASKS[name], *json.loads(json.dumps(suggest(TASKS[name], value, SIZE))))
+    found = read(TASKS[name], *json.loads(json.dumps(encode_answer(TASKS[name], value, SIZE))))
     assert found["state"] == "known"
     if name == "things":
         for box, given_ in zip(found["boxes"], value, strict=True):
@@ -135,7 +134,7 @@ def test_an_unfit_value_cannot_be_encoded() -> None:
         (THINGS, [{"class": "x", "x": 1, "y": 1, "w": 1, "h": 1}]),
     ):
         with pytest.raises(BadInput):
-            suggest(task, value, SIZE)
+            encode_answer(task, value, SIZE)
 
 
 @pytest.mark.parametrize("word", [UNSURE, NONE])
@@ -182,24 +181,37 @@ def test_the_sections_of_a_card() -> None:
     }
 
 
-def test_label_studio_accepts_encoded_values(tmp_path: Path) -> None:
-    """Its own library, in its own environment, validates our results against our config."""
-    python = ROOT / ".venv-label-studio" / "bin" / "python"
-    if not python.exists():
-        missing = "Label Studio is not installed; `make .venv-label-studio/ready` brings it"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+def test_label_studio_accepts_encoded_values() -> None:
     box = {"class": "light", "x": 1, "y": 2, "w": 3, "h": 4}
     values = {"color": "red", "car": "true", "marks": [], "speed": 3.5, "things": [box]}
-    results = [part for name, value in values.items() for part in suggest(TASKS[name], value, SIZE)]
-    code = """
-import json, sys
-from label_studio_sdk.label_interface import LabelInterface
-config, results = json.load(sys.stdin)
-face = LabelInterface(config)
-face.validate()
-prediction = {"model_version": "amber", "score": 0.5, "result": results}
-print(json.dumps(face.validate_prediction(prediction, return_errors=True)))
-"""
-    given_ = json.dumps([LabelConfig(tasks=tuple(TASKS.values())).xml, results])
-    done = subprocess.run([python, "-c", code], input=given_, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.stdout.strip() == "[]", done.stderr
+    results = [part for name, value in values.items() for part in encode_answer(TASKS[name], value, SIZE)]
+    assert PageValidator(LabelConfig(tasks=tuple(TASKS.values()))).errors(results) == []
+
+
+UNFIT_RESULTS = {
+    "an unknown class": choice("color", "blue"),
+    "a tag that the page lacks": choice("light", "red"),
+    "a value of another type": {**choice("color", "red"), "type": "number"},
+    "a box of an unknown class": {**BOX, "to_name": "image", "value": {**BOX["value"], "rectanglelabels": ["x"]}},
+}
+
+
+@pytest.mark.parametrize("case", UNFIT_RESULTS)
+def test_unfit_pre_annotations_are_found(case: str) -> None:
+    assert PageValidator(LabelConfig(tasks=tuple(TASKS.values()))).errors([UNFIT_RESULTS[case]]) != []
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        [Task(name="image", kind="binary", owner="a")],  # the name of the image tag
+        [Task(name="things", kind="detection", classes=("a",), owner="a")] * 2,
+    ],
+)
+def test_a_page_that_label_studio_refuses_is_not_sent(tasks: list[Task]) -> None:
+    with pytest.raises(BadInput, match="no valid labelling config"):
+        PageValidator(LabelConfig(tasks=tuple(tasks)))
+
+
+def test_a_task_without_description_and_notes_is_named() -> None:
+    assert LabelConfig(tasks=(COLOR, CAR, MARKS), notes={"marks": "Paint."}).undescribed == ("car",)

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from support.chromium import Chromium
 from support.homes import make_home
-from support.label_requests import ask, human_labels, states
+from support.label_requests import ask, human_labels, mine, states, unlabelled
 from support.served import served
 from support.studio import Studio
 
@@ -70,6 +70,22 @@ def test_an_answer_given_on_the_page(
     assert human_labels(catalog, "color") == [(1, "ann", 1, 2)]
     with catalog.read() as now:
         assert now.requests.answers()["seconds"][0].as_py() > 0
+
+
+def test_the_models_view_is_beside_the_question(
+    catalog: Catalog, server: LabelStudioClient, studio: Studio, people: dict[str, Annotator], tmp_path: Path
+) -> None:
+    """As text: no choice is made beforehand."""
+    mine(catalog, (unlabelled(catalog)[0], 1))
+    with served(catalog.home) as service, Chromium() as page:
+        made = push(catalog, server, Asking(), url_for=url_for(catalog.home, service.url, seconds=600))
+        log_in(page, studio.local.url, people["ann"].email)
+        page.open(f"{made.projects[0]}/data?labeling=1")
+        press(page, "document.querySelector('[aria-label=\"Close modal\"]')")
+        page.wait_for("document.body.innerText.includes('model: yellow (confidence 83%)')")
+        page.wait_for("!!document.querySelector('input[name=yellow]')")
+        assert page.evaluate("document.querySelectorAll('input:checked[name=yellow]').length") == 0
+        page.screenshot(tmp_path / "view.png")
 
 
 def test_the_service_describes_itself_to_a_browser(catalog: Catalog, tmp_path: Path) -> None:

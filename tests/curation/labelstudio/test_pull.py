@@ -13,7 +13,7 @@ from amber.forget import forget
 from benchmarks.annotators import Annotator, Scripted, cannot_tell
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import Task
-from curation.labelstudio.annotations import suggest
+from curation.labelstudio.annotations import encode_answer
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.item_cache import Reach
 from curation.labelstudio.pull import PullResult, pull
@@ -39,8 +39,8 @@ def test_answers_become_labels_with_their_provenance(
         tasks = now.tasks()
     box = {"class": "light", "x": 1.0, "y": 2.0, "w": 3.0, "h": 4.0}
     answer = [
-        *suggest(tasks["color"], "yellow", SIZE), *cannot_tell(tasks["car"]), *suggest(tasks["speed"], 30.5, SIZE),
-        *suggest(tasks["things"], [box], SIZE),
+        *encode_answer(tasks["color"], "yellow", SIZE), *cannot_tell(tasks["car"]),
+        *encode_answer(tasks["speed"], 30.5, SIZE), *encode_answer(tasks["things"], [box], SIZE),
     ]  # fmt: skip
     annotation = people["ann"].say(item.item, answer, seconds=7.5)
     done = pull(catalog, server)

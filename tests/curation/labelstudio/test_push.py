@@ -3,15 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from support.homes import make_home
-from support.label_requests import URL, ask, color, human_labels, items, pushed, states
+from support.homes import label, labels, make_home
+from support.label_requests import URL, ask, color, human_labels, items, mine, pushed, states, unlabelled
 from support.studio import Studio
 
 from benchmarks.annotators import Annotator
 from curation.catalog.catalog import Catalog
-from curation.catalog.event_tables import REQUESTS
 from curation.errors import BadInput
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.pull import PullResult, pull
@@ -182,26 +180,58 @@ def test_urls_without_an_expiry_are_kept(catalog: Catalog, server: LabelStudioCl
     assert push(catalog, server, Asking(), url_for=URL, lasting=1_000).renewed == 0
 
 
-def test_suggestions_are_the_predictions_of_the_run(
+def present(catalog: Catalog, server: LabelStudioClient, studio: Studio) -> list[tuple[str, list[Any]]]:
+    """The model's view and the pre-filled results of each item."""
+    with studio.admin() as admin:
+        found = [admin.get(f"/api/tasks/{item.item}").json() for item in items(catalog, server)]
+    return [(item["data"]["model_color"], item["predictions"][0]["result"]) for item in found]
+
+
+def test_the_models_view_is_shown_and_nothing_is_filled_in(
     catalog: Catalog, server: LabelStudioClient, studio: Studio
 ) -> None:
-    import pyarrow.parquet as pq
-
-    keys = [f"pictures/{sample:05d}" for sample in (1, 2)]
-    table = pa.table({"key": keys, "task": ["color"] * 2, "code": pa.array([1, 9], pa.int32()), "number": [None, None]})
-    pq.write_table(table, catalog.home / "predictions.parquet")
-    with catalog.commit(author="ada", message="run") as change:
-        change.add_run("r1", plan="", predictions="predictions.parquet", sha256="")
-        rows = [
-            {"sample_id": sample, "task_id": 0, "arm": "mined", "slice": "", "reason": "", "run": "r1", "priority": 0,
-             "propensity": 1.0, "cost": 1.0} for sample in (1, 2)
-        ]  # fmt: skip
-        change.add_requests(pa.Table.from_pylist(rows, REQUESTS))
+    one, other = unlabelled(catalog)
+    mine(catalog, (one, 1), (other, 9))
     assert pushed(catalog, server).left_out == 1
-    with studio.admin() as admin:
-        shown = [admin.get(f"/api/tasks/{item.item}").json()["predictions"] for item in items(catalog, server)]
-    assert [part[0]["result"] for part in shown] == [suggest_yellow(catalog), []]
+    assert present(catalog, server, studio) == [("model: yellow (confidence 83%)", []), ("", [])]
 
 
-def suggest_yellow(catalog: Catalog) -> list[dict[str, Any]]:
-    return color(catalog, "yellow")
+def test_with_prefill_the_prediction_is_filled_in(catalog: Catalog, server: LabelStudioClient, studio: Studio) -> None:
+    mine(catalog, (unlabelled(catalog)[0], 1))
+    pushed(catalog, server, prefill=True)
+    assert present(catalog, server, studio) == [("model: yellow (confidence 83%)", color(catalog, "yellow"))]
+
+
+def test_blind_items_show_nothing(catalog: Catalog, server: LabelStudioClient, studio: Studio) -> None:
+    mine(catalog, (unlabelled(catalog)[0], 1))
+    pushed(catalog, server, model_view=False)
+    assert present(catalog, server, studio) == [("", [])]
+    with pytest.raises(BadInput, match="needs the model's view"):
+        Asking(model_view=False, prefill=True)
+
+
+@pytest.mark.parametrize("prefill", [False, True])
+@pytest.mark.parametrize("value", ["red", None])
+def test_a_suspected_wrong_label_shows_no_view(
+    catalog: Catalog, server: LabelStudioClient, studio: Studio, value: str | None, prefill: bool
+) -> None:
+    """A sample that has a label already, known or unsure."""
+    one, other = unlabelled(catalog)
+    with catalog.commit(author="ada", message="label") as change:
+        change.add_labels(labels([label(f"pictures/{one:05d}", "color", value, "ada")]), source="human")
+    mine(catalog, (one, 1), (other, 1))
+    pushed(catalog, server, prefill=prefill)
+    filled = color(catalog, "yellow") if prefill else []
+    assert present(catalog, server, studio) == [("", []), ("model: yellow (confidence 83%)", filled)]
+
+
+def test_a_new_url_keeps_the_models_view(catalog: Catalog, server: LabelStudioClient, studio: Studio) -> None:
+    mine(catalog, (unlabelled(catalog)[0], 1))
+    push(catalog, server, Asking(), url_for=URL, lasting=1_000)
+    assert push(catalog, server, Asking(), url_for=URL, lasting=9_000).renewed == 1
+    assert present(catalog, server, studio) == [("model: yellow (confidence 83%)", [])]
+
+
+def test_tasks_without_a_description_are_named(catalog: Catalog, server: LabelStudioClient) -> None:
+    ask(catalog, (1, "color"), (2, "car"))
+    assert pushed(catalog, server, notes={"color": "Which lamp is lit?"}).undescribed == ("car",)
