@@ -226,7 +226,7 @@ def test_a_box_may_touch_the_edges(catalog: Catalog) -> None:
 
 def test_twice_in_one_batch(catalog: Catalog) -> None:
     row = label(KEY, "color", "red", "ada")
-    with pytest.raises(BadInput, match="twice in this batch"), catalog.commit(author="ada", message="2") as change:
+    with pytest.raises(BadInput, match="is in this batch twice"), catalog.commit(author="ada", message="2") as change:
         change.add_labels(labels([row, row]), source="human")
     with pytest.raises(BadInput, match="source 'guess'"), catalog.commit(author="ada", message="2") as change:
         change.add_labels(labels([row]), source="guess")

@@ -87,7 +87,7 @@ def test_a_name_that_comes_back_does_not_bring_its_labels(catalog: Catalog) -> N
 @pytest.mark.parametrize(
     ("classes", "moved", "message"),
     [
-        (("red", "green"), {}, "'yellow' would become 'yellow', which is no class"),
+        (("red", "green"), {}, "'yellow' would become 'yellow', which is not one of its classes"),
         (("red", "green"), {"yellow": "blue"}, "'yellow' would become 'blue'"),
         (("red", "yellow", "green"), {"blue": "red"}, "has no class 'blue' to move"),
         (("red", "green"), {"yellow": None}, "color has no class 'yellow' any more"),

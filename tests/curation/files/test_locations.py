@@ -78,7 +78,7 @@ def test_a_changed_tar_is_indexed_again(image: Path) -> None:
         ("tar://drive/0001.jpg", "tar://MEMBER::PATH"),
         ("tar://a::https://example.org/a.tar", "on this machine"),
         ("tar://a::nowhere.tar", "No such file"),
-        ("tar://a::a b.jpg", "no plain tar"),
+        ("tar://a::a b.jpg", "not a plain tar"),
         ("memory://bucket/nothing.jpg", "cannot be read"),
         ("nosuch://bucket/a.jpg", "nosuch"),
         ("http://127.0.0.1:1/a.jpg", "refused"),

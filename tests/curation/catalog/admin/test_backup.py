@@ -190,8 +190,8 @@ def test_a_catalog_moves_to_ducklake_and_back(catalog: Catalog, tmp_path: Path, 
         ("UPDATE label_event SET commit_id = 99 WHERE commit_id = 1", "references", "commit_id 99"),
         ("DELETE FROM annotator WHERE name = 'ada'", "references", "label_event names annotator_id 1"),
         ("DELETE FROM sample WHERE sample_id = 1", "references", "label_event names sample_id 1"),
-        ("UPDATE label_interval SET code = 1 WHERE code = 0", "intervals", "label_interval is not what follows"),
-        ("DELETE FROM attribute_interval", "intervals", "attribute_interval is not what follows"),
+        ("UPDATE label_interval SET code = 1 WHERE code = 0", "intervals", "label_interval does not follow"),
+        ("DELETE FROM attribute_interval", "intervals", "attribute_interval does not follow"),
     ],
 )
 def test_verify_finds_every_kind_of_damage(catalog: Catalog, harm: str, check: str, fault: str) -> None:
