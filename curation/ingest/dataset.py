@@ -1,4 +1,4 @@
-"""Declarations of data sets: what `datasets/NAME/dataset.toml` says, validated once."""
+"""Declarations of data sets: the content of `datasets/NAME/dataset.toml`, validated once."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ class Wheel(Declared):
 
 
 class SliceDeclaration(Declared):
-    """A slice to be committed with the data set; `task` is empty when it is reported for every task."""
+    """A slice that is committed with the data set; an empty `task` reports it for every task."""
 
     name: Name
     task: str = ""
@@ -34,7 +34,8 @@ class SliceDeclaration(Declared):
 class Split(Declared):
     """How samples become train, validation and test: always by group.
 
-    `by` is "given" (the reader says), "group" (its groups, hashed) or "near_duplicates" (groups are found first).
+    `by` is "given" (the source names each split), "group" (its groups, hashed) or "near_duplicates" (groups are found
+    first).
     """
 
     by: Literal["given", "group", "near_duplicates"]
@@ -57,7 +58,7 @@ class Dataset(Declared):
     folder: Path = Path()
 
     @model_validator(mode="after")
-    def _labels_tasks_that_are_there(self) -> "Dataset":
+    def _reader_labels_declared_tasks(self) -> "Dataset":
         kinds = {task.name: task.kind for task in self.task}
         for name, fitting in self.reader.kinds().items():
             if name not in kinds:
@@ -68,7 +69,7 @@ class Dataset(Declared):
 
     @classmethod
     def load(cls, folder: Path | str) -> "Dataset":
-        """Read `dataset.toml` in `folder`; NotFound or BadInput say in one line what is wrong."""
+        """Read `dataset.toml` in `folder`; NotFound or BadInput name the fault in one line."""
         path = Path(folder) / "dataset.toml"
         if not path.is_file():
             raise NotFound(f"{folder}: a data set is a folder with a dataset.toml; check the path")

@@ -1,4 +1,4 @@
-"""Taking a declared data set into the catalog: fetch, read, inspect, group, split, and one commit."""
+"""Ingest of a declared data set into the catalog: fetch, read, inspect, group, split, and one commit."""
 
 import hashlib
 from collections import Counter
@@ -26,7 +26,7 @@ __all__ = ["Ingested", "Progress", "ingest"]
 
 @dataclass(frozen=True, kw_only=True)
 class Ingested:
-    """What one ingest did: samples in the data set, new ones, labels imported, held back, and what was quarantined."""
+    """The result of one ingest: samples in the data set, new ones, labels imported and held back, and quarantined."""
 
     dataset: str
     samples: int
@@ -41,18 +41,18 @@ def ingest(
     catalog: Catalog, dataset: Dataset, *, author: str, seed: int = 0, quarantine: bool = False,
     progress: Progress | None = None,
 ) -> Ingested:  # fmt: skip
-    """Take `dataset` in, as one commit; the same content again is a no-op.
+    """Add `dataset` to the catalog in one commit; the same content again is a no-op.
 
-    Bad images are quarantined with their reason and the rest goes in. A label that breaks a rule is refused, and
-    nothing goes in; with `quarantine` it is put aside with its reason, and the rest goes in. What the data set says of
-    samples that the catalog holds already is added to them; vectors become embeddings once the commit is made. `seed`
-    draws the splits of groups that are new: what has a split keeps it. Labels of evaluation splits are imported; those
-    that the data set holds back of train go to the oracle's file.
+    Unreadable images are quarantined with their reason, and the rest goes in. A label that breaks a rule stops the
+    ingest before anything is written; with `quarantine` it is quarantined too. Attributes and labels of samples that
+    the catalog already holds are added to those samples. Vectors become embeddings after the commit. `seed` decides the
+    splits of new groups; a sample with a split keeps it. Labels of evaluation splits are imported; labels of train that
+    the data set holds back go to the oracle's file.
     """
-    tell = progress or (lambda stage, done, total: None)
-    content = read(dataset, tell)
-    images, late = _parted(content.samples)
-    facts, unread = _inspect(images, tell)
+    report = progress or (lambda stage, done, total: None)
+    content = read(dataset, report)
+    images, late = _with_and_without_image(content.samples)
+    facts, unread = _inspect(images, report)
     samples = _keep(images, list(facts))
     if len(images) and not len(samples):
         raise BadInput(f"data set {dataset.name}: none of its {len(images)} images can be read; check them")
@@ -76,7 +76,7 @@ def ingest(
         for part in dataset.slice:
             change.add_slice(part.name, part.predicate, task=part.task, rare=part.rare)
         change.add_quarantine(unread, dataset=dataset.name)
-        if len(held_back) and not change.repeated:  # else what was forgotten since would come back
+        if len(held_back) and not change.repeated:  # a repeated commit would bring forgotten samples back
             held_back = change.check_labels(held_back, quarantine=aside)
             hold_back(catalog.home, held_back)
         quarantined = _quarantined(change)
@@ -89,7 +89,7 @@ def ingest(
 
 
 def _quarantined(change: PendingCommit) -> tuple[tuple[str, str], ...]:
-    """What this commit put aside, also when it is a repeated one: location, or key of a label, and the reason."""
+    """Location (or key of a label) and reason of each entry that this commit quarantined, repeated commits included."""
     now, before = (
         Counter((row["location"], row["reason"]) for row in change.now.earlier(commit).quarantine().to_pylist())
         for commit in (change.id, change.id - 1)
@@ -97,18 +97,18 @@ def _quarantined(change: PendingCommit) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((now - before).elements()))
 
 
-def _parted(samples: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Images to take in, and attributes, without location, of samples that the catalog holds already."""
-    here = pc.is_valid(samples["location"])
-    return samples.filter(here), samples.filter(pc.invert(here)).drop_columns(["location"])
+def _with_and_without_image(samples: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Samples with an image, and attributes (without location) of samples that the catalog already holds."""
+    located = pc.is_valid(samples["location"])
+    return samples.filter(located), samples.filter(pc.invert(located)).drop_columns(["location"])
 
 
-def _inspect(images: pa.Table, tell: Progress) -> tuple[dict[str, ImageFacts], list[tuple[str, str]]]:
-    """Facts by key of every image that can be read, and (location, reason) of every one that cannot."""
+def _inspect(images: pa.Table, report: Progress) -> tuple[dict[str, ImageFacts], list[tuple[str, str]]]:
+    """Facts by key of each readable image, and (location, reason) of each unreadable one."""
     keys, locations = images["key"].to_pylist(), images["location"].to_pylist()
     facts: dict[str, ImageFacts] = {}
     quarantined: list[tuple[str, str]] = []
-    found = inspect_all(locations, progress=lambda done, total: tell("inspect", done, total))
+    found = inspect_all(locations, progress=lambda done, total: report("inspect", done, total))
     for key, location, result in zip(keys, locations, found, strict=True):
         if isinstance(result, ImageFacts):
             facts[key] = result
@@ -124,7 +124,7 @@ def _keep(table: pa.Table, keys: Sequence[str]) -> pa.Table:
 def _with_splits(
     samples: pa.Table, facts: dict[str, ImageFacts], dataset: Dataset, seed: int, known: Mapping[str, str]
 ) -> pa.Table:
-    """The attributes of the samples, with `group` and `split`, as the data set's declaration asks."""
+    """The attributes of the samples, with `group` and `split` as `[split]` declares."""
     attributes = samples.drop_columns(["location"])
     if dataset.split.by == "given":
         return _given(attributes, dataset.name)
@@ -163,16 +163,16 @@ def _without(table: pa.Table, keys: pa.Array) -> pa.Table:
     return table.filter(pc.invert(pc.is_in(table["key"], value_set=keys)))
 
 
-def _divide(content: Content, aside: pa.Array, splits: Mapping[str, str]) -> tuple[pa.Table, pa.Table]:
-    """Labels for the ledger and labels for the oracle: what evaluation samples hold back is imported.
+def _divide(content: Content, unreadable: pa.Array, splits: Mapping[str, str]) -> tuple[pa.Table, pa.Table]:
+    """Labels for the ledger and labels for the oracle; held-back labels of evaluation samples are imported.
 
-    Labels of images that were set aside go with them; those of a sample that is nowhere are for the ledger to refuse.
+    Labels of quarantined images are dropped. Labels of unknown samples stay: the ledger refuses them.
     """
     evaluated = pa.array([key for key, split in splits.items() if split != "train"], pa.string())
-    held = _without(content.held_back, aside)
+    held = _without(content.held_back, unreadable)
     revealed = pc.is_in(held["key"], value_set=evaluated)
     return (
-        pa.concat_tables([_without(content.labels, aside), held.filter(revealed)]),
+        pa.concat_tables([_without(content.labels, unreadable), held.filter(revealed)]),
         held.filter(pc.invert(revealed)),
     )
 
@@ -195,14 +195,14 @@ def _sample_rows(samples: pa.Table, facts: dict[str, ImageFacts]) -> pa.Table:
 
 
 def _batch(dataset: Dataset, seed: int, facts: dict[str, ImageFacts], content: Content) -> str:
-    """The batch id of this content: the declaration, the seed, the bytes of every image and what is said of them."""
+    """The batch id: a hash of the declaration, the seed, the bytes of every image, its attributes and its labels."""
     hashed = hashlib.sha256(dataset.model_dump_json(exclude={"folder"}).encode())
     hashed.update(f"{seed}".encode())
     for key in sorted(facts):
         hashed.update(f"{key}:{facts[key].sha256}".encode())
-    said = [content.samples.drop_columns(["location"])]
-    said += [table.drop_columns(["origin"]) for table in (content.labels, content.held_back)]
-    said += [content.embeddings[model] for model in sorted(content.embeddings)]
-    for table in said:
+    tables = [content.samples.drop_columns(["location"])]
+    tables += [part.drop_columns(["origin"]) for part in (content.labels, content.held_back)]
+    tables += [content.embeddings[model] for model in sorted(content.embeddings)]
+    for table in tables:
         hashed.update(digest(table).encode())
     return f"ingest:{dataset.name}:{hashed.hexdigest()}"

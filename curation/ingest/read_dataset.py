@@ -1,4 +1,4 @@
-"""Reading a declared data set with the reader that it names: the one place that knows them all."""
+"""Reads a declared data set with its reader: the only module that knows all readers."""
 
 from collections.abc import Callable
 
@@ -31,11 +31,11 @@ from curation.ingest.readers.yolo import read_yolo
 __all__ = ["Progress", "read"]
 
 Progress = Callable[[str, int, int], None]
-"""Called with a stage's name, how much of it is done, and how much there is."""
+"""Called with the name of a stage, the amount done, and the total."""
 
 
 def read(dataset: Dataset, tell: Progress) -> Content:
-    """What the source of a data set holds, not yet checked; NotFound and BadInput name the file and the place."""
+    """The content of a data set's source, not yet validated; NotFound and BadInput name the file and the entry."""
     folder, name = dataset.folder, dataset.name
     match dataset.reader:
         case ClassFolders():

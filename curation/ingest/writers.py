@@ -1,4 +1,4 @@
-"""What the catalog knows, written for other programs: tables (Parquet, CSV), labels one by one, and COCO.
+"""Exports of the catalog for other programs: tables (Parquet, CSV), single labels, and COCO.
 
 Files appear whole or not at all. Unknown is an empty cell, or an image that is left out: never a negative.
 """
@@ -28,7 +28,7 @@ FIRST: Final = ("key", "location", "dataset", "sha256", "width", "height")
 
 
 def wide_table(now: Snapshot, *, ids: Ids | None = None, tasks: Sequence[str] = ()) -> pa.Table:
-    """A row for each sample (of `ids`; default: all) by key: what it is, its attributes, and a column for each task.
+    """One row for each sample (of `ids`; default: all): its key and file, its attributes, and a column for each task.
 
     A label is a bool, a string, a number, a list of class names, or a list of boxes (pixels of the upright image); null
     where it is unknown or unsure. A task with unsure labels has a further column `state.TASK` (known, unsure, unknown).
@@ -36,23 +36,23 @@ def wide_table(now: Snapshot, *, ids: Ids | None = None, tasks: Sequence[str] = 
     samples = _chosen(now, ids)
     columns = {name: samples[name] for name in FIRST}
     for name in now.attributes():
-        columns[name] = _placed(now.column("attr", name), samples)
+        columns[name] = _in_order(now.column("attr", name), samples)
     for name in tasks or now.tasks():
         family = "boxes" if now.task(name).kind == "detection" else "label"
-        columns[name] = _placed(now.column(family, name), samples)
+        columns[name] = _in_order(now.column(family, name), samples)
         if pc.any(pc.equal(now.labels(name)["state"], 2)).as_py():
-            columns[f"state.{name}"] = pc.fill_null(_placed(now.column("state", name), samples), "unknown")
+            columns[f"state.{name}"] = pc.fill_null(_in_order(now.column("state", name), samples), "unknown")
     return pa.table(columns)
 
 
 def long_table(now: Snapshot, *, ids: Ids | None = None, tasks: Sequence[str] = ()) -> pa.Table:
-    """A row for each annotator's newest label, with the columns of `LABELS` and `source`: what a reader takes in again.
+    """One row for each annotator's newest label, with the columns of `LABELS` and `source`; a reader can read it back.
 
     By task, then sample.
     """
     samples = _chosen(now, ids)
     keys = samples.select(["sample_id", "key"])
-    parts = [_said(now, name, keys) for name in tasks or now.tasks()]
+    parts = [_task_labels(now, name, keys) for name in tasks or now.tasks()]
     return pa.concat_tables(parts) if parts else LABELS.append(pa.field("source", pa.string())).empty_table()
 
 
@@ -76,8 +76,8 @@ def write_csv(now: Snapshot, path: Path, *, ids: Ids | None = None, tasks: Seque
 def write_coco(now: Snapshot, path: Path, *, ids: Ids | None = None, tasks: Sequence[str] = ()) -> int:
     """Boxes of one detection task as COCO's instances (Lin et al., ECCV 2014); returns how many images.
 
-    Only images of which the task is known are in it: those without annotations hold none. BadInput unless `tasks` names
-    one detection task, or the catalog has but one.
+    Only images whose task is known are written: an image without annotations holds no object. BadInput unless `tasks`
+    names one detection task, or the catalog has exactly one.
     """
     named = list(tasks) or [name for name, task in now.tasks().items() if task.kind == "detection"]
     if len(named) != 1 or now.task(named[0]).kind != "detection":
@@ -86,7 +86,7 @@ def write_coco(now: Snapshot, path: Path, *, ids: Ids | None = None, tasks: Sequ
         )
     task = now.task(named[0])
     samples = _chosen(now, ids)
-    boxes = _placed(now.column("boxes", task.name), samples)
+    boxes = _in_order(now.column("boxes", task.name), samples)
     known = samples.append_column("boxes", boxes).filter(pc.is_valid(boxes))
     images, annotations = [], []
     for number, row in enumerate(known.to_pylist(), start=1):
@@ -113,29 +113,29 @@ def _chosen(now: Snapshot, ids: Ids | None) -> pa.Table:
     return samples if ids is None else samples.filter(pc.is_in(samples["sample_id"], value_set=pa.array(ids)))
 
 
-def _placed(values: pa.Table, samples: pa.Table) -> pa.ChunkedArray:
-    """The values of a table (sample_id, value) in the order of `samples`, null where there is none."""
+def _in_order(values: pa.Table, samples: pa.Table) -> pa.ChunkedArray:
+    """The values of a table (sample_id, value) in the order of `samples`; null where a sample has no value."""
     return values["value"].take(pc.index_in(samples["sample_id"], value_set=values["sample_id"].combine_chunks()))
 
 
-def _said(now: Snapshot, task: str, keys: pa.Table) -> pa.Table:
-    said = now.statements(task)
+def _task_labels(now: Snapshot, task: str, keys: pa.Table) -> pa.Table:
+    rows = now.statements(task)
     classes, kind = pa.array(now.task(task).classes, pa.string()), now.task(task).kind
-    rows = pc.index_in(said["sample_id"], value_set=keys["sample_id"].combine_chunks())
-    said = said.append_column("key", keys["key"].take(rows)).filter(pc.is_valid(rows))
-    columns: dict[str, Any] = {name: said[name] for name in ("key", "number", "annotator", "confidence", "labelled_at")}
-    columns |= {"task": pa.array([task] * len(said), pa.string()), "source": said["source"]}
-    columns["state"] = pc.if_else(pc.equal(said["state"], 1), "known", "unsure")
+    found = pc.index_in(rows["sample_id"], value_set=keys["sample_id"].combine_chunks())
+    rows = rows.append_column("key", keys["key"].take(found)).filter(pc.is_valid(found))
+    columns: dict[str, Any] = {name: rows[name] for name in ("key", "number", "annotator", "confidence", "labelled_at")}
+    columns |= {"task": pa.array([task] * len(rows), pa.string()), "source": rows["source"]}
+    columns["state"] = pc.if_else(pc.equal(rows["state"], 1), "known", "unsure")
     if kind in ("binary", "categorical"):
-        columns["text"] = classes.take(said["code"].combine_chunks())
+        columns["text"] = classes.take(rows["code"].combine_chunks())
     if kind == "multilabel":
-        columns["names"] = _renamed(said["codes"].combine_chunks(), lambda codes: classes.take(codes))
+        columns["names"] = _renamed(rows["codes"].combine_chunks(), lambda codes: classes.take(codes))
     if kind == "detection":
-        columns["boxes"] = _renamed(said["boxes"].combine_chunks(), lambda boxes: _named_boxes(boxes, classes))
+        columns["boxes"] = _renamed(rows["boxes"].combine_chunks(), lambda boxes: _named_boxes(boxes, classes))
     schema = LABELS.append(pa.field("source", pa.string()))
     return pa.table(
         [
-            columns[field.name].cast(field.type) if field.name in columns else pa.nulls(len(said), field.type)
+            columns[field.name].cast(field.type) if field.name in columns else pa.nulls(len(rows), field.type)
             for field in schema
         ],
         schema=schema,
@@ -143,7 +143,7 @@ def _said(now: Snapshot, task: str, keys: pa.Table) -> pa.Table:
 
 
 def _renamed(lists: pa.ListArray, rename: Callable[[pa.Array], pa.Array]) -> pa.ListArray:
-    """The same lists, null where they are, with other content."""
+    """The same lists with renamed items; null lists stay null."""
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
     return pa.ListArray.from_arrays(offsets, rename(pc.list_flatten(lists)), mask=pc.is_null(lists))
@@ -165,7 +165,7 @@ def _annotation(image: int, box: dict[str, Any], classes: Sequence[str]) -> dict
 
 
 def _as_json(column: pa.ChunkedArray) -> pa.Array:
-    """Lists as JSON, null where they are."""
+    """Lists as JSON; nulls stay null."""
     return pa.array([None if value is None else json.dumps(value, default=dict) for value in column.to_pylist()])
 
 

@@ -1,4 +1,4 @@
-"""The same small truth, written in every format that Amber reads."""
+"""The same small data set, written in every format that Amber reads."""
 
 import csv
 import io
@@ -34,8 +34,8 @@ __all__ = [
     "content",
     "declared",
     "draw",
+    "label_rows",
     "refused",
-    "said",
 ]
 
 HEIGHT, WIDTH = SIZE
@@ -55,7 +55,7 @@ Box = tuple[str, float, float, float, float]
 
 @dataclass(frozen=True)
 class Scene:
-    """An image by its name, and its boxes: None where nobody looked."""
+    """An image by its name, and its boxes: None if nobody looked."""
 
     name: str
     boxes: Sequence[Box] | None
@@ -76,18 +76,18 @@ def declared(folder: Path, reader: Mapping[str, Any], **other: Any) -> Dataset:
 
 
 def content(folder: Path, reader: Mapping[str, Any]) -> Content:
-    """What the reader finds in `folder`."""
+    """The content that the reader finds in `folder`."""
     return read(declared(folder, reader), lambda stage, done, total: None)
 
 
 def refused(folder: Path, reader: Json, why: str) -> None:
-    """Check that the reader refuses what lies in `folder` in one line that matches `why` and ends with the mend."""
+    """Check that the reader refuses the files in `folder` in one line that matches `why` and ends with the fix."""
     with pytest.raises(AmberError, match=rf"^[^\n]*{why}[^\n]*; [^\n]*$"):
         content(folder, reader)
 
 
-def said(found: Content, *columns: str) -> list[tuple[Any, ...]]:
-    """These columns of the labels, a tuple a label."""
+def label_rows(found: Content, *columns: str) -> list[tuple[Any, ...]]:
+    """These columns of the labels, as one tuple for each label."""
     return [tuple(row[name] for name in columns) for row in found.labels.to_pylist()]
 
 
@@ -237,4 +237,4 @@ FORMATS: dict[str, Callable[[Path, Sequence[Scene]], dict[str, Any]]] = {
     "parquet": parquet,
     "arrow": arrow,
 }
-"""Writers by format; each returns the `[reader]` of what it wrote. COCO has no word for what is unknown."""
+"""Writers by format; each returns the `[reader]` of what it wrote. COCO cannot express unknown."""

@@ -1,4 +1,4 @@
-"""What the cells of a column say: attributes by what all of them hold, labels by the kind of their task."""
+"""Values of a column: attributes typed by all cells of the column, labels by the kind of their task."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from curation.ingest.readers.json_files import parse_json
 from curation.ingest.readers.times import Where, looks_like_time, to_utc
 from curation.ingest.readers.values import box_of
 
-__all__ = ["attribute", "numbers", "said"]
+__all__ = ["attribute", "label_columns", "numbers"]
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _NO_NUMBER = r"^[+-]?([nN]a[nN]|[iI]nf(inity)?)$"
@@ -23,9 +23,9 @@ _VALUES = {"binary": "text", "categorical": "text", "regression": "number", "mul
 
 
 def attribute(name: str, column: pa.ChunkedArray, type_: str | None, timezone: str, where: Where) -> pa.ChunkedArray:
-    """A column as text, numbers, flags or times (UTC); `type_` says which where the text of a CSV does not.
+    """A column as text, numbers, flags or times (UTC); `type_` overrides the type that the text of a CSV suggests.
 
-    Text of digits alone is a number, unless one begins with 0 as codes do; true and false are flags.
+    A column of digits is a number, unless a cell begins with 0 as codes do; true and false are flags.
     """
     if type_ == "text":
         return column if pa.types.is_string(column.type) else column.cast(pa.string())
@@ -44,7 +44,7 @@ def attribute(name: str, column: pa.ChunkedArray, type_: str | None, timezone: s
 
 
 def numbers(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray:
-    """A column as float64; BadInput names the first cell that is no number."""
+    """A column as float64; BadInput names the first cell that is not a number."""
     if not pa.types.is_string(column.type):
         return column.cast(pa.float64())
     text = pc.utf8_trim_whitespace(column)
@@ -55,10 +55,12 @@ def numbers(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray
     return pc.replace_substring_regex(text, r"^\+", "").cast(pa.float64())
 
 
-def said(kind: Kind, column: pa.ChunkedArray, name: str, separator: str, where: Where) -> dict[str, pa.ChunkedArray]:
-    """What the cells say of a task of that kind: its column of `LABELS`.
+def label_columns(
+    kind: Kind, column: pa.ChunkedArray, name: str, separator: str, where: Where
+) -> dict[str, pa.ChunkedArray]:
+    """The column of `LABELS` that holds the cells' labels for a task of `kind`.
 
-    Classes of a multilabel are parted by `separator`, or a list of JSON, as boxes are; [] says that there are none.
+    Classes of a multilabel are separated by `separator` or written as a JSON list, as boxes are; [] means none.
     """
     match kind:
         case "regression":
@@ -91,21 +93,25 @@ def _text(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray:
     if pa.types.is_string(column.type):
         return pc.utf8_trim_whitespace(column)
     if pa.types.is_nested(column.type):
-        raise BadInput(f"{where(0)}: column {name!r} holds {column.type} and not one class; mend it")
+        raise BadInput(
+            f"{where(0)}: column {name!r} holds {column.type} and not one class; write one class in each cell"
+        )
     return column.cast(pa.string())
 
 
 def _renamed(column: pa.ChunkedArray, names: Mapping[str, str]) -> pa.ChunkedArray:
-    """The column, upper and lower case not told apart in what is renamed."""
-    place = pc.index_in(pc.utf8_lower(column), value_set=pa.array(list(names)))
-    return pc.coalesce(pa.array(list(names.values())).take(place), column)
+    """The column with renamed values, compared without upper and lower case."""
+    row = pc.index_in(pc.utf8_lower(column), value_set=pa.array(list(names)))
+    return pc.coalesce(pa.array(list(names.values())).take(row), column)
 
 
 def _names(column: pa.ChunkedArray, name: str, separator: str, where: Where) -> pa.ChunkedArray:
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         return column.cast(pa.list_(pa.string()))
     if not pa.types.is_string(column.type):
-        raise BadInput(f"{where(0)}: column {name!r} holds {column.type} and no list of classes; mend it")
+        raise BadInput(
+            f"{where(0)}: column {name!r} holds {column.type} and no list of classes; write names or a list of names"
+        )
     lists = _json(column, where)
     split = pc.split_pattern(pc.utf8_trim_whitespace(column), separator)
     if lists:
@@ -121,7 +127,7 @@ def _names(column: pa.ChunkedArray, name: str, separator: str, where: Where) -> 
 
 
 def _json(column: pa.ChunkedArray, where: Where) -> dict[int, list[Any]]:
-    """The cells that are lists of JSON, by row."""
+    """The cells that hold a JSON list, by row."""
     begun = pc.starts_with(pc.utf8_trim_whitespace(column), "[")
     rows = pc.indices_nonzero(pc.fill_null(begun, False)).to_pylist()
     return {row: parse_json(column[row].as_py(), where(row)) for row in rows}

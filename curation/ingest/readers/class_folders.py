@@ -1,4 +1,4 @@
-"""Images that lie in folders named by their class: `dataset_train/yellow/0717438a.jpg`."""
+"""Images in folders that are named after their class: `dataset_train/yellow/0717438a.jpg`."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -12,16 +12,15 @@ from curation.ingest.readers.path_pattern import attributes_of, form_of
 
 __all__ = ["read_class_folders"]
 
-_DEEP = 32  # how far to look for an example when nothing matched: links may go round in circles
+_DEEP = 32  # how deep to look for an example when nothing matched: links may form a cycle
 
 
 def read_class_folders(folder: Path, *, pattern: str, task: str, dataset: str, held_back: bool) -> Content:
-    """Read the images whose path below `folder`, without its extension, has the form of `pattern`.
+    """Read the images whose path below `folder`, without its extension, matches `pattern`.
 
-    In a pattern such as "dataset_{attr:published_split}/{label}/{name}", `{label}` is the class, `{name}` is
-    what tells files apart and `{attr:NAME}` becomes the string attribute NAME; each stands for (part of) the
-    name of one folder or file. Keys are `dataset`/path, without extension. Hidden files and what is no image
-    are passed over.
+    In a pattern such as "dataset_{attr:published_split}/{label}/{name}", `{label}` is the class, `{name}` distinguishes
+    files, and `{attr:NAME}` becomes the string attribute NAME; each stands for (part of) the name of one folder or
+    file. Keys are `dataset`/path, without extension. Hidden files and files that are no images are passed over.
     All labels go to the content's `held_back` if `held_back` is true, otherwise to its `labels`.
     Raises `NotFound` without the folder, `BadInput` for a bad pattern, no match, or two files of one key.
     """
@@ -45,11 +44,11 @@ def _nothing_matched(folder: Path, pattern: str) -> str:
     seen = next(images_in(folder, _DEEP), None)
     if seen is None:
         return f"{folder}: holds no image ({', '.join(EXTENSIONS)}); check the path"
-    return f"{folder}: no image matches {pattern!r}, for example {_stem(seen)!r} does not; mend the pattern"
+    return f"{folder}: no image matches {pattern!r}, for example {_stem(seen)!r} does not; correct the pattern"
 
 
 def _keys(dataset: str, paths: list[PurePosixPath]) -> list[str]:
-    """One key a path, in order; refused where two paths share one (as red/1.jpg and red/1.png do)."""
+    """One key for each path, in order; two paths with one key (red/1.jpg and red/1.png) are refused."""
     owners: dict[str, PurePosixPath] = {}
     for path in paths:
         key = plain(f"{dataset}/{_stem(path)}")

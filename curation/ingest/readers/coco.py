@@ -1,6 +1,6 @@
-"""COCO files: images, boxes around things in them, and the categories of these.
+"""COCO files: images, their boxes, and the categories of the boxes.
 
-pycocotools reads the same JSON with Python's own parser and checks nothing; what it is good at is masks.
+pycocotools parses the same JSON with Python's own parser and validates nothing; its strength is masks.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from curation.errors import BadInput
 from curation.files.locations import is_url
 from curation.ingest.readers.box_forms import Box, Classes, box
 from curation.ingest.readers.content import Content
-from curation.ingest.readers.content_builder import Harvest
+from curation.ingest.readers.content_builder import ContentBuilder
 from curation.ingest.readers.declared import Coco
 from curation.ingest.readers.image_paths import located
 from curation.ingest.readers.json_files import read_document
@@ -61,14 +61,14 @@ _FORM = TypeAdapter(_File)
 
 
 def read_coco(folder: Path, declared: Coco, *, dataset: str) -> Content:
-    """Read the COCO files that are declared, from `folder`.
+    """Read the declared COCO files from `folder`.
 
     Every image of a file is a sample with one label of the declared task: its boxes, with `supercategory`, `iscrowd`
-    where it is set, and what stands in `attributes`. An image without annotations says that there are none, unless the
-    declaration takes that for unknown. Keys are `dataset`/file_name without extension. NotFound or BadInput name the
+    where it is set, and the content of `attributes`. An image without annotations holds no object, unless `missing`
+    declares it unknown. Keys are `dataset`/file_name without extension. NotFound or BadInput name the
     file and the image or annotation.
     """
-    harvest = Harvest(dataset, annotator=declared.annotator, timezone=declared.timezone)
+    builder = ContentBuilder(dataset, annotator=declared.annotator, timezone=declared.timezone)
     for file, images, split in declared.parts():
         document = read_document(folder / file, _FORM, "a COCO file")
         boxes = _boxes(document, file, Classes(declared.rename, declared.leave_out))
@@ -76,10 +76,10 @@ def read_coco(folder: Path, declared: Coco, *, dataset: str) -> Content:
         for image in document.images:
             origin = f"{file} image {image.id}"
             attributes = {"split": split, "captured_at": _time(image) if declared.times else None}
-            key = harvest.sample(image.file_name, located(root, image.file_name, origin), attributes, origin)
+            key = builder.add_image(image.file_name, located(root, image.file_name, origin), attributes, origin)
             if image.id in boxes or declared.missing == "none":
-                harvest.label(key, declared.task, origin=origin, boxes=boxes.get(image.id, []))
-    return harvest.content(held_back=declared.held_back)
+                builder.add_label(key, declared.task, origin=origin, boxes=boxes.get(image.id, []))
+    return builder.content(held_back=declared.held_back)
 
 
 def _boxes(document: _File, file: str, classes: Classes) -> dict[Id, list[Box]]:
@@ -93,7 +93,7 @@ def _boxes(document: _File, file: str, classes: Classes) -> dict[Id, list[Box]]:
             raise BadInput(_stray(file, number, annotation, category is None))
         found = boxes.setdefault(annotation.image_id, [])
         if (name := classes.named(category.name)) is not None:
-            found.append(box(name, *annotation.bbox, _said(annotation, category)))
+            found.append(box(name, *annotation.bbox, _box_attributes(annotation, category)))
     return boxes
 
 
@@ -101,7 +101,7 @@ def _by_id(parts: list[_Part], what: str) -> dict[Id, _Part]:
     found = {part.id: part for part in parts}
     if len(found) < len(parts):
         twice = Counter(part.id for part in parts).most_common(1)[0][0]
-        raise BadInput(f"{what} {twice}: stands twice in the file; keep one of each id")
+        raise BadInput(f"{what} {twice}: is in the file twice; keep one entry for each id")
     return found
 
 
@@ -111,11 +111,11 @@ def _stray(file: str, number: int, annotation: _Annotation, no_category: bool) -
     return f"{file} annotation {which}: there is no {what} {value!r} in the file; add it or remove the annotation"
 
 
-def _said(annotation: _Annotation, category: _Category) -> dict[str, Any]:
+def _box_attributes(annotation: _Annotation, category: _Category) -> dict[str, Any]:
     crowd = {"iscrowd": True} if annotation.iscrowd else {}
     return {"supercategory": category.supercategory or None, **annotation.attributes, **crowd}
 
 
 def _time(image: _Image) -> str | None:
-    """Exporters that know no time write 0 or an empty text."""
+    """The capture time; exporters without one write 0 or an empty text."""
     return image.date_captured or None if isinstance(image.date_captured, str) else None

@@ -1,4 +1,4 @@
-"""What every reader hands over: three Arrow tables."""
+"""The result of every reader: Arrow tables of samples, labels and held-back labels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ __all__ = ["Content"]
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What a source holds, read but not yet checked.
+    """The content of a source, read but not yet validated.
 
-    `samples` has the columns `key` and `location` (one that `curation.files.locations` reads, or null for a sample that
-    the catalog holds already); every further column is an attribute. `labels` goes into the ledger, `held_back` only
-    into the oracle's file; both follow `LABELS`. `embeddings` are vectors by the name of their model: tables of `key`
-    and `vector`, a list of float32 of one length.
+    `samples` has the columns `key` and `location` (readable by `curation.files.locations`, or null for a sample that
+    the catalog already holds); every further column is an attribute. `labels` go into the ledger, `held_back` only into
+    the oracle's file; both have the columns of `LABELS`. `embeddings` maps the name of a model to a table of `key` and
+    `vector`, lists of float32 of one length.
     """
 
     samples: pa.Table
@@ -29,7 +29,7 @@ class Content:
     def of(
         cls, samples: pa.Table, labels: pa.Table, *, held_back: bool, embeddings: Mapping[str, pa.Table] | None = None
     ) -> "Content":
-        """Content of which all labels are held back, or none."""
+        """Content with all labels held back, or none."""
         known = as_labels(labels)
         return cls(
             samples=samples,

@@ -1,4 +1,4 @@
-"""What a reader gathers image by image: samples with attributes, and what is said of them."""
+"""Builds the content of a source image by image: samples with attributes, and their labels."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +14,10 @@ from curation.ingest.readers.content import Content
 from curation.ingest.readers.image_paths import key_of
 from curation.ingest.readers.times import to_utc
 
-__all__ = ["Harvest", "Value", "plain_name"]
+__all__ = ["ContentBuilder", "Value", "plain_name"]
 
 Value = str | bool | int | float | datetime | None
-"""What an attribute can hold."""
+"""The types of an attribute."""
 
 _TAKEN = ("key", "location", "excluded")
 _TIMES = ("captured_at",)
@@ -30,10 +30,10 @@ class _Sample:
     attributes: dict[str, Value]
 
 
-class Harvest:
-    """Samples and labels of the data set `dataset`, in the order in which they were found.
+class ContentBuilder:
+    """Samples and labels of the data set `dataset`, in the order in which they are added.
 
-    Times without an offset are those of a clock in `timezone`; `annotator` gave the labels that name nobody.
+    Times without an offset are local times of `timezone`; `annotator` is the author of labels that name none.
     """
 
     def __init__(self, dataset: str, *, annotator: str = "import", timezone: str = "UTC") -> None:
@@ -42,21 +42,21 @@ class Harvest:
         self._names: dict[str, str] = {}
         self._labels: list[dict[str, Any]] = []
 
-    def sample(
+    def add_image(
         self, name: str, location: str, attributes: Mapping[str, Value], origin: str, *, again: bool = False
     ) -> str:
-        """Take an image that its source calls `name`; its key.
+        """Add an image under the `name` that its source gives it; returns its key.
 
-        BadInput when another image has the key; the same one is taken once if it may come `again`.
+        BadInput if another image has the key. The same image may be added repeatedly only with `again`.
         """
         key = key_of(self._dataset, name)
-        self.keyed(key, location, attributes, origin, again=again)
+        self.add_sample(key, location, attributes, origin, again=again)
         return key
 
-    def keyed(
+    def add_sample(
         self, key: str, location: str | None, attributes: Mapping[str, Value], origin: str, *, again: bool = False
     ) -> None:
-        """Take a sample under its key; without a location it is one that the catalog holds."""
+        """Add a sample by its key; a sample without a location is one that the catalog holds."""
         before = self._samples.get(key)
         if before is None:
             named: dict[str, Value] = {
@@ -66,15 +66,15 @@ class Harvest:
         elif before.location != location:
             raise BadInput(f"{origin} and {before.origin}: both would have the key {key!r}; rename one of them")
         elif not again:
-            raise BadInput(f"{origin}: the image of key {key!r} stands in {before.origin} too; keep one")
+            raise BadInput(f"{origin}: the image of key {key!r} is in {before.origin} too; keep one")
 
-    def label(self, key: str, task: str, *, origin: str, **said: Any) -> None:
-        """Take one label; `said` are further columns of `LABELS`; `state` is known unless said otherwise."""
+    def add_label(self, key: str, task: str, *, origin: str, **columns: Any) -> None:
+        """Add one label; `columns` are further columns of `LABELS`; `state` is known by default."""
         row = {"key": key, "task": task, "state": "known", "annotator": self._annotator, "origin": origin}
-        self._labels.append(row | said)
+        self._labels.append(row | columns)
 
     def content(self, *, held_back: bool) -> Content:
-        """All that was gathered; the labels are held back if so asked."""
+        """All samples and labels; `held_back` holds all labels back."""
         samples = self._samples.values()
         columns: dict[str, Any] = {
             "key": pa.array(self._samples, pa.string()),
@@ -118,13 +118,17 @@ class Harvest:
     def _times(self, values: Sequence[Any], origins: Sequence[str]) -> pa.ChunkedArray:
         for value, origin in zip(values, origins, strict=True):
             if not isinstance(value, str | datetime | None):
-                raise BadInput(f"{origin}: {value!r} is no time; write it as 2026-07-01T12:30:00+02:00")
+                raise BadInput(f"{origin}: {value!r} is not a time; write it as 2026-07-01T12:30:00+02:00")
         texts = [value.isoformat() if isinstance(value, datetime) else value for value in values]
         return to_utc(pa.chunked_array([pa.array(texts, pa.string())]), self._timezone, lambda row: origins[row])
 
 
 def plain_name(name: str) -> str:
-    """`name` as the name of an attribute: lower-case letters, digits and _, a letter first."""
+    """`name` as the name of an attribute: lower-case letters, digits and _, starting with a letter.
+
+    >>> plain_name("Weather Type"), plain_name("2nd lane")
+    ('weather_type', 'x_2nd_lane')
+    """
     named = re.sub("[^a-z0-9]+", "_", name.lower()).strip("_") or "unnamed"
     return named if named[0].isalpha() else f"x_{named}"
 
@@ -139,5 +143,5 @@ def _check_kind(name: str, values: Iterable[Value], samples: Sequence[_Sample]) 
             first = kind, sample
         elif kind != first[0]:
             raise BadInput(
-                f"{sample.origin}: {name} = {value!r} is of another type than in {first[1].origin}; give it one type"
+                f"{sample.origin}: {name} = {value!r} has another type than in {first[1].origin}; use one type"
             )

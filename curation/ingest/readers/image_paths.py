@@ -1,4 +1,4 @@
-"""What images are called and where they lie: files below a folder, names that foreign files give, and keys."""
+"""Names, locations and keys of images: files below a folder, and names in the files of other programs."""
 
 import os
 import posixpath
@@ -12,7 +12,7 @@ from curation.files.locations import is_url
 __all__ = ["EXTENSIONS", "SPLITS", "images_in", "key_of", "located", "plain"]
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Of files that are taken for images, in lower case."""
+"""Extensions of image files, in lower case."""
 
 SPLITS = {
     "training": "train", "val": "validation", "valid": "validation", "dev": "validation", "testing": "test",
@@ -21,10 +21,10 @@ SPLITS = {
 
 
 def images_in(folder: Path, depth: int) -> Iterator[PurePosixPath]:
-    """Paths of images relative to `folder`, at most `depth` folders down, links followed, hidden ones passed over."""
+    """Paths of images relative to `folder`, at most `depth` folders deep; links are followed, hidden files are not."""
     for root, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         here = PurePosixPath(Path(root).relative_to(folder).as_posix())
-        deeper = [name for name in folders if not name.startswith(".") and not _circles(root, name)]
+        deeper = [name for name in folders if not name.startswith(".") and not _is_cycle(root, name)]
         folders[:] = sorted(deeper) if len(here.parts) < depth else []
         for name in sorted(files):
             if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith("."):
@@ -32,10 +32,10 @@ def images_in(folder: Path, depth: int) -> Iterator[PurePosixPath]:
 
 
 def located(folder: Path | str, name: str, origin: str) -> str:
-    """The location of the image that a file calls `name`: a URL or absolute path itself, or else below `folder`.
+    """The location of the image `name`: a URL or an absolute path unchanged, any other name below `folder`.
 
-    Backslashes are taken for the slashes of Windows. BadInput, which names `origin`, for a path that leaves `folder`
-    and for one with a drive.
+    Backslashes are read as the separators of Windows. BadInput, with `origin`, if a path leaves `folder` or names a
+    drive.
     """
     if is_url(name):
         return name
@@ -44,7 +44,7 @@ def located(folder: Path | str, name: str, origin: str) -> str:
         raise BadInput(f"{origin}: {name!r} is a path of a Windows machine; write it relative to the images' folder")
     if not path or path == ".." or path.startswith("../"):
         raise BadInput(
-            f"{origin}: {name!r} lies outside the images' folder {folder}; mend it, or write an absolute path"
+            f"{origin}: {name!r} lies outside the images' folder {folder}; correct it, or write an absolute path"
         )
     return path if path.startswith("/") else f"{str(folder).rstrip('/')}/{path}"
 
@@ -52,7 +52,7 @@ def located(folder: Path | str, name: str, origin: str) -> str:
 def key_of(dataset: str, name: str) -> str:
     """The key of an image: the data set and the image's name without extension, in plain characters.
 
-    Every other byte of UTF-8 becomes - and its two hexadecimal digits. Of a URL the scheme does not count.
+    Every other byte of UTF-8 becomes - and its two hexadecimal digits. The scheme of a URL is dropped.
     """
     name = re.sub(r"^[A-Za-z0-9+.-]+://", "", name.replace("\\", "/")).lstrip("/")
     root, extension = os.path.splitext(name)
@@ -60,12 +60,16 @@ def key_of(dataset: str, name: str) -> str:
 
 
 def plain(name: str) -> str:
-    """`name` with every byte of UTF-8 but letters, digits, _, / and - written as - and two hexadecimal digits."""
+    """`name` with every byte of UTF-8 except letters, digits, _, / and - written as - and two hexadecimal digits.
+
+    >>> plain("front/a b.v2")
+    'front/a-20b-2Ev2'
+    """
     return re.sub(rb"[^A-Za-z0-9_/-]", lambda byte: b"-%02X" % byte[0][0], name.encode()).decode()
 
 
-def _circles(root: str, name: str) -> bool:
-    """Whether a folder is a link to one that it lies in."""
+def _is_cycle(root: str, name: str) -> bool:
+    """Whether a folder is a link to one of its own parents."""
     path = Path(root, name)
     return path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
 

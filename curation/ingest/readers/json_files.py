@@ -1,7 +1,7 @@
 """JSON documents, parsed and checked in one step by pydantic.
 
-It reads a COCO file in the time that orjson alone takes to parse it, names the line of what is no JSON and the place of
-what is not of the format, and takes the NaN that Python's own json writes: the ledger names the label that holds it.
+pydantic reads a COCO file in the time that orjson alone takes to parse it. It names the line of invalid JSON and the
+path of an invalid value, and accepts the NaN that Python's json writes: the ledger then names the label that holds it.
 """
 
 from pathlib import Path
@@ -20,26 +20,26 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def read_document(path: Path, form: TypeAdapter[Document], kind: str) -> Document:
-    """The document in a file of the format `kind`; NotFound or BadInput name the file, the place and the rule."""
+    """The document in a file of the format `kind`; NotFound or BadInput name the file, the value and the rule."""
     data = _bytes(path).removeprefix(_BOM)
     if not data.strip():
         raise BadInput(f"{path}: is empty; export it again")
     try:
         return form.validate_json(data)
     except ValidationError as error:
-        raise BadInput(f"{path}: {_told(error, kind)}") from None
+        raise BadInput(f"{path}: {_problem(error, kind)}") from None
 
 
 def parse_json(text: str | bytes, origin: str) -> Any:
-    """The value of a piece of JSON; BadInput names `origin`."""
+    """The value of a JSON text; BadInput names `origin`."""
     try:
         return _ANY.validate_json(text)
     except ValidationError as error:
-        raise BadInput(f"{origin}: {_told(error, 'JSON')}") from None
+        raise BadInput(f"{origin}: {_problem(error, 'JSON')}") from None
 
 
 def read_text(path: Path) -> str:
-    """The text of a file; NotFound or BadInput say what is wrong with it, a byte that is no UTF-8 by its line."""
+    """The text of a file; NotFound or BadInput name its fault, and the line of a byte that is not UTF-8."""
     data = _bytes(path).removeprefix(_BOM)
     try:
         return data.decode()
@@ -57,14 +57,14 @@ def _bytes(path: Path) -> bytes:
         raise BadInput(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
 
 
-def _told(error: ValidationError, kind: str) -> str:
+def _problem(error: ValidationError, kind: str) -> str:
     first, *others = error.errors(include_url=False)
     if first["type"] == "json_invalid":
-        return f"not valid JSON ({first['msg'].removeprefix('Invalid JSON: ')}); mend the file or export it again"
-    place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        return f"not valid JSON ({first['msg'].removeprefix('Invalid JSON: ')}); correct the file or export it again"
+    path = ".".join(str(part) for part in first["loc"]) or "the whole"
     value = "" if first["type"] == "missing" else f" = {_shown(first['input'])}"
     more = f", and {len(others)} more" if others else ""
-    return f"is not {kind} ({place}{value}: {first['msg']}{more}); mend the file, or choose another reader"
+    return f"is not {kind} ({path}{value}: {first['msg']}{more}); correct the file, or choose another reader"
 
 
 def _shown(value: object) -> str:

@@ -1,6 +1,6 @@
-"""A project as Label Studio exports it in its JSON, with every annotation of every person.
+"""Label Studio's JSON export of a project, with every annotation of every person.
 
-Its SDK speaks with a server; label-studio-converter turns exports into other formats and drops who said what.
+Its SDK talks to a server; label-studio-converter converts exports to other formats and drops the annotators.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from curation.errors import BadInput
 from curation.files.locations import is_url
 from curation.ingest.readers.box_forms import Box, Classes, box, scaled, turned
 from curation.ingest.readers.content import Content
-from curation.ingest.readers.content_builder import Harvest
+from curation.ingest.readers.content_builder import ContentBuilder
 from curation.ingest.readers.declared import LabelStudio
 from curation.ingest.readers.image_paths import located
 from curation.ingest.readers.json_files import read_document
@@ -25,7 +25,7 @@ from curation.ingest.readers.values import value_of
 
 __all__ = ["read_label_studio"]
 
-Said = dict[str, Any]
+Fields = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class _Result:
     type: str = ""
     from_name: str = ""
     id: str | None = None
-    value: Said = field(default_factory=dict)
+    value: Fields = field(default_factory=dict)
     original_width: int | None = None
     original_height: int | None = None
     image_rotation: float | None = None
@@ -42,7 +42,7 @@ class _Result:
 @dataclass(frozen=True, slots=True)
 class _Annotation:
     id: int | str | None = None
-    completed_by: int | str | Said | None = None
+    completed_by: int | str | Fields | None = None
     result: list[_Result] = field(default_factory=list)
     was_cancelled: bool | None = False
     created_at: str | None = None
@@ -51,7 +51,7 @@ class _Annotation:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    data: Said
+    data: Fields
     annotations: list[_Annotation]
     id: int | str | None = None
 
@@ -60,56 +60,56 @@ _FORM: TypeAdapter[list[_Item]] = TypeAdapter(Annotated[list[_Item], Field(min_l
 
 
 def read_label_studio(folder: Path, declared: LabelStudio, *, dataset: str, tasks: Sequence[Task]) -> Content:
-    """Read the export that is declared, from `folder`; `tasks` are the data set's.
+    """Read the declared export from `folder`; `tasks` are the data set's.
 
-    `tags` say which control tags (from_name) are which tasks: Choices, Number, Rating and RectangleLabels. Every
-    person's annotation is a label of that annotator, the newest where one gave several; a skipped item is unsure. An
-    item without a result for a tag says nothing of it. Boxes become pixels of the image as it was shown, upright; a box
-    that was turned becomes the upright one around it, with its attribute `rotation`. What is said of one region becomes
-    its attributes. Keys are `dataset`/path of the image without extension, or as the field `key` of the data says; then
-    the images are not read. NotFound or BadInput name the file, the item and the annotation.
+    `tags` maps control tags (from_name) to tasks: Choices, Number, Rating and RectangleLabels. Every person's
+    annotation is a label of that annotator; the newest counts if a person gave several. A skipped item is unsure. An
+    item without a result for a tag has no label of its task. Boxes become pixels of the upright image; a rotated box
+    becomes the axis-aligned box around it, with its attribute `rotation`. Results about one region become attributes
+    of its box. Keys are `dataset`/path of the image without extension, or the field `key` of the data; then the images
+    are not read. NotFound or BadInput name the file, the item and the annotation.
     """
     items = read_document(folder / declared.file, _FORM, "Label Studio's export as JSON (not JSON_MIN)")
-    harvest = Harvest(dataset, annotator=declared.annotator)
+    builder = ContentBuilder(dataset, annotator=declared.annotator)
     by_tag = {tag: task for tag, name in declared.tags.items() for task in tasks if task.name == name}
-    newest: dict[tuple[str, str, str], Said] = {}
+    newest: dict[tuple[str, str, str], Fields] = {}
     for number, item in enumerate(items):
         origin = f"{declared.file} item {item.id if item.id is not None else number}"
-        key = _key(harvest, item, declared, folder, origin)
+        key = _key(builder, item, declared, folder, origin)
         for annotation in item.annotations:
             for label in _labels(annotation, by_tag, declared, origin):
                 label["annotator"] = _annotator(annotation, declared)
-                place = (key, label["task"], label["annotator"])
-                if place not in newest or (newest[place]["labelled_at"] or "") <= (label["labelled_at"] or ""):
-                    newest[place] = label
+                author = (key, label["task"], label["annotator"])
+                if author not in newest or (newest[author]["labelled_at"] or "") <= (label["labelled_at"] or ""):
+                    newest[author] = label
     for (key, task, _), label in newest.items():
         label.pop("task")
-        harvest.label(key, task, **label)
-    return harvest.content(held_back=declared.held_back)
+        builder.add_label(key, task, **label)
+    return builder.content(held_back=declared.held_back)
 
 
-def _key(harvest: Harvest, item: _Item, declared: LabelStudio, folder: Path, origin: str) -> str:
-    """Take the image of an item, or the key that its data names."""
-    asked = declared.key or declared.image
-    value = item.data.get(asked)
+def _key(builder: ContentBuilder, item: _Item, declared: LabelStudio, folder: Path, origin: str) -> str:
+    """Add the image of an item, or the sample whose key its data names; returns the key."""
+    field_name = declared.key or declared.image
+    value = item.data.get(field_name)
     if not isinstance(value, str) or not value:
         names = ", ".join(item.data) or "empty"
-        raise BadInput(f"{origin}: its data has no text {asked!r} ({names}); set image or key in [reader]")
+        raise BadInput(f"{origin}: its data has no text {field_name!r} ({names}); set image or key in [reader]")
     if declared.key:
-        harvest.keyed(value, None, {}, origin, again=True)
+        builder.add_sample(value, None, {}, origin, again=True)
         return value
     name = _path(value)
     root = declared.images if is_url(declared.images) else (folder / declared.images).absolute()
     attributes = {
-        other: said
-        for other, said in item.data.items()
-        if other != declared.image and isinstance(said, str | bool | int | float)
+        name: value
+        for name, value in item.data.items()
+        if name != declared.image and isinstance(value, str | bool | int | float)
     }
-    return harvest.sample(name, located(root, name, origin), attributes, origin, again=True)
+    return builder.add_image(name, located(root, name, origin), attributes, origin, again=True)
 
 
 def _path(value: str) -> str:
-    """The image of an item: a URL, or the path below the folder that Label Studio serves."""
+    """The image of an item: a URL, or its path below the folder that Label Studio serves."""
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https", "") or not parts.path.startswith("/data/"):
         return value
@@ -125,13 +125,15 @@ def _annotator(annotation: _Annotation, declared: LabelStudio) -> str:
     return declared.annotator if person is None else person if isinstance(person, str) else f"label_studio:{person}"
 
 
-def _labels(annotation: _Annotation, by_tag: Mapping[str, Task], declared: LabelStudio, origin: str) -> Iterator[Said]:
-    """What one annotation says of each task."""
+def _labels(
+    annotation: _Annotation, by_tag: Mapping[str, Task], declared: LabelStudio, origin: str
+) -> Iterator[Fields]:
+    """The labels of one annotation, by task."""
     where = f"{origin} annotation {annotation.id}"
     same = {"labelled_at": annotation.updated_at or annotation.created_at}
     for tag, task in by_tag.items():
-        place = f"{where} {tag}"
-        label: Said = {"task": task.name, "origin": place, **same}
+        origin_of_tag = f"{where} {tag}"
+        label: Fields = {"task": task.name, "origin": origin_of_tag, **same}
         if annotation.was_cancelled:
             if declared.skipped == "unsure":
                 yield label | {"state": "unsure"}
@@ -139,9 +141,9 @@ def _labels(annotation: _Annotation, by_tag: Mapping[str, Task], declared: Label
         results = [result for result in annotation.result if result.from_name == tag]
         if task.kind == "detection":
             if results or declared.missing == "none":
-                yield label | {"boxes": _boxes(results, annotation.result, by_tag, declared, place)}
+                yield label | {"boxes": _boxes(results, annotation.result, by_tag, declared, origin_of_tag)}
         elif results:
-            yield label | value_of(task, _value(results, task, place), place)
+            yield label | value_of(task, _value(results, task, origin_of_tag), origin_of_tag)
 
 
 def _value(results: Sequence[_Result], task: Task, origin: str) -> Any:
@@ -150,11 +152,13 @@ def _value(results: Sequence[_Result], task: Task, origin: str) -> Any:
         case "choices":
             chosen = result.value.get("choices")
             if not isinstance(chosen, list) or (task.kind != "multilabel" and len(chosen) != 1):
-                raise BadInput(f"{origin}: {chosen!r} is not one choice, which {task.name} takes; mend it")
+                raise BadInput(f"{origin}: {chosen!r} is not one choice, which {task.name} takes; correct it")
             return chosen if task.kind == "multilabel" else chosen[0]
         case "number" | "rating":
             return result.value.get(result.type)
-    raise BadInput(f"{origin}: a {result.type or 'result'} is no label of {task.name}, a {task.kind} task; mend tags")
+    raise BadInput(
+        f"{origin}: a {result.type or 'result'} is no label of {task.name}, a {task.kind} task; correct tags"
+    )
 
 
 def _boxes(
@@ -177,17 +181,17 @@ def _class(result: _Result, origin: str) -> str:
     names = result.value.get("rectanglelabels")
     if result.type != "rectanglelabels" or not isinstance(names, list) or len(names) != 1:
         raise BadInput(
-            f"{origin}: region {result.id} is a {result.type} of {names!r}, not a rectangle of one label; mend it"
+            f"{origin}: region {result.id} is a {result.type} of {names!r}, not a rectangle of one label; correct it"
         )
     return str(names[0])
 
 
 def _pixels(result: _Result, origin: str) -> tuple[float, float, float, float]:
-    """Percent of the image as it was shown, in pixels."""
+    """A region in percent of the shown image, converted to pixels."""
     size, value = (result.original_width, result.original_height), result.value
     if result.image_rotation:
         raise BadInput(
-            f"{origin}: its image was turned by {result.image_rotation:g} degrees; turn it back in Label Studio"
+            f"{origin}: its image was rotated by {result.image_rotation:g} degrees; rotate it back in Label Studio"
         )
     try:
         width, height = int(size[0] or 0), int(size[1] or 0)
@@ -196,7 +200,7 @@ def _pixels(result: _Result, origin: str) -> tuple[float, float, float, float]:
             raise ValueError
     except (KeyError, TypeError, ValueError):
         raise BadInput(
-            f"{origin}: region {result.id} lacks its place or original_width and height; export it again"
+            f"{origin}: region {result.id} lacks its coordinates or original_width and height; export it again"
         ) from None
     turn = _rotation(result).get("rotation", 0.0)
     if turn:
@@ -209,9 +213,9 @@ def _rotation(result: _Result) -> dict[str, float]:
     return {"rotation": float(turn)} if isinstance(turn, int | float) and turn % 360 else {}
 
 
-def _of_region(result: _Result, others: Sequence[_Result], by_tag: Mapping[str, Task]) -> Said:
-    """What else is said of a region: results of the same id, by their tag."""
-    found: Said = {}
+def _of_region(result: _Result, others: Sequence[_Result], by_tag: Mapping[str, Task]) -> Fields:
+    """Further results about a region: results of the same id, by their tag."""
+    found: Fields = {}
     for other in others:
         if other.id == result.id and result.id is not None and other.from_name not in by_tag:
             value = other.value.get(other.type)

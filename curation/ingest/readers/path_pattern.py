@@ -13,9 +13,9 @@ _TAKEN = {"key", "location", "captured_at"}
 
 
 def form_of(pattern: str, *, needs: Collection[str]) -> re.Pattern[str]:
-    """The regular expression of a pattern, whose groups are those that it `needs` ("label", "name") and `attr_NAME`.
+    """The regular expression of a pattern; its groups are the names in `needs` ("label", "name") and `attr_NAME`.
 
-    Each placeholder stands for (part of) the name of one folder or file. BadInput says what is wrong with a pattern.
+    Each placeholder stands for (part of) the name of one folder or file. BadInput names the fault of a pattern.
     """
     pieces = _PLACEHOLDER.split(pattern)
     literals, groups = pieces[::2], [_group(name, pattern, needs) for name in pieces[1::2]]
@@ -29,7 +29,7 @@ def form_of(pattern: str, *, needs: Collection[str]) -> re.Pattern[str]:
 
 
 def attributes_of(match: re.Match[str]) -> dict[str, str]:
-    """The attributes that a path gives, by name."""
+    """The attributes in a matched path, by name."""
     return {name.removeprefix("attr_"): text for name, text in match.groupdict().items() if name.startswith("attr_")}
 
 

@@ -1,6 +1,6 @@
 """Scalabel files, as BDD100K is published: frames with attributes, videos and boxes.
 
-The scalabel package was last released in 2023 and pins what newer libraries have left behind.
+The scalabel package was last released in 2023 and pins versions that newer libraries no longer support.
 """
 
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from curation.files.locations import is_url
 from curation.ingest.readers.box_forms import Box, Classes, box
 from curation.ingest.readers.content import Content
-from curation.ingest.readers.content_builder import Harvest, Value, plain_name
+from curation.ingest.readers.content_builder import ContentBuilder, Value, plain_name
 from curation.ingest.readers.declared import Scalabel
 from curation.ingest.readers.image_paths import located
 from curation.ingest.readers.json_files import read_document
@@ -69,24 +69,24 @@ _FORM: TypeAdapter[_File | list[_Frame]] = TypeAdapter(
 
 
 def read_scalabel(folder: Path, declared: Scalabel, *, dataset: str) -> Content:
-    """Read the Scalabel files that are declared, from `folder`.
+    """Read the declared Scalabel files from `folder`.
 
-    Attributes of frames become attributes, or labels of categorical tasks where `tasks` says so; labels with a `box2d`
-    become the boxes of the declared task, with their attributes. An empty list of labels says that there are none, none
-    at all is unknown unless declared otherwise. `videoName` is the group, `timestamp` (ms since 1970) `captured_at`.
+    Attributes of frames become attributes, or labels of the tasks in `tasks`; labels with a `box2d` become boxes of the
+    declared task, with their attributes. An empty list of labels means no boxes; a missing list is unknown, unless
+    `missing` declares it none. `videoName` is the group, `timestamp` (ms since 1970) `captured_at`.
     Keys are `dataset`/videoName/name without extension. NotFound or BadInput name the file and the frame.
     """
-    harvest = Harvest(dataset, annotator=declared.annotator, timezone=declared.timezone)
+    builder = ContentBuilder(dataset, annotator=declared.annotator, timezone=declared.timezone)
     for file, images, split in declared.parts():
         document = read_document(folder / file, _FORM, "a list of Scalabel's frames")
         root = images if is_url(images) else str((folder / images).absolute())
         for frame in document if isinstance(document, list) else document.frames:
             origin = f"{file} frame {frame.name}"
             name = f"{_video(frame)}/{frame.name}" if _video(frame) else frame.name
-            place = located(root, frame.url if frame.url and is_url(frame.url) else name, origin)
-            key = harvest.sample(name, place, _attributes(frame, declared, split, dataset), origin)
-            _label(harvest, key, frame, declared, origin)
-    return harvest.content(held_back=declared.held_back)
+            location = located(root, frame.url if frame.url and is_url(frame.url) else name, origin)
+            key = builder.add_image(name, location, _attributes(frame, declared, split, dataset), origin)
+            _label(builder, key, frame, declared, origin)
+    return builder.content(held_back=declared.held_back)
 
 
 def _video(frame: _Frame) -> str | None:
@@ -94,26 +94,26 @@ def _video(frame: _Frame) -> str | None:
 
 
 def _attributes(frame: _Frame, declared: Scalabel, split: str | None, dataset: str) -> dict[str, Value]:
-    said: dict[str, Value] = {
+    attributes: dict[str, Value] = {
         plain_name(name): value
         for name, value in (frame.attributes or {}).items()
         if name not in declared.tasks and isinstance(value, str | bool | int | float)
     }
     if _video(frame):
-        said["group"] = f"{dataset}/{_video(frame)}"
-    if frame.timestamp is not None and frame.timestamp > 10**10:  # smaller ones count from the start of a video
-        said["captured_at"] = datetime.fromtimestamp(frame.timestamp / 1000, UTC)
-    return said | ({"split": split} if split else {})
+        attributes["group"] = f"{dataset}/{_video(frame)}"
+    if frame.timestamp is not None and frame.timestamp > 10**10:  # smaller timestamps count from the start of a video
+        attributes["captured_at"] = datetime.fromtimestamp(frame.timestamp / 1000, UTC)
+    return attributes | ({"split": split} if split else {})
 
 
-def _label(harvest: Harvest, key: str, frame: _Frame, declared: Scalabel, origin: str) -> None:
+def _label(builder: ContentBuilder, key: str, frame: _Frame, declared: Scalabel, origin: str) -> None:
     for name, task in declared.tasks.items():
         value = (frame.attributes or {}).get(name)
         if value is not None:
             text = str(value).lower() if isinstance(value, bool) else str(value)
-            harvest.label(key, task, origin=origin, text=text)
+            builder.add_label(key, task, origin=origin, text=text)
     if frame.labels is not None or declared.missing == "none":
-        harvest.label(key, declared.task, origin=origin, boxes=_boxes(frame.labels or [], declared))
+        builder.add_label(key, declared.task, origin=origin, boxes=_boxes(frame.labels or [], declared))
 
 
 def _boxes(labels: list[_Label], declared: Scalabel) -> list[Box]:

@@ -1,7 +1,7 @@
-"""Tables in files: CSV, Parquet and Arrow, each row with the place where it stands.
+"""Tables in files: CSV, Parquet and Arrow, each row with its line or row number.
 
-pyarrow reads all three. A CSV is read as text alone, so that what a column holds is decided once for the whole of it,
-and on one thread, so that lines can be counted: empty ones too, and those inside of quotes.
+pyarrow reads all three. A CSV is read as text, so that the type of a column is decided once for all its cells. It is
+read on one thread, so that lines can be counted: empty lines too, and those inside quotes.
 """
 
 import difflib
@@ -19,14 +19,14 @@ import pyarrow.parquet as pq
 
 from curation.errors import BadInput, NotFound
 
-__all__ = ["Sheet", "read_sheet"]
+__all__ = ["SourceTable", "read_source_table"]
 
 _BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sheet:
-    """A table of the file `name`, whose rows stand in the lines (or rows, from 1 on) `numbers`."""
+class SourceTable:
+    """The table of the file `name`; `numbers` holds the line (or row, from 1) of each row."""
 
     name: str
     table: pa.Table
@@ -37,20 +37,22 @@ class Sheet:
         return int(self.table.num_rows)
 
     def where(self, row: int) -> str:
-        """Where a row stands, for people."""
+        """The file and line (or row) of a row, for messages."""
         return f"{self.name} {self.word} {self.numbers[row]}"
 
     def origins(self) -> pa.Array:
-        """Where each row stands."""
+        """The file and line (or row) of each row."""
         return pc.binary_join_element_wise(f"{self.name} {self.word}", self.numbers.cast(pa.string()), " ")
 
-    def filter(self, mask: pa.Array | pa.ChunkedArray) -> "Sheet":
+    def filter(self, mask: pa.Array | pa.ChunkedArray) -> "SourceTable":
         """The rows where `mask` is true."""
         mask = mask.combine_chunks() if isinstance(mask, pa.ChunkedArray) else mask
-        return Sheet(name=self.name, table=self.table.filter(mask), word=self.word, numbers=self.numbers.filter(mask))
+        return SourceTable(
+            name=self.name, table=self.table.filter(mask), word=self.word, numbers=self.numbers.filter(mask)
+        )
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """A column; BadInput when there is none of that name."""
+        """The column `name`; BadInput if it does not exist."""
         if name not in self.table.column_names:
             near = difflib.get_close_matches(name, self.table.column_names, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"they are {', '.join(self.table.column_names)}"
@@ -58,14 +60,14 @@ class Sheet:
         return self.table[name]
 
     def first_of(self, names: Iterable[str]) -> str:
-        """The first of these columns that there is, or nothing."""
+        """The first of these columns that exists, or an empty text."""
         return next((name for name in names if name in self.table.column_names), "")
 
 
-def read_sheet(folder: Path, file: str, *, delimiter: str = "", unknown: Iterable[str] = ("",)) -> Sheet:
-    """The table in a file: .csv, .tsv or .txt, .parquet, or .arrow, .ipc and .feather, told by its name.
+def read_source_table(folder: Path, file: str, *, delimiter: str = "", unknown: Iterable[str] = ("",)) -> SourceTable:
+    """The table in a file; its extension is .csv, .tsv, .txt, .parquet, .arrow, .ipc or .feather.
 
-    In a CSV the words in `unknown` are nulls; `delimiter` is a comma, or a tab in a .tsv. NotFound and BadInput name
+    The words in `unknown` are nulls in a CSV; `delimiter` is a comma, or a tab in a .tsv. NotFound and BadInput name
     the file and, in a CSV, the line.
     """
     path = folder / file
@@ -81,13 +83,13 @@ def read_sheet(folder: Path, file: str, *, delimiter: str = "", unknown: Iterabl
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path}: cannot be read as a {suffix} file ({_line(error)}); write it again") from None
     table = pa.table({name: _plain(table[name]) for name in table.column_names})
-    return _checked(Sheet(name=file, table=table, word="row", numbers=pa.array(np.arange(1, len(table) + 1))))
+    return _checked(SourceTable(name=file, table=table, word="row", numbers=pa.array(np.arange(1, len(table) + 1))))
 
 
 def _read_arrow(path: Path) -> pa.Table:
     try:
         return ipc.open_file(pa.memory_map(str(path))).read_all()
-    except pa.ArrowInvalid:  # what was written as a stream has no footer
+    except pa.ArrowInvalid:  # a stream has no footer
         return ipc.open_stream(pa.memory_map(str(path))).read_all()
 
 
@@ -100,7 +102,7 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.float64()) if pa.types.is_decimal(type_) else column
 
 
-def _read_csv(path: Path, file: str, delimiter: str, unknown: list[str]) -> Sheet:
+def _read_csv(path: Path, file: str, delimiter: str, unknown: list[str]) -> SourceTable:
     data = path.read_bytes().removeprefix(_BOM)
     _check_text(data, file)
     names = _names(data, delimiter, file)
@@ -120,23 +122,23 @@ def _read_csv(path: Path, file: str, delimiter: str, unknown: list[str]) -> Shee
         reading = csv.ReadOptions(use_threads=False, block_size=1 << 24)
         table = csv.read_csv(pa.BufferReader(data), reading, parsing, converting)
     except pa.ArrowInvalid as error:
-        raise BadInput(f"{file}: cannot be read as CSV ({_line(error)}); mend it") from None
+        raise BadInput(f"{file}: cannot be read as CSV ({_line(error)}); correct it") from None
     begins = _begins(table)
     if wrong:
         row, columns = wrong[0]
         line = begins[row - 2]  # the header is row 1, and all rows before this one are in the table
         raise BadInput(
-            f"{file} line {line}: has {columns} values, and there are {len(names)} columns; mend it, or quote what "
-            f"holds a {delimiter!r}"
+            f"{file} line {line}: has {columns} values, and there are {len(names)} columns; correct it, or quote "
+            f"values with a {delimiter!r}"
         )
     numbers = begins.slice(0, len(table))
     _check_quotes(data, table, numbers, file)
-    sheet = Sheet(name=file, table=table, word="line", numbers=numbers)
+    source = SourceTable(name=file, table=table, word="line", numbers=numbers)
     filled = [pc.is_valid(column) for column in table.columns]
     some = filled[0]
     for other in filled[1:]:
         some = pc.or_(some, other)
-    return _checked(sheet if pc.all(some).as_py() in (True, None) else sheet.filter(some))
+    return _checked(source if pc.all(some).as_py() in (True, None) else source.filter(some))
 
 
 def _check_text(data: bytes, file: str) -> None:
@@ -155,12 +157,12 @@ def _names(data: bytes, delimiter: str, file: str) -> list[str]:
     names = list(csv.read_csv(pa.BufferReader(head), csv.ReadOptions(use_threads=False), options).column_names)
     other = next((mark for mark in ",;\t|" if mark != delimiter and mark in names[0]), None)
     if len(names) == 1 and other:
-        raise BadInput(f"{file} line 1: names one column, {names[0][:60]!r}; say what parts it: delimiter = {other!r}")
+        raise BadInput(f"{file} line 1: names one column, {names[0][:60]!r}; set the delimiter: delimiter = {other!r}")
     return names
 
 
 def _begins(table: pa.Table) -> pa.Array:
-    """The line that each row begins in, and the one behind the last row, when the first is the header's."""
+    """The line in which each row begins, and the line after the last row; the header is line 1."""
     inside = np.zeros(len(table), np.int64)
     for column in table.columns:
         breaks = pc.fill_null(pc.count_substring(column, "\n"), 0)
@@ -170,18 +172,18 @@ def _begins(table: pa.Table) -> pa.Array:
 
 
 def _check_quotes(data: bytes, table: pa.Table, numbers: pa.Array, file: str) -> None:
-    """A quote without a partner takes in all that follows, and pyarrow calls that a value."""
+    """pyarrow reads an unclosed quote and all text after it as one value."""
     if data.count(b'"') % 2 and len(table):
         last = table.slice(len(table) - 1).to_pylist()[0]
         if any(text and "\n" in text for text in last.values()):
             raise BadInput(f"{file} line {numbers[-1]}: a quote opens and is never closed; close it or double it")
 
 
-def _checked(sheet: Sheet) -> Sheet:
-    names = sheet.table.column_names
+def _checked(source: SourceTable) -> SourceTable:
+    names = source.table.column_names
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise BadInput(f"{sheet.name}: has two columns {twice!r}; rename one of them")
-    return sheet
+        raise BadInput(f"{source.name}: has two columns {twice!r}; rename one of them")
+    return source
 
 
 def _line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Tables of samples, labels and boxes. No row is touched by Python: a million of them are read in seconds."""
+"""Tables of samples, labels and boxes, read column by column: a million rows take seconds."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -12,12 +12,12 @@ from curation.catalog.tasks import Kind, Task
 from curation.errors import BadInput
 from curation.files.locations import is_url
 from curation.ingest.readers.box_rows import boxes_of
-from curation.ingest.readers.cells import attribute, numbers, said
+from curation.ingest.readers.cells import attribute, label_columns, numbers
 from curation.ingest.readers.content import Content
 from curation.ingest.readers.content_builder import plain_name
 from curation.ingest.readers.declared import BoxTable, LabelTable, SampleTable, Tables
 from curation.ingest.readers.image_paths import EXTENSIONS, SPLITS, key_of, located
-from curation.ingest.readers.table_files import Sheet, read_sheet
+from curation.ingest.readers.table_files import SourceTable, read_source_table
 from curation.ingest.readers.times import to_utc
 
 __all__ = ["read_tables"]
@@ -28,11 +28,11 @@ _KINDS: dict[str, Kind] = {"text": "categorical", "number": "regression", "names
 
 
 def read_tables(folder: Path, declared: Tables, *, dataset: str, tasks: Sequence[Task]) -> Content:
-    """Read the tables that are declared, from `folder`; `tasks` are the data set's.
+    """Read the declared tables from `folder`; `tasks` are the data set's.
 
-    A row is about the sample of its key, or of the key that its path gives (`dataset`/path without extension). An image
-    that a table locates is a sample; without a location it is one that the catalog holds, and what is said of it is
-    added. NotFound and BadInput name the file and the line.
+    A row belongs to the sample of its key, or of the key made from its path (`dataset`/path without extension). A row
+    with a path adds an image; a row without one adds attributes and labels to a sample that the catalog holds. NotFound
+    and BadInput name the file and the line.
     """
     parts = [_Part(folder, table, declared, dataset, tasks) for table in declared.table]
     if not any(part.rows for part in parts):
@@ -52,40 +52,40 @@ class _Part:
         tasks: Sequence[Task],
     ) -> None:  # fmt: skip
         self._table, self._declared, self._tasks = table, declared, {task.name: task for task in tasks}
-        self._sheet = read_sheet(folder, table.file, delimiter=table.delimiter, unknown=table.unknown)
-        self.rows = len(self._sheet)
-        self._key = table.key or self._sheet.first_of(["key"])
-        self._location = table.location or self._sheet.first_of(_LOCATIONS)
+        self._source = read_source_table(folder, table.file, delimiter=table.delimiter, unknown=table.unknown)
+        self.rows = len(self._source)
+        self._key = table.key or self._source.first_of(["key"])
+        self._location = table.location or self._source.first_of(_LOCATIONS)
         if not self._key and not self._location:
-            self._sheet.column("key")
+            self._source.column("key")
         root = declared.images if is_url(declared.images) else str((folder / declared.images).absolute())
-        self._places = self._filled(self._location) if self._location else None
+        self._paths = self._filled(self._location) if self._location else None
         if self._key:
             self._keys = self._filled(self._key)
         else:
-            assert self._places is not None
-            self._keys = _keys(dataset, self._places)
-        self._located = _located(root, self._places, self._sheet) if self._places is not None else None
+            assert self._paths is not None
+            self._keys = _keys(dataset, self._paths)
+        self._locations = _located(root, self._paths, self._source) if self._paths is not None else None
 
     def _filled(self, name: str) -> pa.ChunkedArray:
-        """A column of names, each of which is there."""
-        column = self._sheet.column(name)
+        """A column of names without empty cells."""
+        column = self._source.column(name)
         column = column if pa.types.is_string(column.type) else column.cast(pa.string())
         empty = pc.index(pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True), True).as_py()
         if empty >= 0 and not (name == self._location and self._key):
-            raise BadInput(f"{self._sheet.where(empty)}: {name} is empty; say which image the row is about")
+            raise BadInput(f"{self._source.where(empty)}: {name} is empty; name the image of the row")
         return column
 
     def samples(self) -> pa.Table:
-        """Key, location (null where the catalog holds the image) and attributes; a key may stand in many rows."""
+        """Key, location (null if the catalog holds the image) and attributes; several rows may have one key."""
         table = self._table
-        columns = {"key": self._keys, "location": self._located or pa.nulls(len(self._sheet), pa.string())}
+        columns = {"key": self._keys, "location": self._locations or pa.nulls(len(self._source), pa.string())}
         if isinstance(table, SampleTable):
             self._check_once()
             columns |= self._attributes(self._attribute_columns(table))
         elif isinstance(table, BoxTable):
             columns |= self._attributes(table.of_image)
-        elif self._located is None:
+        elif self._locations is None:
             return pa.table(columns).slice(0, 0)
         return pa.table(columns)
 
@@ -95,17 +95,17 @@ class _Part:
         match table:
             case SampleTable():
                 found = [
-                    self._said(self._sheet, self._keys, column, task)
+                    self._labels_of_column(self._source, self._keys, column, task)
                     for column, task in self._task_columns(table).items()
                 ]
                 return pa.concat_tables(found) if found else LABELS.empty_table()
             case LabelTable():
                 return self._long(table)
             case BoxTable():
-                return self._with_annotator(boxes_of(self._sheet, self._keys, table))
+                return self._with_annotator(boxes_of(self._source, self._keys, table))
 
     def without_boxes(self, samples: pa.Table, boxed: pa.ChunkedArray) -> pa.Table:
-        """Labels that say "none" of the samples without a row, where a table of boxes declares that."""
+        """Labels without boxes for samples without a row, if a table of boxes declares `missing = "none"`."""
         if not isinstance(self._table, BoxTable) or self._table.missing == "unknown":
             return LABELS.empty_table()
         keys = samples["key"].filter(pc.invert(pc.is_in(samples["key"], value_set=boxed.combine_chunks())))
@@ -113,7 +113,7 @@ class _Part:
             "key": keys,
             "task": [self._table.task] * len(keys),
             "boxes": pa.array([[]] * len(keys), LABELS.field("boxes").type),
-            "origin": [f"{self._sheet.name} (no line)"] * len(keys),
+            "origin": [f"{self._source.name} (no line)"] * len(keys),
         }
         return self._with_annotator(pa.table(rows))
 
@@ -124,26 +124,26 @@ class _Part:
         return {model: self._vectors(column) for column, model in self._vector_columns(self._table).items()}
 
     def _vectors(self, name: str) -> pa.Table:
-        column = self._sheet.column(name)
+        column = self._source.column(name)
         if not (pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)):
             raise BadInput(
-                f"{self._sheet.name}: column {name!r} holds {column.type} and no vectors; write them to Parquet"
+                f"{self._source.name}: column {name!r} holds {column.type} and no vectors; write them to Parquet"
             )
-        there = pc.is_valid(column)
-        vectors = column.filter(there).cast(pa.list_(pa.float32()))
-        return pa.table({"key": self._keys.filter(there), "vector": vectors})
+        filled = pc.is_valid(column)
+        vectors = column.filter(filled).cast(pa.list_(pa.float32()))
+        return pa.table({"key": self._keys.filter(filled), "vector": vectors})
 
     def _vector_columns(self, table: SampleTable) -> dict[str, str]:
         named = {
             name: name.removeprefix(_EMBEDDING)
-            for name in self._sheet.table.column_names
+            for name in self._source.table.column_names
             if name.startswith(_EMBEDDING)
         }
         return named | table.embeddings
 
     def _task_columns(self, table: SampleTable) -> dict[str, str]:
         """Columns that are labels, with their task."""
-        names = self._sheet.table.column_names
+        names = self._source.table.column_names
         same = {name: name for name in names if name in self._tasks and name not in table.leave_out}
         return {name: task for name, task in same.items() if task not in table.tasks.values()} | table.tasks
 
@@ -151,81 +151,81 @@ class _Part:
         if table.attributes is not None:
             return table.attributes
         for name in table.leave_out:
-            self._sheet.column(name)
+            self._source.column(name)
         other = {self._key, self._location, *self._task_columns(table), *self._vector_columns(table), *table.leave_out}
-        return [name for name in self._sheet.table.column_names if name not in other]
+        return [name for name in self._source.table.column_names if name not in other]
 
     def _attributes(self, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
         found: dict[str, pa.ChunkedArray] = {}
         for name in names:
-            column, plain = self._sheet.column(name), plain_name(name)
+            column, plain = self._source.column(name), plain_name(name)
             if plain in found or plain in ("key", "location", "excluded"):
                 raise BadInput(
-                    f"{self._sheet.name}: column {name!r} would be a second {plain}; rename it or leave it out"
+                    f"{self._source.name}: column {name!r} would be a second {plain}; rename it or leave it out"
                 )
             if column.null_count == len(column):
                 continue
-            made = attribute(plain, column, self._table.types.get(name), self._declared.timezone, self._sheet.where)
+            made = attribute(plain, column, self._table.types.get(name), self._declared.timezone, self._source.where)
             found[plain] = _splits(made) if plain == "split" else made
         return found
 
-    def _said(self, sheet: Sheet, keys: pa.ChunkedArray, name: str, task: str) -> pa.Table:
-        """The labels of one task that the column `name` holds; null is unknown."""
+    def _labels_of_column(self, source: SourceTable, keys: pa.ChunkedArray, name: str, task: str) -> pa.Table:
+        """The labels of one task in the column `name`; null is unknown."""
         assert isinstance(self._table, SampleTable | LabelTable)
-        column = sheet.column(name)
-        there = pc.is_valid(column)
-        sheet, keys, column = sheet.filter(there), keys.filter(there), column.filter(there)
+        column = source.column(name)
+        filled = pc.is_valid(column)
+        source, keys, column = source.filter(filled), keys.filter(filled), column.filter(filled)
         doubt = _among(column, self._table.unsure)
         kind = self._tasks[task].kind if task in self._tasks else "categorical"
         values = pc.if_else(doubt, pa.scalar(None, column.type), column)
-        rows = {"key": keys, "task": pa.array([task] * len(keys), pa.string()), "origin": sheet.origins()}
-        rows |= said(kind, values, name, self._table.separator, sheet.where)
+        rows = {"key": keys, "task": pa.array([task] * len(keys), pa.string()), "origin": source.origins()}
+        rows |= label_columns(kind, values, name, self._table.separator, source.where)
         rows["state"] = pc.if_else(doubt, "unsure", "known")
-        return self._with_annotator(pa.table(rows | self._asides(sheet)))
+        return self._with_annotator(pa.table(rows | self._details(source)))
 
-    def _asides(self, sheet: Sheet) -> dict[str, pa.ChunkedArray]:
-        """State, annotator, confidence and time of the labels of a long table."""
+    def _details(self, source: SourceTable) -> dict[str, pa.ChunkedArray]:
+        """Annotator, confidence and time of the labels of a long table."""
         found: dict[str, pa.ChunkedArray] = {}
         if not isinstance(self._table, LabelTable):
             return found
-        names = sheet.table.column_names
+        names = source.table.column_names
         if "annotator" in names:
-            found["annotator"] = pc.fill_null(sheet.column("annotator").cast(pa.string()), self._declared.annotator)
+            found["annotator"] = pc.fill_null(source.column("annotator").cast(pa.string()), self._declared.annotator)
         if "confidence" in names:
-            found["confidence"] = numbers(sheet.column("confidence"), "confidence", sheet.where).cast(pa.float32())
+            found["confidence"] = numbers(source.column("confidence"), "confidence", source.where).cast(pa.float32())
         if "labelled_at" in names:
-            found["labelled_at"] = to_utc(sheet.column("labelled_at"), self._declared.timezone, sheet.where)
+            found["labelled_at"] = to_utc(source.column("labelled_at"), self._declared.timezone, source.where)
         return found
 
     def _long(self, table: LabelTable) -> pa.Table:
-        sheet, names = self._sheet, self._sheet.table.column_names
-        asked = pa.array([table.task] * len(sheet)) if table.task else sheet.column("task").cast(pa.string())
-        state = pc.fill_null(sheet.column("state"), "known") if "state" in names else pa.array(["known"] * len(sheet))
-        value = sheet.first_of(["value", *_KINDS])
+        source, names = self._source, self._source.table.column_names
+        named = pa.array([table.task] * len(source)) if table.task else source.column("task").cast(pa.string())
+        state = pc.fill_null(source.column("state"), "known") if "state" in names else pa.array(["known"] * len(source))
+        value = source.first_of(["value", *_KINDS])
         if not value:
-            sheet.column("value")
+            source.column("value")
         found = []
-        for task in pc.unique(asked).to_pylist():
-            of = pc.fill_null(pc.equal(asked, task), False) if task is not None else pc.is_null(asked)
-            part, keys, states = sheet.filter(of), self._keys.filter(of), state.filter(of)
+        for task in pc.unique(named).to_pylist():
+            of = pc.fill_null(pc.equal(named, task), False) if task is not None else pc.is_null(named)
+            part, keys, states = source.filter(of), self._keys.filter(of), state.filter(of)
             found.append(self._of_task(part, keys, states, task or "", value))
         return pa.concat_tables(found)
 
-    def _of_task(self, sheet: Sheet, keys: pa.ChunkedArray, states: pa.Array, task: str, value: str) -> pa.Table:
-        """The rows of one task of a long table: those with a value, and those whose state needs none."""
+    def _of_task(self, source: SourceTable, keys: pa.ChunkedArray, states: pa.Array, task: str, value: str) -> pa.Table:
+        """The rows of one task of a long table: rows with a value, and rows whose state needs none."""
         kind = self._tasks[task].kind if task in self._tasks else "categorical"
         name = value if value == "value" else next(
             (column for column, other in _KINDS.items() if other == kind), "text"
         )  # fmt: skip
         if kind == "binary":
             name = value if value == "value" else "text"
-        column = sheet.column(name)
+        column = source.column(name)
         doubt = pc.and_(_among(column, self._unsure()), pc.equal(states, "known"))
-        rows = {"key": keys, "task": pa.array([task] * len(sheet), pa.string()), "origin": sheet.origins()}
+        rows = {"key": keys, "task": pa.array([task] * len(source), pa.string()), "origin": source.origins()}
         values = pc.if_else(doubt, pa.scalar(None, column.type), column)
-        rows |= said(kind, values, name, self._separator(), sheet.where)
+        rows |= label_columns(kind, values, name, self._separator(), source.where)
         rows["state"] = pc.if_else(doubt, "unsure", states)
-        return self._with_annotator(pa.table(rows | self._asides(sheet)))
+        return self._with_annotator(pa.table(rows | self._details(source)))
 
     def _unsure(self) -> Sequence[str]:
         return self._table.unsure if isinstance(self._table, SampleTable | LabelTable) else ()
@@ -247,11 +247,11 @@ class _Part:
             twice = next(part["values"].as_py() for part in counts if part["counts"].as_py() > 1)
             first, second, *_ = pc.indices_nonzero(pc.equal(codes.indices, twice)).to_pylist()
             key = codes.dictionary[twice].as_py()
-            raise BadInput(f"{self._sheet.where(second)}: {key!r} stands in {self._sheet.where(first)} too; keep one")
+            raise BadInput(f"{self._source.where(second)}: {key!r} is in {self._source.where(first)} too; keep one")
 
 
 def _joined(parts: Sequence[pa.Table]) -> pa.Table:
-    """One row a sample, with what all tables say of it, in the order in which they first name it."""
+    """One row for each sample, with its values from all tables, in the order in which keys first appear."""
     table = pa.concat_tables(parts, promote_options="permissive")
     if len(pc.unique(table["key"])) == len(table):
         return table
@@ -263,13 +263,13 @@ def _joined(parts: Sequence[pa.Table]) -> pa.Table:
         if several >= 0:
             key = counts["key"][several].as_py()
             values = pc.unique(table[name].filter(pc.equal(table["key"], key))).drop_null().to_pylist()
-            raise BadInput(f"{key!r}: {name} is {values[0]!r} in one row and {values[1]!r} in another; mend one")
+            raise BadInput(f"{key!r}: {name} is {values[0]!r} in one row and {values[1]!r} in another; correct one")
     first = grouped.aggregate([(name, "first") for name in names])
     return pa.table({"key": first["key"], **{name: first[f"{name}_first"] for name in names}})
 
 
 def _keys(dataset: str, names: pa.ChunkedArray) -> pa.ChunkedArray:
-    """`key_of` for a column: what has nothing odd in it without a look at each."""
+    """`key_of` for a column; only unusual names are handled one by one."""
     form = "|".join(extension[1:] for extension in EXTENSIONS)
     stems = pc.replace_substring_regex(names, rf"(?i)([^/])\.({form})$", r"\1")
     odd = pc.or_(pc.match_substring_regex(stems, "[^A-Za-z0-9_/-]"), pc.starts_with(stems, "/"))
@@ -280,15 +280,15 @@ def _keys(dataset: str, names: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([pc.replace_with_mask(keys.combine_chunks(), odd.combine_chunks(), made)])
 
 
-def _located(root: str, names: pa.ChunkedArray, sheet: Sheet) -> pa.ChunkedArray:
+def _located(root: str, names: pa.ChunkedArray, source: SourceTable) -> pa.ChunkedArray:
     """`located` for a column; nulls stay."""
     odd = pc.fill_null(pc.match_substring_regex(names, r"^\s*$|^/|//|\\|(^|/)\.\.?(/|$)|:|/$"), False)
-    places = pc.binary_join_element_wise(root.rstrip("/"), names, "/")
+    locations = pc.binary_join_element_wise(root.rstrip("/"), names, "/")
     if not pc.any(odd).as_py():
-        return places
+        return locations
     rows = pc.indices_nonzero(odd).to_pylist()
-    made = pa.array([located(root, names[row].as_py(), sheet.where(row)) for row in rows], pa.string())
-    return pa.chunked_array([pc.replace_with_mask(places.combine_chunks(), odd.combine_chunks(), made)])
+    made = pa.array([located(root, names[row].as_py(), source.where(row)) for row in rows], pa.string())
+    return pa.chunked_array([pc.replace_with_mask(locations.combine_chunks(), odd.combine_chunks(), made)])
 
 
 def _among(column: pa.ChunkedArray, words: Sequence[str]) -> pa.ChunkedArray:
@@ -298,8 +298,8 @@ def _among(column: pa.ChunkedArray, words: Sequence[str]) -> pa.ChunkedArray:
 
 
 def _splits(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Splits under our words."""
+    """Splits by our names."""
     if not pa.types.is_string(column.type):
         return column
-    place = pc.index_in(pc.utf8_lower(column), value_set=pa.array(list(SPLITS)))
-    return pc.coalesce(pa.array(list(SPLITS.values())).take(place), column)
+    row = pc.index_in(pc.utf8_lower(column), value_set=pa.array(list(SPLITS)))
+    return pc.coalesce(pa.array(list(SPLITS.values())).take(row), column)

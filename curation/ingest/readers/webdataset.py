@@ -1,6 +1,6 @@
-"""WebDataset shards: plain tars in which files of one name, up to the first dot, belong together.
+"""WebDataset shards: plain tars in which the files of one name, up to the first dot, form a sample.
 
-The webdataset package streams samples and does not say where in its tar an image lies, so that it could stay there.
+The webdataset package streams samples without the offset of an image in its tar, so images could not stay there.
 """
 
 import glob
@@ -13,7 +13,7 @@ from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
 from curation.files.locations import member, read_bytes, spans
 from curation.ingest.readers.content import Content
-from curation.ingest.readers.content_builder import Harvest, Value
+from curation.ingest.readers.content_builder import ContentBuilder, Value
 from curation.ingest.readers.declared import WebDataset
 from curation.ingest.readers.image_paths import EXTENSIONS
 from curation.ingest.readers.json_files import parse_json
@@ -24,7 +24,7 @@ __all__ = ["read_webdataset"]
 
 @dataclass(frozen=True, kw_only=True)
 class _Record:
-    """The files of one name in a shard: member by what stands behind the first dot, in lower case."""
+    """The files of one name in a shard: member by the extension after the first dot, in lower case."""
 
     stem: str
     shard: Path
@@ -32,44 +32,44 @@ class _Record:
 
     def read(self, extension: str) -> str:
         """The text of a file."""
-        place = member(self.files[extension], str(self.shard))
+        location = member(self.files[extension], str(self.shard))
         try:
-            return read_bytes(place).decode()
+            return read_bytes(location).decode()
         except UnicodeDecodeError:
             raise BadInput(f"{self.origin(extension)}: is not UTF-8; write it again") from None
 
     def origin(self, extension: str) -> str:
-        """Where a file stands, for people."""
+        """The shard and member of a file, for messages."""
         return f"{self.shard.name} {self.files[extension]}"
 
 
 def read_webdataset(folder: Path, declared: WebDataset, *, dataset: str, tasks: Sequence[Task]) -> Content:
-    """Read the shards that are declared, from `folder`; `tasks` are the data set's. The images stay in their tars.
+    """Read the declared shards from `folder`; `tasks` are the data set's. The images stay in their tars.
 
-    `members` say which files beside an image are labels (a class, or its number), `fields` which fields of its json;
-    the other fields of plain values are attributes. Keys are `dataset`/name up to the first dot. NotFound or BadInput
+    `members` names the files beside an image that are labels (a class, or its number), `fields` the fields of its json;
+    other fields with plain values are attributes. Keys are `dataset`/name up to the first dot. NotFound or BadInput
     name the shard and the member.
     """
     by_name = {task.name: task for task in tasks}
     shards = [Path(path) for path in sorted(glob.glob(str(folder.absolute() / declared.shards)))]
     if not shards:
         raise NotFound(f"{folder / declared.shards}: no shard matches; check [reader] shards")
-    harvest, found = Harvest(dataset, annotator=declared.annotator, timezone=declared.timezone), False
+    builder, found = ContentBuilder(dataset, annotator=declared.annotator, timezone=declared.timezone), False
     for record in (record for shard in shards for record in _records(shard)):
         image = next((extension for extension in record.files if f".{extension}" in EXTENSIONS), None)
         if image is None:
             continue
         found = True
-        said = _fields(record)
-        attributes = {name: value for name, value in said.items() if name not in declared.fields and _is_plain(value)}
-        place = member(record.files[image], str(record.shard))
-        key = harvest.sample(record.stem + "." + image, place, attributes, record.origin(image))
-        _label(harvest, key, record, said, declared, by_name)
+        fields = _fields(record)
+        attributes = {name: value for name, value in fields.items() if name not in declared.fields and _is_plain(value)}
+        location = member(record.files[image], str(record.shard))
+        key = builder.add_image(record.stem + "." + image, location, attributes, record.origin(image))
+        _label(builder, key, record, fields, declared, by_name)
     if not found:
         raise BadInput(
             f"{folder / declared.shards}: the shards hold no image ({', '.join(EXTENSIONS)}); check the path"
         )
-    return harvest.content(held_back=declared.held_back)
+    return builder.content(held_back=declared.held_back)
 
 
 def _records(shard: Path) -> Iterator[_Record]:
@@ -90,10 +90,10 @@ def _records(shard: Path) -> Iterator[_Record]:
 def _fields(record: _Record) -> dict[str, Any]:
     if "json" not in record.files:
         return {}
-    said = parse_json(record.read("json"), record.origin("json"))
-    if not isinstance(said, dict):
-        raise BadInput(f"{record.origin('json')}: is no object of fields; write one")
-    return {name: value for name, value in said.items() if not name.startswith("__") and name != "key"}
+    fields = parse_json(record.read("json"), record.origin("json"))
+    if not isinstance(fields, dict):
+        raise BadInput(f"{record.origin('json')}: is not an object of fields; write one")
+    return {name: value for name, value in fields.items() if not name.startswith("__") and name != "key"}
 
 
 def _is_plain(value: Any) -> bool:
@@ -101,7 +101,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _label(
-    harvest: Harvest, key: str, record: _Record, said: Mapping[str, Any], declared: WebDataset,
+    builder: ContentBuilder, key: str, record: _Record, fields: Mapping[str, Any], declared: WebDataset,
     tasks: Mapping[str, Task],
 ) -> None:  # fmt: skip
     for extension, name in declared.members.items():
@@ -111,8 +111,8 @@ def _label(
             value: Value | list[Any] = int(text) if text.isdecimal() else text
             if task.kind in ("multilabel", "detection"):
                 value = parse_json(text, origin)
-            harvest.label(key, name, origin=origin, **value_of(task, value, origin))
+            builder.add_label(key, name, origin=origin, **value_of(task, value, origin))
     for field, name in declared.fields.items():
-        if said.get(field) is not None:
+        if fields.get(field) is not None:
             origin = f"{record.origin('json')} {field}"
-            harvest.label(key, name, origin=origin, **value_of(tasks[name], said[field], origin))
+            builder.add_label(key, name, origin=origin, **value_of(tasks[name], fields[field], origin))

@@ -1,6 +1,6 @@
-"""YOLO's text files: a line a box, in fractions of the upright image, beside each image; data.yaml names the classes.
+"""YOLO's text files: one line for each box, in fractions of the upright image; data.yaml names the classes.
 
-ultralytics, which defined them, is AGPL and pulls torch.
+ultralytics, which defines the format, is AGPL and needs torch.
 """
 
 import os
@@ -18,7 +18,7 @@ from curation.files.toml_files import parse
 from curation.images.decoding import sizes
 from curation.ingest.readers.box_forms import Box, Classes, box, scaled
 from curation.ingest.readers.content import Content
-from curation.ingest.readers.content_builder import Harvest
+from curation.ingest.readers.content_builder import ContentBuilder
 from curation.ingest.readers.declared import Yolo
 from curation.ingest.readers.image_paths import images_in, located
 from curation.ingest.readers.json_files import read_text
@@ -26,13 +26,13 @@ from curation.ingest.readers.json_files import read_text
 __all__ = ["read_yolo"]
 
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
-_DEEP = 32  # links may go round in circles
+_DEEP = 32  # links may form a cycle
 
 Corner = tuple[float, float, float, float]
 
 
 class _Yaml(BaseModel):
-    """What of data.yaml says where images lie and what classes are called."""
+    """The parts of data.yaml that name the images and the classes."""
 
     path: str = ""
     names: dict[int, str] = Field(min_length=1)
@@ -54,16 +54,16 @@ class _Image:
 
     @property
     def text(self) -> Path:
-        """The file of its boxes: the last folder `images` of its path is `labels` there."""
+        """The file of its boxes: its path with the last folder `images` replaced by `labels`."""
         head, found, tail = str(self.path).rpartition("/images/")
         return Path(f"{head}/labels/{tail}" if found else self.path).with_suffix(".txt")
 
 
 def read_yolo(folder: Path, declared: Yolo, *, dataset: str) -> Content:
-    """Read what the data.yaml that is declared names, from `folder`.
+    """Read the images and boxes of the declared data.yaml from `folder`.
 
     Each image of train, val and test is a sample of that split; its text file becomes boxes of the declared task, in
-    pixels. An empty file says that there are none; without one that is unknown, unless declared otherwise. A polygon
+    pixels. An empty file means no boxes; a missing file is unknown, unless `missing` declares it none. A polygon
     becomes the box around it, a sixth number the box's attribute `confidence`. Keys are `dataset`/path from data.yaml
     without extension. NotFound or BadInput name the file and its line.
     """
@@ -71,21 +71,21 @@ def read_yolo(folder: Path, declared: Yolo, *, dataset: str) -> Content:
     described = _described(path)
     images = list(_images(described, path))
     if not images:
-        raise BadInput(f"{path}: train, val and test name no image; mend them")
+        raise BadInput(f"{path}: train, val and test name no image; correct them")
     texts = {image.path: _lines(image.text) for image in images if image.text.is_file()}
     filled = [path for path, lines in texts.items() if lines]
     known = dict(zip(filled, sizes([str(path) for path in filled]), strict=True))
-    harvest = Harvest(dataset, annotator=declared.annotator)
+    builder = ContentBuilder(dataset, annotator=declared.annotator)
     for image in images:
-        key = harvest.sample(image.name, str(image.path), {"split": image.split}, image.name)
+        key = builder.add_image(image.name, str(image.path), {"split": image.split}, image.name)
         lines, size = texts.get(image.path), known.get(image.path)
         if lines is None and declared.missing == "unknown":
             continue
-        if size is not None or not lines:  # an image that cannot be read is set aside, and its boxes with it
+        if size is not None or not lines:  # an unreadable image is quarantined, and its boxes with it
             origin = os.path.relpath(image.text, path.parent)
             boxes = _boxes(lines or [], size or (1, 1), described.names, declared, origin)
-            harvest.label(key, declared.task, origin=origin, boxes=boxes)
-    return harvest.content(held_back=declared.held_back)
+            builder.add_label(key, declared.task, origin=origin, boxes=boxes)
+    return builder.content(held_back=declared.held_back)
 
 
 def _described(path: Path) -> _Yaml:
@@ -94,7 +94,7 @@ def _described(path: Path) -> _Yaml:
         found = yaml.safe_load(text)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise BadInput(f"{path}: not valid YAML ({reason}); mend the file") from None
+        raise BadInput(f"{path}: not valid YAML ({reason}); correct the file") from None
     if not isinstance(found, dict):
         raise BadInput(f"{path}: holds no names and folders; a data.yaml of YOLO is expected")
     return parse(_Yaml, found, where=str(path))
@@ -102,21 +102,21 @@ def _described(path: Path) -> _Yaml:
 
 def _images(described: _Yaml, path: Path) -> Iterator[_Image]:
     root = path.parent / described.path
-    root = root if root.is_dir() else path.parent  # exporters write where it lay on their machine
+    root = root if root.is_dir() else path.parent  # exporters write a path of their own machine
     for word, split in _SPLITS.items():
-        places = getattr(described, word) or []
-        for place in [places] if isinstance(places, str) else places:
-            found = _found(root, place)
+        named = getattr(described, word) or []
+        for name in [named] if isinstance(named, str) else named:
+            found = _found(root, name)
             if found is None:
-                raise NotFound(f"{path}: {word} = {place!r}: there is no such folder or list below {root}; mend it")
+                raise NotFound(f"{path}: {word} = {name!r}: there is no such folder or list below {root}; correct it")
             for image in _listed(found) if found.suffix == ".txt" else _walked(found):
-                name = os.path.relpath(image, root.absolute())
-                yield _Image(name=name.removeprefix("../"), path=image, split=split)
+                relative = os.path.relpath(image, root.absolute())
+                yield _Image(name=relative.removeprefix("../"), path=image, split=split)
 
 
-def _found(root: Path, place: str) -> Path | None:
-    """Where a folder or list lies; exporters also write it from the folder of a script beside the data."""
-    plain = place.replace("\\", "/")
+def _found(root: Path, name: str) -> Path | None:
+    """The path of a folder or list; exporters also write it relative to the folder of a script beside the data."""
+    plain = name.replace("\\", "/")
     for path in (root / plain, root / plain.removeprefix("../")):
         if path.is_dir() or (path.is_file() and path.suffix == ".txt"):
             return Path(posixpath.normpath(path.absolute()))
@@ -145,7 +145,7 @@ def _boxes(
         code, corner, attributes = _numbers(line, f"{origin} line {number}")
         if code not in names:
             raise BadInput(
-                f"{origin} line {number}: class {code} is not among the {len(names)} names of data.yaml; mend it"
+                f"{origin} line {number}: class {code} is not among the {len(names)} names of data.yaml; correct it"
             )
         if (name := classes.named(names[code])) is not None:
             found.append(box(name, *scaled(size, *corner), attributes))
@@ -153,17 +153,17 @@ def _boxes(
 
 
 def _numbers(line: str, origin: str) -> tuple[int, Corner, dict[str, float]]:
-    """Class, left, top, width and height in fractions, and what else a line says."""
+    """Class, left, top, width and height in fractions, and further attributes of a line."""
     try:
         code, *numbers = [float(word) for word in line.split()]
         if code != int(code):
             raise ValueError
     except (ValueError, OverflowError):
-        raise BadInput(f"{origin}: {line[:60]!r} is no class and numbers; write: class x y width height") from None
+        raise BadInput(f"{origin}: {line[:60]!r} is not a class and numbers; write: class x y width height") from None
     if len(numbers) in (4, 5):
         x, y, w, h, *confidence = numbers
         return int(code), (x - w / 2, y - h / 2, w, h), dict(zip(["confidence"], confidence, strict=False))
     if len(numbers) < 6 or len(numbers) % 2:
-        raise BadInput(f"{origin}: {len(numbers)} numbers behind the class make no box; write: class x y width height")
+        raise BadInput(f"{origin}: {len(numbers)} numbers after the class make no box; write: class x y width height")
     xs, ys = numbers[::2], numbers[1::2]
     return int(code), (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)), {}

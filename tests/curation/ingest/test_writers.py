@@ -1,4 +1,4 @@
-"""What other programs get: tables, COCO, and labels that come back as they were."""
+"""Exports for other programs: tables, COCO, and labels that read back unchanged."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def written(catalog: Catalog, kind: str, path: Path) -> Path:
     return path
 
 
-def test_a_table_says_of_each_sample_what_is_known(catalog: Catalog, tmp_path: Path) -> None:
+def test_a_table_holds_the_known_labels_of_each_sample(catalog: Catalog, tmp_path: Path) -> None:
     table = pq.read_table(written(catalog, "parquet", tmp_path / "all.parquet"))
     assert (len(table), table["weather"].type, table["car"].type) == (40, pa.list_(pa.string()), pa.bool_())
     rows = table.to_pylist()
@@ -62,7 +62,7 @@ def test_csv_holds_lists_as_json(catalog: Catalog, tmp_path: Path) -> None:
     assert json.loads(rows[5]["things"])[0]["class"] == "light"
 
 
-def test_coco_holds_only_images_that_somebody_looked_at(catalog: Catalog, tmp_path: Path) -> None:
+def test_coco_holds_only_labelled_images(catalog: Catalog, tmp_path: Path) -> None:
     content = json.loads(written(catalog, "coco", tmp_path / "coco.json").read_text())
     assert len(content["images"]) == 3
     assert content["categories"] == [{"id": 1, "name": "light"}]
@@ -77,7 +77,7 @@ def test_coco_needs_one_task_of_boxes(catalog: Catalog, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_labels_come_back_as_they_were(catalog: Catalog, tmp_path: Path) -> None:
+def test_labels_read_back_unchanged(catalog: Catalog, tmp_path: Path) -> None:
     table = pq.read_table(written(catalog, "labels", tmp_path / "labels.parquet"))
     copy = Catalog.create(tmp_path / "copy")
     with catalog.read() as now, copy.commit(author="ada", message="again") as change:
