@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 from curation.catalog.tasks import Name, Task
 from curation.errors import NotFound
 from curation.files.toml_files import parse, read_toml
-from curation.ingest.readers.declared import Declared, Reader
+from curation.ingest.readers.declared import Reader
+from curation.ingest.readers.declared_base import Declared
 
 __all__ = ["Dataset", "SliceDeclaration", "Split", "Wheel"]
 
