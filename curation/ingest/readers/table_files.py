@@ -183,7 +183,7 @@ def _read_csv(path: Path, file: str, delimiter: str, unknown: list[str], finding
     begins = _begins(table)
     numbers = begins.slice(0, len(table))
     if wrong:
-        numbers = _refuse_rows(wrong, numbers, len(names), delimiter, file, findings)
+        numbers = _refuse_rows(wrong, begins, len(names), delimiter, file, findings)
     _check_quotes(data, table, numbers, file)
     source = SourceTable(name=file, table=table, word="line", numbers=numbers)
     _check_names(names, file)
@@ -195,18 +195,18 @@ def _read_csv(path: Path, file: str, delimiter: str, unknown: list[str], finding
 
 
 def _refuse_rows(
-    wrong: list[csv.InvalidRow], numbers: pa.Array, columns: int, delimiter: str, file: str, findings: Findings
+    wrong: list[csv.InvalidRow], begins: pa.Array, columns: int, delimiter: str, file: str, findings: Findings
 ) -> pa.Array:
     """Refuse the rows with a wrong number of values; the lines of the other rows, with these counted."""
-    lines = np.asarray(numbers, np.int64).copy()
+    lines = np.asarray(begins, np.int64).copy()
     for before, row in enumerate(wrong):
         at = row.number - 2 - before  # the header is row 1, and refused rows are not in the table
-        line = lines[at] if at < len(lines) else (lines[-1] + 1 if len(lines) else 2 + before)
+        line = lines[at]
         fix = f"correct it, or quote values with a {delimiter!r}"
         rule = f"has {row.actual_columns} values, and there are {columns} columns"
         findings.refuse(BadEntry(f"{file} line {line}", "", rule, fix))
         lines[at:] += 1 + (row.text or "").count("\n")
-    return pa.array(lines)
+    return pa.array(lines[:-1])
 
 
 def _check_text(data: bytes, file: str) -> None:
