@@ -42,8 +42,12 @@ def _known_keys(keys: Sequence[str], locations: Sequence[str | None], known: Map
     by_location: dict[str, str] = {}
     for key, location in known.items():
         by_location.setdefault(location, key)
-    unknown = ((key, location) for key, location in zip(keys, locations, strict=True) if key not in known)
-    return {key: by_location[location] for key, location in unknown if location and location in by_location}
+    used, renamed = set(keys), {}
+    for key, location in zip(keys, locations, strict=True):
+        earlier = by_location.get(location) if location else None
+        if key not in known and earlier is not None and earlier not in used:
+            renamed[key] = earlier
+    return renamed
 
 
 def _links(keys: Sequence[str], locations: Sequence[str | None]) -> dict[str, str]:

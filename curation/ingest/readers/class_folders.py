@@ -10,7 +10,7 @@ import pyarrow as pa
 from curation.errors import BadInput, NotFound
 from curation.ingest.readers.content import Content
 from curation.ingest.readers.findings import Findings
-from curation.ingest.readers.image_paths import EXTENSIONS, images_in, plain
+from curation.ingest.readers.image_paths import EXTENSIONS, images_in, key_of
 from curation.ingest.readers.path_pattern import attributes_of, form_of, group_of, note_wide_groups
 
 __all__ = ["read_class_folders"]
@@ -46,7 +46,7 @@ def read_class_folders(
     passed["that the pattern does not match"] += len(found) - len(matches)
     findings.note_passed_over(folder.name, +passed)
     matches = _with_one_key(dataset, matches, findings)
-    keys = [plain(f"{dataset}/{_stem(path)}") for path in matches]
+    keys = [key_of(dataset, str(path)) for path in matches]
     attributes = [attributes_of(match) | group_of(match, group, pattern) for match in matches.values()]
     if not group:
         _note_groups(matches, attributes, findings)
@@ -68,9 +68,9 @@ def _with_one_key(dataset: str, matches: Matches, findings: Findings) -> Matches
     """The matches without paths whose key another path has (red/1.jpg and red/1.png): these are refused."""
     owners: dict[str, PurePosixPath] = {}
     for path in matches:
-        owner = owners.setdefault(plain(f"{dataset}/{_stem(path)}"), path)
+        owner = owners.setdefault(key_of(dataset, str(path)), path)
         if owner != path:
-            key = plain(f"{dataset}/{_stem(path)}")
+            key = key_of(dataset, str(path))
             findings.refuse(BadInput(f"{path} and {owner}: both would have the key {key!r}; rename one of them"))
     return {path: matches[path] for path in owners.values()}
 

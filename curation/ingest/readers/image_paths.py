@@ -12,13 +12,16 @@ from curation.errors import BadInput
 from curation.files.locations import is_url
 from curation.ingest.readers.findings import BadEntry
 
-__all__ = ["EXTENSIONS", "SPLITS", "images_in", "key_of", "located", "passed_over", "plain", "unsigned"]
+__all__ = ["EXTENSIONS", "NAMELESS", "SPLITS", "images_in", "key_of", "located", "passed_over", "plain", "unsigned"]
 
 EXTENSIONS = (
     ".apng", ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx",
     ".mpo", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".ras", ".sgi", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 """Extensions of image files that are read, in lower case."""
+
+NAMELESS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Extensions that a key drops; others stay in it, so that a.jpg and a.gif have two keys."""
 
 _UNREAD = {
     ".heic", ".heif", ".jxl", ".psd", ".svg", ".eps", ".ico", ".icns", ".tga", ".exr", ".hdr", ".dng", ".cr2", ".cr3",
@@ -92,8 +95,9 @@ def located(folder: Path | str, name: str, origin: str) -> str:
 def key_of(dataset: str, name: str, root: str = "") -> str:
     """The key of an image: the data set and the image's name without extension, in plain characters.
 
-    Every other byte of UTF-8 becomes - and its two hexadecimal digits. The scheme and the signature of a URL are
-    dropped. One file has one key: "./a.jpg", "b//../a.jpg" and an absolute path below `root` name the same image.
+    Every other byte of UTF-8 becomes - and its two hexadecimal digits. Of extensions, only those in `NAMELESS` are
+    dropped, and of a URL its scheme and its signature. One file has one key: "./a.jpg", "b//../a.jpg" and an absolute
+    path below `root` name the same image.
 
     >>> key_of("d", "./front//a b.jpg"), key_of("d", "/data/images/a.jpg", "/data/images")
     ('d/front/a-20b', 'd/a')
@@ -107,7 +111,7 @@ def key_of(dataset: str, name: str, root: str = "") -> str:
         name = path[len(root.rstrip("/")) :] if below else path
     name = name.lstrip("/")
     stem, extension = os.path.splitext(name)
-    return plain(f"{dataset}/{stem if extension.lower() in EXTENSIONS else name}")
+    return plain(f"{dataset}/{stem if extension.lower() in NAMELESS else name}")
 
 
 def unsigned(url: str) -> str:

@@ -48,6 +48,8 @@ class SourceTable:
 
     def where(self, row: int) -> str:
         """The file and line (or row) of a row, for messages."""
+        if row >= len(self):  # a table without rows
+            return self.name
         name = self.name if self.files is None else self.files[row].as_py()
         return f"{name} {self.word} {self.numbers[row]}"
 

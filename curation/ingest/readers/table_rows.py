@@ -9,7 +9,7 @@ from curation.errors import BadInput
 from curation.ingest.readers.arrow_types import cast_column
 from curation.ingest.readers.declared_tables import BoxTable, LabelTable, SampleTable
 from curation.ingest.readers.findings import BadEntry, Findings
-from curation.ingest.readers.image_paths import EXTENSIONS, key_of, located
+from curation.ingest.readers.image_paths import EXTENSIONS, NAMELESS, key_of, located
 from curation.ingest.readers.table_files import SourceTable
 
 __all__ = ["TableRows", "keys_of", "rows_of"]
@@ -56,7 +56,7 @@ def rows_of(
 
 def keys_of(dataset: str, names: pa.ChunkedArray, root: str = "") -> pa.ChunkedArray:
     """`key_of` for a column; only unusual names are handled one by one."""
-    form = "|".join(extension[1:] for extension in EXTENSIONS)
+    form = "|".join(extension[1:] for extension in NAMELESS)
     stems = pc.replace_substring_regex(names, rf"(?i)([^/])\.({form})$", r"\1")
     odd = pc.match_substring_regex(stems, "[^A-Za-z0-9_/-]|^/|//|/$|^$")
     keys = pc.binary_join_element_wise(dataset, stems, "/")

@@ -79,8 +79,17 @@ def test_formats_that_pillow_reads_are_read(extension: str, tmp_path: Path) -> N
     path = tmp_path / "images" / f"a.{extension}"
     picture(1).convert(mode).save(path, FORMATS[extension])
     found = content(tmp_path, {"kind": "image_folder", "folder": "images"})
-    assert found.samples["key"].to_pylist() == ["d/a"]
+    assert found.samples["key"].to_pylist() == [f"d/a-2E{extension}"]
     assert inspect(path).format == FORMATS[extension]
+
+
+def test_an_image_in_two_formats_is_two_samples(tmp_path: Path) -> None:
+    draw(tmp_path, ["a.jpg", "a.gif", "a.ppm"])
+    for reader in (
+        {"kind": "image_folder", "folder": "images"},
+        {"kind": "class_folders", "pattern": "{label}/{name}", "task": "color"},
+    ):
+        assert len(content(tmp_path, reader).samples) == 3
 
 
 def test_files_that_are_passed_over_are_counted_with_the_reason(tmp_path: Path) -> None:
@@ -186,7 +195,7 @@ def test_links_with_other_labels_are_refused_and_equal_ones_joined(tmp_path: Pat
     (tmp_path / "images" / "green").mkdir()
     os.symlink(tmp_path / "images/red/a.jpg", tmp_path / "images/green/a.jpg")
     reader = {"kind": "class_folders", "folder": "images", "pattern": "{label}/{name}", "task": "color"}
-    with pytest.raises(BadInput, match="stands twice|twice in this batch"):
+    with pytest.raises(BadInput, match=r"twice in this batch"):
         ingested(tmp_path, reader)
     shutil.rmtree(tmp_path / "images" / "green")
     os.symlink(tmp_path / "images/red/a.jpg", tmp_path / "images/red/b.jpg")
