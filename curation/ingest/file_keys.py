@@ -44,7 +44,7 @@ def _known_keys(keys: Sequence[str], locations: Sequence[str | None], known: Map
         by_location.setdefault(location, key)
     used, renamed = set(keys), {}
     for key, location in zip(keys, locations, strict=True):
-        earlier = by_location.get(location) if location else None
+        earlier = by_location.get(location or "")
         if key not in known and earlier is not None and earlier not in used:
             renamed[key] = earlier
     return renamed

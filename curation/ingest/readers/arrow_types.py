@@ -1,5 +1,6 @@
 """Arrow columns in the types that readers understand: each encoding of text, lists and numbers becomes one."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,6 +22,9 @@ def plain_column(column: pa.ChunkedArray, name: str, file: str) -> pa.ChunkedArr
         return plain_column(pc.run_end_decode(column), name, file)
     if pa.types.is_dictionary(type_):
         return plain_column(cast_column(column, type_.value_type, name, file), name, file)
+    if pa.types.is_list_view(type_) or pa.types.is_large_list_view(type_):
+        lists = [_as_list(chunk) for chunk in column.chunks]
+        return plain_column(pa.chunked_array(lists, pa.list_(type_.value_type)), name, file)
     target = _plain_type(type_)
     return column if target == type_ else cast_column(column, target, name, file)
 
@@ -50,5 +54,12 @@ def _plain_type(type_: pa.DataType) -> pa.DataType:
 
 
 def _is_list(type_: pa.DataType) -> bool:
-    tests = ("is_list", "is_large_list", "is_fixed_size_list", "is_list_view", "is_large_list_view")
+    tests = ("is_list", "is_large_list", "is_fixed_size_list")
     return any(getattr(pa.types, test)(type_) for test in tests)
+
+
+def _as_list(views: pa.Array) -> pa.ListArray:
+    """A list view as a list; Arrow's own cast makes invalid arrays of some (pyarrow 26)."""
+    lengths = pc.fill_null(pc.list_value_length(views), 0).to_numpy()
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, views.flatten(), mask=pc.is_null(views))

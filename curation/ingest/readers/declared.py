@@ -35,8 +35,8 @@ class ClassFolders(ReaderBase):
     """Images in folders that are named after their class; `pattern` gives each part of a path its meaning."""
 
     kind: Literal["class_folders"]
-    pattern: str
-    task: Name
+    pattern: str = Field(description='such as "{attr:published_split}/{label}/{name}"')
+    task: Name = Field(description="task whose class a folder names")
     folder: str = Field(
         default="", description="folder of the images, relative to dataset.toml, unless they are fetched"
     )
@@ -55,8 +55,8 @@ class Streets(ReaderBase):
     """Road scenes rendered by Amber."""
 
     kind: Literal["streets"]
-    images: int = Field(default=20_000, ge=1)
-    seed: int = Field(default=0, ge=0)
+    images: int = Field(default=20_000, ge=1, description="how many images, 400 to 200,000")
+    seed: int = Field(default=0, ge=0, description="seed of the scenes")
 
     def kinds(self) -> dict[str, tuple[Kind, ...]]:
         """None: the renderer has its own tasks."""
@@ -81,7 +81,7 @@ class ImageFolder(ReaderBase):
 class _Boxes(Entries):
     """Boxes of one detection task."""
 
-    task: Name
+    task: Name = Field(description="detection task of the boxes")
     rename: dict[str, str] = Field(
         default_factory=dict, description="classes of the source, with the task's name for each"
     )

@@ -56,7 +56,7 @@ class BoxTable(_Table):
     """One row for each box."""
 
     rows: Literal["boxes"]
-    task: Name
+    task: Name = Field(description="detection task of the boxes")
     label: str = Field(default="class", description="column with the class")
     box: tuple[str, str, str, str] = Field(default=("x", "y", "w", "h"), description="columns, in the order of `form`")
     form: Literal["size", "corners", "center"] = Field(
@@ -85,7 +85,9 @@ class Tables(Source):
     fractions: bool | None = later(
         None, "boxes are in fractions of the image; default: pixels, and boxes that look like fractions are refused"
     )
-    table: tuple[Annotated[SampleTable | LabelTable | BoxTable, Field(discriminator="rows")], ...] = Field(min_length=1)
+    table: tuple[Annotated[SampleTable | LabelTable | BoxTable, Field(discriminator="rows")], ...] = Field(
+        min_length=1, description="tables, at least one"
+    )
 
     def box_rules(self) -> BoxRules:
         """How boxes at the edge of an image are read."""

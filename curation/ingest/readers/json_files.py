@@ -81,8 +81,9 @@ def _without_invalid(data: bytes, file: str, error: ValidationError, findings: F
         entries, row, name = found
         rows = invalid.setdefault(id(entries), (entries, set()))[1]
         if row not in rows:
-            value = "" if each["type"] == "missing" else f"{each['loc'][-1]} = {_shown(each['input'])}"
-            rule = f"{each['loc'][-1]} is missing" if each["type"] == "missing" else each["msg"]
+            field = ".".join(str(part) for part in each["loc"][each["loc"].index(row) + 1 :]) or "entry"
+            value = "" if each["type"] == "missing" else f"{field} = {_shown(each['input'])}"
+            rule = f"{field} is missing" if each["type"] == "missing" else each["msg"]
             findings.refuse(BadEntry(f"{file} entry {name}.{row}", value, rule, "correct the file"))
             dropped.append(entries[row])
         rows.add(row)

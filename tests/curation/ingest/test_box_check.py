@@ -63,11 +63,7 @@ def test_fractions_of_coco(tmp_path: Path) -> None:
 
 def suspected(folder: Path) -> dict[str, Json]:
     corners = {"x1": 0.1, "y1": 0, "x2": 0.4, "y2": 0.4}
-    (folder / "s.json").write_text(
-        json.dumps(
-            [{"name": "a.jpg", "labels": [{"category": "car", "box2d": {"x1": 0.1, "y1": 0, "x2": 0.4, "y2": 0.4}}]}]
-        )
-    )
+    (folder / "s.json").write_text(json.dumps([{"name": "a.jpg", "labels": [{"category": "car", "box2d": corners}]}]))
     (folder / "t.csv").write_text(
         'path,objects\na.jpg,"[{""class"": ""car"", ""x"": 0.1, ""y"": 0.1, ""w"": 0.5, ""h"": 0.5}]"\n'
     )

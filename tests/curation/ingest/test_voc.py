@@ -30,7 +30,7 @@ def test_edges_may_be_counted_from_zero(tmp_path: Path) -> None:
     reader = voc(tmp_path, OBJECT.format("car", 0, 2, 4, 6))
     ingested(tmp_path, reader | {"first_pixel": 0})
     assert boxes_in(tmp_path) == {"d/a": [("car", 0, 2, 4, 4)]}
-    with pytest.raises(Exception, match="Annotations/a.xml object 1: box -1, 1, 5, 5 lies 1 pixels outside"):
+    with pytest.raises(Exception, match=r"Annotations/a.xml object 1: box -1, 1, 5, 5 lies 1 pixels outside"):
         ingested(tmp_path, reader)
 
 
