@@ -43,8 +43,8 @@ def _known_keys(keys: Sequence[str], locations: Sequence[str | None], known: Map
     for key, location in known.items():
         by_location.setdefault(location, key)
     used, renamed = set(keys), {}
-    for key, location in zip(keys, locations, strict=True):
-        earlier = by_location.get(location or "")
+    for key, path in zip(keys, locations, strict=True):
+        earlier = by_location.get(path or "")
         if key not in known and earlier is not None and earlier not in used:
             renamed[key] = earlier
     return renamed
