@@ -1,5 +1,7 @@
 """Verbs of the catalog's commits: init, ingest, log, diff, revert."""
 
+from pathlib import Path
+
 import click
 
 from amber.terminal import Screen, plain, show, table
@@ -28,16 +30,18 @@ def init(url: str, home: str, as_json: bool) -> None:
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the splits.")
 @click.option("--images", type=int, help="Images to render (only data sets that Amber renders).")
 @click.option("--image-seed", type=SEED, help="Seed of the rendered images.")
-@click.option("--quarantine", is_flag=True, help="Set unfit labels aside; by default one unfit label stops the ingest.")
+@click.option("--quarantine", is_flag=True, help="Quarantine unfit entries and labels; by default one stops all.")
+@click.option("--aside", type=click.Path(path_type=Path), help="Write the quarantined entries to this CSV file.")
 @author
 @workspace
 def ingest_command(
-    dataset: str, seed: int, images: int | None, image_seed: int | None, quarantine: bool, author: str, home: str,
-    as_json: bool,
+    dataset: str, seed: int, images: int | None, image_seed: int | None, quarantine: bool, aside: Path | None,
+    author: str, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Add the data set declared in the folder DATASET to the catalog, as one commit."""
     from curation.ingest.dataset import Dataset
     from curation.ingest.ingest import ingest
+    from curation.ingest.writers import write_asides
 
     declared = Dataset.load(dataset)
     changed = {name: value for name, value in (("images", images), ("seed", image_seed)) if value is not None}
@@ -50,10 +54,14 @@ def ingest_command(
         done = ingest(
             Catalog.create(home), declared, author=author, seed=seed, quarantine=quarantine, progress=screen.tell
         )
+    for note in done.notes:
+        click.echo(f"note: {note}", err=True)
     for location, reason in done.quarantined:
         click.echo(f"quarantined {location}: {reason}", err=True)
+    if aside is not None:
+        write_asides(done.aside, aside)
     show(
-        vars(done),
+        {**vars(done), "aside": [vars(part) for part in done.aside]},
         as_json,
         lambda: (
             f"{done.dataset}: {done.samples:,} samples ({done.new:,} new), {done.labels:,} labels, "

@@ -1,6 +1,7 @@
 """The verb `amber write`."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import click
@@ -15,8 +16,9 @@ from amber.terminal import show
 from amber.verbs.options import workspace
 from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
+from curation.errors import BadInput
 from curation.files.atomic import whole
-from curation.ingest.writers import WRITERS
+from curation.ingest.writers import WRITERS, without_formulas, write_csv
 
 __all__ = ["write_command"]
 
@@ -28,20 +30,25 @@ __all__ = ["write_command"]
 @click.option("--slice", "slice_", default="", help="Only the samples of this slice.")
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Only the samples of this split.")
 @click.option("--commit", type=int, help="As of this commit.")
+@click.option("--formulas", is_flag=True, help="Keep text in a CSV that a spreadsheet would run as a formula.")
 @workspace
 def write_command(
-    kind: str, out: Path, tasks: tuple[str, ...], slice_: str, split: str | None, commit: int | None, home: str,
-    as_json: bool,
+    kind: str, out: Path, tasks: tuple[str, ...], slice_: str, split: str | None, commit: int | None, formulas: bool,
+    home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Write labels into the file OUT: a table (parquet, csv), boxes (coco), or each annotator's labels (labels).
 
     FORMAT labels writes CSV when OUT ends in .csv, and Parquet otherwise. An unknown label is an empty cell, or an
     image that is left out: never a negative.
     """
+    as_csv = out.suffix.lower() == ".csv"
+    if formulas and kind != "csv" and not (kind == "labels" and as_csv):
+        raise BadInput(f"--formulas: only for CSV, and {kind} is written; leave it out")
+    write = partial(write_csv, formulas=True) if formulas and kind == "csv" else WRITERS[kind]
     with Catalog.open(home).read(commit) as now:
-        count = WRITERS[kind](now, out, ids=_members(now, slice_, split), tasks=tasks)
-    if kind == "labels" and out.suffix.lower() == ".csv":
-        _to_csv(out)
+        count = write(now, out, ids=_members(now, slice_, split), tasks=tasks)
+    if kind == "labels" and as_csv:
+        _to_csv(out, formulas=formulas)
     show({"file": str(out), "rows": count}, as_json, lambda: f"{out}: {count:,} rows")
 
 
@@ -55,7 +62,7 @@ def _members(now: Snapshot, slice_: str, split: str | None) -> npt.NDArray[np.in
     return np.intersect1d(ids, now.members(now.slice(slice_).predicate)) if slice_ else ids
 
 
-def _to_csv(path: Path) -> None:
+def _to_csv(path: Path, *, formulas: bool) -> None:
     """Turn a Parquet file into CSV in place; lists become JSON."""
     table = pq.read_table(path)
     for index, field in enumerate(table.schema):
@@ -63,4 +70,4 @@ def _to_csv(path: Path) -> None:
             cells = [None if cell is None else json.dumps(cell) for cell in table.column(index).to_pylist()]
             table = table.set_column(index, field.name, pa.array(cells, pa.string()))
     with whole(path) as part:
-        pacsv.write_csv(table, part)
+        pacsv.write_csv(table if formulas else without_formulas(table), part)

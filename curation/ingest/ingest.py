@@ -1,8 +1,8 @@
-"""Taking a declared data set into the catalog: fetch, read, inspect, group, split, and one commit."""
+"""Ingest of a declared data set into the catalog: fetch, read, inspect, group, split, and one commit."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -16,17 +16,27 @@ from curation.files.digest import digest
 from curation.images.decoding import ImageFacts, inspect_all
 from curation.images.embeddings import add_vectors, check_vectors
 from curation.images.near_duplicates import near_duplicate_groups
+from curation.ingest.box_check import with_checked_boxes
 from curation.ingest.dataset import Dataset
+from curation.ingest.file_keys import with_one_key_a_file
 from curation.ingest.read_dataset import Progress, read
 from curation.ingest.readers.content import Content
+from curation.ingest.readers.findings import Aside, Findings
 from curation.ingest.splits import keep_splits, split_of
 
 __all__ = ["Ingested", "Progress", "ingest"]
 
 
+_KNOWN = ["key", "location", "split", "width", "height"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ingested:
-    """What one ingest did: samples in the data set, new ones, labels imported, held back, and what was quarantined."""
+    """The result of one ingest: samples in the data set, new ones, labels imported and held back, and quarantined.
+
+    `quarantined` holds location and reason of each entry, `aside` the same entries as file, entry, value and rule.
+    `notes` tells what was passed over or changed.
+    """
 
     dataset: str
     samples: int
@@ -35,31 +45,40 @@ class Ingested:
     held_back: int
     quarantined: tuple[tuple[str, str], ...]
     commit: int
+    aside: tuple[Aside, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def ingest(
     catalog: Catalog, dataset: Dataset, *, author: str, seed: int = 0, quarantine: bool = False,
     progress: Progress | None = None,
 ) -> Ingested:  # fmt: skip
-    """Take `dataset` in, as one commit; the same content again is a no-op.
+    """Add `dataset` to the catalog in one commit; the same content again is a no-op.
 
-    Bad images are quarantined with their reason and the rest goes in. A label that breaks a rule is refused, and
-    nothing goes in; with `quarantine` it is put aside with its reason, and the rest goes in. What the data set says of
-    samples that the catalog holds already is added to them; vectors become embeddings once the commit is made. `seed`
-    draws the splits of groups that are new: what has a split keeps it. Labels of evaluation splits are imported; those
-    that the data set holds back of train go to the oracle's file.
+    Unreadable images are quarantined with their reason, and the rest goes in. An entry of the source or a label that
+    breaks a rule stops the ingest before anything is written; with `quarantine` it is quarantined too. Attributes and
+    labels of samples that the catalog already holds are added to those samples. Vectors become embeddings after the
+    commit. `seed` decides the splits of new groups; a sample with a split keeps it. Labels of evaluation splits are
+    imported; labels of train that the data set holds back go to the oracle's file.
     """
-    tell = progress or (lambda stage, done, total: None)
-    content = read(dataset, tell)
-    images, late = _parted(content.samples)
-    facts, unread = _inspect(images, tell)
+    report, findings = progress or (lambda stage, done, total: None), Findings(quarantine=quarantine)
+    content = read(dataset, report, findings)
+    with catalog.read() as now:
+        known = {row["key"]: row for row in now.samples().select(_KNOWN).to_pylist()}
+    own = {key: row["location"] for key, row in known.items() if key.startswith(f"{dataset.name}/")}
+    content = with_one_key_a_file(content, own, findings)
+    images, late = _with_and_without_image(content.samples)
+    facts, unread = _inspect(images, report)
     samples = _keep(images, list(facts))
     if len(images) and not len(samples):
-        raise BadInput(f"data set {dataset.name}: none of its {len(images)} images can be read; check them")
-    with catalog.read() as now:
-        known = dict(zip(*(now.samples()[name].to_pylist() for name in ("key", "split")), strict=True))
-    attributes = _with_splits(samples, facts, dataset, seed, known)
-    splits = known | dict(zip(*(attributes[name].to_pylist() for name in ("key", "split")), strict=True))
+        raise BadInput(_none_readable(dataset.name, unread))
+    sizes = {key: (row["width"], row["height"]) for key, row in known.items()}
+    sizes |= {key: (row.width, row.height) for key, row in facts.items()}
+    content = with_checked_boxes(content, sizes, dataset.task, dataset.reader.box_rules(), findings)
+    _note_tasks_and_splits(content, dataset, findings)
+    attributes = _with_splits(samples, facts, dataset, seed, {key: row["split"] for key, row in known.items()})
+    splits = {key: row["split"] for key, row in known.items()}
+    splits |= dict(zip(*(attributes[name].to_pylist() for name in ("key", "split")), strict=True))
     unusable = pa.array([key for key in images["key"].to_pylist() if key not in facts], pa.string())
     labels, held_back = _divide(content, unusable, splits)
     embeddings = {model: _without(table, unusable) for model, table in content.embeddings.items()}
@@ -75,8 +94,10 @@ def ingest(
         count = change.add_labels(labels, source=dataset.reader.said_by, quarantine=aside)
         for part in dataset.slice:
             change.add_slice(part.name, part.predicate, task=part.task, rare=part.rare)
-        change.add_quarantine(unread, dataset=dataset.name)
-        if len(held_back) and not change.repeated:  # else what was forgotten since would come back
+        change.add_quarantine(
+            [*unread, *((part.location, part.reason) for part in findings.aside)], dataset=dataset.name
+        )
+        if len(held_back) and not change.repeated:  # a repeated commit would bring forgotten samples back
             held_back = change.check_labels(held_back, quarantine=aside)
             hold_back(catalog.home, held_back)
         quarantined = _quarantined(change)
@@ -84,12 +105,52 @@ def ingest(
         add_vectors(catalog.home, model, vectors)
     return Ingested(
         dataset=dataset.name, samples=len(samples) + len(late), new=new, labels=count, held_back=len(held_back),
-        quarantined=quarantined, commit=change.id,
+        quarantined=quarantined, commit=change.id, aside=_asides(quarantined, findings), notes=tuple(findings.notes),
     )  # fmt: skip
 
 
+def _asides(quarantined: Collection[tuple[str, str]], findings: Findings) -> tuple[Aside, ...]:
+    """The quarantined entries by file, entry, value and rule."""
+    known = {part.reason: part for part in findings.aside}
+    return tuple(known.get(reason) or _aside(location, reason) for location, reason in quarantined)
+
+
+def _aside(location: str, reason: str) -> Aside:
+    """An unreadable image, or a label that the ledger refused."""
+    found = Aside.read(reason)
+    if found.entry:
+        return found
+    return Aside(file=location, entry="", value="", rule=reason.rpartition("; ")[0] or reason, reason=reason)
+
+
+def _none_readable(dataset: str, unread: Sequence[tuple[str, str]]) -> str:
+    reasons = Counter(reason for _, reason in unread)
+    shown = ", ".join(f"{count:,} {reason.partition('; ')[0]}" for reason, count in reasons.most_common(3))
+    more = ", ..." if len(reasons) > 3 else ""
+    return (
+        f"data set {dataset}: none of its {len(unread):,} images can be read ({shown}{more}), the first is "
+        f"{unread[0][0]}; check the images and their folder in [reader]"
+    )
+
+
+def _note_tasks_and_splits(content: Content, dataset: Dataset, findings: Findings) -> None:
+    """Note declared tasks without a label, and a split that leaves nothing to evaluate."""
+    labelled = {*pc.unique(content.labels["task"]).to_pylist(), *pc.unique(content.held_back["task"]).to_pylist()}
+    missing = [task.name for task in dataset.task if task.name not in labelled]
+    if missing:
+        findings.note(
+            f"data set {dataset.name}: brings no label of the task{'s' * (len(missing) > 1)} {', '.join(missing)}"
+        )
+    split = dataset.split
+    if split.by != "given" and not split.test and not split.validation and len(content.samples):
+        findings.note(
+            f'[split] by = "{split.by}" without test and validation: new groups go to train, and nothing can be '
+            "evaluated; set test and validation, such as 0.2 and 0.1"
+        )
+
+
 def _quarantined(change: PendingCommit) -> tuple[tuple[str, str], ...]:
-    """What this commit put aside, also when it is a repeated one: location, or key of a label, and the reason."""
+    """Location (or key of a label) and reason of each entry that this commit quarantined, repeated commits included."""
     now, before = (
         Counter((row["location"], row["reason"]) for row in change.now.earlier(commit).quarantine().to_pylist())
         for commit in (change.id, change.id - 1)
@@ -97,18 +158,18 @@ def _quarantined(change: PendingCommit) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((now - before).elements()))
 
 
-def _parted(samples: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Images to take in, and attributes, without location, of samples that the catalog holds already."""
-    here = pc.is_valid(samples["location"])
-    return samples.filter(here), samples.filter(pc.invert(here)).drop_columns(["location"])
+def _with_and_without_image(samples: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Samples with an image, and attributes (without location) of samples that the catalog already holds."""
+    located = pc.is_valid(samples["location"])
+    return samples.filter(located), samples.filter(pc.invert(located)).drop_columns(["location"])
 
 
-def _inspect(images: pa.Table, tell: Progress) -> tuple[dict[str, ImageFacts], list[tuple[str, str]]]:
-    """Facts by key of every image that can be read, and (location, reason) of every one that cannot."""
+def _inspect(images: pa.Table, report: Progress) -> tuple[dict[str, ImageFacts], list[tuple[str, str]]]:
+    """Facts by key of each readable image, and (location, reason) of each unreadable one."""
     keys, locations = images["key"].to_pylist(), images["location"].to_pylist()
     facts: dict[str, ImageFacts] = {}
     quarantined: list[tuple[str, str]] = []
-    found = inspect_all(locations, progress=lambda done, total: tell("inspect", done, total))
+    found = inspect_all(locations, progress=lambda done, total: report("inspect", done, total))
     for key, location, result in zip(keys, locations, found, strict=True):
         if isinstance(result, ImageFacts):
             facts[key] = result
@@ -124,7 +185,7 @@ def _keep(table: pa.Table, keys: Sequence[str]) -> pa.Table:
 def _with_splits(
     samples: pa.Table, facts: dict[str, ImageFacts], dataset: Dataset, seed: int, known: Mapping[str, str]
 ) -> pa.Table:
-    """The attributes of the samples, with `group` and `split`, as the data set's declaration asks."""
+    """The attributes of the samples, with `group` and `split` as `[split]` declares."""
     attributes = samples.drop_columns(["location"])
     if dataset.split.by == "given":
         return _given(attributes, dataset.name)
@@ -163,16 +224,16 @@ def _without(table: pa.Table, keys: pa.Array) -> pa.Table:
     return table.filter(pc.invert(pc.is_in(table["key"], value_set=keys)))
 
 
-def _divide(content: Content, aside: pa.Array, splits: Mapping[str, str]) -> tuple[pa.Table, pa.Table]:
-    """Labels for the ledger and labels for the oracle: what evaluation samples hold back is imported.
+def _divide(content: Content, unreadable: pa.Array, splits: Mapping[str, str]) -> tuple[pa.Table, pa.Table]:
+    """Labels for the ledger and labels for the oracle; held-back labels of evaluation samples are imported.
 
-    Labels of images that were set aside go with them; those of a sample that is nowhere are for the ledger to refuse.
+    Labels of quarantined images are dropped. Labels of unknown samples stay: the ledger refuses them.
     """
     evaluated = pa.array([key for key, split in splits.items() if split != "train"], pa.string())
-    held = _without(content.held_back, aside)
+    held = _without(content.held_back, unreadable)
     revealed = pc.is_in(held["key"], value_set=evaluated)
     return (
-        pa.concat_tables([_without(content.labels, aside), held.filter(revealed)]),
+        pa.concat_tables([_without(content.labels, unreadable), held.filter(revealed)]),
         held.filter(pc.invert(revealed)),
     )
 
@@ -195,14 +256,14 @@ def _sample_rows(samples: pa.Table, facts: dict[str, ImageFacts]) -> pa.Table:
 
 
 def _batch(dataset: Dataset, seed: int, facts: dict[str, ImageFacts], content: Content) -> str:
-    """The batch id of this content: the declaration, the seed, the bytes of every image and what is said of them."""
+    """The batch id: a hash of the declaration, the seed, the bytes of every image, its attributes and its labels."""
     hashed = hashlib.sha256(dataset.model_dump_json(exclude={"folder"}).encode())
     hashed.update(f"{seed}".encode())
     for key in sorted(facts):
         hashed.update(f"{key}:{facts[key].sha256}".encode())
-    said = [content.samples.drop_columns(["location"])]
-    said += [table.drop_columns(["origin"]) for table in (content.labels, content.held_back)]
-    said += [content.embeddings[model] for model in sorted(content.embeddings)]
-    for table in said:
+    tables = [content.samples.drop_columns(["location"])]
+    tables += [part.drop_columns(["origin"]) for part in (content.labels, content.held_back)]
+    tables += [content.embeddings[model] for model in sorted(content.embeddings)]
+    for table in tables:
         hashed.update(digest(table).encode())
     return f"ingest:{dataset.name}:{hashed.hexdigest()}"

@@ -1,4 +1,4 @@
-"""Leaks: what stands on both sides of the line between training and evaluation, and how it is taken off one of them."""
+"""Leaks between training and evaluation: how they are found, and how the training side is excluded."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -16,12 +16,12 @@ from curation.errors import BadInput
 
 __all__ = ["Twins", "refuse_leaks", "separate", "twins"]
 
-MEND = "`amber duplicates --apply` takes the training side out, then plan and train anew"
+FIX = "`amber duplicates --apply` excludes the training side; then plan and train again"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Twins:
-    """Images that are near-duplicates, by chains: their keys, the groups they stand in so far, and samples by split."""
+    """A set of images linked by near-duplicate pairs: their keys, their current groups, and sample counts by split."""
 
     keys: tuple[str, ...]
     groups: tuple[str, ...]
@@ -29,27 +29,27 @@ class Twins:
 
     @property
     def across(self) -> bool:
-        """Whether they reach from train into validation or test."""
+        """Whether the set has samples in train and in validation or test."""
         return "train" in self.splits and any(split in self.splits for split in EVALUATION)
 
 
 def refuse_leaks(now: Snapshot, trained: pa.Array | None = None) -> None:
-    """BadInput where a training sample shares its group with an evaluation sample, so that figures would flatter.
+    """Raise BadInput if a training sample shares its group with an evaluation sample: the figures would be too good.
 
-    `trained` are the keys of samples that a run was drawn from; without it, all of train that are not excluded.
+    `trained` holds the keys of the samples that a run was trained on; default: all of train that are not excluded.
     """
     across = now.groups_across(trained)
     if len(across):
         first = across.slice(0, 1).to_pylist()[0]
-        others = f" and {len(across) - 1:,} more groups stand" if len(across) > 1 else " stands"
+        others = f" and {len(across) - 1:,} more groups are" if len(across) > 1 else " is"
         raise BadInput(
             f"group {first['group']!r}{others} in training and in evaluation ({first['train']} and "
-            f"{first['evaluation']} of its samples): figures would flatter; {MEND}"
+            f"{first['evaluation']} of its samples): the figures would be too good; {FIX}"
         )
 
 
 def twins(now: Snapshot, near: list[str], keys: list[str]) -> list[Twins]:
-    """The near-duplicates of more than one image, those across splits first; `near[i]` is the group of `keys[i]`."""
+    """Near-duplicate sets of at least two images, sets across splits first; `near[i]` is the set of `keys[i]`."""
     rows = {row["key"]: row for row in now.samples().select(["key", "group", "split", "excluded"]).to_pylist()}
     members: dict[str, list[str]] = {}
     for key, name in zip(keys, near, strict=True):
@@ -65,10 +65,10 @@ def twins(now: Snapshot, near: list[str], keys: list[str]) -> list[Twins]:
 
 
 def separate(catalog: Catalog, found: list[Twins], *, author: str) -> tuple[int, int]:
-    """Join the groups that near-duplicates link, and exclude the training side of each group that reaches across.
+    """Join the groups that near-duplicates link, and exclude the training samples of each group across splits.
 
-    Splits stay as they are. Returns how many samples changed their group, and how many are excluded from here on; where
-    both are none, nothing is committed.
+    Splits do not change. Returns how many samples changed their group, and how many became excluded; if both are 0,
+    nothing is committed.
     """
     with catalog.read() as now:
         digest, samples = now.digest, now.samples().select(["key", "group", "split", "excluded"]).to_pylist()
@@ -90,9 +90,9 @@ def _texts(values: Iterable[str]) -> pa.Array:
 
 
 def _joined(groups: list[str], found: list[Twins]) -> dict[str, str]:
-    """For each group the first, by name, of those that near-duplicates link it to."""
-    place = {group: at for at, group in enumerate(groups)}
-    links = [(place[one.groups[0]], place[other]) for one in found for other in one.groups[1:]]
+    """For each group, the first group by name among those that near-duplicates link."""
+    row_of = {group: row for row, group in enumerate(groups)}
+    links = [(row_of[one.groups[0]], row_of[other]) for one in found for other in one.groups[1:]]
     left, right = np.asarray(links, np.int64).reshape(-1, 2).T
     graph = coo_array((np.ones(len(links), np.bool_), (left, right)), shape=(len(groups), len(groups)))
     component = connected_components(graph, directed=False)[1].tolist()

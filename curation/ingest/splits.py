@@ -1,4 +1,4 @@
-"""Splits: a function of a sample's group, never of the sample; and what was split stays."""
+"""Splits: a function of a sample's group, never of the sample; an existing split does not change."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,16 @@ __all__ = ["keep_splits", "split_of"]
 
 
 def split_of(groups: Sequence[str], *, test: float, validation: float, seed: int) -> list[str]:
-    """The split of each group: "test", "validation" or "train", with the given chances.
+    """The split of each group: "test", "validation" or "train", with the given probabilities.
 
-    A group's place is a hash of (seed, group) alone, so that it stays when other samples arrive.
+    The split depends only on a hash of (seed, group), so new samples do not move old ones.
+
+    >>> split_of(["drive-1", "drive-2", "drive-1"], test=0.5, validation=0.0, seed=0)
+    ['train', 'test', 'train']
     """
-    places = {group: _uniform(seed, group) for group in set(groups)}
+    positions = {group: _uniform(seed, group) for group in set(groups)}
     return [
-        "test" if places[group] < test else "validation" if places[group] < test + validation else "train"
+        "test" if positions[group] < test else "validation" if positions[group] < test + validation else "train"
         for group in groups
     ]
 
@@ -23,10 +26,10 @@ def split_of(groups: Sequence[str], *, test: float, validation: float, seed: int
 def keep_splits(
     keys: Sequence[str], groups: Sequence[str], drawn: Sequence[str], known: Mapping[str, str]
 ) -> tuple[list[str], list[bool]]:
-    """Splits of samples, and which to exclude, when some have a split already (`known`, by key).
+    """Splits of samples, and whether to exclude each, given the splits that exist already (`known`, by key).
 
-    A sample keeps its split and a new one joins its group's; the others take what was `drawn`. Where new images link
-    groups across splits, new samples join the evaluation side and the samples of train are excluded.
+    A sample keeps its split; a new sample joins the split of its group; all others get their `drawn` split. Where new
+    images link groups across splits, new samples join the evaluation side and the samples of train are excluded.
     """
     of: dict[str, set[str]] = {}
     for key, group in zip(keys, groups, strict=True):

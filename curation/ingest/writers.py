@@ -1,4 +1,4 @@
-"""What the catalog knows, written for other programs: tables (Parquet, CSV), labels one by one, and COCO.
+"""Exports of the catalog for other programs: tables (Parquet, CSV), single labels, and COCO.
 
 Files appear whole or not at all. Unknown is an empty cell, or an image that is left out: never a negative.
 """
@@ -19,16 +19,27 @@ from curation.catalog.event_tables import LABELS
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 from curation.files.atomic import whole
+from curation.ingest.readers.findings import Aside
 
-__all__ = ["WRITERS", "long_table", "wide_table", "write_coco", "write_csv", "write_parquet"]
+__all__ = [
+    "WRITERS",
+    "long_table",
+    "wide_table",
+    "without_formulas",
+    "write_asides",
+    "write_coco",
+    "write_csv",
+    "write_parquet",
+]
 
 Ids = npt.NDArray[np.int64]
 
+ASIDE: Final = ("file", "entry", "value", "rule")
 FIRST: Final = ("key", "location", "dataset", "sha256", "width", "height")
 
 
 def wide_table(now: Snapshot, *, ids: Ids | None = None, tasks: Sequence[str] = ()) -> pa.Table:
-    """A row for each sample (of `ids`; default: all) by key: what it is, its attributes, and a column for each task.
+    """One row for each sample (of `ids`; default: all): its key and file, its attributes, and a column for each task.
 
     A label is a bool, a string, a number, a list of class names, or a list of boxes (pixels of the upright image); null
     where it is unknown or unsure. A task with unsure labels has a further column `state.TASK` (known, unsure, unknown).
@@ -36,23 +47,23 @@ def wide_table(now: Snapshot, *, ids: Ids | None = None, tasks: Sequence[str] = 
     samples = _chosen(now, ids)
     columns = {name: samples[name] for name in FIRST}
     for name in now.attributes():
-        columns[name] = _placed(now.column("attr", name), samples)
+        columns[name] = _in_order(now.column("attr", name), samples)
     for name in tasks or now.tasks():
         family = "boxes" if now.task(name).kind == "detection" else "label"
-        columns[name] = _placed(now.column(family, name), samples)
+        columns[name] = _in_order(now.column(family, name), samples)
         if pc.any(pc.equal(now.labels(name)["state"], 2)).as_py():
-            columns[f"state.{name}"] = pc.fill_null(_placed(now.column("state", name), samples), "unknown")
+            columns[f"state.{name}"] = pc.fill_null(_in_order(now.column("state", name), samples), "unknown")
     return pa.table(columns)
 
 
 def long_table(now: Snapshot, *, ids: Ids | None = None, tasks: Sequence[str] = ()) -> pa.Table:
-    """A row for each annotator's newest label, with the columns of `LABELS` and `source`: what a reader takes in again.
+    """One row for each annotator's newest label, with the columns of `LABELS` and `source`; a reader can read it back.
 
     By task, then sample.
     """
     samples = _chosen(now, ids)
     keys = samples.select(["sample_id", "key"])
-    parts = [_said(now, name, keys) for name in tasks or now.tasks()]
+    parts = [_task_labels(now, name, keys) for name in tasks or now.tasks()]
     return pa.concat_tables(parts) if parts else LABELS.append(pa.field("source", pa.string())).empty_table()
 
 
@@ -66,18 +77,31 @@ def write_labels(now: Snapshot, path: Path, *, ids: Ids | None = None, tasks: Se
     return _write(long_table(now, ids=ids, tasks=tasks), path, lambda table, part: pq.write_table(table, part))
 
 
-def write_csv(now: Snapshot, path: Path, *, ids: Ids | None = None, tasks: Sequence[str] = ()) -> int:
-    """`wide_table` as CSV, lists as JSON; returns how many samples."""
+def write_csv(
+    now: Snapshot, path: Path, *, ids: Ids | None = None, tasks: Sequence[str] = (), formulas: bool = False
+) -> int:
+    """`wide_table` as CSV, lists as JSON; returns how many samples.
+
+    Text that a spreadsheet would run as a formula (it begins with =, +, -, @, a tab or a line break) gets an apostrophe
+    in front, unless `formulas` keeps it.
+    """
     table = wide_table(now, ids=ids, tasks=tasks)
     flat = [_as_json(column) if pa.types.is_nested(column.type) else column for column in table.columns]
-    return _write(pa.table(flat, table.column_names), path, lambda table, part: pacsv.write_csv(table, part))
+    made = pa.table(flat, table.column_names)
+    return _write(made if formulas else without_formulas(made), path, lambda table, part: pacsv.write_csv(table, part))
+
+
+def write_asides(asides: Sequence[Aside], path: Path) -> int:
+    """Quarantined entries as CSV, one row for each: file, entry, value and rule; returns how many."""
+    columns = {name: pa.array([getattr(part, name) for part in asides], pa.string()) for name in ASIDE}
+    return _write(pa.table(columns), path, lambda table, part: pacsv.write_csv(without_formulas(table), part))
 
 
 def write_coco(now: Snapshot, path: Path, *, ids: Ids | None = None, tasks: Sequence[str] = ()) -> int:
     """Boxes of one detection task as COCO's instances (Lin et al., ECCV 2014); returns how many images.
 
-    Only images of which the task is known are in it: those without annotations hold none. BadInput unless `tasks` names
-    one detection task, or the catalog has but one.
+    Only images whose task is known are written: an image without annotations holds no object. BadInput unless `tasks`
+    names one detection task, or the catalog has exactly one.
     """
     named = list(tasks) or [name for name, task in now.tasks().items() if task.kind == "detection"]
     if len(named) != 1 or now.task(named[0]).kind != "detection":
@@ -86,7 +110,7 @@ def write_coco(now: Snapshot, path: Path, *, ids: Ids | None = None, tasks: Sequ
         )
     task = now.task(named[0])
     samples = _chosen(now, ids)
-    boxes = _placed(now.column("boxes", task.name), samples)
+    boxes = _in_order(now.column("boxes", task.name), samples)
     known = samples.append_column("boxes", boxes).filter(pc.is_valid(boxes))
     images, annotations = [], []
     for number, row in enumerate(known.to_pylist(), start=1):
@@ -113,29 +137,29 @@ def _chosen(now: Snapshot, ids: Ids | None) -> pa.Table:
     return samples if ids is None else samples.filter(pc.is_in(samples["sample_id"], value_set=pa.array(ids)))
 
 
-def _placed(values: pa.Table, samples: pa.Table) -> pa.ChunkedArray:
-    """The values of a table (sample_id, value) in the order of `samples`, null where there is none."""
+def _in_order(values: pa.Table, samples: pa.Table) -> pa.ChunkedArray:
+    """The values of a table (sample_id, value) in the order of `samples`; null where a sample has no value."""
     return values["value"].take(pc.index_in(samples["sample_id"], value_set=values["sample_id"].combine_chunks()))
 
 
-def _said(now: Snapshot, task: str, keys: pa.Table) -> pa.Table:
-    said = now.labels.by_annotator(task)
+def _task_labels(now: Snapshot, task: str, keys: pa.Table) -> pa.Table:
+    rows = now.labels.by_annotator(task)
     classes, kind = pa.array(now.task(task).classes, pa.string()), now.task(task).kind
-    rows = pc.index_in(said["sample_id"], value_set=keys["sample_id"].combine_chunks())
-    said = said.append_column("key", keys["key"].take(rows)).filter(pc.is_valid(rows))
-    columns: dict[str, Any] = {name: said[name] for name in ("key", "number", "annotator", "confidence", "labelled_at")}
-    columns |= {"task": pa.array([task] * len(said), pa.string()), "source": said["source"]}
-    columns["state"] = pc.if_else(pc.equal(said["state"], 1), "known", "unsure")
+    found = pc.index_in(rows["sample_id"], value_set=keys["sample_id"].combine_chunks())
+    rows = rows.append_column("key", keys["key"].take(found)).filter(pc.is_valid(found))
+    columns: dict[str, Any] = {name: rows[name] for name in ("key", "number", "annotator", "confidence", "labelled_at")}
+    columns |= {"task": pa.array([task] * len(rows), pa.string()), "source": rows["source"]}
+    columns["state"] = pc.if_else(pc.equal(rows["state"], 1), "known", "unsure")
     if kind in ("binary", "categorical"):
-        columns["text"] = classes.take(said["code"].combine_chunks())
+        columns["text"] = classes.take(rows["code"].combine_chunks())
     if kind == "multilabel":
-        columns["names"] = _renamed(said["codes"].combine_chunks(), lambda codes: classes.take(codes))
+        columns["names"] = _renamed(rows["codes"].combine_chunks(), lambda codes: classes.take(codes))
     if kind == "detection":
-        columns["boxes"] = _renamed(said["boxes"].combine_chunks(), lambda boxes: _named_boxes(boxes, classes))
+        columns["boxes"] = _renamed(rows["boxes"].combine_chunks(), lambda boxes: _named_boxes(boxes, classes))
     schema = LABELS.append(pa.field("source", pa.string()))
     return pa.table(
         [
-            columns[field.name].cast(field.type) if field.name in columns else pa.nulls(len(said), field.type)
+            columns[field.name].cast(field.type) if field.name in columns else pa.nulls(len(rows), field.type)
             for field in schema
         ],
         schema=schema,
@@ -143,7 +167,7 @@ def _said(now: Snapshot, task: str, keys: pa.Table) -> pa.Table:
 
 
 def _renamed(lists: pa.ListArray, rename: Callable[[pa.Array], pa.Array]) -> pa.ListArray:
-    """The same lists, null where they are, with other content."""
+    """The same lists with renamed items; null lists stay null."""
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
     return pa.ListArray.from_arrays(offsets, rename(pc.list_flatten(lists)), mask=pc.is_null(lists))
@@ -164,8 +188,18 @@ def _annotation(image: int, box: dict[str, Any], classes: Sequence[str]) -> dict
     }  # fmt: skip
 
 
+def without_formulas(table: pa.Table) -> pa.Table:
+    """The table with an apostrophe before text that a spreadsheet would run as a formula."""
+    columns = []
+    for column in table.columns:
+        if pa.types.is_string(column.type):
+            column = pc.replace_substring_regex(column, r"^([=+\-@\t\r\n])", r"'\1")
+        columns.append(column)
+    return pa.table(columns, table.column_names)
+
+
 def _as_json(column: pa.ChunkedArray) -> pa.Array:
-    """Lists as JSON, null where they are."""
+    """Lists as JSON; nulls stay null."""
     return pa.array([None if value is None else json.dumps(value, default=dict) for value in column.to_pylist()])
 
 

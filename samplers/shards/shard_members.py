@@ -10,7 +10,7 @@ from samplers.shards.shard_writer import ShardEntry
 
 __all__ = ["extension", "shard_entries", "sidecar_texts"]
 
-_EXTENSIONS = {"JPEG": "jpg"}
+_EXTENSIONS = {"JPEG": "jpg", "JPEG2000": "jp2"}
 
 
 def shard_entries(images: pa.Table) -> tuple[bytes, list[ShardEntry]]:

@@ -1,8 +1,9 @@
-"""The same small truth, written in every format that Amber reads."""
+"""The same small data set, written in every format that Amber reads."""
 
 import csv
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ import pytest
 import yaml
 from support.pictures import SIZE, picture
 
+from curation.catalog.catalog import Catalog
 from curation.errors import AmberError
 from curation.files.toml_files import parse
 from curation.ingest.dataset import Dataset
+from curation.ingest.ingest import Ingested, ingest
 from curation.ingest.read_dataset import read
 from curation.ingest.readers.content import Content
 
@@ -31,11 +34,13 @@ __all__ = [
     "Box",
     "Json",
     "Scene",
+    "boxes_in",
     "content",
     "declared",
     "draw",
+    "ingested",
+    "label_rows",
     "refused",
-    "said",
 ]
 
 HEIGHT, WIDTH = SIZE
@@ -55,7 +60,7 @@ Box = tuple[str, float, float, float, float]
 
 @dataclass(frozen=True)
 class Scene:
-    """An image by its name, and its boxes: None where nobody looked."""
+    """An image by its name, and its boxes: None if nobody looked."""
 
     name: str
     boxes: Sequence[Box] | None
@@ -76,18 +81,36 @@ def declared(folder: Path, reader: Mapping[str, Any], **other: Any) -> Dataset:
 
 
 def content(folder: Path, reader: Mapping[str, Any]) -> Content:
-    """What the reader finds in `folder`."""
+    """The content that the reader finds in `folder`."""
     return read(declared(folder, reader), lambda stage, done, total: None)
 
 
+def ingested(folder: Path, reader: Mapping[str, Any], *, quarantine: bool = False, **other: Any) -> Ingested:
+    """The result of an ingest of `folder` into the workspace `folder`/home."""
+    catalog = Catalog.create(folder / "home")
+    return ingest(catalog, declared(folder, reader, **other), author="ada", quarantine=quarantine)
+
+
+def boxes_in(folder: Path, task: str = "objects") -> dict[str, list[tuple[Any, ...]]]:
+    """The boxes in the workspace `folder`/home, by key: class, x, y, w and h, rounded to 6 digits."""
+    with Catalog.open(folder / "home").read() as now:
+        keys = dict(zip(*(now.samples()[name].to_pylist() for name in ("sample_id", "key")), strict=True))
+        found = now.column("boxes", task).to_pylist()
+    return {
+        keys[row["sample_id"]]: [(box["class"], *(round(box[side], 6) for side in "xywh")) for box in row["value"]]
+        for row in found
+        if row["value"] is not None
+    }
+
+
 def refused(folder: Path, reader: Json, why: str) -> None:
-    """Check that the reader refuses what lies in `folder` in one line that matches `why` and ends with the mend."""
+    """Check that the reader refuses the files in `folder` in one line that matches `why` and ends with the fix."""
     with pytest.raises(AmberError, match=rf"^[^\n]*{why}[^\n]*; [^\n]*$"):
         content(folder, reader)
 
 
-def said(found: Content, *columns: str) -> list[tuple[Any, ...]]:
-    """These columns of the labels, a tuple a label."""
+def label_rows(found: Content, *columns: str) -> list[tuple[Any, ...]]:
+    """These columns of the labels, as one tuple for each label."""
     return [tuple(row[name] for name in columns) for row in found.labels.to_pylist()]
 
 
@@ -226,15 +249,31 @@ def arrow(folder: Path, scenes: Sequence[Scene]) -> dict[str, Any]:
     return {"kind": "tables", "images": "images", "table": [{"file": "wide.feather", "rows": "samples"}]}
 
 
+def voc(folder: Path, scenes: Sequence[Scene]) -> dict[str, Any]:
+    shutil.rmtree(folder / "xml", ignore_errors=True)
+    for scene in scenes:
+        path = (folder / "xml" / scene.name).with_suffix(".xml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        objects = [
+            f"<object><name>{name}</name><bndbox><xmin>{x!r}</xmin><ymin>{y!r}</ymin><xmax>{x + w!r}</xmax>"
+            f"<ymax>{y + h!r}</ymax></bndbox></object>"
+            for name, x, y, w, h in scene.boxes or ()
+        ]
+        if scene.boxes is not None:
+            path.write_text(f"<annotation>{''.join(objects)}</annotation>")
+    return {"kind": "voc", "annotations": "xml", "images": "images", "first_pixel": 0, "task": "objects"}
+
+
 FORMATS: dict[str, Callable[[Path, Sequence[Scene]], dict[str, Any]]] = {
     "coco": coco,
     "scalabel": scalabel,
     "yolo": yolo,
     "fiftyone": fiftyone,
     "label_studio": label_studio,
+    "voc": voc,
     "webdataset": webdataset,
     "csv": csv_of_boxes,
     "parquet": parquet,
     "arrow": arrow,
 }
-"""Writers by format; each returns the `[reader]` of what it wrote. COCO has no word for what is unknown."""
+"""Writers by format; each returns the `[reader]` of what it wrote. COCO cannot express unknown."""

@@ -1,4 +1,4 @@
-"""One reader a format: each turns files into the three tables of `content`.
+"""One reader for each format: each turns files into the tables of `content`.
 
 May import `curation.catalog`, `curation.images`, `curation.files` and `curation.synthetic`.
 """

@@ -1,4 +1,4 @@
-"""Boxes on their way from a foreign format to ours."""
+"""Conversion of boxes from other formats to ours."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -9,43 +9,47 @@ __all__ = ["Box", "Classes", "box", "fitted", "scaled", "turned"]
 Box = dict[str, Any]
 """One box of `readers.content.BOX`."""
 
-_SLACK = 1e-4  # of the width: what a fraction of six digits can be off by, with room
+_SLACK = 1e-4  # of the width: covers the rounding of a fraction with six digits
 
 
 class Classes(NamedTuple):
-    """Which classes of a source are taken, and under which name."""
+    """The classes of a source that are read, and their names in the task."""
 
     rename: Mapping[str, str]
     leave_out: Collection[str]
 
     def named(self, name: str) -> str | None:
-        """The task's own name of a class, or None when it is left out."""
+        """The task's name for a class of the source, or None if the class is left out."""
         return None if name in self.leave_out else self.rename.get(name, name)
 
 
 def box(name: str, x: float, y: float, w: float, h: float, attributes: Mapping[str, object] | None = None) -> Box:
-    """A box of class `name`; of the attributes those that are null, lists or objects are left out."""
-    said = [
+    """A box of class `name`; attributes that are null, lists or objects are dropped."""
+    texts = [
         (key, _text(value)) for key, value in (attributes or {}).items() if isinstance(value, str | bool | int | float)
     ]
-    return {"class": name, "x": x, "y": y, "w": w, "h": h, "attributes": said or None}
+    return {"class": name, "x": x, "y": y, "w": w, "h": h, "attributes": texts or None}
 
 
 def scaled(size: tuple[int, int], x: float, y: float, w: float, h: float) -> tuple[float, float, float, float]:
-    """A box in fractions of an image, in pixels of one of that width and height."""
+    """A box in fractions of the image, converted to pixels; `size` is the image's width and height.
+
+    >>> scaled((200, 100), 0.25, 0.5, 0.5, 0.25)
+    (50.0, 50.0, 100.0, 25.0)
+    """
     width, height = size
     return fitted(size, x * width, y * height, w * width, h * height)
 
 
 def fitted(size: tuple[int, int], x: float, y: float, w: float, h: float) -> tuple[float, float, float, float]:
-    """A box in pixels of which edges that lie outside by a rounding of fractions are moved onto the image's edge."""
+    """A box in pixels; edges outside the image by no more than rounding are moved onto the image's edge."""
     left, right = _edges(x, x + w, size[0])
     top, bottom = _edges(y, y + h, size[1])
     return left, top, right - left, bottom - top
 
 
 def turned(x: float, y: float, w: float, h: float, degrees: float) -> tuple[float, float, float, float]:
-    """The upright box around one that is turned clockwise about its left upper corner."""
+    """The axis-aligned box around a box that is rotated clockwise about its upper left corner."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     corners: Sequence[tuple[float, float]] = [
         (x + dx * cos - dy * sin, y + dx * sin + dy * cos) for dx in (0, w) for dy in (0, h)
@@ -60,7 +64,7 @@ def _edges(low: float, high: float, length: int) -> tuple[float, float]:
         low = 0.0
     if length < high <= length + slack:
         high = float(length)
-    if high > length - 1 and low + (high - low) > length:  # what is added up again must not pass the edge by a bit
+    if high > length - 1 and low + (high - low) > length:  # x + w must not round to a value past the edge
         high = math.nextafter(high, 0)
     return low, high
 

@@ -1,4 +1,4 @@
-"""The reader: render the images of a choice of drives into a folder, and say what is known of them."""
+"""Renders the images of synthetic drives into a folder, and returns their samples and labels."""
 
 import json
 import os
@@ -27,7 +27,7 @@ __all__ = ["read_streets"]
 Value = TypeVar("Value")
 
 
-_VERSION = 1  # raise it when a pixel or a fact changes: folders of an older version are then refused
+_VERSION = 1  # raise it if a pixel or a fact changes: folders of an older version are refused
 _LEAST_IMAGES, _MOST_IMAGES = 400, 200_000  # more would draw millions of facts for a few rare drives
 
 
@@ -39,23 +39,23 @@ def read_streets(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Content:
-    """Render `images` scenes (400 to 200,000) of `seed` into `folder` and say what is known about them.
+    """Render `images` scenes (400 to 200,000) of `seed` into `folder`; returns their samples and labels.
 
-    `workers` processes render (default: one a core; 1 stays in this process); neither order nor bytes depend
-    on it. `progress` is called with (images done, images in all). What an interrupted call wrote is kept by
-    the next one; a complete folder holds `streets.json`, and nothing is rendered again. BadInput if a
-    parameter is out of range or not that of the folder; Damaged if `streets.json` cannot be read.
+    `workers` processes render (default: one a core; 1 renders in this process); neither order nor bytes depend on it.
+    `progress` is called with (images done, total). The next call keeps the images of an interrupted one; a complete
+    folder holds `streets.json`, and nothing is rendered again. BadInput if a parameter is out of range or differs from
+    the folder's; Damaged if `streets.json` cannot be read.
     """
     _check(folder, images, seed, workers)
     manifest = folder / "streets.json"
-    asked = {"images": images, "seed": seed, "version": _VERSION}
-    done = _is_complete(manifest, asked)
+    requested = {"images": images, "seed": seed, "version": _VERSION}
+    done = _is_complete(manifest, requested)
     drives = choose_drives(images, seed)
     if not done:
         _render_all(drives, folder, seed, workers or os.cpu_count() or 1, progress)
         remove_leftovers(folder.glob("images/*/*.part"))
         with whole(manifest) as part:
-            part.write_text(json.dumps(asked, indent=1) + "\n")
+            part.write_text(json.dumps(requested, indent=1) + "\n")
     return Content(**describe(drives, folder, seed)._asdict())
 
 
@@ -70,16 +70,16 @@ def _check(folder: Path, images: int, seed: int, workers: int | None) -> None:
         raise BadInput(f"workers = {workers}: must be at least 1; leave it out for one a core")
 
 
-def _is_complete(manifest: Path, asked: dict[str, int]) -> bool:
+def _is_complete(manifest: Path, requested: dict[str, int]) -> bool:
     try:
         found = json.loads(manifest.read_text())
     except FileNotFoundError:
         return False
     except ValueError as error:
-        raise Damaged(f"{manifest}: not valid JSON; delete it, and only what is missing is rendered") from error
-    if found != asked:
+        raise Damaged(f"{manifest}: not valid JSON; delete it, and only missing images are rendered") from error
+    if found != requested:
         raise BadInput(
-            f"{manifest.parent}: holds streets of {found}, not of {asked}; choose another folder or delete this"
+            f"{manifest.parent}: holds streets of {found}, not of {requested}; choose another folder or delete this"
         )
     return True
 
@@ -99,7 +99,7 @@ def _mapped(work: Callable[[Drives], Value], chunks: list[Drives], workers: int)
     if workers == 1:
         yield from map(work, chunks)
         return
-    # spawn: a fork of a process that has threads (DuckDB, torch) may hang
+    # spawn: a forked process with threads (DuckDB, torch) may hang
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_with_parent)
     try:
         yield from pool.map(work, chunks)
@@ -108,7 +108,7 @@ def _mapped(work: Callable[[Drives], Value], chunks: list[Drives], workers: int)
 
 
 def _leave_with_parent() -> None:
-    """In a worker: Ctrl-C is the parent's business, and a killed parent leaves no orphan."""
+    """In a worker: ignore Ctrl-C, which the parent handles, and exit after a killed parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_after_parent, daemon=True).start()
 

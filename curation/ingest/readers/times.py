@@ -1,4 +1,4 @@
-"""Points in time as files write them, in UTC."""
+"""Times in files, converted to UTC."""
 
 from collections.abc import Callable
 
@@ -14,28 +14,28 @@ _CLOCK = r"[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?"
 _OFFSET = r"(Z|z|[+-]\d{2}(:?\d{2})?)"
 
 Where = Callable[[int], str]
-"""Where a row was read, by its number."""
+"""The origin of a row, by its number."""
 
 
 def to_utc(column: pa.ChunkedArray, timezone: str, where: Where) -> pa.ChunkedArray:
     """Times of a column of text (ISO 8601), dates or timestamps, as timestamp("us") in UTC; nulls stay.
 
-    Times with an offset say which instant they mean, the others are taken for those of a clock in `timezone`. BadInput
-    names the first that is no time, that this clock showed twice or never, and a column that mixes the two.
+    Times with an offset are exact; all others are local times of `timezone`. BadInput names the first value that is not
+    a time or that the local clock showed twice or never, and a column that mixes times with and without an offset.
     """
     if pa.types.is_string(column.type):
         column = _parsed(pc.utf8_trim_whitespace(column), where)
     if pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("us"))
     if not pa.types.is_timestamp(column.type):
-        raise BadInput(f"{where(0)}: {column.type} is no time; write it as 2026-07-01T12:30:00+02:00")
+        raise BadInput(f"{where(0)}: {column.type} is not a time; write it as 2026-07-01T12:30:00+02:00")
     if column.type.tz is None:
         column = _assumed(column.cast(pa.timestamp("us"), safe=False), timezone, where)
     return column.cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.timestamp("us"))
 
 
 def looks_like_time(column: pa.ChunkedArray) -> bool:
-    """Whether a column of text holds a time and nothing else."""
+    """Whether every cell of a text column holds a time."""
     form = f"{_DATE}({_CLOCK}{_OFFSET}?)?$"
     return len(column) > column.null_count and bool(pc.all(pc.match_substring_regex(column, form)).as_py())
 
@@ -49,8 +49,8 @@ def _parsed(column: pa.ChunkedArray, where: Where) -> pa.ChunkedArray:
         other = _first(pc.invert(fixed))
         assert other is not None
         raise BadInput(
-            f"{where(other)}: {column[other].as_py()!r} has no offset and other times of the column have one; "
-            "write offsets at all or at none"
+            f"{where(other)}: {column[other].as_py()!r} has no offset, and other times of the column have one; "
+            "write an offset at all times or at none"
         )
     text = pc.replace_substring_regex(column, r"(\.\d{6})\d+", r"\1")
     text = pc.replace_substring_regex(pc.replace_substring_regex(text, "z$", "Z"), "T", " ")
@@ -68,7 +68,7 @@ def _parsed(column: pa.ChunkedArray, where: Where) -> pa.ChunkedArray:
 
 def _no_time(column: pa.ChunkedArray, row: int, where: Where) -> None:
     raise BadInput(
-        f"{where(row)}: {column[row].as_py()!r} is no time of ISO 8601; write it as 2026-07-01T12:30:00+02:00"
+        f"{where(row)}: {column[row].as_py()!r} is not a time of ISO 8601; write it as 2026-07-01T12:30:00+02:00"
     )
 
 
@@ -78,13 +78,13 @@ def _assumed(column: pa.ChunkedArray, timezone: str, where: Where) -> pa.Chunked
     row = _first(pc.not_equal(early, late))
     if row is not None:
         raise BadInput(
-            f"{where(row)}: {column[row].as_py()} was shown twice or never by the clocks of {timezone}, which were "
-            "put on; write it with its offset"
+            f"{where(row)}: {column[row].as_py()} was shown twice or never by the clocks of {timezone}, which "
+            "changed then; write it with its offset"
         )
     return early
 
 
 def _first(mask: pa.ChunkedArray) -> int | None:
-    """The first row that is true."""
+    """The first true row."""
     row = pc.index(mask, True).as_py()
     return row if row >= 0 else None

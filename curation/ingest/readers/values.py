@@ -1,10 +1,11 @@
-"""What a value of JSON says of a task."""
+"""Labels from JSON values."""
 
 from typing import Any
 
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.ingest.readers.box_forms import box
+from curation.ingest.readers.findings import BadEntry
 
 __all__ = ["box_of", "value_of"]
 
@@ -12,9 +13,9 @@ _FLAGS = ("false", "true")
 
 
 def value_of(task: Task, value: Any, origin: str) -> dict[str, Any]:
-    """The columns of `LABELS` that `value` fills for `task`; BadInput, naming `origin`, when it is of another kind.
+    """The columns of `LABELS` that `value` fills for `task`; BadInput, with `origin`, if the value has another kind.
 
-    A class may be given by its number in the task. Whether the task has it is for the ledger to say.
+    A class may be given by its number in the task. The ledger checks whether the task has the class.
     """
     match task.kind:
         case "regression":
@@ -27,13 +28,13 @@ def value_of(task: Task, value: Any, origin: str) -> dict[str, Any]:
 
 
 def box_of(part: Any, origin: str) -> dict[str, Any]:
-    """A box from an object of class, x, y, w and h, and perhaps attributes."""
+    """A box from an object with class, x, y, w and h, and optional attributes."""
     try:
         attributes = part.get("attributes") or {}
         x, y, w, h = [float(part[side]) for side in "xywh"]
         return box(str(part["class"]), x, y, w, h, dict(attributes))
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise BadInput(f"{origin}: {str(part)[:60]} is no box; give it class, x, y, w and h in pixels") from None
+        raise BadEntry(origin, str(part)[:60], "is no box", "give it class, x, y, w and h in pixels") from None
 
 
 def _class(value: Any, task: Task, origin: str) -> str:
@@ -61,6 +62,6 @@ def _list(value: Any, task: Task, origin: str) -> list[Any]:
 
 
 def _other(value: Any, task: Task, origin: str) -> BadInput:
-    return BadInput(
-        f"{origin}: {str(value)[:60]!r} is no label of {task.name}, a {task.kind} task; mend it or leave it out"
+    return BadEntry(
+        origin, repr(str(value)[:60]), f"is no label of {task.name}, a {task.kind} task", "correct it or leave it out"
     )

@@ -1,4 +1,4 @@
-"""One bad row in a table that is taken in: it is named, and nothing else of the table goes in unless that was asked."""
+"""One bad row in a table of labels: it is named, and the other rows go in only if quarantine is requested."""
 
 import shutil
 import subprocess
@@ -29,7 +29,7 @@ BAD = {
     "a box outside": {"task": "things", "boxes": [{"class": "light", "x": 40.0, "y": 2.0, "w": 50.0, "h": 8.0}]},
     "a box of no width": {"task": "things", "boxes": [{"class": "light", "x": 2.0, "y": 2.0, "w": 0.0, "h": 8.0}]},
     "an inverted box": {"task": "things", "boxes": [{"class": "light", "x": 9.0, "y": 2.0, "w": -5.0, "h": 8.0}]},
-    "a box of nothing": {"task": "things", "boxes": [{"class": "light", "x": NAN, "y": 2.0, "w": 5.0, "h": 8.0}]},
+    "a box of NaN": {"task": "things", "boxes": [{"class": "light", "x": NAN, "y": 2.0, "w": 5.0, "h": 8.0}]},
     "a box of no class": {"task": "things", "boxes": [{"class": "dog", "x": 2.0, "y": 2.0, "w": 5.0, "h": 8.0}]},
     "a confidence above one": {"confidence": 1.5},
     "no annotator": {"annotator": None},
@@ -61,7 +61,7 @@ def state(catalog: Catalog) -> tuple[str, dict[str, int]]:
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
-def test_one_bad_row_keeps_all_out_or_is_put_aside(catalog: Catalog, bad: dict[str, object]) -> None:
+def test_one_bad_row_stops_all_or_is_quarantined(catalog: Catalog, bad: dict[str, object]) -> None:
     before = state(catalog)
     with (
         pytest.raises(BadInput, match=r"^labels\.csv line 17: ") as caught,
@@ -78,7 +78,7 @@ def test_one_bad_row_keeps_all_out_or_is_put_aside(catalog: Catalog, bad: dict[s
         assert now.counts()["label_event"] == before[1]["label_event"] + ROWS - 1
 
 
-def test_a_key_that_stands_twice(catalog: Catalog) -> None:
+def test_a_key_that_occurs_twice(catalog: Catalog) -> None:
     before = state(catalog)
     twice = batch({"key": "pictures/00018"})
     message = r"^labels\.csv line 17: .* is in this batch twice; keep one"
@@ -89,7 +89,7 @@ def test_a_key_that_stands_twice(catalog: Catalog) -> None:
         assert change.add_labels(twice, source="human", quarantine="labels") == ROWS - 2
 
 
-def test_a_million_rows_of_which_one_is_bad(catalog: Catalog) -> None:
+def test_one_bad_row_among_a_million(catalog: Catalog) -> None:
     count, bad = 1_000_000, 876_543
     texts = np.where(np.arange(count) == bad, "purple", "red")
     table = pa.table(
@@ -127,12 +127,12 @@ def test_times_with_and_without_a_zone_are_the_same_instant(catalog: Catalog) ->
             change.add_labels(row, source="human")
     with catalog.read() as now:
         assert now.attribute("captured_at")["value"].to_pylist() == [noon] * len(times)
-        said = [row for row in now.labels.by_annotator("bike").to_pylist() if row["annotator"] == "eve"]
-        assert [row["labelled_at"] for row in said] == [noon] * len(times)
+        rows = [row for row in now.labels.by_annotator("bike").to_pylist() if row["annotator"] == "eve"]
+        assert [row["labelled_at"] for row in rows] == [noon] * len(times)
 
 
-@pytest.mark.parametrize("words", [[], ["--quarantine"]], ids=["refused", "aside"])
-def test_ingest_refuses_or_puts_aside(tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("words", [[], ["--quarantine"]], ids=["refused", "quarantined"])
+def test_ingest_refuses_or_quarantines(tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     folder = declare(tmp_path / "data", counts=(20, 0, 20))
     (folder / "images" / "purple").mkdir()
     for number in range(4):
@@ -181,7 +181,7 @@ FILES = {
 
 
 @pytest.mark.parametrize(("spoil", "error", "message"), FILES.values(), ids=FILES)
-def test_a_file_that_is_no_catalog_of_ours(
+def test_a_file_that_is_not_a_catalog(
     catalog: Catalog, spoil: object, error: type[AmberError], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spoil(catalog.file)

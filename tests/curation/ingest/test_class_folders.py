@@ -1,4 +1,4 @@
-"""Reading folders that are named by class; the files need no pixels here."""
+"""The reader of folders that are named after classes; its test files need no pixels."""
 
 import os
 import re

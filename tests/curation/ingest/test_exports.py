@@ -1,4 +1,4 @@
-"""What FiftyOne and Label Studio export."""
+"""The readers of the exports of FiftyOne and Label Studio."""
 
 import json
 from datetime import datetime
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.sources import HEIGHT, WIDTH, Json, content, draw, refused, said
+from support.sources import HEIGHT, WIDTH, Json, content, draw, label_rows, refused
 
 # FiftyOne
 
@@ -34,7 +34,7 @@ def fiftyone(folder: Path, *changes: Json) -> Json:
     return {"kind": "fiftyone", "fields": FIELDS}
 
 
-def test_fiftyone_says_more_than_boxes(tmp_path: Path) -> None:
+def test_fiftyone_facts_beyond_boxes(tmp_path: Path) -> None:
     empty = dict.fromkeys(FIELDS) | {"filepath": "data/b.jpg", "tags": []}
     found = content(tmp_path, fiftyone(tmp_path, {}, empty))
     assert found.samples.to_pylist()[0] == {
@@ -42,7 +42,7 @@ def test_fiftyone_says_more_than_boxes(tmp_path: Path) -> None:
         "weather": "rain", "uniqueness": 0.5, "captured_at": datetime(2017, 7, 14, 2, 40),
     }  # fmt: skip
     assert found.samples["tag_blurry"].to_pylist() == [True, False]
-    assert said(found, "task", "text", "number", "names", "confidence", "origin") == [
+    assert label_rows(found, "task", "text", "number", "names", "confidence", "origin") == [
         ("color", "red", None, None, 0.25, "samples.json sample abc lamp"),
         ("things", None, None, ["tree", "house"], None, "samples.json sample abc kinds"),
         ("speed", None, 12.5, None, None, "samples.json sample abc pace"),
@@ -70,7 +70,10 @@ def test_fiftyone_in_folders_and_by_url(tmp_path: Path) -> None:
     [
         ({"filepath": None}, "abc: filepath = None"),
         ({"filepath": "../a.jpg"}, "abc: .* lies outside"),
-        ({"truth": {"_cls": "Detections", "detections": [{"label": "car"}]}}, "abc truth: .* is no detection"),
+        (
+            {"truth": {"_cls": "Detections", "detections": [{"label": "car"}]}},
+            "abc truth detection 1: .* is no detection",
+        ),
         ({"truth": {"_cls": "Polylines"}}, "abc truth: a Polylines is no label of objects"),
         ({"lamp": {"_cls": "Detections", "detections": []}}, "abc lamp: a Detections is no label of color"),
         ({"lamp": SAMPLE["kinds"]}, "abc lamp: .* is no label of color"),
@@ -78,7 +81,7 @@ def test_fiftyone_in_folders_and_by_url(tmp_path: Path) -> None:
         ({"key": "mine"}, "abc: the attribute 'key' has a reserved name"),
     ],
 )
-def test_fiftyone_that_is_refused(change: Json, why: str, tmp_path: Path) -> None:
+def test_refused_fiftyone(change: Json, why: str, tmp_path: Path) -> None:
     refused(tmp_path, fiftyone(tmp_path, change), why)
 
 
@@ -107,7 +110,7 @@ def label_studio(folder: Path, *annotations: Json, data: Json | None = None, **r
     return {"kind": "label_studio", "file": "e.json", "tags": tags} | reader
 
 
-def test_label_studio_says_who_said_what(tmp_path: Path) -> None:
+def test_label_studio_names_the_annotators(tmp_path: Path) -> None:
     early, late = "2026-07-01T10:00:00.000000Z", "2026-07-01T11:00:00.000000Z"
     region = result("lamp_state", "choices", {"choices": ["red"]}, id="r1")
     found = content(
@@ -123,7 +126,7 @@ def test_label_studio_says_who_said_what(tmp_path: Path) -> None:
         ),
     )
     assert found.samples.to_pylist() == [{"key": "d/1/a", "location": f"{tmp_path}/1/a.jpg", "drive": "x"}]
-    assert said(found, "task", "text", "number", "names", "annotator", "labelled_at", "origin") == [
+    assert label_rows(found, "task", "text", "number", "names", "annotator", "labelled_at", "origin") == [
         ("objects", None, None, None, "label_studio:3", datetime(2026, 7, 1, 10), "e.json item 5 annotation 1 box"),
         ("color", "green", None, None, "label_studio:3", datetime(2026, 7, 1, 11), "e.json item 5 annotation 2 lamp"),
         ("things", None, None, ["tree", "house"], "a@b.c", None, "e.json item 5 annotation 4 kinds"),
@@ -135,19 +138,19 @@ def test_label_studio_says_who_said_what(tmp_path: Path) -> None:
 
 def test_a_skipped_item_is_unsure(tmp_path: Path) -> None:
     reader = label_studio(tmp_path, annotation(1, was_cancelled=True))
-    assert said(content(tmp_path, reader), "task", "state") == [
+    assert label_rows(content(tmp_path, reader), "task", "state") == [
         (task, "unsure") for task in ("objects", "color", "things", "speed")
     ]
     assert content(tmp_path, reader | {"skipped": "unknown"}).labels.num_rows == 0
 
 
-def test_an_empty_answer_says_nothing_unless_declared(tmp_path: Path) -> None:
+def test_an_empty_answer_is_unknown_unless_declared(tmp_path: Path) -> None:
     reader = label_studio(tmp_path, annotation(1))
     assert content(tmp_path, reader).labels.num_rows == 0
-    assert said(content(tmp_path, reader | {"missing": "none"}), "task", "boxes") == [("objects", [])]
+    assert label_rows(content(tmp_path, reader | {"missing": "none"}), "task", "boxes") == [("objects", [])]
 
 
-def test_a_turned_box_becomes_the_one_around_it(tmp_path: Path) -> None:
+def test_a_rotated_box_becomes_the_box_around_it(tmp_path: Path) -> None:
     found = content(tmp_path, label_studio(tmp_path, annotation(1, rectangle(value={"rotation": 90}))))
     (box,) = found.labels["boxes"].to_pylist()[0]
     assert [box[side] for side in "xywh"] == pytest.approx([WIDTH / 4 - HEIGHT / 4, HEIGHT / 2, HEIGHT / 4, WIDTH / 2])
@@ -158,13 +161,13 @@ def test_a_turned_box_becomes_the_one_around_it(tmp_path: Path) -> None:
     ("value", "place"),
     [
         ("/data/local-files/?d=x/a.jpg", "{}/x/a.jpg"),
-        ("/data/upload/4/a%20b.jpg", "{}/4/a%20b.jpg"),
+        ("/data/upload/4/a%20b.jpg", "{}/4/a b.jpg"),
         ("http://host:8080/data/local-files/?d=x/a.jpg", "{}/x/a.jpg"),
         ("https://host/a.jpg?signature=1", "https://host/a.jpg?signature=1"),
         ("s3://bucket/a.jpg", "s3://bucket/a.jpg"),
     ],
 )
-def test_where_the_image_of_an_item_lies(value: str, place: str, tmp_path: Path) -> None:
+def test_location_of_the_image_of_an_item(value: str, place: str, tmp_path: Path) -> None:
     found = content(tmp_path, label_studio(tmp_path, data={"image": value}))
     assert found.samples["location"].to_pylist() == [place.format(tmp_path)]
 
@@ -173,7 +176,7 @@ def test_an_item_may_name_the_key_of_a_sample(tmp_path: Path) -> None:
     answer = annotation(1, result("pace", "number", {"number": 7}))
     found = content(tmp_path, label_studio(tmp_path, answer, data={"amber": "d/a", "image": "x"}, key="amber"))
     assert found.samples.to_pylist() == [{"key": "d/a", "location": None}]
-    assert said(found, "key", "number") == [("d/a", 7.0)]
+    assert label_rows(found, "key", "number") == [("d/a", 7.0)]
 
 
 @pytest.mark.parametrize(
@@ -182,13 +185,13 @@ def test_an_item_may_name_the_key_of_a_sample(tmp_path: Path) -> None:
         ([result("lamp", "choices", {"choices": ["red", "green"]})], "annotation 1 lamp: .* is not one choice"),
         ([result("lamp", "textarea", {"text": ["red"]})], "annotation 1 lamp: a textarea is no label of color"),
         ([result("pace", "number", {})], "annotation 1 pace: 'None' is no label of speed"),
-        ([result("box", "polygonlabels", {"points": []})], "annotation 1 box: .* not a rectangle"),
-        ([rectangle(original_width=None)], "annotation 1 box: region r1 lacks its place"),
-        ([rectangle(value={"x": None})], "annotation 1 box: region r1 lacks its place"),
-        ([rectangle(image_rotation=90)], "annotation 1 box: its image was turned by 90"),
+        ([result("box", "polygonlabels", {"points": []})], "annotation 1 box region None: .* not a rectangle"),
+        ([rectangle(original_width=None)], "annotation 1 box region r1: lacks its coordinates"),
+        ([rectangle(value={"x": None})], "annotation 1 box region r1: lacks its coordinates"),
+        ([rectangle(image_rotation=90)], "annotation 1 box region r1: image_rotation = 90"),
     ],
 )
-def test_an_answer_that_is_refused(results: list[Json], why: str, tmp_path: Path) -> None:
+def test_refused_answers(results: list[Json], why: str, tmp_path: Path) -> None:
     refused(tmp_path, label_studio(tmp_path, annotation(1, *results)), f"e.json item 5 {why}")
 
 
@@ -201,7 +204,7 @@ def test_an_answer_that_is_refused(results: list[Json], why: str, tmp_path: Path
         ([{"data": {"image": "a.jpg"}, "annotations": [{"result": 1}]}], r"0\.annotations\.0\.result"),
     ],
 )
-def test_an_export_that_is_refused(document: Any, why: str, tmp_path: Path) -> None:
+def test_refused_exports(document: Any, why: str, tmp_path: Path) -> None:
     reader = label_studio(tmp_path)
     (tmp_path / "e.json").write_text(json.dumps(document))
     refused(tmp_path, reader, why)

@@ -1,4 +1,4 @@
-"""Leaks: a change that puts a group on both sides of the line is caught, whoever made it; and near-duplicates part."""
+"""Leaks: any change that puts a group into training and evaluation is caught; near-duplicates are separated."""
 
 import shutil
 from pathlib import Path
@@ -27,7 +27,7 @@ LEAKS = {
     "a sample of train becomes one of test": {"split": ["test"]},
     "a sample of train becomes one of validation": {"split": ["validation"]},
 }
-"""Attributes of a sample of train, whose group has others there."""
+"""New attributes of a sample of train whose group has other samples in train."""
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +75,12 @@ def test_a_leaky_change_is_caught(
         lambda: evaluate(run_, catalog, author="ada"),
         lambda: write_report(catalog, run_.id, tmp_path / "report.html"),
     ):
-        with pytest.raises(BadInput, match=r"^group 'drive-\d+' stands in training and in evaluation .*--apply"):
+        with pytest.raises(BadInput, match=r"^group 'drive-\d+' is in training and in evaluation .*--apply"):
             caught()
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_group_on_both_sides_is_mended(catalog: Catalog, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_group_in_both_splits_is_fixed(catalog: Catalog, capsys: pytest.CaptureFixture[str]) -> None:
     change(catalog, drawn(catalog), {"group": ["drive-0"]})
     words = ["duplicates", "--distance", "0", "--apply", "--author", "ada", "--home", str(catalog.home)]
     assert run(words) == 0
@@ -94,12 +94,12 @@ def test_a_group_on_both_sides_is_mended(catalog: Catalog, capsys: pytest.Captur
         assert now.commit == before
 
 
-def test_what_is_excluded_is_no_leak(catalog: Catalog) -> None:
+def test_an_excluded_sample_is_not_a_leak(catalog: Catalog) -> None:
     change(catalog, drawn(catalog), {"group": ["drive-0"], "excluded": [True]})
     planned(catalog)
 
 
-def test_twins_that_are_ingested_are_found_and_parted(catalog: Catalog, original: tuple[Catalog, str]) -> None:
+def test_ingested_near_duplicates_are_found_and_separated(catalog: Catalog, original: tuple[Catalog, str]) -> None:
     folder = original[0].home.parent / "images"
     copies = [catalog.home / f"{number}.jpg" for number in range(2)]
     for number, path in enumerate(copies):  # of a picture of test and of one of train, in train and test
@@ -143,7 +143,7 @@ def test_a_similarity_out_of_range_is_refused(similarity: float) -> None:
         near_duplicate_vectors(["a"], np.ones((1, 2), np.float32), similarity)
 
 
-def test_twins_by_embedding_with_a_page(catalog: Catalog, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_near_duplicates_by_embedding(catalog: Catalog, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with catalog.read() as now:
         keys = now.hashes()["key"].to_pylist()
     vectors = np.random.default_rng(0).normal(size=(len(keys), 16))

@@ -1,8 +1,11 @@
-"""What holds for every reader: the same truth comes out of every format, and every fault is one line."""
+"""Properties of every reader: each format gives the same labels, and every fault is one line."""
 
+import doctest
 import re
+import shutil
 import tomllib
 from pathlib import Path
+from types import ModuleType
 from typing import get_args
 
 import pytest
@@ -15,7 +18,9 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import LABELS
 from curation.errors import AmberError, BadInput
 from curation.images.decoding import inspect
+from curation.ingest import splits
 from curation.ingest.ingest import ingest
+from curation.ingest.readers import box_forms, content_builder, findings, image_paths
 from curation.ingest.readers.declared import Reader
 
 NAMES = ("a.jpg", "drive/b.jpg", "drive/c d.png")
@@ -43,20 +48,20 @@ def boxes(draw_: st.DrawFn) -> Box:
 
 
 def rows(scenes: list[Scene], format_: str) -> list[tuple[str, list[tuple[str, list[float]]]]]:
-    """What a reader should find: the boxes of each image that is known."""
+    """The expected boxes of each known image."""
     known = [scene for scene in scenes if scene.boxes is not None or format_ == "coco"]
     keys = {NAMES[0]: "d/a", NAMES[1]: "d/drive/b", NAMES[2]: "d/drive/c-20d"}
     return [(keys[scene.name], [(name, list(corner)) for name, *corner in scene.boxes or ()]) for scene in known]
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-@given(said=st.lists(st.none() | st.lists(boxes(), max_size=3), min_size=3, max_size=3))
+@given(boxed=st.lists(st.none() | st.lists(boxes(), max_size=3), min_size=3, max_size=3))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_boxes_come_back_as_they_were_written(format_: str, said: list[list[Box] | None], folder: Path) -> None:
-    scenes = [Scene(name, part) for name, part in zip(NAMES, said, strict=True)]
+def test_boxes_come_back_as_they_were_written(format_: str, boxed: list[list[Box] | None], folder: Path) -> None:
+    scenes = [Scene(name, part) for name, part in zip(NAMES, boxed, strict=True)]
     found = content(folder, FORMATS[format_](folder, scenes))
     prefix = "d/images/" if format_ in ("yolo", "label_studio") else "d/"
-    assert [key.replace(prefix, "d/", 1) for key in found.samples["key"].to_pylist()] == [
+    assert sorted(key.replace(prefix, "d/", 1) for key in found.samples["key"].to_pylist()) == [
         "d/a",
         "d/drive/b",
         "d/drive/c-20d",
@@ -81,9 +86,9 @@ def test_every_format_goes_into_the_ledger(format_: str, folder: Path, tmp_path:
     again = ingest(catalog, data, author="ada")
     assert (again.commit, again.new, again.labels) == (done.commit, 0, 0)
     with catalog.read() as now:
-        places = dict(zip(now.samples()["key"].to_pylist(), now.samples()["location"].to_pylist(), strict=True))
-    for name, (_, place) in zip(NAMES, sorted(places.items()), strict=True):
-        assert inspect(place) == inspect(folder / "images" / name)
+        locations = dict(zip(now.samples()["key"].to_pylist(), now.samples()["location"].to_pylist(), strict=True))
+    for name, (_, location) in zip(NAMES, sorted(locations.items()), strict=True):
+        assert inspect(location) == inspect(folder / "images" / name)
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -95,14 +100,14 @@ def test_labels_are_held_back_on_request(format_: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_a_box_outside_is_named_by_the_place_where_it_stands(format_: str, folder: Path, tmp_path: Path) -> None:
+def test_a_box_outside_is_named_with_its_origin(format_: str, folder: Path, tmp_path: Path) -> None:
     scenes = [Scene(NAMES[0], [("car", 1.0, 2.0, 10.0, 4.0)]), Scene(NAMES[1], [("car", 20.0, 2.0, 30.0, 4.0)])]
     data = declared(folder, FORMATS[format_](folder, scenes))
-    with pytest.raises(BadInput, match=r"^[^\n]*(json|txt|csv|parquet|feather)[^\n]*boxes[^\n]*; [^\n]*$"):
+    with pytest.raises(BadInput, match=r"^[^\n]*(json|txt|csv|parquet|feather|xml).*box 20, 2, 30, 4 [^\n]*; [^\n]*$"):
         ingest(Catalog.create(tmp_path / "home"), data, author="ada")
 
 
-def test_every_reader_is_documented_with_a_declaration_that_holds() -> None:
+def test_every_reader_is_documented_with_a_valid_declaration() -> None:
     page = (Path(__file__).parents[3] / "docs" / "readers.md").read_text()
     declarations = re.findall(r"^## (\w+)$.*?^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     found = {name: TypeAdapter(Reader).validate_python(tomllib.loads(text)["reader"]) for name, text in declarations}
@@ -110,18 +115,32 @@ def test_every_reader_is_documented_with_a_declaration_that_holds() -> None:
     assert set(found) == {get_args(part.model_fields["kind"].annotation)[0] for part in get_args(get_args(Reader)[0])}
 
 
+OTHER_FILES = {"yolo": "data.yaml", "fiftyone": "samples.json", "voc": "xml/a.xml"}
+
+
 @pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize("fault", ["missing", "empty", "broken", "latin"])
-def test_a_file_that_is_no_such_file(fault: str, format_: str, tmp_path: Path) -> None:
+def test_a_missing_or_broken_file(fault: str, format_: str, tmp_path: Path) -> None:
     draw(tmp_path, NAMES)
     reader = FORMATS[format_](tmp_path, SCENES)
     table = reader.get("table", [{}])[0].get("file")
-    name = reader.get("file") or table or {"yolo": "data.yaml", "fiftyone": "samples.json"}.get(format_, "shard-0.tar")
+    name = reader.get("file") or table or OTHER_FILES.get(format_, "shard-0.tar")
     path = tmp_path / name
-    if fault == "missing":
+    if fault == "missing" and format_ == "voc":  # an image without a file is unknown
+        shutil.rmtree(path.parent)
+    elif fault == "missing":
         path.unlink()
         (tmp_path / "metadata.json").unlink(missing_ok=True)
     else:
         path.write_bytes({"empty": b"", "broken": b'{"a": [1,\n}', "latin": b'{"a": "M\xfcnchen"}'}[fault])
-    with pytest.raises(AmberError, match=rf"^[^\n]*{name[:5]}[^\n]*; [^\n]*$"):
+    with pytest.raises(AmberError, match=rf"^[^\n]*{name[:3]}[^\n]*; [^\n]*$"):
         content(tmp_path, reader)
+
+
+@pytest.mark.parametrize(
+    "module", [box_forms, content_builder, findings, image_paths, splits], ids=lambda module: module.__name__
+)
+def test_examples_in_docstrings_run(module: ModuleType) -> None:
+    failed, tried = doctest.testmod(module)
+    assert tried
+    assert not failed

@@ -1,4 +1,4 @@
-"""Splits: of the group alone, in the shares that were asked for, and for good."""
+"""Splits depend on the group alone, follow the requested shares, and never change."""
 
 from collections import Counter
 from pathlib import Path
@@ -17,25 +17,25 @@ from curation.ingest.splits import keep_splits, split_of
 GROUPS = [f"drive-{number}" for number in range(4000)]
 
 
-def test_shares_are_about_what_was_asked_for() -> None:
+def test_shares_are_close_to_the_request() -> None:
     counts = Counter(split_of(GROUPS, test=0.2, validation=0.1, seed=0))
     assert counts["test"] == pytest.approx(800, abs=5 * 800**0.5)
     assert counts["validation"] == pytest.approx(400, abs=5 * 400**0.5)
 
 
 @given(groups=st.lists(st.sampled_from(GROUPS[:50])), seed=st.integers(0, 9))
-def test_a_split_hangs_on_seed_and_group_alone(groups: list[str], seed: int) -> None:
+def test_a_split_depends_on_seed_and_group_alone(groups: list[str], seed: int) -> None:
     alone = {group: split_of([group], test=0.3, validation=0.3, seed=seed)[0] for group in groups}
     assert split_of(groups, test=0.3, validation=0.3, seed=seed) == [alone[group] for group in groups]
 
 
-def test_another_seed_draws_anew() -> None:
+def test_another_seed_gives_other_splits() -> None:
     first, second = (split_of(GROUPS, test=0.5, validation=0.0, seed=seed) for seed in (0, 1))
     same = sum(a == b for a, b in zip(first, second, strict=True))
     assert same == pytest.approx(2000, abs=200)
 
 
-def test_what_was_split_stays_and_the_new_join_their_group() -> None:
+def test_splits_are_kept_and_new_samples_join_their_group() -> None:
     keys, groups = list("abcdef"), ["one", "one", "two", "two", "three", "three"]
     known = {"a": "train", "c": "test", "d": "train"}
     splits, excluded = keep_splits(keys, groups, ["validation"] * 6, known)
@@ -60,7 +60,7 @@ def test_ingest_never_moves_a_sample(tmp_path: Path) -> None:
     assert {key: after[key] for key in before} == before
 
 
-def test_twins_across_splits_take_the_train_side_out(tmp_path: Path) -> None:
+def test_near_duplicates_across_splits_exclude_the_train_side(tmp_path: Path) -> None:
     folder = declare(tmp_path / "data")
     for quality, path in enumerate(sorted((folder / "images" / "red").iterdir()), start=50):
         picture(1, 32, 48).save(path, quality=quality)

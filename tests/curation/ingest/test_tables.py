@@ -1,4 +1,4 @@
-"""Tables in CSV, Parquet and Arrow: wide, long, a row a box; types, times, lines; what comes later than the images."""
+"""Tables in CSV, Parquet and Arrow: wide, long, one row for each box; types, times, lines; tables after the images."""
 
 import csv
 import math
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.sources import content, declared, draw, said
+from support.sources import content, declared, draw, label_rows
 
 from curation.catalog.catalog import Catalog
 from curation.errors import AmberError, BadInput
@@ -23,12 +23,12 @@ from curation.images.embeddings import Embeddings
 from curation.ingest.ingest import ingest
 from curation.ingest.readers.content import Content
 from curation.ingest.readers.image_paths import key_of
-from curation.ingest.readers.table_files import read_sheet
-from curation.ingest.readers.tables import _keys
+from curation.ingest.readers.table_files import read_source_table
+from curation.ingest.readers.table_rows import keys_of
 
 
 def read(folder: Path, text: str | bytes, rows: str = "samples", name: str = "t.csv", **options: Any) -> Content:
-    """What a table says; options of the reader itself are told by their name."""
+    """The content of a table; options of the reader itself are recognised by their names."""
     (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     own = {name: options.pop(name) for name in ("timezone", "annotator", "images", "held_back") if name in options}
     return content(folder, {"kind": "tables", "table": [{"file": name, "rows": rows, **options}], **own})
@@ -45,7 +45,7 @@ def test_a_wide_table(tmp_path: Path) -> None:
         },
         {"key": "d/a/2", "location": f"{tmp_path}/images/a/2.JPG", "weather": None, "lanes": None, "night": None},
     ]  # fmt: skip
-    assert said(found, "task", "text", "number", "names", "origin") == [
+    assert label_rows(found, "task", "text", "number", "names", "origin") == [
         ("color", "red", None, None, "t.csv line 2"),
         ("wet", "true", None, None, "t.csv line 2"),
         ("speed", None, 12.5, None, "t.csv line 2"),
@@ -66,7 +66,7 @@ def test_a_long_table(tmp_path: Path) -> None:
     found = read(tmp_path, text, rows="labels", timezone="Europe/Berlin", annotator="vendor", unsure=["?"])
     assert found.samples.num_rows == 0
     columns = ("key", "task", "state", "text", "number", "names", "annotator", "confidence", "labelled_at", "origin")
-    assert sorted(said(found, *columns), key=lambda row: row[-1]) == [
+    assert sorted(label_rows(found, *columns), key=lambda row: row[-1]) == [
         ("d/1", "color", "known", "red", None, None, "ann", 0.5, datetime(2026, 7, 1, 10), "t.csv line 2"),
         ("d/1", "things", "known", None, None, [], "vendor", None, None, "t.csv line 3"),
         ("d/2", "speed", "known", None, 7.0, None, "bob", None, None, "t.csv line 4"),
@@ -81,13 +81,13 @@ def test_a_long_table_with_a_column_for_each_kind(tmp_path: Path) -> None:
     head = "key,task,text,number,names,boxes\n"
     text = f"{head}a,color,red,,,\nb,speed,,1.5,,\nc,things,,,tree;house,\nd,objects,,,,{boxes}\n"
     found = read(tmp_path, text, rows="labels")
-    assert said(found, "text", "number", "names") == [
+    assert label_rows(found, "text", "number", "names") == [
         ("red", None, None), (None, 1.5, None), (None, None, ["tree", "house"]), (None, None, None),
     ]  # fmt: skip
     assert found.labels["boxes"].to_pylist()[3][0]["class"] == "car"
 
 
-def test_a_row_a_box(tmp_path: Path) -> None:
+def test_one_row_for_each_box(tmp_path: Path) -> None:
     text = (
         "file,kind,x1,y1,x2,y2,occluded,lamp,camera\n"
         "b.jpg,auto,1,2,4,6,true,,front\n"
@@ -103,7 +103,7 @@ def test_a_row_a_box(tmp_path: Path) -> None:
     assert found.samples.select(["key", "camera"]).to_pylist() == [
         {"key": "d/b", "camera": "front"}, {"key": "d/a", "camera": "left"}, {"key": "d/c", "camera": "left"},
     ]  # fmt: skip
-    labels = said(found, "key", "origin", "boxes")
+    labels = label_rows(found, "key", "origin", "boxes")
     assert [(key, origin, [tuple(box.values()) for box in boxes]) for key, origin, boxes in labels] == [
         ("d/a", "t.csv line 3", [("light", 0.0, 0.0, 2.0, 2.0, [("lamp", "red")])]),
         (
@@ -123,17 +123,17 @@ def test_images_without_a_box_can_mean_none(tmp_path: Path) -> None:
         {"file": "boxes.csv", "rows": "boxes", "task": "objects", "missing": "none"},
     ]
     found = content(tmp_path, {"kind": "tables", "table": tables})
-    assert [(key, len(boxes)) for key, boxes in said(found, "key", "boxes")] == [("d/a", 1), ("d/b", 0)]
+    assert [(key, len(boxes)) for key, boxes in label_rows(found, "key", "boxes")] == [("d/a", 1), ("d/b", 0)]
 
 
-def test_columns_that_are_named(tmp_path: Path) -> None:
+def test_named_columns(tmp_path: Path) -> None:
     text = "id;where;Colour;Weather Type;junk\nk1;a.jpg;rot;NA;1\n"
     found = read(
         tmp_path, text, delimiter=";", key="id", location="where", tasks={"Colour": "color"}, leave_out=["junk"],
         unknown=["", "NA"], types={"Weather Type": "text"},
     )  # fmt: skip
     assert found.samples.column_names == ["key", "location"]
-    assert said(found, "key", "task", "text") == [("k1", "color", "rot")]
+    assert label_rows(found, "key", "task", "text") == [("k1", "color", "rot")]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_columns_that_are_named(tmp_path: Path) -> None:
         (["a", "1"], {}, ["a", "1"]),
     ],
 )
-def test_an_attribute_is_what_all_its_cells_are(
+def test_an_attribute_has_the_type_of_all_its_cells(
     cells: list[str], types: dict[str, str], expected: list[Any], tmp_path: Path
 ) -> None:
     text = "key,x\n" + "".join(f"{row},{cell}\n" for row, cell in enumerate(cells))
@@ -159,7 +159,7 @@ def test_an_attribute_is_what_all_its_cells_are(
     assert [str(value) for value in found] == [str(value) for value in expected]
 
 
-def test_times_are_those_of_the_clock_that_is_named(tmp_path: Path) -> None:
+def test_times_are_local_times_of_the_named_zone(tmp_path: Path) -> None:
     found = read(tmp_path, "key,captured_at\n1,2026-01-01 12:00\n2,2026-07-01 12:00\n", timezone="Europe/Berlin")
     assert found.samples["captured_at"].to_pylist() == [datetime(2026, 1, 1, 11), datetime(2026, 7, 1, 10)]
 
@@ -169,8 +169,8 @@ FAULTS: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "no key and no path": ("name,color\n1,red\n", {}, "no column 'key'"),
     "an empty key": ("key,color\n1,red\n,red\n", {}, "line 3: key is empty"),
     "an empty path": ("path,color\n1.jpg,red\n ,red\n", {}, "line 3: path is empty"),
-    "a key twice": ("key,color\n1,red\n2,red\n1,green\n", {}, "line 4: '1' stands in t.csv line 2"),
-    "two paths of a key": ("path,color\na.jpg,red\na.png,red\n", {}, "line 3: 'd/a' stands in t.csv line 2"),
+    "a key twice": ("key,color\n1,red\n2,red\n1,green\n", {}, "line 4: '1' is in t.csv line 2"),
+    "two paths of a key": ("path,color\na.jpg,red\na.png,red\n", {}, "line 3: 'd/a' is in t.csv line 2"),
     "two columns of a name": ("key,color,color\n1,red,red\n", {}, "two columns 'color'"),
     "two columns of one attribute": ("key,A b,a_b\n1,red,red\n", {}, "second a_b"),
     "too many values": ('key,note\n1,"a\nb"\n2,b,c\n', {}, "line 4: has 3 values"),
@@ -189,18 +189,18 @@ FAULTS: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "offsets in part": (
         "key,captured_at\n1,2026-07-01T12:00:00Z\n2,2026-07-01T12:00:00\n", {}, "line 3: .*00' has no offset",
     ),
-    "an hour that never was": (
+    "an hour that was skipped": (
         "key,captured_at\n1,2026-03-29 02:30\n", {"timezone": "Europe/Berlin"}, "line 2: .* twice or never",
     ),
     "an hour that was twice": (
         "key,captured_at\n1,2026-10-25 02:30\n", {"timezone": "Europe/Berlin"}, "line 2: .* twice or never",
     ),
-    "no time": ("key,captured_at\n1,2026-07-01\n2,yesterday\n", {}, "line 3: 'yesterday' is no time"),
-    "a day that is none": ("key,captured_at\n1,2026-02-30\n", {}, "line 2: '2026-02-30' is no time"),
+    "not a time": ("key,captured_at\n1,2026-07-01\n2,yesterday\n", {}, "line 3: 'yesterday' is not a time"),
+    "an impossible day": ("key,captured_at\n1,2026-02-30\n", {}, "line 2: '2026-02-30' is not a time"),
     "a path outside": ("path,color\na/../../b.jpg,red\n", {}, "line 2: .* lies outside"),
     "a drive of Windows": ("path,color\nC:\\b.jpg,red\n", {}, "line 2: .*Windows"),
-    "no zone": ("key,color\n1,red\n", {"timezone": "Berlin"}, "no time zone"),
-    "a format that is none": ("key,color\n1,red\n", {"name": "t.xlsx"}, "must be .csv"),
+    "an unknown zone": ("key,color\n1,red\n", {"timezone": "Berlin"}, "not a time zone"),
+    "an unknown format": ("key,color\n1,red\n", {"name": "t.xlsx"}, "must be .csv"),
     "no Parquet": ("key,color\n1,red\n", {"name": "t.parquet"}, "cannot be read"),
     "vectors in a CSV": ("key,embedding:clip\n1,0.5\n", {}, "write them to Parquet"),
 }  # fmt: skip
@@ -218,7 +218,7 @@ def test_a_long_table_without_a_column_for_values(tmp_path: Path) -> None:
         read(tmp_path, "key,task\n1,color\n", rows="labels")
 
 
-def test_what_two_rows_say_of_one_image_must_agree(tmp_path: Path) -> None:
+def test_two_rows_of_one_image_must_agree(tmp_path: Path) -> None:
     text = "path,class,x,y,w,h,camera\na.jpg,car,1,1,2,2,front\na.jpg,car,1,1,2,2,left\n"
     with pytest.raises(BadInput, match=r"'d/a': camera is 'front' .* 'left'"):
         read(tmp_path, text, rows="boxes", task="objects", of_image=["camera"])
@@ -241,15 +241,15 @@ def test_lines_are_those_of_an_editor(cells: list[list[str]]) -> None:
                 starts.append(path.read_text("utf-8").count("\n") + 1)
                 write(row)
                 file.write("\n")
-        sheet = read_sheet(Path(folder), "t.csv")
-        assert sheet.numbers.to_pylist() == starts
-        assert [list(row.values()) for row in sheet.table.to_pylist()] == cells
+        source = read_source_table(Path(folder), "t.csv")
+        assert source.numbers.to_pylist() == starts
+        assert [list(row.values()) for row in source.table.to_pylist()] == cells
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\r\0"), min_size=1)))
 def test_keys_of_a_column_are_those_of_its_names(names: list[str]) -> None:
     named = [*names, *(f"{name}.jpg" for name in names), "a/.jpg", "/a/b.PNG", "a\\b.jpg", "https://x/y.jpg"]
-    assert _keys("d", pa.chunked_array([named])).to_pylist() == [key_of("d", name) for name in named]
+    assert keys_of("d", pa.chunked_array([named])).to_pylist() == [key_of("d", name) for name in named]
 
 
 @pytest.mark.parametrize("name", ["t.parquet", "t.arrow", "t.feather", "t.ipc"])
@@ -277,12 +277,18 @@ def test_typed_columns(name: str, tmp_path: Path) -> None:
     assert found.samples.drop_columns(["location"]).to_pylist()[0] == {
         "key": "a", "captured_at": datetime(2026, 7, 1), "lanes": 1.0, "note": "x",
     }  # fmt: skip
-    assert said(found, "task", "text", "number", "names", "origin")[0] == ("wet", "true", None, None, f"{name} row 1")
+    assert label_rows(found, "task", "text", "number", "names", "origin")[0] == (
+        "wet",
+        "true",
+        None,
+        None,
+        f"{name} row 1",
+    )
     assert found.labels["names"].to_pylist()[-2:] == [["tree"], []] or ["tree"] in found.labels["names"].to_pylist()
     assert found.embeddings["clip"].to_pylist() == [{"key": "a", "vector": [1.0, 2.0]}]
 
 
-# What comes later than the images
+# Tables after the images
 
 
 @pytest.fixture
@@ -309,7 +315,7 @@ def test_attributes_and_labels_come_later(catalog: Catalog, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("by", ["near_duplicates", "given"])
-def test_what_comes_later_is_split_already(by: str, catalog: Catalog, tmp_path: Path) -> None:
+def test_a_later_table_keeps_the_splits(by: str, catalog: Catalog, tmp_path: Path) -> None:
     (tmp_path / "later.csv").write_text("key,weather\nd/a,rain\n")
     reader = {"kind": "tables", "table": [{"file": "later.csv", "rows": "samples"}]}
     with catalog.read() as now:
@@ -319,7 +325,7 @@ def test_what_comes_later_is_split_already(by: str, catalog: Catalog, tmp_path: 
         assert now.samples()["split"].to_pylist() == before
 
 
-def test_an_image_that_is_none_is_set_aside_with_its_labels(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_quarantined_with_its_labels(tmp_path: Path) -> None:
     draw(tmp_path, ["a.jpg", "b.jpg"])
     (tmp_path / "images" / "b.jpg").write_text("no image")
     vectors = pa.array([[1.0], [2.0]])
@@ -332,7 +338,7 @@ def test_an_image_that_is_none_is_set_aside_with_its_labels(tmp_path: Path) -> N
     assert Embeddings.open(catalog.home, "clip").keys == ["d/a"]
 
 
-def test_what_comes_later_needs_its_image(catalog: Catalog, tmp_path: Path) -> None:
+def test_a_later_table_needs_its_image(catalog: Catalog, tmp_path: Path) -> None:
     (tmp_path / "later.csv").write_text("key,weather\nd/a,rain\nd/z,sun\n")
     with pytest.raises(AmberError, match=r"^[^\n]*'d/z'[^\n]*ingest the image first$"):
         ingest(catalog, later(tmp_path, "later.csv"), author="bob")

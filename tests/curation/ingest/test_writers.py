@@ -1,4 +1,4 @@
-"""What other programs get: tables, COCO, and labels that come back as they were."""
+"""Exports for other programs: tables, COCO, and labels that read back unchanged."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from support.homes import copy_home, label, labels, make_home, sample_rows
 
 from amber.cli import run
 from curation import BadInput, Catalog, Task
-from curation.ingest.writers import WRITERS, write_coco
+from curation.ingest.writers import WRITERS, write_coco, write_csv
 
 BOX = {"class": "light", "x": 1.0, "y": 2.0, "w": 3.0, "h": 4.0, "attributes": [("occluded", "true"), ("iscrowd", "1")]}
 
@@ -43,7 +43,7 @@ def written(catalog: Catalog, kind: str, path: Path) -> Path:
     return path
 
 
-def test_a_table_says_of_each_sample_what_is_known(catalog: Catalog, tmp_path: Path) -> None:
+def test_a_table_holds_the_known_labels_of_each_sample(catalog: Catalog, tmp_path: Path) -> None:
     table = pq.read_table(written(catalog, "parquet", tmp_path / "all.parquet"))
     assert (len(table), table["weather"].type, table["car"].type) == (40, pa.list_(pa.string()), pa.bool_())
     rows = table.to_pylist()
@@ -63,7 +63,7 @@ def test_csv_holds_lists_as_json(catalog: Catalog, tmp_path: Path) -> None:
     assert json.loads(rows[5]["things"])[0]["class"] == "light"
 
 
-def test_coco_holds_only_images_that_somebody_looked_at(catalog: Catalog, tmp_path: Path) -> None:
+def test_coco_holds_only_labelled_images(catalog: Catalog, tmp_path: Path) -> None:
     content = json.loads(written(catalog, "coco", tmp_path / "coco.json").read_text())
     assert len(content["images"]) == 3
     assert content["categories"] == [{"id": 1, "name": "light"}]
@@ -78,7 +78,7 @@ def test_coco_needs_one_task_of_boxes(catalog: Catalog, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_labels_come_back_as_they_were(catalog: Catalog, tmp_path: Path) -> None:
+def test_labels_read_back_unchanged(catalog: Catalog, tmp_path: Path) -> None:
     table = pq.read_table(written(catalog, "labels", tmp_path / "labels.parquet"))
     copy = Catalog.create(tmp_path / "copy")
     with catalog.read() as now, copy.commit(author="ada", message="again") as change:
@@ -112,3 +112,29 @@ def test_the_command_line_writes_a_part(catalog: Catalog, tmp_path: Path, capsys
     assert run(["write", "parquet", str(tmp_path / "empty.parquet"), "--commit", "0", *home]) == 0
     copy = copy_home(catalog, tmp_path)
     assert run(["write", "labels", str(copy.home), *home]) == 1
+
+
+FORMULAS = ["=1+1", "+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_csv_holds_no_formulas_unless_they_are_kept(text: str, catalog: Catalog, tmp_path: Path) -> None:
+    copy = copy_home(catalog, tmp_path)
+    with copy.commit(author="eve", message="formula") as change:
+        change.add_attributes(pa.table({"key": ["pictures/00001"], "note": [text]}))
+    with copy.read() as now:
+        write_csv(now, tmp_path / "safe.csv")
+        write_csv(now, tmp_path / "kept.csv", formulas=True)
+    parsing = pacsv.ParseOptions(newlines_in_values=True)
+    converting = pacsv.ConvertOptions(column_types={"note": pa.string()})
+    safe, kept = (
+        pacsv.read_csv(tmp_path / name, parse_options=parsing, convert_options=converting)["note"].to_pylist()[1]
+        for name in ("safe.csv", "kept.csv")
+    )
+    assert (safe, kept) == (f"'{text}", text)
+
+
+def test_the_command_line_keeps_formulas_on_request(catalog: Catalog, tmp_path: Path) -> None:
+    home = ["--home", str(catalog.home)]
+    assert run(["write", "csv", str(tmp_path / "x.csv"), "--formulas", *home]) == 0
+    assert run(["write", "parquet", str(tmp_path / "x.parquet"), "--formulas", *home]) == 2
