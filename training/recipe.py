@@ -41,7 +41,7 @@ class Recipe:
     huber: bool = False
     """Numeric tasks of exact heads lose by Huber (linear beyond one deviation) instead of by squares."""
     units: int = 512
-    epochs: int = 16
+    epochs: int = 12
     global_batch: int = 64
     optimizer: str = "sgd"
     learning_rate: float = 0.3
@@ -102,6 +102,10 @@ class Recipe:
         for name, holds in rules.items():
             if not holds:
                 raise BadInput(f"recipe: {name} = {getattr(self, name)} is out of range; correct it")
+        if self.trunk == "small" and (self.fit != "stretch" or self.mirrored):
+            raise BadInput(
+                f"recipe: fit = {self.fit}, mirrored = {self.mirrored} are for frozen trunks; leave them out"
+            )
         if self.solved and (self.trunk == "small" or self.hidden):
             what = "trunk small learns from draws" if self.trunk == "small" else f"hidden = {self.hidden} is for draws"
             raise BadInput(f"recipe: heads = {self.heads} need a frozen trunk alone, but {what}; set heads = drawn")

@@ -71,6 +71,11 @@ class Run:
     alarms: list[str] = field(default_factory=list)
     """What went wrong in the learning itself, one line each."""
 
+    @property
+    def shared_units(self) -> int:
+        """Units of the shared layer: the recipe's for each checkpoint from which a head was taken."""
+        return self.recipe.units * len({head.epochs for head in self.heads if head.kind == "shared"})
+
     @classmethod
     def open(cls, home: Path, id_: str) -> "Run":
         """The finished run `id_` of a workspace; NotFound when there is none."""
@@ -84,8 +89,10 @@ class Run:
         return cls(**data, recipe=recipe, heads=heads)
 
     def exposure(self, home: Path) -> list[dict[str, Any]]:
-        """Requested and actual draws of each task, stratum, boosted slice and rank; empty where heads were solved, which
-        consume no draws, and in runs that are older than this record."""
+        """Requested and actual draws of each task, stratum, boosted slice and rank.
+
+        Empty where heads were solved, which consume no draws, and in runs that are older than this record.
+        """
         path = home / "runs" / self.id / "exposure.json"
         return list(json.loads(path.read_text())) if path.is_file() else []
 

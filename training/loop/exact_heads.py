@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,7 +14,13 @@ from training.network.folds import folds_of
 from training.network.ridge import DEFAULT, RidgePoint, chosen, ridge_path
 from training.run import Head
 
-__all__ = ["ExactHead", "Start", "constant_head", "exact_head"]
+__all__ = ["ExactHead", "Start", "constant_head", "exact_head", "held_out_outputs"]
+
+
+Ints = npt.NDArray[np.int64]
+
+HELD_OUT = 1e-4
+"""Relative gradient of the heads that only predict held-out labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,16 +54,16 @@ def exact_head(
         return constant_head(labels, features.shape[1])
     weights = torch.from_numpy(labels.weights)
     columns = rotate(features, weights)
-    targets = torch.from_numpy(labels.values if labels.numeric else labels.values.astype(np.int64))
+    targets = _targets(labels)
     loss = labels.loss(huber=huber)
     points: list[RidgePoint] = []
-    if len(np.unique(labels.groups)) > 1:
+    if labels.count > 1:
         folds = folds_of(labels.groups, labels.strata, seed=seed)
         points = ridge_path(
             loss, labels.outputs, columns, targets, weights, folds, labels.groups, near=start.ridge if start else None
         )
     points = [point for point in points if math.isfinite(point.loss)]
-    ridge = chosen(points, errors=0.0 if labels.numeric else 1.0).ridge if points else DEFAULT
+    ridge = chosen(points).ridge if points else DEFAULT
     problem = Problem(
         loss=loss, outputs=labels.outputs, columns=columns, targets=targets, weights=weights[None],
         ridges=torch.tensor([ridge * float(columns.moments.sum())], dtype=torch.float64),
@@ -65,7 +72,7 @@ def exact_head(
     head, biases = head_of(columns, solved.heads[0])
     record = Head(
         task=labels.task.name, kind="exact", labels=len(labels.rows), classes=labels.classes,
-        groups=len(np.unique(labels.groups)), ridge=ridge,
+        groups=labels.count, ridge=ridge,
         path=[(point.ridge, point.loss, point.error) for point in points],
         gradient=float(solved.gradients[0]), iterations=int(solved.iterations[0]),
     )  # fmt: skip
@@ -83,10 +90,26 @@ def constant_head(labels: TaskLabels, width: int) -> ExactHead:
         biases[present] = 0.0
     record = Head(
         task=labels.task.name, kind="constant", labels=len(labels.rows), classes=1,
-        groups=len(np.unique(labels.groups)),
+        groups=labels.count,
     )  # fmt: skip
-    return ExactHead(
-        weights=torch.zeros(labels.outputs, width, dtype=torch.float64), biases=biases, record=record
-    )
+    return ExactHead(weights=torch.zeros(labels.outputs, width, dtype=torch.float64), biases=biases, record=record)
 
 
+def held_out_outputs(labels: TaskLabels, features: Tensor, folds: Ints, *, ridge: float, huber: bool = False) -> Tensor:
+    """Outputs [n, K] of exact heads with this ridge, each for the labels of the fold [n] that it did not see."""
+    weights = torch.from_numpy(labels.weights)
+    columns = rotate(features, weights)
+    held = torch.from_numpy(folds)[None] == torch.arange(int(folds.max()) + 1)[:, None]
+    problem = Problem(
+        loss=labels.loss(huber=huber), outputs=labels.outputs, columns=columns, targets=_targets(labels),
+        weights=torch.where(held, 0.0, weights),
+        ridges=torch.full((len(held),), ridge * float(columns.moments.sum()), dtype=torch.float64),
+    )  # fmt: skip
+    heads = solve(problem, tolerance=HELD_OUT).heads
+    biases = torch.where(problem.absent[:, :, 0], ABSENT, heads[:, :, -1])
+    heads = torch.cat([heads[:, :, :-1], biases[:, :, None]], dim=2)
+    return torch.einsum("nr,nkr->nk", columns.values, heads[torch.from_numpy(folds)])
+
+
+def _targets(labels: TaskLabels) -> Tensor:
+    return torch.from_numpy(labels.values if labels.numeric else labels.values.astype(np.int64))

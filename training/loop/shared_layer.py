@@ -26,7 +26,7 @@ __all__ = ["CHECKPOINTS", "SharedLayer", "Table", "epochs_of", "table_of", "trai
 Ints = npt.NDArray[np.int64]
 
 BATCH = 64
-STEPS = 600
+STEPS = 300
 """Few labels are trained on for more epochs than the recipe's, up to this many steps."""
 
 RATE, DECAY, WARMUP, DROPOUT = 1e-3, 0.01, 0.05, 0.3

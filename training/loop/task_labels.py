@@ -22,14 +22,24 @@ class TaskLabels:
     """The n labels of a task: `rows` [n] among the plan's samples, ascending.
 
     `values` [n] are class codes or standardised numbers; `weights` [n] are q of the plan's last phase and sum to 1;
-    `groups` [n] are codes of the samples' groups within this task.
+    `names` [n] are the samples' groups.
     """
 
     task: PlanTask
     rows: Ints
     values: Floats
     weights: Floats
-    groups: Ints
+    names: npt.NDArray[np.str_]
+
+    @property
+    def groups(self) -> Ints:
+        """Codes of the groups [n], within this task."""
+        return np.asarray(np.unique(self.names, return_inverse=True)[1], np.int64)
+
+    @property
+    def count(self) -> int:
+        """How many groups there are."""
+        return len(np.unique(self.names))
 
     @property
     def outputs(self) -> int:
@@ -74,9 +84,12 @@ def task_labels(plan: Plan, groups: Sequence[str]) -> list[TaskLabels]:
             values = (values - task.mean) / task.deviation
         found.append(
             TaskLabels(
-                task=task, rows=rows, values=values, weights=weights / weights.sum(),
-                groups=np.asarray(np.unique(names[rows], return_inverse=True)[1], np.int64),
-            )  # fmt: skip
+                task=task,
+                rows=rows,
+                values=values,
+                weights=weights / weights.sum(),
+                names=names[rows],
+            )
         )
     return found
 

@@ -255,9 +255,7 @@ def _slopes(problem: Problem, logits: Tensor) -> Tensor:
     """The derivative [B, K, n] of each label's loss by its outputs."""
     if problem.loss == "categorical":
         slopes = logits.softmax(dim=1)
-        return slopes.scatter_add_(
-            1, problem.targets.expand(len(logits), 1, -1), -torch.ones_like(slopes[:, :1])
-        )
+        return slopes.scatter_add_(1, problem.targets.expand(len(logits), 1, -1), -torch.ones_like(slopes[:, :1]))
     targets = problem.targets.double()
     if problem.loss == "binary":
         return logits.sigmoid() - targets

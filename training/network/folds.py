@@ -23,7 +23,7 @@ def folds_of(groups: Ints, strata: Ints, *, seed: int = 0, folds: int = FOLDS) -
     part. With fewer groups than `folds` there are as many folds as groups.
 
     >>> folds_of(np.array([0, 0, 1, 2, 3]), np.array([0, 0, 0, 1, 1]), folds=2).tolist()
-    [0, 0, 1, 1, 0]
+    [0, 0, 1, 0, 1]
     """
     names, group = np.unique(groups, return_inverse=True)
     _, stratum = np.unique(strata, return_inverse=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from training.network.exact import Columns, Loss, Problem, losses_of, solve
 
-__all__ = ["DEFAULT", "PATH", "RidgePoint", "chosen", "ridge_path"]
+__all__ = ["DEFAULT", "PATH", "RidgePoint", "chosen", "ridge_path", "weighted_mean"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -32,13 +32,12 @@ RISES = 2
 class RidgePoint:
     """One ridge of a path: the held-out loss, weighted by the plan's q, and its standard error over groups.
 
-    `losses` [n] holds that of each label; NaN where the class has no label outside the fold.
+    Labels of a class that has no label outside their fold are left out.
     """
 
     ridge: float
     loss: float
     error: float
-    losses: Floats
 
 
 def ridge_path(
@@ -95,7 +94,8 @@ class _Path:
         self._heads[place] = heads
         each = losses_of(problem, heads)[self.folds, torch.arange(len(self.folds))].numpy()
         each = np.where(np.isfinite(each), each, np.nan)
-        self.found[place] = _point(PATH[place], each, self.weights, self.groups)
+        loss, error = weighted_mean(each, self.weights, self.groups)
+        self.found[place] = RidgePoint(ridge=PATH[place], loss=loss, error=error)
 
 
 def chosen(points: Sequence[RidgePoint], errors: float = 0.0) -> RidgePoint:
@@ -104,13 +104,16 @@ def chosen(points: Sequence[RidgePoint], errors: float = 0.0) -> RidgePoint:
     return next(point for point in points if point.loss <= best.loss + errors * best.error)
 
 
-def _point(ridge: float, each: Floats, weights: Floats, groups: Ints) -> RidgePoint:
-    """Mean and standard error: the linearised variance of a weighted mean over groups."""
-    weighed = np.where(np.isnan(each), 0.0, weights)
+def weighted_mean(values: Floats, weights: Floats, groups: Ints) -> tuple[float, float]:
+    """The weighted mean of values [n] and its standard error, linearised over groups; values that are NaN are left out.
+
+    >>> weighted_mean(np.array([0.0, 1.0]), np.array([1.0, 1.0]), np.array([0, 1]))
+    (0.5, 0.5)
+    """
+    weighed, filled = np.where(np.isnan(values), 0.0, weights), np.nan_to_num(values)
     total = weighed.sum()
     if not total:
-        return RidgePoint(ridge=ridge, loss=np.nan, error=np.nan, losses=each)
-    mean = float((weighed * np.nan_to_num(each)).sum() / total)
-    sums = np.bincount(np.unique(groups, return_inverse=True)[1], weighed * (np.nan_to_num(each) - mean))
-    error = float(np.sqrt((sums**2).sum() * len(sums) / max(1, len(sums) - 1)) / total)
-    return RidgePoint(ridge=ridge, loss=mean, error=error, losses=each)
+        return np.nan, np.nan
+    mean = float(weighed @ filled / total)
+    sums = np.bincount(np.unique(groups, return_inverse=True)[1], weighed * (filled - mean))
+    return mean, float(np.sqrt((sums**2).sum() * len(sums) / max(1, len(sums) - 1)) / total)
