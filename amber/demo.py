@@ -14,12 +14,14 @@ import click
 from amber.exit_codes import guarded
 from amber.loop import Loop, Round, go_round
 from amber.terminal import Screen, interval, output, rounds_table, table
+from amber.verbs.options import size_option
 from curation.catalog.catalog import Catalog
 from curation.ingest.dataset import Dataset
 from curation.ingest.ingest import ingest
 from samplers.policy.policy import Policy
+from training.evaluation.image_size import fitted_size
+from training.recipe import Recipe
 from training.report import write_report
-from training.run import Recipe
 
 __all__ = ["demo"]
 
@@ -31,11 +33,12 @@ AUTHOR = "demo"
 @click.option("--out", default="demo-out", show_default=True, type=click.Path(path_type=Path))
 @click.option("--images", default=20_000, show_default=True, help="Images of streets to render.")
 @click.option("--draws", default=96_000, show_default=True, help="Draws of the training from pixels.")
-def demo(out: Path, images: int, draws: int) -> None:
+@size_option
+def demo(out: Path, images: int, draws: int, size: tuple[int, int] | None) -> None:
     """Watch Amber find the yellow lights."""
     started = time.monotonic()
     screen, results = Screen(), output()
-    arms = _traffic_lights(out, screen)
+    arms = _traffic_lights(out, screen, size)
     results.print(
         rounds_table("Yellow lights among 1,484 real crops", arms, task="light_color", rare="yellow"),
     )
@@ -56,14 +59,15 @@ def demo(out: Path, images: int, draws: int) -> None:
     results.print(f"{time.monotonic() - started:.0f} s, {peak:.1f} GB at the peak")
 
 
-def _traffic_lights(out: Path, screen: Screen) -> dict[str, list[Round]]:
+def _traffic_lights(out: Path, screen: Screen, size: tuple[int, int] | None) -> dict[str, list[Round]]:
     """The same start for both arms; then each goes round by itself, in a workspace of its own."""
     screen.say("[bold]traffic_lights[/bold]: 1,484 real crops, 44 of them yellow; 100 labels to spend")
     catalog = Catalog.create(out / "traffic_lights")
     baseline = out / "traffic_lights-random"
-    loop = Loop(recipe=Recipe.of("efficientnet_lite0"))
     with screen.stages():
         ingest(catalog, Dataset.load(DATASETS / "traffic_lights"), author=AUTHOR, progress=screen.tell)
+        with catalog.read() as now:
+            loop = Loop(recipe=Recipe.of("efficientnet_lite0", size=size or fitted_size(now)))
         mined = list(go_round(catalog, loop, author=AUTHOR, progress=screen.tell))
     screen.say("  the same, with every label bought at random")
     with screen.stages():
@@ -76,7 +80,7 @@ def _traffic_lights(out: Path, screen: Screen) -> dict[str, list[Round]]:
 
 
 def _share_embeddings(source: Path, home: Path) -> None:
-    """Features hang on the images alone, so both arms may use the same."""
+    """Features depend on the images alone, so both arms use the same."""
     shutil.copytree(source / "embeddings", home / "embeddings", dirs_exist_ok=True)
 
 

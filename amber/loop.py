@@ -27,7 +27,8 @@ from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import make_pack
 from samplers.plan.build import make_plan
 from samplers.policy.policy import Policy
-from training.run import Recipe, Run
+from training.recipe import Recipe
+from training.run import Run
 
 __all__ = ["Answer", "Loop", "Round", "go_round"]
 
@@ -155,7 +156,7 @@ def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress, answer: A
             propose(catalog, proposal, author=author, batch=f"{step}:ask")
             answer(f"{step}:answer")
         if not catalog.has(f"{step}:evaluate"):
-            trained = _train(catalog, loop, pack, step, first, tell)
+            trained = _train(catalog, loop, pack, step, first, run, tell)
             evaluate(trained, catalog, author=author, batch=f"{step}:evaluate", progress=partial(tell, "evaluate"))
         with catalog.read() as now:
             done = _round(now, loop, index, step)
@@ -174,8 +175,8 @@ def _embedded(catalog: Catalog, pack: Pack, recipe: Recipe | None, tell: Progres
     return recipe.embeddings
 
 
-def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, tell: Progress) -> Run:
-    """A run of one round, on a plan at the commit of the round's answers."""
+def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, last: str, tell: Progress) -> Run:
+    """A run of one round, on a plan at the commit of the round's answers; exact heads start at those of `last`."""
     from training.loop.trainer import train
 
     with catalog.read() as now:
@@ -186,6 +187,7 @@ def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, tell
     recipe, draws, parent = loop.recipe, loop.draws, ""
     if recipe.embeddings:
         _embedded(catalog, pack, recipe, tell)
+        parent = last if recipe.solved else ""
     elif first:
         recipe, parent = replace(recipe, learning_rate=recipe.learning_rate * GOING_ON), first
     else:

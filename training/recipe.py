@@ -41,7 +41,7 @@ class Recipe:
     huber: bool = False
     """Numeric tasks of exact heads lose by Huber (linear beyond one deviation) instead of by squares."""
     units: int = 512
-    epochs: int = 12
+    epochs: int = 20
     global_batch: int = 64
     optimizer: str = "sgd"
     learning_rate: float = 0.3

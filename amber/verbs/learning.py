@@ -12,7 +12,7 @@ from amber.loop import Answer, Loop, go_round
 from amber.service.signed_urls import SERVICE, url_for
 from amber.terminal import Screen, interval, output, rounds_table, show, table
 from amber.verbs.labeling import card_option, connect, days_option, notes_of, third_option
-from amber.verbs.options import author, seeded, trunk_option, workspace
+from amber.verbs.options import author, heads_option, seeded, size_option, trunk_option, workspace
 from amber.wait_for_labels import ask_people
 from curation.catalog.catalog import Catalog
 from curation.errors import NotFound
@@ -23,8 +23,9 @@ from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy
 from samplers.stream.stream import OnError
+from training.recipe import Recipe
 from training.report import write_report
-from training.run import Recipe, Run
+from training.run import Run
 
 __all__ = ["loop_command", "oracle_command", "report_command", "request_command", "train_command"]
 
@@ -32,9 +33,8 @@ __all__ = ["loop_command", "oracle_command", "report_command", "request_command"
 @click.command("train")
 @click.option("--plan", "plan_hash", default="", help="Plan to train on (a prefix of its hash); default: the newest.")
 @trunk_option
-@click.option(
-    "--size", type=(int, int), metavar="HEIGHT WIDTH", help="Height and width in pixels; default: what suits the trunk."
-)
+@size_option
+@heads_option
 @click.option("--batch", default=64, show_default=True, help="Global batch, in draws.")
 @click.option("--learning-rate", type=float, help="Default: what suits the trunk.")
 @click.option("--parent", default="", help="Run to go on from: its weights are where this one begins.")
@@ -49,8 +49,8 @@ __all__ = ["loop_command", "oracle_command", "report_command", "request_command"
 @author
 @workspace
 def train_command(
-    plan_hash: str, trunk: str, size: tuple[int, int] | None, batch: int, learning_rate: float | None, parent: str,
-    on_error: OnError, seed: int, author: str, home: str, as_json: bool,
+    plan_hash: str, trunk: str, size: tuple[int, int] | None, heads: str | None, batch: int,
+    learning_rate: float | None, parent: str, on_error: OnError, seed: int, author: str, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a network on a plan and record its predictions and slice figures."""
     from training.evaluation.evaluation import evaluate
@@ -59,7 +59,10 @@ def train_command(
 
     catalog = Catalog.open(home)
     plan = Plan.open(catalog.home, plan_hash) if plan_hash else Plan.newest(catalog.home)
-    recipe = Recipe.of(trunk, size=size, global_batch=batch, seed=seed, learning_rate=learning_rate)
+    recipe = Recipe.of(
+        trunk, size=size or _fitted(catalog, trunk), heads=heads, global_batch=batch, seed=seed,
+        learning_rate=learning_rate,
+    )  # fmt: skip
     screen = Screen(quiet=as_json)
     with screen.stages():
         pack = Pack.open(catalog.home, plan.pack_hash)
@@ -71,10 +74,10 @@ def train_command(
         figures = evaluate(
             run_, catalog, author=author, progress=lambda done, total: screen.tell("evaluate", done, total)
         ).to_pylist()
-    title = f"Run {run_.id}" + (f"; the draws are not those of its plan: {run_.alarm}" if run_.alarm else "")
+    title = _run_title(run_) + (f"; the draws are not those of its plan: {run_.alarm}" if run_.alarm else "")
     replaced = run_.replaced(catalog.home)
     title += f"; {len(replaced):,} draws were taken over by other images" if replaced else ""
-    shown = {"run": run_.id, "figures": figures, "alarm": run_.alarm, "replaced": replaced}
+    shown = {"run": run_.id, "figures": figures, "alarm": run_.alarm, "alarms": run_.alarms, "replaced": replaced}
     show(shown, as_json, lambda: _figures_table(title, figures))
 
 
@@ -145,6 +148,8 @@ def oracle_command(home: str, as_json: bool) -> None:
     "--policy", "policy_file", type=click.Path(path_type=Path), help="Policy file; default: even and balanced."
 )
 @trunk_option
+@size_option
+@heads_option
 @click.option("--draws", default=6_400, show_default=True, help="Draws of each round's plan.")
 @click.option("--first-draws", type=int, help="Draws of the first plan, when the trunk is trained; default: --draws.")
 @click.option("--label-studio", default="", help="Ask people there instead of the oracle: its address, or `local`.")
@@ -159,8 +164,9 @@ def oracle_command(home: str, as_json: bool) -> None:
 @author
 @workspace
 def loop_command(
-    rounds: int, budget: int, start: int, random_arm: bool, policy_file: Path | None, trunk: str, draws: int,
-    first_draws: int | None, label_studio: str, token: str, overlap: int, gold: float, card: Path | None,
+    rounds: int, budget: int, start: int, random_arm: bool, policy_file: Path | None, trunk: str,
+    size: tuple[int, int] | None, heads: str | None, draws: int, first_draws: int | None, label_studio: str,
+    token: str, overlap: int, gold: float, card: Path | None,
     third: timedelta, images: str, lasting: float, seed: int, author: str, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Go round: ask, have answered, plan, train, evaluate. Killed and run again, it goes on where it was.
@@ -170,7 +176,8 @@ def loop_command(
     catalog = Catalog.open(home)
     loop = Loop(
         rounds=rounds, budget=budget, start=start, random_share=1.0 if random_arm else 0.15, draws=draws,
-        first_draws=first_draws, seed=seed, recipe=Recipe.of(trunk, seed=seed),
+        first_draws=first_draws, seed=seed,
+        recipe=Recipe.of(trunk, size=size or _fitted(catalog, trunk), heads=heads, seed=seed),
         policy=Policy.load(policy_file) if policy_file else None,
     )  # fmt: skip
     screen = Screen(quiet=as_json)
@@ -191,9 +198,27 @@ def loop_command(
     def shown() -> None:
         for part in rare:
             output().print(rounds_table(f"{part.name} ({loop.arm})", {loop.arm: done}, task=part.task, rare=part.name))
-        output().print(_figures_table(f"Run {done[-1].run}", done[-1].figures))
+        output().print(_figures_table(_run_title(Run.open(catalog.home, done[-1].run)), done[-1].figures))
 
     show([vars(step) for step in done], as_json, shown)
+
+
+def _fitted(catalog: Catalog, trunk: str) -> tuple[int, int] | None:
+    """The size that fits the catalog's images, for a frozen trunk; the others have a default of their own."""
+    from training.evaluation.image_size import fitted_size
+
+    if trunk == "small":
+        return None
+    with catalog.read() as now:
+        return fitted_size(now)
+
+
+def _run_title(run_: Run) -> str:
+    """The run, how its heads were learned, and its alarms, a line each."""
+    kinds = [head.kind for head in run_.heads]
+    counts = [f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds))]
+    heads = f": {', '.join(counts)} head{'s' if len(kinds) > 1 else ''}" if kinds else ""
+    return "\n".join([f"Run {run_.id}{heads}", *(f"alarm: {alarm}" for alarm in run_.alarms)])
 
 
 def _figures_table(title: str, figures: list[dict[str, Any]]) -> Any:

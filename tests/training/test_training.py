@@ -301,7 +301,7 @@ def test_a_parent_of_another_shape_is_refused(catalog: Catalog, plan: Plan, run:
 
 
 def test_training_leaves_frozen_features_alone(catalog: Catalog, plan: Plan, run: Run) -> None:
-    recipe = Recipe(trunk=f"run:{run.id}", size=SMALL.size, global_batch=32, hidden=4, threads=1)
+    recipe = Recipe(trunk=f"run:{run.id}", size=SMALL.size, heads="drawn", global_batch=32, hidden=4, threads=1)
     pack = make_pack(catalog)
     features = embed(catalog.home, pack, recipe)
     assert features is not None
@@ -326,11 +326,12 @@ def test_frozen_features_do_not_hang_on_the_batch() -> None:
     [
         {"learning_rate": 0.0}, {"learning_rate": float("nan")}, {"learning_rate": float("inf")}, {"global_batch": 0},
         {"size": (16, 16)}, {"optimizer": "magic"}, {"trunk": "vgg"}, {"schedule": "linear"}, {"weight_decay": -0.1},
-        {"warmup": 1.0}, {"hidden": -1}, {"threads": 0},
+        {"warmup": 1.0}, {"hidden": -1}, {"threads": 0}, {"heads": "magic"}, {"fit": "pad"}, {"epochs": 0},
+        {"units": 0}, {"hidden": 4}, {"trunk": "small"}, {"trunk": "small", "heads": "drawn", "fit": "crop"},
     ],
 )  # fmt: skip
 def test_recipes_out_of_range(field: dict[str, object]) -> None:
-    with pytest.raises(BadInput, match=next(iter(field))) as caught:
+    with pytest.raises(BadInput, match=rf"\b{list(field)[-1]}\b") as caught:
         Recipe(**field)
     assert "\n" not in str(caught.value)
 

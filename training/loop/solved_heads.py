@@ -26,8 +26,11 @@ Ints = npt.NDArray[np.int64]
 FOLDS = 3
 """Folds in which the two kinds of head are compared; the shared layer is trained once in each."""
 
-FEWEST = 2
+FEWEST_TASKS = 2
 """Tasks that a layer must serve to be shared."""
+
+FEWEST_IMAGES = 256
+"""Labelled images below which heads are exact without a comparison: a layer does not pay there (docs/log.md)."""
 
 CAUTION = 0.0
 """Standard errors by which the shared layer must be ahead to be taken."""
@@ -49,12 +52,15 @@ def solve_heads(
     *,
     starts: Mapping[str, Start] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    fewest_images: int = FEWEST_IMAGES,
 ) -> SolvedHeads:
     """The heads of all tasks, on `features` [S, D] float32 of the plan's samples.
 
-    `starts` are the heads of an earlier run, by task. `progress` is called with steps done and all steps.
+    `starts` are the heads of an earlier run, by task. `progress` is called with steps done and all steps. "auto" takes
+    exact heads without a comparison for a single task and below `fewest_images` labelled images.
     """
-    compared = recipe.heads == "auto" and len(labels) >= FEWEST
+    images = len(np.unique(np.concatenate([part.rows for part in labels])))
+    compared = recipe.heads == "auto" and len(labels) >= FEWEST_TASKS and images >= fewest_images
     layers = FOLDS + 1 if recipe.heads == "shared" or compared else 0
     steps, done = (0 if recipe.heads == "shared" else len(labels)) + layers, 0
 

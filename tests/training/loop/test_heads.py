@@ -62,7 +62,7 @@ def own(part: TaskLabels) -> torch.Tensor:
 
 
 def solved(parts: list[TaskLabels], **changed: object) -> SolvedHeads:
-    return solve_heads(replace(RECIPE, **changed), parts, features())
+    return solve_heads(replace(RECIPE, **changed), parts, features(), fewest_images=1)
 
 
 def test_no_other_task_moves_a_bit_of_an_exact_head() -> None:
@@ -150,6 +150,11 @@ def test_auto_chooses_on_held_out_groups_and_says_by_how_much() -> None:
         assert record.gain is not None
         assert record.low <= record.gain <= record.high  # type: ignore[operator]
         assert (record.kind == "shared") == (record.gain > 0) == (record.task in found.shared)
+
+
+def test_few_images_are_not_compared() -> None:
+    parts = [labels(task("first")), labels(task("second", kind="regression"), seed=2)]
+    assert [record.gain for record in solve_heads(RECIPE, parts, features()).records] == [None, None]
 
 
 def test_a_task_alone_has_nobody_to_share_with() -> None:
