@@ -29,8 +29,8 @@ from samplers.plan.build import make_plan
 from samplers.plan.plan import PlanTask
 from samplers.policy.policy import Policy
 from training.loop.exact_heads import ExactHead, Start, exact_head
-from training.loop.shared_layer import SharedLayer
-from training.loop.solved_heads import SolvedHeads, solve_heads
+from training.loop.shared_layer import SharedLayer, table_of, train_shared
+from training.loop.solved_heads import solve_heads
 from training.loop.task_labels import TaskLabels, groups_of, task_labels
 from training.network.losses import Layout
 from training.recipe import Recipe
@@ -103,35 +103,47 @@ def one(data: AllLabels, fraction: float, seed: int, folder: Path) -> dict[str, 
     """The points of every arm, by task."""
     labels = data.known(fraction, seed)
     recipe = Recipe(heads="exact", seed=seed, threads=THREADS)
-    started = time.monotonic()
-    exact = solve_heads(recipe, labels, data.features)
-    seconds = (time.monotonic() - started) / len(labels)
     several, middle = len(labels) > 1, fraction == MIDDLE
+    started = time.monotonic()
+    exact = solve_heads(recipe, labels, data.features) if middle or not several else None
+    seconds = (time.monotonic() - started) / len(labels)
     chosen = solve_heads(replace(recipe, heads="auto"), labels, data.features) if several else exact
-    shared = solve_heads(replace(recipe, heads="shared"), labels, data.features) if several else None
+    layer = last_layer(recipe, labels, data.features) if several else None
     points = {}
-    for part in labels:
-        alone = solve_heads(replace(recipe, heads="shared"), [part], data.features) if several and middle else None
+    for code, part in enumerate(labels):
+        alone = last_layer(recipe, [part], data.features) if several and middle else None
         peer, took = ask_peer(data, part, folder) if middle else (np.nan, np.nan)
-        of = partial(points_of, data, part)
+        own = partial(head_points, data, part, chosen.exact[part.task.name])
         points[part.task.name] = Points(
-            exact=of(exact, labels), chosen=of(chosen, labels), seconds=seconds, peer=peer, peer_seconds=took,
-            shared=of(shared, labels) if shared else np.nan, alone=of(alone, [part]) if alone else np.nan,
+            exact=own(), seconds=seconds, peer=peer, peer_seconds=took,
+            chosen=layer_points(data, labels, code, chosen.shared[part.task.name])
+            if part.task.name in chosen.shared else own(),
+            shared=layer_points(data, labels, code, layer) if layer else np.nan,
+            alone=layer_points(data, [part], 0, alone) if alone else np.nan,
         )  # fmt: skip
     return points
 
 
-def points_of(data: AllLabels, part: TaskLabels, solved: SolvedHeads, labels: Sequence[TaskLabels]) -> float:
-    """Points on test of the head that `solved` has for a task."""
+def last_layer(recipe: Recipe, labels: Sequence[TaskLabels], features: torch.Tensor) -> SharedLayer:
+    """A shared layer for these tasks after all its epochs."""
+    table = table_of(labels)
+    own = features[torch.from_numpy(table.rows)]
+    return train_shared(recipe, [part.task for part in labels], table, own)[-1]
+
+
+def head_points(data: AllLabels, part: TaskLabels, head: ExactHead) -> float:
+    """Points on test of an exact head."""
     rows, truth = data.test(part.task.name)
-    seen = data.features[torch.from_numpy(rows)]
-    name = part.task.name
-    if name in solved.shared:
-        layer: SharedLayer = solved.shared[name]
-        columns = Layout([other.task for other in labels]).columns[[other.task.name for other in labels].index(name)]
-        return score(part, layer.outputs(seen)[:, columns].double().numpy(), truth)
-    head: ExactHead = solved.exact[name]
-    return score(part, (seen.double() @ head.weights.T + head.biases).numpy(), truth)
+    seen = data.features[torch.from_numpy(rows)].double()
+    return score(part, (seen @ head.weights.T + head.biases).numpy(), truth)
+
+
+def layer_points(data: AllLabels, labels: Sequence[TaskLabels], code: int, layer: SharedLayer) -> float:
+    """Points on test of one task's head on a shared layer."""
+    part = labels[code]
+    rows, truth = data.test(part.task.name)
+    columns = Layout([other.task for other in labels]).columns[code]
+    return score(part, layer.outputs(data.features[torch.from_numpy(rows)])[:, columns].double().numpy(), truth)
 
 
 def ask_peer(data: AllLabels, part: TaskLabels, folder: Path) -> tuple[float, float]:
@@ -242,7 +254,7 @@ def bits_row(data: AllLabels) -> Row:
 def speed_rows() -> list[Row]:
     """Many tasks on wide features: the whole path from nothing, then one round more."""
     generator = np.random.default_rng(0)
-    centres = generator.normal(size=(CLASSES, WIDTH)) * 0.05
+    centres = generator.normal(size=(CLASSES, WIDTH)) * 0.002
     cold, warm, starts = 0.0, 0.0, list[Start]()
     asked = []
     for number in range(TASKS):

@@ -89,7 +89,7 @@ def declared(folder: Path, home: Path) -> AllLabels:
     """A declared data set with all its labels, on the frozen EfficientNet at the size of its images."""
     catalog = Catalog.create(home)
     dataset = Dataset.load(folder)
-    if dataset.reader.get("held_back"):
+    if getattr(dataset.reader, "held_back", False):
         dataset = dataset.with_reader({"held_back": False})
     ingest(catalog, dataset, author=AUTHOR)
     pack = make_pack(catalog)

@@ -38,7 +38,10 @@ CAUTION = 0.0
 
 @dataclass(frozen=True, kw_only=True)
 class SolvedHeads:
-    """One head of each task: exact or constant ones in `exact`, the others in the layer that `shared` names."""
+    """The heads of all tasks: a task in `shared` reads that layer, every other task its head in `exact`.
+
+    Exact heads that lost the comparison are kept too.
+    """
 
     exact: Mapping[str, ExactHead]
     shared: Mapping[str, SharedLayer]
@@ -107,9 +110,7 @@ def _with_shared(
             for record in records
         ]
     advance()
-    return SolvedHeads(
-        exact={task: head for task, head in exact.items() if task not in shared}, shared=shared, records=records
-    )
+    return SolvedHeads(exact=exact, shared=shared, records=records)
 
 
 def _folds(labels: Sequence[TaskLabels], seed: int) -> list[Ints]:

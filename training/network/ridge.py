@@ -21,7 +21,7 @@ PATH = tuple(10.0 ** (-exponent / 2) for exponent in range(1, 13))
 DEFAULT = 1e-2
 """The ridge, in the same unit, of a task that cannot be cross-validated: all labels in one group."""
 
-COARSE = 1e-3
+COARSE = 3e-4
 """Relative gradient of the solutions that only rank ridges."""
 
 RISES = 2
