@@ -25,7 +25,7 @@ from training.evaluation.features import embed
 from training.evaluation.image_size import fitted_size
 from training.loop.task_labels import TaskLabels
 from training.loop.trainer import train
-from training.network.model import build
+from training.network.model import Standardise
 from training.recipe import Recipe
 
 __all__ = ["DATASETS", "AllLabels", "declared", "score", "streets"]
@@ -141,7 +141,7 @@ def _all_labels(name: str, catalog: Catalog, pack: Pack, recipe: Recipe) -> AllL
         values = {name: _values(now, task, samples["sample_id"].to_numpy()) for name, task in tasks.items()}
     with torch.no_grad():
         vectors = torch.from_numpy(np.array(embeddings.vectors[embeddings.rows(samples["key"].to_pylist())]))
-        features = build(recipe, (), embeddings).trunk(vectors)
+        features = Standardise(embeddings.mean, embeddings.scale, embeddings.widths)(vectors)
     return AllLabels(
         name=name, catalog=catalog, pack=pack, features=features, tasks=tasks, values=values,
         split=np.asarray(samples["split"].to_pylist(), str), groups=np.asarray(samples["group"].to_pylist(), str),

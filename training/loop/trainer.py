@@ -70,7 +70,7 @@ def train(
     _save(network, drawn, catalog.home / "runs" / id_)
     run = Run(
         id=id_, plan=plan.hash, commit=plan.commit, recipe=recipe, parent=parent, revision=revision(),
-        libraries=libraries(), machine=f"{os.cpu_count()} cores", seconds=round(time.monotonic() - started, 2),
+        libraries=libraries(), machine=_machine(), seconds=round(time.monotonic() - started, 2),
         curve=drawn.curve, alarm=drawn.alarm, heads=heads, alarms=drawn.alarms,
     )  # fmt: skip
     run.save(catalog.home)
@@ -86,6 +86,11 @@ class Drawn:
     replaced: list[Replaced] = field(default_factory=list)
     alarm: str = ""
     alarms: list[str] = field(default_factory=list)
+
+
+def _machine() -> str:
+    """What the last bits of a training depend on: its cores, threads, and the vector instructions of the kernels."""
+    return f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _draw(

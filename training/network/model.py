@@ -15,7 +15,7 @@ from training.network.trunks import SmallTrunk
 from training.recipe import Recipe
 from training.run import Run
 
-__all__ = ["Beside", "Network", "as_pixels", "build", "load_network", "take_over"]
+__all__ = ["Beside", "Network", "Standardise", "as_pixels", "build", "load_network", "take_over"]
 
 REACH = 5.0
 
