@@ -74,7 +74,9 @@ def test_a_warm_run_has_an_id_of_its_own_and_the_same_heads(catalog: Catalog, ru
     warm = train(RECIPE, planned(catalog), catalog, parent=run.id)
     assert (warm.parent, warm.id != run.id) == (run.id, True)
     assert [head.ridge for head in warm.heads] == [head.ridge for head in run.heads]
-    first, second = (load_network(each, planned(catalog).tasks, catalog.home).heads.weight for each in (run, warm))
+    first, second = (
+        load_network(each, planned(catalog).tasks, catalog.home).heads.weight.detach() for each in (run, warm)
+    )
     assert float((first - second).abs().max()) < 1e-6
 
 
