@@ -1,4 +1,4 @@
-"""Taking one image out of the runs of a workspace, and saying of which runs that it was part of them."""
+"""Removes one image from the runs of a workspace, and marks the runs that were trained on it."""
 
 import hashlib
 import json
@@ -15,9 +15,9 @@ __all__ = ["forget_predictions", "forget_replaced", "withdraw_runs"]
 
 
 def withdraw_runs(home: Path, plans: Collection[str]) -> tuple[str, ...]:
-    """Mark the runs on these plans (hashes), which no replay can make again, and those that went on from one of them.
+    """Mark the runs on these plans (hashes), which cannot be repeated, and every run that started from one of them.
 
-    Returns the ids of all that are marked.
+    Returns the ids of all marked runs.
     """
     runs = {path.parent.name: json.loads(path.read_text()) for path in sorted((home / "runs").glob("*/run.json"))}
     gone = {name for name, run in runs.items() if run["plan"] in plans}
@@ -32,7 +32,7 @@ def withdraw_runs(home: Path, plans: Collection[str]) -> tuple[str, ...]:
 
 
 def forget_predictions(home: Path, key: str) -> dict[str, str]:
-    """Write the predictions of all runs anew without this image; returns the sha256 of every file, by run."""
+    """Rewrite the predictions of all runs without this image; returns the sha256 of every file, by run."""
     hashes = {}
     for path in sorted((home / "runs").glob("*/predictions.parquet")):
         table = pq.read_table(path)
@@ -44,7 +44,7 @@ def forget_predictions(home: Path, key: str) -> dict[str, str]:
 
 
 def forget_replaced(home: Path, key: str) -> None:
-    """Write anew without this image what runs keep of the draws that other images took over."""
+    """Rewrite the records of replaced draws without this image."""
     for path in sorted((home / "runs").glob("*/replaced.json")):
         notes = json.loads(path.read_text())
         kept = [note for note in notes if key not in (note["key"], note["by"])]

@@ -150,7 +150,7 @@ def test_natural_probabilities_undo_the_shift(seed: int) -> None:
     assert found == pytest.approx(natural)
 
 
-def test_a_class_never_seen_is_never_said() -> None:
+def test_a_class_without_labels_is_never_predicted() -> None:
     task = plan_task("color", labelled=(5, 0, 5), class_factor=(0.1, 0.0, 0.1))
     found = natural_probabilities(task, np.array([[0.2, 0.4, 0.4]]), np.array([0.5, 0.1, 0.4]))
     assert found == pytest.approx(np.array([[0.1, 0, 0.16]]) / 0.26)
@@ -288,7 +288,7 @@ def test_heads_on_a_frozen_run(catalog: Catalog, plan: Plan, run: Run) -> None:
     assert value > 0.8
 
 
-def test_a_run_goes_on_from_another(catalog: Catalog, plan: Plan, run: Run) -> None:
+def test_a_run_starts_from_another(catalog: Catalog, plan: Plan, run: Run) -> None:
     later = train(SMALL, plan, catalog, parent=run.id)
     assert later.parent == run.id
     assert later.id != run.id
@@ -312,7 +312,7 @@ def test_training_leaves_frozen_features_alone(catalog: Catalog, plan: Plan, run
     assert not list(heads.trunk.parameters())
 
 
-def test_frozen_features_do_not_hang_on_the_batch() -> None:
+def test_frozen_features_do_not_depend_on_the_batch() -> None:
     trunk = load_frozen("efficientnet_lite0")
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (4, 3, 64, 64), dtype=np.uint8))
     together = trunk.features(images)

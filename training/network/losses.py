@@ -1,4 +1,4 @@
-"""Masked, weighted losses of all tasks at once. An unknown label adds exactly nothing, to the loss or to a gradient."""
+"""Masked, weighted losses of all tasks at once. An unknown label adds exactly 0 to the loss and to every gradient."""
 
 import math
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ class TaskLosses(nn.Module):
         return masked.mean(dim=0) / self.constants
 
     def objective(self, losses: Tensor) -> Tensor:
-        """The objective: losses [T] weighed by the tasks' importances."""
+        """The objective: the sum of losses [T] times the tasks' importances."""
         return losses @ self.importances
 
     def rates(self) -> Tensor:
