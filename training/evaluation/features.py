@@ -19,7 +19,7 @@ from training.network.trunks import load_frozen
 from training.recipe import Recipe
 from training.run import Run
 
-__all__ = ["embed", "fitted", "framed"]
+__all__ = ["GREY", "embed", "fitted", "framed"]
 
 Ints = npt.NDArray[np.int64]
 

@@ -18,8 +18,9 @@ __all__ = ["FROZEN", "EfficientNetLite0", "SmallTrunk", "load_frozen"]
 class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0 with its ImageNet weights, frozen: one global block and two mid-level maps.
 
-    "global" [1280] holds what the image shows; "block4" (stride 8, 40 channels) and "block10" (stride 16, 112 channels),
-    averaged over a 3 x 3 grid, hold where: which lamp of a traffic light is lit. Features are raw: standardise them.
+    "global" [1280] holds what the image shows. "block4" (stride 8, 40 channels) and "block10" (stride 16, 112
+    channels), averaged over a 3 x 3 grid, hold where: which lamp of a traffic light is lit. Features are raw:
+    standardise them.
     """
 
     name = "efficientnet_lite0"
