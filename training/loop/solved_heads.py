@@ -183,6 +183,6 @@ def _scores(part: TaskLabels, outputs: Tensor) -> Floats:
     """What a held-out label counts [n]: 1 where the likeliest class is right, or minus the error in deviations."""
     found = outputs.double().numpy()
     if part.numeric:
-        return -np.abs(found[:, 0] - part.values)
+        return np.asarray(-np.abs(found[:, 0] - part.values), np.float64)
     predicted = (found[:, 0] > 0).astype(np.int64) if part.outputs == 1 else found.argmax(axis=1)
-    return (predicted == part.values).astype(np.float64)
+    return np.asarray(predicted == part.values, np.float64)

@@ -45,5 +45,7 @@ def strata_of(values: Floats, *, numeric: bool) -> Ints:
     """What folds are balanced by: the class, or the fifth of the labels that a number falls into."""
     if not numeric:
         return values.astype(np.int64)
-    edges = np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]) if len(values) else []
+    if not len(values):
+        return np.zeros(0, np.int64)
+    edges = np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1])
     return np.asarray(np.searchsorted(edges, values, side="right"), np.int64)

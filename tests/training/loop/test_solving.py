@@ -106,3 +106,13 @@ def test_a_vector_that_is_not_finite_is_refused_by_its_key(catalog: Catalog) -> 
             train(replace(RECIPE, seed=7), plan, catalog)
     finally:
         path.write_bytes(kept)
+
+
+def test_a_shared_layer_is_saved_with_the_run_and_predicts_beside_exact_heads(catalog: Catalog) -> None:
+    shared = train(replace(RECIPE, heads="shared", units=8, epochs=1), planned(catalog), catalog)
+    assert {head.kind for head in shared.heads} == {"shared"}
+    network = load_network(shared, planned(catalog).tasks, catalog.home)
+    assert network.heads.in_features == network.width + shared.shared_units
+    assert not network.heads.weight[:, : network.width].any()
+    figures = evaluate(shared, catalog, author="ada").to_pylist()
+    assert next(row["value"] for row in figures if (row["task"], row["split"]) == ("color", "test")) > 0.8
