@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-streets bench-demo bench-scale bench-browse bench-pack bench-stream bench-labeling golden soak clean
+.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-streets bench-demo bench-heads bench-scale bench-browse bench-pack bench-stream bench-labeling golden soak clean
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ bench-streets: .venv/train ## The rare slices and all other tasks of streets: mi
 
 bench-demo: .venv/test ## Time and memory of the demo
 	@$(BIN)/python -m benchmarks.demo
+
+bench-heads: .venv/train .venv-heads-peers/ready ## Heads on frozen features beside scikit-learn, alone and shared (SCALE=small, DATA=FOLDER)
+	@$(BIN)/python -m benchmarks.heads
 
 bench-scale: .venv/test ## The catalog on DuckLake (URL=postgresql://...) beside one file, by SAMPLES
 	@URL='$(URL)' SAMPLES=$(or $(SAMPLES),100000) $(BIN)/python -m benchmarks.scale
@@ -86,6 +89,11 @@ clean: ## Remove what the demo and the benchmarks left here
 	@echo "making .venv-peers with what the catalog is measured against (a minute or two)"
 	@$(PYTHON) -m venv .venv-peers
 	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
+
+.venv-heads-peers/ready: benchmarks/heads-peers.txt
+	@echo "making .venv-heads-peers with scikit-learn (a minute)"
+	@$(PYTHON) -m venv .venv-heads-peers
+	@.venv-heads-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
 
 .venv-label-studio/ready: curation/labelstudio/label-studio.txt
 	@echo "making .venv-label-studio with the real Label Studio (1 GB, a minute or two)"

@@ -16,12 +16,14 @@ from amber.exit_codes import guarded
 from amber.loop import Loop, Round, go_round
 from amber.rounds_table import rounds_table
 from amber.terminal import Screen, interval, output, table
+from amber.verbs.options import size_option
 from curation.catalog.catalog import Catalog
 from curation.ingest.dataset import Dataset
 from curation.ingest.ingest import ingest
 from samplers.policy.policy import Policy
+from training.evaluation.image_size import fitted_size
+from training.recipe import Recipe
 from training.report import write_report
-from training.run import Recipe
 
 __all__ = ["demo"]
 
@@ -33,11 +35,12 @@ AUTHOR = "demo"
 @click.option("--out", default="demo-out", show_default=True, type=click.Path(path_type=Path))
 @click.option("--images", default=20_000, show_default=True, help="Images of streets to render.")
 @click.option("--draws", default=96_000, show_default=True, help="Draws of the training from pixels.")
-def demo(out: Path, images: int, draws: int) -> None:
+@size_option
+def demo(out: Path, images: int, draws: int, size: tuple[int, int] | None) -> None:
     """Watch Amber find the yellow lights."""
     started = time.monotonic()
     screen, results = Screen(), output()
-    arms = _traffic_lights(out, screen)
+    arms = _traffic_lights(out, screen, size)
     results.print(
         rounds_table("Yellow lights among 1,484 real crops", arms, task="light_color", rare="yellow"),
     )
@@ -58,14 +61,15 @@ def demo(out: Path, images: int, draws: int) -> None:
     results.print(f"{time.monotonic() - started:.0f} s, {peak:.1f} GB at the peak")
 
 
-def _traffic_lights(out: Path, screen: Screen) -> dict[str, list[Round]]:
+def _traffic_lights(out: Path, screen: Screen, size: tuple[int, int] | None) -> dict[str, list[Round]]:
     """Both arms start from the same labels; then each runs its own rounds in its own workspace."""
     screen.say("[bold]traffic_lights[/bold]: 1,484 real crops, 44 of them yellow; 100 labels to request")
     catalog = Catalog.create(out / "traffic_lights")
     baseline = out / "traffic_lights-random"
-    loop = Loop(recipe=Recipe.of("efficientnet_lite0"))
     with screen.stages():
         ingest(catalog, Dataset.load(DATASETS / "traffic_lights"), author=AUTHOR, progress=screen.tell)
+        with catalog.read() as now:
+            loop = Loop(recipe=Recipe.of("efficientnet_lite0", size=size or fitted_size(now)))
         mined = list(go_round(catalog, loop, author=AUTHOR, progress=screen.tell))
     screen.say("  the same, with every label requested at random")
     with screen.stages():

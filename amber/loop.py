@@ -25,7 +25,8 @@ from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
 from samplers.pack.pack import Pack
 from samplers.policy.policy import Policy
-from training.run import Recipe, Run
+from training.recipe import Recipe
+from training.run import Run
 
 __all__ = ["Answer", "Loop", "Round", "go_round"]
 
@@ -160,7 +161,7 @@ def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress, answer: A
             propose(catalog, proposal, author=author, batch=f"{step}:ask")
             answer(f"{step}:answer")
         if not catalog.has(f"{step}:evaluate"):
-            trained = _train(catalog, loop, pack, step, first, tell)
+            trained = _train(catalog, loop, pack, step, first, run, tell)
             evaluate(trained, catalog, author=author, batch=f"{step}:evaluate", progress=partial(tell, "evaluate"))
         with catalog.read() as now:
             done = _round(now, loop, index, step)
@@ -179,8 +180,8 @@ def _embedded(catalog: Catalog, pack: Pack, recipe: Recipe | None, tell: Progres
     return recipe.embeddings
 
 
-def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, tell: Progress) -> Run:
-    """Train one round on a plan at the commit of its answers."""
+def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, last: str, tell: Progress) -> Run:
+    """Train one round on a plan at the commit of its answers; exact heads start at those of the run `last`."""
     from samplers.plan.build import make_plan
     from training.loop.trainer import train
 
@@ -192,6 +193,7 @@ def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, tell
     recipe, draws, parent = loop.recipe, loop.draws, ""
     if recipe.embeddings:
         _embedded(catalog, pack, recipe, tell)
+        parent = last if recipe.solved else ""
     elif first:
         recipe, parent = replace(recipe, learning_rate=recipe.learning_rate * CONTINUED_RATE), first
     else:

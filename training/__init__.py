@@ -1,9 +1,10 @@
-"""What the model learns. Torch is imported only when something of it is asked for: reports run without."""
+"""Training and evaluation of networks. Torch is imported only where it is used: reports run without it."""
 
 import importlib
 from typing import TYPE_CHECKING
 
-from training.run import Recipe, Run
+from training.recipe import Recipe
+from training.run import Run
 
 if TYPE_CHECKING:
     from training.evaluation.evaluation import evaluate

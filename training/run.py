@@ -3,99 +3,56 @@
 import hashlib
 import importlib.metadata
 import json
-import math
 import platform
 import subprocess
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from curation.errors import BadInput, NotFound
+from curation.errors import NotFound
 from curation.files.atomic import whole
 from samplers.plan.plan import Plan
+from training.recipe import Recipe
 
-__all__ = ["Recipe", "Run", "libraries", "revision", "run_id"]
+__all__ = ["Head", "Recipe", "Run", "libraries", "revision", "run_id"]
 
 FORMAT = 1
 LIBRARIES = ("numpy", "torch", "duckdb", "simplejpeg", "pillow", "efficientnet-lite-pytorch")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a network is trained on a plan; `Recipe.of(trunk)` gives what suits a trunk.
+class Head:
+    """How one task's head was learned, and why so.
 
-    `trunk` is "efficientnet_lite0" (pretrained and frozen), "run:ID" (what that run of this workspace trained, frozen)
-    or "small" (trained from scratch); features of a frozen trunk are computed once. `size` is height and width in
-    pixels. `hidden` is the width of the branch between trunk and heads; 0 puts linear heads on the trunk. `optimizer`
-    is "sgd" (with momentum 0.9) or "adamw"; `schedule` keeps the learning rate "constant" or lets it fall to 0 along a
-    "cosine", after a linear warm-up over the first `warmup` of the steps.
-    `augment` mirrors and moves images; labels must not hang on left and right.
+    `kind` is "exact", "shared" or "constant" (all labels are one class). `labels`, `classes` and `groups` are those of
+    the training labels. An exact head has its `ridge` (over the mean squared length of the features), the `path` of
+    ridges that the cross-validation compared (ridge, held-out loss, its standard error), and the relative `gradient`
+    that was left after so many `iterations`. Where both kinds were compared, `gain` is the held-out metric of the
+    shared layer minus that of the exact head, with its 95% interval; positive favours the shared layer.
+    `epochs` is how long the shared layer trained for this head.
     """
 
-    trunk: str = "efficientnet_lite0"
-    size: tuple[int, int] = (64, 128)
-    global_batch: int = 64
-    optimizer: str = "sgd"
-    learning_rate: float = 0.3
-    weight_decay: float = 0.0
-    schedule: str = "constant"
-    warmup: float = 0.0
-    hidden: int = 0
-    augment: bool = False
-    seed: int = 0
-    threads: int = 2
-
-    @classmethod
-    def of(cls, trunk: str, **changed: Any) -> "Recipe":
-        """The defaults of `trunk`, with `changed` fields (None leaves a default); BadInput for what is unknown."""
-        given = {name: value for name, value in changed.items() if value is not None}
-        return cls(**{"trunk": trunk, **DEFAULTS.get(trunk, {}), **given})
-
-    @property
-    def embeddings(self) -> str:
-        """The name of the embeddings that this recipe stands on; empty when its trunk is trained on pixels."""
-        height, width = self.size
-        return "" if self.trunk == "small" else f"{self.trunk.replace(':', '-')}-{height}x{width}"
-
-    def features(self, run: str) -> "Recipe | None":
-        """What computes the features by which images are compared: this recipe's frozen trunk, or that of `run`.
-
-        None when the trunk learns from pixels and there is no run yet.
-        """
-        if self.embeddings:
-            return self
-        return replace(self, trunk=f"run:{run}") if run else None
-
-    def __post_init__(self) -> None:
-        rules = {
-            "trunk": self.trunk in DEFAULTS or self.trunk.startswith("run:"),
-            "optimizer": self.optimizer in ("sgd", "adamw"),
-            "schedule": self.schedule in ("constant", "cosine"),
-            "global_batch": self.global_batch >= 1,
-            "learning_rate": 0 < self.learning_rate < math.inf,
-            "weight_decay": 0 <= self.weight_decay < math.inf,
-            "warmup": 0 <= self.warmup < 1,
-            "hidden": self.hidden >= 0,
-            "threads": self.threads >= 1,
-            "size": min(self.size) >= 32,
-        }
-        for name, holds in rules.items():
-            if not holds:
-                raise BadInput(f"recipe: {name} = {getattr(self, name)} is out of range; correct it")
-
-
-DEFAULTS: Final[dict[str, dict[str, Any]]] = {
-    "efficientnet_lite0": {},
-    "small": {
-        "size": (80, 128), "optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 0.5, "schedule": "cosine",
-        "warmup": 0.05, "hidden": 128, "augment": True,
-    },
-}  # fmt: skip
+    task: str
+    kind: str
+    labels: int
+    classes: int = 0
+    groups: int = 0
+    ridge: float = 0.0
+    path: list[tuple[float, float, float]] = field(default_factory=list)
+    gradient: float = 0.0
+    iterations: int = 0
+    epochs: int = 0
+    gain: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A finished training: what it was made of, and its loss curve (rows of `Draws` and the loss of each task)."""
+    """A finished training: what it was made of, and its loss curve (rows of `Draws` and the loss of each task).
+
+    Heads that were solved have no curve: they did not learn from draws.
+    """
 
     id: str
     plan: str
@@ -109,6 +66,15 @@ class Run:
     curve: list[dict[str, float]] = field(default_factory=list)
     alarm: str = ""
     """Why the draws that it was trained on are not those that its plan asked for; `samplers.plan.exposure` judges."""
+    heads: list[Head] = field(default_factory=list)
+    """How each head was learned, by task; empty where heads learned from the plan's draws."""
+    alarms: list[str] = field(default_factory=list)
+    """What went wrong in the learning itself, one line each."""
+
+    @property
+    def shared_units(self) -> int:
+        """Units of the shared layer: the recipe's for each checkpoint from which a head was taken."""
+        return self.recipe.units * len({head.epochs for head in self.heads if head.kind == "shared"})
 
     @classmethod
     def open(cls, home: Path, id_: str) -> "Run":
@@ -117,18 +83,22 @@ class Run:
         if not path.is_file():
             raise NotFound(f"run {id_!r}: {home} has no such finished run; `amber log` lists them")
         data = json.loads(path.read_text())
-        recipe = Recipe(**{**data.pop("recipe"), "size": tuple(data.pop("size"))})
-        return cls(**data, recipe=recipe)
+        # a run that does not name its heads is older than solved ones
+        recipe = Recipe(**{"heads": "drawn", **data.pop("recipe"), "size": tuple(data.pop("size"))})
+        heads = [Head(**{**row, "path": [tuple(point) for point in row["path"]]}) for row in data.pop("heads", [])]
+        return cls(**data, recipe=recipe, heads=heads)
 
     def exposure(self, home: Path) -> list[dict[str, Any]]:
-        """What each task, stratum, boosted slice and rank was asked to get, and what this run was trained on; empty
-        for a run of before this was kept."""
+        """Requested and actual draws of each task, stratum, boosted slice and rank.
+
+        Empty where heads were solved, which consume no draws, and in runs that are older than this record.
+        """
         path = home / "runs" / self.id / "exposure.json"
         return list(json.loads(path.read_text())) if path.is_file() else []
 
     def replaced(self, home: Path) -> list[dict[str, Any]]:
-        """The draws that other images took over, since theirs could not be read: position, key, by (another key),
-        reason, and mass, as `samplers.stream.draws.Replaced` has them."""
+        """The draws whose image could not be read and was replaced: position, key, by (the other image's key), reason,
+        and mass, as in `samplers.stream.draws.Replaced`."""
         path = home / "runs" / self.id / "replaced.json"
         return list(json.loads(path.read_text())) if path.is_file() else []
 
@@ -142,18 +112,18 @@ class Run:
 
 
 def run_id(plan: Plan, recipe: Recipe, parent: str = "") -> str:
-    """The id of the run of `recipe` on `plan`: the same training has the same id, so that it is done once."""
+    """The id of the run of `recipe` on `plan`, started from the run `parent`: the same training has the same id."""
     text = json.dumps([FORMAT, plan.hash, asdict(recipe), *([parent] if parent else [])], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def libraries() -> dict[str, str]:
-    """Versions of what a run's figures hang on."""
+    """Versions of the libraries on which a run's figures depend."""
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
 def revision() -> str:
-    """The git revision of this code with "+" when it was changed since; empty outside a checkout."""
+    """The git revision of this code with "+" when files differ from it; empty outside a checkout."""
     here = Path(__file__).resolve().parent
 
     def git(*words: str) -> str:

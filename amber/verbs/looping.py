@@ -17,12 +17,14 @@ from amber.service.signed_urls import SERVICE, url_for
 from amber.tables import figures_table
 from amber.terminal import Screen, output, show
 from amber.verbs.labeling import card_option, connect, days_option, notes_of, third_option
-from amber.verbs.options import author, grouped, seeded, trunk_option, workspace
+from amber.verbs.options import author, grouped, heads_option, seeded, size_option, trunk_option, workspace
+from amber.verbs.training import run_title, size_for
 from amber.wait_for_labels import ask_people
 from curation.catalog.catalog import Catalog
 from curation.labelstudio.push import Asking
 from samplers.policy.policy import Policy
-from training.run import Recipe
+from training.recipe import Recipe
+from training.run import Run
 
 __all__ = ["loop_command"]
 
@@ -37,14 +39,18 @@ class LoopOptions:
     random_arm: bool
     policy_file: Path | None
     trunk: str
+    size: tuple[int, int] | None
+    heads: str | None
     draws: int
     first_draws: int | None
 
-    def loop(self, seed: int) -> Loop:
+    def loop(self, catalog: Catalog, seed: int) -> Loop:
         """The loop with these settings; BadInput names the setting that breaks a rule."""
+        size = self.size or size_for(catalog, self.trunk)
         return Loop(
             rounds=self.rounds, budget=self.budget, start=self.start, random_share=1.0 if self.random_arm else 0.15,
-            draws=self.draws, first_draws=self.first_draws, seed=seed, recipe=Recipe.of(self.trunk, seed=seed),
+            draws=self.draws, first_draws=self.first_draws, seed=seed,
+            recipe=Recipe.of(self.trunk, size=size, heads=self.heads, seed=seed),
             policy=Policy.load(self.policy_file) if self.policy_file else None,
         )  # fmt: skip
 
@@ -88,6 +94,8 @@ loop_options = grouped(
         help="Policy file; default: equal shares, balanced over classes.",
     ),
     trunk_option,
+    size_option,
+    heads_option,
     click.option("--draws", default=6_400, show_default=True, help="Draws in the plan of each round."),
     click.option(
         "--first-draws", type=int, help="Draws in the first plan, when the trunk is trained; default: --draws."
@@ -121,7 +129,7 @@ def loop_command(options: LoopOptions, people: PeopleOptions, seed: int, author:
     With --label-studio it waits for people.
     """
     catalog = Catalog.open(home)
-    loop = options.loop(seed)
+    loop = options.loop(catalog, seed)
     need_extra("train")
     screen = Screen(quiet=as_json)
     with ExitStack() as stack:
@@ -137,4 +145,4 @@ def _print_rounds(catalog: Catalog, loop: Loop, done: list[Round]) -> Any:
         rare = [part for part in now.slices().values() if part.rare and part.name in done[-1].found]
     for part in rare:
         output().print(rounds_table(f"{part.name} ({loop.arm})", {loop.arm: done}, task=part.task, rare=part.name))
-    return figures_table(f"Run {done[-1].run}", done[-1].figures)
+    return figures_table(run_title(Run.open(catalog.home, done[-1].run)), done[-1].figures)

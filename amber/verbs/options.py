@@ -10,7 +10,17 @@ from click.core import ParameterSource
 
 from curation.errors import BadInput
 
-__all__ = ["SEED", "author", "grouped", "has_verb", "seeded", "trunk_option", "workspace"]
+__all__ = [
+    "SEED",
+    "author",
+    "grouped",
+    "has_verb",
+    "heads_option",
+    "seeded",
+    "size_option",
+    "trunk_option",
+    "workspace",
+]
 
 SEED = click.IntRange(min=0)
 
@@ -75,6 +85,15 @@ seeded = click.option("--seed", default=0, show_default=True, type=SEED, help="S
 trunk_option = click.option(
     "--trunk", default="efficientnet_lite0", show_default=True, type=click.Choice(["efficientnet_lite0", "small"]),
     help="Pretrained and frozen, or a small one trained from scratch.",
+)  # fmt: skip
+size_option = click.option(
+    "--size", type=(int, int), metavar="HEIGHT WIDTH",
+    help="Height and width in pixels; default: the median shape of the images (trunk small: 80 128).",
+)  # fmt: skip
+heads_option = click.option(
+    "--heads", type=click.Choice(["auto", "exact", "shared", "drawn"]),
+    help="How heads learn on a frozen trunk: each solved exactly, all on one hidden layer, the better of the two by "
+    "cross-validation (auto, the default), or by the plan's draws.",
 )  # fmt: skip
 
 

@@ -186,6 +186,9 @@ def _before(home: Path, against: str | None) -> Plan | None:
         return None
 
 
+DRAWN = "(shares and importances act where draws train; heads on a frozen trunk are solved without draws)"
+
+
 def _show(plan: Plan, before: Plan | None, tolerance: float, as_json: bool) -> None:
     rows = task_outcomes(plan)
     found = [] if before is None or before.hash == plan.hash else changes(plan, before, tolerance=tolerance)
@@ -194,7 +197,7 @@ def _show(plan: Plan, before: Plan | None, tolerance: float, as_json: bool) -> N
         "rates": plan.rates(), "against": before.hash if before and found else None,
         "changes": [_row(change) for change in found],
     }  # fmt: skip
-    title = f"Plan {plan.hash} at commit {plan.commit}: {len(plan.draws):,} draws"
+    title = f"Plan {plan.hash} at commit {plan.commit}: {len(plan.draws):,} draws\n{DRAWN}"
     columns = list(TaskOutcome.__annotations__)
     gets = table(title, columns, [[getattr(row, name) for name in columns] for row in rows])
     parts = [gets, *(_change_tables(found, before) if before and found else [])]

@@ -9,15 +9,16 @@ import click
 from amber.extras import need_extra
 from amber.tables import figures_table
 from amber.terminal import Screen, show
-from amber.verbs.options import author, grouped, seeded, trunk_option, workspace
+from amber.verbs.options import author, grouped, heads_option, seeded, size_option, trunk_option, workspace
 from curation.catalog.catalog import Catalog
 from curation.errors import NotFound
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from samplers.stream.stream import OnError
-from training.run import Recipe, Run
+from training.recipe import Recipe
+from training.run import Run
 
-__all__ = ["report_command", "train_command"]
+__all__ = ["report_command", "run_title", "size_for", "train_command"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class TrainOptions:
     plan_hash: str
     trunk: str
     size: tuple[int, int] | None
+    heads: str | None
     batch: int
     learning_rate: float | None
     parent: str
@@ -36,11 +38,12 @@ class TrainOptions:
         """The plan to train on."""
         return Plan.open(catalog.home, self.plan_hash) if self.plan_hash else Plan.newest(catalog.home)
 
-    def recipe(self, seed: int) -> Recipe:
+    def recipe(self, catalog: Catalog, seed: int) -> Recipe:
         """The recipe with these settings; BadInput names the setting that breaks a rule."""
         return Recipe.of(
-            self.trunk, size=self.size, global_batch=self.batch, seed=seed, learning_rate=self.learning_rate
-        )
+            self.trunk, size=self.size or size_for(catalog, self.trunk), heads=self.heads, global_batch=self.batch,
+            seed=seed, learning_rate=self.learning_rate,
+        )  # fmt: skip
 
 
 train_options = grouped(
@@ -49,9 +52,8 @@ train_options = grouped(
         "--plan", "plan_hash", default="", help="Plan to train on (a prefix of its hash); default: the newest."
     ),
     trunk_option,
-    click.option(
-        "--size", type=(int, int), metavar="HEIGHT WIDTH", help="Image size in pixels; default: depends on the trunk."
-    ),
+    size_option,
+    heads_option,
     click.option("--batch", default=64, show_default=True, help="Global batch size, in draws."),
     click.option("--learning-rate", type=float, help="Default: depends on the trunk."),
     click.option("--parent", default="", help="Run whose weights to start from."),
@@ -70,15 +72,15 @@ train_options = grouped(
 def train_command(options: TrainOptions, seed: int, author: str, home: str, as_json: bool) -> None:
     """Train a network on a plan and record its predictions and slice figures."""
     catalog = Catalog.open(home)
-    plan, recipe = options.plan(catalog), options.recipe(seed)
+    plan, recipe = options.plan(catalog), options.recipe(catalog, seed)
     need_extra("train")
     screen = Screen(quiet=as_json)
     with screen.stages():
         run, figures = _train(catalog, plan, recipe, options, author, screen)
     replaced = run.replaced(catalog.home)
-    title = f"Run {run.id}" + (f"; its draws differ from its plan: {run.alarm}" if run.alarm else "")
+    title = run_title(run) + (f"; its draws differ from its plan: {run.alarm}" if run.alarm else "")
     title += f"; {len(replaced):,} draws used another image" if replaced else ""
-    shown = {"run": run.id, "figures": figures, "alarm": run.alarm, "replaced": replaced}
+    shown = {"run": run.id, "figures": figures, "alarm": run.alarm, "alarms": run.alarms, "replaced": replaced}
     show(shown, as_json, lambda: figures_table(title, figures))
 
 
@@ -113,3 +115,21 @@ def report_command(run_: str, out: Path, home: str, as_json: bool) -> None:
         raise NotFound(f"{home}: the catalog has no run yet; create one with `amber train`")
     path = write_report(catalog, run_ or runs[-1], out)
     show({"report": str(path)}, as_json, lambda: f"report {path}")
+
+
+def size_for(catalog: Catalog, trunk: str) -> tuple[int, int] | None:
+    """The size that fits the catalog's images, for a frozen trunk; None for others, which have a default."""
+    from training.evaluation.image_size import fitted_size
+
+    if trunk == "small":
+        return None
+    with catalog.read() as now:
+        return fitted_size(now)
+
+
+def run_title(run: Run) -> str:
+    """The run, how its heads were learned, and its alarms, a line each."""
+    kinds = [head.kind for head in run.heads]
+    counts = [f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds))]
+    heads = f": {', '.join(counts)} head{'s' if len(kinds) > 1 else ''}" if kinds else ""
+    return "\n".join([f"Run {run.id}{heads}", *(f"alarm: {alarm}" for alarm in run.alarms)])

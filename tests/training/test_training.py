@@ -150,7 +150,7 @@ def test_natural_probabilities_undo_the_shift(seed: int) -> None:
     assert found == pytest.approx(natural)
 
 
-def test_a_class_never_seen_is_never_said() -> None:
+def test_a_class_without_labels_is_never_predicted() -> None:
     task = plan_task("color", labelled=(5, 0, 5), class_factor=(0.1, 0.0, 0.1))
     found = natural_probabilities(task, np.array([[0.2, 0.4, 0.4]]), np.array([0.5, 0.1, 0.4]))
     assert found == pytest.approx(np.array([[0.1, 0, 0.16]]) / 0.26)
@@ -288,7 +288,7 @@ def test_heads_on_a_frozen_run(catalog: Catalog, plan: Plan, run: Run) -> None:
     assert value > 0.8
 
 
-def test_a_run_goes_on_from_another(catalog: Catalog, plan: Plan, run: Run) -> None:
+def test_a_run_starts_from_another(catalog: Catalog, plan: Plan, run: Run) -> None:
     later = train(SMALL, plan, catalog, parent=run.id)
     assert later.parent == run.id
     assert later.id != run.id
@@ -301,7 +301,7 @@ def test_a_parent_of_another_shape_is_refused(catalog: Catalog, plan: Plan, run:
 
 
 def test_training_leaves_frozen_features_alone(catalog: Catalog, plan: Plan, run: Run) -> None:
-    recipe = Recipe(trunk=f"run:{run.id}", size=SMALL.size, global_batch=32, hidden=4, threads=1)
+    recipe = Recipe(trunk=f"run:{run.id}", size=SMALL.size, heads="drawn", global_batch=32, hidden=4, threads=1)
     pack = make_pack(catalog)
     features = embed(catalog.home, pack, recipe)
     assert features is not None
@@ -312,7 +312,7 @@ def test_training_leaves_frozen_features_alone(catalog: Catalog, plan: Plan, run
     assert not list(heads.trunk.parameters())
 
 
-def test_frozen_features_do_not_hang_on_the_batch() -> None:
+def test_frozen_features_do_not_depend_on_the_batch() -> None:
     trunk = load_frozen("efficientnet_lite0")
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (4, 3, 64, 64), dtype=np.uint8))
     together = trunk.features(images)
@@ -326,11 +326,12 @@ def test_frozen_features_do_not_hang_on_the_batch() -> None:
     [
         {"learning_rate": 0.0}, {"learning_rate": float("nan")}, {"learning_rate": float("inf")}, {"global_batch": 0},
         {"size": (16, 16)}, {"optimizer": "magic"}, {"trunk": "vgg"}, {"schedule": "linear"}, {"weight_decay": -0.1},
-        {"warmup": 1.0}, {"hidden": -1}, {"threads": 0},
+        {"warmup": 1.0}, {"hidden": -1}, {"threads": 0}, {"heads": "magic"}, {"fit": "pad"}, {"epochs": 0},
+        {"units": 0}, {"hidden": 4}, {"trunk": "small"}, {"trunk": "small", "heads": "drawn", "fit": "crop"},
     ],
 )  # fmt: skip
 def test_recipes_out_of_range(field: dict[str, object]) -> None:
-    with pytest.raises(BadInput, match=next(iter(field))) as caught:
+    with pytest.raises(BadInput, match=rf"\b{list(field)[-1]}\b") as caught:
         Recipe(**field)
     assert "\n" not in str(caught.value)
 

@@ -1,10 +1,11 @@
 """Features of a frozen trunk: computed once, through the stream, and kept beside the catalog."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -15,15 +16,21 @@ from samplers.plan.plan import Plan
 from samplers.stream.stream import sweep
 from training.network.model import Network, as_pixels, load_network
 from training.network.trunks import load_frozen
-from training.run import Recipe, Run
+from training.recipe import Recipe
+from training.run import Run
 
-__all__ = ["embed"]
+__all__ = ["GREY", "embed", "fitted", "framed"]
+
+Ints = npt.NDArray[np.int64]
 
 BATCH = 64
 
+GREY = 124
+"""The borders of a letterbox: about the mean of ImageNet's pixels."""
+
 
 class Frozen(Protocol):
-    """What turns uint8 images [B, 3, H, W] into features [B, D], in named blocks whose widths add up to D."""
+    """A trunk that turns uint8 images [B, 3, H, W] into features [B, D], in named blocks whose widths add up to D."""
 
     @property
     def blocks(self) -> Sequence[tuple[str, int]]: ...
@@ -50,7 +57,10 @@ class RunTrunk:
 def embed(
     home: Path, pack: Pack, recipe: Recipe, *, progress: Callable[[int, int], None] | None = None
 ) -> Embeddings | None:
-    """The embeddings of every image of `pack`, computed unless they are there; None for a trunk trained on pixels."""
+    """The embeddings of every image of `pack`, computed unless they exist; None for a trunk trained on pixels.
+
+    Each size, fit and choice of views has embeddings of its own.
+    """
     name = recipe.embeddings
     if not name:
         return None
@@ -63,13 +73,60 @@ def embed(
     trunk = _load(home, recipe)
     with embeddings.writing(home, name, keys, trunk.blocks) as vectors:
         done = 0
-        for batch in sweep(pack, np.arange(len(keys), dtype=np.int32), BATCH, size=recipe.size, threads=1):
-            rows = batch.rows[batch.rows >= 0]
-            vectors[rows] = trunk.features(torch.from_numpy(batch.images[: len(rows)])).numpy().astype(np.float16)
+        for rows, images in _images(pack, recipe):
+            vectors[rows] = _features(trunk, torch.from_numpy(images), mirrored=recipe.mirrored)
             done += len(rows)
             if progress:
                 progress(done, len(keys))
     return Embeddings.open(home, name)
+
+
+def _features(trunk: Frozen, images: Tensor, *, mirrored: bool) -> npt.NDArray[np.float16]:
+    found = trunk.features(images)
+    if mirrored:
+        found = (found + trunk.features(images.flip(-1))) / 2
+    return found.numpy().astype(np.float16)
+
+
+def _images(pack: Pack, recipe: Recipe) -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]]:
+    """Rows of the pack [B] with their images uint8 [B, 3, H, W], fitted as the recipe says."""
+    every = np.arange(len(pack.keys), dtype=np.int32)
+    if recipe.fit == "stretch":
+        for batch in sweep(pack, every, BATCH, size=recipe.size, threads=1):
+            rows = batch.rows[batch.rows >= 0]
+            yield rows, batch.images[: len(rows)]
+        return
+    inner = fitted(pack.index["height"].to_numpy(), pack.index["width"].to_numpy(), recipe.size, recipe.fit)
+    for size in np.unique(inner, axis=0).tolist():
+        mine = every[(inner == size).all(axis=1)]
+        for batch in sweep(pack, mine, BATCH, size=(size[0], size[1]), threads=1):
+            rows = batch.rows[batch.rows >= 0]
+            yield rows, framed(batch.images[: len(rows)], recipe.size)
+
+
+def fitted(heights: Ints, widths: Ints, size: tuple[int, int], fit: str) -> Ints:
+    """Heights and widths [n, 2] that keep the shape of images: inside `size` (letterbox), or around it (crop).
+
+    >>> fitted(np.array([100]), np.array([50]), (64, 64), "letterbox").tolist()
+    [[64, 32]]
+    >>> fitted(np.array([100]), np.array([50]), (64, 64), "crop").tolist()
+    [[128, 64]]
+    """
+    ratios = np.stack([size[0] / heights, size[1] / widths])
+    scale = ratios.min(axis=0) if fit == "letterbox" else ratios.max(axis=0)
+    return np.maximum(np.round(np.stack([heights * scale, widths * scale], axis=1)), 1).astype(np.int64)
+
+
+def framed(images: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Images [B, 3, h, w] in the middle of grey [B, 3, H, W]; where they are larger, their middle."""
+    out = np.full((*images.shape[:2], *size), GREY, np.uint8)
+    inner, outer = [], []
+    for have, want in zip(images.shape[2:], size, strict=True):
+        side = min(have, want)
+        inner.append(slice((have - side) // 2, (have - side) // 2 + side))
+        outer.append(slice((want - side) // 2, (want - side) // 2 + side))
+    out[:, :, outer[0], outer[1]] = images[:, :, inner[0], inner[1]]
+    return out
 
 
 def _load(home: Path, recipe: Recipe) -> Frozen:

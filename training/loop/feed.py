@@ -1,7 +1,7 @@
 """The tensor face of the stream: batches as tensors, pinned where there is a GPU, with channels last.
 
-Decoding goes straight into the memory of the tensors. The stream's threads do what a DataLoader's workers would; where
-one is wanted all the same, it is `DataLoader(feed, batch_size=None)`.
+Images are decoded straight into the memory of the tensors. The stream's threads replace the workers of a DataLoader; if
+you need one, use `DataLoader(feed, batch_size=None)`.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ __all__ = ["Feed", "Tensors"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tensors:
-    """B draws of one rank for T tasks. `images` and its memory last until two more batches were taken."""
+    """B draws of one rank for T tasks. The memory of `images` is reused after two more batches."""
 
     images: Tensor
     """uint8 [B, 3, H, W], channels_last."""
@@ -39,7 +39,7 @@ class Tensors:
     """Keys, rows and positions."""
 
     def to(self, device: torch.device | str) -> "Tensors":
-        """The same on a device; from pinned memory the copies do not wait, and the stream may go on meanwhile."""
+        """The same on a device; copies from pinned memory are asynchronous, so the stream can continue meanwhile."""
         images, values, known, weights = (
             part.to(device, non_blocking=True) for part in (self.images, self.values, self.known, self.weights)
         )
@@ -47,10 +47,10 @@ class Tensors:
 
 
 class Feed(IterableDataset[Tensors]):
-    """A plan's batches for one rank, as tensors; `choice` is what `samplers.stream.stream` takes, but for buffers.
+    """A plan's batches for one rank, as tensors; `choice` are arguments of `samplers.stream.stream`, except buffers.
 
-    Each iteration begins at the position of the last one, or at the state that was loaded: after the last batch it
-    yields nothing. `state_dict` is that of the batches taken so far. BadInput as `samplers.stream.stream` raises it.
+    Each iteration starts where the last one stopped, or at the loaded state: after the last batch it yields nothing.
+    `state_dict` describes the batches taken so far. Raises BadInput as `samplers.stream.stream` does.
     """
 
     def __init__(self, plan: Plan, pack: Pack | Path | str, *, pin: bool | None = None, **choice: Any) -> None:
@@ -61,12 +61,12 @@ class Feed(IterableDataset[Tensors]):
         """With `on_error="quarantine"`, the draws of the batches taken so far that another image took over."""
         self._plan, self._pack, self._choice = plan, pack, choice
         self._pin = torch.cuda.is_available() if pin is None else pin
-        with self._open() as found:  # what does not fit together is said at once
+        with self._open() as found:  # arguments that contradict each other raise here
             self._state = found.state_dict()
 
     def __iter__(self) -> Iterator[Tensors]:
         if get_worker_info() is not None:
-            raise BadInput("num_workers: 0 for a stream, which has threads of its own; ask it for more threads")
+            raise BadInput("num_workers: 0 for a stream, which has threads of its own; raise `threads`")
         with self._open(self._buffers()) as found:
             found.load_state_dict(self._state)
             for batch in found:
@@ -89,7 +89,7 @@ class Feed(IterableDataset[Tensors]):
         return stream(self._plan, self._pack, **self._choice, buffers=buffers or ())
 
     def _buffers(self) -> list[Any]:
-        """Of pinned memory; without it the stream's own will do."""
+        """Buffers in pinned memory; none without it: the stream uses its own."""
         if not self._pin:
             return []
         images = self._choice.get("global_batch", 64) // self._choice.get("world_size", 1)

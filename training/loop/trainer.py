@@ -1,12 +1,14 @@
-"""The training loop: a recipe on a plan, over cached features or over pixels, in plan order and with plan weights."""
+"""Training: a recipe on a plan. Heads on a frozen trunk are solved; others learn in plan order, with plan weights."""
 
 import json
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +25,12 @@ from samplers.plan.plan import Plan
 from samplers.stream.batches import Batch, batches
 from samplers.stream.draws import ReplacedDraw
 from samplers.stream.stream import OnError, stream
+from training.loop.alarms import NumberRanges, drawn_alarms
+from training.loop.solving import solve_plan
+from training.network.losses import scale_rows
 from training.network.model import Network, as_pixels, build, take_over
-from training.run import Recipe, Run, libraries, revision, run_id
+from training.recipe import Recipe
+from training.run import Head, Run, libraries, revision, run_id
 
 __all__ = ["train"]
 
@@ -42,11 +48,12 @@ def train(
 ) -> Run:
     """Train `recipe` on `plan`; the same training again opens the finished run.
 
-    With a `parent`, it begins with the weights of that run: trunk, branch, and the heads of the tasks that both have.
-    `on_error` is what becomes of an image that cannot be read, where the trunk learns from pixels: Damaged or NotFound
-    naming it, or with "quarantine" another one of its stratum, which `Run.replaced` tells. The run is the same one.
-    `progress` is called with the draws done, all draws, and the objective of the last batches. Damaged where a table of
-    the plan is not what it was hashed with.
+    A drawn training with a `parent` begins with the weights of that run: trunk, branch, and the heads of the tasks that
+    both have. Exact heads with a `parent` begin at its exact heads and compare ridges near theirs.
+    `on_error` says what happens at an image that cannot be read, where the trunk learns from pixels: Damaged or
+    NotFound naming it, or with "quarantine" another image of its stratum, which `Run.replaced` records. The run's id is
+    the same. `progress` is called with the draws (or heads) done, all of them, and the objective of the last batches.
+    Damaged where a table of the plan is not what it was hashed with.
     """
     id_ = run_id(plan, recipe, parent)
     if (catalog.home / "runs" / id_ / "run.json").is_file():
@@ -54,42 +61,78 @@ def train(
     plan.verify()
     started = time.monotonic()
     torch.set_num_threads(recipe.threads)
-    embeddings = Embeddings.open(catalog.home, recipe.embeddings) if recipe.embeddings else None
+    heads: list[Head] = []
+    drawn = Drawn()
+    if recipe.solved:
+        network, heads, drawn.alarms = solve_plan(recipe, plan, catalog, parent, progress)
+    else:
+        network = _draw(recipe, plan, catalog.home, parent, on_error, progress, drawn)
+    _save(network, drawn, catalog.home / "runs" / id_)
+    run = Run(
+        id=id_, plan=plan.hash, commit=plan.commit, recipe=recipe, parent=parent, revision=revision(),
+        libraries=libraries(), machine=_machine(), seconds=round(time.monotonic() - started, 2),
+        curve=drawn.curve, alarm=drawn.alarm, heads=heads, alarms=drawn.alarms,
+    )  # fmt: skip
+    run.save(catalog.home)
+    return run
+
+
+@dataclass(kw_only=True)
+class Drawn:
+    """What a run keeps of the draws that it was trained on; nothing where heads were solved."""
+
+    curve: list[dict[str, float]] = field(default_factory=list)
+    exposure: list[dict[str, Any]] = field(default_factory=list)
+    replaced: list[ReplacedDraw] = field(default_factory=list)
+    alarm: str = ""
+    alarms: list[str] = field(default_factory=list)
+
+
+def _machine() -> str:
+    """What the last bits of a training depend on: its cores, threads, and the vector instructions of the kernels."""
+    return f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _draw(
+    recipe: Recipe, plan: Plan, home: Path, parent: str, on_error: OnError,
+    progress: Callable[[int, int, float], None] | None, drawn: Drawn,
+) -> Network:  # fmt: skip
+    """Train a network on the plan's draws, one global batch a step."""
+    embeddings = Embeddings.open(home, recipe.embeddings) if recipe.embeddings else None
     network = build(recipe, plan.tasks, embeddings)
     if parent:
-        take_over(network, plan.tasks, Run.open(catalog.home, parent), catalog.home)
+        take_over(network, plan.tasks, Run.open(home, parent), home)
     optimizer = _optimizer(recipe, network)
+    rates = network.losses.rates() if recipe.optimizer == "sgd" else None
     steps = len(plan.draws) // recipe.global_batch
     if not steps:
         raise BadInput(f"plan of {len(plan.draws)} draws: holds no batch of {recipe.global_batch}; plan more draws")
-    curve: list[dict[str, float]] = []
     recent: list[Tensor] = []
-    exposure, replaced = Exposure(plan), list[ReplacedDraw]()
-    for step, (inputs, batch) in enumerate(_inputs(recipe, plan, catalog.home, embeddings, on_error, replaced)):
+    exposure, numbers = Exposure(plan), NumberRanges(plan, network)
+    for step, (inputs, batch) in enumerate(_inputs(recipe, plan, home, embeddings, on_error, drawn.replaced)):
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(recipe, step, steps)
-        losses = network.losses(network(inputs), *_labels(batch))
+        outputs = network(inputs)
+        losses = network.losses(outputs, *_labels(batch))
         optimizer.zero_grad()
         network.losses.objective(losses).backward()
+        if rates is not None:
+            scale_rows(network.heads, rates)
         optimizer.step()
         recent.append(losses.detach())
         exposure.add(batch.rows, batch.positions)
+        numbers.add(outputs.detach())
         if (step + 1) % max(1, steps // CURVE_POINTS) == 0 or step + 1 == steps:
             mean = torch.stack(recent).mean(dim=0)
             recent.clear()
             position = (step + 1) * recipe.global_batch
             named = zip(plan.tasks, mean.tolist(), strict=True)
-            curve.append({"Draws": position, **{task.name: loss for task, loss in named}})
+            drawn.curve.append({"Draws": position, **{task.name: loss for task, loss in named}})
             if progress:
                 progress(position, steps * recipe.global_batch, float(network.losses.objective(mean)))
-    _save(network, exposure, replaced, catalog.home / "runs" / id_)
-    run = Run(
-        id=id_, plan=plan.hash, commit=plan.commit, recipe=recipe, parent=parent, revision=revision(),
-        libraries=libraries(), machine=f"{os.cpu_count()} cores", seconds=round(time.monotonic() - started, 2),
-        curve=curve, alarm=exposure.alarm(),
-    )  # fmt: skip
-    run.save(catalog.home)
-    return run
+    drawn.exposure, drawn.alarm = [vars(row) for row in exposure.rows()], exposure.alarm()
+    drawn.alarms = drawn_alarms(plan.tasks, drawn.curve, numbers.outside())
+    return network
 
 
 def _inputs(
@@ -100,8 +143,8 @@ def _inputs(
     on_error: OnError,
     replaced: list[ReplacedDraw],
 ) -> Iterator[tuple[Tensor, Batch]]:
-    """Batches in plan order with what the network reads: cached vectors, or pixels in [-1, 1]. In the end `replaced`
-    gets the draws that another image took over."""
+    """Batches in plan order with the network's inputs: cached vectors, or pixels in [-1, 1]. At the end, `replaced`
+    receives the draws whose image was replaced."""
     if embeddings is not None:
         vectors = torch.from_numpy(np.array(embeddings.vectors[embeddings.rows(plan.keys.to_pylist())]))
         for batch in batches(plan, recipe.global_batch):
@@ -115,7 +158,7 @@ def _inputs(
 
 
 def _augmented(pixels: Tensor, batch: Batch, recipe: Recipe) -> Tensor:
-    """Half of the images mirrored, as a hash of (seed, position) says; and all of a batch moved by up to 4 pixels."""
+    """Mirror half of the images, by a hash of (seed, position), and move all of a batch by up to 4 pixels."""
     if not recipe.augment:
         return pixels
     hashes = hash64(recipe.seed, batch.positions)
@@ -147,12 +190,12 @@ def _schedule(recipe: Recipe, step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - first) / max(1, steps - first)))
 
 
-def _save(network: Network, exposure: Exposure, replaced: list[ReplacedDraw], folder: Path) -> None:
-    state = BytesIO()  # torch says of a full disk only that it failed
+def _save(network: Network, drawn: Drawn, folder: Path) -> None:
+    state = BytesIO()  # torch reports a full disk only as a failure
     torch.save(network.state_dict(), state)
     with whole(folder / "checkpoints" / "last.pt") as part:
         part.write_bytes(state.getbuffer())
     with whole(folder / "exposure.json") as part:
-        part.write_text(json.dumps([vars(row) for row in exposure.rows()], indent=1))
+        part.write_text(json.dumps(drawn.exposure, indent=1))
     with whole(folder / "replaced.json") as part:
-        part.write_text(json.dumps([vars(note) for note in replaced], indent=1))
+        part.write_text(json.dumps([vars(note) for note in drawn.replaced], indent=1))

@@ -1,5 +1,6 @@
-"""Masked, weighted losses of all tasks at once. An unknown label adds exactly nothing, to the loss or to a gradient."""
+"""Masked, weighted losses of all tasks at once. An unknown label adds exactly 0 to the loss and to every gradient."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -8,11 +9,11 @@ from torch.nn import functional
 
 from samplers.plan.plan import PlanTask
 
-__all__ = ["Layout", "TaskLosses"]
+__all__ = ["Layout", "TaskLosses", "scale_rows"]
 
 
 class Layout:
-    """Where each task's outputs lie in the network's O outputs: tasks of one kind side by side.
+    """The columns of each task among the network's O outputs: tasks of one kind side by side.
 
     `columns[t]` is the slice of task t. `binary`, `regression` and `categorical` list the tasks of each kind.
     """
@@ -79,5 +80,27 @@ class TaskLosses(nn.Module):
         return masked.mean(dim=0) / self.constants
 
     def objective(self, losses: Tensor) -> Tensor:
-        """The objective: losses [T] weighed by the tasks' importances."""
+        """The objective: the sum of losses [T] times the tasks' importances."""
         return losses @ self.importances
+
+    def rates(self) -> Tensor:
+        """What multiplies the learning rate of each output [O] under SGD, which is meant for one task of three classes.
+
+        A head's gradient is proportional to importance / c_t, and its curvature to 1/4 (binary), 1/C (C classes) or 1
+        (numbers); divided by both, every head takes steps of the size that the rate was chosen for.
+        """
+        rates = torch.ones(self.layout.outputs)
+        for code, columns in self.layout.columns.items():
+            curvature = {"binary": 0.25, "categorical": 1 / (columns.stop - columns.start)}.get(
+                self.layout.kinds[code], 1.0
+            )
+            scale = float(self.importances[code] / self.constants[code])
+            rates[columns] = 1 / (3 * math.log(3) * max(scale, 1e-9) * curvature)
+        return rates
+
+
+def scale_rows(heads: nn.Linear, rates: Tensor) -> None:
+    """Multiply the gradient of each head's rows by its rate [O]."""
+    for parameter in (heads.weight, heads.bias):
+        assert parameter.grad is not None
+        parameter.grad *= rates[:, None] if parameter.dim() == 2 else rates

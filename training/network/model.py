@@ -13,9 +13,10 @@ from curation.images.embeddings import Embeddings
 from samplers.plan.plan import Plan, PlanTask
 from training.network.losses import TaskLosses
 from training.network.trunks import SmallTrunk
-from training.run import Recipe, Run
+from training.recipe import Recipe
+from training.run import Run
 
-__all__ = ["Network", "as_pixels", "build", "load_network", "take_over"]
+__all__ = ["Beside", "Network", "Standardise", "as_pixels", "build", "load_network", "take_over"]
 
 REACH = 5.0
 
@@ -24,15 +25,22 @@ class Network(nn.Module):
     """A trunk [B, 3, H, W] or [B, D] -> [B, F], a shared branch, and one linear layer that holds every task's head.
 
     Heads are rows of one matrix, so that a hundred tasks cost about what one costs; the rows of a task see only its own
-    loss. There is no live batch normalisation: its statistics would follow the mixture of the draws.
+    loss. There is no live batch normalisation: its statistics would follow the mixture of the draws. With `hidden`
+    units heads read the branch alone; with `beside` units they read the trunk and, beside it, a shared layer.
     """
 
-    def __init__(self, trunk: nn.Module, width: int, hidden: int, tasks: Sequence[PlanTask]) -> None:
+    def __init__(
+        self, trunk: nn.Module, width: int, hidden: int, tasks: Sequence[PlanTask], *, beside: int = 0
+    ) -> None:
         super().__init__()
         self.trunk, self.width = trunk, width
-        self.branch = nn.Sequential(nn.Linear(width, hidden), nn.GELU()) if hidden else nn.Identity()
+        self.branch: nn.Module = nn.Identity()
+        if hidden:
+            self.branch = nn.Sequential(nn.Linear(width, hidden), nn.GELU())
+        elif beside:
+            self.branch = Beside(width, beside)
         self.losses = TaskLosses(tasks)
-        self.heads = nn.Linear(hidden or width, self.losses.layout.outputs)
+        self.heads = nn.Linear(hidden or width + beside, self.losses.layout.outputs)
         nn.init.zeros_(self.heads.weight)
         nn.init.zeros_(self.heads.bias)
 
@@ -42,7 +50,7 @@ class Network(nn.Module):
         return outputs
 
     def answers(self, outputs: Tensor, task: int) -> Tensor:
-        """What head `task` says: class probabilities [B, C] under the task's own draws, or numbers [B] in its unit."""
+        """Predictions of head `task`: class probabilities [B, C] under the plan's q, or numbers [B] in its unit."""
         mine = outputs[:, self.losses.layout.columns[task]]
         kind = self.losses.layout.kinds[task]
         if kind == "binary":
@@ -51,6 +59,17 @@ class Network(nn.Module):
         if kind == "categorical":
             return torch.softmax(mine, dim=1)
         return mine[:, 0] * self.losses.deviations[task] + self.losses.means[task]
+
+
+class Beside(nn.Module):
+    """Features [B, F] followed by the units [B, U] of a hidden layer on them."""
+
+    def __init__(self, width: int, units: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(width, units)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.cat([features, torch.relu(self.hidden(features))], dim=1)
 
 
 class Standardise(nn.Module):
@@ -67,14 +86,15 @@ class Standardise(nn.Module):
         self.register_buffer("reach", torch.from_numpy(REACH / np.sqrt(np.array(widths, np.float32))))
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Standardised vectors, float32; what lies more than 5 deviations out counts as 5."""
+        """Standardised vectors, float32; values beyond 5 deviations are cut to 5."""
         return ((vectors.float() - self.mean) * self.scale).clamp(-self.reach, self.reach)
 
 
-def build(recipe: Recipe, tasks: Sequence[PlanTask], embeddings: Embeddings | None) -> Network:
+def build(recipe: Recipe, tasks: Sequence[PlanTask], embeddings: Embeddings | None, *, beside: int = 0) -> Network:
     """The network of `recipe`: on cached features when `embeddings` are given, else on pixels. Seeded by the recipe.
 
-    BadInput for a task of a kind that no head learns yet.
+    `beside` is the number of units of a shared layer beside the features. BadInput for a task of a kind that no head
+    learns yet.
     """
     for task in tasks:
         if not task.task.outputs:
@@ -83,7 +103,7 @@ def build(recipe: Recipe, tasks: Sequence[PlanTask], embeddings: Embeddings | No
         torch.manual_seed(recipe.seed)
         if embeddings is not None:
             trunk: nn.Module = Standardise(embeddings.mean, embeddings.scale, embeddings.widths)
-            return Network(trunk, len(embeddings.mean), recipe.hidden, tasks)
+            return Network(trunk, len(embeddings.mean), recipe.hidden, tasks, beside=beside)
         trunk = SmallTrunk()
         return Network(trunk, trunk.width, recipe.hidden, tasks)
 
@@ -91,14 +111,14 @@ def build(recipe: Recipe, tasks: Sequence[PlanTask], embeddings: Embeddings | No
 def load_network(run: Run, tasks: Sequence[PlanTask], home: Path) -> Network:
     """The trained network of a finished run of a workspace, for evaluation."""
     name = run.recipe.embeddings
-    network = build(run.recipe, tasks, Embeddings.open(home, name) if name else None)
+    network = build(run.recipe, tasks, Embeddings.open(home, name) if name else None, beside=run.shared_units)
     network.load_state_dict(torch.load(home / "runs" / run.id / "checkpoints" / "last.pt", weights_only=True))
     return network.eval()
 
 
 @torch.no_grad()
 def take_over(network: Network, tasks: Sequence[PlanTask], parent: Run, home: Path) -> None:
-    """Give `network` the weights of a finished run: trunk, branch, and the heads of the tasks that both have.
+    """Copy the weights of a finished run into `network`: trunk, branch, and the heads of the tasks that both have.
 
     BadInput when the run has another trunk or branch.
     """

@@ -1,4 +1,4 @@
-"""Trunks: what turns pixels into features. One is pretrained and frozen, the other is trained from scratch."""
+"""Trunks turn pixels into features. One is pretrained and frozen, the other is trained from scratch."""
 
 from itertools import pairwise
 from typing import Any
@@ -18,8 +18,9 @@ __all__ = ["FROZEN", "EfficientNetLite0", "SmallTrunk", "load_frozen"]
 class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0 with its ImageNet weights, frozen: one global block and two mid-level maps.
 
-    "global" [1280] says what is seen; "block4" (stride 8, 40 channels) and "block10" (stride 16, 112 channels),
-    averaged over a 3 x 3 grid, say where: which lamp of a traffic light is lit. Features are raw: standardise them.
+    "global" [1280] holds what the image shows. "block4" (stride 8, 40 channels) and "block10" (stride 16, 112
+    channels), averaged over a 3 x 3 grid, hold where: which lamp of a traffic light is lit. Features are raw:
+    standardise them.
     """
 
     name = "efficientnet_lite0"
@@ -88,7 +89,7 @@ FROZEN = {EfficientNetLite0.name: EfficientNetLite0}
 
 
 def load_frozen(name: str) -> EfficientNetLite0:
-    """The frozen trunk `name`, ready to compute features; BadInput when there is none of that name."""
+    """The frozen trunk `name`, ready to compute features; BadInput for an unknown name."""
     if name not in FROZEN:
         raise BadInput(f"trunk {name!r}: is not frozen; take {' or '.join(FROZEN)}")
     return FROZEN[name]()

@@ -1,0 +1,79 @@
+"""Folds and ridges: groups stay whole, classes spread, and the path finds the ridge that generalises."""
+
+import doctest
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.network import folds, ridge
+from training.network.exact import rotate
+from training.network.folds import folds_of, strata_of
+from training.network.ridge import PATH, chosen, ridge_path
+
+
+@pytest.mark.parametrize("module", [folds, ridge])
+def test_examples(module: object) -> None:
+    assert doctest.testmod(module, extraglobs={"np": np}).failed == 0  # type: ignore[arg-type]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 999), labels=st.integers(1, 60), classes=st.integers(1, 6), bursts=st.integers(1, 30))
+def test_groups_stay_whole_and_order_plays_no_part(seed: int, labels: int, classes: int, bursts: int) -> None:
+    generator = np.random.default_rng(seed)
+    groups, strata = generator.integers(0, bursts, labels), generator.integers(0, classes, labels)
+    found = folds_of(groups, strata, seed=seed)
+    assert found.max() + 1 <= min(5, len(np.unique(groups)))
+    assert all(len(np.unique(found[groups == group])) == 1 for group in groups)
+    order = generator.permutation(labels)
+    assert folds_of(groups[order], strata[order], seed=seed).tolist() == found[order].tolist()
+
+
+def test_a_rare_class_is_spread_over_the_folds() -> None:
+    strata = np.array([0] * 95 + [1] * 5)
+    found = folds_of(np.arange(100), strata)
+    assert sorted(found[strata == 1].tolist()) == [0, 1, 2, 3, 4]
+    assert np.bincount(found).tolist() == [20] * 5
+
+
+def test_numbers_are_spread_by_fifths() -> None:
+    assert np.bincount(strata_of(np.arange(100.0), numeric=True)).tolist() == [20] * 5
+
+
+def learnable(noise: float, labels: int = 120, width: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(labels, width))
+    logits = features[:, 0] * 2 + generator.normal(size=labels) * noise
+    return torch.from_numpy(features), torch.from_numpy((logits > 0).astype(np.int64))
+
+
+def path(noise: float, near: float | None = None) -> list[ridge.RidgePoint]:
+    features, targets = learnable(noise)
+    weights = torch.full((len(targets),), 1 / len(targets), dtype=torch.float64)
+    found = folds_of(np.arange(len(targets)), targets.numpy())
+    return ridge_path(
+        "binary", 1, rotate(features, weights), targets, weights, found, np.arange(len(targets)), near=near
+    )
+
+
+def test_more_noise_asks_for_a_larger_ridge() -> None:
+    assert chosen(path(0.1)).ridge < chosen(path(8.0)).ridge
+
+
+def test_the_path_ends_once_the_loss_has_risen() -> None:
+    assert len(path(8.0)) < len(PATH)
+
+
+@pytest.mark.parametrize("noise", [0.1, 2.0, 8.0])
+@pytest.mark.parametrize("near", [PATH[0], PATH[4], PATH[-1]])
+def test_a_warm_path_finds_the_ridge_of_a_cold_one_with_fewer_points(noise: float, near: float) -> None:
+    cold, warm = path(noise), path(noise, near)
+    assert chosen(warm).ridge == chosen(cold).ridge
+    assert len(path(noise, chosen(cold).ridge)) <= 3
+
+
+def test_standard_errors_widen_the_choice() -> None:
+    points = path(2.0)
+    assert chosen(points, errors=1.0).ridge >= chosen(points).ridge

@@ -1,0 +1,123 @@
+"""Alarms of a training: one line for each head that did not learn, or that predicts what its task cannot be."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from samplers.plan.plan import Plan, PlanTask
+from training.loop.task_labels import TaskLabels
+from training.network.exact import LIMIT
+from training.network.model import Network
+from training.run import Head
+
+__all__ = ["NumberRanges", "drawn_alarms", "share_outside", "solved_alarms"]
+
+CONSTANT = 0.95
+"""A head whose loss is above this share of the best constant's has learned nothing."""
+
+RISE = 1.1
+"""A loss that ends above this multiple of its lowest has risen."""
+
+PROMISED = 1e-6
+"""Relative gradient at which an exact head counts as solved."""
+
+RECENT = 20
+"""Batches at the end of a training whose predictions are checked."""
+
+OUTSIDE = 0.01
+"""Share of predicted numbers that may leave the range of the labels, widened by a tenth to both sides."""
+
+
+class NumberRanges:
+    """Which predictions of the numeric tasks leave the range of their labels, over the last batches of a training."""
+
+    def __init__(self, plan: Plan, network: Network) -> None:
+        layout = network.losses.layout
+        self._recent: deque[Tensor] = deque(maxlen=RECENT)
+        self._tasks = {}
+        for code in layout.regression:
+            task, values = plan.tasks[code], plan.label_value[plan.label_task == code]
+            self._tasks[task.name] = (layout.columns[code], (values - task.mean) / task.deviation)
+
+    def add(self, outputs: Tensor) -> None:
+        """Count the outputs [B, O] of a batch."""
+        if self._tasks:
+            self._recent.append(outputs)
+
+    def outside(self) -> dict[str, float]:
+        """By task, the share of its last predictions outside the range of its labels."""
+        if not self._recent:
+            return {}
+        outputs = torch.cat(list(self._recent)).numpy()
+        return {name: share_outside(outputs[:, mine], values) for name, (mine, values) in self._tasks.items()}
+
+
+def drawn_alarms(
+    tasks: Sequence[PlanTask], curve: Sequence[Mapping[str, float]], outside: Mapping[str, float]
+) -> list[str]:
+    """Alarms of heads that learned from draws: from the loss curve (over c_t) and the share of numbers out of range.
+
+    >>> drawn_alarms([], [{"Draws": 64}], {"speed": 0.25})
+    ['speed: 25% of its predictions are outside the range of its labels; look at its labels']
+    """
+    found = []
+    for task in tasks:
+        losses = np.array([point[task.name] for point in curve if task.name in point])
+        if not len(losses):
+            continue
+        last = float(losses[-1])
+        if not np.isfinite(losses).all():
+            found.append(f"{task.name}: its loss became infinite; lower the learning rate")
+        elif last > RISE * losses.min() and len(losses) > 1:
+            lowest = f"{losses.min():.2f} of the best constant's"
+            found.append(f"{task.name}: its loss rose from {lowest} to {last:.2f}; lower the learning rate")
+        elif last >= CONSTANT:
+            found.append(_nothing(task.name, "training", last))
+    return found + [_outside(name, share) for name, share in outside.items() if share > OUTSIDE]
+
+
+def solved_alarms(labels: Sequence[TaskLabels], heads: Sequence[Head], network: Network, features: Tensor) -> list[str]:
+    """Alarms of heads that were solved, on `features` [S, D] of the plan's samples."""
+    found = []
+    for part, head in zip(labels, heads, strict=True):
+        if head.kind == "constant":
+            found.append(f"{head.task}: all {head.labels} labels are one class, so the head is constant; label others")
+        if head.gradient > PROMISED:
+            found.append(f"{head.task}: not solved after {LIMIT} iterations, relative gradient {head.gradient:.1e}")
+        best = min((loss for _, loss, _ in head.path), default=0.0) / part.task.constant_loss
+        if head.kind == "exact" and best >= CONSTANT:
+            found.append(_nothing(head.task, "held-out", best))
+    return found + [
+        _outside(name, share) for name, share in _out_of_range(labels, network, features) if share > OUTSIDE
+    ]
+
+
+@torch.no_grad()
+def _out_of_range(labels: Sequence[TaskLabels], network: Network, features: Tensor) -> list[tuple[str, float]]:
+    numeric = [(code, part) for code, part in enumerate(labels) if part.numeric]
+    if not numeric:
+        return []
+    outputs = network.heads(network.branch(features))
+    return [
+        (part.task.name, share_outside(outputs[:, network.losses.layout.columns[code]].numpy(), part.values))
+        for code, part in numeric
+    ]
+
+
+def share_outside(predicted: npt.NDArray[np.floating], values: npt.NDArray[np.floating]) -> float:
+    """The share of predicted numbers outside the range of `values`, widened by a tenth to both sides."""
+    low, high = float(values.min()), float(values.max())
+    room = 0.1 * (high - low)
+    return float(((predicted < low - room) | (predicted > high + room)).mean())
+
+
+def _nothing(task: str, which: str, loss: float) -> str:
+    return f"{task}: its {which} loss is {loss:.2f} of the best constant's: the head has learned nothing"
+
+
+def _outside(task: str, share: float) -> str:
+    return f"{task}: {share:.0%} of its predictions are outside the range of its labels; look at its labels"

@@ -1,0 +1,115 @@
+"""The exact head of each task: its ridge by cross-validation, then its solution, from the last round's where given."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from training.loop.task_labels import TaskLabels
+from training.network.exact import ABSENT, Problem, columns_of, head_of, rotate, solve
+from training.network.folds import folds_of
+from training.network.ridge import DEFAULT, RidgePoint, chosen, ridge_path
+from training.run import Head
+
+__all__ = ["ExactHead", "Start", "constant_head", "exact_head", "held_out_outputs"]
+
+
+Ints = npt.NDArray[np.int64]
+
+HELD_OUT = 1e-4
+"""Relative gradient of the heads that only predict held-out labels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where a head of an earlier run ended: weights [K, D], biases [K], and its ridge."""
+
+    weights: Tensor
+    biases: Tensor
+    ridge: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactHead:
+    """A solved head: weights [K, D] and biases [K], float64, and how they were found."""
+
+    weights: Tensor
+    biases: Tensor
+    record: Head
+
+
+def exact_head(
+    labels: TaskLabels, features: Tensor, *, seed: int = 0, huber: bool = False, start: Start | None = None
+) -> ExactHead:
+    """The head of one task on `features` [n, D] float64 of its labels.
+
+    The result is a function of these arguments alone: no other task can change a bit of it. From a `start`, only ridges
+    around that of the start are compared, and the solution begins there; where the ridge is the same, the result
+    differs from a cold one by less than 1e-6.
+    """
+    if labels.classes == 1:
+        return constant_head(labels, features.shape[1])
+    weights = torch.from_numpy(labels.weights)
+    columns = rotate(features, weights)
+    targets = _targets(labels)
+    loss = labels.loss(huber=huber)
+    points: list[RidgePoint] = []
+    if labels.count > 1:
+        folds = folds_of(labels.groups, labels.strata, seed=seed)
+        points = ridge_path(
+            loss, labels.outputs, columns, targets, weights, folds, labels.groups, near=start.ridge if start else None
+        )
+    points = [point for point in points if math.isfinite(point.loss)]
+    ridge = chosen(points).ridge if points else DEFAULT
+    problem = Problem(
+        loss=loss, outputs=labels.outputs, columns=columns, targets=targets, weights=weights[None],
+        ridges=torch.tensor([ridge * float(columns.moments.sum())], dtype=torch.float64),
+    )  # fmt: skip
+    solved = solve(problem, start=columns_of(columns, start.weights, start.biases)[None] if start else None)
+    head, biases = head_of(columns, solved.heads[0])
+    record = Head(
+        task=labels.task.name, kind="exact", labels=len(labels.rows), classes=labels.classes,
+        groups=labels.count, ridge=ridge,
+        path=[(point.ridge, point.loss, point.error) for point in points],
+        gradient=float(solved.gradients[0]), iterations=int(solved.iterations[0]),
+    )  # fmt: skip
+    return ExactHead(weights=head, biases=torch.where(problem.absent[0, :, 0], ABSENT, biases), record=record)
+
+
+def constant_head(labels: TaskLabels, width: int) -> ExactHead:
+    """The head of a task of which all n labels are one class: that class with odds of n + 1/2 to 1/2."""
+    present = int(labels.values[0])
+    odds = math.log(2 * len(labels.rows) + 1)
+    if labels.outputs == 1:
+        biases = torch.tensor([odds if present else -odds], dtype=torch.float64)
+    else:
+        biases = torch.full((labels.outputs,), ABSENT, dtype=torch.float64)
+        biases[present] = 0.0
+    record = Head(
+        task=labels.task.name, kind="constant", labels=len(labels.rows), classes=1,
+        groups=labels.count,
+    )  # fmt: skip
+    return ExactHead(weights=torch.zeros(labels.outputs, width, dtype=torch.float64), biases=biases, record=record)
+
+
+def held_out_outputs(labels: TaskLabels, features: Tensor, folds: Ints, *, ridge: float, huber: bool = False) -> Tensor:
+    """Outputs [n, K] of exact heads with this ridge, each for the labels of the fold [n] that it did not see."""
+    weights = torch.from_numpy(labels.weights)
+    columns = rotate(features, weights)
+    held = torch.from_numpy(folds)[None] == torch.arange(int(folds.max()) + 1)[:, None]
+    problem = Problem(
+        loss=labels.loss(huber=huber), outputs=labels.outputs, columns=columns, targets=_targets(labels),
+        weights=torch.where(held, 0.0, weights),
+        ridges=torch.full((len(held),), ridge * float(columns.moments.sum()), dtype=torch.float64),
+    )  # fmt: skip
+    heads = solve(problem, tolerance=HELD_OUT).heads
+    biases = torch.where(problem.absent[:, :, 0], ABSENT, heads[:, :, -1])
+    heads = torch.cat([heads[:, :, :-1], biases[:, :, None]], dim=2)
+    return torch.einsum("nr,nkr->nk", columns.values, heads[torch.from_numpy(folds)])
+
+
+def _targets(labels: TaskLabels) -> Tensor:
+    return torch.from_numpy(labels.values if labels.numeric else labels.values.astype(np.int64))

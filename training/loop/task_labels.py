@@ -1,0 +1,101 @@
+"""The labels that each task of a plan learns from, with the plan's weights, for heads that learn without draws."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.catalog.snapshot import Snapshot
+from samplers.plan.plan import Plan, PlanTask
+from training.network.exact import Loss
+from training.network.folds import strata_of
+
+__all__ = ["TaskLabels", "groups_of", "task_labels"]
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskLabels:
+    """The n labels of a task: `rows` [n] among the plan's samples, ascending.
+
+    `values` [n] are class codes or standardised numbers; `weights` [n] are q of the plan's last phase and sum to 1;
+    `names` [n] are the samples' groups.
+    """
+
+    task: PlanTask
+    rows: Ints
+    values: Floats
+    weights: Floats
+    names: npt.NDArray[np.str_]
+
+    @property
+    def groups(self) -> Ints:
+        """Codes of the groups [n], within this task."""
+        return np.asarray(np.unique(self.names, return_inverse=True)[1], np.int64)
+
+    @property
+    def count(self) -> int:
+        """How many groups there are."""
+        return len(np.unique(self.names))
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs of the head."""
+        return self.task.task.outputs
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the task predicts a number."""
+        return self.task.task.kind == "regression"
+
+    @property
+    def classes(self) -> int:
+        """How many classes have a label; 0 for a number."""
+        return 0 if self.numeric else len(np.unique(self.values))
+
+    @property
+    def strata(self) -> Ints:
+        """What folds are balanced by [n]."""
+        return strata_of(self.values, numeric=self.numeric)
+
+    def loss(self, *, huber: bool = False) -> Loss:
+        """The loss of one label."""
+        if self.numeric:
+            return "huber" if huber else "regression"
+        return "binary" if self.task.task.kind == "binary" else "categorical"
+
+
+def task_labels(plan: Plan, groups: Sequence[str]) -> list[TaskLabels]:
+    """The labels of each task of `plan`; `groups` [S] names the group of each sample.
+
+    A task's labels depend on its own labels and rule alone, not on the other tasks of the plan.
+    """
+    cells = plan.cell(plan.label_task, plan.label_stratum)
+    names = np.asarray(groups, dtype=object).astype(str)
+    found = []
+    for code, task in enumerate(plan.tasks):
+        mine = np.flatnonzero((plan.label_task == code) & (plan.q[-1, cells] > 0))
+        rows, weights = plan.label_sample[mine].astype(np.int64), plan.q[-1, cells[mine]]
+        values = np.asarray(plan.label_value[mine], np.float64)
+        if task.task.kind == "regression":
+            values = (values - task.mean) / task.deviation
+        found.append(
+            TaskLabels(
+                task=task,
+                rows=rows,
+                values=values,
+                weights=weights / weights.sum(),
+                names=names[rows],
+            )
+        )
+    return found
+
+
+def groups_of(then: Snapshot, plan: Plan) -> list[str]:
+    """The group of each sample of the plan [S], at the plan's commit."""
+    samples = then.samples()
+    group = dict(zip(samples["key"].to_pylist(), samples["group"].to_pylist(), strict=True))
+    return [str(group[key]) for key in plan.keys.to_pylist()]
