@@ -1,5 +1,6 @@
 """Verbs of the ledger: what goes in, what changed, what is undone, what comes out."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -18,7 +19,7 @@ from curation.errors import BadInput
 from curation.files.toml_files import parse
 from curation.ingest.dataset import Dataset
 from curation.ingest.ingest import ingest
-from curation.ingest.writers import WRITERS
+from curation.ingest.writers import WRITERS, write_asides, write_csv
 
 __all__ = ["diff", "forget_command", "ingest_command", "init", "log", "revert_command", "tasks", "write_command"]
 
@@ -40,12 +41,13 @@ def init(url: str, home: str, as_json: bool) -> None:
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the splits.")
 @click.option("--images", type=int, help="How many images to render (data sets that Amber draws).")
 @click.option("--image-seed", type=SEED, help="Seed of the rendered images.")
-@click.option("--quarantine", is_flag=True, help="Put unfit labels aside; by default nothing goes in where one is.")
+@click.option("--quarantine", is_flag=True, help="Quarantine unfit entries and labels; by default one stops all.")
+@click.option("--aside", type=click.Path(path_type=Path), help="Write the quarantined entries to this CSV file.")
 @author
 @workspace
 def ingest_command(
-    dataset: str, seed: int, images: int | None, image_seed: int | None, quarantine: bool, author: str, home: str,
-    as_json: bool,
+    dataset: str, seed: int, images: int | None, image_seed: int | None, quarantine: bool, aside: Path | None,
+    author: str, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Take the data set declared in the folder DATASET into the catalog, as one commit."""
     declared = Dataset.load(dataset)
@@ -59,10 +61,14 @@ def ingest_command(
         done = ingest(
             Catalog.create(home), declared, author=author, seed=seed, quarantine=quarantine, progress=screen.tell
         )
+    for note in done.notes:
+        click.echo(f"note: {note}", err=True)
     for location, reason in done.quarantined:
         click.echo(f"quarantined {location}: {reason}", err=True)
+    if aside is not None:
+        write_asides(done.aside, aside)
     show(
-        vars(done),
+        {**vars(done), "aside": [vars(part) for part in done.aside]},
         as_json,
         lambda: (
             f"{done.dataset}: {done.samples:,} samples ({done.new:,} new), {done.labels:,} labels, "
@@ -201,17 +207,21 @@ def forget_command(sample: str, yes: bool, author: str, home: str, as_json: bool
 @click.option("--slice", "slice_", default="", help="Only the samples of this slice.")
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Only the samples of this split.")
 @click.option("--commit", type=int, help="As of this commit.")
+@click.option("--formulas", is_flag=True, help="Keep text in a CSV that a spreadsheet would run as a formula.")
 @workspace
 def write_command(
-    kind: str, out: Path, tasks: tuple[str, ...], slice_: str, split: str | None, commit: int | None, home: str,
-    as_json: bool,
+    kind: str, out: Path, tasks: tuple[str, ...], slice_: str, split: str | None, commit: int | None, formulas: bool,
+    home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Write what is known into the file OUT: a table (parquet, csv), boxes (coco), or each annotator's labels (labels).
 
     Unknown is an empty cell, or an image that is left out: never a negative.
     """
+    if formulas and kind != "csv":
+        raise BadInput(f"--formulas: only CSV is opened in spreadsheets, and {kind} is written; leave it out")
+    write = partial(write_csv, formulas=True) if formulas else WRITERS[kind]
     with Catalog.open(home).read(commit) as now:
-        count = WRITERS[kind](now, out, ids=_members(now, slice_, split), tasks=tasks)
+        count = write(now, out, ids=_members(now, slice_, split), tasks=tasks)
     show({"file": str(out), "rows": count}, as_json, lambda: f"{out}: {count:,} rows")
 
 

@@ -1,5 +1,6 @@
 """Learning tasks, as their owners declare them."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -8,6 +9,9 @@ __all__ = ["Kind", "Metric", "Name", "Task"]
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """A name that is safe in SQL, in a file name and in a URL."""
+
+_NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML 1.0 does not allow: label configs and VOC files could not hold such a class."""
 
 Kind = Literal["binary", "categorical", "multilabel", "regression", "detection"]
 Metric = Literal["accuracy", "balanced_accuracy", "mae"]
@@ -23,14 +27,14 @@ class Task(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Name
-    kind: Kind
-    classes: tuple[str, ...] = ()
-    unit: str = ""
-    metric: Metric = "accuracy"
-    owner: str = Field(min_length=1)
+    name: Name = Field(description="name in the catalog, unique")
+    kind: Kind = Field(description="what a label is: a flag, one class, several classes, a number, or boxes")
+    classes: tuple[str, ...] = Field(default=(), description="names of the classes; not of binary and regression tasks")
+    unit: str = Field(default="", description="unit of a regression task, such as km/h")
+    metric: Metric = Field(default="accuracy", description='figure by which the task is judged; "mae" for regression')
+    owner: str = Field(min_length=1, description="who decides about the task")
     tolerance: float = Field(default=0.0, ge=0, description="numbers of several people agree within this")
-    description: str = ""
+    description: str = Field(default="", description="question for the people who label")
 
     @model_validator(mode="before")
     @classmethod
@@ -43,6 +47,8 @@ class Task(BaseModel):
             self.kind == "categorical"
         ):
             raise ValueError(f"a {self.kind} task names its classes")
+        if wrong := next((name for name in self.classes if _NO_XML.search(name)), None):
+            raise ValueError(f"the class {wrong!r} holds a character that XML does not allow; rename it")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes must differ from each other")
         if self.kind == "regression" and (self.classes or not self.unit or self.metric != "mae"):

@@ -28,12 +28,17 @@ def parse(model: type[Model], data: dict[str, Any], *, where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(str(part) for part in problem['loc']) or 'file'} = {_shown(problem['input'])}: "
-            f"{problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors(include_url=False)
-        ]
+        errors = error.errors(include_url=False)
+        inner = {each["loc"][:end] for each in errors for end in range(1, len(each["loc"]))}  # what follows from others
+        problems = [_problem(each) for each in errors if each["loc"] not in inner]
         raise BadInput(f"{where}: {'; '.join(problems)}; mend the file") from None
+
+
+def _problem(problem: Any) -> str:
+    path = ".".join(str(part) for part in problem["loc"]) or "file"
+    if problem["type"] == "missing":
+        return f"{path} is missing"
+    return f"{path} = {_shown(problem['input'])}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _shown(value: object) -> str:

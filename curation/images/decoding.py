@@ -1,8 +1,9 @@
 """Images as files hold them: decoded in full, turned upright and measured, or refused with a reason.
 
-Accepted: JPEG, PNG, WebP, BMP, TIFF and one-frame GIF; grey, palette, CMYK, alpha, 16 bits. All become RGB of
-8 bits: grey is repeated, alpha is composited on black, CMYK is converted without a colour profile (values are
-inverted where Adobe stored them so), 16-bit grey is scaled by 255/65535, and the EXIF orientation is applied.
+Accepted: JPEG, PNG, WebP, BMP, TIFF, AVIF, JPEG 2000, PPM, PCX, QOI, SGI, Sun raster and one-frame GIF; grey, palette,
+CMYK, alpha, 16 bits. All become RGB of 8 bits: grey is repeated, alpha is composited on black, CMYK is converted
+without a colour profile (values are inverted where Adobe stored them so), 16-bit grey is scaled by 255/65535, and the
+EXIF orientation is applied.
 Refused: empty, cut off, damaged, text, over `MAX_PIXELS`, more than one frame, pixels without a known range.
 """
 
@@ -37,7 +38,8 @@ _HEADER = 1 << 18  # bytes that hold the size of nearly every image, EXIF thumbn
 _CHUNK = 16  # images a thread takes at a time: one by one, small images spend long on the hand-over
 _BLOCK = 64  # chunks in flight: enough to keep all threads busy, few enough to stop soon
 _ORIENTATION = 0x0112
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+# formats with a signature in their first bytes, whose decoders run no other program and have no layers
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM", "PCX", "QOI", "SGI", "SUN", "DIB")
 _MAGIC = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"GIF8")
 _JPEG_MODES = {"YCbCr": "RGB", "RGB": "RGB", "Gray": "L"}
 _CONVERTIBLE = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LA", "La", "PA", "RGBA", "RGBa"}
@@ -241,9 +243,20 @@ def _why_unknown(data: bytes) -> str:
         _check_size(*struct.unpack(">II", data[16:24]))
     if data.startswith(_MAGIC):
         return "its header is cut off, damaged or says zero pixels; copy it again or leave it out"
-    if not re.search(rb"[\x00-\x08\x0e-\x1f]", data[:1024]):
+    if _is_text(data[:1024]):
         return "is text, not an image; leave it out"
-    return "is not JPEG, PNG, WebP, BMP, TIFF or GIF; convert it or leave it out"
+    return "is not JPEG, PNG, WebP, BMP, TIFF, GIF or another format that is read; convert it or leave it out"
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether bytes are UTF-8 without control characters; the last character may be cut off."""
+    try:
+        text = data.decode(errors="strict")
+    except UnicodeDecodeError as error:
+        if error.start < len(data) - 3:
+            return False
+        text = data[: error.start].decode()
+    return not re.search(r"[\x00-\x08\x0e-\x1f]", text)
 
 
 def _check_size(width: int, height: int) -> None:

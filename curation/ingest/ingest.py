@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -16,17 +16,27 @@ from curation.files.digest import digest
 from curation.images.decoding import ImageFacts, inspect_all
 from curation.images.embeddings import add_vectors, check_vectors
 from curation.images.near_duplicates import near_duplicate_groups
+from curation.ingest.box_check import with_checked_boxes
 from curation.ingest.dataset import Dataset
+from curation.ingest.file_keys import with_one_key_a_file
 from curation.ingest.read_dataset import Progress, read
 from curation.ingest.readers.content import Content
+from curation.ingest.readers.findings import Aside, Findings
 from curation.ingest.splits import keep_splits, split_of
 
 __all__ = ["Ingested", "Progress", "ingest"]
 
 
+_KNOWN = ["key", "location", "split", "width", "height"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ingested:
-    """The result of one ingest: samples in the data set, new ones, labels imported and held back, and quarantined."""
+    """The result of one ingest: samples in the data set, new ones, labels imported and held back, and quarantined.
+
+    `quarantined` holds location and reason of each entry, `aside` the same entries as file, entry, value and rule.
+    `notes` tells what was passed over or changed.
+    """
 
     dataset: str
     samples: int
@@ -35,6 +45,8 @@ class Ingested:
     held_back: int
     quarantined: tuple[tuple[str, str], ...]
     commit: int
+    aside: tuple[Aside, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def ingest(
@@ -43,23 +55,30 @@ def ingest(
 ) -> Ingested:  # fmt: skip
     """Add `dataset` to the catalog in one commit; the same content again is a no-op.
 
-    Unreadable images are quarantined with their reason, and the rest goes in. A label that breaks a rule stops the
-    ingest before anything is written; with `quarantine` it is quarantined too. Attributes and labels of samples that
-    the catalog already holds are added to those samples. Vectors become embeddings after the commit. `seed` decides the
-    splits of new groups; a sample with a split keeps it. Labels of evaluation splits are imported; labels of train that
-    the data set holds back go to the oracle's file.
+    Unreadable images are quarantined with their reason, and the rest goes in. An entry of the source or a label that
+    breaks a rule stops the ingest before anything is written; with `quarantine` it is quarantined too. Attributes and
+    labels of samples that the catalog already holds are added to those samples. Vectors become embeddings after the
+    commit. `seed` decides the splits of new groups; a sample with a split keeps it. Labels of evaluation splits are
+    imported; labels of train that the data set holds back go to the oracle's file.
     """
-    report = progress or (lambda stage, done, total: None)
-    content = read(dataset, report)
+    report, findings = progress or (lambda stage, done, total: None), Findings(quarantine=quarantine)
+    content = read(dataset, report, findings)
+    with catalog.read() as now:
+        known = {row["key"]: row for row in now.samples().select(_KNOWN).to_pylist()}
+    own = {key: row["location"] for key, row in known.items() if key.startswith(f"{dataset.name}/")}
+    content = with_one_key_a_file(content, own, findings)
     images, late = _with_and_without_image(content.samples)
     facts, unread = _inspect(images, report)
     samples = _keep(images, list(facts))
     if len(images) and not len(samples):
-        raise BadInput(f"data set {dataset.name}: none of its {len(images)} images can be read; check them")
-    with catalog.read() as now:
-        known = dict(zip(*(now.samples()[name].to_pylist() for name in ("key", "split")), strict=True))
-    attributes = _with_splits(samples, facts, dataset, seed, known)
-    splits = known | dict(zip(*(attributes[name].to_pylist() for name in ("key", "split")), strict=True))
+        raise BadInput(_none_readable(dataset.name, unread))
+    sizes = {key: (row["width"], row["height"]) for key, row in known.items()}
+    sizes |= {key: (row.width, row.height) for key, row in facts.items()}
+    content = with_checked_boxes(content, sizes, dataset.task, dataset.reader.box_rules(), findings)
+    _note_tasks_and_splits(content, dataset, findings)
+    attributes = _with_splits(samples, facts, dataset, seed, {key: row["split"] for key, row in known.items()})
+    splits = {key: row["split"] for key, row in known.items()}
+    splits |= dict(zip(*(attributes[name].to_pylist() for name in ("key", "split")), strict=True))
     unusable = pa.array([key for key in images["key"].to_pylist() if key not in facts], pa.string())
     labels, held_back = _divide(content, unusable, splits)
     embeddings = {model: _without(table, unusable) for model, table in content.embeddings.items()}
@@ -75,7 +94,9 @@ def ingest(
         count = change.add_labels(labels, source=dataset.reader.said_by, quarantine=aside)
         for part in dataset.slice:
             change.add_slice(part.name, part.predicate, task=part.task, rare=part.rare)
-        change.add_quarantine(unread, dataset=dataset.name)
+        change.add_quarantine(
+            [*unread, *((part.location, part.reason) for part in findings.aside)], dataset=dataset.name
+        )
         if len(held_back) and not change.repeated:  # a repeated commit would bring forgotten samples back
             held_back = change.check_labels(held_back, quarantine=aside)
             hold_back(catalog.home, held_back)
@@ -84,8 +105,48 @@ def ingest(
         add_vectors(catalog.home, model, vectors)
     return Ingested(
         dataset=dataset.name, samples=len(samples) + len(late), new=new, labels=count, held_back=len(held_back),
-        quarantined=quarantined, commit=change.id,
+        quarantined=quarantined, commit=change.id, aside=_asides(quarantined, findings), notes=tuple(findings.notes),
     )  # fmt: skip
+
+
+def _asides(quarantined: Collection[tuple[str, str]], findings: Findings) -> tuple[Aside, ...]:
+    """The quarantined entries by file, entry, value and rule."""
+    known = {part.reason: part for part in findings.aside}
+    return tuple(known.get(reason) or _aside(location, reason) for location, reason in quarantined)
+
+
+def _aside(location: str, reason: str) -> Aside:
+    """An unreadable image, or a label that the ledger refused."""
+    found = Aside.read(reason)
+    if found.entry:
+        return found
+    return Aside(file=location, entry="", value="", rule=reason.rpartition("; ")[0] or reason, reason=reason)
+
+
+def _none_readable(dataset: str, unread: Sequence[tuple[str, str]]) -> str:
+    reasons = Counter(reason for _, reason in unread)
+    shown = ", ".join(f"{count:,} {reason.partition('; ')[0]}" for reason, count in reasons.most_common(3))
+    more = ", ..." if len(reasons) > 3 else ""
+    return (
+        f"data set {dataset}: none of its {len(unread):,} images can be read ({shown}{more}), the first is "
+        f"{unread[0][0]}; check the images and their folder in [reader]"
+    )
+
+
+def _note_tasks_and_splits(content: Content, dataset: Dataset, findings: Findings) -> None:
+    """Note declared tasks without a label, and a split that leaves nothing to evaluate."""
+    labelled = {*pc.unique(content.labels["task"]).to_pylist(), *pc.unique(content.held_back["task"]).to_pylist()}
+    missing = [task.name for task in dataset.task if task.name not in labelled]
+    if missing:
+        findings.note(
+            f"data set {dataset.name}: brings no label of the task{'s' * (len(missing) > 1)} {', '.join(missing)}"
+        )
+    split = dataset.split
+    if split.by != "given" and not split.test and not split.validation and len(content.samples):
+        findings.note(
+            f'[split] by = "{split.by}" without test and validation: new groups go to train, and nothing can be '
+            "evaluated; set test and validation, such as 0.2 and 0.1"
+        )
 
 
 def _quarantined(change: PendingCommit) -> tuple[tuple[str, str], ...]:

@@ -19,11 +19,13 @@ from curation.catalog.event_tables import LABELS
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 from curation.files.atomic import whole
+from curation.ingest.readers.findings import Aside
 
-__all__ = ["WRITERS", "long_table", "wide_table", "write_coco", "write_csv", "write_parquet"]
+__all__ = ["WRITERS", "long_table", "wide_table", "write_asides", "write_coco", "write_csv", "write_parquet"]
 
 Ids = npt.NDArray[np.int64]
 
+ASIDE: Final = ("file", "entry", "value", "rule")
 FIRST: Final = ("key", "location", "dataset", "sha256", "width", "height")
 
 
@@ -66,11 +68,24 @@ def write_labels(now: Snapshot, path: Path, *, ids: Ids | None = None, tasks: Se
     return _write(long_table(now, ids=ids, tasks=tasks), path, lambda table, part: pq.write_table(table, part))
 
 
-def write_csv(now: Snapshot, path: Path, *, ids: Ids | None = None, tasks: Sequence[str] = ()) -> int:
-    """`wide_table` as CSV, lists as JSON; returns how many samples."""
+def write_csv(
+    now: Snapshot, path: Path, *, ids: Ids | None = None, tasks: Sequence[str] = (), formulas: bool = False
+) -> int:
+    """`wide_table` as CSV, lists as JSON; returns how many samples.
+
+    Text that a spreadsheet would run as a formula (it begins with =, +, -, @, a tab or a line break) gets an apostrophe
+    in front, unless `formulas` keeps it.
+    """
     table = wide_table(now, ids=ids, tasks=tasks)
     flat = [_as_json(column) if pa.types.is_nested(column.type) else column for column in table.columns]
-    return _write(pa.table(flat, table.column_names), path, lambda table, part: pacsv.write_csv(table, part))
+    made = pa.table(flat, table.column_names)
+    return _write(made if formulas else _harmless(made), path, lambda table, part: pacsv.write_csv(table, part))
+
+
+def write_asides(asides: Sequence[Aside], path: Path) -> int:
+    """Quarantined entries as CSV, one row for each: file, entry, value and rule; returns how many."""
+    columns = {name: pa.array([getattr(part, name) for part in asides], pa.string()) for name in ASIDE}
+    return _write(pa.table(columns), path, lambda table, part: pacsv.write_csv(_harmless(table), part))
 
 
 def write_coco(now: Snapshot, path: Path, *, ids: Ids | None = None, tasks: Sequence[str] = ()) -> int:
@@ -162,6 +177,16 @@ def _annotation(image: int, box: dict[str, Any], classes: Sequence[str]) -> dict
         "bbox": [box[side] for side in ("x", "y", "w", "h")], "area": box["w"] * box["h"],
         "iscrowd": int(attributes.pop("iscrowd", "0") in ("1", "true")), "attributes": attributes,
     }  # fmt: skip
+
+
+def _harmless(table: pa.Table) -> pa.Table:
+    """The table with an apostrophe before text that a spreadsheet would run as a formula."""
+    columns = []
+    for column in table.columns:
+        if pa.types.is_string(column.type):
+            column = pc.replace_substring_regex(column, r"^([=+\-@\t\r\n])", r"'\1")
+        columns.append(column)
+    return pa.table(columns, table.column_names)
 
 
 def _as_json(column: pa.ChunkedArray) -> pa.Array:

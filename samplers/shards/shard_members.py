@@ -10,7 +10,7 @@ from samplers.shards.shard_writer import Line
 
 __all__ = ["extension", "lines_of", "notes"]
 
-_EXTENSIONS = {"JPEG": "jpg"}
+_EXTENSIONS = {"JPEG": "jpg", "JPEG2000": "jp2"}
 
 
 def lines_of(images: pa.Table) -> tuple[bytes, list[Line]]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ import pytest
 import yaml
 from support.pictures import SIZE, picture
 
+from curation.catalog.catalog import Catalog
 from curation.errors import AmberError
 from curation.files.toml_files import parse
 from curation.ingest.dataset import Dataset
+from curation.ingest.ingest import Ingested, ingest
 from curation.ingest.read_dataset import read
 from curation.ingest.readers.content import Content
 
@@ -31,9 +34,11 @@ __all__ = [
     "Box",
     "Json",
     "Scene",
+    "boxes_in",
     "content",
     "declared",
     "draw",
+    "ingested",
     "label_rows",
     "refused",
 ]
@@ -78,6 +83,24 @@ def declared(folder: Path, reader: Mapping[str, Any], **other: Any) -> Dataset:
 def content(folder: Path, reader: Mapping[str, Any]) -> Content:
     """The content that the reader finds in `folder`."""
     return read(declared(folder, reader), lambda stage, done, total: None)
+
+
+def ingested(folder: Path, reader: Mapping[str, Any], *, quarantine: bool = False, **other: Any) -> Ingested:
+    """The result of an ingest of `folder` into the workspace `folder`/home."""
+    catalog = Catalog.create(folder / "home")
+    return ingest(catalog, declared(folder, reader, **other), author="ada", quarantine=quarantine)
+
+
+def boxes_in(folder: Path, task: str = "objects") -> dict[str, list[tuple[Any, ...]]]:
+    """The boxes in the workspace `folder`/home, by key: class, x, y, w and h, rounded to 6 digits."""
+    with Catalog.open(folder / "home").read() as now:
+        keys = dict(zip(*(now.samples()[name].to_pylist() for name in ("sample_id", "key")), strict=True))
+        found = now.column("boxes", task).to_pylist()
+    return {
+        keys[row["sample_id"]]: [(box["class"], *(round(box[side], 6) for side in "xywh")) for box in row["value"]]
+        for row in found
+        if row["value"] is not None
+    }
 
 
 def refused(folder: Path, reader: Json, why: str) -> None:
@@ -226,12 +249,28 @@ def arrow(folder: Path, scenes: Sequence[Scene]) -> dict[str, Any]:
     return {"kind": "tables", "images": "images", "table": [{"file": "wide.feather", "rows": "samples"}]}
 
 
+def voc(folder: Path, scenes: Sequence[Scene]) -> dict[str, Any]:
+    shutil.rmtree(folder / "xml", ignore_errors=True)
+    for scene in scenes:
+        path = (folder / "xml" / scene.name).with_suffix(".xml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        objects = [
+            f"<object><name>{name}</name><bndbox><xmin>{x!r}</xmin><ymin>{y!r}</ymin><xmax>{x + w!r}</xmax>"
+            f"<ymax>{y + h!r}</ymax></bndbox></object>"
+            for name, x, y, w, h in scene.boxes or ()
+        ]
+        if scene.boxes is not None:
+            path.write_text(f"<annotation>{''.join(objects)}</annotation>")
+    return {"kind": "voc", "annotations": "xml", "images": "images", "first_pixel": 0, "task": "objects"}
+
+
 FORMATS: dict[str, Callable[[Path, Sequence[Scene]], dict[str, Any]]] = {
     "coco": coco,
     "scalabel": scalabel,
     "yolo": yolo,
     "fiftyone": fiftyone,
     "label_studio": label_studio,
+    "voc": voc,
     "webdataset": webdataset,
     "csv": csv_of_boxes,
     "parquet": parquet,

@@ -9,14 +9,19 @@ import pyarrow.compute as pc
 
 from curation.catalog.event_tables import BOX
 from curation.ingest.readers.cells import numbers
-from curation.ingest.readers.declared import BoxTable
+from curation.ingest.readers.declared_tables import BoxTable
+from curation.ingest.readers.findings import Findings
 from curation.ingest.readers.table_files import SourceTable
 
 __all__ = ["boxes_of"]
 
 
-def boxes_of(source: SourceTable, keys: pa.ChunkedArray, table: BoxTable) -> pa.Table:
+def boxes_of(
+    source: SourceTable, keys: pa.ChunkedArray, table: BoxTable, findings: Findings
+) -> tuple[pa.Table, pa.Array]:
     """Columns key, task, boxes and origin (of the first row): one label for each key, in order of keys.
+
+    Also returns the origins of the boxes of each label.
 
     A row without a class marks its image as looked at: with no other row, the image holds no object.
     """
@@ -30,14 +35,15 @@ def boxes_of(source: SourceTable, keys: pa.ChunkedArray, table: BoxTable) -> pa.
         pc.is_valid(classes), pc.invert(pc.is_in(classes, value_set=pa.array(table.leave_out, pa.string())))
     )
     kept = np.asarray(taken)
-    columns = _corners(source, table)
+    columns = _corners(source, table, findings)
     sides = [column.combine_chunks().take(order).filter(taken) for column in columns]
     attributes = _attributes({name: source.column(name).combine_chunks() for name in table.attributes}, order, taken)
     made = pa.StructArray.from_arrays([classes.filter(taken), *sides, attributes], fields=list(BOX))
     counts = np.concatenate([[0], np.cumsum(kept)])[np.concatenate([[0], ends])]
     boxes = pa.ListArray.from_arrays(pa.array(counts, pa.int32()), made)
     first = order.take(pa.array(starts))
-    return pa.table(
+    origins = pa.ListArray.from_arrays(pa.array(counts, pa.int32()), source.origins().take(order).filter(taken))
+    labels = pa.table(
         {
             "key": ordered.take(pa.array(starts)),
             "task": pa.array([table.task] * len(ends), pa.string()),
@@ -45,6 +51,7 @@ def boxes_of(source: SourceTable, keys: pa.ChunkedArray, table: BoxTable) -> pa.
             "origin": source.origins().take(first),
         }
     )
+    return labels, origins
 
 
 def _renamed(column: pa.ChunkedArray, names: Mapping[str, str]) -> pa.ChunkedArray:
@@ -53,11 +60,13 @@ def _renamed(column: pa.ChunkedArray, names: Mapping[str, str]) -> pa.ChunkedArr
     return pc.coalesce(pa.array(list(names.values()), pa.string()).take(row), column)
 
 
-def _corners(source: SourceTable, table: BoxTable) -> Sequence[pa.ChunkedArray]:
+def _corners(source: SourceTable, table: BoxTable, findings: Findings) -> Sequence[pa.ChunkedArray]:
     """x, y, w and h of every row."""
-    x, y, third, fourth = [numbers(source.column(name), name, source.where) for name in table.box]
+    x, y, third, fourth = [numbers(source.column(name), name, source.where, findings) for name in table.box]
     if table.form == "size":
         return x, y, third, fourth
+    if table.form == "center":
+        return pc.subtract(x, pc.divide(third, 2)), pc.subtract(y, pc.divide(fourth, 2)), third, fourth
     return x, y, pc.subtract(third, x), pc.subtract(fourth, y)
 
 

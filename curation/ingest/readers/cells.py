@@ -1,6 +1,8 @@
 """Values of a column: attributes typed by all cells of the column, labels by the kind of their task."""
 
-from collections.abc import Mapping
+import ast
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -9,33 +11,47 @@ import pyarrow.compute as pc
 from curation.catalog.event_tables import BOX
 from curation.catalog.tasks import Kind
 from curation.errors import BadInput
+from curation.ingest.readers.arrow_types import cast_column
+from curation.ingest.readers.findings import BadEntry, Findings
 from curation.ingest.readers.json_files import parse_json
 from curation.ingest.readers.times import Where, looks_like_time, to_utc
 from curation.ingest.readers.values import box_of
 
-__all__ = ["attribute", "label_columns", "numbers"]
+__all__ = ["VALUE_COLUMNS", "as_text", "attribute", "label_columns", "numbers"]
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _NO_NUMBER = r"^[+-]?([nN]a[nN]|[iI]nf(inity)?)$"
 _CODE = r"^[+-]?0\d"
-_FLAGS = {"true": "true", "false": "false", "1": "true", "0": "false", "yes": "true", "no": "false"}
-_VALUES = {"binary": "text", "categorical": "text", "regression": "number", "multilabel": "names", "detection": "boxes"}
+_FLAGS = {
+    "true": "true", "false": "false", "1": "true", "0": "false", "1.0": "true", "0.0": "false", "yes": "true",
+    "no": "false",
+}  # fmt: skip
+VALUE_COLUMNS = {
+    "binary": "text",
+    "categorical": "text",
+    "regression": "number",
+    "multilabel": "names",
+    "detection": "boxes",
+}
+"""The column of `LABELS` that holds a label, by the kind of its task."""
 
 
-def attribute(name: str, column: pa.ChunkedArray, type_: str | None, timezone: str, where: Where) -> pa.ChunkedArray:
+def attribute(
+    name: str, column: pa.ChunkedArray, type_: str | None, timezone: str, where: Where, findings: Findings
+) -> pa.ChunkedArray:
     """A column as text, numbers, flags or times (UTC); `type_` overrides the type that the text of a CSV suggests.
 
-    A column of digits is a number, unless a cell begins with 0 as codes do; true and false are flags.
+    A column of digits is a number, unless a cell begins with 0 as codes do; true and false are flags. A group is text.
     """
-    if type_ == "text":
-        return column if pa.types.is_string(column.type) else column.cast(pa.string())
+    if type_ == "text" or name == "group":
+        return as_text(column, name, where)
     if type_ == "number":
-        return numbers(column, name, where)
+        return numbers(column, name, where, findings)
     if type_ == "time" or pa.types.is_temporal(column.type) or name == "captured_at":
-        return to_utc(column, timezone, where)
+        return _times(column, timezone, where, findings)
     if pa.types.is_string(column.type):
-        return _typed(name, column, type_, timezone, where)
-    if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
+        return _typed(name, column, type_, timezone, where, findings)
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)):
         raise BadInput(
             f"{where(0)}: column {name!r} holds {column.type}, which is no attribute; name it in tasks or embeddings, "
             "or in leave_out"
@@ -43,40 +59,89 @@ def attribute(name: str, column: pa.ChunkedArray, type_: str | None, timezone: s
     return column
 
 
-def numbers(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray:
-    """A column as float64; BadInput names the first cell that is not a number."""
+def as_text(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray:
+    """A column as text; whole numbers without a fraction (12, not 12.0)."""
+    if pa.types.is_string(column.type):
+        return column
+    if pa.types.is_floating(column.type):
+        whole = pc.all(pc.equal(column, pc.round(column))).as_py() is not False
+        column = cast_column(column, pa.int64(), name, where(0)) if whole and len(column) else column
+    return cast_column(column, pa.string(), name, where(0))
+
+
+def numbers(column: pa.ChunkedArray, name: str, where: Where, findings: Findings) -> pa.ChunkedArray:
+    """A column as float64; cells that are not numbers are refused, or null where they are quarantined."""
     if not pa.types.is_string(column.type):
-        return column.cast(pa.float64())
+        return cast_column(column, pa.float64(), name, where(0) if len(column) else name)
     text = pc.utf8_trim_whitespace(column)
     sound = pc.or_(pc.match_substring_regex(text, _NUMBER), pc.match_substring_regex(text, _NO_NUMBER))
-    wrong = pc.index(sound, False).as_py()
-    if wrong >= 0:
-        raise BadInput(f"{where(wrong)}: {name} = {column[wrong].as_py()!r} is no number; write it as 12.5")
+    text = refused_cells(text, sound, findings, lambda row: _no_number(column, name, row, where))
     return pc.replace_substring_regex(text, r"^\+", "").cast(pa.float64())
 
 
+def refused_cells(
+    column: pa.ChunkedArray, sound: pa.ChunkedArray, findings: Findings, error: Callable[[int], BadInput]
+) -> pa.ChunkedArray:
+    """`column` with the cells null where `sound` is false; each of them is refused with its `error`."""
+    wrong = pc.fill_null(pc.invert(sound), False)
+    if not pc.any(wrong).as_py():
+        return column
+    for row in pc.indices_nonzero(wrong).to_pylist():
+        findings.refuse(error(row))
+    return pc.if_else(wrong, pa.scalar(None, column.type), column)
+
+
 def label_columns(
-    kind: Kind, column: pa.ChunkedArray, name: str, separator: str, where: Where
+    kind: Kind, column: pa.ChunkedArray, name: str, separator: str, where: Where, findings: Findings
 ) -> dict[str, pa.ChunkedArray]:
     """The column of `LABELS` that holds the cells' labels for a task of `kind`.
 
-    Classes of a multilabel are separated by `separator` or written as a JSON list, as boxes are; [] means none.
+    Classes of a multilabel are separated by `separator` or written as a list of JSON or Python; boxes are a JSON list.
+    [] means none.
     """
     match kind:
         case "regression":
-            value = numbers(column, name, where)
+            value = numbers(column, name, where, findings)
         case "multilabel":
-            value = _names(column, name, separator, where)
+            value = _names(column, name, separator, where, findings)
         case "detection":
-            value = _boxes(column, name, where)
+            value = _boxes(column, name, where, findings)
         case "binary":
             value = _renamed(_text(column, name, where), _FLAGS)
         case _:
             value = _text(column, name, where)
-    return {_VALUES[kind]: value}
+    return {VALUE_COLUMNS[kind]: value}
 
 
-def _typed(name: str, column: pa.ChunkedArray, type_: str | None, timezone: str, where: Where) -> pa.ChunkedArray:
+def _no_number(column: pa.ChunkedArray, name: str, row: int, where: Where) -> BadEntry:
+    return BadEntry(where(row), f"{name} = {column[row].as_py()!r}", "is no number", "write it as 12.5")
+
+
+def _same(origin: str, row: int) -> str:
+    return origin
+
+
+def _times(column: pa.ChunkedArray, timezone: str, where: Where, findings: Findings) -> pa.ChunkedArray:
+    """A column as times; where cells are quarantined, those that are no times are null."""
+    try:
+        return to_utc(column, timezone, where)
+    except BadInput:
+        if not findings.quarantine or not pa.types.is_string(column.type):
+            raise
+    kept = []
+    for row, cell in enumerate(column.to_pylist()):
+        kept.append(cell)
+        try:
+            to_utc(pa.chunked_array([pa.array([cell], pa.string())]), timezone, partial(_same, where(row)))
+        except BadInput as error:
+            findings.refuse(error)
+            kept[-1] = None
+    return to_utc(pa.chunked_array([pa.array(kept, pa.string())]), timezone, where)
+
+
+def _typed(
+    name: str, column: pa.ChunkedArray, type_: str | None, timezone: str, where: Where, findings: Findings
+) -> pa.ChunkedArray:
     text = pc.utf8_trim_whitespace(column)
     lower = pc.utf8_lower(text)
     flags = pc.is_in(lower, value_set=pa.array([*_FLAGS] if type_ == "flag" else ["true", "false", None], pa.string()))
@@ -86,7 +151,7 @@ def _typed(name: str, column: pa.ChunkedArray, type_: str | None, timezone: str,
         return to_utc(text, timezone, where)
     codes = pc.any(pc.match_substring_regex(text, _CODE)).as_py()
     form = pc.or_(pc.match_substring_regex(text, _NUMBER), pc.match_substring_regex(text, _NO_NUMBER))
-    return numbers(text, name, where) if pc.all(form).as_py() and not codes else column
+    return numbers(text, name, where, findings) if pc.all(form).as_py() and not codes else column
 
 
 def _text(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray:
@@ -96,7 +161,7 @@ def _text(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray:
         raise BadInput(
             f"{where(0)}: column {name!r} holds {column.type} and not one class; write one class in each cell"
         )
-    return column.cast(pa.string())
+    return cast_column(column, pa.string(), name, where(0))
 
 
 def _renamed(column: pa.ChunkedArray, names: Mapping[str, str]) -> pa.ChunkedArray:
@@ -105,14 +170,14 @@ def _renamed(column: pa.ChunkedArray, names: Mapping[str, str]) -> pa.ChunkedArr
     return pc.coalesce(pa.array(list(names.values())).take(row), column)
 
 
-def _names(column: pa.ChunkedArray, name: str, separator: str, where: Where) -> pa.ChunkedArray:
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        return column.cast(pa.list_(pa.string()))
+def _names(column: pa.ChunkedArray, name: str, separator: str, where: Where, findings: Findings) -> pa.ChunkedArray:
+    if pa.types.is_list(column.type):
+        return cast_column(column, pa.list_(pa.string()), name, where(0))
     if not pa.types.is_string(column.type):
         raise BadInput(
             f"{where(0)}: column {name!r} holds {column.type} and no list of classes; write names or a list of names"
         )
-    lists = _json(column, where)
+    column, lists = _lists(column, where, findings)
     split = pc.split_pattern(pc.utf8_trim_whitespace(column), separator)
     if lists:
         cells = split.to_pylist()
@@ -126,21 +191,56 @@ def _names(column: pa.ChunkedArray, name: str, separator: str, where: Where) -> 
     return pa.chunked_array([pc.if_else(pc.is_valid(column).combine_chunks(), made, pa.scalar(None, made.type))])
 
 
-def _json(column: pa.ChunkedArray, where: Where) -> dict[int, list[Any]]:
-    """The cells that hold a JSON list, by row."""
+def _lists(column: pa.ChunkedArray, where: Where, findings: Findings) -> tuple[pa.ChunkedArray, dict[int, list[Any]]]:
+    """The cells that hold a list of JSON or Python, by row, and the column with the cells null that hold neither."""
     begun = pc.starts_with(pc.utf8_trim_whitespace(column), "[")
-    rows = pc.indices_nonzero(pc.fill_null(begun, False)).to_pylist()
-    return {row: parse_json(column[row].as_py(), where(row)) for row in rows}
-
-
-def _boxes(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray:
-    if pa.types.is_string(column.type):
-        found = _json(column, where)
-        other = next((row for row in range(len(column)) if column[row].is_valid and row not in found), None)
-        if other is not None:
-            raise BadInput(f"{where(other)}: {name} = {column[other].as_py()[:60]!r} is no list of boxes; write JSON")
-        cells = [found.get(row) for row in range(len(column))]
-    else:
+    found, broken = {}, []
+    for row in pc.indices_nonzero(pc.fill_null(begun, False)).to_pylist():
+        try:
+            found[row] = _list(column[row].as_py(), where(row))
+        except BadInput as error:
+            findings.refuse(error)
+            broken.append(row)
+    if broken:
         cells = column.to_pylist()
-    made = [None if cell is None else [box_of(part, where(row)) for part in cell] for row, cell in enumerate(cells)]
+        for row in broken:
+            cells[row] = None
+        column = pa.chunked_array([pa.array(cells, pa.string())])
+    return column, found
+
+
+def _list(text: str, origin: str) -> list[Any]:
+    """A list of JSON, or of Python, as pandas writes it: ['red', 'green']."""
+    try:
+        value = parse_json(text, origin)
+    except BadInput as error:
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            raise error from None
+    if not isinstance(value, list):
+        raise BadEntry(origin, repr(text[:60]), "is no list", "write a list of JSON")
+    return value
+
+
+def _boxes(column: pa.ChunkedArray, name: str, where: Where, findings: Findings) -> pa.ChunkedArray:
+    if pa.types.is_string(column.type):
+        column, found = _lists(column, where, findings)
+        listed = pa.chunked_array([pa.array([row in found for row in range(len(column))], pa.bool_())])
+        sound = pc.or_(pc.is_null(column), listed)
+        column = refused_cells(column, sound, findings, lambda row: _no_boxes(column, name, row, where))
+        cells = [found.get(row) for row in range(len(column))]
+    elif pa.types.is_list(column.type):
+        cells = column.to_pylist()
+    else:
+        raise BadInput(f"{where(0)}: column {name!r} holds {column.type} and no list of boxes; write lists of boxes")
+    made: list[list[Any] | None] = []
+    for row, cell in enumerate(cells):
+        made.append(None)
+        with findings.entry():
+            made[row] = None if cell is None else [box_of(part, where(row)) for part in cell]
     return pa.chunked_array([pa.array(made, pa.list_(BOX))])
+
+
+def _no_boxes(column: pa.ChunkedArray, name: str, row: int, where: Where) -> BadEntry:
+    return BadEntry(where(row), f"{name} = {column[row].as_py()[:60]!r}", "is no list of boxes", "write JSON")

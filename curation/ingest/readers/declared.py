@@ -1,69 +1,42 @@
 """Declarations of readers: the `[reader]` table of a `dataset.toml`."""
 
-from collections.abc import Iterator, Mapping
+import glob
+import posixpath
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from curation.catalog.tasks import Kind, Name
+from curation.files.locations import is_url
+from curation.ingest.readers.declared_base import ANY, DETECTION, NAMED, BoxRules, Entries, ReaderBase, Splits, later
+from curation.ingest.readers.declared_tables import Tables
 
 __all__ = [
-    "BoxTable",
     "ClassFolders",
     "Coco",
-    "Declared",
     "FiftyOne",
     "ImageFolder",
     "LabelStudio",
-    "LabelTable",
     "Reader",
-    "SampleTable",
     "Scalabel",
     "Streets",
-    "Tables",
+    "Voc",
     "WebDataset",
     "Yolo",
 ]
 
-Splits = Mapping[Literal["train", "validation", "test"], str]
-"""A file or folder for each split."""
-
-DETECTION: tuple[Kind, ...] = ("detection",)
-NAMED: tuple[Kind, ...] = ("binary", "categorical", "multilabel")
-ANY: tuple[Kind, ...] = ("binary", "categorical", "multilabel", "regression", "detection")
+_FRACTIONS = "boxes are in fractions of the image; default: pixels, and boxes that look like fractions are refused"
 
 
-def _known_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        raise ValueError("is not a time zone; write one such as Europe/Berlin or UTC") from None
-    return name
-
-
-Zone = Annotated[str, AfterValidator(_known_zone)]
-
-
-class Declared(BaseModel):
-    """Base of every declaration: frozen, and unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Reader(Declared):
-    said_by: Literal["human", "import", "model"] = Field(
-        default="import",
-        description="source of the labels: human labels override imported ones, which override a model's",
-    )
-
-
-class ClassFolders(_Reader):
+class ClassFolders(ReaderBase):
     """Images in folders that are named after their class; `pattern` gives each part of a path its meaning."""
 
     kind: Literal["class_folders"]
-    pattern: str
-    task: Name
+    pattern: str = Field(description='such as "{attr:published_split}/{label}/{name}"')
+    task: Name = Field(description="task whose class a folder names")
     folder: str = Field(
         default="", description="folder of the images, relative to dataset.toml, unless they are fetched"
     )
@@ -71,50 +44,44 @@ class ClassFolders(_Reader):
         default=False, description="labels of train go to the oracle, which reveals them on request"
     )
 
+    group: tuple[str, ...] = later((), 'placeholders whose values form the group, such as ["label", "drive"]')
+
     def kinds(self) -> dict[str, tuple[Kind, ...]]:
         """The tasks that this reader labels, each with the kinds that it can label."""
         return {self.task: ("binary", "categorical")}
 
 
-class Streets(_Reader):
+class Streets(ReaderBase):
     """Road scenes rendered by Amber."""
 
     kind: Literal["streets"]
-    images: int = Field(default=20_000, ge=1)
-    seed: int = Field(default=0, ge=0)
+    images: int = Field(default=20_000, ge=1, description="how many images, 400 to 200,000")
+    seed: int = Field(default=0, ge=0, description="seed of the scenes")
 
     def kinds(self) -> dict[str, tuple[Kind, ...]]:
         """None: the renderer has its own tasks."""
         return {}
 
 
-class ImageFolder(_Reader):
+class ImageFolder(ReaderBase):
     """All images below a folder, without labels; a `pattern` selects images and gives them attributes."""
 
     kind: Literal["image_folder"]
     folder: str = Field(default="", description="folder of the images, relative to dataset.toml")
     pattern: str = Field(default="", description='such as "{attr:camera}/{attr:drive}/{name}"')
-    group: Literal["", "folder"] = Field(default="", description='"folder": images of one folder are a group')
+    group: Literal["", "folder"] | tuple[str, ...] = Field(
+        default="", description='"folder" makes each folder a group; or placeholders, such as ["camera", "drive"]'
+    )
 
     def kinds(self) -> dict[str, tuple[Kind, ...]]:
         """None: the images have no labels."""
         return {}
 
 
-class _Source(_Reader):
-    """A source with labels."""
-
-    held_back: bool = Field(
-        default=False, description="labels of train go to the oracle, which reveals them on request"
-    )
-    annotator: str = Field(default="import", min_length=1, description="author of the labels that name none")
-    timezone: Zone = Field(default="UTC", description="time zone of times without an offset")
-
-
-class _Boxes(_Source):
+class _Boxes(Entries):
     """Boxes of one detection task."""
 
-    task: Name
+    task: Name = Field(description="detection task of the boxes")
     rename: dict[str, str] = Field(
         default_factory=dict, description="classes of the source, with the task's name for each"
     )
@@ -133,6 +100,7 @@ class _Files(_Boxes):
 
     file: str | Splits = Field(description="relative to dataset.toml; or one for each split")
     images: str | Splits = Field(default="", description="folder or URL that the names of images are relative to")
+    fractions: bool | None = later(None, _FRACTIONS)
 
     @model_validator(mode="after")
     def _matching(self) -> "_Files":
@@ -140,11 +108,31 @@ class _Files(_Boxes):
             raise ValueError("images names a folder for each split that file names, or one for all")
         return self
 
-    def parts(self) -> Iterator[tuple[str, str, str | None]]:
-        """File, folder of its images and split of each part."""
+    def parts(self, folder: Path) -> Iterator[tuple[str, str, str | None]]:
+        """File, folder of its images and split of each part; a file name may be a pattern or a folder of JSON files."""
         files = {None: self.file} if isinstance(self.file, str) else self.file
         for split, file in files.items():
-            yield file, self.images if isinstance(self.images, str) else self.images[split], split  # type: ignore[index]
+            images = self.images if isinstance(self.images, str) else self.images[split]  # type: ignore[index]
+            pattern = f"{file.rstrip('/')}/*.json" if file and (folder / file).is_dir() else file
+            exists = (folder / file).is_file() or not glob.has_magic(pattern)
+            names = [file] if exists else sorted(glob.glob(pattern, root_dir=folder, recursive=True)) or [file]
+            yield from ((name, images, split) for name in names)
+
+    def key_name(self, images: str, name: str) -> str:
+        """The name that gives an image its key: with its folder, if the splits have folders of their own."""
+        several = not isinstance(self.images, str) and len(set(self.images.values())) > 1
+        if not several or is_url(name) or name.replace("\\", "/").startswith("/"):
+            return name
+        folder = images if is_url(images) else posixpath.normpath(images.replace("\\", "/")).lstrip("./")
+        return f"{folder.rstrip('/')}/{name}"
+
+    def box_rules(self) -> BoxRules:
+        """How boxes at the edge of an image are read."""
+        named = [self.file] if isinstance(self.file, str) else self.file.values()
+        return BoxRules(
+            clip=self.outside == "clip", suspect=self.fractions is None,
+            per_file=not any(glob.has_magic(file) or not file.endswith(".json") for file in named),
+        )  # fmt: skip
 
 
 class Coco(_Files):
@@ -170,28 +158,59 @@ class Scalabel(_Files):
         """The tasks that this reader labels, each with the kinds that it can label."""
         return super().kinds() | dict.fromkeys(self.tasks.values(), NAMED)
 
+    def box_rules(self) -> BoxRules:
+        """How boxes at the edge of an image are read: the last pixel of a box may be a fraction of a pixel."""
+        return replace(super().box_rules(), far_slack=1.0 if self.inclusive else 0.1)
+
+
+class Voc(_Boxes):
+    """Boxes in the XML files of Pascal VOC, one for each image."""
+
+    kind: Literal["voc"]
+    annotations: str = Field(default="Annotations", description="folder of the XML files, relative to dataset.toml")
+    images: str = Field(default="JPEGImages", description="folder or URL of the images")
+    splits: Splits = Field(
+        default_factory=dict, description='list of image names for each split, such as "ImageSets/Main/train.txt"'
+    )
+    first_pixel: Literal[0, 1] = Field(
+        default=1, description="1: pixels are counted from 1 and xmax is the last pixel (VOC); 0: edges from 0"
+    )
+
+    def box_rules(self) -> BoxRules:
+        """How boxes at the edge of an image are read."""
+        return BoxRules(clip=self.outside == "clip", suspect=True, per_file=False)
+
 
 class Yolo(_Boxes):
     """Boxes in text files beside the images, the training format of YOLO."""
 
     kind: Literal["yolo"]
     file: str = Field(default="data.yaml", description="relative to dataset.toml")
+    lines: Literal["", "polygons", "key_points"] = later(
+        "", "meaning of lines with more than 5 numbers; default: by kpt_shape of data.yaml and the lines of all files"
+    )
 
 
-class WebDataset(_Source):
+class WebDataset(Entries):
     """Images in plain tars, with their labels and fields in files of the same name."""
 
     kind: Literal["webdataset"]
     shards: str = Field(description='relative to dataset.toml, such as "shards/*.tar"')
     members: dict[str, Name] = Field(default_factory=dict, description='members that are labels: { cls = "color" }')
     fields: dict[str, Name] = Field(default_factory=dict, description="fields of the json that are labels")
+    image: str = later("", 'extension of the image where a sample has several, such as "left.jpg"')
+    fractions: bool | None = later(None, _FRACTIONS)
+
+    def box_rules(self) -> BoxRules:
+        """How boxes at the edge of an image are read."""
+        return BoxRules(clip=self.outside == "clip", suspect=self.fractions is None)
 
     def kinds(self) -> dict[str, tuple[Kind, ...]]:
         """The tasks that this reader labels, each with the kinds that it can label."""
         return dict.fromkeys([*self.members.values(), *self.fields.values()], ANY)
 
 
-class FiftyOne(_Source):
+class FiftyOne(Entries):
     """A data set in FiftyOne's export format (FiftyOneDataset)."""
 
     kind: Literal["fiftyone"]
@@ -206,7 +225,7 @@ class FiftyOne(_Source):
         return dict.fromkeys(self.fields.values(), ANY)
 
 
-class LabelStudio(_Source):
+class LabelStudio(Entries):
     """A project in Label Studio's JSON export."""
 
     kind: Literal["label_studio"]
@@ -230,88 +249,8 @@ class LabelStudio(_Source):
         return dict.fromkeys(self.tags.values(), ANY)
 
 
-class _Table(Declared):
-    """A table in a file, with the columns that identify the image of a row."""
-
-    file: str = Field(description="CSV, Parquet or Arrow, relative to dataset.toml")
-    key: str = Field(default="", description='column with keys; default: "key", if it exists')
-    location: str = Field(default="", description='column with paths or URLs; default: "location", "path", "file", ...')
-    delimiter: str = Field(default="", description="between the values of a CSV; default: a comma, a tab in a .tsv")
-    unknown: tuple[str, ...] = Field(default=("",), description="cells of a CSV that mean unknown")
-    types: dict[str, Literal["text", "number", "flag", "time"]] = Field(
-        default_factory=dict, description="types of attributes, where the text of a CSV suggests another"
-    )
-
-
-class _LabelledTable(_Table):
-    """A table whose cells are labels."""
-
-    unsure: tuple[str, ...] = Field(default=(), description="cells of a person who could not tell")
-    separator: str = Field(default=";", min_length=1, description="between the classes of a multilabel")
-
-
-class SampleTable(_LabelledTable):
-    """One row for each sample: one column for each task; all other columns are attributes."""
-
-    rows: Literal["samples"]
-    tasks: dict[str, Name] = Field(
-        default_factory=dict, description="columns that are labels; default: columns named like a task"
-    )
-    attributes: tuple[str, ...] | None = Field(default=None, description="columns that are attributes; default: all")
-    leave_out: tuple[str, ...] = Field(default=(), description="columns that are not read")
-    embeddings: dict[str, Name] = Field(default_factory=dict, description="columns of vectors, each with its model")
-
-
-class LabelTable(_LabelledTable):
-    """One row for each label: columns `task`, `value` (or text, number, names, boxes), and further facts of a label."""
-
-    rows: Literal["labels"]
-    task: str = Field(default="", description="the task of all rows, if no column names it")
-
-
-class BoxTable(_Table):
-    """One row for each box."""
-
-    rows: Literal["boxes"]
-    task: Name
-    label: str = Field(default="class", description="column with the class")
-    box: tuple[str, str, str, str] = Field(default=("x", "y", "w", "h"), description="columns, in the order of `form`")
-    form: Literal["size", "corners"] = Field(default="size", description="x, y, w, h or x_min, y_min, x_max, y_max")
-    attributes: tuple[str, ...] = Field(default=(), description="columns that are attributes of the box")
-    of_image: tuple[str, ...] = Field(default=(), description="columns that are attributes of the image")
-    rename: dict[str, str] = Field(
-        default_factory=dict, description="classes of the table, with the task's name for each"
-    )
-    leave_out: tuple[str, ...] = Field(default=(), description="classes of the table that are not read")
-    missing: Literal["unknown", "none"] = Field(
-        default="unknown",
-        description='meaning of a sample of the other tables without a row: "unknown", or "none" for no boxes',
-    )
-
-
-class Tables(_Source):
-    """Tables of samples, labels and boxes, in CSV, Parquet or Arrow."""
-
-    kind: Literal["tables"]
-    images: str = Field(default="", description="folder or URL of relative paths")
-    table: tuple[Annotated[SampleTable | LabelTable | BoxTable, Field(discriminator="rows")], ...] = Field(min_length=1)
-
-    def kinds(self) -> dict[str, tuple[Kind, ...]]:
-        """The tasks that this reader labels, each with the kinds that it can label."""
-        found: dict[str, tuple[Kind, ...]] = {}
-        for table in self.table:
-            match table:
-                case SampleTable():
-                    found |= dict.fromkeys(table.tasks.values(), ANY)
-                case LabelTable():
-                    found |= {table.task: ANY} if table.task else {}
-                case BoxTable():
-                    found[table.task] = DETECTION
-        return found
-
-
 Reader = Annotated[
-    ClassFolders | Streets | ImageFolder | Tables | Coco | Scalabel | Yolo | WebDataset | FiftyOne | LabelStudio,
+    ClassFolders | Streets | ImageFolder | Tables | Coco | Scalabel | Voc | Yolo | WebDataset | FiftyOne | LabelStudio,
     Field(discriminator="kind"),
 ]
 """Every reader, distinguished by its `kind`."""

@@ -3,7 +3,7 @@
 FiftyOne itself would need a MongoDB, half a minute, and its own copy of the data.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +19,7 @@ from curation.ingest.readers.box_forms import Classes, box, scaled
 from curation.ingest.readers.content import Content
 from curation.ingest.readers.content_builder import ContentBuilder, Value, plain_name
 from curation.ingest.readers.declared import FiftyOne
+from curation.ingest.readers.findings import BadEntry, Findings
 from curation.ingest.readers.image_paths import SPLITS, located
 from curation.ingest.readers.json_files import read_document
 from curation.ingest.readers.values import value_of
@@ -41,7 +42,9 @@ _FORM = TypeAdapter(_File)
 _SINGLE: TypeAdapter[Fields] = TypeAdapter(Fields)
 
 
-def read_fiftyone(folder: Path, declared: FiftyOne, *, dataset: str, tasks: Sequence[Task]) -> Content:
+def read_fiftyone(
+    folder: Path, declared: FiftyOne, *, dataset: str, tasks: Sequence[Task], findings: Findings
+) -> Content:
     """Read the export in `folder`/`declared.folder`; `tasks` are the data set's.
 
     `fields` names the fields that are labels: Classification, Classifications, Detections (converted to pixels),
@@ -51,30 +54,51 @@ def read_fiftyone(folder: Path, declared: FiftyOne, *, dataset: str, tasks: Sequ
     """
     root = (folder / declared.folder).absolute()
     images = declared.images if is_url(declared.images) else str(folder.absolute() / (declared.images or root))
-    found = list(_samples(root))
-    tags = sorted({tag for _, fields in found for tag in fields.get("tags") or [] if tag.lower() not in _WORDS})
-    locations = [located(images, _path(fields, origin), origin) for origin, fields in found]
-    measured = _sizes(locations, [fields for _, fields in found])
-    by_name, builder = {task.name: task for task in tasks}, ContentBuilder(dataset, annotator=declared.annotator)
-    for (origin, fields), location, size in zip(found, locations, measured, strict=True):
-        name = _path(fields, origin).replace("\\", "/").removeprefix("data/")
-        key = builder.add_image(name, location, _attributes(fields, declared, tags), origin)
-        for field, task in declared.fields.items():
-            value = _value(fields.get(field))
-            if value is not None:
-                _label(builder, key, f"{origin} {field}", value, by_name[task], size, declared)
+    found: list[tuple[str, Fields, str]] = []
+    for origin, fields in _samples(root, findings):
+        with findings.entry():
+            found.append((origin, fields, located(images, _path(fields, origin), origin)))
+    tags = sorted({tag for _, fields, _ in found for tag in fields.get("tags") or [] if tag.lower() not in _WORDS})
+    measured = _sizes([location for *_, location in found], [fields for _, fields, _ in found])
+    builder = ContentBuilder(dataset, annotator=declared.annotator, unknown=declared.unknown, findings=findings)
+    by_name = {task.name: task for task in tasks}
+    for (origin, fields, location), size in zip(found, measured, strict=True):
+        with findings.entry():
+            name = _path(fields, origin).replace("\\", "/").removeprefix("data/")
+            key = builder.add_image(name, location, _attributes(fields, declared, tags), origin, root=str(images))
+            _add_labels(builder, key, origin, fields, by_name, size, declared, findings)
+    for field in declared.fields:
+        if not any(field in fields for _, fields, _ in found):
+            findings.note(f"no sample has the field {field!r}; fields are {', '.join(_names(found))}")
     return builder.content(held_back=declared.held_back)
 
 
-def _samples(root: Path) -> Iterator[tuple[str, Fields]]:
+def _add_labels(
+    builder: ContentBuilder, key: str, origin: str, fields: Fields, tasks: Mapping[str, Task], size: Size | None,
+    declared: FiftyOne, findings: Findings,
+) -> None:  # fmt: skip
+    for field, task in declared.fields.items():
+        value = _value(fields.get(field))
+        if value is not None:
+            with findings.entry():
+                _label(builder, key, f"{origin} {field}", value, tasks[task], size, declared)
+
+
+def _names(found: Sequence[tuple[str, Fields, str]]) -> list[str]:
+    names = {name for _, fields, _ in found[:100] for name in fields if name not in _OWN and not name.startswith("_")}
+    return sorted(names)[:8]
+
+
+def _samples(root: Path, findings: Findings) -> Iterator[tuple[str, Fields]]:
     """The fields of each sample, with its origin."""
     if (root / "samples").is_dir():
         for path in sorted((root / "samples").glob("*.json")):
-            yield f"samples/{path.name}", read_document(path, _SINGLE, "a sample of FiftyOne")
+            with findings.entry():
+                yield f"samples/{path.name}", read_document(path, _SINGLE, "a sample of FiftyOne")
         return
     if not (root / "metadata.json").is_file() and not (root / "samples.json").is_file():
         raise NotFound(f"{root}: holds no samples.json; export the data set from FiftyOne as FiftyOneDataset")
-    document = read_document(root / "samples.json", _FORM, "samples.json of a FiftyOneDataset")
+    document = read_document(root / "samples.json", _FORM, "samples.json of a FiftyOneDataset", findings)
     for number, fields in enumerate(document.samples):
         yield f"samples.json sample {_value(fields.get('_id')) or number}", fields
 
@@ -82,7 +106,7 @@ def _samples(root: Path) -> Iterator[tuple[str, Fields]]:
 def _path(fields: Fields, origin: str) -> str:
     path = fields.get("filepath")
     if not isinstance(path, str):
-        raise BadInput(f"{origin}: filepath = {path!r} is not a path; export it again")
+        raise BadEntry(origin, f"filepath = {path!r}", "is not a path", "export it again")
     return path
 
 
@@ -175,7 +199,10 @@ def _detections(parts: Sequence[Any], origin: str, size: Size | None, declared: 
     if size is None and parts:
         return None
     classes = Classes(declared.rename, declared.leave_out)
-    return {"boxes": [made for part in parts if (made := _box(part, size or (1, 1), classes, origin))]}
+    origins = [f"{origin} detection {number}" for number in range(1, len(parts) + 1)]
+    boxes = [_box(part, size or (1, 1), classes, where) for part, where in zip(parts, origins, strict=True)]
+    kept = [(made, where) for made, where in zip(boxes, origins, strict=True) if made]
+    return {"boxes": [made for made, _ in kept], "box_origins": [where for _, where in kept]}
 
 
 def _box(part: Any, size: Size, classes: Classes, origin: str) -> dict[str, Any] | None:
@@ -183,7 +210,9 @@ def _box(part: Any, size: Size, classes: Classes, origin: str) -> dict[str, Any]
         x, y, w, h = (float(_value(side)) for side in part["bounding_box"])
         name = classes.named(str(part["label"]))
     except (KeyError, TypeError, ValueError):
-        raise BadInput(f"{origin}: {str(part)[:60]} is no detection; it needs label and bounding_box") from None
+        raise BadEntry(
+            origin, str(part)[:60], "is no detection", "it needs a label and a bounding_box of 4 numbers"
+        ) from None
     if name is None:
         return None
     other = {key: _value(raw) for key, raw in part.items() if key not in ("label", "bounding_box", "mask", "tags")}

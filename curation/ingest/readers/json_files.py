@@ -4,12 +4,14 @@ pydantic reads a COCO file in the time that orjson alone takes to parse it. It n
 path of an invalid value, and accepts the NaN that Python's json writes: the ledger then names the label that holds it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from curation.errors import BadInput, NotFound
+from curation.ingest.readers.findings import BadEntry, Findings
 
 __all__ = ["parse_json", "read_document", "read_text"]
 
@@ -19,14 +21,24 @@ _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 _BOM = b"\xef\xbb\xbf"
 
 
-def read_document(path: Path, form: TypeAdapter[Document], kind: str) -> Document:
-    """The document in a file of the format `kind`; NotFound or BadInput name the file, the value and the rule."""
+def read_document(
+    path: Path, form: TypeAdapter[Document], kind: str, findings: Findings | None = None,
+    dropped: list[Any] | None = None,
+) -> Document:  # fmt: skip
+    """The document in a file of the format `kind`; NotFound or BadInput name the file, the value and the rule.
+
+    Where `findings` quarantines, invalid entries of the document's lists are refused there and added to `dropped`.
+    """
     data = _bytes(path).removeprefix(_BOM)
     if not data.strip():
         raise BadInput(f"{path}: is empty; export it again")
     try:
         return form.validate_json(data)
     except ValidationError as error:
+        if findings is not None and findings.quarantine:
+            kept = _without_invalid(data, path.name, error, findings, [] if dropped is None else dropped)
+            if kept is not None:
+                return _validated(form, kept, path, kind)
         raise BadInput(f"{path}: {_problem(error, kind)}") from None
 
 
@@ -46,6 +58,49 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise BadInput(f"{path} line {line}: is not UTF-8; save the file as UTF-8") from None
+
+
+def _validated(form: TypeAdapter[Document], data: Any, path: Path, kind: str) -> Document:
+    try:
+        return form.validate_python(data)
+    except ValidationError as error:
+        raise BadInput(f"{path}: {_problem(error, kind)}") from None
+
+
+def _without_invalid(data: bytes, file: str, error: ValidationError, findings: Findings, dropped: list[Any]) -> Any:
+    """The parsed document without the list entries that are invalid; None if the fault is in no entry of a list."""
+    errors = error.errors(include_url=False)
+    if errors[0]["type"] == "json_invalid":
+        return None
+    document = _ANY.validate_json(data)
+    invalid: dict[int, tuple[list[Any], set[int]]] = {}
+    for each in errors:
+        found = _list_entry(document, each["loc"])
+        if found is None:
+            return None
+        entries, row, name = found
+        rows = invalid.setdefault(id(entries), (entries, set()))[1]
+        if row not in rows:
+            field = ".".join(str(part) for part in each["loc"][each["loc"].index(row) + 1 :]) or "entry"
+            value = "" if each["type"] == "missing" else f"{field} = {_shown(each['input'])}"
+            rule = f"{field} is missing" if each["type"] == "missing" else each["msg"]
+            findings.refuse(BadEntry(f"{file} entry {name}.{row}", value, rule, "correct the file"))
+            dropped.append(entries[row])
+        rows.add(row)
+    for entries, rows in invalid.values():
+        entries[:] = [entry for row, entry in enumerate(entries) if row not in rows]
+    return document
+
+
+def _list_entry(document: Any, loc: Sequence[int | str]) -> tuple[list[Any], int, str] | None:
+    """The first list on the path of an error, the entry's number in it, and the list's name."""
+    value, name = document, "list"
+    for part in loc:
+        if isinstance(part, int) and isinstance(value, list):
+            return value, part, name
+        if isinstance(value, dict) and part in value:
+            value, name = value[part], str(part)
+    return None
 
 
 def _bytes(path: Path) -> bytes:

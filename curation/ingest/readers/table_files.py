@@ -5,10 +5,13 @@ read on one thread, so that lines can be counted: empty lines too, and those ins
 """
 
 import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+import glob
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Literal
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +21,9 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
 from curation.errors import BadInput, NotFound
+from curation.ingest.readers.arrow_types import plain_column
+from curation.ingest.readers.content_builder import plain_name
+from curation.ingest.readers.findings import BadEntry, Findings
 
 __all__ = ["SourceTable", "read_source_table"]
 
@@ -26,30 +32,47 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, kw_only=True)
 class SourceTable:
-    """The table of the file `name`; `numbers` holds the line (or row, from 1) of each row."""
+    """The table of the file `name`; `numbers` holds the line (or row, from 1) of each row.
+
+    `files` holds the file of each row, where `name` is a folder or a pattern.
+    """
 
     name: str
     table: pa.Table
     word: Literal["line", "row"]
     numbers: pa.Array
+    files: pa.Array | None = None
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
     def where(self, row: int) -> str:
         """The file and line (or row) of a row, for messages."""
-        return f"{self.name} {self.word} {self.numbers[row]}"
+        if row >= len(self):  # a table without rows
+            return self.name
+        name = self.name if self.files is None else self.files[row].as_py()
+        return f"{name} {self.word} {self.numbers[row]}"
 
     def origins(self) -> pa.Array:
         """The file and line (or row) of each row."""
-        return pc.binary_join_element_wise(f"{self.name} {self.word}", self.numbers.cast(pa.string()), " ")
+        numbers = self.numbers.cast(pa.string())
+        if self.files is None:
+            return pc.binary_join_element_wise(f"{self.name} {self.word}", numbers, " ")
+        return pc.binary_join_element_wise(self.files, self.word, numbers, " ")
 
     def filter(self, mask: pa.Array | pa.ChunkedArray) -> "SourceTable":
         """The rows where `mask` is true."""
         mask = mask.combine_chunks() if isinstance(mask, pa.ChunkedArray) else mask
-        return SourceTable(
-            name=self.name, table=self.table.filter(mask), word=self.word, numbers=self.numbers.filter(mask)
-        )
+        files = None if self.files is None else self.files.filter(mask)
+        return replace(self, table=self.table.filter(mask), numbers=self.numbers.filter(mask), files=files)
+
+    def without(self, rows: Sequence[int]) -> "SourceTable":
+        """The table without these rows."""
+        if not rows:
+            return self
+        kept = np.ones(len(self), np.bool_)
+        kept[list(rows)] = False
+        return self.filter(pa.array(kept))
 
     def column(self, name: str) -> pa.ChunkedArray:
         """The column `name`; BadInput if it does not exist."""
@@ -60,30 +83,75 @@ class SourceTable:
         return self.table[name]
 
     def first_of(self, names: Iterable[str]) -> str:
-        """The first of these columns that exists, or an empty text."""
-        return next((name for name in names if name in self.table.column_names), "")
+        """The first of these columns that exists, or an empty text; case, blanks and punctuation may differ."""
+        wanted = list(names)
+        exact = next((name for name in wanted if name in self.table.column_names), "")
+        by_plain = {plain_name(name): name for name in reversed(self.table.column_names)}
+        return exact or next((by_plain[name] for name in wanted if name in by_plain), "")
 
 
-def read_source_table(folder: Path, file: str, *, delimiter: str = "", unknown: Iterable[str] = ("",)) -> SourceTable:
+def read_source_table(
+    folder: Path, file: str, *, delimiter: str = "", unknown: Iterable[str] = ("",), findings: Findings | None = None
+) -> SourceTable:
     """The table in a file; its extension is .csv, .tsv, .txt, .parquet, .arrow, .ipc or .feather.
 
+    `file` may be a folder of such files, or a pattern (parts/*.parquet); folders named column=value add that column.
     The words in `unknown` are nulls in a CSV; `delimiter` is a comma, or a tab in a .tsv. NotFound and BadInput name
     the file and, in a CSV, the line.
     """
-    path = folder / file
-    if not path.is_file():
+    path, unknown, findings = folder / file, list(unknown), findings or Findings()
+    if path.is_file():
+        return _read_one(folder, file, delimiter, unknown, findings)
+    if path.is_dir():
+        inside = [part for part in sorted(path.rglob("*")) if part.is_file()]
+        files = [part for part in inside if not part.name.startswith((".", "_"))]
+        findings.note_passed_over(file, Counter(["hidden or a marker"] * (len(inside) - len(files))))
+        names = [part.relative_to(folder).as_posix() for part in files]
+    else:
+        names = sorted(glob.glob(file, root_dir=folder, recursive=True)) if glob.has_magic(file) else []
+    if not names:
         raise NotFound(f"{path}: there is no such file; check the path")
+    return _joined(file, [(name, _read_one(folder, name, delimiter, unknown, findings)) for name in names])
+
+
+def _joined(file: str, parts: Sequence[tuple[str, SourceTable]]) -> SourceTable:
+    """The tables of several files as one; each row keeps its file."""
+    words = {part.word for _, part in parts}
+    if len(words) > 1:
+        raise BadInput(f"{file}: holds both CSV and other tables; name one format, such as {file}/*.parquet")
+    tables = []
+    for name, part in parts:
+        table = part.table
+        for pair in PurePosixPath(name).parent.parts:
+            column, equals, value = pair.partition("=")
+            if equals and column not in table.column_names:
+                table = table.append_column(column, pa.array([unquote(value)] * len(table), pa.string()))
+        tables.append(table)
+    try:
+        table = pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise BadInput(
+            f"{file}: its files have other columns than each other ({_line(error)}); write them again"
+        ) from None
+    files = pa.array([name for name, part in parts for _ in range(len(part))], pa.string())
+    numbers = pa.concat_arrays([part.numbers.cast(pa.int64()) for _, part in parts])
+    return SourceTable(name=file, table=table, word=parts[0][1].word, numbers=numbers, files=files)
+
+
+def _read_one(folder: Path, file: str, delimiter: str, unknown: list[str], findings: Findings) -> SourceTable:
+    path = folder / file
     suffix = path.suffix.lower()
     if suffix in (".csv", ".tsv", ".txt"):
-        return _read_csv(path, file, delimiter or ("\t" if suffix == ".tsv" else ","), list(unknown))
+        return _read_csv(path, file, delimiter or ("\t" if suffix == ".tsv" else ","), unknown, findings)
     if suffix not in (".parquet", ".pq", ".arrow", ".ipc", ".feather"):
         raise BadInput(f"{path}: must be .csv, .tsv, .parquet, .arrow or .feather; convert it or rename it")
     try:
-        table = pq.read_table(path) if suffix in (".parquet", ".pq") else _read_arrow(path)
+        table = pq.read_table(path, partitioning=None) if suffix in (".parquet", ".pq") else _read_arrow(path)
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path}: cannot be read as a {suffix} file ({_line(error)}); write it again") from None
-    table = pa.table({name: _plain(table[name]) for name in table.column_names})
-    return _checked(SourceTable(name=file, table=table, word="row", numbers=pa.array(np.arange(1, len(table) + 1))))
+    _check_names(table.column_names, file)
+    table = pa.table({name: plain_column(table[name], name, file) for name in table.column_names})
+    return SourceTable(name=file, table=table, word="row", numbers=pa.array(np.arange(1, len(table) + 1)))
 
 
 def _read_arrow(path: Path) -> pa.Table:
@@ -93,23 +161,14 @@ def _read_arrow(path: Path) -> pa.Table:
         return ipc.open_stream(pa.memory_map(str(path))).read_all()
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    type_ = column.type
-    if pa.types.is_dictionary(type_):
-        column, type_ = column.cast(type_.value_type), type_.value_type
-    if pa.types.is_large_string(type_) or pa.types.is_string_view(type_):
-        return column.cast(pa.string())
-    return column.cast(pa.float64()) if pa.types.is_decimal(type_) else column
-
-
-def _read_csv(path: Path, file: str, delimiter: str, unknown: list[str]) -> SourceTable:
+def _read_csv(path: Path, file: str, delimiter: str, unknown: list[str], findings: Findings) -> SourceTable:
     data = path.read_bytes().removeprefix(_BOM)
     _check_text(data, file)
     names = _names(data, delimiter, file)
-    wrong: list[tuple[int, int]] = []
+    wrong: list[csv.InvalidRow] = []
 
     def note(row: csv.InvalidRow) -> str:
-        wrong.append((row.number, row.actual_columns))
+        wrong.append(row)
         return "skip"
 
     parsing = csv.ParseOptions(
@@ -124,21 +183,32 @@ def _read_csv(path: Path, file: str, delimiter: str, unknown: list[str]) -> Sour
     except pa.ArrowInvalid as error:
         raise BadInput(f"{file}: cannot be read as CSV ({_line(error)}); correct it") from None
     begins = _begins(table)
-    if wrong:
-        row, columns = wrong[0]
-        line = begins[row - 2]  # the header is row 1, and all rows before this one are in the table
-        raise BadInput(
-            f"{file} line {line}: has {columns} values, and there are {len(names)} columns; correct it, or quote "
-            f"values with a {delimiter!r}"
-        )
     numbers = begins.slice(0, len(table))
+    if wrong:
+        numbers = _refuse_rows(wrong, begins, len(names), delimiter, file, findings)
     _check_quotes(data, table, numbers, file)
     source = SourceTable(name=file, table=table, word="line", numbers=numbers)
+    _check_names(names, file)
     filled = [pc.is_valid(column) for column in table.columns]
     some = filled[0]
     for other in filled[1:]:
         some = pc.or_(some, other)
-    return _checked(source if pc.all(some).as_py() in (True, None) else source.filter(some))
+    return source if pc.all(some).as_py() in (True, None) else source.filter(some)
+
+
+def _refuse_rows(
+    wrong: list[csv.InvalidRow], begins: pa.Array, columns: int, delimiter: str, file: str, findings: Findings
+) -> pa.Array:
+    """Refuse the rows with a wrong number of values; the lines of the other rows, with these counted."""
+    lines = np.asarray(begins, np.int64).copy()
+    for before, row in enumerate(wrong):
+        at = row.number - 2 - before  # the header is row 1, and refused rows are not in the table
+        line = lines[at]
+        fix = f"correct it, or quote values with a {delimiter!r}"
+        rule = f"has {row.actual_columns} values, and there are {columns} columns"
+        findings.refuse(BadEntry(f"{file} line {line}", "", rule, fix))
+        lines[at:] += 1 + (row.text or "").count("\n")
+    return pa.array(lines[:-1])
 
 
 def _check_text(data: bytes, file: str) -> None:
@@ -179,11 +249,9 @@ def _check_quotes(data: bytes, table: pa.Table, numbers: pa.Array, file: str) ->
             raise BadInput(f"{file} line {numbers[-1]}: a quote opens and is never closed; close it or double it")
 
 
-def _checked(source: SourceTable) -> SourceTable:
-    names = source.table.column_names
+def _check_names(names: Sequence[str], file: str) -> None:
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise BadInput(f"{source.name}: has two columns {twice!r}; rename one of them")
-    return source
+        raise BadInput(f"{file}: has two columns {twice!r}; rename one of them")
 
 
 def _line(error: Exception) -> str:

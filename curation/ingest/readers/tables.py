@@ -1,7 +1,7 @@
 """Tables of samples, labels and boxes, read column by column: a million rows take seconds."""
 
+import difflib
 from collections.abc import Sequence
-from functools import reduce
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,36 +12,59 @@ from curation.catalog.tasks import Kind, Task
 from curation.errors import BadInput
 from curation.files.locations import is_url
 from curation.ingest.readers.box_rows import boxes_of
-from curation.ingest.readers.cells import attribute, label_columns, numbers
+from curation.ingest.readers.cells import VALUE_COLUMNS, as_text, attribute, label_columns, numbers
 from curation.ingest.readers.content import Content
 from curation.ingest.readers.content_builder import plain_name
-from curation.ingest.readers.declared import BoxTable, LabelTable, SampleTable, Tables
-from curation.ingest.readers.image_paths import EXTENSIONS, SPLITS, key_of, located
+from curation.ingest.readers.declared_tables import BoxTable, LabelTable, SampleTable, Tables
+from curation.ingest.readers.findings import Findings
+from curation.ingest.readers.image_paths import SPLITS
+from curation.ingest.readers.sample_rows import join_samples
 from curation.ingest.readers.table_files import SourceTable, read_source_table
+from curation.ingest.readers.table_rows import rows_of
 from curation.ingest.readers.times import to_utc
 
 __all__ = ["read_tables"]
 
-_LOCATIONS = ("location", "path", "filepath", "file", "filename", "file_name", "image", "url")
 _EMBEDDING = "embedding:"
 _KINDS: dict[str, Kind] = {"text": "categorical", "number": "regression", "names": "multilabel", "boxes": "detection"}
 
 
-def read_tables(folder: Path, declared: Tables, *, dataset: str, tasks: Sequence[Task]) -> Content:
+def read_tables(folder: Path, declared: Tables, *, dataset: str, tasks: Sequence[Task], findings: Findings) -> Content:
     """Read the declared tables from `folder`; `tasks` are the data set's.
 
     A row belongs to the sample of its key, or of the key made from its path (`dataset`/path without extension). A row
     with a path adds an image; a row without one adds attributes and labels to a sample that the catalog holds. NotFound
     and BadInput name the file and the line.
     """
-    parts = [_Part(folder, table, declared, dataset, tasks) for table in declared.table]
+    parts = [_Part(folder, table, declared, dataset, tasks, findings) for table in declared.table]
     if not any(part.rows for part in parts):
         raise BadInput(f"{', '.join(table.file for table in declared.table)}: hold no row; fill or replace them")
-    samples = _joined([part.samples() for part in parts])
+    samples = join_samples([part.samples() for part in parts])
     labels = [part.labels() for part in parts]
-    labels += [part.without_boxes(samples, rows["key"]) for part, rows in zip(parts, labels, strict=True)]
-    embeddings = reduce(lambda one, other: one | other, [part.embeddings() for part in parts])
-    return Content.of(samples, pa.concat_tables(labels), held_back=declared.held_back, embeddings=embeddings)
+    labels += [part.without_boxes(samples, rows["key"]) for part, (rows, _) in zip(parts, labels, strict=True)]
+    _note_near_columns(parts, tasks, findings)
+    return Content.of(
+        samples,
+        pa.concat_tables([table for table, _ in labels]),
+        held_back=declared.held_back,
+        embeddings={model: vectors for part in parts for model, vectors in part.embeddings().items()},
+        box_origins=pa.concat_arrays([origins for _, origins in labels]),
+        fractions=bool(declared.fractions),
+    )
+
+
+def _note_near_columns(parts: Sequence["_Part"], tasks: Sequence[Task], findings: Findings) -> None:
+    """Note each task without a column for which a column of samples has a similar name."""
+    labelled = {task for part in parts for task in part.labelled()}
+    for task in tasks:
+        for part in parts if task.name not in labelled else ():
+            near = difflib.get_close_matches(task.name, [plain_name(name) for name in part.unlabelled()], 1, 0.75)
+            column = next((name for name in part.unlabelled() if [plain_name(name)] == near), None)
+            if column is not None:
+                findings.note(
+                    f"{part.name}: no column holds labels of the task {task.name!r}; the column {column!r} is near: "
+                    f"if it holds them, set tasks = {{ {column!r} = {task.name!r} }} in [[reader.table]]"
+                )
 
 
 class _Part:
@@ -49,48 +72,33 @@ class _Part:
 
     def __init__(
         self, folder: Path, table: SampleTable | LabelTable | BoxTable, declared: Tables, dataset: str,
-        tasks: Sequence[Task],
+        tasks: Sequence[Task], findings: Findings,
     ) -> None:  # fmt: skip
         self._table, self._declared, self._tasks = table, declared, {task.name: task for task in tasks}
-        self._source = read_source_table(folder, table.file, delimiter=table.delimiter, unknown=table.unknown)
-        self.rows = len(self._source)
-        self._key = table.key or self._source.first_of(["key"])
-        self._location = table.location or self._source.first_of(_LOCATIONS)
-        if not self._key and not self._location:
-            self._source.column("key")
+        self._findings, self.name = findings, table.file
+        source = read_source_table(
+            folder, table.file, delimiter=table.delimiter, unknown=table.unknown, findings=findings
+        )
         root = declared.images if is_url(declared.images) else str((folder / declared.images).absolute())
-        self._paths = self._filled(self._location) if self._location else None
-        if self._key:
-            self._keys = self._filled(self._key)
-        else:
-            assert self._paths is not None
-            self._keys = _keys(dataset, self._paths)
-        self._locations = _located(root, self._paths, self._source) if self._paths is not None else None
-
-    def _filled(self, name: str) -> pa.ChunkedArray:
-        """A column of names without empty cells."""
-        column = self._source.column(name)
-        column = column if pa.types.is_string(column.type) else column.cast(pa.string())
-        empty = pc.index(pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True), True).as_py()
-        if empty >= 0 and not (name == self._location and self._key):
-            raise BadInput(f"{self._source.where(empty)}: {name} is empty; name the image of the row")
-        return column
+        rows = rows_of(source, table, dataset, root, findings)
+        self._source, self._keys, self._locations = rows.source, rows.keys, rows.locations
+        self._key, self._location = rows.key_column, rows.path_column
+        self.rows = len(source)
 
     def samples(self) -> pa.Table:
         """Key, location (null if the catalog holds the image) and attributes; several rows may have one key."""
         table = self._table
         columns = {"key": self._keys, "location": self._locations or pa.nulls(len(self._source), pa.string())}
         if isinstance(table, SampleTable):
-            self._check_once()
-            columns |= self._attributes(self._attribute_columns(table))
+            columns |= self._attributes(self._attribute_columns(table)) | self._group(table.group)
         elif isinstance(table, BoxTable):
-            columns |= self._attributes(table.of_image)
+            columns |= self._attributes(table.of_image) | self._group(table.group)
         elif self._locations is None:
             return pa.table(columns).slice(0, 0)
         return pa.table(columns)
 
-    def labels(self) -> pa.Table:
-        """All labels of the table, in the columns of `LABELS`."""
+    def labels(self) -> tuple[pa.Table, pa.Array]:
+        """All labels of the table, in the columns of `LABELS`, and the origins of their boxes."""
         table = self._table
         match table:
             case SampleTable():
@@ -98,16 +106,30 @@ class _Part:
                     self._labels_of_column(self._source, self._keys, column, task)
                     for column, task in self._task_columns(table).items()
                 ]
-                return pa.concat_tables(found) if found else LABELS.empty_table()
+                return _without_origins(pa.concat_tables(found) if found else LABELS.empty_table())
             case LabelTable():
-                return self._long(table)
+                return _without_origins(self._long(table))
             case BoxTable():
-                return self._with_annotator(boxes_of(self._source, self._keys, table))
+                labels, origins = boxes_of(self._source, self._keys, table, self._findings)
+                return self._with_annotator(labels), origins
 
-    def without_boxes(self, samples: pa.Table, boxed: pa.ChunkedArray) -> pa.Table:
+    def labelled(self) -> set[str]:
+        """The tasks that the table labels."""
+        match self._table:
+            case SampleTable():
+                return set(self._task_columns(self._table).values())
+            case BoxTable():
+                return {self._table.task}
+        return set(self._tasks)
+
+    def unlabelled(self) -> Sequence[str]:
+        """The columns of samples that are attributes."""
+        return self._attribute_columns(self._table) if isinstance(self._table, SampleTable) else ()
+
+    def without_boxes(self, samples: pa.Table, boxed: pa.ChunkedArray) -> tuple[pa.Table, pa.Array]:
         """Labels without boxes for samples without a row, if a table of boxes declares `missing = "none"`."""
         if not isinstance(self._table, BoxTable) or self._table.missing == "unknown":
-            return LABELS.empty_table()
+            return _without_origins(LABELS.empty_table())
         keys = samples["key"].filter(pc.invert(pc.is_in(samples["key"], value_set=boxed.combine_chunks())))
         rows = {
             "key": keys,
@@ -115,7 +137,7 @@ class _Part:
             "boxes": pa.array([[]] * len(keys), LABELS.field("boxes").type),
             "origin": [f"{self._source.name} (no line)"] * len(keys),
         }
-        return self._with_annotator(pa.table(rows))
+        return _without_origins(self._with_annotator(pa.table(rows)))
 
     def embeddings(self) -> dict[str, pa.Table]:
         """Vectors by model."""
@@ -142,10 +164,32 @@ class _Part:
         return named | table.embeddings
 
     def _task_columns(self, table: SampleTable) -> dict[str, str]:
-        """Columns that are labels, with their task."""
-        names = self._source.table.column_names
-        same = {name: name for name in names if name in self._tasks and name not in table.leave_out}
-        return {name: task for name, task in same.items() if task not in table.tasks.values()} | table.tasks
+        """Columns that are labels, with their task: as declared, or named like a task but for case and punctuation."""
+        names = [name for name in self._source.table.column_names if name not in table.leave_out]
+        found = dict(table.tasks)
+        for name in names:
+            if name in self._tasks and name not in found and name not in table.tasks.values():
+                found[name] = name
+        free = [name for name in names if name not in (*found, *(table.attributes or ()), self._key, self._location)]
+        for task in self._tasks:
+            near = [name for name in free if plain_name(name) == task] if task not in found.values() else []
+            if len(near) > 1:
+                raise BadInput(
+                    f"{self.name}: the columns {near[0]!r} and {near[1]!r} are both near the task {task!r}; set tasks "
+                    "or leave_out in [[reader.table]]"
+                )
+            if near:
+                self._findings.note(f"{self.name}: the column {near[0]!r} is read as labels of the task {task!r}")
+                found[near[0]] = task
+        return found
+
+    def _group(self, group: str | Sequence[str]) -> dict[str, pa.ChunkedArray]:
+        """The attribute `group` from the columns that are declared for it, joined by /."""
+        names = [group] if isinstance(group, str) else list(group)
+        if not any(names):
+            return {}
+        texts = [as_text(self._source.column(name), name, self._source.where) for name in names]
+        return {"group": texts[0] if len(texts) == 1 else pc.binary_join_element_wise(*texts, "/")}
 
     def _attribute_columns(self, table: SampleTable) -> Sequence[str]:
         if table.attributes is not None:
@@ -165,7 +209,9 @@ class _Part:
                 )
             if column.null_count == len(column):
                 continue
-            made = attribute(plain, column, self._table.types.get(name), self._declared.timezone, self._source.where)
+            made = attribute(
+                plain, column, self._table.types.get(name), self._declared.timezone, self._source.where, self._findings
+            )
             found[plain] = _splits(made) if plain == "split" else made
         return found
 
@@ -179,9 +225,9 @@ class _Part:
         kind = self._tasks[task].kind if task in self._tasks else "categorical"
         values = pc.if_else(doubt, pa.scalar(None, column.type), column)
         rows = {"key": keys, "task": pa.array([task] * len(keys), pa.string()), "origin": source.origins()}
-        rows |= label_columns(kind, values, name, self._table.separator, source.where)
+        rows |= label_columns(kind, values, name, self._table.separator, source.where, self._findings)
         rows["state"] = pc.if_else(doubt, "unsure", "known")
-        return self._with_annotator(pa.table(rows | self._details(source)))
+        return self._without_refused(self._with_annotator(pa.table(rows | self._details(source))), values, kind)
 
     def _details(self, source: SourceTable) -> dict[str, pa.ChunkedArray]:
         """Annotator, confidence and time of the labels of a long table."""
@@ -192,7 +238,9 @@ class _Part:
         if "annotator" in names:
             found["annotator"] = pc.fill_null(source.column("annotator").cast(pa.string()), self._declared.annotator)
         if "confidence" in names:
-            found["confidence"] = numbers(source.column("confidence"), "confidence", source.where).cast(pa.float32())
+            found["confidence"] = numbers(source.column("confidence"), "confidence", source.where, self._findings).cast(
+                pa.float32()
+            )
         if "labelled_at" in names:
             found["labelled_at"] = to_utc(source.column("labelled_at"), self._declared.timezone, source.where)
         return found
@@ -223,9 +271,15 @@ class _Part:
         doubt = pc.and_(_among(column, self._unsure()), pc.equal(states, "known"))
         rows = {"key": keys, "task": pa.array([task] * len(source), pa.string()), "origin": source.origins()}
         values = pc.if_else(doubt, pa.scalar(None, column.type), column)
-        rows |= label_columns(kind, values, name, self._separator(), source.where)
+        rows |= label_columns(kind, values, name, self._separator(), source.where, self._findings)
         rows["state"] = pc.if_else(doubt, "unsure", states)
-        return self._with_annotator(pa.table(rows | self._details(source)))
+        return self._without_refused(self._with_annotator(pa.table(rows | self._details(source))), values, kind)
+
+    def _without_refused(self, labels: pa.Table, values: pa.ChunkedArray, kind: Kind) -> pa.Table:
+        """The labels without the ones whose cell was refused and is null now."""
+        if not self._findings.quarantine:
+            return labels
+        return labels.filter(pc.or_(pc.is_null(values), pc.is_valid(labels[VALUE_COLUMNS[kind]])))
 
     def _unsure(self) -> Sequence[str]:
         return self._table.unsure if isinstance(self._table, SampleTable | LabelTable) else ()
@@ -240,56 +294,6 @@ class _Part:
             table = table.append_column("state", pa.array(["known"] * len(table), pa.string()))
         return as_labels(table)
 
-    def _check_once(self) -> None:
-        codes = self._keys.combine_chunks().dictionary_encode()
-        if len(codes.dictionary) < len(codes):
-            counts = pc.value_counts(codes.indices)
-            twice = next(part["values"].as_py() for part in counts if part["counts"].as_py() > 1)
-            first, second, *_ = pc.indices_nonzero(pc.equal(codes.indices, twice)).to_pylist()
-            key = codes.dictionary[twice].as_py()
-            raise BadInput(f"{self._source.where(second)}: {key!r} is in {self._source.where(first)} too; keep one")
-
-
-def _joined(parts: Sequence[pa.Table]) -> pa.Table:
-    """One row for each sample, with its values from all tables, in the order in which keys first appear."""
-    table = pa.concat_tables(parts, promote_options="permissive")
-    if len(pc.unique(table["key"])) == len(table):
-        return table
-    names = [name for name in table.column_names if name != "key"]
-    grouped = table.group_by("key", use_threads=False)
-    counts = grouped.aggregate([(name, "count_distinct") for name in names])
-    for name in names:
-        several = pc.index(pc.greater(counts[f"{name}_count_distinct"], 1), True).as_py()
-        if several >= 0:
-            key = counts["key"][several].as_py()
-            values = pc.unique(table[name].filter(pc.equal(table["key"], key))).drop_null().to_pylist()
-            raise BadInput(f"{key!r}: {name} is {values[0]!r} in one row and {values[1]!r} in another; correct one")
-    first = grouped.aggregate([(name, "first") for name in names])
-    return pa.table({"key": first["key"], **{name: first[f"{name}_first"] for name in names}})
-
-
-def _keys(dataset: str, names: pa.ChunkedArray) -> pa.ChunkedArray:
-    """`key_of` for a column; only unusual names are handled one by one."""
-    form = "|".join(extension[1:] for extension in EXTENSIONS)
-    stems = pc.replace_substring_regex(names, rf"(?i)([^/])\.({form})$", r"\1")
-    odd = pc.or_(pc.match_substring_regex(stems, "[^A-Za-z0-9_/-]"), pc.starts_with(stems, "/"))
-    keys = pc.binary_join_element_wise(dataset, stems, "/")
-    if not pc.any(odd).as_py():
-        return keys
-    made = pa.array([key_of(dataset, name) for name in names.filter(odd).to_pylist()], pa.string())
-    return pa.chunked_array([pc.replace_with_mask(keys.combine_chunks(), odd.combine_chunks(), made)])
-
-
-def _located(root: str, names: pa.ChunkedArray, source: SourceTable) -> pa.ChunkedArray:
-    """`located` for a column; nulls stay."""
-    odd = pc.fill_null(pc.match_substring_regex(names, r"^\s*$|^/|//|\\|(^|/)\.\.?(/|$)|:|/$"), False)
-    locations = pc.binary_join_element_wise(root.rstrip("/"), names, "/")
-    if not pc.any(odd).as_py():
-        return locations
-    rows = pc.indices_nonzero(odd).to_pylist()
-    made = pa.array([located(root, names[row].as_py(), source.where(row)) for row in rows], pa.string())
-    return pa.chunked_array([pc.replace_with_mask(locations.combine_chunks(), odd.combine_chunks(), made)])
-
 
 def _among(column: pa.ChunkedArray, words: Sequence[str]) -> pa.ChunkedArray:
     if not words or not pa.types.is_string(column.type):
@@ -303,3 +307,8 @@ def _splits(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column
     row = pc.index_in(pc.utf8_lower(column), value_set=pa.array(list(SPLITS)))
     return pc.coalesce(pa.array(list(SPLITS.values())).take(row), column)
+
+
+def _without_origins(labels: pa.Table) -> tuple[pa.Table, pa.Array]:
+    """Labels whose boxes have the origin of their label."""
+    return labels, pa.nulls(len(labels), pa.list_(pa.string()))

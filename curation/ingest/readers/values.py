@@ -5,6 +5,7 @@ from typing import Any
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.ingest.readers.box_forms import box
+from curation.ingest.readers.findings import BadEntry
 
 __all__ = ["box_of", "value_of"]
 
@@ -33,7 +34,7 @@ def box_of(part: Any, origin: str) -> dict[str, Any]:
         x, y, w, h = [float(part[side]) for side in "xywh"]
         return box(str(part["class"]), x, y, w, h, dict(attributes))
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise BadInput(f"{origin}: {str(part)[:60]} is no box; give it class, x, y, w and h in pixels") from None
+        raise BadEntry(origin, str(part)[:60], "is no box", "give it class, x, y, w and h in pixels") from None
 
 
 def _class(value: Any, task: Task, origin: str) -> str:
@@ -61,6 +62,6 @@ def _list(value: Any, task: Task, origin: str) -> list[Any]:
 
 
 def _other(value: Any, task: Task, origin: str) -> BadInput:
-    return BadInput(
-        f"{origin}: {str(value)[:60]!r} is no label of {task.name}, a {task.kind} task; correct it or leave it out"
+    return BadEntry(
+        origin, repr(str(value)[:60]), f"is no label of {task.name}, a {task.kind} task", "correct it or leave it out"
     )

@@ -24,7 +24,7 @@ from curation.ingest.ingest import ingest
 from curation.ingest.readers.content import Content
 from curation.ingest.readers.image_paths import key_of
 from curation.ingest.readers.table_files import read_source_table
-from curation.ingest.readers.tables import _keys
+from curation.ingest.readers.table_rows import keys_of
 
 
 def read(folder: Path, text: str | bytes, rows: str = "samples", name: str = "t.csv", **options: Any) -> Content:
@@ -249,7 +249,7 @@ def test_lines_are_those_of_an_editor(cells: list[list[str]]) -> None:
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\r\0"), min_size=1)))
 def test_keys_of_a_column_are_those_of_its_names(names: list[str]) -> None:
     named = [*names, *(f"{name}.jpg" for name in names), "a/.jpg", "/a/b.PNG", "a\\b.jpg", "https://x/y.jpg"]
-    assert _keys("d", pa.chunked_array([named])).to_pylist() == [key_of("d", name) for name in named]
+    assert keys_of("d", pa.chunked_array([named])).to_pylist() == [key_of("d", name) for name in named]
 
 
 @pytest.mark.parametrize("name", ["t.parquet", "t.arrow", "t.feather", "t.ipc"])

@@ -12,7 +12,7 @@ from support.homes import copy_home, label, labels, make_home, sample_rows
 
 from amber.cli import run
 from curation import BadInput, Catalog, Task
-from curation.ingest.writers import WRITERS, write_coco
+from curation.ingest.writers import WRITERS, write_coco, write_csv
 
 BOX = {"class": "light", "x": 1.0, "y": 2.0, "w": 3.0, "h": 4.0, "attributes": [("occluded", "true"), ("iscrowd", "1")]}
 
@@ -108,3 +108,29 @@ def test_the_command_line_writes_a_part(catalog: Catalog, tmp_path: Path, capsys
     assert run(["write", "parquet", str(tmp_path / "empty.parquet"), "--commit", "0", *home]) == 0
     copy = copy_home(catalog, tmp_path)
     assert run(["write", "labels", str(copy.home), *home]) == 1
+
+
+FORMULAS = ["=1+1", "+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_csv_holds_no_formulas_unless_they_are_kept(text: str, catalog: Catalog, tmp_path: Path) -> None:
+    copy = copy_home(catalog, tmp_path)
+    with copy.commit(author="eve", message="formula") as change:
+        change.add_attributes(pa.table({"key": ["pictures/00001"], "note": [text]}))
+    with copy.read() as now:
+        write_csv(now, tmp_path / "safe.csv")
+        write_csv(now, tmp_path / "kept.csv", formulas=True)
+    parsing = pacsv.ParseOptions(newlines_in_values=True)
+    converting = pacsv.ConvertOptions(column_types={"note": pa.string()})
+    safe, kept = (
+        pacsv.read_csv(tmp_path / name, parse_options=parsing, convert_options=converting)["note"].to_pylist()[1]
+        for name in ("safe.csv", "kept.csv")
+    )
+    assert (safe, kept) == (f"'{text}", text)
+
+
+def test_the_command_line_keeps_formulas_on_request(catalog: Catalog, tmp_path: Path) -> None:
+    home = ["--home", str(catalog.home)]
+    assert run(["write", "csv", str(tmp_path / "x.csv"), "--formulas", *home]) == 0
+    assert run(["write", "parquet", str(tmp_path / "x.parquet"), "--formulas", *home]) == 2

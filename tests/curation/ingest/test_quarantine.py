@@ -1,0 +1,149 @@
+"""Quarantine of entries that a reader refuses: the rest goes in, and a table names file, entry, value and rule."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from support.sources import CLASSES, FORMATS, Json, Scene, content, draw, ingested
+
+from amber.cli import run
+from curation.errors import AmberError
+
+NAMES = ("a.jpg", "b.jpg", "c.jpg")
+SCENES = [Scene(name, [("car", 1.0, 2.0, 10.0, 4.0)]) for name in NAMES]
+
+
+def edit(path: Path, change: object) -> None:
+    document = json.loads(path.read_text())
+    change(document)  # type: ignore[operator]
+    path.write_text(json.dumps(document))
+
+
+def bad_coco(folder: Path) -> str:
+    edit(folder / "coco.json", lambda found: found["annotations"][0].update(category_id=99))
+    return "category_id = 99"
+
+
+def bad_coco_form(folder: Path) -> str:
+    edit(folder / "coco.json", lambda found: found["annotations"][0].update(bbox=[1, 2]))
+    return ""
+
+
+def bad_scalabel(folder: Path) -> str:
+    edit(folder / "scalabel.json", lambda found: found["frames"][0]["labels"][0].update(box2d={"x1": 1}))
+    return ""
+
+
+def bad_yolo(folder: Path) -> str:
+    (folder / "labels" / "a.txt").write_text("car 1 2 3 4\n")
+    return "'car 1 2 3 4'"
+
+
+def bad_fiftyone(folder: Path) -> str:
+    edit(folder / "samples.json", lambda found: found["samples"][0]["truth"]["detections"][0].pop("label"))
+    return "{'_cls': 'Detection'"
+
+
+def bad_label_studio(folder: Path) -> str:
+    edit(folder / "export.json", lambda found: found[0]["annotations"][0]["result"][0].update(image_rotation=90))
+    return "image_rotation = 90:"
+
+
+def bad_voc(folder: Path) -> str:
+    (folder / "xml" / "a.xml").write_text("<annotation><object/></annotation>")
+    return ""
+
+
+def bad_csv(folder: Path) -> str:
+    path = folder / "boxes.csv"
+    path.write_text(path.read_text().replace("a.jpg,car,1.0", "a.jpg,car,one"))
+    return "x = 'one'"
+
+
+BAD = {
+    "coco": bad_coco, "coco form": bad_coco_form, "scalabel": bad_scalabel, "yolo": bad_yolo,
+    "fiftyone": bad_fiftyone, "label_studio": bad_label_studio, "voc": bad_voc, "csv": bad_csv,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_one_bad_entry_goes_aside_and_the_rest_goes_in(name: str, tmp_path: Path) -> None:
+    draw(tmp_path, NAMES)
+    reader = FORMATS[name.split()[0]](tmp_path, SCENES)
+    value = BAD[name](tmp_path)
+    with pytest.raises(AmberError):
+        ingested(tmp_path, reader)
+    found = ingested(tmp_path, reader, quarantine=True)
+    assert found.labels == 2
+    assert found.samples >= 2
+    (aside,) = found.aside
+    assert aside.value.startswith(value)
+    assert aside.file
+    assert aside.rule
+    assert [reason for _, reason in found.quarantined] == [aside.reason]
+
+
+ROWS = {
+    "a word for a number": ("d.jpg,red,fast", "speed = 'fast'", 4),
+    "no path": (",red,1", "", 3),
+    "a path outside": ("../d.jpg,red,1", "'../d.jpg'", 3),
+    "a path twice": ("a.jpg,red,1", "'d/a'", 3),
+    "too many values": ("d.jpg,red,1,2", "", 3),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_one_bad_row_goes_aside(name: str, tmp_path: Path) -> None:
+    draw(tmp_path, ["a.jpg", "b.jpg", "d.jpg"])
+    row, value, labels = ROWS[name]
+    (tmp_path / "t.csv").write_text(f"path,color,speed\na.jpg,red,\n{row}\nb.jpg,green,2\n")
+    reader = {"kind": "tables", "images": "images", "table": [{"file": "t.csv", "rows": "samples"}]}
+    found = ingested(tmp_path, reader, quarantine=True)
+    (aside,) = found.aside
+    assert (aside.file, aside.entry, aside.value) == ("t.csv", "line 3", value)
+    assert found.labels == labels
+
+
+def test_lines_after_refused_rows_are_right(tmp_path: Path) -> None:
+    text = 'path,color\na.jpg,red\nb.jpg,"x\ny",2\nc.jpg,red,3\n\nd.jpg,blue\n'
+    draw(tmp_path, ["a.jpg", "d.jpg"])
+    (tmp_path / "t.csv").write_text(text)
+    reader = {"kind": "tables", "images": "images", "table": [{"file": "t.csv", "rows": "samples"}]}
+    found = ingested(tmp_path, reader, quarantine=True)
+    assert sorted(aside.entry for aside in found.aside) == ["line 3", "line 5", "line 7"]
+
+
+def test_the_command_writes_the_table_and_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "data"
+    draw(folder, NAMES)
+    FORMATS["yolo"](folder, SCENES)
+    (folder / "labels" / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n7 0.5 0.5 0.2 0.2\n")
+    declaration: Json = {"names": list(CLASSES), "train": "images"}
+    (folder / "data.yaml").write_text(yaml.safe_dump(declaration))
+    (folder / "dataset.toml").write_text(
+        'name = "d"\ntitle = "t"\nlicence = "l"\nsource = "s"\n[reader]\nkind = "yolo"\ntask = "objects"\n'
+        '[[task]]\nname = "objects"\nkind = "detection"\nclasses = ["car", "light"]\nowner = "o"\n'
+        '[split]\nby = "group"\ntest = 0.2\n'
+    )
+    home, table = ["--home", str(tmp_path / "home"), "--author", "ada"], tmp_path / "aside.csv"
+    assert run(["ingest", str(folder), *home]) == 2
+    assert "labels/a.txt line 2: class 7 is not among" in capsys.readouterr().err
+    assert run(["ingest", str(folder), "--quarantine", "--aside", str(table), *home]) == 2
+    assert "3 samples (3 new), 2 labels, 0 held back, 1 quarantined" in capsys.readouterr().out
+    with table.open() as file:
+        assert list(csv.DictReader(file)) == [
+            {
+                "file": "labels/a.txt", "entry": "line 2", "value": "class 7",
+                "rule": "is not among the 2 names of data.yaml (0 to 1)",
+            }
+        ]  # fmt: skip
+
+
+def test_without_quarantine_the_first_bad_entry_stops_all(tmp_path: Path) -> None:
+    draw(tmp_path, NAMES)
+    reader = FORMATS["coco"](tmp_path, SCENES)
+    bad_coco(tmp_path)
+    with pytest.raises(AmberError, match=r"^coco.json annotation \d+: category_id = 99 is no category"):
+        content(tmp_path, reader)
