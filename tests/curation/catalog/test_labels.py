@@ -91,6 +91,13 @@ def test_retracted_is_unknown(catalog: Catalog) -> None:
     assert say(catalog, "color", [("human", "ada", "red"), ("human", "ada", "retract")]) is None
 
 
+def test_one_name_in_two_sources_is_two_annotators(catalog: Catalog) -> None:
+    claims: Claims = [("import", "ada", "red"), ("human", "ada", "green"), ("human", "ada", "retract")]
+    current = say(catalog, "color", claims)
+    assert current is not None
+    assert (current["code"], current["source"]) == (0, "import")
+
+
 def test_numbers_that_differ_are_unsure(catalog: Catalog) -> None:
     current = say(catalog, "speed", [("human", "ada", 30.0), ("human", "bob", 30.0)])
     assert current is not None

@@ -362,7 +362,7 @@ def test_embeddings_come_later(catalog: Catalog, tmp_path: Path) -> None:
             add(["d/a"], vectors)
     with pytest.raises(BadInput, match="'d/z': no such sample"):
         add(["d/z"], [[1.0, 2.0, 3.0]])
-    with pytest.raises(BadInput, match="one length"):
+    with pytest.raises(BadInput, match="the same length"):
         add(["d/a", "d/b"], [[1.0, 2.0, 3.0], [1.0]])
 
 
