@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.pictures import picture
-from support.sources import Json, content, draw, refused, said
+from support.sources import Json, content, draw, label_rows, refused
 
 # Plain folders
 
@@ -77,7 +77,7 @@ def test_webdataset_has_more_than_images(tmp_path: Path) -> None:
         {"key": "d/b", "location": f"tar://b.jpg::{tmp_path}/s-0.tar", "weather": None},
         {"key": "d/d", "location": f"tar://d.png::{tmp_path}/s-0.tar", "weather": None},
     ]
-    assert said(found, "key", "task", "text", "number", "names", "origin") == [
+    assert label_rows(found, "key", "task", "text", "number", "names", "origin") == [
         ("d/sub/a", "color", "green", None, None, "s-0.tar sub/a.cls"),
         ("d/sub/a", "wet", "true", None, None, "s-0.tar sub/a.wet.txt"),
         ("d/sub/a", "things", None, None, ["tree"], "s-0.tar sub/a.JSON tags"),
@@ -90,7 +90,7 @@ def test_webdataset_has_more_than_images(tmp_path: Path) -> None:
     ("files", "why"),
     [
         ({"a.jpg": b"", "a.json": b"{"}, "s-0.tar a.json: not valid JSON"),
-        ({"a.jpg": b"", "a.json": b"[1]"}, "s-0.tar a.json: is no object"),
+        ({"a.jpg": b"", "a.json": b"[1]"}, "s-0.tar a.json: is not an object"),
         ({"a.jpg": b"", "a.json": b'{"speed": "fast"}'}, "s-0.tar a.json speed: 'fast' is no label of speed"),
         ({"a.jpg": b"", "a.json": b'{"tags": "tree"}'}, "s-0.tar a.json tags: 'tree' is no label of things"),
         ({"a.jpg": b"", "a.cls": b"\xff"}, "s-0.tar a.cls: is not UTF-8"),
