@@ -195,7 +195,7 @@ def test_links_with_other_labels_are_refused_and_equal_ones_joined(tmp_path: Pat
     (tmp_path / "images" / "green").mkdir()
     os.symlink(tmp_path / "images/red/a.jpg", tmp_path / "images/green/a.jpg")
     reader = {"kind": "class_folders", "folder": "images", "pattern": "{label}/{name}", "task": "color"}
-    with pytest.raises(BadInput, match=r"twice in this batch"):
+    with pytest.raises(BadInput, match="in this batch twice"):
         ingested(tmp_path, reader)
     shutil.rmtree(tmp_path / "images" / "green")
     os.symlink(tmp_path / "images/red/a.jpg", tmp_path / "images/red/b.jpg")
