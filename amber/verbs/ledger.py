@@ -52,6 +52,8 @@ def ingest_command(
         )
     for location, reason in done.quarantined:
         click.echo(f"quarantined {location}: {reason}", err=True)
+    for key in done.forgotten:
+        click.echo(f"left out {key}: was forgotten", err=True)
     show(
         vars(done),
         as_json,

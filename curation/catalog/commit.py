@@ -120,7 +120,8 @@ class PendingCommit:
     def add_samples(self, samples: pa.Table, *, dataset: str) -> int:
         """Add samples (key, location, sha256, phash, format, width, height, bytes); returns how many are new.
 
-        A known key with the same bytes is left unchanged; a known key with other bytes, or an empty key, is refused.
+        A known key with the same bytes is left unchanged; a known key with other bytes, an empty key, and a key that
+        was forgotten are refused.
         """
         if self.repeated:
             return 0
@@ -131,6 +132,8 @@ class PendingCommit:
         )
         twice = "SELECT key FROM incoming GROUP BY key HAVING count(*) > 1 ORDER BY key LIMIT 1"
         refuse(sql(twice, incoming=samples), "key {0!r}: is in this batch twice; make keys unique")
+        if gone := self.now.forgotten(samples["key"]):
+            raise BadInput(f"key {gone[0]!r}: was forgotten (`amber forget`) and must not come back; leave it out")
         other = "SELECT key FROM incoming JOIN sample USING (key) WHERE sample.sha256 <> incoming.sha256 ORDER BY key"
         refuse(
             sql(other, incoming=samples),
@@ -153,7 +156,8 @@ class PendingCommit:
     def add_attributes(self, attributes: pa.Table) -> None:
         """Add attributes: a column `key` and one column (string, bool, number or timestamp) for each attribute.
 
-        Nulls are skipped. An attribute keeps its first type. One commit sets it at most once for each sample.
+        Nulls are skipped. An attribute keeps its first type; integers have the exact type "integer" if one is above
+        2^53. One commit sets it at most once for each sample.
         """
         if not self.repeated:
             add_attributes(self._writer, attributes, self.now.attributes())

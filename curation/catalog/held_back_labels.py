@@ -46,7 +46,7 @@ def fault_in_held_back(home: Path, keys: Collection[str]) -> str:
     except (pa.ArrowException, OSError) as error:
         return f"{path} cannot be read ({str(error).splitlines()[0]}); ingest its data set again"
     strange = sorted(held - set(keys))
-    return f"{path} holds labels of {strange[0]!r}, which is no sample" if strange else ""
+    return f"{path} holds labels of {strange[0]!r}, which is not a sample" if strange else ""
 
 
 def _without(stored: pa.Table, replaced: pa.Table) -> pa.Table:

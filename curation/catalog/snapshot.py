@@ -89,7 +89,7 @@ class Snapshot:
         return definition_at(self.view, name)
 
     def attributes(self) -> dict[str, str]:
-        """Types of attributes by name: text, number, flag or time."""
+        """Types of attributes by name: text, number, flag, time or integer."""
         return self.view.attributes()
 
     def attribute(self, name: str) -> pa.Table:
@@ -119,6 +119,11 @@ class Snapshot:
         """Groups with both training and evaluation samples, by name: group, train, evaluation (how many of each).
         The training samples are the keys `trained`, or else all samples of `training_ids`."""
         return training_samples.groups_across(self.view, trained)
+
+    def forgotten(self, keys: pa.Array | pa.ChunkedArray) -> list[str]:
+        """Those of `keys` that `amber forget` removed, sorted. The catalog keeps only their hashes."""
+        query = "SELECT DISTINCT key FROM incoming WHERE sha256(key) IN (SELECT key_sha256 FROM forgotten) ORDER BY key"
+        return [str(key) for key in self.view.table(query, incoming=pa.table({"key": keys}))["key"].to_pylist()]
 
     def hashes(self) -> pa.Table:
         """Perceptual hashes of all samples, by key: key, phash (uint64)."""

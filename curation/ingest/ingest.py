@@ -18,7 +18,7 @@ from curation.images.embeddings import add_vectors, check_vectors
 from curation.images.near_duplicates import near_duplicate_groups
 from curation.ingest.dataset import Dataset
 from curation.ingest.read_dataset import Progress, read
-from curation.ingest.readers.content import Content
+from curation.ingest.readers.content import Content, without
 from curation.ingest.splits import keep_splits, split_of
 
 __all__ = ["Ingested", "Progress", "ingest"]
@@ -26,7 +26,10 @@ __all__ = ["Ingested", "Progress", "ingest"]
 
 @dataclass(frozen=True, kw_only=True)
 class Ingested:
-    """What one ingest did: samples in the data set, new ones, labels imported, held back, and what was quarantined."""
+    """What one ingest did: samples in the data set, new ones, labels imported, held back, and what was quarantined.
+
+    `forgotten` are keys of the data set that `amber forget` removed earlier: they are left out, with all their labels.
+    """
 
     dataset: str
     samples: int
@@ -35,6 +38,7 @@ class Ingested:
     held_back: int
     quarantined: tuple[tuple[str, str], ...]
     commit: int
+    forgotten: tuple[str, ...] = ()
 
 
 def ingest(
@@ -53,18 +57,20 @@ def ingest(
     content = read(dataset, tell)
     images, late = _parted(content.samples)
     facts, unread = _inspect(images, tell)
+    batch = _batch(dataset, seed, facts, content)
+    with catalog.read() as now:
+        known = dict(zip(*(now.samples()[name].to_pylist() for name in ("key", "split")), strict=True))
+        forgotten = now.forgotten(content.keys())
+    content, images, late = content.without(forgotten), *(without(part, forgotten) for part in (images, late))
     samples = _keep(images, list(facts))
     if len(images) and not len(samples):
         raise BadInput(f"data set {dataset.name}: none of its {len(images)} images can be read; check them")
-    with catalog.read() as now:
-        known = dict(zip(*(now.samples()[name].to_pylist() for name in ("key", "split")), strict=True))
     attributes = _with_splits(samples, facts, dataset, seed, known)
     splits = known | dict(zip(*(attributes[name].to_pylist() for name in ("key", "split")), strict=True))
-    unusable = pa.array([key for key in images["key"].to_pylist() if key not in facts], pa.string())
+    unusable = [key for key in images["key"].to_pylist() if key not in facts]
     labels, held_back = _divide(content, unusable, splits)
-    embeddings = {model: _without(table, unusable) for model, table in content.embeddings.items()}
+    embeddings = {model: without(table, unusable) for model, table in content.embeddings.items()}
     check_vectors(catalog.home, embeddings, splits)
-    batch = _batch(dataset, seed, facts, content)
     message = f"ingest {dataset.name}: {len(samples) + len(late)} samples"
     with catalog.commit(author=author, message=message, batch=batch) as change:
         change.add_tasks(dataset.task)
@@ -84,7 +90,7 @@ def ingest(
         add_vectors(catalog.home, model, vectors)
     return Ingested(
         dataset=dataset.name, samples=len(samples) + len(late), new=new, labels=count, held_back=len(held_back),
-        quarantined=quarantined, commit=change.id,
+        quarantined=quarantined, commit=change.id, forgotten=tuple(forgotten),
     )  # fmt: skip
 
 
@@ -159,20 +165,16 @@ def _dropped(table: pa.Table, name: str) -> pa.Table:
     return table.drop_columns([name]) if name in table.column_names else table
 
 
-def _without(table: pa.Table, keys: pa.Array) -> pa.Table:
-    return table.filter(pc.invert(pc.is_in(table["key"], value_set=keys)))
-
-
-def _divide(content: Content, aside: pa.Array, splits: Mapping[str, str]) -> tuple[pa.Table, pa.Table]:
+def _divide(content: Content, aside: Sequence[str], splits: Mapping[str, str]) -> tuple[pa.Table, pa.Table]:
     """Labels for the ledger and labels for the oracle: what evaluation samples hold back is imported.
 
     Labels of images that were set aside go with them; those of a sample that is nowhere are for the ledger to refuse.
     """
     evaluated = pa.array([key for key, split in splits.items() if split != "train"], pa.string())
-    held = _without(content.held_back, aside)
+    held = without(content.held_back, aside)
     revealed = pc.is_in(held["key"], value_set=evaluated)
     return (
-        pa.concat_tables([_without(content.labels, aside), held.filter(revealed)]),
+        pa.concat_tables([without(content.labels, aside), held.filter(revealed)]),
         held.filter(pc.invert(revealed)),
     )
 

@@ -20,6 +20,8 @@ from curation.files.atomic import whole
 
 __all__ = ["CONVERSIONS", "Migration", "migrate"]
 
+NEW_IN_4: Final = {"owner_event": "", "policy_event": "", "act_event": ""}
+
 FROM_1: Final = {
     "attribute": """
         SELECT coalesce(min(commit_id), (SELECT id FROM old.head)) AS commit_id, name, type
@@ -30,11 +32,17 @@ FROM_1: Final = {
     "task_event": "SELECT *, [] AS book, [] AS codes FROM old.task_event",
     "forgotten": "",
     "answer_event": "",
+    **NEW_IN_4,
 }
 """Tables that version 2 changed: definitions have a book of classes, boxes have attributes, attributes have a commit;
-`forgotten` is new. Version 3 adds to each answer its item in Label Studio."""
+`forgotten` is new. Version 3 adds to each answer its item in Label Studio. Version 4 adds whole numbers to attributes,
+hashes to forgotten keys, and the tables of owners, policies in force and authored acts."""
 
-CONVERSIONS: Final[Mapping[int, Mapping[str, str]]] = {1: FROM_1, 2: {"answer_event": ""}}
+CONVERSIONS: Final[Mapping[int, Mapping[str, str]]] = {
+    1: FROM_1,
+    2: {"answer_event": "", **NEW_IN_4},
+    3: NEW_IN_4,
+}
 """For each older version, the queries that convert its tables; an empty query for a table that it lacks."""
 
 

@@ -60,6 +60,8 @@ QUERIES: Final = {
     "keys": [
         _twice("sample", "sample_id"),
         _twice("sample", "key"),
+        "SELECT 'a forgotten key is a sample again: ' || key FROM sample "
+        "WHERE sha256(key) IN (SELECT key_sha256 FROM forgotten) LIMIT 1",
         _twice("annotator", "annotator_id"),
         _twice("annotator", "name", "source"),
         _twice("label_event", "commit_id", "sample_id", "task_id", "annotator_id"),

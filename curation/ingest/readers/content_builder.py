@@ -111,6 +111,7 @@ class Harvest:
         if name in _TIMES:
             return self._times(values, [sample.origin for sample in samples])
         _check_kind(name, values, samples)
+        _check_range(name, values, samples)
         if any(isinstance(value, float) for value in values):
             return pa.array(values, pa.float64())
         return pa.array(values)
@@ -141,3 +142,15 @@ def _check_kind(name: str, values: Iterable[Value], samples: Sequence[_Sample]) 
             raise BadInput(
                 f"{sample.origin}: {name} = {value!r} is of another type than in {first[1].origin}; give it one type"
             )
+
+
+def _check_range(name: str, values: Sequence[Value], samples: Sequence[_Sample]) -> None:
+    """Refuse whole numbers that int64 cannot hold, or that fractions beside them would round."""
+    fractions = any(isinstance(value, float) for value in values)
+    for value, sample in zip(values, samples, strict=True):
+        if not isinstance(value, int) or isinstance(value, bool):
+            continue
+        if not -(2**63) <= value < 2**63:
+            raise BadInput(f"{sample.origin}: {name} = {value} is beyond 64 bits; write it as text")
+        if fractions and int(float(value)) != value:
+            raise BadInput(f"{sample.origin}: {name} = {value} would be rounded beside fractions; write it as text")

@@ -17,6 +17,7 @@ import pyarrow.csv as csv
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
+from curation.catalog.attributes import EXACT
 from curation.errors import BadInput, NotFound
 
 __all__ = ["Sheet", "read_sheet"]
@@ -97,7 +98,17 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
         column, type_ = column.cast(type_.value_type), type_.value_type
     if pa.types.is_large_string(type_) or pa.types.is_string_view(type_):
         return column.cast(pa.string())
-    return column.cast(pa.float64()) if pa.types.is_decimal(type_) else column
+    return column.cast(_number_type(column)) if pa.types.is_decimal(type_) else column
+
+
+def _number_type(decimals: pa.ChunkedArray) -> pa.DataType:
+    """int64 for decimals that are all whole and fit into it; float64 for others, unless it could round a whole one."""
+    try:
+        decimals.cast(pa.int64())
+    except pa.ArrowInvalid:  # a fraction, or beyond int64
+        far = pc.greater(pc.abs(decimals.cast(pa.float64(), safe=False)), float(EXACT))
+        return decimals.type if pc.any(far).as_py() else pa.float64()
+    return pa.int64()
 
 
 def _read_csv(path: Path, file: str, delimiter: str, unknown: list[str]) -> Sheet:

@@ -252,6 +252,7 @@ class _Part:
 
 def _joined(parts: Sequence[pa.Table]) -> pa.Table:
     """One row a sample, with what all tables say of it, in the order in which they first name it."""
+    _refuse_rounding(parts)
     table = pa.concat_tables(parts, promote_options="permissive")
     if len(pc.unique(table["key"])) == len(table):
         return table
@@ -266,6 +267,15 @@ def _joined(parts: Sequence[pa.Table]) -> pa.Table:
             raise BadInput(f"{key!r}: {name} is {values[0]!r} in one row and {values[1]!r} in another; mend one")
     first = grouped.aggregate([(name, "first") for name in names])
     return pa.table({"key": first["key"], **{name: first[f"{name}_first"] for name in names}})
+
+
+def _refuse_rounding(parts: Sequence[pa.Table]) -> None:
+    """Refuse a column whose whole numbers above 2^53 would be joined with the fractions of another table."""
+    for part in parts:
+        for name in part.column_names:
+            floats = any(name in other.column_names and pa.types.is_floating(other[name].type) for other in parts)
+            if floats and pa.types.is_integer(part[name].type):
+                numbers(part[name], name, lambda row, part=part: repr(part["key"][row].as_py()))  # type: ignore[misc]
 
 
 def _keys(dataset: str, names: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -14,7 +14,7 @@ from support.homes import copy_home, label, labels, make_home
 from support.postgres import Server
 
 from curation import AmberError, BadInput, Catalog, Damaged, Failed, NotFound
-from curation.catalog.admin.backup import export, restore
+from curation.catalog.admin.backup import export, restore, sha256_of
 from curation.catalog.admin.moving import copy_to
 from curation.catalog.admin.verification import verify
 from curation.catalog.catalog import address_of
@@ -190,8 +190,8 @@ def test_a_catalog_moves_to_ducklake_and_back(catalog: Catalog, tmp_path: Path, 
         ("UPDATE label_event SET commit_id = 99 WHERE commit_id = 1", "references", "commit_id 99"),
         ("DELETE FROM annotator WHERE name = 'ada'", "references", "label_event names annotator_id 1"),
         ("DELETE FROM sample WHERE sample_id = 1", "references", "label_event names sample_id 1"),
-        ("UPDATE label_interval SET code = 1 WHERE code = 0", "intervals", "label_interval is not what follows"),
-        ("DELETE FROM attribute_interval", "intervals", "attribute_interval is not what follows"),
+        ("UPDATE label_interval SET code = 1 WHERE code = 0", "intervals", "label_interval does not follow"),
+        ("DELETE FROM attribute_interval", "intervals", "attribute_interval does not follow"),
     ],
 )
 def test_verify_finds_every_kind_of_damage(catalog: Catalog, harm: str, check: str, fault: str) -> None:
@@ -219,3 +219,28 @@ def test_compaction_changes_no_result(catalog: Catalog) -> None:
     catalog.compact()
     assert content(catalog) == before
     assert faults(catalog) == {}
+
+
+def test_a_backup_of_schema_3_is_restored(backup: Path, original: Catalog, tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(backup, older)
+    made = json.loads((older / "manifest.json").read_text())
+    made["schema_version"] = 3
+    for table in ("owner_event", "policy_event", "act_event"):
+        (older / f"{table}.parquet").unlink()
+        del made["files"][f"{table}.parquet"], made["counts"][table]
+    for table, column in (("attribute_event", "integer"), ("forgotten", "key_sha256")):
+        path = older / f"{table}.parquet"
+        pq.write_table(pq.read_table(path).drop_columns([column]), path)
+        made["files"][path.name]["sha256"] = sha256_of(path)
+    (older / "manifest.json").write_text(json.dumps(made))
+    restore(tmp_path / "new", older)
+    assert content(Catalog.open(tmp_path / "new")) == content(original)
+
+
+def test_a_backup_of_schema_2_is_refused_in_one_line(backup: Path, tmp_path: Path) -> None:
+    shutil.copytree(backup, tmp_path / "older")
+    path = tmp_path / "older" / "manifest.json"
+    path.write_text(path.read_text().replace('"schema_version": 4', '"schema_version": 2'))
+    with pytest.raises(BadInput, match="its schema is 2, this Amber knows 4"):
+        restore(tmp_path / "new", tmp_path / "older")
