@@ -1,6 +1,5 @@
 """What there is to show of a run: its registered predictions, judged by the labels of its commit."""
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from curation.analysis.missingness import Difference, missing
 from curation.catalog.slices import Slice
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
-from curation.errors import Damaged, NotFound
+from curation.errors import NotFound
+from curation.files.read_back import check_sha256
 from samplers.plan.plan import Plan
 
 __all__ = ["Answers", "Judged", "answers_of", "checked", "constant_error", "judge", "registered"]
@@ -105,14 +105,8 @@ def registered(now: Snapshot, run_id: str) -> Row:
 
 def checked(home: Path, entry: Row) -> Path:
     """The predictions of a registered run, unless they have changed since."""
-    path = home / str(entry["predictions"])
-    try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-    except FileNotFoundError:
-        found = ""
-    if found != entry["sha256"]:
-        raise Damaged(f"{path}: not the predictions that run {entry['run']!r} was judged by; evaluate it again")
-    return path
+    fix = f"evaluate run {entry['run']!r} again"
+    return check_sha256(home / str(entry["predictions"]), str(entry["sha256"]), fix)
 
 
 def judge(now: Snapshot, run_id: str, plan: Plan, predictions: Path) -> Judged:

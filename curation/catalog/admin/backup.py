@@ -1,6 +1,5 @@
 """Backups: the history of a catalog as one Parquet file per table, with a manifest of checksums."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -17,8 +16,9 @@ from curation.catalog.schema import GROWING
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, Damaged, NotFound
 from curation.files.atomic import whole
+from curation.files.read_back import sha256_of
 
-__all__ = ["Manifest", "export", "restore", "sha256_of"]
+__all__ = ["Manifest", "export", "restore"]
 
 MANIFEST: Final = "manifest.json"
 
@@ -119,12 +119,6 @@ def restore(home: Path | str, folder: Path, *, progress: Progress | None = None)
     counts = {**dict.fromkeys(GROWING, 0), **manifest.counts}
     fill(Catalog.create(home).backend, _tables(folder, manifest.tables), counts, manifest.digest, progress=progress)
     return manifest
-
-
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of the bytes of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _file_of(table: str) -> str:

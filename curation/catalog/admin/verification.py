@@ -9,13 +9,13 @@ import duckdb
 import pyarrow as pa
 
 from curation.catalog import current_labels
-from curation.catalog.admin.backup import sha256_of
 from curation.catalog.admin.copying import Progress, fill, history
 from curation.catalog.catalog import Catalog
 from curation.catalog.held_back_labels import fault_in_held_back
 from curation.catalog.schema import GROWING
 from curation.catalog.snapshot import Snapshot
 from curation.files.digest import digest
+from curation.files.read_back import sha256_of
 
 __all__ = ["Check", "verify"]
 

@@ -56,7 +56,7 @@ def test_the_forgotten_image_with_other_bytes(catalog: Catalog, tmp_path: Path) 
 def test_the_command_line_names_it(catalog: Catalog, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "dataset.toml").write_text(
         'name = "d"\ntitle = "t"\nlicence = "l"\nsource = "s"\n[reader]\nkind = "image_folder"\nfolder = "images"\n'
-        '[split]\nby = "group"\n'
+        '[split]\nby = "group"\n[[task]]\nname = "wet"\nkind = "binary"\nowner = "bob"\n'
     )
     draw(tmp_path, ["e.png"])
     assert run(["ingest", str(tmp_path), "--home", str(catalog.home), "--author", "ada"]) == 0
@@ -76,7 +76,7 @@ def test_labels_attributes_and_vectors_that_come_later(catalog: Catalog, tmp_pat
 def test_a_commit_from_python(catalog: Catalog, tmp_path: Path) -> None:
     rows = sample_rows(["d/b"], [tmp_path / "images" / "b.png"])
     with (
-        pytest.raises(BadInput, match="'d/b': was forgotten .* must not come back"),
+        pytest.raises(BadInput, match=r"'d/b': was forgotten .* must not come back"),
         catalog.commit(author="ada", message="back") as change,
     ):
         change.add_samples(rows, dataset="d")

@@ -14,10 +14,11 @@ from support.homes import copy_home, label, labels, make_home
 from support.postgres import Server
 
 from curation import AmberError, BadInput, Catalog, Damaged, Failed, NotFound
-from curation.catalog.admin.backup import export, restore, sha256_of
+from curation.catalog.admin.backup import export, restore
 from curation.catalog.admin.moving import copy_to
 from curation.catalog.admin.verification import verify
 from curation.catalog.catalog import address_of
+from curation.files.read_back import sha256_of
 
 BOX = {"class": "light", "x": 1.0, "y": 1.0, "w": 4.0, "h": 4.0, "attributes": {"lit": "yes"}}
 
