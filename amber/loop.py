@@ -33,6 +33,9 @@ Progress = Callable[[str, int, int], None]
 Answer = Callable[[str], object]
 """A function that answers every open request in a commit with the given batch id, and returns after that commit."""
 
+ASKS, ANSWERS = "ask for ", ("the oracle answers", "people are done with")
+"""How the messages of the loop's own commits begin."""
+
 CONTINUED_RATE = 1 / 3
 """Learning rate of a run that starts from another run, relative to one from scratch."""
 
@@ -151,7 +154,7 @@ def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress, answer: A
     for index in range(loop.rounds + 1):
         step = f"loop:{loop.id}:{index}"
         size = loop.budget if index else loop.start
-        if size and not catalog.has(f"{step}:answer"):
+        if size and not _answered(catalog, step):
             share = loop.start_random_share if not index and loop.arm == "mined" else loop.random_share
             proposal = Proposal(
                 budget=size, seed=loop.seed * 1000 + index, run=run, random_share=share,
@@ -167,6 +170,40 @@ def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress, answer: A
         run = done.run
         first = first or run
         yield done
+
+
+def _answered(catalog: Catalog, step: str) -> bool:
+    """Whether the requests of a step were answered; BadInput when another commit has taken the batch id of a step.
+
+    The commit of the answers follows that of the requests. It closes requests, or it adds no label and says that it
+    found none to close.
+    """
+    with catalog.read() as now:
+        asked, answered = (now.batch(f"{step}:{part}") for part in ("ask", "answer"))
+        if asked is not None and not _message(now, asked).startswith(ASKS):
+            raise _foreign(asked, f"{step}:ask")
+        if answered is None:
+            return False
+        if asked is None or asked > answered:
+            raise _foreign(answered, f"{step}:answer")
+        before, after = (now.earlier(commit).counts() for commit in (answered - 1, answered))
+        if before["request_event"] == after["request_event"] and not (
+            before["label_event"] == after["label_event"] and _message(now, answered).startswith(ANSWERS)
+        ):
+            raise _foreign(answered, f"{step}:answer")
+    return True
+
+
+def _message(now: Snapshot, commit: int) -> str:
+    log = now.earlier(commit).log()
+    return str(log["message"][0].as_py())
+
+
+def _foreign(commit: int | None, batch: str) -> BadInput:
+    return BadInput(
+        f"commit {commit}: has the batch id {batch!r} of this loop, but the loop did not make it; run the loop with "
+        "another --seed"
+    )
 
 
 def _embedded(catalog: Catalog, pack: Pack, recipe: Recipe | None, tell: Progress) -> str:
@@ -204,7 +241,10 @@ def _round(now: Snapshot, loop: Loop, index: int, step: str) -> Round:
     """A finished round, read from the catalog."""
     commit = now.batch(f"{step}:evaluate")
     runs = now.runs()
-    run = runs.filter(pc.equal(runs["commit_id"], commit))["run"][0].as_py()
+    mine = runs.filter(pc.equal(runs["commit_id"], commit))
+    if not len(mine):
+        raise _foreign(commit, f"{step}:evaluate")
+    run = mine["run"][0].as_py()
     requested, found = _requested(now, loop, index)
     return Round(
         arm=loop.arm,
