@@ -18,10 +18,11 @@ from support.lamps import declare
 
 from amber.cli import run
 from amber.loop import Loop, Round, go_round
-from curation import Catalog, Dataset, ingest
+from curation import Catalog, Dataset
 from curation.catalog.event_tables import LABELS
 from curation.errors import BadInput, Busy, NotFound
 from curation.files.atomic import whole
+from curation.ingest.ingest import ingest
 from samplers import Policy, make_pack
 from training.evaluation.features import embed
 from training.run import Recipe, Run
@@ -80,7 +81,7 @@ def test_a_step_that_another_commit_took_is_named(catalog: Catalog, step: str, l
         if labels_too:
             row = {"key": key, "task": task.name, "state": "unsure", "annotator": "eve"}
             change.add_labels(pa.Table.from_pylist([row], LABELS), source="human")
-    with pytest.raises(BadInput, match="batch id .* the loop did not make it"):
+    with pytest.raises(BadInput, match=r"batch id .* the loop did not make it"):
         go(catalog)
 
 

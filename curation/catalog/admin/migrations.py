@@ -10,6 +10,7 @@ import duckdb
 
 from curation.catalog import current_labels, schema
 from curation.catalog.arrow_query import quoted
+from curation.catalog.backends.backend import detach
 from curation.catalog.backends.duckdb_file import DuckDBFile
 from curation.catalog.backends.journal import checkpoint
 from curation.catalog.catalog import Catalog, new_tables
@@ -76,7 +77,7 @@ def migrate(home: Path | str, *, patience: float = 30.0) -> Migration:
         with catalog.backend.rewritten() as connection:
             connection.execute(f"ATTACH {quoted(str(backup))} AS old (READ_ONLY)")
             counts = _convert(connection, CONVERSIONS[found], backup)
-            connection.execute("DETACH old")
+            detach(connection, "old")
     return Migration(before=found, after=schema.VERSION, backup=backup, counts=counts)
 
 
