@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from curation.catalog.catalog import Catalog
+from curation.catalog.ownership import os_user
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, NotFound
 from curation.files.atomic import remove_leftovers
@@ -24,6 +25,7 @@ from curation.files.locks import locked
 from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
 from samplers.pack.pack import Pack
+from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy
 from training.run import Recipe, Run
 
@@ -44,10 +46,11 @@ CONTINUED_RATE = 1 / 3
 class Loop:
     """Settings of a loop: `start` labels before the first training, then `rounds` rounds of `budget` labels each.
 
-    `random_share` in [0, 1] of every budget is requested at random; 1 is the random baseline. `policy` defaults to
-    equal shares for all tasks that have labels, balanced over classes. `draws` is the length of each round's plan.
-    A trunk that learns from pixels is trained from scratch in round 0, over `first_draws` (default: `draws`). Every
-    later round starts from that run, at a third of its learning rate, with all labels known by then.
+    `random_share` in [0, 1] of every budget is requested at random; 1 is the random baseline. `policy` defaults to the
+    policy in force, and without one to equal shares for all tasks that have labels, balanced over classes. `draws`
+    is the length of each round's plan. A trunk that learns from pixels is trained from scratch in round 0, over
+    `first_draws` (default: `draws`). Every later round starts from that run, at a third of its learning rate, with
+    all labels known by then.
 
     >>> Loop(rounds=2, budget=10, start=20).arm
     'mined'
@@ -86,8 +89,13 @@ class Loop:
     def id(self) -> str:
         """A hash of the settings without `rounds`: the same settings continue a loop, and more rounds extend it."""
         settings = {name: value for name, value in asdict(self).items() if name != "rounds"}
-        text = json.dumps(settings, sort_keys=True, default=lambda policy: policy.model_dump(mode="json"))
+        text = json.dumps(settings, sort_keys=True, default=_policy_of_id)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _policy_of_id(policy: Policy) -> dict[str, Any]:
+    """A policy as the id of a loop has always held it."""
+    return {**policy.model_dump(mode="json"), "sign_off": {}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,14 +226,15 @@ def _embedded(catalog: Catalog, pack: Pack, recipe: Recipe | None, tell: Progres
 
 def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, tell: Progress) -> Run:
     """Train one round on a plan at the commit of its answers."""
-    from samplers.plan.build import make_plan
+    from samplers.plan.build import draft_plan
+    from samplers.plan.sign_off import refuse_unsigned
     from training.loop.trainer import train
 
     with catalog.read() as now:
         answered = now.batch(f"{step}:answer")
         commit = now.commit if answered is None else answered
     with catalog.read(commit) as then:
-        policy = loop.policy or Policy.for_labelled(then)
+        policy = loop.policy or Policy.in_force(then)
     recipe, draws, parent = loop.recipe, loop.draws, ""
     if recipe.embeddings:
         _embedded(catalog, pack, recipe, tell)
@@ -233,7 +242,10 @@ def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, tell
         recipe, parent = replace(recipe, learning_rate=recipe.learning_rate * CONTINUED_RATE), first
     else:
         draws = loop.first_draws or draws
-    plan = make_plan(catalog, policy, pack, draws=draws, seed=loop.seed, commit=commit)
+    draft = draft_plan(catalog, policy, pack, draws=draws, seed=loop.seed, commit=commit)
+    with catalog.read() as now:
+        refuse_unsigned(draft, Plan.newest_or_none(catalog.home), policy, now, by=os_user())
+    plan = draft.save()
     return train(recipe, plan, catalog, parent=parent, progress=lambda done, total, loss: tell("train", done, total))
 
 

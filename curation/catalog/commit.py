@@ -14,6 +14,7 @@ from curation.catalog.arrow_query import first, scalar
 from curation.catalog.attributes import NAME, add_attributes
 from curation.catalog.event_tables import as_labels
 from curation.catalog.event_writer import Writer, refuse
+from curation.catalog.ownership import Identity, add_act, add_members, add_policy, definition_hash
 from curation.catalog.revert import forget_sample, restored_slices, restored_tasks, revert_events
 from curation.catalog.slice_vetting import vet
 from curation.catalog.slices import Slice, rename_classes
@@ -76,11 +77,14 @@ class PendingCommit:
             known[task.name] = Definition.first(task, len(known))
             self._define(known[task.name])
 
-    def redefine_task(self, task: Task, moved: Mapping[str, str | None] | None = None) -> None:
+    def redefine_task(
+        self, task: Task, moved: Mapping[str, str | None] | None = None, *, by: Identity | None = None
+    ) -> None:
         """Give a task another definition. `moved` maps old classes to new names, or to None (their labels become
         unknown).
 
-        Labels and slices follow their class. BadInput when a slice names a class that no longer exists.
+        Labels and slices follow their class. BadInput when a slice names a class that no longer exists, and when the
+        owner has members, `by` is none of them, and owner, classes or metric change.
         """
         old = self.now.definition(task.name)
         new = old.redefined(task, moved or {})
@@ -90,7 +94,7 @@ class PendingCommit:
             "SELECT count(*) FROM task_event WHERE task_id = ? AND commit_id = ?", [old.task_id, self.id]
         ):
             raise BadInput(f"task {task.name}: was defined in this commit; redefine it in another commit")
-        self._define(new)
+        self._define_by_owner(new, old, by)
         names = {name: (moved or {}).get(name, name) for name in old.task.classes}
         for part in self.now.slices().values():
             renamed = rename_classes(part.predicate, task.name, names)
@@ -223,13 +227,14 @@ class PendingCommit:
         """Record the figures of a run, by task and slice."""
         self._writer.append("slice_error", errors)
 
-    def revert(self, commit: int) -> dict[str, int]:
+    def revert(self, commit: int, *, by: Identity | None = None) -> dict[str, int]:
         """Undo an earlier commit: its events end, and the events that they replaced hold again.
 
         Returns how many labels, attributes, samples, tasks, slices and label requests changed, and how many events were
         `kept` because a later commit had replaced them. Where there was no earlier event, a label is retracted, an
         attribute loses its value and a request is withdrawn. Samples that the commit added are excluded, since only
         `forget` removes a sample. A task that it declared stays, without those labels; runs and their figures stay.
+        A definition is restored by `by`, as in `redefine_task`.
         """
         if not 0 < commit < self.id:
             raise BadInput(f"commit {commit}: only commits 1 to {self.id - 1} can be undone; `amber log` lists them")
@@ -242,7 +247,7 @@ class PendingCommit:
         before = self.now.earlier(commit - 1)
         tasks = restored_tasks(self._writer, self.now, before, commit)
         for definition in tasks:
-            self._define(definition)
+            self._define_by_owner(definition, self.now.definition(definition.task.name), by)
         slices = restored_slices(self._writer, before, commit)
         for part in slices:
             if part.predicate:
@@ -259,6 +264,35 @@ class PendingCommit:
         """
         if not self.repeated:
             forget_sample(self._writer, key, predictions)
+
+    def set_members(self, owner: str, members: Iterable[Identity], *, by: Identity) -> None:
+        """Map an owner to users and tokens. BadInput when it has members, and `by` is none of them."""
+        self.now.ownership.refuse_others(owner, by, f"owner {owner}")
+        if not self.repeated:
+            add_members(self._writer, owner, self.now.ownership.members().get(owner, ()), members)
+            add_act(self._writer, "owners", owner, by)
+
+    def set_policy(self, policy: str, sha256: str, *, by: Identity) -> None:
+        """Put a policy (JSON) in force: `amber plan` and the loop follow it."""
+        if not self.repeated:
+            add_policy(self._writer, policy, sha256)
+            add_act(self._writer, "policy", "", by, policy=sha256)
+
+    def sign_off(self, owner: str, *, plan: str, before: str, policy: str, by: Identity) -> None:
+        """Accept for `owner` what the plan `plan` takes in comparison with `before`, all by their hashes."""
+        self.now.ownership.refuse_others(owner, by, f"sign-off of {owner}")
+        if not self.repeated:
+            add_act(self._writer, "sign_off", owner, by, subject=plan, before=before, policy=policy)
+
+    def _define_by_owner(self, new: Definition, old: Definition, by: Identity | None) -> None:
+        """Define a task again, as an act of its owner where owner, classes, the codes of classes or metric change."""
+        fields = [(each.task.owner, each.task.classes, each.task.metric, each.codes) for each in (old, new)]
+        if fields[0] != fields[1]:
+            self.now.ownership.refuse_others(old.task.owner, by, f"task {old.task.name}")
+        self._define(new)
+        if by:
+            hashes = [definition_hash(each.task) for each in (old, new)]
+            add_act(self._writer, "redefine", old.task.owner, by, subject=hashes[1], before=hashes[0])
 
     def _define(self, definition: Definition) -> None:
         task = definition.task

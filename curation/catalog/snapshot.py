@@ -7,6 +7,7 @@ import pyarrow as pa
 from curation.arrays import Ints
 from curation.catalog import training_samples
 from curation.catalog.arrow_query import first, scalar
+from curation.catalog.ownership import SnapshotOwnership
 from curation.catalog.schema import GROWING
 from curation.catalog.slice_columns import Assumed, assumed, frame_of, labelled, predicted
 from curation.catalog.slice_membership import members_sql
@@ -26,7 +27,8 @@ __all__ = ["Snapshot"]
 class Snapshot:
     """What the catalog holds at one commit. It is valid inside `with catalog.read()`.
 
-    `labels`, `requests` and `runs` are objects with methods of their own, and each is called for its main table:
+    `labels`, `requests`, `runs` and `ownership` are objects with methods of their own, and the first three are called
+    for their main table:
     `now.labels("color")`, `now.labels.by_annotator("color")`, `now.requests("open")`, `now.runs()`.
     """
 
@@ -37,6 +39,7 @@ class Snapshot:
         self.labels = SnapshotLabels(self.view)
         self.requests = SnapshotRequests(self.view)
         self.runs = SnapshotRuns(self.view)
+        self.ownership = SnapshotOwnership(self.view)
 
     @classmethod
     def at(cls, connection: duckdb.DuckDBPyConnection, commit: int | None) -> "Snapshot":

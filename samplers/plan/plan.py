@@ -109,6 +109,14 @@ class Plan:
                 return cls(path.parent)
         raise NotFound(f"{home}: there is no plan yet; `amber plan` makes one")
 
+    @classmethod
+    def newest_or_none(cls, home: Path) -> "Plan | None":
+        """`newest`, or None while there is no plan."""
+        try:
+            return cls.newest(home)
+        except NotFound:
+            return None
+
     def save(self) -> "Plan":
         """Write a draft, atomically; an equal plan that exists is opened and becomes the newest again."""
         if (self.folder / "plan.json").is_file():
