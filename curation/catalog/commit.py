@@ -100,14 +100,17 @@ class PendingCommit:
             renamed = rename_classes(part.predicate, task.name, names)
             self.add_slice(part.name, renamed, task=part.task, rare=part.rare)
 
-    def add_slice(self, name: str, predicate: str, *, task: str = "", rare: bool = False) -> Slice:
-        """Declare a slice and return it with its canonical predicate; a known name gets the new predicate."""
+    def add_slice(self, name: str, predicate: str, *, task: str = "", rare: bool = False, checked: str = "") -> Slice:
+        """Declare a slice and return it with its canonical predicate; a known name gets the new predicate.
+
+        `checked` is the canonical predicate that `Snapshot.check_slice` returned: it is not run again under the lock.
+        """
         if not re.fullmatch(NAME, name):
             raise BadInput(f"slice {name!r}: a name is of a-z, 0-9 and _, with a letter first; choose another")
         if task and task not in self.now.tasks():
             raise NotFound(f"slice {name}: there is no task {task!r}; `amber tasks` lists them")
         made = Slice(name=name, task=task, predicate=vet(predicate, self.now.frame()), rare=rare)
-        if not made.reads_predictions:
+        if not made.reads_predictions and made.predicate != checked:
             self.now.members(made.predicate)
         if not self.repeated and self.now.slices().get(name) != made:
             self._write_slice(made)
