@@ -1,6 +1,7 @@
 """Whatever is read back is what was written: one flipped byte in a file of a workspace is one line and exit code 4."""
 
 import shutil
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,9 +15,13 @@ from support.homes import copy_home, label, labels, make_home
 
 from amber.cli import run
 from amber.run_overlay import scene_of
+from amber.service.tokens import Tokens
+from amber.verification import verify_files
 from curation.catalog.admin.verification import verify
 from curation.catalog.catalog import Catalog
+from curation.catalog.event_tables import REQUESTS
 from curation.catalog.held_back_labels import hold_back
+from curation.catalog.snapshot import Snapshot
 from curation.errors import Damaged
 from curation.files.read_back import check_sha256, sha256_of
 from curation.images.embeddings import Embeddings, add_vectors, forget_vectors, writing
@@ -153,3 +158,76 @@ def test_verify_names_the_altered_oracle(catalog: Catalog) -> None:
     flip(catalog.home / "oracle.parquet", 0.1)
     faults = [check.fault for check in verify(catalog) if check.name == "oracle"]
     assert "oracle.parquet" in faults[0]
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: b"",
+    "half": lambda data: data[: len(data) // 2],
+    "noise": lambda data: bytes(7 * at % 251 for at in range(len(data))),
+    "list": lambda data: b"[1, 2]",
+    "null": lambda data: b"null",
+}
+
+FILES = {
+    "plans/*/plan.json": "plan why pictures/00001",
+    "plans/*/labels.parquet": "plan exposure",
+    "plans/*/draws.parquet": "plan exposure",
+    "plans/*/samples.parquet": "plan why pictures/00001",
+    "packs/*/manifest.json": "pack --verify",
+    "packs/*/index.parquet": "pack --verify",
+    "runs/r/run.json": "plan exposure --run r",
+    "runs/r/exposure.json": "plan exposure --run r",
+    "runs/r/predictions.parquet": "request --budget 2 --run r --author ada",
+    "embeddings/model/embeddings.json": "duplicates --embeddings model",
+    "embeddings/model/statistics.npy": "duplicates --embeddings model",
+    "embeddings/model/vectors.npy": "duplicates --embeddings model",
+    "embeddings/model/keys.parquet": "duplicates --embeddings model",
+    "oracle.parquet": "oracle",
+    "service.json": "serve tokens",
+}
+"""Files of a workspace, each with a command that reads it."""
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_damage_of_any_kind_is_exit_4_in_one_line(
+    file: str, catalog: Catalog, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (path,) = catalog.home.glob(file) if "exposure" not in file and "service" not in file else [catalog.home / file]
+    if file == "service.json":
+        Tokens(catalog.home).add("ann", "label")
+    if file == "runs/r/exposure.json":
+        path.write_text("[{}]")
+    whole = path.read_bytes()
+    if file == "oracle.parquet":
+        with catalog.commit(author="ada", message="ask") as change:
+            change.add_requests(requested(change.now))
+    for kind, damage in DAMAGE.items():
+        path.write_bytes(damage(whole))
+        code = run([*FILES[file].split(), "--home", str(catalog.home)])
+        err = capfd.readouterr().err
+        assert (code, len(err.splitlines())) == (4, 1), (kind, err)
+        assert str(path) in err or str(path.parent) in err, (kind, err)
+        if not file.startswith(("service", "plans/*/plan", "packs/*/man")):
+            assert any(check.fault for check in [*verify(catalog), *verify_files(catalog.home)]), kind
+    path.write_bytes(whole)
+    assert [check for check in [*verify(catalog), *verify_files(catalog.home)] if check.fault] == []
+
+
+def requested(now: Snapshot) -> pa.Table:
+    row = {
+        "sample_id": 0, "task_id": now.task_ids()["bike"], "arm": "random", "slice": "", "reason": "", "run": "",
+        "priority": 0, "propensity": 1.0, "cost": 1.0,
+    }  # fmt: skip
+    return pa.Table.from_pylist([row], REQUESTS)
+
+
+def test_a_damaged_checkpoint_is_found(catalog: Catalog) -> None:
+    path = catalog.home / "runs" / "r" / "checkpoints" / "last.pt"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data", b"a" * 1000)
+    whole = path.read_bytes()
+    for damage in (DAMAGE["empty"], DAMAGE["half"], DAMAGE["noise"], lambda data: data.replace(b"a" * 9, b"b" * 9, 1)):
+        path.write_bytes(damage(whole))
+        faults = [check.fault for check in verify_files(catalog.home) if check.name == "run files"]
+        assert "last.pt" in faults[0]

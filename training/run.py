@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from curation.errors import BadInput, NotFound
 from curation.files.atomic import whole
+from curation.files.read_back import read_json
 from samplers.plan.plan import Plan
 
 __all__ = ["Recipe", "Run", "libraries", "revision", "run_id"]
@@ -116,21 +117,26 @@ class Run:
         path = home / "runs" / id_ / "run.json"
         if not path.is_file():
             raise NotFound(f"run {id_!r}: {home} has no such finished run; `amber log` lists them")
-        data = json.loads(path.read_text())
+        return read_json(path, f"train run {id_} again", cls._of)
+
+    @classmethod
+    def _of(cls, data: dict[str, Any]) -> "Run":
         recipe = Recipe(**{**data.pop("recipe"), "size": tuple(data.pop("size"))})
         return cls(**data, recipe=recipe)
 
     def exposure(self, home: Path) -> list[dict[str, Any]]:
         """What each task, stratum, boosted slice and rank was asked to get, and what this run was trained on; empty
         for a run of before this was kept."""
-        path = home / "runs" / self.id / "exposure.json"
-        return list(json.loads(path.read_text())) if path.is_file() else []
+        return self._rows(home / "runs" / self.id / "exposure.json")
 
     def replaced(self, home: Path) -> list[dict[str, Any]]:
         """The draws that other images took over, since theirs could not be read: position, key, by (another key),
         reason, and mass, as `samplers.stream.draws.Replaced` has them."""
-        path = home / "runs" / self.id / "replaced.json"
-        return list(json.loads(path.read_text())) if path.is_file() else []
+        return self._rows(home / "runs" / self.id / "replaced.json")
+
+    def _rows(self, path: Path) -> list[dict[str, Any]]:
+        fix = f"remove it or train run {self.id} again"
+        return read_json(path, fix, lambda rows: [dict(row) for row in rows]) if path.is_file() else []
 
     def save(self, home: Path) -> None:
         """Write `run.json`, whole or not at all."""
