@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.catalog import label_validation, schema
+from curation.catalog.acts import add_act, add_members, add_policy
 from curation.catalog.arrow_query import first, scalar
 from curation.catalog.attributes import NAME, add_attributes
 from curation.catalog.event_tables import as_labels
 from curation.catalog.event_writer import Writer, refuse
-from curation.catalog.ownership import Identity, add_act, add_members, add_policy, definition_hash
+from curation.catalog.ownership import Identity, definition_hash
 from curation.catalog.revert import forget_sample, restored_slices, restored_tasks, revert_events
 from curation.catalog.slice_vetting import vet
 from curation.catalog.slices import Slice, rename_classes

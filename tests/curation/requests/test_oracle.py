@@ -8,7 +8,7 @@ from support.homes import label, labels, make_home
 from support.sources import declared, draw
 
 from curation import BadInput, Catalog
-from curation.catalog.held_back_labels import fault, forget_held_back, hold_back
+from curation.catalog.held_back_labels import fault_in_held_back, forget_held_back, hold_back
 from curation.ingest.ingest import ingest
 from curation.requests.oracle import answer
 from curation.requests.proposals import Proposal, propose
@@ -97,8 +97,8 @@ def test_a_label_replaces_the_stored_one_of_its_sample_and_task_only(tmp_path: P
     assert stored == labels([*first[1:], label("a", "car", False), label("c", "bike", True)])
     forget_held_back(tmp_path, "a")
     assert pq.read_table(tmp_path / "oracle.parquet")["key"].to_pylist() == ["b", "b", "c"]
-    assert fault(tmp_path, ["b", "c"]) == ""
-    assert "'c', which is no sample" in fault(tmp_path, ["b"])
+    assert fault_in_held_back(tmp_path, ["b", "c"]) == ""
+    assert "'c', which is no sample" in fault_in_held_back(tmp_path, ["b"])
 
 
 def test_only_two_modules_touch_the_file() -> None:

@@ -103,7 +103,7 @@ def tell(folder: Path, **what: object) -> None:
 
 def forge(folder: Path) -> None:
     """A table with one row less and a matching checksum."""
-    from curation.catalog.admin.backup import sha256_of
+    from curation.files.read_back import sha256_of
 
     path = folder / "label_event.parquet"
     pq.write_table(pq.read_table(path).slice(1), path)
