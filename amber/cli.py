@@ -25,6 +25,7 @@ VERBS = {
     "log": ("ledger:log", "List commits, newest first."),
     "loop": ("looping:loop_command", "Run rounds of: request labels, have them answered, plan, train, evaluate."),
     "oracle": ("requesting:oracle_command", "Answer the open requests with the labels that the data set held back."),
+    "owners": ("owners:owners_group", "List owners with their tasks and members; `set` maps one to users and tokens."),
     "pack": ("sampling:pack_command", "Write the images of the catalog into WebDataset shards, once."),
     "plan": ("planning:plan_group", "Resolve a policy into a plan: the draws, and what every task gets."),
     "policy": ("sampling:policy", "What the owners of tasks request from the plan."),

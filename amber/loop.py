@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from curation.catalog.catalog import Catalog
+from curation.catalog.ownership import os_user
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, NotFound
 from curation.files.atomic import remove_leftovers
@@ -24,6 +25,7 @@ from curation.files.locks import locked
 from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
 from samplers.pack.pack import Pack
+from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy
 from training.recipe import Recipe
 from training.run import Run
@@ -34,6 +36,9 @@ Progress = Callable[[str, int, int], None]
 Answer = Callable[[str], object]
 """A function that answers every open request in a commit with the given batch id, and returns after that commit."""
 
+ASKS, ANSWERS = "ask for ", ("the oracle answers", "people are done with")
+"""How the messages of the loop's own commits begin."""
+
 CONTINUED_RATE = 1 / 3
 """Learning rate of a run that starts from another run, relative to one from scratch."""
 
@@ -42,10 +47,11 @@ CONTINUED_RATE = 1 / 3
 class Loop:
     """Settings of a loop: `start` labels before the first training, then `rounds` rounds of `budget` labels each.
 
-    `random_share` in [0, 1] of every budget is requested at random; 1 is the random baseline. `policy` defaults to
-    equal shares for all tasks that have labels, balanced over classes. `draws` is the length of each round's plan.
-    A trunk that learns from pixels is trained from scratch in round 0, over `first_draws` (default: `draws`). Every
-    later round starts from that run, at a third of its learning rate, with all labels known by then.
+    `random_share` in [0, 1] of every budget is requested at random; 1 is the random baseline. `policy` defaults to the
+    policy in force, and without one to equal shares for all tasks that have labels, balanced over classes. `draws`
+    is the length of each round's plan. A trunk that learns from pixels is trained from scratch in round 0, over
+    `first_draws` (default: `draws`). Every later round starts from that run, at a third of its learning rate, with
+    all labels known by then.
 
     >>> Loop(rounds=2, budget=10, start=20).arm
     'mined'
@@ -84,8 +90,13 @@ class Loop:
     def id(self) -> str:
         """A hash of the settings without `rounds`: the same settings continue a loop, and more rounds extend it."""
         settings = {name: value for name, value in asdict(self).items() if name != "rounds"}
-        text = json.dumps(settings, sort_keys=True, default=lambda policy: policy.model_dump(mode="json"))
+        text = json.dumps(settings, sort_keys=True, default=_policy_of_id)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _policy_of_id(policy: Policy) -> dict[str, Any]:
+    """A policy as the id of a loop has always held it."""
+    return {**policy.model_dump(mode="json"), "sign_off": {}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +163,7 @@ def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress, answer: A
     for index in range(loop.rounds + 1):
         step = f"loop:{loop.id}:{index}"
         size = loop.budget if index else loop.start
-        if size and not catalog.has(f"{step}:answer"):
+        if size and not _answered(catalog, step):
             share = loop.start_random_share if not index and loop.arm == "mined" else loop.random_share
             proposal = Proposal(
                 budget=size, seed=loop.seed * 1000 + index, run=run, random_share=share,
@@ -170,6 +181,40 @@ def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress, answer: A
         yield done
 
 
+def _answered(catalog: Catalog, step: str) -> bool:
+    """Whether the requests of a step were answered; BadInput when another commit has taken the batch id of a step.
+
+    The commit of the answers follows that of the requests. It closes requests, or it adds no label and says that it
+    found none to close.
+    """
+    with catalog.read() as now:
+        asked, answered = (now.batch(f"{step}:{part}") for part in ("ask", "answer"))
+        if asked is not None and not _message(now, asked).startswith(ASKS):
+            raise _foreign(asked, f"{step}:ask")
+        if answered is None:
+            return False
+        if asked is None or asked > answered:
+            raise _foreign(answered, f"{step}:answer")
+        before, after = (now.earlier(commit).counts() for commit in (answered - 1, answered))
+        if before["request_event"] == after["request_event"] and not (
+            before["label_event"] == after["label_event"] and _message(now, answered).startswith(ANSWERS)
+        ):
+            raise _foreign(answered, f"{step}:answer")
+    return True
+
+
+def _message(now: Snapshot, commit: int) -> str:
+    log = now.earlier(commit).log()
+    return str(log["message"][0].as_py())
+
+
+def _foreign(commit: int | None, batch: str) -> BadInput:
+    return BadInput(
+        f"commit {commit}: has the batch id {batch!r} of this loop, but the loop did not make it; run the loop with "
+        "another --seed"
+    )
+
+
 def _embedded(catalog: Catalog, pack: Pack, recipe: Recipe | None, tell: Progress) -> str:
     """The name of the embeddings of `recipe`, computed if missing; "" without a recipe."""
     from training.evaluation.features import embed
@@ -182,14 +227,15 @@ def _embedded(catalog: Catalog, pack: Pack, recipe: Recipe | None, tell: Progres
 
 def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, last: str, tell: Progress) -> Run:
     """Train one round on a plan at the commit of its answers; exact heads start at those of the run `last`."""
-    from samplers.plan.build import make_plan
+    from samplers.plan.build import draft_plan
+    from samplers.plan.sign_off import refuse_unsigned
     from training.loop.trainer import train
 
     with catalog.read() as now:
         answered = now.batch(f"{step}:answer")
         commit = now.commit if answered is None else answered
     with catalog.read(commit) as then:
-        policy = loop.policy or Policy.for_labelled(then)
+        policy = loop.policy or Policy.in_force(then)
     recipe, draws, parent = loop.recipe, loop.draws, ""
     if recipe.embeddings:
         _embedded(catalog, pack, recipe, tell)
@@ -198,7 +244,10 @@ def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, last
         recipe, parent = replace(recipe, learning_rate=recipe.learning_rate * CONTINUED_RATE), first
     else:
         draws = loop.first_draws or draws
-    plan = make_plan(catalog, policy, pack, draws=draws, seed=loop.seed, commit=commit)
+    draft = draft_plan(catalog, policy, pack, draws=draws, seed=loop.seed, commit=commit)
+    with catalog.read() as now:
+        refuse_unsigned(draft, Plan.newest_or_none(catalog.home), policy, now, by=os_user())
+    plan = draft.save()
     return train(recipe, plan, catalog, parent=parent, progress=lambda done, total, loss: tell("train", done, total))
 
 
@@ -206,7 +255,10 @@ def _round(now: Snapshot, loop: Loop, index: int, step: str) -> Round:
     """A finished round, read from the catalog."""
     commit = now.batch(f"{step}:evaluate")
     runs = now.runs()
-    run = runs.filter(pc.equal(runs["commit_id"], commit))["run"][0].as_py()
+    mine = runs.filter(pc.equal(runs["commit_id"], commit))
+    if not len(mine):
+        raise _foreign(commit, f"{step}:evaluate")
+    run = mine["run"][0].as_py()
     requested, found = _requested(now, loop, index)
     return Round(
         arm=loop.arm,

@@ -5,13 +5,18 @@ import json
 from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.files.atomic import whole
+from curation.files.read_back import read_json, read_parquet
 
 __all__ = ["forget_predictions", "forget_replaced", "withdraw_runs"]
+
+
+AGAIN = "remove the run's folder or train it again"
 
 
 def withdraw_runs(home: Path, plans: Collection[str]) -> tuple[str, ...]:
@@ -19,7 +24,10 @@ def withdraw_runs(home: Path, plans: Collection[str]) -> tuple[str, ...]:
 
     Returns the ids of all marked runs.
     """
-    runs = {path.parent.name: json.loads(path.read_text()) for path in sorted((home / "runs").glob("*/run.json"))}
+    runs = {
+        path.parent.name: read_json(path, AGAIN, _plan_and_parent)
+        for path in sorted((home / "runs").glob("*/run.json"))
+    }
     marked = {name for name, run in runs.items() if run["plan"] in plans}
     while children := {name for name, run in runs.items() if run.get("parent") in marked} - marked:
         marked |= children
@@ -31,11 +39,15 @@ def withdraw_runs(home: Path, plans: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted(marked))
 
 
+def _plan_and_parent(run: dict[str, Any]) -> dict[str, Any]:
+    return {"plan": run["plan"], "parent": run.get("parent")}
+
+
 def forget_predictions(home: Path, key: str) -> dict[str, str]:
     """Remove this image from the predictions of all runs; returns the sha256 of every predictions file, by run."""
     hashes = {}
     for path in sorted((home / "runs").glob("*/predictions.parquet")):
-        table = pq.read_table(path)
+        table = read_parquet(path, "evaluate the run again")
         if pc.index(table["key"], key).as_py() >= 0:
             with whole(path) as part:
                 pq.write_table(table.filter(pc.not_equal(table["key"], key)), part)
@@ -46,7 +58,7 @@ def forget_predictions(home: Path, key: str) -> dict[str, str]:
 def forget_replaced(home: Path, key: str) -> None:
     """Remove this image from every run's list of replaced draws, as the unreadable image or as its replacement."""
     for path in sorted((home / "runs").glob("*/replaced.json")):
-        draws = json.loads(path.read_text())
+        draws = read_json(path, AGAIN, lambda rows: [dict(row) for row in rows])
         kept = [draw for draw in draws if key not in (draw["key"], draw["by"])]
         if len(kept) < len(draws):
             with whole(path) as part:

@@ -11,6 +11,7 @@ from typing import Any
 
 from curation.errors import NotFound
 from curation.files.atomic import whole
+from curation.files.read_back import read_json
 from samplers.plan.plan import Plan
 from training.recipe import Recipe
 
@@ -82,7 +83,10 @@ class Run:
         path = home / "runs" / id_ / "run.json"
         if not path.is_file():
             raise NotFound(f"run {id_!r}: {home} has no such finished run; `amber log` lists them")
-        data = json.loads(path.read_text())
+        return read_json(path, f"train run {id_} again", cls._of)
+
+    @classmethod
+    def _of(cls, data: dict[str, Any]) -> "Run":
         # a run that does not name its heads is older than solved ones
         recipe = Recipe(**{"heads": "drawn", **data.pop("recipe"), "size": tuple(data.pop("size"))})
         heads = [Head(**{**row, "path": [tuple(point) for point in row["path"]]}) for row in data.pop("heads", [])]
@@ -93,14 +97,16 @@ class Run:
 
         Empty where heads were solved, which consume no draws, and in runs that are older than this record.
         """
-        path = home / "runs" / self.id / "exposure.json"
-        return list(json.loads(path.read_text())) if path.is_file() else []
+        return self._rows(home / "runs" / self.id / "exposure.json")
 
     def replaced(self, home: Path) -> list[dict[str, Any]]:
         """The draws whose image could not be read and was replaced: position, key, by (the other image's key), reason,
-        and mass, as in `samplers.stream.draws.Replaced`."""
-        path = home / "runs" / self.id / "replaced.json"
-        return list(json.loads(path.read_text())) if path.is_file() else []
+        and mass, as in `samplers.stream.draws.ReplacedDraw`."""
+        return self._rows(home / "runs" / self.id / "replaced.json")
+
+    def _rows(self, path: Path) -> list[dict[str, Any]]:
+        fix = f"remove it or train run {self.id} again"
+        return read_json(path, fix, lambda rows: [dict(row) for row in rows]) if path.is_file() else []
 
     def save(self, home: Path) -> None:
         """Write `run.json`, whole or not at all."""

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
+from urllib.parse import quote
 
 from fastapi import Depends, HTTPException, Request
 
@@ -11,7 +12,7 @@ from amber.service.signed_urls import Signer
 from amber.service.tokens import Scope, Token, Tokens
 from curation.catalog.catalog import Catalog
 
-__all__ = ["Admin", "AnyLabeler", "Labeler", "ReadOrLabel", "Reader", "Served", "Workspace"]
+__all__ = ["Admin", "AnyLabeler", "Labeler", "ReadOrLabel", "Reader", "Served", "Workspace", "batch_of"]
 
 IMAGE_SECONDS = 3_600
 """Seconds for which the image URLs in the JSON API are valid."""
@@ -28,6 +29,12 @@ class Workspace:
     def image_path(self, sample: Mapping[str, Any]) -> str:
         """The signed path of the image of `sample`, a row of `Snapshot.samples`."""
         return f"/images/{self.signer.sign(sample['location'], seconds=IMAGE_SECONDS)}"
+
+
+def batch_of(token: Token, batch: str) -> str:
+    """The catalog's batch id for the `batch` of a client: each token has a namespace of its own, apart from that of
+    Amber's own steps, so no client can take the id of a loop's step or of another client."""
+    return f"service:{quote(token.name, safe='')}:{batch}"
 
 
 async def served_workspace(request: Request) -> Workspace:

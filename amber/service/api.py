@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fastapi import APIRouter, Path, Query
 
-from amber.service.access import Labeler, Reader, Served, Workspace
+from amber.service.access import Labeler, Reader, Served, Workspace, batch_of
 from amber.service.models import (
     FAULTS,
     Asked,
@@ -121,7 +121,7 @@ def requests(token: Reader, workspace: Served, state: str = "open", limit: Limit
 def ask(token: Labeler, workspace: Served, asked: AskedFor) -> Asked:
     """Request labels where they help most; sending the same batch again changes nothing."""
     proposal = Proposal(budget=asked.budget, seed=asked.seed, random_share=asked.random_share)
-    return Asked(requests=propose(workspace.catalog, proposal, author="service", batch=asked.batch))
+    return Asked(requests=propose(workspace.catalog, proposal, author="service", batch=batch_of(token, asked.batch)))
 
 
 def page(table: pa.Table, limit: int, after: str) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fastapi import APIRouter, HTTPException
 
-from amber.service.access import AnyLabeler, Reader, Served
+from amber.service.access import AnyLabeler, Reader, Served, batch_of
 from amber.service.api import After, Limit, Name, page
 from amber.service.models import FAULTS, Asked, Given, GivenLabel, LabelRow
 from amber.service.tokens import Token
@@ -38,7 +38,8 @@ def labels(token: Reader, workspace: Served, task: Name, limit: Limit = 100, aft
 def give(token: AnyLabeler, workspace: Served, given: Given) -> Asked:
     """Give labels: all of them are committed or none. Sending the same batch again changes nothing."""
     annotator = _annotator(token, given)
-    with workspace.catalog.commit(author=token.name, message="labels by the service", batch=given.batch) as change:
+    batch = batch_of(token, given.batch)
+    with workspace.catalog.commit(author=token.name, message="labels by the service", batch=batch) as change:
         tasks = change.now.tasks()
         rows = [_event_row(tasks, label, annotator) for label in given.labels]
         return Asked(requests=change.add_labels(pa.Table.from_pylist(rows, LABELS), source="human"))

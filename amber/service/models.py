@@ -139,7 +139,7 @@ class AskedFor(Row):
     budget: int = Field(ge=1, le=100_000)
     random_share: float = Field(default=0.15, ge=0, le=1)
     seed: int = Field(default=0, ge=0, le=2**31)
-    batch: Line = Field(description="the same batch again is a no-op")
+    batch: Line = Field(description="the same batch of the same token again is a no-op")
 
 
 class Asked(Row):

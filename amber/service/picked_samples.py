@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from amber.run_overlay import scene_of
-from amber.service.access import Labeler, ReadOrLabel, Served
+from amber.service.access import Labeler, ReadOrLabel, Served, batch_of
 from amber.service.models import (
     FAULTS,
     Done,
@@ -22,6 +22,7 @@ from amber.service.models import (
     ShownPicked,
     TagPicked,
 )
+from amber.service.tokens import Token
 from curation.catalog.catalog import Catalog
 from curation.catalog.commit import PendingCommit
 from curation.catalog.snapshot import Snapshot
@@ -40,7 +41,7 @@ PlanHash = Annotated[str, Query(pattern="^([0-9a-f]{4,64})?$", description="defa
 @router.post("/picked/requests")
 def request(token: Labeler, workspace: Served, wish: RequestPicked) -> Done:
     return _done(
-        workspace.catalog, wish, token.name,
+        workspace.catalog, wish, token,
         lambda now: ask(now, wish.keys, wish.tasks, wish.reason),
         lambda change, found: change.add_requests(found.rows),
     )  # fmt: skip
@@ -49,7 +50,7 @@ def request(token: Labeler, workspace: Served, wish: RequestPicked) -> Done:
 @router.post("/picked/tags")
 def set_tag(token: Labeler, workspace: Served, wish: TagPicked) -> Done:
     return _done(
-        workspace.catalog, wish, token.name,
+        workspace.catalog, wish, token,
         lambda now: tag(now, wish.keys, wish.tag, on=wish.on),
         lambda change, found: change.add_attributes(found.rows),
     )  # fmt: skip
@@ -58,7 +59,7 @@ def set_tag(token: Labeler, workspace: Served, wish: TagPicked) -> Done:
 @router.post("/picked/doubts")
 def cast_doubt(token: Labeler, workspace: Served, wish: DoubtPicked) -> Done:
     return _done(
-        workspace.catalog, wish, token.name,
+        workspace.catalog, wish, token,
         lambda now: doubt(now, wish.keys, wish.task, wish.state, annotator=token.name),
         lambda change, found: change.add_labels(found.rows, source="human"),
     )  # fmt: skip
@@ -84,7 +85,7 @@ def reasons(
 def _done(
     catalog: Catalog,
     wish: PickedSamples,
-    author: str,
+    token: Token,
     find: Callable[[Snapshot], Picked],
     add: Callable[[PendingCommit, Picked], object],
 ) -> Done:
@@ -93,10 +94,15 @@ def _done(
         found = find(now)
     commit = None
     if len(found.rows) and not wish.preview:
-        with catalog.commit(author=author, message=wish.commit_message(), batch=wish.batch) as change:
+        batch = batch_of(token, wish.batch)
+        with catalog.commit(author=token.name, message=wish.commit_message(), batch=batch) as change:
             found = Picked(rows=found.rows.slice(0, 0)) if change.repeated else find(change.now)
             add(change, found)
         commit = change.id
     return Done(
-        author=author, done=len(found.rows), passed_over=dict(found.passed_over), noted=dict(found.noted), commit=commit
+        author=token.name,
+        done=len(found.rows),
+        passed_over=dict(found.passed_over),
+        noted=dict(found.noted),
+        commit=commit,
     )

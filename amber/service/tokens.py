@@ -12,6 +12,7 @@ from typing import Final, Literal, get_args
 
 from amber.service.secret_files import write_secret
 from curation.errors import BadInput, NotFound
+from curation.files.read_back import read_json
 
 __all__ = ["SCOPES", "Scope", "Token", "Tokens"]
 
@@ -52,8 +53,9 @@ class Tokens:
         except FileNotFoundError:
             return {}
         if (stamp := (status.st_mtime_ns, status.st_size)) != self._seen:
-            rows = json.loads(self._path.read_text())
-            self._known, self._seen = {row["name"]: Token(**row) for row in rows}, stamp
+            fix = "remove it and make the tokens again"
+            self._known = read_json(self._path, fix, lambda rows: {row["name"]: Token(**row) for row in rows})
+            self._seen = stamp
         return self._known
 
     def add(self, name: str, scope: Scope, *, expires: str = "") -> str:

@@ -62,10 +62,16 @@ def import_command(folder: Path, home: str, as_json: bool) -> None:
 @catalog_group.command("verify")
 @workspace
 def verify_command(home: str, as_json: bool) -> None:
-    """Check the chain of commits, all references, the intervals against the events, and the files of runs."""
+    """Check the chain of commits, all references, the intervals against the events, and the files of the workspace.
+
+    These are packs (without their images: `amber pack --verify`), plans, embeddings, runs and held-back labels.
+    """
+    from amber.verification import verify_files
+
     screen = Screen(quiet=as_json)
     with screen.stages():
-        checks = list(verify(Catalog.open(home), progress=screen.tell))
+        catalog = Catalog.open(home)
+        checks = [*verify(catalog, progress=screen.tell), *verify_files(catalog.home)]
     faults = [f"{check.name}: {check.fault}" for check in checks if check.fault]
     show(
         [vars(check) for check in checks],

@@ -221,6 +221,8 @@ def pull_command(follow: bool, every: float, third: timedelta, server: ServerOpt
         lambda: f"{done.labels:,} labels, {done.retracted:,} retracted, {done.skipped:,} skips, {done.unfit:,} unfit\n"
         f"{done.closed:,} requests done, {done.disputed:,} sent to a third person, {done.waiting:,} waiting",
     )  # fmt: skip
+    for key in done.forgotten:
+        click.echo(f"left out {key}: was forgotten, its item is deleted", err=True)
     if done.unfit:
         raise click.exceptions.Exit(2)
 

@@ -1,13 +1,17 @@
 """Verbs of the catalog's commits: init, ingest, log, diff, revert."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
+from rich.console import Group
 
 from amber.terminal import Screen, plain, show, table
+from amber.verbs.acting import identity, token_option
 from amber.verbs.options import SEED, author, workspace
 from curation.catalog.catalog import Catalog
-from curation.catalog.differences import Difference, differences
+from curation.catalog.differences import Difference, definition_changes, differences
 from curation.errors import BadInput
 
 __all__ = ["diff", "ingest_command", "init", "log", "revert_command"]
@@ -60,6 +64,8 @@ def ingest_command(
         click.echo(f"quarantined {location}: {reason}", err=True)
     if aside is not None:
         write_asides(done.aside, aside)
+    for key in done.forgotten:
+        click.echo(f"left out {key}: was forgotten", err=True)
     show(
         {**vars(done), "aside": [vars(part) for part in done.aside]},
         as_json,
@@ -78,15 +84,28 @@ def ingest_command(
 def log(count: int, home: str, as_json: bool) -> None:
     """List commits, newest first."""
     with Catalog.open(home).read() as now:
+        acts: dict[int, list[str]] = {}
+        for act in now.ownership.acts().to_pylist():
+            acts.setdefault(act["commit_id"], []).append(act_text(act))
         rows = [
-            {**row, "committed_at": row["committed_at"].isoformat(timespec="seconds")} for row in now.log().to_pylist()
-        ]
-    columns = ["id", "committed_at", "author", "message"]
+            {
+                **row, "committed_at": row["committed_at"].isoformat(timespec="seconds"),
+                "acts": ", ".join(acts.get(row["id"], ())),
+            }
+            for row in now.log().to_pylist()
+        ]  # fmt: skip
+    columns = ["id", "committed_at", "author", "message", *(["acts"] if acts else [])]
     show(
         rows[:count],
         as_json,
         lambda: table("Commits", columns, [[row[name] for name in columns] for row in rows[:count]]),
     )
+
+
+def act_text(act: dict[str, Any]) -> str:
+    """An act in words: what, for which owner, by whom."""
+    owner = f" for {act['owner']}" if act["owner"] else ""
+    return f"{act['act']}{owner} by {act['via']}:{act['member']}"
 
 
 @click.command()
@@ -98,24 +117,43 @@ def diff(first: int, last: int | None, home: str, as_json: bool) -> None:
     catalog = Catalog.open(home)
     with catalog.read(last) as after:
         rows = [vars(row) for row in differences(after.earlier(first), after)]
+        defined = definition_changes(after.earlier(first), after)
+        acts = after.ownership.acts(first).to_pylist()
         samples = len(after.samples()) - len(after.earlier(first).samples())
         span = f"commit {first} to {after.commit}: {samples:,} new samples"
     columns = list(Difference.__annotations__)
     show(
-        {"first": first, "last": after.commit, "samples": samples, "labels": rows},
+        {
+            "first": first, "last": after.commit, "samples": samples, "labels": rows, "definitions": defined,
+            "acts": acts,
+        },
         as_json,
-        lambda: table(f"Labels, {span}", columns, [list(row.values()) for row in rows]) if rows else span,
-    )
+        lambda: Group(
+            table(f"Labels, {span}", columns, [list(row.values()) for row in rows]) if rows else span,
+            *_tables(defined, acts),
+        ),
+    )  # fmt: skip
+
+
+def _tables(defined: list[dict[str, Any]], acts: list[dict[str, Any]]) -> Iterator[Any]:
+    """Tables of the definitions that changed and of the acts, where there are any."""
+    if defined:
+        yield table("Definitions", list(defined[0]), [[plain(value) for value in row.values()] for row in defined])
+    if acts:
+        yield table("Acts", ["commit", "act"], [[row["commit_id"], act_text(row)] for row in acts])
 
 
 @click.command("revert")
 @click.argument("commit", type=int)
 @author
+@token_option
 @workspace
-def revert_command(commit: int, author: str, home: str, as_json: bool) -> None:
+def revert_command(commit: int, author: str, token: str, home: str, as_json: bool) -> None:
     """Undo COMMIT with a new commit: it removes what COMMIT added and restores what COMMIT replaced."""
-    with Catalog.open(home).commit(author=author, message=f"revert commit {commit}") as change:
-        moved = change.revert(commit)
+    catalog = Catalog.open(home)
+    by = identity(catalog.home, token)
+    with catalog.commit(author=author, message=f"revert commit {commit}") as change:
+        moved = change.revert(commit, by=by)
         made = change.id
     undone = ", ".join(f"{count:,} {name}" for name, count in moved.items() if count and name != "kept") or "nothing"
     kept = f"; {moved['kept']:,} were replaced later, and are kept" if moved["kept"] else ""

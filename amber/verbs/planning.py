@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Group
 
 from amber.terminal import Screen, show, table
+from amber.verbs.acting import Acting, signing
 from amber.verbs.options import has_verb, seeded, workspace
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, NotFound
@@ -17,7 +18,7 @@ from samplers.pack.pack import Pack
 from samplers.plan.explain import explain_draws
 from samplers.plan.exposure import Exposure
 from samplers.plan.plan import Plan
-from samplers.plan.sign_off import TaskChange, changes, refuse_unsigned
+from samplers.plan.sign_off import TaskChange, changes
 from samplers.plan.task_outcomes import TaskOutcome, task_outcomes
 from samplers.policy.policy import Policy
 from training.run import Run
@@ -41,24 +42,27 @@ class _Plans(click.Group):
 
 @click.group("plan", cls=_Plans, invoke_without_command=True)
 @click.option(
-    "--policy", "policy_file", type=click.Path(path_type=Path), help="Policy file; default: even and balanced."
+    "--policy",
+    "policy_file",
+    type=click.Path(path_type=Path),
+    help="Policy file; default: the policy in force, or even and balanced.",
 )
 @click.option("--draws", default=6_400, show_default=True, type=click.IntRange(min=1), help="Number of draws.")
 @seeded
 @click.option("--commit", type=int, help="Plan on the labels at this commit; default: now.")
 @click.option("--against", help="Hash of the plan to compare with; default: the newest.")
-@click.option("--author", default="", envvar="AMBER_AUTHOR", help="Author, whose own sign-off is not needed.")
+@signing
 @click.option("--list", "listed", is_flag=True, help="List the plans of the workspace instead.")
 @workspace
 @click.pass_context
 def plan_group(
     context: click.Context, policy_file: Path | None, draws: int, seed: int, commit: int | None, against: str | None,
-    author: str, listed: bool, home: str, as_json: bool,
+    acting: Acting, listed: bool, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Resolve a policy into a plan: the draws, and what every task gets. `amber plan HASH` shows a plan.
 
-    A policy file that gives another owner less than the previous plan is refused until it has that owner's line under
-    [sign_off].
+    A plan that gives an owner less than the newest plan is refused until that owner signs it off: `--sign OWNER` with
+    the same arguments records the sign-off and writes no plan.
     """
     if has_verb(context):
         return
@@ -71,12 +75,11 @@ def plan_group(
         show(plans, as_json, lambda: "\n".join(plans))
         return
     with catalog.read(commit) as now:
-        policy = Policy.load(policy_file) if policy_file else Policy.for_labelled(now)
+        policy = Policy.load(policy_file) if policy_file else Policy.in_force(now)
     proposed = draft_plan(catalog, policy, make_pack(catalog), draws=draws, seed=seed, commit=commit)
-    before = _before(catalog.home, against)
-    if before is not None and policy_file:
-        refuse_unsigned(proposed, before, policy, author=author)
-    _show(proposed.save(), before, policy.tolerance, as_json)
+    newest = Plan.newest_or_none(catalog.home)
+    shown = proposed.save() if acting.admits(catalog, proposed, newest, policy) else proposed
+    _show(shown, Plan.open(catalog.home, against) if against else newest, policy.tolerance, as_json)
 
 
 @plan_group.command("show")
@@ -147,15 +150,15 @@ def _of_plan(plan: Plan, upto: int | None) -> tuple[dict[str, str], list[dict[st
 )
 @click.option("--stop", multiple=True, metavar="TASK", help="A task that has stopped; its share goes to the others.")
 @click.option("--commit", type=int, help="Commit whose labels hold from there on; default: the plan's.")
-@click.option("--author", default="", envvar="AMBER_AUTHOR", help="Author, whose own sign-off is not needed.")
+@signing
 @workspace
 def replan_command(
-    position: int, plan: str | None, policy_file: Path | None, stop: tuple[str, ...], commit: int | None, author: str,
-    home: str, as_json: bool,
+    position: int, plan: str | None, policy_file: Path | None, stop: tuple[str, ...], commit: int | None,
+    acting: Acting, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Change a plan during a run: from POSITION on, a child plan follows another policy or newer labels.
 
-    Owners must sign off what a policy file takes from them, as for `amber plan`; a task that stopped needs no sign-off.
+    Owners must sign off what is taken from them, as for `amber plan`; that holds for a task that stops too.
     """
     from samplers.pack.pack_writer import make_pack
     from samplers.plan.replan import draft_child
@@ -167,23 +170,12 @@ def replan_command(
         policy = policy.without(task)
     pack = None if commit is None else make_pack(catalog)
     child = draft_child(before, position, policy, catalog, commit=commit, pack=pack)
-    if policy_file:
-        refuse_unsigned(child, before, policy, author=author)
-    _show(child.save(), before, policy.tolerance, as_json)
+    shown = child.save() if acting.admits(catalog, child, before, policy) else child
+    _show(shown, before, policy.tolerance, as_json)
 
 
 def _plan(home: Path, plan: str | None) -> Plan:
     return Plan.open(home, plan) if plan else Plan.newest(home)
-
-
-def _before(home: Path, against: str | None) -> Plan | None:
-    """The plan to compare with; None when there is none yet."""
-    if against:
-        return Plan.open(home, against)
-    try:
-        return Plan.newest(home)
-    except NotFound:
-        return None
 
 
 DRAWN = "(shares and importances act where draws train; heads on a frozen trunk are solved without draws)"

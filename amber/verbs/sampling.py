@@ -9,6 +9,7 @@ import click
 from rich.console import Group
 
 from amber.terminal import Screen, plain, show, table
+from amber.verbs.acting import identity, token_option
 from amber.verbs.options import workspace
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
@@ -76,6 +77,21 @@ def suggest_policy(home: str, as_json: bool) -> None:
     with Catalog.open(home).read() as now:
         text = suggest(now)
     show(tomllib.loads(text), as_json, lambda: text)
+
+
+@policy.command("set")
+@click.argument("file", type=click.Path(path_type=Path))
+@token_option
+@workspace
+def set_policy(file: Path, token: str, home: str, as_json: bool) -> None:
+    """Put FILE in force: `amber plan` and `amber loop` follow it without --policy. Their plans still need sign-offs."""
+    catalog, loaded = Catalog.open(home), Policy.load(file)
+    by = identity(catalog.home, token)
+    with catalog.commit(author=by.name, message=f"policy in force: {loaded.sha256[:12]}") as change:
+        loaded.check(change.now)
+        change.set_policy(loaded.model_dump_json(), loaded.sha256, by=by)
+    shown = {"policy": loaded.sha256, "by": str(by)}
+    show(shown, as_json, lambda: f"policy {loaded.sha256[:12]} is in force (set by {by})")
 
 
 def _ask_for_copies(home: Path, **asked: int | None) -> None:

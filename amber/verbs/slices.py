@@ -98,8 +98,11 @@ def remove_slice(name: str, author: str, home: str, as_json: bool) -> None:
 @workspace
 def add_slice(name: str, predicate: str, task: str, rare: bool, author: str, home: str, as_json: bool) -> None:
     """Declare the slice NAME: one boolean expression over attr.*, label.*, state.*, boxes.*."""
-    with Catalog.open(home).commit(author=author, message=f"slice {name}") as change:
-        made = change.add_slice(name, predicate, task=task, rare=rare)
+    catalog = Catalog.open(home)
+    with catalog.read() as now:
+        checked = now.check_slice(predicate)
+    with catalog.commit(author=author, message=f"slice {name}") as change:
+        made = change.add_slice(name, predicate, task=task, rare=rare, checked=checked)
     show(vars(made), as_json, lambda: f"slice {made.name}: {made.predicate}")
 
 

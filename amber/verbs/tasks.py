@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import click
 
 from amber.terminal import plain, show, table
+from amber.verbs.acting import identity, token_option
 from amber.verbs.options import author, grouped, has_verb, workspace
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import Task
@@ -103,15 +104,17 @@ new_definition = grouped(
 @click.argument("name")
 @new_definition
 @author
+@token_option
 @workspace
-def redefine_task(name: str, new: NewDefinition, author: str, home: str, as_json: bool) -> None:
+def redefine_task(name: str, new: NewDefinition, author: str, token: str, home: str, as_json: bool) -> None:
     """Give the task NAME the classes CLASSES, separated by spaces or commas (default: unchanged), from now on.
 
     Labels and slices keep their class. For a class that is not among CLASSES, --became names the new one. Older commits
-    are unchanged.
+    are unchanged. Where the owner has members (`amber owners`), only they change owner, classes and metric.
     """
-    moved = new.moved()
-    with Catalog.open(home).commit(author=author, message=f"redefine {name}") as change:
+    moved, catalog = new.moved(), Catalog.open(home)
+    by = identity(catalog.home, token)
+    with catalog.commit(author=author, message=f"redefine {name}") as change:
         task = new.task(change.now.task(name))
-        change.redefine_task(task, moved)
+        change.redefine_task(task, moved, by=by)
     show(task.model_dump(mode="json"), as_json, lambda: f"task {name}: {plain(task.classes) or task.unit}")

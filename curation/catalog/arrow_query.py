@@ -1,11 +1,16 @@
 """Queries over Arrow tables, and queries of one row."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-__all__ = ["first", "query_arrow", "quoted", "scalar"]
+from curation.errors import BadInput
+
+__all__ = ["first", "limited", "query_arrow", "quoted", "scalar"]
 
 ROW_GROUP = 122_880
 """Rows in one row group of DuckDB."""
@@ -38,6 +43,31 @@ def first(
 def scalar(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> Any:
     """The value of a query with one row and one column."""
     return connection.execute(query, parameters or []).fetchall()[0][0]
+
+
+@contextmanager
+def limited(connection: duckdb.DuckDBPyConnection, seconds: float, what: str) -> Iterator[None]:
+    """Interrupt the queries of the block after `seconds`; then BadInput names `what` took so long.
+
+    DuckDB looks for an interrupt after every 2,048 rows of an operator.
+    """
+    fired = threading.Event()
+
+    def interrupt() -> None:
+        fired.set()
+        connection.interrupt()
+
+    timer = threading.Timer(seconds, interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (duckdb.Error, RuntimeError):
+        if fired.is_set():
+            raise BadInput(f"{what}: ran longer than {seconds:g} s and was ended; write it simpler") from None
+        raise
+    finally:
+        timer.cancel()
 
 
 def quoted(text: str) -> str:

@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.catalog import label_validation, schema
+from curation.catalog.acts import add_act, add_members, add_policy
 from curation.catalog.arrow_query import first, scalar
 from curation.catalog.attributes import NAME, add_attributes
 from curation.catalog.event_tables import as_labels
 from curation.catalog.event_writer import Writer, refuse
+from curation.catalog.ownership import Identity, definition_hash
 from curation.catalog.revert import forget_sample, restored_slices, restored_tasks, revert_events
 from curation.catalog.slice_vetting import vet
 from curation.catalog.slices import Slice, rename_classes
@@ -76,11 +78,14 @@ class PendingCommit:
             known[task.name] = Definition.first(task, len(known))
             self._define(known[task.name])
 
-    def redefine_task(self, task: Task, moved: Mapping[str, str | None] | None = None) -> None:
+    def redefine_task(
+        self, task: Task, moved: Mapping[str, str | None] | None = None, *, by: Identity | None = None
+    ) -> None:
         """Give a task another definition. `moved` maps old classes to new names, or to None (their labels become
         unknown).
 
-        Labels and slices follow their class. BadInput when a slice names a class that no longer exists.
+        Labels and slices follow their class. BadInput when a slice names a class that no longer exists, and when the
+        owner has members, `by` is none of them, and owner, classes or metric change.
         """
         old = self.now.definition(task.name)
         new = old.redefined(task, moved or {})
@@ -90,20 +95,23 @@ class PendingCommit:
             "SELECT count(*) FROM task_event WHERE task_id = ? AND commit_id = ?", [old.task_id, self.id]
         ):
             raise BadInput(f"task {task.name}: was defined in this commit; redefine it in another commit")
-        self._define(new)
+        self._define_by_owner(new, old, by)
         names = {name: (moved or {}).get(name, name) for name in old.task.classes}
         for part in self.now.slices().values():
             renamed = rename_classes(part.predicate, task.name, names)
             self.add_slice(part.name, renamed, task=part.task, rare=part.rare)
 
-    def add_slice(self, name: str, predicate: str, *, task: str = "", rare: bool = False) -> Slice:
-        """Declare a slice and return it with its canonical predicate; a known name gets the new predicate."""
+    def add_slice(self, name: str, predicate: str, *, task: str = "", rare: bool = False, checked: str = "") -> Slice:
+        """Declare a slice and return it with its canonical predicate; a known name gets the new predicate.
+
+        `checked` is the canonical predicate that `Snapshot.check_slice` returned: it is not run again under the lock.
+        """
         if not re.fullmatch(NAME, name):
             raise BadInput(f"slice {name!r}: a name is of a-z, 0-9 and _, with a letter first; choose another")
         if task and task not in self.now.tasks():
             raise NotFound(f"slice {name}: there is no task {task!r}; `amber tasks` lists them")
         made = Slice(name=name, task=task, predicate=vet(predicate, self.now.frame()), rare=rare)
-        if not made.reads_predictions:
+        if not made.reads_predictions and made.predicate != checked:
             self.now.members(made.predicate)
         if not self.repeated and self.now.slices().get(name) != made:
             self._write_slice(made)
@@ -120,7 +128,8 @@ class PendingCommit:
     def add_samples(self, samples: pa.Table, *, dataset: str) -> int:
         """Add samples (key, location, sha256, phash, format, width, height, bytes); returns how many are new.
 
-        A known key with the same bytes is left unchanged; a known key with other bytes, or an empty key, is refused.
+        A known key with the same bytes is left unchanged; a known key with other bytes, an empty key, and a key that
+        was forgotten are refused.
         """
         if self.repeated:
             return 0
@@ -131,6 +140,8 @@ class PendingCommit:
         )
         twice = "SELECT key FROM incoming GROUP BY key HAVING count(*) > 1 ORDER BY key LIMIT 1"
         refuse(sql(twice, incoming=samples), "key {0!r}: is in this batch twice; make keys unique")
+        if gone := self.now.forgotten(samples["key"]):
+            raise BadInput(f"key {gone[0]!r}: was forgotten (`amber forget`) and must not come back; leave it out")
         other = "SELECT key FROM incoming JOIN sample USING (key) WHERE sample.sha256 <> incoming.sha256 ORDER BY key"
         refuse(
             sql(other, incoming=samples),
@@ -153,7 +164,8 @@ class PendingCommit:
     def add_attributes(self, attributes: pa.Table) -> None:
         """Add attributes: a column `key` and one column (string, bool, number or timestamp) for each attribute.
 
-        Nulls are skipped. An attribute keeps its first type. One commit sets it at most once for each sample.
+        Nulls are skipped. An attribute keeps its first type; integers have the exact type "integer" if one is above
+        2^53. One commit sets it at most once for each sample.
         """
         if not self.repeated:
             add_attributes(self._writer, attributes, self.now.attributes())
@@ -219,13 +231,14 @@ class PendingCommit:
         """Record the figures of a run, by task and slice."""
         self._writer.append("slice_error", errors)
 
-    def revert(self, commit: int) -> dict[str, int]:
+    def revert(self, commit: int, *, by: Identity | None = None) -> dict[str, int]:
         """Undo an earlier commit: its events end, and the events that they replaced hold again.
 
         Returns how many labels, attributes, samples, tasks, slices and label requests changed, and how many events were
         `kept` because a later commit had replaced them. Where there was no earlier event, a label is retracted, an
         attribute loses its value and a request is withdrawn. Samples that the commit added are excluded, since only
         `forget` removes a sample. A task that it declared stays, without those labels; runs and their figures stay.
+        A definition is restored by `by`, as in `redefine_task`.
         """
         if not 0 < commit < self.id:
             raise BadInput(f"commit {commit}: only commits 1 to {self.id - 1} can be undone; `amber log` lists them")
@@ -238,7 +251,7 @@ class PendingCommit:
         before = self.now.earlier(commit - 1)
         tasks = restored_tasks(self._writer, self.now, before, commit)
         for definition in tasks:
-            self._define(definition)
+            self._define_by_owner(definition, self.now.definition(definition.task.name), by)
         slices = restored_slices(self._writer, before, commit)
         for part in slices:
             if part.predicate:
@@ -255,6 +268,35 @@ class PendingCommit:
         """
         if not self.repeated:
             forget_sample(self._writer, key, predictions)
+
+    def set_members(self, owner: str, members: Iterable[Identity], *, by: Identity) -> None:
+        """Map an owner to users and tokens. BadInput when it has members, and `by` is none of them."""
+        self.now.ownership.refuse_others(owner, by, f"owner {owner}")
+        if not self.repeated:
+            add_members(self._writer, owner, self.now.ownership.members().get(owner, ()), members)
+            add_act(self._writer, "owners", owner, by)
+
+    def set_policy(self, policy: str, sha256: str, *, by: Identity) -> None:
+        """Put a policy (JSON) in force: `amber plan` and the loop follow it."""
+        if not self.repeated:
+            add_policy(self._writer, policy, sha256)
+            add_act(self._writer, "policy", "", by, policy=sha256)
+
+    def sign_off(self, owner: str, *, plan: str, before: str, policy: str, by: Identity) -> None:
+        """Accept for `owner` what the plan `plan` takes in comparison with `before`, all by their hashes."""
+        self.now.ownership.refuse_others(owner, by, f"sign-off of {owner}")
+        if not self.repeated:
+            add_act(self._writer, "sign_off", owner, by, subject=plan, before=before, policy=policy)
+
+    def _define_by_owner(self, new: Definition, old: Definition, by: Identity | None) -> None:
+        """Define a task again, as an act of its owner where owner, classes, the codes of classes or metric change."""
+        fields = [(each.task.owner, each.task.classes, each.task.metric, each.codes) for each in (old, new)]
+        if fields[0] != fields[1]:
+            self.now.ownership.refuse_others(old.task.owner, by, f"task {old.task.name}")
+        self._define(new)
+        if by:
+            hashes = [definition_hash(each.task) for each in (old, new)]
+            add_act(self._writer, "redefine", old.task.owner, by, subject=hashes[1], before=hashes[0])
 
     def _define(self, definition: Definition) -> None:
         task = definition.task

@@ -172,7 +172,7 @@ def attribute_at(connection: duckdb.DuckDBPyConnection, commit: int, name: str, 
     """SQL of the current values of one attribute as of `commit`: sample_id, value. An event without a value ends it."""
     until, mine = folded(connection), "name = '" + name.replace("'", "''") + "'"
     base = (
-        f"SELECT sample_id, {type_} AS value FROM attribute_interval WHERE {mine} AND {type_} IS NOT NULL "
+        f'SELECT sample_id, "{type_}" AS value FROM attribute_interval WHERE {mine} AND "{type_}" IS NOT NULL '
         f"AND valid_from <= {commit} AND (valid_to IS NULL OR valid_to > {commit})"
     )
     moved = f"FROM attribute_event WHERE {mine} AND commit_id > {until} AND commit_id <= {commit}"
@@ -180,7 +180,7 @@ def attribute_at(connection: duckdb.DuckDBPyConnection, commit: int, name: str, 
         return base
     return f"""
         WITH touched AS MATERIALIZED (
-            SELECT sample_id, {type_} AS value {moved}
+            SELECT sample_id, "{type_}" AS value {moved}
             QUALIFY commit_id = max(commit_id) OVER (PARTITION BY sample_id)),
         untouched AS ({base})
         FROM untouched ANTI JOIN touched USING (sample_id) UNION ALL FROM touched WHERE value IS NOT NULL"""
@@ -246,7 +246,7 @@ def _fold_attributes(connection: duckdb.DuckDBPyConnection, until: int) -> None:
             FROM attribute_interval {kept}
             UNION ALL SELECT name, sample_id, commit_id AS valid_from,
                 lead(commit_id) OVER (PARTITION BY name, sample_id ORDER BY commit_id) AS valid_to,
-                text, number, flag, time FROM attribute_event {moved})
+                text, number, flag, time, "integer" FROM attribute_event {moved})
         ORDER BY name, sample_id, valid_from"""
     )
     connection.execute("DROP TABLE attribute_interval")

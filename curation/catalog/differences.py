@@ -10,7 +10,7 @@ from curation.arrays import Ints
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 
-__all__ = ["Difference", "differences"]
+__all__ = ["Difference", "definition_changes", "differences"]
 
 VALUES = ["code", "number", "boxes"]
 
@@ -53,6 +53,19 @@ def differences(before: Snapshot, after: Snapshot) -> list[Difference]:
             if slices[name].task in ("", task):
                 rows.append(_row(task, name, moves.filter(pc.is_in(moves["id"], members))))
     return [row for row in rows if row.learned or row.changed or row.doubted or row.lost]
+
+
+def definition_changes(before: Snapshot, after: Snapshot) -> list[dict[str, object]]:
+    """A row for each field of a task that was defined otherwise: task, field, before (None for a new task), after."""
+    old, rows = before.tasks(), list[dict[str, object]]()
+    for name, task in after.tasks().items():
+        was = old[name].model_dump(mode="json") if name in old else {}
+        rows += [
+            {"task": name, "field": field, "before": was.get(field), "after": value}
+            for field, value in task.model_dump(mode="json").items()
+            if (was and was[field] != value) or (not was and field in ("owner", "classes", "metric"))
+        ]
+    return rows
 
 
 def _members(before: Snapshot, name: str) -> Ints:

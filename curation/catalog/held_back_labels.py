@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -9,9 +10,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.catalog.event_tables import LABELS
+from curation.errors import Damaged
 from curation.files.atomic import whole
+from curation.files.digest import digest
+from curation.files.read_back import read_parquet, read_with
 
-__all__ = ["fault_in_held_back", "forget_held_back", "hold_back"]
+__all__ = ["FILE", "fault_in_held_back", "forget_held_back", "hold_back", "read_held_back"]
+
+FILE: Final = "oracle.parquet"
+DIGEST: Final = b"amber.digest"
+AGAIN: Final = "remove it and ingest its data set again"
 
 
 def hold_back(home: Path, labels: pa.Table) -> None:
@@ -19,34 +27,50 @@ def hold_back(home: Path, labels: pa.Table) -> None:
 
     Call it inside a commit: its lock keeps two processes from writing at once. The file appears whole.
     """
-    path = home / "oracle.parquet"
+    path = home / FILE
     labels = labels.select(LABELS.names).cast(LABELS)
     if path.exists():
-        labels = pa.concat_tables([_without(pq.read_table(path), labels), labels])
-    with whole(path) as part:
-        pq.write_table(labels, part)
+        labels = pa.concat_tables([_without(read_held_back(home), labels), labels])
+    _write(path, labels)
+
+
+def read_held_back(home: Path) -> pa.Table:
+    """The held-back labels of a workspace. Damaged when they are not those that were written: the file holds the digest
+    of its content, which costs about 1 s for 5 million labels."""
+    path = home / FILE
+    held = read_parquet(path, AGAIN)
+    written = (held.schema.metadata or {}).get(DIGEST)
+    labels = read_with(lambda found: held.replace_schema_metadata(None).cast(LABELS), path, AGAIN)
+    if written is not None and written.decode(errors="replace") != digest(labels):
+        raise Damaged(f"{path}: differs from what was written (its digest is another); {AGAIN}")
+    return labels
 
 
 def forget_held_back(home: Path, key: str) -> None:
     """Remove every held-back label of one sample; the file appears whole."""
-    path = home / "oracle.parquet"
-    held = pq.read_table(path) if path.exists() else None
+    path = home / FILE
+    held = read_held_back(home) if path.exists() else None
     if held is not None and pc.index(held["key"], key).as_py() >= 0:
-        with whole(path) as part:
-            pq.write_table(held.filter(pc.not_equal(held["key"], key)), part)
+        _write(path, held.filter(pc.not_equal(held["key"], key)))
 
 
 def fault_in_held_back(home: Path, keys: Collection[str]) -> str:
     """What is wrong with the file of held-back labels, or "". `keys` are the keys of all samples."""
-    path = home / "oracle.parquet"
+    path = home / FILE
     if not path.exists():
         return ""
     try:
-        held = set(pq.read_table(path, columns=["key"])["key"].to_pylist())
-    except (pa.ArrowException, OSError) as error:
-        return f"{path} cannot be read ({str(error).splitlines()[0]}); ingest its data set again"
+        held = set(read_held_back(home)["key"].to_pylist())
+    except Damaged as error:
+        return str(error)
     strange = sorted(held - set(keys))
-    return f"{path} holds labels of {strange[0]!r}, which is no sample" if strange else ""
+    return f"{path} holds labels of {strange[0]!r}, which is not a sample" if strange else ""
+
+
+def _write(path: Path, labels: pa.Table) -> None:
+    labels = labels.combine_chunks()
+    with whole(path) as part:
+        pq.write_table(labels.replace_schema_metadata({DIGEST: digest(labels)}), part)
 
 
 def _without(stored: pa.Table, replaced: pa.Table) -> pa.Table:

@@ -1,5 +1,6 @@
 """Reverting a commit, by appending events; and forgetting a sample, the only operation that deletes."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -24,7 +25,10 @@ ENDED: Final = {
         "sample_id, task_id, annotator_id",
         "0 AS state, NULL AS code, NULL AS number, NULL AS codes, NULL AS boxes, 1 AS confidence",
     ),
-    "attribute_event": ("sample_id, name", "NULL AS text, NULL AS number, NULL AS flag, NULL AS time"),
+    "attribute_event": (
+        "sample_id, name",
+        'NULL AS text, NULL AS number, NULL AS flag, NULL AS time, NULL AS "integer"',
+    ),
     "request_event": ("request_id", "'withdrawn' AS state"),
 }
 """Tables of events: the columns that identify what an event is about, and how to end it if no event came before."""
@@ -69,7 +73,7 @@ def forget_sample(writer: Writer, key: str, predictions: Mapping[str, str]) -> N
     for run, sha256 in predictions.items():
         writer.connection.execute("UPDATE run_event SET sha256 = ? WHERE run = ?", [sha256, run])
     writer.hash("forgotten", *map(str, found))
-    writer.append_row("forgotten", *found)
+    writer.append_row("forgotten", *found, hashlib.sha256(key.encode()).hexdigest())
 
 
 def _last(writer: Writer, table: str, commit: int) -> list[str]:

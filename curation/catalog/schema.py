@@ -6,13 +6,18 @@ cache the derived state up to the commit in `folded`.
 
 A code in `label_event` is an index into the task's `book`, which only grows: one entry for each class that the task
 ever had. `codes` of a definition gives the current class of each entry, NULL for none.
+
+`forgotten.key_sha256` is the sha256 of a forgotten key (NULL for those forgotten before schema 4). In `owner_event` and
+`act_event`, `via` says what named the `member`: "token" (of the service) or "user" (of the operating system). An act
+is a sign-off ("sign_off": of the plan `subject` against the plan `before`, under the policy with the hash `policy`), or
+sets the policy in force ("policy"), the members of an owner ("owners") or the definition of a task ("redefine").
 """
 
 from typing import Final
 
 __all__ = ["BOXES", "DDL", "EVALUATION", "GROWING", "KNOWN", "PRECEDENCE", "RETRACTED", "STATES", "UNSURE", "VERSION"]
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 EVALUATION: Final = ("test", "validation")
 """Splits for evaluation only: never trained on, never mined."""
@@ -48,16 +53,16 @@ CREATE TABLE sample (
 CREATE TABLE attribute (commit_id BIGINT NOT NULL, name VARCHAR NOT NULL, type VARCHAR NOT NULL);
 CREATE TABLE attribute_event (
     commit_id BIGINT NOT NULL, sample_id BIGINT NOT NULL, name VARCHAR NOT NULL,
-    text VARCHAR, number DOUBLE, flag BOOLEAN, time TIMESTAMP);
+    text VARCHAR, number DOUBLE, flag BOOLEAN, time TIMESTAMP, "integer" BIGINT);
 CREATE TABLE label_event (
     commit_id BIGINT NOT NULL, sample_id BIGINT NOT NULL, task_id INTEGER NOT NULL, annotator_id INTEGER NOT NULL,
     state UTINYINT NOT NULL, code INTEGER, number DOUBLE, codes INTEGER[], boxes {BOXES},
     confidence REAL NOT NULL, labelled_at TIMESTAMP NOT NULL);
-CREATE TABLE forgotten (commit_id BIGINT NOT NULL, sample_id BIGINT NOT NULL);
+CREATE TABLE forgotten (commit_id BIGINT NOT NULL, sample_id BIGINT NOT NULL, key_sha256 VARCHAR);
 CREATE TABLE folded (id BIGINT NOT NULL);
 CREATE TABLE attribute_interval (
     name VARCHAR NOT NULL, sample_id BIGINT NOT NULL, valid_from BIGINT NOT NULL, valid_to BIGINT,
-    text VARCHAR, number DOUBLE, flag BOOLEAN, time TIMESTAMP);
+    text VARCHAR, number DOUBLE, flag BOOLEAN, time TIMESTAMP, "integer" BIGINT);
 CREATE TABLE label_interval (
     task_id INTEGER NOT NULL, sample_id BIGINT NOT NULL, valid_from BIGINT NOT NULL, valid_to BIGINT,
     state UTINYINT NOT NULL, code INTEGER, number DOUBLE, codes INTEGER[], boxes {BOXES}, source VARCHAR NOT NULL);
@@ -78,14 +83,22 @@ CREATE TABLE slice_error (
     commit_id BIGINT NOT NULL, run VARCHAR NOT NULL, task VARCHAR NOT NULL, slice VARCHAR NOT NULL,
     split VARCHAR NOT NULL, metric VARCHAR NOT NULL, n BIGINT NOT NULL, groups BIGINT NOT NULL,
     value DOUBLE, low DOUBLE, high DOUBLE);
+CREATE TABLE owner_event (
+    commit_id BIGINT NOT NULL, owner VARCHAR NOT NULL, member VARCHAR NOT NULL, via VARCHAR NOT NULL,
+    active BOOLEAN NOT NULL);
+CREATE TABLE policy_event (commit_id BIGINT NOT NULL, sha256 VARCHAR NOT NULL, policy VARCHAR NOT NULL);
+CREATE TABLE act_event (
+    commit_id BIGINT NOT NULL, act VARCHAR NOT NULL, owner VARCHAR NOT NULL, member VARCHAR NOT NULL,
+    via VARCHAR NOT NULL, subject VARCHAR NOT NULL, before VARCHAR NOT NULL, policy VARCHAR NOT NULL);
 """
 
 GROWING: Final = {
     "commits": "id",
     **dict.fromkeys(
         (
-            "answer_event", "attribute", "attribute_event", "forgotten", "label_event", "quarantine_event",
-            "request_event", "run_event", "sample", "slice_error", "slice_event", "task_event",
+            "act_event", "answer_event", "attribute", "attribute_event", "forgotten", "label_event", "owner_event",
+            "policy_event", "quarantine_event", "request_event", "run_event", "sample", "slice_error", "slice_event",
+            "task_event",
         ),
         "commit_id",
     ),

@@ -14,7 +14,9 @@ __all__ = ["SQL_TYPES", "Assumed", "assumed", "frame_of", "labelled", "predicted
 Assumed = Mapping[str, str | bool | float]
 """Values that replace the labels of some tasks on every sample, known or not."""
 
-SQL_TYPES: Final = {"text": "VARCHAR", "number": "DOUBLE", "flag": "BOOLEAN", "time": "TIMESTAMP"}
+SQL_TYPES: Final = {
+    "text": "VARCHAR", "number": "DOUBLE", "flag": "BOOLEAN", "time": "TIMESTAMP", "integer": "BIGINT",
+}  # fmt: skip
 """The DuckDB type of each attribute type."""
 
 LABEL_TYPES: Final = {

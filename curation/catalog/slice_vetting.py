@@ -1,8 +1,10 @@
 """Vetting of slice predicates: only listed kinds of expressions, functions, types and known columns are let through."""
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 import duckdb
@@ -20,10 +22,11 @@ from curation.catalog.predicate_tree import (
     walk,
     write,
 )  # fmt: skip
-from curation.catalog.slice_vocabulary import FUNCTIONS, GROWING, TYPES
+from curation.catalog.slice_vocabulary import FUNCTIONS, GROWING, PATTERNS, QUADRATIC, TYPES
+from curation.catalog.vetting_process import serve, vet_in_child
 from curation.errors import BadInput
 
-__all__ = ["Frame", "vet"]
+__all__ = ["Frame", "vet", "vet_requests"]
 
 ALLOWED: Final = {
     "BETWEEN", "CASE", "CAST", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION", "LAMBDA",
@@ -40,6 +43,11 @@ SYNTAX: Final = {
 LONGEST: Final = 10_000
 LONGEST_GROWING: Final = 2_000
 """Most characters of a predicate, and of one with a `GROWING` function."""
+
+LONGEST_DISTANCE: Final = 200
+MOST_WILDCARDS: Final = 3
+"""Most characters of one of the texts whose distance is taken, and most wildcards (runs of them) of a pattern: a
+matcher tries length^wildcards ways."""
 
 MOST_LAMBDAS: Final = 2
 MOST_GROWTH: Final = 2
@@ -76,6 +84,8 @@ class Frame:
 def vet(predicate: str, frame: Frame) -> str:
     """The canonical text of `predicate`, which must be one boolean expression over columns of `frame`; else BadInput.
 
+    It is vetted in a child process, under limits of time and memory, once for each frame.
+
     >>> vet("speed>30 and not night", Frame(families={"attr": {"speed": "DOUBLE", "night": "BOOLEAN"}}))
     '((attr.speed > 30) AND (NOT attr.night))'
     """
@@ -83,6 +93,22 @@ def vet(predicate: str, frame: Frame) -> str:
         raise BadInput(f"slice of {len(predicate)} characters: must have at most {LONGEST}; write it shorter")
     if "\0" in predicate:
         raise BadInput(f"slice {predicate!r}: holds a NUL, where DuckDB stops to read; take it out")
+    families = tuple((name, tuple(columns.items())) for name, columns in frame.families.items())
+    return _vetted(predicate, families, tuple(frame.classes.items()))
+
+
+@lru_cache(maxsize=1024)
+def _vetted(predicate: str, families: Any, classes: Any) -> str:
+    frame = {"families": {name: dict(columns) for name, columns in families}, "classes": dict(classes)}
+    return vet_in_child(predicate, frame)
+
+
+def vet_requests() -> None:
+    """What the child process of `vetting_process` runs: it vets what comes in on standard input."""
+    serve(lambda predicate, frame: _vet(predicate, Frame(families=frame["families"], classes=frame["classes"])))
+
+
+def _vet(predicate: str, frame: Frame) -> str:
     with sealed() as connection:
         connection.execute("SET lock_configuration = true")
         expression = parse(connection, predicate)
@@ -91,6 +117,8 @@ def vet(predicate: str, frame: Frame) -> str:
             canonical = write(connection, expression)
             canonical = write(connection, parse(connection, canonical))  # some constants settle at the second writing
             type_ = _bind(connection, canonical, frame)
+        except duckdb.OutOfMemoryException:
+            raise MemoryError from None
         except duckdb.Error as error:
             raise BadInput(f"slice {predicate!r}: {str(error).splitlines()[0]}; correct it") from None
     if type_ != "BOOLEAN":
@@ -165,6 +193,7 @@ class _Vetting:
             self._refuse(f"{name}() is not a function that slices may use (same short result always); write it without")
         if node.get("filter") or node.get("distinct") or (node.get("order_bys") or {}).get("orders"):
             self._refuse(f"{name}() aggregates, which slices may not; write it without")
+        self._check_cost(node, name)
         growth = path.growth + GROWING.get(name, 0)
         if name in GROWING and (growth > MOST_GROWTH or path.lambdas or len(self.predicate) > LONGEST_GROWING):
             self._refuse(
@@ -172,6 +201,18 @@ class _Vetting:
                 f"write at most {LONGEST_GROWING} characters"
             )
         return replace(path, growth=growth)
+
+    def _check_cost(self, node: Node, name: str) -> None:
+        """Refuse a distance between two long texts, and patterns that a matcher tries in very many ways."""
+        texts = [_text(child) for child in node["children"]]
+        if name in QUADRATIC and not any(text is not None and len(text) <= LONGEST_DISTANCE for text in texts):
+            self._refuse(f"{name}() needs a text of at most {LONGEST_DISTANCE} characters as one argument; compare one")
+        if wildcards := PATTERNS.get(name):
+            pattern = texts[1]
+            if pattern is None:
+                self._refuse(f"{name} compares with a pattern that is not a text; write the pattern out")
+            if len(re.findall(f"[{re.escape(wildcards)}]+", pattern)) > MOST_WILDCARDS:
+                self._refuse(f"pattern {pattern[:60]!r} has more than {MOST_WILDCARDS} wildcards; use regexp_matches")
 
     def lambda_(self, node: Node, path: _Path) -> _Path:
         names = {part for child in walk(node["lhs"]) for part in child.get("column_names", [])}
@@ -193,6 +234,12 @@ class _Vetting:
 
     def _refuse(self, why: str) -> NoReturn:
         raise BadInput(f"slice {self.predicate!r}: {why}")
+
+
+def _text(node: Node) -> str | None:
+    """The text of a constant, else None."""
+    value = node["value"]["value"] if node.get("class") == "CONSTANT" and not node["value"]["is_null"] else None
+    return value if isinstance(value, str) else None
 
 
 _CHECKS: Final[dict[str, Callable[[_Vetting, Node, _Path], _Path]]] = {

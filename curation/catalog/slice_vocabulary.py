@@ -7,7 +7,7 @@ so a function that is new in a later DuckDB is refused until it has been reviewe
 
 from typing import Final
 
-__all__ = ["FUNCTIONS", "GROWING", "TYPES"]
+__all__ = ["FUNCTIONS", "GROWING", "PATTERNS", "QUADRATIC", "TYPES"]
 
 OPERATORS: Final = "+ - * ** / // % ^ & | << >> ~ @ xor ^@ || && @> <@ ->> ~~ !~~ ~~* !~~* ~~~"
 
@@ -41,13 +41,34 @@ list_position list_reverse_sort list_slice list_sort list_unique list_value map 
 map_extract_value map_keys map_values row struct_extract struct_pack
 """
 
-GROWING: Final = {"concat_ws": 2, "list_apply": 1, "list_transform": 1, "regexp_replace": 2, "replace": 2}
+GROWING: Final = {
+    "concat_ws": 2, "list_apply": 1, "list_transform": 1, "regexp_replace": 2, "replace": 2, "flatten": 1,
+    **dict.fromkeys(
+        (
+            "regexp_extract_all", "regexp_split_to_array", "split", "str_split", "str_split_regex", "string_split",
+            "string_split_regex", "string_to_array",
+        ), 1,
+    ),
+}  # fmt: skip
 """Functions whose result may be as long as the product of their arguments, with weights: nested calls may weigh at most
-2 in total (a list comprehension is two `list_apply`), because a chain of them grows exponentially. Not allowed at all
-are functions whose result a number makes long (`repeat`, `lpad`, `format`, `bar`, `range`), those that double their
-argument (`hex`), and `list_reduce`, which can double it once per entry."""
+2 in total (a list comprehension is two `list_apply`), because a chain of them grows exponentially. Texts split into
+lists count too: each letter becomes 16 bytes. Not allowed at all are functions whose result a number makes long
+(`repeat`, `lpad`, `format`, `bar`, `range`), those that double their argument (`hex`), and `list_reduce`, which can
+double it once per entry."""
 
 FUNCTIONS: Final = {*GROWING, *f"{OPERATORS} {NUMBERS} {TEXTS} {TIMES} {NESTED}".split()}
+
+QUADRATIC: Final = {
+    "damerau_levenshtein", "editdist3", "jaro_similarity", "jaro_winkler_similarity", "levenshtein",
+}  # fmt: skip
+"""Functions that take time in proportion to the product of the lengths of two texts."""
+
+PATTERNS: Final = {
+    **dict.fromkeys(("~~", "!~~", "~~*", "!~~*"), "%"),
+    **dict.fromkeys(("like_escape", "not_like_escape", "ilike_escape", "not_ilike_escape"), "%"),
+    "~~~": "*",
+}  # fmt: skip
+"""Operators that match a pattern (LIKE, ILIKE, GLOB), with the wildcard for any text: they backtrack."""
 
 TYPES: Final = {
     "BIGINT", "BOOLEAN", "DATE", "DECIMAL", "DOUBLE", "FLOAT", "HUGEINT", "INTEGER", "INTERVAL", "LIST", "MAP",

@@ -6,12 +6,13 @@ import pyarrow as pa
 
 from curation.arrays import Ints
 from curation.catalog import training_samples
-from curation.catalog.arrow_query import first, scalar
+from curation.catalog.arrow_query import first, limited, scalar
+from curation.catalog.ownership import SnapshotOwnership
 from curation.catalog.schema import GROWING
 from curation.catalog.slice_columns import Assumed, assumed, frame_of, labelled, predicted
 from curation.catalog.slice_membership import members_sql
-from curation.catalog.slice_vetting import Frame
-from curation.catalog.slices import Slice
+from curation.catalog.slice_vetting import Frame, vet
+from curation.catalog.slices import Slice, columns_of
 from curation.catalog.snapshot_labels import SnapshotLabels
 from curation.catalog.snapshot_requests import SnapshotRequests
 from curation.catalog.snapshot_runs import SnapshotRuns
@@ -20,13 +21,17 @@ from curation.catalog.tasks import Task
 from curation.catalog.view import View
 from curation.errors import BadInput, NotFound
 
-__all__ = ["Snapshot"]
+__all__ = ["RUN_SECONDS", "Snapshot"]
+
+RUN_SECONDS = 120.0
+"""Longest time to find the members of a slice: ten conditions on 10 million samples take about 10 s."""
 
 
 class Snapshot:
     """What the catalog holds at one commit. It is valid inside `with catalog.read()`.
 
-    `labels`, `requests` and `runs` are objects with methods of their own, and each is called for its main table:
+    `labels`, `requests`, `runs` and `ownership` are objects with methods of their own, and the first three are called
+    for their main table:
     `now.labels("color")`, `now.labels.by_annotator("color")`, `now.requests("open")`, `now.runs()`.
     """
 
@@ -37,6 +42,7 @@ class Snapshot:
         self.labels = SnapshotLabels(self.view)
         self.requests = SnapshotRequests(self.view)
         self.runs = SnapshotRuns(self.view)
+        self.ownership = SnapshotOwnership(self.view)
 
     @classmethod
     def at(cls, connection: duckdb.DuckDBPyConnection, commit: int | None) -> "Snapshot":
@@ -89,7 +95,7 @@ class Snapshot:
         return definition_at(self.view, name)
 
     def attributes(self) -> dict[str, str]:
-        """Types of attributes by name: text, number, flag or time."""
+        """Types of attributes by name: text, number, flag, time or integer."""
         return self.view.attributes()
 
     def attribute(self, name: str) -> pa.Table:
@@ -119,6 +125,11 @@ class Snapshot:
         """Groups with both training and evaluation samples, by name: group, train, evaluation (how many of each).
         The training samples are the keys `trained`, or else all samples of `training_ids`."""
         return training_samples.groups_across(self.view, trained)
+
+    def forgotten(self, keys: pa.Array | pa.ChunkedArray) -> list[str]:
+        """Those of `keys` that `amber forget` removed, sorted. The catalog keeps only their hashes."""
+        query = "SELECT DISTINCT key FROM incoming WHERE sha256(key) IN (SELECT key_sha256 FROM forgotten) ORDER BY key"
+        return [str(key) for key in self.view.table(query, incoming=pa.table({"key": keys}))["key"].to_pylist()]
 
     def hashes(self) -> pa.Table:
         """Perceptual hashes of all samples, by key: key, phash (uint64)."""
@@ -175,10 +186,21 @@ class Snapshot:
             predicate, lambda family, name: self._column(family, name, predictions, assume or {}), samples
         )
         try:
-            found = self.view.table(query)
+            with limited(self.view.connection, RUN_SECONDS, f"slice {predicate!r}"):
+                found = self.view.table(query)
         except (duckdb.DataError, duckdb.ProgrammingError) as error:
             raise BadInput(f"slice {predicate!r}: {str(error).splitlines()[0]}; correct it, or use TRY_CAST") from None
         return np.asarray(found["sample_id"].to_numpy(), dtype=np.int64)
+
+    def check_slice(self, predicate: str) -> str:
+        """The canonical text of a predicate, after it was vetted and run; BadInput when it is not sound.
+
+        Call it before a commit that adds the slice, so that no writer waits for it.
+        """
+        canonical = vet(predicate, self.frame())
+        if not any(family == "pred" for family, _ in columns_of(canonical)):
+            self.members(canonical)
+        return canonical
 
     def quarantine(self) -> pa.Table:
         """Files that ingest refused: dataset, location, reason."""

@@ -1,9 +1,13 @@
 """Runs as of one commit: what they predict, and how well."""
 
+from pathlib import Path
+
 import pyarrow as pa
 
 from curation.catalog.arrow_query import quoted
 from curation.catalog.view import View
+from curation.errors import NotFound
+from curation.files.read_back import check_sha256
 
 __all__ = ["SnapshotRuns"]
 
@@ -20,6 +24,19 @@ class SnapshotRuns:
             "SELECT run, plan, predictions, sha256, commit_id FROM run_event WHERE commit_id <= ? ORDER BY commit_id",
             [self._view.commit],
         )
+
+    def predictions_file(self, home: Path, run: str) -> Path:
+        """The predictions file of a run of the workspace `home`.
+
+        NotFound when the catalog has no such run; Damaged when the file is not the one that the run was judged by.
+        """
+        found = self._view.rows(
+            "SELECT predictions, sha256 FROM run_event WHERE run = ? AND commit_id <= ? ORDER BY commit_id DESC",
+            [run, self._view.commit],
+        )
+        if not found:
+            raise NotFound(f"run {run!r}: the catalog has no such run; `amber log` lists them")
+        return check_sha256(home / str(found[0][0]), str(found[0][1]), "evaluate the run again")
 
     def slice_errors(self, run: str) -> pa.Table:
         """Figures of the newest evaluation of a run: task, slice, split, metric, n, groups, value, low, high."""

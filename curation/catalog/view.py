@@ -29,7 +29,7 @@ class View:
         return self.connection.execute(query, list(parameters)).fetchall()
 
     def attributes(self) -> dict[str, str]:
-        """Types of attributes by name: text, number, flag or time."""
+        """Types of attributes by name: text, number, flag, time or integer."""
         return dict(self.rows("SELECT name, type FROM attribute WHERE commit_id <= ? ORDER BY name", [self.commit]))
 
     def attribute_sql(self, name: str, type_: str = "") -> str:

@@ -29,7 +29,7 @@ __all__ = [
 Ids = npt.NDArray[np.int64]
 Columns = dict[str, list[Any]]
 
-ATTRIBUTE_TYPES: Final = {"text": "string", "number": "float", "flag": "boolean", "time": "date"}
+ATTRIBUTE_TYPES: Final = {"text": "string", "number": "float", "flag": "boolean", "time": "date", "integer": "integer"}
 RESERVED: Final = {"group", "split", "excluded", "captured_at"}
 """Attributes that `Snapshot.samples` returns with their defaults."""
 

@@ -51,7 +51,11 @@ def edits_of(dataset: Any, now: Snapshot, scene: Scene) -> Edits:
     ids = {row["key"]: row["sample_id"] for row in then.samples().select(["key", "sample_id"]).to_pylist()}
     labels: list[dict[str, Any]] = []
     tags: list[dict[str, Any]] = []
-    passed_over = [f"{key}: the catalog has no such sample" for key in sorted(edited.keys() - ids.keys())]
+    strange = sorted(edited.keys() - ids.keys())
+    forgotten = now.forgotten(pa.array(strange, pa.string()))
+    passed_over = [
+        f"{key}: {'was forgotten' if key in forgotten else 'the catalog has no such sample'}" for key in strange
+    ]
     newer = newer_commits(dataset)
     for commit in sorted({newer.get(key, then.commit) for key in edited}):
         own = sorted(ids[key] for key in edited if key in ids and newer.get(key, then.commit) == commit)

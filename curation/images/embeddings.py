@@ -1,7 +1,8 @@
 """Embedding files of a workspace, and the search for far-apart vectors.
 
 `embeddings/<model>/` holds `vectors.npy` (float16, memory-mapped), `statistics.npy`, `keys.parquet` and, written last,
-`embeddings.json`: where it exists, the embeddings are complete.
+`embeddings.json` with the sha256 of each: where it exists, the embeddings are complete. They are checked when they are
+opened.
 """
 
 import json
@@ -9,6 +10,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +19,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.arrays import Float32s, Ints
-from curation.errors import BadInput, NotFound
+from curation.errors import BadInput, Damaged, NotFound
 from curation.files.atomic import whole
+from curation.files.read_back import check_sha256, read_json, read_npy, read_with, sha256_of
 
 __all__ = ["Embeddings", "add_vectors", "check_vectors", "farthest_first", "forget_vectors", "writing"]
 
 
 CHUNK = 4096
+
+FILES = ("vectors.npy", "statistics.npy", "keys.parquet")
+
+AGAIN = "remove the folder and embed the images again"
 
 
 class Embeddings:
@@ -35,12 +42,14 @@ class Embeddings:
     def __init__(self, folder: Path) -> None:
         if not (folder / "embeddings.json").is_file():
             raise NotFound(f"{folder}: has no complete embeddings; `amber train` makes them")
-        header = json.loads((folder / "embeddings.json").read_text())
-        self.model: str = header["model"]
-        self.blocks: list[tuple[str, int]] = [(name, width) for name, width in header["blocks"]]
-        self.vectors = np.load(folder / "vectors.npy", mmap_mode="r")
-        self.mean, self.scale = np.load(folder / "statistics.npy")
-        self.keys: list[str] = pq.read_table(folder / "keys.parquet")["key"].to_pylist()
+        self.model, self.blocks, hashes = read_json(folder / "embeddings.json", AGAIN, _header)
+        for name, sha256 in hashes.items():
+            check_sha256(folder / name, sha256, AGAIN)
+        self.vectors = read_npy(folder / "vectors.npy", AGAIN, mmap=True)
+        self.mean, self.scale = read_with(_read_statistics, folder / "statistics.npy", AGAIN)
+        self.keys: list[str] = read_with(_read_keys, folder / "keys.parquet", AGAIN)
+        if self.vectors.shape != (len(self.keys), sum(width for _, width in self.blocks)):
+            raise Damaged(f"{folder}: its vectors, keys and blocks do not fit each other; {AGAIN}")
         self._row = {key: row for row, key in enumerate(self.keys)}
 
     @classmethod
@@ -89,7 +98,9 @@ def writing(
         vectors.flush()
         np.save(part / "statistics.npy", np.stack(_statistics(vectors, blocks)))
         pq.write_table(pa.table({"key": pa.array(keys, pa.string())}), part / "keys.parquet")
-        (part / "embeddings.json").write_text(json.dumps({"model": model, "blocks": list(blocks)}))
+        hashes = {name: sha256_of(part / name) for name in FILES}
+        header = {"model": model, "blocks": list(blocks), "sha256": hashes}
+        (part / "embeddings.json").write_text(json.dumps(header))
 
 
 def forget_vectors(home: Path, key: str) -> None:
@@ -135,6 +146,21 @@ def add_vectors(home: Path, model: str, table: pa.Table) -> None:
             part = kept[start : start + CHUNK]
             out[start : start + len(part)] = found.vectors[part] if found else 0
         out[len(kept) :] = vectors
+
+
+def _header(value: dict[str, Any]) -> tuple[str, list[tuple[str, int]], dict[str, str]]:
+    """Model, blocks, and the sha256 of each file; embeddings of before these were kept have none."""
+    blocks = [(str(name), int(width)) for name, width in value["blocks"]]
+    return str(value["model"]), blocks, {name: str(value["sha256"][name]) for name in FILES if "sha256" in value}
+
+
+def _read_statistics(path: Path) -> tuple[Float32s, Float32s]:
+    mean, scale = np.load(path)
+    return mean, scale
+
+
+def _read_keys(path: Path) -> list[str]:
+    return [str(key) for key in pq.read_table(path)["key"].to_pylist()]
 
 
 def _stored(home: Path, model: str) -> Embeddings | None:

@@ -20,7 +20,7 @@ from curation.ingest.box_check import with_checked_boxes
 from curation.ingest.dataset import Dataset
 from curation.ingest.file_keys import with_one_key_a_file
 from curation.ingest.read_dataset import Progress, read
-from curation.ingest.readers.content import Content
+from curation.ingest.readers.content import Content, without
 from curation.ingest.readers.findings import Aside, Findings
 from curation.ingest.splits import keep_splits, split_of
 
@@ -35,7 +35,8 @@ class Ingested:
     """The result of one ingest: samples in the data set, new ones, labels imported and held back, and quarantined.
 
     `quarantined` holds location and reason of each entry, `aside` the same entries as file, entry, value and rule.
-    `notes` tells what was passed over or changed.
+    `notes` tells what was passed over or changed. `forgotten` are keys of the data set that `amber forget` removed
+    earlier: they are left out, with all their labels.
     """
 
     dataset: str
@@ -47,6 +48,7 @@ class Ingested:
     commit: int
     aside: tuple[Aside, ...] = ()
     notes: tuple[str, ...] = ()
+    forgotten: tuple[str, ...] = ()
 
 
 def ingest(
@@ -65,25 +67,27 @@ def ingest(
     content = read(dataset, report, findings)
     with catalog.read() as now:
         known = {row["key"]: row for row in now.samples().select(_KNOWN).to_pylist()}
-    own = {key: row["location"] for key, row in known.items() if key.startswith(f"{dataset.name}/")}
-    content = with_one_key_a_file(content, own, findings)
+        own = {key: row["location"] for key, row in known.items() if key.startswith(f"{dataset.name}/")}
+        content = with_one_key_a_file(content, own, findings)
+        forgotten = now.forgotten(content.keys())
     images, late = _with_and_without_image(content.samples)
     facts, unread = _inspect(images, report)
-    samples = _keep(images, list(facts))
-    if len(images) and not len(samples):
+    if len(images) and not facts:
         raise BadInput(_none_readable(dataset.name, unread))
     sizes = {key: (row["width"], row["height"]) for key, row in known.items()}
     sizes |= {key: (row.width, row.height) for key, row in facts.items()}
     content = with_checked_boxes(content, sizes, dataset.task, dataset.reader.box_rules(), findings)
+    batch = _batch(dataset, seed, facts, content)
+    content, images, late = content.without(forgotten), *(without(part, forgotten) for part in (images, late))
+    samples = _keep(images, list(facts))
     _note_tasks_and_splits(content, dataset, findings)
     attributes = _with_splits(samples, facts, dataset, seed, {key: row["split"] for key, row in known.items()})
     splits = {key: row["split"] for key, row in known.items()}
     splits |= dict(zip(*(attributes[name].to_pylist() for name in ("key", "split")), strict=True))
-    unusable = pa.array([key for key in images["key"].to_pylist() if key not in facts], pa.string())
+    unusable = [key for key in images["key"].to_pylist() if key not in facts]
     labels, held_back = _divide(content, unusable, splits)
-    embeddings = {model: _without(table, unusable) for model, table in content.embeddings.items()}
+    embeddings = {model: without(table, unusable) for model, table in content.embeddings.items()}
     check_vectors(catalog.home, embeddings, splits)
-    batch = _batch(dataset, seed, facts, content)
     message = f"ingest {dataset.name}: {len(samples) + len(late)} samples"
     with catalog.commit(author=author, message=message, batch=batch) as change:
         change.add_tasks(dataset.task)
@@ -106,6 +110,7 @@ def ingest(
     return Ingested(
         dataset=dataset.name, samples=len(samples) + len(late), new=new, labels=count, held_back=len(held_back),
         quarantined=quarantined, commit=change.id, aside=_asides(quarantined, findings), notes=tuple(findings.notes),
+        forgotten=tuple(forgotten),
     )  # fmt: skip
 
 
@@ -220,20 +225,16 @@ def _dropped(table: pa.Table, name: str) -> pa.Table:
     return table.drop_columns([name]) if name in table.column_names else table
 
 
-def _without(table: pa.Table, keys: pa.Array) -> pa.Table:
-    return table.filter(pc.invert(pc.is_in(table["key"], value_set=keys)))
-
-
-def _divide(content: Content, unreadable: pa.Array, splits: Mapping[str, str]) -> tuple[pa.Table, pa.Table]:
+def _divide(content: Content, unreadable: Sequence[str], splits: Mapping[str, str]) -> tuple[pa.Table, pa.Table]:
     """Labels for the ledger and labels for the oracle; held-back labels of evaluation samples are imported.
 
     Labels of quarantined images are dropped. Labels of unknown samples stay: the ledger refuses them.
     """
     evaluated = pa.array([key for key, split in splits.items() if split != "train"], pa.string())
-    held = _without(content.held_back, unreadable)
+    held = without(content.held_back, unreadable)
     revealed = pc.is_in(held["key"], value_set=evaluated)
     return (
-        pa.concat_tables([_without(content.labels, unreadable), held.filter(revealed)]),
+        pa.concat_tables([without(content.labels, unreadable), held.filter(revealed)]),
         held.filter(pc.invert(revealed)),
     )
 

@@ -52,6 +52,7 @@ class PullResult:
 
     Answers: new or changed `labels`, `retracted` labels, `skipped`, `empty` and `unfit` answers, answers to `gold`
     questions. Requests: `closed` ones, `disputed` ones sent to a third person, and those still `waiting` for people.
+    `forgotten` are keys of forgotten samples whose items were deleted on the server, with their answers.
     """
 
     labels: int = 0
@@ -63,6 +64,7 @@ class PullResult:
     closed: int = 0
     disputed: int = 0
     waiting: int = 0
+    forgotten: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,7 @@ def pull(
     """
     with open_session(catalog, server) as session:
         session.refresh()
-        session.forget(catalog)
+        forgotten = session.forget(catalog)
         counts = _commit_answers(catalog, session)
         with catalog.read() as now:
             found = resolve(now, session.cache, clock=server.clock(), third=third)
@@ -102,7 +104,7 @@ def pull(
         if closing:
             close_requests(catalog, found, batch=batch or None)
         closed = len(found.answered | found.skipped) if closing else 0
-        return replace(counts, closed=closed, disputed=len(found.again), waiting=found.waiting)
+        return replace(counts, closed=closed, disputed=len(found.again), waiting=found.waiting, forgotten=forgotten)
 
 
 def _commit_answers(catalog: Catalog, session: Session) -> PullResult:

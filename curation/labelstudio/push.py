@@ -13,13 +13,13 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.schema import KNOWN, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
+from curation.files.read_back import read_parquet
 from curation.files.retries import Backoff
 from curation.labelstudio.client import Json, LabelStudioClient, Lost
 from curation.labelstudio.items import (
@@ -240,9 +240,8 @@ def _predicted(now: Snapshot, catalog: Catalog, asked: Sequence[Question]) -> Pr
     keys = pa.array(sorted({question.sample["key"] for question in asked}), pa.string())
     found: Predicted = {}
     for row in now.runs().to_pylist():
-        path = catalog.home / row["predictions"]
-        if row["run"] in runs and path.is_file():
-            table = pq.read_table(path)
+        if row["run"] in runs and (catalog.home / row["predictions"]).is_file():
+            table = read_parquet(now.runs.predictions_file(catalog.home, row["run"]), "evaluate the run again")
             for prediction in table.filter(pc.is_in(table["key"], value_set=keys)).to_pylist():
                 classes = now.task(prediction["task"]).classes
                 code, number = prediction.get("code"), prediction.get("number")

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, NotFound
 from curation.files.locks import locked
@@ -41,18 +43,21 @@ class Session:
                 self.projects.remove(project)
                 self.cache.drop_project(int(project["id"]))
 
-    def forget(self, catalog: Catalog) -> None:
-        """Delete the items of samples that the catalog has forgotten, with their annotations."""
+    def forget(self, catalog: Catalog) -> tuple[str, ...]:
+        """Delete the items of samples that the catalog lacks, with their annotations; keys of those that it forgot."""
         with catalog.read() as now:
             commit = now.commit
             if self.cache.commit == commit:
-                return
+                return ()
             known = set(now.samples()["key"].to_pylist())
-        for item in [item for item in self.cache.with_deleted() if item.sample not in known]:
+            strange = [item for item in self.cache.with_deleted() if item.sample not in known]
+            forgotten = now.forgotten(pa.array([item.sample for item in strange], pa.string()))
+        for item in strange:
             if not item.gone:
                 self.server.remove_item(item.item)
             self.cache.erase(item)
         self.cache.commit = commit
+        return tuple(forgotten)
 
     def project(self, page: LabelConfig, settings: Json) -> Json:
         """The project of a labelling page, created if missing; BadInput when its config was changed on the server."""

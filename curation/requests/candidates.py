@@ -6,13 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curation.catalog.schema import KNOWN
 from curation.catalog.slices import Slice
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
-from curation.errors import NotFound
+from curation.files.read_back import read_parquet
 from curation.images.embeddings import Embeddings
 
 __all__ = ["Candidates"]
@@ -20,6 +19,9 @@ __all__ = ["Candidates"]
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+
+
+EVALUATE = "evaluate the run again"
 
 
 class Candidates:
@@ -39,8 +41,8 @@ class Candidates:
         self.ids: Ids = np.asarray(samples["sample_id"].to_numpy(), np.int64)
         self.groups: npt.NDArray[np.object_] = np.asarray(samples["group"].to_pylist(), dtype=object)
         self.open = {name: self._without_label_or_request(name) for name in self.tasks}
-        self._predictions_path = home / _predictions_of(now, run) if run else None
-        self._predictions = pq.read_table(self._predictions_path) if self._predictions_path else None
+        self._predictions_path = now.runs.predictions_file(home, run) if run else None
+        self._predictions = read_parquet(self._predictions_path, EVALUATE) if self._predictions_path else None
         self._embeddings = Embeddings.open(home, embeddings) if embeddings else None
 
     @property
@@ -106,12 +108,3 @@ class Candidates:
         mine = pc.and_(pc.equal(requests["task"], task), pc.not_equal(requests["state"], "withdrawn"))
         taken = [self.now.labels(task)["sample_id"].to_numpy(), requests.filter(mine)["sample_id"].to_numpy()]
         return ~np.isin(self.ids, np.concatenate(taken))
-
-
-def _predictions_of(now: Snapshot, run: str) -> str:
-    """The file of a run's predictions, relative to the workspace."""
-    runs = now.runs()
-    row = runs.filter(pc.equal(runs["run"], run))
-    if not len(row):
-        raise NotFound(f"run {run!r}: the catalog has no such run; `amber log` lists them")
-    return str(row["predictions"][0].as_py())

@@ -5,10 +5,10 @@ They are stored in `oracle.parquet` of the workspace. Only this module reads the
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import LABELS
+from curation.catalog.held_back_labels import read_held_back
 from curation.errors import BadInput
 
 __all__ = ["answer"]
@@ -27,7 +27,7 @@ def answer(catalog: Catalog, *, batch: str, message: str = "the oracle answers")
     with catalog.commit(author="oracle", message=message, batch=batch) as change:
         if change.repeated:
             return 0
-        held = pq.read_table(path).cast(LABELS)
+        held = read_held_back(catalog.home)
         requests, rows = _answerable(change.now.requests("open"), held)
         labels = held.take(rows)
         annotators = pa.array(["oracle"] * len(labels), pa.string())

@@ -233,6 +233,8 @@ def _successor(root: Path | RemoteFiles, hash: str) -> str:
         to = json.loads(_read(root, f"packs/{hash}/moved.json"))["to"]
     except NotFound:
         to = ""
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{_address(root)}/packs/{hash}/moved.json: cannot be read ({error!r}); {_fix(root)}") from error
     if not to:
         raise NotFound(f"pack {hash}: not complete in {_address(root)}; `amber pack` makes one")
     return str(to)

@@ -30,6 +30,7 @@ from curation.errors import BadInput, Damaged
 from curation.files.atomic import remove_leftovers, whole
 from curation.files.locations import read_bytes
 from curation.files.progress import Progress
+from curation.files.read_back import read_parquet
 from curation.images.decoding import BadImage, load_rgb
 from samplers.shards import tar
 from samplers.shards.shard_writer import changed_image_error, unreadable_image_error
@@ -198,7 +199,9 @@ def _pixels(key: str, sha256: str, location: str) -> npt.NDArray[np.uint8]:
 def _known(folder: Path) -> pa.Table:
     """The rows of `copies.parquet`; an empty table if it is missing."""
     table = folder / "copies.parquet"
-    return pq.read_table(table) if table.is_file() else _COPIES.empty_table()
+    if not table.is_file():
+        return _COPIES.empty_table()
+    return read_parquet(table, "remove it, and the copies are made again")
 
 
 def _with_values(

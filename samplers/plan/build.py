@@ -1,7 +1,5 @@
 """Make a plan: resolve a policy at a commit of the catalog, over the images of a pack."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from samplers.pack.pack import Pack
 from samplers.plan.image_order import ImageOrder
 from samplers.plan.interleave import hash64, interleave, quotas
 from samplers.plan.labels import eligible_labels, group_by_code
-from samplers.plan.plan import FORMAT, DraftPlan, Plan
+from samplers.plan.plan import FORMAT, DraftPlan, Plan, plan_hash
 from samplers.plan.rates import SHARE_UNITS, quantise
 from samplers.plan.strata import SliceMembership, Strata, strata_of
 from samplers.policy.policy import Policy
@@ -250,5 +248,5 @@ def _hashed(home: Path, header: dict[str, Any], tables: dict[str, pa.Table]) -> 
     with ThreadPoolExecutor(THREADS) as pool:
         contents = dict(zip(tables, pool.map(digest, tables.values()), strict=True))
     header = {**header, "tables": contents}
-    hash_ = hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()[:32]
+    hash_ = plan_hash(header)
     return home / "plans" / hash_, DraftPlan(header={**header, "hash": hash_}, tables=tables)

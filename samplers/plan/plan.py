@@ -6,6 +6,7 @@ owner requested, whatever other owners request: sum p w 1[stratum] = pi; w_t <= 
 draws / sum q_t^2 / p is at least a_t x draws.
 """
 
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,13 +25,15 @@ from curation.catalog.tasks import Task
 from curation.errors import Damaged, NotFound
 from curation.files.atomic import whole
 from curation.files.digest import digest
+from curation.files.read_back import read_json, read_parquet
 from samplers.plan.rates import PI_UNITS, SHARE_UNITS
 from samplers.plan.strata import stratum_marks
 from samplers.plan.weights import draw_probabilities, label_weights
 
-__all__ = ["FORMAT", "DraftPlan", "Plan", "PlanTask"]
+__all__ = ["FORMAT", "DraftPlan", "Plan", "PlanTask", "plan_hash"]
 
 FORMAT = 2
+AGAIN = "remove its folder and make the plan again"
 WRITERS = 2
 
 
@@ -103,9 +106,17 @@ class Plan:
             path for path in (home / "plans").glob("*/plan.json") if not path.with_name("withdrawn.json").is_file()
         ]
         for path in sorted(headers, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-            if json.loads(path.read_text())["format"] == FORMAT:
+            if read_json(path, AGAIN, lambda header: header["format"]) == FORMAT:
                 return cls(path.parent)
         raise NotFound(f"{home}: there is no plan yet; `amber plan` makes one")
+
+    @classmethod
+    def newest_or_none(cls, home: Path) -> "Plan | None":
+        """`newest`, or None while there is no plan."""
+        try:
+            return cls.newest(home)
+        except NotFound:
+            return None
 
     def save(self) -> "Plan":
         """Write a draft, atomically; an equal plan that exists is opened and becomes the newest again."""
@@ -315,30 +326,36 @@ class Plan:
     def _table(self, table: str, *columns: str) -> pa.Table:
         if table in self._tables:
             return self._tables[table].select(columns or self._tables[table].column_names)
-        try:
-            return pq.read_table(self.folder / f"{table}.parquet", columns=list(columns) or None)
-        except (OSError, pa.ArrowException) as error:
-            raise Damaged(f"{self.folder}: {error}; make the plan again") from error
+        return read_parquet(self.folder / f"{table}.parquet", AGAIN, columns=list(columns) or None)
 
 
 def _header(folder: Path) -> dict[str, Any]:
     if not (folder / "plan.json").is_file():
         raise NotFound(f"{folder}: there is no plan; `amber plan` makes one")
     if (folder / "withdrawn.json").is_file():
-        since = json.loads((folder / "withdrawn.json").read_text())["at"]
+        since = read_json(folder / "withdrawn.json", AGAIN, lambda note: str(note["at"]))
         raise NotFound(
             f"plan {folder.name[:12]}: withdrawn on {since}, one of its images was forgotten; make a new one"
         )
-    header: dict[str, Any] = json.loads((folder / "plan.json").read_text())
-    if header["format"] != FORMAT:
-        raise NotFound(f"plan {folder.name[:12]}: format {header['format']}, must be {FORMAT}; plan again")
+    header = read_json(folder / "plan.json", AGAIN, dict)
+    if header.get("format") != FORMAT:
+        raise NotFound(f"plan {folder.name[:12]}: format {header.get('format')}, must be {FORMAT}; plan again")
+    if header.get("hash") != plan_hash({name: value for name, value in header.items() if name != "hash"}):
+        raise Damaged(f"{folder / 'plan.json'}: differs from what was written (its hash is another); {AGAIN}")
     return header
+
+
+def plan_hash(header: dict[str, Any]) -> str:
+    """The hash of a plan, from its header without the hash."""
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _write_table(folder: Path, named: tuple[str, pa.Table]) -> None:
     name, table = named
     words = [column for column in table.column_names if column == "name"]
-    pq.write_table(table, folder / f"{name}.parquet", compression="zstd", use_dictionary=words or False)
+    pq.write_table(
+        table, folder / f"{name}.parquet", compression="zstd", use_dictionary=words or False, write_page_checksum=True
+    )
 
 
 def _plan_task(part: dict[str, Any]) -> PlanTask:

@@ -1,8 +1,10 @@
 """Sign-off: what every task gets in two plans, and which owners must accept a loss."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from curation.catalog.ownership import Identity
+from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 from samplers.plan.plan import Plan
 from samplers.plan.rates import PI_UNITS
@@ -29,8 +31,8 @@ class TaskChange:
     """What one task gets before and after; None for a plan that does not draw for it.
 
     `lowered` lists the figures that fall by more than the tolerance, such as "ess 120 -> 80"; the `owner` must sign
-    these off unless the owner makes the plan. The effective sample size is compared per draw; that of distinct images
-    only between plans with equally many draws.
+    these off unless a member of that owner makes the plan. The effective sample size is compared per draw; that of
+    distinct images only between plans with equally many draws.
     """
 
     task: str
@@ -60,36 +62,59 @@ def changes(after: Plan, before: Plan, *, tolerance: float = 0.01) -> list[TaskC
     ]  # fmt: skip
 
 
-def missing_sign_offs(
-    rows: Sequence[TaskChange], policy: Policy, before: Plan, *, author: str = ""
-) -> dict[str, list[str]]:
-    """Owners whose figures fall and whose sign-off against `before` is missing, each with the figures that fall.
-
-    The author of the plan needs no sign-off for a task of their own.
-    """
+def missing_sign_offs(rows: Sequence[TaskChange], signed: Collection[str]) -> dict[str, list[str]]:
+    """Owners whose figures fall and who are not among `signed`, each with the figures that fall."""
     missing: dict[str, list[str]] = {}
     for row in rows:
-        signed = row.owner in policy.sign_off and before.hash.startswith(policy.sign_off[row.owner])
-        if row.lowered and not signed and row.owner != author:
+        if row.lowered and row.owner not in signed:
             missing.setdefault(row.owner, []).extend(f"{row.task}: {text}" for text in row.lowered)
     return missing
 
 
-def refuse_unsigned(after: Plan, before: Plan, policy: Policy, *, author: str = "") -> None:
-    """BadInput naming every owner who must sign off before `policy` may replace the policy of `before`.
+def refuse_unsigned(after: Plan, before: Plan | None, policy: Policy, now: Snapshot, *, by: Identity) -> None:
+    """BadInput naming every owner who must sign off before `after` may follow `before`.
 
-    An unchanged policy needs no sign-off: new labels alone change the figures.
+    A sign-off is an act in the catalog (`amber plan --sign`), bound to both plans and the policy by their hashes. A
+    member `by` of an owner needs none for that owner. An unchanged policy needs none, nor a change from equal shares
+    to equal shares while no policy is in force: new labels alone change the figures. A catalog whose tasks have one
+    owner without members has nobody to ask.
     """
-    if after.header["policy"] == before.header["policy"]:
+    if before is None or after.hash == before.hash or _same_rules(after, before, now):
         return
-    missing = missing_sign_offs(changes(after, before, tolerance=policy.tolerance), policy, before, author=author)
-    if missing:
+    owners, members = {name: task.owner for name, task in now.tasks().items()}, now.ownership.members()
+    if not members and len(set(owners.values())) < 2:
+        return
+    rows = changes(after, before, tolerance=min(policy.tolerance, _tolerance(now)))
+    rows = [replace(row, owner=owners.get(row.task, row.owner)) for row in rows]
+    signed = now.ownership.signed(after.hash, before.hash, policy.sha256)
+    signed |= {owner for owner, each in members.items() if by in each}
+    if missing := missing_sign_offs(rows, signed):
         losses = "; ".join(f"{owner} ({', '.join(texts)})" for owner, texts in missing.items())
-        lines = ", ".join(f'{owner} = "{before.hash[:12]}"' for owner in missing)
         raise BadInput(
             f"plan {after.hash[:12]} against {before.hash[:12]}: lowers what others get without the sign-off of "
-            f"{losses}; have them add {lines} under [sign_off] in the policy"
+            f"{losses}; have each run the same `amber plan` with --commit {after.commit} --sign OWNER, then plan again "
+            f"with --commit {after.commit}"
         )
+
+
+def _same_rules(after: Plan, before: Plan, now: Snapshot) -> bool:
+    same = after.header["policy"] == before.header["policy"]
+    return bool(same or (not now.ownership.policy() and _is_even(after) and _is_even(before)))
+
+
+def _is_even(plan: Plan) -> bool:
+    """Whether a plan follows the default policy: equal shares of its tasks."""
+    try:
+        return bool(Policy.even([part.task for part in plan.tasks]).sampling_rules() == plan.header["policy"])
+    except BadInput:  # no task with a head
+        return False
+
+
+def _tolerance(now: Snapshot) -> float:
+    """The tolerance of the policy in force, else the default: a proposal cannot widen it."""
+    stored = now.ownership.policy()
+    default = float(Policy.model_fields["tolerance"].default)
+    return Policy.model_validate_json(stored).tolerance if stored else default
 
 
 def _lowered(

@@ -1,6 +1,8 @@
 """The policy: the shares, weights and sampling rules that task owners request, in one TOML file."""
 
 import difflib
+import hashlib
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -81,17 +83,22 @@ def _factors(value: float | tuple[float, ...]) -> tuple[float, ...]:
 class Policy(BaseModel):
     """One section `[task.NAME]` per task. Shares sum to 1, and so do importances.
 
-    `phases` are fractions of the draws and sum to 1; a boost may have one value per phase. `sign_off` has a line for
-    each owner who accepts less than an earlier plan gave: `owner = "HASH"` names that plan and is valid against no
-    other plan. `tolerance` is the relative loss that needs no sign-off. Neither changes the draws.
+    `phases` are fractions of the draws and sum to 1; a boost may have one value per phase. `tolerance` is the relative
+    loss that needs no sign-off; it does not change the draws.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: dict[str, TaskPolicy] = Field(min_length=1)
     phases: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(1.0,), min_length=1)
-    sign_off: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{8,32}$")]] = Field(default_factory=dict)
     tolerance: float = Field(default=0.01, ge=0, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_lines(cls, data: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(data, dict) and data.get("sign_off"):
+            raise ValueError("[sign_off] lines do not count; owners sign with `amber plan --sign OWNER`, take them out")
+        return {name: value for name, value in data.items() if name != "sign_off"} if isinstance(data, dict) else data
 
     @model_validator(mode="after")
     def _phases(self) -> Self:
@@ -138,8 +145,13 @@ class Policy(BaseModel):
         return self.model_copy(update={"task": parts})
 
     def sampling_rules(self) -> dict[str, Any]:
-        """The fields that determine the draws, as JSON: everything except sign-offs and the tolerance."""
-        return self.model_dump(mode="json", exclude={"sign_off", "tolerance"})
+        """The fields that determine the draws, as JSON: everything except the tolerance."""
+        return self.model_dump(mode="json", exclude={"tolerance"})
+
+    @property
+    def sha256(self) -> str:
+        """The hash by which sign-offs and the policy in force name this policy."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:32]
 
     @classmethod
     def load(cls, path: Path | str) -> "Policy":
@@ -168,6 +180,12 @@ class Policy(BaseModel):
                 for task in trained
             }
         )  # fmt: skip
+
+    @classmethod
+    def in_force(cls, now: Snapshot) -> Self:
+        """The policy in force at a snapshot (`amber policy set`), or `for_labelled` where none is."""
+        stored = now.ownership.policy()
+        return cls.model_validate_json(stored) if stored else cls.for_labelled(now)
 
     @classmethod
     def for_labelled(cls, now: Snapshot) -> Self:

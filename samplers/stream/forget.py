@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curation.files.atomic import whole
+from curation.files.read_back import read_parquet
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import complete_packs, pack_lock, write_pack_index
 from samplers.pack.smaller_copies import forget_copies
@@ -54,12 +54,15 @@ def forget_image(home: Path, key: str) -> Forgotten:
     return Forgotten(packs=tuple(pack.hash for pack in packs), plans=plans)
 
 
+AGAIN = "remove the folder of the plan"
+
+
 def _withdraw_plans(home: Path, key: str) -> Iterator[str]:
     """Mark the plans that used the image as withdrawn, and remove their tables, which name it."""
     for header in sorted((home / "plans").glob("*/plan.json")):
         folder = header.parent
         samples = folder / "samples.parquet"
-        if samples.is_file() and pc.index(pq.read_table(samples, columns=["key"])["key"], key).as_py() >= 0:
+        if samples.is_file() and pc.index(read_parquet(samples, AGAIN, columns=["key"])["key"], key).as_py() >= 0:
             with whole(folder / "withdrawn.json") as part:
                 part.write_text(json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds")}))
         if (folder / "withdrawn.json").is_file():

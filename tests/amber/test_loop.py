@@ -11,15 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from support.killed import leave_half
 from support.lamps import declare
 
 from amber.cli import run
 from amber.loop import Loop, Round, go_round
-from curation import Catalog, Dataset, ingest
+from curation import Catalog, Dataset
+from curation.catalog.event_tables import LABELS
 from curation.errors import BadInput, Busy, NotFound
 from curation.files.atomic import whole
+from curation.ingest.ingest import ingest
 from samplers import Policy, make_pack
 from training.evaluation.features import embed
 from training.run import Recipe, Run
@@ -66,6 +69,20 @@ def test_more_rounds_extend(catalog: Catalog) -> None:
     more = go(catalog, rounds=2)
     assert more[:2] == first
     assert [step.labels for step in more] == [8, 12, 16]
+
+
+@pytest.mark.parametrize("step", ["0:ask", "0:answer", "0:evaluate", "1:answer", "1:evaluate"])
+@pytest.mark.parametrize("labels_too", [True, False])
+def test_a_step_that_another_commit_took_is_named(catalog: Catalog, step: str, labels_too: bool) -> None:
+    with catalog.read() as now:
+        key = now.samples()["key"][0].as_py()
+        (task, *_) = now.tasks().values()
+    with catalog.commit(author="eve", message="mine", batch=f"loop:{FAST.id}:{step}") as change:
+        if labels_too:
+            row = {"key": key, "task": task.name, "state": "unsure", "annotator": "eve"}
+            change.add_labels(pa.Table.from_pylist([row], LABELS), source="human")
+    with pytest.raises(BadInput, match=r"batch id .* the loop did not make it"):
+        go(catalog)
 
 
 def test_an_abandoned_loop_continues(catalog: Catalog) -> None:

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from curation.arrays import Float32s
-from curation.errors import BadInput
+from curation.errors import BadInput, Damaged
+from curation.files.read_back import one_line
 from curation.images.embeddings import Embeddings
 from samplers.plan.plan import Plan, PlanTask
 from training.network.losses import TaskLosses
@@ -112,7 +114,11 @@ def load_network(run: Run, tasks: Sequence[PlanTask], home: Path) -> Network:
     """The trained network of a finished run of a workspace, for evaluation."""
     name = run.recipe.embeddings
     network = build(run.recipe, tasks, Embeddings.open(home, name) if name else None, beside=run.shared_units)
-    network.load_state_dict(torch.load(home / "runs" / run.id / "checkpoints" / "last.pt", weights_only=True))
+    path = home / "runs" / run.id / "checkpoints" / "last.pt"
+    try:
+        network.load_state_dict(torch.load(path, weights_only=True))
+    except (OSError, EOFError, RuntimeError, KeyError, ValueError, TypeError, UnpicklingError) as error:
+        raise Damaged(f"{path}: cannot be read ({one_line(error)}); train run {run.id} again") from error
     return network.eval()
 
 

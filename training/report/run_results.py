@@ -1,6 +1,5 @@
 """The results of a run: its registered predictions beside the labels of the commit that evaluated it."""
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from curation.analysis.missingness import Difference, missing
 from curation.catalog.slices import Slice
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
-from curation.errors import Damaged, NotFound
+from curation.errors import NotFound
+from curation.files.read_back import check_sha256
 from samplers.plan.plan import Plan
 from training.evaluation.intervals import Figure
 from training.evaluation.metrics import ConfusionSums
@@ -120,14 +120,8 @@ def registered(now: Snapshot, run_id: str) -> Row:
 
 def checked(home: Path, entry: Row) -> Path:
     """The predictions file of a registered run; Damaged when it has changed since."""
-    path = home / str(entry["predictions"])
-    try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-    except FileNotFoundError:
-        found = ""
-    if found != entry["sha256"]:
-        raise Damaged(f"{path}: not the predictions that run {entry['run']!r} was judged by; evaluate it again")
-    return path
+    fix = f"evaluate run {entry['run']!r} again"
+    return check_sha256(home / str(entry["predictions"]), str(entry["sha256"]), fix)
 
 
 def load_results(now: Snapshot, run_id: str, plan: Plan, predictions: Path) -> RunResults:

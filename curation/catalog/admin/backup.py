@@ -1,7 +1,6 @@
 """Backups: the history of a catalog as one Parquet file per table, with a manifest of checksums."""
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -13,13 +12,18 @@ from curation.catalog import schema
 from curation.catalog.admin.copying import KEPT, Progress, fill, history
 from curation.catalog.backends.backend import first_line
 from curation.catalog.catalog import Catalog
+from curation.catalog.schema import GROWING
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, Damaged, NotFound
 from curation.files.atomic import whole
+from curation.files.read_back import sha256_of
 
-__all__ = ["Manifest", "export", "restore", "sha256_of"]
+__all__ = ["Manifest", "export", "restore"]
 
 MANIFEST: Final = "manifest.json"
+
+LACKING: Final = {3: ("owner_event", "policy_event", "act_event")}
+"""Older schemas whose backups can still be restored, with the tables that they lack."""
 
 
 class Part(BaseModel):
@@ -53,18 +57,23 @@ class Manifest(BaseModel):
             manifest = cls.model_validate_json(path.read_bytes())
         except ValidationError:
             raise Damaged(f"{path}: is not the manifest of a backup; use another backup") from None
-        if manifest.schema_version != schema.VERSION:
+        if manifest.schema_version not in (*LACKING, schema.VERSION):
             raise BadInput(
                 f"{path}: its schema is {manifest.schema_version}, this Amber knows {schema.VERSION}; "
                 "import it with the Amber that made it"
             )
         return manifest
 
+    @property
+    def tables(self) -> list[str]:
+        """The tables that a backup with this schema holds."""
+        return [name for name in KEPT if name not in LACKING.get(self.schema_version, ())]
+
     def check(self, folder: Path, progress: Progress | None = None) -> None:
         """Damaged when a file is missing or differs from what was written."""
         total = sum(part.bytes for part in self.files.values())
         done = 0
-        if missing := [name for name in map(_file_of, KEPT) if name not in self.files]:
+        if missing := [name for name in map(_file_of, self.tables) if name not in self.files]:
             raise Damaged(f"{folder / MANIFEST}: does not list {missing[0]}; use another backup")
         for name, part in self.files.items():
             path = folder / name
@@ -107,14 +116,9 @@ def restore(home: Path | str, folder: Path, *, progress: Progress | None = None)
     """
     manifest = Manifest.load(folder)
     manifest.check(folder, progress)
-    fill(Catalog.create(home).backend, _tables(folder), manifest.counts, manifest.digest, progress=progress)
+    counts = {**dict.fromkeys(GROWING, 0), **manifest.counts}
+    fill(Catalog.create(home).backend, _tables(folder, manifest.tables), counts, manifest.digest, progress=progress)
     return manifest
-
-
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of the bytes of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _file_of(table: str) -> str:
@@ -132,8 +136,8 @@ def _write(rows: pa.RecordBatchReader, path: Path, table: str, total: int, progr
     return Part(sha256=sha256_of(path), rows=done, bytes=path.stat().st_size)
 
 
-def _tables(folder: Path) -> Iterator[tuple[str, pa.RecordBatchReader]]:
-    for table in KEPT:
+def _tables(folder: Path, tables: Iterable[str]) -> Iterator[tuple[str, pa.RecordBatchReader]]:
+    for table in tables:
         path = folder / _file_of(table)
         try:
             with pq.ParquetFile(path) as file:

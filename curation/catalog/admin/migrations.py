@@ -10,6 +10,7 @@ import duckdb
 
 from curation.catalog import current_labels, schema
 from curation.catalog.arrow_query import quoted
+from curation.catalog.backends.backend import detach
 from curation.catalog.backends.duckdb_file import DuckDBFile
 from curation.catalog.backends.journal import checkpoint
 from curation.catalog.catalog import Catalog, new_tables
@@ -19,6 +20,8 @@ from curation.errors import BadInput, Busy, Damaged
 from curation.files.atomic import whole
 
 __all__ = ["CONVERSIONS", "Migration", "migrate"]
+
+NEW_IN_4: Final = {"owner_event": "", "policy_event": "", "act_event": ""}
 
 FROM_1: Final = {
     "attribute": """
@@ -30,11 +33,17 @@ FROM_1: Final = {
     "task_event": "SELECT *, [] AS book, [] AS codes FROM old.task_event",
     "forgotten": "",
     "answer_event": "",
+    **NEW_IN_4,
 }
 """Tables that version 2 changed: definitions have a book of classes, boxes have attributes, attributes have a commit;
-`forgotten` is new. Version 3 adds to each answer its item in Label Studio."""
+`forgotten` is new. Version 3 adds to each answer its item in Label Studio. Version 4 adds whole numbers to attributes,
+hashes to forgotten keys, and the tables of owners, policies in force and authored acts."""
 
-CONVERSIONS: Final[Mapping[int, Mapping[str, str]]] = {1: FROM_1, 2: {"answer_event": ""}}
+CONVERSIONS: Final[Mapping[int, Mapping[str, str]]] = {
+    1: FROM_1,
+    2: {"answer_event": "", **NEW_IN_4},
+    3: NEW_IN_4,
+}
 """For each older version, the queries that convert its tables; an empty query for a table that it lacks."""
 
 
@@ -68,7 +77,7 @@ def migrate(home: Path | str, *, patience: float = 30.0) -> Migration:
         with catalog.backend.rewritten() as connection:
             connection.execute(f"ATTACH {quoted(str(backup))} AS old (READ_ONLY)")
             counts = _convert(connection, CONVERSIONS[found], backup)
-            connection.execute("DETACH old")
+            detach(connection, "old")
     return Migration(before=found, after=schema.VERSION, backup=backup, counts=counts)
 
 

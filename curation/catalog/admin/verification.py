@@ -9,13 +9,13 @@ import duckdb
 import pyarrow as pa
 
 from curation.catalog import current_labels
-from curation.catalog.admin.backup import sha256_of
 from curation.catalog.admin.copying import Progress, fill, history
 from curation.catalog.catalog import Catalog
 from curation.catalog.held_back_labels import fault_in_held_back
 from curation.catalog.schema import GROWING
 from curation.catalog.snapshot import Snapshot
 from curation.files.digest import digest
+from curation.files.read_back import sha256_of
 
 __all__ = ["Check", "verify"]
 
@@ -60,6 +60,8 @@ QUERIES: Final = {
     "keys": [
         _twice("sample", "sample_id"),
         _twice("sample", "key"),
+        "SELECT 'a forgotten key is a sample again: ' || key FROM sample "
+        "WHERE sha256(key) IN (SELECT key_sha256 FROM forgotten) LIMIT 1",
         _twice("annotator", "annotator_id"),
         _twice("annotator", "name", "source"),
         _twice("label_event", "commit_id", "sample_id", "task_id", "annotator_id"),

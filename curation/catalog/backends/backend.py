@@ -8,7 +8,7 @@ import duckdb
 
 from curation.catalog import box_agreement
 
-__all__ = ["ENVIRONMENT", "Backend", "Work", "first_line", "prepare", "transaction"]
+__all__ = ["ENVIRONMENT", "Backend", "Work", "detach", "first_line", "prepare", "transaction"]
 
 ENVIRONMENT: Final = (
     duckdb.IOException,
@@ -60,6 +60,17 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     connection.execute("SET streaming_buffer_size = '1TB'")
     box_agreement.register(connection)
     return connection
+
+
+def detach(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Detach a file after the worker threads of the instance have ended; `SET threads` starts them again.
+
+    A worker that purges the eviction queue while the file's block manager goes away ends in a segmentation fault
+    (duckdb#20550, duckdb#20724; seen in 1.5.5). `SET threads = 1` joins all workers, and no other thread uses the
+    instance, so none can purge.
+    """
+    connection.execute("SET threads = 1")
+    connection.execute(f"DETACH {name}")
 
 
 @contextmanager

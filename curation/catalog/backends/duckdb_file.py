@@ -12,8 +12,8 @@ from typing import Final
 
 import duckdb
 
-from curation.catalog.arrow_query import quoted
-from curation.catalog.backends.backend import ENVIRONMENT, Work, first_line, prepare
+from curation.catalog.arrow_query import quoted, scalar
+from curation.catalog.backends.backend import ENVIRONMENT, Work, detach, first_line, prepare
 from curation.catalog.backends.journal import checkpoint, undo_killed_checkpoint
 from curation.errors import AmberError, Busy, Damaged, Failed, NotFound
 from curation.files.atomic import remove_leftovers, whole
@@ -40,7 +40,8 @@ class DuckDBFile:
         self.path = home / "catalog.duckdb"
         self.name = str(self.path)
         self.patience = patience
-        self._idle: list[duckdb.DuckDBPyConnection] = []
+        self._idle: list[tuple[duckdb.DuckDBPyConnection, int]] = []
+        """Instances without a file and without worker threads, each with the number of threads that it had."""
 
     def exists(self) -> bool:
         """Whether the file exists."""
@@ -73,6 +74,7 @@ class DuckDBFile:
             with self.rewritten() as connection:
                 connection.execute(f"ATTACH {quoted(self.name)} AS old (READ_ONLY)")
                 connection.execute("COPY FROM DATABASE old TO new")
+                detach(connection, "old")
 
     def size(self) -> int:
         """Size of the file in bytes."""
@@ -93,7 +95,8 @@ class DuckDBFile:
                 with duckdb.connect() as connection:
                     connection.execute(f"ATTACH {quoted(str(part))} AS new (STORAGE_VERSION '{STORAGE}'); USE new")
                     yield prepare(connection)
-                    connection.execute("CHECKPOINT new; USE memory; DETACH new")
+                    connection.execute("CHECKPOINT new; USE memory")
+                    detach(connection, "new")
             except ENVIRONMENT as error:
                 raise self._failure(error, read_only=False) from error
             finally:
@@ -134,22 +137,27 @@ class DuckDBFile:
 
     @contextmanager
     def _instance(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A DuckDB instance without a file. Starting one takes 8 ms, so instances that ended well are used again."""
+        """A DuckDB instance without a file. Starting one takes 8 ms, so instances that ended well are used again.
+
+        Only this unit of work uses the instance.
+        """
         try:
-            instance = self._idle.pop()
+            instance, threads = self._idle.pop()
+            instance.execute(f"SET threads = {threads}")
         except IndexError:
             instance = self._started()
+            threads = int(scalar(instance, "SELECT current_setting('threads')"))
         clean = False
         try:
             yield instance
             with suppress(duckdb.Error, Failed):  # on a full disk the next unit of work cleans up
                 if not read_only and self.exists():  # nothing to do once the catalog has moved
                     checkpoint(instance, self.path, "catalog")
-                instance.execute("DETACH catalog")
+                detach(instance, "catalog")
                 clean = True
         finally:
             if clean:
-                self._idle.append(instance)
+                self._idle.append((instance, threads))
             else:
                 instance.close()
 

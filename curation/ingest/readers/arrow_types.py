@@ -4,13 +4,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.catalog.attributes import EXACT
 from curation.errors import BadInput
 
 __all__ = ["cast_column", "plain_column"]
 
 
 def plain_column(column: pa.ChunkedArray, name: str, file: str) -> pa.ChunkedArray:
-    """`column` with plain types: decoded, text as string, bytes as binary, lists as list, decimals as float64.
+    """`column` with plain types: decoded, text as string, bytes as binary, lists as list, decimals as int64 or float64.
 
     Types that no reader understands stay: what uses the column refuses them. BadInput if Arrow cannot convert a type.
     """
@@ -25,7 +26,7 @@ def plain_column(column: pa.ChunkedArray, name: str, file: str) -> pa.ChunkedArr
     if pa.types.is_list_view(type_) or pa.types.is_large_list_view(type_):
         lists = [_as_list(chunk) for chunk in column.chunks]
         return plain_column(pa.chunked_array(lists, pa.list_(type_.value_type)), name, file)
-    target = _plain_type(type_)
+    target = _number_type(column) if pa.types.is_decimal(type_) else _plain_type(type_)
     return column if target == type_ else cast_column(column, target, name, file)
 
 
@@ -45,12 +46,22 @@ def _plain_type(type_: pa.DataType) -> pa.DataType:
         return pa.string()
     if pa.types.is_large_binary(type_) or pa.types.is_binary_view(type_) or pa.types.is_fixed_size_binary(type_):
         return pa.binary()
-    if pa.types.is_decimal(type_) or pa.types.is_float16(type_):
+    if pa.types.is_float16(type_):
         return pa.float64()
     if _is_list(type_):
         inner = type_.value_type
         return pa.list_(pa.float32() if pa.types.is_float16(inner) else _plain_type(inner))
     return type_
+
+
+def _number_type(decimals: pa.ChunkedArray) -> pa.DataType:
+    """int64 for decimals that are all whole and fit into it; float64 for others, unless it could round a whole one."""
+    try:
+        decimals.cast(pa.int64())
+    except pa.ArrowInvalid:  # a fraction, or beyond int64
+        far = pc.greater(pc.abs(decimals.cast(pa.float64(), safe=False)), float(EXACT))
+        return decimals.type if pc.any(far).as_py() else pa.float64()
+    return pa.int64()
 
 
 def _is_list(type_: pa.DataType) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.catalog.attributes import EXACT
 from curation.catalog.event_tables import BOX
 from curation.catalog.tasks import Kind
 from curation.errors import BadInput
@@ -22,6 +23,8 @@ __all__ = ["VALUE_COLUMNS", "as_text", "attribute", "label_columns", "numbers"]
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _NO_NUMBER = r"^[+-]?([nN]a[nN]|[iI]nf(inity)?)$"
 _CODE = r"^[+-]?0\d"
+_INTEGER = r"^[+-]?\d+$"
+_LONG = r"^[+-]?\d{16,}$"  # every whole number above 2^53 has at least 16 digits
 _FLAGS = {
     "true": "true", "false": "false", "1": "true", "0": "false", "1.0": "true", "0.0": "false", "yes": "true",
     "no": "false",
@@ -45,7 +48,7 @@ def attribute(
     """
     if type_ == "text" or name == "group":
         return as_text(column, name, where)
-    if type_ == "number":
+    if type_ == "number" or pa.types.is_decimal(column.type):
         return numbers(column, name, where, findings)
     if type_ == "time" or pa.types.is_temporal(column.type) or name == "captured_at":
         return _times(column, timezone, where, findings)
@@ -56,6 +59,8 @@ def attribute(
             f"{where(0)}: column {name!r} holds {column.type}, which is no attribute; name it in tasks or embeddings, "
             "or in leave_out"
         )
+    if pa.types.is_unsigned_integer(column.type):
+        return _signed(column, name, where)
     return column
 
 
@@ -72,11 +77,24 @@ def as_text(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray
 def numbers(column: pa.ChunkedArray, name: str, where: Where, findings: Findings) -> pa.ChunkedArray:
     """A column as float64; cells that are not numbers are refused, or null where they are quarantined."""
     if not pa.types.is_string(column.type):
-        return cast_column(column, pa.float64(), name, where(0) if len(column) else name)
+        return as_floats(column, name, where)
     text = pc.utf8_trim_whitespace(column)
     sound = pc.or_(pc.match_substring_regex(text, _NUMBER), pc.match_substring_regex(text, _NO_NUMBER))
     text = refused_cells(text, sound, findings, lambda row: _no_number(column, name, row, where))
+    for row in pc.indices_nonzero(pc.fill_null(pc.match_substring_regex(text, _LONG), False)).to_pylist():
+        _refuse_rounded(int(text[row].as_py()), name, where(row))
     return pc.replace_substring_regex(text, r"^\+", "").cast(pa.float64())
+
+
+def as_floats(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray:
+    """Numbers of any Arrow type as float64; BadInput when that would round a whole number."""
+    whole = pa.types.is_integer(column.type) or pa.types.is_decimal(column.type)
+    if not whole:
+        return cast_column(column, pa.float64(), name, where(0) if len(column) else name)
+    far = pc.greater(pc.abs(column.cast(pa.float64(), safe=False)), float(EXACT))
+    for row in pc.indices_nonzero(pc.fill_null(far, False)).to_pylist():
+        _refuse_rounded(int(column[row].as_py()), name, where(row))
+    return column.cast(pa.float64(), safe=False)
 
 
 def refused_cells(
@@ -89,6 +107,35 @@ def refused_cells(
     for row in pc.indices_nonzero(wrong).to_pylist():
         findings.refuse(error(row))
     return pc.if_else(wrong, pa.scalar(None, column.type), column)
+
+
+def _signed(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray:
+    far = pc.index(pc.fill_null(pc.greater_equal(column.cast(pa.uint64()), pa.scalar(2**63, pa.uint64())), False), True)
+    if (row := far.as_py()) >= 0:
+        raise BadInput(f"{where(row)}: {name} = {column[row]} is above 2^63 - 1; read it as text")
+    return column.cast(pa.int64())
+
+
+def _refuse_rounded(value: int, name: str, at: str) -> None:
+    if int(float(value)) != value:
+        raise BadInput(
+            f"{at}: {name} = {value} would be rounded as a number; leave fractions out of the column, or "
+            "read it as text"
+        )
+
+
+def _whole(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray | None:
+    """Digits alone as int64 if float64 would round one, else None; BadInput for a number that int64 cannot hold."""
+    if not pc.all(pc.match_substring_regex(column, _INTEGER), min_count=0).as_py():
+        return None
+    rows = pc.indices_nonzero(pc.fill_null(pc.match_substring_regex(column, _LONG), False)).to_pylist()
+    values = {row: int(column[row].as_py()) for row in rows}
+    for row, value in values.items():
+        if not -(2**63) <= value < 2**63:
+            raise BadInput(f"{where(row)}: {name} = {value} is above 2^63 - 1 (or below -2^63); read it as text")
+    if all(int(float(value)) == value for value in values.values()):
+        return None
+    return pc.replace_substring_regex(column, r"^\+", "").cast(pa.int64())
 
 
 def label_columns(
@@ -150,6 +197,8 @@ def _typed(
     if type_ is None and looks_like_time(text):
         return to_utc(text, timezone, where)
     codes = pc.any(pc.match_substring_regex(text, _CODE)).as_py()
+    if not codes and (whole := _whole(text, name, where)) is not None:
+        return whole
     form = pc.or_(pc.match_substring_regex(text, _NUMBER), pc.match_substring_regex(text, _NO_NUMBER))
     return numbers(text, name, where, findings) if pc.all(form).as_py() and not codes else column
 

@@ -1,13 +1,14 @@
 """The result of every reader: Arrow tables of samples, labels and held-back labels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.catalog.event_tables import LABELS, as_labels
 
-__all__ = ["Content"]
+__all__ = ["Content", "without"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +47,23 @@ class Content:
             box_origins=box_origins,
             fractions=fractions,
         )
+
+    def keys(self) -> pa.ChunkedArray:
+        """Keys of all samples, labels and vectors; a key may come several times."""
+        tables = [self.samples, self.labels, self.held_back, *self.embeddings.values()]
+        return pa.concat_tables([table.select(["key"]) for table in tables])["key"]
+
+    def without(self, keys: Sequence[str]) -> "Content":
+        """The content without these samples, and without their labels and vectors."""
+        return Content(
+            samples=without(self.samples, keys), labels=without(self.labels, keys),
+            held_back=without(self.held_back, keys),
+            embeddings={model: without(table, keys) for model, table in self.embeddings.items()},
+        )  # fmt: skip
+
+
+def without(table: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """The rows of `table` with another key."""
+    if not keys:
+        return table
+    return table.filter(pc.invert(pc.is_in(table["key"], value_set=pa.array(keys, pa.string()))))

@@ -128,6 +128,7 @@ class ContentBuilder:
         if name in _TIMES:
             return self._times(values, [sample.origin for sample in samples])
         self._drop_other_types(name, values, samples)
+        self._drop_out_of_range(name, values, samples)
         if any(isinstance(value, float) for value in values):
             return pa.array(values, pa.float64())
         return pa.array(values)
@@ -167,6 +168,21 @@ class ContentBuilder:
             if type_ != first[0]:
                 rule = f"has another type than in {first[1].origin}"
                 self._findings.refuse(BadEntry(sample.origin, f"{name} = {value!r}", rule, "use one type"))
+                values[row] = None
+
+    def _drop_out_of_range(self, name: str, values: list[Value], samples: Sequence[_Sample]) -> None:
+        """Refuse whole numbers that int64 cannot hold, or that fractions beside them would round."""
+        fractions = any(isinstance(value, float) for value in values)
+        for row, (value, sample) in enumerate(zip(values, samples, strict=True)):
+            if not isinstance(value, int) or isinstance(value, bool):
+                continue
+            text = f"{name} = {value}"
+            if not -(2**63) <= value < 2**63:
+                self._findings.refuse(BadEntry(sample.origin, text, "is beyond 64 bits", "write it as text"))
+                values[row] = None
+            elif fractions and int(float(value)) != value:
+                rule = "would be rounded beside fractions"
+                self._findings.refuse(BadEntry(sample.origin, text, rule, "write it as text"))
                 values[row] = None
 
 

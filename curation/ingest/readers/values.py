@@ -50,9 +50,12 @@ def _class(value: Any, task: Task, origin: str) -> str:
 
 def _number(value: Any, task: Task, origin: str) -> float:
     try:
-        return float(value)
-    except (TypeError, ValueError):
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
         raise _other(value, task, origin) from None
+    if isinstance(value, int) and int(number) != value:
+        raise BadInput(f"{origin}: {task.name} = {value} would be rounded as a number; use a smaller unit")
+    return number
 
 
 def _list(value: Any, task: Task, origin: str) -> list[Any]:

@@ -185,6 +185,20 @@ def test_labels_are_requested_and_given_once(made: Catalog, tmp_path: Path) -> N
     assert {row["annotator"] for row in given if row["source"] == "human"} == {"ann"}
 
 
+def test_batches_of_clients_are_apart_from_each_other_and_from_amber(made: Catalog, tmp_path: Path) -> None:
+    catalog = copy_home(made, tmp_path)
+    tokens = [Tokens(catalog.home).add(name, "label") for name in ("ann", "bob", "a:b", "a")]
+    taken = ["loop:0123456789ab:0:answer", "service:ann:one", "pictures", "one", "b:one"]
+    with served(catalog.home) as service:
+        for value, secret in zip(("red", "green", "red", "green"), tokens, strict=True):
+            with Client(service.url, secret) as client:
+                labels = [GivenLabel(key="pictures/00001", task="color", value=value)]
+                assert [client.give(labels, batch=batch).requests for batch in taken] == [1] * len(taken)
+    with catalog.read() as now:
+        assert not now.has(taken[0])
+        assert now.batch("pictures") == 1
+
+
 def test_only_an_admin_labels_in_the_name_of_another(made: Catalog, tmp_path: Path) -> None:
     catalog = copy_home(made, tmp_path)
     one, other = (Tokens(catalog.home).add(f"a {scope}", scope) for scope in ("label", "admin"))

@@ -115,5 +115,5 @@ def test_predictions_are_read_from_a_run(catalog: Catalog, tmp_path: Path) -> No
         assert len(now.members(sure, predictions=str(path))) == len(keys) // 3
         with pytest.raises(NotFound, match="needs a run"):
             now.members(sure)
-        with pytest.raises(NotFound, match="are gone"):
+        with pytest.raises(NotFound, match="are missing"):
             now.members(sure, predictions=str(tmp_path / "nowhere"))

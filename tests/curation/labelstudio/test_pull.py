@@ -229,8 +229,9 @@ def test_answers_on_a_forgotten_sample_are_ignored(catalog: Catalog, server: Lab
     with catalog.commit(author="ada", message="forget") as change:
         change.forget(item.sample, predictions={})
     people["ann"].say(item.item, color(catalog, "red"))
-    assert pull(catalog, server) == PullResult()
+    assert pull(catalog, server) == PullResult(forgotten=(item.sample,))
     assert items(catalog, server) == []
+    assert pull(catalog, server) == PullResult()
 
 
 def test_forgetting_a_sample_deletes_its_item_and_annotations(

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 from support.full_disk import full_disk
 
@@ -77,6 +78,12 @@ INSERT INTO label_event VALUES
     (2, 0, 0, 1, 1, 1, NULL, NULL, 1, TIMESTAMP '2026-01-02');
 """
 
+TO_3 = """
+ALTER TABLE attribute_event DROP COLUMN "integer"; ALTER TABLE attribute_interval DROP COLUMN "integer";
+ALTER TABLE forgotten DROP COLUMN key_sha256;
+DROP TABLE owner_event; DROP TABLE policy_event; DROP TABLE act_event"""
+"""What turns a catalog of version 4 into one of version 3."""
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
@@ -121,10 +128,28 @@ def test_version_2_keeps_its_books(home: Path) -> None:
     with before.read() as now:
         kept = now.definitions(), now.counts(), now.digest
     with duckdb.connect(str(home / "catalog.duckdb")) as connection:
-        connection.execute("DROP TABLE answer_event; UPDATE meta SET value = '2' WHERE name = 'schema'")
+        connection.execute(f"{TO_3}; DROP TABLE answer_event; UPDATE meta SET value = '2' WHERE name = 'schema'")
     assert migrate(home).before == 2
     with Catalog.open(home).read() as now:
         assert (now.definitions(), now.counts(), now.digest) == kept
+
+
+def test_version_3_gets_whole_numbers_tombstones_and_acts(home: Path) -> None:
+    migrate(home)
+    catalog = Catalog.open(home)
+    with catalog.commit(author="ada", message="forget") as change:
+        change.forget("k3", predictions={})
+    with catalog.read() as now:
+        kept = now.counts(), now.digest, now.attributes()
+    with duckdb.connect(str(home / "catalog.duckdb")) as connection:
+        connection.execute(f"{TO_3}; UPDATE meta SET value = '3' WHERE name = 'schema'")
+    assert migrate(home).before == 3
+    with Catalog.open(home).commit(author="ada", message="a number") as change:
+        assert (change.now.earlier(change.id - 1).counts(), change.now.earlier(change.id - 1).digest) == kept[:2]
+        assert change.now.attributes() == kept[2]
+        change.add_attributes(pa.table({"key": ["k0"], "track": pa.array([2**60 + 1])}))
+        assert change.now.attribute("track")["value"].to_pylist() == [2**60 + 1]
+    assert [check.fault for check in verify(Catalog.open(home)) if check.fault] == []
 
 
 def test_migrated_is_left_alone(home: Path) -> None:

@@ -1,0 +1,68 @@
+"""Verification of what lies beside the catalog: packs, plans, embeddings and the files of runs."""
+
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from curation.catalog.admin.verification import Check
+from curation.errors import AmberError, Damaged
+from curation.files.read_back import read_json, read_with
+from curation.images.embeddings import Embeddings
+from samplers.pack.pack import Pack
+from samplers.plan.plan import Plan
+from training.run import Run
+
+__all__ = ["verify_files"]
+
+
+def verify_files(home: Path) -> Iterator[Check]:
+    """Check the files of a workspace, one kind after the other: each is read as its users read it.
+
+    Shards are left to `amber pack --verify`, which hashes every image.
+    """
+    yield Check(name="packs", fault=_fault(home, "packs/*/manifest.json", lambda path: _pack(home, path)))
+    yield Check(name="plans", fault=_fault(home, "plans/*/plan.json", _plan))
+    yield Check(name="embeddings", fault=_fault(home, "embeddings/*/embeddings.json", lambda p: Embeddings(p.parent)))
+    yield Check(name="run files", fault=_fault(home, "runs/*/run.json", lambda path: _run(home, path)))
+
+
+def _fault(home: Path, pattern: str, check: Callable[[Path], object]) -> str:
+    """The first error of `check` over the files that match."""
+    for path in sorted(home.glob(pattern)):
+        try:
+            check(path)
+        except AmberError as error:
+            return str(error)
+    return ""
+
+
+def _pack(home: Path, path: Path) -> None:
+    _ = Pack.open(home, path.parent.name).index
+
+
+def _plan(path: Path) -> None:
+    if not path.with_name("withdrawn.json").is_file():
+        Plan(path.parent).verify()
+
+
+def _run(home: Path, path: Path) -> None:
+    run = Run.open(home, path.parent.name)
+    run.exposure(home)
+    run.replaced(home)
+    read_with(_checkpoint, path.parent / "checkpoints" / "last.pt", f"train run {run.id} again")
+    for report in sorted(path.parent.glob("withdrawn.json")):
+        read_json(report, f"write {json.dumps({'at': 'a date'})} into it", lambda note: str(note["at"]))
+
+
+def _checkpoint(path: Path) -> None:
+    """Compare the checksums of a torch checkpoint, which is a zip archive; a run without one has none to compare."""
+    if not path.exists():
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise ValueError(str(error)) from error
+    if broken:
+        raise Damaged(f"{path}: {broken} differs from what was written; train the run again")
