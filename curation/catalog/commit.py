@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.catalog import label_validation, schema
+from curation.catalog.applicability import vet_applies
 from curation.catalog.arrow_query import first, scalar
 from curation.catalog.attributes import NAME, add_attributes
 from curation.catalog.event_tables import as_labels
 from curation.catalog.event_writer import Writer, refuse
 from curation.catalog.revert import forget_sample, restored_slices, restored_tasks, revert_events
+from curation.catalog.slice_columns import frame_of
 from curation.catalog.slice_vetting import vet
 from curation.catalog.slices import Slice, rename_classes
 from curation.catalog.snapshot import Snapshot
@@ -66,7 +68,7 @@ class PendingCommit:
     def add_tasks(self, tasks: Iterable[Task]) -> None:
         """Declare tasks. Repeating a definition changes nothing; another definition under a known name is refused."""
         known = self.now.definitions()
-        for task in tasks:
+        for task in self._vetted(list(tasks)):
             if self.repeated or (task.name in known and known[task.name].task == task):
                 continue
             if task.name in known:
@@ -82,7 +84,7 @@ class PendingCommit:
 
         Labels and slices follow their class. BadInput when a slice names a class that no longer exists.
         """
-        old = self.now.definition(task.name)
+        old, (task,) = self.now.definition(task.name), self._vetted([task])
         new = old.redefined(task, moved or {})
         if self.repeated or new == old:
             return
@@ -95,6 +97,11 @@ class PendingCommit:
         for part in self.now.slices().values():
             renamed = rename_classes(part.predicate, task.name, names)
             self.add_slice(part.name, renamed, task=part.task, rare=part.rare)
+        for other in self.now.definitions().values():
+            if other.task.applies:
+                applies = rename_classes(other.task.applies, task.name, names)
+                if applies != other.task.applies:
+                    self._define(replace(other, task=other.task.model_copy(update={"applies": applies})))
 
     def add_slice(self, name: str, predicate: str, *, task: str = "", rare: bool = False) -> Slice:
         """Declare a slice and return it with its canonical predicate; a known name gets the new predicate."""
@@ -255,6 +262,13 @@ class PendingCommit:
         """
         if not self.repeated:
             forget_sample(self._writer, key, predictions)
+
+    def _vetted(self, tasks: list[Task]) -> list[Task]:
+        """The tasks with the canonical text of `applies`, which may name any of them but the task itself."""
+        if not any(task.applies for task in tasks):
+            return tasks
+        frame = frame_of({**self.now.tasks(), **{task.name: task for task in tasks}}, self.now.attributes())
+        return [vet_applies(task, frame) for task in tasks]
 
     def _define(self, definition: Definition) -> None:
         task = definition.task

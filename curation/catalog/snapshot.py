@@ -8,7 +8,7 @@ from curation.arrays import Ints
 from curation.catalog import training_samples
 from curation.catalog.arrow_query import first, scalar
 from curation.catalog.schema import GROWING
-from curation.catalog.slice_columns import Assumed, assumed, frame_of, labelled, predicted
+from curation.catalog.slice_columns import Assumed, assumed, frame_of, labelled, predicted, predicted_instead
 from curation.catalog.slice_membership import members_sql
 from curation.catalog.slice_vetting import Frame
 from curation.catalog.slices import Slice
@@ -164,15 +164,18 @@ class Snapshot:
             f"SELECT sample_id, value FROM ({self._column(family, name, None, {})}) ORDER BY sample_id"
         )
 
-    def members(self, predicate: str, *, predictions: str | None = None, assume: Assumed | None = None) -> Ints:
+    def members(
+        self, predicate: str, *, predictions: str | None = None, assume: Assumed | None = None, fill: bool = False
+    ) -> Ints:
         """Ids of the samples for which a canonical predicate is true, sorted.
 
         `predictions` is the Parquet file of the run that `pred.*` reads. `assume` replaces the label of a task on every
-        sample by one value, whether or not it is known: so mining finds samples that would join a slice.
+        sample by one value, whether or not it is known: so mining finds samples that would join a slice. With `fill`,
+        the run's predictions stand in for labels that are not known.
         """
         samples = f"SELECT sample_id FROM sample WHERE commit_id <= {self.commit}"
         query = members_sql(
-            predicate, lambda family, name: self._column(family, name, predictions, assume or {}), samples
+            predicate, lambda family, name: self._column(family, name, predictions, assume or {}, fill=fill), samples
         )
         try:
             found = self.view.table(query)
@@ -193,7 +196,7 @@ class Snapshot:
             for name, column in GROWING.items()
         }
 
-    def _column(self, family: str, name: str, predictions: str | None, assume: Assumed) -> str:
+    def _column(self, family: str, name: str, predictions: str | None, assume: Assumed, *, fill: bool = False) -> str:
         """SQL of one column of a slice's frame: sample_id, value."""
         if family == "attr" and name == "key":
             return f"SELECT sample_id, key AS value FROM sample WHERE commit_id <= {self.commit}"
@@ -204,4 +207,7 @@ class Snapshot:
             return assumed(family, task, assume[name], self.commit)
         if family == "pred":
             return predicted(task, predictions, self.commit)
-        return labelled(family, task, self.labels.sql([name]))
+        known = labelled(family, task, self.labels.sql([name]))
+        if fill and family == "label" and task.outputs:
+            return f"{known} UNION ALL {predicted_instead(task, predictions, self.commit, known)}"
+        return known

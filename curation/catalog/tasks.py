@@ -1,8 +1,16 @@
 """Learning tasks as their owners declare them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 __all__ = ["Kind", "Metric", "Name", "Task"]
 
@@ -20,6 +28,9 @@ class Task(BaseModel):
     `unit` and no classes; a label of a multilabel task holds any number of its classes, including none; a detection
     task names the classes of its boxes.
 
+    A task with `applies` is asked only of samples for which the predicate can hold: by labels where they are known, by
+    predictions otherwise. Where it does not hold, a label may be "inapplicable": never in a loss, never a negative.
+
     >>> Task(name="night", kind="binary", owner="ada").classes
     ('false', 'true')
     """
@@ -34,6 +45,15 @@ class Task(BaseModel):
     owner: str = Field(min_length=1)
     tolerance: float = Field(default=0.0, ge=0, description="numbers of several people agree within this")
     description: str = ""
+    applies: str = Field(
+        default="", description="slice predicate over attributes and other tasks' labels: where the task applies"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_empty_applies(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out an empty `applies`: the definitions of older commits, and their digests, do not have it."""
+        data: dict[str, Any] = serialise(self)
+        return data if self.applies else {name: value for name, value in data.items() if name != "applies"}
 
     @model_validator(mode="before")
     @classmethod

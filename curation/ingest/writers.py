@@ -16,6 +16,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from curation.catalog.event_tables import LABELS
+from curation.catalog.schema import KNOWN, STATES
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 from curation.files.atomic import whole
@@ -31,7 +32,8 @@ def wide_table(now: Snapshot, *, ids: Ids | None = None, tasks: Sequence[str] = 
     """A row for each sample (of `ids`; default: all) by key: what it is, its attributes, and a column for each task.
 
     A label is a bool, a string, a number, a list of class names, or a list of boxes (pixels of the upright image); null
-    where it is unknown or unsure. A task with unsure labels has a further column `state.TASK` (known, unsure, unknown).
+    where it is unknown or has no value. A task with unsure or inapplicable labels has a further column `state.TASK`
+    (known, unsure, inapplicable, unknown).
     """
     samples = _chosen(now, ids)
     columns = {name: samples[name] for name in FIRST}
@@ -40,7 +42,7 @@ def wide_table(now: Snapshot, *, ids: Ids | None = None, tasks: Sequence[str] = 
     for name in tasks or now.tasks():
         family = "boxes" if now.task(name).kind == "detection" else "label"
         columns[name] = _placed(now.column(family, name), samples)
-        if pc.any(pc.equal(now.labels(name)["state"], 2)).as_py():
+        if pc.any(pc.not_equal(now.labels(name)["state"], KNOWN)).as_py():
             columns[f"state.{name}"] = pc.fill_null(_placed(now.column("state", name), samples), "unknown")
     return pa.table(columns)
 
@@ -124,8 +126,9 @@ def _said(now: Snapshot, task: str, keys: pa.Table) -> pa.Table:
     rows = pc.index_in(said["sample_id"], value_set=keys["sample_id"].combine_chunks())
     said = said.append_column("key", keys["key"].take(rows)).filter(pc.is_valid(rows))
     columns: dict[str, Any] = {name: said[name] for name in ("key", "number", "annotator", "confidence", "labelled_at")}
+    name_of = {code: name for name, code in STATES.items()}
     columns |= {"task": pa.array([task] * len(said), pa.string()), "source": said["source"]}
-    columns["state"] = pc.if_else(pc.equal(said["state"], 1), "known", "unsure")
+    columns["state"] = pa.array([name_of[state] for state in said["state"].to_pylist()], pa.string())
     if kind in ("binary", "categorical"):
         columns["text"] = classes.take(said["code"].combine_chunks())
     if kind == "multilabel":

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -12,12 +13,13 @@ from curation.images import embeddings
 from curation.images.embeddings import Embeddings
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
+from samplers.stream.decode import decode_into
 from samplers.stream.stream import sweep
 from training.network.model import Network, as_pixels, load_network
 from training.network.trunks import load_frozen
 from training.run import Recipe, Run
 
-__all__ = ["embed"]
+__all__ = ["embed", "features_of_file"]
 
 BATCH = 64
 
@@ -70,6 +72,15 @@ def embed(
             if progress:
                 progress(done, len(keys))
     return Embeddings.open(home, name)
+
+
+def features_of_file(home: Path, path: Path, recipe: Recipe) -> npt.NDArray[np.float32]:
+    """Features [D] of one image file, of any folder, as `embed` computes them; BadImage when it cannot be decoded."""
+    height, width = recipe.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    decode_into(memoryview(path.read_bytes()), pixels)
+    images_BCHW = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    return np.asarray(_load(home, recipe).features(images_BCHW).numpy()[0], np.float32)
 
 
 def _load(home: Path, recipe: Recipe) -> Frozen:

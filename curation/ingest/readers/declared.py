@@ -1,10 +1,18 @@
 """Readers as `[reader]` of a `dataset.toml` declares them."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from curation.catalog.tasks import Kind, Name
 
@@ -234,7 +242,14 @@ class _Said(_Table):
     """A table whose cells are labels."""
 
     unsure: tuple[str, ...] = Field(default=(), description="what a cell says when a person could not tell")
+    inapplicable: tuple[str, ...] = Field(default=(), description="what a cell says where the task does not apply")
     separator: str = Field(default=";", min_length=1, description="between the classes of a multilabel")
+
+    @model_serializer(mode="wrap")
+    def _without_empty_inapplicable(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out an empty `inapplicable`: the batch ids of older declarations do not have it."""
+        data: dict[str, Any] = serialise(self)
+        return data if self.inapplicable else {name: value for name, value in data.items() if name != "inapplicable"}
 
 
 class SampleTable(_Said):

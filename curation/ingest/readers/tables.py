@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +25,7 @@ __all__ = ["read_tables"]
 
 _LOCATIONS = ("location", "path", "filepath", "file", "filename", "file_name", "image", "url")
 _EMBEDDING = "embedding:"
+_STATE_WORDS: tuple[Literal["unsure", "inapplicable"], ...] = ("unsure", "inapplicable")
 _KINDS: dict[str, Kind] = {"text": "categorical", "number": "regression", "names": "multilabel", "boxes": "detection"}
 
 
@@ -175,12 +177,12 @@ class _Part:
         column = sheet.column(name)
         there = pc.is_valid(column)
         sheet, keys, column = sheet.filter(there), keys.filter(there), column.filter(there)
-        doubt = _among(column, self._table.unsure)
+        states = self._states(column, pa.repeat("known", len(column)))
         kind = self._tasks[task].kind if task in self._tasks else "categorical"
-        values = pc.if_else(doubt, pa.scalar(None, column.type), column)
+        values = pc.if_else(pc.equal(states, "known"), column, pa.scalar(None, column.type))
         rows = {"key": keys, "task": pa.array([task] * len(keys), pa.string()), "origin": sheet.origins()}
         rows |= said(kind, values, name, self._table.separator, sheet.where)
-        rows["state"] = pc.if_else(doubt, "unsure", "known")
+        rows["state"] = states
         return self._with_annotator(pa.table(rows | self._asides(sheet)))
 
     def _asides(self, sheet: Sheet) -> dict[str, pa.ChunkedArray]:
@@ -220,15 +222,24 @@ class _Part:
         if kind == "binary":
             name = value if value == "value" else "text"
         column = sheet.column(name)
-        doubt = pc.and_(_among(column, self._unsure()), pc.equal(states, "known"))
+        states = self._states(column, states)
         rows = {"key": keys, "task": pa.array([task] * len(sheet), pa.string()), "origin": sheet.origins()}
-        values = pc.if_else(doubt, pa.scalar(None, column.type), column)
+        named = pc.or_(_among(column, self._words("unsure")), _among(column, self._words("inapplicable")))
+        values = pc.if_else(named, pa.scalar(None, column.type), column)
         rows |= said(kind, values, name, self._separator(), sheet.where)
-        rows["state"] = pc.if_else(doubt, "unsure", states)
+        rows["state"] = states
         return self._with_annotator(pa.table(rows | self._asides(sheet)))
 
-    def _unsure(self) -> Sequence[str]:
-        return self._table.unsure if isinstance(self._table, SampleTable | LabelTable) else ()
+    def _states(self, column: pa.ChunkedArray, given: pa.Array) -> pa.Array:
+        """The state of each cell: `given`, or what a word of the declaration says in the place of a known value."""
+        known = pc.equal(given, "known")
+        for state in _STATE_WORDS:
+            given = pc.if_else(pc.and_(_among(column, self._words(state)), known), state, given)
+        return given
+
+    def _words(self, state: Literal["unsure", "inapplicable"]) -> Sequence[str]:
+        """The words by which a cell says that its label has this state."""
+        return getattr(self._table, state) if isinstance(self._table, SampleTable | LabelTable) else ()
 
     def _separator(self) -> str:
         return self._table.separator if isinstance(self._table, SampleTable | LabelTable) else ";"
