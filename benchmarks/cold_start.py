@@ -73,12 +73,14 @@ def one_seed(home: Path, task: str, classes: Sequence[str], seed: int) -> dict[s
         with catalog.read() as now:
             truth = _truth(catalog, task)
             bare = Candidates(now, copied, embeddings=model)
+            bare.principal()
             pools = {label: _pool(bare, truth, label, seed) for label in classes}
             found = {label: _plain(bare, pools[label], now.task(task), label, seed) for label in classes}
         _reveal_other_tasks(catalog, task, seed)
         with catalog.read() as now:
             if len(now.tasks()) > 1:
                 helped = Candidates(now, copied, embeddings=model)
+                helped.principal()
                 for label in classes:
                     pool, wanted, _ = pools[label]
                     picks = cold_start(helped.restricted(pool), now.task(task), _slice(task, label), LABELS, [seed])
@@ -127,7 +129,7 @@ def _plain(bare: Candidates, pools: tuple[Ids, Bools, Ids], task: Task, label: s
     pool, wanted, others = pools
     part = bare.restricted(pool)
     generator = np.random.default_rng([seed, 1])
-    vectors, nothing = part.vectors(np.arange(len(pool))), np.zeros(len(pool), np.bool_)
+    vectors, nothing = part.principal(), np.zeros(len(pool), np.bool_)
     rules: dict[str, Callable[[], Ids]] = {
         "random": lambda: generator.permutation(len(pool))[:LABELS],
         "farthest-first": lambda: farthest_first(vectors, np.empty(0, np.int64), LABELS),

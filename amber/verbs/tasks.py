@@ -38,12 +38,13 @@ class NewDefinition:
     metric: str | None
     owner: str | None
     tolerance: float | None
+    applies: str | None
 
     def task(self, old: Task) -> Task:
         """The new definition; BadInput names the field that breaks a rule."""
         fields = {
             "classes": tuple(_classes(self.classes, old)) or None, "metric": self.metric, "owner": self.owner,
-            "tolerance": self.tolerance,
+            "tolerance": self.tolerance, "applies": self.applies,
         }  # fmt: skip
         if fields["classes"] and not old.classes:
             raise BadInput(f"task {old.name}: is a {old.kind} task, which has no classes; leave them out")
@@ -80,6 +81,10 @@ new_definition = grouped(
     click.option("--metric", help="Figure by which the task is judged."),
     click.option("--owner", help="Owner of the task."),
     click.option("--tolerance", type=float, help="Numbers of several people agree within this."),
+    click.option(
+        "--applies", metavar="PREDICATE",
+        help="Where the task applies, by attributes and other tasks' labels; '' is everywhere.",
+    ),
 )  # fmt: skip
 
 

@@ -25,6 +25,8 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
+WIDTH, SKETCHED, CHUNK = 64, 20_000, 4_096
+
 
 class Candidates:
     """The N training samples of a snapshot that are not excluded, ordered by id; evaluation samples are never here.
@@ -40,6 +42,7 @@ class Candidates:
     ) -> None:  # fmt: skip
         self.now = now
         self._members: dict[Any, Ids] = {}
+        self._principal: npt.NDArray[np.float32] | None = None
         self.tasks = {name: task for name, task in now.tasks().items() if task.outputs}
         samples = now.samples()
         usable = pc.and_(pc.equal(samples["split"], "train"), pc.invert(samples["excluded"]))
@@ -83,6 +86,7 @@ class Candidates:
         """The same with these rows only (ascending), and masks of its own: the pool of a simulation."""
         part = copy(self)
         part.ids, part.groups, part.keys = self.ids[rows], self.groups[rows], self.keys.take(pa.array(rows))
+        part._principal = None if self._principal is None else self._principal[rows]
         for name in ("open", "inapplicable", "predicted_inapplicable"):
             setattr(part, name, {task: mask[rows] for task, mask in getattr(self, name).items()})
         return part
@@ -134,6 +138,28 @@ class Candidates:
         """Standardised embeddings [n, D] of these rows."""
         assert self._embeddings is not None
         return self._embeddings.standardised(self._embeddings.rows(self.keys.take(pa.array(rows)).to_pylist()))
+
+    def principal(self) -> npt.NDArray[np.float32]:
+        """Embeddings of all samples on about 64 principal directions [N, 64] (Halko, Martinsson & Tropp 2011), by
+        which a cold start measures distances, since it looks at every sample."""
+        if self._principal is None:
+            every = np.arange(len(self.ids))
+            generator = np.random.default_rng(0)
+            some = self.vectors(np.sort(generator.permutation(every)[:SKETCHED]))
+            sketch = generator.normal(size=(some.shape[1], min(WIDTH, some.shape[1]))).astype(np.float32)
+            for _ in range(3):
+                sketch, _ = np.linalg.qr(some.T @ (some @ sketch))
+            self._directions = sketch
+            parts = [self.vectors(every[at : at + CHUNK]) @ sketch for at in range(0, len(every), CHUNK)]
+            self._principal = np.concatenate(parts) if parts else np.empty((0, sketch.shape[1]), np.float32)
+        return self._principal
+
+    def distances(self) -> Floats | None:
+        """The distance [N] of every sample from the example; None without an example."""
+        if self.example is None:
+            return None
+        principal = self.principal()
+        return np.asarray(np.linalg.norm(principal - self.example @ self._directions, axis=1), np.float64)
 
     def _example(self, like: str, features: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32] | None:
         """The standardised features [D] of the sample `like`, or of an image with these `features`; None without."""

@@ -13,8 +13,6 @@ Float32s = npt.NDArray[np.float32]
 
 MOST_ROWS: Final = 20_000
 """At most so many vectors are clustered, drawn at random from more: this bounds time and memory."""
-WIDTH: Final = 64
-"""Vectors are projected on so many of their principal directions first."""
 PASSES: Final = 8
 
 
@@ -31,24 +29,11 @@ def one_of_each_cluster(vectors: Float32s, taken: Bools, count: int, generator: 
     clusters = min(count + int(taken.sum()), max(1, len(rows) // 2))
     if not count or not len(rows):
         return np.empty(0, np.int64)
-    cluster = _k_means(_projected(vectors[rows], generator), clusters, generator)
+    cluster = _k_means(vectors[rows], clusters, generator)
     covered = np.bincount(cluster[taken[rows]], minlength=clusters) > 0
     size = np.where(covered, 0, np.bincount(cluster, minlength=clusters))
     order = np.argsort(-size, kind="stable")[: int((size > 0).sum())][:count]
     return np.asarray([rows[generator.choice(np.flatnonzero(cluster == code))] for code in order], np.int64)
-
-
-def _projected(vectors: Float32s, generator: np.random.Generator) -> Float32s:
-    """`vectors` [n, D] on about their `WIDTH` principal directions (Halko, Martinsson & Tropp 2011)."""
-    if vectors.shape[1] <= WIDTH:
-        return vectors
-    centred = vectors - vectors.mean(axis=0)
-    sketch = generator.normal(size=(vectors.shape[1], WIDTH)).astype(np.float32)
-    for _ in range(2):
-        basis, _ = np.linalg.qr(centred @ sketch)
-        sketch = centred.T @ basis
-    directions, _ = np.linalg.qr(sketch)
-    return np.asarray(centred @ directions, np.float32)
 
 
 def _k_means(vectors: Float32s, clusters: int, generator: np.random.Generator) -> Ids:

@@ -102,12 +102,10 @@ def _rows(
 
 def _nearest(candidates: Candidates, free: Bools) -> Iterator[tuple[int, str]]:
     """Free rows, the nearest to the example first, one of each group before the second of any."""
-    rows = np.flatnonzero(free)
-    example = candidates.example
-    assert example is not None
-    distance = np.full(len(free), np.inf)
-    distance[rows] = np.linalg.norm(candidates.vectors(rows) - example, axis=1)
-    order = rows[np.argsort(distance[rows], kind="stable")]
+    distance = candidates.distances()
+    assert distance is not None
+    order = np.flatnonzero(free)
+    order = order[np.argsort(distance[order], kind="stable")]
     for row in one_of_each_group(order, candidates.groups, np.zeros(len(free), np.bool_)).tolist():
         yield row, f"near the example: distance = {distance[row]:.3f}"
 
@@ -124,7 +122,7 @@ def _spread_out(
     """Free rows far from each other and from all that is labelled or requested: by clusters, or by distance alone."""
     taken = ~candidates.open[task.name] | picked
     rows = np.flatnonzero(free | taken)
-    vectors, covered = candidates.vectors(rows), taken[rows]
+    vectors, covered = candidates.principal()[rows], taken[rows]
     if name == "cluster":
         found, why = one_of_each_cluster(vectors, covered, count, generator), "one of its cluster"
     else:
