@@ -198,7 +198,7 @@ def _request(catalog: Catalog, proposal: Proposal, step: str, author: str, answe
             answer(done)
         with catalog.read() as now:
             opened = [_opened(now, step, turn) for turn in range(again + 1)]
-            missing = sum(opened) - _valued(now, step)
+            missing = min(proposal.budget, sum(opened)) - _valued(now, step)
         if missing <= 0 or not opened[-1]:
             return
 

@@ -20,12 +20,14 @@ from amber.loop import Loop, go_round
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import LABELS
 from curation.catalog.schema import KNOWN
+from curation.catalog.snapshot import Snapshot
+from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
 from curation.files.atomic import whole
 from curation.ingest.dataset import Dataset
 from curation.ingest.ingest import ingest
 
-__all__ = ["ARMS", "Beside", "Point", "Simulation", "average_precision", "points_of", "simulate"]
+__all__ = ["ARMS", "Beside", "Point", "Simulation", "average_precision", "labelled_test_samples", "simulate"]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -108,18 +110,18 @@ def simulate(
             recipe = replace(simulation.loop.recipe, seed=seed)
             loop = replace(simulation.loop, seed=seed, recipe=recipe, start_random_share=1.0, **ARMS[arm])
             others = (beside or {}) if arm == "mined" else {}
-            yield from points_of(catalog, simulation, loop, arm, others)
+            yield from _points(catalog, simulation, loop, arm, others)
             shutil.rmtree(workspace)
 
 
-def points_of(
+def _points(
     catalog: Catalog, simulation: Simulation, loop: Loop, arm: str, beside: Mapping[str, Beside]
 ) -> Iterator[Point]:
     """The points of one loop; those of other heads follow the last one."""
     for step in go_round(catalog, loop, author=AUTHOR):
         with catalog.read() as now:
-            keys, positive = labelled_test_samples(now, simulation)
-        scores, predicted = _predictions(catalog.home / "runs" / step.run, simulation, keys, now.task(simulation.task))
+            task, (keys, positive) = now.task(simulation.task), labelled_test_samples(now, simulation)
+        scores, predicted = _predictions(catalog.home / "runs" / step.run, simulation, keys, task)
         tasks = {
             row["task"]: row["value"] for row in step.figures
             if row["split"] == "test" and not row["slice"] and row["value"] is not None
@@ -130,7 +132,7 @@ def points_of(
         yield Point(arm=name, tasks={}, **rest, **_figures(*heads(catalog, simulation, step.run), positive))
 
 
-def labelled_test_samples(now: Any, simulation: Simulation) -> tuple[list[str], Bools]:
+def labelled_test_samples(now: Snapshot, simulation: Simulation) -> tuple[list[str], Bools]:
     """Keys of the test samples with a known label of the task, by key, and whether each is of the wanted class."""
     samples, task = now.samples(), now.task(simulation.task)
     labels = now.labels(task.name)
@@ -162,7 +164,7 @@ def _figures(scores: Floats, predicted: Bools, positive: Bools) -> dict[str, flo
     return {"ap": average_precision(scores, positive), "precision": precision, "recall": recall, "f1": f1}
 
 
-def _predictions(folder: Path, simulation: Simulation, keys: list[str], task: Any) -> tuple[Floats, Bools]:
+def _predictions(folder: Path, simulation: Simulation, keys: list[str], task: Task) -> tuple[Floats, Bools]:
     """The chance of the wanted class, and whether the run predicts it, for each of `keys`."""
     table = pq.read_table(folder / "predictions.parquet")
     table = table.filter(pc.equal(table["task"], task.name))

@@ -7,6 +7,7 @@ import pyarrow as pa
 from curation.arrays import Ints
 from curation.catalog import training_samples
 from curation.catalog.arrow_query import first, scalar
+from curation.catalog.predicate_tree import quoted_name
 from curation.catalog.schema import GROWING
 from curation.catalog.slice_columns import Assumed, assumed, frame_of, labelled, predicted, predicted_instead
 from curation.catalog.slice_membership import members_sql
@@ -182,6 +183,17 @@ class Snapshot:
         except (duckdb.DataError, duckdb.ProgrammingError) as error:
             raise BadInput(f"slice {predicate!r}: {str(error).splitlines()[0]}; correct it, or use TRY_CAST") from None
         return np.asarray(found["sample_id"].to_numpy(), dtype=np.int64)
+
+    def decided_by(self, predicate: str, task: Task) -> list[bool]:
+        """For each class of `task`, whether a canonical predicate that reads nothing but its label is true for it."""
+        type_ = "BOOLEAN" if task.kind == "binary" else "VARCHAR"
+        rows = self.view.rows(
+            f"""SELECT coalesce({predicate}, false) FROM (
+                SELECT place, struct_pack({quoted_name(task.name)} := CAST(value AS {type_})) AS "label"
+                FROM (SELECT unnest(?) AS value, unnest(range(len(?))) AS place)) ORDER BY place""",
+            [list(task.classes), list(task.classes)],
+        )
+        return [inside for (inside,) in rows]
 
     def quarantine(self) -> pa.Table:
         """Files that ingest refused: dataset, location, reason."""

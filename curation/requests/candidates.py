@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from curation.catalog.applicability import applicability
 from curation.catalog.schema import KNOWN
-from curation.catalog.slices import Slice
+from curation.catalog.slices import Slice, columns_of
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
@@ -97,6 +97,8 @@ class Candidates:
 
     def inside_by_class(self, task: Task, slice_: Slice) -> Bools:
         """Whether each sample would be in the slice if its label of `task` were class c: [N, C]."""
+        if columns_of(slice_.predicate) == (("label", task.name),) and task.kind in ("binary", "categorical"):
+            return np.tile(np.array(self.now.decided_by(slice_.predicate, task), np.bool_), (len(self.ids), 1))
         labels: list[str | bool] = [False, True] if task.kind == "binary" else list(task.classes)
         columns = [np.isin(self.ids, self.members(slice_, {task.name: label})) for label in labels]
         return np.array(columns, np.bool_).reshape(len(columns), len(self.ids)).T
@@ -143,15 +145,14 @@ class Candidates:
         """Embeddings of all samples on about 64 principal directions [N, 64] (Halko, Martinsson & Tropp 2011), by
         which a cold start measures distances, since it looks at every sample."""
         if self._principal is None:
-            every = np.arange(len(self.ids))
-            generator = np.random.default_rng(0)
+            every, generator = np.arange(len(self.ids)), np.random.default_rng(0)
             some = self.vectors(np.sort(generator.permutation(every)[:SKETCHED]))
-            sketch = generator.normal(size=(some.shape[1], min(WIDTH, some.shape[1]))).astype(np.float32)
+            directions = generator.normal(size=(some.shape[1], min(WIDTH, some.shape[1]))).astype(np.float32)
             for _ in range(3):
-                sketch, _ = np.linalg.qr(some.T @ (some @ sketch))
-            self._directions = sketch
-            parts = [self.vectors(every[at : at + CHUNK]) @ sketch for at in range(0, len(every), CHUNK)]
-            self._principal = np.concatenate(parts) if parts else np.empty((0, sketch.shape[1]), np.float32)
+                directions, _ = np.linalg.qr(some.T @ (some @ directions))
+            parts = [self.vectors(every[at : at + CHUNK]) @ directions for at in range(0, len(every), CHUNK)]
+            self._directions: npt.NDArray[np.float32] = directions
+            self._principal = np.asarray(np.concatenate(parts), np.float32)
         return self._principal
 
     def distances(self) -> Floats | None:

@@ -70,7 +70,7 @@ def _likely_and_margin(
     first = round(count * likely_share(*_last_batch(candidates, task, slice_)))
     picks = list(_picks(candidates, task, likely, f"chance to be {slice_.name} =", first))
     taken = [pick.row for pick in picks]
-    could = inside.any(axis=1)
+    could: Bools = np.asarray(inside.any(axis=1), np.bool_)
     picks += _picks(candidates, task, smallest_margin(chances, could), MARGIN, count - len(picks), taken=taken)
     return picks
 

@@ -52,7 +52,8 @@ def chance_by_other_tasks(candidates: Candidates, task: Task, slice_: Slice) -> 
     chances = [_class_chances(candidates, other) for other in others]
     found = np.zeros(len(candidates.ids))
     for codes in product(*(range(len(other.classes)) for other in others)):
-        assumed = {other.name: _label(other, code) for other, code in zip(others, codes, strict=True)}
+        named = zip(others, codes, strict=True)
+        assumed: dict[str, str | bool | float] = {other.name: _label(other, code) for other, code in named}
         inside = np.isin(candidates.ids, candidates.members(slice_, assumed))
         found += inside * np.prod([part[:, code] for part, code in zip(chances, codes, strict=True)], axis=0)
     return found if found.any() else None

@@ -97,7 +97,7 @@ def test_the_share_of_an_arm_follows_its_hits(catalog: Catalog) -> None:
 def test_an_example_takes_the_largest_share_with_its_neighbours(catalog: Catalog) -> None:
     rows = request(catalog, like="pictures/00010", budget=12)
     near = [row for row in rows if row["arm"] == "like"]
-    assert len(near) >= 4
+    assert len(near) >= 8
     assert {int(str(row["sample_id"])) % 4 for row in near} == {2}
     with pytest.raises(NotFound, match=r"^--like 'pictures/nosuch': the pack holds no image with this key"):
         request(catalog, like="pictures/nosuch")
@@ -107,8 +107,8 @@ def test_an_example_takes_the_largest_share_with_its_neighbours(catalog: Catalog
 
 def test_a_predicate_over_other_tasks_points_to_its_samples(catalog: Catalog) -> None:
     with catalog.commit(author="ada", message="slice") as change:
-        change.add_slice("tram", f"{TRAM} OR (label.color = 'yellow' AND NOT label.car)", task="kind", rare=True)
-        pointed = change.now.members("label.color = 'yellow' AND NOT label.car")
+        change.add_slice("tram", f"{TRAM} OR (label.color = 'red' AND NOT label.car)", task="kind", rare=True)
+        pointed = change.now.members("label.color = 'red' AND NOT label.car")
         pointed = np.intersect1d(pointed, change.now.training_ids())
     rows = request(catalog)
     related = {row["sample_id"] for row in rows if row["arm"] == "related"}
@@ -128,7 +128,7 @@ def test_each_combination_of_other_tasks_comes_once_before_any_comes_twice(catal
     found = [tuple(codes[name].get(id_) for name in codes) for id_ in related]
     assert len(found) > 1
     assert None not in {code for combination in found for code in combination}
-    assert len(set(found)) == len(found)
+    assert len(set(found[: len(set(found))])) == len(set(found)) > 1
 
 
 def test_without_vectors_the_arms_that_need_none_share_the_budget(catalog: Catalog) -> None:
