@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from amber.loop import Loop, go_round
+from amber.loop import Loop, Round, go_round
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import LABELS
 from curation.catalog.schema import KNOWN
@@ -126,10 +126,16 @@ def _points(
             row["task"]: row["value"] for row in step.figures
             if row["split"] == "test" and not row["slice"] and row["value"] is not None
         }  # fmt: skip
-        rest = {"seed": loop.seed, "labels": step.labels, "found": step.found.get(WANTED, 0)}
-        yield Point(arm=arm, tasks=tasks, **rest, **_figures(scores, predicted, positive))
+        yield _point(arm, loop, step, tasks, _figures(scores, predicted, positive))
     for name, heads in beside.items():
-        yield Point(arm=name, tasks={}, **rest, **_figures(*heads(catalog, simulation, step.run), positive))
+        yield _point(name, loop, step, {}, _figures(*heads(catalog, simulation, step.run), positive))
+
+
+def _point(arm: str, loop: Loop, step: Round, tasks: dict[str, float], figures: dict[str, float]) -> Point:
+    return Point(
+        arm=arm, seed=loop.seed, labels=step.labels, found=step.found.get(WANTED, 0), tasks=tasks, ap=figures["ap"],
+        precision=figures["precision"], recall=figures["recall"], f1=figures["f1"],
+    )  # fmt: skip
 
 
 def labelled_test_samples(now: Snapshot, simulation: Simulation) -> tuple[list[str], Bools]:

@@ -172,7 +172,7 @@ class Candidates:
             return np.asarray((features - self._embeddings.mean) * self._embeddings.scale, np.float32)
         if not self._embeddings.covers([like]):
             raise NotFound(f"--like {like!r}: the pack holds no image with this key; pack it, or name an image file")
-        return self._embeddings.standardised(self._embeddings.rows([like]))[0]
+        return np.asarray(self._embeddings.standardised(self._embeddings.rows([like]))[0], np.float32)
 
     def _answerable(self, task: Task) -> Bools:
         """Whether a label may be requested of each sample [N]; it also notes where the task does not apply."""
