@@ -17,9 +17,10 @@ from support.lamps import declare
 
 from amber.cli import run
 from amber.loop import Loop, Round, go_round
-from curation import Catalog, Dataset, ingest
+from curation import Catalog, Dataset
 from curation.errors import BadInput, Busy, NotFound
 from curation.files.atomic import whole
+from curation.ingest.ingest import ingest
 from samplers import Policy, make_pack
 from training.evaluation.features import embed
 from training.run import Recipe, Run

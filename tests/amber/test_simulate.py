@@ -51,7 +51,8 @@ def test_the_verb_prints_a_table_and_writes_a_picture(
     words = "simulate data --wanted color=yellow --share 0.05 --seeds 1 --arm random --rounds 0 --start 20 --draws 128"
     assert run(words.split()) == 0
     assert "color=yellow at 5.0%" in capsys.readouterr().out
-    assert Image.open("simulation.png").size[0] > 500
+    with Image.open("simulation.png") as picture:
+        assert picture.size[0] > 500
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "simulation.png"]
 
 

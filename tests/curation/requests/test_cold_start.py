@@ -66,7 +66,8 @@ def test_every_arm_has_its_share(catalog: Catalog) -> None:
     for candidates in without_other_tasks(catalog):
         tram = Slice(name="tram", predicate=f"({TRAM})", task="kind", rare=True)
         picks = cold_start(candidates, KIND, tram, 24, [0])
-        assert Counter(pick.arm for pick in picks) == {"cluster": 12, "diverse": 6, "cold_random": 6}
+        shares = {"cluster": 12, "diverse": 6, "cold_random": 6}
+        assert Counter(pick.arm for pick in picks) == pytest.approx(shares, abs=1)
         assert len({pick.row for pick in picks}) == 24
         assert picks == cold_start(candidates, KIND, tram, 24, [0])
         assert all(pick.reason.startswith("no label yet of a tram: ") for pick in picks)
