@@ -1,5 +1,6 @@
 """A cold start: a mix of arms whose shares follow their hits, an example, and what other tasks say of the class."""
 
+import doctest
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from curation import BadInput, Catalog, NotFound, Task
 from curation.catalog.event_tables import REQUESTS
 from curation.catalog.slices import Slice
 from curation.images.embeddings import writing
+from curation.requests import spending, strategies
 from curation.requests.candidates import Candidates
 from curation.requests.clusters import one_of_each_cluster
 from curation.requests.cold_start import PRIOR, arm_weights, cold_start
@@ -155,3 +157,9 @@ def test_one_of_each_cluster_leaves_out_clusters_with_a_label() -> None:
 @pytest.mark.parametrize(("hits", "requests", "share"), [(0, 0, 0.5), (0, 20, 0.15), (20, 20, 0.85), (4, 8, 0.5)])
 def test_the_share_of_the_likeliest_follows_the_last_batch(hits: int, requests: int, share: float) -> None:
     assert likely_share(hits, requests) == share
+
+
+def test_the_examples_run(original: Catalog) -> None:
+    with original.read() as now:
+        assert doctest.testmod(spending, extraglobs={"now": now, "home": original.home}).failed == 0
+    assert doctest.testmod(strategies).failed == 0
