@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-streets bench-demo bench-heads bench-scale bench-browse bench-pack bench-stream bench-labeling golden soak clean
+.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-cold bench-streets bench-demo bench-heads bench-scale bench-browse bench-pack bench-stream bench-labeling golden soak clean
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -37,8 +37,11 @@ bench-plan: .venv/train .venv-plan-peers/ready ## How exact, even and fast plans
 bench-pays: .venv/train ## Whether the composed plan pays on streets, beside natural draws and one sampler for all (SCALE=small)
 	@$(BIN)/python -m benchmarks.pays
 
-bench-labels: .venv/train ## Labels needed to find the rare: mined against random (SCALE=small for two minutes)
-	@$(BIN)/python -m benchmarks.labels
+bench-labels: .venv/train ## Labels needed to find the rare: mined against random (SCALE=small for two minutes; DATA=FOLDER for any data set)
+	@DATA='$(DATA)' $(BIN)/python -m benchmarks.$(if $(DATA),labels_data,labels)
+
+bench-cold: .venv/train ## How often 100 labels find a class at 1% of which none is known (DATA=FOLDER, SCALE=small)
+	@DATA='$(DATA)' $(BIN)/python -m benchmarks.cold_start
 
 bench-streets: .venv/train ## The rare slices and all other tasks of streets: mined against random
 	@$(BIN)/python -m benchmarks.streets

@@ -33,6 +33,7 @@ VERBS = {
     "request": ("requesting:request_command", "Request labels where they help most, and list the open requests."),
     "revert": ("ledger:revert_command", "Undo COMMIT with a new commit."),
     "serve": ("serving:serve_group", "Serve images under signed URLs, and the catalog as a JSON API."),
+    "simulate": ("simulating:simulate_command", "Run the loop on a data set whose labels are all known."),
     "slices": ("slices:slices", "List slices with their sizes; add, show, remove or compare them."),
     "tasks": ("tasks:tasks_group", "List tasks: kind, classes, metric and owner; `redefine` changes one."),
     "train": ("training:train_command", "Train a network on a plan; record its predictions and slice figures."),

@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from amber.example import example_of
 from curation.catalog.catalog import Catalog
 from curation.catalog.ownership import os_user
+from curation.catalog.schema import KNOWN
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, NotFound
 from curation.files.atomic import remove_leftovers
 from curation.files.locks import locked
 from curation.requests import oracle
-from curation.requests.proposals import Proposal, propose
+from curation.requests.proposals import Proposal, Strategy, propose
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy
@@ -39,6 +41,9 @@ Answer = Callable[[str], object]
 ASKS, ANSWERS = "ask for ", ("the oracle answers", "people are done with")
 """How the messages of the loop's own commits begin."""
 
+REFILLS = 3
+"""A round requests labels again, at most so many times, for those that came back without a value."""
+
 CONTINUED_RATE = 1 / 3
 """Learning rate of a run that starts from another run, relative to one from scratch."""
 
@@ -52,6 +57,8 @@ class Loop:
     is the length of each round's plan. A trunk that learns from pixels is trained from scratch in round 0, over
     `first_draws` (default: `draws`). Every later round starts from that run, at a third of its learning rate, with
     all labels known by then.
+    The policy's importances weigh tasks in requests too: a task of share 0 gets none. `like` is the key of a sample, or
+    the path of an image file, that shows what is wanted while no label of it is known. `strategy` is `Proposal`'s.
 
     >>> Loop(rounds=2, budget=10, start=20).arm
     'mined'
@@ -70,6 +77,8 @@ class Loop:
     recipe: Recipe = field(default_factory=Recipe)
     first_draws: int | None = None
     policy: Policy | None = None
+    like: str = ""
+    strategy: Strategy = "mixed"
 
     def __post_init__(self) -> None:
         for name in ("rounds", "start", "seed"):
@@ -83,13 +92,16 @@ class Loop:
 
     @property
     def arm(self) -> str:
-        """ "random" for the baseline, "mined" otherwise."""
-        return "random" if self.random_share == 1 else "mined"
+        """ "random" for the baseline; "mined", or the name of another strategy than the default."""
+        return "random" if self.random_share == 1 else "mined" if self.strategy == "mixed" else self.strategy
 
     @property
     def id(self) -> str:
         """A hash of the settings without `rounds`: the same settings continue a loop, and more rounds extend it."""
         settings = {name: value for name, value in asdict(self).items() if name != "rounds"}
+        for name, default in (("like", ""), ("strategy", "mixed")):
+            if settings[name] == default:
+                settings.pop(name)  # loops of before these settings keep their id
         text = json.dumps(settings, sort_keys=True, default=_policy_of_id)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -163,14 +175,9 @@ def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress, answer: A
     for index in range(loop.rounds + 1):
         step = f"loop:{loop.id}:{index}"
         size = loop.budget if index else loop.start
-        if size and not _answered(catalog, step):
-            share = loop.start_random_share if not index and loop.arm == "mined" else loop.random_share
-            proposal = Proposal(
-                budget=size, seed=loop.seed * 1000 + index, run=run, random_share=share,
-                embeddings=_embedded(catalog, pack, loop.recipe.features(first), tell),
-            )  # fmt: skip
-            propose(catalog, proposal, author=author, batch=f"{step}:ask")
-            answer(f"{step}:answer")
+        if size and not catalog.has(f"{step}:evaluate"):
+            proposal = _proposal(catalog, loop, pack, index, run, first, tell)
+            _request(catalog, proposal, step, author, answer)
         if not catalog.has(f"{step}:evaluate"):
             trained = _train(catalog, loop, pack, step, first, run, tell)
             evaluate(trained, catalog, author=author, batch=f"{step}:evaluate", progress=partial(tell, "evaluate"))
@@ -181,25 +188,80 @@ def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress, answer: A
         yield done
 
 
-def _answered(catalog: Catalog, step: str) -> bool:
-    """Whether the requests of a step were answered; BadInput when another commit has taken the batch id of a step.
+def _proposal(catalog: Catalog, loop: Loop, pack: Pack, index: int, run: str, first: str, tell: Progress) -> Proposal:
+    """How round `index` spends its budget, given the last run and the first one."""
+    recipe = loop.recipe.features(first)
+    return Proposal(
+        budget=loop.budget if index else loop.start, seed=loop.seed * 1000 + index, run=run,
+        random_share=loop.start_random_share if not index and loop.arm != "random" else loop.random_share,
+        importance=loop.policy.importances() if loop.policy else None, strategy=loop.strategy,
+        embeddings=_embedded(catalog, pack, recipe, tell), **example_of(catalog, loop.like, recipe),
+    )  # fmt: skip
+
+
+def _request(catalog: Catalog, proposal: Proposal, step: str, author: str, answer: Answer) -> None:
+    """Request labels and have them answered, again for those that came back without a value: unsure, inapplicable,
+    skipped, or unknown to the oracle."""
+    missing = proposal.budget
+    for again in range(REFILLS + 1):
+        ask, done = _batches(step, again)
+        if not _answered(catalog, ask, done):
+            propose(catalog, replace(proposal, budget=missing), author=author, batch=ask)
+            answer(done)
+        with catalog.read() as now:
+            opened = [_opened(now, step, turn) for turn in range(again + 1)]
+            missing = min(proposal.budget, sum(opened)) - _valued(now, step)
+        if missing <= 0 or not opened[-1]:
+            return
+
+
+def _batches(step: str, again: int) -> tuple[str, str]:
+    """Batch ids of the requests of a step and of their answers; `again` counts the refills."""
+    return (f"{step}:ask", f"{step}:answer") if not again else (f"{step}:ask:{again}", f"{step}:answer:{again}")
+
+
+def _answers(now: Snapshot, step: str) -> list[int]:
+    """The commits that answered a step's requests, oldest first."""
+    found = [now.batch(_batches(step, again)[1]) for again in range(REFILLS + 1)]
+    return [commit for commit in found if commit is not None]
+
+
+def _opened(now: Snapshot, step: str, again: int) -> int:
+    """How many requests a batch of a step made."""
+    commit = now.batch(_batches(step, again)[0])
+    return 0 if commit is None else now.requests.opened_by(commit)
+
+
+def _valued(now: Snapshot, step: str) -> int:
+    """How many answered requests of a step have a label with a value."""
+    asked = now.requests.answered_by(_answers(now, step))
+    count = 0
+    for name in pc.unique(asked["task"]).to_pylist():
+        labels = now.labels(name)
+        known = labels.filter(pc.equal(labels["state"], KNOWN))["sample_id"].to_numpy()
+        count += int(np.isin(asked.filter(pc.equal(asked["task"], name))["sample_id"].to_numpy(), known).sum())
+    return count
+
+
+def _answered(catalog: Catalog, ask: str, done: str) -> bool:
+    """Whether the requests of the batch `ask` were answered by `done`; BadInput when another commit has their ids.
 
     The commit of the answers follows that of the requests. It closes requests, or it adds no label and says that it
     found none to close.
     """
     with catalog.read() as now:
-        asked, answered = (now.batch(f"{step}:{part}") for part in ("ask", "answer"))
+        asked, answered = (now.batch(batch) for batch in (ask, done))
         if asked is not None and not _message(now, asked).startswith(ASKS):
-            raise _foreign(asked, f"{step}:ask")
+            raise _foreign(asked, ask)
         if answered is None:
             return False
         if asked is None or asked > answered:
-            raise _foreign(answered, f"{step}:answer")
+            raise _foreign(answered, done)
         before, after = (now.earlier(commit).counts() for commit in (answered - 1, answered))
         if before["request_event"] == after["request_event"] and not (
             before["label_event"] == after["label_event"] and _message(now, answered).startswith(ANSWERS)
         ):
-            raise _foreign(answered, f"{step}:answer")
+            raise _foreign(answered, done)
     return True
 
 
@@ -232,8 +294,7 @@ def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, last
     from training.loop.trainer import train
 
     with catalog.read() as now:
-        answered = now.batch(f"{step}:answer")
-        commit = now.commit if answered is None else answered
+        commit = max(_answers(now, step), default=now.commit)
     with catalog.read(commit) as then:
         policy = loop.policy or Policy.in_force(then)
     recipe, draws, parent = loop.recipe, loop.draws, ""
@@ -272,8 +333,8 @@ def _round(now: Snapshot, loop: Loop, index: int, step: str) -> Round:
 
 def _requested(now: Snapshot, loop: Loop, index: int) -> tuple[int, dict[str, int]]:
     """How many labels the loop requested up to a round, and how many belong to each rare slice of their task."""
-    answers = [now.batch(f"loop:{loop.id}:{step}:answer") for step in range(index + 1)]
-    asked = now.requests.answered_by([commit for commit in answers if commit is not None])
+    answers = [commit for step in range(index + 1) for commit in _answers(now, f"loop:{loop.id}:{step}")]
+    asked = now.requests.answered_by(answers)
     found = {}
     for name, part in now.slices().items():
         if part.rare and not part.reads_predictions:

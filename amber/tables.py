@@ -22,10 +22,20 @@ def coverage_tables(found: Coverage, split: str, differences: Sequence[Differenc
     """Labels by task and slice, annotators, co-labelled tasks, and labels that are not missing at random."""
     cells = [cell for cell in found.cells if cell.split == split]
     rows = [
-        [cell.task, cell.slice, cell.samples, cell.known, cell.unsure, cell.unknown, cell.none, _largest(cell.counts)]
+        [
+            cell.task,
+            cell.slice,
+            cell.samples,
+            cell.known,
+            cell.unsure,
+            cell.inapplicable,
+            cell.unknown,
+            cell.none,
+            _largest(cell.counts),
+        ]
         for cell in cells
     ]
-    columns = ["task", "slice", "samples", "known", "unsure", "unknown", "none", "counts"]
+    columns = ["task", "slice", "samples", "known", "unsure", "inapplicable", "unknown", "none", "counts"]
     title = f"Coverage of {split} at commit {found.commit} (none: labelled as having none of the classes)"
     return Group(
         table(title, columns, rows), _annotators_table(found), _overlap_table(found), _missing_table(differences)

@@ -14,7 +14,7 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import Task
 from curation.labelstudio.annotations import encode_answer
 from curation.labelstudio.client import LabelStudioClient
-from curation.labelstudio.label_config import UNSURE, state_of
+from curation.labelstudio.label_config import INAPPLICABLE, UNSURE, state_of
 from curation.labelstudio.local_server import Local
 from curation.labelstudio.session import marked, open_session
 
@@ -100,6 +100,11 @@ def cannot_tell(task: Task) -> Results:
     """The results of an annotator who cannot tell."""
     name = state_of(task) if task.kind in ("regression", "detection") else task.name
     return [{"from_name": name, "to_name": "image", "type": "choices", "value": {"choices": [UNSURE]}}]
+
+
+def says_inapplicable(task: Task) -> Results:
+    """The results of an annotator who says that the task does not apply."""
+    return [{**result, "value": {"choices": [INAPPLICABLE]}} for result in cannot_tell(task)]
 
 
 def invite(local: Local, name: str) -> Annotator:

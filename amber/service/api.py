@@ -70,7 +70,7 @@ def sample(token: Reader, workspace: Served, key: Annotated[str, Path(max_length
 
 @router.get("/coverage")
 def covered(token: Reader, workspace: Served) -> list[CoverageRow]:
-    """Counts of known, unsure and unknown labels by task, slice and split."""
+    """Counts of known, unsure, inapplicable and unknown labels by task, slice and split."""
     with workspace.catalog.read() as now:
         cells = coverage(now).cells
     names = list(CoverageRow.model_fields)

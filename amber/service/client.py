@@ -81,7 +81,7 @@ class Client:
         return self._rows(LabelRow, f"/api/labels/{quote(task, safe='')}", limit=limit, after=after)
 
     def coverage(self) -> list[CoverageRow]:
-        """Counts of known, unsure and unknown labels by task, slice and split."""
+        """Counts of known, unsure, inapplicable and unknown labels by task, slice and split."""
         return self._rows(CoverageRow, "/api/coverage")
 
     def slices(self) -> list[SliceRow]:

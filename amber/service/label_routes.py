@@ -13,7 +13,7 @@ from amber.service.api import After, Limit, Name, page
 from amber.service.models import FAULTS, Asked, Given, GivenLabel, LabelRow
 from amber.service.tokens import Token
 from curation.catalog.event_tables import LABELS
-from curation.catalog.schema import KNOWN
+from curation.catalog.schema import KNOWN, STATES
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.ingest.readers.values import value_of
@@ -46,10 +46,10 @@ def give(token: AnyLabeler, workspace: Served, given: Given) -> Asked:
 
 
 def _label_row(task: Task, row: dict[str, Any]) -> LabelRow:
-    known = row["state"] == KNOWN
-    return LabelRow(
-        key=row["key"], task=task.name, source=row["source"], state="known" if known else "unsure",
-        value=_value(task, row) if known else None,
+    name = {code: name for name, code in STATES.items()}[row["state"]]
+    return LabelRow.model_validate(
+        {"key": row["key"], "task": task.name, "source": row["source"], "state": name,
+         "value": _value(task, row) if row["state"] == KNOWN else None}
     )  # fmt: skip
 
 
@@ -81,7 +81,9 @@ def _event_row(tasks: dict[str, Task], label: GivenLabel, annotator: str) -> dic
         raise BadInput(f"task {label.task!r}: the catalog has no such task; /api/tasks lists them")
     row = {"key": label.key, "task": label.task, "annotator": annotator, "labelled_at": _utc(label.labelled_at)}
     if label.value is None:
-        return {**row, "state": "unsure"}
+        return {**row, "state": label.state or "unsure"}
+    if label.state:
+        raise BadInput(f"label of {label.key!r}: has a value and is {label.state}; leave one out")
     origin = f"label of {label.key!r}"
     _check_storable(label.value, origin)
     return {**row, "state": "known", **value_of(tasks[label.task], label.value, origin)}

@@ -66,17 +66,18 @@ class SampleRow(Row):
 
 
 class LabelRow(Row):
-    """A current label: `value` is a class, true or false, a number, classes, or boxes; null for unsure."""
+    """A current label: `value` is a class, true or false, a number, classes, or boxes; null for unsure and
+    inapplicable."""
 
     key: str
     task: str
-    state: Literal["known", "unsure"]
+    state: Literal["known", "unsure", "inapplicable"]
     source: str
     value: Any
 
 
 class CoverageRow(Row):
-    """Counts of known, unsure and unknown labels of one (task, slice, split)."""
+    """Counts of known, unsure, inapplicable and unknown labels of one (task, slice, split)."""
 
     task: str
     slice: str
@@ -84,6 +85,7 @@ class CoverageRow(Row):
     samples: int
     known: int
     unsure: int
+    inapplicable: int = 0
     unknown: int
 
 
@@ -149,11 +151,13 @@ class Asked(Row):
 
 
 class GivenLabel(Row):
-    """A label that a person gives: `value` as in `LabelRow`, null for unsure."""
+    """A label that a person gives: `value` as in `LabelRow`, null for unsure, or for inapplicable if `state` says
+    so."""
 
     key: Line
     task: Line
     value: Any = None
+    state: Literal["", "unsure", "inapplicable"] = ""
     labelled_at: datetime | None = None
 
 

@@ -17,7 +17,7 @@ from amber.service.signed_urls import SERVICE, url_for
 from amber.tables import figures_table
 from amber.terminal import Screen, output, show
 from amber.verbs.labeling import card_option, connect, days_option, notes_of, third_option
-from amber.verbs.options import author, grouped, heads_option, seeded, size_option, trunk_option, workspace
+from amber.verbs.options import author, grouped, heads_option, like_option, seeded, size_option, trunk_option, workspace
 from amber.verbs.training import run_title, size_for
 from amber.wait_for_labels import ask_people
 from curation.catalog.catalog import Catalog
@@ -43,6 +43,7 @@ class LoopOptions:
     heads: str | None
     draws: int
     first_draws: int | None
+    like: str
 
     def loop(self, catalog: Catalog, seed: int) -> Loop:
         """The loop with these settings; BadInput names the setting that breaks a rule."""
@@ -51,7 +52,7 @@ class LoopOptions:
             rounds=self.rounds, budget=self.budget, start=self.start, random_share=1.0 if self.random_arm else 0.15,
             draws=self.draws, first_draws=self.first_draws, seed=seed,
             recipe=Recipe.of(self.trunk, size=size, heads=self.heads, seed=seed),
-            policy=Policy.load(self.policy_file) if self.policy_file else None,
+            policy=Policy.load(self.policy_file) if self.policy_file else None, like=self.like,
         )  # fmt: skip
 
 
@@ -100,6 +101,7 @@ loop_options = grouped(
     click.option(
         "--first-draws", type=int, help="Draws in the first plan, when the trunk is trained; default: --draws."
     ),
+    like_option,
 )  # fmt: skip
 people_options = grouped(
     "people", PeopleOptions,

@@ -16,6 +16,7 @@ __all__ = [
     "grouped",
     "has_verb",
     "heads_option",
+    "like_option",
     "seeded",
     "size_option",
     "trunk_option",
@@ -82,6 +83,10 @@ author = click.option(
     "--author", default="", envvar="AMBER_AUTHOR", callback=_not_empty, help="Author of the commit (AMBER_AUTHOR)."
 )
 seeded = click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of all random choices.")
+like_option = click.option(
+    "--like", default="", metavar="KEY",
+    help="A sample, or an image file, that shows what is wanted while no label of it is known.",
+)  # fmt: skip
 trunk_option = click.option(
     "--trunk", default="efficientnet_lite0", show_default=True, type=click.Choice(["efficientnet_lite0", "small"]),
     help="Pretrained and frozen, or a small one trained from scratch.",

@@ -1,43 +1,101 @@
 """Verbs of label requests: request, oracle."""
 
-import click
+from dataclasses import dataclass
+from pathlib import Path
 
-from amber.terminal import show, table
-from amber.verbs.options import seeded, workspace
+import click
+from rich.console import Group
+
+from amber.example import example_of
+from amber.terminal import WrappedTable, plain, show, table
+from amber.verbs.options import grouped, like_option, seeded, workspace
 from curation.catalog.catalog import Catalog
 from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
-from training.run import Run
+from curation.requests.spending import Spent, spending
+from samplers.policy.policy import Policy
+from training.run import Recipe, Run
 
 __all__ = ["oracle_command", "request_command"]
 
 COLUMNS = ["priority", "task", "key", "arm", "slice", "reason", "propensity"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class RequestOptions:
+    """Options of a budget and what guides it."""
+
+    budget: int | None
+    run: str
+    random_share: float
+    policy_file: Path | None
+    like: str
+
+    def proposal(self, catalog: Catalog, seed: int) -> Proposal | None:
+        """How to spend the budget; None without one."""
+        if self.budget is None:
+            return None
+        with catalog.read() as now:
+            runs = now.runs()["run"].to_pylist()
+        run = self.run or (runs[-1] if runs else "")
+        recipe = Run.open(catalog.home, run).recipe if run else Recipe()
+        return Proposal(
+            budget=self.budget, seed=seed, random_share=self.random_share, run=run,
+            embeddings=_embeddings(catalog, run), importance=self._importance(catalog),
+            **example_of(catalog, self.like, recipe.features(run)),
+        )  # fmt: skip
+
+    def _importance(self, catalog: Catalog) -> dict[str, float] | None:
+        if self.policy_file is None:
+            return None
+        policy = Policy.load(self.policy_file)
+        with catalog.read() as now:
+            policy.check(now)
+        return policy.importances()
+
+
+request_options = grouped(
+    "options", RequestOptions,
+    click.option("--budget", type=int, help="Request this many labels."),
+    click.option("--run", default="", help="Run whose predictions guide the mining; default: the newest."),
+    click.option("--random-share", default=0.15, show_default=True, help="Share of the budget requested at random."),
+    click.option(
+        "--policy", "policy_file", type=click.Path(path_type=Path),
+        help="Policy file whose importances weigh the tasks; default: all alike.",
+    ),
+    like_option,
+)  # fmt: skip
+
+
 @click.command("request")
-@click.option("--budget", type=int, help="Request this many labels.")
-@click.option("--run", "run_", default="", help="Run whose predictions guide the mining; default: the newest.")
-@click.option("--random-share", default=0.15, show_default=True, help="Share of the budget requested at random.")
+@request_options
 @seeded
 @click.option("--author", default="", envvar="AMBER_AUTHOR", help="Author of the requests (AMBER_AUTHOR).")
 @workspace
-def request_command(
-    budget: int | None, run_: str, random_share: float, seed: int, author: str, home: str, as_json: bool
-) -> None:
-    """Request labels where they help most (with --budget), and list the open requests."""
+def request_command(options: RequestOptions, seed: int, author: str, home: str, as_json: bool) -> None:
+    """Request labels where they help most (with --budget), and list the open requests.
+
+    With --budget it also prints how many labels each task and slice gets, and why a task gets fewer or none.
+    """
     catalog = Catalog.open(home)
-    if budget is not None:
+    spent: list[Spent] = []
+    if proposal := options.proposal(catalog, seed):
         with catalog.read() as now:
-            runs, head = now.runs()["run"].to_pylist(), now.digest
-        run = run_ or (runs[-1] if runs else "")
-        proposal = Proposal(
-            budget=budget, seed=seed, random_share=random_share, run=run, embeddings=_embeddings(catalog, run)
-        )
+            head = now.digest
+            spent = spending(now, proposal, home=catalog.home)
         propose(catalog, proposal, author=author, batch=f"request:{head}:{proposal}")
     with catalog.read() as now:
         rows = now.requests("open").to_pylist()
     cells = [[row[name] for name in COLUMNS] for row in rows]
-    show(rows, as_json, lambda: table(f"{len(rows):,} open requests", COLUMNS, cells))
+    listed = table(f"{len(rows):,} open requests", COLUMNS, cells)
+    show(rows, as_json, lambda: Group(listed, _spent_table(options.budget or 0, spent)) if spent else listed)
+
+
+def _spent_table(budget: int, spent: list[Spent]) -> WrappedTable:
+    requested = sum(part.requests for part in spent)
+    rows = [[part.task, part.slice or "(all)", part.requests, plain(part.arms), part.why] for part in spent]
+    title = f"{requested:,} of {budget:,} labels requested"
+    return table(title, ["task", "slice", "labels", "by", "why not more"], rows)
 
 
 @click.command("oracle")

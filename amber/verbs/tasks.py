@@ -40,12 +40,13 @@ class NewDefinition:
     decide: tuple[str, ...]
     owner: str | None
     tolerance: float | None
+    applies: str | None
 
     def task(self, old: Task) -> Task:
         """The new definition; BadInput names the field that breaks a rule."""
         fields = {
             "classes": tuple(_classes(self.classes, old)) or None, "metric": self.metric,
-            "decide": _decide(self.decide), "owner": self.owner, "tolerance": self.tolerance,
+            "decide": _decide(self.decide), "owner": self.owner, "tolerance": self.tolerance, "applies": self.applies,
         }  # fmt: skip
         if fields["classes"] and not old.classes:
             raise BadInput(f"task {old.name}: is a {old.kind} task, which has no classes; leave them out")
@@ -97,6 +98,10 @@ new_definition = grouped(
     ),
     click.option("--owner", help="Owner of the task."),
     click.option("--tolerance", type=float, help="Numbers of several people agree within this."),
+    click.option(
+        "--applies", metavar="PREDICATE",
+        help="Where the task applies, by attributes and other tasks' labels; '' is everywhere.",
+    ),
 )  # fmt: skip
 
 

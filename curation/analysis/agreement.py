@@ -1,10 +1,10 @@
 """How far annotators agree on a task, and how each of them errs.
 
-The newest label of each annotator counts, even where it is not the current label. Unsure labels are counted, but are
-no class. Two labels agree when they have the same class, numbers within the task's tolerance, or the same set of
-classes (boxes: the set of classes with at least one box). Alpha is nominal for classes and interval for numbers. For
-multilabel tasks it is the mean over classes of the alpha of the class's presence; for boxes, of its number of boxes.
-"""
+The newest label of each annotator counts, even where it is not the current label. Unsure and inapplicable labels are
+counted, but are no class. Two labels agree when they have the same class, numbers within the task's tolerance, or the
+same set of classes (boxes: the set of classes with at least one box). Alpha is nominal for classes and interval for
+numbers. For multilabel tasks it is the mean over classes of the alpha of the class's presence; for boxes, of its number
+of boxes."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from curation.analysis.alpha import disagreement
 from curation.analysis.annotator_labels import AnnotatorLabels
 from curation.analysis.dawid_skene import FittedModel, fit
-from curation.catalog.schema import UNSURE
+from curation.catalog.schema import INAPPLICABLE, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 
@@ -73,6 +73,7 @@ class Annotator:
     bias: dict[str, float]
     accuracy: float | None
     confusion: dict[str, dict[str, float]] | None
+    inapplicable: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +114,17 @@ def agreement(now: Snapshot, task: str) -> Agreement:
     """
     definition, statements = now.task(task), now.labels.by_annotator(task)
     names, annotator = _people(statements)
-    unsure = annotator[np.asarray(pc.equal(statements["state"], UNSURE), np.bool_)]
+    state = np.asarray(statements["state"].to_numpy())
+    unsure, inapplicable = (
+        np.bincount(annotator[state == code], minlength=len(names)) for code in (UNSURE, INAPPLICABLE)
+    )
     labels = AnnotatorLabels.of(definition, statements, annotator)
     shared = labels.shared()
     fitted = _fitted(shared, len(names))
     return Agreement(
         task=task,
         circles=tuple(_circles(labels, [source for source, _ in names])),
-        annotators=tuple(_annotators(labels, shared, names, np.bincount(unsure, minlength=len(names)), fitted)),
+        annotators=tuple(_annotators(labels, shared, names, unsure, inapplicable, fitted)),
         pairs=tuple(_pairs(shared, [name for _, name in names])),
         disputed=_disputed(shared, fitted),
     )
@@ -184,6 +188,7 @@ def _annotators(
     shared: AnnotatorLabels,
     names: list[tuple[str, str]],
     unsure: Ints,
+    inapplicable: Ints,
     fitted: FittedModel | None,
 ) -> Iterator[Annotator]:
     total, in_company = (np.bincount(part.annotator, minlength=len(names)) for part in (labels, shared))
@@ -198,6 +203,7 @@ def _annotators(
             majority=float(right[code] / counted[code]) if counted[code] else None, bias=biases[code],
             accuracy=float(accuracy[code]) if judged else None,
             confusion=_confusion(shared.task, judged.confusion[code]) if judged else None,
+            inapplicable=int(inapplicable[code]),
         )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ Numbers = TypeVar("Numbers", Ints, Floats)
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatorLabels:
-    """The n known labels of all annotators, ordered by sample; unsure labels are left out.
+    """The n known labels of all annotators, ordered by sample; unsure and inapplicable labels are left out.
 
     `code` [n] is equal where two labels agree: a class, or a set of classes. `number` [n] is a number, or the number of
     classes or boxes. `cell`, `column` and `value` [m] are the sparse values of the labels: the row of the label (0 to

@@ -1,4 +1,5 @@
-"""Coverage: numbers of known, unsure and unknown labels by task and slice, and which tasks are labelled together."""
+"""Coverage: numbers of known, unsure, inapplicable and unknown labels by task and slice, and which tasks are labelled
+together."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -10,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.analysis.colabelling import colabelled
-from curation.catalog.schema import KNOWN, UNSURE
+from curation.catalog.applicability import applicability
+from curation.catalog.schema import INAPPLICABLE, KNOWN, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 
@@ -29,7 +31,9 @@ class Cell:
     """Counts of one (task, slice, split).
 
     `counts` are known labels by class; a label with several classes counts once in each. `none` counts images that
-    somebody looked at and that have none of the classes: they are known. Regression tasks have neither.
+    somebody looked at and that have none of the classes: they are known. Regression tasks have neither. `inapplicable`
+    counts samples to which the task does not apply: an annotator says so, or, where no label is current, the task's
+    predicate `applies` is false by the labels that are known.
     """
 
     task: str
@@ -40,11 +44,12 @@ class Cell:
     unsure: int
     none: int
     counts: dict[str, int]
+    inapplicable: int = 0
 
     @property
     def unknown(self) -> int:
-        """Samples without a current label: nobody looked at them."""
-        return self.samples - self.known - self.unsure
+        """Samples without a current label, to which the task may apply."""
+        return self.samples - self.known - self.unsure - self.inapplicable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +114,7 @@ def coverage(now: Snapshot) -> Coverage:
 
     >>> counted = coverage(now)
     >>> cell = next(cell for cell in counted.cells if (cell.task, cell.slice, cell.split) == ("color", "", "train"))
-    >>> cell.samples == cell.known + cell.unsure + cell.unknown
+    >>> cell.samples == cell.known + cell.unsure + cell.inapplicable + cell.unknown
     True
     """
     tasks, slices = now.tasks(), now.slices()
@@ -117,7 +122,7 @@ def coverage(now: Snapshot) -> Coverage:
     samples = _samples(now, {name: part.predicate for name, part in counted.items()})
     cells: list[Cell] = []
     for task in tasks.values():
-        labels = now.labels(task.name)
+        labels = _with_inapplicable(now.labels(task.name), applicability(now, task).known)
         rows = samples.row[labels["sample_id"].to_numpy()]
         mine = [name for name in samples.inside if not name or counted[name].task in ("", task.name)]
         cells += _cells(task, labels, rows, samples, mine)
@@ -142,6 +147,16 @@ def _samples(now: Snapshot, predicates: Mapping[str, str]) -> _Samples:
     return _Samples(ids=ids, row=row, split=np.asarray(split.to_numpy(), np.int64), inside=inside)
 
 
+def _with_inapplicable(labels: pa.Table, ids: Ints) -> pa.Table:
+    """`labels`, and an inapplicable one without a value for each of `ids` that has none."""
+    new = np.setdiff1d(ids, labels["sample_id"].to_numpy())
+    if not len(new):
+        return labels
+    columns = {name: pa.nulls(len(new), labels.schema.field(name).type) for name in labels.column_names}
+    columns |= {"sample_id": pa.array(new), "state": pa.repeat(pa.scalar(INAPPLICABLE, pa.uint8()), len(new))}
+    return pa.concat_tables([labels, pa.table(columns, schema=labels.schema)])
+
+
 def _cells(task: Task, labels: pa.Table, rows: Ints, samples: _Samples, slices: list[str]) -> Iterator[Cell]:
     """The cells of one task, from its labels only, so the cost depends on the labels, not on tasks x samples."""
     state = np.asarray(labels["state"].to_numpy(), np.int64)
@@ -151,9 +166,9 @@ def _cells(task: Task, labels: pa.Table, rows: Ints, samples: _Samples, slices: 
         inside = samples.inside[name]
         here, split = inside[rows], samples.split[rows]
         size = np.bincount(samples.split[inside], minlength=len(SPLITS))
-        known, unsure, none = (
+        known, unsure, inapplicable, none = (
             np.bincount(split[here & part], minlength=len(SPLITS))
-            for part in (state == KNOWN, state == UNSURE, (state == KNOWN) & empty)
+            for part in (state == KNOWN, state == UNSURE, state == INAPPLICABLE, (state == KNOWN) & empty)
         )
         held = here[row]
         cell = split[row[held]] * len(task.classes) + code[held]
@@ -162,7 +177,7 @@ def _cells(task: Task, labels: pa.Table, rows: Ints, samples: _Samples, slices: 
             yield Cell(
                 task=task.name, slice=name, split=word, samples=int(size[at]), known=int(known[at]),
                 unsure=int(unsure[at]), none=int(none[at]) if task.kind in ("multilabel", "detection") else 0,
-                counts=dict(zip(task.classes, counts[at].tolist(), strict=True)),
+                counts=dict(zip(task.classes, counts[at].tolist(), strict=True)), inapplicable=int(inapplicable[at]),
             )  # fmt: skip
 
 

@@ -82,7 +82,8 @@ class _Column:
 def missing(now: Snapshot) -> list[Difference]:
     """A test of every (task, attribute) of training samples that can be tested, by q, then by size of the effect.
 
-    A sample counts as labelled if its label is known or unsure. While nothing is split yet, all samples are compared.
+    A sample counts as labelled if its label is known, unsure or inapplicable. While nothing is split yet, all samples
+    are compared.
 
     >>> [(found.task, found.attribute) for found in missing(now) if found.q < 1e-6]
     []

@@ -11,12 +11,14 @@ import pyarrow.compute as pc
 
 from curation.catalog import label_validation, schema
 from curation.catalog.acts import add_act, add_members, add_policy
+from curation.catalog.applicability import vet_applies
 from curation.catalog.arrow_query import first, scalar
 from curation.catalog.attributes import NAME, add_attributes
 from curation.catalog.event_tables import as_labels
 from curation.catalog.event_writer import Writer, refuse
 from curation.catalog.ownership import Identity, definition_hash
 from curation.catalog.revert import forget_sample, restored_slices, restored_tasks, revert_events
+from curation.catalog.slice_columns import frame_of
 from curation.catalog.slice_vetting import vet
 from curation.catalog.slices import Slice, rename_classes
 from curation.catalog.snapshot import Snapshot
@@ -68,7 +70,7 @@ class PendingCommit:
     def add_tasks(self, tasks: Iterable[Task]) -> None:
         """Declare tasks. Repeating a definition changes nothing; another definition under a known name is refused."""
         known = self.now.definitions()
-        for task in tasks:
+        for task in self._vetted(list(tasks)):
             if self.repeated or (task.name in known and known[task.name].task == task):
                 continue
             if task.name in known:
@@ -87,7 +89,7 @@ class PendingCommit:
         Labels and slices follow their class. BadInput when a slice names a class that no longer exists, and when the
         owner has members, `by` is none of them, and owner, classes or metric change.
         """
-        old = self.now.definition(task.name)
+        old, (task,) = self.now.definition(task.name), self._vetted([task])
         new = old.redefined(task, moved or {})
         if self.repeated or new == old:
             return
@@ -100,6 +102,11 @@ class PendingCommit:
         for part in self.now.slices().values():
             renamed = rename_classes(part.predicate, task.name, names)
             self.add_slice(part.name, renamed, task=part.task, rare=part.rare)
+        for other in self.now.definitions().values():
+            if other.task.applies:
+                applies = rename_classes(other.task.applies, task.name, names)
+                if applies != other.task.applies:
+                    self._define(replace(other, task=other.task.model_copy(update={"applies": applies})))
 
     def add_slice(self, name: str, predicate: str, *, task: str = "", rare: bool = False, checked: str = "") -> Slice:
         """Declare a slice and return it with its canonical predicate; a known name gets the new predicate.
@@ -297,6 +304,13 @@ class PendingCommit:
         if by:
             hashes = [definition_hash(each.task) for each in (old, new)]
             add_act(self._writer, "redefine", old.task.owner, by, subject=hashes[1], before=hashes[0])
+
+    def _vetted(self, tasks: list[Task]) -> list[Task]:
+        """The tasks with the canonical text of `applies`, which may name any of them but the task itself."""
+        if not any(task.applies for task in tasks):
+            return tasks
+        frame = frame_of({**self.now.tasks(), **{task.name: task for task in tasks}}, self.now.attributes())
+        return [vet_applies(task, frame) for task in tasks]
 
     def _define(self, definition: Definition) -> None:
         task = definition.task

@@ -89,26 +89,27 @@ gathered AS (
     FROM winner LEFT JOIN middle USING (task_id, sample_id, moment) LEFT JOIN named USING (task_id, sample_id, moment)
     LEFT JOIN drawn USING (task_id, sample_id, moment)),
 resolved AS (
-    SELECT *, 2 * votes <= people OR state = 2 OR coalesce(apart, false)
+    SELECT *, 2 * votes <= people OR state = 2 OR (state = 1 AND (coalesce(apart, false)
         OR coalesce(len(list_filter(each, lambda e: 2 * e.votes = votes)) > 0, false)
-        OR (drawn IS NOT NULL AND boxes IS NULL) AS doubtful
+        OR (drawn IS NOT NULL AND boxes IS NULL))) AS doubtful
     FROM gathered),
 answer AS (
     SELECT task_id, sample_id, moment, state, code, number, codes, boxes, source FROM counted WHERE people = 1
     UNION ALL
-    SELECT task_id, sample_id, moment, CAST(CASE WHEN doubtful THEN 2 ELSE 1 END AS UTINYINT) AS state,
-        CASE WHEN NOT doubtful THEN code END AS code, CASE WHEN NOT doubtful THEN number END AS number,
-        CASE WHEN NOT doubtful THEN
+    SELECT task_id, sample_id, moment, CAST(CASE WHEN doubtful THEN 2 ELSE state END AS UTINYINT) AS state,
+        CASE WHEN held THEN code END AS code, CASE WHEN held THEN number END AS number,
+        CASE WHEN held THEN
             list_transform(list_filter(each, lambda e: 2 * e.votes > votes), lambda e: e.code) END AS codes,
-        CASE WHEN NOT doubtful THEN boxes END AS boxes, source
-    FROM resolved)"""
+        CASE WHEN held THEN boxes END AS boxes, source
+    FROM (SELECT *, NOT doubtful AND state = 1 AS held FROM resolved))"""
 """The current-label rule, over `claim`: the events that each commit `moment` can see.
 
 1. Of each annotator, the newest label counts, unless it is retracted or its class no longer exists.
 2. Of these, only the best source counts: human and oracle before import before model.
 3. One label is taken as it is. Several resolve by majority: of classes; for a multilabel, of each class by itself; for
    boxes, as `box_agreement.agreed_boxes` does. Numbers give their median if all lie within the task's tolerance.
-4. Without a majority, or with a majority of unsure, the label is unsure."""
+4. Where most annotators say that the task does not apply, the label is inapplicable and has no value.
+5. Without a majority, or with a majority of unsure, the label is unsure."""
 
 EVENT = f"""
     SELECT event.*, source, CASE source {RANK} END AS rank

@@ -30,7 +30,8 @@ LABELS = pa.schema(
         ("origin", pa.string()),
     ]
 )
-"""Columns of labels. `state` is "known", "unsure" or "retracted". The value is in one of four columns, the other three
+"""Columns of labels. `state` is "known", "unsure", "inapplicable" (the task does not apply to
+the sample) or "retracted". The value is in one of four columns, the other three
 are null: a class name (or "true", "false") in `text`, a regression target in `number`, the classes of a multilabel in
 `names`, boxes in `boxes`; an empty list means that an annotator looked and found none. `confidence` is null or in
 (0, 1]. `labelled_at` is in UTC; null means the time of the commit. `origin` is where the label was read, such as

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.catalog.arrow_query import query_arrow
+from curation.catalog.schema import STATES
 from curation.catalog.task_definitions import Definition
 
 __all__ = ["COLUMNS", "coded", "complaints"]
@@ -25,7 +26,7 @@ OUTSIDE: Final = """len(list_filter(boxes, lambda b: b.code IS NULL OR NOT coale
 RULES: Final = [
     ("sample_id IS NULL", "key {key!r}: no such sample; ingest the image first"),
     ("task_id IS NULL", "task {task!r}: the catalog has no such task; `amber tasks` lists them"),
-    ("state IS NULL", "state {state!r} of {key!r}: must be known, unsure or retracted"),
+    ("state IS NULL", "state {state!r} of {key!r}: must be known, unsure, inapplicable or retracted"),
     ("coalesce(annotator, '') = ''", "annotator {annotator!r}: every label has one; name the annotator"),
     (
         "NOT coalesce(confidence > 0 AND confidence <= 1, false)",
@@ -55,7 +56,7 @@ BEFORE: Final = "label of {key!r} for {task}: was already given in this commit; 
 
 MESSAGES: Final = [*(message for _, message in RULES), TWICE, BEFORE]
 
-STATE: Final = "CASE incoming.state WHEN 'known' THEN 1 WHEN 'unsure' THEN 2 WHEN 'retracted' THEN 0 END"
+STATE: Final = f"CASE incoming.state {' '.join(f'WHEN {name!r} THEN {code}' for name, code in STATES.items())} END"
 
 SAMPLES: Final = """LEFT JOIN (
     SELECT DISTINCT sample_id, CAST(NULL AS INTEGER) AS width, CAST(NULL AS INTEGER) AS height

@@ -15,7 +15,10 @@ sets the policy in force ("policy"), the members of an owner ("owners") or the d
 
 from typing import Final
 
-__all__ = ["BOXES", "DDL", "EVALUATION", "GROWING", "KNOWN", "PRECEDENCE", "RETRACTED", "STATES", "UNSURE", "VERSION"]
+__all__ = [
+    "BOXES", "DDL", "EVALUATION", "GROWING", "INAPPLICABLE", "KNOWN", "PRECEDENCE", "RETRACTED", "STATES", "UNSURE",
+    "VERSION",
+]  # fmt: skip
 
 VERSION: Final = 4
 
@@ -25,8 +28,10 @@ EVALUATION: Final = ("test", "validation")
 RETRACTED: Final = 0
 KNOWN: Final = 1
 UNSURE: Final = 2
-STATES: Final = {"retracted": RETRACTED, "known": KNOWN, "unsure": UNSURE}
-"""States of a label event by name. Unknown is the absence of a current label, so it has no number."""
+INAPPLICABLE: Final = 3
+STATES: Final = {"retracted": RETRACTED, "known": KNOWN, "unsure": UNSURE, "inapplicable": INAPPLICABLE}
+"""States of a label event by name. Unknown is the absence of a current label, so it has no number.
+Inapplicable: an annotator says that the task does not apply to the sample."""
 
 PRECEDENCE: Final = {"human": 0, "oracle": 0, "import": 1, "model": 2}
 """Rank of each source: human labels (and the oracle's) override imported ones, which override those of a model."""

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Final
 
 from curation.catalog.arrow_query import quoted
+from curation.catalog.schema import STATES
 from curation.catalog.slice_vetting import Frame
 from curation.catalog.tasks import Task
 from curation.errors import NotFound
 
-__all__ = ["SQL_TYPES", "Assumed", "assumed", "frame_of", "labelled", "predicted"]
+__all__ = ["SQL_TYPES", "Assumed", "assumed", "frame_of", "labelled", "predicted", "predicted_instead"]
 
 Assumed = Mapping[str, str | bool | float]
 """Values that replace the labels of some tasks on every sample, known or not."""
@@ -55,11 +56,12 @@ def assumed(family: str, task: Task, value: str | bool | float, commit: int) -> 
 def labelled(family: str, task: Task, current: str) -> str:
     """SQL of the label, state or boxes of a task, from the SQL of its `current` labels.
 
-    Unsure labels have a state but no value; unknown labels have neither.
+    Unsure and inapplicable labels have a state but no value; unknown labels have neither.
     """
     classes = "[" + ", ".join(map(quoted, task.classes)) + "]"
     if family == "state":
-        return f"SELECT sample_id, CASE state WHEN 1 THEN 'known' ELSE 'unsure' END AS value FROM ({current})"
+        names = " ".join(f"WHEN {code} THEN '{name}'" for name, code in STATES.items())
+        return f"SELECT sample_id, CASE state {names} END AS value FROM ({current})"
     value = {
         "binary": "code = 1",
         "categorical": f"{classes}[code + 1]",
@@ -69,6 +71,12 @@ def labelled(family: str, task: Task, current: str) -> str:
         "'x': b.x, 'y': b.y, 'w': b.w, 'h': b.h, 'attributes': b.attributes})",
     }[task.kind]
     return f"SELECT sample_id, {value} AS value FROM ({current}) WHERE state = 1"
+
+
+def predicted_instead(task: Task, predictions: str | None, commit: int, known: str) -> str:
+    """SQL of a run's values of a task for the samples that the query `known` lacks."""
+    given = predicted(task, predictions, commit)
+    return f"SELECT sample_id, value.value AS value FROM ({given}) ANTI JOIN ({known}) USING (sample_id)"
 
 
 def predicted(task: Task, predictions: str | None, commit: int) -> str:

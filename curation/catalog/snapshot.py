@@ -8,8 +8,9 @@ from curation.arrays import Ints
 from curation.catalog import training_samples
 from curation.catalog.arrow_query import first, limited, scalar
 from curation.catalog.ownership import SnapshotOwnership
+from curation.catalog.predicate_tree import quoted_name
 from curation.catalog.schema import GROWING
-from curation.catalog.slice_columns import Assumed, assumed, frame_of, labelled, predicted
+from curation.catalog.slice_columns import Assumed, assumed, frame_of, labelled, predicted, predicted_instead
 from curation.catalog.slice_membership import members_sql
 from curation.catalog.slice_vetting import Frame, vet
 from curation.catalog.slices import Slice, columns_of
@@ -175,15 +176,18 @@ class Snapshot:
             f"SELECT sample_id, value FROM ({self._column(family, name, None, {})}) ORDER BY sample_id"
         )
 
-    def members(self, predicate: str, *, predictions: str | None = None, assume: Assumed | None = None) -> Ints:
+    def members(
+        self, predicate: str, *, predictions: str | None = None, assume: Assumed | None = None, fill: bool = False
+    ) -> Ints:
         """Ids of the samples for which a canonical predicate is true, sorted.
 
         `predictions` is the Parquet file of the run that `pred.*` reads. `assume` replaces the label of a task on every
-        sample by one value, whether or not it is known: so mining finds samples that would join a slice.
+        sample by one value, whether or not it is known: so mining finds samples that would join a slice. With `fill`,
+        the run's predictions stand in for labels that are not known.
         """
         samples = f"SELECT sample_id FROM sample WHERE commit_id <= {self.commit}"
         query = members_sql(
-            predicate, lambda family, name: self._column(family, name, predictions, assume or {}), samples
+            predicate, lambda family, name: self._column(family, name, predictions, assume or {}, fill=fill), samples
         )
         try:
             with limited(self.view.connection, RUN_SECONDS, f"slice {predicate!r}"):
@@ -202,6 +206,17 @@ class Snapshot:
             self.members(canonical)
         return canonical
 
+    def decided_by(self, predicate: str, task: Task) -> list[bool]:
+        """For each class of `task`, whether a canonical predicate that reads nothing but its label is true for it."""
+        type_ = "BOOLEAN" if task.kind == "binary" else "VARCHAR"
+        rows = self.view.rows(
+            f"""SELECT coalesce({predicate}, false) FROM (
+                SELECT place, struct_pack({quoted_name(task.name)} := CAST(value AS {type_})) AS "label"
+                FROM (SELECT unnest(?) AS value, unnest(range(len(?))) AS place)) ORDER BY place""",
+            [list(task.classes), list(task.classes)],
+        )
+        return [inside for (inside,) in rows]
+
     def quarantine(self) -> pa.Table:
         """Files that ingest refused: dataset, location, reason."""
         return self.view.table(
@@ -215,7 +230,7 @@ class Snapshot:
             for name, column in GROWING.items()
         }
 
-    def _column(self, family: str, name: str, predictions: str | None, assume: Assumed) -> str:
+    def _column(self, family: str, name: str, predictions: str | None, assume: Assumed, *, fill: bool = False) -> str:
         """SQL of one column of a slice's frame: sample_id, value."""
         if family == "attr" and name == "key":
             return f"SELECT sample_id, key AS value FROM sample WHERE commit_id <= {self.commit}"
@@ -226,4 +241,7 @@ class Snapshot:
             return assumed(family, task, assume[name], self.commit)
         if family == "pred":
             return predicted(task, predictions, self.commit)
-        return labelled(family, task, self.labels.sql([name]))
+        known = labelled(family, task, self.labels.sql([name]))
+        if fill and family == "label" and task.outputs:
+            return f"{known} UNION ALL {predicted_instead(task, predictions, self.commit, known)}"
+        return known

@@ -22,7 +22,8 @@ class SnapshotLabels:
         self._view = view
 
     def __call__(self, task: str) -> pa.Table:
-        """Current labels of one task: sample_id, state (1 known, 2 unsure), code, number, codes, boxes, source."""
+        """Current labels of one task: sample_id, state (1 known, 2 unsure, 3 inapplicable), code, number, codes, boxes,
+        source."""
         return self._view.table(f"SELECT * EXCLUDE (task_id) FROM ({self.sql([task])}) ORDER BY sample_id")
 
     def sql(self, tasks: Sequence[str] | None = None) -> str:
@@ -42,7 +43,7 @@ class SnapshotLabels:
 
     def annotators(self) -> pa.Table:
         """How many samples each annotator has a label on that is not retracted: task, annotator, source, labels.
-        Unsure labels count."""
+        Unsure and inapplicable labels count."""
         ids = {name: definition.task_id for name, definition in definitions_at(self._view).items()}
         names = pa.table({"task_id": list(ids.values()), "task": list(ids)})
         return self._view.table(

@@ -42,6 +42,11 @@ class SnapshotRequests:
             {"commits": list(commits)},
         )
 
+    def opened_by(self, commit: int) -> int:
+        """How many requests this commit made."""
+        query = "SELECT count(*) FROM request_event WHERE state = 'open' AND commit_id = ?"
+        return int(self._view.rows(query, [commit])[0][0])
+
     def answers(self) -> pa.Table:
         """The newest outcome of each answer that people gave elsewhere: sample_id, task_id, annotator, server, project,
         item, annotation, outcome, seconds, answered_at."""

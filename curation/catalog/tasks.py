@@ -62,6 +62,9 @@ class Task(BaseModel):
     predicted where its natural probability is at least its threshold, else the likeliest class without a threshold.
     Empty, the default: "balanced" for the metric `balanced_accuracy`, else "likeliest".
 
+    A task with `applies` is asked only of samples for which the predicate can hold: by labels where they are known, by
+    predictions otherwise. Where it does not hold, a label may be "inapplicable": never in a loss, never a negative.
+
     >>> Task(name="night", kind="binary", owner="ada").classes
     ('false', 'true')
     """
@@ -77,6 +80,9 @@ class Task(BaseModel):
     owner: str = Field(min_length=1, description="who decides about the task")
     tolerance: float = Field(default=0.0, ge=0, description="numbers of several people agree within this")
     description: str = Field(default="", description="question for the people who label")
+    applies: str = Field(
+        default="", description="slice predicate over attributes and other tasks' labels: where the task applies"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -110,10 +116,10 @@ class Task(BaseModel):
             raise ValueError("decide: leave one class without a threshold: it is predicted where no threshold is met")
 
     @model_serializer(mode="wrap")
-    def _without_default_decide(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out an empty `decide`: definitions from before this field existed keep their text, and so digests."""
+    def _without_empty_additions(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out an empty `decide` or `applies`: definitions of before these fields keep their text and digests."""
         data: dict[str, Any] = handler(self)
-        return {name: value for name, value in data.items() if name != "decide" or value}
+        return {name: value for name, value in data.items() if name not in ("decide", "applies") or value}
 
     @property
     def decision(self) -> Decide:

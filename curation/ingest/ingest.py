@@ -90,10 +90,11 @@ def ingest(
     check_vectors(catalog.home, embeddings, splits)
     message = f"ingest {dataset.name}: {len(samples) + len(late)} samples"
     with catalog.commit(author=author, message=message, batch=batch) as change:
-        change.add_tasks(dataset.task)
+        change.add_tasks(task for task in dataset.task if not task.applies)
         new = change.add_samples(_sample_rows(samples, facts), dataset=dataset.name)
         change.add_attributes(attributes)
         change.add_attributes(late if dataset.split.by == "given" else _dropped(late, "split"))
+        change.add_tasks(task for task in dataset.task if task.applies)  # they may read the attributes
         aside = dataset.name if quarantine else ""
         count = change.add_labels(labels, source=dataset.reader.said_by, quarantine=aside)
         for part in dataset.slice:

@@ -16,6 +16,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from curation.catalog.event_tables import LABELS
+from curation.catalog.schema import KNOWN, STATES
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 from curation.files.atomic import whole
@@ -42,7 +43,8 @@ def wide_table(now: Snapshot, *, ids: Ids | None = None, tasks: Sequence[str] = 
     """One row for each sample (of `ids`; default: all): its key and file, its attributes, and a column for each task.
 
     A label is a bool, a string, a number, a list of class names, or a list of boxes (pixels of the upright image); null
-    where it is unknown or unsure. A task with unsure labels has a further column `state.TASK` (known, unsure, unknown).
+    where it is unknown or has no value. A task with unsure or inapplicable labels has a further column `state.TASK`
+    (known, unsure, inapplicable, unknown).
     """
     samples = _chosen(now, ids)
     columns = {name: samples[name] for name in FIRST}
@@ -51,7 +53,7 @@ def wide_table(now: Snapshot, *, ids: Ids | None = None, tasks: Sequence[str] = 
     for name in tasks or now.tasks():
         family = "boxes" if now.task(name).kind == "detection" else "label"
         columns[name] = _in_order(now.column(family, name), samples)
-        if pc.any(pc.equal(now.labels(name)["state"], 2)).as_py():
+        if pc.any(pc.not_equal(now.labels(name)["state"], KNOWN)).as_py():
             columns[f"state.{name}"] = pc.fill_null(_in_order(now.column("state", name), samples), "unknown")
     return pa.table(columns)
 
@@ -149,7 +151,8 @@ def _task_labels(now: Snapshot, task: str, keys: pa.Table) -> pa.Table:
     rows = rows.append_column("key", keys["key"].take(found)).filter(pc.is_valid(found))
     columns: dict[str, Any] = {name: rows[name] for name in ("key", "number", "annotator", "confidence", "labelled_at")}
     columns |= {"task": pa.array([task] * len(rows), pa.string()), "source": rows["source"]}
-    columns["state"] = pc.if_else(pc.equal(rows["state"], 1), "known", "unsure")
+    name_of = {code: name for name, code in STATES.items()}
+    columns["state"] = pa.array([name_of[state] for state in rows["state"].to_pylist()], pa.string())
     if kind in ("binary", "categorical"):
         columns["text"] = classes.take(rows["code"].combine_chunks())
     if kind == "multilabel":

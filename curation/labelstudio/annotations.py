@@ -12,7 +12,7 @@ from curation.errors import BadInput
 from curation.ingest.readers.box_forms import Box, box, scaled, turned
 from curation.labelstudio.client import Json
 from curation.labelstudio.item_cache import Item, moment
-from curation.labelstudio.label_config import BOXED, EMPTY, FLAGS, IMAGE, NONE, UNSURE, state_of
+from curation.labelstudio.label_config import BOXED, EMPTY, FLAGS, IMAGE, INAPPLICABLE, NONE, UNSURE, state_of
 
 __all__ = ["Answer", "Result", "Value", "decode_answer", "decode_items", "encode_answer", "gold_truths"]
 
@@ -25,16 +25,17 @@ Value = dict[str, Any]
 Truths = Mapping[tuple[str, str], Any]
 """Known values by (sample key, task): a class, a number, or a sorted list of classes."""
 
-UNSURE_VALUE: Final[Value] = {"state": "unsure"}
+STATE_OF_CHOICE: Final = {UNSURE: "unsure", INAPPLICABLE: "inapplicable"}
+"""The choices that are a state without a value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """The answer of one annotation for one task.
 
-    `outcome` is known or unsure (a label, with its columns in `value`), skipped, empty, or unfit (`why` gives the
-    reason). For a gold question it is gold_right, gold_wrong, gold_unsure, gold_skipped, gold_empty or gold_unfit.
-    """
+    `outcome` is known, unsure or inapplicable (a label, with its columns in `value`), skipped, empty, or unfit (`why`
+    gives the reason). For a gold question it is gold_right, gold_wrong, gold_unsure, gold_inapplicable, gold_skipped,
+    gold_empty or gold_unfit."""
 
     sample: str
     task: str
@@ -214,11 +215,11 @@ def _choices(task: Task, results: Sequence[Result], name: str, origin: str) -> l
 def _classes(task: Task, chosen: list[str], origin: str) -> Value | None:
     if not chosen:
         return None
-    exclusive = {UNSURE, NONE} if task.kind == "multilabel" else set(chosen)
+    exclusive = {UNSURE, INAPPLICABLE, NONE} if task.kind == "multilabel" else set(chosen)
     if len(chosen) > 1 and exclusive.intersection(chosen):
         raise BadInput(f"{origin}: {task.name} is {' and '.join(map(repr, chosen))}, which cannot both hold; ask again")
-    if chosen == [UNSURE]:
-        return dict(UNSURE_VALUE)
+    if (state := _state(task, chosen)) is not None:
+        return state
     names = {shown: name for name, shown in FLAGS.items()} if task.kind == "binary" else {c: c for c in task.classes}
     words = [] if chosen == [NONE] and task.kind == "multilabel" else chosen
     for word in words:
@@ -228,9 +229,15 @@ def _classes(task: Task, chosen: list[str], origin: str) -> Value | None:
     return {"state": "known", "names": found} if task.kind == "multilabel" else {"state": "known", "text": found[0]}
 
 
+def _state(task: Task, chosen: list[str]) -> Value | None:
+    """The label of a choice that is a state without a value; a class of that name comes first."""
+    word = chosen[0] if len(chosen) == 1 and chosen[0] not in task.classes else ""
+    return {"state": STATE_OF_CHOICE[word]} if word in STATE_OF_CHOICE else None
+
+
 def _number(task: Task, results: Sequence[Result], state: list[str], origin: str) -> Value | None:
     if not results:
-        return dict(UNSURE_VALUE) if state == [UNSURE] else None
+        return _state(task, state)
     value = results[-1]["value"].get("number")
     if state:
         raise BadInput(f"{origin}: {task.name} is {value!r} and {state[0]!r}, which cannot both hold; ask again")
@@ -242,8 +249,8 @@ def _number(task: Task, results: Sequence[Result], state: list[str], origin: str
 def _boxes(task: Task, results: Sequence[Result], state: list[str], size: tuple[int, int], origin: str) -> Value | None:
     if len(state) > 1 or (results and state == [EMPTY]) or (not results and state == [BOXED]):
         raise BadInput(f"{origin}: {task.name} has {len(results)} boxes and {state}, which cannot both hold; ask again")
-    if state == [UNSURE]:
-        return dict(UNSURE_VALUE)
+    if (without := _state(task, state)) is not None:
+        return without
     if not state and not results:
         return None
     return {"state": "known", "boxes": [_box(task, part, size, origin) for part in results]}

@@ -1,8 +1,7 @@
 """Label configs: the Label Studio page on which people answer for one or more tasks.
 
-Every answer is explicit. A class, "none of these", "there is none" and "can't tell" are each a choice, so a page
-without an answer gives no label: unknown is never a negative.
-"""
+Every answer is explicit. A class, "none of these", "there is none", "does not apply" and "can't tell" are each a
+choice, so a page without an answer gives no label: unknown is never a negative."""
 
 import hashlib
 import re
@@ -20,6 +19,7 @@ __all__ = [
     "EMPTY",
     "FLAGS",
     "IMAGE",
+    "INAPPLICABLE",
     "KEY",
     "MODEL",
     "NONE",
@@ -31,6 +31,8 @@ __all__ = [
 ]
 
 UNSURE: Final = "can't tell"
+INAPPLICABLE: Final = "does not apply"
+"""A choice of the tasks that declare to which samples they apply."""
 NONE: Final = "none of these"
 BOXED: Final = "all are boxed"
 EMPTY: Final = "there is none"
@@ -68,7 +70,7 @@ class LabelConfig:
 
     def __post_init__(self) -> None:
         for task in self.tasks:
-            ours = {UNSURE, NONE, *(FLAGS.values() if task.kind == "binary" else ())}
+            ours = {UNSURE, NONE, *_inapplicable(task), *(FLAGS.values() if task.kind == "binary" else ())}
             taken = sorted(ours.intersection(task.classes))
             if taken:
                 raise BadInput(f"task {task.name}: the page uses {taken[0]!r} as a choice; rename that class")
@@ -119,7 +121,8 @@ class LabelConfig:
 
 
 def state_of(task: Task) -> str:
-    """The name of the choices tag that holds "can't tell" for a task whose value has a tag of another type."""
+    """The name of the choices tag that holds "can't tell" and "does not apply" for a task whose value has a tag of
+    another type."""
     return f"{task.name}-state"
 
 
@@ -151,15 +154,19 @@ def _add_question(view: Element, task: Task) -> None:
     match task.kind:
         case "regression":
             SubElement(view, "Number", name=task.name, toName=IMAGE)
-            _choices(view, state_of(task), [UNSURE], required=False)
+            _choices(view, state_of(task), [*_inapplicable(task), UNSURE], required=False)
         case "detection":
-            _choices(view, state_of(task), [BOXED, EMPTY, UNSURE])
+            _choices(view, state_of(task), [BOXED, EMPTY, *_inapplicable(task), UNSURE])
         case "multilabel":
-            _choices(view, task.name, [*task.classes, NONE, UNSURE], choice="multiple")
+            _choices(view, task.name, [*task.classes, NONE, *_inapplicable(task), UNSURE], choice="multiple")
         case "binary":
-            _choices(view, task.name, [*FLAGS.values(), UNSURE])
+            _choices(view, task.name, [*FLAGS.values(), *_inapplicable(task), UNSURE])
         case _:
-            _choices(view, task.name, [*task.classes, UNSURE])
+            _choices(view, task.name, [*task.classes, *_inapplicable(task), UNSURE])
+
+
+def _inapplicable(task: Task) -> tuple[str, ...]:
+    return (INAPPLICABLE,) if task.applies else ()
 
 
 def _choices(view: Element, name: str, values: list[str], *, choice: str = "single", required: bool = True) -> None:

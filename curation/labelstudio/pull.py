@@ -33,7 +33,7 @@ Cell = tuple[str, str, str]
 QUARANTINE: Final = AUTHOR
 """The data set under which unfit answers are quarantined."""
 
-LABEL: Final = ("known", "unsure")
+LABEL: Final = ("known", "unsure", "inapplicable")
 """Outcomes that are a label."""
 
 ANSWERS: Final = pa.schema(

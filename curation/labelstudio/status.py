@@ -19,7 +19,7 @@ __all__ = ["Person", "Progress", "people", "progress"]
 WINDOW: Final = timedelta(hours=24)
 """The rate is measured over the last 24 hours of work."""
 
-LABEL: Final = ("known", "unsure")
+LABEL: Final = ("known", "unsure", "inapplicable")
 
 
 @dataclass(frozen=True, kw_only=True)

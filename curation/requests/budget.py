@@ -23,15 +23,18 @@ more, so that a cell without labels does not take the whole budget."""
 
 
 def spread(
-    candidates: Candidates, importance: Mapping[str, float], budget: int, *, run: str
+    candidates: Candidates, importance: Mapping[str, float], budget: int, *, run: str, by_slice: bool = True
 ) -> list[tuple[str, Slice | None, int]]:
     """(task, slice, number of labels) for each cell that gets any; they add up to `budget` unless all weights are 0.
+    Without `by_slice`, rare slices get nothing of their own.
 
     A cell weighs importance x error x yield / sqrt(FIRST_LABELS + known labels). Errors fall about as the root of the
     number of labels, so the next label is worth most where the error is large, few labels are known, and earlier
     requests hit the slice.
     """
     rare = [part for part in candidates.now.slices().values() if part.rare]
+    if not by_slice:
+        rare = []
     if not candidates.has_predictions:
         rare = [part for part in rare if not part.reads_predictions]
     weights: dict[Cell, float] = {}

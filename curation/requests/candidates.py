@@ -1,16 +1,20 @@
 """The samples that labels can be requested for, with what the catalog, a run and the embeddings hold about them."""
 
+from copy import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.catalog.applicability import applicability
 from curation.catalog.schema import KNOWN
-from curation.catalog.slices import Slice
+from curation.catalog.slices import Slice, columns_of
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
+from curation.errors import BadInput, NotFound
 from curation.files.read_back import read_parquet
 from curation.images.embeddings import Embeddings
 
@@ -19,6 +23,9 @@ __all__ = ["Candidates"]
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+WIDTH, SKETCHED, CHUNK = 64, 20_000, 4_096
 
 
 EVALUATE = "evaluate the run again"
@@ -27,12 +34,18 @@ EVALUATE = "evaluate the run again"
 class Candidates:
     """The N training samples of a snapshot that are not excluded, ordered by id; evaluation samples are never here.
 
-    `ids` and `groups` are arrays [N]. `open` holds for each task a mask [N]: true where a label may be requested. A
-    row is an index into these arrays. NotFound when the catalog has no run of that name.
-    """
+    `ids` and `groups` are arrays [N]. `open` holds for each task a mask [N]: true where a label may be requested. It is
+    false where there is a label or a request, and where the task does not apply: `inapplicable` [N] by known labels,
+    `predicted_inapplicable` [N] by predictions where labels are not known. A row is an index into these arrays.
+    NotFound when the catalog has no run of that name."""
 
-    def __init__(self, now: Snapshot, home: Path, *, run: str = "", embeddings: str = "") -> None:
+    def __init__(
+        self, now: Snapshot, home: Path, *, run: str = "", embeddings: str = "", like: str = "",
+        example: npt.NDArray[np.float32] | None = None,
+    ) -> None:  # fmt: skip
         self.now = now
+        self._members: dict[Any, Ids] = {}
+        self._principal: npt.NDArray[np.float32] | None = None
         self.tasks = {name: task for name, task in now.tasks().items() if task.outputs}
         samples = now.samples()
         usable = pc.and_(pc.equal(samples["split"], "train"), pc.invert(samples["excluded"]))
@@ -40,10 +53,13 @@ class Candidates:
         self.keys = samples["key"].combine_chunks()
         self.ids: Ids = np.asarray(samples["sample_id"].to_numpy(), np.int64)
         self.groups: npt.NDArray[np.object_] = np.asarray(samples["group"].to_pylist(), dtype=object)
-        self.open = {name: self._without_label_or_request(name) for name in self.tasks}
         self._predictions_path = now.runs.predictions_file(home, run) if run else None
+        self.inapplicable: dict[str, Bools] = {}
+        self.predicted_inapplicable: dict[str, Bools] = {}
+        self.open = {name: self._answerable(task) for name, task in self.tasks.items()}
         self._predictions = read_parquet(self._predictions_path, EVALUATE) if self._predictions_path else None
         self._embeddings = Embeddings.open(home, embeddings) if embeddings else None
+        self.example = self._example(like, example)
 
     @property
     def has_predictions(self) -> bool:
@@ -63,8 +79,20 @@ class Candidates:
 
     def members(self, slice_: Slice, assume: dict[str, str | bool | float] | None = None) -> Ids:
         """Ids of all samples in a slice, of any split; `assume` gives every sample the same label of a task."""
-        path = str(self._predictions_path) if self._predictions_path else None
-        return self.now.members(slice_.predicate, predictions=path, assume=assume or {})
+        cell = (slice_.predicate, tuple(sorted((assume or {}).items())))
+        if cell not in self._members:
+            path = str(self._predictions_path) if self._predictions_path else None
+            self._members[cell] = self.now.members(slice_.predicate, predictions=path, assume=assume or {})
+        return self._members[cell]
+
+    def restricted(self, rows: Ids) -> "Candidates":
+        """The same with these rows only (ascending), and masks of its own: the pool of a simulation."""
+        part = copy(self)
+        part.ids, part.groups, part.keys = self.ids[rows], self.groups[rows], self.keys.take(pa.array(rows))
+        part._principal = None if self._principal is None else self._principal[rows]
+        for name in ("open", "inapplicable", "predicted_inapplicable"):
+            setattr(part, name, {task: mask[rows] for task, mask in getattr(self, name).items()})
+        return part
 
     def inside(self, slice_: Slice) -> Bools:
         """Whether each sample [N] is in the slice by its current labels."""
@@ -72,6 +100,8 @@ class Candidates:
 
     def inside_by_class(self, task: Task, slice_: Slice) -> Bools:
         """Whether each sample would be in the slice if its label of `task` were class c: [N, C]."""
+        if columns_of(slice_.predicate) == (("label", task.name),) and task.kind in ("binary", "categorical"):
+            return np.tile(np.array(self.now.decided_by(slice_.predicate, task), np.bool_), (len(self.ids), 1))
         labels: list[str | bool] = [False, True] if task.kind == "binary" else list(task.classes)
         columns = [np.isin(self.ids, self.members(slice_, {task.name: label})) for label in labels]
         return np.array(columns, np.bool_).reshape(len(columns), len(self.ids)).T
@@ -97,10 +127,63 @@ class Candidates:
         chances[rows.drop_null().to_numpy()] = flat.reshape(len(predicted), -1)
         return chances
 
+    def values(self, task: Task) -> tuple[Ints, Floats]:
+        """The class of a task on each sample [N]: known, else predicted; and how sure that is [N]: 1 where it is known,
+        the prediction's probability, or 0 with class -1 where there is neither."""
+        codes, sure = np.full(len(self.ids), -1, np.int64), np.zeros(len(self.ids))
+        chances = self.probabilities(task)
+        if chances is not None:
+            codes, sure = chances.argmax(axis=1), chances.max(axis=1)
+        known = self.known(task.name)
+        rows = np.searchsorted(self.ids, known["sample_id"].to_numpy())
+        codes[rows], sure[rows] = known["code"].to_numpy(), 1.0
+        return codes, sure
+
     def vectors(self, rows: Ids) -> npt.NDArray[np.float32]:
         """Standardised embeddings [n, D] of these rows."""
         assert self._embeddings is not None
         return self._embeddings.standardised(self._embeddings.rows(self.keys.take(pa.array(rows)).to_pylist()))
+
+    def principal(self) -> npt.NDArray[np.float32]:
+        """Embeddings of all samples on about 64 principal directions [N, 64] (Halko, Martinsson & Tropp 2011), by
+        which a cold start measures distances, since it looks at every sample."""
+        if self._principal is None:
+            every, generator = np.arange(len(self.ids)), np.random.default_rng(0)
+            some = self.vectors(np.sort(generator.permutation(every)[:SKETCHED]))
+            directions = generator.normal(size=(some.shape[1], min(WIDTH, some.shape[1]))).astype(np.float32)
+            for _ in range(3):
+                directions, _ = np.linalg.qr(some.T @ (some @ directions))
+            parts = [self.vectors(every[at : at + CHUNK]) @ directions for at in range(0, len(every), CHUNK)]
+            self._directions: npt.NDArray[np.float32] = directions
+            self._principal = np.asarray(np.concatenate(parts), np.float32)
+        return self._principal
+
+    def distances(self) -> Floats | None:
+        """The distance [N] of every sample from the example; None without an example."""
+        if self.example is None:
+            return None
+        principal = self.principal()
+        return np.asarray(np.linalg.norm(principal - self.example @ self._directions, axis=1), np.float64)
+
+    def _example(self, like: str, features: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32] | None:
+        """The standardised features [D] of the sample `like`, or of an image with these `features`; None without."""
+        if features is None and not like:
+            return None
+        if self._embeddings is None:
+            raise BadInput(f"--like {like!r}: there are no features to compare images by; train first, or run the loop")
+        if features is not None:
+            return np.asarray((features - self._embeddings.mean) * self._embeddings.scale, np.float32)
+        if not self._embeddings.covers([like]):
+            raise NotFound(f"--like {like!r}: the pack holds no image with this key; pack it, or name an image file")
+        return np.asarray(self._embeddings.standardised(self._embeddings.rows([like]))[0], np.float32)
+
+    def _answerable(self, task: Task) -> Bools:
+        """Whether a label may be requested of each sample [N]; it also notes where the task does not apply."""
+        path = str(self._predictions_path) if self._predictions_path else None
+        found, unlabelled = applicability(self.now, task, predictions=path), self._without_label_or_request(task.name)
+        self.inapplicable[task.name] = unlabelled & np.isin(self.ids, found.known)
+        self.predicted_inapplicable[task.name] = unlabelled & np.isin(self.ids, found.predicted)
+        return unlabelled & ~self.inapplicable[task.name] & ~self.predicted_inapplicable[task.name]
 
     def _without_label_or_request(self, task: str) -> Bools:
         """Whether each sample [N] has no current label of the task and no request that is open or answered."""

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from curation.catalog.catalog import Catalog
@@ -17,9 +19,10 @@ from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 from curation.requests.budget import largest_remainder, spread
 from curation.requests.candidates import Candidates
-from curation.requests.strategies import at_random, rank
+from curation.requests.ranking import Strategy, rank
+from curation.requests.strategies import at_random
 
-__all__ = ["Proposal", "choose_requests", "propose"]
+__all__ = ["Proposal", "Strategy", "choose_requests", "propose", "weights_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +31,11 @@ class Proposal:
 
     `random_share` (0 to 1) of the `budget` goes to the random arm; 1 gives a random baseline. `importance` weighs
     tasks (default: all alike). `run` names the run whose predictions are mined. Without a run, and for a slice that
-    no known label can make, the farthest-first rule over `embeddings` looks for what is new.
+    no known label can make, several strategies over `embeddings` look for it (`curation.requests.cold_start`), with
+    `like`, a sample that shows what is wanted, or `example`, the features [D] of an image, among them.
+
+    `strategy` "margin" or "entropy" takes the samples of the smallest margin, or the largest entropy, of each task: the
+    usual baselines. Its default chooses by what is known (`curation.requests.ranking`).
 
     >>> Proposal(budget=100, seed=0).random_share
     0.15
@@ -44,6 +51,9 @@ class Proposal:
     run: str = ""
     embeddings: str = ""
     cost: float = 1.0
+    like: str = ""
+    strategy: Strategy = "mixed"
+    example: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.budget < 1:
@@ -78,21 +88,32 @@ def choose_requests(now: Snapshot, proposal: Proposal, home: Path) -> list[dict[
 
     At most `budget` rows: fewer only where no task with importance has a sample left to label.
     """
-    importance = _importance(now, proposal)
-    candidates = Candidates(now, home, run=proposal.run, embeddings=proposal.embeddings)
+    candidates = Candidates(
+        now, home, run=proposal.run, embeddings=proposal.embeddings, like=proposal.like, example=proposal.example
+    )
     chosen = _Chosen(candidates=candidates, proposal=proposal, task_ids=now.task_ids())
-    weights = {name: importance.get(name, 0.0) for name in candidates.tasks}
+    weights = weights_of(now, proposal, candidates)
     _add_at_random(chosen, weights, round(proposal.budget * proposal.random_share), arm="random")
     if proposal.random_share < 1:
-        for task, slice_, count in spread(candidates, weights, chosen.left, run=proposal.run):
-            ranking = rank(candidates, candidates.tasks[task], slice_, count, chosen.seed(task))
-            for row in ranking.rows[:count].tolist():
-                slice_name = slice_.name if slice_ else ""
-                chosen.add(task, row, arm=ranking.arm, slice_=slice_name, reason=ranking.reason(row))
+        for task, slice_, count in spread(
+            candidates, weights, chosen.left, run=proposal.run, by_slice=proposal.strategy == "mixed"
+        ):
+            slice_name, part = slice_.name if slice_ else "", candidates.tasks[task]
+            for pick in rank(candidates, part, slice_, count, chosen.seed(task), strategy=proposal.strategy):
+                chosen.add(task, pick.row, arm=pick.arm, slice_=slice_name, reason=pick.reason)
     arm = "spare" if proposal.random_share < 1 else "random"
     while chosen.left and _add_at_random(chosen, weights, chosen.left, arm=arm):
         pass
     return [{**row, "priority": priority} for priority, row in enumerate(chosen.rows)]
+
+
+def weights_of(now: Snapshot, proposal: Proposal, candidates: Candidates) -> dict[str, float]:
+    """The importance of each task that can be requested; NotFound when the proposal names no task of the catalog."""
+    if not proposal.importance:
+        return dict.fromkeys(candidates.tasks, 1.0)
+    for name in proposal.importance:
+        now.task(name)
+    return {name: proposal.importance.get(name, 0.0) for name in candidates.tasks}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,15 +143,6 @@ class _Chosen:
                 "propensity": propensity, "cost": self.proposal.cost,
             }
         )  # fmt: skip
-
-
-def _importance(now: Snapshot, proposal: Proposal) -> Mapping[str, float]:
-    """Weights by task; NotFound when one names no task."""
-    if not proposal.importance:
-        return dict.fromkeys(now.tasks(), 1.0)
-    for name in proposal.importance:
-        now.task(name)
-    return proposal.importance
 
 
 def _add_at_random(chosen: _Chosen, weights: Mapping[str, float], count: int, *, arm: str) -> int:

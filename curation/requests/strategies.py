@@ -9,64 +9,31 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from curation.catalog.slices import Slice, columns_of
-from curation.catalog.tasks import Task
-from curation.images.embeddings import farthest_first
-from curation.requests.candidates import Candidates
-
 __all__ = [
-    "Ranking",
+    "Pick",
     "at_random",
     "best_first",
+    "entropy",
+    "likely_share",
     "most_likely_rare",
     "one_of_each_group",
-    "rank",
     "smallest_margin",
-    "unlike_labelled",
 ]
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-UNLIKE = "unlike everything labelled"
+LEAST_LIKELY, MOST_LIKELY = 0.15, 0.85
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ranking:
-    """Open rows, best first, with the arm of their requests; `scores` [N] are None where the strategy has none."""
+class Pick:
+    """One open row, the arm of its request, and why it is requested."""
 
-    rows: Ids
+    row: int
     arm: str
-    why: str
-    scores: Floats | None = None
-
-    def reason(self, row: int) -> str:
-        """Why this row is requested, with its score."""
-        return self.why if self.scores is None else f"{self.why} {self.scores[row]:.3f}"
-
-
-def rank(candidates: Candidates, task: Task, slice_: Slice | None, count: int, seed: Sequence[int]) -> Ranking:
-    """At least `count` open rows for a slice of a task (None: the whole task), if there are so many, best first.
-
-    The most likely members of a slice that the task's label decides; the smallest margin inside any other slice. The
-    farthest from all labelled samples where the run predicts no classes, or where no label is known yet of a class
-    that makes a member.
-    """
-    open_, chances = candidates.open[task.name], candidates.probabilities(task)
-    if chances is None:
-        return Ranking(rows=unlike_labelled(candidates, task, slice_, count, seed), arm="diverse", why=UNLIKE)
-    if slice_ is None or ("label", task.name) not in columns_of(slice_.predicate):
-        inside = np.ones(len(open_), np.bool_) if slice_ is None else candidates.inside(slice_)
-        scores, why = smallest_margin(chances, inside), "margin to the next class is small: 1 - margin ="
-    else:
-        inside = candidates.inside_by_class(task, slice_)
-        known = np.unique(candidates.known(task.name)["code"].to_numpy())
-        if not inside[:, known].any():
-            why = f"no label yet that could make a {slice_.name}: {UNLIKE}"
-            return Ranking(rows=unlike_labelled(candidates, task, slice_, count, seed), arm="diverse", why=why)
-        scores, why = most_likely_rare(chances, inside), f"chance to be {slice_.name} ="
-    return Ranking(rows=best_first(scores, open_, candidates.groups), arm="mined", why=why, scores=scores)
+    reason: str
 
 
 def at_random(open_: Bools, count: int, seed: Sequence[int]) -> tuple[Ids, float]:
@@ -82,24 +49,25 @@ def most_likely_rare(chances: Floats, inside: Bools) -> Floats:
     return np.asarray((chances * inside).sum(axis=1), np.float64)
 
 
+def entropy(chances: Floats) -> Floats:
+    """The entropy [N], in nats, of the `chances` [N, C]."""
+    return np.asarray(-(chances * np.log(np.maximum(chances, 1e-300))).sum(axis=1), np.float64)
+
+
 def smallest_margin(chances: Floats, inside: Bools) -> Floats:
     """1 - (largest - second largest of the `chances` [N, C]); 0 for samples that are not `inside` [N]."""
     top = np.sort(chances, axis=1)
     return np.asarray((1 - top[:, -1] + top[:, -2]) * inside, np.float64)
 
 
-def unlike_labelled(candidates: Candidates, task: Task, slice_: Slice | None, count: int, seed: Sequence[int]) -> Ids:
-    """Open rows that could be in the slice, farthest first from all labelled and requested samples of the task.
+def likely_share(hits: int, requests: int) -> float:
+    """The share of a slice's budget for its likeliest members, from the last batch of requests for it: its hit rate by
+    the rule of succession, between 15% and 85%; one half before the first batch.
 
-    Without embeddings: all such rows, in an order drawn from `seed`.
+    >>> likely_share(0, 0), likely_share(0, 20), likely_share(20, 20)
+    (0.5, 0.15, 0.85)
     """
-    open_ = candidates.open[task.name]
-    possible = open_ if slice_ is None else open_ & candidates.could_be_inside(task, slice_)
-    if not candidates.has_vectors:
-        return np.random.default_rng(seed).permutation(np.flatnonzero(possible))
-    rows = np.flatnonzero(possible | ~open_)
-    found = farthest_first(candidates.vectors(rows), np.flatnonzero(~open_[rows]), count)
-    return np.asarray(rows[found], np.int64)
+    return min(MOST_LIKELY, max(LEAST_LIKELY, (hits + 1) / (requests + 2)))
 
 
 def best_first(scores: Floats, open_: Bools, groups: npt.NDArray[np.object_]) -> Ids:

@@ -19,6 +19,8 @@ __all__ = ["SliceMembership", "Strata", "strata_of", "stratum_marks"]
 
 MIN_LOSS = 0.01
 SEPARATOR = " & "
+ENRICHED = ("like", "mined", "picked", "related")
+"""Arms of requests that look for a class: their labels are no fair sample of it."""
 NONE = "none"
 """The class of an image that is annotated as having no class of a multilabel or detection task."""
 
@@ -44,7 +46,7 @@ class SliceMembership:
         """Whether each of `samples` [L] has a label of `task` that answered a mined or hand-picked request."""
         if self._answered is None:
             requests = self._now.requests("answered")
-            self._answered = requests.filter(pc.is_in(requests["arm"], value_set=pa.array(["mined", "picked"])))
+            self._answered = requests.filter(pc.is_in(requests["arm"], value_set=pa.array(ENRICHED)))
         mine = self._answered.filter(pc.equal(self._answered["task"], task))
         return np.isin(samples, mine["sample_id"].to_numpy())
 

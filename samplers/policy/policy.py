@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from curation.catalog.schema import KNOWN
 from curation.catalog.slices import Slice
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
@@ -144,6 +146,10 @@ class Policy(BaseModel):
         }
         return self.model_copy(update={"task": parts})
 
+    def importances(self) -> dict[str, float]:
+        """The weight of each task in label requests: its importance, 0 where it has no share."""
+        return {name: part.importance if part.share else 0.0 for name, part in self.task.items()}
+
     def sampling_rules(self) -> dict[str, Any]:
         """The fields that determine the draws, as JSON: everything except the tolerance."""
         return self.model_dump(mode="json", exclude={"tolerance"})
@@ -192,7 +198,9 @@ class Policy(BaseModel):
         """`even` over the tasks of a snapshot that have at least one training label."""
         train = now.training_ids()
         tasks = [task for task in now.tasks().values() if task.outputs]
-        return cls.even([task for task in tasks if np.isin(now.labels(task.name)["sample_id"].to_numpy(), train).any()])
+        known = {task.name: now.labels(task.name) for task in tasks}
+        known = {name: labels.filter(pc.equal(labels["state"], KNOWN)) for name, labels in known.items()}
+        return cls.even([task for task in tasks if np.isin(known[task.name]["sample_id"].to_numpy(), train).any()])
 
     def check(self, now: Snapshot) -> None:
         """BadInput or NotFound for the first task or slice of the policy that the catalog lacks."""

@@ -10,16 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from curation.images import embeddings
+from curation.images.decoding import load_rgb
 from curation.images.embeddings import Embeddings
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
+from samplers.stream.decode import decode_into
 from samplers.stream.stream import sweep
 from training.network.model import Network, as_pixels, load_network
 from training.network.trunks import load_frozen
 from training.recipe import Recipe
 from training.run import Run
 
-__all__ = ["GREY", "embed", "fitted", "framed"]
+__all__ = ["GREY", "embed", "features_of_file", "fitted", "framed"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -79,6 +81,21 @@ def embed(
             if progress:
                 progress(done, len(keys))
     return Embeddings.open(home, name)
+
+
+def features_of_file(home: Path, path: Path, recipe: Recipe) -> npt.NDArray[np.float32]:
+    """Features [D] of one image file, of any folder, as `embed` computes them; BadImage when it cannot be decoded."""
+    data = path.read_bytes()
+    inner = recipe.size
+    if recipe.fit != "stretch":
+        height, width = load_rgb(data).shape[:2]
+        (shape,) = fitted(np.array([height]), np.array([width]), recipe.size, recipe.fit).tolist()
+        inner = (shape[0], shape[1])
+    pixels = np.empty((*inner, 3), np.uint8)
+    decode_into(memoryview(data), pixels)
+    images_BCHW = framed(pixels.transpose(2, 0, 1)[None], recipe.size)
+    trunk = _load(home, recipe)
+    return np.asarray(_features(trunk, torch.from_numpy(images_BCHW), mirrored=recipe.mirrored)[0], np.float32)
 
 
 def _features(trunk: Frozen, images: Tensor, *, mirrored: bool) -> npt.NDArray[np.float16]:

@@ -16,7 +16,7 @@ SURE = 0.05
 """Highest false discovery rate of a difference that is shown."""
 SHOWN = 12
 """Most classes, values of an attribute, or annotators that a chart shows: the largest ones."""
-PARTS = ("known", "none", "unsure", "unknown")
+PARTS = ("known", "none", "unsure", "inapplicable", "unknown")
 
 
 def coverage_view(results: RunResults) -> View:
@@ -52,9 +52,13 @@ def _coverage_cell(cell: Cell | None, by_label: bool) -> View | None:
         return None
     by_label = by_label and cell.known == cell.samples
     share = cell.known / cell.samples if cell.samples else None
-    counts = {"known": cell.known - cell.none, "none": cell.none, "unsure": cell.unsure, "unknown": cell.unknown}
+    counts = {
+        "known": cell.known - cell.none, "none": cell.none, "unsure": cell.unsure, "inapplicable": cell.inapplicable,
+        "unknown": cell.unknown,
+    }  # fmt: skip
     return {
-        "known": cell.known, "unsure": cell.unsure, "unknown": cell.unknown, "share": share, "by_label": by_label,
+        "known": cell.known, "unsure": cell.unsure, "inapplicable": cell.inapplicable,
+        "unknown": cell.unknown, "share": share, "by_label": by_label,
         "heat": None if share is None or by_label else share, "strip": _strip(counts, cell.samples),
     }  # fmt: skip
 

@@ -27,6 +27,7 @@ class _LabelledTable(_Table):
     """A table whose cells are labels."""
 
     unsure: tuple[str, ...] = Field(default=(), description="cells of a person who could not tell")
+    inapplicable: tuple[str, ...] = later((), "cells where the task does not apply")
     separator: str = Field(default=";", min_length=1, description="between the classes of a multilabel")
 
 

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +27,7 @@ from curation.ingest.readers.times import to_utc
 __all__ = ["read_tables"]
 
 _EMBEDDING = "embedding:"
+_STATE_WORDS: tuple[Literal["unsure", "inapplicable"], ...] = ("unsure", "inapplicable")
 _KINDS: dict[str, Kind] = {"text": "categorical", "number": "regression", "names": "multilabel", "boxes": "detection"}
 
 
@@ -221,12 +223,12 @@ class _Part:
         column = source.column(name)
         filled = pc.is_valid(column)
         source, keys, column = source.filter(filled), keys.filter(filled), column.filter(filled)
-        doubt = _among(column, self._table.unsure)
+        states = self._states(column, pa.repeat("known", len(column)))
         kind = self._tasks[task].kind if task in self._tasks else "categorical"
-        values = pc.if_else(doubt, pa.scalar(None, column.type), column)
+        values = pc.if_else(pc.equal(states, "known"), column, pa.scalar(None, column.type))
         rows = {"key": keys, "task": pa.array([task] * len(keys), pa.string()), "origin": source.origins()}
         rows |= label_columns(kind, values, name, self._table.separator, source.where, self._findings)
-        rows["state"] = pc.if_else(doubt, "unsure", "known")
+        rows["state"] = states
         return self._without_refused(self._with_annotator(pa.table(rows | self._details(source))), values, kind)
 
     def _details(self, source: SourceTable) -> dict[str, pa.ChunkedArray]:
@@ -268,11 +270,12 @@ class _Part:
         if kind == "binary":
             name = value if value == "value" else "text"
         column = source.column(name)
-        doubt = pc.and_(_among(column, self._unsure()), pc.equal(states, "known"))
+        states = self._states(column, states)
+        named = pc.or_(_among(column, self._words("unsure")), _among(column, self._words("inapplicable")))
         rows = {"key": keys, "task": pa.array([task] * len(source), pa.string()), "origin": source.origins()}
-        values = pc.if_else(doubt, pa.scalar(None, column.type), column)
+        values = pc.if_else(named, pa.scalar(None, column.type), column)
         rows |= label_columns(kind, values, name, self._separator(), source.where, self._findings)
-        rows["state"] = pc.if_else(doubt, "unsure", states)
+        rows["state"] = states
         return self._without_refused(self._with_annotator(pa.table(rows | self._details(source))), values, kind)
 
     def _without_refused(self, labels: pa.Table, values: pa.ChunkedArray, kind: Kind) -> pa.Table:
@@ -281,8 +284,16 @@ class _Part:
             return labels
         return labels.filter(pc.or_(pc.is_null(values), pc.is_valid(labels[VALUE_COLUMNS[kind]])))
 
-    def _unsure(self) -> Sequence[str]:
-        return self._table.unsure if isinstance(self._table, SampleTable | LabelTable) else ()
+    def _states(self, column: pa.ChunkedArray, given: pa.Array) -> pa.Array:
+        """The state of each cell: `given`, or what a word of the declaration says in the place of a known value."""
+        known = pc.equal(given, "known")
+        for state in _STATE_WORDS:
+            given = pc.if_else(pc.and_(_among(column, self._words(state)), known), state, given)
+        return given
+
+    def _words(self, state: Literal["unsure", "inapplicable"]) -> Sequence[str]:
+        """The words by which a cell says that its label has this state."""
+        return getattr(self._table, state) if isinstance(self._table, SampleTable | LabelTable) else ()
 
     def _separator(self) -> str:
         return self._table.separator if isinstance(self._table, SampleTable | LabelTable) else ";"

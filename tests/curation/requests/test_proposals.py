@@ -112,13 +112,23 @@ def test_same_batch_is_a_no_op(catalog: Catalog) -> None:
     assert ask(catalog) == ask(catalog)
 
 
-def test_mining_ranks_by_the_chance_of_the_rare_class(catalog: Catalog) -> None:
+def test_the_likeliest_get_their_share_and_the_others_have_the_smallest_margin(catalog: Catalog) -> None:
     rows = ask(catalog, run=add_run(catalog), budget=8, random_share=0.0, importance={"color": 1.0})
-    grades = [float(str(row["reason"]).rpartition("=")[2]) for row in rows if row["slice"] == "yellow"]
-    assert grades == sorted(grades, reverse=True)
-    assert grades[0] == 0.9
+    mine = [str(row["reason"]) for row in rows if row["slice"] == "yellow"]
+    likely = [float(why.rpartition("=")[2]) for why in mine if "chance to be yellow" in why]
+    margins = [float(why.rpartition("=")[2]) for why in mine if "margin" in why]
+    assert likely == sorted(likely, reverse=True)
+    assert margins == sorted(margins, reverse=True)
+    assert likely[0] == 0.9
+    assert len(likely) == round(len(mine) / 2)  # no batch was answered yet
     assert {row["arm"] for row in rows} == {"mined"}
-    assert all("chance to be yellow" in str(row["reason"]) for row in rows)
+
+
+def test_the_share_of_the_likeliest_follows_the_last_batch(catalog: Catalog) -> None:
+    answered(catalog, "red", "yellow", 20)
+    rows = ask(catalog, run=add_run(catalog), budget=40, random_share=0.0, importance={"color": 1.0})
+    mine = [str(row["reason"]) for row in rows if row["slice"] == "yellow"]
+    assert sum("chance to be yellow" in why for why in mine) == round(0.15 * len(mine))
 
 
 def test_one_of_each_group_comes_first(catalog: Catalog) -> None:

@@ -1,0 +1,83 @@
+"""The points of a simulation as one table and one picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from amber.simulate import Point
+from amber.terminal import WrappedTable, table
+from curation.errors import BadInput
+from curation.files.atomic import whole
+
+__all__ = ["draw", "paired", "simulated_table"]
+
+Floats = npt.NDArray[np.float64]
+
+FORMATS = (".png", ".svg")
+COLOURS = ("#00798c", "#d1495b", "#edae49", "#30638e", "#7a9e7e")
+RESAMPLES = 10_000
+
+
+def simulated_table(title: str, points: Sequence[Point]) -> WrappedTable:
+    """A row for each arm after its last round: figures of the wanted class on test, means of the seeds, and the paired
+    difference of its average precision from random's with its 95% interval; then the mean of all tasks' figures."""
+    rows: list[list[Any]] = []
+    for arm in dict.fromkeys(point.arm for point in points):
+        last = _last(points, arm)
+        means = [np.mean([getattr(point, name) for point in last]) for name in ("ap", "precision", "recall", "f1")]
+        others = [value for point in last for value in point.tasks.values()]
+        difference = paired(points, arm)
+        rows.append(
+            [arm, f"{np.mean([point.labels for point in last]):,.0f}",
+             f"{np.mean([point.found for point in last]):.1f}",
+             *(f"{mean:.3f}" for mean in means), difference and "{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference),
+             f"{np.mean(others):.3f}" if others else ""]
+        )  # fmt: skip
+    columns = ["arm", "labels", "found", "AP", "precision", "recall", "F1", "AP minus random's [95%]", "mean of tasks"]
+    return table(title, columns, rows)
+
+
+def paired(points: Sequence[Point], arm: str) -> tuple[float, float, float] | None:
+    """The mean over seeds of an arm's last average precision minus random's, and its 95% interval by resampling seeds;
+    None without random, and for random."""
+    mine, theirs = ({point.seed: point.ap for point in _last(points, name)} for name in (arm, "random"))
+    seeds = sorted(mine.keys() & theirs.keys())
+    if arm == "random" or not seeds:
+        return None
+    differences = np.array([mine[seed] - theirs[seed] for seed in seeds])
+    chosen = np.random.default_rng(0).integers(0, len(seeds), (RESAMPLES, len(seeds)))
+    low, high = np.quantile(differences[chosen].mean(axis=1), [0.025, 0.975])
+    return float(differences.mean()), float(low), float(high)
+
+
+def draw(title: str, points: Sequence[Point], path: Path) -> Path:
+    """Average precision of the wanted class against the labels bought, a line for each arm with the range of the middle
+    half of the seeds, as a PNG or SVG."""
+    if path.suffix not in FORMATS:
+        raise BadInput(f"--picture {path}: must end in {' or '.join(FORMATS)}; correct it")
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for color, arm in zip(COLOURS * 2, dict.fromkeys(point.arm for point in points), strict=False):
+        mine = [point for point in points if point.arm == arm]
+        seeds = sorted({point.seed for point in mine})
+        curves = [[point for point in mine if point.seed == seed] for seed in seeds]
+        steps = min(map(len, curves))
+        labels: Floats = np.mean([[point.labels for point in curve[:steps]] for curve in curves], axis=0)
+        values: Floats = np.array([[point.ap for point in curve[:steps]] for curve in curves])
+        axes.plot(labels, values.mean(axis=0), color=color, marker="o", markersize=4, label=arm)
+        axes.fill_between(labels, *np.quantile(values, [0.25, 0.75], axis=0), color=color, alpha=0.15, linewidth=0)
+    axes.set(xlabel="labels", ylabel="average precision", title=title)
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(frameon=False)
+    with whole(path) as part:
+        figure.savefig(part, format=path.suffix[1:], dpi=150)
+    return path
+
+
+def _last(points: Sequence[Point], arm: str) -> list[Point]:
+    """The point of each seed after the last round of an arm."""
+    return list({point.seed: point for point in points if point.arm == arm}.values())

@@ -1,0 +1,111 @@
+"""Which samples to request for one slice of a task, or for a whole task: the strategy follows what is known."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from curation.catalog.slices import Slice, columns_of
+from curation.catalog.tasks import Task
+from curation.images.embeddings import farthest_first
+from curation.requests.candidates import Candidates
+from curation.requests.cold_start import cold_start
+from curation.requests.strategies import Pick, best_first, entropy, likely_share, most_likely_rare, smallest_margin
+
+__all__ = ["Strategy", "rank"]
+
+Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+Strategy = Literal["mixed", "margin", "entropy"]
+
+UNLIKE = "unlike everything labelled"
+MARGIN = "margin to the next class is small: 1 - margin ="
+
+
+def rank(
+    candidates: Candidates,
+    task: Task,
+    slice_: Slice | None,
+    count: int,
+    seed: Sequence[int],
+    *,
+    strategy: Strategy = "mixed",
+) -> list[Pick]:
+    """`count` open rows for a slice of a task (None: the whole task), or as many as there are, best first.
+
+    - A slice that no known label of the task makes: the mix of `cold_start`.
+    - A slice that the task's label decides: its likeliest members, in a share that follows the last batch's hit rate;
+      the others by the smallest margin.
+    - Any other slice, and a whole task: the smallest margin inside it.
+    - Where the run predicts no classes of the task: the farthest from all labelled and requested samples.
+    """
+    chances = candidates.probabilities(task)
+    decided = slice_ is not None and ("label", task.name) in columns_of(slice_.predicate)
+    if decided and slice_ is not None and task.kind in ("binary", "categorical"):
+        inside = candidates.inside_by_class(task, slice_)
+        known = np.unique(candidates.known(task.name)["code"].to_numpy())
+        by_label = inside & ~inside.all(axis=1, keepdims=True)  # the others are members whatever the label
+        if not by_label[:, known].any():
+            return cold_start(candidates, task, slice_, count, seed)
+        if chances is not None:
+            return _likely_and_margin(candidates, task, slice_, chances, inside, count)
+    if chances is None:
+        rows = _unlike_labelled(candidates, task, slice_, count, seed)[:count]
+        return [Pick(row=row, arm="diverse", reason=UNLIKE) for row in rows.tolist()]
+    if strategy == "entropy":
+        return list(_picks(candidates, task, entropy(chances), "the prediction is unsure: entropy =", count))
+    within = np.ones(len(candidates.ids), np.bool_) if slice_ is None else candidates.inside(slice_)
+    return list(_picks(candidates, task, smallest_margin(chances, within), MARGIN, count))
+
+
+def _likely_and_margin(
+    candidates: Candidates, task: Task, slice_: Slice, chances: Floats, inside: Bools, count: int
+) -> list[Pick]:
+    """The likeliest members of the slice, then rows of the smallest margin; one of each group comes first in both."""
+    likely = most_likely_rare(chances, inside)
+    first = round(count * likely_share(*_last_batch(candidates, task, slice_)))
+    picks = list(_picks(candidates, task, likely, f"chance to be {slice_.name} =", first))
+    taken = [pick.row for pick in picks]
+    could: Bools = np.asarray(inside.any(axis=1), np.bool_)
+    picks += _picks(candidates, task, smallest_margin(chances, could), MARGIN, count - len(picks), taken=taken)
+    return picks
+
+
+def _last_batch(candidates: Candidates, task: Task, slice_: Slice) -> tuple[int, int]:
+    """Hits and number of the answered requests that were mined for a slice with the newest run that mined for it."""
+    asked = candidates.now.requests("answered")
+    mine = pc.and_(pc.equal(asked["task"], task.name), pc.equal(asked["slice"], slice_.name))
+    asked = asked.filter(pc.and_(mine, pc.equal(asked["arm"], "mined"))).sort_by("request_id")
+    if not len(asked):
+        return 0, 0
+    batch = asked.filter(pc.equal(asked["run"], asked["run"][-1]))
+    hits = np.isin(batch["sample_id"].to_numpy(), candidates.members(slice_)).sum()
+    return int(hits), len(batch)
+
+
+def _picks(
+    candidates: Candidates, task: Task, scores: Floats, why: str, count: int, taken: Sequence[int] = ()
+) -> Iterator[Pick]:
+    """The open rows of the highest scores [N] above 0, without those that are `taken`."""
+    open_ = candidates.open[task.name].copy()
+    open_[list(taken)] = False
+    for row in best_first(scores, open_, candidates.groups)[:count].tolist():
+        yield Pick(row=row, arm="mined", reason=f"{why} {scores[row]:.3f}")
+
+
+def _unlike_labelled(candidates: Candidates, task: Task, slice_: Slice | None, count: int, seed: Sequence[int]) -> Ids:
+    """Open rows that could be in the slice, farthest first from all labelled and requested samples of the task.
+
+    Without embeddings: all such rows, in an order drawn from `seed`.
+    """
+    open_ = candidates.open[task.name]
+    possible = open_ if slice_ is None else open_ & candidates.could_be_inside(task, slice_)
+    if not candidates.has_vectors:
+        return np.random.default_rng(seed).permutation(np.flatnonzero(possible))
+    rows = np.flatnonzero(possible | ~open_)
+    found = farthest_first(candidates.vectors(rows), np.flatnonzero(~open_[rows]), count)
+    return np.asarray(rows[found], np.int64)

@@ -1,0 +1,95 @@
+"""Simulations on a small data set: one table, one picture, equal starts, and one line for what cannot be simulated."""
+
+import doctest
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from support.lamps import declare
+from support.refusals import one_line
+
+from amber import simulate as module
+from amber.cli import run
+from amber.loop import Loop
+from amber.simulate import Point, Simulation, simulate
+from amber.simulated_picture import draw, paired
+from benchmarks.labels_data import balanced_logistic
+from curation import BadInput
+from training.run import Recipe
+
+LOOP = Loop(rounds=1, start=20, budget=6, draws=128, recipe=Recipe(size=(32, 32), threads=1))
+YELLOW = Simulation(task="color", label="yellow", share=0.06, loop=LOOP)
+
+
+def test_arms_start_alike_and_end_with_as_many_labels(tmp_path: Path) -> None:
+    data, seen = declare(tmp_path / "data", counts=(40, 16, 32)), list[float]()
+
+    def watched(catalog: object, simulation: Simulation, run: str) -> object:
+        held = pq.read_table(Path(catalog.home) / "oracle.parquet").to_pylist()
+        seen.append(float(np.mean([Path(row["key"]).parent.name != row["text"] for row in held])))
+        return balanced_logistic(catalog, simulation, run)  # type: ignore[arg-type]
+
+    points = list(
+        simulate(data, tmp_path / "work", YELLOW, seeds=[3], arms=("mined", "random"), beside={"logistic": watched})  # type: ignore[dict-item]
+    )
+    assert [(point.arm, point.labels) for point in points] == [
+        ("mined", 20), ("mined", 26), ("logistic", 26), ("random", 20), ("random", 26),
+    ]  # fmt: skip
+    assert points[0].ap == points[3].ap
+    assert all(0 <= point.ap <= 1 for point in points)
+    assert 0 < seen[0] < 0.25
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["template"]
+
+
+def test_the_verb_prints_a_table_and_writes_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    declare(tmp_path / "data")
+    words = "simulate data --wanted color=yellow --share 0.05 --seeds 1 --arm random --rounds 0 --start 20 --draws 128"
+    assert run(words.split()) == 0
+    assert "color=yellow at 5.0%" in capsys.readouterr().out
+    with Image.open("simulation.png") as picture:
+        assert picture.size[0] > 500
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "simulation.png"]
+
+
+def points(arm: str, values: list[float]) -> list[Point]:
+    rest = {"labels": 10, "found": 1, "precision": 1.0, "recall": 1.0, "f1": 1.0, "tasks": {}}
+    return [Point(arm=arm, seed=seed, ap=value, **rest) for seed, value in enumerate(values)]
+
+
+def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
+    both = points("mined", [0.5, 0.9]) + points("random", [0.4, 0.8])
+    assert paired(both, "mined") == pytest.approx((0.1, 0.1, 0.1))
+    assert paired(both, "random") is None
+    assert draw("lamps", both, tmp_path / "a.svg").read_text().startswith("<?xml")
+    with pytest.raises(BadInput, match="must end in"):
+        draw("lamps", both, tmp_path / "a.jpg")
+
+
+WRONG = {
+    "a class that thinning removes": ("--wanted color=yellow --share 0.001", "none is left; raise the share"),
+    "a class that is unknown": ("--wanted color=blue", "color has no such class"),
+    "a task that is unknown": ("--wanted colour=red", "declares color"),
+    "no pair": ("--wanted yellow", "must be TASK=CLASS"),
+    "a share of 1": ("--wanted color=yellow --share 1", "share 1"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_simulated_is_one_line(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    declare(tmp_path / "data")
+    words, why = WRONG[case]
+    assert run(f"simulate data {words} --seeds 1 --rounds 0 --start 4 --draws 64".split()) == 2
+    assert why in one_line(capsys.readouterr().err)
+
+
+def test_the_examples_run() -> None:
+    done = doctest.testmod(module)
+    assert (done.failed, done.attempted > 0) == (0, True)
