@@ -13,13 +13,13 @@ from pathlib import Path
 import click
 
 from amber.exit_codes import guarded
-from amber.loop import Loop, Round, go_round
+from amber.loop import Loop, Round, run_loop
 from amber.rounds_table import rounds_table
 from amber.terminal import Screen, interval, output, table
 from amber.verbs.options import size_option
 from curation.catalog.catalog import Catalog
-from curation.ingest.dataset import Dataset
-from curation.ingest.ingest import ingest
+from curation.ingestion.dataset import Dataset
+from curation.ingestion.ingest import ingest
 from samplers.policy.policy import Policy
 from training.evaluation.image_size import fitted_size
 from training.recipe import Recipe
@@ -70,13 +70,13 @@ def _traffic_lights(out: Path, screen: Screen, size: tuple[int, int] | None) -> 
         ingest(catalog, Dataset.load(DATASETS / "traffic_lights"), author=AUTHOR, progress=screen.tell)
         with catalog.read() as now:
             loop = Loop(recipe=Recipe.of("efficientnet_lite0", size=size or fitted_size(now)))
-        mined = list(go_round(catalog, loop, author=AUTHOR, progress=screen.tell))
+        mined = list(run_loop(catalog, loop, author=AUTHOR, progress=screen.tell))
     screen.say("  the same, with every label requested at random")
     with screen.stages():
         ingest(Catalog.create(baseline), Dataset.load(DATASETS / "traffic_lights"), author=AUTHOR, progress=screen.tell)
         _share_embeddings(catalog.home, baseline)
         at_random = list(
-            go_round(Catalog.open(baseline), replace(loop, random_share=1.0), author=AUTHOR, progress=screen.tell)
+            run_loop(Catalog.open(baseline), replace(loop, random_share=1.0), author=AUTHOR, progress=screen.tell)
         )
     return {"mined": mined, "random": at_random}
 
@@ -95,7 +95,7 @@ def _streets(out: Path, screen: Screen, images: int, draws: int) -> list[Round]:
     with screen.stages():
         dataset = Dataset.load(DATASETS / "streets").with_reader({"images": images})
         ingest(catalog, dataset, author=AUTHOR, progress=screen.tell)
-        return list(go_round(catalog, loop, author=AUTHOR, progress=screen.tell))
+        return list(run_loop(catalog, loop, author=AUTHOR, progress=screen.tell))
 
 
 def _tasks_table(rounds: list[Round]) -> object:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from curation.files.atomic import whole
 from curation.images.decoding import load_rgb
-from curation.ingest.leaks import Twins
+from curation.ingestion.leaks import NearDuplicates
 
 __all__ = ["write_sheet"]
 
@@ -21,7 +21,7 @@ PICTURES = 8
 STYLE = "body{font:14px sans-serif}figure{display:inline-block;margin:4px;width:170px;overflow-wrap:anywhere}"
 
 
-def write_sheet(found: Sequence[Twins], samples: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+def write_sheet(found: Sequence[NearDuplicates], samples: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Write an HTML file of the first 200 groups, 8 images each; `samples` maps keys to location and split."""
     rows = "".join(_row(part, samples) for part in found[:ROWS])
     with whole(path) as made:
@@ -32,7 +32,7 @@ def write_sheet(found: Sequence[Twins], samples: Mapping[str, Mapping[str, Any]]
         )
 
 
-def _row(part: Twins, samples: Mapping[str, Mapping[str, Any]]) -> str:
+def _row(part: NearDuplicates, samples: Mapping[str, Mapping[str, Any]]) -> str:
     title = f"{len(part.keys)} images{', across splits' if part.across else ''}"
     return f"<h2>{title}</h2>" + "".join(_figure(key, samples[key]) for key in part.keys[:PICTURES])
 

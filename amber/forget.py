@@ -12,14 +12,14 @@ from curation.catalog.held_back_labels import forget_held_back
 from curation.errors import NotFound
 from curation.images.embeddings import forget_vectors
 from curation.labelstudio.item_cache import forget_items
-from samplers.stream.forget import forget_image
+from samplers.streaming.forget import forget_image
 from training.forget import forget_predictions, forget_replaced, withdraw_runs
 
-__all__ = ["Gone", "forget"]
+__all__ = ["ForgetResult", "forget"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gone:
+class ForgetResult:
     """What `forget` changed: packs rewritten, plans and runs withdrawn; and what it leaves to people.
 
     `location` is the image's own file, `pictures` are reports that may show it, `backups` are files that may hold it;
@@ -36,7 +36,7 @@ class Gone:
     servers: tuple[str, ...]
 
 
-def forget(catalog: Catalog, key: str, *, author: str) -> Gone:
+def forget(catalog: Catalog, key: str, *, author: str) -> ForgetResult:
     """Remove the sample `key` from shards, packs, plans, runs, embeddings, the oracle's file, service and catalog.
 
     The catalog comes last, so a `forget` that was killed can be run again. NotFound when the catalog lacks the key.
@@ -61,7 +61,7 @@ def forget(catalog: Catalog, key: str, *, author: str) -> Gone:
         change.forget(key, predictions=hashes)
         commit = change.id
     catalog.compact()
-    return Gone(
+    return ForgetResult(
         commit=commit, location=location, packs=removed.packs, plans=removed.plans, runs=runs,
         pictures=_listed(home, "runs/*/report.html"), backups=_listed(home, "*.v*.duckdb", "*.backup*"),
         servers=servers,

@@ -32,7 +32,7 @@ from samplers.policy.policy import Policy
 from training.recipe import Recipe
 from training.run import Run
 
-__all__ = ["Answer", "Loop", "Round", "go_round"]
+__all__ = ["Answer", "Loop", "Round", "run_loop"]
 
 Progress = Callable[[str, int, int], None]
 Answer = Callable[[str], object]
@@ -134,7 +134,7 @@ class Round:
         raise KeyError((task, slice_, split))
 
 
-def go_round(
+def run_loop(
     catalog: Catalog, loop: Loop, *, author: str, progress: Progress | None = None, answer: Answer | None = None
 ) -> Iterator[Round]:
     """Yield round 0 (after the start) and then each of `loop.rounds` rounds, done now or earlier.

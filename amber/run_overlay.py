@@ -4,13 +4,13 @@ from pathlib import Path
 
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
-from curation.fiftyone_app.columns import Scene
+from curation.fiftyone_app.columns import Overlay
 from training.report.run_results import checked, registered
 
-__all__ = ["scene_of"]
+__all__ = ["overlay_of"]
 
 
-def scene_of(home: Path, now: Snapshot, run: str, against: str) -> Scene:
+def overlay_of(home: Path, now: Snapshot, run: str, against: str) -> Overlay:
     """The predictions of `run`, and of the run `against` that it is compared with ("" for none).
 
     NotFound when the catalog has no such run; Damaged when its predictions have changed.
@@ -18,4 +18,4 @@ def scene_of(home: Path, now: Snapshot, run: str, against: str) -> Scene:
     if against and not run:
         raise BadInput(f"--against {against}: needs a run to compare with; name one with --run")
     files = [str(checked(home, registered(now, name))) if name else None for name in (run, against)]
-    return Scene(run=run, against=against, predictions=files[0], before=files[1])
+    return Overlay(run=run, against=against, predictions=files[0], before=files[1])

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from amber.loop import Loop, Round, go_round
+from amber.loop import Loop, Round, run_loop
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import LABELS
 from curation.catalog.schema import KNOWN
@@ -24,8 +24,8 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
 from curation.files.atomic import whole
-from curation.ingest.dataset import Dataset
-from curation.ingest.ingest import ingest
+from curation.ingestion.dataset import Dataset
+from curation.ingestion.ingest import ingest
 
 __all__ = ["ARMS", "Beside", "Point", "Simulation", "average_precision", "labelled_test_samples", "simulate"]
 
@@ -118,7 +118,7 @@ def _points(
     catalog: Catalog, simulation: Simulation, loop: Loop, arm: str, beside: Mapping[str, Beside]
 ) -> Iterator[Point]:
     """The points of one loop; those of other heads follow the last one."""
-    for step in go_round(catalog, loop, author=AUTHOR):
+    for step in run_loop(catalog, loop, author=AUTHOR):
         with catalog.read() as now:
             task, (keys, positive) = now.task(simulation.task), labelled_test_samples(now, simulation)
         scores, predicted = _predictions(catalog.home / "runs" / step.run, simulation, keys, task)

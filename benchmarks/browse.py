@@ -17,7 +17,7 @@ import pyarrow as pa
 from benchmarks.table import Row, finish, small
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import Task
-from curation.fiftyone_app.columns import Scene, columns_of, field_types
+from curation.fiftyone_app.columns import Overlay, columns_of, field_types
 from curation.fiftyone_app.mirror import mirror
 from curation.fiftyone_app.mongod import fiftyone, prepare_database
 
@@ -25,7 +25,7 @@ SAMPLES = 5_000 if small() else 100_000
 TASKS = [
     Task(name=f"t{number}", kind="categorical", classes=("day", "dusk", "night"), owner="fleet") for number in range(6)
 ]
-SCENE = Scene()
+SCENE = Overlay()
 
 
 def main() -> None:

@@ -27,8 +27,8 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.slices import Slice
 from curation.catalog.tasks import Task
 from curation.images.embeddings import farthest_first
-from curation.ingest.dataset import Dataset
-from curation.ingest.ingest import ingest
+from curation.ingestion.dataset import Dataset
+from curation.ingestion.ingest import ingest
 from curation.requests.candidates import Candidates
 from curation.requests.clusters import one_of_each_cluster
 from curation.requests.cold_start import cold_start

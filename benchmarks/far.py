@@ -9,7 +9,7 @@ from benchmarks.loose import SIZE
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from samplers.shards.prefetcher import Cache
-from samplers.stream.stream import stream
+from samplers.streaming.stream import stream
 
 
 def main() -> None:

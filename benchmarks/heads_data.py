@@ -14,8 +14,8 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.images.embeddings import Embeddings
-from curation.ingest.dataset import Dataset
-from curation.ingest.ingest import ingest
+from curation.ingestion.dataset import Dataset
+from curation.ingestion.ingest import ingest
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import make_pack
 from samplers.plan.build import make_plan

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from amber.loop import Loop, Round, go_round
+from amber.loop import Loop, Round, run_loop
 from benchmarks.seeds import for_each
 from benchmarks.table import Row, finish, small
 from curation.catalog.catalog import Catalog
-from curation.ingest.dataset import Dataset
-from curation.ingest.ingest import ingest
+from curation.ingestion.dataset import Dataset
+from curation.ingestion.ingest import ingest
 from samplers.pack.pack_writer import make_pack
 from training.evaluation.features import embed
 from training.run import Recipe
@@ -64,7 +64,7 @@ def one_seed(folder: Path, wanted: str, seed: int) -> tuple[Curve, Curve]:
             loop = Loop(
                 rounds=RANDOM_ROUNDS, start=RANDOM_START, budget=RANDOM_STEP, random_share=1.0, seed=seed, recipe=recipe
             )
-        curves.append([_point(step, wanted) for step in go_round(catalog, loop, author=AUTHOR)])
+        curves.append([_point(step, wanted) for step in run_loop(catalog, loop, author=AUTHOR)])
         shutil.rmtree(home)
     return curves[0], curves[1]
 

@@ -26,8 +26,8 @@ from benchmarks.table import Row, finish, small
 from curation.catalog.catalog import Catalog
 from curation.catalog.schema import KNOWN
 from curation.images.embeddings import Embeddings
-from curation.ingest.dataset import Dataset
-from curation.ingest.read_dataset import read
+from curation.ingestion.dataset import Dataset
+from curation.ingestion.read_dataset import read
 from training.run import Recipe, Run
 
 Floats = npt.NDArray[np.float64]

@@ -24,7 +24,7 @@ from benchmarks.table import Row, finish, small
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import write_pack
 from samplers.plan.plan import Plan
-from samplers.stream.materialize import materialize
+from samplers.streaming.materialize import materialize
 
 IMAGES: Final = 3_000 if small() else 40_000
 ROUNDS: Final = int(os.environ.get("ROUNDS", "3" if small() else "7"))

@@ -24,8 +24,8 @@ from benchmarks.seeds import for_each
 from benchmarks.streets import DATASET, IMAGES, SPEED_SPREAD
 from benchmarks.table import Row, finish, small
 from curation.catalog.catalog import Catalog
-from curation.ingest.dataset import Dataset
-from curation.ingest.ingest import ingest
+from curation.ingestion.dataset import Dataset
+from curation.ingestion.ingest import ingest
 from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
 from samplers.pack.pack_writer import make_pack

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from amber.loop import Loop, Round, go_round
+from amber.loop import Loop, Round, run_loop
 from amber.service.signed_urls import SERVICE, url_for
 from amber.wait_for_labels import ask_people
 from benchmarks.annotators import Annotator, Scripted, invite, working
@@ -88,7 +88,7 @@ def _go(home: Path, local: Local, annotator: Annotator, seed: int) -> Gone:
     """One seed, first with the oracle, then with people, each in its own workspace."""
     features = home / "features" / "embeddings"
     loop = Loop(rounds=ROUNDS, seed=seed, recipe=Recipe.of("efficientnet_lite0", seed=seed, threads=1))
-    oracle = list(go_round(fresh(home / f"{seed}-oracle", RARE, seed, features), loop, author=AUTHOR))
+    oracle = list(run_loop(fresh(home / f"{seed}-oracle", RARE, seed, features), loop, author=AUTHOR))
     catalog = fresh(home / f"{seed}-people", RARE, seed, features)
     truth = {row["key"]: row["text"] for row in pq.read_table(catalog.home / "oracle.parquet").to_pylist()}
     with catalog.read() as now:
@@ -99,7 +99,7 @@ def _go(home: Path, local: Local, annotator: Annotator, seed: int) -> Gone:
         def answer(batch: str) -> None:
             ask_people(catalog, server, Asking(), batch, url_for=place, every=1)
 
-        asked = list(go_round(catalog, loop, author=AUTHOR, answer=answer))
+        asked = list(run_loop(catalog, loop, author=AUTHOR, answer=answer))
     return Gone(asked=asked, oracle=oracle, **_given(catalog, annotator.email, truth))
 
 

@@ -32,7 +32,7 @@ from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import write_pack
 from samplers.plan.plan import Plan
 from samplers.shards.prefetcher import next_uses
-from samplers.stream.stream import stream
+from samplers.streaming.stream import stream
 
 IMAGES: Final = 3_000 if small() else 20_000
 DRAWS: Final = 1_000_000

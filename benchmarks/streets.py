@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from amber.loop import Loop, Round, go_round
+from amber.loop import Loop, Round, run_loop
 from benchmarks.seeds import for_each
 from benchmarks.table import Row, finish, small
 from curation.catalog.catalog import Catalog
-from curation.ingest.dataset import Dataset
-from curation.ingest.ingest import ingest
+from curation.ingestion.dataset import Dataset
+from curation.ingestion.ingest import ingest
 from samplers.policy.policy import Policy
 from training.run import Recipe
 
@@ -62,7 +62,7 @@ def one_seed(folder: Path, seed: int) -> dict[str, list[Errors]]:
             recipe=Recipe.of("small", seed=seed, threads=1),
             random_share=0.15 if arm == "mined" else 1.0, policy=Policy.load(DATASET / "policy.toml"),
         )  # fmt: skip
-        errors[arm] = [_errors(step) for step in go_round(catalog, loop, author=AUTHOR)]
+        errors[arm] = [_errors(step) for step in run_loop(catalog, loop, author=AUTHOR)]
     for leftover in (*homes.values(), folder / f"{seed}-images"):
         shutil.rmtree(leftover)
     return errors

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from curation.catalog.catalog import Catalog
     from curation.catalog.slices import Slice
     from curation.catalog.tasks import Task
-    from curation.ingest.dataset import Dataset
-    from curation.ingest.ingest import ingest
+    from curation.ingestion.dataset import Dataset
+    from curation.ingestion.ingest import ingest
 
 
 __all__ = [
@@ -31,8 +31,8 @@ _MODULES = {
     "Catalog": "curation.catalog.catalog",
     "Slice": "curation.catalog.slices",
     "Task": "curation.catalog.tasks",
-    "Dataset": "curation.ingest.dataset",
-    "ingest": "curation.ingest.ingest",
+    "Dataset": "curation.ingestion.dataset",
+    "ingest": "curation.ingestion.ingest",
 }
 """Where each name comes from: it is imported on first use, so that a command loads only what it needs."""
 

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from samplers.plan.build import make_plan
     from samplers.plan.plan import Plan
     from samplers.policy.policy import Policy, TaskPolicy
-    from samplers.stream.batches import Batch
-    from samplers.stream.stream import Stream, stream
+    from samplers.streaming.batches import Batch
+    from samplers.streaming.stream import Stream, stream
 
 
 __all__ = ["Batch", "Pack", "Plan", "Policy", "Stream", "TaskPolicy", "make_pack", "make_plan", "stream"]
@@ -22,9 +22,9 @@ _MODULES = {
     "Plan": "samplers.plan.plan",
     "Policy": "samplers.policy.policy",
     "TaskPolicy": "samplers.policy.policy",
-    "Batch": "samplers.stream.batches",
-    "Stream": "samplers.stream.stream",
-    "stream": "samplers.stream.stream",
+    "Batch": "samplers.streaming.batches",
+    "Stream": "samplers.streaming.stream",
+    "stream": "samplers.streaming.stream",
 }
 """Where each name comes from: it is imported on first use, so that a command loads only what it needs."""
 

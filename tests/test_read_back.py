@@ -14,7 +14,7 @@ import pytest
 from support.homes import copy_home, label, labels, make_home
 
 from amber.cli import run
-from amber.run_overlay import scene_of
+from amber.run_overlay import overlay_of
 from amber.service.tokens import Tokens
 from amber.verification import verify_files
 from curation.catalog.admin.verification import verify
@@ -77,7 +77,7 @@ def mine(catalog: Catalog) -> object:
 
 def mirror(catalog: Catalog) -> object:
     with catalog.read() as now:
-        return scene_of(catalog.home, now, "r", "")
+        return overlay_of(catalog.home, now, "r", "")
 
 
 def answer(catalog: Catalog) -> object:

@@ -101,7 +101,7 @@ class Run:
 
     def replaced(self, home: Path) -> list[dict[str, Any]]:
         """The draws whose image could not be read and was replaced: position, key, by (the other image's key), reason,
-        and mass, as in `samplers.stream.draws.ReplacedDraw`."""
+        and mass, as in `samplers.streaming.draws.ReplacedDraw`."""
         return self._rows(home / "runs" / self.id / "replaced.json")
 
     def _rows(self, path: Path) -> list[dict[str, Any]]:

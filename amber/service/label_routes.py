@@ -16,7 +16,7 @@ from curation.catalog.event_tables import LABELS
 from curation.catalog.schema import KNOWN, STATES
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
-from curation.ingest.readers.values import value_of
+from curation.ingestion.readers.values import value_of
 
 __all__ = ["router"]
 

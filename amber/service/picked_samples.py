@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
-from amber.run_overlay import scene_of
+from amber.run_overlay import overlay_of
 from amber.service.access import Labeler, ReadOrLabel, Served, batch_of
 from amber.service.models import (
     FAULTS,
@@ -27,7 +27,7 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.commit import PendingCommit
 from curation.catalog.snapshot import Snapshot
 from curation.fiftyone_app.refresh import fields_of
-from curation.requests.manual_requests import Picked, ask, doubt, tag
+from curation.requests.manual_requests import ManualRows, mark_state, request_labels, tag
 from samplers.plan.explain import explain_draws
 from samplers.plan.plan import Plan
 
@@ -42,7 +42,7 @@ PlanHash = Annotated[str, Query(pattern="^([0-9a-f]{4,64})?$", description="defa
 def request(token: Labeler, workspace: Served, wish: RequestPicked) -> Done:
     return _done(
         workspace.catalog, wish, token,
-        lambda now: ask(now, wish.keys, wish.tasks, wish.reason),
+        lambda now: request_labels(now, wish.keys, wish.tasks, wish.reason),
         lambda change, found: change.add_requests(found.rows),
     )  # fmt: skip
 
@@ -60,7 +60,7 @@ def set_tag(token: Labeler, workspace: Served, wish: TagPicked) -> Done:
 def cast_doubt(token: Labeler, workspace: Served, wish: DoubtPicked) -> Done:
     return _done(
         workspace.catalog, wish, token,
-        lambda now: doubt(now, wish.keys, wish.task, wish.state, annotator=token.name),
+        lambda now: mark_state(now, wish.keys, wish.task, wish.state, annotator=token.name),
         lambda change, found: change.add_labels(found.rows, source="human"),
     )  # fmt: skip
 
@@ -69,7 +69,7 @@ def cast_doubt(token: Labeler, workspace: Served, wish: DoubtPicked) -> Done:
 def shown(token: ReadOrLabel, workspace: Served, asked: ShownPicked) -> Shown:
     catalog = workspace.catalog
     with catalog.read(asked.commit) as now:
-        scene = scene_of(catalog.home, now, asked.run, asked.against)
+        scene = overlay_of(catalog.home, now, asked.run, asked.against)
         return Shown(commit=now.commit, samples=fields_of(now, asked.keys, scene))
 
 
@@ -86,8 +86,8 @@ def _done(
     catalog: Catalog,
     wish: PickedSamples,
     token: Token,
-    find: Callable[[Snapshot], Picked],
-    add: Callable[[PendingCommit, Picked], object],
+    find: Callable[[Snapshot], ManualRows],
+    add: Callable[[PendingCommit, ManualRows], object],
 ) -> Done:
     """Do what `find` returns: `add` commits it, unless it is empty, a preview, or a batch that was committed before."""
     with catalog.read() as now:
@@ -96,7 +96,7 @@ def _done(
     if len(found.rows) and not wish.preview:
         batch = batch_of(token, wish.batch)
         with catalog.commit(author=token.name, message=wish.commit_message(), batch=batch) as change:
-            found = Picked(rows=found.rows.slice(0, 0)) if change.repeated else find(change.now)
+            found = ManualRows(rows=found.rows.slice(0, 0)) if change.repeated else find(change.now)
             add(change, found)
         commit = change.id
     return Done(

@@ -17,17 +17,17 @@ import numpy as np
 import pyarrow as pa
 
 from amber.plugin.environment import offer_plugin
-from amber.run_overlay import scene_of
+from amber.run_overlay import overlay_of
 from amber.service.signed_urls import SERVICE, Signer
 from amber.terminal import Screen, show, table
 from amber.verbs.options import workspace
 from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, Failed, NotFound
-from curation.fiftyone_app.columns import Scene
+from curation.fiftyone_app.columns import Overlay
 from curation.fiftyone_app.edits import Edits, commit_edits, edits_of
-from curation.fiftyone_app.mirror import Mirrored, UrlFor, mirror
-from curation.fiftyone_app.mongod import companion, fiftyone, prepare_database, turn
+from curation.fiftyone_app.mirror import MirrorResult, UrlFor, mirror
+from curation.fiftyone_app.mongod import companion, fiftyone, mirror_lock, prepare_database
 from curation.fiftyone_app.panels import draw_map
 from curation.files.locations import is_url
 from samplers.plan.plan import Plan
@@ -73,7 +73,7 @@ def browse_command(
     offer_plugin(catalog.home, service=service, token=token, plan=plan_)
     fiftyone()  # takes seconds, so it comes before the catalog is opened
     screen, name = Screen(quiet=as_json), _name(catalog)
-    with turn(catalog.home):
+    with mirror_lock(catalog.home):
         scene = _checked_scene(catalog, commit, slice_name, run_, against, plan_)
         before = datetime.now(UTC) if home_come else None
         if home_come:
@@ -94,7 +94,9 @@ def browse_command(
     _open_app(name, slice_name, port, screen)
 
 
-def _checked_scene(catalog: Catalog, commit: int | None, slice_name: str, run_: str, against: str, plan_: str) -> Scene:
+def _checked_scene(
+    catalog: Catalog, commit: int | None, slice_name: str, run_: str, against: str, plan_: str
+) -> Overlay:
     """The predictions, plan and slice to show; an error when there is nothing to show."""
     with catalog.read(commit) as now:
         scene = _scene(catalog, now, run_, against, plan_)
@@ -104,8 +106,9 @@ def _checked_scene(catalog: Catalog, commit: int | None, slice_name: str, run_: 
 
 
 def _mirrored(
-    catalog: Catalog, commit: int | None, name: str, scene: Scene, service: str, before: datetime | None, screen: Screen
-) -> Mirrored:  # fmt: skip
+    catalog: Catalog, commit: int | None, name: str, scene: Overlay, service: str, before: datetime | None,
+    screen: Screen,
+) -> MirrorResult:  # fmt: skip
     """Update the mirror to the commit, with a map of each model's embeddings."""
     with catalog.read(commit) as now, screen.stages():
         urls = _urls(catalog, now, service)
@@ -151,8 +154,8 @@ def _dataset(name: str) -> Any:
     return package.load_dataset(name)
 
 
-def _scene(catalog: Catalog, now: Snapshot, run_: str, against: str, plan_: str) -> Scene:
-    scene = scene_of(catalog.home, now, run_, against)
+def _scene(catalog: Catalog, now: Snapshot, run_: str, against: str, plan_: str) -> Overlay:
+    scene = overlay_of(catalog.home, now, run_, against)
     worst = worst_slices(now, run_, Path(scene.predictions)) if scene.predictions else []
     return replace(scene, worst=tuple(worst), extra=_drawn(Plan.open(catalog.home, plan_)) if plan_ else None)
 
@@ -167,7 +170,7 @@ def _drawn(plan: Plan) -> pa.Table:
     return pa.table({"key": plan.keys, "plan_p": plan.probabilities(), **columns})
 
 
-def _refuse_empty(now: Snapshot, name: str, scene: Scene) -> None:
+def _refuse_empty(now: Snapshot, name: str, scene: Overlay) -> None:
     part = now.slice(name)
     if part.reads_predictions and not scene.predictions:
         raise BadInput(f"slice {name!r}: reads predictions; name a run with --run")
@@ -199,7 +202,7 @@ def _progress(screen: Screen) -> Callable[[int, int], None]:
     return lambda done, total: screen.tell("mirror", done, total)
 
 
-def _summary(done: Mirrored) -> str:
+def _summary(done: MirrorResult) -> str:
     how = "built" if done.since is None else f"updated from commit {done.since}"
     return f"mirror {done.name}: {done.samples:,} samples, {how}, {done.written:,} written"
 

@@ -43,9 +43,9 @@ def ingest_command(
     author: str, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Add the data set declared in the folder DATASET to the catalog, as one commit."""
-    from curation.ingest.dataset import Dataset
-    from curation.ingest.ingest import ingest
-    from curation.ingest.writers import write_asides
+    from curation.ingestion.dataset import Dataset
+    from curation.ingestion.ingest import ingest
+    from curation.ingestion.writers import write_asides
 
     declared = Dataset.load(dataset)
     changed = {name: value for name, value in (("images", images), ("seed", image_seed)) if value is not None}

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from amber.extras import need_extra
-from amber.loop import Answer, Loop, Round, go_round
+from amber.loop import Answer, Loop, Round, run_loop
 from amber.rounds_table import rounds_table
 from amber.service.signed_urls import SERVICE, url_for
 from amber.tables import figures_table
@@ -137,7 +137,7 @@ def loop_command(options: LoopOptions, people: PeopleOptions, seed: int, author:
     with ExitStack() as stack:
         answer = stack.enter_context(people.answer(catalog, screen))
         stack.enter_context(screen.stages())
-        done = list(go_round(catalog, loop, author=author, progress=screen.tell, answer=answer))
+        done = list(run_loop(catalog, loop, author=author, progress=screen.tell, answer=answer))
     show([vars(step) for step in done], as_json, lambda: _print_rounds(catalog, loop, done))
 
 

@@ -232,7 +232,7 @@ def materialize_command(folder: Path, prefix: str, home: str, as_json: bool) -> 
     label is a class, a number, a list of classes, or a list of boxes {"class", "x", "y", "w", "h"} in pixels of the
     upright image as it was ingested; unknown labels are left out.
     """
-    from samplers.stream.materialize import materialize
+    from samplers.streaming.materialize import materialize
 
     plan = Plan.open(Path(home), prefix) if prefix else Plan.newest(Path(home))
     screen = Screen(quiet=as_json)

@@ -25,7 +25,7 @@ __all__ = ["coverage_command", "duplicates_command", "slices"]
 @workspace
 def coverage_command(split: str | None, annotators: bool, home: str, as_json: bool) -> None:
     """Show labels by task and slice, annotators, co-labelled tasks, and labels that are not missing at random."""
-    from curation.analysis.missingness import missing
+    from curation.analysis.missingness import label_missingness
 
     with Catalog.open(home).read() as now:
         if annotators:
@@ -33,14 +33,14 @@ def coverage_command(split: str | None, annotators: bool, home: str, as_json: bo
             rows = {"commit": now.commit, "agreement": [part.row() for part in parts]}
             show(rows, as_json, lambda: agreement_tables(parts))
             return
-        found, differences = coverage(now), missing(now)
+        found, differences = coverage(now), label_missingness(now)
     chosen = split or found.split
     shown = {
         "commit": found.commit,
         "cells": [row for row in found.rows() if row["split"] == chosen],
         "annotators": [vars(part) for part in found.annotators],
         "overlap": found.overlap,
-        "missing": [part.row() for part in differences],
+        "label_missingness": [part.row() for part in differences],
     }
     show(shown, as_json, lambda: coverage_tables(found, chosen, differences))
 
@@ -139,7 +139,7 @@ def duplicates_command(
 ) -> None:  # fmt: skip
     """List chains of near-duplicate images, and mark those across training and evaluation."""
     from amber.duplicates_page import write_sheet
-    from curation.ingest.leaks import separate, twins
+    from curation.ingestion.leaks import exclude_training_side, near_duplicate_sets
 
     catalog = Catalog.open(home)
     with catalog.read() as now:
@@ -150,10 +150,10 @@ def duplicates_command(
             near = near_duplicate_vectors(keys, kept.standardised(kept.rows(keys)), similarity)
         else:
             near = near_duplicate_groups(keys, hashes["phash"].to_numpy(), distance)
-        found = twins(now, near, keys)
+        found = near_duplicate_sets(now, near, keys)
     if sheet:
         write_sheet(found, samples, sheet)
-    moved, out = separate(catalog, found, author=author) if apply else (0, 0)
+    moved, out = exclude_training_side(catalog, found, author=author) if apply else (0, 0)
     across = sum(one.across for one in found)
     told = f"{len(found):,} groups of near-duplicates, {across:,} of them across training and evaluation"
     told += f"; {moved:,} samples changed their group, {out:,} were excluded" if apply else ""

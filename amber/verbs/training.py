@@ -14,7 +14,7 @@ from curation.catalog.catalog import Catalog
 from curation.errors import NotFound
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
-from samplers.stream.stream import OnError
+from samplers.streaming.stream import OnError
 from training.recipe import Recipe
 from training.run import Run
 

@@ -18,7 +18,7 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 from curation.files.atomic import whole
-from curation.ingest.writers import WRITERS, without_formulas, write_csv
+from curation.ingestion.writers import WRITERS, without_formulas, write_csv
 
 __all__ = ["write_command"]
 

@@ -22,7 +22,7 @@ from curation.catalog.schema import INAPPLICABLE, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 
-__all__ = ["Agreement", "Annotator", "Circle", "Pair", "agreement", "people_agree"]
+__all__ = ["Agreement", "AgreementGroup", "Annotator", "Pair", "agreement", "human_agreement"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -36,7 +36,7 @@ DISPUTED: Final = pa.schema([("sample_id", pa.int64()), ("class", pa.string()), 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Circle:
+class AgreementGroup:
     """Agreement within a set of annotators: everyone, people only, or another source against the majority of people.
 
     `statements` counts their labels of the `samples` that two or more of them labelled. `agreement` is the share of
@@ -95,7 +95,7 @@ class Agreement:
     """
 
     task: str
-    circles: tuple[Circle, ...]
+    circles: tuple[AgreementGroup, ...]
     annotators: tuple[Annotator, ...]
     pairs: tuple[Pair, ...]
     disputed: pa.Table
@@ -130,7 +130,7 @@ def agreement(now: Snapshot, task: str) -> Agreement:
     )
 
 
-def people_agree(now: Snapshot, task: str) -> tuple[Ints, npt.NDArray[np.bool_]]:
+def human_agreement(now: Snapshot, task: str) -> tuple[Ints, npt.NDArray[np.bool_]]:
     """Every two labels by people of one sample: the ids of the samples [n], and whether they agree [n]."""
     statements = now.labels.by_annotator(task)
     statements = statements.filter(pc.equal(statements["source"], PEOPLE))
@@ -153,7 +153,7 @@ def _people(statements: pa.Table) -> tuple[list[tuple[str, str]], Ints]:
     )
 
 
-def _circles(labels: AnnotatorLabels, sources: list[str]) -> Iterator[Circle]:
+def _circles(labels: AnnotatorLabels, sources: list[str]) -> Iterator[AgreementGroup]:
     source = np.array(sources, dtype=str)[labels.annotator]
     yield _circle("everyone", labels)
     people = labels.where(source == PEOPLE)
@@ -165,7 +165,7 @@ def _circles(labels: AnnotatorLabels, sources: list[str]) -> Iterator[Circle]:
         yield _circle(f"{name} against people", labels.where(source == name).paired_with(consensus))
 
 
-def _circle(name: str, labels: AnnotatorLabels) -> Circle:
+def _circle(name: str, labels: AnnotatorLabels) -> AgreementGroup:
     labels = labels.shared()
     unit = labels.unit
     raters = np.bincount(unit)
@@ -175,7 +175,7 @@ def _circle(name: str, labels: AnnotatorLabels) -> Circle:
     known = [part for part in each if part is not None]
     pairs = [(len(one), int(labels.same(one, other).sum())) for one, other in labels.pairs()]
     both = sum(count for count, _ in pairs)
-    return Circle(
+    return AgreementGroup(
         name=name, samples=len(raters), statements=len(unit),
         agreement=sum(same for _, same in pairs) / both if both else None,
         alpha=(float(np.mean(known)) if known else None) if labels.several else difference.alpha(),

@@ -19,7 +19,7 @@ from scipy import stats
 
 from curation.catalog.snapshot import Snapshot
 
-__all__ = ["Difference", "compare", "missing"]
+__all__ = ["Difference", "compare", "label_missingness"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -79,7 +79,7 @@ class _Column:
     rank: Floats | None
 
 
-def missing(now: Snapshot) -> list[Difference]:
+def label_missingness(now: Snapshot) -> list[Difference]:
     """A test of every (task, attribute) of training samples that can be tested, by q, then by size of the effect.
 
     A sample counts as labelled if its label is known, unsure or inapplicable. While nothing is split yet, all samples

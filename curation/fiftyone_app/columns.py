@@ -22,7 +22,7 @@ from curation.images.near_duplicates import near_duplicate_groups
 from curation.requests.manual_requests import TAG
 
 __all__ = [
-    "ATTRIBUTE_TYPES", "FLIPS", "KNOWN_TASKS", "NEAR", "Columns", "Scene", "SliceError", "columns_of", "field_types",
+    "ATTRIBUTE_TYPES", "FLIPS", "KNOWN_TASKS", "NEAR", "Columns", "Overlay", "SliceError", "columns_of", "field_types",
     "near_duplicates",
 ]  # fmt: skip
 
@@ -63,7 +63,7 @@ class SliceError:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene:
+class Overlay:
     """What the App shows besides the catalog: predictions of a run, columns of a plan, or other numbers.
 
     Attributes:
@@ -90,7 +90,7 @@ class Scene:
         return [] if self.extra is None else [name for name in self.extra.column_names if name != "key"]
 
 
-def field_types(now: Snapshot, scene: Scene) -> dict[str, str]:
+def field_types(now: Snapshot, scene: Overlay) -> dict[str, str]:
     """The fields of the mirror with the names of their types: a FiftyOne label class, or a plain type."""
     tasks = now.tasks().values()
     types = {
@@ -119,7 +119,7 @@ def near_duplicates(now: Snapshot) -> dict[str, str]:
 
 
 def columns_of(
-    now: Snapshot, scene: Scene, url_for: Callable[[str, str], str | None], ids: Ids | None = None,
+    now: Snapshot, scene: Overlay, url_for: Callable[[str, str], str | None], ids: Ids | None = None,
     near: Mapping[str, str] | None = None,
 ) -> Columns:  # fmt: skip
     """The columns of the samples `ids` (default: all), sorted by sample id.
@@ -150,7 +150,7 @@ def columns_of(
 class _Builder:
     """Fills columns; `row_of` has the row of each sample id."""
 
-    def __init__(self, now: Snapshot, scene: Scene, columns: Columns, row_of: Mapping[int, int]) -> None:
+    def __init__(self, now: Snapshot, scene: Overlay, columns: Columns, row_of: Mapping[int, int]) -> None:
         self._now, self._scene, self._columns, self._row_of = now, scene, columns, row_of
         self._ids = pa.array(list(row_of), pa.int64())
 

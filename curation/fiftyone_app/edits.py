@@ -14,7 +14,7 @@ from curation.catalog.event_tables import as_labels
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
-from curation.fiftyone_app.columns import Columns, Scene, columns_of
+from curation.fiftyone_app.columns import Columns, Overlay, columns_of
 from curation.fiftyone_app.refresh import comparable, newer_commits
 from curation.requests.manual_requests import TAG
 
@@ -40,7 +40,7 @@ class Edits:
         return f"browse:{hashlib.sha256(content.encode()).hexdigest()[:32]}"
 
 
-def edits_of(dataset: Any, now: Snapshot, scene: Scene) -> Edits:
+def edits_of(dataset: Any, now: Snapshot, scene: Overlay) -> Edits:
     """The edits made in the App since the mirror was written. BadInput when the data set is no mirror."""
     state = dataset.info.get("amber")
     if not state:

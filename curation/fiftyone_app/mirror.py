@@ -15,14 +15,14 @@ from typing import Any, Final
 import numpy as np
 
 from curation.catalog.snapshot import Snapshot
-from curation.fiftyone_app.columns import FLIPS, NEAR, Scene, columns_of, field_types, near_duplicates
+from curation.fiftyone_app.columns import FLIPS, NEAR, Overlay, columns_of, field_types, near_duplicates
 from curation.fiftyone_app.documents import documents
 from curation.fiftyone_app.mongod import companion, fiftyone
 from curation.fiftyone_app.panels import evaluate
 from curation.fiftyone_app.refresh import clear_newer_commits, newer_commits
 from curation.fiftyone_app.views import arrange, arrange_holes
 
-__all__ = ["Mirrored", "UrlFor", "mirror"]
+__all__ = ["MirrorResult", "UrlFor", "mirror"]
 
 UrlFor = Callable[[str, str], str | None]
 """Gives the URL at which a browser finds the image of a key and a location; None for a local file."""
@@ -33,7 +33,7 @@ REBUILD: Final = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mirrored:
+class MirrorResult:
     """The name of the data set, how many samples it holds, and how many were written.
 
     `since` is the commit from which it was updated; None when it was rebuilt.
@@ -46,9 +46,9 @@ class Mirrored:
 
 
 def mirror(
-    now: Snapshot, name: str, *, scene: Scene, url_for: UrlFor, progress: Callable[[int, int], None],
+    now: Snapshot, name: str, *, scene: Overlay, url_for: UrlFor, progress: Callable[[int, int], None],
     at: datetime | None = None,
-) -> Mirrored:  # fmt: skip
+) -> MirrorResult:  # fmt: skip
     """Update or rebuild the data set `name` so that it shows `now`.
 
     An edit made in the App survives only if nothing else of its sample has changed. A caller that has imported edits
@@ -67,11 +67,11 @@ def mirror(
                     arrange_holes(dataset, now)
                     evaluate(dataset, now, scene)
                 _record(dataset, now, shown, scene, at)
-                return Mirrored(name=name, samples=len(dataset), written=len(ids), since=state["commit"])
+                return MirrorResult(name=name, samples=len(dataset), written=len(ids), since=state["commit"])
     return _build(now, name, shown, scene, url_for, progress)
 
 
-def _identity(now: Snapshot, scene: Scene) -> str:
+def _identity(now: Snapshot, scene: Overlay) -> str:
     """A hash of everything that decides fields, tags and extra columns, except the content of single samples.
 
     It includes the number of forgotten samples, so that forgetting one rebuilds the mirror.
@@ -98,8 +98,8 @@ def _is_earlier(now: Snapshot, dataset: Any) -> bool:
 
 
 def _build(
-    now: Snapshot, name: str, shown: str, scene: Scene, url_for: UrlFor, progress: Callable[[int, int], None]
-) -> Mirrored:
+    now: Snapshot, name: str, shown: str, scene: Overlay, url_for: UrlFor, progress: Callable[[int, int], None]
+) -> MirrorResult:
     fo, at = fiftyone(), datetime.now(UTC)
     part = f"{name}.part"
     if fo.dataset_exists(part):
@@ -117,7 +117,7 @@ def _build(
     if fo.dataset_exists(name):
         fo.delete_dataset(name)
     dataset.name = name
-    return Mirrored(name=name, samples=total, written=total, since=None)
+    return MirrorResult(name=name, samples=total, written=total, since=None)
 
 
 def _add_fields(dataset: Any, types: dict[str, str]) -> None:
@@ -143,7 +143,7 @@ def _write(dataset: Any, columns: dict[str, list[Any]], at: datetime, progress: 
     dataset.create_index("key", unique=True)
 
 
-def _update(now: Snapshot, dataset: Any, ids: Any, scene: Scene, url_for: UrlFor, at: datetime) -> None:
+def _update(now: Snapshot, dataset: Any, ids: Any, scene: Overlay, url_for: UrlFor, at: datetime) -> None:
     replaced = companion("pymongo").ReplaceOne
     near, ids = _near(now, dataset, np.asarray(ids))
     columns = columns_of(now, scene, url_for, ids, near)
@@ -174,7 +174,7 @@ def _own_fields(dataset: Any) -> list[str]:
     return [name for name in dataset.get_field_schema() if name not in builtin]
 
 
-def _record(dataset: Any, now: Snapshot, shown: str, scene: Scene, at: datetime) -> None:
+def _record(dataset: Any, now: Snapshot, shown: str, scene: Overlay, at: datetime) -> None:
     """Record, as the last step, which commit the mirror shows, and what a button needs to refresh a sample."""
     clear_newer_commits(dataset)
     seen = {"run": scene.run, "against": scene.against, "pinned": scene.pinned}

@@ -21,7 +21,7 @@ from typing import Any, Final
 from curation.errors import BadInput, Failed
 from curation.files.locks import acquire, locked
 
-__all__ = ["companion", "fiftyone", "prepare_database", "turn"]
+__all__ = ["companion", "fiftyone", "mirror_lock", "prepare_database"]
 
 URI: Final = "FIFTYONE_DATABASE_URI"
 OLDEST: Final = (6, 0)
@@ -86,7 +86,7 @@ def companion(name: str) -> Any:
 
 
 @contextmanager
-def turn(home: Path, *, patience: float = PATIENCE) -> Iterator[None]:
+def mirror_lock(home: Path, *, patience: float = PATIENCE) -> Iterator[None]:
     """Hold the workspace's browse/mirror.lock: each of two writers would delete the other's unfinished data set.
 
     Busy when another process holds the lock for longer than `patience` seconds.

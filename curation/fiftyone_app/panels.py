@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.catalog.snapshot import Snapshot
-from curation.fiftyone_app.columns import Scene
+from curation.fiftyone_app.columns import Overlay
 from curation.fiftyone_app.mongod import companion, fiftyone
 from curation.images.embeddings import Embeddings
 
@@ -17,7 +17,7 @@ PANEL: Final = "model_evaluation_panel_builtin"
 """FiftyOne's name of its Model Evaluation panel, and of the store of the panel's scenarios."""
 
 
-def evaluate(dataset: Any, now: Snapshot, scene: Scene) -> None:
+def evaluate(dataset: Any, now: Snapshot, scene: Overlay) -> None:
     """Evaluate the run on the test samples with a known label, each task alone, for the Model Evaluation panel.
 
     On other samples FiftyOne would count the unknown label as an error.

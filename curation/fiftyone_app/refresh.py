@@ -11,7 +11,7 @@ from uuid import uuid4
 import numpy as np
 
 from curation.catalog.snapshot import Snapshot
-from curation.fiftyone_app.columns import KNOWN_TASKS, Scene, columns_of
+from curation.fiftyone_app.columns import KNOWN_TASKS, Overlay, columns_of
 from curation.fiftyone_app.documents import named
 from curation.fiftyone_app.mongod import companion
 from curation.requests.manual_requests import TAG
@@ -30,7 +30,7 @@ PLAIN: Final = ("tags", "unsure", "disputed", "requests", KNOWN_TASKS)
 PREFIXES: Final = ("label_", "error_", "flip_", f"attr_{TAG}")
 
 
-def fields_of(now: Snapshot, keys: Sequence[str], scene: Scene) -> dict[str, Fields]:
+def fields_of(now: Snapshot, keys: Sequence[str], scene: Overlay) -> dict[str, Fields]:
     """The fields that a mirror of `now` has for the samples `keys`, by key; keys not in the catalog are left out."""
     wanted = set(keys)
     rows = now.samples().select(["key", "sample_id"]).to_pylist()

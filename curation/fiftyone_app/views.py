@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from curation.analysis.colabelling import Hole, holes
 from curation.catalog.snapshot import Snapshot
-from curation.fiftyone_app.columns import KNOWN_TASKS, NEAR, Scene
+from curation.fiftyone_app.columns import KNOWN_TASKS, NEAR, Overlay
 from curation.fiftyone_app.mongod import fiftyone
 
 __all__ = ["arrange", "arrange_holes"]
@@ -18,7 +18,7 @@ RED: Final = "#EE0000"
 """The colour of views of bad slices with enough data."""
 
 
-def arrange(dataset: Any, now: Snapshot, scene: Scene, *, remote: bool) -> None:
+def arrange(dataset: Any, now: Snapshot, scene: Overlay, *, remote: bool) -> None:
     """Save the views, and arrange the sidebar: a group for each task, then the attributes.
 
     With `remote` the App shows images by URL.
@@ -57,7 +57,7 @@ def _half_known(dataset: Any, hole: Hole) -> Any:
     return dataset.match(half).sort_by([(KNOWN_TASKS, -1), ("key", 1)])
 
 
-def _save_worst(dataset: Any, scene: Scene) -> None:
+def _save_worst(dataset: Any, scene: Overlay) -> None:
     """Save a view of each of the worst slices, the worst first: the App lists views in the order of saving.
 
     A view has the evaluated samples of the slice, wrong ones first, by falling confidence (numbers: by falling error).
@@ -73,7 +73,7 @@ def _save_worst(dataset: Any, scene: Scene) -> None:
         )  # fmt: skip
 
 
-def _views(dataset: Any, now: Snapshot, scene: Scene) -> Iterator[tuple[str, tuple[Any, str]]]:
+def _views(dataset: Any, now: Snapshot, scene: Overlay) -> Iterator[tuple[str, tuple[Any, str]]]:
     field = fiftyone().ViewField
     for name, part in now.slices().items():
         if scene.predictions or not part.reads_predictions:
@@ -117,7 +117,7 @@ def _shown(now: Snapshot) -> list[str]:
     return [f"label_{task.name}" for task in now.tasks().values() if task.kind not in ("binary", "regression")]
 
 
-def _groups(now: Snapshot, scene: Scene) -> dict[str, list[str]]:
+def _groups(now: Snapshot, scene: Overlay) -> dict[str, list[str]]:
     groups = {"tags": ["tags"], "asked and unsure": ["requests", "unsure", "disputed", KNOWN_TASKS]}
     for task in now.tasks().values():
         paths = [f"label_{task.name}"]

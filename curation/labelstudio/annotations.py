@@ -9,7 +9,7 @@ from typing import Any, Final
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
-from curation.ingest.readers.box_forms import Box, box, scaled, turned
+from curation.ingestion.readers.box_forms import Box, box, scaled, turned
 from curation.labelstudio.client import Json
 from curation.labelstudio.item_cache import Item, moment
 from curation.labelstudio.label_config import BOXED, EMPTY, FLAGS, IMAGE, INAPPLICABLE, NONE, UNSURE, state_of

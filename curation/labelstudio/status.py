@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from curation.analysis.agreement import people_agree
+from curation.analysis.agreement import human_agreement
 from curation.catalog.snapshot import Snapshot
 from curation.labelstudio.resolution import human_votes
 
@@ -75,7 +75,7 @@ def progress(now: Snapshot, sent: Collection[int]) -> Iterator[Progress]:
     for row in now.requests.answers().to_pylist():
         answers[names[row["task_id"]]].append(row)
     votes = human_votes(now, {task for task, _ in rows})
-    pairs = {task: people_agree(now, task) for task in {task for task, _ in rows}}
+    pairs = {task: human_agreement(now, task) for task in {task for task, _ in rows}}
     for (task, slice_), requests in sorted(rows.items()):
         samples = {row["sample_id"] for row in requests}
         own = [row for row in answers[task] if row["sample_id"] in samples]

@@ -19,17 +19,17 @@ from curation.catalog.schema import EVALUATION, KNOWN, RETRACTED, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, NotFound
 
-__all__ = ["TAG", "Doubt", "Picked", "ask", "doubt", "tag"]
+__all__ = ["TAG", "ManualRows", "MarkedState", "mark_state", "request_labels", "tag"]
 
 TAG: Final = "tag_"
 """A tag is a boolean attribute with this prefix; slices call it `attr.tag_NAME`."""
 
-Doubt = Literal["unsure", "retracted"]
+MarkedState = Literal["unsure", "retracted"]
 """unsure: the annotator cannot tell. retracted: the annotator takes back their label."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picked:
+class ManualRows:
     """`rows` for a commit to add; how many samples are `passed_over`, by reason; and how many of the others have
     something worth knowing (`noted`)."""
 
@@ -38,7 +38,7 @@ class Picked:
     noted: Counter[str] = field(default_factory=Counter)
 
 
-def ask(now: Snapshot, keys: Sequence[str], tasks: Sequence[str], reason: str) -> Picked:
+def request_labels(now: Snapshot, keys: Sequence[str], tasks: Sequence[str], reason: str) -> ManualRows:
     """Label requests of the arm "picked" for each of `keys` and `tasks`, all of priority 0: first come, first labelled.
 
     Open requests are passed over. A known label may be requested again, because it may be wrong.
@@ -64,10 +64,10 @@ def ask(now: Snapshot, keys: Sequence[str], tasks: Sequence[str], reason: str) -
                     "reason": reason, "run": "", "priority": 0, "propensity": 1.0, "cost": 1.0,
                 }
             )  # fmt: skip
-    return Picked(rows=pa.Table.from_pylist(rows, REQUESTS), passed_over=+passed_over, noted=+noted)
+    return ManualRows(rows=pa.Table.from_pylist(rows, REQUESTS), passed_over=+passed_over, noted=+noted)
 
 
-def tag(now: Snapshot, keys: Sequence[str], name: str, *, on: bool) -> Picked:
+def tag(now: Snapshot, keys: Sequence[str], name: str, *, on: bool) -> ManualRows:
     """Set the attribute `tag_NAME` of each of `keys` to `on`; BadInput when the name is no tag.
 
     >>> tag(now, ["pictures/00005"], "blurred", on=True).rows.to_pylist()
@@ -85,10 +85,10 @@ def tag(now: Snapshot, keys: Sequence[str], name: str, *, on: bool) -> Picked:
     chosen = [sample["key"] for sample in _samples(now, keys) if (sample["sample_id"] in tagged) != on]
     rows = {"key": pa.array(chosen, pa.string()), attribute: pa.array([on] * len(chosen), pa.bool_())}
     why = "tagged already" if on else "not tagged"
-    return Picked(rows=pa.table(rows), passed_over=+Counter({why: len(set(keys)) - len(chosen)}))
+    return ManualRows(rows=pa.table(rows), passed_over=+Counter({why: len(set(keys)) - len(chosen)}))
 
 
-def doubt(now: Snapshot, keys: Sequence[str], task: str, state: Doubt, *, annotator: str) -> Picked:
+def mark_state(now: Snapshot, keys: Sequence[str], task: str, state: MarkedState, *, annotator: str) -> ManualRows:
     """Labels by which `annotator` marks each of `keys` as unsure, or retracts their label of it."""
     labels = now.labels.by_annotator(now.task(task).name)
     mine = labels.filter(pc.and_(pc.equal(labels["annotator"], annotator), pc.equal(labels["source"], "human")))
@@ -97,7 +97,7 @@ def doubt(now: Snapshot, keys: Sequence[str], task: str, state: Doubt, *, annota
     chosen = [key for key, current in state_of.items() if current != {"unsure": UNSURE, "retracted": RETRACTED}[state]]
     why = f"{annotator} is unsure already" if state == "unsure" else f"{annotator} has no label of it"
     rows = [{"key": key, "task": task, "state": state, "annotator": annotator} for key in chosen]
-    return Picked(rows=pa.Table.from_pylist(rows, LABELS), passed_over=+Counter({why: len(set(keys)) - len(rows)}))
+    return ManualRows(rows=pa.Table.from_pylist(rows, LABELS), passed_over=+Counter({why: len(set(keys)) - len(rows)}))
 
 
 def _samples(now: Snapshot, keys: Sequence[str]) -> list[dict[str, object]]:

@@ -22,7 +22,7 @@ _NOISY, _FLIPPED = "bicycle", 0.08
 
 
 class Described(NamedTuple):
-    """Samples and labels of drives, with the columns of `curation.ingest.readers.content.Content`."""
+    """Samples and labels of drives, with the columns of `curation.ingestion.readers.content.Content`."""
 
     samples: pa.Table
     labels: pa.Table

@@ -14,7 +14,7 @@ from curation.arrays import Bools, Int16s, Int32s, Ints
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from curation.files.digest import digest
-from curation.ingest.leaks import refuse_leaks
+from curation.ingestion.leaks import refuse_leaks
 from samplers.pack.pack import Pack
 from samplers.plan.image_order import ImageOrder
 from samplers.plan.interleave import hash64, interleave, quotas

@@ -19,8 +19,8 @@ from curation.analysis.agreement import agreement
 from curation.analysis.coverage import Cell, coverage
 from curation.catalog.event_tables import LABELS
 from curation.catalog.schema import INAPPLICABLE
-from curation.ingest.ingest import ingest
-from curation.ingest.writers import long_table, wide_table
+from curation.ingestion.ingest import ingest
+from curation.ingestion.writers import long_table, wide_table
 from curation.labelstudio.annotations import suggest
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.pull import pull

@@ -17,12 +17,12 @@ from support.killed import leave_half
 from support.lamps import declare
 
 from amber.cli import run
-from amber.loop import Loop, Round, go_round
+from amber.loop import Loop, Round, run_loop
 from curation import Catalog, Dataset
 from curation.catalog.event_tables import LABELS
 from curation.errors import BadInput, Busy, NotFound
 from curation.files.atomic import whole
-from curation.ingest.ingest import ingest
+from curation.ingestion.ingest import ingest
 from samplers import Policy, make_pack
 from training.evaluation.features import embed
 from training.run import Recipe, Run
@@ -48,7 +48,7 @@ def catalog(template: Path, tmp_path: Path) -> Catalog:
 
 
 def go(catalog: Catalog, loop: Loop = FAST, **changed: Any) -> list[Round]:
-    return list(go_round(catalog, replace(loop, **changed), author="ada"))
+    return list(run_loop(catalog, replace(loop, **changed), author="ada"))
 
 
 def counts(catalog: Catalog) -> dict[str, int]:
@@ -86,7 +86,7 @@ def test_a_step_that_another_commit_took_is_named(catalog: Catalog, step: str, l
 
 
 def test_an_abandoned_loop_continues(catalog: Catalog) -> None:
-    left = go_round(catalog, FAST, author="ada")
+    left = run_loop(catalog, FAST, author="ada")
     first = next(left)
     left.close()
     assert go(catalog)[0] == first
@@ -174,7 +174,7 @@ def test_a_policy_is_checked_before_a_label_is_requested(catalog: Catalog) -> No
 
 
 def test_one_loop_at_a_time(catalog: Catalog) -> None:
-    first = go_round(catalog, FAST, author="ada")
+    first = run_loop(catalog, FAST, author="ada")
     next(first)
     with pytest.raises(Busy, match="another loop"):
         go(catalog, seed=1)
@@ -206,7 +206,8 @@ def test_without_an_oracle_it_names_the_option_for_people(
 
 FORKS = """
 import os, sys
-import amber.verbs.ledger, amber.verbs.looping, curation.ingest.ingest, samplers.pack.pack_writer, samplers.plan.build
+import amber.verbs.ledger, amber.verbs.looping, curation.ingestion.ingest
+import samplers.pack.pack_writer, samplers.plan.build
 from training.evaluation import evaluation, features
 from training.loop import trainer
 from amber.cli import run

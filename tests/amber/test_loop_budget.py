@@ -11,7 +11,7 @@ from PIL import Image
 from support.lamps import ingested
 
 from amber.cli import run
-from amber.loop import Loop, go_round
+from amber.loop import Loop, run_loop
 from curation import BadInput, Catalog, Task
 from curation.catalog.event_tables import LABELS
 from samplers import Policy
@@ -52,7 +52,7 @@ def policy(color: float, night: float) -> Policy:
 
 
 def go(catalog: Catalog, **changed: Any) -> list[Any]:
-    return list(go_round(catalog, Loop(**{**FAST, **changed}), author="ada"))
+    return list(run_loop(catalog, Loop(**{**FAST, **changed}), author="ada"))
 
 
 def test_a_task_of_share_0_gets_no_label(catalog: Catalog) -> None:

@@ -18,7 +18,7 @@ from support.lamps import declare
 from support.served import served
 from support.studio import Studio
 
-from amber.loop import Loop, Round, go_round
+from amber.loop import Loop, Round, run_loop
 from amber.service.signed_urls import url_for
 from amber.wait_for_labels import ask_people, follow_up
 from benchmarks.annotators import Annotator, Scripted, working
@@ -55,14 +55,14 @@ def go(catalog: Catalog, server: LabelStudioClient, loop: Loop = FAST, **asking:
     def answer(batch: str) -> None:
         ask_people(catalog, server, Asking(**asking), batch, url_for=lambda sample: "http://127.0.0.1:1/x", every=0.5)
 
-    return list(go_round(catalog, loop, author="ada", answer=answer))
+    return list(run_loop(catalog, loop, author="ada", answer=answer))
 
 
 def test_perfect_people_give_the_same_loop_as_the_oracle(
     catalog: Catalog, server: LabelStudioClient, studio: Studio, people: People, tmp_path: Path
 ) -> None:
     shutil.copytree(catalog.home, tmp_path / "with-oracle")
-    expected = list(go_round(Catalog.open(tmp_path / "with-oracle"), FAST, author="ada"))
+    expected = list(run_loop(Catalog.open(tmp_path / "with-oracle"), FAST, author="ada"))
     with working(catalog, studio.local, [(people["ann"], script(catalog, error=0, unsure=0))]):
         steps = go(catalog, server)
     assert [(step.labels, step.found) for step in steps] == [(step.labels, step.found) for step in expected]

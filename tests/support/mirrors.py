@@ -3,15 +3,15 @@
 from typing import Any
 
 from curation.catalog.catalog import Catalog
-from curation.fiftyone_app.columns import Scene
-from curation.fiftyone_app.mirror import Mirrored, mirror
+from curation.fiftyone_app.columns import Overlay
+from curation.fiftyone_app.mirror import MirrorResult, mirror
 
 __all__ = ["LOCAL", "bare", "document", "show"]
 
-LOCAL = Scene()
+LOCAL = Overlay()
 
 
-def show(catalog: Catalog, name: str, scene: Scene = LOCAL, commit: int | None = None) -> Mirrored:
+def show(catalog: Catalog, name: str, scene: Overlay = LOCAL, commit: int | None = None) -> MirrorResult:
     with catalog.read(commit) as now:
         return mirror(now, name, scene=scene, url_for=lambda key, location: None, progress=lambda done, total: None)
 

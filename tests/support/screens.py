@@ -11,10 +11,10 @@ from PIL import Image
 from support.app import app
 from support.chromium import Chromium
 
-from amber.loop import Loop, go_round
+from amber.loop import Loop, run_loop
 from curation.catalog.catalog import Catalog
-from curation.ingest.dataset import Dataset
-from curation.ingest.ingest import ingest
+from curation.ingestion.dataset import Dataset
+from curation.ingestion.ingest import ingest
 from training.run import Recipe
 
 STREETS = Path(__file__).parents[2] / "datasets" / "streets"
@@ -31,7 +31,7 @@ def main(folder: Path) -> None:
         ingest(catalog, Dataset.load(STREETS).with_reader({"images": IMAGES}), author="docs")
         recipe = Recipe.of("efficientnet_lite0")
         loop = Loop(rounds=1, start=0, budget=100, recipe=recipe, first_draws=3_200, draws=3_200)
-        run = list(go_round(catalog, loop, author="docs"))[-1].run
+        run = list(run_loop(catalog, loop, author="docs"))[-1].run
         take_all(catalog, run, folder)
 
 

@@ -20,10 +20,10 @@ from support.pictures import SIZE, picture
 from curation.catalog.catalog import Catalog
 from curation.errors import AmberError
 from curation.files.toml_files import parse
-from curation.ingest.dataset import Dataset
-from curation.ingest.ingest import Ingested, ingest
-from curation.ingest.read_dataset import read
-from curation.ingest.readers.content import Content
+from curation.ingestion.dataset import Dataset
+from curation.ingestion.ingest import Ingested, ingest
+from curation.ingestion.read_dataset import read
+from curation.ingestion.readers.content import Content
 
 __all__ = [
     "CLASSES",

@@ -17,10 +17,10 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.files.atomic import whole
 from curation.images.embeddings import Embeddings
-from curation.ingest.leaks import refuse_leaks
+from curation.ingestion.leaks import refuse_leaks
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan, PlanTask
-from samplers.stream.stream import sweep
+from samplers.streaming.stream import sweep
 from training.evaluation.decisions import decided
 from training.evaluation.figures import slice_errors
 from training.network.model import as_pixels, load_network

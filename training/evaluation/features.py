@@ -14,8 +14,8 @@ from curation.images.decoding import load_rgb
 from curation.images.embeddings import Embeddings
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
-from samplers.stream.decode import decode_into
-from samplers.stream.stream import sweep
+from samplers.streaming.decode import decode_into
+from samplers.streaming.stream import sweep
 from training.network.model import Network, as_pixels, load_network
 from training.network.trunks import load_frozen
 from training.recipe import Recipe

@@ -16,9 +16,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 from curation.errors import BadInput
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
-from samplers.stream.batches import Batch
-from samplers.stream.draws import ReplacedDraw
-from samplers.stream.stream import AHEAD, Stream, stream
+from samplers.streaming.batches import Batch
+from samplers.streaming.draws import ReplacedDraw
+from samplers.streaming.stream import AHEAD, Stream, stream
 
 __all__ = ["Feed", "Tensors"]
 
@@ -47,10 +47,10 @@ class Tensors:
 
 
 class Feed(IterableDataset[Tensors]):
-    """A plan's batches for one rank, as tensors; `choice` are arguments of `samplers.stream.stream`, except buffers.
+    """A plan's batches for one rank, as tensors; `choice` are arguments of `samplers.streaming.stream`, except buffers.
 
     Each iteration starts where the last one stopped, or at the loaded state: after the last batch it yields nothing.
-    `state_dict` describes the batches taken so far. Raises BadInput as `samplers.stream.stream` does.
+    `state_dict` describes the batches taken so far. Raises BadInput as `samplers.streaming.stream` does.
     """
 
     def __init__(self, plan: Plan, pack: Pack | Path | str, *, pin: bool | None = None, **choice: Any) -> None:

@@ -22,9 +22,9 @@ from samplers.pack.pack import Pack
 from samplers.plan.exposure import Exposure
 from samplers.plan.interleave import hash64
 from samplers.plan.plan import Plan
-from samplers.stream.batches import Batch, batches
-from samplers.stream.draws import ReplacedDraw
-from samplers.stream.stream import OnError, stream
+from samplers.streaming.batches import Batch, batches
+from samplers.streaming.draws import ReplacedDraw
+from samplers.streaming.stream import OnError, stream
 from training.loop.alarms import NumberRanges, drawn_alarms
 from training.loop.solving import solve_plan
 from training.network.losses import scale_rows

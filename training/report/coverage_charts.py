@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from curation.analysis.agreement import Agreement, Annotator, Circle
+from curation.analysis.agreement import Agreement, AgreementGroup, Annotator
 from curation.analysis.coverage import Cell
 from curation.catalog.slices import columns_of
 from training.report.run_results import RunResults
@@ -123,7 +123,7 @@ def _busiest(annotators: Sequence[Annotator]) -> list[View]:
     return [{"who": part, "bias": list(part.bias.items())[:3]} for part in busiest]
 
 
-def _classes(circles: Sequence[Circle]) -> list[tuple[str, float]]:
+def _classes(circles: Sequence[AgreementGroup]) -> list[tuple[str, float]]:
     """Alpha by class, the lowest first."""
     known = [(name, alpha) for name, alpha in circles[0].by_class.items() if alpha is not None]
     return sorted(known, key=lambda item: item[1])[:SHOWN]

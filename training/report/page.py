@@ -9,7 +9,7 @@ import jinja2
 
 from curation.catalog.catalog import Catalog
 from curation.files.atomic import whole
-from curation.ingest.leaks import refuse_leaks
+from curation.ingestion.leaks import refuse_leaks
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from training.report.class_results import class_view

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from curation.analysis.agreement import Agreement, agreement
 from curation.analysis.coverage import Coverage, coverage
-from curation.analysis.missingness import Difference, missing
+from curation.analysis.missingness import Difference, label_missingness
 from curation.catalog.slices import Slice
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
@@ -141,7 +141,7 @@ def load_results(now: Snapshot, run_id: str, plan: Plan, predictions: Path) -> R
             for name, part in predicted.items() if tasks[name].classes
         },
         boxes=_boxes(now, [task for task in tasks.values() if task.kind == "detection"], samples.ids),
-        coverage=coverage(now), agreement=[agreement(now, name) for name in tasks], missing=missing(now),
+        coverage=coverage(now), agreement=[agreement(now, name) for name in tasks], missing=label_missingness(now),
         commit=now.log().slice(0, 1).to_pylist()[0],
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from support.served import Served, free_port, served
 
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
-from curation.fiftyone_app.columns import Scene
+from curation.fiftyone_app.columns import Overlay
 from curation.fiftyone_app.edits import edits_of
 from curation.fiftyone_app.mirror import mirror
 from curation.fiftyone_app.refresh import documents_of
@@ -134,15 +134,17 @@ def test_a_buttons_effect_is_shown_at_once(catalog: Catalog, database: Any, serv
     assert held["pictures/00006"]["requests"] == ["speed open", "bike open"]
     assert "dark" in held["pictures/00005"]["tags"]
     with catalog.read() as now:
-        found = edits_of(dataset, now, Scene())
+        found = edits_of(dataset, now, Overlay())
         assert (found.labels, found.tags, found.passed_over) == ([], [], [])
-        done = mirror(now, dataset.name, scene=Scene(), url_for=lambda key, location: None, progress=lambda d, t: None)
+        done = mirror(
+            now, dataset.name, scene=Overlay(), url_for=lambda key, location: None, progress=lambda d, t: None
+        )
     assert (done.since, done.written) == (2, 3)
     assert bare(documents_of(dataset, every(dataset))) == bare(fresh)
 
 
 def shown_in(catalog: Catalog, database: Any, commit: int | None = None, name: str = "") -> Any:
-    name, scene = name or f"test-{uuid4().hex}", Scene(pinned=commit is not None)
+    name, scene = name or f"test-{uuid4().hex}", Overlay(pinned=commit is not None)
     with catalog.read(commit) as now:
         mirror(now, name, scene=scene, url_for=lambda key, location: None, progress=lambda done, total: None)
     return database.load_dataset(name)
@@ -168,7 +170,7 @@ def test_an_edit_stays_an_edit_when_a_button_is_pressed(catalog: Catalog, databa
     assert (held["label_color"]["label"], held["label_car"]["label"]) == ("green", "true")
     assert held["requests"] == ["speed open"]
     with catalog.read() as now:
-        found = edits_of(dataset, now, Scene())
+        found = edits_of(dataset, now, Overlay())
     assert [(row["key"], row["task"], row["text"]) for row in found.labels] == [("pictures/00005", "color", "green")]
     assert found.tags == []
 

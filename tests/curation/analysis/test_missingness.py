@@ -9,7 +9,7 @@ from scipy import stats
 from support.homes import label, labels, make_home
 
 from curation import Catalog
-from curation.analysis.missingness import Difference, compare, missing
+from curation.analysis.missingness import Difference, compare, label_missingness
 
 COLUMNS = ["night", "town", "height"]
 
@@ -120,13 +120,13 @@ def test_a_constant_attribute_is_not_tested() -> None:
 def test_of_a_catalog(tmp_path: Path) -> None:
     catalog = make_home(tmp_path, samples=240)
     with catalog.read() as now:
-        assert {part.attribute for part in missing(now)} == {"night"}
+        assert {part.attribute for part in label_missingness(now)} == {"night"}
         dark = {row["sample_id"] for row in now.attribute("night").to_pylist() if row["value"]}
         keys = {row["sample_id"]: row["key"] for row in now.samples().to_pylist()}
     with catalog.commit(author="ada", message="nights") as change:
         change.add_labels(labels([label(keys[id_], "things", [], "ada") for id_ in sorted(dark)]), source="human")
     with catalog.read() as now:
-        first = missing(now)[0]
+        first = label_missingness(now)[0]
     assert (first.task, first.attribute, first.test) == ("things", "night", "chi-square")
     assert (first.q < 1e-6, first.shares["true"]) == (True, 1.0)
     assert first.samples == 216
@@ -134,4 +134,4 @@ def test_of_a_catalog(tmp_path: Path) -> None:
 
 def test_of_an_empty_catalog(tmp_path: Path) -> None:
     with Catalog.create(tmp_path).read() as now:
-        assert missing(now) == []
+        assert label_missingness(now) == []

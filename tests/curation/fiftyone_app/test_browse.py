@@ -18,7 +18,7 @@ from amber.forget import forget
 from amber.verbs import browse
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import Task
-from curation.fiftyone_app.columns import NEAR, Scene, SliceError, columns_of, field_types, near_duplicates
+from curation.fiftyone_app.columns import NEAR, Overlay, SliceError, columns_of, field_types, near_duplicates
 from curation.fiftyone_app.mirror import mirror
 from curation.fiftyone_app.panels import draw_map
 from curation.images.embeddings import add_vectors
@@ -114,7 +114,7 @@ def test_predictions_errors_and_flips_of_a_run(catalog: Catalog, database: Any, 
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "predictions.parquet")
     earlier = [row | {"code": number % 3} for number, row in enumerate(rows)]
     pq.write_table(pa.Table.from_pylist(earlier), tmp_path / "before.parquet")
-    scene = Scene(
+    scene = Overlay(
         predictions=str(tmp_path / "predictions.parquet"),
         before=str(tmp_path / "before.parquet"),
         extra=pa.table({"key": keys[:2], "plan_p": [0.25, 0.75]}),
@@ -157,7 +157,7 @@ def test_evaluations_equal_ours_on_known_labels_in_every_slice(
         ]  # fmt: skip
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "predictions.parquet")
         ours = {(task, part): accuracy(now, task, part, rows) for task in sizes for part in ("", *now.slices())}
-    show(catalog, name, Scene(predictions=str(tmp_path / "predictions.parquet")))
+    show(catalog, name, Overlay(predictions=str(tmp_path / "predictions.parquet")))
     dataset = database.load_dataset(name)
     scenarios = ExecutionStore.create("model_evaluation_panel_builtin", dataset._doc.id).get("scenarios")
     offered = {each["name"]: each["subsets"] for each in scenarios.values()}
@@ -190,7 +190,7 @@ def test_the_worst_slices_come_first(catalog: Catalog, database: Any, tmp_path: 
         SliceError(task="color", slice=part, error=error, told=f"figure of {part}", sure=sure)
         for part, error, sure in (("night", 0.625, True), ("yellow", 0.5, False))
     )
-    scene = Scene(predictions=str(tmp_path / "predictions.parquet"), worst=worst)
+    scene = Overlay(predictions=str(tmp_path / "predictions.parquet"), worst=worst)
     assert show(catalog, name, scene).since is None
     dataset = database.load_dataset(name)
     assert dataset.list_saved_views()[:2] == [

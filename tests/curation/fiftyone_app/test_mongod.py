@@ -17,7 +17,7 @@ from support.served import free_port
 
 from curation.catalog.catalog import Catalog
 from curation.errors import Busy
-from curation.fiftyone_app.mongod import turn
+from curation.fiftyone_app.mongod import mirror_lock
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of FiftyOne itself
 
@@ -188,8 +188,8 @@ def test_a_mongodb_that_is_too_old(home: Path, old: int) -> None:
 def test_a_mirror_that_another_process_writes(home: Path) -> None:
     (home / "browse").mkdir()
     with (
-        turn(home),
+        mirror_lock(home),
         pytest.raises(Busy, match="another `amber browse` writes the mirror; wait for it"),
-        turn(home, patience=0.2),
+        mirror_lock(home, patience=0.2),
     ):
         pass

@@ -14,7 +14,7 @@ from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, NotFound
 from curation.requests import manual_requests
-from curation.requests.manual_requests import ask
+from curation.requests.manual_requests import request_labels
 from samplers.pack.pack_writer import make_pack
 from samplers.plan.build import draft_plan
 from samplers.plan.strata import SliceMembership
@@ -67,14 +67,14 @@ def test_known_labels_and_evaluation_samples_may_be_requested_and_are_noted(cata
     with catalog.read() as now:
         samples = {row["sample_id"]: row for row in now.samples().to_pylist()}
         known = [samples[row["sample_id"]] for row in now.labels("color").to_pylist()]
-        found = ask(now, [row["key"] for row in known], ["color"], "again")
+        found = request_labels(now, [row["key"] for row in known], ["color"], "again")
     assert found.noted["known already, and requested again"] == len(known) == len(found.rows)
     assert sum(found.noted.values()) - len(known) == sum(row["split"] == "test" for row in known) > 0
 
 
 def test_labels_of_picked_samples_count_as_mined(catalog: Catalog) -> None:
-    with catalog.commit(author="ada", message="ask") as change:
-        change.add_requests(ask(change.now, keys(7), ["color"], "rare").rows)
+    with catalog.commit(author="ada", message="request_labels") as change:
+        change.add_requests(request_labels(change.now, keys(7), ["color"], "rare").rows)
     with catalog.commit(author="ada", message="answered") as change:
         change.close_requests(change.now.requests()["request_id"].to_pylist(), state="answered")
     with catalog.read() as now:

@@ -9,7 +9,7 @@ from support.sources import declared, draw
 
 from curation import BadInput, Catalog
 from curation.catalog.held_back_labels import fault_in_held_back, forget_held_back, hold_back
-from curation.ingest.ingest import ingest
+from curation.ingestion.ingest import ingest
 from curation.requests.oracle import answer
 from curation.requests.proposals import Proposal, propose
 

@@ -25,9 +25,9 @@ from support.paths import ROOT
 
 from curation.catalog.event_tables import LABELS
 from curation.errors import BadInput, Damaged
-from curation.ingest.dataset import Dataset
-from curation.ingest.readers.content import Content
-from curation.ingest.readers.streets import read_streets
+from curation.ingestion.dataset import Dataset
+from curation.ingestion.readers.content import Content
+from curation.ingestion.readers.streets import read_streets
 from curation.synthetic.drives import Drives, choose_drives, draw_drives, rare_floor, rare_slices
 from curation.synthetic.labels import describe, names_of
 from curation.synthetic.placement import HEIGHT, WIDTH
@@ -111,7 +111,7 @@ def test_a_complete_folder_is_left_alone(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_killed_call_leaves_neither_halves_nor_orphans(tmp_path: Path) -> None:
-    code = "import sys, pathlib; from curation.ingest.readers.streets import read_streets as read"
+    code = "import sys, pathlib; from curation.ingestion.readers.streets import read_streets as read"
     call = [sys.executable, "-c", f"{code}; read(pathlib.Path(sys.argv[1]), images=4000, workers=2)", str(tmp_path)]
     with subprocess.Popen(call, stderr=subprocess.DEVNULL) as process:
         while len(list(tmp_path.glob("images/*"))) < 10:

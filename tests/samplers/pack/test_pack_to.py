@@ -15,7 +15,7 @@ from amber.cli import run
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import complete_packs
 from samplers.shards import remote_files
-from samplers.stream.stream import stream
+from samplers.streaming.stream import stream
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:werkzeug", "ignore::DeprecationWarning:botocore")
 

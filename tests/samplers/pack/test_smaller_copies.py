@@ -20,7 +20,7 @@ from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import finish_pack, make_pack, write_pack, write_part
 from samplers.pack.smaller_copies import SmallerCopies, forget_copies
 from samplers.plan.plan import Plan
-from samplers.stream.forget import forget_image
+from samplers.streaming.forget import forget_image
 
 SIZES = {"large": (90, 120), "tall": (100, 20), "same": (60, 60), "small": (24, 32), "png": (80, 64)}
 

@@ -26,8 +26,8 @@ from samplers.pack.pack_writer import write_pack
 from samplers.plan.interleave import hash64
 from samplers.shards import remote_files
 from samplers.shards.prefetcher import PAGE, Cache
-from samplers.stream.batches import Batch
-from samplers.stream.stream import stream
+from samplers.streaming.batches import Batch
+from samplers.streaming.stream import stream
 
 G = 8
 KEYS = [f"drive/{number:03d}" for number in range(60)]

@@ -1,0 +1,187 @@
+"""Scalabel files, as BDD100K is published: frames with attributes, videos and boxes.
+
+The scalabel package was last released in 2023 and pins versions that newer libraries no longer support.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Field, Tag, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from curation.files.locations import is_url
+from curation.ingestion.readers.box_forms import Box, Classes, box
+from curation.ingestion.readers.content import Content
+from curation.ingestion.readers.content_builder import ContentBuilder, Value, plain_name
+from curation.ingestion.readers.declared import Scalabel
+from curation.ingestion.readers.findings import Findings
+from curation.ingestion.readers.image_paths import located
+from curation.ingestion.readers.json_files import read_document
+
+__all__ = ["read_scalabel"]
+
+Attributes = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Corners:
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Label:
+    category: str | None = None
+    box2d: _Corners | None = None
+    attributes: Attributes | None = None
+    id: str | int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    name: str
+    url: str | None = None
+    videoName: str | None = None
+    video_name: str | None = None
+    timestamp: int | None = None
+    frameIndex: int | None = None
+    attributes: Attributes | None = None
+    labels: list[_Label] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    frames: Annotated[list[_Frame], Field(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class _OldFrame:
+    objects: list[_Label]
+    timestamp: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _OldFile:
+    """A file of one image, as BDD100K was first published."""
+
+    name: str
+    frames: Annotated[list[_OldFrame], Field(min_length=1, max_length=1)]
+    attributes: Attributes | None = None
+
+
+def _form(document: Any) -> str:
+    if isinstance(document, list):
+        return "list"
+    frames = document.get("frames") if isinstance(document, dict) else None
+    if isinstance(frames, list) and frames and isinstance(frames[0], dict) and "objects" in frames[0]:
+        return "old"
+    return "frame" if isinstance(document, dict) and frames is None and "name" in document else "object"
+
+
+_FORM: TypeAdapter[_File | list[_Frame] | _Frame | _OldFile] = TypeAdapter(
+    Annotated[
+        Annotated[_File, Tag("object")]
+        | Annotated[list[_Frame], Tag("list"), Field(min_length=1)]
+        | Annotated[_Frame, Tag("frame")]
+        | Annotated[_OldFile, Tag("old")],
+        Discriminator(_form),
+    ]
+)
+
+
+def read_scalabel(folder: Path, declared: Scalabel, *, dataset: str, findings: Findings) -> Content:
+    """Read the declared Scalabel files from `folder`: a list of frames in one file, or one file for each image.
+
+    Attributes of frames become attributes, or labels of the tasks in `tasks`; labels with a `box2d` become boxes of the
+    declared task, with their attributes. An empty list of labels means no boxes; a missing list is unknown, unless
+    `missing` declares it none. `videoName` is the group, `timestamp` (ms since 1970) `captured_at`. Keys are
+    `dataset`/videoName/name without extension, with the folder if the splits have their own. NotFound or BadInput name
+    the file and the frame.
+    """
+    builder = ContentBuilder(
+        dataset, annotator=declared.annotator, timezone=declared.timezone, unknown=declared.unknown, findings=findings
+    )
+    for file, images, split in declared.parts(folder):
+        with findings.entry():
+            document = read_document(folder / file, _FORM, "a list of Scalabel's frames", findings)
+            root = images if is_url(images) else str((folder / images).absolute())
+            for frame in _frames(document):
+                with findings.entry():
+                    _add_frame(builder, frame, declared, dataset, file, images, root, split)
+    return builder.content(held_back=declared.held_back, fractions=bool(declared.fractions))
+
+
+def _frames(document: _File | list[_Frame] | _Frame | _OldFile) -> list[_Frame]:
+    match document:
+        case list():
+            return document
+        case _File():
+            return document.frames
+        case _OldFile():
+            (old,) = document.frames
+            return [
+                _Frame(name=document.name, timestamp=old.timestamp, attributes=document.attributes, labels=old.objects)
+            ]
+    return [document]
+
+
+def _add_frame(
+    builder: ContentBuilder, frame: _Frame, declared: Scalabel, dataset: str, file: str, images: str, root: str,
+    split: str | None,
+) -> None:  # fmt: skip
+    origin = f"{file} frame {frame.name}"
+    name = f"{_video(frame)}/{frame.name}" if _video(frame) else frame.name
+    location = located(root, frame.url if frame.url and is_url(frame.url) else name, origin)
+    attributes = _attributes(frame, declared, split, dataset)
+    key = builder.add_image(declared.key_name(images, name), location, attributes, origin, root=root)
+    _label(builder, key, frame, declared, origin)
+
+
+def _video(frame: _Frame) -> str | None:
+    return frame.videoName or frame.video_name
+
+
+def _attributes(frame: _Frame, declared: Scalabel, split: str | None, dataset: str) -> dict[str, Value]:
+    attributes: dict[str, Value] = {
+        plain_name(name): value
+        for name, value in (frame.attributes or {}).items()
+        if name not in declared.tasks and isinstance(value, str | bool | int | float)
+    }
+    if _video(frame):
+        attributes["group"] = f"{dataset}/{_video(frame)}"
+    if frame.timestamp is not None and frame.timestamp > 10**10:  # smaller timestamps count from the start of a video
+        attributes["captured_at"] = datetime.fromtimestamp(frame.timestamp / 1000, UTC)
+    return attributes | ({"split": split} if split else {})
+
+
+def _label(builder: ContentBuilder, key: str, frame: _Frame, declared: Scalabel, origin: str) -> None:
+    for name, task in declared.tasks.items():
+        value = (frame.attributes or {}).get(name)
+        if value is not None:
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            builder.add_label(key, task, origin=origin, text=text)
+    if frame.labels is not None or declared.missing == "none":
+        boxes, origins = _boxes(frame.labels or [], declared, origin)
+        builder.add_label(key, declared.task, origin=origin, boxes=boxes, box_origins=origins)
+
+
+def _boxes(labels: list[_Label], declared: Scalabel, origin: str) -> tuple[list[Box], list[str]]:
+    """The boxes of a frame, with the origin of each."""
+    classes, more = Classes(declared.rename, declared.leave_out), float(declared.inclusive)
+    boxes, origins = [], []
+    for number, label in enumerate(labels):
+        corners = label.box2d
+        name = classes.named(label.category or "")
+        if corners is not None and name is not None:
+            attributes = {key: value for key, value in (label.attributes or {}).items() if _known(value, declared)}
+            w, h = corners.x2 - corners.x1 + more, corners.y2 - corners.y1 + more
+            boxes.append(box(name, corners.x1, corners.y1, w, h, attributes))
+            origins.append(f"{origin} label {label.id if label.id is not None else f'number {number}'}")
+    return boxes, origins
+
+
+def _known(value: object, declared: Scalabel) -> bool:
+    return not (isinstance(value, str) and value in declared.unknown)
