@@ -57,7 +57,7 @@ def ingest_command(
         )
     for location, reason in done.quarantined:
         click.echo(f"quarantined {location}: {reason}", err=True)
-    for key in done.forgotten:
+    for key in () if as_json else done.forgotten:
         click.echo(f"left out {key}: was forgotten", err=True)
     show(
         vars(done),

@@ -13,6 +13,7 @@ from benchmarks.annotators import Annotator
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import REQUESTS
 from curation.errors import BadInput
+from curation.files.read_back import sha256_of
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.pull import PullResult, pull
 from curation.labelstudio.push import Asking, PushResult, push
@@ -191,7 +192,9 @@ def test_suggestions_are_the_predictions_of_the_run(
     table = pa.table({"key": keys, "task": ["color"] * 2, "code": pa.array([1, 9], pa.int32()), "number": [None, None]})
     pq.write_table(table, catalog.home / "predictions.parquet")
     with catalog.commit(author="ada", message="run") as change:
-        change.add_run("r1", plan="", predictions="predictions.parquet", sha256="")
+        change.add_run(
+            "r1", plan="", predictions="predictions.parquet", sha256=sha256_of(catalog.home / "predictions.parquet")
+        )
         rows = [
             {"sample_id": sample, "task_id": 0, "arm": "mined", "slice": "", "reason": "", "run": "r1", "priority": 0,
              "propensity": 1.0, "cost": 1.0} for sample in (1, 2)
