@@ -81,7 +81,7 @@ ONCE = {
 }  # fmt: skip
 """Folders that a verb creates, and refuses to overwrite."""
 
-AGAIN = {"forget": ["lamps/red/009", "--yes"]}
+AGAIN = {"forget": ["lamps/red/009", "--yes"], "owners set": ["another", "user:somebody"]}
 """Arguments of a second call, for verbs that cannot be repeated."""
 
 
