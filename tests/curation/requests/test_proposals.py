@@ -236,6 +236,8 @@ def test_a_run_that_lacks_a_task_or_a_sample_mines_what_it_can(catalog: Catalog)
     pq.write_table(
         table.filter(pa.compute.invert(pa.compute.or_(first, pa.compute.equal(table["task"], "bike")))), path
     )
+    with catalog.commit(author="ada", message="evaluated again") as change:
+        change.add_run(run, plan="p", predictions=path.name, sha256=sha256_of(path))
     rows = ask(catalog, run=run, random_share=0.0)
     assert len(rows) == 40
     assert {row["arm"] for row in rows if row["task"] == "bike"} == {"diverse"}
