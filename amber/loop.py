@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from amber.example import example_of
 from curation.catalog.catalog import Catalog
+from curation.catalog.held_back_labels import FILE
 from curation.catalog.ownership import os_user
 from curation.catalog.schema import KNOWN
 from curation.catalog.snapshot import Snapshot
@@ -159,7 +160,7 @@ def _alone(home: Path) -> Iterator[None]:
 
 
 def _ask_oracle(catalog: Catalog, batch: str) -> None:
-    if not (catalog.home / "oracle.parquet").exists():
+    if not (catalog.home / FILE).exists():
         raise NotFound(
             f"{catalog.home}: no data set held labels back, so there is no oracle; pass --label-studio to ask people"
         )

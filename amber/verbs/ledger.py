@@ -64,7 +64,7 @@ def ingest_command(
         click.echo(f"quarantined {location}: {reason}", err=True)
     if aside is not None:
         write_asides(done.aside, aside)
-    for key in done.forgotten:
+    for key in () if as_json else done.forgotten:
         click.echo(f"left out {key}: was forgotten", err=True)
     show(
         {**vars(done), "aside": [vars(part) for part in done.aside]},

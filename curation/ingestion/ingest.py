@@ -74,9 +74,7 @@ def ingest(
     facts, unread = _inspect(images, report)
     if len(images) and not facts:
         raise BadInput(_none_readable(dataset.name, unread))
-    sizes = {key: (row["width"], row["height"]) for key, row in known.items()}
-    sizes |= {key: (row.width, row.height) for key, row in facts.items()}
-    content = with_checked_boxes(content, sizes, dataset.task, dataset.reader.box_rules(), findings)
+    content = _with_checked_boxes(content, dataset, known, facts, findings)
     batch = _batch(dataset, seed, facts, content)
     content, images, late = content.without(forgotten), *(without(part, forgotten) for part in (images, late))
     samples = _keep(images, list(facts))
@@ -113,6 +111,16 @@ def ingest(
         quarantined=quarantined, commit=change.id, aside=_asides(quarantined, findings), notes=tuple(findings.notes),
         forgotten=tuple(forgotten),
     )  # fmt: skip
+
+
+def _with_checked_boxes(
+    content: Content, dataset: Dataset, known: Mapping[str, Mapping[str, int]], facts: Mapping[str, ImageFacts],
+    findings: Findings,
+) -> Content:  # fmt: skip
+    """The content with boxes inside their images, whether the catalog holds these already or not."""
+    sizes = {key: (row["width"], row["height"]) for key, row in known.items()}
+    sizes |= {key: (row.width, row.height) for key, row in facts.items()}
+    return with_checked_boxes(content, sizes, dataset.task, dataset.reader.box_rules(), findings)
 
 
 def _asides(quarantined: Collection[tuple[str, str]], findings: Findings) -> tuple[Aside, ...]:

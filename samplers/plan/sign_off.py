@@ -82,7 +82,7 @@ def refuse_unsigned(after: Plan, before: Plan | None, policy: Policy, now: Snaps
     if before is None or after.hash == before.hash or _same_rules(after, before, now):
         return
     owners, members = {name: task.owner for name, task in now.tasks().items()}, now.ownership.members()
-    if not members and len(set(owners.values())) < 2:
+    if len(set(owners.values())) < 2 and not members.keys() & set(owners.values()):
         return
     rows = changes(after, before, tolerance=min(policy.tolerance, _tolerance(now)))
     rows = [replace(row, owner=owners.get(row.task, row.owner)) for row in rows]

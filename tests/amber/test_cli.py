@@ -49,6 +49,9 @@ SESSION = {
     "oracle": [],
     "policy check": ["policy.toml"],
     "policy suggest": [],
+    "policy set": ["policy.toml"],
+    "owners": [],
+    "owners set": ["somebody", "user:somebody"],
     "pack": ["--verify"],
     "plan": ["--draws", "256", "--policy", "policy.toml"],
     "plan show": [],
@@ -78,7 +81,7 @@ ONCE = {
 }  # fmt: skip
 """Folders that a verb creates, and refuses to overwrite."""
 
-AGAIN = {"forget": ["lamps/red/009", "--yes"]}
+AGAIN = {"forget": ["lamps/red/009", "--yes"], "owners set": ["another", "user:somebody"]}
 """Arguments of a second call, for verbs that cannot be repeated."""
 
 
@@ -151,7 +154,7 @@ def test_json_is_the_only_output(verb: str, capsys: pytest.CaptureFixture[str]) 
     ("verb", "expected"),
     {
         "init": r"workspace .*/home",
-        "ingest": r"lamps: 80 samples \(0 new\)",
+        "ingest": r"lamps: 7\d samples \(0 new\)",
         "tasks": r"color +│ categorical +│ red,",
         "coverage": r"color +│ +│ +2\d │",
         "slices": r"yellow +│ color +│ +yes",

@@ -21,7 +21,7 @@ from curation.catalog.event_tables import LABELS
 from curation.catalog.schema import INAPPLICABLE
 from curation.ingestion.ingest import ingest
 from curation.ingestion.writers import long_table, wide_table
-from curation.labelstudio.annotations import suggest
+from curation.labelstudio.annotations import encode_answer
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.pull import pull
 from curation.labelstudio.session import open_session
@@ -133,7 +133,7 @@ def test_from_the_csv_to_the_report(
     (item,) = items(catalog, server)
     with catalog.read() as now:
         color, brightness = now.task("color"), now.task("brightness")
-    people["ann"].say(item.item, [*suggest(color, "red", SIZE), *says_inapplicable(brightness)])
+    people["ann"].say(item.item, [*encode_answer(color, "red", SIZE), *says_inapplicable(brightness)])
     assert pull(catalog, server).labels == 2
     assert human_labels(catalog, "brightness") == [(free, "ann", INAPPLICABLE, None)]
     # report: counted, and drawn

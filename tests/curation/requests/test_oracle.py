@@ -98,7 +98,7 @@ def test_a_label_replaces_the_stored_one_of_its_sample_and_task_only(tmp_path: P
     forget_held_back(tmp_path, "a")
     assert pq.read_table(tmp_path / "oracle.parquet")["key"].to_pylist() == ["b", "b", "c"]
     assert fault_in_held_back(tmp_path, ["b", "c"]) == ""
-    assert "'c', which is no sample" in fault_in_held_back(tmp_path, ["b"])
+    assert "'c', which is not a sample" in fault_in_held_back(tmp_path, ["b"])
 
 
 def test_only_two_modules_touch_the_file() -> None:

@@ -17,6 +17,7 @@ from support.homes import TASKS, copy_home, label, labels, make_home
 from curation import BadInput, Catalog, NotFound
 from curation.catalog.event_tables import REQUESTS
 from curation.catalog.snapshot import Snapshot
+from curation.files.read_back import sha256_of
 from curation.images.embeddings import Embeddings, farthest_first, writing
 from curation.requests import proposals
 from curation.requests.budget import spread
@@ -62,7 +63,7 @@ def add_run(catalog: Catalog, chance_of_yellow: float = 0.9) -> str:
     path = catalog.home / "predictions.parquet"
     pq.write_table(pa.Table.from_pylist(rows), path)
     with catalog.commit(author="ada", message="run") as change:
-        change.add_run("r", plan="p", predictions=path.name, sha256="0")
+        change.add_run("r", plan="p", predictions=path.name, sha256=sha256_of(path))
     return "r"
 
 
@@ -245,6 +246,8 @@ def test_a_run_that_lacks_a_task_or_a_sample_mines_what_it_can(catalog: Catalog)
     pq.write_table(
         table.filter(pa.compute.invert(pa.compute.or_(first, pa.compute.equal(table["task"], "bike")))), path
     )
+    with catalog.commit(author="ada", message="evaluated again") as change:
+        change.add_run(run, plan="p", predictions=path.name, sha256=sha256_of(path))
     rows = ask(catalog, run=run, random_share=0.0)
     assert len(rows) == 40
     assert {row["arm"] for row in rows if row["task"] == "bike"} == {"diverse"}

@@ -328,7 +328,7 @@ def test_changed_predictions_are_refused(home: Home, tmp_path: Path) -> None:
     path = home.catalog.home / "runs" / home.run / "predictions.parquet"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    with pytest.raises(Damaged, match="not the predictions"):
+    with pytest.raises(Damaged, match="differs from what was written"):
         write_report(home.catalog, home.run, tmp_path / "report.html")
     path.write_bytes(whole)
 

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.full_disk import full_disk
@@ -18,6 +17,7 @@ from curation.catalog.admin.backup import export, restore
 from curation.catalog.admin.moving import copy_to
 from curation.catalog.admin.verification import verify
 from curation.catalog.catalog import address_of
+from curation.catalog.held_back_labels import hold_back
 from curation.files.read_back import sha256_of
 
 BOX = {"class": "light", "x": 1.0, "y": 1.0, "w": 4.0, "h": 4.0, "attributes": {"lit": "yes"}}
@@ -211,7 +211,8 @@ def test_verify_finds_files_that_changed(catalog: Catalog) -> None:
     (catalog.home / "oracle.parquet").write_text("other")
     assert "differs from what run r wrote" in faults(catalog)["runs"]
     assert "cannot be read" in faults(catalog)["oracle"]
-    pq.write_table(pa.table({"key": ["nobody"]}), catalog.home / "oracle.parquet")
+    (catalog.home / "oracle.parquet").unlink()
+    hold_back(catalog.home, labels([label("nobody", "car", True)]))
     assert "'nobody', which is not a sample" in faults(catalog)["oracle"]
 
 
