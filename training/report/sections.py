@@ -192,8 +192,8 @@ def _curves(run: Run, plan: Plan) -> list[View]:
     return panels
 
 
-def plan_view(plan: Plan, *, solved: bool = False) -> View:
-    """Each task's share asked and drawn, its outcome, and its strata; `solved` heads consume no draws of it."""
+def plan_view(plan: Plan, run: Run) -> View:
+    """Each task's share asked and drawn, its outcome, and its strata; heads that `run` solved consume no draws."""
     drawn = np.bincount(plan.draw_task, minlength=len(plan.tasks)) / len(plan.draws)
     strata: dict[str, list[View]] = {}
     for row, weight in zip(plan.rates(), plan.pi[-1].tolist(), strict=True):
@@ -208,4 +208,8 @@ def plan_view(plan: Plan, *, solved: bool = False) -> View:
         }
         for task, outcome, share in zip(plan.tasks, task_outcomes(plan), drawn.tolist(), strict=True)
     ]
-    return {"solved": solved, "draws": len(plan.draws), "images": len(plan.keys), "tasks": tasks}
+    shared = any(head.kind == "shared" for head in run.heads)
+    return {
+        "solved": run.recipe.solved, "shared": shared, "draws": len(plan.draws), "images": len(plan.keys),
+        "tasks": tasks,
+    }  # fmt: skip

@@ -63,8 +63,8 @@ def _path(head: Head) -> View:
         low=[loss - error for _, loss, error in points], high=[loss + error for _, loss, error in points],
     )  # fmt: skip
     marks = [Mark(x=math.log10(ridge), y=loss, form=1) for ridge, loss, _ in points if ridge == head.ridge]
-    best = f"{_number(head.ridge)} of {len(points)} ridges"
-    alt = f"Held-out loss of {head.task} over the ridge: {best} was chosen."
+    best = f"ridge {_number(head.ridge)}, chosen of {len(points)}"
+    alt = f"Held-out loss of {head.task} over the ridge; {best}."
     chart = chart_of(alt, [line], span=_span(line), across="log10 of the ridge", marks=marks)
     table = [(_number(ridge), f"{loss:.4f}", f"{error:.4f}", ridge == head.ridge) for ridge, loss, error in points]
     return {"task": head.task, "best": best, "chart": chart, "table": table}

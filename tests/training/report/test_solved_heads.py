@@ -72,7 +72,7 @@ def test_the_kinds_are_counted(page: str) -> None:
 
 def test_each_path_of_ridges_has_a_chart_and_a_table_with_the_chosen_one(page: str) -> None:
     training = section(page, "training")
-    alt = "Held-out loss of color over the ridge: 0.01 of 7 ridges was chosen."
+    alt = "Held-out loss of color over the ridge; ridge 0.01, chosen of 7."
     assert training.count('<svg class="chart"') == 3
     assert f'aria-label="{alt}"' in training
     assert re.search("color ridge held-out loss standard error .* 0.01 chosen 0.9000 0.0500", text(training))
@@ -95,8 +95,10 @@ def test_the_recipe_has_no_word_of_draws(page: str) -> None:
     assert [word for word in DRAWS if word in recipe] == []
 
 
-def test_the_plan_says_that_shares_change_nothing(page: str) -> None:
-    assert "shares and importances change nothing" in text(section(page, "plan"))
+def test_the_plan_says_what_shares_and_importances_change(page: str) -> None:
+    plan = text(section(page, "plan"))
+    assert "shares change nothing in them; importances weigh the tasks on the shared layer" in plan
+    assert re.search(r"task owner rule importance labels color ada balanced 0\.\d+ \d+ ", plan)
 
 
 @pytest.mark.parametrize(("kind", "epochs"), [("exact", 0), ("shared", 20)])
@@ -111,6 +113,7 @@ def test_a_requested_kind_is_not_explained_by_a_comparison(
     assert f"the recipe requests {kind} heads" in training
     assert "gain" not in training
     assert ("epochs" in training) == (kind == "shared")
+    assert ("shares and importances change nothing" in text(section(page, "plan"))) == (kind == "exact")
     assert 'class="alarm"' not in page
 
 
