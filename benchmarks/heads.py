@@ -43,8 +43,8 @@ FIRST_SEED = int(os.environ.get("FIRST_SEED", "10"))
 FRACTIONS = tuple(map(float, os.environ.get("FRACTIONS", ".12" if small() else ".02,.05,.12,.25,.5").split(",")))
 MIDDLE = 0.12
 """Part of the labels at which scikit-learn and the shared layer are compared."""
-TASKS, CLASSES, WIDTH, LABELS = (5 if small() else 50), 20, 2_648, 400
-IMAGES, DRAWS = (1_500, 8_000) if small() else (8_000, 48_000)
+TASKS, CLASSES, WIDTH, LABELS = (3 if small() else 50), 20, 2_648, 400
+IMAGES, DRAWS = (600, 2_000) if small() else (8_000, 48_000)
 THREADS = int(os.environ.get("THREADS", "2"))
 PEER = Path(".venv-heads-peers/bin/python")
 
