@@ -187,7 +187,17 @@ def peer_rows(name: str, found: Mapping[str, Sequence[Points]]) -> list[Row]:
     seconds, theirs = (sum(getattr(point, field) for point in every) for field in ("seconds", "peer_seconds"))
     took = {"ours": seconds, "scikit-learn": theirs}
     what = f"{name}: seconds of the path, over scikit-learn's"
-    return [*rows, Row(what=what, value=seconds / theirs if theirs else np.nan, unit="x", asked="<= 1", met=seconds < theirs, peers=took)]
+    return [
+        *rows,
+        Row(
+            what=what,
+            value=seconds / theirs if theirs else np.nan,
+            unit="x",
+            asked="<= 1",
+            met=seconds < theirs,
+            peers=took,
+        ),
+    ]
 
 
 def shared_rows(name: str, found: Mapping[str, Sequence[Points]]) -> list[Row]:

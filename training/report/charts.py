@@ -68,7 +68,12 @@ def line_of(x: Sequence[float], rows: Sequence[Row]) -> Line:
 
 
 def chart_of(
-    alt: str, lines: Sequence[Line], *, span: tuple[float, float], across: str, reference: float | None = None,
+    alt: str,
+    lines: Sequence[Line],
+    *,
+    span: tuple[float, float],
+    across: str,
+    reference: float | None = None,
     marks: Sequence[Mark] = (),
 ) -> Markup:
     """Lines with their bands, and marks on them, as inline SVG; one unit is a pixel at its natural width of 340."""

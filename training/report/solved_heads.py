@@ -84,4 +84,3 @@ def _number(value: float) -> str:
     ('0.0316', '1e-05', '3.2e-10')
     """
     return f"{value:.2g}" if 0 < abs(value) < TINY else f"{value:.3g}"
-
