@@ -57,13 +57,13 @@ def text(page: str) -> str:
     [
         "color shared the shared layer is ahead on held-out groups 310 3 77 +0.071 [+0.042, +0.100] 0.01 3.2e-10 41 14",
         "car exact the exact head is ahead on held-out groups, within noise 320 2 80 -0.004 [-0.020, +0.012] 0.01 "
-        "8e-10 1,033 \u2013",
-        "bike constant all its labels are one class, which it always predicts 12 1 3 \u2013 \u2013 \u2013 \u2013 \u2013",
-        "speed exact not compared: too few labels or groups 300 \u2013 75 \u2013 0.1 2e-10 7 \u2013",
+        "8e-10 1,033 -",
+        "bike constant all its labels are one class, which it always predicts 12 1 3 - - - - -",
+        "speed exact not compared: too few labels or groups 300 - 75 - 0.1 2e-10 7 -",
     ],
 )
 def test_each_head_states_how_it_was_learned_and_why(page: str, row: str) -> None:
-    assert row in text(section(page, "training"))
+    assert row in text(section(page, "training")).replace("\u2013", "-")
 
 
 def test_the_kinds_are_counted(page: str) -> None:
