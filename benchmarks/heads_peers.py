@@ -35,7 +35,7 @@ def search(features: np.ndarray, targets: np.ndarray, groups: np.ndarray, numeri
 
 
 def main() -> None:
-    """Answer every line of the input by one of its own."""
+    """Answer every line of the input by one of its own: "done", or "refused" where scikit-learn refuses the labels."""
     warnings.simplefilter("ignore", ConvergenceWarning)
     warnings.simplefilter("ignore", UserWarning)  # a class with fewer members than folds
     for line in sys.stdin:
@@ -44,7 +44,11 @@ def main() -> None:
         features, targets, groups = data["features"], data["targets"], data["groups"]
         started = time.monotonic(), time.process_time()
         found = search(features, targets, groups, bool(data["numeric"]))
-        found.fit(features, targets, groups=groups, sample_weight=data["weights"] * len(targets))
+        try:
+            found.fit(features, targets, groups=groups, sample_weight=data["weights"] * len(targets))
+        except ValueError as error:  # fewer labels of every class, or fewer groups, than folds
+            sys.stdout.write(f"refused: {str(error).splitlines()[0]}\n")
+            continue
         took = time.monotonic() - started[0], time.process_time() - started[1]
         np.savez(out, predicted=found.predict(data["test"]), seconds=took[0], cpu=took[1])
         sys.stdout.write("done\n")

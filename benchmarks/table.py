@@ -1,10 +1,11 @@
 """How every benchmark ends: a table for people, and one JSON object as its last line."""
 
 import json
+import math
 import os
 import platform
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rich.console import Console
@@ -35,7 +36,8 @@ def small() -> bool:
 
 
 def finish(bench: str, rows: list[Row], **more: Any) -> None:
-    """Print the table and the JSON line."""
+    """Print the table and the JSON line. A value that is not a number is null there, and is never met."""
+    rows = [replace(row, met=row.met and math.isfinite(row.value)) for row in rows]
     shown = [
         [row.what, _number(row.value) + row.unit, _span(row), row.asked, "yes" if row.met else "NO", _peers(row)]
         for row in rows
@@ -43,9 +45,17 @@ def finish(bench: str, rows: list[Row], **more: Any) -> None:
     columns = ["what", "measured", "95% interval", "asked", "met", "beside it"]
     Console(width=140).print(table(f"bench-{bench}", columns, shown))
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    sys.stdout.write(
-        json.dumps({"bench": bench, "machine": machine, "rows": [asdict(row) for row in rows], **more}) + "\n"
-    )
+    line = {"bench": bench, "machine": machine, "rows": [asdict(row) for row in rows], **more}
+    sys.stdout.write(json.dumps(_finite(line), allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """The same value with None for every number in it that JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _number(value: float) -> str:

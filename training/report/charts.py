@@ -68,9 +68,15 @@ def line_of(x: Sequence[float], rows: Sequence[Row]) -> Line:
 
 
 def chart_of(
-    alt: str, lines: Sequence[Line], *, span: tuple[float, float], across: str, reference: float | None = None
+    alt: str,
+    lines: Sequence[Line],
+    *,
+    span: tuple[float, float],
+    across: str,
+    reference: float | None = None,
+    marks: Sequence[Mark] = (),
 ) -> Markup:
-    """Lines with their bands as inline SVG, one unit a pixel at its natural width of 340; its caption is not in it."""
+    """Lines with their bands, and marks on them, as inline SVG; one unit is a pixel at its natural width of 340."""
     figure, axes = _empty(196)
     if reference is not None:
         axes.axhline(reference, color=INKS["muted"], linewidth=1, linestyle=(0, (3, 3)))
@@ -83,6 +89,7 @@ def chart_of(
             line.x, line.y, color=color, linewidth=1.8, linestyle=DASHES[form], marker=marker, markersize=5
         )
         drawn[0].set_clip_on(not marker)
+    _mark(axes, marks)
     axes.set_ylim(*span)
     ticks = sorted({x for line in lines for x in line.x})
     axes.xaxis.set_major_locator(FixedLocator(ticks) if len(ticks) <= 6 else MaxNLocator(5, integer=True))
@@ -110,15 +117,19 @@ def unit_chart(
     kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS)).astype(int)) if len(x) else []
     marker = "o" if band is not None else ""
     axes.plot(x[kept], y[kept], color=INKS["series-0"], linewidth=1.8, marker=marker, markersize=5, clip_on=False)
-    for mark in marks:
-        form, color = MARKERS[mark.form], INKS["ink"] if mark.form == 0 else INKS["series-1"]
-        axes.plot([mark.x], [mark.y], color=color, marker=form, markersize=9, linestyle="none", clip_on=False)
+    _mark(axes, marks)
     axes.set_xlim(0, 1.0)
     axes.set_ylim(0, 1.02)
     axes.xaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     _style(axes, across)
     return _inline(figure, alt)
+
+
+def _mark(axes: Axes, marks: Sequence[Mark]) -> None:
+    for mark in marks:
+        form, color = MARKERS[mark.form], INKS["ink"] if mark.form == 0 else INKS["series-1"]
+        axes.plot([mark.x], [mark.y], color=color, marker=form, markersize=9, linestyle="none", clip_on=False)
 
 
 def _empty(height: int) -> tuple[Figure, Axes]:

@@ -65,7 +65,7 @@ def write_report(
         "missing": lambda: missing_view(results),
         "agreement": lambda: agreement_view(results),
         "worst": lambda: worst_view(results, Pack.open(home, plan.pack_hash)),
-        "plan": lambda: plan_view(plan),
+        "plan": lambda: plan_view(plan, run),
     }
     view: View = {"title": title, "few": FEW, "wide": WIDE}
     for done, (name, section) in enumerate(sections.items()):

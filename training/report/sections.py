@@ -9,6 +9,7 @@ import numpy as np
 
 from samplers.plan.plan import Plan
 from samplers.plan.task_outcomes import task_outcomes
+from training.recipe import Recipe
 from training.report.charts import chart_of, line_of
 from training.report.formatting import (
     doubt_of,
@@ -25,7 +26,8 @@ from training.report.formatting import (
 from training.report.other_runs import RaisedByRate
 from training.report.rounds import arms_of
 from training.report.run_results import RunResults
-from training.run import Recipe, Run
+from training.report.solved_heads import heads_view
+from training.run import Run
 
 __all__ = ["figures_view", "header_view", "plan_view", "recipe_text", "training_view"]
 
@@ -37,7 +39,7 @@ def header_view(results: RunResults, run: Run, plan: Plan, home: Path, rounds: S
     """The run, its recipe field by field, the plan, and the figures that matter most."""
     return {
         "home": str(home), "run": run, "plan": plan, "recipe": recipe_text(run.recipe),
-        "alarms": [alarm for alarm in (run.alarm, *getattr(run, "alarms", ())) if alarm], "evaluated": results.commit,
+        "alarms": [alarm for alarm in (run.alarm, *run.alarms) if alarm], "evaluated": results.commit,
         "images": len(results.samples.ids), "tiles": _tiles(results, rounds),
     }  # fmt: skip
 
@@ -51,7 +53,7 @@ DRAWN = ("global_batch", "optimizer", "learning_rate", "weight_decay", "schedule
 def recipe_text(recipe: Recipe) -> str:
     """Each field of a recipe that this training followed, with its value: all from the record of the run."""
     parts = [(field.name, getattr(recipe, field.name)) for field in fields(recipe)]
-    unused = _unused(getattr(recipe, "heads", "drawn"))
+    unused = _unused(recipe.heads)
     return "; ".join(f"{name.replace('_', ' ')} {_recipe_value(name, value)}" for name, value in parts
                      if name not in unused)  # fmt: skip
 
@@ -166,7 +168,14 @@ def _figure_row(results: RunResults, row: Row, everything: float | None, top: fl
     }  # fmt: skip
 
 
-def training_view(run: Run, plan: Plan) -> list[View]:
+def training_view(run: Run, plan: Plan) -> View:
+    """How heads were solved; or, where they learned from draws, the loss of each task over them."""
+    if run.recipe.solved:
+        return {"heads": heads_view(run), "curves": []}
+    return {"heads": None, "curves": _curves(run, plan)}
+
+
+def _curves(run: Run, plan: Plan) -> list[View]:
     """The training loss of each task over draws, divided by the loss of the best constant predictor."""
     curves = {
         task.name: [(point["Draws"], point[task.name]) for point in run.curve if task.name in point]
@@ -183,12 +192,12 @@ def training_view(run: Run, plan: Plan) -> list[View]:
     return panels
 
 
-def plan_view(plan: Plan) -> View:
-    """Each task's share asked and drawn, its outcome, and its strata."""
+def plan_view(plan: Plan, run: Run) -> View:
+    """Each task's share asked and drawn, its outcome, and its strata; heads that `run` solved consume no draws."""
     drawn = np.bincount(plan.draw_task, minlength=len(plan.tasks)) / len(plan.draws)
     strata: dict[str, list[View]] = {}
-    for row in plan.rates():
-        strata.setdefault(row["task"], []).append(row)
+    for row, weight in zip(plan.rates(), plan.pi[-1].tolist(), strict=True):
+        strata.setdefault(row["task"], []).append({**row, "weight": weight})
     tasks = [
         {
             "task": task,
@@ -199,4 +208,8 @@ def plan_view(plan: Plan) -> View:
         }
         for task, outcome, share in zip(plan.tasks, task_outcomes(plan), drawn.tolist(), strict=True)
     ]
-    return {"draws": len(plan.draws), "images": len(plan.keys), "tasks": tasks}
+    shared = any(head.kind == "shared" for head in run.heads)
+    return {
+        "solved": run.recipe.solved, "shared": shared, "draws": len(plan.draws), "images": len(plan.keys),
+        "tasks": tasks,
+    }  # fmt: skip

@@ -75,7 +75,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         policy = Policy.even(now.tasks().values())
     plan = make_plan(catalog, policy, make_pack(catalog), draws=400)
     run = Run(
-        id="f00d", plan=plan.hash, commit=plan.commit, recipe=Recipe(), seconds=1.5, libraries={"numpy": "2.2"},
+        id="f00d", plan=plan.hash, commit=plan.commit, recipe=Recipe(heads="drawn"), seconds=1.5,
+        libraries={"numpy": "2.2"},
         curve=[{"Draws": 64 * step, **{task.name: 1 / step for task in plan.tasks}} for step in range(1, 30)],
     )  # fmt: skip
     (catalog.home / "runs" / run.id).mkdir(parents=True)

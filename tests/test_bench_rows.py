@@ -1,0 +1,28 @@
+"""What benchmarks print where a peer gives no answer."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.heads import Points, peer_rows
+from benchmarks.table import Row, finish
+
+REFUSED = Points(exact=50.0, chosen=50.0)
+ANSWERED = Points(exact=51.0, chosen=51.0, peer=50.0, seconds=1.0, peer_seconds=2.0)
+
+
+def test_a_peer_that_never_answers_is_never_met() -> None:
+    assert [row.met for row in peer_rows("cards", {"suit": [REFUSED, REFUSED]})] == [False, False]
+
+
+def test_a_peer_is_compared_where_it_answers() -> None:
+    points, seconds = peer_rows("cards", {"suit": [REFUSED, ANSWERED]})
+    assert (points.value, points.met) == (1.0, True)
+    assert (seconds.value, seconds.met) == (0.5, True)
+
+
+def test_a_missing_figure_is_null_and_not_met(capsys: pytest.CaptureFixture[str]) -> None:
+    finish("some", [Row(what="missing", value=np.nan, peers={"other": np.inf})])
+    row = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"][0]
+    assert (row["value"], row["peers"], row["met"]) == (None, {"other": None}, False)
