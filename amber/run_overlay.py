@@ -5,7 +5,7 @@ from pathlib import Path
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 from curation.fiftyone_app.columns import Overlay
-from training.report.run_results import checked, registered
+from training.report.run_results import registered_run, verified_predictions
 
 __all__ = ["overlay_of"]
 
@@ -17,5 +17,5 @@ def overlay_of(home: Path, now: Snapshot, run: str, against: str) -> Overlay:
     """
     if against and not run:
         raise BadInput(f"--against {against}: needs a run to compare with; name one with --run")
-    files = [str(checked(home, registered(now, name))) if name else None for name in (run, against)]
+    files = [str(verified_predictions(home, registered_run(now, name))) if name else None for name in (run, against)]
     return Overlay(run=run, against=against, predictions=files[0], before=files[1])

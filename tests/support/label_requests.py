@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import REQUESTS
+from curation.files.read_back import sha256_of
 from curation.labelstudio.annotations import encode_answer
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.item_cache import Item
@@ -48,7 +49,9 @@ def mine(catalog: Catalog, *predictions: tuple[int, int]) -> None:
     }  # fmt: skip
     pq.write_table(pa.table(table), catalog.home / "predictions.parquet")
     with catalog.commit(author="ada", message="run") as change:
-        change.add_run("r1", plan="", predictions="predictions.parquet", sha256="")
+        change.add_run(
+            "r1", plan="", predictions="predictions.parquet", sha256=sha256_of(catalog.home / "predictions.parquet")
+        )
         rows = [
             {"sample_id": sample, "task_id": 0, "arm": "mined", "slice": "", "reason": "", "run": "r1", "priority": 0,
              "propensity": 1.0, "cost": 1.0} for sample, _ in predictions

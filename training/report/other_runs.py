@@ -12,7 +12,7 @@ from curation.errors import Damaged, NotFound
 from training.evaluation.metrics import ConfusionSums, RankingSums
 from training.evaluation.predictions import LabelledPredictions
 from training.evaluation.predictions import labelled_predictions as labelled
-from training.report.run_results import RunResults, checked, class_name, confusion_of, registered
+from training.report.run_results import RunResults, class_name, confusion_of, registered_run, verified_predictions
 from training.run import Run
 
 __all__ = ["RaisedByRate", "RunBefore", "confusions", "raised_by_rate", "run_before"]
@@ -51,7 +51,7 @@ def run_before(now: Snapshot, home: Path, run: Run, results: RunResults) -> RunB
     None when there is none, or when its predictions are missing or have changed.
     """
     rows = now.runs().to_pylist()
-    own = registered(now, run.id)["commit_id"]
+    own = registered_run(now, run.id)["commit_id"]
     earlier = [row["run"] for row in rows if row["run"] != run.id and row["commit_id"] < own]
     if not earlier:
         return None
@@ -124,7 +124,7 @@ def _compared(
 def _predictions(now: Snapshot, home: Path, id_: str, results: RunResults) -> dict[str, LabelledPredictions] | None:
     """The predictions of another run for the tasks of `results`, by task; None where they are missing or changed."""
     try:
-        table = pq.read_table(checked(home, registered(now, id_)))
+        table = pq.read_table(verified_predictions(home, registered_run(now, id_)))
     except (Damaged, NotFound):
         return None
     names = set(table["task"].unique().to_pylist())

@@ -18,7 +18,7 @@ from training.report.coverage_charts import agreement_view, coverage_view, missi
 from training.report.formatting import FEW, WIDE
 from training.report.other_runs import confusions, raised_by_rate, run_before
 from training.report.rounds import rounds_view
-from training.report.run_results import checked, load_results, registered
+from training.report.run_results import load_results, registered_run, verified_predictions
 from training.report.sections import figures_view, header_view, plan_view, training_view
 from training.run import Run
 
@@ -49,10 +49,10 @@ def write_report(
     run = Run.open(home, run_id)
     plan = Plan.open(home, run.plan)
     with catalog.read() as now:
-        entry = registered(now, run_id)
+        entry = registered_run(now, run_id)
         refuse_leaks(now, plan.keys)
     with catalog.read(entry["commit_id"]) as then:
-        results = load_results(then, run_id, plan, checked(home, entry))
+        results = load_results(then, run_id, plan, verified_predictions(home, entry))
         before = run_before(then, home, run, results)
         sums = confusions(then, home, [str(row["run"]) for row in rounds], results)
     sections: dict[str, Callable[[], Any]] = {

@@ -23,7 +23,15 @@ from training.evaluation.intervals import Figure
 from training.evaluation.metrics import ConfusionSums
 from training.evaluation.predictions import LabelledPredictions, Samples, labelled_predictions, rows_of
 
-__all__ = ["RunResults", "checked", "class_name", "confusion_of", "constant_error", "load_results", "registered"]
+__all__ = [
+    "RunResults",
+    "class_name",
+    "confusion_of",
+    "constant_error",
+    "load_results",
+    "registered_run",
+    "verified_predictions",
+]
 
 Row = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
@@ -109,7 +117,7 @@ def confusion_of(task: Task, predicted: LabelledPredictions, samples: Samples) -
     return ConfusionSums.of(len(task.classes), predicted.truth, predicted.predicted, weights, groups)
 
 
-def registered(now: Snapshot, run_id: str) -> Row:
+def registered_run(now: Snapshot, run_id: str) -> Row:
     """The newest registration of a run; NotFound when the catalog has no figures of it."""
     runs = [row for row in now.runs().to_pylist() if row["run"] == run_id]
     if not runs:
@@ -118,7 +126,7 @@ def registered(now: Snapshot, run_id: str) -> Row:
     return newest
 
 
-def checked(home: Path, entry: Row) -> Path:
+def verified_predictions(home: Path, entry: Row) -> Path:
     """The predictions file of a registered run; Damaged when it has changed since."""
     fix = f"evaluate run {entry['run']!r} again"
     return check_sha256(home / str(entry["predictions"]), str(entry["sha256"]), fix)

@@ -31,7 +31,7 @@ from training import Recipe, Run
 from training.evaluation.figures import slice_errors
 from training.report import write_report
 from training.report.formatting import doubt_of, error_of, value_text
-from training.report.run_results import load_results, registered
+from training.report.run_results import load_results, registered_run
 from training.report.worst_slices import worst_slices
 
 HOSTILE = Task(
@@ -352,7 +352,7 @@ def test_the_worst_slices_are_those_of_the_report(home: Home, monkeypatch: pytes
     monkeypatch.setattr("training.report.formatting.WIDE", 0.5)
     plan = Plan.newest(home.catalog.home)
     with home.catalog.read() as now:
-        path = home.catalog.home / str(registered(now, home.run)["predictions"])
+        path = home.catalog.home / str(registered_run(now, home.run)["predictions"])
         results, worst = load_results(now, home.run, plan, path), worst_slices(now, home.run, path)
     rows = {(row["task"], row["slice"]): row for row in results.figures if row["split"] == "test"}
     assert {(part.task, part.slice) for part in worst} == {
