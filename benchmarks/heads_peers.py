@@ -10,7 +10,7 @@ import time
 import warnings
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedGroupKFold
 
@@ -38,6 +38,7 @@ def main() -> None:
     """Answer every line of the input by one of its own: "done", or "refused" where scikit-learn refuses the labels."""
     warnings.simplefilter("ignore", ConvergenceWarning)
     warnings.simplefilter("ignore", UserWarning)  # a class with fewer members than folds
+    warnings.simplefilter("ignore", FitFailedWarning)  # a fold without one of two classes
     for line in sys.stdin:
         given, out = line.split()
         data = np.load(given)
