@@ -118,10 +118,8 @@ def enter(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 def test_the_session_calls_every_verb() -> None:
-    assert set(SESSION) == set(VERBS) - {
-        "serve",
-        "browse",
-    }  # they run until they are stopped: see test_service_process, test_browse
+    # serve and browse run until they are stopped, simulate makes workspaces of its own: they have tests of their own
+    assert set(SESSION) == set(VERBS) - {"serve", "browse", "simulate"}
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "policy"])

@@ -206,7 +206,7 @@ BOX = {"class": "light", "x": 2.0, "y": 2.0, "w": 5.0, "h": 8.0}
         ({**label(KEY, "car", True), "text": None}, "task car has no such class"),
         ({**label(KEY, "car", True), "annotator": None}, "annotator None: every label has one"),
         ({**label(KEY, "car", True), "annotator": ""}, "annotator '': every label has one"),
-        ({**label(KEY, "color", "red"), "state": "maybe"}, "must be known, unsure or retracted"),
+        ({**label(KEY, "color", "red"), "state": "maybe"}, "must be known, unsure, inapplicable or retracted"),
         ({**label(KEY, "color", "red"), "confidence": 0.0}, "must be above 0 and at most 1"),
         ({**label(KEY, "color", "red"), "confidence": 1.5}, "must be above 0 and at most 1"),
     ],

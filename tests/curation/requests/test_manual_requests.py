@@ -73,7 +73,7 @@ def test_known_labels_and_evaluation_samples_may_be_requested_and_are_noted(cata
 
 
 def test_labels_of_picked_samples_count_as_mined(catalog: Catalog) -> None:
-    with catalog.commit(author="ada", message="request_labels") as change:
+    with catalog.commit(author="ada", message="ask") as change:
         change.add_requests(request_labels(change.now, keys(7), ["color"], "rare").rows)
     with catalog.commit(author="ada", message="answered") as change:
         change.close_requests(change.now.requests()["request_id"].to_pylist(), state="answered")
