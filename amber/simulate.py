@@ -143,9 +143,9 @@ def labelled_test_samples(now: Snapshot, simulation: Simulation) -> tuple[list[s
     samples, task = now.samples(), now.task(simulation.task)
     labels = now.labels(task.name)
     labels = labels.filter(pc.equal(labels["state"], KNOWN))
-    place = pc.index_in(samples["sample_id"], value_set=labels["sample_id"].combine_chunks())
-    usable = pc.and_(pc.equal(samples["split"], "test"), pc.is_valid(place))
-    codes = labels["code"].take(place.filter(usable)).to_numpy()
+    row = pc.index_in(samples["sample_id"], value_set=labels["sample_id"].combine_chunks())
+    usable = pc.and_(pc.equal(samples["split"], "test"), pc.is_valid(row))
+    codes = labels["code"].take(row.filter(usable)).to_numpy()
     return samples["key"].filter(usable).to_pylist(), np.asarray(codes == task.classes.index(simulation.label))
 
 

@@ -144,6 +144,6 @@ def _schedule(step: int, steps: int) -> float:
 def _dropout(seed: int, position: int, count: int, units: int) -> Tensor:
     """What multiplies the hidden units [count, units] at a position: 0 for the dropped, 1 / (1 - p) for the others."""
     words = -(-units // 4)  # a hash decides four units
-    places = (position + np.arange(count))[:, None] * words + np.arange(words)
-    numbers = hash64(seed + 1, places.ravel()).view(np.uint16).reshape(count, -1)[:, :units]
+    words_at = (position + np.arange(count))[:, None] * words + np.arange(words)
+    numbers = hash64(seed + 1, words_at.ravel()).view(np.uint16).reshape(count, -1)[:, :units]
     return torch.from_numpy((numbers >= round(DROPOUT * 2**16)).astype(np.float32) / (1 - DROPOUT))

@@ -175,7 +175,7 @@ def _checkpoint(part: TaskLabels, scores: Sequence[Floats]) -> int:
     Held-out losses would choose too early: a layer that grows overconfident still gets more answers right.
     """
     leads = [weighted_mean(score - scores[-1], part.weights, part.groups) for score in scores[:-1]]
-    best = max(range(len(leads)), key=lambda place: leads[place][0], default=None)
+    best = max(range(len(leads)), key=lambda step: leads[step][0], default=None)
     return len(leads) if best is None or leads[best][0] <= leads[best][1] else best
 
 

@@ -80,19 +80,19 @@ def _starts(recipe: Recipe, parent: Run, tasks: Sequence[PlanTask], home: Path) 
 def _fill(network: Network, tasks: Sequence[PlanTask], solved: SolvedHeads) -> None:
     """Write the heads into the network: exact ones read the features alone, the others their checkpoint's units."""
     width = network.width
-    places: dict[int, slice] = {}
+    spans: dict[int, slice] = {}
     for epochs, layer in sorted({layer.epochs: layer for layer in solved.shared.values()}.items()):
         units = len(layer.hidden)
-        places[epochs] = slice(len(places) * units, (len(places) + 1) * units)
+        spans[epochs] = slice(len(spans) * units, (len(spans) + 1) * units)
         assert isinstance(network.branch, Beside)
-        network.branch.hidden.weight[places[epochs]] = layer.hidden
-        network.branch.hidden.bias[places[epochs]] = layer.hidden_bias
+        network.branch.hidden.weight[spans[epochs]] = layer.hidden
+        network.branch.hidden.bias[spans[epochs]] = layer.hidden_bias
     for code, task in enumerate(tasks):
         rows = network.losses.layout.columns[code]
         if task.name in solved.shared:
             layer = solved.shared[task.name]
-            place = places[layer.epochs]
-            network.heads.weight[rows, width + place.start : width + place.stop] = layer.heads[rows]
+            span = spans[layer.epochs]
+            network.heads.weight[rows, width + span.start : width + span.stop] = layer.heads[rows]
             network.heads.bias[rows] = layer.biases[rows]
         else:
             network.heads.weight[rows, :width] = solved.exact[task.name].weights.float()

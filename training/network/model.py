@@ -135,12 +135,12 @@ def take_over(network: Network, tasks: Sequence[PlanTask], parent: Run, home: Pa
         network.branch.load_state_dict(old.branch.state_dict())
     except RuntimeError:
         raise BadInput(f"run {parent.id}: has another trunk or branch than this recipe; train without it") from None
-    place = {task.task: old.losses.layout.columns[t] for t, task in enumerate(theirs)}
+    columns_of = {task.task: old.losses.layout.columns[t] for t, task in enumerate(theirs)}
     for t, task in enumerate(tasks):
-        if task.task in place:
+        if task.task in columns_of:
             mine = network.losses.layout.columns[t]
-            network.heads.weight[mine] = old.heads.weight[place[task.task]]
-            network.heads.bias[mine] = old.heads.bias[place[task.task]]
+            network.heads.weight[mine] = old.heads.weight[columns_of[task.task]]
+            network.heads.bias[mine] = old.heads.bias[columns_of[task.task]]
 
 
 def as_pixels(images: Tensor) -> Tensor:

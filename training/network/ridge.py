@@ -51,18 +51,18 @@ def ridge_path(
     """
     path = _Path(loss, outputs, columns, targets, weights, folds, groups)
     if near is None:
-        for place in range(len(PATH)):
-            path.add(place)
+        for index in range(len(PATH)):
+            path.add(index)
             losses = [point.loss for point in path.points()][-RISES - 1 :]
             if len(losses) > RISES and losses == sorted(set(losses)):
                 break
         return path.points()
-    middle = min(range(len(PATH)), key=lambda place: abs(np.log(PATH[place] / near)))
+    middle = min(range(len(PATH)), key=lambda index: abs(np.log(PATH[index] / near)))
     wanted = [middle - 1, middle, middle + 1]
-    while wanted := [place for place in wanted if 0 <= place < len(PATH) and place not in path.found]:
-        for place in wanted:
-            path.add(place)
-        best = min(path.found, key=lambda place: path.found[place].loss)
+    while wanted := [index for index in wanted if 0 <= index < len(PATH) and index not in path.found]:
+        for index in wanted:
+            path.add(index)
+        best = min(path.found, key=lambda index: path.found[index].loss)
         wanted = [best - 1, best + 1]
     return path.points()
 
@@ -84,18 +84,18 @@ class _Path:
 
     def points(self) -> list[RidgePoint]:
         """All points, the largest ridge first."""
-        return [self.found[place] for place in sorted(self.found)]
+        return [self.found[index] for index in sorted(self.found)]
 
-    def add(self, place: int) -> None:
-        """Solve the folds at the ridge `PATH[place]`."""
-        problem = replace(self.problem, ridges=self.problem.ridges * PATH[place])
-        nearest = max((other for other in self._heads if other < place), default=None)
+    def add(self, index: int) -> None:
+        """Solve the folds at the ridge `PATH[index]`."""
+        problem = replace(self.problem, ridges=self.problem.ridges * PATH[index])
+        nearest = max((other for other in self._heads if other < index), default=None)
         heads = solve(problem, start=None if nearest is None else self._heads[nearest], tolerance=COARSE).heads
-        self._heads[place] = heads
+        self._heads[index] = heads
         each = losses_of(problem, heads)[self.folds, torch.arange(len(self.folds))].numpy()
         each = np.where(np.isfinite(each), each, np.nan)
         loss, error = weighted_mean(each, self.weights, self.groups)
-        self.found[place] = RidgePoint(ridge=PATH[place], loss=loss, error=error)
+        self.found[index] = RidgePoint(ridge=PATH[index], loss=loss, error=error)
 
 
 def chosen(points: Sequence[RidgePoint], errors: float = 0.0) -> RidgePoint:
