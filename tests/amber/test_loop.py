@@ -176,7 +176,7 @@ def test_a_policy_is_checked_before_a_label_is_requested(catalog: Catalog) -> No
 def test_one_loop_at_a_time(catalog: Catalog) -> None:
     first = run_loop(catalog, FAST, author="ada")
     next(first)
-    with pytest.raises(Busy, match="another loop"):
+    with pytest.raises(Busy, match="runs a loop there"):
         go(catalog, seed=1)
     first.close()
     assert len(go(catalog, rounds=0)) == 1
