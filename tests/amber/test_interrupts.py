@@ -59,7 +59,7 @@ def test_two_loops_at_once(capsys: Capture) -> None:
         code = run(LONG)
         process.kill()
     assert code == 3
-    assert "another loop" in one_line(capsys.readouterr().err)
+    assert "runs a loop there" in one_line(capsys.readouterr().err)
 
 
 @pytest.mark.usefixtures("folder")
