@@ -18,7 +18,14 @@ from curation.ingestion.readers.json_files import parse_json
 from curation.ingestion.readers.times import Where, looks_like_time, to_utc
 from curation.ingestion.readers.values import box_of
 
-__all__ = ["VALUE_COLUMNS", "as_text", "attribute", "label_columns", "numbers"]
+__all__ = [
+    "VALUE_COLUMNS",
+    "as_floats",
+    "as_text",
+    "attribute",
+    "label_columns",
+    "numbers",
+]
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _NO_NUMBER = r"^[+-]?([nN]a[nN]|[iI]nf(inity)?)$"
