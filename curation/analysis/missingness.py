@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy import stats
 
 from curation.catalog.snapshot import Snapshot
 
@@ -125,6 +124,8 @@ def _aligned(attribute: pa.Table, ids: pa.Array) -> pa.ChunkedArray:
 
 def _column(name: str, value: pa.ChunkedArray, cluster: Ints) -> _Column | None:
     """The attribute as a test reads it; None where it has fewer than two distinct values."""
+    from scipy import stats
+
     if pa.types.is_string(value.type) or pa.types.is_boolean(value.type):
         return _values(name, value, cluster)
     row = np.flatnonzero(np.asarray(pc.is_valid(value), np.bool_))
@@ -195,6 +196,8 @@ def _rank_scores(column: _Column, y: Bools, group: Ints) -> tuple[Floats, float]
 
 def _p(statistic: float, freedom: int, group: Ints) -> float:
     """The p-value: from F, not chi-square, because the variance comes from few or uneven groups."""
+    from scipy import stats
+
     sizes = np.bincount(group).astype(np.float64)
     even = float(sizes.sum() ** 2 / (sizes**2).sum())
     rest = max(1.0, even - freedom)
@@ -214,6 +217,8 @@ def _cramers_v(labelled: Ints, total: Ints) -> float:
 
 
 def _corrected(found: list[Difference]) -> list[Difference]:
+    from scipy import stats
+
     if not found:
         return []
     rates = stats.false_discovery_control([part.p for part in found])

@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from curation.arrays import Float32s, Ints, UInt64s
 from curation.errors import BadInput
@@ -113,6 +111,9 @@ def _close_in_band(order: Ints, band: UInt64s, hashes: UInt64s, max_distance: in
 
 def _merged(groups: Ints, pairs: list[tuple[Ints, Ints]]) -> Ints:
     """Group numbers after the two groups of every pair are joined."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     if not pairs:
         return groups
     left, right = (groups[np.concatenate(side)] for side in zip(*pairs, strict=True))

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.schema import EVALUATION
@@ -91,6 +89,9 @@ def _texts(values: Iterable[str]) -> pa.Array:
 
 def _joined(groups: list[str], found: list[NearDuplicates]) -> dict[str, str]:
     """For each group, the first group by name among those that near-duplicates link."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     row_of = {group: row for row, group in enumerate(groups)}
     links = [(row_of[one.groups[0]], row_of[other]) for one in found for other in one.groups[1:]]
     left, right = np.asarray(links, np.int64).reshape(-1, 2).T

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaln
 
 from curation.arrays import Floats, Ints
 from curation.errors import BadInput
@@ -139,6 +138,8 @@ class Exposure:
 
 def _log_mixture(drawn: Ints) -> float:
     """log likelihood of a sequence of draws with these cell counts, with Jeffreys' prior on the rates."""
+    from scipy.special import gammaln
+
     k, n = len(drawn), int(drawn.sum())
     alone = gammaln(k * PRIOR) - gammaln(n + k * PRIOR)
     return float(alone + (gammaln(drawn + PRIOR) - gammaln(PRIOR)).sum())

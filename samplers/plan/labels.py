@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import csr_array
 
 from curation.arrays import Bools, Floats, Int32s, Ints
 from curation.catalog.snapshot import Snapshot
@@ -100,6 +99,8 @@ def group_by_code(codes: npt.NDArray[np.integer], size: int) -> tuple[Int32s, In
     >>> order.tolist(), starts.tolist()
     ([1, 0, 2], [0, 1, 3])
     """
+    from scipy.sparse import csr_array
+
     indices = np.arange(len(codes), dtype=np.int32)
     counted = csr_array((indices, codes.astype(np.int32), np.array([0, len(codes)])), shape=(1, size)).tocsc()
     return counted.data, counted.indptr
