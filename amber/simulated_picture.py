@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 
 from amber.simulate import Point
 from amber.terminal import WrappedTable, table
@@ -59,6 +58,8 @@ def draw(title: str, points: Sequence[Point], path: Path) -> Path:
     half of the seeds, as a PNG or SVG."""
     if path.suffix not in FORMATS:
         raise BadInput(f"--picture {path}: must end in {' or '.join(FORMATS)}; correct it")
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
     for color, arm in zip(COLOURS * 2, dict.fromkeys(point.arm for point in points), strict=False):

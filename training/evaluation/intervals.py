@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 __all__ = [
     "NOT_ENOUGH_DATA",
@@ -26,7 +25,7 @@ __all__ = [
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-Z = float(stats.norm.ppf(0.975))
+Z = 1.959963984540054  # the 97.5% quantile of the normal distribution
 
 ROUNDING = 1e-12
 """Variances below this are rounding."""
@@ -117,6 +116,8 @@ def mean_of_sums(sums: Floats, totals: Floats, n: int) -> Figure:
     count = int(inside.sum())
     if count < 2:
         return Figure(value=mean, low=None, high=None, n=n, groups=count)
+    from scipy import stats
+
     half = float(stats.t.ppf(0.975, count - 1)) * variance**0.5
     return Figure(value=mean, low=mean - half, high=mean + half, n=n, groups=count)
 
