@@ -102,7 +102,7 @@ def test_a_form_shows_what_the_button_then_does(catalog: Catalog, dataset: Any, 
     assert page.press("ask_for_labels", **values) == {"told": line.replace("eve:", f"eve, commit {before + 1}:")}
     with catalog.read() as now:
         assert len(now.requests("open")) == 6
-    assert "passed over: 6 asked for already" in shown(page.form("ask_for_labels", **values))
+    assert "passed over: 6 requested already" in shown(page.form("ask_for_labels", **values))
 
 
 def test_tags_and_doubts(catalog: Catalog, dataset: Any, service: Served) -> None:
