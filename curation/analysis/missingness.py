@@ -84,7 +84,7 @@ def label_missingness(now: Snapshot) -> list[Difference]:
     A sample counts as labelled if its label is known, unsure or inapplicable. While nothing is split yet, all samples
     are compared.
 
-    >>> [(found.task, found.attribute) for found in missing(now) if found.q < 1e-6]
+    >>> [(found.task, found.attribute) for found in label_missingness(now) if found.q < 1e-6]
     []
     """
     samples = now.samples()

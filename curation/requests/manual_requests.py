@@ -43,7 +43,7 @@ def request_labels(now: Snapshot, keys: Sequence[str], tasks: Sequence[str], rea
 
     Open requests are passed over. A known label may be requested again, because it may be wrong.
 
-    >>> found = ask(now, ["pictures/00005"], ["color", "car"], "looks wrong")
+    >>> found = request_labels(now, ["pictures/00005"], ["color", "car"], "looks wrong")
     >>> len(found.rows), dict(found.passed_over)
     (2, {})
     """

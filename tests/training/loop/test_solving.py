@@ -1,5 +1,6 @@
 """Runs whose heads are solved: what they record, where they start, and what they refuse."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from support.homes import make_home
 
 from curation import BadInput, Catalog
+from curation.files.read_back import sha256_of
 from samplers import Plan, Policy, make_pack, make_plan
 from training import Recipe, Run, evaluate, train
 from training.evaluation.features import embed
@@ -97,15 +99,20 @@ def test_a_run_that_names_no_heads_was_drawn(catalog: Catalog, tmp_path: Path) -
 def test_a_vector_that_is_not_finite_is_refused_by_its_key(catalog: Catalog) -> None:
     plan = planned(catalog)
     path = catalog.home / "embeddings" / RECIPE.embeddings / "vectors.npy"
-    kept = path.read_bytes()
+    header = path.with_name("embeddings.json")
+    kept, kept_header = path.read_bytes(), header.read_text()
     vectors = np.load(path, mmap_mode="r+")
     vectors[:, 3] = np.nan
     vectors.flush()
+    described = json.loads(kept_header)
+    described["sha256"]["vectors.npy"] = sha256_of(path)
+    header.write_text(json.dumps(described))
     try:
         with pytest.raises(BadInput, match=r"key 'pictures/\d+': its vector of efficientnet_lite0-32x32 is not finite"):
             train(replace(RECIPE, seed=7), plan, catalog)
     finally:
         path.write_bytes(kept)
+        header.write_text(kept_header)
 
 
 def test_a_shared_layer_is_saved_with_the_run_and_predicts_beside_exact_heads(catalog: Catalog) -> None:
