@@ -189,7 +189,7 @@ def test_a_mirror_that_another_process_writes(home: Path) -> None:
     (home / "browse").mkdir()
     with (
         mirror_lock(home),
-        pytest.raises(Busy, match="another `amber browse` writes the mirror; wait for it"),
+        pytest.raises(Busy, match="writes the mirror; wait for that `amber browse`"),
         mirror_lock(home, patience=0.2),
     ):
         pass

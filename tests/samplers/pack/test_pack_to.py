@@ -56,9 +56,9 @@ def test_parts_are_finished_and_copied(home: str, bucket: str, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--to", "packs/team"], "--to 'packs/team': a URL as in s3://BUCKET/PREFIX; correct it"),
+        (["--to", "packs/team"], "--to 'packs/team': must be a URL as in s3://BUCKET/PREFIX; correct it"),
         (["--to", "nowhere://team"], "nowhere://team: not a URL that can be opened"),
-        (["--to", "s3://team", "--part", "1/2"], "--part and --to: a part is no pack yet; pass --to with --finish"),
+        (["--to", "s3://team", "--part", "1/2"], "--part and --to: a part is not a pack yet; pass --to with --finish"),
     ],
 )
 def test_a_bad_url_is_refused_before_any_work(
