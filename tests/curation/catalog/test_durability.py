@@ -71,6 +71,7 @@ def data(tmp_path: Path) -> Path:
 FORKS = """
 import os, sys
 from pathlib import Path
+import curation.ingestion.ingest, curation.ingestion.read_dataset, curation.ingestion.readers.class_folders
 from test_durability import live
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 for line in sys.stdin:
