@@ -164,8 +164,8 @@ def test_costly_requests_wait_or_are_refused() -> None:
 def test_many_clients_leave_room_for_others(service: Served, secrets: dict[str, str]) -> None:
     """All are answered, with 200 or with 503 in one line, and the health check does not wait for them."""
     headers = {"Authorization": f"Bearer {secrets['read']}"}
-    with ThreadPoolExecutor(18) as pool, httpx.Client(base_url=service.url, timeout=300) as client:
-        answers = [pool.submit(client.get, "/api/coverage", headers=headers) for _ in range(32)]
+    with ThreadPoolExecutor(40) as pool, httpx.Client(base_url=service.url, timeout=60) as client:
+        answers = [pool.submit(client.get, "/api/coverage", headers=headers) for _ in range(64)]
         assert httpx.get(f"{service.url}/health", timeout=60).status_code == 200
         assert not all(answer.done() for answer in answers)
         assert {answer.result().status_code for answer in answers} <= {200, 503}

@@ -136,7 +136,6 @@ def contents(home: Path) -> dict[str, Any]:
         return {"log": log_of(home), "counts": now.counts(), "labels": labels}
 
 
-@pytest.mark.timeout(3600)  # each life starts a process that vets slices
 @pytest.mark.parametrize("kills", [24, pytest.param(1000, marks=pytest.mark.soak)])
 def test_kills_lose_nothing_and_tear_nothing(kills: int, data: Path, tmp_path: Path) -> None:
     """Kills spread over ingest, commits, checkpoints, folds and compactions, in three lives per workspace."""
