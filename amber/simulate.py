@@ -24,8 +24,6 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
 from curation.files.atomic import whole
-from curation.ingestion.dataset import Dataset
-from curation.ingestion.ingest import ingest
 
 __all__ = ["ARMS", "Beside", "Point", "Simulation", "average_precision", "labelled_test_samples", "simulate"]
 
@@ -182,6 +180,8 @@ def _predictions(folder: Path, simulation: Simulation, keys: list[str], task: Ta
 
 def _template(folder: Path, home: Path, simulation: Simulation, tell: Callable[[str, int, int], None]) -> Catalog:
     """A workspace with the data set, its labels held back, and its features."""
+    from curation.ingestion.dataset import Dataset
+    from curation.ingestion.ingest import ingest
     from samplers.pack.pack_writer import make_pack  # loads scipy
     from training.evaluation.features import embed
 

@@ -20,10 +20,8 @@ from curation.labelstudio.resolution import THIRD
 from curation.labelstudio.session import open_session
 from curation.labelstudio.webhook import wake_ups
 
-__all__ = ["DAY", "ask_people", "follow_up"]
+__all__ = ["ask_people", "follow_up"]
 
-DAY = 86_400
-"""Seconds."""
 
 PUSH_EVERY: Final = 600.0
 """Seconds between two pushes while waiting: new requests reach people after at most this long."""

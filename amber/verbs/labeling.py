@@ -9,7 +9,8 @@ import click
 from amber.service.signed_urls import SERVICE, url_for
 from amber.terminal import Screen, output, show, table
 from amber.verbs.options import grouped, workspace
-from amber.wait_for_labels import DAY, follow_up
+from amber.verbs.people_options import DAY, card_option, days_option, third_option
+from amber.wait_for_labels import follow_up
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from curation.labelstudio.client import LabelStudioClient
@@ -20,10 +21,7 @@ from curation.labelstudio.push import Asking, push
 from curation.labelstudio.session import open_session
 from curation.labelstudio.status import people, progress
 
-__all__ = ["card_option", "connect", "days_option", "label_group", "notes_of", "third_option"]
-
-LONGEST = 10_000
-"""Upper limit of options in days or hours."""
+__all__ = ["connect", "label_group", "notes_of"]
 
 SHOWN = [
     "task",
@@ -39,30 +37,6 @@ SHOWN = [
     "open_cost",
     "hours",
 ]
-
-
-def _seconds(context: click.Context, parameter: click.Parameter, days: float) -> float:
-    if not 0 < days <= LONGEST:
-        raise BadInput(f"days {days}: must be above 0 and at most {LONGEST:,}; correct it")
-    return days * DAY
-
-
-def _hours(context: click.Context, parameter: click.Parameter, third: float) -> timedelta:
-    if not 0 <= third <= LONGEST:
-        raise BadInput(f"third {third}: must be between 0 and {LONGEST:,} hours; correct it")
-    return timedelta(hours=third)
-
-
-card_option = click.option(
-    "--card", type=click.Path(path_type=Path), help="Data set card (Markdown); sections named after tasks are shown."
-)
-days_option = click.option(
-    "--days", "lasting", default=30.0, show_default=True, callback=_seconds, help="Days for which image URLs are valid."
-)
-third_option = click.option(
-    "--third", default=24.0, show_default=True, callback=_hours,
-    help="Hours to wait for a third person where two disagree.",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,12 +16,10 @@ from amber.rounds_table import rounds_table
 from amber.service.signed_urls import SERVICE, url_for
 from amber.tables import figures_table
 from amber.terminal import Screen, output, show
-from amber.verbs.labeling import card_option, connect, days_option, notes_of, third_option
 from amber.verbs.options import author, grouped, heads_option, like_option, seeded, size_option, trunk_option, workspace
+from amber.verbs.people_options import card_option, days_option, third_option
 from amber.verbs.training import run_title, size_for
-from amber.wait_for_labels import ask_people
 from curation.catalog.catalog import Catalog
-from curation.labelstudio.push import Asking
 from samplers.policy.policy import Policy
 from training.recipe import Recipe
 from training.run import Run
@@ -75,6 +73,10 @@ class PeopleOptions:
         if not self.label_studio:
             yield None
             return
+        from amber.verbs.labeling import connect, notes_of
+        from amber.wait_for_labels import ask_people
+        from curation.labelstudio.push import Asking
+
         url = "" if self.label_studio == "local" else self.label_studio
         asking = Asking(overlap=self.overlap, gold=self.gold, notes=notes_of(catalog, self.card))
         with connect(catalog.home, url, self.token) as server:

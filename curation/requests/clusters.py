@@ -16,7 +16,7 @@ MOST_ROWS: Final = 20_000
 PASSES: Final = 8
 
 
-def one_of_each_cluster(vectors: Float32s, taken: Bools, count: int, generator: np.random.Generator) -> Ids:
+def one_of_each_cluster(vectors: Float32s, taken: Bools, count: int, generator: "np.random.Generator") -> Ids:
     """Up to `count` rows of `vectors` [n, D] that are not `taken` [n]: one, drawn at random, of each cluster without a
     taken row, the largest first.
 
@@ -36,7 +36,7 @@ def one_of_each_cluster(vectors: Float32s, taken: Bools, count: int, generator: 
     return np.asarray([rows[generator.choice(np.flatnonzero(cluster == code))] for code in order], np.int64)
 
 
-def _k_means(vectors: Float32s, clusters: int, generator: np.random.Generator) -> Ids:
+def _k_means(vectors: Float32s, clusters: int, generator: "np.random.Generator") -> Ids:
     """The cluster [n] of each vector (Lloyd 1982), from centres that are drawn at random."""
     centres = vectors[generator.choice(len(vectors), clusters, replace=False)].copy()
     columns = np.arange(len(vectors))

@@ -88,7 +88,7 @@ def _rows(
     free: Bools,
     picked: Bools,
     count: int,
-    generator: np.random.Generator,
+    generator: "np.random.Generator",
 ) -> Iterator[tuple[int, str]]:
     """The rows of one arm, best first."""
     if name == "related":
@@ -118,7 +118,7 @@ def _spread_out(
     free: Bools,
     picked: Bools,
     count: int,
-    generator: np.random.Generator,
+    generator: "np.random.Generator",
 ) -> Iterator[tuple[int, str]]:
     """Free rows far from each other and from all that is labelled or requested: by clusters, or by distance alone."""
     taken = ~candidates.open[task.name] | picked
