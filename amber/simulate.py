@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from amber.loop import Loop, Round, run_loop
+from curation.arrays import Bools, Floats
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import LABELS
 from curation.catalog.schema import KNOWN
@@ -27,8 +27,6 @@ from curation.files.atomic import whole
 
 __all__ = ["ARMS", "Beside", "Point", "Simulation", "average_precision", "labelled_test_samples", "simulate"]
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 Beside = Callable[[Catalog, "Simulation", str], tuple[Floats, Bools]]
 """Other heads on the labels of a workspace, given a run: scores [n] of the wanted class, and whether it is predicted
 [n], in the order of `labelled_test_samples`."""

@@ -5,16 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from amber.simulate import Point
 from amber.terminal import WrappedTable, table
+from curation.arrays import Floats
 from curation.errors import BadInput
 from curation.files.atomic import whole
 
 __all__ = ["draw", "paired", "simulated_table"]
 
-Floats = npt.NDArray[np.float64]
 
 FORMATS = (".png", ".svg")
 COLOURS = ("#00798c", "#d1495b", "#edae49", "#30638e", "#7a9e7e")

@@ -18,14 +18,13 @@ import pyarrow.compute as pc
 from curation.analysis.alpha import disagreement
 from curation.analysis.annotator_labels import AnnotatorLabels
 from curation.analysis.dawid_skene import FittedModel, fit
+from curation.arrays import Floats, Ints
 from curation.catalog.schema import INAPPLICABLE, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 
 __all__ = ["Agreement", "AgreementGroup", "Annotator", "Pair", "agreement", "human_agreement"]
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 PEOPLE: Final = "human"
 BIASES: Final = 5

@@ -7,12 +7,10 @@ million labels of 30 classes. The tests compare the two.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from curation.arrays import Floats, Ints
 
 __all__ = ["Disagreement", "disagreement"]
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)

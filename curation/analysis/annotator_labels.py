@@ -6,18 +6,15 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.arrays import Bools, Floats, Ints
 from curation.catalog.schema import KNOWN
 from curation.catalog.tasks import Task
 
 __all__ = ["AnnotatorLabels"]
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 Numbers = TypeVar("Numbers", Ints, Floats)
 
 

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.analysis.colabelling import colabelled
+from curation.arrays import Bools, Ints
 from curation.catalog.applicability import applicability
 from curation.catalog.schema import INAPPLICABLE, KNOWN, UNSURE
 from curation.catalog.snapshot import Snapshot
@@ -18,8 +18,6 @@ from curation.catalog.tasks import Task
 
 __all__ = ["SPLITS", "UNSPLIT", "AnnotatorCount", "Cell", "Coverage", "coverage"]
 
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 UNSPLIT: Final = "unsplit"
 """The split of samples that have none yet."""

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
+
+from curation.arrays import Floats, Ints
 
 __all__ = ["FittedModel", "fit"]
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 CELLS: Final = 1_000_000
 """At most so many samples x classes are fitted. Of more, every k-th sample is used: a little less precise."""

@@ -12,17 +12,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.arrays import Bools, Floats, Ints
 from curation.catalog.snapshot import Snapshot
 
 __all__ = ["Difference", "compare", "label_missingness"]
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 ORGANISING: Final = {"key", "group", "split", "excluded"}
 """Attributes that describe how samples are organised, not what they show."""

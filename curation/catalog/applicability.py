@@ -7,8 +7,8 @@ known: then the prediction of a run decides, and without a run the task may be r
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from curation.arrays import Ints
 from curation.catalog.slice_vetting import Frame, vet
 from curation.catalog.slices import columns_of
 from curation.catalog.snapshot import Snapshot
@@ -17,16 +17,14 @@ from curation.errors import BadInput
 
 __all__ = ["Applicability", "applicability", "vet_applies"]
 
-Ids = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Applicability:
     """Ids of samples, sorted: to which a task does not apply by the labels that are `known`, and to which it does not
     apply as `predicted`, because a label is not known and the prediction in its place makes the predicate false."""
 
-    known: Ids
-    predicted: Ids
+    known: Ints
+    predicted: Ints
 
 
 def applicability(now: Snapshot, task: Task, *, predictions: str | None = None) -> Applicability:

@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.arrays import Ints
 from curation.catalog.schema import KNOWN, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
@@ -26,7 +25,6 @@ __all__ = [
     "near_duplicates",
 ]  # fmt: skip
 
-Ids = npt.NDArray[np.int64]
 Columns = dict[str, list[Any]]
 
 ATTRIBUTE_TYPES: Final = {"text": "string", "number": "float", "flag": "boolean", "time": "date", "integer": "integer"}
@@ -119,7 +117,7 @@ def near_duplicates(now: Snapshot) -> dict[str, str]:
 
 
 def columns_of(
-    now: Snapshot, scene: Overlay, url_for: Callable[[str, str], str | None], ids: Ids | None = None,
+    now: Snapshot, scene: Overlay, url_for: Callable[[str, str], str | None], ids: Ints | None = None,
     near: Mapping[str, str] | None = None,
 ) -> Columns:  # fmt: skip
     """The columns of the samples `ids` (default: all), sorted by sample id.

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.arrays import Floats
 from curation.catalog.event_tables import LABELS
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
@@ -30,7 +31,6 @@ SUSPECT = 1.5
 """A file whose boxes all lie within this many pixels of the corner holds fractions, most likely."""
 
 Size = tuple[int, int]
-Floats = npt.NDArray[np.float64]
 
 
 def with_checked_boxes(

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from curation.arrays import Ints
 from curation.catalog.event_tables import LABELS
 from curation.catalog.schema import KNOWN, STATES
 from curation.catalog.snapshot import Snapshot
@@ -33,13 +33,12 @@ __all__ = [
     "write_parquet",
 ]
 
-Ids = npt.NDArray[np.int64]
 
 ASIDE: Final = ("file", "entry", "value", "rule")
 FIRST: Final = ("key", "location", "dataset", "sha256", "width", "height")
 
 
-def wide_table(now: Snapshot, *, ids: Ids | None = None, tasks: Sequence[str] = ()) -> pa.Table:
+def wide_table(now: Snapshot, *, ids: Ints | None = None, tasks: Sequence[str] = ()) -> pa.Table:
     """One row for each sample (of `ids`; default: all): its key and file, its attributes, and a column for each task.
 
     A label is a bool, a string, a number, a list of class names, or a list of boxes (pixels of the upright image); null
@@ -58,7 +57,7 @@ def wide_table(now: Snapshot, *, ids: Ids | None = None, tasks: Sequence[str] = 
     return pa.table(columns)
 
 
-def long_table(now: Snapshot, *, ids: Ids | None = None, tasks: Sequence[str] = ()) -> pa.Table:
+def long_table(now: Snapshot, *, ids: Ints | None = None, tasks: Sequence[str] = ()) -> pa.Table:
     """One row for each annotator's newest label, with the columns of `LABELS` and `source`; a reader can read it back.
 
     By task, then sample.
@@ -69,18 +68,18 @@ def long_table(now: Snapshot, *, ids: Ids | None = None, tasks: Sequence[str] = 
     return pa.concat_tables(parts) if parts else LABELS.append(pa.field("source", pa.string())).empty_table()
 
 
-def write_parquet(now: Snapshot, path: Path, *, ids: Ids | None = None, tasks: Sequence[str] = ()) -> int:
+def write_parquet(now: Snapshot, path: Path, *, ids: Ints | None = None, tasks: Sequence[str] = ()) -> int:
     """`wide_table` as one Parquet file; returns how many samples."""
     return _write(wide_table(now, ids=ids, tasks=tasks), path, lambda table, part: pq.write_table(table, part))
 
 
-def write_labels(now: Snapshot, path: Path, *, ids: Ids | None = None, tasks: Sequence[str] = ()) -> int:
+def write_labels(now: Snapshot, path: Path, *, ids: Ints | None = None, tasks: Sequence[str] = ()) -> int:
     """`long_table` as one Parquet file; returns how many labels."""
     return _write(long_table(now, ids=ids, tasks=tasks), path, lambda table, part: pq.write_table(table, part))
 
 
 def write_csv(
-    now: Snapshot, path: Path, *, ids: Ids | None = None, tasks: Sequence[str] = (), formulas: bool = False
+    now: Snapshot, path: Path, *, ids: Ints | None = None, tasks: Sequence[str] = (), formulas: bool = False
 ) -> int:
     """`wide_table` as CSV, lists as JSON; returns how many samples.
 
@@ -99,7 +98,7 @@ def write_asides(asides: Sequence[Aside], path: Path) -> int:
     return _write(pa.table(columns), path, lambda table, part: pacsv.write_csv(without_formulas(table), part))
 
 
-def write_coco(now: Snapshot, path: Path, *, ids: Ids | None = None, tasks: Sequence[str] = ()) -> int:
+def write_coco(now: Snapshot, path: Path, *, ids: Ints | None = None, tasks: Sequence[str] = ()) -> int:
     """Boxes of one detection task as COCO's instances (Lin et al., ECCV 2014); returns how many images.
 
     Only images whose task is known are written: an image without annotations holds no object. BadInput unless `tasks`
@@ -134,7 +133,7 @@ WRITERS: Final = {"parquet": write_parquet, "csv": write_csv, "coco": write_coco
 """Writers by the name of their format; each returns how many samples, images or labels it wrote."""
 
 
-def _chosen(now: Snapshot, ids: Ids | None) -> pa.Table:
+def _chosen(now: Snapshot, ids: Ints | None) -> pa.Table:
     samples = now.samples()
     return samples if ids is None else samples.filter(pc.is_in(samples["sample_id"], value_set=pa.array(ids)))
 

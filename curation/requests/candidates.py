@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.arrays import Bools, Floats, Ints
 from curation.catalog.applicability import applicability
 from curation.catalog.schema import KNOWN
 from curation.catalog.slices import Slice, columns_of
@@ -20,10 +21,6 @@ from curation.images.embeddings import Embeddings
 
 __all__ = ["Candidates"]
 
-Ids = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 
 WIDTH, SKETCHED, CHUNK = 64, 20_000, 4_096
 
@@ -44,14 +41,14 @@ class Candidates:
         example: npt.NDArray[np.float32] | None = None,
     ) -> None:  # fmt: skip
         self.now = now
-        self._members: dict[Any, Ids] = {}
+        self._members: dict[Any, Ints] = {}
         self._principal: npt.NDArray[np.float32] | None = None
         self.tasks = {name: task for name, task in now.tasks().items() if task.outputs}
         samples = now.samples()
         usable = pc.and_(pc.equal(samples["split"], "train"), pc.invert(samples["excluded"]))
         samples = samples.filter(usable).sort_by("sample_id")
         self.keys = samples["key"].combine_chunks()
-        self.ids: Ids = np.asarray(samples["sample_id"].to_numpy(), np.int64)
+        self.ids: Ints = np.asarray(samples["sample_id"].to_numpy(), np.int64)
         self.groups: npt.NDArray[np.object_] = np.asarray(samples["group"].to_pylist(), dtype=object)
         self._predictions_path = now.runs.predictions_file(home, run) if run else None
         self.inapplicable: dict[str, Bools] = {}
@@ -77,7 +74,7 @@ class Candidates:
         labels = labels.filter(pc.equal(labels["state"], KNOWN))
         return labels.filter(pc.is_in(labels["sample_id"], value_set=pa.array(self.ids)))
 
-    def members(self, slice_: Slice, assume: dict[str, str | bool | float] | None = None) -> Ids:
+    def members(self, slice_: Slice, assume: dict[str, str | bool | float] | None = None) -> Ints:
         """Ids of all samples in a slice, of any split; `assume` gives every sample the same label of a task."""
         cell = (slice_.predicate, tuple(sorted((assume or {}).items())))
         if cell not in self._members:
@@ -85,7 +82,7 @@ class Candidates:
             self._members[cell] = self.now.members(slice_.predicate, predictions=path, assume=assume or {})
         return self._members[cell]
 
-    def restricted(self, rows: Ids) -> "Candidates":
+    def restricted(self, rows: Ints) -> "Candidates":
         """The same with these rows only (ascending), and masks of its own: the pool of a simulation."""
         part = copy(self)
         part.ids, part.groups, part.keys = self.ids[rows], self.groups[rows], self.keys.take(pa.array(rows))
@@ -139,7 +136,7 @@ class Candidates:
         codes[rows], sure[rows] = known["code"].to_numpy(), 1.0
         return codes, sure
 
-    def vectors(self, rows: Ids) -> npt.NDArray[np.float32]:
+    def vectors(self, rows: Ints) -> npt.NDArray[np.float32]:
         """Standardised embeddings [n, D] of these rows."""
         assert self._embeddings is not None
         return self._embeddings.standardised(self._embeddings.rows(self.keys.take(pa.array(rows)).to_pylist()))

@@ -3,20 +3,18 @@
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
+
+from curation.arrays import Bools, Float32s, Ints
 
 __all__ = ["one_of_each_cluster"]
 
-Ids = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-Float32s = npt.NDArray[np.float32]
 
 MOST_ROWS: Final = 20_000
 """At most so many vectors are clustered, drawn at random from more: this bounds time and memory."""
 PASSES: Final = 8
 
 
-def one_of_each_cluster(vectors: Float32s, taken: Bools, count: int, generator: "np.random.Generator") -> Ids:
+def one_of_each_cluster(vectors: Float32s, taken: Bools, count: int, generator: "np.random.Generator") -> Ints:
     """Up to `count` rows of `vectors` [n, D] that are not `taken` [n]: one, drawn at random, of each cluster without a
     taken row, the largest first.
 
@@ -36,7 +34,7 @@ def one_of_each_cluster(vectors: Float32s, taken: Bools, count: int, generator: 
     return np.asarray([rows[generator.choice(np.flatnonzero(cluster == code))] for code in order], np.int64)
 
 
-def _k_means(vectors: Float32s, clusters: int, generator: "np.random.Generator") -> Ids:
+def _k_means(vectors: Float32s, clusters: int, generator: "np.random.Generator") -> Ints:
     """The cluster [n] of each vector (Lloyd 1982), from centres that are drawn at random."""
     centres = vectors[generator.choice(len(vectors), clusters, replace=False)].copy()
     columns = np.arange(len(vectors))

@@ -18,10 +18,10 @@ from itertools import islice
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.arrays import Bools
 from curation.catalog.slices import Slice
 from curation.catalog.tasks import Task
 from curation.images.embeddings import farthest_first
@@ -33,7 +33,6 @@ from curation.requests.strategies import Pick, one_of_each_group
 
 __all__ = ["PRIOR", "arm_weights", "cold_start"]
 
-Bools = npt.NDArray[np.bool_]
 Found = Iterable[tuple[int, str]]
 """Rows, best first, each with the reason of its request."""
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.compute as pc
 
+from curation.arrays import Bools, Floats, Ints
 from curation.catalog.slices import Slice, columns_of
 from curation.catalog.tasks import Task
 from curation.images.embeddings import farthest_first
@@ -16,9 +16,6 @@ from curation.requests.strategies import Pick, best_first, entropy, likely_share
 
 __all__ = ["Strategy", "rank"]
 
-Ids = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 Strategy = Literal["mixed", "margin", "entropy"]
 
@@ -97,7 +94,7 @@ def _picks(
         yield Pick(row=row, arm="mined", reason=f"{why} {scores[row]:.3f}")
 
 
-def _unlike_labelled(candidates: Candidates, task: Task, slice_: Slice | None, count: int, seed: Sequence[int]) -> Ids:
+def _unlike_labelled(candidates: Candidates, task: Task, slice_: Slice | None, count: int, seed: Sequence[int]) -> Ints:
     """Open rows that could be in the slice, farthest first from all labelled and requested samples of the task.
 
     Without embeddings: all such rows, in an order drawn from `seed`.

@@ -6,8 +6,8 @@ from math import prod
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from curation.arrays import Bools, Floats, Ints
 from curation.catalog.slices import Slice, columns_of
 from curation.catalog.tasks import Task
 from curation.requests.candidates import Candidates
@@ -15,9 +15,6 @@ from curation.requests.strategies import one_of_each_group
 
 __all__ = ["chance_by_other_tasks", "related_rows"]
 
-Ids = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 MOST_QUERIES: Final = 400
 """A predicate is evaluated for at most so many combinations of classes of other tasks."""
@@ -99,7 +96,7 @@ def _unseen_combinations(candidates: Candidates, task: Task, free: Bools) -> Ite
             yield row, f"its combination of {', '.join(told)} has few labels: certainty = {sure[row]:.3f}"
 
 
-def _most_telling(values: Mapping[str, tuple[Ids, Floats]]) -> list[str]:
+def _most_telling(values: Mapping[str, tuple[Ints, Floats]]) -> list[str]:
     """The tasks with at least two classes seen, the most classes first, then the most samples."""
     seen = {name: len(np.unique(codes[sure > 0])) for name, (codes, sure) in values.items()}
     covered = {name: int((sure > 0).sum()) for name, (_, sure) in values.items()}

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from curation.arrays import Bools, Floats, Ints
+
 __all__ = [
     "Pick",
     "at_random",
@@ -20,9 +22,6 @@ __all__ = [
     "smallest_margin",
 ]
 
-Ids = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 LEAST_LIKELY, MOST_LIKELY = 0.15, 0.85
 
@@ -36,7 +35,7 @@ class Pick:
     reason: str
 
 
-def at_random(open_: Bools, count: int, seed: Sequence[int]) -> tuple[Ids, float]:
+def at_random(open_: Bools, count: int, seed: Sequence[int]) -> tuple[Ints, float]:
     """`count` open rows (fewer where fewer are open) drawn uniformly, ascending, and the propensity of each."""
     rows = np.flatnonzero(open_)
     count = min(count, len(rows))
@@ -70,14 +69,14 @@ def likely_share(hits: int, requests: int) -> float:
     return min(MOST_LIKELY, max(LEAST_LIKELY, (hits + 1) / (requests + 2)))
 
 
-def best_first(scores: Floats, open_: Bools, groups: npt.NDArray[np.object_]) -> Ids:
+def best_first(scores: Floats, open_: Bools, groups: npt.NDArray[np.object_]) -> Ints:
     """Open rows with a score [N] above 0, the highest first, one of each group before the second of any."""
     order = np.argsort(-np.where(open_, scores, -1), kind="stable")
     order = one_of_each_group(order, groups, ~open_)
     return order[open_[order] & (scores[order] > 0)]
 
 
-def one_of_each_group(order: Ids, groups: npt.NDArray[np.object_], taken: Bools) -> Ids:
+def one_of_each_group(order: Ints, groups: npt.NDArray[np.object_], taken: Bools) -> Ints:
     """`order` with the first row of each group in front, then the second of each, and so on.
 
     Rows that are `taken` [N] (labelled or requested) count first in their groups: such a group has had its turn.

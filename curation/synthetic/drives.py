@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from curation.arrays import Bools, Floats
+
 __all__ = [
     "LABEL_STREAM",
     "LONGEST",
@@ -20,9 +22,6 @@ __all__ = [
     "rare_slices",
     "speed_at",
 ]
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 
 _FACTS, _KEEP, LABEL_STREAM, RENDER_STREAM = range(4)  # streams of one seed

@@ -7,14 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from curation.arrays import Bools, Floats
 from curation.catalog.event_tables import BOX, LABELS, as_labels
 from curation.synthetic.drives import LABEL_STREAM, LONGEST, Drives, generator, speed_at
 from curation.synthetic.placement import boxes_of
 
 __all__ = ["Described", "describe", "names_of", "path_of"]
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 
 _TASKS = ("light_present", "light_color", "pedestrian", "car", "stop_sign", "bicycle", "speed", "objects")

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from curation.arrays import Float32s
 from curation.synthetic.drawing import (
     LAMP_COLORS,
     MARGIN,
@@ -46,8 +46,6 @@ from curation.synthetic.placement import (
 
 __all__ = ["render"]
 
-Pixels = npt.NDArray[np.float32]
-
 
 def render(drives: Drives, seed: int) -> Iterator[tuple[int, int, Image.Image]]:
     """Render each frame of `drives`: (row of the drive in `drives`, frame, RGB image of 128 x 80)."""
@@ -71,7 +69,7 @@ class _Scene:
     drives: Drives
     row: int
     conditions: Conditions
-    sums: Pixels
+    sums: Float32s
     numbers: list[float]
     noise: np.random.Generator
 
@@ -99,25 +97,25 @@ def _render_frame(scene: _Scene, frame: int) -> Image.Image:
     return Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
 
 
-def _running_sums(layer: Pixels) -> Pixels:
+def _running_sums(layer: Float32s) -> Float32s:
     sums = np.zeros((layer.shape[0], layer.shape[1] + 1, layer.shape[2]), np.float32)
     np.cumsum(layer, axis=1, out=sums[:, 1:])
     return sums
 
 
-def _window(sums: Pixels, left: float, smear: float, width: int = WIDTH) -> Pixels:
+def _window(sums: Float32s, left: float, smear: float, width: int = WIDTH) -> Float32s:
     """Columns `left` to `left + width` with motion blur: each is the mean of `smear` columns around it."""
     middle = left + 0.5
     return (_sums_at(sums, middle + smear / 2, width) - _sums_at(sums, middle - smear / 2, width)) / np.float32(smear)
 
 
-def _sums_at(sums: Pixels, start: float, width: int) -> Pixels:
+def _sums_at(sums: Float32s, start: float, width: int) -> Float32s:
     whole = math.floor(start)
     part = np.float32(start - whole)
     return sums[:, whole : whole + width] * (1 - part) + sums[:, whole + 1 : whole + 1 + width] * part
 
 
-def _background(conditions: Conditions, u: Iterator[float]) -> Pixels:
+def _background(conditions: Conditions, u: Iterator[float]) -> Float32s:
     """Sky, buildings, road, trees and lamp posts, lit: [80, 160, 3] in 0 to 255."""
     size = ((WIDTH + 2 * MARGIN) * SCALE, HEIGHT * SCALE)
     diffuse, emissive = Image.new("RGB", size), Image.new("RGB", size)
@@ -211,7 +209,7 @@ def _draw_lamp_posts(canvas: Canvas, u: Iterator[float], horizon: int, *, dark: 
             canvas.lamp(x + arm, horizon - high + 0.5, 4.5, 2.5, (255, 190, 80))
 
 
-def _foreground(scene: _Scene, frame: int, smear: float) -> tuple[Pixels, Pixels]:
+def _foreground(scene: _Scene, frame: int, smear: float) -> tuple[Float32s, Float32s]:
     """Objects in front, premultiplied RGBA [80, 128, 4], and the light that they give, [80, 128, 3]."""
     size = (WIDTH * SCALE, HEIGHT * SCALE)
     diffuse, emissive = Image.new("RGBA", size), Image.new("RGB", size)
@@ -221,7 +219,7 @@ def _foreground(scene: _Scene, frame: int, smear: float) -> tuple[Pixels, Pixels
     return objects, _blurred(with_halo(emissive.reduce(SCALE), scene.conditions), smear)
 
 
-def _blurred(layer: Pixels, smear: float) -> Pixels:
+def _blurred(layer: Float32s, smear: float) -> Float32s:
     if smear < 1.2:
         return layer
     margin = 4

@@ -7,17 +7,14 @@ chosen without that group's fold, so images of one burst never choose the thresh
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from curation.arrays import Bools, Floats, Ints
 from curation.catalog.tasks import Task
 from training.evaluation.intervals import Figure
 from training.evaluation.metrics import ConfusionSums, RankingSums
 
 __all__ = ["SuggestedThreshold", "decided", "rule_in_words", "suggested_threshold"]
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 FOLDS = 5
 

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from curation.analysis.priors import natural_prior
+from curation.arrays import Floats
 from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
@@ -28,7 +28,6 @@ from training.run import Run
 
 __all__ = ["evaluate", "natural_probabilities"]
 
-Floats = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 BATCH = 256

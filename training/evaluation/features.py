@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from curation.arrays import Ints
 from curation.images import embeddings
 from curation.images.decoding import load_rgb
 from curation.images.embeddings import Embeddings
@@ -23,7 +24,6 @@ from training.run import Run
 
 __all__ = ["GREY", "embed", "features_of_file", "fitted", "framed"]
 
-Ints = npt.NDArray[np.int64]
 
 BATCH = 64
 

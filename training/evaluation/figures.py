@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.arrays import Bools
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from training.evaluation.intervals import Figure, balanced, mean_of, proportion
@@ -14,7 +14,6 @@ from training.evaluation.predictions import LabelledPredictions, Samples, labell
 
 __all__ = ["SPLITS", "slice_errors"]
 
-Bools = npt.NDArray[np.bool_]
 
 SPLITS = ("validation", "test")
 

@@ -9,7 +9,8 @@ no random draws. Only the sums of each group enter, so figures can be computed f
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from curation.arrays import Floats, Ints
 
 __all__ = [
     "NOT_ENOUGH_DATA",
@@ -22,8 +23,6 @@ __all__ = [
     "share_of_sums",
 ]
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 Z = 1.959963984540054  # the 97.5% quantile of the normal distribution
 

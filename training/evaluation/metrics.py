@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
+from curation.arrays import Bools, Floats, Ints
 from training.evaluation.intervals import (
     NOT_ENOUGH_DATA,
     Figure,
@@ -22,9 +22,6 @@ from training.evaluation.intervals import (
 
 __all__ = ["BINS", "CalibrationSums", "ConfusionSums", "MeanSums", "RankingSums", "ReliabilityBin", "root"]
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 BINS = 10
 """Equally wide bins of a predicted probability."""

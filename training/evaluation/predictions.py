@@ -8,14 +8,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.arrays import Bools, Floats, Ints
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 
 __all__ = ["LabelledPredictions", "Samples", "labelled_predictions", "rows_of"]
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from curation.arrays import Ints
 from training.loop.task_labels import TaskLabels
 from training.network.exact import ABSENT, Problem, columns_of, head_of, rotate, solve
 from training.network.folds import folds_of
@@ -16,8 +16,6 @@ from training.run import Head
 
 __all__ = ["ExactHead", "Start", "constant_head", "exact_head", "held_out_outputs"]
 
-
-Ints = npt.NDArray[np.int64]
 
 HELD_OUT = 1e-4
 """Relative gradient of the heads that only predict held-out labels."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from curation.arrays import Ints
 from samplers.plan.interleave import hash64
 from samplers.plan.plan import PlanTask
 from training.loop.task_labels import TaskLabels
@@ -23,7 +24,6 @@ from training.recipe import Recipe
 
 __all__ = ["CHECKPOINTS", "SharedLayer", "Table", "epochs_of", "table_of", "train_shared"]
 
-Ints = npt.NDArray[np.int64]
 
 BATCH = 64
 STEPS = 300

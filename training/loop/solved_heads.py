@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import stats
 from torch import Tensor
 
+from curation.arrays import Floats, Ints
 from training.loop.exact_heads import ExactHead, Start, exact_head, held_out_outputs
 from training.loop.shared_layer import CHECKPOINTS, SharedLayer, Table, table_of, train_shared
 from training.loop.task_labels import TaskLabels
@@ -20,8 +20,6 @@ from training.run import Head
 
 __all__ = ["SolvedHeads", "solve_heads"]
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 FOLDS = 3
 """Folds in which the two kinds of head are compared; the shared layer is trained once in each."""

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from curation.arrays import Floats, Ints
 from curation.catalog.snapshot import Snapshot
 from samplers.plan.plan import Plan, PlanTask
 from training.network.exact import Loss
 from training.network.folds import strata_of
 
 __all__ = ["TaskLabels", "groups_of", "task_labels"]
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,12 @@
 """Folds of a cross-validation: whole groups, each class spread evenly over the folds."""
 
 import numpy as np
-import numpy.typing as npt
 
+from curation.arrays import Floats, Ints
 from samplers.plan.interleave import hash64
 
 __all__ = ["FOLDS", "folds_of", "strata_of"]
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 FOLDS = 5
 BINS = 5

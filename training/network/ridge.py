@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from curation.arrays import Floats, Ints
 from training.network.exact import Columns, Loss, Problem, losses_of, solve
 
 __all__ = ["DEFAULT", "PATH", "RidgePoint", "chosen", "ridge_path", "weighted_mean"]
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 PATH = tuple(10.0 ** (-exponent / 2) for exponent in range(1, 13))
 """Ridges, largest first, over the weighted mean squared length of the centred features."""

@@ -9,12 +9,12 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import numpy.typing as npt
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
+from curation.arrays import Floats
 from training.report.formatting import edges_of
 
 __all__ = ["Line", "Mark", "chart_of", "line_of", "unit_chart"]
@@ -37,8 +37,6 @@ MARKERS, DASHES = "osD^", ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
 POINTS = 200
 """Points of a curve that are drawn at most."""
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from curation.arrays import Floats
 from curation.catalog.slices import columns_of
 from curation.catalog.tasks import Task
 from training.evaluation.decisions import SuggestedThreshold, rule_in_words, suggested_threshold
@@ -20,7 +21,6 @@ from training.report.run_results import RunResults, class_name, confusion_of
 __all__ = ["class_view", "confusion_view"]
 
 View = dict[str, Any]
-Floats = npt.NDArray[np.float64]
 
 CURVES = 6
 """Classes of a task with a precision-recall curve: those of the lowest average precision."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from curation.arrays import Ints
 from curation.images.decoding import load_rgb
 from samplers.pack.pack import Pack
 from training.report.formatting import doubt_of, entry_view, error_of, number_text, precision_text
@@ -18,7 +18,6 @@ __all__ = ["groups_first", "worst_view"]
 
 Row = Mapping[str, Any]
 View = dict[str, Any]
-Ints = npt.NDArray[np.int64]
 
 
 SHEETS = 6

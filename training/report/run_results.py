@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.analysis.agreement import Agreement, agreement
 from curation.analysis.coverage import Coverage, coverage
 from curation.analysis.missingness import Difference, label_missingness
+from curation.arrays import Bools, Ints
 from curation.catalog.slices import Slice
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
@@ -34,9 +34,6 @@ __all__ = [
 ]
 
 Row = Mapping[str, Any]
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
