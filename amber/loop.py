@@ -25,6 +25,7 @@ from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, NotFound
 from curation.files.atomic import remove_leftovers
 from curation.files.locks import locked
+from curation.files.progress import StageProgress
 from curation.requests import oracle
 from curation.requests.proposals import Proposal, Strategy, propose
 from samplers.pack.pack import Pack
@@ -35,7 +36,6 @@ from training.run import Run
 
 __all__ = ["Answer", "Loop", "Round", "run_loop"]
 
-Progress = Callable[[str, int, int], None]
 Answer = Callable[[str], object]
 """A function that answers every open request in a commit with the given batch id, and returns after that commit."""
 
@@ -136,7 +136,7 @@ class Round:
 
 
 def run_loop(
-    catalog: Catalog, loop: Loop, *, author: str, progress: Progress | None = None, answer: Answer | None = None
+    catalog: Catalog, loop: Loop, *, author: str, progress: StageProgress | None = None, answer: Answer | None = None
 ) -> Iterator[Round]:
     """Yield round 0 (after the start) and then each of `loop.rounds` rounds, done now or earlier.
 
@@ -167,7 +167,7 @@ def _ask_oracle(catalog: Catalog, batch: str) -> None:
     oracle.answer(catalog, batch=batch, message=f"the oracle answers round {batch.split(':')[2]}")
 
 
-def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress, answer: Answer) -> Iterator[Round]:
+def _rounds(catalog: Catalog, loop: Loop, author: str, tell: StageProgress, answer: Answer) -> Iterator[Round]:
     from samplers.pack.pack_writer import make_pack  # loads scipy
     from training.evaluation.evaluation import evaluate
 
@@ -189,7 +189,9 @@ def _rounds(catalog: Catalog, loop: Loop, author: str, tell: Progress, answer: A
         yield done
 
 
-def _proposal(catalog: Catalog, loop: Loop, pack: Pack, index: int, run: str, first: str, tell: Progress) -> Proposal:
+def _proposal(
+    catalog: Catalog, loop: Loop, pack: Pack, index: int, run: str, first: str, tell: StageProgress
+) -> Proposal:
     """How round `index` spends its budget, given the last run and the first one."""
     recipe = loop.recipe.features(first)
     return Proposal(
@@ -278,7 +280,7 @@ def _foreign(commit: int | None, batch: str) -> BadInput:
     )
 
 
-def _embedded(catalog: Catalog, pack: Pack, recipe: Recipe | None, tell: Progress) -> str:
+def _embedded(catalog: Catalog, pack: Pack, recipe: Recipe | None, tell: StageProgress) -> str:
     """The name of the embeddings of `recipe`, computed if missing; "" without a recipe."""
     from training.evaluation.features import embed
 
@@ -288,7 +290,7 @@ def _embedded(catalog: Catalog, pack: Pack, recipe: Recipe | None, tell: Progres
     return recipe.embeddings
 
 
-def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, last: str, tell: Progress) -> Run:
+def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, last: str, tell: StageProgress) -> Run:
     """Train one round on a plan at the commit of its answers; exact heads start at those of the run `last`."""
     from samplers.plan.build import draft_plan
     from samplers.plan.sign_off import refuse_unsigned

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from curation.catalog.catalog import Catalog
 from curation.errors import AmberError, Busy, Failed, NotFound
+from curation.files.progress import StageProgress
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.items import UrlFor
 from curation.labelstudio.pull import PullResult, pull
@@ -26,12 +27,10 @@ __all__ = ["ask_people", "follow_up"]
 PUSH_EVERY: Final = 600.0
 """Seconds between two pushes while waiting: new requests reach people after at most this long."""
 
-Tell = Callable[[str, int, int], None]
-
 
 def ask_people(
     catalog: Catalog, server: LabelStudioClient, asking: Asking, batch: str, *, url_for: UrlFor, lasting: float = 0,
-    every: float = 5.0, push_every: float = PUSH_EVERY, third: timedelta = THIRD, progress: Tell | None = None,
+    every: float = 5.0, push_every: float = PUSH_EVERY, third: timedelta = THIRD, progress: StageProgress | None = None,
 ) -> None:  # fmt: skip
     """Push every open request, wait until all are finished, and close them in one commit with the id `batch`.
 
@@ -49,7 +48,7 @@ def ask_people(
 
 def follow_up(
     catalog: Catalog, server: LabelStudioClient, done: PullResult, *, every: float, batch: str = "",
-    third: timedelta = THIRD, progress: Tell | None = None, push_again: Callable[[], object] = lambda: None,
+    third: timedelta = THIRD, progress: StageProgress | None = None, push_again: Callable[[], object] = lambda: None,
     push_every: float = inf,
 ) -> PullResult:  # fmt: skip
     """Pull until every open request is finished: on each webhook wake-up, and at least every `every` seconds.

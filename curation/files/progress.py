@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "StageProgress"]
 
 Progress = Callable[[int, int], None]
 """Called with (items done, items in all), in the thread of the caller; the last call has both equal."""
+
+StageProgress = Callable[[str, int, int], None]
+"""Called with (name of the stage, items done, items in all), for work in several stages."""

@@ -13,18 +13,19 @@ from curation.catalog.commit import PendingCommit
 from curation.catalog.held_back_labels import hold_back
 from curation.errors import BadInput
 from curation.files.digest import digest
+from curation.files.progress import StageProgress
 from curation.images.decoding import ImageFacts, inspect_all
 from curation.images.embeddings import add_vectors, check_vectors
 from curation.images.near_duplicates import near_duplicate_groups
 from curation.ingestion.box_check import with_checked_boxes
 from curation.ingestion.dataset import Dataset
 from curation.ingestion.file_keys import with_one_key_a_file
-from curation.ingestion.read_dataset import Progress, read
+from curation.ingestion.read_dataset import read
 from curation.ingestion.readers.content import Content, without
 from curation.ingestion.readers.findings import Aside, Findings
 from curation.ingestion.splits import keep_splits, split_of
 
-__all__ = ["Ingested", "Progress", "ingest"]
+__all__ = ["Ingested", "ingest"]
 
 
 _KNOWN = ["key", "location", "split", "width", "height"]
@@ -53,7 +54,7 @@ class Ingested:
 
 def ingest(
     catalog: Catalog, dataset: Dataset, *, author: str, seed: int = 0, quarantine: bool = False,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Ingested:  # fmt: skip
     """Add `dataset` to the catalog in one commit; the same content again is a no-op.
 
@@ -178,7 +179,7 @@ def _with_and_without_image(samples: pa.Table) -> tuple[pa.Table, pa.Table]:
     return samples.filter(located), samples.filter(pc.invert(located)).drop_columns(["location"])
 
 
-def _inspect(images: pa.Table, report: Progress) -> tuple[dict[str, ImageFacts], list[tuple[str, str]]]:
+def _inspect(images: pa.Table, report: StageProgress) -> tuple[dict[str, ImageFacts], list[tuple[str, str]]]:
     """Facts by key of each readable image, and (location, reason) of each unreadable one."""
     keys, locations = images["key"].to_pylist(), images["location"].to_pylist()
     facts: dict[str, ImageFacts] = {}

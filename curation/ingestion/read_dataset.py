@@ -1,8 +1,7 @@
 """Reads a declared data set with its reader: the only module that knows all readers."""
 
-from collections.abc import Callable
-
 from curation.files.download import cache_folder, fetch_wheel
+from curation.files.progress import StageProgress
 from curation.ingestion.dataset import Dataset
 from curation.ingestion.readers.class_folders import read_class_folders
 from curation.ingestion.readers.coco import read_coco
@@ -31,13 +30,10 @@ from curation.ingestion.readers.voc import read_voc
 from curation.ingestion.readers.webdataset import read_webdataset
 from curation.ingestion.readers.yolo import read_yolo
 
-__all__ = ["Progress", "read"]
-
-Progress = Callable[[str, int, int], None]
-"""Called with the name of a stage, the amount done, and the total."""
+__all__ = ["read"]
 
 
-def read(dataset: Dataset, report: Progress, findings: Findings | None = None) -> Content:
+def read(dataset: Dataset, report: StageProgress, findings: Findings | None = None) -> Content:
     """The content of a data set's source, not yet validated; NotFound and BadInput name the file and the entry.
 
     `findings` collects notes, and refused entries where it quarantines.
@@ -68,7 +64,7 @@ def read(dataset: Dataset, report: Progress, findings: Findings | None = None) -
             return read_label_studio(folder, dataset.reader, dataset=name, tasks=dataset.task, findings=findings)
 
 
-def _read_class_folders(dataset: Dataset, reader: ClassFolders, report: Progress, findings: Findings) -> Content:
+def _read_class_folders(dataset: Dataset, reader: ClassFolders, report: StageProgress, findings: Findings) -> Content:
     folder = (dataset.folder / reader.folder).resolve()
     if dataset.fetch:
         wheel = dataset.fetch
@@ -82,7 +78,7 @@ def _read_class_folders(dataset: Dataset, reader: ClassFolders, report: Progress
     )  # fmt: skip
 
 
-def _read_streets(reader: Streets, report: Progress) -> Content:
+def _read_streets(reader: Streets, report: StageProgress) -> Content:
     return read_streets(
         cache_folder() / f"streets-{reader.seed}-{reader.images}",
         images=reader.images,

@@ -19,6 +19,7 @@ from curation.catalog.schema import KNOWN, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
+from curation.files.progress import StageProgress
 from curation.files.read_back import read_parquet
 from curation.files.retries import Backoff
 from curation.labelstudio.client import Json, LabelStudioClient, Lost
@@ -38,7 +39,6 @@ from curation.labelstudio.validation import PageValidator
 
 __all__ = ["Asking", "PushResult", "push"]
 
-Progress = Callable[[str, int, int], None]
 Predicted = dict[tuple[str, str, str], Prediction]
 """Predictions by (run, task, sample key)."""
 
@@ -122,7 +122,7 @@ class _Queue:
 
 def push(
     catalog: Catalog, server: LabelStudioClient, asking: Asking, *, url_for: UrlFor, lasting: float = 0,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> PushResult:  # fmt: skip
     """Send every open label request that is not on the server yet.
 
@@ -173,7 +173,7 @@ def _imports(
     return [item for item, _ in made], sum(unfit for _, unfit in made)
 
 
-def _tell(tell: Progress, before: int, total: int, sent: int) -> None:
+def _tell(tell: StageProgress, before: int, total: int, sent: int) -> None:
     tell("push", before + sent, total)
 
 

@@ -1,7 +1,7 @@
 """Evaluation: a run's predictions for every sample, and its figures on every (task, slice) of the evaluation splits."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.files.atomic import whole
+from curation.files.progress import Progress
 from curation.images.embeddings import Embeddings
 from curation.ingestion.leaks import refuse_leaks
 from samplers.pack.pack import Pack
@@ -28,7 +29,6 @@ from training.run import Run
 
 __all__ = ["evaluate", "natural_probabilities"]
 
-Progress = Callable[[int, int], None]
 
 BATCH = 256
 

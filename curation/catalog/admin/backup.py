@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from curation.catalog import schema
-from curation.catalog.admin.copying import KEPT, Progress, fill, history
+from curation.catalog.admin.copying import KEPT, fill, history
 from curation.catalog.backends.backend import first_line
 from curation.catalog.catalog import Catalog
 from curation.catalog.schema import GROWING
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, Damaged, NotFound
 from curation.files.atomic import whole
+from curation.files.progress import StageProgress
 from curation.files.read_back import sha256_of
 
 __all__ = ["Manifest", "export", "restore"]
@@ -69,7 +70,7 @@ class Manifest(BaseModel):
         """The tables that a backup with this schema holds."""
         return [name for name in KEPT if name not in LACKING.get(self.schema_version, ())]
 
-    def check(self, folder: Path, progress: Progress | None = None) -> None:
+    def check(self, folder: Path, progress: StageProgress | None = None) -> None:
         """Damaged when a file is missing or differs from what was written."""
         total = sum(part.bytes for part in self.files.values())
         done = 0
@@ -86,7 +87,7 @@ class Manifest(BaseModel):
                 progress("check", done, total)
 
 
-def export(catalog: Catalog, folder: Path, *, progress: Progress | None = None) -> Manifest:
+def export(catalog: Catalog, folder: Path, *, progress: StageProgress | None = None) -> Manifest:
     """Write the history of a catalog into a new folder, as a whole or not at all.
 
     BadInput when the folder exists; Failed when the disk refuses the write.
@@ -108,7 +109,7 @@ def export(catalog: Catalog, folder: Path, *, progress: Progress | None = None) 
     return manifest
 
 
-def restore(home: Path | str, folder: Path, *, progress: Progress | None = None) -> Manifest:
+def restore(home: Path | str, folder: Path, *, progress: StageProgress | None = None) -> Manifest:
     """Read a backup into a workspace without commits, which is made if it is missing, after a check of all files.
 
     The new catalog has the digest and the row counts of the exported one. Damaged names the file that differs; after
@@ -125,7 +126,7 @@ def _file_of(table: str) -> str:
     return f"{table}.parquet"
 
 
-def _write(rows: pa.RecordBatchReader, path: Path, table: str, total: int, progress: Progress | None) -> Part:
+def _write(rows: pa.RecordBatchReader, path: Path, table: str, total: int, progress: StageProgress | None) -> Part:
     done = 0
     with pq.ParquetWriter(path, rows.schema, compression="zstd") as writer:
         for batch in rows:

@@ -1,6 +1,6 @@
 """Copies of the whole history of a catalog, table by table, into an empty one."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -12,8 +12,9 @@ from curation.catalog.backends.backend import Backend, transaction
 from curation.catalog.schema import GROWING
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, Damaged
+from curation.files.progress import StageProgress
 
-__all__ = ["KEPT", "Progress", "Tables", "copy", "fill", "history"]
+__all__ = ["KEPT", "Tables", "copy", "fill", "history"]
 
 KEPT: Final = ("head", "annotator", *GROWING)
 """Tables that make up a history. The intervals are left out: they are derived from these."""
@@ -21,15 +22,13 @@ KEPT: Final = ("head", "annotator", *GROWING)
 ROWS: Final = 250_000
 """Rows in memory at a time."""
 
-Progress = Callable[[str, int, int], None]
-"""Called with a stage, and how much of it is done, of how much in total."""
 
 Tables = Iterable[tuple[str, pa.RecordBatchReader]]
 """Tables by name; each is read to its end before the next one."""
 
 
 @contextmanager
-def copy(source: Backend, target: Backend, *, progress: Progress | None = None) -> Iterator[Snapshot]:
+def copy(source: Backend, target: Backend, *, progress: StageProgress | None = None) -> Iterator[Snapshot]:
     """Copy all commits of `source` into `target`, which must be empty. No commit can land in `source` during the block.
 
     Yields the newest snapshot of `source`, whose commit and digest both now have.
@@ -51,7 +50,7 @@ def history(connection: duckdb.DuckDBPyConnection, until: int) -> Iterator[tuple
 
 
 def fill(
-    target: Backend, tables: Tables, counts: Mapping[str, int], digest: str, *, progress: Progress | None = None
+    target: Backend, tables: Tables, counts: Mapping[str, int], digest: str, *, progress: StageProgress | None = None
 ) -> None:
     """Write a history into an empty catalog, as a whole or not at all, and fold it.
 
@@ -72,7 +71,7 @@ def fill(
 
 
 def _append(
-    connection: duckdb.DuckDBPyConnection, name: str, rows: pa.RecordBatchReader, total: int, progress: Progress
+    connection: duckdb.DuckDBPyConnection, name: str, rows: pa.RecordBatchReader, total: int, progress: StageProgress
 ) -> None:
     if name == "head":
         connection.execute("DELETE FROM head")

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from curation.catalog.admin.copying import Progress, copy
+from curation.catalog.admin.copying import copy
 from curation.catalog.backends.backend import Backend
 from curation.catalog.backends.duckdb_file import DuckDBFile
 from curation.catalog.backends.ducklake import DuckLake
 from curation.catalog.catalog import ADDRESS, Catalog, address_of, keep_address, new_tables
 from curation.errors import BadInput
+from curation.files.progress import StageProgress
 
 __all__ = ["Moved", "copy_to"]
 
@@ -23,7 +24,7 @@ class Moved:
     digest: str
 
 
-def copy_to(catalog: Catalog, target: str, *, move: bool = False, progress: Progress | None = None) -> Moved:
+def copy_to(catalog: Catalog, target: str, *, move: bool = False, progress: StageProgress | None = None) -> Moved:
     """Copy all commits to `target`, a URL or a workspace folder without commits; no commit can land meanwhile.
 
     With `move` the workspace uses the copy from then on: its `catalog.toml` names it before another commit can land,

@@ -9,12 +9,13 @@ import duckdb
 import pyarrow as pa
 
 from curation.catalog import current_labels
-from curation.catalog.admin.copying import Progress, fill, history
+from curation.catalog.admin.copying import fill, history
 from curation.catalog.catalog import Catalog
 from curation.catalog.held_back_labels import fault_in_held_back
 from curation.catalog.schema import GROWING
 from curation.catalog.snapshot import Snapshot
 from curation.files.digest import digest
+from curation.files.progress import StageProgress
 from curation.files.read_back import sha256_of
 
 __all__ = ["Check", "verify"]
@@ -84,7 +85,7 @@ SORTED: Final = {
 }
 
 
-def verify(catalog: Catalog, *, progress: Progress | None = None) -> Iterator[Check]:
+def verify(catalog: Catalog, *, progress: StageProgress | None = None) -> Iterator[Check]:
     """Check one property after the other. The intervals are compared with those of a fresh copy of the history, made in
     a temporary folder of the workspace.
 
@@ -100,7 +101,7 @@ def verify(catalog: Catalog, *, progress: Progress | None = None) -> Iterator[Ch
         yield Check(name="oracle", fault=fault_in_held_back(catalog.home, now.samples()["key"].to_pylist()))
 
 
-def _intervals(catalog: Catalog, connection: duckdb.DuckDBPyConnection, progress: Progress | None) -> str:
+def _intervals(catalog: Catalog, connection: duckdb.DuckDBPyConnection, progress: StageProgress | None) -> str:
     with TemporaryDirectory(prefix="verify-", dir=catalog.home) as folder:
         fresh = Catalog.create(folder)
         then = Snapshot.at(connection, current_labels.folded(connection))
@@ -119,7 +120,7 @@ def _content(connection: duckdb.DuckDBPyConnection, query: str) -> list[str]:
     return [digest(pa.Table.from_batches([batch])) for batch in reader]
 
 
-def _runs(catalog: Catalog, now: Snapshot, progress: Progress | None) -> str:
+def _runs(catalog: Catalog, now: Snapshot, progress: StageProgress | None) -> str:
     newest = {row["run"]: row for row in now.runs().to_pylist()}
     for done, (run, row) in enumerate(newest.items()):
         path = catalog.home / row["predictions"]
