@@ -6,7 +6,7 @@ from typing import Any
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from curation.images.decoding import inspect
-from training.run import Recipe
+from training.recipe import Recipe
 
 __all__ = ["example_of"]
 

@@ -34,7 +34,7 @@ from curation.requests.clusters import one_of_each_cluster
 from curation.requests.cold_start import cold_start
 from samplers.pack.pack_writer import make_pack
 from training.evaluation.features import embed
-from training.run import Recipe
+from training.recipe import Recipe
 
 Ids = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

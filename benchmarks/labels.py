@@ -23,7 +23,7 @@ from curation.ingestion.dataset import Dataset
 from curation.ingestion.ingest import ingest
 from samplers.pack.pack_writer import make_pack
 from training.evaluation.features import embed
-from training.run import Recipe
+from training.recipe import Recipe
 
 Floats = npt.NDArray[np.float64]
 

@@ -28,7 +28,8 @@ from curation.catalog.schema import KNOWN
 from curation.images.embeddings import Embeddings
 from curation.ingestion.dataset import Dataset
 from curation.ingestion.read_dataset import read
-from training.run import Recipe, Run
+from training.recipe import Recipe
+from training.run import Run
 
 Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]

@@ -36,7 +36,7 @@ from samplers.plan.rates import SHARE_UNITS, quantise
 from samplers.policy.policy import Policy
 from training.evaluation.evaluation import evaluate
 from training.loop.trainer import train
-from training.run import Recipe
+from training.recipe import Recipe
 
 SEEDS: Final = int(os.environ.get("SEEDS", "2" if small() else "8"))
 FIRST_SEED: Final = int(os.environ.get("FIRST_SEED", "16"))

@@ -23,7 +23,7 @@ from curation.catalog.schema import KNOWN
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.local_server import Local, start, stop
 from curation.labelstudio.push import Asking
-from training.run import Recipe
+from training.recipe import Recipe
 
 __all__ = ["people"]
 

@@ -22,7 +22,7 @@ from curation.catalog.catalog import Catalog
 from curation.ingestion.dataset import Dataset
 from curation.ingestion.ingest import ingest
 from samplers.policy.policy import Policy
-from training.run import Recipe
+from training.recipe import Recipe
 
 DATASET = Path(__file__).resolve().parent.parent / "datasets" / "streets"
 SEEDS = int(os.environ.get("SEEDS", "2" if small() else "8"))

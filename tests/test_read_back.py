@@ -30,7 +30,8 @@ from curation.requests.candidates import Candidates
 from samplers import Policy, make_plan
 from samplers.pack.pack_writer import make_pack
 from samplers.plan.plan import Plan
-from training.run import Recipe, Run
+from training.recipe import Recipe
+from training.run import Run
 
 RUN = "runs/r/predictions.parquet"
 

@@ -15,7 +15,7 @@ from curation.files.read_back import read_json
 from samplers.plan.plan import Plan
 from training.recipe import Recipe
 
-__all__ = ["Head", "Recipe", "Run", "libraries", "revision", "run_id"]
+__all__ = ["Head", "Run", "libraries", "revision", "run_id"]
 
 FORMAT = 1
 LIBRARIES = ("numpy", "torch", "duckdb", "simplejpeg", "pillow", "efficientnet-lite-pytorch")

@@ -14,7 +14,8 @@ from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
 from curation.requests.spending import Spent, spending
 from samplers.policy.policy import Policy
-from training.run import Recipe, Run
+from training.recipe import Recipe
+from training.run import Run
 
 __all__ = ["oracle_command", "request_command"]
 

@@ -15,7 +15,7 @@ from amber.simulated_picture import draw, simulated_table
 from amber.terminal import Screen, show
 from amber.verbs.options import grouped, trunk_option, workspace
 from curation.errors import BadInput
-from training.run import Recipe
+from training.recipe import Recipe
 
 __all__ = ["simulate_command"]
 

@@ -23,7 +23,8 @@ from samplers import Policy, make_plan, stream
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import make_pack
 from samplers.plan.plan import Plan
-from training.run import Recipe, Run
+from training.recipe import Recipe
+from training.run import Run
 
 KEY = "pictures/00013"
 

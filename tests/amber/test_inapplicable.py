@@ -32,8 +32,8 @@ from samplers.plan.build import make_plan
 from training.evaluation.evaluation import evaluate
 from training.evaluation.features import embed
 from training.loop.trainer import train
+from training.recipe import Recipe
 from training.report import write_report
-from training.run import Recipe
 
 DECLARATION = """
 name = "lamps"

@@ -25,7 +25,8 @@ from curation.files.atomic import whole
 from curation.ingestion.ingest import ingest
 from samplers import Policy, make_pack
 from training.evaluation.features import embed
-from training.run import Recipe, Run
+from training.recipe import Recipe
+from training.run import Run
 
 FAST = Loop(rounds=1, start=8, budget=4, draws=128, recipe=Recipe(size=(32, 32), threads=1))
 ARGUMENTS = "--rounds 2 --start 8 --budget 4 --draws 128 --author ada"

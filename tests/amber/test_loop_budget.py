@@ -15,7 +15,7 @@ from amber.loop import Loop, run_loop
 from curation import BadInput, Catalog, Task
 from curation.catalog.event_tables import LABELS
 from samplers import Policy
-from training.run import Recipe
+from training.recipe import Recipe
 
 FAST = {"rounds": 1, "start": 12, "budget": 6, "draws": 128, "recipe": Recipe(size=(32, 32), threads=1)}
 

@@ -17,7 +17,7 @@ from amber.simulate import Point, Simulation, simulate
 from amber.simulated_picture import draw, paired
 from benchmarks.labels_data import balanced_logistic
 from curation import BadInput
-from training.run import Recipe
+from training.recipe import Recipe
 
 LOOP = Loop(rounds=1, start=20, budget=6, draws=128, recipe=Recipe(size=(32, 32), threads=1))
 YELLOW = Simulation(task="color", label="yellow", share=0.06, loop=LOOP)

@@ -29,7 +29,7 @@ from curation.labelstudio.push import Asking, push
 from curation.requests.proposals import Proposal, propose
 from samplers import make_pack
 from training.evaluation.features import embed
-from training.run import Recipe
+from training.recipe import Recipe
 
 FAST = Loop(rounds=1, start=8, budget=4, draws=128, recipe=Recipe(size=(32, 32), threads=1))
 People = dict[str, Annotator]

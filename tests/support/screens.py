@@ -15,7 +15,7 @@ from amber.loop import Loop, run_loop
 from curation.catalog.catalog import Catalog
 from curation.ingestion.dataset import Dataset
 from curation.ingestion.ingest import ingest
-from training.run import Recipe
+from training.recipe import Recipe
 
 STREETS = Path(__file__).parents[2] / "datasets" / "streets"
 IMAGES = 400

@@ -19,8 +19,9 @@ from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy
 from training.evaluation.evaluation import evaluate
 from training.loop.trainer import train
+from training.recipe import Recipe
 from training.report import write_report
-from training.run import Recipe, Run
+from training.run import Run
 
 LEAKS = {
     "a sample of train joins a group of test": {"group": ["drive-0"]},
