@@ -30,9 +30,6 @@ FEWEST_TASKS = 2
 FEWEST_IMAGES = 256
 """Labelled images below which heads are exact without a comparison: a layer does not pay there (docs/log.md)."""
 
-CAUTION = 0.0
-"""Standard errors by which the shared layer must be ahead to be taken."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class SolvedHeads:
@@ -162,7 +159,7 @@ def _compare(
     gain, error = weighted_mean(scores[checkpoint] - _scores(part, alone), part.weights, part.groups)
     reach = float(stats.t.ppf(0.975, max(1, part.count - 1))) * error
     compared = replace(exact.record, gain=gain, low=gain - reach, high=gain + reach)
-    if gain <= CAUTION * error:
+    if gain <= 0:
         return compared
     return replace(compared, kind="shared", epochs=checkpoint)
 

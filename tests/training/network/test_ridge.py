@@ -72,8 +72,3 @@ def test_a_warm_path_finds_the_ridge_of_a_cold_one_with_fewer_points(noise: floa
     cold, warm = path(noise), path(noise, near)
     assert chosen(warm).ridge == chosen(cold).ridge
     assert len(path(noise, chosen(cold).ridge)) <= 3
-
-
-def test_standard_errors_widen_the_choice() -> None:
-    points = path(2.0)
-    assert chosen(points, errors=1.0).ridge >= chosen(points).ridge
