@@ -10,6 +10,7 @@ def main() -> None:
     try:
         from amber.cli import run
     except KeyboardInterrupt:
+        exec("")  # see amber/exit_codes.py
         print("amber: interrupted before it started; run the same again", file=sys.stderr)  # noqa: T201
         sys.exit(130)
     sys.exit(run(sys.argv[1:]))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import click
 
 from amber.extras import missing_module
+from amber.interrupts import remembered
 from curation.errors import AmberError
 
 __all__ = ["guarded"]
@@ -21,7 +22,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def guarded(work: Callable[[], object]) -> int:
     """Run `work` and return its exit code; an error that a user can cause becomes one line on standard error."""
     try:
-        code = work()
+        with remembered():
+            code = work()
         sys.stdout.flush()
     except AmberError as error:
         return _fail(str(error), error.exit_code)
@@ -52,6 +54,7 @@ def guarded(work: Callable[[], object]) -> int:
 
 
 def _interrupted() -> int:
+    exec("")  # Python forgets an interrupt that passed an exec(); it would end by the signal instead of by the code
     return _fail("interrupted: what was committed is kept, nothing is half-written; run the same again", 130)
 
 

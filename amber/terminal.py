@@ -14,6 +14,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from amber.interrupts import raise_pending
+
 __all__ = ["Screen", "WrappedTable", "interval", "output", "plain", "show", "table"]
 
 MINUTE = 60.0
@@ -53,7 +55,8 @@ class Screen:
                 self._started.clear()
 
     def tell(self, stage: str, done: int, total: int) -> None:
-        """Report that `done` of `total` of a stage is done."""
+        """Report that `done` of `total` of a stage is done. A Ctrl-C that got lost is raised again."""
+        raise_pending()
         self._started.setdefault(stage, time.monotonic())
         if self._progress is None:
             return

@@ -11,6 +11,8 @@ import pytest
 from support.refusals import LONG, LOOP, amber, digest, ended, one_line, seen
 
 from amber.cli import run
+from amber.exit_codes import guarded
+from amber.terminal import Screen
 from curation.catalog.catalog import Catalog
 
 Capture = pytest.CaptureFixture[str]
@@ -87,3 +89,39 @@ def test_a_catalog_that_is_locked_outside_amber(folder: Path, capsys: Capture) -
         assert run(["tasks"]) == 3
         process.communicate()
     assert "home/catalog.duckdb" in one_line(capsys.readouterr().err)
+
+
+def test_an_interrupt_that_a_library_swallows(capsys: Capture) -> None:
+    """It is raised again by the next report of progress, and inside exec() it still ends with exit code 130."""
+
+    def swallow() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            reached.append("swallowed")
+        Screen(quiet=True).tell("embed", 1, 2)
+        reached.append("went on")
+
+    reached: list[str] = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert guarded(swallow) == 130
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert reached == ["swallowed"]
+    assert "interrupted" in one_line(capsys.readouterr().err)
+
+
+INSIDE_EXEC = """
+import signal, sys
+from amber.exit_codes import guarded
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(guarded(lambda: exec("signal.raise_signal(signal.SIGINT)")))
+"""
+
+
+def test_an_interrupt_inside_exec_ends_with_the_code(tmp_path: Path) -> None:
+    (tmp_path / "inside.py").write_text(INSIDE_EXEC)
+    done = subprocess.run([sys.executable, tmp_path / "inside.py"], capture_output=True, check=False)
+    assert done.returncode == 130

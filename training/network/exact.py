@@ -208,21 +208,21 @@ class _Descent:
         shares = []
         for move, turn in zip(reversed(self.moves), reversed(self.turns), strict=True):
             share = _dot(move, direction) / _dot(move, turn).clamp(min=1e-300)
-            direction = direction - share[:, None, None] * turn
+            direction.addcmul_(share[:, None, None], turn, value=-1)
             shares.append(share)
-        direction = direction * self.scale
+        direction *= self.scale
         if self.moves:
             move, turn = self.moves[-1], self.turns[-1]
             length = _dot(move, turn) / _dot(turn, turn * self.scale).clamp(min=1e-300)
-            direction = direction * length[:, None, None]
+            direction *= length[:, None, None]
         for move, turn, share in zip(self.moves, self.turns, reversed(shares), strict=True):
             back = share - _dot(turn, direction) / _dot(move, turn).clamp(min=1e-300)
-            direction = direction + back[:, None, None] * move
+            direction.addcmul_(back[:, None, None], move)
         return direction
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:
-    return (left * right).flatten(1).sum(dim=1)
+    return torch.linalg.vecdot(left.flatten(1), right.flatten(1))
 
 
 def _scale(problem: Problem) -> Tensor:

@@ -32,7 +32,7 @@ def secrets(made: Catalog) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def service(made: Catalog, secrets: dict[str, str]) -> Iterator[Served]:
-    with served(made.home, connections=40, header_seconds=0.5) as running:
+    with served(made.home, connections=80, header_seconds=0.5) as running:
         yield running
 
 
@@ -128,8 +128,8 @@ def test_a_slow_body_ends_its_request() -> None:
 
 
 def test_connections_are_limited(service: Served, secrets: dict[str, str]) -> None:
-    """Of 60 idle connections the last are refused in one line; once they end, there is room again."""
-    clients = [connected(service) for _ in range(60)]
+    """Of 120 idle connections the last are refused in one line; once they end, there is room again."""
+    clients = [connected(service) for _ in range(120)]
     refused = received(clients[-1])
     for client in clients:
         client.close()
@@ -164,7 +164,7 @@ def test_costly_requests_wait_or_are_refused() -> None:
 def test_many_clients_leave_room_for_others(service: Served, secrets: dict[str, str]) -> None:
     """All are answered, with 200 or with 503 in one line, and the health check does not wait for them."""
     headers = {"Authorization": f"Bearer {secrets['read']}"}
-    with ThreadPoolExecutor(40) as pool, httpx.Client(base_url=service.url, timeout=60) as client:
+    with ThreadPoolExecutor(64) as pool, httpx.Client(base_url=service.url, timeout=60) as client:
         answers = [pool.submit(client.get, "/api/coverage", headers=headers) for _ in range(64)]
         assert httpx.get(f"{service.url}/health", timeout=60).status_code == 200
         assert not all(answer.done() for answer in answers)
