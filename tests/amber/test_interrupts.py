@@ -123,5 +123,5 @@ sys.exit(guarded(lambda: exec("signal.raise_signal(signal.SIGINT)")))
 
 def test_an_interrupt_inside_exec_ends_with_the_code(tmp_path: Path) -> None:
     (tmp_path / "inside.py").write_text(INSIDE_EXEC)
-    done = subprocess.run([sys.executable, tmp_path / "inside.py"], capture_output=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "inside"], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 130

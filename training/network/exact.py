@@ -222,7 +222,8 @@ class _Descent:
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:
-    return torch.linalg.vecdot(left.flatten(1), right.flatten(1))
+    dots: Tensor = torch.linalg.vecdot(left.flatten(1), right.flatten(1))
+    return dots
 
 
 def _scale(problem: Problem) -> Tensor:
