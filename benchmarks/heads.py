@@ -7,12 +7,14 @@ rules (smallest held-out loss, checkpoints, comparison by held-out score) were c
 cards; seeds from 10 on judge, and the other data sets chose nothing.
 """
 
+import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,9 @@ def compare(data: AllLabels, folder: Path) -> list[Row]:
         for seed in range(FIRST_SEED, FIRST_SEED + SEEDS):
             for task, points in one(data, fraction, seed, folder).items():
                 found.setdefault((fraction, task), []).append(points)
+                note = {"data": data.name, "known": fraction, "seed": seed, "task": task, **asdict(points)}
+                sys.stderr.write(json.dumps(note) + "\n")
+                sys.stderr.flush()
     rows = []
     if MIDDLE in FRACTIONS:
         middle = {task: points for (fraction, task), points in found.items() if fraction == MIDDLE}
