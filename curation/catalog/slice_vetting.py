@@ -93,8 +93,8 @@ def vet(predicate: str, frame: Frame) -> str:
         raise BadInput(f"slice of {len(predicate)} characters: must have at most {LONGEST}; write it shorter")
     if "\0" in predicate:
         raise BadInput(f"slice {predicate!r}: holds a NUL, where DuckDB stops to read; take it out")
-    families = tuple((name, tuple(columns.items())) for name, columns in frame.families.items())
-    return _vetted(predicate, families, tuple(frame.classes.items()))
+    families = tuple((name, tuple(sorted(columns.items()))) for name, columns in sorted(frame.families.items()))
+    return _vetted(predicate, families, tuple(sorted(frame.classes.items())))
 
 
 @lru_cache(maxsize=1024)

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.catalog.applicability import vet_applies
+from curation.catalog.attributes import types_of
 from curation.catalog.catalog import Catalog
 from curation.catalog.commit import PendingCommit
 from curation.catalog.held_back_labels import hold_back
+from curation.catalog.slice_columns import frame_of
+from curation.catalog.slice_vetting import vet
 from curation.errors import BadInput
 from curation.files.digest import digest
 from curation.files.progress import StageProgress
@@ -87,12 +91,14 @@ def ingest(
     labels, held_back = _divide(content, unusable, splits)
     embeddings = {model: without(table, unusable) for model, table in content.embeddings.items()}
     check_vectors(catalog.home, embeddings, splits)
+    late = late if dataset.split.by == "given" else _dropped(late, "split")
+    _vet_ahead(catalog, dataset, attributes, late)
     message = f"ingest {dataset.name}: {len(samples) + len(late)} samples"
     with catalog.commit(author=author, message=message, batch=batch) as change:
         change.add_tasks(task for task in dataset.task if not task.applies)
         new = change.add_samples(_sample_rows(samples, facts), dataset=dataset.name)
         change.add_attributes(attributes)
-        change.add_attributes(late if dataset.split.by == "given" else _dropped(late, "split"))
+        change.add_attributes(late)
         change.add_tasks(task for task in dataset.task if task.applies)  # they may read the attributes
         aside = dataset.name if quarantine else ""
         count = change.add_labels(labels, source=dataset.reader.said_by, quarantine=aside)
@@ -112,6 +118,20 @@ def ingest(
         quarantined=quarantined, commit=change.id, aside=_asides(quarantined, findings), notes=tuple(findings.notes),
         forgotten=tuple(forgotten),
     )  # fmt: skip
+
+
+def _vet_ahead(catalog: Catalog, dataset: Dataset, *attributes: pa.Table) -> None:
+    """Vet all predicates on the columns that the catalog will have: the commit finds the results, and no writer waits
+    for the vetting."""
+    with catalog.read() as now:
+        tasks, known = now.tasks(), now.attributes()
+    for table in attributes:
+        known = types_of(table, known)
+    frame = frame_of({**tasks, **{task.name: task for task in dataset.task}}, known)
+    for task in dataset.task:
+        vet_applies(task, frame)
+    for part in dataset.slice:
+        vet(part.predicate, frame)
 
 
 def _with_checked_boxes(
