@@ -35,7 +35,7 @@ def test_writers_do_not_wait_for_the_vetting_of_an_ingest(tmp_path: Path, monkey
 def test_a_bad_predicate_stops_an_ingest_before_anything_is_written(tmp_path: Path) -> None:
     draw(tmp_path, ["a.png"])
     (tmp_path / "t.csv").write_text("filename,color\na.png,red\n")
-    with pytest.raises(BadInput, match="there is no attr.nosuch"):
+    with pytest.raises(BadInput, match=r"there is no attr\.nosuch"):
         ingested(tmp_path, READER, slice=[{"name": "late", "predicate": "attr.nosuch > 1"}])
     with Catalog.open(tmp_path / "home").read() as now:
         assert now.commit == 0
