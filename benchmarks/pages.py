@@ -3,7 +3,7 @@
 The service runs as a process of its own; each figure is the median of rounds over HTTP, with the spread, and the CPU
 time that the service took, which other work on the machine hardly affects. Memory is what the service's peak rises by
 from the first page to the last. The catalog has ten tasks, each known for a tenth of the samples, 200,000 open requests
-and, for the task t03 and the slice, 100,000 labels that are not folded yet; t04 has none. CATALOG=FOLDER keeps the
+and, for the task t05, 100,000 labels that are not folded yet. CATALOG=FOLDER keeps the
 catalog and uses it again.
 """
 
@@ -60,9 +60,9 @@ def opened(home: Path, samples: int) -> Catalog:
     with catalog.commit(author="bench", message="requests") as change:
         change.add_requests(asked_for(np.sort(generator.choice(samples, requests, replace=False)), generator))
     ids = np.sort(generator.choice(samples, min(DELTA, samples // 10), replace=False))
-    codes = generator.integers(0, len(TASKS[3].classes), len(ids))
+    codes = generator.integers(0, len(TASKS[5].classes), len(ids))
     with catalog.commit(author="bench", message="labels that are not folded") as change:
-        late = Delivery(task=3, source="human", annotator="late", ids=ids, codes=codes)
+        late = Delivery(task=5, source="human", annotator="late", ids=ids, codes=codes)
         change.add_labels(labels_of(late), source="human")
     return catalog
 
@@ -87,7 +87,7 @@ def measure(catalog: Catalog, secret: str, samples: int) -> list[Row]:
         commit = now.commit
     middle = seal_position(signer, "/api/samples", {}, commit, (samples // 2,))
     later, folded = (
-        seal_position(signer, f"/api/labels/{task}", {}, commit, (samples // 2,)) for task in ("t03", "t04")
+        seal_position(signer, f"/api/labels/{task}", {}, commit, (samples // 2,)) for task in ("t05", "t04")
     )
     within = seal_position(signer, "/api/samples", {"slice": "rain_at_night"}, commit, (samples // 2,))
     lists: dict[str, tuple[str, dict[str, str]]] = {
@@ -95,7 +95,7 @@ def measure(catalog: Catalog, secret: str, samples: int) -> list[Row]:
         "samples, from the middle": ("/api/samples", {"after": middle}),
         "labels, the first page": ("/api/labels/t04", {}),
         "labels, from the middle": ("/api/labels/t04", {"after": folded}),
-        "labels not folded, from the middle": ("/api/labels/t03", {"after": later}),
+        "labels not folded, from the middle": ("/api/labels/t05", {"after": later}),
         "a slice of 3 conditions, the first page": ("/api/samples", {"slice": "rain_at_night"}),
         "a slice of 3 conditions, from the middle": ("/api/samples", {"slice": "rain_at_night", "after": within}),
         "open requests, the first page": ("/api/requests", {}),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 
 from curation.catalog.pages import Page, Position, keyset_page
@@ -43,9 +44,9 @@ class SnapshotRequests:
                 AND 2 * commit_id + CAST(state <> 'open' AS BIGINT) = moment
             WHERE state = ?"""
         page = keyset_page(view, query, ("priority", "request_id"), after, limit, [view.commit, state])
+        asked = view.of(np.unique(page.rows["sample_id"].to_numpy()))
         rows = view.table(
-            """SELECT page.*, key, name AS task FROM page
-            JOIN (SELECT sample_id, key FROM sample WHERE sample_id IN (SELECT sample_id FROM page)) USING (sample_id)
+            f"""SELECT page.*, key, name AS task FROM page JOIN ({asked.samples_sql}) AS sample USING (sample_id)
             JOIN (SELECT DISTINCT task_id, name FROM task_event) USING (task_id) ORDER BY priority, request_id""",
             page=page.rows,
         )
