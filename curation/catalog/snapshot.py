@@ -117,7 +117,7 @@ class Snapshot:
         """One sample, as a row of `samples`; NotFound when there is none with this key."""
         found = self.view.rows("SELECT sample_id FROM sample WHERE key = ? AND commit_id <= ?", [key, self.commit])
         if not found:
-            raise NotFound("key: no such sample; /api/samples lists them")
+            raise NotFound(f"key {key!r}: the catalog has no such sample; check it")
         ((id_,),) = found
         return dict(self.view.table(samples_sql(self.view.between(id_ - 1, id_))).to_pylist()[0])
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -74,13 +75,7 @@ def ingest(
     imported; labels of train that the data set holds back go to the oracle's file.
     """
     report, findings = progress or (lambda stage, done, total: None), Findings(quarantine=quarantine)
-    content = read(dataset, report, findings)
-    with catalog.read() as now:
-        known = {row["key"]: row for row in now.samples().select(_KNOWN).to_pylist()}
-        own = {key: row["location"] for key, row in known.items() if key.startswith(f"{dataset.name}/")}
-        content = with_one_key_a_file(content, own, findings)
-        forgotten = now.forgotten(content.keys())
-    content = _with_sound_splits(content, dataset, findings)
+    content, known, forgotten = _read_beside(catalog, dataset, report, findings)
     images, late = _with_and_without_image(content.samples)
     facts, unread = _inspect(images, report)
     if len(images) and not facts:
@@ -125,6 +120,19 @@ def ingest(
         quarantined=quarantined, commit=change.id, aside=_asides(quarantined, findings), notes=tuple(findings.notes),
         forgotten=tuple(forgotten),
     )  # fmt: skip
+
+
+def _read_beside(
+    catalog: Catalog, dataset: Dataset, report: StageProgress, findings: Findings
+) -> tuple[Content, dict[str, dict[str, Any]], list[str]]:
+    """The content of the source, the samples that the catalog holds, by key, and keys that it has forgotten."""
+    content = read(dataset, report, findings)
+    with catalog.read() as now:
+        known = {row["key"]: row for row in now.samples().select(_KNOWN).to_pylist()}
+        own = {key: row["location"] for key, row in known.items() if key.startswith(f"{dataset.name}/")}
+        content = with_one_key_a_file(content, own, findings)
+        forgotten = now.forgotten(content.keys())
+    return _with_sound_splits(content, dataset, findings), known, forgotten
 
 
 @contextmanager

@@ -143,7 +143,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     hold_back(home, labels([label(key, "bike", True, "oracle") for key in keys[:30]]))
     Tokens(home).add("ann", "label")
     (home / "runs/r/exposure.json").write_text("[]")
-    (home / "packs/reduced.json").write_text(json.dumps({"side": 24, "quality": 85}))
+    (home / "packs/reduced.json").write_text(json.dumps({"max_side": 24, "quality": 85}))
     (home / "policy.toml").write_text('[task.color]\nowner = "ada"\nshare = 1.0\nimportance = 1.0\nrule = "balanced"\n')
     export(catalog, home / "backup")
     source(home / "data", "coco")

@@ -37,7 +37,7 @@ class Outcome:
 
     def fault(self, *codes: int) -> str:
         """What is wrong, or "": another exit code than `codes`, a traceback, several lines, or too much of either."""
-        lines = [line for line in self.err.splitlines() if not line.startswith(("note: ", "quarantined "))]
+        lines = [line for line in self.err.splitlines() if line.startswith("amber: ")]
         if "Traceback" in self.err or self.code not in codes:
             return f"exit code {self.code}: {self.err[-600:]}"
         if self.code and len(lines) != 1:
