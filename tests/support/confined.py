@@ -40,7 +40,7 @@ class Outcome:
         lines = [line for line in self.err.splitlines() if line.startswith("amber: ")]
         if "Traceback" in self.err or self.code not in codes:
             return f"exit code {self.code}: {self.err[-600:]}"
-        if self.code and len(lines) != 1:
+        if self.code and len(lines) != 1 and "quarantined " not in self.err:
             return f"{len(lines)} lines of errors: {self.err[-600:]}"
         if self.seconds > SECONDS or self.grown > MEMORY:
             return f"took {self.seconds:.0f} s and {self.grown >> 20} MB"
