@@ -5,7 +5,6 @@ import os
 import resource
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,8 +25,8 @@ CONTEXT.set_forkserver_preload(["amber.cli", "support.confined"])
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How the work ended: exit code (negative for a signal), standard output and error, seconds, and the peak of bytes
-    by which it grew."""
+    """How the work ended: exit code (negative for a signal), standard output and error, seconds of CPU (which other
+    work on the machine hardly affects), and the peak of bytes by which it grew."""
 
     code: int | None
     out: str
@@ -56,15 +55,13 @@ def confined(work: Callable[..., int | None], *arguments: Any) -> Outcome:
     """The outcome of `work(*arguments)`, whose result is the exit code; an exception leaves a traceback and code 99."""
     with tempfile.TemporaryDirectory() as folder:
         process = CONTEXT.Process(target=_work, args=(Path(folder), work, arguments))
-        started = time.monotonic()
         process.start()
-        process.join(2 * SECONDS)
+        process.join(10 * SECONDS)
         if process.is_alive():
             process.kill()
             process.join()
-        seconds, code = time.monotonic() - started, process.exitcode
-        out, err, grown = (_text(Path(folder) / name) for name in ("out", "err", "grown"))
-    return Outcome(code=code, out=out, err=err, seconds=seconds, grown=int(grown or 0))
+        out, err, grown, cpu = (_text(Path(folder) / name) for name in ("out", "err", "grown", "cpu"))
+    return Outcome(code=process.exitcode, out=out, err=err, seconds=float(cpu or 10 * SECONDS), grown=int(grown or 0))
 
 
 def _work(folder: Path, work: Callable[..., int | None], arguments: Sequence[Any]) -> None:
@@ -83,6 +80,8 @@ def _work(folder: Path, work: Callable[..., int | None], arguments: Sequence[Any
     sys.stderr.flush()
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before
     (folder / "grown").write_text(str(grown))
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    (folder / "cpu").write_text(str(sum(each.ru_utime + each.ru_stime for each in spent)))
     os._exit(code or 0)
 
 
