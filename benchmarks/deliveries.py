@@ -48,10 +48,11 @@ class Delivery:
     codes: Ints
 
 
-def build(catalog: Catalog, samples: int) -> int:
-    """Fill an empty catalog with `samples` samples and all deliveries; returns a commit from the middle of them."""
+def build(catalog: Catalog, samples: int, *, tasks: int = len(TASKS), batch: int = BATCH) -> int:
+    """Fill an empty catalog with `samples` samples and all deliveries of the first `tasks` tasks, at most `batch`
+    labels a commit; returns a commit from the middle of them."""
     with catalog.commit(author="bench", message="tasks") as change:
-        change.add_tasks(TASKS)
+        change.add_tasks(TASKS[:tasks])
     for first in range(0, samples, FILLING):
         table = _samples(first, min(FILLING, samples - first))
         with catalog.commit(author="bench", message="samples") as change:
@@ -60,7 +61,7 @@ def build(catalog: Catalog, samples: int) -> int:
     with catalog.commit(author="bench", message="slice") as change:
         change.add_slice("rain_at_night", "label.t03 = 'c1' AND attr.weather = 'rain' AND attr.night")
     commits = []
-    for delivery in deliveries(samples):
+    for delivery in deliveries(samples, tasks, batch):
         with catalog.commit(author="bench", message="delivery") as change:
             change.add_labels(labels_of(delivery), source=delivery.source)
             commits.append(change.id)
@@ -68,11 +69,11 @@ def build(catalog: Catalog, samples: int) -> int:
     return commits[len(commits) // 2]
 
 
-def deliveries(samples: int) -> Iterator[Delivery]:
+def deliveries(samples: int, tasks: int = len(TASKS), batch: int = BATCH) -> Iterator[Delivery]:
     """All deliveries in their order: the vendor's, then people's corrections."""
-    ids = [_labelled(samples, task) for task in range(len(TASKS))]
+    ids = [_labelled(samples, task) for task in range(tasks)]
     for source, annotator, step in (("import", "vendor", 1), ("human", "reviewer", CORRECTED)):
-        parts = [np.split(mine[::step], range(BATCH, len(mine[::step]), BATCH)) for mine in ids]
+        parts = [np.split(mine[::step], range(batch, len(mine[::step]), batch)) for mine in ids]
         for turn in range(max(map(len, parts))):
             for task, mine in enumerate(parts):
                 if turn < len(mine):

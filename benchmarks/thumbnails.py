@@ -24,7 +24,7 @@ from amber.service.signed_urls import Signer
 from benchmarks.table import Row, finish, small
 from curation.catalog.catalog import Catalog
 
-__all__ = ["processor", "thumbnails"]
+__all__ = ["await_service", "processor", "thumbnails"]
 
 SECONDS = 5 if small() else 60
 CLIENTS, PICTURES, PORT = 32, 100, 8461
@@ -68,7 +68,7 @@ def thumbnails(home: Path) -> list[Row]:
     words = [sys.executable, "-m", "amber", "serve", "--port", str(PORT), "--home", str(catalog.home)]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            _await(f"http://127.0.0.1:{PORT}/health")
+            await_service(f"http://127.0.0.1:{PORT}/health")
             for path in paths:
                 httpx.get(f"http://127.0.0.1:{PORT}{path}").raise_for_status()
             memory, spent = _memory(process.pid), processor(process.pid)
@@ -130,7 +130,8 @@ async def _load(paths: Sequence[str]) -> Load:
     return Load(answers=len(times), seconds=time.perf_counter() - began, late=late, errors=errors)
 
 
-def _await(url: str) -> None:
+def await_service(url: str) -> None:
+    """Wait until a service answers at `url`; it has a minute."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:

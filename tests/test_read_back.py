@@ -167,6 +167,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "noise": lambda data: bytes(7 * at % 251 for at in range(len(data))),
     "list": lambda data: b"[1, 2]",
     "null": lambda data: b"null",
+    "deep": lambda data: b"[" * 100_000,
 }
 
 FILES = {

@@ -6,9 +6,7 @@ The names of the route functions are part of the OpenAPI document: they become i
 from math import isfinite
 from typing import Annotated, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path
 
 from amber.service.access import Labeler, Reader, Served, Workspace, batch_of
 from amber.service.models import (
@@ -23,16 +21,15 @@ from amber.service.models import (
     SliceRow,
     TaskRow,
 )
+from amber.service.paging import LINK, Paging
 from curation.analysis.coverage import coverage
 from curation.errors import NotFound
 from curation.requests.proposals import Proposal, propose
 
-__all__ = ["After", "Limit", "Name", "page", "router"]
+__all__ = ["Name", "router"]
 
 router = APIRouter(prefix="/api", responses=FAULTS)
 
-Limit = Annotated[int, Query(ge=1, le=1_000)]
-After = Annotated[str, Query(max_length=500, description="the key of the last row seen")]
 Name = Annotated[str, Path(max_length=100)]
 
 
@@ -44,28 +41,25 @@ def tasks(token: Reader, workspace: Served) -> list[TaskRow]:
     return [TaskRow.model_validate(row) for row in rows]
 
 
-@router.get("/samples")
-def samples(
-    token: Reader, workspace: Served, limit: Limit = 100, after: After = "", slice: str = ""
-) -> list[SampleRow]:
-    """Samples sorted by key: those after the key `after`, and only those of `slice` if given."""
-    with workspace.catalog.read() as now:
-        table = now.samples()
-        if slice:
-            ids = now.members(now.slice(slice).predicate)
-            table = table.filter(pc.is_in(table["sample_id"], value_set=pa.array(ids)))
-    return [_sample_row(row, workspace) for row in page(table, limit, after)]
+@router.get("/samples", responses=LINK)
+def samples(token: Reader, workspace: Served, paging: Paging, slice: str = "") -> list[SampleRow]:
+    """Samples in the order in which they were added, and only those of `slice` if given.
+
+    A page of a slice looks at a limited number of samples, so it may be short, or empty, before the last page.
+    """
+    with paging.read() as now:
+        predicate = now.slice(slice).predicate if slice else ""
+        page = now.sample_page(paging.after, limit=paging.limit, predicate=predicate)
+    paging.link(page, now.commit)
+    return [_sample_row(row, workspace) for row in page.rows.to_pylist()]
 
 
 @router.get("/samples/{key:path}")
 def sample(token: Reader, workspace: Served, key: Annotated[str, Path(max_length=500)]) -> SampleRow:
     """One sample, with the signed path of its image."""
     with workspace.catalog.read() as now:
-        table = now.samples()
-    rows = table.filter(pc.equal(table["key"], key)).to_pylist()
-    if not rows:
-        raise NotFound("key: no such sample; /api/samples lists them")
-    return _sample_row(rows[0], workspace)
+        row = now.sample(key)
+    return _sample_row(row, workspace)
 
 
 @router.get("/coverage")
@@ -91,30 +85,34 @@ def plans(token: Reader, workspace: Served) -> list[str]:
     return sorted(path.parent.name for path in (workspace.catalog.home / "plans").glob("*/plan.json"))
 
 
-@router.get("/runs")
-def runs(token: Reader, workspace: Served) -> list[RunRow]:
-    """Registered runs."""
-    with workspace.catalog.read() as now:
-        rows = now.runs().to_pylist()
-    return [RunRow(run=row["run"], plan=row["plan"], commit=row["commit_id"]) for row in rows]
+@router.get("/runs", responses=LINK)
+def runs(token: Reader, paging: Paging) -> list[RunRow]:
+    """Registered runs, oldest first."""
+    with paging.read() as now:
+        page = now.runs.page(paging.after, limit=paging.limit)
+    paging.link(page, now.commit)
+    return [RunRow(run=row["run"], plan=row["plan"], commit=row["commit_id"]) for row in page.rows.to_pylist()]
 
 
-@router.get("/runs/{run}/figures")
-def figures(token: Reader, workspace: Served, run: Name) -> list[FigureRow]:
+@router.get("/runs/{run}/figures", responses=LINK)
+def figures(token: Reader, paging: Paging, run: Name) -> list[FigureRow]:
     """Figures of a run by task, slice and split, from its latest evaluation."""
-    with workspace.catalog.read() as now:
-        known, rows = now.runs()["run"].to_pylist(), now.runs.slice_errors(run).to_pylist()
-    if run not in known:
-        raise NotFound("run: no such run; /api/runs lists them")
+    with paging.read() as now:
+        if not now.runs.has(run):
+            raise NotFound("run: no such run; /api/runs lists them")
+        page = now.runs.slice_errors_page(run, paging.after, limit=paging.limit)
+    paging.link(page, now.commit)
+    rows = page.rows.to_pylist()
     return [FigureRow.model_validate({name: _finite(cell) for name, cell in row.items()}) for row in rows]
 
 
-@router.get("/requests")
-def requests(token: Reader, workspace: Served, state: str = "open", limit: Limit = 100) -> list[RequestRow]:
+@router.get("/requests", responses=LINK)
+def requests(token: Reader, paging: Paging, state: str = "open") -> list[RequestRow]:
     """Label requests in a state, the most urgent first."""
-    with workspace.catalog.read() as now:
-        table = now.requests(state).sort_by("priority").slice(0, limit)
-    return [RequestRow.model_validate(row) for row in table.select(list(RequestRow.model_fields)).to_pylist()]
+    with paging.read() as now:
+        page = now.requests.page(state, paging.after, limit=paging.limit)
+    paging.link(page, now.commit)
+    return [RequestRow.model_validate(row) for row in page.rows.select(list(RequestRow.model_fields)).to_pylist()]
 
 
 @router.post("/requests")
@@ -122,12 +120,6 @@ def ask(token: Labeler, workspace: Served, asked: AskedFor) -> Asked:
     """Request labels where they help most; sending the same batch again changes nothing."""
     proposal = Proposal(budget=asked.budget, seed=asked.seed, random_share=asked.random_share)
     return Asked(requests=propose(workspace.catalog, proposal, author="service", batch=batch_of(token, asked.batch)))
-
-
-def page(table: pa.Table, limit: int, after: str) -> list[dict[str, Any]]:
-    """The first `limit` rows of `table` (sorted by its column `key`) after the key `after`."""
-    rest = table.filter(pc.greater(table["key"], after)) if after else table
-    return list(rest.slice(0, limit).to_pylist())
 
 
 def _sample_row(row: dict[str, Any], workspace: Workspace) -> SampleRow:

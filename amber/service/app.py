@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from amber.service import api, label_routes, picked_samples
+from amber.service import api, label_routes, picked_samples, sign_offs
 from amber.service.access import Admin, Reader, Workspace
 from amber.service.docs_page import docs_page
 from amber.service.forgotten import Forgotten
@@ -47,7 +47,7 @@ def make_app(home: Path | str, *, hosts: tuple[str, ...] = ("127.0.0.1", "localh
     app.add_middleware(Watch, metrics=metrics)
     app.add_exception_handler(AmberError, _amber_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
-    for part in (router, api.router, label_routes.router, picked_samples.router):
+    for part in (router, api.router, label_routes.router, picked_samples.router, sign_offs.router):
         app.include_router(part)
     return app
 

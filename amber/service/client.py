@@ -1,5 +1,6 @@
 """A typed client of the service."""
 
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -25,15 +26,29 @@ from amber.service.models import (
     SampleRow,
     Shown,
     ShownPicked,
+    SignedOff,
+    SignOff,
     SliceRow,
     TagPicked,
     TaskRow,
 )
 from curation.errors import BadInput, Busy, Failed, NotFound
 
-__all__ = ["Client"]
+__all__ = ["Client", "Page"]
 
 Row = TypeVar("Row", bound=BaseModel)
+Item = TypeVar("Item")
+
+
+class Page(list[Item]):
+    """Rows of one page; `next` is the cursor of the next page, "" after the last one.
+
+    All pages that follow one first page are of the same commit. A page may be short, or empty, before the last one.
+    """
+
+    def __init__(self, rows: Iterable[Item], *, next: str) -> None:
+        super().__init__(rows)
+        self.next = next
 
 
 class Client:
@@ -64,9 +79,9 @@ class Client:
         """All tasks."""
         return self._rows(TaskRow, "/api/tasks")
 
-    def samples(self, *, limit: int = 100, after: str = "", slice: str = "") -> list[SampleRow]:
-        """A page of samples sorted by key: those after the key `after`."""
-        return self._rows(SampleRow, "/api/samples", limit=limit, after=after, slice=slice)
+    def samples(self, *, limit: int = 100, after: str = "", slice: str = "") -> Page[SampleRow]:
+        """A page of samples, in the order in which they were added, after the page whose `next` is `after`."""
+        return self._page(SampleRow, "/api/samples", limit=limit, after=after, slice=slice)
 
     def sample(self, key: str) -> SampleRow:
         """One sample; NotFound when the key is unknown."""
@@ -76,9 +91,9 @@ class Client:
         """The file of a sample's image, or a JPEG thumbnail with a longer side of `size` (64, 128, 256, 512) pixels."""
         return self._sent("GET", sample.image, {"size": size} if size else None).content
 
-    def labels(self, task: str, *, limit: int = 100, after: str = "") -> list[LabelRow]:
-        """A page of a task's current labels."""
-        return self._rows(LabelRow, f"/api/labels/{quote(task, safe='')}", limit=limit, after=after)
+    def labels(self, task: str, *, limit: int = 100, after: str = "") -> Page[LabelRow]:
+        """A page of a task's current labels, after the page whose `next` is `after`."""
+        return self._page(LabelRow, f"/api/labels/{quote(task, safe='')}", limit=limit, after=after)
 
     def coverage(self) -> list[CoverageRow]:
         """Counts of known, unsure, inapplicable and unknown labels by task, slice and split."""
@@ -93,16 +108,16 @@ class Client:
         return [str(plan) for plan in self._ask("GET", "/api/plans")]
 
     def runs(self) -> list[RunRow]:
-        """Registered runs."""
-        return self._rows(RunRow, "/api/runs")
+        """All registered runs, oldest first."""
+        return self._all(RunRow, "/api/runs")
 
     def figures(self, run: str) -> list[FigureRow]:
-        """Figures of a run by task, slice and split; NotFound when the run is unknown."""
-        return self._rows(FigureRow, f"/api/runs/{quote(run, safe='')}/figures")
+        """All figures of a run by task, slice and split; NotFound when the run is unknown."""
+        return self._all(FigureRow, f"/api/runs/{quote(run, safe='')}/figures")
 
-    def requests(self, *, state: str = "open", limit: int = 100) -> list[RequestRow]:
-        """Label requests in a state, the most urgent first."""
-        return self._rows(RequestRow, "/api/requests", state=state, limit=limit)
+    def requests(self, *, state: str = "open", limit: int = 100, after: str = "") -> Page[RequestRow]:
+        """A page of label requests in a state, the most urgent first, after the page whose `next` is `after`."""
+        return self._page(RequestRow, "/api/requests", state=state, limit=limit, after=after)
 
     def ask(self, asked: AskedFor) -> Asked:
         """Request labels; needs a token of the scope label."""
@@ -121,6 +136,10 @@ class Client:
         paths = {RequestPicked: "requests", TagPicked: "tags", DoubtPicked: "doubts"}
         return Done.model_validate(self._ask("POST", f"/api/picked/{paths[type(wish)]}", body=wish))
 
+    def sign_off(self, signed: SignOff) -> SignedOff:
+        """Sign a plan off for an owner, as a member of it; needs a token of the scope label or admin."""
+        return SignedOff.model_validate(self._ask("POST", "/api/sign-offs", body=signed))
+
     def shown(self, asked: ShownPicked) -> Shown:
         """The fields that the App shows of picked samples."""
         return Shown.model_validate(self._ask("POST", "/api/picked/shown", body=asked))
@@ -132,6 +151,25 @@ class Client:
     def metrics(self) -> str:
         """Metrics for Prometheus; needs a token of the scope admin."""
         return self._sent("GET", "/metrics").text
+
+    def page(self, path: str, **asked: Any) -> Page[Any]:
+        """A page of the list at `path`, as plain objects."""
+        return self._page(dict, path, **asked)
+
+    def _page(self, row: type[Item], path: str, **asked: Any) -> Page[Item]:
+        answer = self._sent("GET", path, {name: value for name, value in asked.items() if value != ""})
+        link = answer.links.get("next", {}).get("url", "")
+        rows = TypeAdapter(list[row]).validate_python(answer.json())  # type: ignore[valid-type]
+        return Page(rows, next=httpx.URL(link).params.get("after", ""))
+
+    def _all(self, row: type[Row], path: str) -> list[Row]:
+        """The rows of all pages."""
+        page = self._page(row, path, limit=1_000)
+        rows = list(page)
+        while page.next:
+            page = self._page(row, path, limit=1_000, after=page.next)
+            rows += page
+        return rows
 
     def _rows(self, row: type[Row], path: str, **asked: Any) -> list[Row]:
         return TypeAdapter(list[row]).validate_python(self._ask("GET", path, asked))  # type: ignore[valid-type]

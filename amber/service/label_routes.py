@@ -5,12 +5,12 @@ from math import isfinite
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from fastapi import APIRouter, HTTPException
 
 from amber.service.access import AnyLabeler, Reader, Served, batch_of
-from amber.service.api import After, Limit, Name, page
+from amber.service.api import Name
 from amber.service.models import FAULTS, Asked, Given, GivenLabel, LabelRow
+from amber.service.paging import LINK, Paging
 from amber.service.tokens import Token
 from curation.catalog.event_tables import LABELS
 from curation.catalog.schema import KNOWN, STATES
@@ -23,15 +23,16 @@ __all__ = ["router"]
 router = APIRouter(prefix="/api", responses=FAULTS)
 
 
-@router.get("/labels/{task}")
-def labels(token: Reader, workspace: Served, task: Name, limit: Limit = 100, after: After = "") -> list[LabelRow]:
-    """Current labels of a task, sorted by key."""
-    with workspace.catalog.read() as now:
-        definition, table = now.task(task), now.labels(task)
-        samples = now.samples()
-    rows = pc.index_in(table["sample_id"], value_set=samples["sample_id"].combine_chunks())
-    table = table.append_column("key", samples["key"].take(rows)).sort_by("key")
-    return [_label_row(definition, row) for row in page(table, limit, after)]
+@router.get("/labels/{task}", responses=LINK)
+def labels(token: Reader, paging: Paging, task: Name) -> list[LabelRow]:
+    """Current labels of a task, in the order in which their samples were added.
+
+    A page looks at a limited number of samples, so it may be short, or empty, before the last page.
+    """
+    with paging.read() as now:
+        definition, page = now.task(task), now.labels.page(task, paging.after, limit=paging.limit)
+    paging.link(page, now.commit)
+    return [_label_row(definition, row) for row in page.rows.to_pylist()]
 
 
 @router.post("/labels")

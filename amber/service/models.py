@@ -9,11 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 __all__ = [
     "FAULTS", "Asked", "AskedFor", "CoverageRow", "Done", "DoubtPicked", "FigureRow", "Given", "GivenLabel", "Health",
     "LabelRow", "PickedSamples", "Problem", "ReasonRow", "RequestPicked", "RequestRow", "RunRow", "SampleRow", "Shown",
-    "ShownPicked", "SliceRow", "TagPicked", "TaskRow",
+    "ShownPicked", "SignOff", "SignedOff", "SliceRow", "TagPicked", "TaskRow",
 ]  # fmt: skip
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """One line of text, without control characters."""
+
+
+Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
+"""The whole hash of a plan or a policy."""
 
 
 class Row(BaseModel):
@@ -226,6 +230,24 @@ class Done(Row):
     passed_over: dict[str, int]
     noted: dict[str, int]
     commit: int | None
+
+
+class SignOff(BaseModel):
+    """A sign-off: for `owner`, of the plan `plan` in comparison with the plan `before`, under `policy`; all by hash."""
+
+    owner: Line
+    plan: Hash
+    before: Hash
+    policy: Hash
+    batch: Line = Field(description="the same batch again is a no-op")
+
+
+class SignedOff(Row):
+    """A recorded sign-off: who acted, and in which commit."""
+
+    owner: str
+    by: str
+    commit: int
 
 
 class ShownPicked(BaseModel):

@@ -5,7 +5,6 @@ once, in a running service too.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -62,25 +61,39 @@ class Signer:
             self._key, self._stamp = _read_key(self._path), stamp
         return self._key
 
+    def seal(self, purpose: str, value: Any) -> str:
+        """A word that holds `value` (as JSON) for `purpose`: readable, and refused by `unseal` when it was altered."""
+        return self._word(json.dumps(value, separators=(",", ":")).encode(), f"{purpose} ")
+
+    def unseal(self, purpose: str, word: str) -> Any:
+        """What `seal` put into a word for the same purpose; ValueError for any other word."""
+        return json.loads(self._text(word, f"{purpose} "))
+
     def sign(self, location: str, *, seconds: float, now: float | None = None) -> str:
         """The last part of a URL that allows the image at `location` for so many `seconds`."""
         expires = int((time.time() if now is None else now) + seconds)
-        text = json.dumps([location, expires], separators=(",", ":")).encode()
-        return f"{_coded(text)}.{_coded(self._signature(text))}"
+        return self._word(json.dumps([location, expires], separators=(",", ":")).encode())
 
     def read(self, word: str, *, now: float | None = None) -> Grant:
         """What the last part of a URL allows; BadInput when it was altered or has expired."""
-        body, _, signature = word.partition(".")
         try:
-            text = _decoded(body)
-            if not hmac.compare_digest(self._signature(text), _decoded(signature)):
-                raise ValueError
-            location, expires = json.loads(text)
-        except (ValueError, binascii.Error, TypeError):
+            location, expires = json.loads(self._text(word))
+        except (ValueError, TypeError):
             raise BadInput("image URL: was not signed here; request a new one") from None
         if expires < (time.time() if now is None else now):
             raise BadInput("image URL: has expired; request a new one")
         return Grant(location=str(location), expires=int(expires))
+
+    def _word(self, text: bytes, prefix: str = "") -> str:
+        return f"{_coded(text)}.{_coded(self._signature(prefix.encode() + text))}"
+
+    def _text(self, word: str, prefix: str = "") -> bytes:
+        """The text of a word; ValueError unless it was signed with the same prefix."""
+        body, _, signature = word.partition(".")
+        text = _decoded(body)
+        if not hmac.compare_digest(self._signature(prefix.encode() + text), _decoded(signature)):
+            raise ValueError("was not signed here")
+        return text
 
     def _signature(self, text: bytes) -> bytes:
         return hmac.new(self.secret(), text, hashlib.sha256).digest()
@@ -108,4 +121,7 @@ def _coded(data: bytes) -> str:
 
 
 def _decoded(text: str) -> bytes:
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    if _coded(data) != text:  # another word for the same bytes
+        raise ValueError("is not written as it was signed")
+    return data

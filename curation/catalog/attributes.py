@@ -11,7 +11,7 @@ from curation.catalog.event_writer import Writer, refuse
 from curation.catalog.slice_columns import SQL_TYPES
 from curation.errors import BadInput
 
-__all__ = ["EXACT", "NAME", "add_attributes"]
+__all__ = ["EXACT", "NAME", "add_attributes", "types_of"]
 
 NAME: Final = r"[a-z][a-z0-9_]{0,62}"
 """Pattern of names of attributes and slices. They appear in SQL, where DuckDB ignores case: so lower case only."""
@@ -32,6 +32,15 @@ def add_attributes(writer: Writer, attributes: pa.Table, known: Mapping[str, str
     for name in attributes.column_names:
         if name != "key":
             _add(writer, name, attributes.select(["key", name]), known)
+
+
+def types_of(attributes: pa.Table, known: Mapping[str, str]) -> dict[str, str]:
+    """The types of all attributes once `attributes` are added to those that are `known`; BadInput as in adding them."""
+    found = dict(known)
+    for name in attributes.column_names:
+        if name != "key":
+            found[name] = _typed(name, attributes[name], found.get(name, RESERVED.get(name)))[0]
+    return found
 
 
 def _add(writer: Writer, name: str, column: pa.Table, known: Mapping[str, str]) -> None:

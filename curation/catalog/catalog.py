@@ -5,7 +5,6 @@ workspace, or DuckLake when the workspace's `catalog.toml` names one.
 """
 
 import json
-import tomllib
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +22,7 @@ from curation.catalog.commit import PendingCommit
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, Damaged, NotFound
 from curation.files.atomic import whole
+from curation.files.toml_files import toml_value
 
 __all__ = ["ADDRESS", "Catalog", "address_of", "backend_of", "keep_address", "new_tables"]
 
@@ -153,8 +153,8 @@ def address_of(home: Path) -> str:
     if not path.is_file():
         return ""
     try:
-        url = tomllib.loads(path.read_text())["url"]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError):
+        url = toml_value(path.read_text())["url"]
+    except (ValueError, KeyError):
         raise BadInput(f'{path}: must hold one line, url = "postgresql://..."; correct it') from None
     return str(url)
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Final
 
 import duckdb
 import pyarrow as pa
@@ -27,6 +28,10 @@ from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
 
 __all__ = ["PendingCommit"]
+
+
+LOCKED_SECONDS: Final = 20.0
+"""Longest run of a predicate inside a commit: other writers give up after 30 s."""
 
 
 class PendingCommit:
@@ -112,6 +117,7 @@ class PendingCommit:
         """Declare a slice and return it with its canonical predicate; a known name gets the new predicate.
 
         `checked` is the canonical predicate that `Snapshot.check_slice` returned: it is not run again under the lock.
+        Otherwise it must end within 20 s, for other writers wait.
         """
         if not re.fullmatch(NAME, name):
             raise BadInput(f"slice {name!r}: a name is of a-z, 0-9 and _, with a letter first; choose another")
@@ -119,7 +125,7 @@ class PendingCommit:
             raise NotFound(f"slice {name}: there is no task {task!r}; `amber tasks` lists them")
         made = Slice(name=name, task=task, predicate=vet(predicate, self.now.frame()), rare=rare)
         if not made.reads_predictions and made.predicate != checked:
-            self.now.members(made.predicate)
+            self.now.members(made.predicate, seconds=LOCKED_SECONDS)
         if not self.repeated and self.now.slices().get(name) != made:
             self._write_slice(made)
         return made

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import duckdb
 
-from curation.catalog.arrow_query import scalar
+from curation.catalog.arrow_query import quoted, scalar
 from curation.catalog.schema import PRECEDENCE
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "fold",
     "folded",
     "labels_at",
+    "maybe_labelled_at",
     "relabel_from_events",
 ]
 
@@ -131,19 +132,16 @@ def due(connection: duckdb.DuckDBPyConnection) -> bool:
     return pending > max(PATIENCE, total // 4)
 
 
-def labels_at(connection: duckdb.DuckDBPyConnection, commit: int, task_ids: Sequence[int] | None = None) -> str:
-    """SQL of the current labels as of `commit`, of some tasks or of all: task_id, sample_id and `ANSWER`."""
-    until = folded(connection)
-    mine = "true" if task_ids is None else f"task_id IN ({', '.join(map(str, task_ids)) or 'NULL'})"
-    base = (
-        f"SELECT task_id, sample_id, {ANSWER} FROM label_interval "
-        f"WHERE {mine} AND valid_from <= {commit} AND (valid_to IS NULL OR valid_to > {commit})"
-    )
-    remapped = _remapped(connection, until, commit)
-    moved = f"SELECT task_id, sample_id FROM label_event WHERE {mine} AND commit_id > {until} AND commit_id <= {commit}"
-    if remapped:
-        moved += f" UNION SELECT task_id, sample_id FROM label_event WHERE {mine} AND task_id IN ({remapped})"
-    if commit <= until or not connection.execute(f"SELECT 1 FROM ({moved}) LIMIT 1").fetchall():
+def labels_at(
+    connection: duckdb.DuckDBPyConnection, commit: int, task_ids: Sequence[int] | None = None, within: str = "true"
+) -> str:
+    """SQL of the current labels as of `commit`, of some tasks or of all: task_id, sample_id and `ANSWER`.
+
+    `within` is a condition on `sample_id`.
+    """
+    mine = within if task_ids is None else f"task_id IN ({', '.join(map(str, task_ids)) or 'NULL'}) AND {within}"
+    base, moved = _stored(commit, mine), _moved(connection, commit, mine)
+    if not moved:
         return base
     resolved = relabel_from_events(
         commit, f"{mine} AND commit_id <= {commit}", "SEMI JOIN touched USING (task_id, sample_id)"
@@ -151,6 +149,37 @@ def labels_at(connection: duckdb.DuckDBPyConnection, commit: int, task_ids: Sequ
     return f"""
         WITH touched AS MATERIALIZED (SELECT DISTINCT task_id, sample_id FROM ({moved})),
         untouched AS ({base}) FROM untouched ANTI JOIN touched USING (task_id, sample_id) UNION ALL ({resolved})"""
+
+
+def maybe_labelled_at(connection: duckdb.DuckDBPyConnection, commit: int, task_id: int, within: str) -> str:
+    """SQL of the samples that may have a current label of a task as of `commit`: sample_id.
+
+    They are those of `labels_at`, and samples whose labels later events end. The rule is not run, which takes DuckDB 30
+    ms to plan.
+    """
+    mine = f"task_id = {task_id} AND {within}"
+    stored, moved = f"SELECT sample_id FROM ({_stored(commit, mine)})", _moved(connection, commit, mine)
+    return f"{stored} UNION SELECT sample_id FROM ({moved})" if moved else stored
+
+
+def _stored(commit: int, mine: str) -> str:
+    """SQL of the intervals that hold at `commit`."""
+    return (
+        f"SELECT task_id, sample_id, {ANSWER} FROM label_interval "
+        f"WHERE {mine} AND valid_from <= {commit} AND (valid_to IS NULL OR valid_to > {commit})"
+    )
+
+
+def _moved(connection: duckdb.DuckDBPyConnection, commit: int, mine: str) -> str:
+    """SQL of the cells (task_id, sample_id) that events touch which are not folded yet; "" when there is none."""
+    until = folded(connection)
+    if commit <= until:
+        return ""
+    remapped = _remapped(connection, until, commit)
+    moved = f"SELECT task_id, sample_id FROM label_event WHERE {mine} AND commit_id > {until} AND commit_id <= {commit}"
+    if remapped:
+        moved += f" UNION SELECT task_id, sample_id FROM label_event WHERE {mine} AND task_id IN ({remapped})"
+    return moved if connection.execute(f"SELECT 1 FROM ({moved}) LIMIT 1").fetchall() else ""
 
 
 def relabel_from_events(commit: int, events: str, cells: str = "") -> str:
@@ -169,9 +198,14 @@ def annotator_labels_at(commit: int, task_id: int) -> str:
         FROM newest WHERE state <> 0"""
 
 
-def attribute_at(connection: duckdb.DuckDBPyConnection, commit: int, name: str, type_: str) -> str:
-    """SQL of the current values of one attribute as of `commit`: sample_id, value. An event without a value ends it."""
-    until, mine = folded(connection), "name = '" + name.replace("'", "''") + "'"
+def attribute_at(
+    connection: duckdb.DuckDBPyConnection, commit: int, name: str, type_: str, within: str = "true"
+) -> str:
+    """SQL of the current values of one attribute as of `commit`: sample_id, value. An event without a value ends it.
+
+    `within` is a condition on `sample_id`.
+    """
+    until, mine = folded(connection), f"name = {quoted(name)} AND {within}"
     base = (
         f'SELECT sample_id, "{type_}" AS value FROM attribute_interval WHERE {mine} AND "{type_}" IS NOT NULL '
         f"AND valid_from <= {commit} AND (valid_to IS NULL OR valid_to > {commit})"

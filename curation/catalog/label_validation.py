@@ -13,7 +13,10 @@ from curation.catalog.arrow_query import query_arrow
 from curation.catalog.schema import STATES
 from curation.catalog.task_definitions import Definition
 
-__all__ = ["COLUMNS", "coded", "complaints"]
+__all__ = ["COLUMNS", "NO_CLASS", "coded", "complaints"]
+
+NO_CLASS: Final = "correct the label or add the class"
+"""The end of the message about a word that is no class."""
 
 COLUMNS: Final = [
     "sample_id", "task_id", "annotator_id", "state", "code", "number", "codes", "boxes", "confidence", "labelled_at",
@@ -34,7 +37,7 @@ RULES: Final = [
     ),
     (
         "state = 1 AND kind IN ('binary', 'categorical') AND code IS NULL",
-        "{text!r} of {key!r}: task {task} has no such class; correct the label or add the class",
+        f"{{text!r}} of {{key!r}}: task {{task}} has no such class; {NO_CLASS}",
     ),
     (
         "state = 1 AND kind = 'regression' AND NOT coalesce(isfinite(number), false)",

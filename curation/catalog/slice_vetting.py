@@ -22,6 +22,7 @@ from curation.catalog.predicate_tree import (
     walk,
     write,
 )  # fmt: skip
+from curation.catalog.slice_copies import MOST_COPIES, copies, copies_each_time
 from curation.catalog.slice_vocabulary import FUNCTIONS, GROWING, PATTERNS, QUADRATIC, TYPES
 from curation.catalog.vetting_process import serve, vet_in_child
 from curation.errors import BadInput
@@ -43,6 +44,10 @@ SYNTAX: Final = {
 LONGEST: Final = 10_000
 LONGEST_GROWING: Final = 2_000
 """Most characters of a predicate, and of one with a `GROWING` function."""
+
+SEARCHED: Final = ("~~", "!~~")
+"""LIKE and NOT LIKE: DuckDB searches for the parts of a pattern one after the other, unless it holds _. All other
+matchers try every place of the first part with every place of the second."""
 
 LONGEST_DISTANCE: Final = 200
 MOST_WILDCARDS: Final = 3
@@ -93,8 +98,8 @@ def vet(predicate: str, frame: Frame) -> str:
         raise BadInput(f"slice of {len(predicate)} characters: must have at most {LONGEST}; write it shorter")
     if "\0" in predicate:
         raise BadInput(f"slice {predicate!r}: holds a NUL, where DuckDB stops to read; take it out")
-    families = tuple((name, tuple(columns.items())) for name, columns in frame.families.items())
-    return _vetted(predicate, families, tuple(frame.classes.items()))
+    families = tuple((name, tuple(sorted(columns.items()))) for name, columns in sorted(frame.families.items()))
+    return _vetted(predicate, families, tuple(sorted(frame.classes.items())))
 
 
 @lru_cache(maxsize=1024)
@@ -112,7 +117,9 @@ def _vet(predicate: str, frame: Frame) -> str:
     with sealed() as connection:
         connection.execute("SET lock_configuration = true")
         expression = parse(connection, predicate)
-        _Vetting(predicate, frame).check(expression, _Path())
+        vetting = _Vetting(predicate, frame)
+        vetting.check(expression, _Path())
+        vetting.check_copies(expression)
         try:
             canonical = write(connection, expression)
             canonical = write(connection, parse(connection, canonical))  # some constants settle at the second writing
@@ -154,6 +161,15 @@ class _Vetting:
             for child in [node["expr"]] if node.get("class") == "LAMBDA" else node.values():
                 self.check(child, below)
             self._check_classes(node)
+
+    def check_copies(self, expression: Node) -> None:
+        """Refuse what copies the texts of a row too often: no limit of DuckDB counts their memory."""
+        if copies_each_time(expression):
+            self._refuse("names a column for each entry of a list that it makes; use list_filter, or compare outside")
+        if copies(expression) > MOST_COPIES:
+            self._refuse(
+                f"copies texts more than {MOST_COPIES} times (by joins, replacements, splits); write it shorter"
+            )
 
     def _enter(self, node: Node, path: _Path) -> _Path:
         kind = node.get("class")
@@ -213,6 +229,12 @@ class _Vetting:
                 self._refuse(f"{name} compares with a pattern that is not a text; write the pattern out")
             if len(re.findall(f"[{re.escape(wildcards)}]+", pattern)) > MOST_WILDCARDS:
                 self._refuse(f"pattern {pattern[:60]!r} has more than {MOST_WILDCARDS} wildcards; use regexp_matches")
+            searched = re.findall(f"[{re.escape(wildcards)}]+[^{re.escape(wildcards)}]", pattern)
+            if len(searched) > 1 and (name not in SEARCHED or "_" in pattern):
+                self._refuse(
+                    f"pattern {pattern[:60]!r} searches twice, which takes the square of the length; use LIKE without "
+                    "_, two patterns with AND, or regexp_matches"
+                )
 
     def lambda_(self, node: Node, path: _Path) -> _Path:
         names = {part for child in walk(node["lhs"]) for part in child.get("column_names", [])}

@@ -7,7 +7,7 @@ so a function that is new in a later DuckDB is refused until it has been reviewe
 
 from typing import Final
 
-__all__ = ["FUNCTIONS", "GROWING", "PATTERNS", "QUADRATIC", "TYPES"]
+__all__ = ["COPYING", "FUNCTIONS", "GROWING", "PATTERNS", "QUADRATIC", "SPLITTING", "TYPES"]
 
 OPERATORS: Final = "+ - * ** / // % ^ & | << >> ~ @ xor ^@ || && @> <@ ->> ~~ !~~ ~~* !~~* ~~~"
 
@@ -41,14 +41,23 @@ list_position list_reverse_sort list_slice list_sort list_unique list_value map 
 map_extract_value map_keys map_values row struct_extract struct_pack
 """
 
+SPLITTING: Final = {
+    "regexp_extract_all", "regexp_split_to_array", "split", "str_split", "str_split_regex", "string_split",
+    "string_split_regex", "string_to_array",
+}  # fmt: skip
+"""Functions that make a list of the parts of a text."""
+
+COPYING: Final = {
+    "lcase", "left", "lower", "ltrim", "regexp_extract", "reverse", "right", "rtrim", "strip_accents", "substr",
+    "substring", "suffix", "translate", "trim", "ucase", "upper", "json_extract_string", "list_sort",
+    "list_reverse_sort", "list_slice", "array_slice", "filter", "list_filter", "parse_path", "parse_dirname",
+    "parse_dirpath", "parse_filename",
+}  # fmt: skip
+"""Functions whose result may be as long as a text that they are given."""
+
 GROWING: Final = {
     "concat_ws": 2, "list_apply": 1, "list_transform": 1, "regexp_replace": 2, "replace": 2, "flatten": 1,
-    **dict.fromkeys(
-        (
-            "regexp_extract_all", "regexp_split_to_array", "split", "str_split", "str_split_regex", "string_split",
-            "string_split_regex", "string_to_array",
-        ), 1,
-    ),
+    **dict.fromkeys(SPLITTING, 1),
 }  # fmt: skip
 """Functions whose result may be as long as the product of their arguments, with weights: nested calls may weigh at most
 2 in total (a list comprehension is two `list_apply`), because a chain of them grows exponentially. Texts split into

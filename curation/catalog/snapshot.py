@@ -1,5 +1,8 @@
 """The catalog as of one commit. SQL only selects and counts, so results do not depend on the order of threads."""
 
+from collections.abc import Callable
+from typing import Any
+
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -8,7 +11,9 @@ from curation.arrays import Ints
 from curation.catalog import training_samples
 from curation.catalog.arrow_query import first, limited, scalar
 from curation.catalog.ownership import SnapshotOwnership
+from curation.catalog.pages import RANGE, Page, Position, page_by_id
 from curation.catalog.predicate_tree import quoted_name
+from curation.catalog.sample_rows import samples_sql
 from curation.catalog.schema import GROWING
 from curation.catalog.slice_columns import Assumed, assumed, frame_of, labelled, predicted, predicted_instead
 from curation.catalog.slice_membership import members_sql
@@ -106,17 +111,30 @@ class Snapshot:
     def samples(self) -> pa.Table:
         """All samples by key: sample_id, key, location, dataset, sha256, format, width, height, bytes, group, split
         ("" for none yet), excluded, captured_at."""
-        joins = " ".join(
-            f'LEFT JOIN ({self.view.attribute_sql(name, type_)}) AS "a_{name}" USING (sample_id)'
-            for name, type_ in (("group", "text"), ("split", "text"), ("excluded", "flag"), ("captured_at", "time"))
-        )
-        return self.view.table(
-            f"""SELECT sample_id, key, location, dataset, sha256, format, width, height, bytes,
-                coalesce("a_group".value, key) AS "group", coalesce("a_split".value, '') AS split,
-                coalesce("a_excluded".value, false) AS excluded, "a_captured_at".value AS captured_at
-            FROM sample {joins} WHERE sample.commit_id <= ? ORDER BY key""",
-            [self.commit],
-        )
+        return self.view.table(f"{samples_sql(self.view)} ORDER BY key")
+
+    def sample(self, key: str) -> dict[str, Any]:
+        """One sample, as a row of `samples`; NotFound when there is none with this key."""
+        found = self.view.rows("SELECT sample_id FROM sample WHERE key = ? AND commit_id <= ?", [key, self.commit])
+        if not found:
+            raise NotFound(f"key {key!r}: the catalog has no such sample; check it")
+        ((id_,),) = found
+        return dict(self.view.table(samples_sql(self.view.between(id_ - 1, id_))).to_pylist()[0])
+
+    def sample_page(self, after: Position = (), *, limit: int = 100, predicate: str = "") -> Page:
+        """The next `limit` samples after a position, by `sample_id`: the columns of `samples` but sha256, format, bytes
+        and captured_at, which take twice as long to read.
+
+        With a canonical `predicate` only those for which it is true; then a page may be shorter, see `page_by_id`.
+        """
+
+        def find(view: View, left: int) -> Ints:
+            return self._members(view, predicate)[:left] if predicate else view.first_ids(view.samples_sql, left)
+
+        def rows(view: View) -> str:
+            return f"SELECT * EXCLUDE (sha256, format, bytes, captured_at) FROM ({samples_sql(view)})"
+
+        return page_by_id(self.view, after, limit, find, rows, width=RANGE if predicate else limit)
 
     def training_ids(self) -> Ints:
         """Ids of the samples that may be trained on, sorted: all of the train split that are not excluded."""
@@ -173,25 +191,34 @@ class Snapshot:
         """The column that a slice reads as FAMILY.NAME (attr, label, state or boxes): sample_id, value. Samples
         without a value are left out."""
         return self.view.table(
-            f"SELECT sample_id, value FROM ({self._column(family, name, None, {})}) ORDER BY sample_id"
+            f"SELECT sample_id, value FROM ({self._column(self.view, family, name, None, {})}) ORDER BY sample_id"
         )
 
     def members(
-        self, predicate: str, *, predictions: str | None = None, assume: Assumed | None = None, fill: bool = False
-    ) -> Ints:
+        self, predicate: str, *, predictions: str | None = None, assume: Assumed | None = None, fill: bool = False,
+        seconds: float = RUN_SECONDS,
+    ) -> Ints:  # fmt: skip
         """Ids of the samples for which a canonical predicate is true, sorted.
 
         `predictions` is the Parquet file of the run that `pred.*` reads. `assume` replaces the label of a task on every
         sample by one value, whether or not it is known: so mining finds samples that would join a slice. With `fill`,
-        the run's predictions stand in for labels that are not known.
+        the run's predictions stand in for labels that are not known. It may take `seconds` at most.
         """
-        samples = f"SELECT sample_id FROM sample WHERE commit_id <= {self.commit}"
-        query = members_sql(
-            predicate, lambda family, name: self._column(family, name, predictions, assume or {}, fill=fill), samples
-        )
+        return self._members(
+            self.view, predicate,
+            lambda family, name: self._column(self.view, family, name, predictions, assume or {}, fill=fill),
+            seconds,
+        )  # fmt: skip
+
+    def _members(
+        self, view: View, predicate: str, column: Callable[[str, str], str] | None = None, seconds: float = RUN_SECONDS
+    ) -> Ints:
+        """Ids of the samples of `view` for which a predicate is true, sorted; `column` is the SQL of its columns."""
+        column = column or (lambda family, name: self._column(view, family, name, None, {}))
+        query = members_sql(predicate, column, f"SELECT sample_id FROM ({view.samples_sql})")
         try:
-            with limited(self.view.connection, RUN_SECONDS, f"slice {predicate!r}"):
-                found = self.view.table(query)
+            with limited(view.connection, seconds, f"slice {predicate!r}"):
+                found = view.table(query)
         except (duckdb.DataError, duckdb.ProgrammingError) as error:
             raise BadInput(f"slice {predicate!r}: {str(error).splitlines()[0]}; correct it, or use TRY_CAST") from None
         return np.asarray(found["sample_id"].to_numpy(), dtype=np.int64)
@@ -230,18 +257,20 @@ class Snapshot:
             for name, column in GROWING.items()
         }
 
-    def _column(self, family: str, name: str, predictions: str | None, assume: Assumed, *, fill: bool = False) -> str:
-        """SQL of one column of a slice's frame: sample_id, value."""
+    def _column(
+        self, view: View, family: str, name: str, predictions: str | None, assume: Assumed, *, fill: bool = False
+    ) -> str:
+        """SQL of one column of a slice's frame on the samples of `view`: sample_id, value."""
         if family == "attr" and name == "key":
-            return f"SELECT sample_id, key AS value FROM sample WHERE commit_id <= {self.commit}"
+            return f"SELECT sample_id, key AS value FROM ({view.samples_sql})"
         if family == "attr":
-            return self.view.attribute_sql(name)
+            return view.attribute_sql(name)
         task = self.task(name)
         if family in ("label", "state") and name in assume:
             return assumed(family, task, assume[name], self.commit)
         if family == "pred":
             return predicted(task, predictions, self.commit)
-        known = labelled(family, task, self.labels.sql([name]))
+        known = labelled(family, task, SnapshotLabels(view).sql([name]))
         if fill and family == "label" and task.outputs:
             return f"{known} UNION ALL {predicted_instead(task, predictions, self.commit, known)}"
         return known

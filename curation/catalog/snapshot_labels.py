@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from curation.arrays import Ints
 from curation.catalog.arrow_query import quoted
-from curation.catalog.current_labels import annotator_labels_at
+from curation.catalog.current_labels import annotator_labels_at, maybe_labelled_at
+from curation.catalog.pages import RANGE, Page, Position, page_by_id
 from curation.catalog.task_definitions import definition_at, definitions_at
 from curation.catalog.training_samples import training_ids
 from curation.catalog.view import View
@@ -25,6 +27,20 @@ class SnapshotLabels:
         """Current labels of one task: sample_id, state (1 known, 2 unsure, 3 inapplicable), code, number, codes, boxes,
         source."""
         return self._view.table(f"SELECT * EXCLUDE (task_id) FROM ({self.sql([task])}) ORDER BY sample_id")
+
+    def page(self, task: str, after: Position = (), *, limit: int = 100) -> Page:
+        """The next `limit` current labels of one task after a position, by `sample_id`: the columns of `labels(task)`
+        and key. A page may be shorter where few samples are labelled, see `page_by_id`."""
+        id_ = definition_at(self._view, task).task_id
+
+        def find(view: View, left: int) -> Ints:
+            return view.first_ids(maybe_labelled_at(view.connection, view.commit, id_, view.within), left)
+
+        def rows(view: View) -> str:
+            return f"""SELECT current.* EXCLUDE (task_id), key FROM ({view.labels_sql([id_])}) AS current
+                JOIN ({view.samples_sql}) AS sample USING (sample_id)"""
+
+        return page_by_id(self._view, after, limit, find, rows, width=RANGE)
 
     def sql(self, tasks: Sequence[str] | None = None) -> str:
         """SQL of the current labels of these tasks, or of all: task_id and the columns above."""

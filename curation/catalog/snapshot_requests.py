@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 
+from curation.catalog.pages import Page, Position, keyset_page
 from curation.catalog.view import View
 
 __all__ = ["SnapshotRequests"]
@@ -31,6 +33,24 @@ class SnapshotRequests:
             {CURRENT} AND ($state IS NULL OR state = $state) ORDER BY request_id""",
             {"commit": self._view.commit, "state": state},
         )
+
+    def page(self, state: str, after: Position = (), *, limit: int = 100) -> Page:
+        """The next `limit` requests in `state` after a position, by priority and id: the columns of a call."""
+        view = self._view
+        query = """SELECT * EXCLUDE (commit_id) FROM request_event SEMI JOIN (
+                SELECT request_id, max(2 * commit_id + CAST(state <> 'open' AS BIGINT)) AS moment FROM request_event
+                WHERE commit_id <= ? GROUP BY request_id) AS newest
+            ON request_event.request_id = newest.request_id
+                AND 2 * commit_id + CAST(state <> 'open' AS BIGINT) = moment
+            WHERE state = ?"""
+        page = keyset_page(view, query, ("priority", "request_id"), after, limit, [view.commit, state])
+        asked = view.of(np.unique(page.rows["sample_id"].to_numpy()))
+        rows = view.table(
+            f"""SELECT page.*, key, name AS task FROM page JOIN ({asked.samples_sql}) AS sample USING (sample_id)
+            JOIN (SELECT DISTINCT task_id, name FROM task_event) USING (task_id) ORDER BY priority, request_id""",
+            page=page.rows,
+        )
+        return Page(rows=rows, next=page.next)
 
     def answered_by(self, commits: Sequence[int]) -> pa.Table:
         """Requests that these commits answered: request_id, sample_id, key, task, arm, slice."""

@@ -1,15 +1,22 @@
 """Runs as of one commit: what they predict, and how well."""
 
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 
 from curation.catalog.arrow_query import quoted
+from curation.catalog.pages import Page, Position, keyset_page
 from curation.catalog.view import View
 from curation.errors import NotFound
 from curation.files.read_back import check_sha256
 
 __all__ = ["SnapshotRuns"]
+
+FIGURES: Final = """
+    SELECT task, slice, split, metric, n, groups, value, low, high FROM slice_error
+    WHERE run = ? AND commit_id <= ? QUALIFY commit_id = max(commit_id) OVER ()"""
+"""Figures of the newest evaluation of a run."""
 
 
 class SnapshotRuns:
@@ -24,6 +31,16 @@ class SnapshotRuns:
             "SELECT run, plan, predictions, sha256, commit_id FROM run_event WHERE commit_id <= ? ORDER BY commit_id",
             [self._view.commit],
         )
+
+    def page(self, after: Position = (), *, limit: int = 100) -> Page:
+        """The next `limit` registered runs after a position, oldest first: the columns of a call."""
+        query = "SELECT run, plan, predictions, sha256, commit_id FROM run_event WHERE commit_id <= ?"
+        return keyset_page(self._view, query, ("commit_id", "run"), after, limit, [self._view.commit])
+
+    def has(self, run: str) -> bool:
+        """Whether a run with this id is registered."""
+        query = "SELECT count(*) FROM run_event WHERE run = ? AND commit_id <= ?"
+        return bool(self._view.rows(query, [run, self._view.commit])[0][0])
 
     def predictions_file(self, home: Path, run: str) -> Path:
         """The predictions file of a run of the workspace `home`.
@@ -40,11 +57,12 @@ class SnapshotRuns:
 
     def slice_errors(self, run: str) -> pa.Table:
         """Figures of the newest evaluation of a run: task, slice, split, metric, n, groups, value, low, high."""
-        return self._view.table(
-            "SELECT task, slice, split, metric, n, groups, value, low, high FROM slice_error "
-            "WHERE run = ? AND commit_id <= ? QUALIFY commit_id = max(commit_id) OVER () ORDER BY ALL",
-            [run, self._view.commit],
-        )
+        return self._view.table(f"{FIGURES} ORDER BY ALL", [run, self._view.commit])
+
+    def slice_errors_page(self, run: str, after: Position = (), *, limit: int = 100) -> Page:
+        """The next `limit` of these figures after a position, by task, slice, split and metric."""
+        order = ("task", "slice", "split", "metric")
+        return keyset_page(self._view, FIGURES, order, after, limit, [run, self._view.commit])
 
     def predictions(self, task: str, file: str) -> pa.Table:
         """What the Parquet file of a run predicts for one task: sample_id, code, number, confidence."""

@@ -100,7 +100,7 @@ def vet_in_child(predicate: str, frame: dict[str, Any]) -> str:
 
 def serve(vet: Any) -> None:
     """Answer requests from standard input, in the child: `vet` maps a predicate and a frame to canonical text."""
-    resource.setrlimit(resource.RLIMIT_AS, (_address_space() + MEMORY, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (_address_space() + MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _say({"ready": True})
     for line in sys.stdin.buffer:

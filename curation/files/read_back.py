@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from curation.errors import Damaged
 
-__all__ = ["check_sha256", "one_line", "read_json", "read_npy", "read_parquet", "read_with", "sha256_of"]
+__all__ = ["check_sha256", "json_value", "one_line", "read_json", "read_npy", "read_parquet", "read_with", "sha256_of"]
 
 Content = TypeVar("Content")
 
@@ -49,9 +49,21 @@ def check_sha256(path: Path, sha256: str, fix: str) -> Path:
     return path
 
 
+def json_value(text: bytes | str) -> Any:
+    """The value of a JSON text; ValueError for anything else, deep nesting too.
+
+    >>> json_value("[1, 2]")
+    [1, 2]
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("is nested too deep") from None
+
+
 def read_json(path: Path, fix: str, form: Callable[[Any], Content]) -> Content:
     """`form` of the JSON value in a file; Damaged when it is not JSON, or `form` cannot read it."""
-    return read_with(lambda found: form(json.loads(found.read_bytes())), path, fix)
+    return read_with(lambda found: form(json_value(found.read_bytes())), path, fix)
 
 
 def read_npy(path: Path, fix: str, *, mmap: bool = False) -> npt.NDArray[Any]:

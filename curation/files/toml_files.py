@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from curation.errors import BadInput, NotFound
 
-__all__ = ["parse", "read_toml"]
+__all__ = ["parse", "read_toml", "toml_value"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -16,11 +16,23 @@ Model = TypeVar("Model", bound=BaseModel)
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file; BadInput names the line of a syntax error, NotFound a missing file."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return toml_value(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise NotFound(f"{path}: no such file; check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise BadInput(f"{path}: not valid TOML ({error}); fix the file") from error
+
+
+def toml_value(text: str) -> dict[str, Any]:
+    """The content of a TOML text; ValueError for anything else, deep nesting too.
+
+    >>> toml_value("a = 1")
+    {'a': 1}
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("is nested too deep") from None
 
 
 def parse(model: type[Model], data: dict[str, Any], *, where: str) -> Model:

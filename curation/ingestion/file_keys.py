@@ -34,7 +34,7 @@ def with_one_key_a_file(content: Content, known: Mapping[str, str], findings: Fi
     renamed = {old: renamed.get(new, new) for old, new in links.items()} | {
         old: new for old, new in renamed.items() if old not in links
     }
-    return _renamed(content, renamed) if renamed else content
+    return _renamed(content, renamed, findings) if renamed else content
 
 
 def _known_keys(keys: Sequence[str], locations: Sequence[str | None], known: Mapping[str, str]) -> dict[str, str]:
@@ -72,7 +72,7 @@ def _links(keys: Sequence[str], locations: Sequence[str | None]) -> dict[str, st
     return found
 
 
-def _renamed(content: Content, names: Mapping[str, str]) -> Content:
+def _renamed(content: Content, names: Mapping[str, str], findings: Findings) -> Content:
     """`content` with other keys; rows that become one sample or one label are joined."""
     samples = _with_keys(content.samples, names)
     own = samples["location"].to_pylist()
@@ -89,7 +89,7 @@ def _renamed(content: Content, names: Mapping[str, str]) -> Content:
         origins = origins.take(kept if len(kept) else held_kept)
     return replace(
         content,
-        samples=join_samples([samples]),
+        samples=join_samples([samples], findings),
         labels=labels,
         held_back=held_back,
         box_origins=origins,

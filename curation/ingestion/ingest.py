@@ -2,15 +2,23 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.catalog.applicability import vet_applies
+from curation.catalog.attributes import types_of
 from curation.catalog.catalog import Catalog
 from curation.catalog.commit import PendingCommit
 from curation.catalog.held_back_labels import hold_back
+from curation.catalog.label_validation import NO_CLASS
+from curation.catalog.schema import EVALUATION
+from curation.catalog.slice_columns import frame_of
+from curation.catalog.slice_vetting import vet
 from curation.errors import BadInput
 from curation.files.digest import digest
 from curation.files.progress import StageProgress
@@ -22,7 +30,9 @@ from curation.ingestion.dataset import Dataset
 from curation.ingestion.file_keys import with_one_key_a_file
 from curation.ingestion.read_dataset import read
 from curation.ingestion.readers.content import Content, without
-from curation.ingestion.readers.findings import Aside, Findings
+from curation.ingestion.readers.declared_base import Entries
+from curation.ingestion.readers.declared_tables import Tables
+from curation.ingestion.readers.findings import Aside, BadEntry, Findings
 from curation.ingestion.splits import keep_splits, split_of
 
 __all__ = ["Ingested", "ingest"]
@@ -65,12 +75,7 @@ def ingest(
     imported; labels of train that the data set holds back go to the oracle's file.
     """
     report, findings = progress or (lambda stage, done, total: None), Findings(quarantine=quarantine)
-    content = read(dataset, report, findings)
-    with catalog.read() as now:
-        known = {row["key"]: row for row in now.samples().select(_KNOWN).to_pylist()}
-        own = {key: row["location"] for key, row in known.items() if key.startswith(f"{dataset.name}/")}
-        content = with_one_key_a_file(content, own, findings)
-        forgotten = now.forgotten(content.keys())
+    content, known, forgotten = _read_beside(catalog, dataset, report, findings)
     images, late = _with_and_without_image(content.samples)
     facts, unread = _inspect(images, report)
     if len(images) and not facts:
@@ -87,15 +92,18 @@ def ingest(
     labels, held_back = _divide(content, unusable, splits)
     embeddings = {model: without(table, unusable) for model, table in content.embeddings.items()}
     check_vectors(catalog.home, embeddings, splits)
+    late = late if dataset.split.by == "given" else _dropped(late, "split")
+    _vet_ahead(catalog, dataset, attributes, late)
     message = f"ingest {dataset.name}: {len(samples) + len(late)} samples"
     with catalog.commit(author=author, message=message, batch=batch) as change:
         change.add_tasks(task for task in dataset.task if not task.applies)
         new = change.add_samples(_sample_rows(samples, facts), dataset=dataset.name)
         change.add_attributes(attributes)
-        change.add_attributes(late if dataset.split.by == "given" else _dropped(late, "split"))
+        change.add_attributes(late)
         change.add_tasks(task for task in dataset.task if task.applies)  # they may read the attributes
         aside = dataset.name if quarantine else ""
-        count = change.add_labels(labels, source=dataset.reader.said_by, quarantine=aside)
+        with _naming_unknown(dataset):
+            count = change.add_labels(labels, source=dataset.reader.said_by, quarantine=aside)
         for part in dataset.slice:
             change.add_slice(part.name, part.predicate, task=part.task, rare=part.rare)
         change.add_quarantine(
@@ -112,6 +120,45 @@ def ingest(
         quarantined=quarantined, commit=change.id, aside=_asides(quarantined, findings), notes=tuple(findings.notes),
         forgotten=tuple(forgotten),
     )  # fmt: skip
+
+
+def _read_beside(
+    catalog: Catalog, dataset: Dataset, report: StageProgress, findings: Findings
+) -> tuple[Content, dict[str, dict[str, Any]], list[str]]:
+    """The content of the source, the samples that the catalog holds, by key, and keys that it has forgotten."""
+    content = read(dataset, report, findings)
+    with catalog.read() as now:
+        known = {row["key"]: row for row in now.samples().select(_KNOWN).to_pylist()}
+        own = {key: row["location"] for key, row in known.items() if key.startswith(f"{dataset.name}/")}
+        content = with_one_key_a_file(content, own, findings)
+        forgotten = now.forgotten(content.keys())
+    return _with_sound_splits(content, dataset, findings), known, forgotten
+
+
+@contextmanager
+def _naming_unknown(dataset: Dataset) -> Iterator[None]:
+    """Add to the refusal of a word that is no class the option that lists words for unknown, if the reader has it."""
+    try:
+        yield
+    except BadInput as error:
+        if not str(error).endswith(NO_CLASS) or not isinstance(dataset.reader, Entries | Tables):
+            raise
+        table = "[reader]" if isinstance(dataset.reader, Entries) else "[[reader.table]]"
+        raise BadInput(f"{error}, or list it in unknown of {table} if it means unknown") from None
+
+
+def _vet_ahead(catalog: Catalog, dataset: Dataset, *attributes: pa.Table) -> None:
+    """Vet all predicates on the columns that the catalog will have: the commit finds the results, and no writer waits
+    for the vetting."""
+    with catalog.read() as now:
+        tasks, known = now.tasks(), now.attributes()
+    for table in attributes:
+        known = types_of(table, known)
+    frame = frame_of({**tasks, **{task.name: task for task in dataset.task}}, known)
+    for task in dataset.task:
+        vet_applies(task, frame)
+    for part in dataset.slice:
+        vet(part.predicate, frame)
 
 
 def _with_checked_boxes(
@@ -203,7 +250,8 @@ def _with_splits(
     """The attributes of the samples, with `group` and `split` as `[split]` declares."""
     attributes = samples.drop_columns(["location"])
     if dataset.split.by == "given":
-        return _given(attributes, dataset.name)
+        given = "split" in attributes.column_names
+        return attributes if given else attributes.append_column("split", pa.nulls(len(attributes), pa.string()))
     keys = samples["key"].to_pylist()
     if dataset.split.by == "near_duplicates":
         groups = near_duplicate_groups(keys, [facts[key].phash for key in keys])
@@ -217,14 +265,23 @@ def _with_splits(
     return _set(attributes, "split", splits)
 
 
-def _given(attributes: pa.Table, dataset: str) -> pa.Table:
-    if "split" not in attributes.column_names:
-        attributes = attributes.append_column("split", pa.nulls(len(attributes), pa.string()))
-    without = attributes.filter(pc.is_null(attributes["split"]))
-    if len(without):
-        key = without["key"][0].as_py()
-        raise BadInput(f'data set {dataset}: {key} has no split; give it one, or choose by = "group" in [split]')
-    return attributes
+def _with_sound_splits(content: Content, dataset: Dataset, findings: Findings) -> Content:
+    """The content without the samples whose split, given by the source, is none or is missing: these are refused."""
+    if dataset.split.by != "given":
+        return content
+    rows, wrong = content.samples, []
+    given = rows["split"].to_pylist() if "split" in rows.column_names else [None] * len(rows)
+    where = f"data set {dataset.name}"
+    for key, location, split in zip(rows["key"].to_pylist(), rows["location"].to_pylist(), given, strict=True):
+        if split is None and location is not None:
+            fix = 'give it one, or choose by = "group" in [split]'
+            findings.refuse(BadEntry(where, key, "has no split", fix))
+            wrong.append(key)
+        elif split not in (None, "train", *EVALUATION):
+            rule = "is not train, validation or test"
+            findings.refuse(BadEntry(where, f"{key}: split {split!r}", rule, "correct it"))
+            wrong.append(key)
+    return content.without(wrong)
 
 
 def _set(table: pa.Table, name: str, values: Sequence[str]) -> pa.Table:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from curation.files.atomic import whole
+from curation.files.read_back import json_value
 from curation.labelstudio.client import Json, LabelStudioClient
 from curation.labelstudio.label_config import KEY, MODEL
 
@@ -118,7 +119,7 @@ class ItemCache:
         """Load the cache of `server` from `path`; empty when the file is missing, unreadable or of another server."""
         cache = cls(path, server)
         try:
-            data = json.loads(path.read_text())
+            data = json_value(path.read_text())
             if data["server"] == server:
                 cache.reach = {int(project): Reach(**reach) for project, reach in data["reach"].items()}
                 cache.commit = int(data["commit"])
@@ -228,7 +229,7 @@ def forget_items(home: Path, key: str) -> tuple[str, ...]:
     found = []
     for path in sorted((home / "labeling").glob("[0-9a-f]" * 12 + ".json")):
         with suppress(ValueError, KeyError, TypeError):  # an unreadable cache names no server, and is deleted too
-            data = json.loads(path.read_text())
+            data = json_value(path.read_text())
             found += [str(data["server"])] if any(row["sample"] == key for row in data["items"]) else []
         path.unlink()
     return tuple(found)

@@ -20,6 +20,7 @@ from curation.errors import BadInput, Damaged, NotFound
 from curation.files.digest import digest
 from curation.files.locations import is_url
 from curation.files.progress import Progress
+from curation.files.read_back import json_value
 from samplers.shards.open_shards import LocalShards, Shard, ShardSource, VerifiedShards
 from samplers.shards.prefetcher import Cache
 from samplers.shards.remote_files import RemoteFiles
@@ -77,7 +78,7 @@ class Pack:
 
         def read(data: bytes) -> "Pack":
             try:
-                manifest = json.loads(data)
+                manifest = json_value(data)
                 if manifest.pop("sha256", None) not in (None, manifest_digest(manifest)):
                     raise ValueError("its sha256 does not match")
                 shards = tuple(Shard(name=s["name"], size=s["size"], images=s["images"]) for s in manifest["shards"])
@@ -230,7 +231,7 @@ class ImageLocations:
 def _successor(root: Path | RemoteFiles, hash: str) -> str:
     """The hash of the pack that replaces `hash` after an image was forgotten."""
     try:
-        to = json.loads(_read(root, f"packs/{hash}/moved.json"))["to"]
+        to = json_value(_read(root, f"packs/{hash}/moved.json"))["to"]
     except NotFound:
         to = ""
     except (ValueError, KeyError, TypeError) as error:

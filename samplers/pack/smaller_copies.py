@@ -30,7 +30,7 @@ from curation.errors import BadInput, Damaged
 from curation.files.atomic import remove_leftovers, whole
 from curation.files.locations import read_bytes
 from curation.files.progress import Progress
-from curation.files.read_back import read_parquet
+from curation.files.read_back import json_value, read_parquet
 from curation.images.decoding import BadImage, load_rgb
 from samplers.shards import tar
 from samplers.shards.shard_writer import changed_image_error, unreadable_image_error
@@ -83,7 +83,7 @@ class SmallerCopies:
         """The setting of the workspace; Damaged if its file cannot be read."""
         path = home / "packs" / "reduced.json"
         try:
-            return cls(**json.loads(path.read_text())) if path.is_file() else cls()
+            return cls(**json_value(path.read_text())) if path.is_file() else cls()
         except (ValueError, TypeError) as error:
             raise Damaged(
                 f"{path}: must hold max_side and quality ({error}); delete it, then set them again"

@@ -92,8 +92,9 @@ def refuse_unsigned(after: Plan, before: Plan | None, policy: Policy, now: Snaps
         losses = "; ".join(f"{owner} ({', '.join(texts)})" for owner, texts in missing.items())
         raise BadInput(
             f"plan {after.hash[:12]} against {before.hash[:12]}: lowers what others get without the sign-off of "
-            f"{losses}; have each run the same `amber plan` with --commit {after.commit} --sign OWNER, then plan again "
-            f"with --commit {after.commit}"
+            f"{losses}; have each run the same `amber plan` with --commit {after.commit} --sign OWNER (or sign by the "
+            f"service: plan {after.hash}, before {before.hash}, policy {policy.sha256}), then plan again with --commit "
+            f"{after.commit}"
         )
 
 

@@ -1,10 +1,11 @@
 """Values of a column: attributes typed by all cells of the column, labels by the kind of their task."""
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -67,7 +68,7 @@ def attribute(
             "or in leave_out"
         )
     if pa.types.is_unsigned_integer(column.type):
-        return _signed(column, name, where)
+        return _signed(column, name, where, findings)
     return column
 
 
@@ -84,24 +85,22 @@ def as_text(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray
 def numbers(column: pa.ChunkedArray, name: str, where: Where, findings: Findings) -> pa.ChunkedArray:
     """A column as float64; cells that are not numbers are refused, or null where they are quarantined."""
     if not pa.types.is_string(column.type):
-        return as_floats(column, name, where)
+        return as_floats(column, name, where, findings)
     text = pc.utf8_trim_whitespace(column)
     sound = pc.or_(pc.match_substring_regex(text, _NUMBER), pc.match_substring_regex(text, _NO_NUMBER))
     text = refused_cells(text, sound, findings, lambda row: _no_number(column, name, row, where))
-    for row in pc.indices_nonzero(pc.fill_null(pc.match_substring_regex(text, _LONG), False)).to_pylist():
-        _refuse_rounded(int(text[row].as_py()), name, where(row))
+    text = _unrounded(text, pc.match_substring_regex(text, _LONG), name, where, findings)
     return pc.replace_substring_regex(text, r"^\+", "").cast(pa.float64())
 
 
-def as_floats(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray:
-    """Numbers of any Arrow type as float64; BadInput when that would round a whole number."""
+def as_floats(column: pa.ChunkedArray, name: str, where: Where, findings: Findings) -> pa.ChunkedArray:
+    """Numbers of any Arrow type as float64; whole numbers that it would round are refused, or null where they are
+    quarantined."""
     whole = pa.types.is_integer(column.type) or pa.types.is_decimal(column.type)
     if not whole:
         return cast_column(column, pa.float64(), name, where(0) if len(column) else name)
     far = pc.greater(pc.abs(column.cast(pa.float64(), safe=False)), float(EXACT))
-    for row in pc.indices_nonzero(pc.fill_null(far, False)).to_pylist():
-        _refuse_rounded(int(column[row].as_py()), name, where(row))
-    return column.cast(pa.float64(), safe=False)
+    return _unrounded(column, far, name, where, findings).cast(pa.float64(), safe=False)
 
 
 def refused_cells(
@@ -116,30 +115,57 @@ def refused_cells(
     return pc.if_else(wrong, pa.scalar(None, column.type), column)
 
 
-def _signed(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray:
-    far = pc.index(pc.fill_null(pc.greater_equal(column.cast(pa.uint64()), pa.scalar(2**63, pa.uint64())), False), True)
-    if (row := far.as_py()) >= 0:
-        raise BadInput(f"{where(row)}: {name} = {column[row]} is above 2^63 - 1; read it as text")
-    return column.cast(pa.int64())
+def _signed(column: pa.ChunkedArray, name: str, where: Where, findings: Findings) -> pa.ChunkedArray:
+    sound = pc.less(column.cast(pa.uint64()), pa.scalar(2**63, pa.uint64()))
+    return refused_cells(column, sound, findings, lambda row: _beyond(column, name, row, where)).cast(pa.int64())
 
 
-def _refuse_rounded(value: int, name: str, at: str) -> None:
-    if int(float(value)) != value:
-        raise BadInput(
-            f"{at}: {name} = {value} would be rounded as a number; leave fractions out of the column, or "
-            "read it as text"
-        )
+def _beyond(column: pa.ChunkedArray, name: str, row: int, where: Where) -> BadEntry:
+    return BadEntry(where(row), f"{name} = {column[row]}", "is above 2^63 - 1 (or below -2^63)", "read it as text")
 
 
-def _whole(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray | None:
-    """Digits alone as int64 if float64 would round one, else None; BadInput for a number that int64 cannot hold."""
+def _unrounded(
+    column: pa.ChunkedArray, far: pa.ChunkedArray, name: str, where: Where, findings: Findings
+) -> pa.ChunkedArray:
+    """The column without the whole numbers among those in `far` that float64 would round: these are refused."""
+    values = _values(column, far)
+    rows = [row for row, value in values.items() if int(float(value)) != value]
+    rule, fix = "would be rounded as a number", "leave fractions out of the column, or read it as text"
+    return _refused_rows(column, rows, findings, lambda row: BadEntry(where(row), f"{name} = {values[row]}", rule, fix))
+
+
+def _refused_rows(
+    column: pa.ChunkedArray, rows: Sequence[int], findings: Findings, error: Callable[[int], BadInput]
+) -> pa.ChunkedArray:
+    wrong = np.zeros(len(column), np.bool_)
+    wrong[list(rows)] = True
+    return refused_cells(column, pa.chunked_array([pa.array(~wrong)]), findings, error) if rows else column
+
+
+def _values(column: pa.ChunkedArray, chosen: pa.ChunkedArray) -> dict[int, int]:
+    """Whole numbers by row, of the rows where `chosen` is true."""
+    return {row: _int(column[row].as_py()) for row in pc.indices_nonzero(pc.fill_null(chosen, False)).to_pylist()}
+
+
+def _int(value: Any) -> int:
+    """A number or digits as int; of more digits than a float64 holds, another number that is as far beyond it."""
+    return int(value) if not isinstance(value, str) or len(value) < 300 else 10**300
+
+
+def _within_64_bits(column: pa.ChunkedArray, name: str, where: Where, findings: Findings) -> pa.ChunkedArray:
+    """A column of digits without the numbers that int64 cannot hold: these are refused. Any other column unchanged."""
+    if not pc.all(pc.match_substring_regex(column, _INTEGER), min_count=0).as_py():
+        return column
+    values = _values(column, pc.match_substring_regex(column, _LONG))
+    rows = [row for row, value in values.items() if not -(2**63) <= value < 2**63]
+    return _refused_rows(column, rows, findings, lambda row: _beyond(column, name, row, where))
+
+
+def _whole(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Digits alone as int64 if float64 would round one, else None."""
     if not pc.all(pc.match_substring_regex(column, _INTEGER), min_count=0).as_py():
         return None
-    rows = pc.indices_nonzero(pc.fill_null(pc.match_substring_regex(column, _LONG), False)).to_pylist()
-    values = {row: int(column[row].as_py()) for row in rows}
-    for row, value in values.items():
-        if not -(2**63) <= value < 2**63:
-            raise BadInput(f"{where(row)}: {name} = {value} is above 2^63 - 1 (or below -2^63); read it as text")
+    values = _values(column, pc.match_substring_regex(column, _LONG))
     if all(int(float(value)) == value for value in values.values()):
         return None
     return pc.replace_substring_regex(column, r"^\+", "").cast(pa.int64())
@@ -204,8 +230,10 @@ def _typed(
     if type_ is None and looks_like_time(text):
         return to_utc(text, timezone, where)
     codes = pc.any(pc.match_substring_regex(text, _CODE)).as_py()
-    if not codes and (whole := _whole(text, name, where)) is not None:
-        return whole
+    if not codes:
+        text = _within_64_bits(text, name, where, findings)
+        if (whole := _whole(text)) is not None:
+            return whole
     form = pc.or_(pc.match_substring_regex(text, _NUMBER), pc.match_substring_regex(text, _NO_NUMBER))
     return numbers(text, name, where, findings) if pc.all(form).as_py() and not codes else column
 

@@ -39,7 +39,7 @@ def read_class_folders(
     if not folder.is_dir():
         raise NotFound(f"{folder}: no such folder; check the path or fetch the data set again")
     passed: Counter[str] = Counter()
-    found = {path: form.fullmatch(_stem(path)) for path in sorted(images_in(folder, _DEEP, passed))}
+    found = {path: form.fullmatch(_stem(path)) for path in sorted(images_in(folder, _DEEP, passed, findings))}
     matches = {path: match for path, match in found.items() if match}
     if not matches:
         raise BadInput(_nothing_matched(folder, pattern, list(found)))

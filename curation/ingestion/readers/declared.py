@@ -153,6 +153,9 @@ class Scalabel(_Files):
         default_factory=dict, description="image attributes that are labels, each with its task"
     )
     inclusive: bool = Field(default=True, description="x2 and y2 are the last pixel of a box, as Scalabel defines them")
+    lines: Literal["", "polygons"] = later(
+        "", 'labels without a box2d: passed over, or "polygons" for the box around each closed poly2d'
+    )
 
     def kinds(self) -> dict[str, tuple[Kind, ...]]:
         """The tasks that this reader labels, each with the kinds that it can label."""

@@ -28,7 +28,7 @@ def read_image_folder(folder: Path, declared: ImageFolder, *, dataset: str, find
         raise NotFound(f"{root}: no such folder; check [reader] folder")
     builder, passed, groups = ContentBuilder(dataset, findings=findings), Counter[str](), dict[str, set[str]]()
     form = form_of(declared.pattern, needs=("name",)) if declared.pattern else None
-    paths = sorted(images_in(root, _DEEP, passed))
+    paths = sorted(images_in(root, _DEEP, passed, findings))
     for path in paths:
         match = form.fullmatch(str(path.with_suffix(""))) if form else None
         if form is not None and match is None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from curation.errors import BadInput
 from curation.files.locations import is_url
-from curation.ingestion.readers.findings import BadEntry
+from curation.ingestion.readers.findings import BadEntry, Findings
 
 __all__ = ["EXTENSIONS", "NAMELESS", "SPLITS", "images_in", "key_of", "located", "passed_over", "plain", "unsigned"]
 
@@ -42,19 +42,22 @@ _SIGNATURE = re.compile(
 """Names of query parameters that sign a URL (AWS, Google, Azure, CloudFront)."""
 
 
-def images_in(folder: Path, depth: int, passed: "Counter[str] | None" = None) -> Iterator[PurePosixPath]:
+def images_in(
+    folder: Path, depth: int, passed: "Counter[str] | None" = None, findings: Findings | None = None
+) -> Iterator[PurePosixPath]:
     """Paths of images relative to `folder`, at most `depth` folders deep; links are followed, hidden files are not.
 
-    `passed` counts the files that are no images, by reason.
+    `passed` counts the files that are no images, by reason. A name that is not UTF-8 is refused.
     """
-    passed = Counter() if passed is None else passed
+    passed, findings = Counter() if passed is None else passed, findings or Findings()
     for root, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         here = PurePosixPath(Path(root).relative_to(folder).as_posix())
         deeper = [name for name in folders if not name.startswith(".") and not _is_cycle(root, name)]
         folders[:] = sorted(deeper) if len(here.parts) < depth else []
         for name in sorted(files):
             if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith("."):
-                yield _checked(here / name)
+                with findings.entry():
+                    yield _checked(here / name)
             else:
                 passed[passed_over(name)] += 1
 

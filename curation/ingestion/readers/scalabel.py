@@ -15,7 +15,7 @@ from curation.ingestion.readers.box_forms import Box, Classes, box
 from curation.ingestion.readers.content import Content
 from curation.ingestion.readers.content_builder import ContentBuilder, Value, plain_name
 from curation.ingestion.readers.declared import Scalabel
-from curation.ingestion.readers.findings import Findings
+from curation.ingestion.readers.findings import BadEntry, Findings
 from curation.ingestion.readers.image_paths import located
 from curation.ingestion.readers.json_files import read_document
 
@@ -36,6 +36,7 @@ class _Corners:
 class _Label:
     category: str | None = None
     box2d: _Corners | None = None
+    poly2d: Any = None
     attributes: Attributes | None = None
     id: str | int | None = None
 
@@ -96,7 +97,8 @@ def read_scalabel(folder: Path, declared: Scalabel, *, dataset: str, findings: F
     """Read the declared Scalabel files from `folder`: a list of frames in one file, or one file for each image.
 
     Attributes of frames become attributes, or labels of the tasks in `tasks`; labels with a `box2d` become boxes of the
-    declared task, with their attributes. An empty list of labels means no boxes; a missing list is unknown, unless
+    declared task, with their attributes, and so do labels with a closed `poly2d` alone if `lines` is "polygons"; a note
+    counts the labels that are passed over. An empty list of labels means no boxes; a missing list is unknown, unless
     `missing` declares it none. `videoName` is the group, `timestamp` (ms since 1970) `captured_at`. Keys are
     `dataset`/videoName/name without extension, with the folder if the splits have their own. NotFound or BadInput name
     the file and the frame.
@@ -104,13 +106,16 @@ def read_scalabel(folder: Path, declared: Scalabel, *, dataset: str, findings: F
     builder = ContentBuilder(
         dataset, annotator=declared.annotator, timezone=declared.timezone, unknown=declared.unknown, findings=findings
     )
+    passed: list[str] = []
     for file, images, split in declared.parts(folder):
         with findings.entry():
             document = read_document(folder / file, _FORM, "a list of Scalabel's frames", findings)
             root = images if is_url(images) else str((folder / images).absolute())
             for frame in _frames(document):
                 with findings.entry():
-                    _add_frame(builder, frame, declared, dataset, file, images, root, split)
+                    _add_frame(builder, frame, declared, dataset, file, images, root, split, passed)
+    polygons = "" if declared.lines else '; lines = "polygons" in [reader] reads the box around a closed poly2d'
+    findings.note_several(passed, f"has no box2d and is passed over{polygons}")
     return builder.content(held_back=declared.held_back, fractions=bool(declared.fractions))
 
 
@@ -130,21 +135,21 @@ def _frames(document: _File | list[_Frame] | _Frame | _OldFile) -> list[_Frame]:
 
 def _add_frame(
     builder: ContentBuilder, frame: _Frame, declared: Scalabel, dataset: str, file: str, images: str, root: str,
-    split: str | None,
+    split: str | None, passed: list[str],
 ) -> None:  # fmt: skip
     origin = f"{file} frame {frame.name}"
     name = f"{_video(frame)}/{frame.name}" if _video(frame) else frame.name
     location = located(root, frame.url if frame.url and is_url(frame.url) else name, origin)
-    attributes = _attributes(frame, declared, split, dataset)
+    attributes = _attributes(frame, declared, split, dataset, origin)
     key = builder.add_image(declared.key_name(images, name), location, attributes, origin, root=root)
-    _label(builder, key, frame, declared, origin)
+    _label(builder, key, frame, declared, origin, passed)
 
 
 def _video(frame: _Frame) -> str | None:
     return frame.videoName or frame.video_name
 
 
-def _attributes(frame: _Frame, declared: Scalabel, split: str | None, dataset: str) -> dict[str, Value]:
+def _attributes(frame: _Frame, declared: Scalabel, split: str | None, dataset: str, origin: str) -> dict[str, Value]:
     attributes: dict[str, Value] = {
         plain_name(name): value
         for name, value in (frame.attributes or {}).items()
@@ -153,34 +158,60 @@ def _attributes(frame: _Frame, declared: Scalabel, split: str | None, dataset: s
     if _video(frame):
         attributes["group"] = f"{dataset}/{_video(frame)}"
     if frame.timestamp is not None and frame.timestamp > 10**10:  # smaller timestamps count from the start of a video
-        attributes["captured_at"] = datetime.fromtimestamp(frame.timestamp / 1000, UTC)
+        try:
+            attributes["captured_at"] = datetime.fromtimestamp(frame.timestamp / 1000, UTC)
+        except (ValueError, OverflowError, OSError):
+            rule = "is not a time in milliseconds since 1970"
+            raise BadEntry(origin, f"timestamp = {frame.timestamp}", rule, "correct it or leave it out") from None
     return attributes | ({"split": split} if split else {})
 
 
-def _label(builder: ContentBuilder, key: str, frame: _Frame, declared: Scalabel, origin: str) -> None:
+def _label(
+    builder: ContentBuilder, key: str, frame: _Frame, declared: Scalabel, origin: str, passed: list[str]
+) -> None:
     for name, task in declared.tasks.items():
         value = (frame.attributes or {}).get(name)
         if value is not None:
             text = str(value).lower() if isinstance(value, bool) else str(value)
             builder.add_label(key, task, origin=origin, text=text)
     if frame.labels is not None or declared.missing == "none":
-        boxes, origins = _boxes(frame.labels or [], declared, origin)
+        boxes, origins = _boxes(frame.labels or [], declared, origin, passed)
         builder.add_label(key, declared.task, origin=origin, boxes=boxes, box_origins=origins)
 
 
-def _boxes(labels: list[_Label], declared: Scalabel, origin: str) -> tuple[list[Box], list[str]]:
-    """The boxes of a frame, with the origin of each."""
-    classes, more = Classes(declared.rename, declared.leave_out), float(declared.inclusive)
+def _boxes(labels: list[_Label], declared: Scalabel, origin: str, passed: list[str]) -> tuple[list[Box], list[str]]:
+    """The boxes of a frame, with the origin of each; labels without a box are added to `passed`."""
+    classes = Classes(declared.rename, declared.leave_out)
     boxes, origins = [], []
     for number, label in enumerate(labels):
-        corners = label.box2d
         name = classes.named(label.category or "")
-        if corners is not None and name is not None:
+        if name is None:
+            continue
+        where = f"{origin} label {label.id if label.id is not None else f'number {number}'}"
+        sides = _sides(label, declared, where)
+        if sides is None:
+            passed.append(where)
+        else:
             attributes = {key: value for key, value in (label.attributes or {}).items() if _known(value, declared)}
-            w, h = corners.x2 - corners.x1 + more, corners.y2 - corners.y1 + more
-            boxes.append(box(name, corners.x1, corners.y1, w, h, attributes))
-            origins.append(f"{origin} label {label.id if label.id is not None else f'number {number}'}")
+            boxes.append(box(name, *sides, attributes))
+            origins.append(where)
     return boxes, origins
+
+
+def _sides(label: _Label, declared: Scalabel, origin: str) -> tuple[float, float, float, float] | None:
+    """Left, top, width and height of a label, or None when it has no box."""
+    corners, more = label.box2d, float(declared.inclusive)
+    if corners is not None:
+        return corners.x1, corners.y1, corners.x2 - corners.x1 + more, corners.y2 - corners.y1 + more
+    if not declared.lines or not label.poly2d:
+        return None
+    try:
+        points = [point for part in label.poly2d if part.get("closed") for point in part["vertices"]]
+        xs, ys = [float(x) for x, _ in points], [float(y) for _, y in points]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        rule = "is not a list of polygons with vertices and closed"
+        raise BadEntry(origin, f"poly2d = {str(label.poly2d)[:40]}", rule, "correct it or set leave_out") from None
+    return (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)) if points else None
 
 
 def _known(value: object, declared: Scalabel) -> bool:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from curation.errors import BadInput, Damaged
 from curation.files.atomic import remove_leftovers, whole
+from curation.files.read_back import json_value
 from curation.ingestion.readers.content import Content
 from curation.synthetic.drives import Drives, choose_drives
 from curation.synthetic.labels import describe, names_of, path_of
@@ -72,7 +73,7 @@ def _check(folder: Path, images: int, seed: int, workers: int | None) -> None:
 
 def _is_complete(manifest: Path, requested: dict[str, int]) -> bool:
     try:
-        found = json.loads(manifest.read_text())
+        found = json_value(manifest.read_text())
     except FileNotFoundError:
         return False
     except ValueError as error:

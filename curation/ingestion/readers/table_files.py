@@ -111,7 +111,13 @@ def read_source_table(
         names = sorted(glob.glob(file, root_dir=folder, recursive=True)) if glob.has_magic(file) else []
     if not names:
         raise NotFound(f"{path}: there is no such file; check the path")
-    return _joined(file, [(name, _read_one(folder, name, delimiter, unknown, findings)) for name in names])
+    parts = []
+    for name in names:
+        with findings.entry():
+            parts.append((name, _read_one(folder, name, delimiter, unknown, findings)))
+    if not parts:
+        raise BadInput(f"{file}: none of its {len(names):,} files can be read; write them again")
+    return _joined(file, parts)
 
 
 def _joined(file: str, parts: Sequence[tuple[str, SourceTable]]) -> SourceTable:
@@ -162,8 +168,7 @@ def _read_arrow(path: Path) -> pa.Table:
 
 
 def _read_csv(path: Path, file: str, delimiter: str, unknown: list[str], findings: Findings) -> SourceTable:
-    data = path.read_bytes().removeprefix(_BOM)
-    _check_text(data, file)
+    data = _text(path.read_bytes().removeprefix(_BOM), file, findings)
     names = _names(data, delimiter, file)
     wrong: list[csv.InvalidRow] = []
 
@@ -186,7 +191,10 @@ def _read_csv(path: Path, file: str, delimiter: str, unknown: list[str], finding
     numbers = begins.slice(0, len(table))
     if wrong:
         numbers = _refuse_rows(wrong, begins, len(names), delimiter, file, findings)
-    _check_quotes(data, table, numbers, file)
+    if _is_open(data, table):
+        rule = "a quote opens and is never closed"
+        findings.refuse(BadEntry(f"{file} line {numbers[-1]}", "", rule, "close it or double it"))
+        table, numbers = table.slice(0, len(table) - 1), numbers.slice(0, len(table) - 1)
     source = SourceTable(name=file, table=table, word="line", numbers=numbers)
     _check_names(names, file)
     filled = [pc.is_valid(column) for column in table.columns]
@@ -211,14 +219,29 @@ def _refuse_rows(
     return pa.array(lines[:-1])
 
 
-def _check_text(data: bytes, file: str) -> None:
+def _text(data: bytes, file: str, findings: Findings) -> bytes:
+    """The bytes of a CSV as UTF-8: lines that are not are refused, and empty where they are quarantined."""
     if not data.strip():
         raise BadInput(f"{file}: is empty; its first line names the columns")
+    if _is_utf8(data):
+        return data
+    lines = data.split(b"\n")
+    for row, line in enumerate(lines):
+        if not _is_utf8(line):
+            error = BadEntry(f"{file} line {row + 1}", "", "is not UTF-8", "save the file as UTF-8")
+            if row == 0:
+                raise error
+            findings.refuse(error)
+            lines[row] = b""
+    return b"\n".join(lines)
+
+
+def _is_utf8(data: bytes) -> bool:
     try:
         data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise BadInput(f"{file} line {line}: is not UTF-8; save the file as UTF-8") from None
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _names(data: bytes, delimiter: str, file: str) -> list[str]:
@@ -241,12 +264,10 @@ def _begins(table: pa.Table) -> pa.Array:
     return pa.array(np.arange(2, len(table) + 3) + np.concatenate([[0], np.cumsum(inside)]))
 
 
-def _check_quotes(data: bytes, table: pa.Table, numbers: pa.Array, file: str) -> None:
-    """pyarrow reads an unclosed quote and all text after it as one value."""
-    if data.count(b'"') % 2 and len(table):
-        last = table.slice(len(table) - 1).to_pylist()[0]
-        if any(text and "\n" in text for text in last.values()):
-            raise BadInput(f"{file} line {numbers[-1]}: a quote opens and is never closed; close it or double it")
+def _is_open(data: bytes, table: pa.Table) -> bool:
+    """Whether a quote is never closed: pyarrow reads it and all text after it as one value."""
+    last = table.slice(len(table) - 1).to_pylist() if data.count(b'"') % 2 and len(table) else []
+    return any(text and "\n" in text for row in last for text in row.values())
 
 
 def _check_names(names: Sequence[str], file: str) -> None:

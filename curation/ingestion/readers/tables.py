@@ -41,7 +41,7 @@ def read_tables(folder: Path, declared: Tables, *, dataset: str, tasks: Sequence
     parts = [_Part(folder, table, declared, dataset, tasks, findings) for table in declared.table]
     if not any(part.rows for part in parts):
         raise BadInput(f"{', '.join(table.file for table in declared.table)}: hold no row; fill or replace them")
-    samples = join_samples([part.samples() for part in parts])
+    samples = join_samples([part.samples() for part in parts], findings)
     labels = [part.labels() for part in parts]
     labels += [part.without_boxes(samples, rows["key"]) for part, (rows, _) in zip(parts, labels, strict=True)]
     _note_near_columns(parts, tasks, findings)

@@ -107,7 +107,7 @@ def _add_others(
 ) -> None:
     """Add the images without an XML file."""
     passed: Counter[str] = Counter()
-    for path in sorted(images_in(folder, _DEEP, passed)) if folder.is_dir() else ():
+    for path in sorted(images_in(folder, _DEEP, passed, findings)) if folder.is_dir() else ():
         stem = path.with_suffix("").as_posix()
         if str(folder / path) in used or (splits and stem not in splits):
             continue

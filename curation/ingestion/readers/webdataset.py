@@ -65,9 +65,10 @@ def read_webdataset(
     )
     passed: Counter[str] = Counter()
     for shard in shards:
-        for record in _records(shard, declared, findings, passed):
-            with findings.entry():
-                _add_record(builder, record, declared, by_name)
+        with findings.entry():
+            for record in _records(shard, declared, findings, passed):
+                with findings.entry():
+                    _add_record(builder, record, declared, by_name)
     findings.note_passed_over(declared.shards, passed)
     content = builder.content(held_back=declared.held_back, fractions=bool(declared.fractions))
     if not len(content.samples):

@@ -169,7 +169,7 @@ def _found(root: Path, name: str) -> Path | None:
 
 def _walked(folder: Path, findings: Findings) -> Iterator[Path]:
     passed: Counter[str] = Counter()
-    yield from (folder / path for path in sorted(images_in(folder, _DEEP, passed)))
+    yield from (folder / path for path in sorted(images_in(folder, _DEEP, passed, findings)))
     passed.pop(".txt (no image)", None)  # lie beside their images
     findings.note_passed_over(folder.name, passed)
 

@@ -10,7 +10,7 @@ from support.homes import make_home, sample_rows
 from support.served import Served, served
 
 from amber.service.client import Client
-from amber.service.models import AskedFor, DoubtPicked, GivenLabel, RequestPicked, ShownPicked, TagPicked
+from amber.service.models import AskedFor, DoubtPicked, GivenLabel, RequestPicked, ShownPicked, SignOff, TagPicked
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, Failed, NotFound
@@ -57,6 +57,9 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "POST /api/picked/requests": lambda client: client.pick(RequestPicked(**PICKED, tasks=["color"], reason="r")),
     "POST /api/picked/tags": lambda client: client.pick(TagPicked(**PICKED, tag="t")),
     "POST /api/picked/doubts": lambda client: client.pick(DoubtPicked(**PICKED, task="color", state="unsure")),
+    "POST /api/sign-offs": lambda client: client.sign_off(
+        SignOff(owner="o", plan="0" * 32, before="0" * 32, policy="0" * 32, batch="b")
+    ),
     "POST /api/picked/shown": lambda client: client.shown(ShownPicked(keys=["k"])),
     "GET /api/why/k": lambda client: client.why("k"),
     "GET /metrics": Client.metrics,

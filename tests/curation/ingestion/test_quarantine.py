@@ -2,8 +2,12 @@
 
 import csv
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from support.sources import CLASSES, FORMATS, Json, Scene, content, draw, ingested
@@ -104,6 +108,94 @@ def test_one_bad_row_goes_aside(name: str, tmp_path: Path) -> None:
     (aside,) = found.aside
     assert (aside.file, aside.entry, aside.value) == ("t.csv", "line 3", value)
     assert found.labels == labels
+
+
+TABLES: dict[str, tuple[str, bytes | pa.Table, str, str]] = {
+    "a number above 64 bits": ("t.csv", b"path,n\na.jpg,99999999999999999999\nb.jpg,1\n", "line 2", "n = 9999"),
+    "a number of 5,000 digits": ("t.csv", b"path,n\na.jpg," + b"9" * 5_000 + b"\nb.jpg,1.5\n", "line 2", "n = 1000"),
+    "a whole number beside fractions": ("t.csv", b"path,n\na.jpg,9007199254740993\nb.jpg,1.5\n", "line 2", "n = 9007"),
+    "a label that would be rounded": ("t.csv", b"path,speed\na.jpg,9007199254740993\n", "line 2", "speed = 9007"),
+    "an unsigned number": (
+        "t.parquet", pa.table({"path": ["a.jpg"], "n": pa.array([2**64 - 1], pa.uint64())}), "row 1", "n = 1844",
+    ),
+    "bytes that are no text": ("t.csv", b"path,color\na.jpg,red\nb.jpg,\xff\n", "line 3", ""),
+    "an open quote": ("t.csv", b'path,color\na.jpg,red\nb.jpg,"red\nd.jpg,red\n', "line 3", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_bad_cell_goes_aside_and_its_table_goes_in(name: str, tmp_path: Path) -> None:
+    draw(tmp_path, ["a.jpg", "b.jpg", "d.jpg"])
+    file, rows, entry, value = TABLES[name]
+    if isinstance(rows, bytes):
+        (tmp_path / file).write_bytes(rows)
+    else:
+        pq.write_table(rows, tmp_path / file)
+    reader = {"kind": "tables", "images": "images", "table": [{"file": file, "rows": "samples"}]}
+    with pytest.raises(AmberError):
+        ingested(tmp_path, reader)
+    (aside,) = ingested(tmp_path, reader, quarantine=True).aside
+    assert (aside.file, aside.entry, aside.value[: len(value)]) == (file, entry, value)
+
+
+def parts(folder: Path) -> Json:
+    (folder / "p").mkdir()
+    (folder / "p" / "a.csv").write_text("path,color\na.jpg,red\nb.jpg,red\nd.jpg,green\n")
+    (folder / "p" / "b.csv").write_bytes(b"\xff\xfe")
+    return {"kind": "tables", "images": "images", "table": [{"file": "p/*.csv", "rows": "samples"}]}
+
+
+def two_values(folder: Path) -> Json:
+    (folder / "s.csv").write_text("path,weather\na.jpg,dry\nb.jpg,dry\nd.jpg,dry\n")
+    (folder / "t.csv").write_text("path,weather\na.jpg,wet\n")
+    tables = [{"file": file, "rows": "samples"} for file in ("s.csv", "t.csv")]
+    return {"kind": "tables", "images": "images", "table": tables}
+
+
+def no_utf8(folder: Path) -> Json:
+    (Path(os.fsdecode(os.fsencode(folder) + b"/images/\xff.jpg"))).write_bytes(b"")
+    return {"kind": "image_folder", "folder": "images"}
+
+
+def broken_shard(folder: Path) -> Json:
+    reader = FORMATS["webdataset"](folder, [Scene(name, [("car", 1.0, 2.0, 10.0, 4.0)]) for name in NAMES])
+    whole = next(folder.glob("shard-*.tar"))
+    (folder / "shard-z.tar").write_bytes(whole.read_bytes()[:700])
+    return reader
+
+
+def far_time(folder: Path) -> Json:
+    frames = [{"name": name, "timestamp": 10**17 if name == "d.jpg" else None} for name in ("a.jpg", "b.jpg", "d.jpg")]
+    (folder / "s.json").write_text(json.dumps([*frames, {"name": "c.jpg"}]))
+    return {"kind": "scalabel", "file": "s.json", "images": "images", "task": "objects"}
+
+
+FILES = {
+    "one of several files": parts, "two values": two_values, "a name that is not UTF-8": no_utf8,
+    "one of several shards": broken_shard, "a time beyond the calendar": far_time,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fill", FILES.values(), ids=FILES)
+def test_a_bad_file_goes_aside_and_the_others_go_in(fill: Callable[[Path], Json], tmp_path: Path) -> None:
+    draw(tmp_path, ["a.jpg", "b.jpg", "c.jpg", "d.jpg"])
+    reader = fill(tmp_path)
+    with pytest.raises(AmberError):
+        ingested(tmp_path, reader)
+    found = ingested(tmp_path, reader, quarantine=True)
+    assert len(found.aside) == 1
+    assert found.samples >= 3
+
+
+def test_samples_without_a_sound_split_go_aside(tmp_path: Path) -> None:
+    draw(tmp_path, ["a.jpg", "b.jpg", "d.jpg"])
+    (tmp_path / "t.csv").write_text("path,color,split\na.jpg,red,train\nb.jpg,red,\nd.jpg,red,traim\n")
+    reader = {"kind": "tables", "images": "images", "table": [{"file": "t.csv", "rows": "samples"}]}
+    with pytest.raises(AmberError, match="d/b has no split; give it one"):
+        ingested(tmp_path, reader, split={"by": "given"})
+    found = ingested(tmp_path, reader, quarantine=True, split={"by": "given"})
+    assert (found.samples, found.labels) == (1, 1)
+    assert [aside.value for aside in found.aside] == ["d/b", "d/d: split 'traim'"]
 
 
 def test_lines_after_refused_rows_are_right(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.sources import HEIGHT, WIDTH, Json, content, draw, ingested, label_rows, refused
+from support.sources import HEIGHT, WIDTH, Json, boxes_in, content, draw, ingested, label_rows, refused
+
+from curation.errors import BadInput
 
 # COCO
 
@@ -71,6 +73,42 @@ def scalabel(folder: Path, *frames: Json, **options: Any) -> Json:
     draw(folder, ["a.jpg", "b.jpg"])
     (folder / "s.json").write_text(json.dumps(frames))
     return {"kind": "scalabel", "file": "s.json", "images": "images", "task": "objects"} | options
+
+
+SHAPES: list[Json] = [
+    {"id": 1, "category": "car", "poly2d": [{"vertices": [[1, 2], [9, 2], [5, 8]], "types": "LLL", "closed": True}]},
+    {"id": 2, "category": "lane", "poly2d": [{"vertices": [[1, 2], [9, 2]], "types": "LL", "closed": False}]},
+    {"id": 3, "category": "light", "box2d": {"x1": 1, "y1": 1, "x2": 3, "y2": 3}},
+    {"id": 4, "category": "car", "rle": {"counts": "x", "size": [1, 1]}},
+]
+
+
+@pytest.mark.parametrize(("lines", "cars", "passed"), [("", 0, "label 1 and 2 more"), ("polygons", 1, "label 2 and 1")])
+def test_closed_polygons_of_scalabel_become_boxes(tmp_path: Path, lines: str, cars: int, passed: str) -> None:
+    draw(tmp_path, ["a.jpg"])
+    reader = scalabel(tmp_path, {"name": "a.jpg", "labels": SHAPES}, lines=lines)
+    notes = ingested(tmp_path, reader).notes
+    assert boxes_in(tmp_path)["d/a"] == [("car", 1, 2, 8, 6)] * cars + [("light", 1, 1, 3, 3)]
+    assert any(passed in note and "has no box2d and is passed over" in note for note in notes)
+    assert any(("lines" in note) == (not lines) for note in notes if "box2d" in note)
+
+
+def test_polygons_of_another_form_are_refused(tmp_path: Path) -> None:
+    draw(tmp_path, ["a.jpg"])
+    label = {"id": 7, "category": "car", "poly2d": [[1, 2, "L"], [3, 4, "L"]]}
+    reader = scalabel(tmp_path, {"name": "a.jpg", "labels": [label]}, lines="polygons")
+    refused(tmp_path, reader, "s.json frame a.jpg label 7: poly2d = .* is not a list of polygons")
+
+
+def test_the_refusal_of_a_word_names_the_option_for_unknown(tmp_path: Path) -> None:
+    draw(tmp_path, ["a.jpg"])
+    frame = {"name": "a.jpg", "attributes": {"light": "undefined"}}
+    with pytest.raises(BadInput, match=r"'undefined' of 'd/a': .*, or list it in unknown of \[reader\]"):
+        ingested(tmp_path, scalabel(tmp_path, frame, tasks={"light": "color"}))
+    (tmp_path / "t.csv").write_text("path,color\na.jpg,n/a\n")
+    reader = {"kind": "tables", "images": "images", "table": [{"file": "t.csv", "rows": "samples"}]}
+    with pytest.raises(BadInput, match=r"'n/a' of 'd/a': .*, or list it in unknown of \[\[reader.table\]\]"):
+        ingested(tmp_path, reader)
 
 
 @pytest.mark.parametrize("unknown", [["undefined"], ["undefined", "NA"]])

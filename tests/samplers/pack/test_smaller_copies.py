@@ -167,9 +167,10 @@ def test_a_new_image_leaves_the_copies_of_the_others(images: pa.Table, tmp_path:
     assert seen == [(1, 1)]
 
 
-def test_a_damaged_setting_is_reported(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ['{"max_side": 60, "colour": 1}', "[" * 100_000])
+def test_a_damaged_setting_is_reported(tmp_path: Path, text: str) -> None:
     (tmp_path / "packs").mkdir()
-    (tmp_path / "packs" / "reduced.json").write_text('{"max_side": 60, "colour": 1}')
+    (tmp_path / "packs" / "reduced.json").write_text(text)
     with pytest.raises(Damaged, match=r"reduced\.json: must hold max_side and quality"):
         SmallerCopies.load(tmp_path)
 
