@@ -20,7 +20,7 @@ from samplers.pack.ray_cluster import map_on_ray, write_on_ray
 from samplers.pack.smaller_copies import SmallerCopies, map_in_threads
 from samplers.plan.policy_check import notes, problems, suggest
 from samplers.policy.policy import Policy
-from samplers.shards.remote_files import RemoteFiles
+from curation.files.remote_files import RemoteFiles
 
 __all__ = ["pack_command", "policy"]
 

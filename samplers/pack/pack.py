@@ -22,7 +22,7 @@ from curation.files.locations import is_url
 from curation.files.progress import Progress
 from samplers.shards.open_shards import LocalShards, Shard, ShardSource, VerifiedShards
 from samplers.shards.prefetcher import Cache
-from samplers.shards.remote_files import RemoteFiles
+from curation.files.remote_files import RemoteFiles
 from samplers.shards.remote_source import RemoteSource
 from samplers.shards.row_index import RowIndex
 

@@ -24,7 +24,7 @@ from curation.errors import AmberError, BadInput, Damaged, Failed, NotFound
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import write_pack
 from samplers.plan.interleave import hash64
-from samplers.shards import remote_files
+from curation.files import remote_files
 from samplers.shards.prefetcher import PAGE, Cache
 from samplers.streaming.batches import Batch
 from samplers.streaming.stream import stream
