@@ -87,7 +87,9 @@ def exclude_training_side(catalog: Catalog, found: list[NearDuplicates], *, auth
 def _trained(now: Snapshot) -> set[str]:
     """Keys of the samples that may be trained on."""
     samples = now.samples()
-    return set(samples["key"].filter(pc.is_in(samples["sample_id"], value_set=pa.array(now.training_ids()))).to_pylist())
+    return set(
+        samples["key"].filter(pc.is_in(samples["sample_id"], value_set=pa.array(now.training_ids()))).to_pylist()
+    )
 
 
 def _texts(values: Iterable[str]) -> pa.Array:
