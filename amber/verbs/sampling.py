@@ -14,13 +14,13 @@ from amber.verbs.options import workspace
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from curation.files.locations import is_url
+from curation.files.remote_files import RemoteFiles
 from curation.files.toml_files import read_toml
 from samplers.pack.pack_writer import check_part, finish_pack, packable_samples, write_pack, write_part
 from samplers.pack.ray_cluster import map_on_ray, write_on_ray
 from samplers.pack.smaller_copies import SmallerCopies, map_in_threads
 from samplers.plan.policy_check import notes, problems, suggest
 from samplers.policy.policy import Policy
-from curation.files.remote_files import RemoteFiles
 
 __all__ = ["pack_command", "policy"]
 

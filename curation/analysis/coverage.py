@@ -86,7 +86,7 @@ class Coverage:
 
 @dataclass(frozen=True, kw_only=True)
 class _Samples:
-    """N samples: index of the split of each in `SPLITS`, and a mask [N] by slice, false for excluded samples; `row` [id]
+    """N samples: index of the split of each in `SPLITS`, and a mask [N] by slice, false where excluded; `row` [id]
     is the row of an id."""
 
     row: Ints

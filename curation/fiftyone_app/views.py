@@ -50,7 +50,7 @@ def arrange_holes(dataset: Any, now: Snapshot) -> None:
 
 
 def _half_known(dataset: Any, hole: Hole) -> Any:
-    """Samples of the hole's split, not excluded, with exactly one of the two labels known: one more label makes both known."""
+    """Samples of the hole's split with one of the two labels: one more makes both known. Excluded ones are left out."""
     field = fiftyone().ViewField
     one, other = (field(f"label_{name}").exists() for name in (hole.one, hole.other))
     pool = (field("attr_split") == hole.split) & (field("attr_excluded") != True)  # noqa: E712  a MongoDB condition

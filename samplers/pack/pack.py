@@ -20,9 +20,9 @@ from curation.errors import BadInput, Damaged, NotFound
 from curation.files.digest import digest
 from curation.files.locations import is_url
 from curation.files.progress import Progress
+from curation.files.remote_files import RemoteFiles
 from samplers.shards.open_shards import LocalShards, Shard, ShardSource, VerifiedShards
 from samplers.shards.prefetcher import Cache
-from curation.files.remote_files import RemoteFiles
 from samplers.shards.remote_source import RemoteSource
 from samplers.shards.row_index import RowIndex
 

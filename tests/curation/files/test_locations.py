@@ -20,7 +20,6 @@ from curation.files import locations, remote_files
 from curation.files.locations import member, read_bytes, spans
 from curation.images.decoding import inspect, sizes
 
-
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:werkzeug", "ignore::DeprecationWarning:botocore")
 
 ODD_KEYS = ["a b.jpg", "a%20b.jpg", "\u00fc/a+b.jpg", "a#b.jpg", "a?b=c.jpg"]
