@@ -1,4 +1,7 @@
-"""Migration of a catalog from an older schema: a backup first, then a new file that replaces the old one."""
+"""Migration of a catalog from an older schema: a backup first, then a new file that replaces the old one.
+
+`CONVERSIONS` also serves older backups: whoever changes the schema adds an entry there, and both go on.
+"""
 
 import shutil
 from collections.abc import Mapping
@@ -19,7 +22,7 @@ from curation.catalog.tasks import Task
 from curation.errors import BadInput, Busy, Damaged
 from curation.files.atomic import whole
 
-__all__ = ["CONVERSIONS", "Migration", "migrate"]
+__all__ = ["CONVERSIONS", "Migration", "convert", "lacking", "migrate"]
 
 NEW_IN_4: Final = {"owner_event": "", "policy_event": "", "act_event": ""}
 
@@ -76,9 +79,14 @@ def migrate(home: Path | str, *, patience: float = 30.0) -> Migration:
         backup = _back_up(catalog.backend, found)
         with catalog.backend.rewritten() as connection:
             connection.execute(f"ATTACH {quoted(str(backup))} AS old (READ_ONLY)")
-            counts = _convert(connection, CONVERSIONS[found], backup)
+            counts = convert(connection, CONVERSIONS[found], str(backup))
             detach(connection, "old")
     return Migration(before=found, after=schema.VERSION, backup=backup, counts=counts)
+
+
+def lacking(version: int) -> tuple[str, ...]:
+    """The tables of today's schema that a catalog or a backup of an older `version` does not have."""
+    return tuple(table for table, query in CONVERSIONS.get(version, {}).items() if not query)
 
 
 def _back_up(backend: DuckDBFile, version: int) -> Path:
@@ -93,8 +101,11 @@ def _back_up(backend: DuckDBFile, version: int) -> Path:
     return backup
 
 
-def _convert(connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str], backup: Path) -> dict[str, int]:
-    """Fill new tables from the old ones, and return the rows of each table that only grows."""
+def convert(connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str], name: str) -> dict[str, int]:
+    """Fill new tables from those of the schema `old`, and return the rows of each table that only grows.
+
+    Damaged, with the `name` of the old ones, where rows are missing afterwards.
+    """
     new_tables(connection)
     connection.execute("DELETE FROM head")
     for table in ("head", "annotator", *schema.GROWING):
@@ -103,9 +114,7 @@ def _convert(connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str], 
         connection.execute(f"INSERT INTO {table} BY NAME {query}")
         before, after = (_count(connection, name) for name in (f"old.{table}", table))
         if before != after:
-            raise Damaged(
-                f"{backup}: {table} has {before} rows, the copy {after}; the catalog is unchanged, report this"
-            )
+            raise Damaged(f"{name}: {table} has {before} rows, the copy {after}; the catalog is unchanged, report this")
     _define(connection)
     current_labels.fold(connection)
     return {table: _count(connection, table) for table in schema.GROWING}
