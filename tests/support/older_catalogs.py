@@ -6,7 +6,6 @@ from pathlib import Path
 import duckdb
 
 from curation.catalog.admin.copying import KEPT
-from curation.catalog.admin.migrations import lacking
 from curation.catalog.schema import GROWING
 from curation.files.read_back import sha256_of
 
@@ -89,10 +88,15 @@ def make_version_1(home: Path) -> Path:
     return home
 
 
-def downgrade(home: Path, version: int) -> None:
-    """Make a catalog of today's version one of version 2 or 3; what these could not hold is lost."""
+def downgrade(home: Path, version: int, *, forgotten: bool = True) -> None:
+    """Make a catalog of today's version one of version 2 or 3; what these could not hold is lost.
+
+    Without `forgotten` it lacks that table, as the first catalogs of version 2 do.
+    """
     with duckdb.connect(str(home / "catalog.duckdb")) as connection:
         connection.execute(f"{DOWN[version]}; UPDATE meta SET value = '{version}' WHERE name = 'schema'")
+        if not forgotten:
+            connection.execute("DROP TABLE forgotten")
 
 
 def export_older(home: Path, version: int, folder: Path) -> None:
@@ -100,7 +104,8 @@ def export_older(home: Path, version: int, folder: Path) -> None:
     folder.mkdir()
     files, counts = {}, {}
     with duckdb.connect(str(home / "catalog.duckdb"), read_only=True) as connection:
-        for table in (name for name in KEPT if name not in lacking(version)):
+        tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+        for table in (name for name in KEPT if name in tables):
             path = folder / f"{table}.parquet"
             connection.execute(f"COPY {table} TO '{path}' (FORMAT parquet)")
             (rows,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone() or (0,)

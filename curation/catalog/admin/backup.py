@@ -67,8 +67,9 @@ class Manifest(BaseModel):
 
     @property
     def tables(self) -> list[str]:
-        """The tables that a backup with this schema holds."""
-        return [name for name in KEPT if name not in lacking(self.schema_version)]
+        """The tables in this backup: those that its schema has, and those that it may have and lists."""
+        may_lack = lacking(self.schema_version)
+        return [name for name in KEPT if name not in may_lack or _file_of(name) in self.files]
 
     def check(self, folder: Path, progress: StageProgress | None = None) -> None:
         """Damaged when a file is missing or differs from what was written."""
@@ -131,11 +132,11 @@ def _restore_older(target: Catalog, folder: Path, manifest: Manifest, progress: 
         backend = DuckDBFile(Path(converted), patience=target.backend.patience)
         with backend.turn(exclusive=True), backend.rewritten() as connection:
             connection.execute("ATTACH ':memory:' AS old")
-            for table in manifest.tables:
+            for table in manifest.tables:  # as views, read while they are converted
                 connection.execute(
                     f"CREATE VIEW old.{table} AS FROM read_parquet({quoted(str(folder / _file_of(table)))})"
                 )
-            convert(connection, CONVERSIONS[manifest.schema_version], str(folder))
+            convert(connection, manifest.schema_version, str(folder))
             detach(connection, "old")
         with backend.reading() as connection:
             now = Snapshot.at(connection, None)

@@ -49,6 +49,9 @@ CONVERSIONS: Final[Mapping[int, Mapping[str, str]]] = {
 }
 """For each older version, the queries that convert its tables; an empty query for a table that it lacks."""
 
+SOMETIMES: Final = {2: ("forgotten",)}
+"""Tables that only some catalogs of a version have: `forgotten` came while version 2 was the newest."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Migration:
@@ -79,14 +82,15 @@ def migrate(home: Path | str, *, patience: float = 30.0) -> Migration:
         backup = _back_up(catalog.backend, found)
         with catalog.backend.rewritten() as connection:
             connection.execute(f"ATTACH {quoted(str(backup))} AS old (READ_ONLY)")
-            counts = convert(connection, CONVERSIONS[found], str(backup))
+            counts = convert(connection, found, str(backup))
             detach(connection, "old")
     return Migration(before=found, after=schema.VERSION, backup=backup, counts=counts)
 
 
 def lacking(version: int) -> tuple[str, ...]:
-    """The tables of today's schema that a catalog or a backup of an older `version` does not have."""
-    return tuple(table for table, query in CONVERSIONS.get(version, {}).items() if not query)
+    """The tables of today's schema that a catalog or a backup of an older `version` may lack."""
+    lacks = (table for table, query in CONVERSIONS.get(version, {}).items() if not query)
+    return (*lacks, *SOMETIMES.get(version, ()))
 
 
 def _back_up(backend: DuckDBFile, version: int) -> Path:
@@ -101,15 +105,17 @@ def _back_up(backend: DuckDBFile, version: int) -> Path:
     return backup
 
 
-def convert(connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str], name: str) -> dict[str, int]:
-    """Fill new tables from those of the schema `old`, and return the rows of each table that only grows.
+def convert(connection: duckdb.DuckDBPyConnection, version: int, name: str) -> dict[str, int]:
+    """Fill new tables from those of the older `version` in `old`; return the rows of each table that only grows.
 
     Damaged, with the `name` of the old ones, where rows are missing afterwards.
     """
+    queries, found = CONVERSIONS[version], _tables_of_old(connection)
     new_tables(connection)
     connection.execute("DELETE FROM head")
     for table in ("head", "annotator", *schema.GROWING):
-        if not (query := queries.get(table, f"FROM old.{table}")):
+        query = queries.get(table, f"FROM old.{table}")
+        if not query or (table in SOMETIMES.get(version, ()) and table not in found):
             continue
         connection.execute(f"INSERT INTO {table} BY NAME {query}")
         before, after = (_count(connection, name) for name in (f"old.{table}", table))
@@ -118,6 +124,11 @@ def convert(connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str], n
     _define(connection)
     current_labels.fold(connection)
     return {table: _count(connection, table) for table in schema.GROWING}
+
+
+def _tables_of_old(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    query = "SELECT table_name FROM information_schema.tables WHERE table_catalog = 'old'"
+    return {str(name) for (name,) in connection.execute(query).fetchall()}
 
 
 def _define(connection: duckdb.DuckDBPyConnection) -> None:

@@ -16,22 +16,28 @@ from curation.catalog.admin.verification import verify
 from curation.files.read_back import sha256_of
 
 VERSIONS = sorted(CONVERSIONS)
+FORMS = [*map(str, VERSIONS), "2 without forgotten"]
 
 
-@pytest.fixture(params=VERSIONS)
-def version(request: pytest.FixtureRequest) -> int:
-    return int(request.param)
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
-def older(version: int, tmp_path: Path) -> Path:
+def version(form: str) -> int:
+    return int(form[0])
+
+
+@pytest.fixture
+def older(form: str, version: int, tmp_path: Path) -> Path:
     """A workspace whose catalog has an older schema."""
     home = tmp_path / "older"
     home.mkdir()
     make_version_1(home)
     if version > 1:
         migrate(home)
-        downgrade(home, version)
+        downgrade(home, version, forgotten="without" not in form)
     return home
 
 
