@@ -9,7 +9,7 @@ import click
 from amber.extras import need_extra
 from amber.tables import figures_table
 from amber.terminal import Screen, show
-from amber.verbs.options import author, grouped, heads_option, seeded, size_option, trunk_option, workspace
+from amber.verbs.options import author, grouped, heads_option, seeded, size_option, trunk_option, using_files, workspace
 from curation.catalog.catalog import Catalog
 from curation.errors import NotFound
 from samplers.pack.pack import Pack
@@ -69,6 +69,7 @@ train_options = grouped(
 @seeded
 @author
 @workspace
+@using_files
 def train_command(options: TrainOptions, seed: int, author: str, home: str, as_json: bool) -> None:
     """Train a network on a plan and record its predictions and slice figures."""
     catalog = Catalog.open(home)
@@ -104,6 +105,7 @@ def _train(
 @click.option("--run", "run_", default="", help="Run to report; default: the newest.")
 @click.option("--out", default="report.html", show_default=True, type=click.Path(path_type=Path), help="File to write.")
 @workspace
+@using_files
 def report_command(run_: str, out: Path, home: str, as_json: bool) -> None:
     """Write report.html: figures of every slice, curves, coverage, and images of the worst slices."""
     from training.report import write_report

@@ -17,6 +17,7 @@ from torch import Tensor
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from curation.files.atomic import whole
+from curation.files.locks import in_use
 from curation.images.embeddings import Embeddings
 from samplers.pack.pack import Pack
 from samplers.plan.exposure import Exposure
@@ -58,6 +59,14 @@ def train(
     id_ = run_id(plan, recipe, parent)
     if (catalog.home / "runs" / id_ / "run.json").is_file():
         return Run.open(catalog.home, id_)
+    with in_use(catalog.home):
+        return _train(recipe, plan, catalog, id_, parent, on_error, progress)
+
+
+def _train(
+    recipe: Recipe, plan: Plan, catalog: Catalog, id_: str, parent: str, on_error: OnError,
+    progress: Callable[[int, int, float], None] | None,
+) -> Run:  # fmt: skip
     plan.verify()
     started = time.monotonic()
     torch.set_num_threads(recipe.threads)
