@@ -1,13 +1,13 @@
 """Backups of a whole workspace: the catalog's history, and every file that could not be made again from it.
 
     catalog/      the catalog, as `amber catalog export` writes it
-    files/        plans, runs, embeddings, packs, smaller copies, held-back labels, tokens: at their place in the workspace
+    files/        plans, runs, embeddings, packs, smaller copies, held-back labels, tokens, at their paths
     backup.json   the digest of every file; written last: a folder with backup.json is complete
 
-Left out: `service.key` (whoever has it can sign URLs for every image of the workspace, and a backup lies where others may
-read; a restored workspace makes a new one, and URLs signed before are void), `service.forgotten` (hashed with that key),
-`labeling/` (the item cache is read again from Label Studio, whose own database is backed up with its own means), locks,
-unfinished files, and copies that migrations kept.
+Left out: `service.key` (whoever has it can sign URLs for every image of the workspace, and a backup lies where others
+may read; a restored workspace makes a new one, and URLs signed before are void), `service.forgotten` (hashed with
+that key), `labeling/` (the item cache is read again from Label Studio, whose own database is backed up with its own
+means), locks, unfinished files, and copies that migrations kept.
 """
 
 import hashlib
@@ -51,13 +51,13 @@ SILENT: Final = (
     "reduced",
     *KEPT[:2],
 )
-"""Patterns of what is in a backup in another form, or needs no word: the rest of a workspace is reported as left out."""
+"""Patterns of what is in a backup in some form, or needs no word; the rest of a workspace is reported as left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackedUp:
-    """Newest commit and digest of the catalog; number and bytes of files; shards, and where they are ("" when they are in
-    the backup); and the entries of the workspace that were left out."""
+    """Newest commit and digest of the catalog; number and bytes of files; shards, and where they are ("" when they are
+    in the backup); and the entries of the workspace that were left out."""
 
     commit: int
     digest: str
@@ -99,9 +99,9 @@ def back_up(catalog: Catalog, folder: Path, *, packs: str = "", progress: StageP
 def restore_workspace(home: Path, folder: Path, *, packs: str = "", progress: StageProgress | None = None) -> BackedUp:
     """Make the workspace `home`, which must be missing or empty, from a backup; as a whole or not at all.
 
-    Every file is checked by its digest while it is copied. `packs` is where the shards are now, if the backup only names
-    them and they have moved. NotFound or BadInput for what is no backup, or one of a newer Amber; Damaged for a file or
-    shard that is missing or not what was written; Failed when the disk is full.
+    Every file is checked by its digest while it is copied. `packs` is where the shards are now, if the backup only
+    names them and they have moved. NotFound or BadInput for what is no backup, or one of a newer Amber; Damaged for a
+    file or shard that is missing or not what was written; Failed when the disk is full.
     """
     home, tell = home.resolve(), progress or (lambda stage, done, total: None)
     manifest = _manifest(folder)
@@ -111,7 +111,9 @@ def restore_workspace(home: Path, folder: Path, *, packs: str = "", progress: St
     remove_leftovers(home.parent.glob(f"{escape(home.name)}.*.part"))
     with whole(home) as part:
         part.mkdir()
-        catalog_backup.restore(part, folder / "catalog", progress=progress)
+        restored = catalog_backup.restore(part, folder / "catalog", progress=progress)
+        if (restored.commit, restored.digest) != (manifest["commit"], manifest["digest"]):
+            raise Damaged(f"{folder / 'catalog'}: is of another backup than {folder / MANIFEST}; use another backup")
         _restored_files(folder, part, manifest["files"], tell)
         if manifest["packs"]:
             _fetched(packs or manifest["packs"], part / "shards", manifest["shards"], tell)
@@ -183,8 +185,8 @@ def _check_predictions(catalog: Catalog, commit: int, files: dict[str, dict[str,
             raise Damaged(f"{catalog.home / row['predictions']}: is missing; evaluate run {run} again")
         if files[row["predictions"]]["sha256"] != row["sha256"]:
             raise Failed(
-                f"{catalog.home / row['predictions']}: is not what run {run} was judged by; if it was just evaluated, run "
-                "the same again, otherwise evaluate it again"
+                f"{catalog.home / row['predictions']}: is not what run {run} was judged by; if it was just "
+                "evaluated, run the same again, otherwise evaluate it again"
             )
 
 

@@ -1,9 +1,9 @@
 """`amber prune`: removes plans, packs, shards, features and checkpoints that nothing in the workspace needs.
 
-Needed are: the plan of every run, the newest plan, plans under the policy in force, plans that a sign-off names, and the
-parents of all these; the packs of needed plans, those that hold exactly the images of today, and the newest; the features
-that a run reads, those by which the latest loop compares images, and imported vectors; the checkpoints of runs that are not
-withdrawn. Folders that are links belong to another workspace and are left alone.
+Needed are: the plan of every run, the newest plan, plans under the policy in force, plans that a sign-off names, and
+the parents of all these; the packs of needed plans, those that hold exactly the images of today, and the newest; the
+features that a run reads, those by which the latest loop compares images, and imported vectors; the checkpoints of
+runs that are not withdrawn. Folders that are links belong to another workspace and are left alone.
 """
 
 import shutil
@@ -49,9 +49,9 @@ class Unneeded:
 def prune(catalog: Catalog, *, older: float = DAY, checkpoints: bool = False) -> list[Unneeded]:
     """Remove what `unneeded` lists, and return it.
 
-    Busy while another process, or a stream of this one, uses plans, packs, features or checkpoints of the workspace, packs
-    there, or runs a loop; then nothing is removed. Failed, naming the path, where the disk refuses. A killed prune is run
-    again.
+    Busy while another process, or a stream of this one, uses plans, packs, features or checkpoints of the workspace,
+    packs there, or runs a loop; then nothing is removed. Failed, naming the path, where the disk refuses. A killed
+    prune is run again.
     """
     home = catalog.home
     busy = f"{home}: {{}} runs a loop there; wait for it, or end it"
@@ -68,8 +68,9 @@ def prune(catalog: Catalog, *, older: float = DAY, checkpoints: bool = False) ->
 def unneeded(catalog: Catalog, *, older: float = DAY, checkpoints: bool = False) -> list[Unneeded]:
     """What nothing needs and has not changed for `older` seconds, largest first; nothing is removed.
 
-    With `checkpoints` also those of finished runs, except the newest run, the runs of the latest loop, and the runs that
-    one of these continues. Damaged for a plan, pack or run that cannot be read: then nothing can be called unneeded.
+    With `checkpoints` also those of finished runs, except the newest run, the runs of the latest loop, and the runs
+    that one of these continues. Damaged for a plan, pack or run that cannot be read: then nothing can be called
+    unneeded.
     """
     needs, before = _Needs(catalog, checkpoints), time.time() - older
     found = [part for look in _LOOKS for part in look(needs) if _changed(needs.home / part.path) <= before]
@@ -88,9 +89,8 @@ class _Needs:
             samples = now.samples()
             self.keys = {row["key"] for row in samples.select(["key", "excluded"]).to_pylist() if not row["excluded"]}
             self.loop = _runs_of_latest_loop(now.log().to_pylist(), self.registered)
-        self.runs = {
-            path.parent.name: Run.open(self.home, path.parent.name) for path in _sorted(self.home, "runs/*/run.json")
-        }
+        finished = (path.parent.name for path in _sorted(self.home, "runs/*/run.json"))
+        self.runs = {name: Run.open(self.home, name) for name in finished}
         self.withdrawn = {path.parent.name for path in _sorted(self.home, "runs/*/withdrawn.json")}
 
     @cached_property
@@ -108,9 +108,7 @@ class _Needs:
         if self.policy:
             in_force = Policy.model_validate_json(self.policy).sha256
             needed |= {name for name, header in self.plans.items() if _policy_hash(header) == in_force}
-        while (
-            parents := {self.plans[name]["parent"]["plan"] for name in needed if _has_parent(self.plans, name)} - needed
-        ):
+        while parents := {parent for name in needed if (parent := _parent(self.plans, name))} - needed:
             needed |= parents
         return needed & self.plans.keys()
 
@@ -136,7 +134,7 @@ class _Needs:
 
     @cached_property
     def needed_checkpoints(self) -> set[str]:
-        """Runs that are not withdrawn; where checkpoints are dropped, only those that are still gone on from."""
+        """Runs that are not withdrawn; where checkpoints are dropped, only those that are still continued."""
         all_ = self.runs.keys() - self.withdrawn
         if not self.drop_checkpoints:
             return set(all_)
@@ -234,8 +232,9 @@ def _policy_hash(header: dict[str, Any]) -> str:
     return Policy.model_validate(header["policy"]).sha256
 
 
-def _has_parent(plans: dict[str, dict[str, Any]], name: str) -> bool:
-    return name in plans and plans[name]["parent"] is not None
+def _parent(plans: dict[str, dict[str, Any]], name: str) -> str:
+    parent = plans.get(name, {}).get("parent")
+    return str(parent["plan"]) if parent else ""
 
 
 def _successor(home: Path, pack: str) -> str:

@@ -20,8 +20,8 @@ AGAIN = "remove the run's folder or train it again"
 
 
 def withdraw_runs(home: Path, plans: Collection[str]) -> tuple[str, ...]:
-    """Mark the runs on these plans (hashes), which can no longer be repeated, and all runs that continued one of them, or
-    read features of its trunk.
+    """Mark the runs on these plans (hashes), which can no longer be repeated, and all runs that continued one of them,
+    or read features of its trunk.
 
     Returns the ids of all marked runs.
     """

@@ -25,8 +25,8 @@ __all__ = ["backup_command", "prune_command", "restore_command"]
 def backup_command(folder: Path, packs: str, home: str, as_json: bool) -> None:
     """Write the whole workspace into the new FOLDER: catalog, packs, plans, runs, features, held-back labels, tokens.
 
-    It appears whole or not at all. The key that signs URLs, Label Studio's own database and the images themselves are not
-    in it.
+    It appears whole or not at all. The key that signs URLs, Label Studio's own database and the images themselves are
+    not in it.
     """
     from amber.backup import back_up
 
@@ -79,7 +79,7 @@ def prune_command(yes: bool, older: float, checkpoints: bool, home: str, as_json
     title = f"Removed {what}" if yes else f"Not needed: {what}. Nothing was removed; --yes removes it"
     shown = {"removed": yes, "bytes": total, "entries": [vars(part) for part in found]}
     rows = [[part.kind, part.path, part.bytes, part.why] for part in found]
-    show(shown, as_json, lambda: table(title, ["kind", "path", "bytes", "why"], rows))
+    show(shown, as_json, lambda: table(title, ["kind", "path", "bytes", "why"], rows) if rows else "nothing to remove")
 
 
 def _show(done: "BackedUp", what: str, as_json: bool) -> None:

@@ -54,8 +54,8 @@ class ShardSource(Protocol):
 
 
 class LocalShards:
-    """Reads bytes of a pack's local shards by index. Safe to use from many threads. Until it is closed, nothing is pruned
-    from the workspace."""
+    """Reads bytes of a pack's local shards by index. Safe to use from many threads. Until it is closed, nothing is
+    pruned from the workspace."""
 
     def __init__(self, folder: Path, shards: Sequence[Shard], max_open: int = MAX_OPEN) -> None:
         self._folder, self._shards, self._max_open = folder, shards, max_open
