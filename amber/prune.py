@@ -28,9 +28,10 @@ from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy
 from training.run import Run
 
-__all__ = ["Unneeded", "prune", "unneeded"]
+__all__ = ["DAY", "Unneeded", "prune", "unneeded"]
 
 DAY: Final = 24 * 3600.0
+"""Seconds."""
 
 HEADERS: Final = ("plan.json", "manifest.json", "moved.json", "embeddings.json")
 """Files that make a folder complete. They are removed first, so that a killed prune leaves no half plan or pack."""

@@ -119,7 +119,7 @@ sys.exit(run(["--version"]))
 def test_every_dependency_is_imported_and_every_import_is_declared() -> None:
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
-    named = ("train", "labeling", "service", "ray")
+    named = ("train", "labeling", "service", "ray", "shards")
     declared = [*project["dependencies"], *(text for name in named for text in extras[name])]
     wanted = {normal(re.split(r"[^\w.-]", text)[0]) for text in declared}
     owners = metadata.packages_distributions()
