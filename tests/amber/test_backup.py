@@ -51,7 +51,8 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     hold_back(home, labels([label(KEY, "bike", True, "oracle")]))
     with catalog.read() as now:
         make_plan(catalog, Policy.for_labelled(now), Pack.open(home, plan.pack_hash), draws=128)
-    (plan.folder / "plan.json").touch()  # the newest again, as when `amber plan` makes it again
+    for place, path in enumerate(sorted(home.glob("plans/*/plan.json"), reverse=True)):
+        os.utime(path, (1_000 + place, 1_000 + place))  # the newest is the one that is copied first
     with catalog.commit(author="ada", message="policy") as change:
         policy = Policy.for_labelled(change.now)
         change.set_policy(policy.model_dump_json(), policy.sha256, by=Identity(name="ada", via="user"))
