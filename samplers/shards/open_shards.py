@@ -54,16 +54,19 @@ class ShardSource(Protocol):
 
 
 class LocalShards:
-    """Reads bytes of a pack's local shards by index. Safe to use from many threads. Until it is closed, nothing is
-    pruned from the workspace."""
+    """Reads bytes of a pack's local shards by index. Safe to use from many threads. With `home`, nothing is pruned from
+    that workspace until this is closed."""
 
-    def __init__(self, folder: Path, shards: Sequence[Shard], max_open: int = MAX_OPEN) -> None:
+    def __init__(
+        self, folder: Path, shards: Sequence[Shard], max_open: int = MAX_OPEN, *, home: Path | None = None
+    ) -> None:
         self._folder, self._shards, self._max_open = folder, shards, max_open
         self._files: OrderedDict[int, _OpenFile] = OrderedDict()
         self._lock = threading.Lock()
         self._buffer = ThreadBuffer()
         self._use = ExitStack()
-        self._use.enter_context(in_use(folder.parent))
+        if home is not None:
+            self._use.enter_context(in_use(home))
 
     def read(self, shard: int, offset: int, size: int) -> memoryview:
         """`size` bytes of a shard, valid until the same thread reads again; Damaged if the shard is shorter."""

@@ -140,6 +140,11 @@ def test_shards_by_reference(catalog: Catalog, tmp_path: Path) -> None:
     with pytest.raises(Damaged, match=r"this shard is missing; restore it, or name another place with --packs"):
         restore_workspace(tmp_path / "second", tmp_path / "backup")
     assert not (tmp_path / "second").exists()
+    shard = sorted((tmp_path / "moved" / "shards").iterdir())[0]
+    flip(shard)
+    with pytest.raises(Damaged, match=r"is not what was packed; restore it, or name another place"):
+        restore_workspace(tmp_path / "second", tmp_path / "backup", packs=str(tmp_path / "moved"))
+    flip(shard)
     restore_workspace(tmp_path / "second", tmp_path / "backup", packs=str(tmp_path / "moved"))
     assert files(tmp_path / "second") == files(catalog.home)
     with pytest.raises(NotFound, match="has no shard"):
