@@ -1,6 +1,7 @@
 """Backups: the history of a catalog as one Parquet file per table, with a manifest of checksums."""
 
 from collections.abc import Iterable, Iterator
+from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -18,7 +19,7 @@ from curation.catalog.backends.duckdb_file import DuckDBFile
 from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, Damaged, NotFound
-from curation.files.atomic import whole
+from curation.files.atomic import remove_leftovers, whole
 from curation.files.progress import StageProgress
 from curation.files.read_back import sha256_of
 
@@ -95,6 +96,7 @@ def export(catalog: Catalog, folder: Path, *, progress: StageProgress | None = N
     """
     if folder.exists():
         raise BadInput(f"{folder}: already exists; name a new folder")
+    remove_leftovers(folder.parent.glob(f"{escape(folder.name)}.*.part"))
     with catalog.backend.reading() as connection, whole(folder) as part:
         part.mkdir()
         now = Snapshot.at(connection, None)

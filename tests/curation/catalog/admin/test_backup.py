@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.full_disk import full_disk
 from support.homes import copy_home, label, labels, make_home
+from support.killed import leave_half
 from support.postgres import Server
 
 from curation import AmberError, BadInput, Catalog, Damaged, Failed, NotFound
@@ -137,6 +138,12 @@ def test_a_damaged_backup(
     assert "\n" not in str(caught.value)
     with Catalog.create(tmp_path / "home").read() as now:
         assert not any(now.counts().values())
+
+
+def test_what_a_killed_export_left_goes_with_the_next(catalog: Catalog, tmp_path: Path) -> None:
+    left = leave_half(tmp_path / "backup")
+    export(catalog, tmp_path / "backup")
+    assert not left.exists()
 
 
 def test_a_full_disk_leaves_no_half_backup(catalog: Catalog, tmp_path: Path) -> None:
