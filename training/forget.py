@@ -20,16 +20,17 @@ AGAIN = "remove the run's folder or train it again"
 
 
 def withdraw_runs(home: Path, plans: Collection[str]) -> tuple[str, ...]:
-    """Mark the runs on these plans (hashes), which can no longer be repeated, and all runs that continued one of them.
+    """Mark the runs on these plans (hashes), which can no longer be repeated, and all runs that continued one of them,
+    or read features of its trunk.
 
     Returns the ids of all marked runs.
     """
     runs = {
-        path.parent.name: read_json(path, AGAIN, _plan_and_parent)
+        path.parent.name: read_json(path, AGAIN, _plan_and_origins)
         for path in sorted((home / "runs").glob("*/run.json"))
     }
     marked = {name for name, run in runs.items() if run["plan"] in plans}
-    while children := {name for name, run in runs.items() if run.get("parent") in marked} - marked:
+    while children := {name for name, run in runs.items() if marked & run["origins"]} - marked:
         marked |= children
     for name in marked:
         path = home / "runs" / name / "withdrawn.json"
@@ -39,8 +40,9 @@ def withdraw_runs(home: Path, plans: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted(marked))
 
 
-def _plan_and_parent(run: dict[str, Any]) -> dict[str, Any]:
-    return {"plan": run["plan"], "parent": run.get("parent")}
+def _plan_and_origins(run: dict[str, Any]) -> dict[str, Any]:
+    trunk = str(run["recipe"]["trunk"]).removeprefix("run:")
+    return {"plan": run["plan"], "origins": {run.get("parent"), trunk}}
 
 
 def forget_predictions(home: Path, key: str) -> dict[str, str]:

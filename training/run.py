@@ -117,9 +117,13 @@ class Run:
             part.write_text(json.dumps(data, indent=1))
 
 
-def run_id(plan: Plan, recipe: Recipe, parent: str = "") -> str:
-    """The id of the run of `recipe` on `plan`, started from the run `parent`: the same training has the same id."""
-    text = json.dumps([FORMAT, plan.hash, asdict(recipe), *([parent] if parent else [])], sort_keys=True)
+def run_id(plan: Plan, recipe: Recipe, parent: str = "", order: str = "") -> str:
+    """The id of the run of `recipe` on `plan`, started from the run `parent`: the same training has the same id.
+
+    `order` says how the draws are ordered where that is not the plan's order.
+    """
+    more = [parent, order] if order else [parent] if parent else []
+    text = json.dumps([FORMAT, plan.hash, asdict(recipe), *more], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

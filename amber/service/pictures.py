@@ -34,7 +34,7 @@ DECODES: Final = 2
 READS: Final = 8
 """Images read or waiting to be decoded at the same time, each up to `LARGEST` bytes."""
 
-BUCKETS: Final = ("s3", "gs", "az", "abfs")
+BUCKETS: Final = ("s3", "s3a", "gs", "gcs", "az", "abfs")
 """Schemes of object storage. No other URL is fetched: a location must not make the service call its neighbours."""
 
 KINDS: Final = {

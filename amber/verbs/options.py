@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import fields
 from functools import wraps
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import click
 from click.core import ParameterSource
 
 from curation.errors import BadInput
+from curation.files.locks import in_use
 
 __all__ = [
     "SEED",
@@ -20,6 +22,7 @@ __all__ = [
     "seeded",
     "size_option",
     "trunk_option",
+    "using_files",
     "workspace",
 ]
 
@@ -36,6 +39,17 @@ def workspace(command: Command) -> Command:
     )  # fmt: skip
     as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     return home(as_json(command))
+
+
+def using_files(command: Command) -> Command:
+    """Let nothing be pruned from the workspace while the command runs. Put it below `workspace`."""
+
+    @wraps(command)
+    def held(*arguments: Any, **values: Any) -> Any:
+        with in_use(Path(values["home"])):
+            return command(*arguments, **values)
+
+    return cast(Command, held)
 
 
 def grouped(name: str, group: type[Any], *options: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Any]:

@@ -11,7 +11,7 @@ from rich.console import Group
 
 from amber.terminal import Screen, show, table
 from amber.verbs.acting import Acting, signing
-from amber.verbs.options import has_verb, seeded, workspace
+from amber.verbs.options import has_verb, seeded, using_files, workspace
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, NotFound
 from samplers.pack.pack import Pack
@@ -54,6 +54,7 @@ class _Plans(click.Group):
 @signing
 @click.option("--list", "listed", is_flag=True, help="List the plans of the workspace instead.")
 @workspace
+@using_files
 @click.pass_context
 def plan_group(
     context: click.Context, policy_file: Path | None, draws: int, seed: int, commit: int | None, against: str | None,
@@ -152,6 +153,7 @@ def _of_plan(plan: Plan, upto: int | None) -> tuple[dict[str, str], list[dict[st
 @click.option("--commit", type=int, help="Commit whose labels hold from there on; default: the plan's.")
 @signing
 @workspace
+@using_files
 def replan_command(
     position: int, plan: str | None, policy_file: Path | None, stop: tuple[str, ...], commit: int | None,
     acting: Acting, home: str, as_json: bool,
@@ -224,8 +226,13 @@ def _before_after(change: TaskChange, name: str) -> str:
 @plan_group.command("materialize")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--plan", "prefix", default="", help="Plan (a prefix of its hash); default: the newest.")
+@click.option(
+    "--shard-mib", type=click.FloatRange(min=0, min_open=True), default=64.0, show_default=True,
+    help="Size of a shard in MiB: each process of a reader needs at least one shard.",
+)  # fmt: skip
 @workspace
-def materialize_command(folder: Path, prefix: str, home: str, as_json: bool) -> None:
+@using_files
+def materialize_command(folder: Path, prefix: str, shard_mib: float, home: str, as_json: bool) -> None:
     """Write the draws of a plan into FOLDER as shards with labels and weights, for consumers without Amber.
 
     Each image has a JSON file: {"key": ..., "position": ..., "labels": {TASK: LABEL}, "weights": {TASK: NUMBER}}. A
@@ -238,7 +245,8 @@ def materialize_command(folder: Path, prefix: str, home: str, as_json: bool) -> 
     screen = Screen(quiet=as_json)
     with screen.stages():
         done = materialize(
-            plan, Pack.open(home, plan.pack_hash), folder, progress=lambda part, all_: screen.tell("copy", part, all_)
-        )
+            plan, Pack.open(home, plan.pack_hash), folder, shard_bytes=max(1, round(shard_mib * 2**20)),
+            progress=lambda part, all_: screen.tell("copy", part, all_),
+        )  # fmt: skip
     shown = {"plan": plan.hash, "folder": str(folder), "shards": done.shards, "draws": done.draws, "bytes": done.bytes}
     show(shown, as_json, lambda: f"{folder}: {done.draws:,} draws in {done.shards:,} shards")

@@ -8,7 +8,7 @@ from rich.console import Group
 
 from amber.example import example_of
 from amber.terminal import WrappedTable, plain, show, table
-from amber.verbs.options import grouped, like_option, seeded, workspace
+from amber.verbs.options import grouped, like_option, seeded, using_files, workspace
 from curation.catalog.catalog import Catalog
 from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
@@ -73,6 +73,7 @@ request_options = grouped(
 @seeded
 @click.option("--author", default="", envvar="AMBER_AUTHOR", help="Author of the requests (AMBER_AUTHOR).")
 @workspace
+@using_files
 def request_command(options: RequestOptions, seed: int, author: str, home: str, as_json: bool) -> None:
     """Request labels where they help most (with --budget), and list the open requests.
 

@@ -10,17 +10,17 @@ from rich.console import Group
 
 from amber.terminal import Screen, plain, show, table
 from amber.verbs.acting import identity, token_option
-from amber.verbs.options import workspace
+from amber.verbs.options import using_files, workspace
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from curation.files.locations import is_url
+from curation.files.remote_files import RemoteFiles
 from curation.files.toml_files import read_toml
 from samplers.pack.pack_writer import check_part, finish_pack, packable_samples, write_pack, write_part
 from samplers.pack.ray_cluster import map_on_ray, write_on_ray
 from samplers.pack.smaller_copies import SmallerCopies, map_in_threads
 from samplers.plan.policy_check import notes, problems, suggest
 from samplers.policy.policy import Policy
-from samplers.shards.remote_files import RemoteFiles
 
 __all__ = ["pack_command", "policy"]
 
@@ -125,6 +125,7 @@ def _ask_for_copies(home: Path, **asked: int | None) -> None:
 )
 @click.option("--to", "url", callback=_checked_url, metavar="URL", help="Then copy the pack there: s3://BUCKET/PREFIX.")
 @workspace
+@using_files
 def pack_command(
     verify: bool, part: tuple[int, int] | None, finish: bool, address: str | None, max_side: int | None,
     quality: int | None, url: str | None, home: str, as_json: bool,

@@ -9,7 +9,7 @@ import click
 from amber.extras import need_extra
 from amber.tables import figures_table
 from amber.terminal import Screen, show
-from amber.verbs.options import author, grouped, heads_option, seeded, size_option, trunk_option, workspace
+from amber.verbs.options import author, grouped, heads_option, seeded, size_option, trunk_option, using_files, workspace
 from curation.catalog.catalog import Catalog
 from curation.errors import NotFound
 from samplers.pack.pack import Pack
@@ -33,6 +33,8 @@ class TrainOptions:
     learning_rate: float | None
     parent: str
     on_error: OnError
+    shards: Path | None
+    workers: int
 
     def plan(self, catalog: Catalog) -> Plan:
         """The plan to train on."""
@@ -61,6 +63,14 @@ train_options = grouped(
         "--on-error", type=click.Choice(["raise", "quarantine"]), default="raise", show_default=True,
         help="When an image cannot be read: stop, or draw another of its stratum (trunks trained from scratch).",
     ),
+    click.option(
+        "--shards", type=click.Path(path_type=Path), metavar="FOLDER",
+        help="Read images, labels and weights from FOLDER of `amber plan materialize`, by webdataset (--trunk small).",
+    ),
+    click.option(
+        "--workers", type=click.IntRange(min=0), default=0, show_default=True,
+        help="Processes that read --shards; with more than one the draws come in another order.",
+    ),
 )  # fmt: skip
 
 
@@ -69,11 +79,14 @@ train_options = grouped(
 @seeded
 @author
 @workspace
+@using_files
 def train_command(options: TrainOptions, seed: int, author: str, home: str, as_json: bool) -> None:
     """Train a network on a plan and record its predictions and slice figures."""
     catalog = Catalog.open(home)
     plan, recipe = options.plan(catalog), options.recipe(catalog, seed)
     need_extra("train")
+    if options.shards:
+        need_extra("shards")
     screen = Screen(quiet=as_json)
     with screen.stages():
         run, figures = _train(catalog, plan, recipe, options, author, screen)
@@ -90,11 +103,13 @@ def _train(
     """Embed, train and evaluate; the run and its figures."""
     from training.evaluation.evaluation import evaluate
     from training.evaluation.features import embed
+    from training.loop.shard_feed import Shards
     from training.loop.trainer import train
 
+    shards = Shards(folder=options.shards, workers=options.workers) if options.shards else None
     embed(catalog.home, Pack.open(catalog.home, plan.pack_hash), recipe, progress=partial(screen.tell, "embed"))
     run = train(
-        recipe, plan, catalog, parent=options.parent, on_error=options.on_error,
+        recipe, plan, catalog, parent=options.parent, on_error=options.on_error, shards=shards,
         progress=lambda done, total, loss: screen.tell("train", done, total),
     )  # fmt: skip
     return run, evaluate(run, catalog, author=author, progress=partial(screen.tell, "evaluate")).to_pylist()
@@ -104,6 +119,7 @@ def _train(
 @click.option("--run", "run_", default="", help="Run to report; default: the newest.")
 @click.option("--out", default="report.html", show_default=True, type=click.Path(path_type=Path), help="File to write.")
 @workspace
+@using_files
 def report_command(run_: str, out: Path, home: str, as_json: bool) -> None:
     """Write report.html: figures of every slice, curves, coverage, and images of the worst slices."""
     from training.report import write_report

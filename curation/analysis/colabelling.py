@@ -5,7 +5,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
 
 from curation.catalog.snapshot import Snapshot
 
@@ -36,12 +35,11 @@ class Hole:
 def holes(now: Snapshot, most: int) -> list[Hole]:
     """At most `most` pairs of tasks that are (nearly) never known on the same sample, the largest gap first.
 
-    Chance gives n_a n_b / N, for n_a and n_b known labels among the N training samples. Evaluation samples do not
-    count, because nobody chooses which of them are labelled.
+    Chance gives n_a n_b / N, for n_a and n_b known labels among the N samples that may be trained on. Evaluation
+    samples do not count, because nobody chooses which of them are labelled.
     """
-    samples = now.samples().select(["sample_id", "split"])
-    split = "train" if pc.any(pc.equal(samples["split"], "train")).as_py() else ""
-    pool = samples.filter(pc.equal(samples["split"], split))["sample_id"].to_numpy()
+    split = "train" if len(now.training_ids()) else ""
+    pool = now.training_ids(before_split=True)
     both, names = colabelled(now, pool), list(now.tasks())
     known = np.diag(both)
     expected = np.outer(known, known) / max(1, len(pool))

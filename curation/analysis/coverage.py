@@ -65,7 +65,7 @@ class Coverage:
     """`cells` for each task, slice ("" is all samples) and split; for unsplit samples only where there are any.
 
     `overlap[a][b]` counts the training samples (all samples while nothing is split yet) that have a known label of both
-    tasks.
+    tasks. Excluded samples are neither trained on nor evaluated: only `samples`, all of the catalog, counts them.
     """
 
     commit: int
@@ -86,23 +86,18 @@ class Coverage:
 
 @dataclass(frozen=True, kw_only=True)
 class _Samples:
-    """N samples: index of the split of each in `SPLITS`, and a mask [N] by slice; `row` [id] is the row of an id."""
+    """N samples: index of the split of each in `SPLITS`, and a mask [N] by slice, false where excluded; `row` [id]
+    is the row of an id."""
 
-    ids: Ints
     row: Ints
     split: Ints
     inside: Mapping[str, Bools]
 
     @property
-    def pool(self) -> Ints:
-        """Ids of the samples to train on: train, or all while nothing is split yet."""
-        trained = self.split == 0
-        return np.asarray(self.ids[trained if trained.any() else self.split == SPLITS.index(UNSPLIT)], np.int64)
-
-    @property
     def splits(self) -> int:
         """How many of `SPLITS` are shown: unsplit only where there is such a sample."""
-        return len(SPLITS) if (self.split == SPLITS.index(UNSPLIT)).any() else len(SPLITS) - 1
+        unsplit = self.split == SPLITS.index(UNSPLIT)
+        return len(SPLITS) if (unsplit & self.inside[""]).any() else len(SPLITS) - 1
 
 
 def coverage(now: Snapshot) -> Coverage:
@@ -124,7 +119,7 @@ def coverage(now: Snapshot) -> Coverage:
         rows = samples.row[labels["sample_id"].to_numpy()]
         mine = [name for name in samples.inside if not name or counted[name].task in ("", task.name)]
         cells += _cells(task, labels, rows, samples, mine)
-    together = colabelled(now, samples.pool)
+    together = colabelled(now, now.training_ids(before_split=True))
     return Coverage(
         commit=now.commit, samples=len(samples.split), cells=tuple(cells),
         overlap={a: dict(zip(tasks, row, strict=True)) for a, row in zip(tasks, together.tolist(), strict=True)},
@@ -137,12 +132,13 @@ def _samples(now: Snapshot, predicates: Mapping[str, str]) -> _Samples:
     ids = np.asarray(table["sample_id"].to_numpy(), np.int64)
     row = np.zeros(int(ids.max(initial=-1)) + 1, np.int64)
     row[ids] = np.arange(len(ids))
-    inside = {"": np.ones(len(ids), np.bool_)}
+    inside = {"": ~np.asarray(table["excluded"].to_numpy(), np.bool_)}
     for name, predicate in predicates.items():
         inside[name] = np.zeros(len(ids), np.bool_)
         inside[name][row[now.members(predicate)]] = True
+        inside[name] &= inside[""]
     split = pc.fill_null(pc.index_in(table["split"], value_set=pa.array(SPLITS)), SPLITS.index(UNSPLIT))
-    return _Samples(ids=ids, row=row, split=np.asarray(split.to_numpy(), np.int64), inside=inside)
+    return _Samples(row=row, split=np.asarray(split.to_numpy(), np.int64), inside=inside)
 
 
 def _with_inapplicable(labels: pa.Table, ids: Ints) -> pa.Table:

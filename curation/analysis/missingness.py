@@ -79,14 +79,13 @@ def label_missingness(now: Snapshot) -> list[Difference]:
     """A test of every (task, attribute) of training samples that can be tested, by q, then by size of the effect.
 
     A sample counts as labelled if its label is known, unsure or inapplicable. While nothing is split yet, all samples
-    are compared.
+    that are not excluded are compared.
 
     >>> [(found.task, found.attribute) for found in label_missingness(now) if found.q < 1e-6]
     []
     """
-    samples = now.samples()
-    usable = pc.and_(pc.is_in(samples["split"], value_set=pa.array(["train", ""])), pc.invert(samples["excluded"]))
-    samples = samples.filter(usable)
+    samples, usable = now.samples(), pa.array(now.training_ids(before_split=True))
+    samples = samples.filter(pc.is_in(samples["sample_id"], value_set=usable))
     ids = samples["sample_id"].combine_chunks()
     names = [name for name in now.attributes() if name not in ORGANISING]
     return compare(

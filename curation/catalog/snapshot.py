@@ -136,9 +136,10 @@ class Snapshot:
 
         return page_by_id(self.view, after, limit, find, rows, width=RANGE if predicate else limit)
 
-    def training_ids(self) -> Ints:
-        """Ids of the samples that may be trained on, sorted: all of the train split that are not excluded."""
-        return training_samples.training_ids(self.view)
+    def training_ids(self, *, before_split: bool = False) -> Ints:
+        """Ids of the samples that may be trained on, sorted: all of the train split that are not excluded. With
+        `before_split`, while none is in train: those without a split that are not excluded."""
+        return training_samples.training_ids(self.view, before_split=before_split)
 
     def groups_across(self, trained: pa.Array | None = None) -> pa.Table:
         """Groups with both training and evaluation samples, by name: group, train, evaluation (how many of each).

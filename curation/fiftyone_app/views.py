@@ -50,10 +50,11 @@ def arrange_holes(dataset: Any, now: Snapshot) -> None:
 
 
 def _half_known(dataset: Any, hole: Hole) -> Any:
-    """Samples of the hole's split with exactly one of the two labels known: one more label makes both known."""
+    """Samples of the hole's split with one of the two labels: one more makes both known. Excluded ones are left out."""
     field = fiftyone().ViewField
     one, other = (field(f"label_{name}").exists() for name in (hole.one, hole.other))
-    half = (field("attr_split") == hole.split) & (one != other)
+    pool = (field("attr_split") == hole.split) & (field("attr_excluded") != True)  # noqa: E712  a MongoDB condition
+    half = pool & (one != other)
     return dataset.match(half).sort_by([(KNOWN_TASKS, -1), ("key", 1)])
 
 

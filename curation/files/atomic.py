@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from curation.errors import Failed
 
-__all__ = ["remove_leftovers", "whole"]
+__all__ = ["is_leftover", "remove_leftovers", "whole"]
 
 _PART = re.compile(r"\.([0-9a-f]{12})\.(\d+)\.[0-9a-f]{8}\.part$")  # machine, process, random digits
 _ABANDONED = 7 * 24 * 3600.0  # seconds after which an unfinished file of another machine counts as abandoned
@@ -49,11 +49,12 @@ def remove_leftovers(paths: Iterable[Path]) -> None:
     write.
     """
     for path in paths:
-        if _is_left(path):
+        if is_leftover(path):
             _remove(path)
 
 
-def _is_left(path: Path) -> bool:
+def is_leftover(path: Path) -> bool:
+    """Whether a process left this temporary file when it was killed inside `whole`."""
     writer = _PART.search(path.name)
     if writer is None:
         return False

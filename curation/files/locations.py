@@ -1,9 +1,9 @@
 """Image locations, as the catalog stores them, and the bytes behind them.
 
-A location is the path of a file, a URL, or a member of a plain tar, `tar://MEMBER::PATH` in fsspec's chained form. Tar
-members are read through an index of offsets that is built once for each tar: fsspec reopens the tar for each member.
-HTTP is read by the standard library, because fsspec's HTTP needs aiohttp and eight more packages; every other scheme
-(s3, gs, az, memory, ...) goes through fsspec, which names what to install for it.
+A location is the path of a file, a URL, or a member of a plain tar, `tar://MEMBER::PATH` (as fsspec writes it). Tar
+members are read through an index of offsets that is built once for each tar. Objects (s3, gs, az and their like) are
+read as packs are, by `remote_files`. HTTP is read by the standard library: obstore takes the path of a URL alone, and
+images may be at signed URLs, whose query must be sent.
 """
 
 import os
@@ -12,10 +12,13 @@ import tarfile
 import urllib.request
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from http.client import HTTPException
+from typing import TYPE_CHECKING, NamedTuple
 
-from curation.errors import BadInput
+from curation.errors import AmberError, BadInput
+
+if TYPE_CHECKING:
+    from curation.files.remote_files import RemoteFiles
 
 __all__ = ["MAX_BYTES", "Span", "is_url", "member", "read_bytes", "read_into", "spans"]
 
@@ -23,6 +26,7 @@ MAX_BYTES = 1 << 30
 """Larger images are refused."""
 
 _HTTP_TIMEOUT = 60.0  # seconds of silence
+_CHOICES = ("AWS_", "AZURE_", "GOOGLE_")  # environment variables that object storage is reached by
 _TARS = 256  # tar indices kept in memory: images of a data set follow each other in one tar
 
 
@@ -130,26 +134,45 @@ def _spans(tar: str, changed: int, size: int) -> Mapping[str, Span]:
 
 
 def _read_url(location: str, count: int | None) -> bytes:
-    opened = _open_http if urlsplit(location).scheme in ("http", "https") else _open_elsewhere
-    try:
-        with opened(location) as file:
-            data: bytes = file.read(MAX_BYTES + 1 if count is None else count)
-    except ImportError as error:
-        raise BadInput(f"cannot be read ({_line(error)}); install that, or fetch the file") from error
-    except Exception as error:  # each file system raises errors of its own
-        raise BadInput(f"cannot be read ({_line(error)}); check the URL and your permission to read it") from error
+    scheme, _, rest = location.partition("://")
+    if scheme == "file":
+        return _read_file(rest, count)
+    read = _read_http if scheme in ("http", "https") else _read_object
+    data = read(location, MAX_BYTES + 1 if count is None else count)
     _check_size(len(data))
     return data
 
 
-def _open_http(location: str) -> Any:
-    return urllib.request.urlopen(location, timeout=_HTTP_TIMEOUT)
+def _read_http(location: str, count: int) -> bytes:
+    try:
+        with urllib.request.urlopen(location, timeout=_HTTP_TIMEOUT) as file:
+            data: bytes = file.read(count)
+            return data
+    except (OSError, ValueError, HTTPException) as error:
+        raise BadInput(f"cannot be read ({_line(error)}); check the URL and your permission to read it") from error
 
 
-def _open_elsewhere(location: str) -> Any:
-    import fsspec  # half a dozen modules, which most data sets do not need
+def _read_object(location: str, count: int) -> bytes:
+    scheme, _, rest = location.partition("://")
+    bucket, _, key = rest.partition("/")
+    url = f"{'gs' if scheme == 'gcs' else scheme}://{bucket}"
+    try:
+        return _bucket(url, _environment()).get(key, count)
+    except AmberError as error:
+        reason = str(error).removeprefix(f"{url}/{key}: ").removeprefix(f"{url}: ").rpartition("; ")[0]
+        raise BadInput(f"cannot be read ({reason}); check the URL and your permission to read it") from error
 
-    return fsspec.open(location, "rb")
+
+@lru_cache(maxsize=16)
+def _bucket(url: str, environment: tuple[tuple[str, str], ...]) -> "RemoteFiles":
+    """A bucket, with its connections; `environment` only makes the cache miss when that changes."""
+    from curation.files.remote_files import RemoteFiles  # with obstore, which most data sets do not need
+
+    return RemoteFiles(url)
+
+
+def _environment() -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(item for item in os.environ.items() if item[0].startswith(_CHOICES)))
 
 
 def _check_size(size: int) -> None:

@@ -14,10 +14,13 @@ from typing import Final
 
 from curation.errors import Busy
 
-__all__ = ["acquire", "locked"]
+__all__ = ["acquire", "in_use", "locked", "not_in_use"]
 
 POLL: Final = 0.1
 """Seconds between two tries for a lock: `flock` can only wait for ever, or not at all."""
+
+USE: Final = "use.lock"
+PATIENCE: Final = 60.0
 
 
 @contextmanager
@@ -54,6 +57,28 @@ def locked(
         finally:
             if not shared:
                 _name_holder(lock, " " * 20)
+
+
+@contextmanager
+def in_use(home: Path) -> Iterator[None]:
+    """While the block runs, nothing is pruned from the workspace `home`; any number of processes use it together.
+
+    A workspace that this process may not write to is read without a lock.
+    """
+    if not os.access(home, os.W_OK):
+        yield
+        return
+    busy = f"{home}: {{}} prunes there; wait for it, or end it"
+    with locked(home / USE, busy.format, shared=True, patience=PATIENCE):
+        yield
+
+
+@contextmanager
+def not_in_use(home: Path) -> Iterator[None]:
+    """Busy while another process, or a stream of this one, uses plans, packs, features or checkpoints of `home`."""
+    busy = f"{home}: {{}} uses its plans, packs, features or checkpoints; wait for it, or end it"
+    with locked(home / USE, busy.format):
+        yield
 
 
 def acquire(descriptor: int, *, shared: bool = False, patience: float = 0.0, poll: float = POLL) -> bool:

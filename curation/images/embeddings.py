@@ -23,7 +23,9 @@ from curation.errors import BadInput, Damaged, NotFound
 from curation.files.atomic import whole
 from curation.files.read_back import check_sha256, read_json, read_npy, read_with, sha256_of
 
-__all__ = ["Embeddings", "add_vectors", "check_vectors", "farthest_first", "forget_vectors", "writing"]
+__all__ = [
+    "Embeddings", "add_vectors", "check_vectors", "farthest_first", "forget_vectors", "is_imported", "writing",
+]  # fmt: skip
 
 
 CHUNK = 4096
@@ -113,6 +115,12 @@ def forget_vectors(home: Path, key: str) -> None:
         with writing(home, found.model, [found.keys[row] for row in kept], found.blocks) as vectors:
             for start in range(0, len(kept), CHUNK):
                 vectors[start : start + CHUNK] = found.vectors[kept[start : start + CHUNK]]
+
+
+def is_imported(home: Path, model: str) -> bool:
+    """Whether a data set brought these embeddings (`add_vectors`), so that they cannot be computed again."""
+    found, blocks, _ = read_json(home / "embeddings" / model / "embeddings.json", AGAIN, _header)
+    return [name for name, _ in blocks] == [found]
 
 
 def check_vectors(home: Path, given: Mapping[str, pa.Table], known: Collection[str]) -> None:

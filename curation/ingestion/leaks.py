@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.schema import EVALUATION
@@ -14,6 +15,7 @@ from curation.errors import BadInput
 
 __all__ = ["NearDuplicates", "exclude_training_side", "near_duplicate_sets", "refuse_leaks"]
 
+_COLUMNS = ["key", "group", "split"]
 FIX = "`amber duplicates --apply` excludes the training side; then plan and train again"
 
 
@@ -48,7 +50,7 @@ def refuse_leaks(now: Snapshot, trained: pa.Array | None = None) -> None:
 
 def near_duplicate_sets(now: Snapshot, near: list[str], keys: list[str]) -> list[NearDuplicates]:
     """Near-duplicate sets of at least two images, sets across splits first; `near[i]` is the set of `keys[i]`."""
-    rows = {row["key"]: row for row in now.samples().select(["key", "group", "split", "excluded"]).to_pylist()}
+    rows, trained = {row["key"]: row for row in now.samples().select(_COLUMNS).to_pylist()}, _trained(now)
     members: dict[str, list[str]] = {}
     for key, name in zip(keys, near, strict=True):
         members.setdefault(name, []).append(key)
@@ -56,7 +58,7 @@ def near_duplicate_sets(now: Snapshot, near: list[str], keys: list[str]) -> list
     for inside in members.values():
         if len(inside) > 1:
             some = [rows[key] for key in inside]
-            splits = Counter(row["split"] for row in some if not (row["excluded"] and row["split"] == "train"))
+            splits = Counter(row["split"] for row in some if row["split"] != "train" or row["key"] in trained)
             groups = tuple(sorted({row["group"] for row in some}))
             found.append(NearDuplicates(keys=tuple(sorted(inside)), groups=groups, splits=dict(sorted(splits.items()))))
     return sorted(found, key=lambda part: (not part.across, part.keys))
@@ -69,18 +71,25 @@ def exclude_training_side(catalog: Catalog, found: list[NearDuplicates], *, auth
     nothing is committed.
     """
     with catalog.read() as now:
-        digest, samples = now.digest, now.samples().select(["key", "group", "split", "excluded"]).to_pylist()
+        digest, samples, trained = now.digest, now.samples().select(_COLUMNS).to_pylist(), _trained(now)
     name = _joined(sorted({row["group"] for row in samples}), found)
     evaluated = {name[row["group"]] for row in samples if row["split"] in EVALUATION}
     moved = {row["key"]: name[row["group"]] for row in samples if name[row["group"]] != row["group"]}
-    trained = [row for row in samples if row["split"] == "train" and not row["excluded"]]
-    out = [row["key"] for row in trained if name[row["group"]] in evaluated]
+    out = [row["key"] for row in samples if row["key"] in trained and name[row["group"]] in evaluated]
     if moved or out:
         message = f"join {len(moved)} near-duplicates to their groups, exclude {len(out)}"
         with catalog.commit(author=author, message=message, batch=f"duplicates:{digest}") as change:
             change.add_attributes(pa.table({"key": _texts(moved), "group": _texts(moved.values())}))
             change.add_attributes(pa.table({"key": _texts(out), "excluded": pa.array([True] * len(out), pa.bool_())}))
     return len(moved), len(out)
+
+
+def _trained(now: Snapshot) -> set[str]:
+    """Keys of the samples that may be trained on."""
+    samples = now.samples()
+    return set(
+        samples["key"].filter(pc.is_in(samples["sample_id"], value_set=pa.array(now.training_ids()))).to_pylist()
+    )
 
 
 def _texts(values: Iterable[str]) -> pa.Array:

@@ -44,9 +44,8 @@ class Candidates:
         self._members: dict[Any, Ints] = {}
         self._principal: npt.NDArray[np.float32] | None = None
         self.tasks = {name: task for name, task in now.tasks().items() if task.outputs}
-        samples = now.samples()
-        usable = pc.and_(pc.equal(samples["split"], "train"), pc.invert(samples["excluded"]))
-        samples = samples.filter(usable).sort_by("sample_id")
+        samples = now.samples().sort_by("sample_id")
+        samples = samples.filter(pc.is_in(samples["sample_id"], value_set=pa.array(now.training_ids())))
         self.keys = samples["key"].combine_chunks()
         self.ids: Ints = np.asarray(samples["sample_id"].to_numpy(), np.int64)
         self.groups: npt.NDArray[np.object_] = np.asarray(samples["group"].to_pylist(), dtype=object)

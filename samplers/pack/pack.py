@@ -21,9 +21,9 @@ from curation.files.digest import digest
 from curation.files.locations import is_url
 from curation.files.progress import Progress
 from curation.files.read_back import json_value
+from curation.files.remote_files import RemoteFiles
 from samplers.shards.open_shards import LocalShards, Shard, ShardSource, VerifiedShards
 from samplers.shards.prefetcher import Cache
-from samplers.shards.remote_files import RemoteFiles
 from samplers.shards.remote_source import RemoteSource
 from samplers.shards.row_index import RowIndex
 
@@ -173,11 +173,11 @@ class Pack:
         """A reader of this pack's shards; close it after use. With `check` it hashes each image and raises Damaged if
         the bytes have changed; images from a URL are always hashed."""
         if isinstance(self.root, Path) and not check:
-            return LocalShards(self.root / "shards", self.shards)
+            return LocalShards(self.root / "shards", self.shards, home=self.root)
         hashes = self.index["sha256"].combine_chunks()
         if isinstance(self.root, Path):
             rows = RowIndex(self.shard, self.offset, [shard.name for shard in self.shards])
-            return VerifiedShards(LocalShards(self.root / "shards", self.shards), rows, hashes)
+            return VerifiedShards(LocalShards(self.root / "shards", self.shards, home=self.root), rows, hashes)
         return RemoteSource(self.root, self.shards, (self.shard, self.offset, self.size), hashes, self.cache)
 
     def copy_to(self, url: str, progress: Progress | None = None) -> None:

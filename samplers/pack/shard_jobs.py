@@ -23,7 +23,7 @@ from samplers.shards import tar
 from samplers.shards.shard_members import shard_entries, sidecar_texts
 from samplers.shards.shard_writer import ShardEntry, write_blocks
 
-__all__ = ["ShardJobs", "check_positive", "remove_stale_work", "write_numbered"]
+__all__ = ["ShardJobs", "check_positive", "noted_shards", "remove_stale_work", "write_numbered"]
 
 _TICK = 0.1  # seconds between two progress reports
 _LARGE = 256 << 20  # bytes above which worker processes pay off: they take a fifth of a second to start
@@ -150,6 +150,11 @@ def _written_name(folder: Path, shards: Path, number: int) -> str:
 
 def _receipt(folder: Path, number: int) -> Path:
     return folder / f"{number:06d}.note"
+
+
+def noted_shards(home: Path) -> set[str]:
+    """File names of shards that unfinished packs of a workspace have written."""
+    return {receipt.read_text() for receipt in (home / "packs" / ".work").glob("*/*.note")}
 
 
 def remove_stale_work(home: Path, keep: Path, named: set[str]) -> None:

@@ -10,6 +10,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ import pyarrow as pa
 
 from curation.arrays import Int32s, Ints
 from curation.errors import Damaged, Failed, NotFound
+from curation.files.locks import in_use
 from samplers.shards.row_index import RowIndex
 
 __all__ = ["MAX_OPEN", "LocalShards", "ReadOrder", "Shard", "ShardSource", "ThreadBuffer", "VerifiedShards"]
@@ -52,13 +54,19 @@ class ShardSource(Protocol):
 
 
 class LocalShards:
-    """Reads bytes of a pack's local shards by index. Safe to use from many threads."""
+    """Reads bytes of a pack's local shards by index. Safe to use from many threads. With `home`, nothing is pruned from
+    that workspace until this is closed."""
 
-    def __init__(self, folder: Path, shards: Sequence[Shard], max_open: int = MAX_OPEN) -> None:
+    def __init__(
+        self, folder: Path, shards: Sequence[Shard], max_open: int = MAX_OPEN, *, home: Path | None = None
+    ) -> None:
         self._folder, self._shards, self._max_open = folder, shards, max_open
         self._files: OrderedDict[int, _OpenFile] = OrderedDict()
         self._lock = threading.Lock()
         self._buffer = ThreadBuffer()
+        self._use = ExitStack()
+        if home is not None:
+            self._use.enter_context(in_use(home))
 
     def read(self, shard: int, offset: int, size: int) -> memoryview:
         """`size` bytes of a shard, valid until the same thread reads again; Damaged if the shard is shorter."""
@@ -92,6 +100,7 @@ class LocalShards:
     def close(self, wait: bool = True) -> None:
         """Close all files; a view that is still in use keeps its file open. Without `wait` (the garbage collector may
         call it while this thread holds the lock) the files close together with this object."""
+        self._use.close()
         if wait:
             with self._lock:
                 self._files.clear()

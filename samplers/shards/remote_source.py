@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from curation.arrays import Int32s, Ints
 from curation.errors import BadInput, Damaged
+from curation.files.remote_files import RemoteFiles
 from curation.files.retries import retried
 from samplers.shards.open_shards import ReadOrder, Shard
 from samplers.shards.prefetcher import Cache, Prefetcher
-from samplers.shards.remote_files import RemoteFiles
 from samplers.shards.row_index import RowIndex
 
 __all__ = ["RemoteSource"]

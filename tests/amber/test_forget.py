@@ -23,6 +23,7 @@ from samplers import Policy, make_plan, stream
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import make_pack
 from samplers.plan.plan import Plan
+from training.forget import withdraw_runs
 from training.recipe import Recipe
 from training.run import Run
 
@@ -182,3 +183,12 @@ def test_the_command_line_asks_for_confirmation(
     out = capsys.readouterr().out
     assert "1 plans and 1 runs withdrawn" in out
     assert "left for you to delete" in out
+
+
+def test_runs_that_read_features_of_a_withdrawn_run_are_withdrawn(tmp_path: Path) -> None:
+    for name, plan, trunk, parent in (
+        ("first", "p", "efficientnet_lite0", ""), ("second", "q", "run:first", ""),
+        ("third", "q", "efficientnet_lite0", "second"), ("other", "q", "efficientnet_lite0", ""),
+    ):  # fmt: skip
+        Run(id=name, plan=plan, commit=1, recipe=Recipe(trunk=trunk), parent=parent).save(tmp_path)
+    assert withdraw_runs(tmp_path, ["p"]) == ("first", "second", "third")

@@ -16,6 +16,7 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.files.atomic import whole
+from curation.files.locks import in_use
 from curation.files.progress import Progress
 from curation.images.embeddings import Embeddings
 from curation.ingestion.leaks import refuse_leaks
@@ -51,7 +52,8 @@ def evaluate(
         tasks = [_current(now, task.task) for task in plan.tasks]
     with catalog.read(plan.commit) as then:
         priors = {task.name: natural_prior(then, task.task) for task in plan.tasks if task.task.classes}
-    keys, outputs = _predict(run, plan, catalog.home, progress)
+    with in_use(catalog.home):
+        keys, outputs = _predict(run, plan, catalog.home, progress)
     predictions = pa.concat_tables(
         [
             _class_rows(task, now_task, keys, predicted, priors[task.name])

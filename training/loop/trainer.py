@@ -17,6 +17,7 @@ from torch import Tensor
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from curation.files.atomic import whole
+from curation.files.locks import in_use
 from curation.images.embeddings import Embeddings
 from samplers.pack.pack import Pack
 from samplers.plan.exposure import Exposure
@@ -26,6 +27,7 @@ from samplers.streaming.batches import Batch, batches
 from samplers.streaming.draws import ReplacedDraw
 from samplers.streaming.stream import OnError, stream
 from training.loop.alarms import NumberRanges, drawn_alarms
+from training.loop.shard_feed import Shards
 from training.loop.solving import solve_plan
 from training.network.losses import scale_rows
 from training.network.model import Network, as_pixels, build, take_over
@@ -44,6 +46,7 @@ def train(
     *,
     parent: str = "",
     on_error: OnError = "raise",
+    shards: Shards | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Run:
     """Train `recipe` on `plan`; the same training again opens the finished run.
@@ -51,13 +54,24 @@ def train(
     A drawn training with a `parent` begins with the weights of that run: trunk, branch, and the heads of the tasks that
     both have. Exact heads with a `parent` begin at its exact heads and compare ridges near theirs.
     `on_error` says what happens at an image that cannot be read, where the trunk learns from pixels: Damaged or
-    NotFound naming it, or with "quarantine" another image of its stratum, which `Run.replaced` records. The run's id is
-    the same. `progress` is called with the draws (or heads) done, all of them, and the objective of the last batches.
-    Damaged where a table of the plan is not what it was hashed with.
+    NotFound naming it, or with "quarantine" another image of its stratum, which `Run.replaced` records. The run's id
+    is the same. With `shards` images, labels and weights come from a materialized plan, by webdataset, instead of the
+    pack. `progress` is called with the draws (or heads) done, all of them, and the objective of the last batches.
+    Damaged where a table of the plan, or a shard, is not what was written.
     """
-    id_ = run_id(plan, recipe, parent)
+    if shards is not None:
+        _check_shards(shards, recipe, plan, on_error)
+    id_ = run_id(plan, recipe, parent, shards.order if shards else "")
     if (catalog.home / "runs" / id_ / "run.json").is_file():
         return Run.open(catalog.home, id_)
+    with in_use(catalog.home):
+        return _train(recipe, plan, catalog, id_, parent, Source(on_error=on_error, shards=shards), progress)
+
+
+def _train(
+    recipe: Recipe, plan: Plan, catalog: Catalog, id_: str, parent: str, source: "Source",
+    progress: Callable[[int, int, float], None] | None,
+) -> Run:  # fmt: skip
     plan.verify()
     started = time.monotonic()
     torch.set_num_threads(recipe.threads)
@@ -66,7 +80,7 @@ def train(
     if recipe.solved:
         network, heads, drawn.alarms = solve_plan(recipe, plan, catalog, parent, progress)
     else:
-        network = _draw(recipe, plan, catalog.home, parent, on_error, progress, drawn)
+        network = _draw(recipe, plan, catalog.home, parent, source, progress, drawn)
     _save(network, drawn, catalog.home / "runs" / id_)
     run = Run(
         id=id_, plan=plan.hash, commit=plan.commit, recipe=recipe, parent=parent, revision=revision(),
@@ -75,6 +89,22 @@ def train(
     )  # fmt: skip
     run.save(catalog.home)
     return run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the images of draws come from: the plan's pack, or `shards`; and what happens at a bad one."""
+
+    on_error: OnError
+    shards: Shards | None
+
+
+def _check_shards(shards: Shards, recipe: Recipe, plan: Plan, on_error: OnError) -> None:
+    if recipe.embeddings:
+        raise BadInput(f"shards {shards.folder}: only a trunk that learns from pixels reads them; pass --trunk small")
+    if on_error != "raise":
+        raise BadInput(f"shards {shards.folder}: a bad image cannot be replaced there; leave --on-error out")
+    shards.check(plan)
 
 
 @dataclass(kw_only=True)
@@ -94,7 +124,7 @@ def _machine() -> str:
 
 
 def _draw(
-    recipe: Recipe, plan: Plan, home: Path, parent: str, on_error: OnError,
+    recipe: Recipe, plan: Plan, home: Path, parent: str, source: Source,
     progress: Callable[[int, int, float], None] | None, drawn: Drawn,
 ) -> Network:  # fmt: skip
     """Train a network on the plan's draws, one global batch a step."""
@@ -109,7 +139,7 @@ def _draw(
         raise BadInput(f"plan of {len(plan.draws)} draws: holds no batch of {recipe.global_batch}; plan more draws")
     recent: list[Tensor] = []
     exposure, numbers = Exposure(plan), NumberRanges(plan, network)
-    for step, (inputs, batch) in enumerate(_inputs(recipe, plan, home, embeddings, on_error, drawn.replaced)):
+    for step, (inputs, batch) in enumerate(_inputs(recipe, plan, home, embeddings, source, drawn.replaced)):
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(recipe, step, steps)
         outputs = network(inputs)
@@ -140,7 +170,7 @@ def _inputs(
     plan: Plan,
     home: Path,
     embeddings: Embeddings | None,
-    on_error: OnError,
+    source: Source,
     replaced: list[ReplacedDraw],
 ) -> Iterator[tuple[Tensor, Batch]]:
     """Batches in plan order with the network's inputs: cached vectors, or pixels in [-1, 1]. At the end, `replaced`
@@ -150,8 +180,14 @@ def _inputs(
         for batch in batches(plan, recipe.global_batch):
             yield vectors[torch.from_numpy(batch.rows)], batch
         return
+    if source.shards is not None:
+        for batch in source.shards.batches(plan, recipe.global_batch, recipe.size):
+            yield _augmented(as_pixels(torch.from_numpy(batch.images)), batch, recipe), batch
+        return
     pack = Pack.open(home, plan.pack_hash)
-    with stream(plan, pack, recipe.global_batch, size=recipe.size, threads=recipe.threads, on_error=on_error) as pixels:
+    with stream(
+        plan, pack, recipe.global_batch, size=recipe.size, threads=recipe.threads, on_error=source.on_error
+    ) as pixels:
         for batch in pixels:
             yield _augmented(as_pixels(torch.from_numpy(batch.images)), batch, recipe), batch
         replaced += pixels.replaced

@@ -1,7 +1,9 @@
 """Backups: the history of a catalog as one Parquet file per table, with a manifest of checksums."""
 
 from collections.abc import Iterable, Iterator
+from glob import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import pyarrow as pa
@@ -10,21 +12,20 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from curation.catalog import schema
 from curation.catalog.admin.copying import KEPT, fill, history
-from curation.catalog.backends.backend import first_line
+from curation.catalog.admin.migrations import CONVERSIONS, convert, lacking
+from curation.catalog.arrow_query import quoted
+from curation.catalog.backends.backend import detach, first_line
+from curation.catalog.backends.duckdb_file import DuckDBFile
 from curation.catalog.catalog import Catalog
-from curation.catalog.schema import GROWING
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, Damaged, NotFound
-from curation.files.atomic import whole
+from curation.files.atomic import remove_leftovers, whole
 from curation.files.progress import StageProgress
 from curation.files.read_back import sha256_of
 
 __all__ = ["Manifest", "export", "restore"]
 
 MANIFEST: Final = "manifest.json"
-
-LACKING: Final = {3: ("owner_event", "policy_event", "act_event")}
-"""Older schemas whose backups can still be restored, with the tables that they lack."""
 
 
 class Part(BaseModel):
@@ -50,7 +51,7 @@ class Manifest(BaseModel):
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":
-        """Read the manifest of a backup; BadInput when its schema is another one."""
+        """Read the manifest of a backup; BadInput when its schema is newer than this Amber's, or unknown."""
         path = folder / MANIFEST
         if not path.is_file():
             raise NotFound(f"{folder}: is not a backup, since it has no {MANIFEST}; name the folder of an export")
@@ -58,17 +59,18 @@ class Manifest(BaseModel):
             manifest = cls.model_validate_json(path.read_bytes())
         except ValidationError:
             raise Damaged(f"{path}: is not the manifest of a backup; use another backup") from None
-        if manifest.schema_version not in (*LACKING, schema.VERSION):
+        if manifest.schema_version not in (*CONVERSIONS, schema.VERSION):
             raise BadInput(
-                f"{path}: its schema is {manifest.schema_version}, this Amber knows {schema.VERSION}; "
-                "import it with the Amber that made it"
+                f"{path}: its schema is {manifest.schema_version}, this Amber knows {min(CONVERSIONS)} to "
+                f"{schema.VERSION}; import it with the Amber that made it"
             )
         return manifest
 
     @property
     def tables(self) -> list[str]:
-        """The tables that a backup with this schema holds."""
-        return [name for name in KEPT if name not in LACKING.get(self.schema_version, ())]
+        """The tables in this backup: those that its schema has, and those that it may have and lists."""
+        may_lack = lacking(self.schema_version)
+        return [name for name in KEPT if name not in may_lack or _file_of(name) in self.files]
 
     def check(self, folder: Path, progress: StageProgress | None = None) -> None:
         """Damaged when a file is missing or differs from what was written."""
@@ -94,6 +96,7 @@ def export(catalog: Catalog, folder: Path, *, progress: StageProgress | None = N
     """
     if folder.exists():
         raise BadInput(f"{folder}: already exists; name a new folder")
+    remove_leftovers(folder.parent.glob(f"{escape(folder.name)}.*.part"))
     with catalog.backend.reading() as connection, whole(folder) as part:
         part.mkdir()
         now = Snapshot.at(connection, None)
@@ -117,9 +120,30 @@ def restore(home: Path | str, folder: Path, *, progress: StageProgress | None = 
     """
     manifest = Manifest.load(folder)
     manifest.check(folder, progress)
-    counts = {**dict.fromkeys(GROWING, 0), **manifest.counts}
-    fill(Catalog.create(home).backend, _tables(folder, manifest.tables), counts, manifest.digest, progress=progress)
+    target = Catalog.create(home)
+    if manifest.schema_version == schema.VERSION:
+        fill(target.backend, _tables(folder, manifest.tables), manifest.counts, manifest.digest, progress=progress)
+    else:
+        _restore_older(target, folder, manifest, progress)
     return manifest
+
+
+def _restore_older(target: Catalog, folder: Path, manifest: Manifest, progress: StageProgress | None) -> None:
+    """Convert the tables of an older schema into a catalog of its own, and copy its history."""
+    with TemporaryDirectory(prefix="restore-", dir=target.home) as converted:
+        backend = DuckDBFile(Path(converted), patience=target.backend.patience)
+        with backend.turn(exclusive=True), backend.rewritten() as connection:
+            connection.execute("ATTACH ':memory:' AS old")
+            for table in manifest.tables:  # as views, read while they are converted
+                connection.execute(
+                    f"CREATE VIEW old.{table} AS FROM read_parquet({quoted(str(folder / _file_of(table)))})"
+                )
+            convert(connection, manifest.schema_version, str(folder))
+            detach(connection, "old")
+        with backend.reading() as connection:
+            now = Snapshot.at(connection, None)
+            counts = {**now.counts(), **manifest.counts}
+            fill(target.backend, history(connection, now.commit), counts, manifest.digest, progress=progress)
 
 
 def _file_of(table: str) -> str:

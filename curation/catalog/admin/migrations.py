@@ -1,4 +1,7 @@
-"""Migration of a catalog from an older schema: a backup first, then a new file that replaces the old one."""
+"""Migration of a catalog from an older schema: a backup first, then a new file that replaces the old one.
+
+`CONVERSIONS` also serves older backups: whoever changes the schema adds an entry there, and both go on.
+"""
 
 import shutil
 from collections.abc import Mapping
@@ -19,7 +22,7 @@ from curation.catalog.tasks import Task
 from curation.errors import BadInput, Busy, Damaged
 from curation.files.atomic import whole
 
-__all__ = ["CONVERSIONS", "Migration", "migrate"]
+__all__ = ["CONVERSIONS", "Migration", "convert", "lacking", "migrate"]
 
 NEW_IN_4: Final = {"owner_event": "", "policy_event": "", "act_event": ""}
 
@@ -45,6 +48,9 @@ CONVERSIONS: Final[Mapping[int, Mapping[str, str]]] = {
     3: NEW_IN_4,
 }
 """For each older version, the queries that convert its tables; an empty query for a table that it lacks."""
+
+SOMETIMES: Final = {2: ("forgotten",)}
+"""Tables that only some catalogs of a version have: `forgotten` came while version 2 was the newest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +82,15 @@ def migrate(home: Path | str, *, patience: float = 30.0) -> Migration:
         backup = _back_up(catalog.backend, found)
         with catalog.backend.rewritten() as connection:
             connection.execute(f"ATTACH {quoted(str(backup))} AS old (READ_ONLY)")
-            counts = _convert(connection, CONVERSIONS[found], backup)
+            counts = convert(connection, found, str(backup))
             detach(connection, "old")
     return Migration(before=found, after=schema.VERSION, backup=backup, counts=counts)
+
+
+def lacking(version: int) -> tuple[str, ...]:
+    """The tables of today's schema that a catalog or a backup of an older `version` may lack."""
+    lacks = (table for table, query in CONVERSIONS.get(version, {}).items() if not query)
+    return (*lacks, *SOMETIMES.get(version, ()))
 
 
 def _back_up(backend: DuckDBFile, version: int) -> Path:
@@ -93,22 +105,30 @@ def _back_up(backend: DuckDBFile, version: int) -> Path:
     return backup
 
 
-def _convert(connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str], backup: Path) -> dict[str, int]:
-    """Fill new tables from the old ones, and return the rows of each table that only grows."""
+def convert(connection: duckdb.DuckDBPyConnection, version: int, name: str) -> dict[str, int]:
+    """Fill new tables from those of the older `version` in `old`; return the rows of each table that only grows.
+
+    Damaged, with the `name` of the old ones, where rows are missing afterwards.
+    """
+    queries, found = CONVERSIONS[version], _tables_of_old(connection)
     new_tables(connection)
     connection.execute("DELETE FROM head")
     for table in ("head", "annotator", *schema.GROWING):
-        if not (query := queries.get(table, f"FROM old.{table}")):
+        query = queries.get(table, f"FROM old.{table}")
+        if not query or (table in SOMETIMES.get(version, ()) and table not in found):
             continue
         connection.execute(f"INSERT INTO {table} BY NAME {query}")
         before, after = (_count(connection, name) for name in (f"old.{table}", table))
         if before != after:
-            raise Damaged(
-                f"{backup}: {table} has {before} rows, the copy {after}; the catalog is unchanged, report this"
-            )
+            raise Damaged(f"{name}: {table} has {before} rows, the copy {after}; the catalog is unchanged, report this")
     _define(connection)
     current_labels.fold(connection)
     return {table: _count(connection, table) for table in schema.GROWING}
+
+
+def _tables_of_old(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    query = "SELECT table_name FROM information_schema.tables WHERE table_catalog = 'old'"
+    return {str(name) for (name,) in connection.execute(query).fetchall()}
 
 
 def _define(connection: duckdb.DuckDBPyConnection) -> None:

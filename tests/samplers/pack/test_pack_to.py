@@ -12,9 +12,9 @@ from support.lamps import ingested
 from support.pictures import SIZE, Draws
 
 from amber.cli import run
+from curation.files import remote_files
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import complete_packs
-from samplers.shards import remote_files
 from samplers.streaming.stream import stream
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:werkzeug", "ignore::DeprecationWarning:botocore")

@@ -21,10 +21,10 @@ from support.pictures import SIZE, Draws, packed_images, pictures
 
 from benchmarks.objects import FAULTS, Far, serving
 from curation.errors import AmberError, BadInput, Damaged, Failed, NotFound
+from curation.files import remote_files
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import write_pack
 from samplers.plan.interleave import hash64
-from samplers.shards import remote_files
 from samplers.shards.prefetcher import PAGE, Cache
 from samplers.streaming.batches import Batch
 from samplers.streaming.stream import stream

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.full_disk import full_disk
 from support.homes import copy_home, label, labels, make_home
+from support.killed import leave_half
 from support.postgres import Server
 
 from curation import AmberError, BadInput, Catalog, Damaged, Failed, NotFound
@@ -103,7 +104,6 @@ def tell(folder: Path, **what: object) -> None:
 
 def forge(folder: Path) -> None:
     """A table with one row less and a matching checksum."""
-    from curation.files.read_back import sha256_of
 
     path = folder / "label_event.parquet"
     pq.write_table(pq.read_table(path).slice(1), path)
@@ -121,7 +121,8 @@ def forge(folder: Path) -> None:
         (forge, Damaged, "do not match the digest of the history"),
         (lambda folder: tell(folder, files={}), Damaged, r"does not list head\.parquet"),
         (lambda folder: tell(folder, digest="00"), Damaged, "do not match the digest of the history"),
-        (lambda folder: tell(folder, schema_version=99), BadInput, "its schema is 99, this Amber knows"),
+        (lambda folder: tell(folder, schema_version=99), BadInput, "its schema is 99, this Amber knows 1 to"),
+        (lambda folder: tell(folder, schema_version=0), BadInput, "its schema is 0, this Amber knows 1 to"),
         (lambda folder: (folder / "manifest.json").write_text("{"), Damaged, "not the manifest of a backup"),
         (lambda folder: (folder / "manifest.json").unlink(), NotFound, "is not a backup"),
     ],
@@ -137,6 +138,12 @@ def test_a_damaged_backup(
     assert "\n" not in str(caught.value)
     with Catalog.create(tmp_path / "home").read() as now:
         assert not any(now.counts().values())
+
+
+def test_what_a_killed_export_left_goes_with_the_next(catalog: Catalog, tmp_path: Path) -> None:
+    left = leave_half(tmp_path / "backup")
+    export(catalog, tmp_path / "backup")
+    assert not left.exists()
 
 
 def test_a_full_disk_leaves_no_half_backup(catalog: Catalog, tmp_path: Path) -> None:
@@ -221,28 +228,3 @@ def test_compaction_changes_no_result(catalog: Catalog) -> None:
     catalog.compact()
     assert content(catalog) == before
     assert faults(catalog) == {}
-
-
-def test_a_backup_of_schema_3_is_restored(backup: Path, original: Catalog, tmp_path: Path) -> None:
-    older = tmp_path / "older"
-    shutil.copytree(backup, older)
-    made = json.loads((older / "manifest.json").read_text())
-    made["schema_version"] = 3
-    for table in ("owner_event", "policy_event", "act_event"):
-        (older / f"{table}.parquet").unlink()
-        del made["files"][f"{table}.parquet"], made["counts"][table]
-    for table, column in (("attribute_event", "integer"), ("forgotten", "key_sha256")):
-        path = older / f"{table}.parquet"
-        pq.write_table(pq.read_table(path).drop_columns([column]), path)
-        made["files"][path.name]["sha256"] = sha256_of(path)
-    (older / "manifest.json").write_text(json.dumps(made))
-    restore(tmp_path / "new", older)
-    assert content(Catalog.open(tmp_path / "new")) == content(original)
-
-
-def test_a_backup_of_schema_2_is_refused_in_one_line(backup: Path, tmp_path: Path) -> None:
-    shutil.copytree(backup, tmp_path / "older")
-    path = tmp_path / "older" / "manifest.json"
-    path.write_text(path.read_text().replace('"schema_version": 4', '"schema_version": 2'))
-    with pytest.raises(BadInput, match="its schema is 2, this Amber knows 4"):
-        restore(tmp_path / "new", tmp_path / "older")

@@ -1,7 +1,7 @@
 """Files below a URL: object storage (s3, gs, az) or a plain HTTP server.
 
-Failed requests are retried with growing delays; the final error is one line. Credentials and endpoints come from the
-environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...).
+Packs and images are both read here. Failed requests are retried with growing delays; the final error is one line.
+Credentials and endpoints come from the environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...).
 """
 
 import os
@@ -46,9 +46,9 @@ class RemoteFiles:
         except (BaseError, ValueError) as error:
             raise BadInput(f"{url}: not a URL that can be opened ({_line(error)}); correct it") from error
 
-    def get(self, path: str) -> bytes:
-        """The bytes of an object; NotFound if there is none."""
-        return self._tried(path, lambda: bytes(obstore.get(self._store, path).bytes()))
+    def get(self, path: str, most: int | None = None) -> bytes:
+        """The bytes of an object, at most the first `most`; NotFound if there is none."""
+        return self._tried(path, lambda: self._first(path, most))
 
     def get_as(self, path: str, read: Callable[[bytes], Result]) -> Result:
         """`read` of the bytes of an object, fetched again while `read` raises Damaged: a network may alter bytes."""
@@ -84,6 +84,15 @@ class RemoteFiles:
         except NotFound:
             return None
 
+    def _first(self, path: str, most: int | None) -> bytes:
+        options: Any = None if most is None else {"range": (0, most)}
+        try:
+            return bytes(obstore.get(self._store, path, options=options).bytes())
+        except BaseError:
+            if most is None or obstore.head(self._store, path)["size"]:
+                raise
+            return b""  # servers refuse a range of an empty object
+
     def _tried(self, path: str, work: Callable[[], Result]) -> Result:
         try:
             return retried(partial(self._once, path, work), (BaseError, OSError), self.backoff)
@@ -102,7 +111,9 @@ class RemoteFiles:
         except NotSupportedError as error:
             problem = f"{self.url}/{path}: the server does not support range requests"
             raise Failed(f"{problem}; use a server that does, or object storage") from error
+        except ValueError as error:  # as for an empty segment of the path
+            raise BadInput(f"{self.url}/{path}: {_line(error)}; correct the URL") from error
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return " ".join(str(error).partition("Debug source:")[0].split())[:200] or type(error).__name__
