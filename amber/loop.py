@@ -22,6 +22,7 @@ from curation.catalog.held_back_labels import FILE
 from curation.catalog.ownership import os_user
 from curation.catalog.schema import KNOWN
 from curation.catalog.snapshot import Snapshot
+from curation.catalog.tasks import refuse_unlearned
 from curation.errors import BadInput, NotFound
 from curation.files.atomic import remove_leftovers
 from curation.files.locks import locked
@@ -34,7 +35,7 @@ from samplers.policy.policy import Policy
 from training.recipe import Recipe
 from training.run import Run
 
-__all__ = ["Answer", "Loop", "Round", "run_loop"]
+__all__ = ["Answer", "Loop", "Round", "check_tasks", "run_loop"]
 
 Answer = Callable[[str], object]
 """A function that answers every open request in a commit with the given batch id, and returns after that commit."""
@@ -145,11 +146,19 @@ def run_loop(
     """
     with _alone(catalog.home):
         remove_leftovers(catalog.home.rglob("*.part"))
-        if loop.policy:
-            with catalog.read() as now:
-                loop.policy.check(now)
+        with catalog.read() as now:
+            check_tasks(now, loop.policy)
         tell = progress or (lambda stage, done, total: None)
         yield from _rounds(catalog, loop, author, tell, answer or partial(_ask_oracle, catalog))
+
+
+def check_tasks(now: Snapshot, policy: Policy | None) -> None:
+    """Refuse, before any work, a policy that the catalog does not fit and tasks that nothing learns yet."""
+    refuse_unlearned(now.tasks().values())
+    stored = now.ownership.policy()
+    if followed := policy or (Policy.model_validate_json(stored) if stored else None):
+        followed.check(now)
+        refuse_unlearned(followed.trained(now), alone=False, fix="give it share 0")
 
 
 @contextmanager

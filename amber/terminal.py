@@ -14,7 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-__all__ = ["Screen", "WrappedTable", "interval", "output", "plain", "show", "table"]
+__all__ = ["Screen", "WrappedTable", "interval", "note", "output", "plain", "show", "table"]
 
 MINUTE = 60.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -159,6 +159,12 @@ def show(data: Any, as_json: bool, human: Callable[[], Any]) -> None:
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> WrappedTable:
     """A table whose columns of numbers are aligned to the right."""
     return WrappedTable(title, columns, rows)
+
+
+def note(text: str) -> None:
+    """Print a line on standard error that is neither a result nor an error; nothing for an empty text."""
+    if text:
+        click.echo(f"note: {text}", err=True)
 
 
 def interval(figure: Mapping[str, Any]) -> str:

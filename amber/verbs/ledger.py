@@ -7,7 +7,7 @@ from typing import Any
 import click
 from rich.console import Group
 
-from amber.terminal import Screen, plain, show, table
+from amber.terminal import Screen, note, plain, show, table
 from amber.verbs.acting import identity, token_option
 from amber.verbs.options import SEED, author, workspace
 from curation.catalog.catalog import Catalog
@@ -58,8 +58,8 @@ def ingest_command(
         done = ingest(
             Catalog.create(home), declared, author=author, seed=seed, quarantine=quarantine, progress=screen.tell
         )
-    for note in done.notes:
-        click.echo(f"note: {note}", err=True)
+    for line in done.notes:
+        note(line)
     for location, reason in done.quarantined:
         click.echo(f"quarantined {location}: {reason}", err=True)
     if aside is not None:

@@ -9,10 +9,11 @@ import click
 import numpy as np
 from rich.console import Group
 
-from amber.terminal import Screen, show, table
+from amber.terminal import Screen, note, show, table
 from amber.verbs.acting import Acting, signing
 from amber.verbs.options import has_verb, seeded, workspace
 from curation.catalog.catalog import Catalog
+from curation.catalog.tasks import unlearned
 from curation.errors import BadInput, NotFound
 from samplers.pack.pack import Pack
 from samplers.plan.explain import explain_draws
@@ -76,6 +77,7 @@ def plan_group(
         return
     with catalog.read(commit) as now:
         policy = Policy.load(policy_file) if policy_file else Policy.in_force(now)
+        note(unlearned(policy.trained(now) if policy_file else now.tasks().values()))
     proposed = draft_plan(catalog, policy, make_pack(catalog), draws=draws, seed=seed, commit=commit)
     newest = Plan.newest_or_none(catalog.home)
     shown = proposed.save() if acting.admits(catalog, proposed, newest, policy) else proposed

@@ -7,9 +7,10 @@ import click
 from rich.console import Group
 
 from amber.example import example_of
-from amber.terminal import WrappedTable, plain, show, table
+from amber.terminal import WrappedTable, note, plain, show, table
 from amber.verbs.options import grouped, like_option, seeded, workspace
 from curation.catalog.catalog import Catalog
+from curation.catalog.tasks import refuse_unlearned, unlearned
 from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
 from curation.requests.spending import Spent, spending
@@ -38,6 +39,7 @@ class RequestOptions:
             return None
         with catalog.read() as now:
             runs = now.runs()["run"].to_pylist()
+            refuse_unlearned(now.tasks().values())
         run = self.run or (runs[-1] if runs else "")
         recipe = Run.open(catalog.home, run).recipe if run else Recipe()
         return Proposal(
@@ -84,6 +86,7 @@ def request_command(options: RequestOptions, seed: int, author: str, home: str, 
         with catalog.read() as now:
             head = now.digest
             spent = spending(now, proposal, home=catalog.home)
+            note("" if options.policy_file else unlearned(now.tasks().values()))
         propose(catalog, proposal, author=author, batch=f"request:{head}:{proposal}")
     with catalog.read() as now:
         rows = now.requests("open").to_pylist()

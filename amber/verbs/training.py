@@ -11,6 +11,7 @@ from amber.tables import figures_table
 from amber.terminal import Screen, show
 from amber.verbs.options import author, grouped, heads_option, seeded, size_option, trunk_option, workspace
 from curation.catalog.catalog import Catalog
+from curation.catalog.tasks import refuse_unlearned
 from curation.errors import NotFound
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
@@ -72,7 +73,9 @@ train_options = grouped(
 def train_command(options: TrainOptions, seed: int, author: str, home: str, as_json: bool) -> None:
     """Train a network on a plan and record its predictions and slice figures."""
     catalog = Catalog.open(home)
-    plan, recipe = options.plan(catalog), options.recipe(catalog, seed)
+    plan = options.plan(catalog)
+    refuse_unlearned((part.task for part in plan.tasks), alone=False, fix="plan again with share 0 for it")
+    recipe = options.recipe(catalog, seed)
     need_extra("train")
     screen = Screen(quiet=as_json)
     with screen.stages():

@@ -16,6 +16,7 @@ import pyarrow as pa
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import REQUESTS
 from curation.catalog.snapshot import Snapshot
+from curation.catalog.tasks import refuse_unlearned
 from curation.errors import BadInput
 from curation.requests.budget import largest_remainder, spread
 from curation.requests.candidates import Candidates
@@ -108,11 +109,11 @@ def choose_requests(now: Snapshot, proposal: Proposal, home: Path) -> list[dict[
 
 
 def weights_of(now: Snapshot, proposal: Proposal, candidates: Candidates) -> dict[str, float]:
-    """The importance of each task that can be requested; NotFound when the proposal names no task of the catalog."""
+    """The importance of each task that can be requested; NotFound when the proposal names a task that the catalog
+    lacks, BadInput when nothing learns any that it names yet."""
     if not proposal.importance:
         return dict.fromkeys(candidates.tasks, 1.0)
-    for name in proposal.importance:
-        now.task(name)
+    refuse_unlearned(now.task(name) for name, weight in proposal.importance.items() if weight)
     return {name: proposal.importance.get(name, 0.0) for name in candidates.tasks}
 
 

@@ -78,7 +78,7 @@ def test_a_detection_task_keeps_boxes_and_has_a_stratum_without_boxes(catalog: C
 
 def test_no_head_learns_from_them_yet(catalog: Catalog) -> None:
     plan = make_plan(catalog, policy_of("things"), make_pack(catalog), draws=64)
-    with pytest.raises(BadInput, match="of kind detection, which no head learns yet"):
+    with pytest.raises(BadInput, match="task things \\(detection\\): no head learns this kind yet"):
         train(Recipe.of("small"), plan, catalog)
 
 
