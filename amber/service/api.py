@@ -101,11 +101,9 @@ def runs(token: Reader, workspace: Served) -> list[RunRow]:
 
 @router.get("/runs/{run}/figures")
 def figures(token: Reader, workspace: Served, run: Name) -> list[FigureRow]:
-    """Figures of a run by task, slice and split, from its latest evaluation."""
+    """Figures of a run by task, slice and split, from its latest evaluation; `run` may be the beginning of its id."""
     with workspace.catalog.read() as now:
-        known, rows = now.runs()["run"].to_pylist(), now.runs.slice_errors(run).to_pylist()
-    if run not in known:
-        raise NotFound("run: no such run; /api/runs lists them")
+        rows = now.runs.slice_errors(now.runs.full_id(run)).to_pylist()
     return [FigureRow.model_validate({name: _finite(cell) for name, cell in row.items()}) for row in rows]
 
 

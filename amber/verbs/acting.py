@@ -10,7 +10,7 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.ownership import Identity, os_user
 from curation.errors import BadInput
 from samplers.plan.plan import Plan
-from samplers.plan.sign_off import refuse_unsigned
+from samplers.plan.sign_off import save_signed
 from samplers.policy.policy import Policy
 
 __all__ = ["Acting", "identity", "signing", "token_option"]
@@ -39,14 +39,12 @@ class Acting:
     token: str
     sign: str
 
-    def admits(self, catalog: Catalog, plan: Plan, before: Plan | None, policy: Policy) -> bool:
-        """Whether to write `plan`; with `sign` its sign-off is recorded instead. BadInput where sign-offs are
+    def save(self, catalog: Catalog, plan: Plan, before: Plan | None, policy: Policy) -> Plan:
+        """Write the draft `plan`; with `sign` its sign-off is recorded instead. BadInput where sign-offs are
         missing."""
         by = identity(catalog.home, self.token)
         if not self.sign:
-            with catalog.read() as now:
-                refuse_unsigned(plan, before, policy, now, by=by)
-            return True
+            return save_signed(catalog, plan, before, policy, by=by)
         if before is None:
             raise BadInput(f"--sign {self.sign}: there is no plan yet to compare with; leave it out")
         with catalog.commit(author=by.name, message=f"sign off plan {plan.hash[:12]} for {self.sign}") as change:
@@ -54,7 +52,7 @@ class Acting:
             if self.sign not in owners:
                 raise BadInput(f"--sign {self.sign}: owns no task; owners are {', '.join(sorted(owners))}")
             change.sign_off(self.sign, plan=plan.hash, before=before.hash, policy=policy.sha256, by=by)
-        return False
+        return plan
 
 
 signing = grouped(

@@ -9,9 +9,10 @@ import click
 import numpy as np
 from rich.console import Group
 
-from amber.terminal import Screen, note, show, table
+from amber.terminal import Screen, note, plain, show, table
 from amber.verbs.acting import Acting, signing
 from amber.verbs.options import has_verb, seeded, workspace
+from amber.verbs.runs import HASH, shown_time
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import unlearned
 from curation.errors import BadInput, NotFound
@@ -19,6 +20,7 @@ from samplers.pack.pack import Pack
 from samplers.plan.explain import explain_draws
 from samplers.plan.exposure import Exposure
 from samplers.plan.plan import Plan
+from samplers.plan.plan_list import PlanEntry, list_plans
 from samplers.plan.sign_off import TaskChange, changes
 from samplers.plan.task_outcomes import TaskOutcome, task_outcomes
 from samplers.policy.policy import Policy
@@ -53,7 +55,7 @@ class _Plans(click.Group):
 @click.option("--commit", type=int, help="Plan on the labels at this commit; default: now.")
 @click.option("--against", help="Hash of the plan to compare with; default: the newest.")
 @signing
-@click.option("--list", "listed", is_flag=True, help="List the plans of the workspace instead.")
+@click.option("--list", "listed", is_flag=True, help="List the plans instead: date, who made it, policy.")
 @workspace
 @click.pass_context
 def plan_group(
@@ -72,15 +74,20 @@ def plan_group(
 
     catalog = Catalog.open(home)
     if listed:
-        plans = sorted(path.parent.name for path in (catalog.home / "plans").glob("*/plan.json"))
-        show(plans, as_json, lambda: "\n".join(plans))
+        with catalog.read() as now:
+            plans = list_plans(catalog.home, now)
+        show(
+            [{**vars(row), "at": row.at.isoformat()} for row in plans],
+            as_json,
+            lambda: table("Plans", LISTED, [_listed(row) for row in plans]),
+        )
         return
     with catalog.read(commit) as now:
         policy = Policy.load(policy_file) if policy_file else Policy.in_force(now)
         note(unlearned(policy.trained(now) if policy_file else now.tasks().values()))
     proposed = draft_plan(catalog, policy, make_pack(catalog), draws=draws, seed=seed, commit=commit)
     newest = Plan.newest_or_none(catalog.home)
-    shown = proposed.save() if acting.admits(catalog, proposed, newest, policy) else proposed
+    shown = acting.save(catalog, proposed, newest, policy)
     _show(shown, Plan.open(catalog.home, against) if against else newest, policy.tolerance, as_json)
 
 
@@ -172,8 +179,18 @@ def replan_command(
         policy = policy.without(task)
     pack = None if commit is None else make_pack(catalog)
     child = draft_child(before, position, policy, catalog, commit=commit, pack=pack)
-    shown = child.save() if acting.admits(catalog, child, before, policy) else child
+    shown = acting.save(catalog, child, before, policy)
     _show(shown, before, policy.tolerance, as_json)
+
+
+LISTED = ["plan", "date (UTC)", "by", "policy", "commit", "draws", "tasks", "parent", "withdrawn"]
+
+
+def _listed(row: PlanEntry) -> list[Any]:
+    return [
+        row.plan[:HASH], shown_time(row.at), row.by or "-", row.policy, row.commit, row.draws, plain(row.tasks),
+        row.parent[:HASH] or "-", row.withdrawn[:10] or "no",
+    ]  # fmt: skip
 
 
 def _plan(home: Path, plan: str | None) -> Plan:

@@ -40,7 +40,7 @@ class RequestOptions:
         with catalog.read() as now:
             runs = now.runs()["run"].to_pylist()
             refuse_unlearned(now.tasks().values())
-        run = self.run or (runs[-1] if runs else "")
+            run = now.runs.full_id(self.run) if self.run else runs[-1] if runs else ""
         recipe = Run.open(catalog.home, run).recipe if run else Recipe()
         return Proposal(
             budget=self.budget, seed=seed, random_share=self.random_share, run=run,

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from amber.extras import need_extra
+from amber.loop import rounds_of
 from amber.tables import figures_table
 from amber.terminal import Screen, show
 from amber.verbs.options import author, grouped, heads_option, seeded, size_option, trunk_option, workspace
@@ -108,15 +109,20 @@ def _train(
 @click.option("--out", default="report.html", show_default=True, type=click.Path(path_type=Path), help="File to write.")
 @workspace
 def report_command(run_: str, out: Path, home: str, as_json: bool) -> None:
-    """Write report.html: figures of every slice, curves, coverage, and images of the worst slices."""
+    """Write report.html: figures of every slice, curves, coverage, and images of the worst slices.
+
+    For a run of a loop, it shows what each round's labels bought. It ends with commands for the next round.
+    """
     from training.report import write_report
 
     catalog = Catalog.open(home)
     with catalog.read() as now:
         runs = now.runs()["run"].to_pylist()
-    if not runs:
-        raise NotFound(f"{home}: the catalog has no run yet; create one with `amber train`")
-    path = write_report(catalog, run_ or runs[-1], out)
+        if not runs:
+            raise NotFound(f"{home}: the catalog has no run yet; create one with `amber train`")
+        run_ = now.runs.full_id(run_) if run_ else runs[-1]
+        rounds = rounds_of(now, run_)
+    path = write_report(catalog, run_, out, rounds=[vars(step) for step in rounds])
     show({"report": str(path)}, as_json, lambda: f"report {path}")
 
 

@@ -48,6 +48,7 @@ def train(
 ) -> Run:
     """Train `recipe` on `plan`; the same training again opens the finished run.
 
+    `parent` is the id of a run, or its beginning.
     A drawn training with a `parent` begins with the weights of that run: trunk, branch, and the heads of the tasks that
     both have. Exact heads with a `parent` begin at its exact heads and compare ridges near theirs.
     `on_error` says what happens at an image that cannot be read, where the trunk learns from pixels: Damaged or
@@ -55,6 +56,7 @@ def train(
     the same. `progress` is called with the draws (or heads) done, all of them, and the objective of the last batches.
     Damaged where a table of the plan is not what it was hashed with.
     """
+    parent = Run.open(catalog.home, parent).id if parent else ""
     id_ = run_id(plan, recipe, parent)
     if (catalog.home / "runs" / id_ / "run.json").is_file():
         return Run.open(catalog.home, id_)
