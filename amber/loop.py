@@ -149,6 +149,8 @@ def run_loop(
         remove_leftovers(catalog.home.rglob("*.part"))
         with catalog.read() as now:
             check_tasks(now, loop.policy)
+            if answer is None and (loop.start or loop.rounds) and not now.has(f"loop:{loop.id}:{loop.rounds}:evaluate"):
+                _check_oracle(catalog.home)
         tell = progress or (lambda stage, done, total: None)
         yield from _rounds(catalog, loop, author, tell, answer or partial(_ask_oracle, catalog))
 
@@ -170,11 +172,15 @@ def _alone(home: Path) -> Iterator[None]:
 
 
 def _ask_oracle(catalog: Catalog, batch: str) -> None:
-    if not (catalog.home / FILE).exists():
-        raise NotFound(
-            f"{catalog.home}: no data set held labels back, so there is no oracle; pass --label-studio to ask people"
-        )
+    _check_oracle(catalog.home)
     oracle.answer(catalog, batch=batch, message=f"the oracle answers round {batch.split(':')[2]}")
+
+
+def _check_oracle(home: Path) -> None:
+    if not (home / FILE).exists():
+        raise NotFound(
+            f"{home}: no data set held labels back, so there is no oracle; pass --label-studio to ask people"
+        )
 
 
 def _rounds(catalog: Catalog, loop: Loop, author: str, tell: StageProgress, answer: Answer) -> Iterator[Round]:

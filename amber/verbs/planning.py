@@ -28,6 +28,8 @@ from training.run import Run
 
 __all__ = ["plan_group"]
 
+MIB = 2**20
+
 
 class _Plans(click.Group):
     """A group in which the hash of a plan is short for `show HASH`."""
@@ -243,8 +245,15 @@ def _before_after(change: TaskChange, name: str) -> str:
 @plan_group.command("materialize")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--plan", "prefix", default="", help="Plan (a prefix of its hash); default: the newest.")
+@click.option(
+    "--shard-size",
+    "mebibytes",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MIB",
+    help="Size of a shard in MiB; default: 64. Make at least a shard for each worker that reads.",
+)
 @workspace
-def materialize_command(folder: Path, prefix: str, home: str, as_json: bool) -> None:
+def materialize_command(folder: Path, prefix: str, mebibytes: float | None, home: str, as_json: bool) -> None:
     """Write the draws of a plan into FOLDER as shards with labels and weights, for consumers without Amber.
 
     Each image has a JSON file: {"key": ..., "position": ..., "labels": {TASK: LABEL}, "weights": {TASK: NUMBER}}. A
@@ -254,10 +263,12 @@ def materialize_command(folder: Path, prefix: str, home: str, as_json: bool) -> 
     from samplers.streaming.materialize import materialize
 
     plan = Plan.open(Path(home), prefix) if prefix else Plan.newest(Path(home))
+    size = {} if mebibytes is None else {"shard_bytes": max(1, round(mebibytes * MIB))}
     screen = Screen(quiet=as_json)
     with screen.stages():
         done = materialize(
-            plan, Pack.open(home, plan.pack_hash), folder, progress=lambda part, all_: screen.tell("copy", part, all_)
-        )
+            plan, Pack.open(home, plan.pack_hash), folder, **size,
+            progress=lambda part, all_: screen.tell("copy", part, all_),
+        )  # fmt: skip
     shown = {"plan": plan.hash, "folder": str(folder), "shards": done.shards, "draws": done.draws, "bytes": done.bytes}
     show(shown, as_json, lambda: f"{folder}: {done.draws:,} draws in {done.shards:,} shards")

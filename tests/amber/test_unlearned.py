@@ -111,6 +111,8 @@ def test_a_plan_for_them_can_be_written_but_not_trained_on(capsys: pytest.Captur
     assert run(["plan", "--policy", "policy.toml", "--draws", "64"]) == 0
     assert f"note: task signs (detection): {LEARNED}\n" in capsys.readouterr().err
     assert run(["plan", "materialize", "draws"]) == 0
+    assert run(["plan", "materialize", "small", "--shard-size", "0.01"]) == 0
+    assert (len(list(Path("draws").glob("*.tar"))), len(list(Path("small").glob("*.tar"))) > 2) == (1, True)
     capsys.readouterr()
     assert refused(capsys, "train") == f"amber: task signs (detection): {LEARNED}; plan again with share 0 for it"
     assert refused(capsys, "loop", "--policy", "policy.toml").endswith(f"signs (detection): {LEARNED}; give it share 0")
@@ -123,6 +125,14 @@ def test_beside_others_they_are_named_once(capsys: pytest.CaptureFixture[str]) -
     for words in (["plan", "--draws", "64"], ["request", "--budget", "2"]):
         assert run(words) == 0
         assert capsys.readouterr().err.count(f"note: task signs (detection): {LEARNED}\n") == 1
+
+
+@pytest.mark.usefixtures("mixed")
+def test_a_loop_without_an_oracle_is_refused_before_any_work(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["loop"]) == 2
+    err = capsys.readouterr().err
+    assert err.endswith("there is no oracle; pass --label-studio to ask people\n")
+    assert not Path("home/packs").exists()
 
 
 @pytest.mark.usefixtures("mixed")
