@@ -4,9 +4,15 @@ import sys
 
 __all__ = ["main"]
 
+WITH_PANDAS = {"browse", "label", "loop", "pack", "serve"}
+"""Verbs whose libraries (FiftyOne, Label Studio's SDK, Ray) may use pandas. For all others DuckDB would import it, where it
+is installed, at the first query with a parameter, and not use it: a fifth of the start."""
+
 
 def main() -> None:
     """Run the command line."""
+    if not WITH_PANDAS & set(sys.argv[1:2]):
+        sys.modules["pandas"] = None  # type: ignore[assignment]
     try:
         from amber.cli import run
     except KeyboardInterrupt:

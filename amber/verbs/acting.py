@@ -1,35 +1,18 @@
-"""Who acts on the command line: the user of the operating system, or the holder of a token of the service."""
+"""Who makes a plan on the command line, and for which owner it is only signed off."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import click
 
+from amber.verbs.identities import identity, token_option
 from amber.verbs.options import grouped
 from curation.catalog.catalog import Catalog
-from curation.catalog.ownership import Identity, os_user
 from curation.errors import BadInput
 from samplers.plan.plan import Plan
 from samplers.plan.sign_off import save_signed
 from samplers.policy.policy import Policy
 
-__all__ = ["Acting", "identity", "signing", "token_option"]
-
-token_option = click.option(
-    "--token", default="", envvar="AMBER_TOKEN", help="Act as the holder of this token (AMBER_TOKEN); default: you."
-)
-
-
-def identity(home: Path, token: str) -> Identity:
-    """The holder of `token`, or without one the operating system's user; BadInput for a token that is not valid."""
-    if not token:
-        return os_user()
-    from amber.service.tokens import Tokens
-
-    found = Tokens(home).holder(token)
-    if found is None:
-        raise BadInput("--token: missing or expired here; create one with `amber serve tokens add`")
-    return Identity(name=found.name, via="token")
+__all__ = ["Acting", "signing"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,7 @@ import click
 from rich.console import Group
 
 from amber.terminal import Screen, interval, note, plain, show, table
-from amber.verbs.acting import identity, token_option
-from amber.verbs.moments import Moment, moment_of
+from amber.verbs.identities import identity, token_option
 from amber.verbs.options import SEED, author, workspace
 from curation.catalog.catalog import Catalog
 from curation.catalog.differences import Difference, definition_changes, differences, slice_changes
@@ -120,6 +119,8 @@ def diff(first: str, last: str | None, home: str, as_json: bool) -> None:
     FIRST and LAST are commits, dates (2026-05-31, its end; 2026-05-31T18:00; UTC), or the beginning of a run's id or
     a plan's hash, for the labels that it was made of. Two runs are also compared by their figures on test.
     """
+    from amber.verbs.moments import Moment, moment_of  # loads plans and runs
+
     catalog = Catalog.open(home)
     with catalog.read() as now:
         ends = [moment_of(catalog.home, now, text) if text else Moment(commit=now.commit) for text in (first, last)]
