@@ -14,6 +14,7 @@ import click
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["Screen", "WrappedTable", "interval", "note", "output", "plain", "show", "table"]
 
@@ -122,7 +123,10 @@ class WrappedTable:
         self._texts = [[_cell(value) for value in row] for row in self.rows]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """The tables, each as wide as it needs to be."""
+        """The tables, each as wide as it needs to be; without a row, the title alone."""
+        if not self.rows:
+            yield Text(f"{self.title}\n  (none)", style="bold")
+            return
         for number, part in enumerate(self._parts(options.max_width)):
             yield self._table(self.title if number == 0 else None, part)
 

@@ -64,5 +64,6 @@ def _newest_at(now: Snapshot, text: str) -> int:
     log = now.log()
     found = log.filter(pc.less_equal(log["committed_at"], at))
     if not len(found):
-        raise BadInput(f"date {text}: no commit is that old; the first one is of {log['committed_at'][-1]} UTC")
+        first = log["committed_at"][-1].as_py().isoformat(timespec="seconds")
+        raise BadInput(f"date {text}: no commit is that old; the first one is of {first} UTC")
     return int(found["id"][0].as_py())

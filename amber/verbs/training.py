@@ -119,7 +119,7 @@ def report_command(run_: str, out: Path, home: str, as_json: bool) -> None:
     with catalog.read() as now:
         runs = now.runs()["run"].to_pylist()
         if not runs:
-            raise NotFound(f"{home}: the catalog has no run yet; create one with `amber train`")
+            raise NotFound(f"{home}: the catalog has no run yet; create one with `amber train` or `amber loop`")
         run_ = now.runs.full_id(run_) if run_ else runs[-1]
         rounds = rounds_of(now, run_)
     path = write_report(catalog, run_, out, rounds=[vars(step) for step in rounds])

@@ -157,7 +157,7 @@ def test_json_is_the_only_output(verb: str, capsys: pytest.CaptureFixture[str]) 
         "tasks": r"color +│ categorical +│ red,",
         "coverage": r"color +│ +│ +2\d │",
         "slices": r"yellow +│ color +│ +yes",
-        "slices overlap": r"yellow +│ dim_red|slice +┃ other",
+        "slices overlap": r"yellow +│ dim_red|\(none\)",
         "slices remove": r"slice dim_red is removed",
         "duplicates": r"groups of near-duplicates|no near-duplicates",
         "slices show": r"^lamps/yellow/\d+$",

@@ -88,3 +88,7 @@ def test_an_interval_stays_on_one_line() -> None:
     text = printed(72, [*COLUMNS[:4], "value [95% interval]"], [[*ROW[:4], "1.000 [0.777, 1.000]"]])
     assert "[0.777, 1.000]" in text
     assert "[95% interval]" in text
+
+
+def test_a_table_without_rows_is_its_title() -> None:
+    assert printed(80, COLUMNS, []).split() == ["A", "title", "(none)"]
