@@ -20,7 +20,7 @@ class WithoutPandas:
 def main() -> None:
     """Run the command line."""
     if not WITH_PANDAS & set(sys.argv[1:2]):
-        sys.meta_path.insert(0, WithoutPandas())  # type: ignore[arg-type]
+        sys.meta_path.insert(0, WithoutPandas())
     try:
         from amber.cli import run
     except KeyboardInterrupt:
