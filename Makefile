@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-cold bench-streets bench-demo bench-heads bench-scale bench-browse bench-pack bench-stream bench-labeling bench-pages golden soak clean
+.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-cold bench-streets bench-demo bench-heads bench-start bench-scale bench-browse bench-pack bench-stream bench-labeling bench-pages golden soak clean
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ bench-demo: .venv/test ## Time and memory of the demo
 
 bench-heads: .venv/train .venv-heads-peers/ready ## Heads on frozen features beside scikit-learn, alone and shared (SCALE=small, DATA=FOLDER)
 	@$(BIN)/python -m benchmarks.heads
+
+bench-start: .venv/test ## How long every verb takes to start (SCALE=small)
+	@$(BIN)/python -m benchmarks.start
 
 bench-scale: .venv/test ## The catalog on DuckLake (URL=postgresql://...) beside one file, by SAMPLES
 	@URL='$(URL)' SAMPLES=$(or $(SAMPLES),100000) $(BIN)/python -m benchmarks.scale

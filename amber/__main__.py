@@ -4,9 +4,23 @@ import sys
 
 __all__ = ["main"]
 
+WITH_PANDAS = {"browse", "label", "loop", "pack", "serve"}
+"""Verbs whose libraries (FiftyOne, Label Studio's SDK, Ray) may use pandas."""
+
+
+class WithoutPandas:
+    """Hides pandas, which Amber does not use: DuckDB and Arrow import it where it is installed, a fifth of a start."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """ModuleNotFoundError for pandas, None for all else, as a finder of `sys.meta_path`."""
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is hidden: this verb of Amber does not use it", name=name)
+
 
 def main() -> None:
     """Run the command line."""
+    if not WITH_PANDAS & set(sys.argv[1:2]):
+        sys.meta_path.insert(0, WithoutPandas())
     try:
         from amber.cli import run
     except KeyboardInterrupt:

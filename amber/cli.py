@@ -35,6 +35,7 @@ VERBS = {
     "request": ("requesting:request_command", "Request labels where they help most, and list the open requests."),
     "restore": ("workspace:restore_command", "Make a workspace from the backup in FOLDER."),
     "revert": ("ledger:revert_command", "Undo COMMIT with a new commit."),
+    "runs": ("runs:runs_command", "List runs: date, author, plan, policy, parent, figures, withdrawn."),
     "serve": ("serving:serve_group", "Serve images under signed URLs, and the catalog as a JSON API."),
     "simulate": ("simulating:simulate_command", "Run the loop on a data set whose labels are all known."),
     "slices": ("slices:slices", "List slices with their sizes; add, show, remove or compare them."),

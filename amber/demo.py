@@ -58,6 +58,7 @@ def demo(out: Path, images: int, draws: int, size: tuple[int, int] | None) -> No
         )  # fmt: skip
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     results.print(f"reports: {first} and {second}")
+    results.print('next: `source .venv/bin/activate`, and go on with the README at "A first workspace"')
     results.print(f"{time.monotonic() - started:.0f} s, {peak:.1f} GB at the peak")
 
 

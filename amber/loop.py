@@ -6,6 +6,7 @@ again: it finds the finished steps and continues to the same result.
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +23,7 @@ from curation.catalog.held_back_labels import FILE
 from curation.catalog.ownership import os_user
 from curation.catalog.schema import KNOWN
 from curation.catalog.snapshot import Snapshot
+from curation.catalog.tasks import refuse_unlearned
 from curation.errors import BadInput, NotFound
 from curation.files.atomic import remove_leftovers
 from curation.files.locks import locked
@@ -34,7 +36,7 @@ from samplers.policy.policy import Policy
 from training.recipe import Recipe
 from training.run import Run
 
-__all__ = ["Answer", "Loop", "Round", "run_loop"]
+__all__ = ["Answer", "Loop", "Round", "check_tasks", "rounds_of", "run_loop"]
 
 Answer = Callable[[str], object]
 """A function that answers every open request in a commit with the given batch id, and returns after that commit."""
@@ -145,11 +147,21 @@ def run_loop(
     """
     with _alone(catalog.home):
         remove_leftovers(catalog.home.rglob("*.part"))
-        if loop.policy:
-            with catalog.read() as now:
-                loop.policy.check(now)
+        with catalog.read() as now:
+            check_tasks(now, loop.policy)
+            if answer is None and (loop.start or loop.rounds) and not now.has(f"loop:{loop.id}:{loop.rounds}:evaluate"):
+                _check_oracle(catalog.home)
         tell = progress or (lambda stage, done, total: None)
         yield from _rounds(catalog, loop, author, tell, answer or partial(_ask_oracle, catalog))
+
+
+def check_tasks(now: Snapshot, policy: Policy | None) -> None:
+    """Refuse, before any work, a policy that the catalog does not fit and tasks that nothing learns yet."""
+    refuse_unlearned(now.tasks().values())
+    stored = now.ownership.policy()
+    if followed := policy or (Policy.model_validate_json(stored) if stored else None):
+        followed.check(now)
+        refuse_unlearned(followed.trained(now), alone=False, fix="give it share 0")
 
 
 @contextmanager
@@ -160,11 +172,15 @@ def _alone(home: Path) -> Iterator[None]:
 
 
 def _ask_oracle(catalog: Catalog, batch: str) -> None:
-    if not (catalog.home / FILE).exists():
-        raise NotFound(
-            f"{catalog.home}: no data set held labels back, so there is no oracle; pass --label-studio to ask people"
-        )
+    _check_oracle(catalog.home)
     oracle.answer(catalog, batch=batch, message=f"the oracle answers round {batch.split(':')[2]}")
+
+
+def _check_oracle(home: Path) -> None:
+    if not (home / FILE).exists():
+        raise NotFound(
+            f"{home}: no data set held labels back, so there is no oracle; pass --label-studio to ask people"
+        )
 
 
 def _rounds(catalog: Catalog, loop: Loop, author: str, tell: StageProgress, answer: Answer) -> Iterator[Round]:
@@ -183,7 +199,7 @@ def _rounds(catalog: Catalog, loop: Loop, author: str, tell: StageProgress, answ
             trained = _train(catalog, loop, pack, step, first, run, tell)
             evaluate(trained, catalog, author=author, batch=f"{step}:evaluate", progress=partial(tell, "evaluate"))
         with catalog.read() as now:
-            done = _round(now, loop, index, step)
+            done = _round(now, loop.id, loop.arm, index)
         run = done.run
         first = first or run
         yield done
@@ -293,7 +309,7 @@ def _embedded(catalog: Catalog, pack: Pack, recipe: Recipe | None, tell: StagePr
 def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, last: str, tell: StageProgress) -> Run:
     """Train one round on a plan at the commit of its answers; exact heads start at those of the run `last`."""
     from samplers.plan.build import draft_plan
-    from samplers.plan.sign_off import refuse_unsigned
+    from samplers.plan.sign_off import save_signed
     from training.loop.trainer import train
 
     with catalog.read() as now:
@@ -309,23 +325,38 @@ def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, last
     else:
         draws = loop.first_draws or draws
     draft = draft_plan(catalog, policy, pack, draws=draws, seed=loop.seed, commit=commit)
-    with catalog.read() as now:
-        refuse_unsigned(draft, Plan.newest_or_none(catalog.home), policy, now, by=os_user())
-    plan = draft.save()
+    plan = save_signed(catalog, draft, Plan.newest_or_none(catalog.home), policy, by=os_user())
     return train(recipe, plan, catalog, parent=parent, progress=lambda done, total, loss: tell("train", done, total))
 
 
-def _round(now: Snapshot, loop: Loop, index: int, step: str) -> Round:
-    """A finished round, read from the catalog."""
+def rounds_of(now: Snapshot, run: str) -> list[Round]:
+    """The rounds of the loop that made a run, up to that run; none for a run that no loop made.
+
+    The arm is "random" where every label was requested at random.
+    """
+    batches = dict(zip(*(now.log()[name].to_pylist() for name in ("id", "batch")), strict=True))
+    for row in reversed(now.runs().to_pylist()):
+        found = re.fullmatch("loop:([0-9a-f]+):([0-9]+):evaluate", batches.get(row["commit_id"], ""))
+        if row["run"] == run and found:
+            id_, last = found[1], int(found[2])
+            asked = now.requests.answered_by(_loop_answers(now, id_, last))
+            arm = "random" if set(asked["arm"].to_pylist()) == {"random"} else "mined"
+            return [_round(now, id_, arm, index) for index in range(last + 1)]
+    return []
+
+
+def _round(now: Snapshot, id_: str, arm: str, index: int) -> Round:
+    """A finished round of the loop `id_`, read from the catalog."""
+    step = f"loop:{id_}:{index}"
     commit = now.batch(f"{step}:evaluate")
     runs = now.runs()
     mine = runs.filter(pc.equal(runs["commit_id"], commit))
     if not len(mine):
         raise _foreign(commit, f"{step}:evaluate")
     run = mine["run"][0].as_py()
-    requested, found = _requested(now, loop, index)
+    requested, found = _requested(now, id_, index)
     return Round(
-        arm=loop.arm,
+        arm=arm,
         index=index,
         labels=requested,
         found=found,
@@ -334,10 +365,14 @@ def _round(now: Snapshot, loop: Loop, index: int, step: str) -> Round:
     )
 
 
-def _requested(now: Snapshot, loop: Loop, index: int) -> tuple[int, dict[str, int]]:
-    """How many labels the loop requested up to a round, and how many belong to each rare slice of their task."""
-    answers = [commit for step in range(index + 1) for commit in _answers(now, f"loop:{loop.id}:{step}")]
-    asked = now.requests.answered_by(answers)
+def _loop_answers(now: Snapshot, id_: str, last: int) -> list[int]:
+    """The commits that answered the requests of a loop up to a round."""
+    return [commit for step in range(last + 1) for commit in _answers(now, f"loop:{id_}:{step}")]
+
+
+def _requested(now: Snapshot, id_: str, index: int) -> tuple[int, dict[str, int]]:
+    """How many labels a loop requested up to a round, and how many belong to each rare slice of their task."""
+    asked = now.requests.answered_by(_loop_answers(now, id_, index))
     found = {}
     for name, part in now.slices().items():
         if part.rare and not part.reads_predictions:

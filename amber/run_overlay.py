@@ -17,5 +17,6 @@ def overlay_of(home: Path, now: Snapshot, run: str, against: str) -> Overlay:
     """
     if against and not run:
         raise BadInput(f"--against {against}: needs a run to compare with; name one with --run")
+    run, against = (now.runs.full_id(name) if name else "" for name in (run, against))
     files = [str(verified_predictions(home, registered_run(now, name))) if name else None for name in (run, against)]
     return Overlay(run=run, against=against, predictions=files[0], before=files[1])

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,10 +14,11 @@ import click
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from amber.interrupts import raise_pending
 
-__all__ = ["Screen", "WrappedTable", "interval", "output", "plain", "show", "table"]
+__all__ = ["Screen", "WrappedTable", "interval", "note", "output", "plain", "show", "table"]
 
 MINUTE = 60.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -26,6 +28,9 @@ REDIRECTED_WIDTH = 80
 
 LONGEST_WORD = 40
 """Letters of a word that may be broken: hashes, keys and paths."""
+
+WORD = re.compile(r"\S+ \[[^][]{1,20}\]|\S+|^$")
+"""What stays on one line: a value with its interval, or a word."""
 
 SMALLEST = 1e-6
 """Smaller positive numbers are shown as below it."""
@@ -40,6 +45,8 @@ class Screen:
         self._bars: dict[str, TaskID] = {}
         self._started: dict[str, float] = {}
         self._last_line = time.monotonic()
+        self._running: dict[str, tuple[int, int]] = {}
+        self._lock = threading.Lock()
 
     @contextmanager
     def stages(self) -> Iterator["Screen"]:
@@ -47,23 +54,38 @@ class Screen:
         columns = (TextColumn("  {task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
             self._progress, self._last_line = progress, time.monotonic()
+            ended = threading.Event()
+            watch = threading.Thread(target=self._report_each_minute, args=(ended,), daemon=True)
+            watch.start()
             try:
                 yield self
             finally:
+                ended.set()
+                watch.join()
                 self._progress = None
-                self._bars.clear()
-                self._started.clear()
+                for part in (self._bars, self._started, self._running):
+                    part.clear()
 
     def tell(self, stage: str, done: int, total: int) -> None:
         """Report that `done` of `total` of a stage is done. A Ctrl-C that got lost is raised again."""
         raise_pending()
-        self._started.setdefault(stage, time.monotonic())
-        if self._progress is None:
-            return
-        if self.console.is_terminal:
-            self._move_bar(self._progress, stage, done, total)
-        else:
-            self._print_line(stage, done, total)
+        with self._lock:
+            self._started.setdefault(stage, time.monotonic())
+            if self._progress is None:
+                return
+            if self.console.is_terminal:
+                self._move_bar(self._progress, stage, done, total)
+            else:
+                self._print_line(stage, done, total)
+
+    def _report_each_minute(self, ended: threading.Event) -> None:
+        """Where there is no terminal, print a line for the newest stage when a minute passed without one."""
+        while not self.console.is_terminal and not ended.wait(max(0.01, self._last_line + MINUTE - time.monotonic())):
+            with self._lock:
+                for stage in list(self._running)[-1:]:
+                    self._print_line(stage, *self._running[stage])
+                if time.monotonic() - self._last_line >= MINUTE:
+                    self._last_line = time.monotonic()  # no stage runs
 
     def say(self, text: str) -> None:
         """Print a line for people."""
@@ -73,14 +95,16 @@ class Screen:
         """A line when the stage ends, and once a minute before."""
         now = time.monotonic()
         seconds = now - self._started[stage]
+        self._running.pop(stage, None)
         if done >= total and total > 0:
             self.console.print(f"  {stage:<10} {done:>7,}  {seconds:6.1f} s")
             del self._started[stage]
-        elif now - self._last_line >= MINUTE:
-            self.console.print(f"  {stage:<10} {done:>7,} of {total:,}, {seconds:.0f} s so far")
-        else:
+            self._last_line = now
             return
-        self._last_line = now
+        self._running[stage] = (done, total)
+        if now - self._last_line >= MINUTE:
+            self.console.print(f"  {stage:<10} {done:>7,} of {total:,}, {seconds:.0f} s so far")
+            self._last_line = now
 
     def _move_bar(self, progress: Progress, stage: str, done: int, total: int) -> None:
         if stage not in self._bars:
@@ -102,7 +126,10 @@ class WrappedTable:
         self._texts = [[_cell(value) for value in row] for row in self.rows]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """The tables, each as wide as it needs to be."""
+        """The tables, each as wide as it needs to be; without a row, the title alone."""
+        if not self.rows:
+            yield Text(f"{self.title}\n  (none)", style="bold")
+            return
         for number, part in enumerate(self._parts(options.max_width)):
             yield self._table(self.title if number == 0 else None, part)
 
@@ -124,7 +151,7 @@ class WrappedTable:
         texts = [self.columns[column], *(row[column] for row in self._texts)]
         if self._is_number(column):
             return max(map(len, texts))
-        return min(LONGEST_WORD, max(len(word) for text in texts for word in re.split(r"\s+", text)))
+        return min(LONGEST_WORD, max(len(word) for text in texts for word in WORD.findall(text)))
 
     def _is_number(self, column: int) -> bool:
         return bool(self.rows) and all(isinstance(row[column], int | float | None) for row in self.rows)
@@ -162,6 +189,12 @@ def show(data: Any, as_json: bool, human: Callable[[], Any]) -> None:
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> WrappedTable:
     """A table whose columns of numbers are aligned to the right."""
     return WrappedTable(title, columns, rows)
+
+
+def note(text: str) -> None:
+    """Print a line on standard error that is neither a result nor an error; nothing for an empty text."""
+    if text:
+        click.echo(f"note: {text}", err=True)
 
 
 def interval(figure: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ from curation.ingestion.ingest import ingest
 from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
 from samplers.pack.pack_writer import make_pack
-from samplers.plan.build import make_plan
+from samplers.plan.build import draft_plan
 from samplers.plan.interleave import hash64, quotas
 from samplers.plan.plan import Plan
 from samplers.plan.rates import SHARE_UNITS, quantise
@@ -83,8 +83,8 @@ def one_seed(folder: Path, seed: int) -> dict[str, Errors]:
     oracle.answer(catalog, batch="answer", message="the oracle answers")
     asked = Policy.load(DATASET / "policy.toml")
     plain = {name: part.model_copy(update={"rule": "natural", "boost": {}}) for name, part in asked.task.items()}
-    composed = make_plan(catalog, asked, pack, draws=DRAWS, seed=seed)
-    natural = make_plan(catalog, asked.model_copy(update={"task": plain}), pack, draws=DRAWS, seed=seed)
+    composed = draft_plan(catalog, asked, pack, draws=DRAWS, seed=seed).save()
+    natural = draft_plan(catalog, asked.model_copy(update={"task": plain}), pack, draws=DRAWS, seed=seed).save()
     plans = {"composed": composed, "natural": natural, "single": _single(composed, seed)}
     errors = {}
     for arm, plan in plans.items():

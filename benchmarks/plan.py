@@ -24,7 +24,7 @@ from benchmarks.plan_peers import WEIGHTS, evenness
 from benchmarks.table import Row, finish, small
 from curation.catalog.catalog import Catalog
 from samplers.pack.pack import Pack
-from samplers.plan.build import make_plan
+from samplers.plan.build import draft_plan
 from samplers.plan.interleave import interleave
 from samplers.plan.plan import Plan
 from samplers.plan.task_outcomes import task_outcomes
@@ -83,7 +83,7 @@ def _locality(home: Path) -> list[Row]:
     sections = policy_of(20)["task"]
     for section in sections.values():
         section |= {"share": 1 / 20, "boost": {}}
-    plan = make_plan(Catalog.open(home), Policy.model_validate({"task": sections}), pack, draws=MILLION)
+    plan = draft_plan(Catalog.open(home), Policy.model_validate({"task": sections}), pack, draws=MILLION).save()
     cold = ~plan.hot[0][plan.cell(plan.draw_task, plan.draw_stratum)]
     shard, window = plan.shard[plan.draws], WINDOW * MILLION // 1_000_000
     shuffled = np.random.default_rng(0).permutation(MILLION)
@@ -175,7 +175,7 @@ def one(home: Path, tasks: int, draws: int, seed: int) -> None:
     policy = Policy.model_validate(policy_of(tasks))
     begun, cpu = time.perf_counter(), time.process_time()
     pack = Pack.open(home, next((home / "packs").iterdir()).name)
-    make_plan(Catalog.open(home), policy, pack, draws=draws, seed=seed)
+    draft_plan(Catalog.open(home), policy, pack, draws=draws, seed=seed).save()
     found = {
         "seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,

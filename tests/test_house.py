@@ -275,9 +275,9 @@ def test_links_lead_somewhere(path: Path) -> None:
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("path", [page for page in PAGES if page.name != "packs.md"], ids=short)
+@pytest.mark.parametrize("path", [page for page in PAGES if page.name not in ("packs.md", "README.md")], ids=short)
 def test_code_of_the_pages_runs(path: Path, tmp_path: Path) -> None:
-    """But that of packs.md: test_packs_page runs its commands too."""
+    """But that of packs.md and of the README: test_packs_page and test_readme run their commands too."""
     blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
     if not blocks:
         return

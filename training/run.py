@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curation.errors import NotFound
 from curation.files.atomic import whole
+from curation.files.prefixes import full_name
 from curation.files.read_back import read_json
 from samplers.plan.plan import Plan
 from training.recipe import Recipe
@@ -79,11 +79,10 @@ class Run:
 
     @classmethod
     def open(cls, home: Path, id_: str) -> "Run":
-        """The finished run `id_` of a workspace; NotFound when there is none."""
-        path = home / "runs" / id_ / "run.json"
-        if not path.is_file():
-            raise NotFound(f"run {id_!r}: {home} has no such finished run; `amber log` lists them")
-        return read_json(path, f"train run {id_} again", cls._of)
+        """The finished run of a workspace whose id is `id_` or begins so; NotFound when there is none, or several."""
+        names = (path.parent.name for path in (home / "runs").glob("*/run.json"))
+        id_ = full_name(id_, names, what="run", where=home, listed="amber runs")
+        return read_json(home / "runs" / id_ / "run.json", f"train run {id_} again", cls._of)
 
     @classmethod
     def _of(cls, data: dict[str, Any]) -> "Run":

@@ -23,7 +23,6 @@ from amber.service.models import (
 )
 from amber.service.paging import LINK, Paging
 from curation.analysis.coverage import coverage
-from curation.errors import NotFound
 from curation.requests.proposals import Proposal, propose
 
 __all__ = ["Name", "router"]
@@ -96,11 +95,9 @@ def runs(token: Reader, paging: Paging) -> list[RunRow]:
 
 @router.get("/runs/{run}/figures", responses=LINK)
 def figures(token: Reader, paging: Paging, run: Name) -> list[FigureRow]:
-    """Figures of a run by task, slice and split, from its latest evaluation."""
+    """Figures of a run by task, slice and split, from its latest evaluation; `run` may be the beginning of its id."""
     with paging.read() as now:
-        if not now.runs.has(run):
-            raise NotFound("run: no such run; /api/runs lists them")
-        page = now.runs.slice_errors_page(run, paging.after, limit=paging.limit)
+        page = now.runs.slice_errors_page(now.runs.full_id(run), paging.after, limit=paging.limit)
     paging.link(page, now.commit)
     rows = page.rows.to_pylist()
     return [FigureRow.model_validate({name: _finite(cell) for name, cell in row.items()}) for row in rows]

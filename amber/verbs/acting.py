@@ -1,35 +1,18 @@
-"""Who acts on the command line: the user of the operating system, or the holder of a token of the service."""
+"""Who makes a plan on the command line, and for which owner it is only signed off."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import click
 
+from amber.verbs.identities import identity, token_option
 from amber.verbs.options import grouped
 from curation.catalog.catalog import Catalog
-from curation.catalog.ownership import Identity, os_user
 from curation.errors import BadInput
 from samplers.plan.plan import Plan
-from samplers.plan.sign_off import refuse_unsigned
+from samplers.plan.sign_off import save_signed
 from samplers.policy.policy import Policy
 
-__all__ = ["Acting", "identity", "signing", "token_option"]
-
-token_option = click.option(
-    "--token", default="", envvar="AMBER_TOKEN", help="Act as the holder of this token (AMBER_TOKEN); default: you."
-)
-
-
-def identity(home: Path, token: str) -> Identity:
-    """The holder of `token`, or without one the operating system's user; BadInput for a token that is not valid."""
-    if not token:
-        return os_user()
-    from amber.service.tokens import Tokens
-
-    found = Tokens(home).holder(token)
-    if found is None:
-        raise BadInput("--token: missing or expired here; create one with `amber serve tokens add`")
-    return Identity(name=found.name, via="token")
+__all__ = ["Acting", "signing"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +22,12 @@ class Acting:
     token: str
     sign: str
 
-    def admits(self, catalog: Catalog, plan: Plan, before: Plan | None, policy: Policy) -> bool:
-        """Whether to write `plan`; with `sign` its sign-off is recorded instead. BadInput where sign-offs are
+    def save(self, catalog: Catalog, plan: Plan, before: Plan | None, policy: Policy) -> Plan:
+        """Write the draft `plan`; with `sign` its sign-off is recorded instead. BadInput where sign-offs are
         missing."""
         by = identity(catalog.home, self.token)
         if not self.sign:
-            with catalog.read() as now:
-                refuse_unsigned(plan, before, policy, now, by=by)
-            return True
+            return save_signed(catalog, plan, before, policy, by=by)
         if before is None:
             raise BadInput(f"--sign {self.sign}: there is no plan yet to compare with; leave it out")
         with catalog.commit(author=by.name, message=f"sign off plan {plan.hash[:12]} for {self.sign}") as change:
@@ -54,7 +35,7 @@ class Acting:
             if self.sign not in owners:
                 raise BadInput(f"--sign {self.sign}: owns no task; owners are {', '.join(sorted(owners))}")
             change.sign_off(self.sign, plan=plan.hash, before=before.hash, policy=policy.sha256, by=by)
-        return False
+        return plan
 
 
 signing = grouped(

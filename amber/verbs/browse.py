@@ -156,7 +156,7 @@ def _dataset(name: str) -> Any:
 
 def _scene(catalog: Catalog, now: Snapshot, run_: str, against: str, plan_: str) -> Overlay:
     scene = overlay_of(catalog.home, now, run_, against)
-    worst = worst_slices(now, run_, Path(scene.predictions)) if scene.predictions else []
+    worst = worst_slices(now, scene.run, Path(scene.predictions)) if scene.predictions else []
     return replace(scene, worst=tuple(worst), extra=_drawn(Plan.open(catalog.home, plan_)) if plan_ else None)
 
 

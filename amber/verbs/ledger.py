@@ -7,11 +7,12 @@ from typing import Any
 import click
 from rich.console import Group
 
-from amber.terminal import Screen, plain, show, table
-from amber.verbs.acting import identity, token_option
+from amber.terminal import Screen, interval, note, plain, show, table
+from amber.verbs.identities import identity, token_option
 from amber.verbs.options import SEED, author, workspace
 from curation.catalog.catalog import Catalog
-from curation.catalog.differences import Difference, definition_changes, differences
+from curation.catalog.differences import Difference, definition_changes, differences, slice_changes
+from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 
 __all__ = ["diff", "ingest_command", "init", "log", "revert_command"]
@@ -58,8 +59,8 @@ def ingest_command(
         done = ingest(
             Catalog.create(home), declared, author=author, seed=seed, quarantine=quarantine, progress=screen.tell
         )
-    for note in done.notes:
-        click.echo(f"note: {note}", err=True)
+    for line in done.notes:
+        note(line)
     for location, reason in done.quarantined:
         click.echo(f"quarantined {location}: {reason}", err=True)
     if aside is not None:
@@ -109,36 +110,57 @@ def act_text(act: dict[str, Any]) -> str:
 
 
 @click.command()
-@click.argument("first", type=int)
-@click.argument("last", type=int, required=False)
+@click.argument("first")
+@click.argument("last", required=False)
 @workspace
-def diff(first: int, last: int | None, home: str, as_json: bool) -> None:
-    """Show what changed from commit FIRST to commit LAST (default: now), by task and slice."""
+def diff(first: str, last: str | None, home: str, as_json: bool) -> None:
+    """Show what changed from FIRST to LAST (default: now): labels by task and slice, definitions, slices and acts.
+
+    FIRST and LAST are commits, dates (2026-05-31, its end; 2026-05-31T18:00; UTC), or the beginning of a run's id or
+    a plan's hash, for the labels that it was made of. Two runs are also compared by their figures on test.
+    """
+    from amber.verbs.moments import Moment, moment_of  # loads plans and runs
+
     catalog = Catalog.open(home)
-    with catalog.read(last) as after:
-        rows = [vars(row) for row in differences(after.earlier(first), after)]
-        defined = definition_changes(after.earlier(first), after)
-        acts = after.ownership.acts(first).to_pylist()
-        samples = len(after.samples()) - len(after.earlier(first).samples())
-        span = f"commit {first} to {after.commit}: {samples:,} new samples"
+    with catalog.read() as now:
+        ends = [moment_of(catalog.home, now, text) if text else Moment(commit=now.commit) for text in (first, last)]
+        figures = _figures(now, *(end.run for end in ends))
+    begin, end = (part.commit for part in ends)
+    with catalog.read(end) as after:
+        before = after.earlier(begin)
+        rows = [vars(row) for row in differences(before, after)]
+        changed = {"definitions": definition_changes(before, after), "slices": slice_changes(before, after)}
+        acts = after.ownership.acts(begin).to_pylist()
+        samples = len(after.samples()) - len(before.samples())
+    span = f"commit {begin} to {end}: {samples:,} new samples"
+    data = {"first": begin, "last": end, "samples": samples, "labels": rows, **changed, "acts": acts}
     columns = list(Difference.__annotations__)
-    show(
-        {
-            "first": first, "last": after.commit, "samples": samples, "labels": rows, "definitions": defined,
-            "acts": acts,
-        },
-        as_json,
-        lambda: Group(
-            table(f"Labels, {span}", columns, [list(row.values()) for row in rows]) if rows else span,
-            *_tables(defined, acts),
-        ),
-    )  # fmt: skip
+    labels = table(f"Labels, {span}", columns, [list(row.values()) for row in rows]) if rows else span
+    show({**data, "figures": figures}, as_json, lambda: Group(labels, *_tables(changed, acts, figures)))
 
 
-def _tables(defined: list[dict[str, Any]], acts: list[dict[str, Any]]) -> Iterator[Any]:
-    """Tables of the definitions that changed and of the acts, where there are any."""
-    if defined:
-        yield table("Definitions", list(defined[0]), [[plain(value) for value in row.values()] for row in defined])
+def _figures(now: Snapshot, before: str, after: str) -> list[dict[str, Any]]:
+    """Figures of two runs on test, for each (task, slice) that both have; none unless both are named."""
+    if not before or not after:
+        return []
+    sides: list[dict[tuple[str, str], dict[str, Any]]] = [
+        {(row["task"], row["slice"]): row for row in now.runs.slice_errors(run).to_pylist() if row["split"] == "test"}
+        for run in (before, after)
+    ]
+    return [
+        {"task": task, "slice": slice_, "metric": row["metric"], "before": interval(row),
+         "after": interval(sides[1][task, slice_])}
+        for (task, slice_), row in sides[0].items() if row["n"] and (task, slice_) in sides[1]
+    ]  # fmt: skip
+
+
+def _tables(
+    changed: dict[str, list[dict[str, Any]]], acts: list[dict[str, Any]], figures: list[dict[str, Any]]
+) -> Iterator[Any]:
+    """Tables of definitions and slices that changed, of acts, and of figures, where there are any."""
+    for name, rows in {**changed, "figures on test": figures}.items():
+        if rows:
+            yield table(name.capitalize(), list(rows[0]), [[plain(value) for value in row.values()] for row in rows])
     if acts:
         yield table("Acts", ["commit", "act"], [[row["commit_id"], act_text(row)] for row in acts])
 

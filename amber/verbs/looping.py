@@ -11,15 +11,16 @@ from typing import Any
 import click
 
 from amber.extras import need_extra
-from amber.loop import Answer, Loop, Round, run_loop
+from amber.loop import Answer, Loop, Round, check_tasks, run_loop
 from amber.rounds_table import rounds_table
 from amber.service.signed_urls import SERVICE, url_for
 from amber.tables import figures_table
-from amber.terminal import Screen, output, show
+from amber.terminal import Screen, note, output, show
 from amber.verbs.options import author, grouped, heads_option, like_option, seeded, size_option, trunk_option, workspace
 from amber.verbs.people_options import card_option, days_option, third_option
 from amber.verbs.training import run_title, size_for
 from curation.catalog.catalog import Catalog
+from curation.catalog.tasks import unlearned
 from samplers.policy.policy import Policy
 from training.recipe import Recipe
 from training.run import Run
@@ -134,6 +135,9 @@ def loop_command(options: LoopOptions, people: PeopleOptions, seed: int, author:
     """
     catalog = Catalog.open(home)
     loop = options.loop(catalog, seed)
+    with catalog.read() as now:
+        check_tasks(now, loop.policy)
+        note("" if loop.policy else unlearned(now.tasks().values()))
     need_extra("train")
     screen = Screen(quiet=as_json)
     with ExitStack() as stack:

@@ -3,7 +3,7 @@
 import click
 
 from amber.terminal import plain, show, table
-from amber.verbs.acting import identity, token_option
+from amber.verbs.identities import identity, token_option
 from amber.verbs.options import has_verb, workspace
 from curation.catalog.catalog import Catalog
 from curation.catalog.ownership import Identity

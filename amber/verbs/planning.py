@@ -9,21 +9,26 @@ import click
 import numpy as np
 from rich.console import Group
 
-from amber.terminal import Screen, show, table
+from amber.terminal import Screen, note, plain, show, table
 from amber.verbs.acting import Acting, signing
 from amber.verbs.options import has_verb, seeded, using_files, workspace
+from amber.verbs.runs import HASH, shown_time
 from curation.catalog.catalog import Catalog
+from curation.catalog.tasks import unlearned
 from curation.errors import BadInput, NotFound
 from samplers.pack.pack import Pack
 from samplers.plan.explain import explain_draws
 from samplers.plan.exposure import Exposure
 from samplers.plan.plan import Plan
+from samplers.plan.plan_list import PlanEntry, list_plans
 from samplers.plan.sign_off import TaskChange, changes
 from samplers.plan.task_outcomes import TaskOutcome, task_outcomes
 from samplers.policy.policy import Policy
 from training.run import Run
 
 __all__ = ["plan_group"]
+
+MIB = 2**20
 
 
 class _Plans(click.Group):
@@ -52,7 +57,7 @@ class _Plans(click.Group):
 @click.option("--commit", type=int, help="Plan on the labels at this commit; default: now.")
 @click.option("--against", help="Hash of the plan to compare with; default: the newest.")
 @signing
-@click.option("--list", "listed", is_flag=True, help="List the plans of the workspace instead.")
+@click.option("--list", "listed", is_flag=True, help="List the plans instead: date, who made it, policy.")
 @workspace
 @using_files
 @click.pass_context
@@ -72,14 +77,20 @@ def plan_group(
 
     catalog = Catalog.open(home)
     if listed:
-        plans = sorted(path.parent.name for path in (catalog.home / "plans").glob("*/plan.json"))
-        show(plans, as_json, lambda: "\n".join(plans))
+        with catalog.read() as now:
+            plans = list_plans(catalog.home, now)
+        show(
+            [{**vars(row), "at": row.at.isoformat()} for row in plans],
+            as_json,
+            lambda: table("Plans", LISTED, [_listed(row) for row in plans]),
+        )
         return
     with catalog.read(commit) as now:
         policy = Policy.load(policy_file) if policy_file else Policy.in_force(now)
+        note(unlearned(policy.trained(now) if policy_file else now.tasks().values()))
     proposed = draft_plan(catalog, policy, make_pack(catalog), draws=draws, seed=seed, commit=commit)
     newest = Plan.newest_or_none(catalog.home)
-    shown = proposed.save() if acting.admits(catalog, proposed, newest, policy) else proposed
+    shown = acting.save(catalog, proposed, newest, policy)
     _show(shown, Plan.open(catalog.home, against) if against else newest, policy.tolerance, as_json)
 
 
@@ -172,8 +183,18 @@ def replan_command(
         policy = policy.without(task)
     pack = None if commit is None else make_pack(catalog)
     child = draft_child(before, position, policy, catalog, commit=commit, pack=pack)
-    shown = child.save() if acting.admits(catalog, child, before, policy) else child
+    shown = acting.save(catalog, child, before, policy)
     _show(shown, before, policy.tolerance, as_json)
+
+
+LISTED = ["plan", "date (UTC)", "by", "policy", "commit", "draws", "tasks", "parent", "withdrawn"]
+
+
+def _listed(row: PlanEntry) -> list[Any]:
+    return [
+        row.plan[:HASH], shown_time(row.at), row.by or "-", row.policy, row.commit, row.draws, plain(row.tasks),
+        row.parent[:HASH] or "-", row.withdrawn[:10] or "no",
+    ]  # fmt: skip
 
 
 def _plan(home: Path, plan: str | None) -> Plan:
@@ -227,12 +248,15 @@ def _before_after(change: TaskChange, name: str) -> str:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--plan", "prefix", default="", help="Plan (a prefix of its hash); default: the newest.")
 @click.option(
-    "--shard-mib", type=click.FloatRange(min=0, min_open=True), default=64.0, show_default=True,
-    help="Size of a shard in MiB: each process of a reader needs at least one shard.",
-)  # fmt: skip
+    "--shard-size",
+    "mebibytes",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MIB",
+    help="Size of a shard in MiB; default: 64. Make at least a shard for each worker that reads.",
+)
 @workspace
 @using_files
-def materialize_command(folder: Path, prefix: str, shard_mib: float, home: str, as_json: bool) -> None:
+def materialize_command(folder: Path, prefix: str, mebibytes: float | None, home: str, as_json: bool) -> None:
     """Write the draws of a plan into FOLDER as shards with labels and weights, for consumers without Amber.
 
     Each image has a JSON file: {"key": ..., "position": ..., "labels": {TASK: LABEL}, "weights": {TASK: NUMBER}}. A
@@ -242,10 +266,11 @@ def materialize_command(folder: Path, prefix: str, shard_mib: float, home: str, 
     from samplers.streaming.materialize import materialize
 
     plan = Plan.open(Path(home), prefix) if prefix else Plan.newest(Path(home))
+    size = {} if mebibytes is None else {"shard_bytes": max(1, round(mebibytes * MIB))}
     screen = Screen(quiet=as_json)
     with screen.stages():
         done = materialize(
-            plan, Pack.open(home, plan.pack_hash), folder, shard_bytes=max(1, round(shard_mib * 2**20)),
+            plan, Pack.open(home, plan.pack_hash), folder, **size,
             progress=lambda part, all_: screen.tell("copy", part, all_),
         )  # fmt: skip
     shown = {"plan": plan.hash, "folder": str(folder), "shards": done.shards, "draws": done.draws, "bytes": done.bytes}

@@ -7,9 +7,10 @@ import click
 from rich.console import Group
 
 from amber.example import example_of
-from amber.terminal import WrappedTable, plain, show, table
+from amber.terminal import WrappedTable, note, plain, show, table
 from amber.verbs.options import grouped, like_option, seeded, using_files, workspace
 from curation.catalog.catalog import Catalog
+from curation.catalog.tasks import refuse_unlearned, unlearned
 from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
 from curation.requests.spending import Spent, spending
@@ -38,7 +39,8 @@ class RequestOptions:
             return None
         with catalog.read() as now:
             runs = now.runs()["run"].to_pylist()
-        run = self.run or (runs[-1] if runs else "")
+            refuse_unlearned(now.tasks().values())
+            run = now.runs.full_id(self.run) if self.run else runs[-1] if runs else ""
         recipe = Run.open(catalog.home, run).recipe if run else Recipe()
         return Proposal(
             budget=self.budget, seed=seed, random_share=self.random_share, run=run,
@@ -85,6 +87,7 @@ def request_command(options: RequestOptions, seed: int, author: str, home: str, 
         with catalog.read() as now:
             head = now.digest
             spent = spending(now, proposal, home=catalog.home)
+            note("" if options.policy_file else unlearned(now.tasks().values()))
         propose(catalog, proposal, author=author, batch=f"request:{head}:{proposal}")
     with catalog.read() as now:
         rows = now.requests("open").to_pylist()

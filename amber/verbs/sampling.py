@@ -9,7 +9,7 @@ import click
 from rich.console import Group
 
 from amber.terminal import Screen, plain, show, table
-from amber.verbs.acting import identity, token_option
+from amber.verbs.identities import identity, token_option
 from amber.verbs.options import using_files, workspace
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import click
 
 from amber.terminal import plain, show, table
-from amber.verbs.acting import identity, token_option
+from amber.verbs.identities import identity, token_option
 from amber.verbs.options import author, grouped, has_verb, workspace
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import Task

@@ -7,10 +7,12 @@ from pathlib import Path
 import click
 
 from amber.extras import need_extra
+from amber.loop import rounds_of
 from amber.tables import figures_table
 from amber.terminal import Screen, show
 from amber.verbs.options import author, grouped, heads_option, seeded, size_option, trunk_option, using_files, workspace
 from curation.catalog.catalog import Catalog
+from curation.catalog.tasks import refuse_unlearned
 from curation.errors import NotFound
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
@@ -83,7 +85,9 @@ train_options = grouped(
 def train_command(options: TrainOptions, seed: int, author: str, home: str, as_json: bool) -> None:
     """Train a network on a plan and record its predictions and slice figures."""
     catalog = Catalog.open(home)
-    plan, recipe = options.plan(catalog), options.recipe(catalog, seed)
+    plan = options.plan(catalog)
+    refuse_unlearned((part.task for part in plan.tasks), alone=False, fix="plan again with share 0 for it")
+    recipe = options.recipe(catalog, seed)
     need_extra("train")
     if options.shards:
         need_extra("shards")
@@ -121,15 +125,20 @@ def _train(
 @workspace
 @using_files
 def report_command(run_: str, out: Path, home: str, as_json: bool) -> None:
-    """Write report.html: figures of every slice, curves, coverage, and images of the worst slices."""
+    """Write report.html: figures of every slice, curves, coverage, and images of the worst slices.
+
+    For a run of a loop, it shows what each round's labels bought. It ends with commands for the next round.
+    """
     from training.report import write_report
 
     catalog = Catalog.open(home)
     with catalog.read() as now:
         runs = now.runs()["run"].to_pylist()
-    if not runs:
-        raise NotFound(f"{home}: the catalog has no run yet; create one with `amber train`")
-    path = write_report(catalog, run_ or runs[-1], out)
+        if not runs:
+            raise NotFound(f"{home}: the catalog has no run yet; create one with `amber train` or `amber loop`")
+        run_ = now.runs.full_id(run_) if run_ else runs[-1]
+        rounds = rounds_of(now, run_)
+    path = write_report(catalog, run_, out, rounds=[vars(step) for step in rounds])
     show({"report": str(path)}, as_json, lambda: f"report {path}")
 
 

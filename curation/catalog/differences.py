@@ -10,7 +10,7 @@ from curation.arrays import Ints
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 
-__all__ = ["Difference", "definition_changes", "differences"]
+__all__ = ["Difference", "definition_changes", "differences", "slice_changes"]
 
 VALUES = ["code", "number", "boxes"]
 
@@ -66,6 +66,22 @@ def definition_changes(before: Snapshot, after: Snapshot) -> list[dict[str, obje
             if (was and was[field] != value) or (not was and field in ("owner", "classes", "metric"))
         ]
     return rows
+
+
+def slice_changes(before: Snapshot, after: Snapshot) -> list[dict[str, object]]:
+    """A row for each slice that was added, removed or declared otherwise: slice, and its predicate before and after.
+
+    The predicate is None where there is no such slice.
+    """
+    old, new = before.slices(), after.slices()
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return [
+        {
+            "slice": name, "before": old[name].predicate if name in old else None,
+            "after": new[name].predicate if name in new else None,
+        }
+        for name in names
+    ]  # fmt: skip
 
 
 def _members(before: Snapshot, name: str) -> Ints:

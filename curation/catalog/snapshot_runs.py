@@ -8,7 +8,7 @@ import pyarrow as pa
 from curation.catalog.arrow_query import quoted
 from curation.catalog.pages import Page, Position, keyset_page
 from curation.catalog.view import View
-from curation.errors import NotFound
+from curation.files.prefixes import full_name
 from curation.files.read_back import check_sha256
 
 __all__ = ["SnapshotRuns"]
@@ -37,22 +37,21 @@ class SnapshotRuns:
         query = "SELECT run, plan, predictions, sha256, commit_id FROM run_event WHERE commit_id <= ?"
         return keyset_page(self._view, query, ("commit_id", "run"), after, limit, [self._view.commit])
 
-    def has(self, run: str) -> bool:
-        """Whether a run with this id is registered."""
-        query = "SELECT count(*) FROM run_event WHERE run = ? AND commit_id <= ?"
-        return bool(self._view.rows(query, [run, self._view.commit])[0][0])
+    def full_id(self, run: str) -> str:
+        """The id of the registered run that is `run`, or the only one that begins so; NotFound for none, or several."""
+        names = self()["run"].to_pylist()
+        return full_name(run, names, what="run", where="the catalog", listed="amber runs")
 
     def predictions_file(self, home: Path, run: str) -> Path:
         """The predictions file of a run of the workspace `home`.
 
-        NotFound when the catalog has no such run; Damaged when the file is not the one that the run was judged by.
+        `run` may be the beginning of its id. NotFound when the catalog has no such run;
+        Damaged when the file is not the one that the run was judged by.
         """
         found = self._view.rows(
             "SELECT predictions, sha256 FROM run_event WHERE run = ? AND commit_id <= ? ORDER BY commit_id DESC",
-            [run, self._view.commit],
+            [self.full_id(run), self._view.commit],
         )
-        if not found:
-            raise NotFound(f"run {run!r}: the catalog has no such run; `amber log` lists them")
         return check_sha256(home / str(found[0][0]), str(found[0][1]), "evaluate the run again")
 
     def slice_errors(self, run: str) -> pa.Table:

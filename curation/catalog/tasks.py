@@ -1,7 +1,7 @@
 """Learning tasks as their owners declare them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -16,7 +16,9 @@ from pydantic import (
     model_validator,
 )
 
-__all__ = ["Decide", "Kind", "Metric", "Name", "Task"]
+from curation.errors import BadInput
+
+__all__ = ["LEARNED", "Decide", "Kind", "Metric", "Name", "Task", "refuse_unlearned", "unlearned"]
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """A name that is safe in SQL, in a file name and in a URL."""
@@ -26,6 +28,9 @@ _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 Kind = Literal["binary", "categorical", "multilabel", "regression", "detection"]
 Metric = Literal["accuracy", "balanced_accuracy", "mae"]
+
+LEARNED: tuple[Kind, ...] = ("binary", "categorical", "regression")
+"""Kinds that a head learns. Labels of other kinds are kept, planned, streamed and written."""
 
 DECISIONS = ("likeliest", "balanced")
 
@@ -129,4 +134,26 @@ class Task(BaseModel):
     @property
     def outputs(self) -> int:
         """Number of logits or values in the head of this task; 0 for kinds without a head yet."""
-        return {"binary": 1, "categorical": len(self.classes), "regression": 1}.get(self.kind, 0)
+        if self.kind not in LEARNED:
+            return 0
+        return len(self.classes) if self.kind == "categorical" else 1
+
+
+def unlearned(tasks: Iterable[Task]) -> str:
+    """One line that names the tasks which nothing learns yet, and what is learned; "" where all are learned.
+
+    >>> unlearned([Task(name="signs", kind="detection", classes=("stop",), owner="ada")])
+    'task signs (detection): no head learns this kind yet; learned are binary, categorical and regression tasks'
+    """
+    named = [f"{task.name} ({task.kind})" for task in tasks if not task.outputs]
+    if not named:
+        return ""
+    which = f"task{'s' * (len(named) > 1)} {', '.join(named)}"
+    return f"{which}: no head learns this kind yet; learned are {', '.join(LEARNED[:-1])} and {LEARNED[-1]} tasks"
+
+
+def refuse_unlearned(tasks: Iterable[Task], *, alone: bool = True, fix: str = "declare one of these kinds") -> None:
+    """BadInput where nothing learns the tasks yet: all of them, or with `alone=False` any of them."""
+    each = list(tasks)
+    if each and not (alone and any(task.outputs for task in each)) and (line := unlearned(each)):
+        raise BadInput(f"{line}; {fix}")

@@ -1,7 +1,7 @@
 """Samples of the catalog as columns of FiftyOne documents.
 
 Fields have the names that slices use: `attr_weather`, `label_light_color`, `pred_light_color`. An unknown value is an
-empty field; `unsure` lists the tasks whose label is unsure.
+empty field; `unsure` lists the tasks whose label is unsure, `inapplicable` those that do not apply.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.arrays import Ints
-from curation.catalog.schema import KNOWN, UNSURE
+from curation.catalog.schema import INAPPLICABLE, KNOWN, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
@@ -93,7 +93,8 @@ def field_types(now: Snapshot, scene: Overlay) -> dict[str, str]:
     tasks = now.tasks().values()
     types = {
         "key": "string", "url": "string", "dataset": "string", "attr_split": "string", "attr_group": "string",
-        "attr_captured_at": "date", "unsure": "strings", "disputed": "strings", "requests": "strings", NEAR: "string",
+        "attr_captured_at": "date", "unsure": "strings", "inapplicable": "strings",
+        "disputed": "strings", "requests": "strings", NEAR: "string",
         KNOWN_TASKS: "integer",
     }  # fmt: skip
     types |= {f"attr_{name}": ATTRIBUTE_TYPES[type_] for name, type_ in now.attributes().items()}
@@ -157,7 +158,7 @@ class _Builder:
             self._fill(f"attr_{name}", self._selected(self._now.attribute(name)), "value")
 
     def labels(self) -> None:
-        unsure: list[list[str]] = [[] for _ in self._row_of]
+        stated: dict[int, list[list[str]]] = {state: [[] for _ in self._row_of] for state in (UNSURE, INAPPLICABLE)}
         contested: list[list[str]] = [[] for _ in self._row_of]
         count = [0] * len(self._row_of)
         sizes = list(zip(self._columns["width"], self._columns["height"], strict=True))
@@ -166,8 +167,8 @@ class _Builder:
             known: dict[int, Any] = {}
             for row in self._selected(self._now.labels(task.name)).to_pylist():
                 at = self._row_of[row["sample_id"]]
-                if row["state"] == UNSURE:
-                    unsure[at].append(task.name)
+                if row["state"] in stated:
+                    stated[row["state"]][at].append(task.name)
                 elif row["state"] == KNOWN:
                     known[at] = row["code"] if task.kind != "regression" else row["number"]
                     column[at] = label(task, row, sizes[at])
@@ -177,7 +178,8 @@ class _Builder:
             for id_ in disputed(self._selected(self._now.labels.by_annotator(task.name)), task):
                 contested[self._row_of[id_]].append(task.name)
         self._columns[KNOWN_TASKS] = count
-        self._columns["unsure"] = [names or None for names in unsure]
+        for state, name in ((UNSURE, "unsure"), (INAPPLICABLE, "inapplicable")):
+            self._columns[name] = [names or None for names in stated[state]]
         self._columns["disputed"] = [names or None for names in contested]
 
     def _predictions(self, task: Task, known: Mapping[int, Any]) -> None:

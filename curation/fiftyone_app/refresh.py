@@ -26,7 +26,7 @@ Fields = dict[str, Any]
 
 OURS: Final = "amber"
 """The name of FiftyOne's store, beside the data set, with the samples that show a newer commit."""
-PLAIN: Final = ("tags", "unsure", "disputed", "requests", KNOWN_TASKS)
+PLAIN: Final = ("tags", "unsure", "inapplicable", "disputed", "requests", KNOWN_TASKS)
 PREFIXES: Final = ("label_", "error_", "flip_", f"attr_{TAG}")
 
 

@@ -81,6 +81,7 @@ def _views(dataset: Any, now: Snapshot, scene: Overlay) -> Iterator[tuple[str, t
             yield f"slice {name}", (dataset.match_tags(name), part.predicate)
     tasks = now.tasks().values()
     yield "unsure", (dataset.exists("unsure"), "somebody looked and could not tell, or people disagree")
+    yield "inapplicable", (dataset.exists("inapplicable"), "a task does not apply to the sample")
     yield "disputed", (dataset.exists("disputed"), "people's labels differ")
     yield "label requests", (dataset.exists("requests"), "samples with open or past label requests")
     yield "near-duplicates", (dataset.exists(NEAR).sort_by(NEAR), "images that are nearly the same, side by side")
@@ -119,7 +120,7 @@ def _shown(now: Snapshot) -> list[str]:
 
 
 def _groups(now: Snapshot, scene: Overlay) -> dict[str, list[str]]:
-    groups = {"tags": ["tags"], "asked and unsure": ["requests", "unsure", "disputed", KNOWN_TASKS]}
+    groups = {"tags": ["tags"], "asked and unsure": ["requests", "unsure", "inapplicable", "disputed", KNOWN_TASKS]}
     for task in now.tasks().values():
         paths = [f"label_{task.name}"]
         if scene.predictions and task.outputs:

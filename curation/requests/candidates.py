@@ -14,7 +14,7 @@ from curation.catalog.applicability import applicability
 from curation.catalog.schema import KNOWN
 from curation.catalog.slices import Slice, columns_of
 from curation.catalog.snapshot import Snapshot
-from curation.catalog.tasks import Task
+from curation.catalog.tasks import Task, refuse_unlearned
 from curation.errors import BadInput, NotFound
 from curation.files.read_back import read_parquet
 from curation.images.embeddings import Embeddings
@@ -34,12 +34,13 @@ class Candidates:
     `ids` and `groups` are arrays [N]. `open` holds for each task a mask [N]: true where a label may be requested. It is
     false where there is a label or a request, and where the task does not apply: `inapplicable` [N] by known labels,
     `predicted_inapplicable` [N] by predictions where labels are not known. A row is an index into these arrays.
-    NotFound when the catalog has no run of that name."""
+    NotFound when the catalog has no run of that name; BadInput when nothing learns any of its tasks yet."""
 
     def __init__(
         self, now: Snapshot, home: Path, *, run: str = "", embeddings: str = "", like: str = "",
         example: npt.NDArray[np.float32] | None = None,
     ) -> None:  # fmt: skip
+        refuse_unlearned(now.tasks().values())
         self.now = now
         self._members: dict[Any, Ints] = {}
         self._principal: npt.NDArray[np.float32] | None = None

@@ -6,7 +6,7 @@ drawn uniformly with its propensity stored: it keeps the frequency of common cla
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow as pa
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import REQUESTS
 from curation.catalog.snapshot import Snapshot
+from curation.catalog.tasks import refuse_unlearned
 from curation.errors import BadInput
 from curation.requests.budget import largest_remainder, spread
 from curation.requests.candidates import Candidates
@@ -30,9 +31,10 @@ class Proposal:
     """How to spend one budget of labels.
 
     `random_share` (0 to 1) of the `budget` goes to the random arm; 1 gives a random baseline. `importance` weighs
-    tasks (default: all alike). `run` names the run whose predictions are mined. Without a run, and for a slice that
-    no known label can make, several strategies over `embeddings` look for it (`curation.requests.cold_start`), with
-    `like`, a sample that shows what is wanted, or `example`, the features [D] of an image, among them.
+    tasks (default: all alike). `run` is the id, or its beginning, of the run whose predictions are mined. Without a
+    run, and for a slice that no known label can make, several strategies over `embeddings` look for it
+    (`curation.requests.cold_start`), with `like`, a sample that shows what is wanted, or `example`, the features [D] of
+    an image, among them.
 
     `strategy` "margin" or "entropy" takes the samples of the smallest margin, or the largest entropy, of each task: the
     usual baselines. Its default chooses by what is known (`curation.requests.ranking`).
@@ -88,6 +90,8 @@ def choose_requests(now: Snapshot, proposal: Proposal, home: Path) -> list[dict[
 
     At most `budget` rows: fewer only where no task with importance has a sample left to label.
     """
+    if proposal.run:
+        proposal = replace(proposal, run=now.runs.full_id(proposal.run))
     candidates = Candidates(
         now, home, run=proposal.run, embeddings=proposal.embeddings, like=proposal.like, example=proposal.example
     )
@@ -108,11 +112,11 @@ def choose_requests(now: Snapshot, proposal: Proposal, home: Path) -> list[dict[
 
 
 def weights_of(now: Snapshot, proposal: Proposal, candidates: Candidates) -> dict[str, float]:
-    """The importance of each task that can be requested; NotFound when the proposal names no task of the catalog."""
+    """The importance of each task that can be requested; NotFound when the proposal names a task that the catalog
+    lacks, BadInput when nothing learns any that it names yet."""
     if not proposal.importance:
         return dict.fromkeys(candidates.tasks, 1.0)
-    for name in proposal.importance:
-        now.task(name)
+    refuse_unlearned(now.task(name) for name, weight in proposal.importance.items() if weight)
     return {name: proposal.importance.get(name, 0.0) for name in candidates.tasks}
 
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from curation.arrays import Bools, Int16s, Int32s, Ints
 from curation.catalog.catalog import Catalog
+from curation.catalog.ownership import Identity, os_user
 from curation.errors import BadInput
 from curation.files.digest import digest
 from curation.ingestion.leaks import refuse_leaks
@@ -21,6 +22,7 @@ from samplers.plan.interleave import hash64, interleave, quotas
 from samplers.plan.labels import eligible_labels, group_by_code
 from samplers.plan.plan import FORMAT, DraftPlan, Plan, plan_hash
 from samplers.plan.rates import SHARE_UNITS, quantise
+from samplers.plan.sign_off import save_signed
 from samplers.plan.strata import SliceMembership, Strata, strata_of
 from samplers.policy.policy import Policy
 
@@ -39,11 +41,14 @@ class Parent:
 
 
 def make_plan(
-    catalog: Catalog, policy: Policy, pack: Pack, *, draws: int, seed: int = 0, commit: int | None = None
-) -> Plan:
+    catalog: Catalog, policy: Policy, pack: Pack, *, draws: int, seed: int = 0, commit: int | None = None,
+    by: Identity | None = None,
+) -> Plan:  # fmt: skip
     """The written plan of `draws` draws for `policy` at `commit` (default: the newest), over the images of `pack`.
 
-    An equal plan that exists is opened, not written again. Raises what `draft_plan` raises, and then writes nothing.
+    An equal plan that exists is opened, not written again. Raises what `draft_plan` raises, and BadInput where the
+    plan takes from an owner who has not signed it off and of whom `by` (default: the operating system's user) is no
+    member (`samplers.plan.sign_off`); then nothing is written.
 
     >>> with catalog.read() as now:
     ...     policy = Policy.for_labelled(now)
@@ -51,7 +56,8 @@ def make_plan(
     >>> len(plan.draws), plan.hash == make_plan(catalog, policy, make_pack(catalog), draws=100).hash
     (100, True)
     """
-    return draft_plan(catalog, policy, pack, draws=draws, seed=seed, commit=commit).save()
+    draft = draft_plan(catalog, policy, pack, draws=draws, seed=seed, commit=commit)
+    return save_signed(catalog, draft, Plan.newest_or_none(catalog.home), policy, by=by or os_user())
 
 
 def draft_plan(
@@ -64,7 +70,7 @@ def draft_plan(
     commit: int | None = None,
     parent: Parent | None = None,
 ) -> Plan:
-    """A plan in memory; `save` writes it.
+    """A plan in memory; `save` writes it without asking for sign-offs, which `make_plan` does.
 
     A pure function of the commit's content, the policy, the pack, `draws`, `seed` and `parent`. BadInput for a task
     without labels, for labelled images that the pack lacks, and for a group that is both in training and in evaluation.

@@ -25,16 +25,19 @@ from curation.catalog.tasks import Task
 from curation.errors import Damaged, NotFound
 from curation.files.atomic import whole
 from curation.files.digest import digest
+from curation.files.prefixes import full_name
 from curation.files.read_back import read_json, read_parquet
 from samplers.plan.rates import PI_UNITS, SHARE_UNITS
 from samplers.plan.strata import stratum_marks
 from samplers.plan.weights import draw_probabilities, label_weights
 
-__all__ = ["FORMAT", "DraftPlan", "Plan", "PlanTask", "plan_hash"]
+__all__ = ["AGAIN", "FORMAT", "MADE", "DraftPlan", "Plan", "PlanTask", "plan_hash"]
 
 FORMAT = 2
 AGAIN = "remove its folder and make the plan again"
 WRITERS = 2
+MADE = "made.json"
+"""Who made a plan, outside of what its hash covers; the time is that of `plan.json`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +97,8 @@ class Plan:
     @classmethod
     def open(cls, home: Path, prefix: str) -> "Plan":
         """The plan of `home` whose hash starts with `prefix`; NotFound if none or several do."""
-        found = sorted(path.parent for path in (home / "plans").glob(f"{prefix}*/plan.json"))
-        if len(found) != 1:
-            raise NotFound(f"plan {prefix!r}: {len(found)} plans of {home} match; `amber plan --list` lists them")
-        return cls(found[0])
+        names = (path.parent.name for path in (home / "plans").glob("*/plan.json"))
+        return cls(home / "plans" / full_name(prefix, names, what="plan", where=home, listed="amber plan --list"))
 
     @classmethod
     def newest(cls, home: Path) -> "Plan":
@@ -118,15 +119,23 @@ class Plan:
         except NotFound:
             return None
 
-    def save(self) -> "Plan":
-        """Write a draft, atomically; an equal plan that exists is opened and becomes the newest again."""
+    def save(self, *, by: str = "") -> "Plan":
+        """Write a draft, atomically; an equal plan that exists is opened and becomes the newest again.
+
+        `by` says who made it, for `amber plan --list`.
+        """
         if (self.folder / "plan.json").is_file():
             (self.folder / "plan.json").touch()
+            if by:
+                with whole(self.folder / MADE) as part:
+                    part.write_text(json.dumps({"by": by}))
         else:
             with whole(self.folder) as part:
                 part.mkdir()
                 with ThreadPoolExecutor(WRITERS) as pool:
                     list(pool.map(partial(_write_table, part), self._tables.items()))
+                if by:
+                    (part / MADE).write_text(json.dumps({"by": by}))
                 (part / "plan.json").write_text(json.dumps(self.header, indent=1))
         return Plan(self.folder)
 

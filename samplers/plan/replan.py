@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.catalog.catalog import Catalog
+from curation.catalog.ownership import Identity, os_user
 from curation.errors import BadInput
 from samplers.pack.pack import Pack
 from samplers.plan.build import Parent, draft_plan
 from samplers.plan.plan import Plan
+from samplers.plan.sign_off import save_signed
 from samplers.policy.policy import Policy
 
 __all__ = ["RunSegment", "draft_child", "replan", "run_segments"]
@@ -27,27 +29,27 @@ class RunSegment:
 
 
 def replan(
-    plan: Plan, position: int, policy: Policy, catalog: Catalog, *, commit: int | None = None, pack: Pack | None = None
-) -> Plan:
+    plan: Plan, position: int, policy: Policy, catalog: Catalog, *, commit: int | None = None, pack: Pack | None = None,
+    by: Identity | None = None,
+) -> Plan:  # fmt: skip
     """The written child of `plan` that takes over at `position` of the run; an equal plan that exists is opened.
 
     `commit` (default: the plan's) sets the labels that the child uses, `pack` (default: the plan's) holds its images.
     `policy.without(task)` gives the share of a stopped task to the others. BadInput for a position outside the plan,
     and whatever `make_plan` raises.
 
-    >>> with catalog.read() as now:
-    ...     policy = Policy.for_labelled(now)
-    >>> child = replan(plan, 40, policy, catalog)
+    >>> child = replan(plan, 40, Policy.model_validate(plan.header["policy"]), catalog)
     >>> child.start, len(child.draws) == len(plan.draws) - 40
     (40, True)
     """
-    return draft_child(plan, position, policy, catalog, commit=commit, pack=pack).save()
+    child = draft_child(plan, position, policy, catalog, commit=commit, pack=pack)
+    return save_signed(catalog, child, plan, policy, by=by or os_user())
 
 
 def draft_child(
     plan: Plan, position: int, policy: Policy, catalog: Catalog, *, commit: int | None = None, pack: Pack | None = None
 ) -> Plan:
-    """The child plan that `replan` writes, as a draft; raises what `replan` raises."""
+    """The child plan that `replan` writes, as a draft; raises what `replan` raises, but for missing sign-offs."""
     end = plan.start + len(plan.draws)
     if not plan.start < position < end:
         raise BadInput(

@@ -1,17 +1,20 @@
 """Sign-off: what every task gets in two plans, and which owners must accept a loss."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+from curation.catalog.catalog import Catalog
 from curation.catalog.ownership import Identity
 from curation.catalog.snapshot import Snapshot
+from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from samplers.plan.plan import Plan
 from samplers.plan.rates import PI_UNITS
 from samplers.plan.task_outcomes import TaskOutcome, task_outcomes
 from samplers.policy.policy import Policy
 
-__all__ = ["TargetChange", "TaskChange", "changes", "missing_sign_offs", "refuse_unsigned"]
+__all__ = ["TargetChange", "TaskChange", "changes", "is_even", "missing_sign_offs", "refuse_unsigned", "save_signed"]
 
 Stratum = tuple[str, tuple[str, ...]]
 """The name and the marks of a stratum: a class may have the name of another stratum."""
@@ -71,6 +74,13 @@ def missing_sign_offs(rows: Sequence[TaskChange], signed: Collection[str]) -> di
     return missing
 
 
+def save_signed(catalog: Catalog, draft: Plan, before: Plan | None, policy: Policy, *, by: Identity) -> Plan:
+    """`draft` of `policy`, written by `by`; raises what `refuse_unsigned` raises, and then writes nothing."""
+    with catalog.read() as now:
+        refuse_unsigned(draft, before, policy, now, by=by)
+    return draft.save(by=str(by))
+
+
 def refuse_unsigned(after: Plan, before: Plan | None, policy: Policy, now: Snapshot, *, by: Identity) -> None:
     """BadInput naming every owner who must sign off before `after` may follow `before`.
 
@@ -100,13 +110,14 @@ def refuse_unsigned(after: Plan, before: Plan | None, policy: Policy, now: Snaps
 
 def _same_rules(after: Plan, before: Plan, now: Snapshot) -> bool:
     same = after.header["policy"] == before.header["policy"]
-    return bool(same or (not now.ownership.policy() and _is_even(after) and _is_even(before)))
+    return bool(same or (not now.ownership.policy() and is_even(after.header) and is_even(before.header)))
 
 
-def _is_even(plan: Plan) -> bool:
-    """Whether a plan follows the default policy: equal shares of its tasks."""
+def is_even(header: Mapping[str, Any]) -> bool:
+    """Whether a plan with this header follows the default policy: equal shares of its tasks."""
     try:
-        return bool(Policy.even([part.task for part in plan.tasks]).sampling_rules() == plan.header["policy"])
+        tasks = [Task.model_validate(part["task"]) for part in header["tasks"]]
+        return bool(Policy.even(tasks).sampling_rules() == header["policy"])
     except BadInput:  # no task with a head
         return False
 

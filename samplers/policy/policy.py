@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from curation.catalog.schema import KNOWN
 from curation.catalog.slices import Slice
 from curation.catalog.snapshot import Snapshot
-from curation.catalog.tasks import Task
+from curation.catalog.tasks import Task, refuse_unlearned
 from curation.errors import BadInput
 from curation.files.toml_files import parse, read_toml
 
@@ -150,6 +150,11 @@ class Policy(BaseModel):
         """The weight of each task in label requests: its importance, 0 where it has no share."""
         return {name: part.importance if part.share else 0.0 for name, part in self.task.items()}
 
+    def trained(self, now: Snapshot) -> list[Task]:
+        """The tasks with a share, as they are defined at a snapshot."""
+        tasks = now.tasks()
+        return [tasks[name] for name, part in self.task.items() if part.share and name in tasks]
+
     def sampling_rules(self) -> dict[str, Any]:
         """The fields that determine the draws, as JSON: everything except the tolerance."""
         return self.model_dump(mode="json", exclude={"tolerance"})
@@ -173,7 +178,9 @@ class Policy(BaseModel):
         >>> policy.task["color"].share, policy.task["color"].rule
         (1.0, 'balanced')
         """
-        trained = [task for task in tasks if task.outputs]
+        each = list(tasks)
+        refuse_unlearned(each)
+        trained = [task for task in each if task.outputs]
         if not trained:
             raise BadInput("policy: there is no label to train on for any task; request labels, or declare a task")
         part = 1 / len(trained)
@@ -196,6 +203,7 @@ class Policy(BaseModel):
     @classmethod
     def for_labelled(cls, now: Snapshot) -> Self:
         """`even` over the tasks of a snapshot that have at least one training label."""
+        refuse_unlearned(now.tasks().values())
         train = now.training_ids()
         tasks = [task for task in now.tasks().values() if task.outputs]
         known = {task.name: now.labels(task.name) for task in tasks}

@@ -63,6 +63,7 @@ SESSION = {
     "report": ["--out", "report.html"],
     "loop": ["--rounds", "1", "--budget", "4", "--start", "8", "--draws", "128"],
     "log": ["-n", "3"],
+    "runs": [],
     "diff": ["0"],
     "write": ["parquet", "known.parquet"],
     "forget": ["lamps/red/006", "--yes"],
@@ -156,7 +157,7 @@ def test_json_is_the_only_output(verb: str, capsys: pytest.CaptureFixture[str]) 
         "tasks": r"color +│ categorical +│ red,",
         "coverage": r"color +│ +│ +2\d │",
         "slices": r"yellow +│ color +│ +yes",
-        "slices overlap": r"yellow +│ dim_red|slice +┃ other",
+        "slices overlap": r"yellow +│ dim_red|\(none\)",
         "slices remove": r"slice dim_red is removed",
         "duplicates": r"groups of near-duplicates|no near-duplicates",
         "slices show": r"^lamps/yellow/\d+$",
@@ -174,6 +175,7 @@ def test_json_is_the_only_output(verb: str, capsys: pytest.CaptureFixture[str]) 
         "report": r"report .*report.html",
         "loop": r"yellow \(mined\)",
         "log": r"ada",
+        "runs": r"ada +│ [0-9a-f]{12} │",
         "diff": r"color +│ yellow +│",
         "revert": r"commit \d+ undoes nothing",
         "tasks redefine": r"task color: red, yellow, green",
@@ -196,7 +198,9 @@ def test_progress_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.usefixtures("session")
 def test_plans_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", "--list", "--json"]) == 0
-    assert sorted(path.name for path in Path("home/plans").iterdir()) == json.loads(capsys.readouterr().out)
+    listed = json.loads(capsys.readouterr().out)
+    assert sorted(path.name for path in Path("home/plans").iterdir()) == sorted(row["plan"] for row in listed)
+    assert {row["by"].partition(":")[0] for row in listed} == {"user"}
 
 
 @pytest.mark.usefixtures("session")

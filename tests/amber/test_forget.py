@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from support.buckets import serving_bucket
 from support.homes import label, labels, make_home, sample_rows
+from support.plans import written_plan
 
 from amber.cli import run
 from amber.forget import forget
 from curation import Catalog, NotFound
 from curation.catalog.held_back_labels import hold_back
 from curation.images.embeddings import Embeddings, writing
-from samplers import Policy, make_plan, stream
+from samplers import Policy, stream
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import make_pack
 from samplers.plan.plan import Plan
@@ -54,7 +55,7 @@ def plan_on(catalog: Catalog, pack: Pack, task: str) -> Plan:
     with catalog.commit(author="ada", message="label") as change:
         change.add_labels(labels([row]), source="import")
     part = {"owner": "ada", "share": 1.0, "importance": 1.0, "rule": "natural"}
-    return make_plan(catalog, Policy.model_validate({"task": {task: part}}), pack, draws=64)
+    return written_plan(catalog, Policy.model_validate({"task": {task: part}}), pack, draws=64)
 
 
 def add_run(catalog: Catalog, plan: str, name: str) -> None:

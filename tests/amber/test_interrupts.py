@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.processes import ending
 from support.refusals import LONG, LOOP, amber, digest, ended, one_line, seen
 
 from amber.cli import run
@@ -46,17 +48,17 @@ def test_ctrl_c_in_ingest() -> None:
 
 def test_ctrl_c_before_it_started() -> None:
     words = [sys.executable, "-X", "importtime", "-m", "amber", "train", "--help"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    seen(process, "click")
-    process.send_signal(signal.SIGINT)
-    code, err = ended(process)
+    with ending(subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)) as process:
+        seen(process, "click")
+        process.send_signal(signal.SIGINT)
+        code, err = ended(process)
     assert code == 130
     assert "interrupted" in one_line("\n".join(line for line in err.splitlines() if "import time" not in line))
 
 
 @pytest.mark.usefixtures("folder")
 def test_two_loops_at_once(capsys: Capture) -> None:
-    with amber(*LONG) as process:
+    with ending(amber(*LONG)) as process:
         seen(process, "embed")
         code = run(LONG)
         process.kill()
@@ -66,8 +68,9 @@ def test_two_loops_at_once(capsys: Capture) -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_two_ingests_at_once() -> None:
-    both = [amber("ingest", "data", "--home", "new") for _ in range(2)]
-    assert [ended(process)[0] for process in both] == [0, 0]
+    with ExitStack() as stack:
+        both = [stack.enter_context(ending(amber("ingest", "data", "--home", "new"))) for _ in range(2)]
+        assert [ended(process)[0] for process in both] == [0, 0]
     with Catalog.open("new").read() as now:
         assert now.digest == digest()
 
@@ -83,7 +86,7 @@ def test_a_catalog_that_is_locked(monkeypatch: pytest.MonkeyPatch, capsys: Captu
 def test_a_catalog_that_is_locked_outside_amber(folder: Path, capsys: Capture) -> None:
     code = "import duckdb, sys; held = duckdb.connect('home/catalog.duckdb'); print(flush=True); sys.stdin.read()"
     words = [sys.executable, "-c", code]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with ending(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)) as process:
         assert process.stdout
         process.stdout.readline()
         assert run(["tasks"]) == 3

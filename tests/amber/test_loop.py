@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from support.killed import leave_half
 from support.lamps import declare
+from support.processes import ending
 
 from amber.cli import run
 from amber.loop import Loop, Round, run_loop
@@ -244,7 +245,7 @@ class Forks:
 def forks() -> Iterator[Forks]:
     words = [sys.executable, "-c", FORKS]
     pipe = subprocess.PIPE
-    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
+    with ending(subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)) as process:
         yield Forks(process)
 
 
@@ -294,9 +295,7 @@ def test_kills_change_nothing(kills: int, tmp_path: Path) -> None:
 
 def test_the_executable_is_killed(catalog: Catalog) -> None:
     words = [str(Path(sys.executable).with_name("amber")), "loop", *ARGUMENTS.split(), "--home", str(catalog.home)]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(3)
-    process.kill()
-    process.wait()
+    with ending(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)):
+        time.sleep(3)
     assert subprocess.run(words, capture_output=True, check=False).returncode == 0
     assert counts(catalog)["run_event"] == 3

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,7 @@ def imported(code: str) -> set[str]:
         [sys.executable, "-c", f"{code}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return set(json.loads(done.stdout))
+    return set(json.loads(done.stdout.splitlines()[-1]))
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -45,3 +46,14 @@ def test_the_list_of_verbs_matches_the_commands() -> None:
     from amber.cli import cli
 
     assert {name: command.name for name, command in cli.commands.items()} == {name: name for name in VERBS}
+
+
+@pytest.mark.parametrize("verb", ["log", "tasks", "runs", "coverage"])
+def test_a_query_does_not_import_pandas(verb: str, folder: Path) -> None:
+    start = "from amber.__main__ import main\ntry: main()\nexcept SystemExit: print()"
+    names = imported(f"import sys\nsys.argv = ['amber', '{verb}']\n{start}")
+    assert {name for name in names if name.startswith("pandas.")} == set()
+
+
+def test_verbs_of_the_catalog_load_no_plans() -> None:
+    assert not {name for name in imported("import amber.verbs.ledger") if name.startswith(("samplers", "training"))}

@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 
 import pytest
 from rich.console import Console
@@ -67,3 +68,27 @@ def test_redirected_progress_is_a_line_a_minute(monkeypatch: pytest.MonkeyPatch)
         ["train", "120", "of", "150,", "120", "s", "so", "far"],
         ["train", "150", "150.0", "s"],
     ]
+
+
+def test_redirected_progress_goes_on_while_a_stage_reports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amber.terminal, "MINUTE", 0.05)
+    screen = Screen()
+    screen.console = Console(file=io.StringIO(), width=80)
+    with screen.stages():
+        screen.tell("train", 1, 3)
+        time.sleep(0.3)
+        silent = screen.console.file.getvalue()  # type: ignore[attr-defined]
+        screen.tell("train", 3, 3)
+        time.sleep(0.15)
+    assert silent.count("train            1 of 3, ") >= 2
+    assert screen.console.file.getvalue().count("so far") == silent.count("so far")  # type: ignore[attr-defined]
+
+
+def test_an_interval_stays_on_one_line() -> None:
+    text = printed(72, [*COLUMNS[:4], "value [95% interval]"], [[*ROW[:4], "1.000 [0.777, 1.000]"]])
+    assert "[0.777, 1.000]" in text
+    assert "[95% interval]" in text
+
+
+def test_a_table_without_rows_is_its_title() -> None:
+    assert printed(80, COLUMNS, []).split() == ["A", "title", "(none)"]

@@ -12,7 +12,7 @@ from curation.catalog.tasks import Task
 from training.evaluation.intervals import Figure, balanced, mean_of, proportion
 from training.evaluation.predictions import LabelledPredictions, Samples, labelled_predictions
 
-__all__ = ["SPLITS", "slice_errors"]
+__all__ = ["SPLITS", "figure_of", "slice_errors"]
 
 
 SPLITS = ("validation", "test")
@@ -50,13 +50,14 @@ def slice_errors(now: Snapshot, run: str, tasks: list[Task], predictions: Path) 
             if name and slices[name].task not in ("", task.name):
                 continue
             for split in SPLITS:
-                figure = _figure(task, predicted.at(inside & (samples.splits == split)), samples)
+                figure = figure_of(task, predicted.at(inside & (samples.splits == split)), samples)
                 rows.append({"run": run, "task": task.name, "slice": name, "split": split, "metric": task.metric,
                              **vars(figure)})  # fmt: skip
     return pa.Table.from_pylist(rows, ERRORS)
 
 
-def _figure(task: Task, predicted: LabelledPredictions, samples: Samples) -> Figure:
+def figure_of(task: Task, predicted: LabelledPredictions, samples: Samples) -> Figure:
+    """The figure of a task's own metric over some of its predictions."""
     weights, groups = samples.weights[predicted.rows], samples.groups[predicted.rows]
     if task.metric == "mae":
         return mean_of(predicted.errors, weights, groups)

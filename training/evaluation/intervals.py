@@ -21,6 +21,7 @@ __all__ = [
     "mean_of_sums",
     "proportion",
     "share_of_sums",
+    "share_of_variance",
 ]
 
 
@@ -69,7 +70,7 @@ def share_of_sums(hits: Floats, totals: Floats, n: int) -> Figure:
     hits, totals = hits[inside], totals[inside]
     share, variance = _ratio(hits, totals)
     effective = float(totals.sum() ** 2 / (totals**2).sum())
-    return _wilson(share, variance, effective, n, len(totals))
+    return share_of_variance(share, variance, effective, n=n, groups=len(totals))
 
 
 def balanced(right: Floats, classes: Ints, weights: Floats, groups: Ints) -> Figure:
@@ -135,8 +136,9 @@ def _ratio(sums: Floats, totals: Floats) -> tuple[float, float]:
     return ratio, count / max(1, count - 1) * float((residuals**2).sum()) / float(totals.sum()) ** 2
 
 
-def _wilson(share: float, variance: float, effective: float, n: int, groups: int) -> Figure:
-    """Wilson's interval at the effective sample size; at `effective` (Kish) where the variance cannot be estimated."""
+def share_of_variance(share: float, variance: float, effective: float, *, n: int, groups: int) -> Figure:
+    """A share of `n` samples of `groups` groups, with Wilson's interval at the effective sample size that `variance`
+    gives; at `effective` (Kish) where the variance cannot be estimated."""
     size = share * (1 - share) / variance if groups > 1 and variance > ROUNDING else effective
     size = min(size, float(n))
     centre = (share + Z**2 / (2 * size)) / (1 + Z**2 / size)

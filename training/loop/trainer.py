@@ -51,6 +51,7 @@ def train(
 ) -> Run:
     """Train `recipe` on `plan`; the same training again opens the finished run.
 
+    `parent` is the id of a run, or its beginning.
     A drawn training with a `parent` begins with the weights of that run: trunk, branch, and the heads of the tasks that
     both have. Exact heads with a `parent` begin at its exact heads and compare ridges near theirs.
     `on_error` says what happens at an image that cannot be read, where the trunk learns from pixels: Damaged or
@@ -61,6 +62,7 @@ def train(
     """
     if shards is not None:
         _check_shards(shards, recipe, plan, on_error)
+    parent = Run.open(catalog.home, parent).id if parent else ""
     id_ = run_id(plan, recipe, parent, shards.order if shards else "")
     if (catalog.home / "runs" / id_ / "run.json").is_file():
         return Run.open(catalog.home, id_)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from curation.arrays import Float32s
+from curation.catalog.tasks import refuse_unlearned
 from curation.errors import BadInput, Damaged
 from curation.files.read_back import one_line
 from curation.images.embeddings import Embeddings
@@ -98,9 +99,7 @@ def build(recipe: Recipe, tasks: Sequence[PlanTask], embeddings: Embeddings | No
     `beside` is the number of units of a shared layer beside the features. BadInput for a task of a kind that no head
     learns yet.
     """
-    for task in tasks:
-        if not task.task.outputs:
-            raise BadInput(f"task {task.name}: of kind {task.task.kind}, which no head learns yet; give it share 0")
+    refuse_unlearned((task.task for task in tasks), alone=False, fix="give it share 0")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         if embeddings is not None:

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from curation.arrays import Floats
+from curation.arrays import Floats, Ints
 from curation.catalog.slices import columns_of
 from curation.catalog.tasks import Task
+from training.evaluation.bootstrap import average_precision
 from training.evaluation.decisions import SuggestedThreshold, rule_in_words, suggested_threshold
 from training.evaluation.intervals import Figure
 from training.evaluation.metrics import CalibrationSums, ConfusionSums, MeanSums, RankingSums
@@ -56,12 +57,18 @@ def _task_view(results: RunResults, name: str) -> View:
 
 def _class_row(results: RunResults, task: Task, code: int, sums: ConfusionSums, test: LabelledPredictions) -> View:
     counts = sums.counts()
+    ranked = average_precision(test.truth == code, test.probabilities[:, code], *_beside(results, test))
     return {
-        "code": code, "name": task.classes[code],
+        "code": code, "name": task.classes[code], "ranked": ranked.value,
         "true": int(counts[code].sum()), "predicted": int(counts[:, code].sum()),
         "precision": _entry(sums.precision(code)), "recall": _entry(sums.recall(code)), "f1": _entry(sums.f1(code)),
-        "average_precision": _ranking(results, test, code).average_precision(),
+        "average_precision": _entry(ranked),
     }  # fmt: skip
+
+
+def _beside(results: RunResults, predicted: LabelledPredictions) -> tuple[Floats, Ints]:
+    """Weights [n] and groups [n] of predictions."""
+    return results.samples.weights[predicted.rows], results.samples.groups[predicted.rows]
 
 
 def _ranking(results: RunResults, predicted: LabelledPredictions, code: int) -> RankingSums:
@@ -103,10 +110,10 @@ def _curve_panels(
     results: RunResults, task: Task, test: LabelledPredictions, sums: ConfusionSums, rows: Sequence[View]
 ) -> list[View]:
     """Precision-recall curves on test, the lowest average precision first; of a binary task that of `true`."""
-    shown = [row for row in rows if row["average_precision"] is not None]
+    shown = [row for row in rows if row["ranked"] is not None]
     if task.kind == "binary":
         shown = [row for row in shown if row["name"] == "true"]
-    shown = sorted(shown, key=lambda row: (row["average_precision"], row["code"]))[:CURVES]
+    shown = sorted(shown, key=lambda row: (row["ranked"], row["code"]))[:CURVES]
     return [_curve_panel(results, task, test, sums, row) for row in shown]
 
 
@@ -120,7 +127,7 @@ def _curve_panel(results: RunResults, task: Task, test: LabelledPredictions, sum
     if len(reached):
         marks.append(Mark(x=float(recall[reached[-1]]), y=float(precision[reached[-1]]), form=1))
     alt = (
-        f"Precision of {name} against its recall on test; average precision {row['average_precision']:.3f}; "
+        f"Precision of {name} against its recall on test; average precision {row['ranked']:.3f}; "
         f"as predicted: recall {share_text(sums.recall(code))}, precision {share_text(sums.precision(code))}."
     )
     chart = unit_chart(alt, recall, precision, across="recall", marks=marks)

@@ -13,9 +13,11 @@ from curation.ingestion.leaks import refuse_leaks
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from training.report.class_results import class_view
+from training.report.comparison import comparison_view
 from training.report.contact_sheets import worst_view
 from training.report.coverage_charts import agreement_view, coverage_view, missing_view
 from training.report.formatting import FEW, WIDE
+from training.report.next_steps import next_steps
 from training.report.other_runs import confusions, raised_by_rate, run_before
 from training.report.rounds import rounds_view
 from training.report.run_results import load_results, registered_run, verified_predictions
@@ -47,6 +49,7 @@ def write_report(
     """
     home, report = catalog.home, progress or (lambda done, total: None)
     run = Run.open(home, run_id)
+    run_id = run.id
     plan = Plan.open(home, run.plan)
     with catalog.read() as now:
         entry = registered_run(now, run_id)
@@ -55,10 +58,12 @@ def write_report(
         results = load_results(then, run_id, plan, verified_predictions(home, entry))
         before = run_before(then, home, run, results)
         sums = confusions(then, home, [str(row["run"]) for row in rounds], results)
+        steps = next_steps(then, home, results, run, plan)
     sections: dict[str, Callable[[], Any]] = {
         "rounds": lambda: rounds_view(results, rounds, sums),
         "header": lambda: header_view(results, run, plan, home, rounds),
         "figures": lambda: figures_view(results, raised_by_rate(results, before)),
+        "comparison": lambda: comparison_view(results, before),
         "classes": lambda: class_view(results, before),
         "training": lambda: training_view(run, plan),
         "coverage": lambda: coverage_view(results),
@@ -66,6 +71,7 @@ def write_report(
         "agreement": lambda: agreement_view(results),
         "worst": lambda: worst_view(results, Pack.open(home, plan.pack_hash)),
         "plan": lambda: plan_view(plan, run),
+        "steps": lambda: steps,
     }
     view: View = {"title": title, "few": FEW, "wide": WIDE}
     for done, (name, section) in enumerate(sections.items()):

@@ -115,11 +115,12 @@ def confusion_of(task: Task, predicted: LabelledPredictions, samples: Samples) -
 
 
 def registered_run(now: Snapshot, run_id: str) -> Row:
-    """The newest registration of a run; NotFound when the catalog has no figures of it."""
-    runs = [row for row in now.runs().to_pylist() if row["run"] == run_id]
-    if not runs:
+    """The newest registration of the run whose id is `run_id` or begins so; NotFound when the catalog has none."""
+    rows = [row for row in now.runs().to_pylist() if row["run"].startswith(run_id)]
+    if not rows:
         raise NotFound(f"run {run_id!r}: the catalog has no figures of it; evaluate it first")
-    newest: Row = runs[-1]
+    full = now.runs.full_id(run_id)
+    newest: Row = [row for row in rows if row["run"] == full][-1]
     return newest
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from support.homes import make_home
+from support.processes import ending
 from support.served import free_port
 
 from amber.cli import cli
@@ -56,7 +57,7 @@ def refused(port: int) -> bool:
 def test_it_starts_serves_and_says_what_it_did(made: Catalog, secrets: dict[str, str]) -> None:
     port = free_port()
     words = [sys.executable, "-m", "amber", "serve", "--port", str(port), "--home", str(made.home)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with ending(subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)) as process:
         assert process.stdout.readline().strip() == f"http://127.0.0.1:{port}"
         with Client(f"http://127.0.0.1:{port}", secrets["read"]) as client:
             soon(lambda: client.health().status == "ok")
@@ -70,8 +71,8 @@ def test_what_is_under_way_is_answered_before_it_stops(made: Catalog, secrets: d
     port = free_port()
     url, words = f"http://127.0.0.1:{port}", [sys.executable, "-m", "amber", "serve", "--port", str(port)]
     with (
-        subprocess.Popen(
-            [*words, "--home", made.home], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ending(
+            subprocess.Popen([*words, "--home", made.home], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         ) as process,
         Client(url, secrets["read"]) as client,
         Client(url, secrets["admin"]) as admin,

@@ -18,6 +18,7 @@ import pytest
 from support.killed import leave_half
 from support.lamps import declare
 from support.paths import python_environment
+from support.processes import ending
 
 from amber.cli import run
 from curation import AmberError, Catalog, Failed, Task
@@ -113,7 +114,7 @@ class Lives:
 def lives(data: Path, landed: Path) -> Iterator[Lives]:
     words, pipe = [sys.executable, "-c", FORKS], subprocess.PIPE
     environment = python_environment(Path(__file__).parent)
-    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
+    with ending(subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, env=environment)) as process:
         yield Lives(process, data, landed)
 
 

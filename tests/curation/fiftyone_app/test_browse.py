@@ -77,6 +77,16 @@ def as_sample(fo: Any, columns: dict[str, list[Any]], fields: list[str], row: in
     )  # fmt: skip
 
 
+def test_a_task_that_does_not_apply_is_listed(catalog: Catalog, database: Any, name: str) -> None:
+    show(catalog, name)
+    with catalog.commit(author="ada", message="no light here") as change:
+        key = change.now.samples()["key"][3].as_py()
+        change.add_labels(labels([{**label(key, "color", None, "ada"), "state": "inapplicable"}]), source="human")
+    show(catalog, name)
+    assert database.load_dataset(name).load_saved_view("inapplicable").values("key") == [key]
+    assert document(database.load_dataset(name), key)["inapplicable"] == ["color"]
+
+
 def test_unknown_is_empty_and_unsure_is_listed(catalog: Catalog, database: Any, name: str) -> None:
     with catalog.commit(author="ada", message="cannot tell") as change:
         key = change.now.samples()["key"][3].as_py()

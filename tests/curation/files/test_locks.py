@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.processes import ending
 
 from curation.errors import Busy
 from curation.files.locks import acquire, locked
@@ -32,7 +33,7 @@ def busy(holder: str) -> str:
 def held_elsewhere(path: Path, kind: str = "exclusive") -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the lock until the end of the block."""
     words = [sys.executable, "-c", HOLD, str(path), kind]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with ending(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         yield process

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.homes import make_home
+from support.processes import ending
 from support.studio import Studio, installed
 
 from benchmarks.annotators import Scripted
@@ -53,7 +54,7 @@ def interrupted(verb: str, catalog: Catalog, folder: Path, after: float, *, ours
     """Start a verb; kill it, or the server, `after` seconds."""
     local = start(folder)
     words = [sys.executable, "-c", CALL, verb, str(catalog.home), local.url, local.token]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with ending(subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)) as process:
         assert process.stdout.readline() == b"ready\n"
         time.sleep(after)
         os.kill(process.pid if ours else local.pid, signal.SIGKILL)

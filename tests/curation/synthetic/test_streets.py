@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from support.killed import leave_half
 from support.paths import ROOT
+from support.processes import ending
 
 from curation.catalog.event_tables import LABELS
 from curation.errors import BadInput, Damaged
@@ -113,7 +114,7 @@ def test_a_complete_folder_is_left_alone(folder: Path, tmp_path: Path) -> None:
 def test_a_killed_call_leaves_neither_halves_nor_orphans(tmp_path: Path) -> None:
     code = "import sys, pathlib; from curation.ingestion.readers.streets import read_streets as read"
     call = [sys.executable, "-c", f"{code}; read(pathlib.Path(sys.argv[1]), images=4000, workers=2)", str(tmp_path)]
-    with subprocess.Popen(call, stderr=subprocess.DEVNULL) as process:
+    with ending(subprocess.Popen(call, stderr=subprocess.DEVNULL)) as process:
         while len(list(tmp_path.glob("images/*"))) < 10:
             time.sleep(0.02)
         workers = psutil.Process(process.pid).children(recursive=True)

@@ -12,6 +12,7 @@ from PIL import Image
 from support.homes import make_home
 from support.killed import leave_half
 from support.pictures import picture, table
+from support.processes import ending
 
 from amber.cli import run
 from curation.errors import BadInput, Damaged, NotFound
@@ -122,7 +123,7 @@ def test_another_process_makes_copies_at_the_same_time(images: pa.Table, tmp_pat
     home, pipe = tmp_path / "home", subprocess.PIPE
     pq.write_table(images, tmp_path / "images.parquet")
     words = [sys.executable, "-c", SLOW, tmp_path / "images.parquet", home, machine]
-    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as other:
+    with ending(subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True)) as other:
         begun = other.stdout.readline().strip()
         assert begun.endswith(".part")
         left = leave_half(home / "reduced" / "60-90" / "x.jpg")

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.pictures import pictures
+from support.processes import ending
 
 from curation.errors import Damaged, Failed, NotFound
 from samplers.pack import shard_jobs
@@ -121,7 +122,7 @@ def test_workers_end_with_their_parent(images: pa.Table, tmp_path: Path, how: si
         rows[number]["location"] = f"tar://x::{tmp_path}/pipe{number}"
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "images.parquet")
     words = [sys.executable, "-c", SLOW, str(tmp_path / "images.parquet"), str(tmp_path / "home")]
-    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as process:
+    with ending(subprocess.Popen(words, stderr=subprocess.DEVNULL)) as process:
         wait_for(lambda: len(workers(process.pid)) == 2 and any((tmp_path / "home" / "shards").glob("*.tar")))
         found = workers(process.pid)
         process.send_signal(how)

@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from support.homes import copy_home, label, make_home
+from support.plans import written_plan
 
 from curation import BadInput, Catalog, Task
 from curation.catalog.event_tables import LABELS
-from samplers import Plan, Policy, make_pack, make_plan
+from samplers import Plan, Policy, make_pack
 from samplers.plan.exposure import Exposure
 from samplers.plan.labels import TaskLabels, eligible_labels
 from samplers.plan.sign_off import changes
@@ -42,7 +43,7 @@ def policy_of(*names: str, phases: tuple[float, ...] = (1.0,), **fields: object)
 
 
 def test_a_multilabel_task_is_stratified_by_its_rarest_class(catalog: Catalog) -> None:
-    plan = make_plan(catalog, policy_of("signs", rule="balanced"), make_pack(catalog), draws=90)
+    plan = written_plan(catalog, policy_of("signs", rule="balanced"), make_pack(catalog), draws=90)
     held = plan.label_lists["codes"].to_pylist()
     rarest = {(): 3, (0,): 0, (1,): 1, (0, 1): 1}
     assert [rarest[tuple(codes)] for codes in held] == plan.label_value.tolist()
@@ -54,7 +55,7 @@ def test_a_multilabel_task_is_stratified_by_its_rarest_class(catalog: Catalog) -
 
 
 def test_the_constant_loss_of_a_multilabel_sums_over_classes(catalog: Catalog) -> None:
-    plan = make_plan(catalog, policy_of("signs", rule="natural"), make_pack(catalog), draws=90)
+    plan = written_plan(catalog, policy_of("signs", rule="natural"), make_pack(catalog), draws=90)
     share = np.array([["common" in c, "seldom" in c] for c in _named(plan)]).mean(axis=0)
     entropy = -(share * np.log(share) + (1 - share) * np.log(1 - share)).sum()
     assert plan.tasks[0].constant_loss == pytest.approx(entropy)
@@ -65,7 +66,7 @@ def _named(plan: Plan) -> list[list[str]]:
 
 
 def test_a_detection_task_keeps_boxes_and_has_a_stratum_without_boxes(catalog: Catalog) -> None:
-    plan = make_plan(catalog, policy_of("things", "color", rule="balanced"), make_pack(catalog), draws=80)
+    plan = written_plan(catalog, policy_of("things", "color", rule="balanced"), make_pack(catalog), draws=80)
     things = plan.label_task == 0
     boxes = plan.label_lists["boxes"].to_pylist()
     assert plan.tasks[0].strata == ("light", "none")
@@ -77,14 +78,14 @@ def test_a_detection_task_keeps_boxes_and_has_a_stratum_without_boxes(catalog: C
 
 
 def test_no_head_learns_from_them_yet(catalog: Catalog) -> None:
-    plan = make_plan(catalog, policy_of("things"), make_pack(catalog), draws=64)
-    with pytest.raises(BadInput, match="of kind detection, which no head learns yet"):
+    plan = written_plan(catalog, policy_of("things"), make_pack(catalog), draws=64)
+    with pytest.raises(BadInput, match="task things \\(detection\\): no head learns this kind yet"):
         train(Recipe.of("small"), plan, catalog)
 
 
 def test_a_boost_cools_down_over_the_phases(catalog: Catalog) -> None:
     policy = policy_of("color", "car", phases=(0.5, 0.3, 0.2), boost={"night": (8.0, 3.0, 1.0)})
-    plan = make_plan(catalog, policy, make_pack(catalog), draws=1_000)
+    plan = written_plan(catalog, policy, make_pack(catalog), draws=1_000)
     assert plan.phases.tolist() == [500, 300, 200]
     night = np.array(["night" in name for task in plan.tasks for name in task.strata])
     for phase, drawn in enumerate(plan.drawn()):
@@ -97,7 +98,7 @@ def test_a_boost_cools_down_over_the_phases(catalog: Catalog) -> None:
 
 def test_every_phase_is_unbiased_and_weights_depend_on_the_position(catalog: Catalog) -> None:
     policy = policy_of("color", "car", "speed", phases=(0.6, 0.4), boost={"night": (9.0, 1.0)}, cap=3.0)
-    plan = make_plan(catalog, policy, make_pack(catalog), draws=600)
+    plan = written_plan(catalog, policy, make_pack(catalog), draws=600)
     cells = plan.cell(plan.label_task, plan.label_stratum)
     for phase in range(2):
         p, w = plan.probabilities(phase), plan.label_weights(phase)
@@ -127,7 +128,7 @@ def test_bad_phases_are_refused(fields: dict[str, object], message: str) -> None
 
 def test_fewer_draws_than_phases_are_refused(catalog: Catalog) -> None:
     with pytest.raises(BadInput, match="draws 1: at least one for each of the 2 phases"):
-        make_plan(catalog, policy_of("color", phases=(0.5, 0.5)), make_pack(catalog), draws=1)
+        written_plan(catalog, policy_of("color", phases=(0.5, 0.5)), make_pack(catalog), draws=1)
 
 
 def test_labelled_images_missing_from_the_pack_are_named(catalog: Catalog, tmp_path: Path) -> None:
@@ -143,9 +144,9 @@ def test_labelled_images_missing_from_the_pack_are_named(catalog: Catalog, tmp_p
     with copy.commit(author="ada", message="in again") as change:
         change.add_attributes(keys.set_column(1, "excluded", pa.array([False])))
     with pytest.raises(BadInput, match=f"{train_rows[3]['key']}: labelled, but not in the pack"):
-        make_plan(copy, policy_of("color"), pack, draws=10)
+        written_plan(copy, policy_of("color"), pack, draws=10)
     assert set((copy.home / "plans").iterdir()) == before
-    assert len(make_plan(copy, policy_of("color"), make_pack(copy), draws=10).draws) == 10
+    assert len(written_plan(copy, policy_of("color"), make_pack(copy), draws=10).draws) == 10
 
 
 def test_a_stratum_of_one_sample_has_its_target(catalog: Catalog) -> None:
@@ -170,7 +171,7 @@ def test_a_class_may_have_the_name_of_a_slice_and_its_separator(catalog: Catalog
         change.add_labels(pa.Table.from_pylist(rows, LABELS), source="import")
     pack = make_pack(copy)
     plain, boosted = (
-        make_plan(copy, policy_of("seen", boost={"night": factor}), pack, draws=500) for factor in (1.0, 4.0)
+        written_plan(copy, policy_of("seen", boost={"night": factor}), pack, draws=500) for factor in (1.0, 4.0)
     )
     assert list(boosted.tasks[0].strata).count("car & night") == 2
     with copy.read() as now:

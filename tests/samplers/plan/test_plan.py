@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.homes import copy_home, label, labels, make_home
+from support.plans import written_plan
 
 from curation import BadInput, Catalog, Damaged, NotFound
 from curation.analysis.priors import natural_prior
 from curation.catalog.event_tables import REQUESTS
-from samplers import Pack, Plan, Policy, make_pack, make_plan
+from samplers import Pack, Plan, Policy, make_pack
 from samplers.plan.labels import eligible_labels
 from samplers.plan.rates import PI_UNITS, SHARE_UNITS
 from samplers.plan.strata import SliceMembership, Strata, strata_of
@@ -72,7 +73,7 @@ def policies(draw: st.DrawFn) -> Policy:
 def test_every_plan_is_unbiased_bounded_and_exact(
     catalog: Catalog, pack: Pack, policy: Policy, draws: int, seed: int
 ) -> None:
-    plan = make_plan(catalog, policy, pack, draws=draws, seed=seed)
+    plan = written_plan(catalog, policy, pack, draws=draws, seed=seed)
     rates = plan.rates()
     for code, task in enumerate(plan.tasks):
         mine = plan.label_task == code
@@ -95,7 +96,7 @@ def test_every_plan_is_unbiased_bounded_and_exact(
 def test_a_larger_request_moves_no_other_task(catalog: Catalog, pack: Pack, cap: float | None) -> None:
     modest = policy_of({"color": 1, "car": 1, "speed": 2}, color={"boost": {"night": 2.0}, "cap": cap})
     greedy = policy_of({"color": 10, "car": 1, "speed": 2}, color={"boost": {"night": 20.0}, "cap": cap})
-    before, after = (make_plan(catalog, policy, pack, draws=500) for policy in (modest, greedy))
+    before, after = (written_plan(catalog, policy, pack, draws=500) for policy in (modest, greedy))
     for name in ("car", "speed"):
         targets = [
             {row["stratum"]: row["pi"] for row in plan.rates() if row["task"] == name} for plan in (before, after)
@@ -107,7 +108,7 @@ def test_weighted_counts_follow_the_target_over_seeds(catalog: Catalog, pack: Pa
     policy = policy_of({"color": 3, "car": 1, "bike": 1, "speed": 1}, color={"rule": "balanced"})
     sums = []
     for seed in range(200):
-        plan = make_plan(catalog, policy, pack, draws=300, seed=seed)
+        plan = written_plan(catalog, policy, pack, draws=300, seed=seed)
         times = np.bincount(plan.draws, minlength=len(plan.keys))[plan.label_sample]
         yellow = (plan.label_task == 1) & (plan.label_stratum == 1)
         sums.append((times * plan.label_weights())[yellow].sum() / 300)
@@ -116,7 +117,7 @@ def test_weighted_counts_follow_the_target_over_seeds(catalog: Catalog, pack: Pa
 
 
 def test_labels_of_a_batch(catalog: Catalog, pack: Pack) -> None:
-    plan = make_plan(catalog, policy_of({"color": 1, "speed": 1}), pack, draws=100)
+    plan = written_plan(catalog, policy_of({"color": 1, "speed": 1}), pack, draws=100)
     rows = np.concatenate([np.arange(len(plan.keys)), [-1]]).astype(np.int32)
     values, known, weights = plan.labels(rows)
     assert known.sum() == len(plan.label_sample)
@@ -126,7 +127,7 @@ def test_labels_of_a_batch(catalog: Catalog, pack: Pack) -> None:
 
 
 def test_draws_are_of_their_stratum(catalog: Catalog, pack: Pack) -> None:
-    plan = make_plan(catalog, policy_of({"color": 1, "car": 1, "speed": 1}), pack, draws=400)
+    plan = written_plan(catalog, policy_of({"color": 1, "car": 1, "speed": 1}), pack, draws=400)
     of = {(s, t): c for s, t, c in zip(plan.label_sample, plan.label_task, plan.label_stratum, strict=True)}
     drawn = zip(plan.draws, plan.draw_task, plan.draw_stratum, strict=True)
     assert all(of[sample, task] == stratum for sample, task, stratum in drawn)
@@ -134,14 +135,14 @@ def test_draws_are_of_their_stratum(catalog: Catalog, pack: Pack) -> None:
 
 def test_same_input_is_the_same_plan_and_another_seed_is_not(catalog: Catalog, pack: Pack) -> None:
     policy = policy_of({"color": 1, "car": 1})
-    first = make_plan(catalog, policy, pack, draws=100, seed=1)
-    assert make_plan(catalog, policy, pack, draws=100, seed=1).hash == first.hash
-    assert make_plan(catalog, policy, pack, draws=100, seed=2).hash != first.hash
+    first = written_plan(catalog, policy, pack, draws=100, seed=1)
+    assert written_plan(catalog, policy, pack, draws=100, seed=1).hash == first.hash
+    assert written_plan(catalog, policy, pack, draws=100, seed=2).hash != first.hash
     assert Plan.open(catalog.home, first.hash[:10]).hash == first.hash
 
 
 def test_evaluation_samples_are_never_drawn(catalog: Catalog, pack: Pack) -> None:
-    plan = make_plan(catalog, policy_of(dict.fromkeys(NAMES, 1)), pack, draws=100)
+    plan = written_plan(catalog, policy_of(dict.fromkeys(NAMES, 1)), pack, draws=100)
     with catalog.read() as now:
         train = {row["key"] for row in now.samples().to_pylist() if row["split"] == "train"}
     assert set(plan.keys.to_pylist()) <= train
@@ -152,7 +153,7 @@ def test_a_task_with_share_0_is_not_drawn(catalog: Catalog, pack: Pack) -> None:
         "color": {"owner": "ada", "share": 1, "importance": 1},
         "car": {"owner": "bob", "share": 0, "importance": 0},
     }
-    plan = make_plan(catalog, Policy.model_validate({"task": sections}), pack, draws=10)
+    plan = written_plan(catalog, Policy.model_validate({"task": sections}), pack, draws=10)
     assert [task.name for task in plan.tasks] == ["color"]
 
 
@@ -193,20 +194,20 @@ def test_a_policy_over_unknown_names_is_refused(
 ) -> None:
     before = sorted((catalog.home / "plans").glob("*"))
     with pytest.raises(error, match=message):
-        make_plan(catalog, policy, pack, draws=10)
+        written_plan(catalog, policy, pack, draws=10)
     assert sorted((catalog.home / "plans").glob("*")) == before
 
 
 def test_plan_at_an_older_commit_and_at_a_missing_one(catalog: Catalog, pack: Pack) -> None:
-    assert make_plan(catalog, policy_of({"color": 1}), pack, draws=10, commit=1).commit == 1
+    assert written_plan(catalog, policy_of({"color": 1}), pack, draws=10, commit=1).commit == 1
     with pytest.raises(NotFound, match="commit 99"):
-        make_plan(catalog, policy_of({"color": 1}), pack, draws=10, commit=99)
+        written_plan(catalog, policy_of({"color": 1}), pack, draws=10, commit=99)
     with pytest.raises(BadInput, match="draws 0"):
-        make_plan(catalog, policy_of({"color": 1}), pack, draws=0)
+        written_plan(catalog, policy_of({"color": 1}), pack, draws=0)
 
 
 def test_damaged_plan_is_named(catalog: Catalog, pack: Pack) -> None:
-    plan = make_plan(catalog, policy_of({"bike": 1}), pack, draws=13)
+    plan = written_plan(catalog, policy_of({"bike": 1}), pack, draws=13)
     (plan.folder / "draws.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(Damaged, match=plan.hash):
         _ = Plan(plan.folder).draws

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.homes import copy_home, label, labels, make_home
+from support.plans import written_child, written_plan
 
 from curation import BadInput, Catalog, NotFound
-from samplers import Pack, Plan, Policy, make_pack, make_plan
+from samplers import Pack, Plan, Policy, make_pack
 from samplers.plan.build import draft_plan
 from samplers.plan.explain import explain_draws
 from samplers.plan.exposure import Exposure
-from samplers.plan.replan import replan, run_segments
+from samplers.plan.replan import run_segments
 
 DRAWS = 1_000
 
@@ -40,7 +41,7 @@ def policy_of(color: float = 0.5, rule: str = "balanced", **more: object) -> Pol
 
 @pytest.fixture(scope="module")
 def plan(catalog: Catalog, pack: Pack) -> Plan:
-    return make_plan(catalog, policy_of(), pack, draws=DRAWS)
+    return written_plan(catalog, policy_of(), pack, draws=DRAWS)
 
 
 @settings(max_examples=12)
@@ -48,7 +49,7 @@ def plan(catalog: Catalog, pack: Pack) -> Plan:
 def test_every_position_is_drawn_once_and_the_prefix_stays(catalog: Catalog, plan: Plan, cuts: list[int]) -> None:
     before, last = plan.draws.tolist(), plan
     for turn, cut in enumerate(cuts):
-        last = replan(last, cut, policy_of(0.2 + 0.1 * turn), catalog)
+        last = written_child(last, cut, policy_of(0.2 + 0.1 * turn), catalog)
     legs = run_segments(catalog.home, last)
     assert [leg.start for leg in legs] == [0, *cuts]
     assert [leg.end for leg in legs] == [*cuts, DRAWS]
@@ -58,16 +59,16 @@ def test_every_position_is_drawn_once_and_the_prefix_stays(catalog: Catalog, pla
     assert legs[-1].plan.start + len(legs[-1].plan.draws) == DRAWS
 
 
-def test_a_child_is_a_plan_of_the_new_policy(catalog: Catalog, plan: Plan) -> None:
-    child = replan(plan, 400, policy_of(0.2), catalog)
-    assert replan(plan, 400, policy_of(0.2), catalog).hash == child.hash
-    assert replan(plan, 401, policy_of(0.2), catalog).hash != child.hash
+def test_a_child_is_a_written_plan_the_new_policy(catalog: Catalog, plan: Plan) -> None:
+    child = written_child(plan, 400, policy_of(0.2), catalog)
+    assert written_child(plan, 400, policy_of(0.2), catalog).hash == child.hash
+    assert written_child(plan, 401, policy_of(0.2), catalog).hash != child.hash
     assert child.shares == pytest.approx([0.2, 0.4, 0.4], abs=1e-6)
     assert np.bincount(child.draw_task).tolist() == [120, 240, 240]
 
 
-def test_a_child_draws_other_images_than_a_root_plan_of_its_size(catalog: Catalog, pack: Pack, plan: Plan) -> None:
-    child = replan(plan, 400, policy_of(), catalog)
+def test_a_child_draws_other_images_than_a_root_written_plan_its_size(catalog: Catalog, pack: Pack, plan: Plan) -> None:
+    child = written_child(plan, 400, policy_of(), catalog)
     root = draft_plan(catalog, policy_of(), pack, draws=600, seed=plan.seed)
     assert child.draw_task.tolist() == root.draw_task.tolist()
     assert np.mean(child.draws == root.draws) < 0.5
@@ -75,14 +76,14 @@ def test_a_child_draws_other_images_than_a_root_plan_of_its_size(catalog: Catalo
 
 def test_a_child_uses_new_labels(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> None:
     copy = copy_home(catalog, tmp_path_factory.mktemp("newer"))
-    plan = make_plan(copy, policy_of(), make_pack(copy), draws=DRAWS)
+    plan = written_plan(copy, policy_of(), make_pack(copy), draws=DRAWS)
     with copy.commit(author="eve", message="more") as change:
         known = set(change.now.labels("car")["sample_id"].to_pylist())
         train = set(change.now.training_ids().tolist()) - known
         keys = [row["key"] for row in change.now.samples().to_pylist() if row["sample_id"] in train]
         change.add_labels(labels([label(key, "car", True, "eve") for key in keys]), source="human")
     with copy.read() as now:
-        child = replan(plan, 500, policy_of(), copy, commit=now.commit)
+        child = written_child(plan, 500, policy_of(), copy, commit=now.commit)
     assert child.commit > plan.commit
     assert (child.label_task == 1).sum() == (plan.label_task == 1).sum() + len(keys)
 
@@ -90,7 +91,7 @@ def test_a_child_uses_new_labels(catalog: Catalog, tmp_path_factory: pytest.Temp
 def test_a_stopped_task_gives_up_its_share(catalog: Catalog, plan: Plan) -> None:
     policy = policy_of().without("color")
     assert [(part.share, part.importance) for part in policy.task.values()] == [(0, 0), (0.5, 0.5), (0.5, 0.5)]
-    assert [task.name for task in replan(plan, 10, policy, catalog).tasks] == ["car", "speed"]
+    assert [task.name for task in written_child(plan, 10, policy, catalog).tasks] == ["car", "speed"]
     with pytest.raises(BadInput, match="'color': has no share"):
         policy.without("color")
     with pytest.raises(BadInput, match="'speed': has no share"):
@@ -100,7 +101,7 @@ def test_a_stopped_task_gives_up_its_share(catalog: Catalog, plan: Plan) -> None
 @pytest.mark.parametrize("position", [0, DRAWS, DRAWS + 5, -1])
 def test_a_position_outside_the_plan_is_refused(catalog: Catalog, plan: Plan, position: int) -> None:
     with pytest.raises(BadInput, match=f"position {position}: .* draws 0 to {DRAWS}"):
-        replan(plan, position, policy_of(), catalog)
+        written_child(plan, position, policy_of(), catalog)
 
 
 def test_exposure_agrees_with_the_plan_at_every_batch(plan: Plan) -> None:
@@ -186,7 +187,7 @@ def test_a_sample_without_a_label_of_the_task_is_refused(plan: Plan) -> None:
 
 
 def test_why_an_image_is_drawn(catalog: Catalog, pack: Pack) -> None:
-    plan = make_plan(catalog, policy_of(phases=(0.5, 0.5)), pack, draws=DRAWS)
+    plan = written_plan(catalog, policy_of(phases=(0.5, 0.5)), pack, draws=DRAWS)
     row = int(np.bincount(plan.label_sample).argmax())
     reasons = explain_draws(plan, plan.keys[row].as_py())
     known = {plan.tasks[code].name for code in plan.label_task[plan.label_sample == row]}

@@ -14,6 +14,7 @@ from curation import BadInput, Catalog
 from curation.catalog.ownership import Identity, os_user
 from samplers import Pack, Plan, Policy, make_pack, make_plan
 from samplers.plan.build import draft_plan
+from samplers.plan.replan import draft_child, replan
 from samplers.plan.sign_off import changes, missing_sign_offs, refuse_unsigned
 
 OWNERS = {"color": "ada", "car": "bob", "speed": "eve"}
@@ -268,3 +269,30 @@ def test_one_owner_without_members_needs_no_ceremony(line: Line) -> None:
     line("plan --draws 700")
     line("owners set ada token:ada")
     assert "without the sign-off of ada" in line("plan --draws 700 --policy p.toml", code=2, p=policy_of(2))
+
+
+def test_plans_made_in_python_need_the_same_sign_offs(own: Catalog, modest: Plan) -> None:
+    policy, pack = policy_of(10), make_pack(own)
+    calls = {
+        "make_plan": lambda by: make_plan(own, policy, pack, draws=2_000, commit=modest.commit, by=by),
+        "replan": lambda by: replan(modest, 500, policy, own, by=by),
+    }
+    drafts = {
+        "make_plan": draft_plan(own, policy, pack, draws=2_000, commit=modest.commit),
+        "replan": draft_child(modest, 500, policy, own),
+    }
+    for name, call in calls.items():
+        with pytest.raises(BadInput, match="without the sign-off of bob"):
+            call(ANN)
+        assert not drafts[name].folder.exists()
+        for owner in ("bob", "eve"):
+            sign(own, owner, drafts[name], modest, policy)
+        assert call(ANN).hash == drafts[name].hash
+
+
+def test_a_plan_made_in_python_is_made_by_the_user_of_the_system(own: Catalog, modest: Plan) -> None:
+    policy, pack = policy_of(10), make_pack(own)
+    with own.commit(author="x", message="owners") as change:
+        for owner in ("bob", "eve"):
+            change.set_members(owner, [os_user()], by=os_user())
+    assert make_plan(own, policy, pack, draws=2_000, commit=modest.commit).folder.exists()

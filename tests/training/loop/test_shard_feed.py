@@ -167,7 +167,7 @@ def test_what_shards_cannot_do(catalog: Catalog, plan: Plan, folder: Path) -> No
 
 def test_on_the_command_line(catalog: Catalog, plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = ["--home", str(catalog.home)]
-    assert amber(["plan", "materialize", str(tmp_path / "draws"), "--shard-mib", "0.1", *home]) == 0
+    assert amber(["plan", "materialize", str(tmp_path / "draws"), "--shard-size", "0.1", *home]) == 0
     assert len(list((tmp_path / "draws").glob("*.tar"))) > 1
     words = ["train", "--trunk", "small", "--size", "32", "48", "--batch", "32", "--author", "ada", *home]
     capsys.readouterr()

@@ -39,7 +39,7 @@ HOSTILE = Task(
 )
 HOSTILE_PREDICATE = "attr.night OR label.hostile = '<script>alert(1)</script>'"
 VOID = {"meta", "img", "br", "path", "rect", "line", "circle", "use"}
-SECTIONS = ["loop", "figures", "classes", "training", "coverage", "missing", "agreement", "worst", "plan"]
+SECTIONS = ["loop", "figures", "classes", "training", "coverage", "missing", "agreement", "worst", "plan", "next"]
 
 
 @dataclass
@@ -311,12 +311,12 @@ def test_the_same_run_gives_the_same_page_whatever_is_labelled_since(home: Home,
         change.add_labels(labels([label("pictures/00100", "car", True)]), source="human")
     again = home.page(tmp_path / "b.html", rounds=home.rounds, progress=lambda done, total: calls.append((done, total)))
     assert again == page
-    assert calls == [(done, 10) for done in range(11)]
+    assert calls == [(done, 12) for done in range(13)]
     assert [path.name for path in tmp_path.iterdir()] == ["b.html"]
 
 
 def test_an_unknown_run_and_one_that_was_not_evaluated(home: Home, tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="no such finished run"):
+    with pytest.raises(NotFound, match="no such run"):
         write_report(home.catalog, "nope", tmp_path / "report.html")
     (home.catalog.home / "runs" / "beef").mkdir()
     run = Run.open(home.catalog.home, home.run)

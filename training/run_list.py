@@ -1,0 +1,80 @@
+"""The runs of a workspace: when each was evaluated, by whom, on which plan, how well, and whether it is withdrawn."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from curation.catalog.snapshot import Snapshot
+from curation.files.read_back import read_json
+from samplers.plan.plan import AGAIN
+from samplers.plan.plan_list import policy_name
+from training.run import Run
+
+__all__ = ["RunEntry", "list_runs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEntry:
+    """A run: its id, the time, author and commit of its newest evaluation (0 and "": none yet), and what it is made of.
+
+    `policy` is "even" for equal shares, else the first digits of the policy's hash, and "" where the plan is missing.
+    `figures` are the rows of test on all images: task, metric, n, groups, value, low, high. `withdrawn` is the time at
+    which an image that it was trained on was forgotten, or "".
+    """
+
+    run: str
+    at: datetime
+    author: str
+    commit: int
+    plan: str
+    policy: str
+    parent: str
+    figures: list[dict[str, Any]]
+    alarms: list[str]
+    withdrawn: str
+
+
+def list_runs(home: Path, now: Snapshot) -> list[RunEntry]:
+    """The finished runs of `home` and those that the catalog has figures of, the newest first."""
+    registered = {row["run"]: row for row in now.runs().to_pylist()}
+    finished = {path.parent.name for path in (home / "runs").glob("*/run.json")}
+    commits = {row["id"]: row for row in now.log().to_pylist()}
+    entries = [
+        _entry(home, now, name, registered.get(name), commits, name in finished) for name in {*registered, *finished}
+    ]
+    return sorted(entries, key=lambda entry: (entry.at, entry.run), reverse=True)
+
+
+def _entry(
+    home: Path, now: Snapshot, name: str, row: Mapping[str, Any] | None, commits: Mapping[int, Any], finished: bool
+) -> RunEntry:
+    run = Run.open(home, name) if finished else None
+    folder = home / "runs" / name
+    commit = commits.get(row["commit_id"]) if row else None
+    plan = run.plan if run else str(row["plan"]) if row else ""
+    note = folder / "withdrawn.json"
+    return RunEntry(
+        run=name, plan=plan, parent=run.parent if run else "", policy=_policy(home, plan, now),
+        at=commit["committed_at"].replace(microsecond=0) if commit else _written(folder / "run.json"),
+        author=commit["author"] if commit else "", commit=commit["id"] if commit else 0,
+        figures=_figures(now, name) if row else [],
+        alarms=[alarm for alarm in (run.alarm, *run.alarms) if alarm] if run else [],
+        withdrawn=read_json(note, AGAIN, lambda data: str(data["at"])) if note.is_file() else "",
+    )  # fmt: skip
+
+
+def _policy(home: Path, plan: str, now: Snapshot) -> str:
+    path = home / "plans" / plan / "plan.json"
+    return policy_name(read_json(path, AGAIN, dict), now) if path.is_file() else ""
+
+
+def _figures(now: Snapshot, name: str) -> list[dict[str, Any]]:
+    rows = now.runs.slice_errors(name).to_pylist()
+    columns = ("task", "metric", "n", "groups", "value", "low", "high")
+    return [{column: row[column] for column in columns} for row in rows if row["split"] == "test" and not row["slice"]]
+
+
+def _written(path: Path) -> datetime:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None, microsecond=0)
