@@ -4,8 +4,8 @@ import sys
 
 __all__ = ["main"]
 
-WITH_PANDAS = {"browse", "label", "loop", "pack", "serve"}
-"""Verbs whose libraries (FiftyOne, Label Studio's SDK, Ray) may use pandas."""
+WITHOUT_PANDAS = {"coverage", "diff", "forget", "log", "oracle", "owners", "policy", "revert", "runs", "slices", "tasks"}
+"""Verbs that read the catalog alone: no library of theirs, and no code of the user, can need pandas."""
 
 
 class WithoutPandas:
@@ -19,7 +19,7 @@ class WithoutPandas:
 
 def main() -> None:
     """Run the command line."""
-    if not WITH_PANDAS & set(sys.argv[1:2]):
+    if WITHOUT_PANDAS & set(sys.argv[1:2]):
         sys.meta_path.insert(0, WithoutPandas())
     try:
         from amber.cli import run
