@@ -5,6 +5,7 @@ limit of memory. So a predicate of copies, each as long as the texts themselves,
 copies that are allowed, and texts of 1,000 characters, 130 MB for each thread.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from curation.catalog.predicate_tree import FAMILIES, Node, walk
@@ -23,21 +24,21 @@ LETTER: Final = 16
 """Bytes of one letter in a list."""
 
 
-def copies(expression: Node) -> int:
-    """The number of copies of texts that an expression with qualified columns holds."""
-    return sum(_copies(node) for node in walk(expression) if node.get("class") == "FUNCTION")
+def copies(expression: Node, attributes: Mapping[str, str]) -> int:
+    """The number of copies of texts that an expression with qualified columns holds; `attributes` have these types."""
+    return sum(_copies(node, attributes) for node in walk(expression) if node.get("class") == "FUNCTION")
 
 
-def copies_each_time(expression: Node) -> bool:
+def copies_each_time(expression: Node, attributes: Mapping[str, str]) -> bool:
     """Whether a function that makes a list names a text of the row for each entry, so that copies have no bound."""
     made = [node for node in walk(expression) if node.get("function_name") in TRANSFORMING]
     bodies = [child["expr"] for node in made for child in node["children"] if child.get("class") == "LAMBDA"]
-    return any(_is_text(node, parameters=False) for body in bodies for node in walk(body))
+    return any(_is_text(node, attributes, parameters=False) for body in bodies for node in walk(body))
 
 
-def _copies(node: Node) -> int:
+def _copies(node: Node, attributes: Mapping[str, str]) -> int:
     name, children = node["function_name"], node["children"]
-    if not any(_is_text(part, parameters=True) for child in children for part in walk(child)):
+    if not any(_is_text(part, attributes, parameters=True) for child in children for part in walk(child)):
         return 0
     if name in REPLACING and len(children) > REPLACING[name]:
         put_in = children[REPLACING[name]]
@@ -49,9 +50,11 @@ def _copies(node: Node) -> int:
     return LETTER if name in SPLITTING or (listed and name in COPYING) else int(name in COPYING)
 
 
-def _is_text(node: Node, *, parameters: bool) -> bool:
-    """Whether a node names an attribute or a box of the row; or a parameter of a lambda, if `parameters`."""
+def _is_text(node: Node, attributes: Mapping[str, str], *, parameters: bool) -> bool:
+    """Whether a node names a text or a box of the row; or a parameter of a lambda, if `parameters`."""
     if node.get("class") not in ("COLUMN_REF", "LAMBDA_REF"):
         return False
-    family = node["column_names"][0] if node.get("column_names") else ""
+    family, *rest = node.get("column_names") or [""]
+    if family == "attr" and rest and "VARCHAR" not in attributes.get(rest[0], "VARCHAR"):
+        return False  # numbers, truth values and times are short
     return family in ("attr", "boxes") or (parameters and family not in FAMILIES)

@@ -164,9 +164,10 @@ class _Vetting:
 
     def check_copies(self, expression: Node) -> None:
         """Refuse what copies the texts of a row too often: no limit of DuckDB counts their memory."""
-        if copies_each_time(expression):
+        attributes = self.frame.families.get("attr", {})
+        if copies_each_time(expression, attributes):
             self._refuse("names a column for each entry of a list that it makes; use list_filter, or compare outside")
-        if copies(expression) > MOST_COPIES:
+        if copies(expression, attributes) > MOST_COPIES:
             self._refuse(
                 f"copies texts more than {MOST_COPIES} times (by joins, replacements, splits); write it shorter"
             )

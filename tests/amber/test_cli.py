@@ -73,12 +73,15 @@ SESSION = {
     "catalog import": ["backup", "--home", "restored"],
     "catalog copy": ["copied"],
     "catalog migrate": [],
+    "backup": ["whole"],
+    "restore": ["whole", "--home", "whole-again"],
+    "prune": [],
 }
 """Arguments of every verb, in the order of a user's session."""
 
 ONCE = {
     "plan materialize": ["draws"], "catalog export": ["backup"], "catalog import": ["restored"],
-    "catalog copy": ["copied"],
+    "catalog copy": ["copied"], "backup": ["whole"], "restore": ["whole-again"],
 }  # fmt: skip
 """Folders that a verb creates, and refuses to overwrite."""
 
