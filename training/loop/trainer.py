@@ -1,40 +1,28 @@
 """Training: a recipe on a plan. Heads on a frozen trunk are solved; others learn in plan order, with plan weights."""
 
 import json
-import math
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from curation.catalog.catalog import Catalog
-from curation.errors import BadInput
 from curation.files.atomic import whole
-from curation.images.embeddings import Embeddings
-from samplers.pack.pack import Pack
-from samplers.plan.exposure import Exposure
-from samplers.plan.interleave import hash64
 from samplers.plan.plan import Plan
-from samplers.streaming.batches import Batch, batches
-from samplers.streaming.draws import ReplacedDraw
-from samplers.streaming.stream import OnError, stream
-from training.loop.alarms import NumberRanges, drawn_alarms
+from samplers.streaming.stream import OnError
+from training.loop.checkpoint import listening
+from training.loop.drawing import Drawing, Drawn
+from training.loop.ranks import Ranks
 from training.loop.solving import solve_plan
-from training.network.losses import scale_rows
-from training.network.model import Network, as_pixels, build, take_over
+from training.network.model import Network
+from training.network.tree_network import TreeNetwork
 from training.recipe import Recipe
 from training.run import Head, Run, libraries, revision, run_id
 
 __all__ = ["train"]
-
-CURVE_POINTS = 60
 
 
 def train(
@@ -45,14 +33,18 @@ def train(
     parent: str = "",
     on_error: OnError = "raise",
     progress: Callable[[int, int, float], None] | None = None,
+    every: int = 0,
+    ranks: Ranks | None = None,
 ) -> Run:
-    """Train `recipe` on `plan`; the same training again opens the finished run.
+    """Train `recipe` on `plan`; the same training again opens the finished run, or goes on at its last checkpoint.
 
     A drawn training with a `parent` begins with the weights of that run: trunk, branch, and the heads of the tasks that
     both have. Exact heads with a `parent` begin at its exact heads and compare ridges near theirs.
     `on_error` says what happens at an image that cannot be read, where the trunk learns from pixels: Damaged or
     NotFound naming it, or with "quarantine" another image of its stratum, which `Run.replaced` records. The run's id is
     the same. `progress` is called with the draws (or heads) done, all of them, and the objective of the last batches.
+    A drawn training writes a checkpoint every `every` steps (0: none) and on SIGTERM, after which it raises Failed.
+    With `ranks`, this process is one of several (`training.loop.ranks.joined`), all of which call this; rank 0 writes.
     Damaged where a table of the plan is not what it was hashed with.
     """
     id_ = run_id(plan, recipe, parent)
@@ -61,136 +53,41 @@ def train(
     plan.verify()
     started = time.monotonic()
     torch.set_num_threads(recipe.threads)
-    heads: list[Head] = []
-    drawn = Drawn()
+    ranks = ranks or Ranks()
+    folder, heads, drawn = catalog.home / "runs" / id_, list[Head](), Drawn()
+    network: Network | TreeNetwork
     if recipe.solved:
         network, heads, drawn.alarms = solve_plan(recipe, plan, catalog, parent, progress)
     else:
-        network = _draw(recipe, plan, catalog.home, parent, on_error, progress, drawn)
-    _save(network, drawn, catalog.home / "runs" / id_)
-    run = Run(
-        id=id_, plan=plan.hash, commit=plan.commit, recipe=recipe, parent=parent, revision=revision(),
-        libraries=libraries(), machine=_machine(), seconds=round(time.monotonic() - started, 2),
-        curve=drawn.curve, alarm=drawn.alarm, heads=heads, alarms=drawn.alarms,
-    )  # fmt: skip
-    run.save(catalog.home)
-    return run
+        drawing = Drawing(recipe, plan, catalog, folder, parent=parent, on_error=on_error, ranks=ranks)
+        with listening() as stop:
+            drawn = drawing.run(progress, every=every, stop=stop)
+        network = drawing.network
+    if ranks.first:
+        _save(network, drawn, folder)
+        Run(
+            id=id_, plan=plan.hash, commit=plan.commit, recipe=recipe, parent=parent, revision=revision(),
+            libraries=libraries(), machine=_machine(ranks), seconds=round(time.monotonic() - started, 2),
+            curve=drawn.curve, alarm=drawn.alarm, heads=heads, alarms=drawn.alarms, course=drawn.course,
+            states=drawn.states, ended=drawn.ended, gradients=drawn.gradients,
+        ).save(catalog.home)  # fmt: skip
+        for path in (folder / "checkpoints").glob("*.pt"):
+            if path.name != "last.pt":
+                path.unlink()
+    ranks.gather(None)
+    return Run.open(catalog.home, id_)
 
 
-@dataclass(kw_only=True)
-class Drawn:
-    """What a run keeps of the draws that it was trained on; nothing where heads were solved."""
-
-    curve: list[dict[str, float]] = field(default_factory=list)
-    exposure: list[dict[str, Any]] = field(default_factory=list)
-    replaced: list[ReplacedDraw] = field(default_factory=list)
-    alarm: str = ""
-    alarms: list[str] = field(default_factory=list)
+def _machine(ranks: Ranks) -> str:
+    """What the last bits of a training depend on: ranks, cores, threads, and the instructions of the kernels."""
+    kernels = torch.backends.cpu.get_cpu_capability()
+    if ranks.device.type == "cuda":
+        kernels = torch.cuda.get_device_name(ranks.device)
+    several = f"{ranks.world} ranks, " if ranks.world > 1 else ""
+    return f"{several}{os.cpu_count()} cores, {torch.get_num_threads()} threads, {kernels}"
 
 
-def _machine() -> str:
-    """What the last bits of a training depend on: its cores, threads, and the vector instructions of the kernels."""
-    return f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
-
-
-def _draw(
-    recipe: Recipe, plan: Plan, home: Path, parent: str, on_error: OnError,
-    progress: Callable[[int, int, float], None] | None, drawn: Drawn,
-) -> Network:  # fmt: skip
-    """Train a network on the plan's draws, one global batch a step."""
-    embeddings = Embeddings.open(home, recipe.embeddings) if recipe.embeddings else None
-    network = build(recipe, plan.tasks, embeddings)
-    if parent:
-        take_over(network, plan.tasks, Run.open(home, parent), home)
-    optimizer = _optimizer(recipe, network)
-    rates = network.losses.rates() if recipe.optimizer == "sgd" else None
-    steps = len(plan.draws) // recipe.global_batch
-    if not steps:
-        raise BadInput(f"plan of {len(plan.draws)} draws: holds no batch of {recipe.global_batch}; plan more draws")
-    recent: list[Tensor] = []
-    exposure, numbers = Exposure(plan), NumberRanges(plan, network)
-    for step, (inputs, batch) in enumerate(_inputs(recipe, plan, home, embeddings, on_error, drawn.replaced)):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * _schedule(recipe, step, steps)
-        outputs = network(inputs)
-        losses = network.losses(outputs, *_labels(batch))
-        optimizer.zero_grad()
-        network.losses.objective(losses).backward()
-        if rates is not None:
-            scale_rows(network.heads, rates)
-        optimizer.step()
-        recent.append(losses.detach())
-        exposure.add(batch.rows, batch.positions)
-        numbers.add(outputs.detach())
-        if (step + 1) % max(1, steps // CURVE_POINTS) == 0 or step + 1 == steps:
-            mean = torch.stack(recent).mean(dim=0)
-            recent.clear()
-            position = (step + 1) * recipe.global_batch
-            named = zip(plan.tasks, mean.tolist(), strict=True)
-            drawn.curve.append({"Draws": position, **{task.name: loss for task, loss in named}})
-            if progress:
-                progress(position, steps * recipe.global_batch, float(network.losses.objective(mean)))
-    drawn.exposure, drawn.alarm = [vars(row) for row in exposure.rows()], exposure.alarm()
-    drawn.alarms = drawn_alarms(plan.tasks, drawn.curve, numbers.outside())
-    return network
-
-
-def _inputs(
-    recipe: Recipe,
-    plan: Plan,
-    home: Path,
-    embeddings: Embeddings | None,
-    on_error: OnError,
-    replaced: list[ReplacedDraw],
-) -> Iterator[tuple[Tensor, Batch]]:
-    """Batches in plan order with the network's inputs: cached vectors, or pixels in [-1, 1]. At the end, `replaced`
-    receives the draws whose image was replaced."""
-    if embeddings is not None:
-        vectors = torch.from_numpy(np.array(embeddings.vectors[embeddings.rows(plan.keys.to_pylist())]))
-        for batch in batches(plan, recipe.global_batch):
-            yield vectors[torch.from_numpy(batch.rows)], batch
-        return
-    pack = Pack.open(home, plan.pack_hash)
-    with stream(plan, pack, recipe.global_batch, size=recipe.size, threads=recipe.threads, on_error=on_error) as pixels:
-        for batch in pixels:
-            yield _augmented(as_pixels(torch.from_numpy(batch.images)), batch, recipe), batch
-        replaced += pixels.replaced
-
-
-def _augmented(pixels: Tensor, batch: Batch, recipe: Recipe) -> Tensor:
-    """Mirror half of the images, by a hash of (seed, position), and move all of a batch by up to 4 pixels."""
-    if not recipe.augment:
-        return pixels
-    hashes = hash64(recipe.seed, batch.positions)
-    mirrored = torch.from_numpy((hashes & np.uint64(1)).astype(np.bool_))
-    pixels[mirrored] = pixels[mirrored].flip(-1)
-    down, right = (int(hashes[0] >> np.uint64(shift)) % 9 - 4 for shift in (8, 16))
-    return pixels.roll((down, right), dims=(2, 3)).contiguous(memory_format=torch.channels_last)
-
-
-def _labels(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.from_numpy(batch.values), torch.from_numpy(batch.known), torch.from_numpy(batch.weights)
-
-
-def _optimizer(recipe: Recipe, network: Network) -> torch.optim.Optimizer:
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    return torch.optim.SGD(
-        network.parameters(), lr=recipe.learning_rate, momentum=0.9, weight_decay=recipe.weight_decay
-    )
-
-
-def _schedule(recipe: Recipe, step: int, steps: int) -> float:
-    """The share of the learning rate at a step."""
-    first = round(steps * recipe.warmup)
-    if step < first:
-        return (step + 1) / first
-    if recipe.schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (step - first) / max(1, steps - first)))
-
-
-def _save(network: Network, drawn: Drawn, folder: Path) -> None:
+def _save(network: Network | TreeNetwork, drawn: Drawn, folder: Path) -> None:
     state = BytesIO()  # torch reports a full disk only as a failure
     torch.save(network.state_dict(), state)
     with whole(folder / "checkpoints" / "last.pt") as part:

@@ -71,6 +71,11 @@ class SmallTrunk(nn.Sequential):
         stages = [_stage(before, after) for before, after in pairwise(self.channels)]
         super().__init__(*stages, _MeanAndMaximum(self.cells))
 
+    @property
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        """The four stages, "stage1" to "stage4", and the pooling, "pool", by name."""
+        return [*((f"stage{number + 1}", self[number]) for number in range(len(self) - 1)), ("pool", self[-1])]
+
 
 class _MeanAndMaximum(nn.Module):
     """Mean and maximum of maps [B, C, H, W] in each of cells x cells: [B, 2 C cells^2]."""

@@ -1,0 +1,134 @@
+"""Trainings from draws: trees, states, and runs that end at the same bits wherever they were stopped."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from support.learned import make_features, planned, recipe
+
+from curation import Catalog
+from samplers import Plan
+from training import Run, evaluate, train
+from training.loop.drawing import Drawing
+from training.network.model import load_any
+from training.network.tree_network import TreeNetwork
+from training.run import run_id
+
+TREE = {"tasks": ["speed"], "branch": {"marks": {"width": 8, "tasks": ["*"]}, "own": {"width": 4, "tasks": ["car"]}}}
+STOPPING = {"every": 4, "patience": 1, "floor": 0.5, "tolerance": 0.5}
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    return make_features(tmp_path_factory.mktemp("drawing"))
+
+
+@pytest.fixture(scope="module")
+def plan(catalog: Catalog) -> Plan:
+    return planned(catalog, draws=960)
+
+
+def weights_of(catalog: Catalog, run: Run) -> str:
+    """The hash of a run's weights."""
+    return hashlib.sha256((catalog.home / "runs" / run.id / "checkpoints" / "last.pt").read_bytes()).hexdigest()
+
+
+def remove(catalog: Catalog, id_: str) -> None:
+    for path in sorted((catalog.home / "runs" / id_).rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+
+
+FULL = recipe(
+    tree=TREE, stopping=STOPPING, balance="gradient_norm", dropout=0.2, clip=0.5, seed=5, learning_rate=0.01,
+    task={"car": {"rate": 0.5, "decay": 0.1}, "color": {"smoothing": 0.1, "dropout": 0.1}},
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def full(catalog: Catalog, plan: Plan) -> Run:
+    return train(FULL, plan, catalog)
+
+
+def test_a_tree_learns_and_is_evaluated(catalog: Catalog, plan: Plan) -> None:
+    run = train(recipe(tree=TREE, learning_rate=0.02), plan, catalog)
+    assert Run.open(catalog.home, run.id) == run
+    assert isinstance(load_any(run, plan.tasks, catalog.home), TreeNetwork)
+    figures = evaluate(run, catalog, author="ada").to_pylist()
+    color = next(row for row in figures if (row["task"], row["slice"], row["split"]) == ("color", "", "test"))
+    assert color["value"] > 0.7
+    assert (run.alarm, sum(row["drawn"] for row in run.exposure(catalog.home) if row["kind"] == "task")) == ("", 960)
+
+
+def test_a_run_records_states_course_and_gradients(catalog: Catalog, plan: Plan, full: Run) -> None:
+    assert {row["task"] for row in full.states} == {task.name for task in plan.tasks}
+    assert {"ACTIVE", "PLATEAU", "DISTILL"} <= {row["state"] for row in full.states}
+    assert full.course[0] == (0, plan.hash)
+    assert len(full.course) > 1
+    assert all(start % 16 == 0 for start, _ in full.course)
+    assert all(0.25 <= factor <= 4 for row in full.gradients for factor in row["factors"].values())
+    assert full.alarm == ""
+    drawn = {row["name"]: row["drawn"] for row in full.exposure(catalog.home) if row["kind"] == "task"}
+    assert sum(drawn.values()) == full.curve[-1]["Draws"]
+    assert [path.name for path in (catalog.home / "runs" / full.id / "checkpoints").iterdir()] == ["last.pt"]
+
+
+class Killed(BaseException):
+    """Ends a training in the middle of a step, as SIGKILL would."""
+
+
+def test_killed_at_any_step_it_ends_at_the_same_bits(catalog: Catalog, plan: Plan, full: Run) -> None:
+    wanted, steps = weights_of(catalog, full), int(full.curve[-1]["Draws"]) // 16
+    begun = next(row["Draws"] // 16 for row in full.states if row["state"] == "DISTILL")
+    replanned = full.course[1][0] // 16
+    remove(catalog, full.id)
+    for last in sorted({3, begun + 1, replanned, replanned + 2, steps - 2}):
+        drawing = Drawing(FULL, plan, catalog, catalog.home / "runs" / full.id)
+
+        def told(done: int, total: int, loss: float, last: int = last) -> None:
+            if done // 16 > last:
+                raise Killed
+
+        with pytest.raises(Killed):
+            drawing.run(told, every=1)
+    again = train(FULL, plan, catalog)
+    assert weights_of(catalog, again) == wanted
+    assert replace(again, seconds=0.0) == replace(full, seconds=0.0)
+
+
+CHILD = """
+import sys
+from curation import Catalog
+from samplers import Plan
+from training.recipe import Recipe
+from training import train
+import json
+home, plan, words = sys.argv[1:]
+catalog = Catalog.open(home)
+def told(done, total, loss):
+    print(done, flush=True)
+train(Recipe.parse(json.loads(words)), Plan.open(catalog.home, plan), catalog, progress=told, every=3)
+"""
+
+
+def test_sigterm_leaves_a_checkpoint_and_one_line(catalog: Catalog, plan: Plan) -> None:
+    import json
+
+    made = recipe(tree=TREE, seed=8)
+    words = [sys.executable, "-c", CHILD, str(catalog.home), plan.hash, json.dumps(made.words)]
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=path)
+    assert running.stdout is not None
+    running.stdout.readline()
+    running.send_signal(signal.SIGTERM)
+    _, told = running.communicate(timeout=60)
+    id_ = run_id(plan, made)
+    assert "stopped after step" in told.splitlines()[-1]
+    assert (catalog.home / "runs" / id_ / "checkpoints" / "resume.pt").is_file()
+    assert not (catalog.home / "runs" / id_ / "run.json").exists()
+    resumed = weights_of(catalog, train(made, plan, catalog))
+    remove(catalog, id_)
+    assert weights_of(catalog, train(made, plan, catalog)) == resumed
