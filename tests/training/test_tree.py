@@ -54,9 +54,7 @@ def test_a_branch_without_a_task_is_left_out() -> None:
 )
 def test_a_wrong_tree_is_one_line(words: dict[str, object], says: str) -> None:
     with pytest.raises(BadInput, match=says) as caught:
-        made = Recipe.parse({"trunk": "small", "tree": words}).tree
-        assert made is not None
-        made.nodes(TASKS)
+        Recipe.parse({"trunk": "small", "tree": words}).branching.nodes(TASKS)
     assert "\n" not in str(caught.value)
 
 

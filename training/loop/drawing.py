@@ -20,6 +20,7 @@ from training.loop.alarms import NumberRanges, drawn_alarms
 from training.loop.checkpoint import Stop, load_state, save_state
 from training.loop.course import Course
 from training.loop.delivered import Delivered
+from training.loop.fence import Fence, fenced_plan
 from training.loop.inputs import Inputs
 from training.loop.learner import Draws, Learner, Step
 from training.loop.memory import out_of_memory
@@ -65,24 +66,28 @@ class Drawing:
     ) -> None:  # fmt: skip
         self.recipe, self.plan, self.catalog, self.folder = recipe, plan, catalog, folder / "checkpoints"
         self.ranks = ranks or Ranks()
-        self.steps = len(plan.draws) // recipe.global_batch
+        drawn_from = self._fenced_plan(parent)
+        self.steps = len(drawn_from.draws) // recipe.global_batch
         if not self.steps:
-            raise BadInput(f"plan of {len(plan.draws)} draws: holds no batch of {recipe.global_batch}; plan more draws")
+            count = len(drawn_from.draws)
+            raise BadInput(f"plan of {count} draws: holds no batch of {recipe.global_batch}; plan more draws")
         self.inputs = Inputs(recipe, plan, catalog.home, on_error, self.ranks)
         make = build if recipe.plain else build_tree
         self.network: Network | TreeNetwork = make(recipe, plan.tasks, self.inputs.embeddings)
         self.drawn = Drawn()
         before = Run.open(catalog.home, parent) if parent else None
         if before:
-            self.drawn.alarms += take_over(self.network, plan.tasks, before, catalog.home)
+            whole = bool(recipe.only)
+            self.drawn.alarms += take_over(self.network, plan.tasks, before, catalog.home, whole=whole)
         self.network.to(self.ranks.device)
         self.learner = Learner(recipe, self.network, plan.tasks, self.ranks)
-        self.course = Course(plan)
+        self.course = Course(plan, drawn_from)
         self.delivered = Delivered(self.course, self.ranks)
         self.numbers = NumberRanges(plan, self.network)
         self.recent: list[Tensor] = []
         self.clipped, self.step = 0, 0
         self.stops = self._stops(before)
+        self.fence = Fence(self.learner, plan, self.inputs) if recipe.only else None
 
     def run(self, progress: Told | None = None, *, every: int = 0, stop: Stop | None = None) -> Drawn:
         """Train to the end. A checkpoint is written every `every` steps (0: none), and where `stop` is asked for.
@@ -172,13 +177,29 @@ class Drawing:
             stops.begin(before.ended)
         return stops
 
+    def _fenced_plan(self, parent: str) -> Plan:
+        """The plan that is drawn from: with `only`, one for these tasks alone, which rank 0 makes."""
+        only = self.recipe.only
+        if not only:
+            return self.plan
+        names = [task.name for task in self.plan.tasks]
+        if wrong := [name for name in only if name not in names]:
+            raise BadInput(f"only {wrong[0]}: is no task of the plan ({', '.join(names)}); correct it")
+        if not parent or self.recipe.stopping:
+            what = "has no run to start from; name one with --parent" if not parent else "stops no task; leave it out"
+            raise BadInput(f"only {', '.join(only)}: {what}")
+        hash_ = fenced_plan(self.plan, only, self.catalog).hash if self.ranks.first else ""
+        return Plan.open(self.catalog.home, self.ranks.from_first(hash_))
+
     def _finished(self) -> Drawn:
         drawn = self.drawn
+        if self.fence:
+            self.fence.check()
         drawn.exposure, drawn.alarm = self.delivered.rows(), self.delivered.alarm()
         drawn.alarms += drawn_alarms(self.plan.tasks, drawn.curve, self.numbers.outside())
         drawn.replaced = [row for rows in self.ranks.gather(self.inputs.replaced) for row in rows]
         drawn.replaced.sort(key=lambda row: row.position)
-        if len(self.course.segments) > 1:
+        if self.course.state() != [(0, self.plan.hash)]:
             drawn.course = self.course.state()
         if self.stops:
             drawn.states, drawn.ended = self.stops.history, self.stops.ended()

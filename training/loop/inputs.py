@@ -23,7 +23,7 @@ from training.loop.ranks import Ranks
 from training.network.model import as_pixels
 from training.recipe import Recipe
 
-__all__ = ["Inputs"]
+__all__ = ["BATCH", "Inputs"]
 
 BATCH = 256
 """Images of a pass that learns nothing; fixed, because the last bits of outputs depend on it."""

@@ -67,6 +67,8 @@ class Learner:
         self.weights = network.losses.importances.clone()
         watched = recipe.balance != "none" or recipe.clip > 0
         self.norms = GradientNorms(network) if watched and isinstance(network, TreeNetwork) else None
+        self.only: frozenset[int] | None = None
+        """The tasks (codes) whose outputs are computed; None for all."""
         self._bf16 = ranks.device.type == "cuda"
         self.train()
 
@@ -134,7 +136,7 @@ class Learner:
         autocast = torch.autocast("cuda", torch.bfloat16) if self._bf16 else contextlib.nullcontext()
         with autocast:
             if isinstance(self.network, TreeNetwork):
-                outputs: Tensor = self.network(draws.inputs, draws.positions)
+                outputs: Tensor = self.network(draws.inputs, draws.positions, only=self.only)
             else:
                 outputs = self.network(draws.inputs)
         return outputs.float()

@@ -109,11 +109,9 @@ class TreeOptimiser:
         self.frozen = tasks
         for part in network.parts().values():
             learns = bool(part.readers - tasks) and not part.readers & paths
-            part.module.requires_grad_(learns)
-            for parameter in part.module.parameters():
-                parameter.grad = None if not learns else parameter.grad
+            _learn(part.module, learns)
         for name, head in self._heads.items():
-            head.requires_grad_(not self._codes(name) <= tasks)
+            _learn(head, not self._codes(name) <= tasks)
         rates = [0.0 if t in tasks else rate for t, rate in enumerate(self._task_rates)]
         self._moved = [
             (part, self._by_row(name, rates, 1.0))
@@ -161,6 +159,13 @@ def optimiser_of(recipe: Recipe, network: Network | TreeNetwork, names: Sequence
 
 def _group(parameters: list[nn.Parameter], scale: float, decay: float) -> dict[str, Any]:
     return {"params": parameters, "scale": scale, "weight_decay": decay}
+
+
+def _learn(module: nn.Module, learns: bool) -> None:
+    """Whether a module learns; without a gradient AdamW leaves it out, moments and decay included."""
+    module.requires_grad_(learns)
+    if not learns:
+        module.zero_grad(set_to_none=True)
 
 
 def _agreed(values: Sequence[float], otherwise: float) -> float:

@@ -3,16 +3,17 @@
 import hashlib
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from support.learned import make_features, planned, recipe
 
-from curation import Catalog
+from curation import BadInput, Catalog
+from curation.errors import Damaged, Failed
 from samplers import Plan
-from training import Run, evaluate, train
+from training import Recipe, Run, evaluate, train
 from training.loop.drawing import Drawing
 from training.network.model import load_any
 from training.network.tree_network import TreeNetwork
@@ -99,36 +100,78 @@ def test_killed_at_any_step_it_ends_at_the_same_bits(catalog: Catalog, plan: Pla
     assert replace(again, seconds=0.0) == replace(full, seconds=0.0)
 
 
-CHILD = """
-import sys
-from curation import Catalog
-from samplers import Plan
-from training.recipe import Recipe
-from training import train
-import json
-home, plan, words = sys.argv[1:]
-catalog = Catalog.open(home)
-def told(done, total, loss):
-    print(done, flush=True)
-train(Recipe.parse(json.loads(words)), Plan.open(catalog.home, plan), catalog, progress=told, every=3)
-"""
-
-
 def test_sigterm_leaves_a_checkpoint_and_one_line(catalog: Catalog, plan: Plan) -> None:
-    import json
-
     made = recipe(tree=TREE, seed=8)
-    words = [sys.executable, "-c", CHILD, str(catalog.home), plan.hash, json.dumps(made.words)]
-    path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=path)
-    assert running.stdout is not None
-    running.stdout.readline()
-    running.send_signal(signal.SIGTERM)
-    _, told = running.communicate(timeout=60)
     id_ = run_id(plan, made)
-    assert "stopped after step" in told.splitlines()[-1]
+
+    def told(done: int, total: int, loss: float) -> None:
+        if done == 160:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Failed, match=r"^stopped after step 11 of 60; run the same again to go on$"):
+        train(made, plan, catalog, progress=told)
     assert (catalog.home / "runs" / id_ / "checkpoints" / "resume.pt").is_file()
     assert not (catalog.home / "runs" / id_ / "run.json").exists()
     resumed = weights_of(catalog, train(made, plan, catalog))
     remove(catalog, id_)
     assert weights_of(catalog, train(made, plan, catalog)) == resumed
+
+
+def test_a_damaged_checkpoint_is_one_line(catalog: Catalog, plan: Plan) -> None:
+    made = recipe(tree=TREE, seed=9)
+    path = catalog.home / "runs" / run_id(plan, made) / "checkpoints" / "resume.pt"
+    path.parent.mkdir(parents=True)
+    for content in (b"no checkpoint", b""):
+        path.write_bytes(content)
+        with pytest.raises(Damaged, match=r"resume.pt: cannot be read .*; remove it to train from the start"):
+            train(made, plan, catalog)
+
+
+def test_a_frozen_task_stays_frozen_until_it_has_new_labels(catalog: Catalog, plan: Plan, full: Run) -> None:
+    ended = {name: dict(row, state="FROZEN") for name, row in full.ended.items()}
+    path = catalog.home / "runs" / full.id / "run.json"
+    kept = path.read_text()
+    ended["bike"]["labels"] = "other"
+    replace(full, ended=ended).save(catalog.home)
+    try:
+        drawing = Drawing(FULL, plan, catalog, catalog.home / "runs" / "child", parent=full.id)
+    finally:
+        path.write_text(kept)
+    assert drawing.stops is not None
+    states = {name: state.state for name, state in drawing.stops.states.items()}
+    assert states == {"color": "FROZEN", "car": "FROZEN", "speed": "FROZEN", "bike": "ACTIVE"}
+
+
+def test_non_finite_vectors_are_refused_by_key(catalog: Catalog, plan: Plan) -> None:
+    drawing = Drawing(recipe(tree=TREE), plan, catalog, catalog.home / "runs" / "none")
+    vectors = np.array(drawing.inputs.embeddings.vectors)  # type: ignore[union-attr]
+    vectors[:, 2] = np.inf
+    drawing.inputs.embeddings.vectors = vectors  # type: ignore[union-attr]
+    with pytest.raises(BadInput, match=r"key 'pictures/\d+': its vector of .* is not finite"):
+        drawing.run()
+
+
+def test_a_recipe_for_a_task_that_the_plan_lacks_is_refused(catalog: Catalog, plan: Plan) -> None:
+    with pytest.raises(BadInput, match="task boat is none of the plan's"):
+        train(recipe(task={"boat": {"rate": 0.5}}), plan, catalog)
+
+
+def test_pixels_learn_in_a_tree_that_leaves_the_trunk_early(catalog: Catalog) -> None:
+    tree = {"tasks": ["*"], "branch": {"early": {"parent": "trunk:stage2", "width": 4, "tasks": ["car"]}}}
+    made = Recipe.parse({"trunk": "small", "size": (32, 48), "global_batch": 16, "threads": 1, "tree": tree})
+    run = train(made, planned(catalog, draws=64), catalog)
+    assert len(evaluate(run, catalog, author="ada")) > 0
+
+
+def test_a_tree_starts_from_a_plain_run_by_name(catalog: Catalog, plan: Plan) -> None:
+    plain = train(recipe(optimizer="adamw", learning_rate=0.01), plan, catalog)
+    old = load_any(plain, plan.tasks, catalog.home)
+    drawing = Drawing(recipe(tree="shared"), plan, catalog, catalog.home / "runs" / "none", parent=plain.id)
+    assert isinstance(drawing.network, TreeNetwork)
+    assert drawing.drawn.alarms == []
+    keys = plan.keys.to_pylist()
+    (inputs,) = drawing.inputs.of(keys)
+    before, after = old(inputs), drawing.network.eval()(inputs)
+    for code in range(len(plan.tasks)):
+        columns = [network.losses.layout.columns[code] for network in (old, drawing.network)]
+        assert torch.allclose(before[:, columns[0]], after[:, columns[1]], atol=1e-5)

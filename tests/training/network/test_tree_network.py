@@ -197,12 +197,14 @@ def test_a_trunk_without_stages_is_refused(trunk: nn.Module) -> None:
         network(Tree.shared(8), trunk=trunk)
 
 
+class OneStage(Stages):
+    """The same trunk without an exit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = [("pool", nn.Sequential(*self.all))]
+
+
 def test_an_exit_that_the_trunk_lacks_is_refused() -> None:
     with pytest.raises(BadInput, match="leaves the trunk at 'stage2'; its stages are pool"):
-
-        class One(Stages):
-            def __init__(self) -> None:
-                super().__init__()
-                self.stages = [("pool", self.all)]  # type: ignore[list-item]
-
-        network(TREES["drawn"], trunk=One())
+        network(TREES["drawn"], trunk=OneStage())
