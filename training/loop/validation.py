@@ -37,12 +37,12 @@ class Validation:
     groups: Ints
 
     @classmethod
-    def of(cls, catalog: Catalog, plan: Plan) -> Self:
-        """The labels at the plan's commit of the images in the split "validation" that the plan's pack holds."""
+    def of(cls, catalog: Catalog, plan: Plan, split: str = "validation") -> Self:
+        """The labels at the plan's commit of the images in a split that the plan's pack holds."""
         packed = Pack.open(catalog.home, plan.pack_hash).keys
         with catalog.read(plan.commit) as then:
             samples = Samples.at(then)
-            there = (samples.splits == "validation") & pc.is_in(samples.keys, value_set=packed).to_numpy(False)
+            there = (samples.splits == split) & pc.is_in(samples.keys, value_set=packed).to_numpy(False)
             columns = [_column(then.labels(task.name), samples, task.task.kind) for task in plan.tasks]
         values = np.stack(columns, axis=1)
         there &= np.isfinite(values).any(axis=1)
