@@ -19,7 +19,7 @@ from training.network.tree_network import TreeNetwork
 from training.network.trunks import SmallTrunk
 from training.recipe import Recipe
 
-__all__ = ["many_tasks", "random_draws", "step_rows"]
+__all__ = ["Features", "learner", "many_tasks", "random_draws", "step_rows"]
 
 BATCH, HIDDEN, WIDTH = 64, 256, 2_648
 TURNS = 20 if small() else 60

@@ -44,29 +44,31 @@ class Arms:
     last: Floats
 
 
-def make_catalog(folder: Path, seed: int) -> Catalog:
-    """Images whose vectors decide 12 tasks of 60 to 1,500 labels, by three unrelated functions."""
+def make_catalog(folder: Path, seed: int, sizes: Sequence[int] = tuple(SIZES), image: Path | None = None) -> Catalog:
+    """Images whose vectors decide a task for each of `sizes`, its number of labels, by three unrelated functions."""
     generator = np.random.default_rng(seed)
     catalog = Catalog.create(folder / "home")
-    path = folder / "one.png"
-    Image.fromarray(generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
-    fact, count = inspect(path), max(SIZES) + 2 * HELD_OUT
+    path = image or folder / "one.png"
+    if image is None:
+        Image.fromarray(generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
+    fact, first = inspect(path), max(sizes)
+    count = first + 2 * HELD_OUT
     keys = [f"made/{number:05d}" for number in range(count)]
     vectors = generator.normal(size=(count, WIDTH)).astype(np.float32)
     tasks = [
         Task(name=f"t{number:02d}", kind="categorical", classes=tuple("abcd"), owner="o")
-        for number in range(len(SIZES))
+        for number in range(len(sizes))
     ]
     rows, maps = [], [generator.normal(size=(WIDTH, 12)) / WIDTH**0.5 for _ in range(FAMILIES)]
-    for number, (task, size) in enumerate(zip(tasks, SIZES, strict=True)):
+    for number, (task, size) in enumerate(zip(tasks, sizes, strict=True)):
         seen = np.tanh(1.5 * vectors @ maps[number % FAMILIES])
         logits = seen @ generator.normal(size=(12, CLASSES)) + generator.gumbel(size=(count, CLASSES)) * 0.5
         codes = logits.argmax(axis=1)
-        train = generator.permutation(max(SIZES))[:size]
-        for row in [*train.tolist(), *range(max(SIZES), count)]:
+        train = generator.permutation(first)[:size]
+        for row in [*train.tolist(), *range(first, count)]:
             rows.append({"key": keys[row], "task": task.name, "state": "known", "text": task.classes[codes[row]],
                          "annotator": "made"})  # fmt: skip
-    splits = ["train"] * max(SIZES) + ["validation"] * HELD_OUT + ["test"] * HELD_OUT
+    splits = ["train"] * first + ["validation"] * HELD_OUT + ["test"] * HELD_OUT
     with catalog.commit(author="o", message="made", batch="made") as change:
         change.add_tasks(tasks)
         change.add_samples(_samples(keys, path, fact), dataset="made")
