@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
 from PIL import Image
 from scipy import stats
 
@@ -96,7 +95,7 @@ def words(seed: int, **changed: object) -> dict[str, object]:
     """The recipe of both arms."""
     return {
         "heads": "drawn", "size": (32, 32), "tree": "shared", "hidden": 128, "global_batch": 64, "seed": seed,
-        "learning_rate": 3e-3, "schedule": "constant", "weight_decay": 0.01, "threads": 2, **changed,
+        "learning_rate": 3e-3, "schedule": "constant", "weight_decay": 0.01, "threads": 1, **changed,
     }  # fmt: skip
 
 
@@ -136,7 +135,6 @@ def stopping_rows(folder: Path) -> list[Row]:
     for seed in range(SEEDS):
         (folder / str(seed)).mkdir()
         arms.append(run_arms(folder / str(seed), seed))
-        torch.set_num_threads(2)
     each = np.array([arm.states - arm.common for arm in arms])
     differences, gain = each.mean(axis=1), np.array([(arm.common - arm.own).mean() for arm in arms])
     error = differences.std(ddof=1) / len(arms) ** 0.5

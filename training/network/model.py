@@ -128,11 +128,12 @@ def build_tree(recipe: Recipe, tasks: Sequence[PlanTask], embeddings: Embeddings
         if name not in names:
             raise BadInput(f"recipe: task {name} is none of the plan's ({', '.join(names)}); correct it")
     nodes = recipe.branching.nodes(names)
+    if embeddings is not None:
+        trunk: nn.Module = Standardise(embeddings.mean, embeddings.scale, embeddings.widths)
+        return TreeNetwork(trunk, recipe, nodes, tasks)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        trunk: nn.Module = SmallTrunk()
-    if embeddings is not None:
-        trunk = Standardise(embeddings.mean, embeddings.scale, embeddings.widths)
+        trunk = SmallTrunk()
     return TreeNetwork(trunk, recipe, nodes, tasks)
 
 
