@@ -1,6 +1,7 @@
 """How a network is trained on a plan: the fields of a training, their ranges, and the defaults of each trunk."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -78,10 +79,11 @@ class Stopping:
 class Recipe:
     """How a network is trained on a plan; `Recipe.of(trunk)` gives the defaults of a trunk.
 
-    `trunk` is "efficientnet_lite0" (pretrained and frozen), "run:ID" (trained by that run of this workspace, frozen)
-    or "small" (trained from scratch); features of a frozen trunk are computed once. `size` is height and width in
-    pixels; `fit` says how an image of another shape becomes that size: "stretch", "letterbox" (grey borders) or "crop"
-    (the middle). `mirrored` averages the features of an image and its mirror image.
+    `trunk` is "efficientnet_lite0" (pretrained and frozen), "run:ID" (trained by that run of this workspace, frozen),
+    "small" (trained from scratch), or "MODULE:FUNCTION", whose function returns a trunk of one's own that learns from
+    pixels (`training.network.tree_network.Staged`); features of a frozen trunk are computed once. `size` is height and
+    width in pixels; `fit` says how an image of another shape becomes that size: "stretch", "letterbox" (grey borders) or
+    "crop" (the middle). `mirrored` averages the features of an image and its mirror image.
 
     `heads` says how heads learn. On a frozen trunk: "exact" solves the linear head of each task to convergence, alone;
     "shared" trains one hidden layer of `units` for all tasks over `epochs` of their labels; "auto" takes for each task
@@ -139,8 +141,7 @@ class Recipe:
     def of(cls, trunk: str, **changed: Any) -> "Recipe":
         """The defaults of `trunk`, with `changed` fields (None leaves a default); BadInput for what is unknown."""
         given = {name: value for name, value in changed.items() if value is not None}
-        on_features = TREES_ON_FEATURES if trunk != "small" and set(given) & ADDED else {}
-        return cls(**{"trunk": trunk, **DEFAULTS.get(trunk, {}), **on_features, **given})
+        return cls(**{"trunk": trunk, **_defaults(trunk, set(given)), **given})
 
     @classmethod
     def load(cls, path: Path | str, **others: Any) -> "Recipe":
@@ -170,8 +171,7 @@ class Recipe:
         trunk = given.get("trunk", cls.trunk)
         if not isinstance(trunk, str):
             raise BadInput(f"{where}: trunk = {trunk!r} is no name; name one, such as small")
-        on_features = TREES_ON_FEATURES if trunk != "small" and set(given) & ADDED else {}
-        return parse(cls, {**DEFAULTS.get(trunk, {}), **on_features, **given}, where=where)
+        return parse(cls, {**_defaults(trunk, set(given)), **given}, where=where)
 
     @property
     def words(self) -> dict[str, Any]:
@@ -188,7 +188,12 @@ class Recipe:
     @property
     def plain(self) -> bool:
         """Whether the network is one branch for all tasks that learn alike, as all were before trees."""
-        return not (set(self.words) & ADDED)
+        return not (set(self.words) & ADDED) and not _own(self.trunk)
+
+    @property
+    def learns(self) -> bool:
+        """Whether the trunk learns from pixels."""
+        return self.trunk == "small" or _own(self.trunk)
 
     @property
     def branching(self) -> Tree:
@@ -198,7 +203,7 @@ class Recipe:
     @property
     def embeddings(self) -> str:
         """The name of the embeddings that this recipe reads; empty when its trunk is trained on pixels."""
-        if self.trunk == "small":
+        if self.learns:
             return ""
         height, width = self.size
         views = ("" if self.fit == "stretch" else f"-{self.fit}") + ("-mirrored" if self.mirrored else "")
@@ -220,7 +225,7 @@ class Recipe:
 
     def __post_init__(self) -> None:  # long: one rule for each field
         rules = {
-            "trunk": self.trunk in DEFAULTS or self.trunk.startswith("run:"),
+            "trunk": self.trunk in DEFAULTS or self.trunk.startswith("run:") or _own(self.trunk),
             "fit": self.fit in ("stretch", "letterbox", "crop"),
             "heads": self.heads in HEADS,
             "units": self.units >= 1,
@@ -241,19 +246,32 @@ class Recipe:
             "trunk_rate": 0 <= self.trunk_rate < math.inf,
         }
         _refuse(self, rules, "recipe")
-        if self.trunk == "small" and (self.fit != "stretch" or self.mirrored):
+        if self.learns and (self.fit != "stretch" or self.mirrored):
             raise BadInput(
                 f"recipe: fit = {self.fit}, mirrored = {self.mirrored} are for frozen trunks; leave them out"
             )
-        if self.solved and (self.trunk == "small" or self.hidden):
-            what = "trunk small learns from draws" if self.trunk == "small" else f"hidden = {self.hidden} is for draws"
+        if self.solved and (self.learns or self.hidden):
+            what = f"trunk {self.trunk} learns from draws" if self.learns else f"hidden = {self.hidden} is for draws"
             raise BadInput(f"recipe: heads = {self.heads} need a frozen trunk alone, but {what}; set heads = drawn")
         if not self.plain and (self.heads != "drawn" or self.optimizer != "adamw"):
-            what = sorted(set(self.words) & ADDED)[0]
+            what = next(iter(sorted(set(self.words) & ADDED)), f"trunk {self.trunk}")
             raise BadInput(
                 f"recipe: {what} is for heads = drawn with optimizer = adamw, not for {self.heads} with "
                 f"{self.optimizer}; set both, or leave it out"
             )
+
+
+def _own(trunk: str) -> bool:
+    """Whether a trunk is one of the user's own, "MODULE:FUNCTION"."""
+    return bool(re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", trunk)) and not trunk.startswith("run:")
+
+
+def _defaults(trunk: str, given: set[str]) -> dict[str, Any]:
+    """The defaults of a trunk, for a recipe in which these fields are given."""
+    if _own(trunk):
+        return DEFAULTS["small"]
+    on_features = TREES_ON_FEATURES if trunk != "small" and given & ADDED else {}
+    return {**DEFAULTS.get(trunk, {}), **on_features}
 
 
 def _refuse(made: Any, rules: Mapping[str, bool], what: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curation.errors import NotFound
+from curation.errors import BadInput, NotFound
 from curation.files.atomic import whole
 from curation.files.read_back import read_json
 from samplers.plan.plan import Plan
@@ -98,7 +98,11 @@ class Run:
     @classmethod
     def _of(cls, data: dict[str, Any]) -> "Run":
         # a run that does not name its heads is older than solved ones
-        recipe = Recipe.parse({"heads": "drawn", **data.pop("recipe"), "size": tuple(data.pop("size"))})
+        words = {"heads": "drawn", **data.pop("recipe"), "size": tuple(data.pop("size"))}
+        try:
+            recipe = Recipe.parse(words)
+        except BadInput as error:  # the file differs from what was written: nobody's input
+            raise ValueError(str(error)) from None
         heads = [Head(**{**row, "path": [tuple(point) for point in row["path"]]}) for row in data.pop("heads", [])]
         course = [(start, hash_) for start, hash_ in data.pop("course", [])]
         return cls(**data, recipe=recipe, heads=heads, course=course)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from pydantic import ConfigDict
 
@@ -114,14 +114,6 @@ class Tree:
         """The names of what `task` reads, from the trunk (or the place where its branch leaves it) to its branch."""
         nodes = self.nodes(tasks)
         return path_of(nodes, next(node.name for node in nodes if task in node.tasks))
-
-    def only(self, tasks: Sequence[str]) -> "Tree":
-        """The same tree without the tasks that are none of `tasks`, for a plan that has only those."""
-        kept = {
-            name: replace(branch, tasks=tuple(task for task in branch.tasks if task in (REST, *tasks)))
-            for name, branch in self.branch.items()
-        }
-        return Tree(tasks=tuple(task for task in self.tasks if task in (REST, *tasks)), branch=kept)
 
     def _places(self, tasks: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         """The tasks at each place of the tree, by its name."""

@@ -11,6 +11,7 @@ from curation.images import embeddings
 from samplers import Plan, Policy, make_pack, make_plan
 from samplers.plan.plan import PlanTask
 from training import Recipe
+from training.network.trunks import SmallTrunk
 
 WIDTH = 12
 KINDS = {"car": "binary", "color": "categorical", "speed": "regression", "dusk": "binary", "sign": "categorical"}
@@ -27,6 +28,16 @@ def plan_task(name: str, **more: object) -> PlanTask:
     fields = {"share": 1, "importance": 0.2, "constant_loss": 1.0, "mean": 0.0, "deviation": 1.0, "labelled": ()}
     rest = {"owner": "ada", "rule": "natural", "class_factor": None, "strata": ()}
     return PlanTask(**{"task": task, **fields, **rest, **more})  # type: ignore[arg-type]
+
+
+def own_trunk() -> SmallTrunk:
+    """A trunk of one's own."""
+    return SmallTrunk()
+
+
+def no_trunk() -> int:
+    """What is no trunk."""
+    return 3
 
 
 TASKS = [plan_task(name) for name in KINDS]

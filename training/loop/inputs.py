@@ -1,6 +1,6 @@
 """What the network reads: cached vectors, or pixels, for draws in plan order and for any rows of the plan."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,6 @@ class Inputs:
         self.embeddings = Embeddings.open(home, recipe.embeddings) if recipe.embeddings else None
         self._pack_hash = plan.pack_hash
         self.replaced: list[ReplacedDraw] = []
-        self.compute: Callable[[Tensor], Tensor] | None = None
-        """What is applied to vectors once, where a part of the network does not learn."""
 
     def draws(self, segment: Segment, start: int) -> Iterator[tuple[Tensor, Batch]]:
         """This rank's batches of a segment from position `start` of the run on, with their inputs on the device."""
@@ -71,10 +69,7 @@ class Inputs:
         if not (finite := np.isfinite(found).all(axis=1)).all():
             key = keys[int(np.flatnonzero(~finite)[0])]
             raise BadInput(f"key {key!r}: its vector of {self.embeddings.model} is not finite; embed the image again")
-        inputs = torch.from_numpy(found).to(self._ranks.device)
-        if self.compute is None:
-            return inputs
-        return torch.cat([self.compute(part) for part in inputs.split(BATCH)])
+        return torch.from_numpy(found).to(self._ranks.device)
 
     def _pixels(self, segment: Segment, start: int) -> Iterator[tuple[Tensor, Batch]]:
         """Decoded pixels, from pinned memory where there is a GPU."""

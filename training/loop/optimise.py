@@ -118,9 +118,9 @@ class TreeOptimiser:
             for name, head in self._heads.items() for part in head.parameters()
             if part.requires_grad and any(rates[t] != 1 for t in self._codes(name))
         ]  # fmt: skip
-        self.keep_moments()
+        self._keep_moments()
 
-    def keep_moments(self) -> None:
+    def _keep_moments(self) -> None:
         """Take the moments of frozen rows as they are now for those that every later step puts back."""
         self._kept = []
         for name, head in self._heads.items():

@@ -15,7 +15,7 @@ from curation.images.embeddings import Embeddings
 from samplers.plan.plan import PlanTask
 from training.network.losses import TaskLosses
 from training.network.tree_network import TreeNetwork
-from training.network.trunks import SmallTrunk
+from training.network.trunks import SmallTrunk, load_own
 from training.recipe import Recipe
 from training.run import Run
 
@@ -133,7 +133,7 @@ def build_tree(recipe: Recipe, tasks: Sequence[PlanTask], embeddings: Embeddings
         return TreeNetwork(trunk, recipe, nodes, tasks)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        trunk = SmallTrunk()
+        trunk = SmallTrunk() if recipe.trunk == SmallTrunk.name else load_own(recipe.trunk)
     return TreeNetwork(trunk, recipe, nodes, tasks)
 
 

@@ -163,6 +163,16 @@ def test_pixels_learn_in_a_tree_that_leaves_the_trunk_early(catalog: Catalog) ->
     assert len(evaluate(run, catalog, author="ada")) > 0
 
 
+def test_a_trunk_of_ones_own_learns_from_pixels(catalog: Catalog) -> None:
+    words = {"size": (32, 48), "global_batch": 16, "threads": 1}
+    plan = planned(catalog, draws=32)
+    own = train(Recipe.parse({"trunk": "support.learned:own_trunk"} | words), plan, catalog)
+    assert load_any(own, plan.tasks, catalog.home).path(0)[:2] == ("trunk:stage1", "trunk:stage2")  # type: ignore
+    for function, says in (("nosuch", "cannot be made"), ("no_trunk", "is int, must be a torch.nn.Module")):
+        with pytest.raises(BadInput, match=says):
+            train(Recipe.parse({"trunk": f"support.learned:{function}"} | words), plan, catalog)
+
+
 def test_a_tree_starts_from_a_plain_run_by_name(catalog: Catalog, plan: Plan) -> None:
     plain = train(recipe(optimizer="adamw", learning_rate=0.01), plan, catalog)
     old = load_any(plain, plan.tasks, catalog.home)
