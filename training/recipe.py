@@ -82,8 +82,8 @@ class Recipe:
     `trunk` is "efficientnet_lite0" (pretrained and frozen), "run:ID" (trained by that run of this workspace, frozen),
     "small" (trained from scratch), or "MODULE:FUNCTION", whose function returns a trunk of one's own that learns from
     pixels (`training.network.tree_network.Staged`); features of a frozen trunk are computed once. `size` is height and
-    width in pixels; `fit` says how an image of another shape becomes that size: "stretch", "letterbox" (grey borders) or
-    "crop" (the middle). `mirrored` averages the features of an image and its mirror image.
+    width in pixels; `fit` says how an image of another shape becomes that size: "stretch", "letterbox" (grey borders)
+    or "crop" (the middle). `mirrored` averages the features of an image and its mirror image.
 
     `heads` says how heads learn. On a frozen trunk: "exact" solves the linear head of each task to convergence, alone;
     "shared" trains one hidden layer of `units` for all tasks over `epochs` of their labels; "auto" takes for each task
