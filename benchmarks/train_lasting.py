@@ -50,7 +50,7 @@ def lasting_rows(folder: Path) -> list[Row]:
     catalog = make_catalog(folder, 0)
     plan = planned(catalog, STEPS)
     rules = {"every": STEPS // 12, "patience": 1}
-    recipe = Recipe.parse(words(3, stopping=rules, dropout=0.1, schedule="cosine", threads=1))
+    recipe = Recipe.parse(words(3, stopping=rules, dropout=0.1, learning_rate=0.02))
     whole = train(recipe, plan, catalog)
     wanted = _weights(catalog, whole.id)
     kills = _killed(catalog, plan, recipe)
@@ -58,7 +58,7 @@ def lasting_rows(folder: Path) -> list[Row]:
     moved = sum(int((wanted[name] != part).sum()) for name, part in ended.items())
     states = len({row["state"] for row in whole.states})
     steps = ", ".join(map(str, kills))
-    what = f"numbers that differ after SIGKILL at steps {steps} ({len(whole.course)} plans, {states} states)"
+    what = f"numbers that differ after SIGKILL at steps {steps} ({max(1, len(whole.course))} plans, {states} states)"
     _remove(catalog, whole.id)
     _on_ranks(catalog, plan, recipe, 2)
     apart = max(
