@@ -1,24 +1,89 @@
 """How a network is trained on a plan: the fields of a training, their ranges, and the defaults of each trunk."""
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any, Final
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import ConfigDict
 
 from curation.errors import BadInput
+from curation.files.toml_files import parse, read_toml
+from training.tree import Tree
 
-__all__ = ["Recipe"]
+__all__ = ["Recipe", "Stopping", "TaskRecipe"]
 
 HEADS = ("auto", "exact", "shared", "drawn")
+
+Balance = Literal["none", "gradient_norm"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRecipe:
+    """How one task learns in a network that learns from draws; the defaults change nothing.
+
+    `rate` multiplies the learning rate of the task's rows, and of the branches that only tasks with this rate read: an
+    importance cannot do so, because Adam divides it out again. `decay` and `dropout` replace those of the recipe;
+    `dropout` is that of the features that the head reads. `smoothing` is the part of a class label that is spread
+    evenly over the classes. `stop` says whether the task takes part in `Recipe.stopping`.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    rate: float = 1.0
+    decay: float | None = None
+    dropout: float | None = None
+    smoothing: float = 0.0
+    stop: bool = True
+
+    def __post_init__(self) -> None:
+        rules = {
+            "rate": 0 <= self.rate < math.inf,
+            "decay": self.decay is None or 0 <= self.decay < math.inf,
+            "dropout": self.dropout is None or 0 <= self.dropout < 1,
+            "smoothing": 0 <= self.smoothing < 1,
+        }
+        _refuse(self, rules, "task recipe")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """When a task stops by itself (`training.loop.states`).
+
+    Every `every` steps each task is evaluated on its validation labels. After `patience` evaluations in a row whose
+    gain is below its standard error over groups, the task is on a plateau; one more, and it learns the soft labels of
+    its best step, at `floor` times its share. After `patience` further evaluations without a gain it is frozen. It
+    learns again once its loss (over the best constant's) has risen by more than `tolerance` and by more than the error.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    every: int = 100
+    patience: int = 3
+    floor: float = 0.25
+    tolerance: float = 0.02
+
+    def __post_init__(self) -> None:
+        rules = {
+            "every": self.every >= 1,
+            "patience": self.patience >= 1,
+            "floor": 0 < self.floor <= 1,
+            "tolerance": 0 <= self.tolerance < math.inf,
+        }
+        _refuse(self, rules, "stopping")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a network is trained on a plan; `Recipe.of(trunk)` gives the defaults of a trunk.
 
-    `trunk` is "efficientnet_lite0" (pretrained and frozen), "run:ID" (trained by that run of this workspace, frozen)
-    or "small" (trained from scratch); features of a frozen trunk are computed once. `size` is height and width in
-    pixels; `fit` says how an image of another shape becomes that size: "stretch", "letterbox" (grey borders) or "crop"
-    (the middle). `mirrored` averages the features of an image and its mirror image.
+    `trunk` is "efficientnet_lite0" (pretrained and frozen), "run:ID" (trained by that run of this workspace, frozen),
+    "small" (trained from scratch), or "MODULE:FUNCTION", whose function returns a trunk of one's own that learns from
+    pixels (`training.network.tree_network.Staged`); features of a frozen trunk are computed once. `size` is height and
+    width in pixels; `fit` says how an image of another shape becomes that size: "stretch", "letterbox" (grey borders)
+    or "crop" (the middle). `mirrored` averages the features of an image and its mirror image.
 
     `heads` says how heads learn. On a frozen trunk: "exact" solves the linear head of each task to convergence, alone;
     "shared" trains one hidden layer of `units` for all tasks over `epochs` of their labels; "auto" takes for each task
@@ -28,6 +93,14 @@ class Recipe:
     is "sgd" (with momentum 0.9) or "adamw"; `schedule` keeps the learning rate "constant" or lets it fall to 0 along a
     "cosine", after a linear warm-up over the first `warmup` of the steps.
     `augment` mirrors and moves images; labels must not depend on left and right.
+
+    The fields from `tree` on are for drawn heads with the optimizer "adamw". `tree` says what tasks share (default: one
+    branch of `hidden` units). `task` holds what differs between tasks, and `stopping` lets each stop by itself.
+    `balance` "gradient_norm" gives each task the same gradient at the features that heads read, within a factor of 4.
+    `dropout` is that of these features. `accumulate` computes each batch in that many parts, for less memory; the
+    result is that of the whole batch, up to rounding. `clip` bounds the norm of the gradient (0: no bound).
+    `trunk_rate` multiplies the learning rate of the trunk. `only` names the tasks that learn in a run that continues
+    another: whatever another task reads is frozen.
 
     >>> Recipe.of("small").heads, Recipe.of("efficientnet_lite0", size=(96, 96)).heads
     ('drawn', 'auto')
@@ -52,17 +125,85 @@ class Recipe:
     augment: bool = False
     seed: int = 0
     threads: int = 2
+    tree: Tree | None = None
+    task: dict[str, TaskRecipe] = field(default_factory=dict)
+    stopping: Stopping | None = None
+    balance: Balance = "none"
+    dropout: float = 0.0
+    accumulate: int = 1
+    clip: float = 0.0
+    trunk_rate: float = 1.0
+    only: tuple[str, ...] = ()
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     @classmethod
     def of(cls, trunk: str, **changed: Any) -> "Recipe":
         """The defaults of `trunk`, with `changed` fields (None leaves a default); BadInput for what is unknown."""
         given = {name: value for name, value in changed.items() if value is not None}
-        return cls(**{"trunk": trunk, **DEFAULTS.get(trunk, {}), **given})
+        return cls(**{"trunk": trunk, **_defaults(trunk, set(given)), **given})
+
+    @classmethod
+    def load(cls, path: Path | str, **others: Any) -> "Recipe":
+        """The recipe of a TOML file with the words of this class; `others` are fields that hold where it names none.
+
+        BadInput or NotFound in one line for a file that is none.
+        """
+        return cls.parse({**{name: value for name, value in others.items() if value is not None},
+                          **read_toml(Path(path))}, where=str(path))  # fmt: skip
+
+    @classmethod
+    def parse(cls, words: Mapping[str, Any], *, where: str = "recipe") -> "Recipe":
+        """The recipe of these words, as in a TOML file or as `words` gives them; the trunk's defaults for the others.
+
+        `tree` may be "shared" or "separate" instead of a table.
+
+        >>> Recipe.parse({"trunk": "small", "tree": "separate", "task": {"car": {"rate": 0.5}}}).task["car"].rate
+        0.5
+        """
+        given = dict(words)
+        named = {"shared": Tree.shared, "separate": Tree.separate}
+        if isinstance(given.get("tree"), str):
+            if given["tree"] not in named:
+                raise BadInput(f'{where}: tree = {given["tree"]!r} is neither "shared" nor "separate"; name one')
+            width = given.get("hidden", DEFAULTS["small"]["hidden"])
+            given["tree"] = asdict(named[given["tree"]](width))
+        trunk = given.get("trunk", cls.trunk)
+        if not isinstance(trunk, str):
+            raise BadInput(f"{where}: trunk = {trunk!r} is no name; name one, such as small")
+        return parse(cls, {**_defaults(trunk, set(given)), **given}, where=where)
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """The fields as plain words; those added to recipes since the first runs only where they say something.
+
+        So the id of a run without them is the one that it always had.
+        """
+        default = {each.name: each for each in fields(self)}
+        plain = {name: value for name, value in asdict(self).items() if name not in ADDED}
+        said = {name: getattr(self, name) for name in sorted(ADDED)}
+        empty: dict[str, Any] = {name: {} if name == "task" else default[name].default for name in ADDED}
+        return plain | {name: asdict(self)[name] for name, value in said.items() if value != empty[name]}
+
+    @property
+    def plain(self) -> bool:
+        """Whether the network is one branch for all tasks that learn alike, as all were before trees."""
+        return not (set(self.words) & ADDED) and not _own(self.trunk)
+
+    @property
+    def learns(self) -> bool:
+        """Whether the trunk learns from pixels."""
+        return self.trunk == "small" or _own(self.trunk)
+
+    @property
+    def branching(self) -> Tree:
+        """The tree of a network that learns from draws."""
+        return self.tree or Tree.shared(self.hidden)
 
     @property
     def embeddings(self) -> str:
         """The name of the embeddings that this recipe reads; empty when its trunk is trained on pixels."""
-        if self.trunk == "small":
+        if self.learns:
             return ""
         height, width = self.size
         views = ("" if self.fit == "stretch" else f"-{self.fit}") + ("-mirrored" if self.mirrored else "")
@@ -82,9 +223,9 @@ class Recipe:
             return self
         return replace(self, trunk=f"run:{run}", heads="auto", hidden=0) if run else None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self) -> None:  # long: one rule for each field
         rules = {
-            "trunk": self.trunk in DEFAULTS or self.trunk.startswith("run:"),
+            "trunk": self.trunk in DEFAULTS or self.trunk.startswith("run:") or _own(self.trunk),
             "fit": self.fit in ("stretch", "letterbox", "crop"),
             "heads": self.heads in HEADS,
             "units": self.units >= 1,
@@ -98,17 +239,56 @@ class Recipe:
             "hidden": self.hidden >= 0,
             "threads": self.threads >= 1,
             "size": min(self.size) >= 32,
+            "balance": self.balance in ("none", "gradient_norm"),
+            "dropout": 0 <= self.dropout < 1,
+            "accumulate": self.accumulate >= 1 and self.global_batch % self.accumulate == 0,
+            "clip": 0 <= self.clip < math.inf,
+            "trunk_rate": 0 <= self.trunk_rate < math.inf,
         }
-        for name, holds in rules.items():
-            if not holds:
-                raise BadInput(f"recipe: {name} = {getattr(self, name)} is out of range; correct it")
-        if self.trunk == "small" and (self.fit != "stretch" or self.mirrored):
+        _refuse(self, rules, "recipe")
+        if self.learns and (self.fit != "stretch" or self.mirrored):
             raise BadInput(
                 f"recipe: fit = {self.fit}, mirrored = {self.mirrored} are for frozen trunks; leave them out"
             )
-        if self.solved and (self.trunk == "small" or self.hidden):
-            what = "trunk small learns from draws" if self.trunk == "small" else f"hidden = {self.hidden} is for draws"
+        if self.solved and (self.learns or self.hidden):
+            what = f"trunk {self.trunk} learns from draws" if self.learns else f"hidden = {self.hidden} is for draws"
             raise BadInput(f"recipe: heads = {self.heads} need a frozen trunk alone, but {what}; set heads = drawn")
+        if not self.plain and (self.heads != "drawn" or self.optimizer != "adamw"):
+            what = next(iter(sorted(set(self.words) & ADDED)), f"trunk {self.trunk}")
+            raise BadInput(
+                f"recipe: {what} is for heads = drawn with optimizer = adamw, not for {self.heads} with "
+                f"{self.optimizer}; set both, or leave it out"
+            )
+
+
+def _own(trunk: str) -> bool:
+    """Whether a trunk is one of the user's own, "MODULE:FUNCTION"."""
+    return bool(re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", trunk)) and not trunk.startswith("run:")
+
+
+def _defaults(trunk: str, given: set[str]) -> dict[str, Any]:
+    """The defaults of a trunk, for a recipe in which these fields are given."""
+    if _own(trunk):
+        return DEFAULTS["small"]
+    on_features = TREES_ON_FEATURES if trunk != "small" and given & ADDED else {}
+    return {**DEFAULTS.get(trunk, {}), **on_features}
+
+
+def _refuse(made: Any, rules: Mapping[str, bool], what: str) -> None:
+    """BadInput for the first field whose rule does not hold."""
+    for name, holds in rules.items():
+        if not holds:
+            raise BadInput(f"{what}: {name} = {getattr(made, name)} is out of range; correct it")
+
+
+ADDED: Final = frozenset({"tree", "task", "stopping", "balance", "dropout", "accumulate", "clip", "trunk_rate", "only"})
+"""Fields that recipes did not have at first; a recipe that says nothing in them keeps its run's id."""
+
+TREES_ON_FEATURES: Final[dict[str, Any]] = {
+    "heads": "drawn", "optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 0.01, "schedule": "cosine",
+    "warmup": 0.05,
+}  # fmt: skip
+"""The defaults of a recipe that has one of these fields, on features of a frozen trunk."""
 
 
 DEFAULTS: Final[dict[str, dict[str, Any]]] = {

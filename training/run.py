@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from curation.errors import BadInput
 from curation.files.atomic import whole
 from curation.files.prefixes import full_name
 from curation.files.read_back import read_json
@@ -71,6 +72,16 @@ class Run:
     """How each head was learned, by task; empty where heads learned from the plan's draws."""
     alarms: list[str] = field(default_factory=list)
     """What went wrong in the learning itself, one line each."""
+    course: list[tuple[int, str]] = field(default_factory=list)
+    """Where the draws came from several plans: the position from which each plan was followed, and its hash."""
+    states: list[dict[str, Any]] = field(default_factory=list)
+    """Each judgement of a task (`Recipe.stopping`): `Draws`, `task`, `state`, and `loss`, the validation loss over the
+    best constant's."""
+    ended: dict[str, dict[str, str]] = field(default_factory=dict)
+    """The last `state` of each task that could stop, and a digest of the `labels` that it learned from."""
+    gradients: list[dict[str, Any]] = field(default_factory=list)
+    """Over `Draws`, where gradients were balanced or clipped: the part of steps that were `clipped`, and of each task
+    the norm of its gradient at the features that heads read (`norms`) and what multiplied its loss (`factors`)."""
 
     @property
     def shared_units(self) -> int:
@@ -87,9 +98,14 @@ class Run:
     @classmethod
     def _of(cls, data: dict[str, Any]) -> "Run":
         # a run that does not name its heads is older than solved ones
-        recipe = Recipe(**{"heads": "drawn", **data.pop("recipe"), "size": tuple(data.pop("size"))})
+        words = {"heads": "drawn", **data.pop("recipe"), "size": tuple(data.pop("size"))}
+        try:
+            recipe = Recipe.parse(words)
+        except BadInput as error:  # the file differs from what was written: nobody's input
+            raise ValueError(str(error)) from None
         heads = [Head(**{**row, "path": [tuple(point) for point in row["path"]]}) for row in data.pop("heads", [])]
-        return cls(**data, recipe=recipe, heads=heads)
+        course = [(start, hash_) for start, hash_ in data.pop("course", [])]
+        return cls(**data, recipe=recipe, heads=heads, course=course)
 
     def exposure(self, home: Path) -> list[dict[str, Any]]:
         """Requested and actual draws of each task, stratum, boosted slice and rank.
@@ -110,6 +126,7 @@ class Run:
     def save(self, home: Path) -> None:
         """Write `run.json`, whole or not at all."""
         data: dict[str, Any] = asdict(self)
+        data["recipe"] = self.recipe.words
         data["size"] = data["recipe"].pop("size")
         path = home / "runs" / self.id / "run.json"
         with whole(path) as part:
@@ -122,7 +139,7 @@ def run_id(plan: Plan, recipe: Recipe, parent: str = "", order: str = "") -> str
     `order` says how the draws are ordered where that is not the plan's order.
     """
     more = [parent, order] if order else [parent] if parent else []
-    text = json.dumps([FORMAT, plan.hash, asdict(recipe), *more], sort_keys=True)
+    text = json.dumps([FORMAT, plan.hash, recipe.words, *more], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -1,6 +1,7 @@
 """Verbs of trained networks: train, report."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from amber.verbs.options import author, grouped, heads_option, seeded, size_opti
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import refuse_unlearned
 from curation.errors import NotFound
+from curation.files.toml_files import read_toml
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from samplers.streaming.stream import OnError
@@ -37,17 +39,32 @@ class TrainOptions:
     on_error: OnError
     shards: Path | None
     workers: int
+    recipe_file: Path | None
+    only: str
+    device: str
+    checkpoint_every: int
 
     def plan(self, catalog: Catalog) -> Plan:
         """The plan to train on."""
         return Plan.open(catalog.home, self.plan_hash) if self.plan_hash else Plan.newest(catalog.home)
 
     def recipe(self, catalog: Catalog, seed: int) -> Recipe:
-        """The recipe with these settings; BadInput names the setting that breaks a rule."""
-        return Recipe.of(
-            self.trunk, size=self.size or size_for(catalog, self.trunk), heads=self.heads, global_batch=self.batch,
-            seed=seed, learning_rate=self.learning_rate,
-        )  # fmt: skip
+        """The recipe of the file, these settings where it says nothing; with --only and no file, that of the parent.
+
+        BadInput names the setting that breaks a rule.
+        """
+        only = tuple(name.strip() for name in self.only.split(",") if name.strip())
+        if only and self.parent and self.recipe_file is None:
+            return replace(Run.open(catalog.home, self.parent).recipe, only=only)
+        given = {"global_batch": self.batch, "seed": seed, "learning_rate": self.learning_rate, "heads": self.heads}
+        if self.recipe_file is None:
+            size = self.size or size_for(catalog, self.trunk)
+            return Recipe.of(self.trunk, size=size, only=only or None, **given)
+        words = read_toml(self.recipe_file)
+        trunk = words.get("trunk", self.trunk)
+        size = self.size or (None if "size" in words else size_for(catalog, trunk))
+        made = Recipe.load(self.recipe_file, trunk=self.trunk, size=size, **given)
+        return replace(made, only=only) if only else made
 
 
 train_options = grouped(
@@ -61,6 +78,22 @@ train_options = grouped(
     click.option("--batch", default=64, show_default=True, help="Global batch size, in draws."),
     click.option("--learning-rate", type=float, help="Default: depends on the trunk."),
     click.option("--parent", default="", help="Run whose weights to start from."),
+    click.option(
+        "--recipe", "recipe_file", type=click.Path(path_type=Path), metavar="FILE",
+        help="TOML file that says more than these options: the tree, what differs between tasks, when each stops.",
+    ),
+    click.option(
+        "--only", default="", metavar="TASK[,TASK]",
+        help="Continue --parent for these tasks alone; no output of another task moves by a bit.",
+    ),
+    click.option(
+        "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+        help="Where a network learns from draws; auto takes a GPU where there is one.",
+    ),
+    click.option(
+        "--checkpoint-every", default=500, show_default=True, type=click.IntRange(min=0), metavar="STEPS",
+        help="A training that was stopped goes on at its last checkpoint; 0 writes one on SIGTERM only.",
+    ),
     click.option(
         "--on-error", type=click.Choice(["raise", "quarantine"]), default="raise", show_default=True,
         help="When an image cannot be read: stop, or draw another of its stratum (trunks trained from scratch).",
@@ -93,7 +126,10 @@ def train_command(options: TrainOptions, seed: int, author: str, home: str, as_j
         need_extra("shards")
     screen = Screen(quiet=as_json)
     with screen.stages():
-        run, figures = _train(catalog, plan, recipe, options, author, screen)
+        done = _train(catalog, plan, recipe, options, author, screen)
+    if done is None:  # another rank than the first: that one says it all
+        return
+    run, figures = done
     replaced = run.replaced(catalog.home)
     title = run_title(run) + (f"; its draws differ from its plan: {run.alarm}" if run.alarm else "")
     title += f"; {len(replaced):,} draws used another image" if replaced else ""
@@ -103,20 +139,34 @@ def train_command(options: TrainOptions, seed: int, author: str, home: str, as_j
 
 def _train(
     catalog: Catalog, plan: Plan, recipe: Recipe, options: TrainOptions, author: str, screen: Screen
-) -> tuple[Run, list[dict[str, object]]]:
-    """Embed, train and evaluate; the run and its figures."""
+) -> tuple[Run, list[dict[str, object]]] | None:
+    """Embed, train and evaluate; the run and its figures, on the first rank of a training by torchrun."""
     from training.evaluation.evaluation import evaluate
     from training.evaluation.features import embed
+    from training.loop.ranks import joined
     from training.loop.shard_feed import Shards
     from training.loop.trainer import train
 
     shards = Shards(folder=options.shards, workers=options.workers) if options.shards else None
-    embed(catalog.home, Pack.open(catalog.home, plan.pack_hash), recipe, progress=partial(screen.tell, "embed"))
-    run = train(
-        recipe, plan, catalog, parent=options.parent, on_error=options.on_error, shards=shards,
-        progress=lambda done, total, loss: screen.tell("train", done, total),
-    )  # fmt: skip
-    return run, evaluate(run, catalog, author=author, progress=partial(screen.tell, "evaluate")).to_pylist()
+    place = {
+        name: int(os.environ.get(variable, default))
+        for name, variable, default in (
+            ("rank", "RANK", "0"), ("world", "WORLD_SIZE", "1"), ("local_rank", "LOCAL_RANK", "0")
+        )
+    }  # fmt: skip
+    with joined(**place, device=options.device) as ranks:
+        pack = Pack.open(catalog.home, plan.pack_hash)
+        if ranks.first:
+            embed(catalog.home, pack, recipe, progress=partial(screen.tell, "embed"))
+        ranks.gather(None)
+        run = train(
+            recipe, plan, catalog, parent=options.parent, on_error=options.on_error, shards=shards,
+            every=options.checkpoint_every, ranks=ranks,
+            progress=lambda done, total, loss: screen.tell("train", done, total),
+        )  # fmt: skip
+        if not ranks.first:
+            return None
+        return run, evaluate(run, catalog, author=author, progress=partial(screen.tell, "evaluate")).to_pylist()
 
 
 @click.command("report")

@@ -1,16 +1,16 @@
-"""TOML files that people write, validated by a pydantic model."""
+"""TOML files that people write, validated by pydantic: a model, or a dataclass."""
 
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from curation.errors import BadInput, NotFound
 
 __all__ = ["parse", "read_toml", "toml_value"]
 
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def toml_value(text: str) -> dict[str, Any]:
 def parse(model: type[Model], data: dict[str, Any], *, where: str) -> Model:
     """`data` as a `model`; BadInput is one line with the key, value and rule of each problem, after `where`."""
     try:
-        return model.model_validate(data)
+        return TypeAdapter(model).validate_python(data)
     except ValidationError as error:
         errors = error.errors(include_url=False)
         inner = {each["loc"][:end] for each in errors for end in range(1, len(each["loc"]))}  # what follows from others

@@ -7,6 +7,7 @@ or ranks that read at different speeds.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +76,24 @@ class Exposure:
         self._chance += float(np.log(self._rates[phase, cells]).sum())
         self._ranks[rank] += len(rows)
         np.add.at(self._times, positions, 1)
+
+    def counts(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Everything counted so far, by name; `add_counts` of another exposure of the same plan takes it in."""
+        return {
+            "cells": self._cells, "asked": self._asked, "ranks": self._ranks, "times": self._times,
+            "chance": np.array([self._chance]),
+        }  # fmt: skip
+
+    def add_counts(self, counts: dict[str, npt.NDArray[Any]]) -> None:
+        """Add the `counts` of another exposure of the same plan; those of another number of ranks are spread evenly."""
+        self._cells += counts["cells"]
+        self._asked += counts["asked"]
+        self._times += counts["times"]
+        self._chance += float(counts["chance"][0])
+        if len(counts["ranks"]) == len(self._ranks):
+            self._ranks += counts["ranks"]
+        else:
+            self._ranks += np.diff(np.arange(len(self._ranks) + 1) * int(counts["ranks"].sum()) // len(self._ranks))
 
     def rows(self) -> list[ExposureRow]:
         """Requested and delivered draws by task, stratum, boosted slice and rank."""

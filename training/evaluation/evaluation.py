@@ -25,7 +25,7 @@ from samplers.plan.plan import Plan, PlanTask
 from samplers.streaming.stream import sweep
 from training.evaluation.decisions import decided
 from training.evaluation.figures import slice_errors
-from training.network.model import as_pixels, load_network
+from training.network.model import as_pixels, load_any
 from training.run import Run
 
 __all__ = ["evaluate", "natural_probabilities"]
@@ -84,7 +84,7 @@ def _current(now: Snapshot, trained: Task) -> Task:
 def _predict(run: Run, plan: Plan, home: Path, progress: Progress | None) -> tuple[list[str], list[Floats]]:
     """Keys of the pack's images, and for each task its class probabilities [n, C] or its numbers [n]."""
     torch.set_num_threads(run.recipe.threads)
-    network = load_network(run, plan.tasks, home)
+    network = load_any(run, plan.tasks, home)
     pack = Pack.open(home, plan.pack_hash)
     keys = pack.keys.to_pylist()
     parts: list[list[Tensor]] = [[] for _ in plan.tasks]

@@ -12,6 +12,7 @@ from samplers.plan.plan import Plan, PlanTask
 from training.loop.task_labels import TaskLabels
 from training.network.exact import LIMIT
 from training.network.model import Network
+from training.network.tree_network import TreeNetwork
 from training.run import Head
 
 __all__ = ["NumberRanges", "drawn_alarms", "share_outside", "solved_alarms"]
@@ -35,7 +36,7 @@ OUTSIDE = 0.01
 class NumberRanges:
     """Which predictions of the numeric tasks leave the range of their labels, over the last batches of a training."""
 
-    def __init__(self, plan: Plan, network: Network) -> None:
+    def __init__(self, plan: Plan, network: Network | TreeNetwork) -> None:
         layout = network.losses.layout
         self._recent: deque[Tensor] = deque(maxlen=RECENT)
         self._tasks = {}
@@ -47,6 +48,14 @@ class NumberRanges:
         """Count the outputs [B, O] of a batch."""
         if self._tasks:
             self._recent.append(outputs)
+
+    def state(self) -> list[Tensor]:
+        """What a checkpoint holds of them."""
+        return list(self._recent)
+
+    def restore(self, state: list[Tensor]) -> None:
+        """Go on from a checkpoint."""
+        self._recent = deque((part.cpu() for part in state), maxlen=RECENT)
 
     def outside(self) -> dict[str, float]:
         """By task, the share of its last predictions outside the range of its labels."""

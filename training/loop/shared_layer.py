@@ -19,6 +19,7 @@ from curation.arrays import Ints
 from samplers.plan.interleave import hash64
 from samplers.plan.plan import PlanTask
 from training.loop.task_labels import TaskLabels
+from training.network.dropout import dropout_mask
 from training.network.losses import TaskLosses
 from training.recipe import Recipe
 
@@ -111,7 +112,8 @@ def train_shared(recipe: Recipe, tasks: Sequence[PlanTask], table: Table, featur
             position = epoch * images + start
             optimizer.param_groups[0]["lr"] = RATE * _schedule(step, steps)
             seen = functional.relu(hidden(features[chosen] * scale))
-            outputs = heads(seen * _dropout(recipe.seed, position, len(chosen), recipe.units))
+            mask = dropout_mask(recipe.seed, position + np.arange(len(chosen)), recipe.units, DROPOUT)
+            outputs = heads(seen * mask)
             each = losses(outputs, table.values[chosen], table.known[chosen], table.weights[chosen])
             optimizer.zero_grad()
             losses.objective(each).backward()
@@ -139,11 +141,3 @@ def _layers(recipe: Recipe, width: int, outputs: int) -> tuple[nn.Linear, nn.Lin
 def _schedule(step: int, steps: int) -> float:
     """The share of the rate at a step: a short warm-up, then a cosine to 0."""
     return min(1.0, (step + 1) / max(1, WARMUP * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def _dropout(seed: int, position: int, count: int, units: int) -> Tensor:
-    """What multiplies the hidden units [count, units] at a position: 0 for the dropped, 1 / (1 - p) for the others."""
-    words = -(-units // 4)  # a hash decides four units
-    words_at = (position + np.arange(count))[:, None] * words + np.arange(words)
-    numbers = hash64(seed + 1, words_at.ravel()).view(np.uint16).reshape(count, -1)[:, :units]
-    return torch.from_numpy((numbers >= round(DROPOUT * 2**16)).astype(np.float32) / (1 - DROPOUT))

@@ -1,7 +1,12 @@
-"""Masked, weighted losses of all tasks at once. An unknown label adds exactly 0 to the loss and to every gradient."""
+"""Masked, weighted losses of all tasks at once. An unknown label adds exactly 0 to the loss and to every gradient.
+
+Tasks of one kind and about as many classes are computed together, whatever nodes of the tree their heads stand at. The
+order of the tasks is restored on the sums, so no step writes through a list of indices, which CUDA graphs cannot hold.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,26 +14,88 @@ from torch.nn import functional
 
 from samplers.plan.plan import PlanTask
 
-__all__ = ["Layout", "TaskLosses", "scale_rows"]
+__all__ = ["Layout", "LossGroup", "SoftLabels", "TaskLosses", "head_order", "scale_rows"]
+
+PADDED = 16
+"""Rows of a node's heads are a multiple of this: with fewer, a matrix product may sum in another order, and the outputs
+of other tasks would change in their last bit when a task is added."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossGroup:
+    """Tasks (codes) whose losses are computed together.
+
+    `pieces` are their columns among the outputs: a slice, the number of its tasks, and the outputs of each. `width` is
+    the largest of these, to which the others are filled up; `classes` is the number of outputs of each task.
+    """
+
+    kind: str
+    tasks: tuple[int, ...]
+    width: int
+    classes: tuple[int, ...]
+    pieces: tuple[tuple[slice, int, int], ...]
 
 
 class Layout:
-    """The columns of each task among the network's O outputs: tasks of one kind side by side.
+    """The columns of each task among the network's O outputs.
 
-    `columns[t]` is the slice of task t. `binary`, `regression` and `categorical` list the tasks of each kind.
+    `columns[t]` is the slice of task t. `binary`, `regression` and `categorical` list the tasks of each kind. Without
+    `order`, tasks of one kind stand side by side. With `order`, the codes of the tasks at each node, the nodes follow
+    each other, each filled up to a multiple of 16 columns.
     """
 
-    def __init__(self, tasks: Sequence[PlanTask]) -> None:
+    def __init__(self, tasks: Sequence[PlanTask], order: Sequence[Sequence[int]] = ()) -> None:
         self.kinds = [task.task.kind for task in tasks]
         self.binary = [t for t, kind in enumerate(self.kinds) if kind == "binary"]
         self.regression = [t for t, kind in enumerate(self.kinds) if kind == "regression"]
         self.categorical = [t for t, kind in enumerate(self.kinds) if kind == "categorical"]
         self.columns: dict[int, slice] = {}
+        self.nodes: list[slice] = []
+        """The columns of each node of `order`."""
         self.outputs = 0
-        for t in [*self.binary, *self.regression, *self.categorical]:
-            width = tasks[t].task.outputs
-            self.columns[t] = slice(self.outputs, self.outputs + width)
-            self.outputs += width
+        for node in order or [[*self.binary, *self.regression, *self.categorical]]:
+            first = self.outputs
+            for t in node:
+                width = tasks[t].task.outputs
+                self.columns[t] = slice(self.outputs, self.outputs + width)
+                self.outputs += width
+            if order:
+                self.outputs = first + -(-(self.outputs - first) // PADDED) * PADDED
+            self.nodes.append(slice(first, self.outputs))
+        self.groups = tuple(self._groups())
+
+    def _groups(self) -> Iterator[LossGroup]:
+        keys = {t: (self.kinds[t], _padded_classes(_width(span))) for t, span in self.columns.items()}
+        for key in sorted(set(keys.values())):
+            mine = [t for t in self.columns if keys[t] == key]
+            pieces = tuple(self._pieces(mine))
+            yield LossGroup(
+                kind=key[0], tasks=tuple(mine), width=max(width for _, _, width in pieces), pieces=pieces,
+                classes=tuple(_width(self.columns[t]) for t in mine),
+            )  # fmt: skip
+
+    def _pieces(self, tasks: Sequence[int]) -> Iterator[tuple[slice, int, int]]:
+        """Runs of tasks of one width whose columns follow each other."""
+        spans = [self.columns[t] for t in tasks]
+        starts = [0, *(i for i in range(1, len(spans)) if _breaks(spans[i - 1], spans[i]))]
+        for begin, end in zip(starts, [*starts[1:], len(spans)], strict=True):
+            yield slice(spans[begin].start, spans[end - 1].stop), end - begin, _width(spans[begin])
+
+
+def head_order(tasks: Sequence[PlanTask], codes: Sequence[int], dropout: Mapping[int, float]) -> list[int]:
+    """The codes of the tasks of one node, in the order of their rows: by dropout, then kind, then number of outputs."""
+    return sorted(codes, key=lambda t: (dropout.get(t, 0.0), tasks[t].task.kind, tasks[t].task.outputs, t))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftLabels:
+    """Targets [B, O] that take the place of labels: class probabilities, or standardised numbers, and for which tasks.
+
+    `learned` [T] marks these tasks.
+    """
+
+    targets: Tensor
+    learned: Tensor
 
 
 class TaskLosses(nn.Module):
@@ -36,52 +103,110 @@ class TaskLosses(nn.Module):
 
     Binary: cross-entropy of one logit. Categorical: cross-entropy over the task's classes. Regression: half the squared
     error of the standardised target. Each is divided by the loss of the best constant predictor, fixed in the plan.
+    `smoothing` [T] spreads a part of each class label evenly over the classes (Szegedy et al. 2016).
     """
 
     means: Tensor
     deviations: Tensor
     constants: Tensor
     importances: Tensor
-    places: Tensor
-    absent: Tensor
+    _order: Tensor
+    _back: Tensor
+    _smoothing: Tensor
 
-    def __init__(self, tasks: Sequence[PlanTask]) -> None:
+    def __init__(
+        self, tasks: Sequence[PlanTask], layout: Layout | None = None, smoothing: Sequence[float] | None = None
+    ) -> None:
         super().__init__()
-        self.layout = Layout(tasks)
+        self.layout = layout or Layout(tasks)
         self.register_buffer("means", torch.tensor([task.mean for task in tasks]))
         self.register_buffer("deviations", torch.tensor([task.deviation for task in tasks]))
         self.register_buffer("constants", torch.tensor([task.constant_loss for task in tasks]))
         self.register_buffer("importances", torch.tensor([task.importance for task in tasks]))
-        spans = [self.layout.columns[t] for t in self.layout.categorical]
-        widest = max((span.stop - span.start for span in spans), default=0)
-        places = [[min(span.start + c, span.stop - 1) for c in range(widest)] for span in spans]
-        absent = [[span.start + c >= span.stop for c in range(widest)] for span in spans]
-        self.register_buffer("places", torch.tensor(places, dtype=torch.long).reshape(len(spans), widest))
-        self.register_buffer("absent", torch.tensor(absent, dtype=torch.bool).reshape(len(spans), widest))
+        order = torch.tensor([t for group in self.layout.groups for t in group.tasks])
+        self.register_buffer("_order", order, persistent=False)
+        self.register_buffer("_back", torch.argsort(order), persistent=False)
+        self.register_buffer("_smoothing", torch.tensor(smoothing or [0.0] * len(tasks)), persistent=False)
+        self._smooth = any(smoothing or ())
+        for number, group in enumerate(self.layout.groups):
+            codes = torch.tensor(group.tasks)
+            absent = torch.arange(group.width)[None] >= torch.tensor(group.classes)[:, None]
+            self.register_buffer(f"_codes{number}", codes, persistent=False)
+            self.register_buffer(f"_absent{number}", absent, persistent=False)
 
-    def forward(self, outputs: Tensor, values: Tensor, known: Tensor, weights: Tensor) -> Tensor:
-        """Losses [T] from outputs [G, O] and values, known, weights [G, T]: (1/G) sum of w_t loss_t, over c_t."""
-        layout = self.layout
-        each = outputs.new_zeros(values.shape)
-        if layout.binary:
-            logits = outputs[:, : len(layout.binary)]
-            target = values[:, layout.binary]
-            each[:, layout.binary] = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        if layout.regression:
-            first = len(layout.binary)
-            predicted = outputs[:, first : first + len(layout.regression)]
-            target = (values[:, layout.regression] - self.means[layout.regression]) / self.deviations[layout.regression]
-            each[:, layout.regression] = 0.5 * (predicted - target) ** 2
-        if layout.categorical:
-            logits = outputs[:, self.places].masked_fill(self.absent, -torch.inf)
-            target = values[:, layout.categorical].long()
-            each[:, layout.categorical] = functional.cross_entropy(logits.mT, target, reduction="none")
-        masked = torch.where(known, each, 0.0) * weights
-        return masked.mean(dim=0) / self.constants
+    def forward(
+        self, outputs: Tensor, values: Tensor, known: Tensor, weights: Tensor, *,
+        total: int | None = None, soft: SoftLabels | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Losses [T] from outputs [B, O] and values, known, weights [B, T]: (1/G) sum of w_t loss_t, over c_t.
+
+        G is `total`, the draws of the global batch of which these B are a part; by default B.
+        """
+        each = self.each(outputs, values, soft)
+        known, weights = known.index_select(1, self._order), weights.index_select(1, self._order)
+        sums = (torch.where(known, each, 0.0) * weights).sum(dim=0) / (total or len(values))
+        return sums.index_select(0, self._back) / self.constants
+
+    def each(self, outputs: Tensor, values: Tensor, soft: SoftLabels | None = None) -> Tensor:
+        """The loss of each draw and task [B, T], tasks in the order of `group_order`, known or not."""
+        outputs = outputs.float()
+        parts = [self._group(number, outputs, values, soft) for number in range(len(self.layout.groups))]
+        return torch.cat(parts, dim=1)
+
+    @property
+    def group_order(self) -> Tensor:
+        """The codes of the tasks [T] in the order of `each`."""
+        return self._order
+
+    def _group(self, number: int, outputs: Tensor, values: Tensor, soft: SoftLabels | None) -> Tensor:
+        """Losses [B, n] of the tasks of one group."""
+        group = self.layout.groups[number]
+        codes: Tensor = getattr(self, f"_codes{number}")
+        mine = _columns(outputs, group)
+        target = values.index_select(1, codes)
+        replaced = _columns(soft.targets, group, 0.0) if soft else None
+        learned = soft.learned.index_select(0, codes) if soft else None
+        if group.kind == "categorical":
+            return self._categorical(number, mine, target.long(), replaced, learned)
+        if group.kind == "regression":
+            target = (target - self.means.index_select(0, codes)) / self.deviations.index_select(0, codes)
+        elif self._smooth:
+            smoothing = self._smoothing.index_select(0, codes)
+            target = target * (1 - smoothing) + smoothing / 2
+        if replaced is not None and learned is not None:
+            target = torch.where(learned, replaced[:, :, 0], target)
+        if group.kind == "regression":
+            return 0.5 * (mine[:, :, 0] - target) ** 2
+        return functional.binary_cross_entropy_with_logits(mine[:, :, 0], target, reduction="none")
+
+    def _categorical(
+        self, number: int, logits: Tensor, target: Tensor, replaced: Tensor | None, learned: Tensor | None
+    ) -> Tensor:
+        absent: Tensor = getattr(self, f"_absent{number}")
+        chances = torch.log_softmax(logits, dim=2)
+        if replaced is None and not self._smooth:
+            return -chances.gather(2, target[:, :, None])[:, :, 0]
+        smoothing = self._smoothing.index_select(0, getattr(self, f"_codes{number}"))[:, None]
+        even = (~absent).float() / (~absent).sum(dim=1, keepdim=True)
+        wanted = functional.one_hot(target, logits.shape[2]) * (1 - smoothing) + smoothing * even
+        if replaced is not None and learned is not None:
+            wanted = torch.where(learned[:, None], replaced, wanted)
+        return -(torch.where(absent, 0.0, chances) * wanted).sum(dim=2)
 
     def objective(self, losses: Tensor) -> Tensor:
         """The objective: the sum of losses [T] times the tasks' importances."""
         return losses @ self.importances
+
+    def answers(self, outputs: Tensor, task: int) -> Tensor:
+        """Predictions of head `task`: class probabilities [B, C] under the plan's q, or numbers [B] in its unit."""
+        mine = outputs[:, self.layout.columns[task]]
+        kind = self.layout.kinds[task]
+        if kind == "binary":
+            chance = torch.sigmoid(mine[:, 0])
+            return torch.stack([1 - chance, chance], dim=1)
+        if kind == "categorical":
+            return torch.softmax(mine, dim=1)
+        return mine[:, 0] * self.deviations[task] + self.means[task]
 
     def rates(self) -> Tensor:
         """What multiplies the learning rate of each output [O] under SGD, which is meant for one task of three classes.
@@ -104,3 +229,26 @@ def scale_rows(heads: nn.Linear, rates: Tensor) -> None:
     for parameter in (heads.weight, heads.bias):
         assert parameter.grad is not None
         parameter.grad *= rates[:, None] if parameter.dim() == 2 else rates
+
+
+def _columns(outputs: Tensor, group: LossGroup, fill: float = -torch.inf) -> Tensor:
+    """The outputs of a group [B, n, width], filled up where a task has fewer."""
+    parts = []
+    for span, count, width in group.pieces:
+        part = outputs[:, span].reshape(len(outputs), count, width)
+        parts.append(functional.pad(part, (0, group.width - width), value=fill) if width < group.width else part)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _padded_classes(width: int) -> int:
+    """The smallest of 1, 2, 3, 4, 6, 8, 12, 16, 24, ... that is at least `width`: few groups, little to fill up."""
+    power = 1 << max(0, (width - 1).bit_length())
+    return power * 3 // 4 if power >= 4 and width <= power * 3 // 4 else power
+
+
+def _width(span: slice) -> int:
+    return int(span.stop - span.start)
+
+
+def _breaks(before: slice, after: slice) -> bool:
+    return before.stop != after.start or _width(before) != _width(after)

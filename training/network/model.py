@@ -13,13 +13,23 @@ from curation.catalog.tasks import refuse_unlearned
 from curation.errors import BadInput, Damaged
 from curation.files.read_back import one_line
 from curation.images.embeddings import Embeddings
-from samplers.plan.plan import Plan, PlanTask
+from samplers.plan.plan import PlanTask
 from training.network.losses import TaskLosses
-from training.network.trunks import SmallTrunk
+from training.network.tree_network import TreeNetwork
+from training.network.trunks import SmallTrunk, load_own
 from training.recipe import Recipe
 from training.run import Run
 
-__all__ = ["Beside", "Network", "Standardise", "as_pixels", "build", "load_network", "take_over"]
+__all__ = [
+    "Beside",
+    "Network",
+    "Standardise",
+    "as_pixels",
+    "build",
+    "build_tree",
+    "load_any",
+    "load_network",
+]
 
 REACH = 5.0
 
@@ -53,15 +63,8 @@ class Network(nn.Module):
         return outputs
 
     def answers(self, outputs: Tensor, task: int) -> Tensor:
-        """Predictions of head `task`: class probabilities [B, C] under the plan's q, or numbers [B] in its unit."""
-        mine = outputs[:, self.losses.layout.columns[task]]
-        kind = self.losses.layout.kinds[task]
-        if kind == "binary":
-            chance = torch.sigmoid(mine[:, 0])
-            return torch.stack([1 - chance, chance], dim=1)
-        if kind == "categorical":
-            return torch.softmax(mine, dim=1)
-        return mine[:, 0] * self.losses.deviations[task] + self.losses.means[task]
+        """As `TaskLosses.answers`."""
+        return self.losses.answers(outputs, task)
 
 
 class Beside(nn.Module):
@@ -87,6 +90,12 @@ class Standardise(nn.Module):
         self.register_buffer("mean", torch.from_numpy(np.array(mean)))
         self.register_buffer("scale", torch.from_numpy(np.array(scale)))
         self.register_buffer("reach", torch.from_numpy(REACH / np.sqrt(np.array(widths, np.float32))))
+        self.width = len(mean)
+
+    @property
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        """One stage: the features themselves."""
+        return [("features", self)]
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Standardised vectors, float32; values beyond 5 deviations are cut to 5."""
@@ -94,10 +103,10 @@ class Standardise(nn.Module):
 
 
 def build(recipe: Recipe, tasks: Sequence[PlanTask], embeddings: Embeddings | None, *, beside: int = 0) -> Network:
-    """The network of `recipe`: on cached features when `embeddings` are given, else on pixels. Seeded by the recipe.
+    """The network of a plain `recipe`: on cached features when `embeddings` are given, else on pixels.
 
-    `beside` is the number of units of a shared layer beside the features. BadInput for a task of a kind that no head
-    learns yet.
+    Seeded by the recipe. `beside` is the number of units of a shared layer beside the features. BadInput for a task of
+    a kind that no head learns yet.
     """
     refuse_unlearned((task.task for task in tasks), alone=False, fix="give it share 0")
     with torch.random.fork_rng(devices=[]):
@@ -109,37 +118,52 @@ def build(recipe: Recipe, tasks: Sequence[PlanTask], embeddings: Embeddings | No
         return Network(trunk, trunk.width, recipe.hidden, tasks)
 
 
+def build_tree(recipe: Recipe, tasks: Sequence[PlanTask], embeddings: Embeddings | None) -> TreeNetwork:
+    """The network of a recipe that learns from draws, as the tree of the recipe; for the rest as `build`.
+
+    BadInput for a tree that names a task of none of `tasks`, leaves one out, or leaves the trunk at no stage of it.
+    """
+    refuse_unlearned((task.task for task in tasks), alone=False, fix="give it share 0")
+    names = [task.name for task in tasks]
+    for name in (*recipe.task, *recipe.only):
+        if name not in names:
+            raise BadInput(f"recipe: task {name} is none of the plan's ({', '.join(names)}); correct it")
+    nodes = recipe.branching.nodes(names)
+    if embeddings is not None:
+        trunk: nn.Module = Standardise(embeddings.mean, embeddings.scale, embeddings.widths)
+        return TreeNetwork(trunk, recipe, nodes, tasks)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        trunk = SmallTrunk() if recipe.trunk == SmallTrunk.name else load_own(recipe.trunk)
+    return TreeNetwork(trunk, recipe, nodes, tasks)
+
+
 def load_network(run: Run, tasks: Sequence[PlanTask], home: Path) -> Network:
-    """The trained network of a finished run of a workspace, for evaluation."""
+    """The trained network of a finished run with a plain recipe, for evaluation; BadInput for one with a tree."""
+    network = load_any(run, tasks, home)
+    if not isinstance(network, Network):
+        raise BadInput(f"run {run.id}: its network is a tree of its own; name a run without one")
+    return network
+
+
+def load_any(run: Run, tasks: Sequence[PlanTask], home: Path) -> Network | TreeNetwork:
+    """The trained network of a finished run of a workspace, for evaluation; Damaged where it cannot be read."""
     name = run.recipe.embeddings
-    network = build(run.recipe, tasks, Embeddings.open(home, name) if name else None, beside=run.shared_units)
+    embeddings = Embeddings.open(home, name) if name else None
+    network: Network | TreeNetwork = (
+        build(run.recipe, tasks, embeddings, beside=run.shared_units)
+        if run.recipe.plain
+        else build_tree(run.recipe, tasks, embeddings)
+    )
     path = home / "runs" / run.id / "checkpoints" / "last.pt"
     try:
-        network.load_state_dict(torch.load(path, weights_only=True))
+        weights = torch.load(path, weights_only=True, map_location="cpu")
+        for old in ("losses.places", "losses.absent"):  # in runs of before grouped losses
+            weights.pop(old, None)
+        network.load_state_dict(weights)
     except (OSError, EOFError, RuntimeError, KeyError, ValueError, TypeError, UnpicklingError) as error:
         raise Damaged(f"{path}: cannot be read ({one_line(error)}); train run {run.id} again") from error
     return network.eval()
-
-
-@torch.no_grad()
-def take_over(network: Network, tasks: Sequence[PlanTask], parent: Run, home: Path) -> None:
-    """Copy the weights of a finished run into `network`: trunk, branch, and the heads of the tasks that both have.
-
-    BadInput when the run has another trunk or branch.
-    """
-    theirs = Plan.open(home, parent.plan).tasks
-    old = load_network(parent, theirs, home)
-    try:
-        network.trunk.load_state_dict(old.trunk.state_dict())
-        network.branch.load_state_dict(old.branch.state_dict())
-    except RuntimeError:
-        raise BadInput(f"run {parent.id}: has another trunk or branch than this recipe; train without it") from None
-    columns_of = {task.task: old.losses.layout.columns[t] for t, task in enumerate(theirs)}
-    for t, task in enumerate(tasks):
-        if task.task in columns_of:
-            mine = network.losses.layout.columns[t]
-            network.heads.weight[mine] = old.heads.weight[columns_of[task.task]]
-            network.heads.bias[mine] = old.heads.bias[columns_of[task.task]]
 
 
 def as_pixels(images: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Trunks turn pixels into features. One is pretrained and frozen, the other is trained from scratch."""
 
+import importlib
 from itertools import pairwise
 from typing import Any
 
@@ -11,8 +12,9 @@ from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from curation.errors import BadInput
+from curation.files.read_back import one_line
 
-__all__ = ["FROZEN", "EfficientNetLite0", "SmallTrunk", "load_frozen"]
+__all__ = ["FROZEN", "EfficientNetLite0", "SmallTrunk", "load_frozen", "load_own"]
 
 
 class EfficientNetLite0(nn.Module):
@@ -71,6 +73,11 @@ class SmallTrunk(nn.Sequential):
         stages = [_stage(before, after) for before, after in pairwise(self.channels)]
         super().__init__(*stages, _MeanAndMaximum(self.cells))
 
+    @property
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        """The four stages, "stage1" to "stage4", and the pooling, "pool", by name."""
+        return [*((f"stage{number + 1}", self[number]) for number in range(len(self) - 1)), ("pool", self[-1])]
+
 
 class _MeanAndMaximum(nn.Module):
     """Mean and maximum of maps [B, C, H, W] in each of cells x cells: [B, 2 C cells^2]."""
@@ -93,6 +100,21 @@ def load_frozen(name: str) -> EfficientNetLite0:
     if name not in FROZEN:
         raise BadInput(f"trunk {name!r}: is not frozen; take {' or '.join(FROZEN)}")
     return FROZEN[name]()
+
+
+def load_own(name: str) -> nn.Module:
+    """The trunk that the function of "MODULE:FUNCTION" returns; BadInput where there is none.
+
+    The network checks that it has stages (`training.network.tree_network.Staged`).
+    """
+    module, _, function = name.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), function)()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise BadInput(f"trunk {name!r}: cannot be made ({one_line(error)}); correct its module or function") from error
+    if not isinstance(made, nn.Module):
+        raise BadInput(f"trunk {name!r}: is {type(made).__name__}, must be a torch.nn.Module; return one")
+    return made
 
 
 def _stage(before: int, after: int) -> nn.Module:

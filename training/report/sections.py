@@ -10,7 +10,7 @@ import numpy as np
 from samplers.plan.plan import Plan
 from samplers.plan.task_outcomes import task_outcomes
 from training.recipe import Recipe
-from training.report.charts import chart_of, line_of
+from training.report.charts import Mark, chart_of, line_of
 from training.report.formatting import (
     doubt_of,
     edges_of,
@@ -187,9 +187,27 @@ def _curves(run: Run, plan: Plan) -> list[View]:
         line = line_of([x for x, _ in points], [{"value": loss, "low": None, "high": None} for _, loss in points])
         last = points[-1][1] if points else None
         alt = f"Training loss of {name} over draws" + (f", {last:.2f} at the end." if points else ": no curve.")
-        chart = chart_of(alt, [line], span=(0.0, top), across="draws", reference=1.0)
-        panels.append({"task": name, "last": last, "chart": chart})
+        states = _state_changes(run, name)
+        marks = [Mark(x=x, y=min(top, _loss_at(points, x)), form=1) for x, _ in states if points]
+        words = [f"{state} from {x:,} draws on" for x, state in states]
+        alt = " ".join([alt, *(f"{word}." for word in words)])
+        chart = chart_of(alt, [line], span=(0.0, top), across="draws", reference=1.0, marks=marks)
+        panels.append({"task": name, "last": last, "chart": chart, "states": "; ".join(words)})
     return panels
+
+
+def _state_changes(run: Run, task: str) -> list[tuple[int, str]]:
+    """The draws at which a task that may stop by itself changed its state, and the new state; it begins as ACTIVE."""
+    found: list[tuple[int, str]] = []
+    for row in run.states:
+        if row["task"] == task and row["state"] != (found[-1][1] if found else "ACTIVE"):
+            found.append((int(row["Draws"]), str(row["state"])))
+    return found
+
+
+def _loss_at(points: Sequence[tuple[float, float]], draws: float) -> float:
+    """The loss of the curve's first point at `draws` or later."""
+    return next((loss for x, loss in points if x >= draws), points[-1][1])
 
 
 def plan_view(plan: Plan, run: Run) -> View:

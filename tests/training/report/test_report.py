@@ -78,6 +78,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         id="f00d", plan=plan.hash, commit=plan.commit, recipe=Recipe(heads="drawn"), seconds=1.5,
         libraries={"numpy": "2.2"},
         curve=[{"Draws": 64 * step, **{task.name: 1 / step for task in plan.tasks}} for step in range(1, 30)],
+        states=[{"Draws": 64 * step, "task": "color", "state": state, "loss": 0.5}
+                for step, state in enumerate(("ACTIVE", "PLATEAU", "PLATEAU", "DISTILL", "FROZEN"), 1)],
     )  # fmt: skip
     (catalog.home / "runs" / run.id).mkdir(parents=True)
     run.save(catalog.home)
@@ -189,6 +191,11 @@ def test_pictures_and_charts_have_alternative_texts(page: str) -> None:
     assert all(pictures)
     assert all(charts)
     assert page.count("<caption>") == page.count("<table")
+
+
+def test_a_curve_tells_the_states_of_its_task(page: str) -> None:
+    assert "PLATEAU from 128 draws on; DISTILL from 256 draws on; FROZEN from 320 draws on" in page
+    assert page.count("draws on;") == 2  # of one task alone
 
 
 def test_thumbnails_are_small_jpegs(page: str) -> None:

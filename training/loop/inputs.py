@@ -1,0 +1,151 @@
+"""What the network reads: cached vectors, or pixels, for draws in plan order and for any rows of the plan."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from curation.arrays import Ints
+from curation.errors import BadInput
+from curation.images.embeddings import Embeddings
+from samplers.pack.pack import Pack
+from samplers.plan.interleave import hash64
+from samplers.plan.plan import Plan
+from samplers.streaming.batches import Batch, batches
+from samplers.streaming.draws import ReplacedDraw
+from samplers.streaming.stream import OnError, stream, sweep
+from training.loop.course import Segment
+from training.loop.feed import Feed
+from training.loop.ranks import Ranks
+from training.loop.shard_feed import Shards
+from training.network.model import as_pixels
+from training.recipe import Recipe
+
+__all__ = ["BATCH", "Inputs", "Source"]
+
+BATCH = 256
+"""Images of a pass that learns nothing; fixed, because the last bits of outputs depend on it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the images of draws come from: the plan's pack, or `shards`; and what happens at a bad one."""
+
+    on_error: OnError = "raise"
+    shards: Shards | None = None
+
+
+class Inputs:
+    """The inputs of a recipe's network over the images of a plan's pack.
+
+    `replaced` lists the draws whose image could not be read, with `Source.on_error` "quarantine".
+    """
+
+    def __init__(self, recipe: Recipe, plan: Plan, home: Path, source: Source, ranks: Ranks) -> None:
+        self._recipe, self._home, self._source, self._ranks = recipe, home, source, ranks
+        self.embeddings = Embeddings.open(home, recipe.embeddings) if recipe.embeddings else None
+        self._pack_hash = plan.pack_hash
+        self.replaced: list[ReplacedDraw] = []
+
+    def draws(self, segment: Segment, start: int) -> Iterator[tuple[Tensor, Batch]]:
+        """This rank's batches of a segment from position `start` of the run on, with their inputs on the device."""
+        if self.embeddings is None:
+            return _ahead(self._pixels(segment, start), self._ranks.device)
+        vectors = self.vectors(segment.plan.keys.to_pylist())
+        found = batches(
+            segment.plan, self._recipe.global_batch, rank=self._ranks.rank, world_size=self._ranks.world,
+            start=start - segment.start,
+        )  # fmt: skip
+        return ((vectors[torch.from_numpy(batch.rows).to(vectors.device)], batch) for batch in found)
+
+    def of(self, keys: Sequence[str]) -> Iterator[Tensor]:
+        """Inputs of these images in batches of 256, not augmented, on the device."""
+        if self.embeddings is not None:
+            yield from self.vectors(keys).split(BATCH)
+            return
+        pack = Pack.open(self._home, self._pack_hash)
+        rows = pack.rows(list(keys))
+        for batch in sweep(pack, rows, BATCH, size=self._recipe.size, threads=self._recipe.threads):
+            yield as_pixels(torch.from_numpy(batch.images[batch.rows >= 0]).to(self._ranks.device))
+
+    def vectors(self, keys: Sequence[str]) -> Tensor:
+        """Cached vectors [n, D] of these images, on the device; BadInput names one that is not finite."""
+        assert self.embeddings is not None
+        found = np.array(self.embeddings.vectors[self.embeddings.rows(list(keys))])
+        if not (finite := np.isfinite(found).all(axis=1)).all():
+            key = keys[int(np.flatnonzero(~finite)[0])]
+            raise BadInput(f"key {key!r}: its vector of {self.embeddings.model} is not finite; embed the image again")
+        return torch.from_numpy(found).to(self._ranks.device)
+
+    def _pixels(self, segment: Segment, start: int) -> Iterator[tuple[Tensor, Batch]]:
+        """Decoded pixels, from pinned memory where there is a GPU."""
+        recipe, ranks, shards = self._recipe, self._ranks, self._source.shards
+        if shards is not None:
+            found = shards.batches(segment.plan, recipe.global_batch, recipe.size)
+            for batch in islice(found, start // recipe.global_batch, None):  # shards are read from their beginning
+                pixels = as_pixels(torch.from_numpy(batch.images).to(ranks.device))
+                yield _augmented(pixels, batch.positions, recipe), batch
+            return
+        pack = Pack.open(self._home, self._pack_hash)
+        choice: dict[str, Any] = {
+            "size": recipe.size, "threads": recipe.threads, "on_error": self._source.on_error, "rank": ranks.rank,
+            "world_size": ranks.world, "start": start - segment.start, "global_batch": recipe.global_batch,
+        }  # fmt: skip
+        if ranks.device.type == "cuda":
+            feed = Feed(segment.plan, pack, **choice)
+            for tensors in feed:
+                self._keep(feed.replaced, segment)
+                images = tensors.images.to(ranks.device, non_blocking=True)
+                yield _augmented(as_pixels(images), segment.start + tensors.batch.positions, recipe), tensors.batch
+            return
+        with stream(segment.plan, pack, **choice) as streamed:
+            for batch in streamed:
+                self._keep(streamed.replaced, segment)
+                pixels = as_pixels(torch.from_numpy(batch.images))
+                yield _augmented(pixels, segment.start + batch.positions, recipe), batch
+
+    def _keep(self, replaced: list[ReplacedDraw], segment: Segment) -> None:
+        self.replaced += replaced
+        replaced.clear()
+
+
+def _ahead(batches_: Iterator[tuple[Tensor, Batch]], device: torch.device) -> Iterator[tuple[Tensor, Batch]]:
+    """The same, where there is a GPU with the next batch copied on a stream of its own while this one is used."""
+    if device.type != "cuda":
+        yield from batches_
+        return
+    side = torch.cuda.Stream(device)
+    ready: list[tuple[Tensor, Batch]] = []
+    for _ in range(2):
+        _copy_next(batches_, side, ready)
+    while ready:
+        torch.cuda.current_stream(device).wait_stream(side)
+        inputs, batch = ready.pop(0)
+        inputs.record_stream(torch.cuda.current_stream(device))
+        yield inputs, batch
+        _copy_next(batches_, side, ready)
+
+
+def _copy_next(
+    batches_: Iterator[tuple[Tensor, Batch]], side: torch.cuda.Stream, ready: list[tuple[Tensor, Batch]]
+) -> None:
+    with torch.cuda.stream(side):
+        found = next(batches_, None)
+    if found is not None:
+        ready.append(found)
+
+
+def _augmented(pixels: Tensor, positions: Ints, recipe: Recipe) -> Tensor:
+    """Mirror half of the images, by a hash of (seed, position), and move all of a batch by up to 4 pixels."""
+    if not recipe.augment:
+        return pixels
+    hashes = hash64(recipe.seed, positions)
+    mirrored = torch.from_numpy((hashes & np.uint64(1)).astype(np.bool_)).to(pixels.device)
+    pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
+    down, right = (int(hashes[0] >> np.uint64(shift)) % 9 - 4 for shift in (8, 16))
+    return pixels.roll((down, right), dims=(2, 3)).contiguous(memory_format=torch.channels_last)

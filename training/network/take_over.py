@@ -1,0 +1,108 @@
+"""Starting a network with the weights of a finished run: parts and heads by name, and what does not match by a line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from curation.errors import BadInput
+from samplers.plan.plan import Plan, PlanTask
+from training.network.model import Network, load_any
+from training.network.tree_network import TreeNetwork
+from training.run import Run
+from training.tree import TRUNK
+
+__all__ = ["take_over"]
+
+
+@torch.no_grad()
+def take_over(
+    network: Network | TreeNetwork, tasks: Sequence[PlanTask], parent: Run, home: Path, *, whole: bool = False
+) -> list[str]:
+    """Copy the weights of a finished run: trunk, branches and heads that both networks have, by name.
+
+    The rows of a head follow the names of its classes. Returns a line for each task of `tasks` that starts without a
+    head of the run, in whole or for a class, and for each head of the run that has no task here. BadInput where the
+    run has another trunk, or, for a plain recipe, another branch; with `whole`, for anything that does not match.
+    """
+    theirs = Plan.open(home, parent.plan).tasks
+    old = load_any(parent, theirs, home)
+    mine, before = _parts(network), _parts(old)
+    found = []
+    for name, module in mine.items():
+        if name in before and _alike(module, before[name]):
+            module.load_state_dict(before[name].state_dict())
+        elif name.startswith(f"{TRUNK}:") or isinstance(network, Network):
+            raise BadInput(f"run {parent.id}: has another trunk or branch than this recipe; train without it")
+        else:
+            found.append(f"branch {name}: run {parent.id} has none like it, so it starts from scratch")
+    codes = {task.name: t for t, task in enumerate(theirs)}
+    for t, task in enumerate(tasks):
+        if task.name not in codes:
+            found.append(f"{task.name}: run {parent.id} has no such head, so it starts from scratch")
+        else:
+            found += _take_head(network, old, (t, codes[task.name]), (task, theirs[codes[task.name]]))
+    names = {task.name for task in tasks}
+    found += [
+        f"{name}: the head of run {parent.id} has no task here and is left out" for name in codes if name not in names
+    ]
+    if whole and found:
+        raise BadInput(f"run {parent.id}: {found[0]}; continue it with the same tree and tasks")
+    if whole:
+        network.losses.load_state_dict(old.losses.state_dict())
+    return found
+
+
+def _parts(network: Network | TreeNetwork) -> dict[str, nn.Module]:
+    """Trunk stages and branches by name; the branch of a plain network is called "shared"."""
+    if isinstance(network, TreeNetwork):
+        return {name: part.module for name, part in network.parts().items()}
+    stages: dict[str, nn.Module] = {f"{TRUNK}:{name}": stage for name, stage in _stages(network.trunk)}
+    return stages if isinstance(network.branch, nn.Identity) else {**stages, "shared": network.branch}
+
+
+def _stages(trunk: nn.Module) -> Sequence[tuple[str, nn.Module]]:
+    stages: Sequence[tuple[str, nn.Module]] = getattr(trunk, "stages", [("whole", trunk)])
+    return stages
+
+
+def _alike(first: nn.Module, second: nn.Module) -> bool:
+    shapes = [{name: part.shape for name, part in module.state_dict().items()} for module in (first, second)]
+    return shapes[0] == shapes[1]
+
+
+def _head(network: Network | TreeNetwork, task: int) -> tuple[str, Tensor, Tensor]:
+    """The node, weights [K, F] and biases [K] of a task's head, as views."""
+    if isinstance(network, TreeNetwork):
+        node, rows = network.rows(task)
+        head = network.head(node)
+    else:
+        node, rows, head = "shared", network.losses.layout.columns[task], network.heads
+        node = TRUNK if isinstance(network.branch, nn.Identity) else node
+    return node, head.weight[rows], head.bias[rows]
+
+
+def _take_head(
+    network: Network | TreeNetwork, old: Network | TreeNetwork, codes: tuple[int, int],
+    tasks: tuple[PlanTask, PlanTask],
+) -> list[str]:  # fmt: skip
+    """Copy one head class by class; a line where it cannot be."""
+    (mine, theirs), (task, before) = codes, tasks
+    node, weight, bias = _head(network, mine)
+    from_, old_weight, old_bias = _head(old, theirs)
+    if task.task.kind != before.task.kind or node != from_ or weight.shape[1] != old_weight.shape[1]:
+        return [f"{task.name}: its head reads or predicts something else than before, so it starts from scratch"]
+    if len(weight) == 1:
+        weight.copy_(old_weight)
+        bias.copy_(old_bias)
+        return []
+    rows = {name: row for row, name in enumerate(before.task.classes)}
+    for row, name in enumerate(task.task.classes):
+        if name in rows:
+            weight[row], bias[row] = old_weight[rows[name]], old_bias[rows[name]]
+    new = [name for name in task.task.classes if name not in rows]
+    gone = [name for name in rows if name not in task.task.classes]
+    return [f"{task.name}: class {name} starts from scratch" for name in new] + [
+        f"{task.name}: class {name} of before is left out" for name in gone
+    ]

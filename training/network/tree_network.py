@@ -1,0 +1,223 @@
+"""A network as a tree: trunk -> branches -> heads. A task's gradient touches only its own path.
+
+Every module runs once a pass, however many tasks read it. The heads of a node are rows of one matrix; the rows of a
+task see only its own loss, and modules off its path get no gradient at all.
+"""
+
+import zlib
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from curation.arrays import Ints
+from curation.errors import BadInput
+from samplers.plan.interleave import hash64
+from samplers.plan.plan import PlanTask
+from training.network.dropout import dropout_mask
+from training.network.losses import Layout, TaskLosses, head_order
+from training.recipe import Recipe
+from training.tree import INPUT, TRUNK, Node, path_of
+
+__all__ = ["Part", "Staged", "TreeNetwork"]
+
+
+class Staged(Protocol):
+    """A trunk: a module whose `stages`, in order, make it up, and `width`, the number of features at its end [B, F]."""
+
+    @property
+    def stages(self) -> Sequence[tuple[str, nn.Module]]: ...
+
+    @property
+    def width(self) -> int: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A stage of the trunk or a branch, and the codes of the tasks that read it."""
+
+    module: nn.Module
+    readers: frozenset[int]
+
+
+class TreeNetwork(nn.Module):
+    """A tree of layers on `trunk`, with heads of the tasks (names as in `nodes`) at its nodes.
+
+    Outputs are laid out as `losses.layout` says. The weights of a branch depend on the recipe's seed and the branch's
+    name alone, not on the other branches. BadInput for a stage that the trunk does not have.
+    """
+
+    def __init__(self, trunk: nn.Module, recipe: Recipe, nodes: Sequence[Node], tasks: Sequence[PlanTask]) -> None:
+        super().__init__()
+        stages, self.width = _stages(trunk, recipe.trunk)
+        self.trunk, self.nodes, self._seed = trunk, tuple(nodes), recipe.seed
+        self.branches, self.heads = nn.ModuleDict(), nn.ModuleDict()
+        codes = {task.name: t for t, task in enumerate(tasks)}
+        own = [recipe.task.get(task.name) for task in tasks]
+        self._dropout = {
+            t: recipe.dropout if part is None or part.dropout is None else part.dropout for t, part in enumerate(own)
+        }
+        standing = [node for node in nodes if node.tasks]
+        order = [head_order(tasks, [codes[name] for name in node.tasks], self._dropout) for node in standing]
+        self.losses = TaskLosses(tasks, Layout(tasks, order), [part.smoothing if part else 0.0 for part in own])
+        widths = {TRUNK: self.width}
+        for node in nodes[1:]:
+            branch = _branch(node, stages, widths.get(node.parent, self.width), recipe.seed)
+            self.branches[node.name] = branch
+            widths[node.name] = node.width or widths.get(node.parent, self.width)
+        for node, span in zip(standing, self.losses.layout.nodes, strict=True):
+            head = nn.Linear(widths[node.name], span.stop - span.start)
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+            self.heads[node.name] = head
+        self._node_of = {t: node.name for node, codes_ in zip(standing, order, strict=True) for t in codes_}
+        self._first = {node.name: span.start for node, span in zip(standing, self.losses.layout.nodes, strict=True)}
+        self._rates = {node.name: _runs(codes_, self) for node, codes_ in zip(standing, order, strict=True)}
+        self._exits = {node.parent.partition(":")[2] for node in nodes if ":" in node.parent}
+        self._depth = self._needed_stages(stages)
+
+    def forward(self, inputs: Tensor, positions: Ints | None = None, *, only: frozenset[int] | None = None) -> Tensor:
+        """Outputs [B, O] of all heads; with the draws' `positions` [B], dropout acts as the recipe says.
+
+        With `only` (codes of tasks), nothing but their paths is computed, and other nodes put out 0 without a gradient.
+        """
+        nodes = None if only is None else frozenset(self._node_of[t] for t in only)
+        at = self.features(inputs, nodes)
+        found = [
+            self._at_node(name, head, at[name], positions)
+            if nodes is None or name in nodes
+            else inputs.new_zeros(len(inputs), self.head(name).out_features, dtype=torch.float32)
+            for name, head in self.heads.items()
+        ]
+        return torch.cat(found, dim=1) if len(found) > 1 else found[0]
+
+    def features(self, inputs: Tensor, nodes: frozenset[str] | None = None) -> dict[str, Tensor]:
+        """What each node puts out; with `nodes`, only these, and only what they read is computed."""
+        wanted = self._ancestors(nodes) if nodes is not None else {node.name for node in self.nodes}
+        at = {INPUT: inputs}
+        seen = inputs
+        for name, stage in self._stages()[: self._depth]:
+            seen = stage(seen)
+            if name in self._exits:
+                at[f"{TRUNK}:{name}"] = seen
+        at[TRUNK] = seen
+        for node in self.nodes[1:]:
+            if node.name in wanted:
+                at[node.name] = self.branches[node.name](at[node.parent])
+        return at
+
+    def outputs_of(self, inputs: Tensor, task: int) -> Tensor:
+        """Outputs [B, K] of one task (code), computed along its path alone."""
+        name, rows = self.rows(task)
+        seen = self.features(inputs, frozenset({name}))[name]
+        return nn.functional.linear(seen, self.head(name).weight, self.head(name).bias)[:, rows]
+
+    def answers(self, outputs: Tensor, task: int) -> Tensor:
+        """As `TaskLosses.answers`."""
+        return self.losses.answers(outputs, task)
+
+    def head(self, node: str) -> nn.Linear:
+        """All heads of a node."""
+        head = self.heads[node]
+        assert isinstance(head, nn.Linear)
+        return head
+
+    def rows(self, task: int) -> tuple[str, slice]:
+        """The node at which the head of `task` (code) stands, and the rows of that head in the node's matrix."""
+        node, columns = self._node_of[task], self.losses.layout.columns[task]
+        return node, slice(columns.start - self._first[node], columns.stop - self._first[node])
+
+    def path(self, task: int) -> tuple[str, ...]:
+        """The names of the parts that `task` (code) reads, in order: stages of the trunk, then branches."""
+        return tuple(name for name, part in self.parts().items() if task in part.readers)
+
+    def parts(self) -> dict[str, Part]:
+        """Every stage of the trunk ("trunk:NAME") and every branch by name, with its readers."""
+        names = [name for name, _ in self._stages()]
+        paths = {t: self._node_path(t) for t in self._node_of}
+        reach = {t: self._reach(path[0], names) for t, path in paths.items()}
+        stages = {
+            f"{TRUNK}:{name}": Part(module=stage, readers=frozenset(t for t, depth in reach.items() if depth > at))
+            for at, (name, stage) in enumerate(self._stages())
+        }
+        branches = {
+            name: Part(module=module, readers=frozenset(t for t, path in paths.items() if name in path))
+            for name, module in self.branches.items()
+        }
+        return stages | branches
+
+    def _at_node(self, name: str, head: nn.Module, seen: Tensor, positions: Ints | None) -> Tensor:
+        assert isinstance(head, nn.Linear)
+        rates = self._rates[name]
+        if positions is None or all(rate == 0 for rate, _ in rates):
+            outputs: Tensor = head(seen)
+            return outputs
+        layer = zlib.crc32(name.encode())
+        parts = []
+        for rate, rows in rates:
+            kept = seen
+            if rate:
+                mask = dropout_mask(self._seed, positions, seen.shape[1], rate, layer=layer)
+                kept = seen * mask.to(seen.device, non_blocking=True)
+            parts.append(nn.functional.linear(kept, head.weight[rows], head.bias[rows]))
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+    def _stages(self) -> Sequence[tuple[str, nn.Module]]:
+        return _stages(self.trunk, "trunk")[0]
+
+    def _needed_stages(self, stages: Sequence[tuple[str, nn.Module]]) -> int:
+        """How many stages of the trunk any task reads."""
+        names = [name for name, _ in stages]
+        return max((self._reach(self._node_path(t)[0], names) for t in self._node_of), default=0)
+
+    def _node_path(self, task: int) -> tuple[str, ...]:
+        """The places from where the task's path begins (the input, an exit of the trunk, its end) to its node."""
+        return path_of(self.nodes, self._node_of[task])
+
+    def _reach(self, start: str, names: Sequence[str]) -> int:
+        """How many stages of the trunk a path reads that begins at `start`."""
+        if start == INPUT:
+            return 0
+        return names.index(start.partition(":")[2]) + 1 if ":" in start else len(names)
+
+    def _ancestors(self, nodes: frozenset[str]) -> set[str]:
+        return {place for name in nodes for place in path_of(self.nodes, name)}
+
+
+def _stages(trunk: nn.Module, name: str) -> tuple[Sequence[tuple[str, nn.Module]], int]:
+    stages, width = getattr(trunk, "stages", None), getattr(trunk, "width", None)
+    if not stages or not isinstance(width, int):
+        raise BadInput(f"trunk {name}: must have `stages`, pairs of name and module, and an integer `width`; add both")
+    return stages, width
+
+
+def _branch(node: Node, stages: Sequence[tuple[str, nn.Module]], width: int, seed: int) -> nn.Module:
+    """A copy of the trunk's stages after the place where the branch leaves it, and its hidden layer."""
+    names = [name for name, _ in stages]
+    exit_ = node.parent.partition(":")[2]
+    if exit_ and exit_ not in names:
+        raise BadInput(f"tree: branch {node.name} leaves the trunk at {exit_!r}; its stages are {', '.join(names)}")
+    copied = stages[names.index(exit_) + 1 :] if exit_ else stages if node.parent == INPUT else []
+    layers = [deepcopy(stage) for _, stage in copied]
+    if node.width:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(hash64(seed, zlib.crc32(node.name.encode()))) >> 1)
+            layers += [nn.Linear(width, node.width), nn.GELU()]
+    return nn.Sequential(*layers)
+
+
+def _runs(codes: Sequence[int], network: TreeNetwork) -> list[tuple[float, slice]]:
+    """Each dropout rate among the heads of a node, with its rows; the last run ends with the rows that fill up."""
+    found: list[tuple[float, slice]] = []
+    for t in codes:
+        _, rows = network.rows(t)
+        rate = network._dropout[t]
+        if found and found[-1][0] == rate:
+            found[-1] = (rate, slice(found[-1][1].start, rows.stop))
+        else:
+            found.append((rate, rows))
+    node = network._node_of[codes[0]]
+    return [*found[:-1], (found[-1][0], slice(found[-1][1].start, network.head(node).out_features))]
