@@ -104,6 +104,7 @@ class _Needs:
     def needed_plans(self) -> set[str]:
         newest = Plan.newest_or_none(self.home)
         needed = {run.plan for run in self.runs.values()} | {row["plan"] for row in self.registered}
+        needed |= {plan for run in self.runs.values() for _, plan in run.course}
         needed |= {act[side] for act in self.acts if act["act"] == "sign_off" for side in ("subject", "before")}
         needed |= {newest.hash} if newest else set()
         if self.policy:

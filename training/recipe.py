@@ -13,7 +13,7 @@ from curation.errors import BadInput
 from curation.files.toml_files import parse, read_toml
 from training.tree import Tree
 
-__all__ = ["Recipe", "Stopping", "TaskRecipe"]
+__all__ = ["ADDED", "Recipe", "Stopping", "TaskRecipe"]
 
 HEADS = ("auto", "exact", "shared", "drawn")
 

@@ -102,10 +102,11 @@ class Plan:
 
     @classmethod
     def newest(cls, home: Path) -> "Plan":
-        """The most recently made plan of `home`; NotFound if there is none."""
+        """The most recently made plan of `home`; NotFound if there is none. What a training derived does not count."""
         headers = [
-            path for path in (home / "plans").glob("*/plan.json") if not path.with_name("withdrawn.json").is_file()
-        ]
+            path for path in (home / "plans").glob("*/plan.json")
+            if not path.with_name("withdrawn.json").is_file() and not _is_derived(path.parent)
+        ]  # fmt: skip
         for path in sorted(headers, key=lambda path: path.stat().st_mtime_ns, reverse=True):
             if read_json(path, AGAIN, lambda header: header["format"]) == FORMAT:
                 return cls(path.parent)
@@ -119,23 +120,26 @@ class Plan:
         except NotFound:
             return None
 
-    def save(self, *, by: str = "") -> "Plan":
+    def save(self, *, by: str = "", derived: bool = False) -> "Plan":
         """Write a draft, atomically; an equal plan that exists is opened and becomes the newest again.
 
-        `by` says who made it, for `amber plan --list`.
+        `by` says who made it, for `amber plan --list`. A plan that a training derives from its own, for the rest of its
+        draws or for some of its tasks, is `derived`: it never is the newest.
         """
-        if (self.folder / "plan.json").is_file():
+        made = json.dumps({"by": by, **({"derived": True} if derived else {})})
+        exists = (self.folder / "plan.json").is_file()
+        if exists and not derived:
             (self.folder / "plan.json").touch()
-            if by:
+            if by or _is_derived(self.folder):
                 with whole(self.folder / MADE) as part:
-                    part.write_text(json.dumps({"by": by}))
-        else:
+                    part.write_text(made)
+        elif not exists:
             with whole(self.folder) as part:
                 part.mkdir()
                 with ThreadPoolExecutor(WRITERS) as pool:
                     list(pool.map(partial(_write_table, part), self._tables.items()))
-                if by:
-                    (part / MADE).write_text(json.dumps({"by": by}))
+                if by or derived:
+                    (part / MADE).write_text(made)
                 (part / "plan.json").write_text(json.dumps(self.header, indent=1))
         return Plan(self.folder)
 
@@ -352,6 +356,12 @@ def _header(folder: Path) -> dict[str, Any]:
     if header.get("hash") != plan_hash({name: value for name, value in header.items() if name != "hash"}):
         raise Damaged(f"{folder / 'plan.json'}: differs from what was written (its hash is another); {AGAIN}")
     return header
+
+
+def _is_derived(folder: Path) -> bool:
+    """Whether a training derived the plan in `folder` from its own."""
+    path = folder / MADE
+    return path.is_file() and read_json(path, AGAIN, lambda made: bool(made.get("derived")))
 
 
 def plan_hash(header: dict[str, Any]) -> str:

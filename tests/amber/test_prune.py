@@ -31,7 +31,7 @@ from curation.images.embeddings import add_vectors, writing
 from samplers import stream
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import make_pack, pack_lock
-from samplers.plan.build import make_plan
+from samplers.plan.build import draft_plan, make_plan
 from samplers.plan.plan import Plan
 from samplers.plan.replan import draft_child
 from samplers.policy.policy import Policy
@@ -100,7 +100,7 @@ def test_plans_under_the_policy_in_force_stay(catalog: Catalog) -> None:
     plan = planned(catalog, 1)
     with catalog.read() as now:
         even = Policy.for_labelled(now)
-    other = make_plan(catalog, even.without("bike"), make_pack(catalog), draws=64)
+    other = draft_plan(catalog, even.without("bike"), make_pack(catalog), draws=64).save()
     assert paths(catalog) == {f"plans/{plan.hash}"}
     with catalog.commit(author="ada", message="policy") as change:
         change.set_policy(even.model_dump_json(), even.sha256, by=ANN)

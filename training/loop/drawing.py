@@ -12,7 +12,7 @@ from torch import Tensor
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, Failed
 from samplers.plan.plan import Plan
-from samplers.plan.replan import replan
+from samplers.plan.replan import draft_child
 from samplers.streaming.batches import Batch
 from samplers.streaming.draws import ReplacedDraw
 from training.loop.alarms import NumberRanges, drawn_alarms
@@ -158,7 +158,10 @@ class Drawing:
         return self.stops.judge(self.step, position) and self._replanned(position)
 
     def _replanned(self, position: int) -> bool:
-        """Follow the plan of the tasks' states from `position` on; with all tasks frozen, end here."""
+        """Follow the plan of the tasks' states from `position` on; with all tasks frozen, end here.
+
+        The recipe's rule decides it, not a new policy, so that it needs no sign-off.
+        """
         assert self.stops
         policy, segment = self.stops.policy(), self.course.now
         if policy is None:
@@ -166,7 +169,9 @@ class Drawing:
             self._point(None) if self.recent else None
             return True
         at = segment.plan.start + position - segment.start
-        hash_ = replan(segment.plan, at, policy, self.catalog).hash if self.ranks.first else ""
+        hash_ = ""
+        if self.ranks.first:
+            hash_ = draft_child(segment.plan, at, policy, self.catalog).save(by="training", derived=True).hash
         self.course.follow(position, Plan.open(self.catalog.home, self.ranks.from_first(hash_)))
         return True
 

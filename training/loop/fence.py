@@ -6,7 +6,7 @@ from torch import Tensor
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, Failed
 from samplers.pack.pack import Pack
-from samplers.plan.build import make_plan
+from samplers.plan.build import draft_plan
 from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy
 from training.loop.inputs import BATCH, Inputs
@@ -79,7 +79,10 @@ class Fence:
 
 
 def fenced_plan(plan: Plan, only: tuple[str, ...], catalog: Catalog) -> Plan:
-    """The plan with as many draws for the tasks `only` as `plan` has for them, and none for the others."""
+    """The plan with as many draws for the tasks `only` as `plan` has for them, and none for the others.
+
+    It takes nothing from the others, whose outputs do not move, so that it needs no sign-off.
+    """
     policy = Policy.model_validate(plan.header["policy"])
     share = sum(policy.task[name].share for name in only)
     importance = sum(policy.task[name].importance for name in only)
@@ -94,7 +97,8 @@ def fenced_plan(plan: Plan, only: tuple[str, ...], catalog: Catalog) -> Plan:
         )
         for name, part in policy.task.items()
     }
-    return make_plan(
+    draft = draft_plan(
         catalog, policy.model_copy(update={"task": parts}), Pack.open(catalog.home, plan.pack_hash),
         draws=max(1, round(len(plan.draws) * share)), seed=plan.seed, commit=plan.commit,
     )  # fmt: skip
+    return draft.save(by="training", derived=True)

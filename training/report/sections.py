@@ -1,7 +1,7 @@
 """The sections of the report, as plain values for the template."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from samplers.plan.plan import Plan
 from samplers.plan.task_outcomes import task_outcomes
-from training.recipe import Recipe
+from training.recipe import ADDED, Recipe
 from training.report.charts import Mark, chart_of, line_of
 from training.report.formatting import (
     doubt_of,
@@ -44,7 +44,8 @@ def header_view(results: RunResults, run: Run, plan: Plan, home: Path, rounds: S
     }  # fmt: skip
 
 
-UNITS = {"size": "pixels (height, width)", "warmup": "of the steps", "global_batch": "draws", "hidden": "units"}
+UNITS = {"size": "pixels (height, width)", "warmup": "of the steps", "global_batch": "draws", "hidden": "units",
+         "accumulate": "parts of a batch"}  # fmt: skip
 """What the number of a recipe's field counts."""
 DRAWN = ("global_batch", "optimizer", "learning_rate", "weight_decay", "schedule", "warmup", "hidden", "augment")
 """Fields of a recipe that only heads that learn from draws follow."""
@@ -52,27 +53,32 @@ DRAWN = ("global_batch", "optimizer", "learning_rate", "weight_decay", "schedule
 
 def recipe_text(recipe: Recipe) -> str:
     """Each field of a recipe that this training followed, with its value: all from the record of the run."""
-    parts = [(field.name, getattr(recipe, field.name)) for field in fields(recipe)]
-    unused = _unused(recipe.heads)
-    return "; ".join(f"{name.replace('_', ' ')} {_recipe_value(name, value)}" for name, value in parts
+    unused = _unused(recipe)
+    return "; ".join(f"{name.replace('_', ' ')} {_recipe_value(name, value)}" for name, value in asdict(recipe).items()
                      if name not in unused)  # fmt: skip
 
 
-def _unused(heads: str) -> tuple[str, ...]:
+def _unused(recipe: Recipe) -> frozenset[str]:
     """The fields that heads learned in this way do not follow."""
-    return {
-        "drawn": ("huber", "units", "epochs"),
-        "exact": (*DRAWN, "units", "epochs"),
-        "shared": (*DRAWN, "huber"),
-    }.get(heads, DRAWN)
+    of_draws = ADDED if recipe.plain else frozenset[str]()
+    return of_draws | {
+        "drawn": {"huber", "units", "epochs"},
+        "exact": {*DRAWN, "units", "epochs"},
+        "shared": {*DRAWN, "huber"},
+    }.get(recipe.heads, set(DRAWN))
 
 
 def _recipe_value(name: str, value: object) -> str:
-    text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-    if isinstance(value, tuple):
-        text = ", ".join(map(str, value))
-    if isinstance(value, float):
+    if isinstance(value, Mapping):
+        value = tuple(f"{key.replace('_', ' ')} ({_recipe_value(key, part)})" for key, part in value.items())
+    if isinstance(value, bool):
+        text = {True: "yes", False: "no"}[value]
+    elif isinstance(value, tuple):
+        text = ", ".join(map(str, value)) or "none"
+    elif isinstance(value, float):
         text = f"{100 * value:g}%" if name == "warmup" else f"{value:g}"
+    else:
+        text = "none" if value in (None, "") else str(value)
     return f"{text} {UNITS.get(name, '')}".strip()
 
 

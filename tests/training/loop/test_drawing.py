@@ -69,6 +69,7 @@ def test_a_run_records_states_course_and_gradients(catalog: Catalog, plan: Plan,
     assert {"ACTIVE", "PLATEAU", "DISTILL"} <= {row["state"] for row in full.states}
     assert full.course[0] == (0, plan.hash)
     assert len(full.course) > 1
+    assert Plan.newest(catalog.home).hash == plan.hash  # what a training derives is no baseline, and needs no sign-off
     assert all(start % 16 == 0 for start, _ in full.course)
     assert all(0.25 <= factor <= 4 for row in full.gradients for factor in row["factors"].values())
     assert full.alarm == ""

@@ -46,6 +46,7 @@ def test_the_others_do_not_move(catalog: Catalog, plan: Plan, run: Run, only: tu
     assert set(drawn) == set(only)
     assert sum(drawn.values()) <= 320 * len(only) / 4
     assert (fenced.alarm, fenced.parent) == ("", run.id)
+    assert Plan.newest(catalog.home).hash == plan.hash
 
 
 def test_a_plain_run_is_continued_for_one_task(catalog: Catalog, plan: Plan) -> None:

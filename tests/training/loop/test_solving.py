@@ -12,7 +12,8 @@ from support.homes import make_home
 
 from curation import BadInput, Catalog
 from curation.files.read_back import sha256_of
-from samplers import Plan, Policy, make_pack, make_plan
+from samplers import Plan, Policy, make_pack
+from samplers.plan.build import draft_plan
 from training import Recipe, Run, evaluate, train
 from training.evaluation.features import embed
 from training.network.model import load_network
@@ -34,7 +35,7 @@ def planned(catalog: Catalog, **changed: float) -> Plan:
     for field, value in changed.items():
         for name, task in policy["task"].items():
             task[field] = value if name == "car" else (1 - value) / (len(policy["task"]) - 1)
-    return make_plan(catalog, Policy.model_validate(policy), make_pack(catalog), draws=128)
+    return draft_plan(catalog, Policy.model_validate(policy), make_pack(catalog), draws=128).save()
 
 
 @pytest.fixture(scope="module")

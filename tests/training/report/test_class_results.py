@@ -18,21 +18,35 @@ from samplers.plan.plan import Plan
 from training import Recipe, Run
 from training.evaluation.metrics import ConfusionSums, RankingSums
 from training.evaluation.predictions import labelled_predictions
+from training.recipe import ADDED, Stopping, TaskRecipe
 from training.report import contact_sheets, formatting, write_report
 from training.report.class_results import class_view, confusion_view
 from training.report.other_runs import RunBefore, raised_by_rate, run_before
 from training.report.run_results import RunResults, load_results
 from training.report.sections import recipe_text
+from training.tree import Branch, Tree
 
 NAMES = [field.name for field in fields(Recipe)]
 STATED = {
     "trunk": ("run:f00d", "trunk run:f00d"), "size": ((48, 96), "size 48, 96 pixels (height, width)"),
     "fit": ("crop", "fit crop"), "mirrored": (True, "mirrored yes"), "heads": ("drawn", "heads drawn"),
-    "global_batch": (37, "global batch 37 draws"), "optimizer": ("adamw", "optimizer adamw"),
+    "global_batch": (48, "global batch 48 draws"), "optimizer": ("adamw", "optimizer adamw"),
     "learning_rate": (0.0123, "learning rate 0.0123"), "weight_decay": (0.45, "weight decay 0.45"),
     "schedule": ("cosine", "schedule cosine"), "warmup": (0.07, "warmup 7% of the steps"),
     "hidden": (19, "hidden 19 units"), "augment": (True, "augment yes"), "seed": (71, "seed 71"),
     "threads": (3, "threads 3"),
+    "tree": (
+        Tree(tasks=("bike",), branch={"deep": Branch(width=9, tasks=("*",))}),
+        "tree tasks (bike), branch (deep (parent (trunk), width (9), tasks (*), each (no)))",
+    ),
+    "task": (
+        {"bike": TaskRecipe(rate=2.0)},
+        "task bike (rate (2), decay (none), dropout (none), smoothing (0), stop (yes))",
+    ),
+    "stopping": (Stopping(every=7), "stopping every (7), patience (3), floor (0.25), tolerance (0.02)"),
+    "balance": ("gradient_norm", "balance gradient_norm"), "dropout": (0.3, "dropout 0.3"),
+    "accumulate": (16, "accumulate 16 parts of a batch"), "clip": (1.5, "clip 1.5"),
+    "trunk_rate": (0.5, "trunk rate 0.5"), "only": (("bike",), "only bike"),
 }  # fmt: skip
 """For each field that a training on draws follows, a value that is not its default, and how the report states it."""
 DRAWN = [name for name in NAMES if name in STATED]
@@ -84,9 +98,11 @@ def test_every_field_of_the_recipe_is_stated(page: str) -> None:
 @pytest.mark.parametrize("name", [name for name in DRAWN if name != "heads"])
 def test_a_changed_field_changes_its_words(name: str) -> None:
     """The default of one field is stated as such; all other words stay unchanged."""
-    default = next(field.default for field in fields(Recipe) if field.name == name)
-    one, other = recipe_text(DIFFERENT).split("; "), recipe_text(replace(DIFFERENT, **{name: default})).split("; ")
-    assert [field for field, old, new in zip(DRAWN, one, other, strict=True) if old != new] == [name]
+    defaults, plain = vars(Recipe()), [name for name in DRAWN if name not in ADDED]
+    base = DIFFERENT if name != "optimizer" else Recipe(**{each: STATED[each][0] for each in plain})
+    stated = DRAWN if name != "optimizer" else plain
+    one, other = (recipe_text(each).split("; ") for each in (base, replace(base, **{name: defaults[name]})))
+    assert [field for field, old, new in zip(stated, one, other, strict=True) if old != new] == [name]
 
 
 @pytest.mark.parametrize(
