@@ -252,7 +252,7 @@ def bits_row(data: AllLabels) -> Row:
     """Bits of one task's head that move when another task's share, importance and rule change: through real plans."""
     with data.catalog.read() as now:
         plain = Policy.for_labelled(now)
-    first, other = [task for task in data.tasks if task in plain.task][:2]
+    first, other = sorted(plain.task, key=lambda task: data.tasks[task].outputs)[:2]
     changed = plain.model_dump()
     count = len(plain.task)
     for task, asked in changed["task"].items():
