@@ -87,10 +87,11 @@ def plan_group(
         return
     with catalog.read(commit) as now:
         policy = Policy.load(policy_file) if policy_file else Policy.in_force(now)
-        note(unlearned(policy.trained(now) if policy_file else now.tasks().values()))
+        left_out = unlearned(policy.trained(now) if policy_file else now.tasks().values())
     proposed = draft_plan(catalog, policy, make_pack(catalog), draws=draws, seed=seed, commit=commit)
     newest = Plan.newest_or_none(catalog.home)
     shown = acting.save(catalog, proposed, newest, policy)
+    note(left_out)
     _show(shown, Plan.open(catalog.home, against) if against else newest, policy.tolerance, as_json)
 
 

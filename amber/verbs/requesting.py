@@ -87,8 +87,9 @@ def request_command(options: RequestOptions, seed: int, author: str, home: str, 
         with catalog.read() as now:
             head = now.digest
             spent = spending(now, proposal, home=catalog.home)
-            note("" if options.policy_file else unlearned(now.tasks().values()))
+            left_out = "" if options.policy_file else unlearned(now.tasks().values())
         propose(catalog, proposal, author=author, batch=f"request:{head}:{proposal}")
+        note(left_out)
     with catalog.read() as now:
         rows = now.requests("open").to_pylist()
     cells = [[row[name] for name in COLUMNS] for row in rows]
