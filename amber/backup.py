@@ -93,7 +93,7 @@ def back_up(catalog: Catalog, folder: Path, *, packs: str = "", progress: StageP
         manifest = {"format": FORMAT, "commit": made.commit, "digest": made.digest, "packs": packs, "shards": shards,
                     "files": files}  # fmt: skip
         (part / MANIFEST).write_text(json.dumps({**manifest, "sha256": _digest(manifest)}, indent=1))
-    return _told(manifest, tuple(_left_out(home)))
+    return _summary(manifest, tuple(_left_out(home)))
 
 
 def restore_workspace(home: Path, folder: Path, *, packs: str = "", progress: StageProgress | None = None) -> BackedUp:
@@ -118,10 +118,10 @@ def restore_workspace(home: Path, folder: Path, *, packs: str = "", progress: St
         if manifest["packs"]:
             _fetched(packs or manifest["packs"], part / "shards", manifest["shards"], tell)
         _refuse_full(home)
-    return _told(manifest)
+    return _summary(manifest)
 
 
-def _told(manifest: dict[str, Any], left_out: tuple[str, ...] = ()) -> BackedUp:
+def _summary(manifest: dict[str, Any], left_out: tuple[str, ...] = ()) -> BackedUp:
     return BackedUp(
         commit=manifest["commit"], digest=manifest["digest"], files=len(manifest["files"]), packs=manifest["packs"],
         bytes=sum(part["bytes"] for part in manifest["files"].values()), shards=len(manifest["shards"]),

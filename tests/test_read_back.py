@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.homes import copy_home, label, labels, make_home
+from support.workspace_files import FILES
 
 from amber.cli import run
 from amber.run_overlay import overlay_of
@@ -169,25 +170,6 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "null": lambda data: b"null",
     "deep": lambda data: b"[" * 100_000,
 }
-
-FILES = {
-    "plans/*/plan.json": "plan why pictures/00001",
-    "plans/*/labels.parquet": "plan exposure",
-    "plans/*/draws.parquet": "plan exposure",
-    "plans/*/samples.parquet": "plan why pictures/00001",
-    "packs/*/manifest.json": "pack --verify",
-    "packs/*/index.parquet": "pack --verify",
-    "runs/r/run.json": "plan exposure --run r",
-    "runs/r/exposure.json": "plan exposure --run r",
-    "runs/r/predictions.parquet": "request --budget 2 --run r --author ada",
-    "embeddings/model/embeddings.json": "duplicates --embeddings model",
-    "embeddings/model/statistics.npy": "duplicates --embeddings model",
-    "embeddings/model/vectors.npy": "duplicates --embeddings model",
-    "embeddings/model/keys.parquet": "duplicates --embeddings model",
-    "oracle.parquet": "oracle",
-    "service.json": "serve tokens",
-}
-"""Files of a workspace, each with a command that reads it."""
 
 
 @pytest.mark.parametrize("file", FILES)

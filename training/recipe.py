@@ -181,9 +181,9 @@ class Recipe:
         """
         default = {each.name: each for each in fields(self)}
         plain = {name: value for name, value in asdict(self).items() if name not in ADDED}
-        said = {name: getattr(self, name) for name in sorted(ADDED)}
+        given = {name: getattr(self, name) for name in sorted(ADDED)}
         empty: dict[str, Any] = {name: {} if name == "task" else default[name].default for name in ADDED}
-        return plain | {name: asdict(self)[name] for name, value in said.items() if value != empty[name]}
+        return plain | {name: asdict(self)[name] for name, value in given.items() if value != empty[name]}
 
     @property
     def plain(self) -> bool:

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from curation.catalog.snapshot import Snapshot
 from curation.files.read_back import read_json
 from samplers.plan.plan import AGAIN
-from samplers.plan.plan_list import policy_name
+from samplers.plan.plan_list import policy_name, written_at
 from training.run import Run
 
 __all__ = ["RunEntry", "list_runs"]
@@ -57,7 +57,7 @@ def _entry(
     note = folder / "withdrawn.json"
     return RunEntry(
         run=name, plan=plan, parent=run.parent if run else "", policy=_policy(home, plan, now),
-        at=commit["committed_at"].replace(microsecond=0) if commit else _written(folder / "run.json"),
+        at=commit["committed_at"].replace(microsecond=0) if commit else written_at(folder / "run.json"),
         author=commit["author"] if commit else "", commit=commit["id"] if commit else 0,
         figures=_figures(now, name) if row else [],
         alarms=[alarm for alarm in (run.alarm, *run.alarms) if alarm] if run else [],
@@ -74,7 +74,3 @@ def _figures(now: Snapshot, name: str) -> list[dict[str, Any]]:
     rows = now.runs.slice_errors(name).to_pylist()
     columns = ("task", "metric", "n", "groups", "value", "low", "high")
     return [{column: row[column] for column in columns} for row in rows if row["split"] == "test" and not row["slice"]]
-
-
-def _written(path: Path) -> datetime:
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None, microsecond=0)

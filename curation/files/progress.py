@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 
-__all__ = ["Progress", "StageProgress"]
+__all__ = ["LossProgress", "Progress", "StageProgress"]
 
 Progress = Callable[[int, int], None]
 """Called with (items done, items in all), in the thread of the caller; the last call has both equal."""
+
+LossProgress = Callable[[int, int, float], None]
+"""Called with (draws or heads done, all of them, the objective of the last batches), by a training."""
 
 StageProgress = Callable[[str, int, int], None]
 """Called with (name of the stage, items done, items in all), for work in several stages."""

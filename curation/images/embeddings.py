@@ -75,6 +75,14 @@ class Embeddings:
         except KeyError as error:
             raise NotFound(f"key {error}: has no vector of {self.model}; embed the images again") from None
 
+    def of(self, keys: Sequence[str]) -> npt.NDArray[np.float16]:
+        """Vectors [n, D] float16 of these keys; NotFound for a key without one, BadInput for one that is not finite."""
+        found = np.array(self.vectors[self.rows(keys)])
+        if not (finite := np.isfinite(found).all(axis=1)).all():
+            key = keys[int(np.flatnonzero(~finite)[0])]
+            raise BadInput(f"key {key!r}: its vector of {self.model} is not finite; embed the image again")
+        return found
+
     def standardised(self, rows: Ints) -> Float32s:
         """Vectors [n, D] float32, scaled to mean 0 and variance 1/width in each block over all N samples."""
         out = np.empty((len(rows), self.vectors.shape[1]), np.float32)

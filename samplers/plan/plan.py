@@ -104,11 +104,10 @@ class Plan:
     def newest(cls, home: Path) -> "Plan":
         """The most recently made plan of `home`; NotFound if there is none. What a training derived does not count."""
         headers = [
-            path for path in (home / "plans").glob("*/plan.json")
-            if not path.with_name("withdrawn.json").is_file() and not _is_derived(path.parent)
-        ]  # fmt: skip
+            path for path in (home / "plans").glob("*/plan.json") if not path.with_name("withdrawn.json").is_file()
+        ]
         for path in sorted(headers, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-            if read_json(path, AGAIN, lambda header: header["format"]) == FORMAT:
+            if read_json(path, AGAIN, lambda header: header["format"]) == FORMAT and not _is_derived(path.parent):
                 return cls(path.parent)
         raise NotFound(f"{home}: there is no plan yet; `amber plan` makes one")
 

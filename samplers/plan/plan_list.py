@@ -12,7 +12,7 @@ from samplers.plan.plan import AGAIN, MADE
 from samplers.plan.sign_off import is_even
 from samplers.policy.policy import Policy
 
-__all__ = ["PlanEntry", "list_plans", "policy_name"]
+__all__ = ["PlanEntry", "list_plans", "policy_name", "written_at"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +56,16 @@ def policy_name(header: Mapping[str, Any], now: Snapshot) -> str:
     return next(part.sha256[:12] for part in policies if part.sampling_rules() == header["policy"])
 
 
+def written_at(path: Path) -> datetime:
+    """When a file was last written, in UTC, to the second."""
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None, microsecond=0)
+
+
 def _entry(path: Path, now: Snapshot) -> PlanEntry:
     header: dict[str, Any] = read_json(path, AGAIN, dict)
     made, withdrawn = path.with_name(MADE), path.with_name("withdrawn.json")
     return PlanEntry(
-        plan=path.parent.name, at=datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None, microsecond=0),
+        plan=path.parent.name, at=written_at(path),
         by=read_json(made, AGAIN, lambda note: str(note["by"])) if made.is_file() else "",
         policy=policy_name(header, now), commit=header["commit"], draws=header["draws"],
         tasks=tuple(part["task"]["name"] for part in header["tasks"]),

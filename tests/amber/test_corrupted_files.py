@@ -17,6 +17,7 @@ import pytest
 from support.confined import command, confined
 from support.homes import copy_home, label, labels, make_home
 from support.sources import FORMATS, Scene, draw
+from support.workspace_files import FILES as WORKSPACE
 
 from amber.service.app import make_app
 from amber.service.tokens import Tokens
@@ -88,27 +89,15 @@ def table_bytes(table: pa.Table) -> bytes:
 
 
 FILES: dict[str, str] = {
+    **WORKSPACE,
     "catalog.duckdb": "coverage",
     "catalog.lock": "coverage",
     "catalog.toml": "coverage",
     "oracle.parquet": "catalog verify",
     "plans/*/plan.json": "plan show",
-    "plans/*/labels.parquet": "plan exposure",
-    "plans/*/draws.parquet": "plan exposure",
-    "plans/*/samples.parquet": "plan why pictures/00001",
     "plans/*/rates.parquet": "plan show",
-    "packs/*/manifest.json": "pack --verify",
-    "packs/*/index.parquet": "pack --verify",
     "packs/reduced.json": "pack",
     "shards/*.tar": "pack --verify",
-    "runs/r/run.json": "plan exposure --run r",
-    "runs/r/exposure.json": "plan exposure --run r",
-    "runs/r/predictions.parquet": "request --budget 2 --run r --author ada",
-    "embeddings/model/embeddings.json": "duplicates --embeddings model",
-    "embeddings/model/statistics.npy": "duplicates --embeddings model",
-    "embeddings/model/vectors.npy": "duplicates --embeddings model",
-    "embeddings/model/keys.parquet": "duplicates --embeddings model",
-    "service.json": "serve tokens",
     "policy.toml": "policy check policy.toml",
     "backup/manifest.json": "catalog import backup",
     "backup/sample.parquet": "catalog import backup",

@@ -219,3 +219,13 @@ def test_the_next_steps_ask_people_where_nothing_was_held_back(tmp_path: Path) -
     commands = [html.unescape(text) for text in re.findall(r"<code>(amber .*?)</code></pre>", section)]
     assert [" ".join(c.split()[1:3]) for c in commands[1:4]] == ["label start", "label push", "label pull"]
     assert any("--trunk small --size" in command for command in commands)
+
+
+def test_the_next_steps_of_a_recipe_file_name_no_other_recipe(tmp_path: Path) -> None:
+    catalog, plan = planted_home(tmp_path)
+    recipe = Recipe.of("small", clip=1.0)
+    plant_run(catalog, plan, "ab", lambda task: noisy(catalog, task, signal=2.0), recipe=recipe)
+    write_report(catalog, "ab", tmp_path / "report.html")
+    section = (tmp_path / "report.html").read_text().split('<section id="next"')[1]
+    assert "--recipe" in section
+    assert "amber train --" not in section

@@ -9,6 +9,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,17 @@ def test_plans_that_something_refers_to_stay(catalog: Catalog) -> None:
     left = {path.name for path in (catalog.home / "plans").iterdir()}
     assert left == {plan.hash for plan in (of_run, signed, before, parent, child, last)}
     assert paths(catalog) == set()
+
+
+def test_plans_that_a_training_derived_stay_with_its_run(catalog: Catalog) -> None:
+    plan, unused = planned(catalog, 1), planned(catalog, 2)
+    policy = Policy.model_validate(plan.header["policy"])
+    derived = draft_child(plan, 32, policy, catalog).save(by="training", derived=True)
+    assert Plan.newest(catalog.home).hash == unused.hash
+    assert f"plans/{derived.hash}" in paths(catalog)
+    run = trained(catalog, plan, "run")
+    replace(run, course=[(0, plan.hash), (32, derived.hash)]).save(catalog.home)
+    assert f"plans/{derived.hash}" not in paths(catalog)
 
 
 def test_plans_under_the_policy_in_force_stay(catalog: Catalog) -> None:

@@ -15,17 +15,22 @@ from curation.errors import Damaged
 from curation.files.atomic import whole
 from curation.files.read_back import one_line
 
-__all__ = ["Stop", "listening", "load_state", "save_state"]
+__all__ = ["Stop", "listening", "load_state", "save_state", "write_tensors"]
 
 FORMAT = 1
 
 
-def save_state(path: Path, state: Any) -> None:
+def write_tensors(path: Path, values: Any) -> None:
     """Write tensors and plain values, whole or not at all."""
     buffer = BytesIO()  # torch reports a full disk only as a failure
-    torch.save({"format": FORMAT, "state": state}, buffer)
+    torch.save(values, buffer)
     with whole(path) as part:
         part.write_bytes(buffer.getbuffer())
+
+
+def save_state(path: Path, state: Any) -> None:
+    """Write a state that `load_state` reads."""
+    write_tensors(path, {"format": FORMAT, "state": state})
 
 
 def load_state(path: Path, device: torch.device | str = "cpu") -> Any:

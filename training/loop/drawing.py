@@ -1,7 +1,6 @@
 """A training from draws: one global batch a step, in the order of the plan, from any step on."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, Failed
+from curation.files.progress import LossProgress
 from samplers.plan.plan import Plan
 from samplers.plan.replan import draft_child
 from samplers.streaming.batches import Batch
@@ -37,8 +37,6 @@ CURVE_POINTS = 60
 
 PACKED = Source()
 """Images come from the plan's pack."""
-
-Told = Callable[[int, int, float], None]
 
 
 @dataclass(kw_only=True)
@@ -91,7 +89,7 @@ class Drawing:
         self.stops = self._stops(before)
         self.fence = Fence(self.learner, plan, self.inputs) if recipe.only else None
 
-    def run(self, progress: Told | None = None, *, every: int = 0, stop: Stop | None = None) -> Drawn:
+    def run(self, progress: LossProgress | None = None, *, every: int = 0, stop: Stop | None = None) -> Drawn:
         """Train to the end. A checkpoint is written every `every` steps (0: none), and where `stop` is asked for.
 
         Failed after such a checkpoint, or where memory runs out. The same training again goes on at the checkpoint.
@@ -111,7 +109,7 @@ class Drawing:
                         break
         return self._finished()
 
-    def _learn(self, inputs: Tensor, batch: Batch, progress: Told | None, stop: bool) -> Step:
+    def _learn(self, inputs: Tensor, batch: Batch, progress: LossProgress | None, stop: bool) -> Step:
         """One step; a point of the curve every 60th part of all steps."""
         segment, device = self.course.now, self.ranks.device
         values, known, weights = (
@@ -134,7 +132,7 @@ class Drawing:
             self._point(progress)
         return found
 
-    def _point(self, progress: Told | None) -> None:
+    def _point(self, progress: LossProgress | None) -> None:
         """A point of the curve, and of the tasks' gradients where they are watched."""
         mean = torch.stack(self.recent).mean(dim=0)
         position, names = self.step * self.recipe.global_batch, [task.name for task in self.plan.tasks]

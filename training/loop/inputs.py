@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from curation.arrays import Ints
-from curation.errors import BadInput
 from curation.images.embeddings import Embeddings
 from samplers.pack.pack import Pack
 from samplers.plan.interleave import hash64
@@ -76,11 +75,7 @@ class Inputs:
     def vectors(self, keys: Sequence[str]) -> Tensor:
         """Cached vectors [n, D] of these images, on the device; BadInput names one that is not finite."""
         assert self.embeddings is not None
-        found = np.array(self.embeddings.vectors[self.embeddings.rows(list(keys))])
-        if not (finite := np.isfinite(found).all(axis=1)).all():
-            key = keys[int(np.flatnonzero(~finite)[0])]
-            raise BadInput(f"key {key!r}: its vector of {self.embeddings.model} is not finite; embed the image again")
-        return torch.from_numpy(found).to(self._ranks.device)
+        return torch.from_numpy(self.embeddings.of(keys)).to(self._ranks.device)
 
     def _pixels(self, segment: Segment, start: int) -> Iterator[tuple[Tensor, Batch]]:
         """Decoded pixels, from pinned memory where there is a GPU."""

@@ -45,10 +45,6 @@ class PlainOptimiser:
             scale_rows(self._heads, self._rows)
         self.inner.step()
 
-    def freeze(self, tasks: frozenset[int], paths: frozenset[int] = frozenset()) -> None:
-        """A plain recipe stops no task."""
-        assert not tasks | paths
-
 
 class TreeOptimiser:
     """The optimiser of a tree: parts of the network by the rate and decay of their readers, heads row by row."""

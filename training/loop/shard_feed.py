@@ -111,14 +111,14 @@ def _same(chunk: list[Draw | str]) -> list[Draw | str]:
 
 def _decoded(sample: dict[str, Any], size: tuple[int, int]) -> Draw | str:
     note = sample["json"].decode()
-    told = json.loads(note)
+    fields = json.loads(note)
     image = next(data for name, data in sample.items() if name != "json" and not name.startswith("__"))
     pixels = np.empty((*size, 3), np.uint8)
     try:
         decode_into(memoryview(image), pixels)
     except BadImage as error:
-        return f"{sample['__url__']}: {told['key']} {error}"
-    return told["key"], told["position"], note, pixels
+        return f"{sample['__url__']}: {fields['key']} {error}"
+    return fields["key"], fields["position"], note, pixels
 
 
 class _Labels:
@@ -145,9 +145,9 @@ class _Labels:
         shape = len(notes), len(self._tasks)
         values, known, weights = np.zeros(shape, np.float32), np.zeros(shape, np.bool_), np.zeros(shape, np.float32)
         for row, note in enumerate(notes):
-            told = json.loads(note)
-            for name, value in told["labels"].items():
+            fields = json.loads(note)
+            for name, value in fields["labels"].items():
                 column = self._tasks[name]
                 values[row, column] = self._codes[column][value] if isinstance(value, str) else value
-                known[row, column], weights[row, column] = True, told["weights"][name]
+                known[row, column], weights[row, column] = True, fields["weights"][name]
         return values, known, weights

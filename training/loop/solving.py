@@ -1,14 +1,13 @@
 """A run whose heads learn without draws: from the plan's labels to a network, starting at the last round's heads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from curation.catalog.catalog import Catalog
-from curation.errors import BadInput
+from curation.files.progress import LossProgress
 from curation.images.embeddings import Embeddings
 from samplers.plan.plan import Plan, PlanTask
 from training.loop.alarms import solved_alarms
@@ -23,7 +22,7 @@ __all__ = ["solve_plan"]
 
 
 def solve_plan(
-    recipe: Recipe, plan: Plan, catalog: Catalog, parent: str, progress: Callable[[int, int, float], None] | None = None
+    recipe: Recipe, plan: Plan, catalog: Catalog, parent: str, progress: LossProgress | None = None
 ) -> tuple[Network, list[Head], list[str]]:
     """The network of `recipe` on `plan`, how each head was learned, and the alarms.
 
@@ -48,12 +47,8 @@ def solve_plan(
 
 def _features(trunk: torch.nn.Module, embeddings: Embeddings, keys: list[str]) -> Tensor:
     """Standardised vectors [S, D] float32 of the plan's samples."""
-    vectors = np.array(embeddings.vectors[embeddings.rows(keys)])
-    if not (finite := np.isfinite(vectors).all(axis=1)).all():
-        key = keys[int(np.flatnonzero(~finite)[0])]
-        raise BadInput(f"key {key!r}: its vector of {embeddings.model} is not finite; embed the image again")
     with torch.no_grad():
-        features: Tensor = trunk(torch.from_numpy(vectors))
+        features: Tensor = trunk(torch.from_numpy(embeddings.of(keys)))
     return features
 
 

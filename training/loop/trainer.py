@@ -3,8 +3,6 @@
 import json
 import os
 import time
-from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -13,9 +11,10 @@ from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from curation.files.atomic import whole
 from curation.files.locks import in_use
+from curation.files.progress import LossProgress
 from samplers.plan.plan import Plan
 from samplers.streaming.stream import OnError
-from training.loop.checkpoint import listening
+from training.loop.checkpoint import listening, write_tensors
 from training.loop.drawing import Drawing, Drawn
 from training.loop.inputs import Source
 from training.loop.ranks import Ranks
@@ -37,7 +36,7 @@ def train(
     parent: str = "",
     on_error: OnError = "raise",
     shards: Shards | None = None,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: LossProgress | None = None,
     every: int = 0,
     ranks: Ranks | None = None,
 ) -> Run:
@@ -67,7 +66,7 @@ def train(
 
 def _train(
     recipe: Recipe, plan: Plan, catalog: Catalog, id_: str, parent: str, source: Source,
-    progress: Callable[[int, int, float], None] | None, every: int, ranks: Ranks,
+    progress: LossProgress | None, every: int, ranks: Ranks,
 ) -> Run:  # fmt: skip
     plan.verify()
     started = time.monotonic()
@@ -119,10 +118,7 @@ def _machine(ranks: Ranks) -> str:
 
 
 def _save(network: Network | TreeNetwork, drawn: Drawn, folder: Path) -> None:
-    state = BytesIO()  # torch reports a full disk only as a failure
-    torch.save(network.state_dict(), state)
-    with whole(folder / "checkpoints" / "last.pt") as part:
-        part.write_bytes(state.getbuffer())
+    write_tensors(folder / "checkpoints" / "last.pt", network.state_dict())
     with whole(folder / "exposure.json") as part:
         part.write_text(json.dumps(drawn.exposure, indent=1))
     with whole(folder / "replaced.json") as part:

@@ -33,7 +33,7 @@ def next_steps(now: Snapshot, home: Path, results: RunResults, run: Run, plan: P
     author = str(results.commit["author"])
     return [
         *_labels(home, results, run, author),
-        Step(what=_training_text(now, plan), commands=tuple(_training(now, home, run, plan, author))),
+        Step(what=_training_text(now, run, plan), commands=tuple(_training(now, home, run, plan, author))),
         Step(
             what="Compare this run with others: list them, and then name two for `amber diff`.",
             commands=(_command("runs", home),),
@@ -67,8 +67,10 @@ def _labels(home: Path, results: RunResults, run: Run, author: str) -> Iterator[
     )  # fmt: skip
 
 
-def _training_text(now: Snapshot, plan: Plan) -> str:
+def _training_text(now: Snapshot, run: Run, plan: Plan) -> str:
     text = "Plan on the new labels, train, and report again."
+    if not run.recipe.plain:
+        text += " This run's recipe came from a file: pass it to `amber train` by --recipe."
     if _is_default(now, plan):
         return text
     return f"{text} This run's plan followed a policy that is not in force: pass its file to `amber plan` by --policy."
@@ -77,7 +79,7 @@ def _training_text(now: Snapshot, plan: Plan) -> str:
 def _training(now: Snapshot, home: Path, run: Run, plan: Plan, author: str) -> Iterator[str]:
     if _is_default(now, plan):
         yield _command("plan", home, "--draws", len(plan.draws))
-    if run.recipe.trunk in ("efficientnet_lite0", "small"):
+    if run.recipe.plain and run.recipe.trunk in ("efficientnet_lite0", "small"):
         yield _command("train", home, "--author", author, *_options(run.recipe))
         yield _command("report", home, "--out", "report.html")
 
