@@ -5,7 +5,8 @@ import sys
 __all__ = ["main"]
 
 WITHOUT_PANDAS = {
-    "coverage", "diff", "forget", "log", "oracle", "owners", "policy", "revert", "runs", "slices", "tasks",
+    "backup", "coverage", "diff", "forget", "log", "oracle", "owners", "plan", "policy", "prune", "restore", "revert",
+    "runs", "slices", "tasks",
 }  # fmt: skip
 """Verbs that read the catalog alone: no library of theirs, and no code of the user, can need pandas."""
 

@@ -1,7 +1,8 @@
 """`make bench-start`: how long every verb takes to start: its help, and a call that does its first work.
 
-A call works on a workspace of a few drawn images, or ends with the one line that tells that there is none: it has
-imported what the verb needs by then. The verbs take turns in every round. CPU is that of the process and its children.
+A start is what its help takes, on the clock; CPU, that of the process and its children, stands beside it, since other
+work on the machine moves it less. A call works on a workspace of a few drawn images, or ends in the one line that says
+that there is none: it has imported what the verb needs, and its work is in its figure. The verbs take turns.
 """
 
 import os
@@ -22,13 +23,15 @@ HERE = Path(__file__).resolve().parent.parent
 LIBRARIES = "click, duckdb, numpy, pyarrow.compute, pyarrow.parquet, pydantic, PIL.Image, rich.console, rich.table"
 """What nearly every verb needs, imported by nothing else."""
 READS = {
-    "init": [], "log": [], "owners": [], "plan": ["--list"], "revert": ["99"], "runs": [], "slices": [], "tasks": [],
+    "init": [], "log": [], "owners": [], "plan": ["--list"], "prune": [], "revert": ["99"], "runs": [],
+    "slices": [], "tasks": [],
 }  # fmt: skip
 """Arguments of verbs that are called on a workspace."""
 WITHOUT = {
-    "browse": [], "catalog": ["verify"], "coverage": [], "diff": ["1"], "duplicates": [], "forget": ["key", "--yes"],
-    "ingest": ["."], "label": ["status"], "loop": [], "oracle": [], "pack": [], "policy": ["suggest"], "report": [],
-    "request": [], "serve": [], "simulate": [".", "--wanted", "a=b"], "train": [], "write": ["csv", "out.csv"],
+    "backup": ["copy"], "browse": [], "catalog": ["verify"], "coverage": [], "diff": ["1"], "duplicates": [],
+    "forget": ["key", "--yes"], "ingest": ["."], "label": ["status"], "loop": [], "oracle": [], "pack": [],
+    "policy": ["suggest"], "report": [], "request": [], "restore": ["copy"], "serve": [],
+    "simulate": [".", "--wanted", "a=b"], "train": [], "write": ["csv", "out.csv"],
 }  # fmt: skip
 """Arguments of verbs that are called without a workspace: on one, their work would be measured too."""
 
@@ -76,13 +79,14 @@ def _start(folder: Path, words: list[str]) -> tuple[float, float]:
 
 
 def _row(verb: str, what: str, took: list[tuple[float, float]]) -> Row:
-    """The median of CPU, which other work on the machine moves less than the clock, and the range of the rounds."""
-    cpu = [part for _, part in took]
-    wall = statistics.median(part for part, _ in took)
-    value = statistics.median(cpu)
+    """The median and the range of the rounds on the clock, and the median of CPU."""
+    wall = [part for part, _ in took]
+    value = statistics.median(wall)
+    start = what == "--help"
     return Row(
-        what=f"{verb} {what}", value=value, unit=" s", low=min(cpu), high=max(cpu), asked=f"<= {LIMIT} s of CPU",
-        met=value <= LIMIT, peers={"clock": wall},
+        what=f"{verb} {what}", value=value, unit=" s", low=min(wall), high=max(wall),
+        asked=f"<= {LIMIT} s" if start else "", met=not start or value <= LIMIT,
+        peers={"CPU": statistics.median(part for _, part in took)},
     )  # fmt: skip
 
 

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from amber.cli import VERBS
+from benchmarks import start
 from benchmarks.heads import Points, peer_rows
 from benchmarks.table import Row, finish
 
@@ -26,3 +28,7 @@ def test_a_missing_figure_is_null_and_not_met(capsys: pytest.CaptureFixture[str]
     finish("some", [Row(what="missing", value=np.nan, peers={"other": np.inf})])
     row = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"][0]
     assert (row["value"], row["peers"], row["met"]) == (None, {"other": None}, False)
+
+
+def test_the_start_of_every_verb_is_measured() -> None:
+    assert sorted(start.READS | start.WITHOUT) == sorted(VERBS)

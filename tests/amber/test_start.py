@@ -48,7 +48,7 @@ def test_the_list_of_verbs_matches_the_commands() -> None:
     assert {name: command.name for name, command in cli.commands.items()} == {name: name for name in VERBS}
 
 
-@pytest.mark.parametrize("verb", ["log", "tasks", "runs", "coverage"])
+@pytest.mark.parametrize("verb", ["log", "tasks", "runs", "coverage", "plan", "prune"])
 def test_a_query_does_not_import_pandas(verb: str, folder: Path) -> None:
     start = "from amber.__main__ import main\ntry: main()\nexcept SystemExit: print()"
     names = imported(f"import sys\nsys.argv = ['amber', '{verb}']\n{start}")
