@@ -287,7 +287,7 @@ def speed_rows() -> list[Row]:
         started = time.monotonic()
         head = exact_head(before, features[:LABELS])
         cold += time.monotonic() - started
-        starts.append(Start(weights=head.weights, biases=head.biases, ridge=head.record.ridge))
+        starts.append(Start(weights=head.weights, biases=head.biases, record=head.record))
     for (_, after, features), start in zip(asked, starts, strict=True):
         started = time.monotonic()
         exact_head(after, features, start=start)

@@ -31,7 +31,9 @@ class Head:
     ridges that the cross-validation compared (ridge, held-out loss, its standard error), and the relative `gradient`
     that was left after so many `iterations`. Where both kinds were compared, `gain` is the held-out metric of the
     shared layer minus that of the exact head, with its 95% interval; positive favours the shared layer.
-    `epochs` is how long the shared layer trained for this head.
+    `epochs` is how long the shared layer trained for this head, `part` of all its epochs. The comparison was made on
+    `compared` labels of the task (0: none), by this run or an earlier one. `data` is a digest of what an exact head was
+    solved on: a later run on the same takes the head as it is.
     """
 
     task: str
@@ -44,9 +46,12 @@ class Head:
     gradient: float = 0.0
     iterations: int = 0
     epochs: int = 0
+    part: float = 0.0
     gain: float | None = None
     low: float | None = None
     high: float | None = None
+    compared: int = 0
+    data: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """The exact head of each task: its ridge by cross-validation, then its solution, from the last round's where given."""
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from curation.arrays import Ints
 from training.loop.task_labels import TaskLabels
-from training.network.exact import ABSENT, Problem, columns_of, head_of, rotate, solve
+from training.network.exact import ABSENT, Columns, Problem, columns_of, head_of, rotate, solve
 from training.network.folds import folds_of
 from training.network.ridge import DEFAULT, RidgePoint, chosen, ridge_path
 from training.run import Head
@@ -23,11 +24,11 @@ HELD_OUT = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """Where a head of an earlier run ended: weights [K, D], biases [K], and its ridge."""
+    """Where a head of an earlier run ended: its record, and of an exact head the weights [K, D] and biases [K]."""
 
+    record: Head
     weights: Tensor
     biases: Tensor
-    ridge: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +45,15 @@ def exact_head(
 ) -> ExactHead:
     """The head of one task on `features` [n, D] float64 of its labels.
 
-    The result is a function of these arguments alone: no other task can change a bit of it. From a `start`, only ridges
-    around that of the start are compared, and the solution begins there; where the ridge is the same, the result
-    differs from a cold one by less than 1e-6.
+    The result is a function of these arguments alone: no other task can change a bit of it. A `start` that was solved
+    on the same labels and features is the result. From another, only ridges around that of the start are compared, and
+    the solution begins there; where the ridge is the same, the result differs from a cold one by less than 1e-6.
     """
     if labels.classes == 1:
         return constant_head(labels, features.shape[1])
+    data = _digest(labels, features, seed, huber=huber)
+    if start and start.record.data == data:
+        return ExactHead(weights=start.weights, biases=start.biases, record=start.record)
     weights = torch.from_numpy(labels.weights)
     columns = rotate(features, weights)
     targets = _targets(labels)
@@ -58,7 +62,14 @@ def exact_head(
     if labels.count > 1:
         folds = folds_of(labels.groups, labels.strata, seed=seed)
         points = ridge_path(
-            loss, labels.outputs, columns, targets, weights, folds, labels.groups, near=start.ridge if start else None
+            loss,
+            labels.outputs,
+            columns,
+            targets,
+            weights,
+            folds,
+            labels.groups,
+            near=start.record.ridge if start else None,
         )
     points = [point for point in points if math.isfinite(point.loss)]
     ridge = chosen(points).ridge if points else DEFAULT
@@ -66,13 +77,13 @@ def exact_head(
         loss=loss, outputs=labels.outputs, columns=columns, targets=targets, weights=weights[None],
         ridges=torch.tensor([ridge * float(columns.moments.sum())], dtype=torch.float64),
     )  # fmt: skip
-    solved = solve(problem, start=columns_of(columns, start.weights, start.biases)[None] if start else None)
+    solved = solve(problem, start=_begun(columns, start)[None] if start else None)
     head, biases = head_of(columns, solved.heads[0])
     record = Head(
         task=labels.task.name, kind="exact", labels=len(labels.rows), classes=labels.classes,
         groups=labels.count, ridge=ridge,
         path=[(point.ridge, point.loss, point.error) for point in points],
-        gradient=float(solved.gradients[0]), iterations=int(solved.iterations[0]),
+        gradient=float(solved.gradients[0]), iterations=int(solved.iterations[0]), data=data,
     )  # fmt: skip
     return ExactHead(weights=head, biases=torch.where(problem.absent[0, :, 0], ABSENT, biases), record=record)
 
@@ -107,6 +118,19 @@ def held_out_outputs(labels: TaskLabels, features: Tensor, folds: Ints, *, ridge
     biases = torch.where(problem.absent[:, :, 0], ABSENT, heads[:, :, -1])
     heads = torch.cat([heads[:, :, :-1], biases[:, :, None]], dim=2)
     return torch.einsum("nr,nkr->nk", columns.values, heads[torch.from_numpy(folds)])
+
+
+def _begun(columns: Columns, start: Start) -> Tensor:
+    """The head [K, r + 1] at which the solution begins; a class that had no label begins at 0."""
+    return columns_of(columns, start.weights, torch.where(start.biases == ABSENT, 0.0, start.biases))
+
+
+def _digest(labels: TaskLabels, features: Tensor, seed: int, *, huber: bool) -> str:
+    """A digest of all that a head follows from."""
+    found = hashlib.blake2b(f"{labels.loss(huber=huber)} {labels.outputs} {seed}".encode(), digest_size=16)
+    for part in (features.numpy(), labels.values, labels.weights, labels.groups):
+        found.update(np.ascontiguousarray(part).data)
+    return found.hexdigest()
 
 
 def _targets(labels: TaskLabels) -> Tensor:

@@ -27,6 +27,9 @@ FOLDS = 3
 FEWEST_TASKS = 2
 """Tasks that a layer must serve to be shared."""
 
+GROWTH = 1.25
+"""By how much the labels of a task may grow until the two kinds are compared again."""
+
 FEWEST_IMAGES = 256
 """Labelled images below which heads are exact without a comparison: a layer does not pay there (docs/log.md)."""
 
@@ -55,12 +58,16 @@ def solve_heads(
     """The heads of all tasks, on `features` [S, D] float32 of the plan's samples.
 
     `starts` are the heads of an earlier run, by task. `progress` is called with steps done and all steps. "auto" takes
-    exact heads without a comparison for a single task and below `fewest_images` labelled images.
+    exact heads without a comparison for a single task and below `fewest_images` labelled images, and the choices of the
+    earlier run while the labels of no task have grown by more than a quarter since its comparison.
     """
     images = len(np.unique(np.concatenate([part.rows for part in labels])))
-    compared = recipe.heads == "auto" and len(labels) >= FEWEST_TASKS and images >= fewest_images
-    layers = FOLDS + 1 if recipe.heads == "shared" or compared else 0
-    steps, done = (0 if recipe.heads == "shared" else len(labels)) + layers, 0
+    several = recipe.heads == "auto" and len(labels) >= FEWEST_TASKS and images >= fewest_images
+    kept = _kept(labels, starts or {}) if several else {}
+    compared = recipe.heads == "shared" or (several and not kept)
+    on_layer = {task for task, record in kept.items() if record.kind == "shared"}
+    steps = len(labels) + (FOLDS + 1 if compared else bool(on_layer))
+    done = 0
 
     def advance() -> None:
         nonlocal done
@@ -70,16 +77,42 @@ def solve_heads(
 
     exact: dict[str, ExactHead] = {}
     for part in labels:
-        if recipe.heads == "shared" and part.classes != 1:
-            continue
-        own = features[torch.from_numpy(part.rows)].double()
-        exact[part.task.name] = exact_head(
-            part, own, seed=recipe.seed, huber=recipe.huber, start=(starts or {}).get(part.task.name)
-        )
+        name = part.task.name
+        if (recipe.heads != "shared" and name not in on_layer) or part.classes == 1:
+            own = features[torch.from_numpy(part.rows)].double()
+            start = (starts or {}).get(name)
+            exact[name] = exact_head(
+                part, own, seed=recipe.seed, huber=recipe.huber,
+                start=start if start and start.record.kind == "exact" else None,
+            )  # fmt: skip
         advance()
-    if not layers:
-        return SolvedHeads(exact=exact, shared={}, records=[exact[part.task.name].record for part in labels])
-    return _with_shared(recipe, labels, features, exact, advance)
+    if compared:
+        return _with_shared(recipe, labels, features, exact, advance)
+    records = [_record(part, exact.get(part.task.name), kept.get(part.task.name)) for part in labels]
+    return _with_layer(recipe, labels, features, exact, records, advance)
+
+
+def _kept(labels: Sequence[TaskLabels], starts: Mapping[str, Start]) -> dict[str, Head]:
+    """The records of an earlier comparison of these tasks, if its choices still hold; otherwise none."""
+    found = {}
+    for part in labels:
+        if part.classes == 1:
+            continue
+        before = starts[part.task.name].record if part.task.name in starts else None
+        if not before or not before.compared / GROWTH <= len(part.rows) <= GROWTH * before.compared:
+            return {}
+        found[part.task.name] = before
+    return found
+
+
+def _record(part: TaskLabels, exact: ExactHead | None, kept: Head | None) -> Head:
+    """The record of a head whose kind was chosen earlier, if it was."""
+    if exact is None:
+        assert kept
+        return replace(kept, labels=len(part.rows), classes=part.classes, groups=part.count)
+    if kept is None:
+        return exact.record
+    return replace(exact.record, gain=kept.gain, low=kept.low, high=kept.high, compared=kept.compared)
 
 
 def _with_shared(
@@ -95,16 +128,25 @@ def _with_shared(
         _compare(recipe, part, exact.get(part.task.name), features, outputs, fold)
         for part, outputs, fold in zip(labels, held_out, folds, strict=True)
     ]
-    taken = {record.task: record.epochs for record in records if record.kind == "shared"}
+    return _with_layer(recipe, labels, features, exact, records, advance)
+
+
+def _with_layer(
+    recipe: Recipe, labels: Sequence[TaskLabels], features: Tensor, exact: dict[str, ExactHead], records: list[Head],
+    advance: Callable[[], None],
+) -> SolvedHeads:  # fmt: skip
+    """Train the layer on all labels for the tasks whose record takes it, up to the checkpoint in `part`."""
+    taken = {record.task: CHECKPOINTS.index(record.part) for record in records if record.kind == "shared"}
     shared: dict[str, SharedLayer] = {}
     if taken:
-        layers = train_shared(recipe, [part.task for part in labels], table, own)
-        shared = {task: layers[checkpoint] for task, checkpoint in taken.items()}
+        table = table_of(labels)
+        layers = train_shared(recipe, [part.task for part in labels], table, features[torch.from_numpy(table.rows)])
+        shared = {task: layers[min(checkpoint, len(layers) - 1)] for task, checkpoint in taken.items()}
         records = [
             replace(record, epochs=shared[record.task].epochs) if record.task in shared else record
             for record in records
         ]
-    advance()
+        advance()
     return SolvedHeads(exact=exact, shared=shared, records=records)
 
 
@@ -144,24 +186,25 @@ def _held_out(
 def _compare(
     recipe: Recipe, part: TaskLabels, exact: ExactHead | None, features: Tensor, outputs: Sequence[Tensor], folds: Ints
 ) -> Head:
-    """The record of the better kind of head for a task; `epochs` is the number of the checkpoint for now."""
+    """The record of the better kind of head for a task."""
     scores = [_scores(part, each) for each in outputs]
     checkpoint = _checkpoint(part, scores)
     if exact is None:
         return Head(
             task=part.task.name, kind="shared", labels=len(part.rows), classes=part.classes, groups=part.count,
-            epochs=checkpoint,
+            part=CHECKPOINTS[checkpoint],
         )  # fmt: skip
+    record = replace(exact.record, compared=len(part.rows))
     if exact.record.kind == "constant" or len(np.unique(folds)) < FOLDS:
-        return exact.record
+        return record
     own = features[torch.from_numpy(part.rows)].double()
     alone = held_out_outputs(part, own, folds, ridge=exact.record.ridge, huber=recipe.huber)
     gain, error = weighted_mean(scores[checkpoint] - _scores(part, alone), part.weights, part.groups)
     reach = float(stats.t.ppf(0.975, max(1, part.count - 1))) * error
-    compared = replace(exact.record, gain=gain, low=gain - reach, high=gain + reach)
+    compared = replace(record, gain=gain, low=gain - reach, high=gain + reach)
     if gain <= 0:
         return compared
-    return replace(compared, kind="shared", epochs=checkpoint)
+    return replace(compared, kind="shared", part=CHECKPOINTS[checkpoint])
 
 
 def _checkpoint(part: TaskLabels, scores: Sequence[Floats]) -> int:

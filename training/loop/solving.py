@@ -1,6 +1,7 @@
 """A run whose heads learn without draws: from the plan's labels to a network, starting at the last round's heads."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -26,7 +27,8 @@ def solve_plan(
 ) -> tuple[Network, list[Head], list[str]]:
     """The network of `recipe` on `plan`, how each head was learned, and the alarms.
 
-    Exact heads begin where those of the run `parent` ended, if it has the same features. `progress` is called with the
+    Heads follow those of the run `parent`, if it has the same features: an exact head begins where it ended, and the
+    choice between exact and shared is kept while there are few new labels. `progress` is called with the
     steps done, all steps, and 0. BadInput for a vector that is not finite.
     """
     embeddings = Embeddings.open(catalog.home, recipe.embeddings)
@@ -53,21 +55,24 @@ def _features(trunk: torch.nn.Module, embeddings: Embeddings, keys: list[str]) -
 
 
 def _starts(recipe: Recipe, parent: Run, tasks: Sequence[PlanTask], home: Path) -> dict[str, Start]:
-    """The exact heads of an earlier run that stand for the same task on the same features."""
+    """The heads of an earlier run for the same tasks and features; its choices too, if its recipe is the same."""
     if parent.recipe.embeddings != recipe.embeddings:
         return {}
     theirs = Plan.open(home, parent.plan).tasks
     network = load_network(parent, theirs, home)
-    ridges = {head.task: head.ridge for head in parent.heads if head.kind == "exact"}
+    same = parent.recipe == recipe
+    records = {
+        head.task: head if same else replace(head, compared=0) for head in parent.heads if head.kind != "constant"
+    }
     columns = {task.task: network.losses.layout.columns[code] for code, task in enumerate(theirs)}
     weights, biases = network.heads.weight.detach().double(), network.heads.bias.detach().double()
     return {
         task.name: Start(
-            weights=weights[columns[task.task], : network.width], biases=biases[columns[task.task]],
-            ridge=ridges[task.name],
+            record=records[task.name], weights=weights[columns[task.task], : network.width],
+            biases=biases[columns[task.task]],
         )
         for task in tasks
-        if task.task in columns and task.name in ridges
+        if task.task in columns and task.name in records
     }  # fmt: skip
 
 

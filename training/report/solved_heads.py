@@ -52,7 +52,8 @@ def _why(head: Head, run: Run) -> str:
         return f"not compared: {few}"
     ahead = "the shared layer" if head.kind == "shared" else "the exact head"
     noise = head.low is not None and head.high is not None and head.low <= 0 <= head.high
-    return f"{ahead} is ahead on held-out groups" + (", within noise" if noise else "")
+    earlier = f", on {head.compared:,} labels of an earlier round" if 0 < head.compared != head.labels else ""
+    return f"{ahead} is ahead on held-out groups" + (", within noise" if noise else "") + earlier
 
 
 def _path(head: Head) -> View:

@@ -84,7 +84,7 @@ def test_a_warm_head_is_the_cold_one(kind: str) -> None:
     part = labels(task("first", kind=kind))
     before = exact_head(labels(task("first", kind=kind), count=40), own(labels(task("first", kind=kind), count=40)))
     cold = exact_head(part, own(part))
-    start = Start(weights=before.weights, biases=before.biases, ridge=before.record.ridge)
+    start = Start(weights=before.weights, biases=before.biases, record=before.record)
     warm = exact_head(part, own(part), start=start)
     assert warm.record.ridge == cold.record.ridge
     assert float((warm.weights - cold.weights).abs().max()) < 1e-6
@@ -204,3 +204,62 @@ def test_alarms_of_a_drawn_training(losses: list[float], says: str) -> None:
     found = alarms.drawn_alarms([task("first")], curve, {})
     assert len(found) == bool(says)
     assert all(says in line and "\n" not in line for line in found)
+
+
+def starts_of(found: SolvedHeads) -> dict[str, Start]:
+    """Where the next run begins, as `training.loop.solving` reads it from the network."""
+    none = torch.zeros(1)
+    return {
+        record.task: Start(record=record, weights=found.exact[record.task].weights,
+                           biases=found.exact[record.task].biases)
+        if record.kind == "exact" else Start(record=record, weights=none, biases=none)
+        for record in found.records
+    }  # fmt: skip
+
+
+def test_a_head_of_unchanged_labels_is_taken_as_it_is() -> None:
+    parts = [labels(task("first")), labels(task("other", kind="regression"), seed=2)]
+    before = solved(parts, heads="exact")
+    grown = [parts[0], labels(task("other", kind="regression"), seed=2, count=70)]
+    after = solve_heads(replace(RECIPE, heads="exact"), grown, features(), starts=starts_of(before), fewest_images=1)
+    assert after.exact["first"] is not before.exact["first"]
+    assert torch.equal(after.exact["first"].weights, before.exact["first"].weights)
+    assert after.records[0] == before.records[0]
+    assert not torch.equal(after.exact["other"].weights, before.exact["other"].weights)
+
+
+@pytest.mark.parametrize("what", ["value", "weight", "seed"])
+def test_a_head_is_solved_again_when_anything_that_it_follows_from_changed(what: str) -> None:
+    part = labels(task("first"))
+    before = exact_head(part, own(part))
+    start = Start(record=before.record, weights=before.weights + 1, biases=before.biases)
+    values, weights = part.values.copy(), part.weights.copy()
+    values[0], weights[0] = (values[0] + 1) % 3 if what == "value" else values[0], weights[0] * (1 + (what == "weight"))
+    changed = replace(part, values=values, weights=weights / weights.sum())
+    assert torch.equal(exact_head(part, own(part), start=start).weights, start.weights)
+    after = exact_head(changed, own(part), seed=int(what == "seed"), start=start)
+    assert float((after.weights - start.weights).abs().max()) > 0.5
+
+
+@pytest.mark.parametrize(("count", "kept"), [(60, True), (75, True), (76, False)])
+def test_the_choice_is_kept_until_the_labels_grew_by_a_quarter(count: int, kept: bool) -> None:
+    before = solved([labels(task("first")), labels(task("other", kind="binary"), seed=2)], heads="auto")
+    assert [record.compared for record in before.records] == [60, 60]
+    parts = [labels(task("first"), count=count), labels(task("other", kind="binary"), seed=2)]
+    after = solve_heads(replace(RECIPE, heads="auto"), parts, features(), starts=starts_of(before), fewest_images=1)
+    assert after.records[0].labels == count
+    assert after.records[0].compared == (60 if kept else count)
+    if kept:
+        assert [(record.kind, record.gain) for record in after.records] == [
+            (record.kind, record.gain) for record in before.records
+        ]
+        assert set(after.shared) == set(before.shared)
+
+
+def test_a_class_without_a_label_before_is_learned_from_a_warm_start() -> None:
+    part = labels(task("first"))
+    few = labels(task("first"), values=np.where(part.values == 2, 1, part.values))
+    before = exact_head(few, own(part))
+    warm = exact_head(part, own(part), start=Start(record=before.record, weights=before.weights, biases=before.biases))
+    assert warm.record.gradient < 1e-6
+    assert warm.record.iterations < 45  # 63 from the bias of an absent class
