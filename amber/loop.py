@@ -62,6 +62,8 @@ class Loop:
     all labels known by then.
     The policy's importances weigh tasks in requests too: a task of share 0 gets none. `like` is the key of a sample, or
     the path of an image file, that shows what is wanted while no label of it is known. `strategy` is `Proposal`'s.
+    `ask` names the tasks that rounds request labels of, all alike (default: all, by importance). `begin` is the id of a
+    run of this workspace after which the rounds begin, instead of a round 0.
 
     >>> Loop(rounds=2, budget=10, start=20).arm
     'mined'
@@ -82,6 +84,8 @@ class Loop:
     policy: Policy | None = None
     like: str = ""
     strategy: Strategy = "mixed"
+    ask: tuple[str, ...] = ()
+    begin: str = ""
 
     def __post_init__(self) -> None:
         for name in ("rounds", "start", "seed"):
@@ -102,7 +106,7 @@ class Loop:
     def id(self) -> str:
         """A hash of the settings without `rounds`: the same settings continue a loop, and more rounds extend it."""
         settings = {name: value for name, value in asdict(self).items() if name != "rounds"}
-        for name, default in (("like", ""), ("strategy", "mixed")):
+        for name, default in (("like", ""), ("strategy", "mixed"), ("ask", ()), ("begin", "")):
             if settings[name] == default:
                 settings.pop(name)  # loops of before these settings keep their id
         text = json.dumps(settings, sort_keys=True, default=_policy_of_id)
@@ -189,7 +193,9 @@ def _rounds(catalog: Catalog, loop: Loop, author: str, tell: StageProgress, answ
 
     pack = make_pack(catalog, progress=partial(tell, "pack"))
     first = run = ""
-    for index in range(loop.rounds + 1):
+    if loop.begin:
+        first = run = Run.open(catalog.home, loop.begin).id
+    for index in range(bool(loop.begin), loop.rounds + 1):
         step = f"loop:{loop.id}:{index}"
         size = loop.budget if index else loop.start
         if size and not catalog.has(f"{step}:evaluate"):
@@ -213,9 +219,16 @@ def _proposal(
     return Proposal(
         budget=loop.budget if index else loop.start, seed=loop.seed * 1000 + index, run=run,
         random_share=loop.start_random_share if not index and loop.arm != "random" else loop.random_share,
-        importance=loop.policy.importances() if loop.policy else None, strategy=loop.strategy,
+        importance=_importance(loop, index), strategy=loop.strategy,
         embeddings=_embedded(catalog, pack, recipe, tell), **example_of(catalog, loop.like, recipe),
     )  # fmt: skip
+
+
+def _importance(loop: Loop, index: int) -> dict[str, float] | None:
+    """What tasks weigh in the requests of a round; None: all alike."""
+    if loop.ask and index:
+        return dict.fromkeys(loop.ask, 1.0)
+    return loop.policy.importances() if loop.policy else None
 
 
 def _request(catalog: Catalog, proposal: Proposal, step: str, author: str, answer: Answer) -> None:
@@ -341,7 +354,8 @@ def rounds_of(now: Snapshot, run: str) -> list[Round]:
             id_, last = found[1], int(found[2])
             asked = now.requests.answered_by(_loop_answers(now, id_, last))
             arm = "random" if set(asked["arm"].to_pylist()) == {"random"} else "mined"
-            return [_round(now, id_, arm, index) for index in range(last + 1)]
+            begun = not now.has(f"loop:{id_}:0:evaluate")
+            return [_round(now, id_, arm, index) for index in range(begun, last + 1)]
     return []
 
 

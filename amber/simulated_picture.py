@@ -1,6 +1,6 @@
 """The points of a simulation as one table and one picture."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from curation.arrays import Floats
 from curation.errors import BadInput
 from curation.files.atomic import whole
 
-__all__ = ["draw", "paired", "simulated_table"]
+__all__ = ["differences_of", "draw", "paired", "simulated_table"]
 
 
 FORMATS = (".png", ".svg")
@@ -21,17 +21,18 @@ RESAMPLES = 10_000
 
 
 def simulated_table(title: str, points: Sequence[Point]) -> WrappedTable:
-    """A row for each arm after its last round: figures of the wanted class on test, means of the seeds, and the paired
-    difference of its average precision from random's with its 95% interval; then the mean of all tasks' figures."""
+    """A row for each arm after its last round: figures of the wanted classes on test, means of classes and seeds, and
+    the paired difference of average precision from random's with its 95% interval; then the mean of all tasks'
+    figures."""
     rows: list[list[Any]] = []
     for arm in dict.fromkeys(point.arm for point in points):
         last = _last(points, arm)
         means = [np.mean([getattr(point, name) for point in last]) for name in ("ap", "precision", "recall", "f1")]
         others = [value for point in last for value in point.tasks.values()]
         difference = paired(points, arm)
+        found = sum(point.found for point in last) / len({point.seed for point in last})
         rows.append(
-            [arm, f"{np.mean([point.labels for point in last]):,.0f}",
-             f"{np.mean([point.found for point in last]):.1f}",
+            [arm, f"{np.mean([point.labels for point in last]):,.0f}", f"{found:.1f}",
              *(f"{mean:.3f}" for mean in means), difference and "{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference),
              f"{np.mean(others):.3f}" if others else ""]
         )  # fmt: skip
@@ -39,22 +40,43 @@ def simulated_table(title: str, points: Sequence[Point]) -> WrappedTable:
     return table(title, columns, rows)
 
 
-def paired(points: Sequence[Point], arm: str) -> tuple[float, float, float] | None:
-    """The mean over seeds of an arm's last average precision minus random's, and its 95% interval by resampling seeds;
-    None without random, and for random."""
-    mine, theirs = ({point.seed: point.ap for point in _last(points, name)} for name in (arm, "random"))
-    seeds = sorted(mine.keys() & theirs.keys())
-    if arm == "random" or not seeds:
+def paired(
+    points: Sequence[Point], arm: str, other: str = "random", *, of: Callable[[Point], float | None] = lambda p: p.ap
+) -> tuple[float, float, float] | None:
+    """The mean over seeds of an arm's last figure minus that of `other`, and its 95% interval by resampling seeds; None
+    without a seed that has both, and for an arm beside itself.
+
+    The figure of a seed is the mean over the wanted classes `of` a point: its average precision, unless said.
+    """
+    differences = differences_of(points, arm, other, of=of)
+    if arm == other or not len(differences):
         return None
-    differences = np.array([mine[seed] - theirs[seed] for seed in seeds])
-    chosen = np.random.default_rng(0).integers(0, len(seeds), (RESAMPLES, len(seeds)))
+    chosen = np.random.default_rng(0).integers(0, len(differences), (RESAMPLES, len(differences)))
     low, high = np.quantile(differences[chosen].mean(axis=1), [0.025, 0.975])
     return float(differences.mean()), float(low), float(high)
 
 
+def differences_of(
+    points: Sequence[Point], arm: str, other: str, *, of: Callable[[Point], float | None] = lambda p: p.ap
+) -> Floats:
+    """The last figure of an arm minus that of `other`, by seed [n]."""
+    mine, theirs = (_by_seed(_last(points, name), of) for name in (arm, other))
+    return np.array([mine[seed] - theirs[seed] for seed in sorted(mine.keys() & theirs.keys())])
+
+
+def _by_seed(points: Sequence[Point], of: Callable[[Point], float | None]) -> dict[int, float]:
+    """The mean over classes of a figure, by seed; points without it are left out."""
+    found: dict[int, list[float]] = {}
+    for point in points:
+        value = of(point)
+        if value is not None and np.isfinite(value):
+            found.setdefault(point.seed, []).append(value)
+    return {seed: float(np.mean(values)) for seed, values in found.items()}
+
+
 def draw(title: str, points: Sequence[Point], path: Path) -> Path:
-    """Average precision of the wanted class against the labels bought, a line for each arm with the range of the middle
-    half of the seeds, as a PNG or SVG."""
+    """Average precision of the wanted classes against the labels bought, a line for each arm, with the range of the
+    middle half of seeds and classes, as a PNG or SVG."""
     if path.suffix not in FORMATS:
         raise BadInput(f"--picture {path}: must end in {' or '.join(FORMATS)}; correct it")
     from matplotlib.figure import Figure
@@ -63,8 +85,8 @@ def draw(title: str, points: Sequence[Point], path: Path) -> Path:
     axes = figure.add_subplot()
     for color, arm in zip(COLOURS * 2, dict.fromkeys(point.arm for point in points), strict=False):
         mine = [point for point in points if point.arm == arm]
-        seeds = sorted({point.seed for point in mine})
-        curves = [[point for point in mine if point.seed == seed] for seed in seeds]
+        curves = [[point for point in mine if (point.seed, point.label) == one]
+                  for one in sorted({(point.seed, point.label) for point in mine})]  # fmt: skip
         steps = min(map(len, curves))
         labels: Floats = np.mean([[point.labels for point in curve[:steps]] for curve in curves], axis=0)
         values: Floats = np.array([[point.ap for point in curve[:steps]] for curve in curves])
@@ -79,5 +101,5 @@ def draw(title: str, points: Sequence[Point], path: Path) -> Path:
 
 
 def _last(points: Sequence[Point], arm: str) -> list[Point]:
-    """The point of each seed after the last round of an arm."""
-    return list({point.seed: point for point in points if point.arm == arm}.values())
+    """The point of each seed and class after the last round of an arm."""
+    return list({(point.seed, point.label): point for point in points if point.arm == arm}.values())

@@ -1,26 +1,38 @@
 """`make bench-labels DATA=FOLDER`: the loop beside random, margin and entropy on any declared data set.
 
-`WANTED` (TASK=CLASS; default: the rarest class of the task with the most classes) is thinned to `SHARE` of the pool, 5%
-of the answers are wrong, and `SEEDS` seeds run. The arm "logistic" is a balanced logistic regression, with the best of
-eight ridges by grouped cross-validation, on the same vectors and the labels that the mined arm bought.
+`WANTED` (TASK=CLASS, several separated by ";"; default: the rarest class of the task with the most classes, and of many
+classes four more, chosen by hash) are each thinned to `SHARE` of the pool, and 5% of the answers are wrong. `KNOWN` of
+each task's labels are known at the start; `SEEDS` seeds run, two at a time on one thread each. The arm "logistic" is a
+balanced logistic regression, with the best of eight ridges by grouped cross-validation, on the same vectors and the
+labels that the mined arm bought. Each point goes to stderr as it comes.
 """
 
+import json
 import os
+import sys
 import tempfile
+import time
 from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from hashlib import sha256
+from itertools import repeat
+from multiprocessing import get_context
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from amber.loop import Loop
-from amber.simulate import Point, Simulation, labelled_test_samples, simulate
-from amber.simulated_picture import draw, paired, simulated_table
+from amber.simulate import Point, Simulation, labelled_test_samples, make_template, simulate_seed
+from amber.simulated_picture import differences_of, draw, paired, simulated_table
 from amber.terminal import output
 from benchmarks.table import Row, finish, small
 from curation.catalog.catalog import Catalog
@@ -37,30 +49,62 @@ Bools = npt.NDArray[np.bool_]
 
 RIDGES = 10.0 ** np.arange(-5, 3)
 FOLDS = 4
+MANY = 20
+"""Classes from which on several are wanted."""
+JOBS = int(os.environ.get("JOBS", "2"))
 
 
 def main() -> None:
     """Simulate, print the table, draw the picture."""
     folder = Path(os.environ["DATA"])
-    task, _, label = (os.environ.get("WANTED") or _rarest(folder)).partition("=")
-    loop = Loop(
-        rounds=1 if small() else 5, budget=60, start=int(os.environ.get("START", "200")),
-        recipe=Recipe.of("efficientnet_lite0"),
-    )  # fmt: skip
+    wanted = [pair.partition("=")[::2] for pair in os.environ.get("WANTED", "").split(";") if pair] or _rarest(folder)
     share = float(os.environ.get("SHARE", "0.01"))
-    simulation = Simulation(task=task, label=label, share=share, loop=loop)
-    seeds = range(int(os.environ.get("SEEDS", "1" if small() else "10")))
-    with tempfile.TemporaryDirectory(prefix="bench-labels-") as name:
-        points = list(simulate(folder, Path(name), simulation, seeds=seeds, beside={"logistic": balanced_logistic}))
-    title = f"{folder.name}: {task} = {label} at {share:.1%}, {len(seeds)} seeds"
+    simulation = Simulation(
+        task=wanted[0][0], labels=tuple(label for _, label in wanted), share=share,
+        fitted=True,
+        known=float(os.environ.get("KNOWN", "0.12")),
+        loop=Loop(
+            rounds=1 if small() else 5, budget=60,
+            recipe=Recipe.of("efficientnet_lite0", threads=1, heads=os.environ.get("HEADS", "auto")),
+        ),
+    )  # fmt: skip
+    first = int(os.environ.get("FIRST_SEED", "0"))
+    seeds = range(first, first + int(os.environ.get("SEEDS", "1" if small() else "10")))
+    began = time.monotonic()
+    points = simulated(folder, simulation, seeds)
+    title = f"{folder.name}: {', '.join(simulation.labels)} at {share:.1%}, {len(seeds)} seeds"
     output().print(simulated_table(title, points))
     picture = draw(title, points, Path("bench-out") / f"labels-{folder.name}.png")
-    finish("labels", list(_rows(points)), points=[asdict(point) for point in points], picture=str(picture))
+    numeric = {task.name for task in Dataset.load(folder).task if task.kind == "regression"}
+    minutes = (time.monotonic() - began) / 60
+    rows = [*_rows(points, numeric), Row(what="minutes", value=minutes, asked="<= 60", met=minutes <= 60)]
+    finish("labels", rows, points=[asdict(point) for point in points], picture=str(picture))
 
 
-def balanced_logistic(catalog: Catalog, simulation: Simulation, run: str) -> tuple[Floats, Bools]:
-    """Chances of the wanted class on the test samples, and where it is the likeliest class, by softmax regression in
-    float64 with balanced classes."""
+def simulated(folder: Path, simulation: Simulation, seeds: Sequence[int]) -> list[Point]:
+    """The points of all seeds, in processes that take one seed at a time."""
+    with tempfile.TemporaryDirectory(prefix="bench-labels-") as name:
+        home = Path(name)
+        _, simulation = make_template(folder, home / "template", simulation, lambda stage, done, total: None)
+        jobs = ProcessPoolExecutor(JOBS, mp_context=get_context("spawn"))
+        with jobs:
+            return [point for points in jobs.map(_of_seed, repeat((home, simulation)), seeds) for point in points]
+
+
+def _of_seed(job: tuple[Path, Simulation], seed: int) -> list[Point]:
+    torch.set_num_threads(1)
+    home, simulation = job
+    points = []
+    template = Catalog.open(home / "template")
+    for point in simulate_seed(template, home, simulation, seed, beside={"logistic": balanced_logistic}):
+        sys.stderr.write(json.dumps(asdict(point)) + "\n")
+        sys.stderr.flush()
+        points.append(point)
+    return points
+
+
+def balanced_logistic(catalog: Catalog, simulation: Simulation, run: str) -> Floats:
+    """Chances [n, C] of the classes for the test samples, by softmax regression in float64 with balanced classes."""
     with catalog.read() as now:
         task, samples, labels = now.task(simulation.task), now.samples(), now.labels(simulation.task)
         train = now.training_ids()
@@ -77,11 +121,9 @@ def balanced_logistic(catalog: Catalog, simulation: Simulation, run: str) -> tup
     x, asked = x @ basis.T, asked @ basis.T
     folds = groups % FOLDS
     losses = [np.mean([_held_out(x, y, folds == fold, ridge, len(seen)) for fold in range(FOLDS)]) for ridge in RIDGES]
-    chances = softmax(asked @ _solved(x, y, RIDGES[int(np.argmin(losses))], len(seen)), axis=1)
-    place = np.flatnonzero(seen == task.classes.index(simulation.label))
-    if not len(place):
-        return np.zeros(len(test)), np.zeros(len(test), np.bool_)
-    return chances[:, place[0]], np.asarray(chances.argmax(axis=1) == place[0])
+    chances = np.zeros((len(test), len(task.classes)))
+    chances[:, seen] = softmax(asked @ _solved(x, y, RIDGES[int(np.argmin(losses))], len(seen)), axis=1)
+    return chances
 
 
 def _solved(x: Floats, y: Ids, ridge: float, classes: int) -> Floats:
@@ -106,25 +148,62 @@ def _held_out(x: Floats, y: Ids, out: Bools, ridge: float, classes: int) -> floa
     return float(-logs[np.arange(int(out.sum())), y[out]].mean())
 
 
-def _rarest(folder: Path) -> str:
-    """TASK=CLASS: the rarest class of the task with the most classes."""
+def _rarest(folder: Path) -> list[tuple[str, str]]:
+    """(task, class): the rarest class of the task with the most classes; of many classes, four more by hash."""
     dataset = Dataset.load(folder).with_reader({"held_back": True})
     task = max((task for task in dataset.task if task.outputs), key=lambda task: len(task.classes))
     held = read(dataset, lambda stage, done, total: None).held_back
     counts = Counter(held.filter(pc.equal(held["task"], task.name))["text"].to_pylist())
-    return f"{task.name}={min(counts, key=lambda name: (counts[name], name))}"
+    first = min(counts, key=lambda name: (counts[name], name))
+    others = sorted((name for name in counts if name != first), key=lambda name: sha256(name.encode()).hexdigest())
+    return [(task.name, name) for name in [first, *(others[:4] if len(counts) >= MANY else [])]]
 
 
-def _rows(points: list[Point]) -> list[Row]:
+def _rows(points: list[Point], numeric: set[str]) -> list[Row]:
+    """Paired differences of the mined arm after the last round, pooled over classes and for each; then other tasks."""
     rows = []
-    for arm in dict.fromkeys(point.arm for point in points):
-        found = paired(points, arm)
+
+    def add(what: str, arm: str, other: str, of: Callable[[Point], float | None], asked: str = "") -> None:
+        found = paired(points, arm, other, of=of)
         if found:
             value, low, high = found
-            asked = "interval above 0" if arm == "mined" else ""
-            what = f"AP of {arm} minus random's, paired"
-            rows.append(Row(what=what, value=value, low=low, high=high, asked=asked, met=not asked or low > 0))
-    return rows
+            met = {"low > 0": low > 0, "high >= 0": high >= 0}.get(asked, True)
+            rows.append(Row(what=f"{what}: {arm} minus {other}", value=value, low=low, high=high, asked=asked, met=met))
+
+    labels = list(dict.fromkeys(point.label for point in points))
+    for other, asked in (("random", "low > 0"), ("margin", "high >= 0"), ("entropy", ""), ("logistic", "")):
+        for figure in ("ap", "f1", "precision", "recall"):
+            add(f"rare {figure}", "mined", other, attrgetter(figure), asked if figure == "ap" else "")
+    for label in labels if len(labels) > 1 else []:
+        add(f"{label} ap", "mined", "random", lambda point, label=label: point.ap if point.label == label else None)
+    tasks = list(points[0].tasks)
+    for task in tasks:
+        sign = -1.0 if task in numeric else 1.0
+        add(
+            f"{task} (higher is better)",
+            "mined",
+            "random",
+            lambda point, t=task, s=sign: s * point.tasks.get(t, np.nan),
+        )
+    return [*rows, _worse_row(points, {task: -1.0 if task in numeric else 1.0 for task in tasks})]
+
+
+def _worse_row(points: list[Point], signs: dict[str, float]) -> Row:
+    """The smallest p of "mined is worse than random" over all tasks: the largest t over random signs of the seeds."""
+    found = np.array(
+        [
+            differences_of(points, "mined", "random", of=lambda point, t=task, s=sign: s * point.tasks.get(t, np.nan))
+            for task, sign in signs.items()
+        ]
+    )  # [T, seeds]
+    seeds = found.shape[1]
+    flips = np.random.default_rng(0).choice([-1.0, 1.0], (10_000, seeds))
+    flips[0] = 1
+    flipped = flips[:, None, :] * found
+    errors = flipped.std(axis=2, ddof=1 if seeds > 1 else 0) / seeds**0.5
+    largest = (-flipped.mean(axis=2) / np.maximum(errors, 1e-12)).max(axis=1)
+    p = float((largest >= largest[0]).mean())
+    return Row(what="p of any task being worse than by random (max-T)", value=p, asked=">= 0.05", met=p >= 0.05)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,10 @@ __all__ = ["simulate_command"]
 class SimulateOptions:
     """Options of a simulation."""
 
-    wanted: str
+    wanted: tuple[str, ...]
     share: float
     wrong: float
+    known: float | None
     seeds: int
     arms: tuple[str, ...]
     rounds: int
@@ -38,20 +39,30 @@ class SimulateOptions:
 
     def simulation(self) -> Simulation:
         """The settings; BadInput names the option that breaks a rule."""
-        task, equals, label = self.wanted.partition("=")
-        if not (task and equals and label):
-            raise BadInput(f"--wanted {self.wanted!r}: must be TASK=CLASS; correct it")
+        pairs = [wanted.partition("=")[::2] for wanted in self.wanted]
+        for wanted, (task, label) in zip(self.wanted, pairs, strict=True):
+            if not (task and label):
+                raise BadInput(f"--wanted {wanted!r}: must be TASK=CLASS; correct it")
+            if task != pairs[0][0] or self.wanted.count(wanted) > 1:
+                raise BadInput(f"--wanted {wanted!r}: must be another class of {pairs[0][0]}; correct it")
         loop = Loop(
             rounds=self.rounds, budget=self.budget, start=self.start, draws=self.draws, recipe=Recipe.of(self.trunk)
         )
-        return Simulation(task=task, label=label, share=self.share, wrong=self.wrong, loop=loop)
+        return Simulation(
+            task=pairs[0][0], labels=tuple(label for _, label in pairs), share=self.share, wrong=self.wrong,
+            known=self.known, fitted=True, loop=loop,
+        )  # fmt: skip
 
 
 simulate_options = grouped(
     "options", SimulateOptions,
-    click.option("--wanted", required=True, metavar="TASK=CLASS", help="The class to make rare and to look for."),
+    click.option(
+        "--wanted", required=True, multiple=True, metavar="TASK=CLASS",
+        help="The class to make rare and to look for; again for further classes of the task.",
+    ),
     click.option("--share", default=0.01, show_default=True, help="Its share of the training pool, by thinning."),
     click.option("--wrong", default=0.05, show_default=True, help="Share of the answers that are wrong."),
+    click.option("--known", type=float, help="Share of each task's labels that is known at the start, not --start."),
     click.option("--seeds", default=5, show_default=True, type=click.IntRange(min=1), help="How many seeds."),
     click.option(
         "--arm", "arms", multiple=True, default=tuple(ARMS), show_default=True, type=click.Choice(tuple(ARMS)),
@@ -76,9 +87,9 @@ simulate_options = grouped(
 def simulate_command(dataset: Path, options: SimulateOptions, home: str, as_json: bool) -> None:
     """Run the loop on the data set declared in the folder DATASET, whose labels are all known, as if they were not.
 
-    Labels are held back, a share is made wrong, and one class is thinned. Arms (mined, random, margin, entropy) start
-    alike and differ in what they request. Prints one table and writes one picture. Workspaces are temporary folders
-    beside the workspace; the catalog in it is not touched.
+    Labels are held back, a share is made wrong, and the wanted classes are thinned. Arms (mined, random, margin,
+    entropy) start alike and differ in what they request. Prints one table and writes one picture. Workspaces are
+    temporary folders beside the workspace; the catalog in it is not touched.
     """
     need_extra("train")
     simulation, screen = options.simulation(), Screen(quiet=as_json)
@@ -90,7 +101,8 @@ def simulate_command(dataset: Path, options: SimulateOptions, home: str, as_json
                 dataset, Path(folder), simulation, seeds=range(options.seeds), arms=options.arms, progress=screen.tell
             )
         )
-    title = f"{options.wanted} at {simulation.share:.1%}, {simulation.wrong:.0%} wrong answers, {options.seeds} seeds"
+    wrong = f"{simulation.wrong:.0%} wrong answers"
+    title = f"{', '.join(options.wanted)} at {simulation.share:.1%}, {wrong}, {options.seeds} seeds"
     picture = draw(title, points, options.picture)
     shown: dict[str, Any] = {"points": [vars(point) for point in points], "picture": str(picture)}
     show(shown, as_json, lambda: Group(simulated_table(title, points), f"picture: {picture}"))

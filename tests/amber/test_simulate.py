@@ -1,6 +1,7 @@
 """Simulations on a small data set: one table, one picture, equal starts, and one line for what cannot be simulated."""
 
 import doctest
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from curation import BadInput
 from training.recipe import Recipe
 
 LOOP = Loop(rounds=1, start=20, budget=6, draws=128, recipe=Recipe(size=(32, 32), threads=1))
-YELLOW = Simulation(task="color", label="yellow", share=0.06, loop=LOOP)
+YELLOW = Simulation(task="color", labels=("yellow",), share=0.06, loop=LOOP)
 
 
 def test_arms_start_alike_and_end_with_as_many_labels(tmp_path: Path) -> None:
@@ -43,6 +44,20 @@ def test_arms_start_alike_and_end_with_as_many_labels(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["template"]
 
 
+def test_several_classes_are_wanted_at_once(tmp_path: Path) -> None:
+    data = declare(tmp_path / "data", counts=(40, 16, 32))
+    both = Simulation(task="color", labels=("yellow", "green"), share=0.06, known=0.3, loop=LOOP)
+    points = list(simulate(data, tmp_path / "work", both, seeds=[1], arms=("mined", "margin")))
+    assert [(point.arm, point.label) for point in points] == [
+        (arm, label) for arm in ("mined", "margin") for _ in range(2) for label in ("yellow", "green")
+    ]
+    start, bought = points[0].labels, points[-1].labels
+    assert bought == start + 6
+    assert points[0] == replace(points[4], arm="mined")
+    assert paired(points, "mined", "margin") is not None
+    assert paired(points, "mined") is None
+
+
 def test_the_verb_prints_a_table_and_writes_a_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -57,7 +72,7 @@ def test_the_verb_prints_a_table_and_writes_a_picture(
 
 
 def points(arm: str, values: list[float]) -> list[Point]:
-    rest = {"labels": 10, "found": 1, "precision": 1.0, "recall": 1.0, "f1": 1.0, "tasks": {}}
+    rest = {"label": "yellow", "labels": 10, "found": 1, "precision": 1.0, "recall": 1.0, "f1": 1.0, "tasks": {}}
     return [Point(arm=arm, seed=seed, ap=value, **rest) for seed, value in enumerate(values)]
 
 
@@ -76,6 +91,9 @@ WRONG = {
     "a task that is unknown": ("--wanted colour=red", "declares color"),
     "no pair": ("--wanted yellow", "must be TASK=CLASS"),
     "a share of 1": ("--wanted color=yellow --share 1", "share 1"),
+    "classes that leave no room": ("--wanted color=yellow --wanted color=red --share 0.5", "leave no room"),
+    "the same class twice": ("--wanted color=yellow --wanted color=yellow", "must be another class of color"),
+    "nothing known": ("--wanted color=yellow --known 0", "known 0.0: must be above 0"),
 }
 
 
