@@ -3,7 +3,7 @@
 By default on `traffic_lights` and on the frozen trunk of `streets`; `DATA=FOLDER` takes any declared data set whose
 labels are known. Every arm gets the same vectors, labels and weights (balanced over classes). Differences are in points
 of a hundred (balanced accuracy, or the mean absolute error over that of the best constant) and are paired by seed. The
-rules (smallest held-out loss, checkpoints, comparison by held-out score) were chosen on seeds 0 to 2 of the playing
+rules (ridge, checkpoints, comparison by held-out score) were chosen on seeds 0 to 2 of the playing
 cards; seeds from 10 on judge, and the other data sets chose nothing.
 """
 

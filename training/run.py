@@ -28,12 +28,12 @@ class Head:
 
     `kind` is "exact", "shared" or "constant" (all labels are one class). `labels`, `classes` and `groups` are those of
     the training labels. An exact head has its `ridge` (over the mean squared length of the features), the `path` of
-    ridges that the cross-validation compared (ridge, held-out loss, its standard error), and the relative `gradient`
-    that was left after so many `iterations`. Where both kinds were compared, `gain` is the held-out metric of the
-    shared layer minus that of the exact head, with its 95% interval; positive favours the shared layer.
-    `epochs` is how long the shared layer trained for this head, `part` of all its epochs. The comparison was made on
-    `compared` labels of the task (0: none), by this run or an earlier one. `data` is a digest of what an exact head was
-    solved on: a later run on the same takes the head as it is.
+    ridges that the cross-validation compared (ridge, held-out loss, its standard error), the `temperature` by which the
+    solution was divided, and the relative `gradient` that was left after so many `iterations`. Where both kinds were
+    compared, `gain` is the held-out metric of the shared layer minus that of the exact head, with its 95% interval;
+    positive favours the shared layer. `epochs` is how long the shared layer trained for this head, `part` of all its
+    epochs. The comparison was made on `compared` labels of the task (0: none), by this run or an earlier one. `data` is
+    a digest of what an exact head was solved on: a later run on the same takes the head as it is.
     """
 
     task: str
@@ -42,6 +42,7 @@ class Head:
     classes: int = 0
     groups: int = 0
     ridge: float = 0.0
+    temperature: float = 1.0
     path: list[tuple[float, float, float]] = field(default_factory=list)
     gradient: float = 0.0
     iterations: int = 0

@@ -47,7 +47,8 @@ def exact_head(
 
     The result is a function of these arguments alone: no other task can change a bit of it. A `start` that was solved
     on the same labels and features is the result. From another, only ridges around that of the start are compared, and
-    the solution begins there; where the ridge is the same, the result differs from a cold one by less than 1e-6.
+    the solution begins there; where ridge and temperature are the same, the result differs from a cold one by less than
+    1e-6. The solution is divided by the temperature of its ridge.
     """
     if labels.classes == 1:
         return constant_head(labels, features.shape[1])
@@ -71,18 +72,18 @@ def exact_head(
             labels.groups,
             near=start.record.ridge if start else None,
         )
-    points = [point for point in points if math.isfinite(point.loss)]
-    ridge = chosen(points).ridge if points else DEFAULT
+    points = [each for each in points if math.isfinite(each.loss)]
+    point = chosen(points) if points else RidgePoint(ridge=DEFAULT, loss=math.nan, error=math.nan)
     problem = Problem(
         loss=loss, outputs=labels.outputs, columns=columns, targets=targets, weights=weights[None],
-        ridges=torch.tensor([ridge * float(columns.moments.sum())], dtype=torch.float64),
+        ridges=torch.tensor([point.ridge * float(columns.moments.sum())], dtype=torch.float64),
     )  # fmt: skip
     solved = solve(problem, start=_begun(columns, start)[None] if start else None)
-    head, biases = head_of(columns, solved.heads[0])
+    head, biases = (part / point.temperature for part in head_of(columns, solved.heads[0]))
     record = Head(
         task=labels.task.name, kind="exact", labels=len(labels.rows), classes=labels.classes,
-        groups=labels.count, ridge=ridge,
-        path=[(point.ridge, point.loss, point.error) for point in points],
+        groups=labels.count, ridge=point.ridge, temperature=point.temperature,
+        path=[(each.ridge, each.loss, each.error) for each in points],
         gradient=float(solved.gradients[0]), iterations=int(solved.iterations[0]), data=data,
     )  # fmt: skip
     return ExactHead(weights=head, biases=torch.where(problem.absent[0, :, 0], ABSENT, biases), record=record)
@@ -122,7 +123,8 @@ def held_out_outputs(labels: TaskLabels, features: Tensor, folds: Ints, *, ridge
 
 def _begun(columns: Columns, start: Start) -> Tensor:
     """The head [K, r + 1] at which the solution begins; a class that had no label begins at 0."""
-    return columns_of(columns, start.weights, torch.where(start.biases == ABSENT, 0.0, start.biases))
+    biases = torch.where(start.biases == ABSENT, 0.0, start.biases)
+    return start.record.temperature * columns_of(columns, start.weights, biases)
 
 
 def _digest(labels: TaskLabels, features: Tensor, seed: int, *, huber: bool) -> str:

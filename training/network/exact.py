@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 __all__ = [
-    "ABSENT", "LIMIT", "TOLERANCE", "Columns", "Loss", "Problem", "Solution", "columns_of", "head_of", "losses_of",
-    "rotate", "solve",
+    "ABSENT", "LIMIT", "TOLERANCE", "Columns", "Loss", "Problem", "Solution", "columns_of", "head_of",
+    "held_out_logits", "losses_at", "rotate", "solve",
 ]  # fmt: skip
 
 Loss = Literal["binary", "categorical", "regression", "huber"]
@@ -119,9 +119,15 @@ def columns_of(columns: Columns, weights: Tensor, biases: Tensor) -> Tensor:
     return torch.cat([weights @ columns.basis, (biases + weights @ columns.mean)[:, None]], dim=1)
 
 
-def losses_of(problem: Problem, heads: Tensor) -> Tensor:
-    """The loss [B, n] of every label under heads [B, K, r + 1]; infinite for a class that took no part."""
-    return _losses(problem, _logits(problem, heads, problem.absent))
+def held_out_logits(problem: Problem, heads: Tensor, folds: Tensor) -> Tensor:
+    """Outputs [n, K] under heads [B, K, r + 1], each label's under the head of its fold [n]; minus infinity for a class
+    that took no part."""
+    return _logits(problem, heads, problem.absent)[folds, :, torch.arange(len(folds))]
+
+
+def losses_at(problem: Problem, logits: Tensor) -> Tensor:
+    """The loss [n] of every label under outputs [n, K]."""
+    return _losses(problem, logits.T[None])[0]
 
 
 def solve(

@@ -1,14 +1,20 @@
-"""The ridge of an exact head: chosen by cross-validation over groups, on the task's training labels alone."""
+"""The ridge of an exact head: chosen by cross-validation over groups, on the task's training labels alone.
 
-from collections.abc import Sequence
+A head of classes is judged by its held-out loss at the best temperature (Guo et al. 2017, "On calibration of modern
+neural networks"): its outputs are divided by one number. Otherwise the ridge that makes a head unsure enough would win,
+and it costs right answers (docs/log.md).
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from curation.arrays import Floats, Ints
-from training.network.exact import Columns, Loss, Problem, losses_of, solve
+from training.network.exact import Columns, Loss, Problem, held_out_logits, losses_at, solve
 
 __all__ = ["DEFAULT", "PATH", "RidgePoint", "chosen", "ridge_path", "weighted_mean"]
 
@@ -25,10 +31,17 @@ COARSE = 3e-4
 RISES = 2
 """The path ends where the held-out loss has risen this often in a row."""
 
+NEAR = 0.005
+"""A larger ridge is taken whose held-out loss is higher by no more than this part."""
+
+SMALLEST, LARGEST, STEPS = 0.5, 20.0, 20
+"""Bounds of temperatures, and how many there are for each factor of ten: a warm start finds the same one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RidgePoint:
-    """One ridge of a path: the held-out loss, weighted by the plan's q, and its standard error over groups.
+    """One ridge of a path: the held-out loss at its `temperature`, weighted by the plan's q, and the standard error of
+    the loss over groups. Numbers have the temperature 1.
 
     Labels of a class that has no label outside their fold are left out.
     """
@@ -36,6 +49,7 @@ class RidgePoint:
     ridge: float
     loss: float
     error: float
+    temperature: float = 1.0
 
 
 def ridge_path(
@@ -45,7 +59,7 @@ def ridge_path(
     """The held-out loss of the ridges of `PATH`, the largest first. All folds of a ridge are solved at once.
 
     Without `near` the path begins at the largest ridge and ends once the loss has risen twice in a row. With `near`, a
-    ridge of the path, it begins there and grows to both sides until the smallest loss is no longer at an end.
+    ridge of the path, it begins there and grows to both sides until what is chosen does not depend on further ones.
     """
     path = _Path(loss, outputs, columns, targets, weights, folds, groups)
     if near is None:
@@ -61,7 +75,7 @@ def ridge_path(
         for index in wanted:
             path.add(index)
         best = min(path.found, key=lambda index: path.found[index].loss)
-        wanted = [best - 1, best + 1]
+        wanted = [best - 1, best + 1, PATH.index(chosen(path.points()).ridge) - 1]
     return path.points()
 
 
@@ -90,18 +104,33 @@ class _Path:
         nearest = max((other for other in self._heads if other < index), default=None)
         heads = solve(problem, start=None if nearest is None else self._heads[nearest], tolerance=COARSE).heads
         self._heads[index] = heads
-        each = losses_of(problem, heads)[self.folds, torch.arange(len(self.folds))].numpy()
-        each = np.where(np.isfinite(each), each, np.nan)
-        loss, error = weighted_mean(each, self.weights, self.groups)
-        self.found[index] = RidgePoint(ridge=PATH[index], loss=loss, error=error)
+        logits = held_out_logits(problem, heads, self.folds)
+        temperature = 1.0
+        if problem.loss in ("binary", "categorical"):
+            temperature = _temperature(lambda divisor: self._judge(logits / divisor)[0])
+        loss, error = self._judge(logits / temperature)
+        self.found[index] = RidgePoint(ridge=PATH[index], loss=loss, error=error, temperature=temperature)
+
+    def _judge(self, logits: Tensor) -> tuple[float, float]:
+        """The held-out loss of logits [n, K], and its standard error."""
+        each = losses_at(self.problem, logits).numpy()
+        return weighted_mean(np.where(np.isfinite(each), each, np.nan), self.weights, self.groups)
+
+
+def _temperature(loss: Callable[[float], float]) -> float:
+    """The temperature with the smallest loss, rounded in its logarithm to one of `STEPS` for each factor of ten."""
+    bounds = np.log10(SMALLEST), np.log10(LARGEST)
+    found = minimize_scalar(lambda power: loss(10.0**power), bounds=bounds, method="bounded", options={"xatol": 0.01})
+    return float(10.0 ** (round(float(found.x) * STEPS) / STEPS))
 
 
 def chosen(points: Sequence[RidgePoint]) -> RidgePoint:
-    """The point with the smallest held-out loss; of equal ones the largest ridge.
+    """The largest ridge whose held-out loss is above the smallest by no more than `NEAR` of it.
 
     One standard error more helps very rare classes and costs up to 14% on numbers (docs/log.md).
     """
-    return min(points, key=lambda point: point.loss)
+    smallest = min(point.loss for point in points)
+    return max((point for point in points if point.loss <= (1 + NEAR) * smallest), key=lambda point: point.ridge)
 
 
 def weighted_mean(values: Floats, weights: Floats, groups: Ints) -> tuple[float, float]:

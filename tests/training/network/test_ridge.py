@@ -72,3 +72,35 @@ def test_a_warm_path_finds_the_ridge_of_a_cold_one_with_fewer_points(noise: floa
     cold, warm = path(noise), path(noise, near)
     assert chosen(warm).ridge == chosen(cold).ridge
     assert len(path(noise, chosen(cold).ridge)) <= 3
+
+
+def point(ridge_: float, loss: float) -> ridge.RidgePoint:
+    return ridge.RidgePoint(ridge=ridge_, loss=loss, error=0.1)
+
+
+def test_of_losses_that_hardly_differ_the_largest_ridge_is_chosen() -> None:
+    assert chosen([point(0.1, 0.6), point(0.01, 0.5024), point(0.001, 0.5)]).ridge == 0.01
+    assert chosen([point(0.1, 0.6), point(0.01, 0.5026), point(0.001, 0.5)]).ridge == 0.001
+
+
+def test_a_temperature_undoes_overconfidence_and_is_one_of_the_rounded_ones() -> None:
+    """Labels follow logits z: outputs of 3 z are divided by about 3."""
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=4_000) * 2
+    labels = generator.random(4_000) < 1 / (1 + np.exp(-logits))
+
+    def loss(divisor: float) -> float:
+        return float(np.logaddexp(0, np.where(labels, -3, 3) * logits / divisor).mean())
+
+    found = ridge._temperature(loss)
+    assert found == pytest.approx(3, rel=0.15)
+    assert 20 * np.log10(found) == pytest.approx(round(20 * np.log10(found)))
+    assert ridge._temperature(lambda divisor: divisor) == pytest.approx(ridge.SMALLEST, rel=0.05)
+
+
+def test_numbers_have_no_temperature() -> None:
+    features, targets = learnable(1.0)
+    weights = torch.full((len(targets),), 1 / len(targets), dtype=torch.float64)
+    groups = np.arange(len(targets))
+    found = ridge_path("regression", 1, rotate(features, weights), targets, weights, folds_of(groups, groups), groups)
+    assert {each.temperature for each in found} == {1.0}
