@@ -69,8 +69,8 @@ def on_features(catalog: Catalog, seed: int) -> dict[str, object]:
 
 
 PARTS: dict[str, Part] = {
-    "steps": lambda folder: step_rows(), "peers": lambda folder: peer_step_rows(), "planted": stopping_rows, "cards": cards_stopping,
-    "streets": streets_stopping, "lasting": lasting_rows,
+    "steps": lambda folder: step_rows(), "peers": lambda folder: peer_step_rows(), "planted": stopping_rows,
+    "cards": cards_stopping, "streets": streets_stopping, "lasting": lasting_rows,
 }  # fmt: skip
 """The parts by name, in the order in which they run."""
 

@@ -9,7 +9,6 @@ import sys
 import time
 import types
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -129,7 +128,6 @@ def main() -> None:
     """Answer every line of the input."""
     torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
     torch.manual_seed(0)
-    np.random.seed(0)
     made = {}
     for line in sys.stdin:
         arm, tasks, trunk = line.split()
