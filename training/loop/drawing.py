@@ -17,6 +17,7 @@ from samplers.streaming.batches import Batch
 from samplers.streaming.draws import ReplacedDraw
 from training.loop.alarms import NumberRanges, drawn_alarms
 from training.loop.checkpoint import Stop, load_state, save_state
+from training.loop.compiling import compiled
 from training.loop.course import Course
 from training.loop.delivered import Delivered
 from training.loop.fence import Fence, fenced_plan
@@ -96,7 +97,7 @@ class Drawing:
         """
         if (self.folder / "resume.pt").is_file():
             self._restore(load_state(self.folder / "resume.pt", self.ranks.device))
-        with out_of_memory(self.recipe, self.learner):
+        with out_of_memory(self.recipe, self.learner), compiled(self.network, wanted=self.recipe.compile):
             while self.step < self.steps:
                 for inputs, batch in self.inputs.draws(self.course.now, self.step * self.recipe.global_batch):
                     found = self._learn(inputs, batch, progress, stop is not None and stop.asked)
