@@ -311,8 +311,9 @@ def _refuse(made: Any, rules: Mapping[str, bool], what: str) -> None:
             raise BadInput(f"{what}: {name} = {getattr(made, name)} is out of range; correct it")
 
 
-ADDED: Final = frozenset({"tree", "task", "stopping", "balance", "dropout", "accumulate", "clip", "trunk_rate", "compile",
-                              "only"})
+ADDED: Final = frozenset(
+    {"tree", "task", "stopping", "balance", "dropout", "accumulate", "clip", "trunk_rate", "compile", "only"}
+)
 """Fields that recipes did not have at first; a recipe that says nothing in them keeps its run's id."""
 
 TREES_ON_FEATURES: Final[dict[str, Any]] = {

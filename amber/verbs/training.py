@@ -194,6 +194,7 @@ def _train(
             recipe, plan, catalog, parent=options.parent, on_error=options.on_error, shards=shards,
             every=options.checkpoint_every, ranks=ranks,
             progress=lambda done, total, loss: screen.tell("train", done, total),
+            states=partial(screen.show_states, "train"),
         )  # fmt: skip
         if not ranks.first:
             return None

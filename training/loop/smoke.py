@@ -74,9 +74,9 @@ def smoke(
     """Each head of `recipe`, trained without noise on two batches of each task's labels; writes nothing.
 
     Heads that learn from draws take up to 300 steps at the recipe's rate, at most 0.001 (on cached features 600 at any
-    rate), all tasks together, without augmentation, dropout, decay and smoothing. Exact heads are solved with the smallest ridge; with heads "auto" both
-    kinds are checked. `progress` is called with the heads or steps done and all. BadInput for what does not fit
-    together.
+    rate), all tasks together, without augmentation, dropout, decay and smoothing. Exact heads are solved with the
+    smallest ridge; with heads "auto" both kinds are checked. `progress` is called with the heads or steps done and all.
+    BadInput for what does not fit together.
     """
     ranks, tell = ranks or Ranks(), progress or (lambda done, total: None)
     torch.set_num_threads(recipe.threads)
@@ -201,8 +201,8 @@ def _without_noise(recipe: Recipe, batch: int) -> Recipe:
     own = {name: part for name, part in own.items() if part != TaskRecipe()}
     rate = min(RATE, recipe.learning_rate) if recipe.learns else recipe.learning_rate
     return replace(
-        recipe, learning_rate=rate, augment=False, dropout=0.0, weight_decay=0.0, schedule="constant", warmup=0.0, accumulate=1, task=own,
-        stopping=None, only=(), compile=False, global_batch=batch,
+        recipe, learning_rate=rate, augment=False, dropout=0.0, weight_decay=0.0, schedule="constant", warmup=0.0,
+        accumulate=1, task=own, stopping=None, only=(), compile=False, global_batch=batch,
     )  # fmt: skip
 
 
