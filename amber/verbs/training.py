@@ -141,11 +141,22 @@ def train_command(options: TrainOptions, seed: int, author: str, home: str, as_j
     if done is None:  # another rank than the first: that one says it all
         return
     run, figures = done
-    replaced = run.replaced(catalog.home)
+    replaced, unseen = run.replaced(catalog.home), _unseen(catalog, plan)
     title = run_title(run) + (f"; its draws differ from its plan: {run.alarm}" if run.alarm else "")
     title += f"; {len(replaced):,} draws used another image" if replaced else ""
-    shown = {"run": run.id, "figures": figures, "alarm": run.alarm, "alarms": run.alarms, "replaced": replaced}
+    title += "".join(f"\nalarm: {line}" for line in unseen)
+    shown = {
+        "run": run.id, "figures": figures, "alarm": run.alarm, "alarms": [*run.alarms, *unseen], "replaced": replaced,
+    }  # fmt: skip
     show(shown, as_json, lambda: figures_table(title, figures))
+
+
+def _unseen(catalog: Catalog, plan: Plan) -> list[str]:
+    """A line for each class that has labels in test and none in training."""
+    from training.evaluation.unseen import unseen_in_test
+
+    with catalog.read() as now:
+        return unseen_in_test(now, plan)
 
 
 def _smoke(catalog: Catalog, plan: Plan, recipe: Recipe, device: str, screen: Screen, as_json: bool) -> None:
