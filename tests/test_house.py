@@ -25,7 +25,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("dataset
 HEAVY = (
     "torch", "efficientnet_lite_pytorch", "fiftyone", "label_studio_sdk", "fastapi", "psycopg",
     "duckdb_extension_ducklake", "httpx", "uvicorn", "starlette", "anyio", "prometheus_client", "ray", "bson",
-    "webdataset",
+    "webdataset", "tensorboardX",
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from curation.errors import BadInput
 from curation.files.toml_files import parse, read_toml
 from training.tree import Tree
 
-__all__ = ["ADDED", "Recipe", "Stopping", "TaskRecipe"]
+__all__ = ["ADDED", "Augmentation", "Recipe", "Stopping", "TaskRecipe"]
 
 HEADS = ("auto", "exact", "shared", "drawn")
 
@@ -76,6 +76,31 @@ class Stopping:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How each image differs from draw to draw, by a hash of (seed, position): the same on any number of ranks.
+
+    With `flip` half of the images are mirrored, but none with a known label of a task whose labels depend on left and
+    right (`Task.sided`). Each moves by up to `shift` pixels, becomes larger or smaller by at most the factor
+    1 + `scale`, and brighter or darker by at most the part `brightness`. What moves into view repeats the border.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    flip: bool = True
+    shift: int = 4
+    scale: float = 0.1
+    brightness: float = 0.1
+
+    def __post_init__(self) -> None:
+        rules = {
+            "shift": self.shift >= 0,
+            "scale": 0 <= self.scale < math.inf,
+            "brightness": 0 <= self.brightness <= 1,
+        }
+        _refuse(self, rules, "augment")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a network is trained on a plan; `Recipe.of(trunk)` gives the defaults of a trunk.
 
@@ -92,14 +117,16 @@ class Recipe:
     `hidden` is the width of the branch between trunk and heads; 0 puts linear heads on the trunk. `optimizer`
     is "sgd" (with momentum 0.9) or "adamw"; `schedule` keeps the learning rate "constant" or lets it fall to 0 along a
     "cosine", after a linear warm-up over the first `warmup` of the steps.
-    `augment` mirrors and moves images; labels must not depend on left and right.
+    `augment` true mirrors half of the images, without those of `Task.sided`, and moves all of a batch together by up
+    to 4 pixels; an `Augmentation` says more.
 
     The fields from `tree` on are for drawn heads with the optimizer "adamw". `tree` says what tasks share (default: one
     branch of `hidden` units). `task` holds what differs between tasks, and `stopping` lets each stop by itself.
     `balance` "gradient_norm" gives each task the same gradient at the features that heads read, within a factor of 4.
     `dropout` is that of these features. `accumulate` computes each batch in that many parts, for less memory; the
     result is that of the whole batch, up to rounding. `clip` bounds the norm of the gradient (0: no bound).
-    `trunk_rate` multiplies the learning rate of the trunk. `only` names the tasks that learn in a run that continues
+    `trunk_rate` multiplies the learning rate of the trunk. `compile` compiles the stages of a trunk that learns, which
+    takes a C++ compiler and up to a minute at the start. `only` names the tasks that learn in a run that continues
     another: whatever another task reads is frozen.
 
     >>> Recipe.of("small").heads, Recipe.of("efficientnet_lite0", size=(96, 96)).heads
@@ -122,7 +149,7 @@ class Recipe:
     schedule: str = "constant"
     warmup: float = 0.0
     hidden: int = 0
-    augment: bool = False
+    augment: bool | Augmentation = False
     seed: int = 0
     threads: int = 2
     tree: Tree | None = None
@@ -133,6 +160,7 @@ class Recipe:
     accumulate: int = 1
     clip: float = 0.0
     trunk_rate: float = 1.0
+    compile: bool = False
     only: tuple[str, ...] = ()
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -246,6 +274,8 @@ class Recipe:
             "trunk_rate": 0 <= self.trunk_rate < math.inf,
         }
         _refuse(self, rules, "recipe")
+        if self.compile and not self.learns:
+            raise BadInput(f"recipe: compile = True is for a trunk that learns, not for {self.trunk}; leave it out")
         if self.learns and (self.fit != "stretch" or self.mirrored):
             raise BadInput(
                 f"recipe: fit = {self.fit}, mirrored = {self.mirrored} are for frozen trunks; leave them out"
@@ -281,7 +311,9 @@ def _refuse(made: Any, rules: Mapping[str, bool], what: str) -> None:
             raise BadInput(f"{what}: {name} = {getattr(made, name)} is out of range; correct it")
 
 
-ADDED: Final = frozenset({"tree", "task", "stopping", "balance", "dropout", "accumulate", "clip", "trunk_rate", "only"})
+ADDED: Final = frozenset(
+    {"tree", "task", "stopping", "balance", "dropout", "accumulate", "clip", "trunk_rate", "compile", "only"}
+)
 """Fields that recipes did not have at first; a recipe that says nothing in them keeps its run's id."""
 
 TREES_ON_FEATURES: Final[dict[str, Any]] = {

@@ -41,12 +41,14 @@ class NewDefinition:
     owner: str | None
     tolerance: float | None
     applies: str | None
+    sided: bool | None
 
     def task(self, old: Task) -> Task:
         """The new definition; BadInput names the field that breaks a rule."""
         fields = {
             "classes": tuple(_classes(self.classes, old)) or None, "metric": self.metric,
             "decide": _decide(self.decide), "owner": self.owner, "tolerance": self.tolerance, "applies": self.applies,
+            "sided": self.sided,
         }  # fmt: skip
         if fields["classes"] and not old.classes:
             raise BadInput(f"task {old.name}: is a {old.kind} task, which has no classes; leave them out")
@@ -101,6 +103,10 @@ new_definition = grouped(
     click.option(
         "--applies", metavar="PREDICATE",
         help="Where the task applies, by attributes and other tasks' labels; '' is everywhere.",
+    ),
+    click.option(
+        "--sided/--not-sided", default=None,
+        help="Whether labels depend on left and right; no image with a label of such a task is mirrored in training.",
     ),
 )  # fmt: skip
 

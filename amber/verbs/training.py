@@ -10,11 +10,11 @@ import click
 from amber.extras import need_extra
 from amber.loop import rounds_of
 from amber.tables import figures_table
-from amber.terminal import Screen, show
+from amber.terminal import Screen, show, table
 from amber.verbs.options import author, grouped, heads_option, seeded, size_option, trunk_option, using_files, workspace
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import refuse_unlearned
-from curation.errors import NotFound
+from curation.errors import Failed, NotFound
 from curation.files.toml_files import read_toml
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
@@ -43,6 +43,7 @@ class TrainOptions:
     only: str
     device: str
     checkpoint_every: int
+    smoke: bool
 
     def plan(self, catalog: Catalog) -> Plan:
         """The plan to train on."""
@@ -95,6 +96,10 @@ train_options = grouped(
         help="A training that was stopped goes on at its last checkpoint; 0 writes one on SIGTERM only.",
     ),
     click.option(
+        "--smoke", is_flag=True,
+        help="Only check, in seconds, that each head can fit two batches of its own labels; leaves no run.",
+    ),
+    click.option(
         "--on-error", type=click.Choice(["raise", "quarantine"]), default="raise", show_default=True,
         help="When an image cannot be read: stop, or draw another of its stratum (trunks trained from scratch).",
     ),
@@ -116,7 +121,10 @@ train_options = grouped(
 @workspace
 @using_files
 def train_command(options: TrainOptions, seed: int, author: str, home: str, as_json: bool) -> None:
-    """Train a network on a plan and record its predictions and slice figures."""
+    """Train a network on a plan and record its predictions and slice figures.
+
+    With --smoke nothing is recorded; heads that cannot fit 32 of their own labels are named, and the exit code is 1.
+    """
     catalog = Catalog.open(home)
     plan = options.plan(catalog)
     refuse_unlearned((part.task for part in plan.tasks), alone=False, fix="plan again with share 0 for it")
@@ -125,16 +133,50 @@ def train_command(options: TrainOptions, seed: int, author: str, home: str, as_j
     if options.shards:
         need_extra("shards")
     screen = Screen(quiet=as_json)
+    if options.smoke:
+        _smoke(catalog, plan, recipe, options.device, screen, as_json)
+        return
     with screen.stages():
         done = _train(catalog, plan, recipe, options, author, screen)
     if done is None:  # another rank than the first: that one says it all
         return
     run, figures = done
-    replaced = run.replaced(catalog.home)
+    replaced, unseen = run.replaced(catalog.home), _unseen(catalog, plan)
     title = run_title(run) + (f"; its draws differ from its plan: {run.alarm}" if run.alarm else "")
     title += f"; {len(replaced):,} draws used another image" if replaced else ""
-    shown = {"run": run.id, "figures": figures, "alarm": run.alarm, "alarms": run.alarms, "replaced": replaced}
+    title += "".join(f"\nalarm: {line}" for line in unseen)
+    shown = {
+        "run": run.id, "figures": figures, "alarm": run.alarm, "alarms": [*run.alarms, *unseen], "replaced": replaced,
+    }  # fmt: skip
     show(shown, as_json, lambda: figures_table(title, figures))
+
+
+def _unseen(catalog: Catalog, plan: Plan) -> list[str]:
+    """A line for each class that has labels in test and none in training."""
+    from training.evaluation.unseen import unseen_in_test
+
+    with catalog.read() as now:
+        return unseen_in_test(now, plan)
+
+
+def _smoke(catalog: Catalog, plan: Plan, recipe: Recipe, device: str, screen: Screen, as_json: bool) -> None:
+    """Show how well each head fits two batches of its labels; Failed, naming those that do not."""
+    from training.loop.ranks import joined
+    from training.loop.smoke import FITS, smoke
+
+    with screen.stages(), joined(rank=0, world=1, device=device) as ranks:
+        heads = smoke(recipe, plan, catalog, ranks=ranks, progress=partial(screen.tell, "smoke"))
+    rows = [[head.task, head.kind, head.labels, head.loss, "yes" if head.fits else "NO"] for head in heads]
+    title = f"Heads on two batches of their own labels (fits: loss at most {FITS:g} of the best constant's)"
+    columns = ["task", "head", "labels", "loss over the constant's", "fits"]
+    shown = [{**vars(head), "fits": head.fits} for head in heads]
+    show({"heads": shown}, as_json, lambda: table(title, columns, rows))
+    if unfit := [f"{head.task} ({head.kind}, {head.loss:.2f})" for head in heads if not head.fits]:
+        which = f"head{'s' * (len(unfit) > 1)} {', '.join(unfit)}"
+        raise Failed(
+            f"smoke: {which} cannot fit two batches of its own labels; look at these labels and their images, then at "
+            "the learning rate"
+        )
 
 
 def _train(
@@ -163,6 +205,7 @@ def _train(
             recipe, plan, catalog, parent=options.parent, on_error=options.on_error, shards=shards,
             every=options.checkpoint_every, ranks=ranks,
             progress=lambda done, total, loss: screen.tell("train", done, total),
+            states=partial(screen.show_states, "train"),
         )  # fmt: skip
         if not ranks.first:
             return None

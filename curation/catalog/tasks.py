@@ -88,6 +88,9 @@ class Task(BaseModel):
     applies: str = Field(
         default="", description="slice predicate over attributes and other tasks' labels: where the task applies"
     )
+    sided: bool = Field(
+        default=False, description="labels depend on left and right: no image is mirrored while it is learned"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -122,9 +125,9 @@ class Task(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_empty_additions(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out an empty `decide` or `applies`: definitions of before these fields keep their text and digests."""
+        """Leave out what is empty of later fields: definitions of before these fields keep their text and digests."""
         data: dict[str, Any] = handler(self)
-        return {name: value for name, value in data.items() if name not in ("decide", "applies") or value}
+        return {name: value for name, value in data.items() if name not in ("decide", "applies", "sided") or value}
 
     @property
     def decision(self) -> Decide:

@@ -84,6 +84,36 @@ def test_redirected_progress_goes_on_while_a_stage_reports_nothing(monkeypatch: 
     assert screen.console.file.getvalue().count("so far") == silent.count("so far")  # type: ignore[attr-defined]
 
 
+def test_states_are_lines_where_they_change() -> None:
+    screen = Screen()
+    screen.console = Console(file=io.StringIO(), width=80)
+    with screen.stages():
+        screen.show_states("train", 640, {"car": "ACTIVE", "sign": "ACTIVE"})
+        screen.show_states("train", 1_280, {"car": "PLATEAU", "sign": "ACTIVE"})
+        screen.show_states("train", 1_920, {"car": "PLATEAU", "sign": "FROZEN"})
+    lines = screen.console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.split() for line in lines] == [
+        ["train", "1,280", "car", "PLATEAU"],
+        ["train", "1,920", "sign", "FROZEN"],
+    ]
+
+
+def test_a_terminal_shows_speed_time_left_and_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    screen.console = Console(file=io.StringIO(), width=160, force_terminal=True)
+    with screen.stages():
+        screen.tell("train", 0, 6_400)
+        for done in (640, 1_280, 1_920):
+            time.sleep(0.05)
+            screen.tell("train", done, 6_400)
+        screen.show_states("train", 1_920, {"car": "ACTIVE", "sign": "DISTILL"})
+        screen._progress.refresh()  # type: ignore[union-attr]
+    shown = screen.console.file.getvalue()  # type: ignore[attr-defined]
+    assert re.search(r"[\d,]+ images/s", shown)
+    assert "car ACTIVE, sign DISTILL" in shown
+    assert re.search(r"1920/6400\S* .*0:00:00\S* .*00:0\d", shown)
+
+
 def test_an_interval_stays_on_one_line() -> None:
     text = printed(72, [*COLUMNS[:4], "value [95% interval]"], [[*ROW[:4], "1.000 [0.777, 1.000]"]])
     assert "[0.777, 1.000]" in text

@@ -48,7 +48,7 @@ def recipe(**changed: object) -> Recipe:
     return Recipe.parse({"heads": "drawn", "size": (32, 32), "global_batch": 16, "hidden": 8, "threads": 1} | changed)
 
 
-def make_features(folder: Path, *, samples: int = 160) -> Catalog:
+def make_features(folder: Path, *, samples: int = 160, width: int = WIDTH) -> Catalog:
     """A workspace with groups in train, validation and test, and vectors in place of those of a pretrained trunk."""
     catalog = make_home(folder, samples=samples)
     with catalog.commit(author="ada", message="validation") as change:
@@ -60,11 +60,11 @@ def make_features(folder: Path, *, samples: int = 160) -> Catalog:
         colors = {row["sample_id"]: row["code"] for row in now.labels("color").to_pylist()}
         ids = {row["key"]: row["sample_id"] for row in now.samples().to_pylist()}
     generator = np.random.default_rng(0)
-    vectors = generator.normal(size=(len(keys), WIDTH))
+    vectors = generator.normal(size=(len(keys), width))
     for row, key in enumerate(keys):
         if (code := colors.get(ids[key])) is not None:
             vectors[row, int(code)] += 2.0
-    with embeddings.writing(catalog.home, recipe().embeddings, keys, [("made", WIDTH)]) as written:
+    with embeddings.writing(catalog.home, recipe().embeddings, keys, [("made", width)]) as written:
         written[:] = vectors.astype(np.float16)
     return catalog
 

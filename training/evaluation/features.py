@@ -22,7 +22,7 @@ from training.network.trunks import load_frozen
 from training.recipe import Recipe
 from training.run import Run
 
-__all__ = ["GREY", "embed", "features_of_file", "fitted", "framed"]
+__all__ = ["GREY", "embed", "embed_some", "features_of_file", "fitted", "framed"]
 
 
 BATCH = 64
@@ -75,12 +75,23 @@ def embed(
     trunk = _load(home, recipe)
     with embeddings.writing(home, name, keys, trunk.blocks) as vectors:
         done = 0
-        for rows, images in _images(pack, recipe):
+        for rows, images in _images(pack, recipe, np.arange(len(keys), dtype=np.int32)):
             vectors[rows] = _features(trunk, torch.from_numpy(images), mirrored=recipe.mirrored)
             done += len(rows)
             if progress:
                 progress(done, len(keys))
     return Embeddings.open(home, name)
+
+
+def embed_some(home: Path, pack: Pack, recipe: Recipe, keys: Sequence[str], folder: Path) -> Embeddings:
+    """As `embed`, but of these images of `pack` alone, kept in `folder`; the statistics are those of these images."""
+    trunk, rows = _load(home, recipe), pack.rows(list(keys))
+    place = np.zeros(len(pack.keys), np.int64)
+    place[rows] = np.arange(len(rows))
+    with embeddings.writing(folder, recipe.embeddings, keys, trunk.blocks) as vectors:
+        for found, images in _images(pack, recipe, np.asarray(rows, np.int32)):
+            vectors[place[found]] = _features(trunk, torch.from_numpy(images), mirrored=recipe.mirrored)
+    return Embeddings.open(folder, recipe.embeddings)
 
 
 def features_of_file(home: Path, path: Path, recipe: Recipe) -> npt.NDArray[np.float32]:
@@ -105,15 +116,17 @@ def _features(trunk: Frozen, images: Tensor, *, mirrored: bool) -> npt.NDArray[n
     return found.numpy().astype(np.float16)
 
 
-def _images(pack: Pack, recipe: Recipe) -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]]:
-    """Rows of the pack [B] with their images uint8 [B, 3, H, W], fitted as the recipe says."""
-    every = np.arange(len(pack.keys), dtype=np.int32)
+def _images(
+    pack: Pack, recipe: Recipe, every: npt.NDArray[np.int32]
+) -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]]:
+    """Rows of the pack [B] among `every` with their images uint8 [B, 3, H, W], fitted as the recipe says."""
     if recipe.fit == "stretch":
         for batch in sweep(pack, every, BATCH, size=recipe.size, threads=1):
             rows = batch.rows[batch.rows >= 0]
             yield rows, batch.images[: len(rows)]
         return
-    inner = fitted(pack.index["height"].to_numpy(), pack.index["width"].to_numpy(), recipe.size, recipe.fit)
+    heights, widths = (pack.index[side].to_numpy()[every] for side in ("height", "width"))
+    inner = fitted(heights, widths, recipe.size, recipe.fit)
     for size in np.unique(inner, axis=0).tolist():
         mine = every[(inner == size).all(axis=1)]
         for batch in sweep(pack, mine, BATCH, size=(size[0], size[1]), threads=1):

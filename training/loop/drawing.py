@@ -10,20 +10,23 @@ from torch import Tensor
 
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, Failed
-from curation.files.progress import LossProgress
+from curation.files.progress import LossProgress, StatesProgress
 from samplers.plan.plan import Plan
 from samplers.plan.replan import draft_child
 from samplers.streaming.batches import Batch
 from samplers.streaming.draws import ReplacedDraw
 from training.loop.alarms import NumberRanges, drawn_alarms
 from training.loop.checkpoint import Stop, load_state, save_state
+from training.loop.compiling import compiled
 from training.loop.course import Course
 from training.loop.delivered import Delivered
+from training.loop.events import Events
 from training.loop.fence import Fence, fenced_plan
 from training.loop.inputs import Inputs, Source
 from training.loop.learner import Draws, Learner, Step
 from training.loop.memory import out_of_memory
 from training.loop.ranks import Ranks
+from training.loop.states import STATES
 from training.loop.task_stops import TaskStops
 from training.network.model import Network, build, build_tree
 from training.network.take_over import take_over
@@ -88,19 +91,26 @@ class Drawing:
         self.clipped, self.step = 0, 0
         self.stops = self._stops(before)
         self.fence = Fence(self.learner, plan, self.inputs) if recipe.only else None
+        self.events: Events | None = None
+        """TensorBoard events, on rank 0 while it runs."""
 
-    def run(self, progress: LossProgress | None = None, *, every: int = 0, stop: Stop | None = None) -> Drawn:
+    def run(
+        self, progress: LossProgress | None = None, *, every: int = 0, stop: Stop | None = None,
+        states: StatesProgress | None = None,
+    ) -> Drawn:  # fmt: skip
         """Train to the end. A checkpoint is written every `every` steps (0: none), and where `stop` is asked for.
 
         Failed after such a checkpoint, or where memory runs out. The same training again goes on at the checkpoint.
         """
         if (self.folder / "resume.pt").is_file():
             self._restore(load_state(self.folder / "resume.pt", self.ranks.device))
-        with out_of_memory(self.recipe, self.learner):
+        if self.ranks.first:
+            self.events = Events(self.folder.parent / "events", self.step * self.recipe.global_batch)
+        with out_of_memory(self.recipe, self.learner), compiled(self.network, wanted=self.recipe.compile):
             while self.step < self.steps:
                 for inputs, batch in self.inputs.draws(self.course.now, self.step * self.recipe.global_batch):
                     found = self._learn(inputs, batch, progress, stop is not None and stop.asked)
-                    again = self._judged()
+                    again = self._judged(states)
                     if found.stop or (every and self.step % every == 0 and self.step < self.steps):
                         self._save()
                     if found.stop and self.step < self.steps:
@@ -136,9 +146,14 @@ class Drawing:
         """A point of the curve, and of the tasks' gradients where they are watched."""
         mean = torch.stack(self.recent).mean(dim=0)
         position, names = self.step * self.recipe.global_batch, [task.name for task in self.plan.tasks]
-        self.drawn.curve.append({"Draws": position, **dict(zip(names, mean.tolist(), strict=True))})
+        losses = dict(zip(names, mean.tolist(), strict=True))
+        self.drawn.curve.append({"Draws": position, **losses})
+        if self.events:
+            self.events.add(position, "loss", losses)
         if self.learner.norms is not None:
             norms, factors = self.learner.norms.squares.sqrt().tolist(), self.learner.factors().tolist()
+            if self.events:
+                self.events.add(position, "gradient", dict(zip(names, norms, strict=True)))
             self.drawn.gradients.append(
                 {"Draws": position, "clipped": self.clipped / len(self.recent),
                  "norms": dict(zip(names, norms, strict=True)), "factors": dict(zip(names, factors, strict=True))}
@@ -148,12 +163,19 @@ class Drawing:
         if progress and self.ranks.first:
             progress(position, self.steps * self.recipe.global_batch, float(mean @ self.learner.weights))
 
-    def _judged(self) -> bool:
+    def _judged(self, states: StatesProgress | None) -> bool:
         """Judge the tasks where it is time; whether the draws now come from another plan, or end."""
         if not self.stops or self.step % self.stops.rules.every or self.step == self.steps:
             return False
         position = self.step * self.recipe.global_batch
-        return self.stops.judge(self.step, position) and self._replanned(position)
+        moved = self.stops.judge(self.step, position)
+        if self.events:
+            rows = [row for row in self.stops.history if row["Draws"] == position]
+            self.events.add(position, "validation", {row["task"]: row["loss"] for row in rows})
+            self.events.add(position, "state", {row["task"]: STATES.index(row["state"]) for row in rows})
+        if states and self.ranks.first:
+            states(position, {name: state.state for name, state in self.stops.states.items()})
+        return moved and self._replanned(position)
 
     def _replanned(self, position: int) -> bool:
         """Follow the plan of the tasks' states from `position` on; with all tasks frozen, end here.
@@ -208,6 +230,8 @@ class Drawing:
             drawn.course = self.course.state()
         if self.stops:
             drawn.states, drawn.ended = self.stops.history, self.stops.ended()
+        if self.events:
+            self.events.close()
         self.network.eval().cpu()
         return drawn
 

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curation.arrays import Ints
+from curation.arrays import Bools
 from curation.images.embeddings import Embeddings
 from samplers.pack.pack import Pack
-from samplers.plan.interleave import hash64
 from samplers.plan.plan import Plan
 from samplers.streaming.batches import Batch, batches
 from samplers.streaming.draws import ReplacedDraw
 from samplers.streaming.stream import OnError, stream, sweep
+from training.loop.augmentation import augmented
 from training.loop.course import Segment
 from training.loop.feed import Feed
 from training.loop.ranks import Ranks
@@ -84,7 +84,7 @@ class Inputs:
             found = shards.batches(segment.plan, recipe.global_batch, recipe.size)
             for batch in islice(found, start // recipe.global_batch, None):  # shards are read from their beginning
                 pixels = as_pixels(torch.from_numpy(batch.images).to(ranks.device))
-                yield _augmented(pixels, batch.positions, recipe), batch
+                yield augmented(pixels, batch.positions, _sided(batch, segment.plan), recipe), batch
             return
         pack = Pack.open(self._home, self._pack_hash)
         choice: dict[str, Any] = {
@@ -95,14 +95,16 @@ class Inputs:
             feed = Feed(segment.plan, pack, **choice)
             for tensors in feed:
                 self._keep(feed.replaced, segment)
-                images = tensors.images.to(ranks.device, non_blocking=True)
-                yield _augmented(as_pixels(images), segment.start + tensors.batch.positions, recipe), tensors.batch
+                images, batch = tensors.images.to(ranks.device, non_blocking=True), tensors.batch
+                positions = segment.start + batch.positions
+                yield augmented(as_pixels(images), positions, _sided(batch, segment.plan), recipe), batch
             return
         with stream(segment.plan, pack, **choice) as streamed:
             for batch in streamed:
                 self._keep(streamed.replaced, segment)
                 pixels = as_pixels(torch.from_numpy(batch.images))
-                yield _augmented(pixels, segment.start + batch.positions, recipe), batch
+                positions = segment.start + batch.positions
+                yield augmented(pixels, positions, _sided(batch, segment.plan), recipe), batch
 
     def _keep(self, replaced: list[ReplacedDraw], segment: Segment) -> None:
         self.replaced += replaced
@@ -135,12 +137,7 @@ def _copy_next(
         ready.append(found)
 
 
-def _augmented(pixels: Tensor, positions: Ints, recipe: Recipe) -> Tensor:
-    """Mirror half of the images, by a hash of (seed, position), and move all of a batch by up to 4 pixels."""
-    if not recipe.augment:
-        return pixels
-    hashes = hash64(recipe.seed, positions)
-    mirrored = torch.from_numpy((hashes & np.uint64(1)).astype(np.bool_)).to(pixels.device)
-    pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
-    down, right = (int(hashes[0] >> np.uint64(shift)) % 9 - 4 for shift in (8, 16))
-    return pixels.roll((down, right), dims=(2, 3)).contiguous(memory_format=torch.channels_last)
+def _sided(batch: Batch, plan: Plan) -> Bools:
+    """Which draws [B] have a known label of a task whose labels depend on left and right."""
+    columns = [task.task.sided for task in plan.tasks]
+    return np.asarray(batch.known[:, columns].any(axis=1), np.bool_)

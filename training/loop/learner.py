@@ -60,7 +60,7 @@ class Learner:
         if recipe.global_batch % parts:
             raise BadInput(
                 f"recipe: global_batch = {recipe.global_batch} is no multiple of {ranks.world} ranks times "
-                f"accumulate = {recipe.accumulate}; take one"
+                f"accumulate = {recipe.accumulate}; take {max(1, recipe.global_batch // parts) * parts}"
             )
         self.recipe, self.network, self.tasks, self.ranks = recipe, network, tasks, ranks
         self.optimiser = optimiser_of(recipe, network, [task.name for task in tasks])

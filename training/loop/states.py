@@ -9,15 +9,18 @@ its best step against a trunk that moves on; new labels wake it into ACTIVE.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from curation.errors import BadInput
 from samplers.policy.policy import Policy
 from training.recipe import Stopping
 
-__all__ = ["Figures", "State", "TaskState", "next_state", "policy_at", "teaches"]
+__all__ = ["STATES", "Figures", "State", "TaskState", "next_state", "policy_at", "teaches"]
 
 State = Literal["ACTIVE", "PLATEAU", "DISTILL", "FROZEN"]
+
+STATES: Final[tuple[State, ...]] = get_args(State)
+"""All states, in their order."""
 
 
 @dataclass(frozen=True, kw_only=True)

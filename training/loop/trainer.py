@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from curation.files.atomic import whole
 from curation.files.locks import in_use
-from curation.files.progress import LossProgress
+from curation.files.progress import LossProgress, StatesProgress
 from samplers.plan.plan import Plan
 from samplers.streaming.stream import OnError
 from training.loop.checkpoint import listening, write_tensors
@@ -37,6 +38,7 @@ def train(
     on_error: OnError = "raise",
     shards: Shards | None = None,
     progress: LossProgress | None = None,
+    states: StatesProgress | None = None,
     every: int = 0,
     ranks: Ranks | None = None,
 ) -> Run:
@@ -49,7 +51,9 @@ def train(
     NotFound naming it, or with "quarantine" another image of its stratum, which `Run.replaced` records. The run's id
     is the same. With `shards` images, labels and weights come from a materialized plan, by webdataset, instead of the
     pack. `progress` is called with the draws (or heads) done, all of them, and the objective of the last batches.
-    A drawn training writes a checkpoint every `every` steps (0: none) and on SIGTERM, after which it raises Failed.
+    `states` is called with the draws done and each task's state, where tasks stop by themselves. A drawn one writes
+    TensorBoard events into the run's folder, and a checkpoint every `every` steps (0: none) and on SIGTERM, after which
+    it raises Failed.
     With `ranks`, this process is one of several (`training.loop.ranks.joined`), all of which call this; rank 0 writes.
     Damaged where a table of the plan, or a shard, is not what was written.
     """
@@ -61,12 +65,21 @@ def train(
         return Run.open(catalog.home, id_)
     with in_use(catalog.home):
         source = Source(on_error=on_error, shards=shards)
-        return _train(recipe, plan, catalog, id_, parent, source, progress, every, ranks or Ranks())
+        told = Told(progress=progress, states=states)
+        return _train(recipe, plan, catalog, id_, parent, source, told, every, ranks or Ranks())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """Who is told how far a training is."""
+
+    progress: LossProgress | None
+    states: StatesProgress | None
 
 
 def _train(
     recipe: Recipe, plan: Plan, catalog: Catalog, id_: str, parent: str, source: Source,
-    progress: LossProgress | None, every: int, ranks: Ranks,
+    told: Told, every: int, ranks: Ranks,
 ) -> Run:  # fmt: skip
     plan.verify()
     started = time.monotonic()
@@ -74,11 +87,11 @@ def _train(
     folder, heads, drawn = catalog.home / "runs" / id_, list[Head](), Drawn()
     network: Network | TreeNetwork
     if recipe.solved:
-        network, heads, drawn.alarms = solve_plan(recipe, plan, catalog, parent, progress)
+        network, heads, drawn.alarms = solve_plan(recipe, plan, catalog, parent, told.progress)
     else:
         drawing = Drawing(recipe, plan, catalog, folder, parent=parent, source=source, ranks=ranks)
         with listening() as stop:
-            drawn = drawing.run(progress, every=every, stop=stop)
+            drawn = drawing.run(told.progress, every=every, stop=stop, states=told.states)
         network = drawing.network
     if ranks.first:
         _save(network, drawn, folder)

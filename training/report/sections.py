@@ -9,6 +9,7 @@ import numpy as np
 
 from samplers.plan.plan import Plan
 from samplers.plan.task_outcomes import task_outcomes
+from training.evaluation.unseen import unseen_classes
 from training.recipe import ADDED, Recipe
 from training.report.charts import Mark, chart_of, line_of
 from training.report.formatting import (
@@ -39,9 +40,17 @@ def header_view(results: RunResults, run: Run, plan: Plan, home: Path, rounds: S
     """The run, its recipe field by field, the plan, and the figures that matter most."""
     return {
         "home": str(home), "run": run, "plan": plan, "recipe": recipe_text(run.recipe),
-        "alarms": [alarm for alarm in (run.alarm, *run.alarms) if alarm], "evaluated": results.commit,
+        "alarms": [alarm for alarm in (run.alarm, *run.alarms, *_unseen(results, plan)) if alarm],
+        "evaluated": results.commit,
         "images": len(results.samples.ids), "tiles": _tiles(results, rounds),
     }  # fmt: skip
+
+
+def _unseen(results: RunResults, plan: Plan) -> list[str]:
+    """A line for each class that has labels in test and none in training."""
+    truths = {name: predicted.at(results.test).truth for name, predicted in results.predictions.items()}
+    named = [task for task in plan.tasks if task.task.classes and task.name in truths]
+    return [line for task in named for line in unseen_classes(task, truths[task.name])]
 
 
 UNITS = {"size": "pixels (height, width)", "warmup": "of the steps", "global_batch": "draws", "hidden": "units",

@@ -1,0 +1,77 @@
+"""Data sets for the trainer: workspaces of which each task knows only a part of its training labels."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from curation.catalog.catalog import Catalog
+from curation.catalog.held_back_labels import read_held_back
+from curation.ingestion.dataset import Dataset
+from curation.ingestion.ingest import ingest
+from samplers import Plan, Policy, make_pack, make_plan
+from training.evaluation.features import embed
+from training.evaluation.image_size import fitted_size
+from training.recipe import Recipe
+
+__all__ = ["CARDS", "KNOWN", "cards", "evenly_planned", "size_of", "streets"]
+
+CARDS = os.environ.get("DATA", "")
+"""The folder of a data set whose labels are all known; without it there are no rows of one."""
+
+KNOWN = float(os.environ.get("KNOWN", "0.12"))
+"""Part of each task's training labels that is known in such a data set."""
+
+STREETS = Path(__file__).resolve().parent.parent / "datasets" / "streets"
+AUTHOR = "bench"
+
+
+def cards(folder: Path, seed: int) -> Catalog:
+    """The declared data set of `CARDS` with its features; each task knows a random part of its training labels."""
+    template = folder / "template"
+    if not template.exists():
+        made = Catalog.create(template)
+        ingest(made, Dataset.load(Path(CARDS)).with_reader({"held_back": True}), author=AUTHOR)
+        _embedded(made)
+    home = folder / f"seed-{seed}"
+    shutil.rmtree(home, ignore_errors=True)
+    shutil.copytree(template, home, ignore=shutil.ignore_patterns("embeddings", "shards"))
+    for name in ("embeddings", "shards"):
+        (home / name).symlink_to((template / name).resolve())
+    catalog, held = Catalog.open(home), read_held_back(home)
+    generator = np.random.default_rng(seed)
+    tasks = np.asarray(held["task"].to_pylist(), str)
+    chosen = [generator.permutation(np.flatnonzero(tasks == name)) for name in np.unique(tasks)]
+    rows = np.concatenate([mine[: round(KNOWN * len(mine))] for mine in chosen])
+    with catalog.commit(author=AUTHOR, message="known", batch="known") as change:
+        change.add_labels(held.take(pa.array(np.sort(rows))), source="import")
+    return catalog
+
+
+def streets(folder: Path, seed: int, images: int, *, features: bool) -> Catalog:
+    """Road scenes of one seed with the labels that come with them; with the features of a pretrained trunk, or not."""
+    os.environ["AMBER_CACHE"] = str(folder / f"images-{seed}")
+    catalog = Catalog.create(folder / f"streets-{seed}-{features}")
+    if not (catalog.home / "packs").exists():
+        ingest(catalog, Dataset.load(STREETS).with_reader({"images": images, "seed": seed}), author=AUTHOR, seed=seed)
+        _embedded(catalog) if features else make_pack(catalog)
+    return catalog
+
+
+def evenly_planned(catalog: Catalog, steps: int) -> Plan:
+    """A plan of so many batches of 64 draws, in which all tasks have one share and every class counts alike."""
+    with catalog.read() as now:
+        policy = Policy.for_labelled(now)
+    return make_plan(catalog, policy, make_pack(catalog), draws=64 * steps)
+
+
+def size_of(catalog: Catalog) -> tuple[int, int]:
+    """The size at which the pretrained trunk sees the images."""
+    with catalog.read() as now:
+        return fitted_size(now)
+
+
+def _embedded(catalog: Catalog) -> None:
+    embed(catalog.home, make_pack(catalog), Recipe.of("efficientnet_lite0", size=size_of(catalog), threads=1))

@@ -1,0 +1,36 @@
+"""Classes that test asks for and training never saw; without torch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow.compute as pc
+
+from curation.arrays import Floats
+from curation.catalog.snapshot import Snapshot
+from samplers.plan.plan import Plan, PlanTask
+
+__all__ = ["unseen_classes", "unseen_in_test"]
+
+
+def unseen_in_test(now: Snapshot, plan: Plan) -> list[str]:
+    """A line for each class that has a known label in test now and has none among the labels that `plan` draws."""
+    samples = now.samples()
+    test = samples["sample_id"].filter(pc.equal(samples["split"], "test")).combine_chunks()
+    found: list[str] = []
+    for task in plan.tasks:
+        if task.task.classes:
+            labels = now.labels(task.name)
+            known = pc.and_(pc.equal(labels["state"], 1), pc.is_in(labels["sample_id"], value_set=test))
+            found += unseen_classes(task, labels["code"].filter(known).to_numpy().astype(np.float64))
+    return found
+
+
+def unseen_classes(task: PlanTask, truth: Floats | Sequence[float]) -> list[str]:
+    """A line for each class among the codes `truth` [n] of test labels that the task has no training label of."""
+    codes, counts = np.unique(np.asarray(truth, np.int64), return_counts=True)
+    return [
+        f"{task.name}: class {task.task.classes[code]!r} has {count:,} label{'s' * (count > 1)} in test and none in "
+        "training, so its recall is 0 by construction; label some of it for training"
+        for code, count in zip(codes.tolist(), counts.tolist(), strict=True)
+        if code < len(task.labelled) and not task.labelled[code]
+    ]
