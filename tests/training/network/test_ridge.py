@@ -95,7 +95,7 @@ def test_a_temperature_undoes_overconfidence_and_is_one_of_the_rounded_ones() ->
     found = ridge._temperature(loss)
     assert found == pytest.approx(3, rel=0.15)
     assert 20 * np.log10(found) == pytest.approx(round(20 * np.log10(found)))
-    assert ridge._temperature(lambda divisor: divisor) == pytest.approx(ridge.SMALLEST, rel=0.05)
+    assert ridge._temperature(lambda divisor: divisor) == pytest.approx(0.5, rel=0.05)
 
 
 def test_numbers_have_no_temperature() -> None:
