@@ -70,11 +70,13 @@ def recipe_text(recipe: Recipe) -> str:
 def _unused(recipe: Recipe) -> frozenset[str]:
     """The fields that heads learned in this way do not follow."""
     of_draws = ADDED if recipe.plain else frozenset[str]()
-    return of_draws | {
+    of_pixels = frozenset[str]() if recipe.learns else frozenset({"compile"})
+    of_kind = {
         "drawn": {"huber", "units", "epochs"},
         "exact": {*DRAWN, "units", "epochs"},
         "shared": {*DRAWN, "huber"},
     }.get(recipe.heads, set(DRAWN))
+    return of_draws | of_pixels | of_kind
 
 
 def _recipe_value(name: str, value: object) -> str:

@@ -50,6 +50,8 @@ STATED = {
 }  # fmt: skip
 """For each field that a training on draws follows, a value that is not its default, and how the report states it."""
 DRAWN = [name for name in NAMES if name in STATED]
+LEARNED = {"compile": (True, "compile yes")}
+"""The same for the fields that only a trunk that learns from pixels follows."""
 SOLVED = {"huber": (True, "huber yes"), "units": (99, "units 99"), "epochs": (7, "epochs 7")}
 """The same for the fields that only heads without draws follow."""
 DIFFERENT = Recipe(**{name: STATED[name][0] for name in DRAWN})
@@ -90,7 +92,7 @@ def results_of(home: tuple[Catalog, Plan], run: str) -> RunResults:
 
 def test_every_field_of_the_recipe_is_stated(page: str) -> None:
     """From the record alone: every field that the training followed, though none has its default, and no other word."""
-    assert {*DRAWN, *SOLVED} == set(NAMES)
+    assert {*DRAWN, *LEARNED, *SOLVED} == set(NAMES)
     recipe = text(page[page.index("<dt>Recipe</dt>") :].split("</dd>")[0])
     assert recipe.removeprefix("Recipe ").split("; ") == [STATED[name][1] for name in DRAWN]
 
@@ -113,6 +115,12 @@ def test_heads_without_draws_state_no_field_of_draws(heads: str, fields_of: str)
     words = recipe_text(recipe)
     assert [name for name in SOLVED if SOLVED[name][1] in words] == fields_of.split()
     assert not [word for word in ("optimizer", "learning rate", "warmup", "draws") if word in words]
+
+
+def test_a_trunk_that_learns_states_its_own_fields() -> None:
+    words = recipe_text(Recipe.of("small", **{name: value for name, (value, _) in LEARNED.items()})).split("; ")
+    assert {stated for _, stated in LEARNED.values()} <= set(words)
+    assert not [word for word in recipe_text(DIFFERENT).split("; ") if word.split(" ")[0] in LEARNED]
 
 
 def test_an_alarm_of_the_run_is_shown(home: tuple[Catalog, Plan], tmp_path: Path) -> None:
