@@ -1,6 +1,7 @@
 """A training from draws: one global batch a step, in the order of the plan, from any step on."""
 
 import math
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,11 @@ class Drawing:
             self._restore(load_state(self.folder / "resume.pt", self.ranks.device))
         if self.ranks.first:
             self.events = Events(self.folder.parent / "events", self.step * self.recipe.global_batch)
-        with out_of_memory(self.recipe, self.learner), compiled(self.network, wanted=self.recipe.compile):
+        with (
+            closing(self.events) if self.events else nullcontext(),
+            out_of_memory(self.recipe, self.learner),
+            compiled(self.network, wanted=self.recipe.compile),
+        ):
             while self.step < self.steps:
                 for inputs, batch in self.inputs.draws(self.course.now, self.step * self.recipe.global_batch):
                     found = self._learn(inputs, batch, progress, stop is not None and stop.asked)
@@ -230,8 +235,6 @@ class Drawing:
             drawn.course = self.course.state()
         if self.stops:
             drawn.states, drawn.ended = self.stops.history, self.stops.ended()
-        if self.events:
-            self.events.close()
         self.network.eval().cpu()
         return drawn
 
