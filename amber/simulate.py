@@ -27,16 +27,9 @@ from curation.errors import BadInput, NotFound
 from curation.files.atomic import whole
 
 __all__ = [
-    "ARMS",
-    "Beside",
-    "Point",
-    "Simulation",
-    "average_precision",
-    "labelled_test_samples",
-    "make_template",
-    "simulate",
-    "simulate_seed",
-]
+    "ARMS", "Beside", "Point", "Simulation", "average_precision", "copy_workspace", "labelled_test_samples",
+    "make_template", "simulate", "simulate_seed",
+]  # fmt: skip
 
 Beside = Callable[[Catalog, "Simulation", str], Floats]
 """Other heads on the labels of a workspace, given a run: chances [n, C] of the task's classes for the keys of
@@ -133,7 +126,7 @@ def simulate_seed(
     loop = _seeded(begun, simulation, seed)
     start = next(run_loop(begun, loop, author=AUTHOR))
     for arm in arms:
-        catalog = _copy(begun, home / f"{arm}-{seed}")
+        catalog = copy_workspace(begun, home / f"{arm}-{seed}")
         changed = {"random_share": simulation.loop.random_share, **ARMS[arm]}
         after = replace(loop, rounds=simulation.loop.rounds, begin=start.run, ask=(simulation.task,), **changed)
         yield from _points(catalog, simulation, after, arm, start, (beside or {}) if arm == "mined" else {})
@@ -160,7 +153,6 @@ def _points(
     catalog: Catalog, simulation: Simulation, loop: Loop, arm: str, start: Round, beside: Mapping[str, Beside]
 ) -> Iterator[Point]:
     """The points of one loop, from its start on; those of other heads follow the last one."""
-    step = start
     for step in chain([start], run_loop(catalog, loop, author=AUTHOR)):
         with catalog.read() as now:
             task, (keys, codes) = now.task(simulation.task), labelled_test_samples(now, simulation)
@@ -262,7 +254,7 @@ def make_template(
 
 def _workspace(template: Catalog, home: Path, simulation: Simulation, seed: int) -> Catalog:
     """A copy of the template for one seed: the classes thinned, a share of the held-back labels corrupted."""
-    catalog = _copy(template, home)
+    catalog = copy_workspace(template, home)
     held = pq.read_table(home / "oracle.parquet").cast(LABELS)
     _thin(catalog, held, simulation, seed)
     with whole(home / "oracle.parquet") as part:
@@ -270,7 +262,7 @@ def _workspace(template: Catalog, home: Path, simulation: Simulation, seed: int)
     return catalog
 
 
-def _copy(template: Catalog, home: Path) -> Catalog:
+def copy_workspace(template: Catalog, home: Path) -> Catalog:
     """A copy of a workspace that shares its embeddings and shards."""
     shutil.rmtree(home, ignore_errors=True)
     shutil.copytree(template.home, home, ignore=shutil.ignore_patterns("embeddings", "shards"))

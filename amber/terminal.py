@@ -48,6 +48,9 @@ RATES = {"train": "images", "embed": "images", "evaluate": "images"}
 NAMED = 6
 """Tasks up to which the state of each is shown beside the bar; of more, how many are in each state."""
 
+FIRST = "ACTIVE"
+"""The state in which every task begins (`training.loop.states`)."""
+
 SMALLEST = 1e-6
 """Smaller positive numbers are shown as below it."""
 
@@ -205,10 +208,6 @@ class WrappedTable:
         for row in self._texts:
             made.add_row(*(row[column] for column in columns))
         return made
-
-
-FIRST = "ACTIVE"
-"""The state in which every task begins."""
 
 
 def _in_short(states: Mapping[str, str]) -> str:

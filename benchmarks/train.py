@@ -1,10 +1,11 @@
 """The trainer: what a step of many tasks costs, whether stopping by task pays, and whether runs end as they must.
 
-ROWS names the parts, such as `ROWS=planted,trees`; each prints its seeds as they come. SEEDS, FIRST_SEED and STEPS are
+ROWS names the parts, such as `ROWS=steps,planted`; each prints its seeds as they come. SEEDS, FIRST_SEED and STEPS are
 those of the parts that have seeds. DATA is a declared data set whose labels are all known.
 """
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -30,9 +31,13 @@ def main() -> None:
     """Every row, and the table."""
     torch.set_num_threads(THREADS)
     usual = "steps,planted,lasting" if small() else ",".join(PARTS)
-    rows: list[Row] = []
+    parts, rows = os.environ.get("ROWS", usual).split(","), list[Row]()
+    if unknown := [part for part in parts if part not in PARTS]:
+        sys.exit(f"ROWS={unknown[0]}: must be some of {','.join(PARTS)}; correct it")
+    if os.environ.get("ROWS") and "cards" in parts and not CARDS:
+        sys.exit("ROWS=cards: needs a data set whose labels are all known; pass DATA=FOLDER")
     with tempfile.TemporaryDirectory(prefix="bench-train-") as name:
-        for part in os.environ.get("ROWS", usual).split(","):
+        for part in parts:
             (Path(name) / part).mkdir()
             rows += PARTS[part](Path(name) / part)
     finish("train", rows, threads=THREADS)

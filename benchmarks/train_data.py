@@ -1,12 +1,12 @@
 """Data sets for the trainer: workspaces of which each task knows only a part of its training labels."""
 
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from amber.simulate import copy_workspace
 from curation.catalog.catalog import Catalog
 from curation.catalog.held_back_labels import read_held_back
 from curation.ingestion.dataset import Dataset
@@ -35,12 +35,8 @@ def cards(folder: Path, seed: int) -> Catalog:
         made = Catalog.create(template)
         ingest(made, Dataset.load(Path(CARDS)).with_reader({"held_back": True}), author=AUTHOR)
         _embedded(made)
-    home = folder / f"seed-{seed}"
-    shutil.rmtree(home, ignore_errors=True)
-    shutil.copytree(template, home, ignore=shutil.ignore_patterns("embeddings", "shards"))
-    for name in ("embeddings", "shards"):
-        (home / name).symlink_to((template / name).resolve())
-    catalog, held = Catalog.open(home), read_held_back(home)
+    catalog = copy_workspace(Catalog.open(template), folder / f"seed-{seed}")
+    held = read_held_back(catalog.home)
     generator = np.random.default_rng(seed)
     tasks = np.asarray(held["task"].to_pylist(), str)
     chosen = [generator.permutation(np.flatnonzero(tasks == name)) for name in np.unique(tasks)]

@@ -11,6 +11,7 @@ import pyarrow as pa
 from PIL import Image
 from scipy import stats
 
+from benchmarks.max_t import max_t
 from benchmarks.table import Row, small
 from curation import Catalog, Task
 from curation.arrays import Floats
@@ -168,22 +169,6 @@ def data_rows(name: str, make: Callable[[int], tuple[Catalog, Plan, dict[str, ob
         Row(what=f"{name}: chance of so large a loss of any task by states (max-T; worst: {worst})", value=chance,
             asked="> 0.05", met=chance > 0.05, peers=peers),
     ]  # fmt: skip
-
-
-def max_t(differences: Floats) -> float:
-    """The one-sided p value of the largest t among the columns of `differences` [seeds, tasks], over all sign flips.
-
-    With five seeds the smallest possible value is 1/32.
-    """
-    seeds = len(differences)
-    signs = 1 - 2 * ((np.arange(2**seeds)[:, None] >> np.arange(seeds)) & 1)
-
-    def largest(values: Floats) -> float:
-        error = values.std(axis=0, ddof=1) / seeds**0.5
-        return float((values.mean(axis=0) / np.maximum(error, 1e-12)).max())
-
-    observed = largest(differences)
-    return float(np.mean([largest(differences * flip[:, None]) >= observed - 1e-9 for flip in signs]))
 
 
 def _of_seeds(name: str, one: Callable[[int], tuple[Arms, list[str]]]) -> tuple[list[Arms], list[str]]:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from curation.arrays import Floats
+from curation.catalog.schema import KNOWN
 from curation.catalog.snapshot import Snapshot
 from samplers.plan.plan import Plan, PlanTask
 
@@ -20,7 +21,7 @@ def unseen_in_test(now: Snapshot, plan: Plan) -> list[str]:
     for task in plan.tasks:
         if task.task.classes:
             labels = now.labels(task.name)
-            known = pc.and_(pc.equal(labels["state"], 1), pc.is_in(labels["sample_id"], value_set=test))
+            known = pc.and_(pc.equal(labels["state"], KNOWN), pc.is_in(labels["sample_id"], value_set=test))
             found += unseen_classes(task, labels["code"].filter(known).to_numpy().astype(np.float64))
     return found
 

@@ -26,7 +26,7 @@ from training.loop.learner import Draws, Learner
 from training.loop.ranks import Ranks
 from training.loop.shared_layer import table_of, train_shared
 from training.loop.task_labels import TaskLabels
-from training.network.exact import Problem, held_out_logits, losses_at, rotate, solve
+from training.network.exact import Problem, losses_of, rotate, solve
 from training.network.losses import TaskLosses
 from training.network.model import Standardise, build, build_tree
 from training.network.ridge import PATH
@@ -162,9 +162,7 @@ def _exact_loss(part: TaskLabels, features: Tensor, recipe: Recipe) -> float:
         loss=part.loss(huber=recipe.huber), outputs=part.outputs, columns=columns, targets=targets,
         weights=weights[None], ridges=torch.tensor([PATH[-1] * float(columns.moments.sum())], dtype=torch.float64),
     )  # fmt: skip
-    heads = solve(problem, tolerance=1e-4).heads
-    logits = held_out_logits(problem, heads, torch.zeros(len(weights), dtype=torch.long))
-    return float((losses_at(problem, logits) * weights).sum())
+    return float((losses_of(problem, solve(problem, tolerance=1e-4).heads)[0] * weights).sum())
 
 
 def _drawn(

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 __all__ = [
     "ABSENT", "LIMIT", "TOLERANCE", "Columns", "Loss", "Problem", "Solution", "columns_of", "head_of",
-    "held_out_logits", "losses_at", "rotate", "solve",
+    "held_out_logits", "losses_at", "losses_of", "rotate", "solve",
 ]  # fmt: skip
 
 Loss = Literal["binary", "categorical", "regression", "huber"]
@@ -117,6 +117,11 @@ def head_of(columns: Columns, solved: Tensor) -> tuple[Tensor, Tensor]:
 def columns_of(columns: Columns, weights: Tensor, biases: Tensor) -> Tensor:
     """The head [K, r + 1] on the columns that is nearest to weights [K, D] and biases [K] on the features."""
     return torch.cat([weights @ columns.basis, (biases + weights @ columns.mean)[:, None]], dim=1)
+
+
+def losses_of(problem: Problem, heads: Tensor) -> Tensor:
+    """The loss [B, n] of every label under heads [B, K, r + 1]; infinite for a class that took no part."""
+    return _losses(problem, _logits(problem, heads, problem.absent))
 
 
 def held_out_logits(problem: Problem, heads: Tensor, folds: Tensor) -> Tensor:

@@ -262,7 +262,8 @@ def test_a_class_without_a_label_before_is_learned_from_a_warm_start() -> None:
     before = exact_head(few, own(part))
     warm = exact_head(part, own(part), start=Start(record=before.record, weights=before.weights, biases=before.biases))
     assert warm.record.gradient < 1e-6
-    assert warm.record.iterations < 55  # twice as many from the bias of an absent class
+    cold = exact_head(part, own(part))
+    assert warm.record.iterations < 1.1 * cold.record.iterations  # 1.8 times from the bias of an absent class
 
 
 def test_a_head_is_the_solution_over_its_temperature() -> None:
