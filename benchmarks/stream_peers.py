@@ -3,7 +3,8 @@
 
 FOLDER holds `files.txt`, the paths of JPEGs of one size, and `tars`, webdataset shards of them. Each line of standard
 input requests one piece of work of one peer; the answer is a line of JSON with wall and CPU seconds and the number of
-images. All decode with simplejpeg into batches of 64; files that a peer needs are written on `start`.
+images. All decode with simplejpeg into batches of 64; files that a peer needs are written on `start`. `stream` reads as
+a peer's first example does, `workers` as its documentation advises for more than one core.
 """
 
 import json
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
-BATCH = 64
+BATCH, WORKERS = 64, 2
 warnings.simplefilter("ignore")
 
 
@@ -41,6 +42,28 @@ def in_batches(images: Iterable[np.ndarray]) -> int:
             np.stack(waiting)
             count, waiting = count + BATCH, []
     return count + len(waiting)
+
+
+def decoded_member(sample: dict[str, Any]) -> np.ndarray:
+    """The image of a sample, in the worker that read it."""
+    return decoded(sample["jpg"])
+
+
+def decoded_wids(sample: dict[str, Any]) -> np.ndarray:
+    return decoded(sample[".jpg"].read())
+
+
+def stacked(samples: list[dict[str, Any]]) -> np.ndarray:
+    """One batch of samples that hold bytes, decoded and stacked in the worker."""
+    held = [sample["jpg"] for sample in samples]
+    return np.stack([decoded(each["bytes"] if isinstance(each, dict) else each) for each in held])
+
+
+def in_workers(samples: Any, **options: Any) -> int:
+    """Read through a `DataLoader`, whose workers decode and stack; returns the number of images."""
+    from torch.utils.data import DataLoader
+
+    return sum(len(batch) for batch in DataLoader(samples, BATCH, num_workers=WORKERS, **options))
 
 
 class Peer:
@@ -62,7 +85,7 @@ class WebDataset(Peer):
     def write(self) -> int:
         from webdataset import ShardWriter
 
-        with ShardWriter(f"{self.home}/%06d.tar", maxsize=64e6, verbose=0) as writer:
+        with ShardWriter(f"{self.home}/%06d.tar", maxsize=64e6, verbose=0, mtime=0) as writer:
             for number, data in self.images():
                 writer.write({"__key__": f"{number:06d}", "jpg": data, "json": b'{"key": "%d"}' % number})
         return len(self.files)
@@ -77,6 +100,13 @@ class WebDataset(Peer):
 
         found = WebDataset(self.tars, shardshuffle=len(self.tars)).shuffle(1000)
         return in_batches(decoded(sample["jpg"]) for sample in found)
+
+    def workers(self) -> int:
+        from webdataset import WebDataset, WebLoader
+
+        found = WebDataset(self.tars, shardshuffle=len(self.tars)).shuffle(1000)
+        found = found.map(decoded_member).batched(BATCH, collation_fn=np.stack)
+        return sum(len(batch) for batch in WebLoader(found, batch_size=None, num_workers=WORKERS))
 
 
 class ArrayRecord(Peer):
@@ -102,12 +132,20 @@ class Grain(ArrayRecord):
         return sum(len(source[number]) > 0 for number in range(len(source)))
 
     def stream(self) -> int:
+        return sum(len(batch) for batch in self._batches(threads=2))
+
+    def workers(self) -> int:
+        import grain
+
+        options = grain.multiprocessing.MultiprocessingOptions(num_workers=WORKERS)
+        return sum(len(batch) for batch in self._batches(threads=1).mp_prefetch(options))
+
+    def _batches(self, threads: int) -> Any:
         import grain
 
         source = grain.sources.ArrayRecordDataSource(str(self.home / "all.array_record"))
         found = grain.MapDataset.source(source).shuffle(seed=0).map(decoded).batch(BATCH)
-        options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=256)
-        return sum(len(batch) for batch in found.to_iter_dataset(options))
+        return found.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=256))
 
 
 class LitData(Peer):
@@ -126,6 +164,13 @@ class LitData(Peer):
 
         found = StreamingDataset(str(self.home), shuffle=True)
         return in_batches(decoded(sample["jpg"]) for sample in found)
+
+    def workers(self) -> int:
+        from litdata import StreamingDataLoader, StreamingDataset
+
+        found = StreamingDataset(str(self.home), shuffle=True, transform=decoded_member)
+        loader = StreamingDataLoader(found, batch_size=BATCH, num_workers=WORKERS)
+        return sum(len(batch) for batch in loader)
 
     def read(self) -> int:
         from litdata import StreamingDataset
@@ -161,6 +206,9 @@ class Mosaic(Peer):
     def stream(self) -> int:
         return in_batches(decoded(sample["jpg"]) for sample in self._samples(shuffle=True))
 
+    def workers(self) -> int:
+        return in_workers(self._samples(shuffle=True), collate_fn=stacked)
+
     def read(self) -> int:
         return sum(len(sample["jpg"]) > 0 for sample in self._samples(shuffle=False))
 
@@ -186,6 +234,12 @@ class Wids(Peer):
 
         found = ShardListDataset(self.shards, transformations=[], cache_dir=str(self.home), keep=True)
         return in_batches(decoded(found[number][".jpg"].read()) for number in ChunkedSampler(found, shuffle=True))
+
+    def workers(self) -> int:
+        from wids import ChunkedSampler, ShardListDataset
+
+        found = ShardListDataset(self.shards, transformations=[decoded_wids], cache_dir=str(self.home), keep=True)
+        return in_workers(found, sampler=ChunkedSampler(found, shuffle=True), collate_fn=np.stack)
 
 
 class Energon(Peer):
@@ -224,13 +278,18 @@ def energon_image(sample: dict[str, Any]) -> Any:
 
 class HuggingFace(Peer):
     def stream(self) -> int:
+        return in_batches(decoded(sample["jpg"]["bytes"]) for sample in self._samples())
+
+    def workers(self) -> int:
+        return in_workers(self._samples(), collate_fn=stacked)
+
+    def _samples(self) -> Any:
         from datasets import Image, load_dataset
 
         found = load_dataset(
             "webdataset", data_files=self.tars, split="train", streaming=True, cache_dir=str(self.home)
         )
-        found = found.cast_column("jpg", Image(decode=False)).shuffle(seed=0, buffer_size=1000)
-        return in_batches(decoded(sample["jpg"]["bytes"]) for sample in found)
+        return found.cast_column("jpg", Image(decode=False)).shuffle(seed=0, buffer_size=1000)
 
 
 class Files:
