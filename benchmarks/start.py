@@ -28,9 +28,9 @@ READS = {
 }  # fmt: skip
 """Arguments of verbs that are called on a workspace."""
 WITHOUT = {
-    "backup": ["copy"], "browse": [], "catalog": ["verify"], "coverage": [], "diff": ["1"], "duplicates": [],
-    "forget": ["key", "--yes"], "ingest": ["."], "label": ["status"], "loop": [], "oracle": [], "pack": [],
-    "policy": ["suggest"], "report": [], "request": [], "restore": ["copy"], "serve": [],
+    "backup": ["copy"], "browse": [], "catalog": ["verify"], "compare-trees": [], "coverage": [], "diff": ["1"],
+    "duplicates": [], "forget": ["key", "--yes"], "ingest": ["."], "label": ["status"], "loop": [], "oracle": [],
+    "pack": [], "policy": ["suggest"], "report": [], "request": [], "restore": ["copy"], "serve": [],
     "simulate": [".", "--wanted", "a=b"], "train": [], "write": ["csv", "out.csv"],
 }  # fmt: skip
 """Arguments of verbs that are called without a workspace: on one, their work would be measured too."""

@@ -60,6 +60,7 @@ SESSION = {
     "plan replan": ["64"],
     "plan materialize": ["draws"],
     "train": ["--batch", "32"],
+    "compare-trees": ["--seeds", "1", "--batch", "32", "--turns", "2"],
     "report": ["--out", "report.html"],
     "loop": ["--rounds", "1", "--budget", "4", "--start", "8", "--draws", "128"],
     "log": ["-n", "3"],

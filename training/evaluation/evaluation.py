@@ -28,7 +28,7 @@ from training.evaluation.figures import slice_errors
 from training.network.model import as_pixels, load_any
 from training.run import Run
 
-__all__ = ["evaluate", "natural_probabilities"]
+__all__ = ["evaluate", "natural_probabilities", "predict"]
 
 
 BATCH = 256
@@ -45,8 +45,27 @@ def evaluate(
     weighted by its inverse. `progress` is called with the images done and all images. BadInput where the plan drew from
     a group that is now in an evaluation split.
     """
-    plan = Plan.open(catalog.home, run.plan)
     path = catalog.home / "runs" / run.id / "predictions.parquet"
+    tasks, predictions = predict(run, catalog, progress=progress)
+    with whole(path) as part:
+        pq.write_table(predictions, part)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with catalog.commit(
+        author=author, message=f"evaluate run {run.id}", batch=batch or f"evaluate:{run.id}:{digest}"
+    ) as change:
+        errors = slice_errors(change.now, run.id, tasks, path)
+        change.add_run(run.id, plan=run.plan, predictions=str(path.relative_to(catalog.home)), sha256=digest)
+        change.add_slice_errors(errors)
+    return errors
+
+
+def predict(run: Run, catalog: Catalog, *, progress: Progress | None = None) -> tuple[list[Task], pa.Table]:
+    """The tasks of a run as they are defined now, and its predictions as `evaluate` records them; records nothing.
+
+    The table has the columns key, task, code, number, confidence and probabilities, a row for each task and image of
+    the run's pack. `progress` and BadInput are those of `evaluate`.
+    """
+    plan = Plan.open(catalog.home, run.plan)
     with catalog.read() as now:
         refuse_leaks(now, plan.keys)
         tasks = [_current(now, task.task) for task in plan.tasks]
@@ -62,16 +81,7 @@ def evaluate(
             for task, now_task, predicted in zip(plan.tasks, tasks, outputs, strict=True)
         ]
     )
-    with whole(path) as part:
-        pq.write_table(predictions, part)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    with catalog.commit(
-        author=author, message=f"evaluate run {run.id}", batch=batch or f"evaluate:{run.id}:{digest}"
-    ) as change:
-        errors = slice_errors(change.now, run.id, tasks, path)
-        change.add_run(run.id, plan=plan.hash, predictions=str(path.relative_to(catalog.home)), sha256=digest)
-        change.add_slice_errors(errors)
-    return errors
+    return tasks, predictions
 
 
 def _current(now: Snapshot, trained: Task) -> Task:

@@ -22,7 +22,7 @@ from training.network.trunks import load_frozen
 from training.recipe import Recipe
 from training.run import Run
 
-__all__ = ["GREY", "embed", "embed_some", "features_of_file", "fitted", "framed"]
+__all__ = ["GREY", "embed", "embed_some", "features_of_file", "fitted", "framed", "frozen_trunk"]
 
 
 BATCH = 64
@@ -72,7 +72,7 @@ def embed(
         if found.covers(keys):
             return found
     torch.set_num_threads(recipe.threads)
-    trunk = _load(home, recipe)
+    trunk = frozen_trunk(home, recipe)
     with embeddings.writing(home, name, keys, trunk.blocks) as vectors:
         done = 0
         for rows, images in _images(pack, recipe, np.arange(len(keys), dtype=np.int32)):
@@ -85,7 +85,7 @@ def embed(
 
 def embed_some(home: Path, pack: Pack, recipe: Recipe, keys: Sequence[str], folder: Path) -> Embeddings:
     """As `embed`, but of these images of `pack` alone, kept in `folder`; the statistics are those of these images."""
-    trunk, rows = _load(home, recipe), pack.rows(list(keys))
+    trunk, rows = frozen_trunk(home, recipe), pack.rows(list(keys))
     place = np.zeros(len(pack.keys), np.int64)
     place[rows] = np.arange(len(rows))
     with embeddings.writing(folder, recipe.embeddings, keys, trunk.blocks) as vectors:
@@ -105,7 +105,7 @@ def features_of_file(home: Path, path: Path, recipe: Recipe) -> npt.NDArray[np.f
     pixels = np.empty((*inner, 3), np.uint8)
     decode_into(memoryview(data), pixels)
     images_BCHW = framed(pixels.transpose(2, 0, 1)[None], recipe.size)
-    trunk = _load(home, recipe)
+    trunk = frozen_trunk(home, recipe)
     return np.asarray(_features(trunk, torch.from_numpy(images_BCHW), mirrored=recipe.mirrored)[0], np.float32)
 
 
@@ -159,7 +159,8 @@ def framed(images: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[
     return out
 
 
-def _load(home: Path, recipe: Recipe) -> Frozen:
+def frozen_trunk(home: Path, recipe: Recipe) -> Frozen:
+    """The frozen trunk of a recipe: a pretrained one, or that of a run of the workspace `home`."""
     if not recipe.trunk.startswith("run:"):
         return load_frozen(recipe.trunk)
     run = Run.open(home, recipe.trunk.removeprefix("run:"))

@@ -1,0 +1,98 @@
+"""Differences between trainings over the same seeds and the same labels, with intervals that cover both.
+
+A difference of means varies with the seeds and with the images that happen to be in the split. The variance is the sum
+of both parts: that of the seeds' differences over their number, and the linearised one over groups of images (Cochran
+1977, 6.3) of the mean over seeds. What belongs to neither alone counts in both, so the interval is slightly too wide
+rather than too narrow (Owen 2007, "The pigeonhole bootstrap"). Degrees of freedom are Satterthwaite's (1946).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+from curation.arrays import Floats, Ints
+
+__all__ = ["Estimate", "SeedValues", "estimate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean with its 95% interval; `low` and `high` are None where the data give none."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SeedValues:
+    """A value of each of n > 0 labels in the trainings of S seeds [S, n], such as 1 where the prediction is right.
+
+    `weights` and `groups` [n] are those of the images. The mean is taken in each stratum first (`strata` [n]: codes,
+    such as the classes of balanced accuracy), then over the strata.
+    """
+
+    values: Floats
+    weights: Floats
+    groups: Ints
+    strata: Ints
+
+    def minus(self, other: Self) -> Self:
+        """The difference from other trainings on the same labels, seed by seed."""
+        return replace(self, values=self.values - other.values)
+
+    def by_seed(self) -> Floats:
+        """The mean of each seed [S]."""
+        return np.asarray(self.values @ self._shares(), np.float64)
+
+    def residuals(self) -> Floats:
+        """What each label adds to the linearised error of the mean over seeds [n]."""
+        _, codes = np.unique(self.strata, return_inverse=True)
+        mean = self.values.mean(axis=0)
+        means = np.bincount(codes, mean * self.weights) / np.bincount(codes, self.weights)
+        return np.asarray(self._shares() * (mean - means[codes]), np.float64)
+
+    def _shares(self) -> Floats:
+        """The part of each label in the mean [n]; they sum to 1."""
+        _, codes = np.unique(self.strata, return_inverse=True)
+        totals = np.bincount(codes, self.weights)
+        return np.asarray(self.weights / (totals * len(totals))[codes], np.float64)
+
+
+def estimate(parts: Sequence[SeedValues]) -> Estimate:
+    """The mean over `parts` (one or more, such as tasks, which may share images) of their means, with a 95% interval.
+
+    One seed says nothing about seeds: the interval is then that of the images alone. With one seed and one group there
+    is none.
+
+    >>> values = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
+    >>> part = SeedValues(values=values, weights=np.ones(4), groups=np.arange(4), strata=np.zeros(4, int))
+    >>> estimate([part]).value
+    0.25
+    """
+    seeds = np.mean([part.by_seed() for part in parts], axis=0)
+    groups = np.concatenate([part.groups for part in parts])
+    residuals = np.concatenate([part.residuals() for part in parts]) / len(parts)
+    sums = np.bincount(np.unique(groups, return_inverse=True)[1], residuals)
+    value = float(seeds.mean())
+    variances = [
+        (float(seeds.var(ddof=1)) / len(seeds), len(seeds) - 1) if len(seeds) > 1 else (0.0, 0),
+        (len(sums) / (len(sums) - 1) * float((sums**2).sum()), len(sums) - 1) if len(sums) > 1 else (0.0, 0),
+    ]
+    known = [(variance, freedom) for variance, freedom in variances if freedom]
+    if not known:
+        return Estimate(value=value, low=None, high=None)
+    half = _half_width(known)
+    return Estimate(value=value, low=value - half, high=value + half)
+
+
+def _half_width(variances: Sequence[tuple[float, int]]) -> float:
+    """Half of the 95% interval of a sum of independent errors, of which each has a variance and its freedom."""
+    from scipy import stats
+
+    total = sum(variance for variance, _ in variances)
+    spread = sum(variance**2 / freedom for variance, freedom in variances)
+    freedom = total**2 / spread if spread > 0 else 1.0
+    return float(stats.t.ppf(0.975, freedom) * total**0.5)
