@@ -34,6 +34,17 @@ class SnapshotRequests:
             {"commit": self._view.commit, "state": state},
         )
 
+    def draws(self, task: str) -> pa.Table:
+        """Label requests for one task that were not withdrawn, by id: request_id, sample_id, arm, slice, reason, run,
+        state, propensity, and the commit that `opened` each."""
+        return self._view.table(
+            f"""SELECT request_id, sample_id, arm, slice, reason, run, state, propensity, opened
+            FROM (SELECT request_event.*, name {CURRENT})
+            JOIN (SELECT request_id, min(commit_id) AS opened FROM request_event GROUP BY ALL) USING (request_id)
+            WHERE name = $task AND state <> 'withdrawn' ORDER BY request_id""",
+            {"commit": self._view.commit, "task": task},
+        )
+
     def page(self, state: str, after: Position = (), *, limit: int = 100) -> Page:
         """The next `limit` requests in `state` after a position, by priority and id: the columns of a call."""
         view = self._view

@@ -15,6 +15,7 @@ from curation.labelstudio.annotations import Result, encode_answer
 from curation.labelstudio.client import Json
 from curation.labelstudio.label_config import FLAGS, IMAGE, KEY, MODEL, LabelConfig
 from curation.labelstudio.session import VERSION
+from curation.requests.evaluation_labels import EVALUATION_ARMS
 
 __all__ = ["Prediction", "Question", "UrlFor", "by_key", "gold_questions", "meta", "questions", "to_import"]
 
@@ -78,7 +79,7 @@ def questions(
             sample=rows[key],
             requests={row["task"]: row["request_id"] for row in reversed(own)},
             priority=min(row["priority"] for row in own),
-            runs={row["task"]: row["run"] for row in own},
+            runs={row["task"]: "" if row["arm"] in EVALUATION_ARMS else row["run"] for row in own},
         )
         for key, own in open_.items()
         if key in rows

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from curation.catalog.slices import Slice
 from curation.requests.candidates import Candidates
+from curation.requests.evaluation_labels import EVALUATION_ARMS
 
 __all__ = ["largest_remainder", "spread"]
 
@@ -76,7 +77,8 @@ def _yield(candidates: Candidates, task: str, slice_: Slice | None) -> float:
         return 1.0
     requests = candidates.now.requests("answered")
     mine = pc.and_(pc.equal(requests["task"], task), pc.equal(requests["slice"], slice_.name))
-    samples = requests.filter(mine)["sample_id"].to_numpy()
+    judging = pc.is_in(requests["arm"], value_set=pa.array(EVALUATION_ARMS))
+    samples = requests.filter(pc.and_not(mine, judging))["sample_id"].to_numpy()
     return float(np.isin(samples, candidates.members(slice_)).sum() + 1) / (len(samples) + 2)
 
 

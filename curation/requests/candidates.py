@@ -1,5 +1,6 @@
 """The samples that labels can be requested for, with what the catalog, a run and the embeddings hold about them."""
 
+from collections.abc import Callable
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from curation.errors import BadInput, NotFound
 from curation.files.read_back import read_parquet
 from curation.images.embeddings import Embeddings
 
-__all__ = ["Candidates"]
+__all__ = ["Candidates", "inside_by_class"]
 
 
 WIDTH, SKETCHED, CHUNK = 64, 20_000, 4_096
@@ -97,11 +98,7 @@ class Candidates:
 
     def inside_by_class(self, task: Task, slice_: Slice) -> Bools:
         """Whether each sample would be in the slice if its label of `task` were class c: [N, C]."""
-        if columns_of(slice_.predicate) == (("label", task.name),) and task.kind in ("binary", "categorical"):
-            return np.tile(np.array(self.now.decided_by(slice_.predicate, task), np.bool_), (len(self.ids), 1))
-        labels: list[str | bool] = [False, True] if task.kind == "binary" else list(task.classes)
-        columns = [np.isin(self.ids, self.members(slice_, {task.name: label})) for label in labels]
-        return np.array(columns, np.bool_).reshape(len(columns), len(self.ids)).T
+        return inside_by_class(self.now, task, slice_, self.ids, self.members)
 
     def could_be_inside(self, task: Task, slice_: Slice) -> Bools:
         """Whether each sample [N] could be in the slice, whatever its label of `task` turns out to be."""
@@ -188,3 +185,19 @@ class Candidates:
         mine = pc.and_(pc.equal(requests["task"], task), pc.not_equal(requests["state"], "withdrawn"))
         taken = [self.now.labels(task)["sample_id"].to_numpy(), requests.filter(mine)["sample_id"].to_numpy()]
         return ~np.isin(self.ids, np.concatenate(taken))
+
+
+def inside_by_class(
+    now: Snapshot, task: Task, slice_: Slice, ids: Ints, members: Callable[[Slice, dict[str, Any] | None], Ints]
+) -> Bools:
+    """Whether each sample of `ids` [N] would be in the slice if its label of `task` were class c: [N, C].
+
+    `members` finds the ids in a slice where every sample has the same given label of a task, or None.
+    """
+    if not any(name == task.name and family != "attr" for family, name in columns_of(slice_.predicate)):
+        return np.repeat(np.isin(ids, members(slice_, None))[:, None], len(task.classes), axis=1)
+    if columns_of(slice_.predicate) == (("label", task.name),) and task.kind in ("binary", "categorical"):
+        return np.tile(np.array(now.decided_by(slice_.predicate, task), np.bool_), (len(ids), 1))
+    labels: list[str | bool] = [False, True] if task.kind == "binary" else list(task.classes)
+    columns = [np.isin(ids, members(slice_, {task.name: label})) for label in labels]
+    return np.array(columns, np.bool_).reshape(len(columns), len(ids)).T

@@ -58,7 +58,7 @@ def slice_errors(now: Snapshot, run: str, tasks: list[Task], predictions: Path) 
 
 def figure_of(task: Task, predicted: LabelledPredictions, samples: Samples) -> Figure:
     """The figure of a task's own metric over some of its predictions."""
-    weights, groups = samples.weights[predicted.rows], samples.groups[predicted.rows]
+    weights, groups = predicted.weights, samples.groups[predicted.rows]
     if task.metric == "mae":
         return mean_of(predicted.errors, weights, groups)
     right = (predicted.errors == 0).astype(np.float64)

@@ -1,6 +1,7 @@
 """A run's predictions beside the labels that are known at a commit; without torch."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -11,8 +12,13 @@ import pyarrow.compute as pc
 from curation.arrays import Bools, Floats, Ints
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
+from curation.requests.evaluation_labels import ESTIMATE, SPLIT
+from training.evaluation.drawn_labels import Batch, batches_of, label_weights
 
-__all__ = ["LabelledPredictions", "Samples", "labelled_predictions", "rows_of"]
+__all__ = [
+    "LabelledPredictions", "Samples", "judging_batches", "known_labels", "labelled_predictions", "predictions_of",
+    "rows_of",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +49,8 @@ class LabelledPredictions:
 
     `rows` [n] are positions in `Samples`. `truth` and `predicted` [n] are class codes, or numbers. `confidence` [n] is
     the natural probability of the predicted class, and `probabilities` [n, C] those of all classes; NaN where the run
-    recorded none.
+    recorded none. `weights` [n] are inverse propensities: of the sample, times that of the label where it was requested
+    with one; 0 where the label says nothing about the cell. `batches` are the requests that were drawn.
     """
 
     rows: Ints
@@ -51,42 +58,99 @@ class LabelledPredictions:
     predicted: Floats
     confidence: Floats
     probabilities: Floats
+    weights: Floats
+    samples: Samples
+    batches: Sequence[Batch] = ()
 
     @property
     def errors(self) -> Floats:
         """Distance [n] of each prediction from the truth; 0 where it is right."""
         return np.abs(self.predicted - self.truth)
 
-    def at(self, samples: Bools) -> Self:
-        """Only the predictions for the samples that are marked in `samples`."""
-        here = samples[self.rows]
-        return type(self)(**{name: value[here] for name, value in vars(self).items()})
+    @property
+    def groups(self) -> Ints:
+        """The group [n] of each sample, as a code."""
+        return self.samples.groups[self.rows]
+
+    def at(self, cell: Bools) -> Self:
+        """Only the predictions for the samples that are marked in `cell` [N], with the weights that hold for it.
+
+        Labels that say nothing about the cell, because they were requested to judge another, are left out.
+        """
+        here = cell[self.rows]
+        if not self.batches:
+            return self._taken(here)
+        weights = label_weights(self.batches, self.rows, cell) * self.samples.weights[self.rows]
+        return replace(self, weights=weights)._taken(here & (weights > 0))
+
+    def _taken(self, here: Bools) -> Self:
+        kept = ("samples", "batches")
+        return replace(self, **{name: value[here] for name, value in vars(self).items() if name not in kept})
 
 
 def labelled_predictions(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table) -> LabelledPredictions:
     """The predictions of one task (key, task, code or number, confidence, probabilities) beside its known labels."""
-    column = "number" if task.kind == "regression" else "code"
+    truth = known_labels(now, task, samples)
+    batches = judging_batches(now, task, samples)
+    rows, *predicted = predictions_of(task, samples, predictions, np.isfinite(truth))
+    return LabelledPredictions(
+        rows=rows, truth=truth[rows], predicted=predicted[0], confidence=predicted[1], probabilities=predicted[2],
+        samples=samples, batches=batches,
+        weights=label_weights(batches, rows, np.ones(len(samples.ids), np.bool_)) * samples.weights[rows],
+    )  # fmt: skip
+
+
+def known_labels(now: Snapshot, task: Task, samples: Samples) -> Floats:
+    """The known label of each sample [N], as a class code or a number; NaN where it is not known."""
     labels = now.labels(task.name)
     known = labels.filter(pc.equal(labels["state"], 1))
     truth = np.full(len(samples.ids), np.nan)
-    truth[rows_of(samples.ids, known)] = known[column].to_numpy()
+    truth[rows_of(samples.ids, known)] = known[_column(task)].to_numpy()
+    return truth
+
+
+def predictions_of(
+    task: Task, samples: Samples, predictions: pa.Table, wanted: Bools
+) -> tuple[Ints, Floats, Floats, Floats]:
+    """The samples among those that `wanted` [N] marks for which a task is predicted, as positions [n], ascending; the
+    predictions [n], their confidence [n] and the class probabilities [n, C], as in `LabelledPredictions`."""
     mine = predictions.filter(pc.equal(predictions["task"], task.name))
     found = pc.fill_null(pc.index_in(mine["key"], value_set=samples.keys), -1).to_numpy()
-    predicted = np.asarray(pc.cast(mine[column], pa.float64()).to_numpy(), np.float64)
-    usable = np.flatnonzero((found >= 0) & np.isfinite(predicted) & np.isfinite(truth[found]))
+    predicted = np.asarray(pc.cast(mine[_column(task)], pa.float64()).to_numpy(), np.float64)
+    usable = np.flatnonzero((found >= 0) & np.isfinite(predicted) & wanted[found])
     usable = usable[np.argsort(found[usable], kind="stable")]
     mine, rows = mine.take(pa.array(usable)), found[usable].astype(np.int64)
-    return LabelledPredictions(
-        rows=rows, truth=truth[rows], predicted=predicted[usable],
-        confidence=np.asarray(pc.cast(mine["confidence"], pa.float64()).to_numpy(), np.float64),
-        probabilities=_probabilities(mine, len(task.classes)),
-    )  # fmt: skip
+    confidence = np.asarray(pc.cast(mine["confidence"], pa.float64()).to_numpy(), np.float64)
+    return rows, predicted[usable], confidence, _probabilities(mine, len(task.classes))
+
+
+def judging_batches(now: Snapshot, task: Task, samples: Samples) -> list[Batch]:
+    """The requests for labels of test images that were drawn to judge runs, the oldest first.
+
+    A batch for the error of a slice counts for this slice and for any part of it; one for the difference of two runs
+    only for that difference, so here for nothing.
+    """
+
+    def pool_of(slice_: str, _: str) -> Bools | None:
+        test = np.asarray(samples.splits == SPLIT, np.bool_)
+        if slice_ and (slice_ not in slices or slices[slice_].reads_predictions):
+            return None
+        return test & np.isin(samples.ids, now.members(slices[slice_].predicate)) if slice_ else test
+
+    slices = now.slices()
+    found = batches_of(now, task.name, samples.ids, ESTIMATE, pool_of)
+    test = samples.splits == SPLIT
+    return [batch for batch in found if test[batch.rows].any()]
 
 
 def rows_of(ids: Ints, labels: pa.Table) -> Ints:
     """The position in `ids` of the sample of each label."""
     order = np.argsort(ids)
     return np.asarray(order[np.searchsorted(ids[order], labels["sample_id"].to_numpy())], np.int64)
+
+
+def _column(task: Task) -> str:
+    return "number" if task.kind == "regression" else "code"
 
 
 def _probabilities(predictions: pa.Table, classes: int) -> Floats:

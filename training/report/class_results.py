@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from curation.arrays import Floats, Ints
+from curation.arrays import Floats
 from curation.catalog.slices import columns_of
 from curation.catalog.tasks import Task
 from training.evaluation.bootstrap import average_precision
@@ -41,9 +41,9 @@ def class_view(results: RunResults, before: RunBefore | None) -> View:
 def _task_view(results: RunResults, name: str) -> View:
     task, test = results.tasks[name], results.predictions[name].at(results.test)
     sums = results.confusion[name]
-    rows = [_class_row(results, task, code, sums, test) for code in range(len(task.classes))]
+    rows = [_class_row(task, code, sums, test) for code in range(len(task.classes))]
     chances = np.isfinite(test.probabilities).all(axis=1)
-    weights, groups = results.samples.weights[test.rows], results.samples.groups[test.rows]
+    weights, groups = test.weights, test.groups
     calibration = CalibrationSums.of(*_claims(task, test), weights, groups)
     brier = MeanSums.brier(np.where(chances, test.truth, np.nan), test.probabilities, weights, groups).mean()
     return {
@@ -55,9 +55,9 @@ def _task_view(results: RunResults, name: str) -> View:
     }  # fmt: skip
 
 
-def _class_row(results: RunResults, task: Task, code: int, sums: ConfusionSums, test: LabelledPredictions) -> View:
+def _class_row(task: Task, code: int, sums: ConfusionSums, test: LabelledPredictions) -> View:
     counts = sums.counts()
-    ranked = average_precision(test.truth == code, test.probabilities[:, code], *_beside(results, test))
+    ranked = average_precision(test.truth == code, test.probabilities[:, code], test.weights, test.groups)
     return {
         "code": code, "name": task.classes[code], "ranked": ranked.value,
         "true": int(counts[code].sum()), "predicted": int(counts[:, code].sum()),
@@ -66,14 +66,8 @@ def _class_row(results: RunResults, task: Task, code: int, sums: ConfusionSums, 
     }  # fmt: skip
 
 
-def _beside(results: RunResults, predicted: LabelledPredictions) -> tuple[Floats, Ints]:
-    """Weights [n] and groups [n] of predictions."""
-    return results.samples.weights[predicted.rows], results.samples.groups[predicted.rows]
-
-
-def _ranking(results: RunResults, predicted: LabelledPredictions, code: int) -> RankingSums:
-    weights = results.samples.weights[predicted.rows]
-    return RankingSums.of(predicted.truth == code, predicted.probabilities[:, code], weights)
+def _ranking(predicted: LabelledPredictions, code: int) -> RankingSums:
+    return RankingSums.of(predicted.truth == code, predicted.probabilities[:, code], predicted.weights)
 
 
 def _brier_text(figure: Figure) -> str:
@@ -119,7 +113,7 @@ def _curve_panels(
 
 def _curve_panel(results: RunResults, task: Task, test: LabelledPredictions, sums: ConfusionSums, row: View) -> View:
     code, name = row["code"], class_name(task, row["code"])
-    suggested, ranking = _suggested(results, task, code), _ranking(results, test, code)
+    suggested, ranking = _suggested(results, task, code), _ranking(test, code)
     recall, precision = ranking.curve()
     now = sums.recall(code).value, sums.precision(code).value
     marks = [Mark(x=now[0], y=now[1], form=0)] if now[0] is not None and now[1] is not None else []
@@ -140,7 +134,7 @@ def _suggested(results: RunResults, task: Task, code: int) -> SuggestedThreshold
     scores = predicted.probabilities[:, code]
     if not np.isfinite(scores).all():
         return None
-    weights, groups = results.samples.weights[predicted.rows], results.samples.groups[predicted.rows]
+    weights, groups = predicted.weights, predicted.groups
     return suggested_threshold(predicted.truth == code, scores, weights, groups)
 
 
@@ -196,7 +190,7 @@ def _rows_of_slice(results: RunResults, task: Task, slice_: str) -> list[View]:
     """The classes that occur on a slice, among its labels or among its predictions."""
     test = results.predictions[task.name].at(results.inside[slice_] & results.test)
     sums = confusion_of(task, test, results.samples)
-    rows = [_class_row(results, task, code, sums, test) for code in range(len(task.classes))]
+    rows = [_class_row(task, code, sums, test) for code in range(len(task.classes))]
     return [{"slice": slice_, **row} for row in rows if row["true"] or row["predicted"]]
 
 

@@ -100,7 +100,7 @@ def _compared(
     results: RunResults, name: str, slice_: str, code: int, old: LabelledPredictions, new: LabelledPredictions
 ) -> RaisedByRate | None:
     """`old` and `new` are of the same images of test."""
-    weights = results.samples.weights[new.rows]
+    weights = new.weights
     own = (new.truth == code) & results.inside[slice_][new.rows]
     if not own.any() or not np.isfinite(old.probabilities).all():
         return None

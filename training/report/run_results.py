@@ -110,7 +110,7 @@ def class_name(task: Task, code: int) -> str:
 
 def confusion_of(task: Task, predicted: LabelledPredictions, samples: Samples) -> ConfusionSums:
     """The confusion sums of some predictions of a task of classes."""
-    weights, groups = samples.weights[predicted.rows], samples.groups[predicted.rows]
+    weights, groups = predicted.weights, samples.groups[predicted.rows]
     return ConfusionSums.of(len(task.classes), predicted.truth, predicted.predicted, weights, groups)
 
 
