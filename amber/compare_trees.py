@@ -283,17 +283,7 @@ class _Judged:
         )  # fmt: skip
 
     def _values(self, tree: str, task: Task, inside: Bools) -> SeedValues | None:
-        """What the task's metric averages, by seed and label; None without labels."""
-        parts = [found[task.name].at(inside) for found in self._predicted[tree]]
-        rows = parts[0].rows
-        if not len(rows):
-            return None
-        errors = np.stack([part.errors for part in parts])
-        strata = parts[0].truth if task.metric == "balanced_accuracy" else np.zeros(len(rows))
-        return SeedValues(
-            values=errors if task.metric == "mae" else (errors == 0).astype(np.float64),
-            weights=self._samples.weights[rows], groups=self._samples.groups[rows], strata=strata.astype(np.int64),
-        )  # fmt: skip
+        return SeedValues.of(task, [found[task.name].at(inside) for found in self._predicted[tree]], self._samples)
 
 
 def _compared(

@@ -1,4 +1,4 @@
-"""The trainer: what a step of many tasks costs, whether stopping by task pays, and whether runs end as they must.
+"""The trainer: what a step of many tasks costs, whether stopping and sharing pay, and whether runs end as they must.
 
 ROWS names the parts, such as `ROWS=steps,planted`; each prints its seeds as they come. SEEDS, FIRST_SEED and STEPS are
 those of the parts that have seeds. DATA is a declared data set whose labels are all known.
@@ -13,14 +13,15 @@ from pathlib import Path
 import torch
 
 from benchmarks.table import Row, finish, small
-from benchmarks.train_data import CARDS, cards, evenly_planned, size_of, streets
+from benchmarks.train_data import CARDS, THREADS, cards, evenly_planned, on_features, streets
+from benchmarks.train_kills import kill_rows
 from benchmarks.train_lasting import lasting_rows
 from benchmarks.train_steps import peer_step_rows, step_rows
 from benchmarks.train_stopping import data_rows, stopping_rows
+from benchmarks.train_trees import trees_rows
 from curation.catalog.catalog import Catalog
 from samplers import Plan
 
-THREADS = int(os.environ.get("THREADS", "2"))
 STEPS = int(os.environ.get("STEPS", "1500"))
 IMAGES = int(os.environ.get("IMAGES", "4000"))
 
@@ -30,7 +31,7 @@ Part = Callable[[Path], list[Row]]
 def main() -> None:
     """Every row, and the table."""
     torch.set_num_threads(THREADS)
-    usual = "steps,planted,lasting" if small() else ",".join(PARTS)
+    usual = "steps,planted,kills,lasting" if small() else ",".join(PARTS)
     parts, rows = os.environ.get("ROWS", usual).split(","), list[Row]()
     if unknown := [part for part in parts if part not in PARTS]:
         sys.exit(f"ROWS={unknown[0]}: must be some of {','.join(PARTS)}; correct it")
@@ -65,17 +66,10 @@ def streets_stopping(folder: Path) -> list[Row]:
     return data_rows("streets", make, folder / "runs")
 
 
-def on_features(catalog: Catalog, seed: int) -> dict[str, object]:
-    """The recipe of one hidden layer for all tasks, on cached features."""
-    return {
-        "heads": "drawn", "size": size_of(catalog), "tree": "shared", "hidden": 512, "dropout": 0.3, "seed": seed,
-        "global_batch": 64, "learning_rate": 1e-3, "schedule": "constant", "weight_decay": 0.01, "threads": THREADS,
-    }  # fmt: skip
-
-
 PARTS: dict[str, Part] = {
     "steps": lambda folder: step_rows(), "peers": lambda folder: peer_step_rows(), "planted": stopping_rows,
-    "cards": cards_stopping, "streets": streets_stopping, "lasting": lasting_rows,
+    "cards": cards_stopping, "streets": streets_stopping, "trees": trees_rows, "kills": kill_rows,
+    "lasting": lasting_rows,
 }  # fmt: skip
 """The parts by name, in the order in which they run."""
 

@@ -16,10 +16,12 @@ from training.evaluation.features import embed
 from training.evaluation.image_size import fitted_size
 from training.recipe import Recipe
 
-__all__ = ["CARDS", "KNOWN", "cards", "evenly_planned", "size_of", "streets"]
+__all__ = ["CARDS", "KNOWN", "THREADS", "cards", "evenly_planned", "on_features", "size_of", "streets"]
 
 CARDS = os.environ.get("DATA", "")
 """The folder of a data set whose labels are all known; without it there are no rows of one."""
+
+THREADS = int(os.environ.get("THREADS", "2"))
 
 KNOWN = float(os.environ.get("KNOWN", "0.12"))
 """Part of each task's training labels that is known in such a data set."""
@@ -61,6 +63,15 @@ def evenly_planned(catalog: Catalog, steps: int) -> Plan:
     with catalog.read() as now:
         policy = Policy.for_labelled(now)
     return make_plan(catalog, policy, make_pack(catalog), draws=64 * steps)
+
+
+def on_features(catalog: Catalog, seed: int, **changed: object) -> dict[str, object]:
+    """The recipe of one hidden layer for all tasks, on cached features."""
+    return {
+        "heads": "drawn", "size": size_of(catalog), "tree": "shared", "hidden": 512, "dropout": 0.3, "seed": seed,
+        "global_batch": 64, "learning_rate": 1e-3, "schedule": "constant", "weight_decay": 0.01, "threads": THREADS,
+        **changed,
+    }  # fmt: skip
 
 
 def size_of(catalog: Catalog) -> tuple[int, int]:

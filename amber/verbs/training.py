@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 
 import click
+import pyarrow as pa
 
+from amber.baselines import baseline_predictions
 from amber.extras import need_extra
 from amber.loop import rounds_of
 from amber.tables import figures_table
@@ -215,9 +217,14 @@ def _train(
 @click.command("report")
 @click.option("--run", "run_", default="", help="Run to report; default: the newest.")
 @click.option("--out", default="report.html", show_default=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option(
+    "--baseline", "baselines", multiple=True, type=click.Choice(["exact", "separate"]),
+    help="Train this too, on the run's plan, and show each task beside it: exact heads on frozen features, or a "
+    "network for each task; again for both. The best constant is always there.",
+)  # fmt: skip
 @workspace
 @using_files
-def report_command(run_: str, out: Path, home: str, as_json: bool) -> None:
+def report_command(run_: str, out: Path, baselines: tuple[str, ...], home: str, as_json: bool) -> None:
     """Write report.html: figures of every slice, curves, coverage, and images of the worst slices.
 
     For a run of a loop, it shows what each round's labels bought. It ends with commands for the next round.
@@ -231,8 +238,20 @@ def report_command(run_: str, out: Path, home: str, as_json: bool) -> None:
             raise NotFound(f"{home}: the catalog has no run yet; create one with `amber train` or `amber loop`")
         run_ = now.runs.full_id(run_) if run_ else runs[-1]
         rounds = rounds_of(now, run_)
-    path = write_report(catalog, run_, out, rounds=[vars(step) for step in rounds])
+    beside = _baselines(catalog, run_, baselines, as_json) if baselines else {}
+    path = write_report(catalog, run_, out, rounds=[vars(step) for step in rounds], baselines=beside)
     show({"report": str(path)}, as_json, lambda: f"report {path}")
+
+
+def _baselines(catalog: Catalog, run: str, kinds: tuple[str, ...], quiet: bool) -> dict[str, pa.Table]:
+    """The predictions of what is trained beside a run."""
+    need_extra("train")
+    size = size_for(catalog, Recipe.trunk)
+    assert size is not None
+    screen = Screen(quiet=quiet)
+    with screen.stages():
+        kinds = tuple(dict.fromkeys(kinds))
+        return baseline_predictions(catalog, Run.open(catalog.home, run), kinds, size, progress=screen.tell)
 
 
 def size_for(catalog: Catalog, trunk: str) -> tuple[int, int] | None:

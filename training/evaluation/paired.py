@@ -13,6 +13,8 @@ from typing import Self
 import numpy as np
 
 from curation.arrays import Floats, Ints
+from curation.catalog.tasks import Task
+from training.evaluation.predictions import LabelledPredictions, Samples
 
 __all__ = ["Estimate", "SeedValues", "estimate"]
 
@@ -38,6 +40,22 @@ class SeedValues:
     weights: Floats
     groups: Ints
     strata: Ints
+
+    @classmethod
+    def of(cls, task: Task, predicted: Sequence[LabelledPredictions], samples: Samples) -> Self | None:
+        """What the task's metric averages, from the predictions of S trainings for the same labels; None without any.
+
+        That is the error for `mae`, otherwise 1 where the prediction is right.
+        """
+        rows, truth = predicted[0].rows, predicted[0].truth
+        if not len(rows):
+            return None
+        errors = np.stack([part.errors for part in predicted])
+        strata = truth if task.metric == "balanced_accuracy" else np.zeros(len(rows))
+        return cls(
+            values=errors if task.metric == "mae" else (errors == 0).astype(np.float64), weights=samples.weights[rows],
+            groups=samples.groups[rows], strata=strata.astype(np.int64),
+        )  # fmt: skip
 
     def minus(self, other: Self) -> Self:
         """The difference from other trainings on the same labels, seed by seed."""

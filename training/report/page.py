@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pyarrow as pa
 
 from curation.catalog.catalog import Catalog
 from curation.files.atomic import whole
 from curation.ingestion.leaks import refuse_leaks
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
+from training.report.baselines import baselines_view, labelled_by_name
 from training.report.class_results import class_view
 from training.report.comparison import comparison_view
 from training.report.contact_sheets import worst_view
@@ -37,12 +39,15 @@ def write_report(
     *,
     title: str = "Amber report",
     rounds: Sequence[Row] = (),
+    baselines: Mapping[str, pa.Table] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write the report of an evaluated run to `path`, one self-contained HTML file; returns `path`.
 
     `rounds` are the rounds of a loop, of one or several arms: arm, index, labels (bought so far), found (rare slice ->
     labels bought that belong to it), run and figures (task, slice, split, metric, n, groups, value, low, high).
+    `baselines` are predictions of other trainings for the same images, by name (`evaluation.predict`): each task's
+    figure stands beside theirs, and beside that of the best constant.
     `progress` is called with the sections done and all sections. NotFound when the workspace has no such run, or when
     it was not evaluated; Damaged when its predictions have changed since; BadInput when the plan drew from a group that
     is in an evaluation split, because the figures would be too good.
@@ -59,10 +64,12 @@ def write_report(
         before = run_before(then, home, run, results)
         sums = confusions(then, home, [str(row["run"]) for row in rounds], results)
         steps = next_steps(then, home, results, run, plan)
+        beside = labelled_by_name(then, results, baselines or {})
     sections: dict[str, Callable[[], Any]] = {
         "rounds": lambda: rounds_view(results, rounds, sums),
         "header": lambda: header_view(results, run, plan, home, rounds),
         "figures": lambda: figures_view(results, raised_by_rate(results, before)),
+        "baselines": lambda: baselines_view(results, plan, beside),
         "comparison": lambda: comparison_view(results, before),
         "classes": lambda: class_view(results, before),
         "training": lambda: training_view(run, plan),
