@@ -21,6 +21,7 @@ VERBS = {
     "coverage": ("slices:coverage_command", "Show what is labelled, by whom, and what is not missing at random."),
     "diff": ("ledger:diff", "Show what changed from commit FIRST to commit LAST, by task and slice."),
     "duplicates": ("slices:duplicates_command", "List near-duplicates, and those across training and evaluation."),
+    "export-model": ("deploying:export_model_command", "Write a trained network as ONNX, torch.export, safetensors."),
     "forget": ("forgetting:forget_command", "Remove SAMPLE (a key) and everything known about it."),
     "ingest": ("ledger:ingest_command", "Add the data set declared in the folder DATASET to the catalog."),
     "init": ("ledger:init", "Create a workspace with an empty catalog, or open an existing one."),

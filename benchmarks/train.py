@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.table import Row, finish, small
 from benchmarks.train_data import CARDS, THREADS, cards, evenly_planned, on_features, streets
+from benchmarks.train_export import export_rows
 from benchmarks.train_kills import kill_rows
 from benchmarks.train_lasting import lasting_rows
 from benchmarks.train_steps import peer_step_rows, step_rows
@@ -69,7 +70,7 @@ def streets_stopping(folder: Path) -> list[Row]:
 PARTS: dict[str, Part] = {
     "steps": lambda folder: step_rows(), "peers": lambda folder: peer_step_rows(), "planted": stopping_rows,
     "cards": cards_stopping, "streets": streets_stopping, "trees": trees_rows, "kills": kill_rows,
-    "lasting": lasting_rows,
+    "lasting": lasting_rows, "export": export_rows,
 }  # fmt: skip
 """The parts by name, in the order in which they run."""
 

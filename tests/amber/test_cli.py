@@ -20,7 +20,7 @@ from curation.labelstudio.local_server import stop
 ROOT = Path(__file__).parents[2]
 AMBER = Path(sys.executable).with_name("amber")
 VERBS = {" ".join(words): command for words, command in leaves(cli)}
-LATER = ["gate", "replay", "export-model"]
+LATER = ["gate", "replay"]
 
 POLICY = '[task.color]\nowner = "signals"\nshare = 1.0\nimportance = 1.0\nrule = "balanced"\n'
 
@@ -124,8 +124,8 @@ def enter(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 def test_the_session_calls_every_verb() -> None:
-    # serve and browse run until they are stopped, simulate makes workspaces of its own: they have tests of their own
-    assert set(SESSION) == set(VERBS) - {"serve", "browse", "simulate"}
+    # serve and browse run until they are stopped, simulate makes workspaces of its own, export-model needs a network
+    assert set(SESSION) == set(VERBS) - {"serve", "browse", "simulate", "export-model"}
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "policy"])

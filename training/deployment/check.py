@@ -1,0 +1,128 @@
+"""Whether an exported network answers as its run did: on images of the run's pack, beside its recorded predictions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+
+from curation.errors import Damaged, Failed
+from samplers.pack.pack import Pack
+from training.deployment.deployed import Deployed
+from training.evaluation.features import fitted_images
+
+__all__ = ["IMAGES", "TOLERANCE", "Answers", "Differences", "Reference", "compare", "reference"]
+
+IMAGES = 256
+"""Images of the run's pack, evenly spaced, on which an exported network is checked."""
+
+TOLERANCE = 1e-4
+"""The largest difference: of a probability, or of a number in the deviations by which its task is standardised."""
+
+Answers = Mapping[str, npt.NDArray[np.floating]]
+Run = Callable[[npt.NDArray[np.uint8]], Answers]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Differences:
+    """The largest differences that were found on so many `images`.
+
+    `torch` is that of the network in PyTorch from the run's recorded predictions; `onnx` and `export` are those of the
+    two files from the network in PyTorch, `onnx_recorded` that of the ONNX file from the recorded predictions.
+    """
+
+    images: int
+    torch: float
+    onnx: float
+    onnx_recorded: float
+    export: float
+    tolerance: float = TOLERANCE
+
+    @property
+    def words(self) -> dict[str, float]:
+        """The fields as plain words."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reference:
+    """Batches of images of a run's pack with the answers of its network in PyTorch, and those that it recorded."""
+
+    run: str
+    images: list[npt.NDArray[np.uint8]]
+    answers: list[Answers]
+    recorded: list[Answers]
+    scales: Mapping[str, float]
+    """What a difference of each task's answers is divided by."""
+
+    def distance(self, one: Sequence[Answers], other: Sequence[Answers]) -> float:
+        """The largest difference of any answer over its scale; NaN where one is not finite."""
+        found = [
+            float(np.abs(mine[name] - theirs[name]).max()) / scale
+            for mine, theirs in zip(one, other, strict=True)
+            for name, scale in self.scales.items()
+        ]
+        return float(np.max(found))
+
+
+def reference(network: Deployed, pack: Pack, recorded: Path) -> Reference:
+    """Answers of `network` on images of `pack`, beside those in the predictions file `recorded`.
+
+    Damaged where they differ by more than `TOLERANCE`: the weights are not those that were trained.
+    """
+    every = np.unique(np.linspace(0, len(pack.keys) - 1, IMAGES).round().astype(np.int32))
+    truth = _recorded(recorded, network, pack.keys.take(pa.array(every)))
+    place = {int(row): number for number, row in enumerate(every)}
+    scales = {task.name: 1.0 if task.task.classes else task.deviation for task in network.tasks}
+    found = Reference(run=network.run_id, images=[], answers=[], recorded=[], scales=scales)
+    for rows, images in fitted_images(pack, network.recipe, every):
+        found.images.append(images.copy())
+        with torch.inference_mode():
+            found.answers.append({name: part.numpy() for name, part in network(torch.from_numpy(images)).items()})
+        found.recorded.append({name: part[[place[int(row)] for row in rows]] for name, part in truth.items()})
+    if not (distance := found.distance(found.answers, found.recorded)) <= TOLERANCE:
+        raise Damaged(
+            f"run {network.run_id}: its network differs from its recorded predictions by {distance:.2g} (at most "
+            f"{TOLERANCE:g} is allowed), so its weights or its trunk have changed; train it again"
+        )
+    return found
+
+
+def compare(found: Reference, *, onnx: Run, export: Run) -> Differences:
+    """How far two exported networks are from the network in PyTorch and from what was recorded.
+
+    Failed where one is further away than `TOLERANCE`.
+    """
+    by_onnx, by_export = ([run(images) for images in found.images] for run in (onnx, export))
+    distances = {
+        "torch": found.distance(found.answers, found.recorded), "onnx": found.distance(by_onnx, found.answers),
+        "onnx_recorded": found.distance(by_onnx, found.recorded), "export": found.distance(by_export, found.answers),
+    }  # fmt: skip
+    for name, distance in distances.items():
+        if not distance <= TOLERANCE:
+            raise Failed(
+                f"run {found.run}: the exported network ({name}) differs by {distance:.2g} (at most {TOLERANCE:g} is "
+                "allowed); export it with the pinned releases of torch, onnx and onnxruntime"
+            )
+    return Differences(images=sum(map(len, found.images)), **distances)
+
+
+def _recorded(path: Path, network: Deployed, keys: pa.Array) -> dict[str, npt.NDArray[np.float64]]:
+    """The recorded answers of each task for these keys, in their order."""
+    table, found = pq.read_table(path), dict[str, npt.NDArray[np.float64]]()
+    for task in network.tasks:
+        mine = table.filter(pc.equal(table["task"], task.name))
+        rows = pc.index_in(keys, value_set=mine["key"].combine_chunks())
+        if rows.null_count:
+            raise Damaged(f"{path}: lacks predictions of task {task.name}; evaluate run {network.run_id} again")
+        if task.task.classes:
+            chances = mine["probabilities"].take(rows).combine_chunks()
+            found[task.name] = np.asarray(chances.flatten()).reshape(len(keys), -1)
+        else:
+            found[task.name] = np.asarray(mine["number"].take(rows), np.float64)
+    return found

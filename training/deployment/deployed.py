@@ -1,0 +1,106 @@
+"""A trained network from the pixels of an image to the answers of its tasks, as a run records them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from curation.analysis.priors import natural_prior
+from curation.arrays import Floats
+from curation.catalog.catalog import Catalog
+from curation.errors import BadInput
+from samplers.plan.plan import Plan, PlanTask
+from training.deployment.paths import Paths
+from training.evaluation.features import Frozen, frozen_features, frozen_trunk
+from training.network.model import as_pixels, load_any
+from training.run import Run
+
+__all__ = ["Deployed", "adjustment", "deployed"]
+
+NEVER = -1e30
+"""What is added to the logit of a class that is predicted nowhere: its probability is exactly 0."""
+
+
+class Deployed(nn.Module):
+    """uint8 RGB images [B, 3, H, W] of the recipe's size -> the answer of each of its `tasks`, by name.
+
+    Answers are natural class probabilities [B, C] (C = 2 for binary tasks: false, true), or numbers [B] in the task's
+    unit. `priors` and `adjustments` hold what natural probabilities were computed with, by task: see `adjustment`.
+    """
+
+    def __init__(
+        self, run: Run, plan: Plan, trunk: Frozen | None, paths: Paths, codes: Sequence[int], priors: Sequence[Floats]
+    ) -> None:
+        super().__init__()
+        self.run_id, self.recipe = run.id, run.recipe
+        self.trunk, self.paths, self.codes = trunk, paths, tuple(codes)
+        self.tasks = tuple(plan.tasks[code] for code in codes)
+        self.priors = {task.name: prior for task, prior in zip(self.tasks, priors, strict=True)}
+        self.adjustments = {
+            task.name: adjustment(task, self.priors[task.name]) for task in self.tasks if task.task.classes
+        }
+        for name, added in self.adjustments.items():
+            self.register_buffer(f"adjustment_{name}", torch.tensor(added, dtype=torch.float32))
+
+    def seen(self, images: Tensor) -> Tensor:
+        """What the network reads of images: features [B, D] of a frozen trunk, or pixels."""
+        if self.trunk is None:
+            return as_pixels(images)
+        return frozen_features(self.trunk, images, mirrored=self.recipe.mirrored)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """The answers of all tasks."""
+        return self.answers(self.seen(images))
+
+    def answers(self, seen: Tensor) -> dict[str, Tensor]:
+        """The answers of all tasks for what the network reads."""
+        outputs = self.paths(seen)
+        return {
+            task.name: self._answer(task, outputs[code].float())
+            for code, task in zip(self.codes, self.tasks, strict=True)
+        }
+
+    def _answer(self, task: PlanTask, outputs: Tensor) -> Tensor:
+        if not task.task.classes:
+            return outputs[:, 0] * task.deviation + task.mean
+        if task.task.kind == "binary":
+            outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
+        added: Tensor = getattr(self, f"adjustment_{task.name}")
+        return torch.softmax(outputs + added, dim=1)
+
+
+def adjustment(task: PlanTask, prior: Floats) -> list[float]:
+    """What is added to the logits [C] of a task (a binary one has the logits 0 and z) for natural probabilities.
+
+    The network learns from draws in which class y is c(y) times as frequent as among the n_y labels; the natural prior
+    [C] replaces both: log(prior / (c n)), as in `training.evaluation.evaluation.natural_probabilities`, and 0 where the
+    rate of a label does not factor (logit adjustment: Menon et al. 2021, arXiv 2007.07314).
+    """
+    if task.class_factor is None:
+        return [0.0] * len(prior)
+    seen = np.asarray(task.class_factor) * np.asarray(task.labelled, np.float64)
+    with np.errstate(divide="ignore"):
+        added = np.where(seen > 0, np.log(prior / np.where(seen > 0, seen, 1.0)), NEVER)
+    return [float(value) for value in added]
+
+
+def deployed(run: Run, catalog: Catalog, names: Sequence[str] = ()) -> Deployed:
+    """The trained network of a run for these tasks (default: all), on the CPU, in evaluation mode.
+
+    BadInput for a task that the run does not have; Damaged where its weights are missing or cannot be read.
+    """
+    plan = Plan.open(catalog.home, run.plan)
+    codes = {task.name: code for code, task in enumerate(plan.tasks)}
+    if unknown := next((name for name in names if name not in codes), None):
+        raise BadInput(f"task {unknown!r}: run {run.id} does not have it; its tasks are {', '.join(codes)}")
+    chosen = [code for name, code in codes.items() if not names or name in names]
+    with catalog.read(plan.commit) as then:
+        priors = [
+            natural_prior(then, plan.tasks[code].task) if plan.tasks[code].task.classes else np.zeros(0)
+            for code in chosen
+        ]
+    network = load_any(run, plan.tasks, catalog.home)
+    trunk = frozen_trunk(catalog.home, run.recipe) if run.recipe.embeddings else None
+    made = Deployed(run, plan, trunk, Paths(network, chosen), chosen, priors)
+    return made.eval().requires_grad_(False)
