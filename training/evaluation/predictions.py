@@ -1,18 +1,34 @@
 """A run's predictions beside the labels that are known at a commit; without torch."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from curation.arrays import Bools, Floats, Ints
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
+from curation.files.atomic import whole
+from training.evaluation.decisions import decided
 
-__all__ = ["LabelledPredictions", "Samples", "labelled_predictions", "rows_of"]
+__all__ = [
+    "PREDICTIONS", "LabelledPredictions", "Samples", "class_table", "labelled_predictions", "number_table", "rows_of",
+    "write_predictions",
+]  # fmt: skip
+
+PREDICTIONS = pa.schema(
+    [
+        ("key", pa.string()), ("task", pa.string()), ("code", pa.int32()), ("number", pa.float64()),
+        ("confidence", pa.float64()), ("probabilities", pa.list_(pa.float64())),
+    ]
+)  # fmt: skip
+"""The predictions file of a run: a row for each (sample, task), the rows of a task together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +77,30 @@ class LabelledPredictions:
         """Only the predictions for the samples that are marked in `samples`."""
         here = samples[self.rows]
         return type(self)(**{name: value[here] for name, value in vars(self).items()})
+
+
+def write_predictions(path: Path, tables: Iterable[pa.Table]) -> None:
+    """Write the predictions of each task, a table of `PREDICTIONS` each, as one file; whole or not at all."""
+    with whole(path) as part, pq.ParquetWriter(part, PREDICTIONS, use_dictionary=["task"]) as writer:
+        for table in tables:
+            writer.write_table(table)
+
+
+def class_table(task: Task, keys: pa.Array, natural: Floats, prior: Floats) -> pa.Table:
+    """Rows of `PREDICTIONS` for a task of classes: natural probabilities [n, C], and the class by the task's rule."""
+    code = decided(task, natural, prior)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(natural.ravel()), natural.shape[1]).cast(pa.list_(pa.float64()))
+    confidence = pa.array(natural[np.arange(len(keys)), code], pa.float64())
+    numbers = pa.nulls(len(keys), pa.float64())
+    columns = [keys, pa.repeat(task.name, len(keys)), pa.array(code, pa.int32()), numbers, confidence, lists]
+    return pa.table(columns, schema=PREDICTIONS)
+
+
+def number_table(task: str, keys: pa.Array, numbers: Floats) -> pa.Table:
+    """Rows of `PREDICTIONS` for a task of numbers [n]."""
+    code, confidence, lists = (pa.nulls(len(keys), kind) for kind in (pa.int32(), pa.float64(), pa.list_(pa.float64())))
+    columns = [keys, pa.repeat(task, len(keys)), code, pa.array(numbers, pa.float64()), confidence, lists]
+    return pa.table(columns, schema=PREDICTIONS)
 
 
 def labelled_predictions(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table) -> LabelledPredictions:
