@@ -13,7 +13,7 @@ from curation.errors import NotFound
 from curation.images.embeddings import forget_vectors
 from curation.labelstudio.item_cache import forget_items
 from samplers.streaming.forget import forget_image
-from training.forget import forget_predictions, forget_replaced, withdraw_runs
+from training.forget import forget_predictions, forget_replaced, forget_training_key, withdraw_runs
 
 __all__ = ["ForgetResult", "forget"]
 
@@ -51,7 +51,7 @@ def forget(catalog: Catalog, key: str, *, author: str) -> ForgetResult:
     if samples["location"].to_pylist().count(location) == 1:
         Forgotten(home, Signer.of(home)).add(location)
     removed = forget_image(home, key)
-    runs = withdraw_runs(home, removed.plans)
+    runs = tuple(sorted({*withdraw_runs(home, removed.plans), *forget_training_key(home, key)}))
     forget_replaced(home, key)
     forget_vectors(home, key)
     forget_held_back(home, key)

@@ -67,13 +67,17 @@ def agreement_tables(parts: Iterable[Agreement]) -> Group:
 
 
 def figures_table(title: str, figures: Iterable[Mapping[str, Any]]) -> WrappedTable:
-    """Figures of a run that have samples, one row per task, slice and split, with 95% intervals."""
+    """Figures of a run that have samples, one row per task, slice and split, with 95% intervals; those of an
+    imported run state what its model was trained on."""
+    shown = [row for row in figures if row["n"]]
+    imported = any("trained_on" in row for row in shown)
     rows = [
-        [row["task"], row["slice"] or "(all)", row["split"], row["n"], row["groups"], row["metric"], interval(row)]
-        for row in figures
-        if row["n"]
-    ]
-    return table(title, ["task", "slice", "split", "n", "groups", "metric", "value [95% interval]"], rows)
+        [row["task"], row["slice"] or "(all)", row["split"], row["n"], row["groups"], row["metric"], interval(row),
+         *([row["trained_on"]] if imported else [])]
+        for row in shown
+    ]  # fmt: skip
+    columns = ["task", "slice", "split", "n", "groups", "metric", "value [95% interval]"]
+    return table(title, [*columns, *(["trained on"] if imported else [])], rows)
 
 
 def _annotators_table(found: Coverage) -> WrappedTable:

@@ -11,6 +11,7 @@ from curation.files.read_back import read_json, read_with
 from curation.images.embeddings import Embeddings
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
+from training.imported import Imported
 from training.run import Run
 
 __all__ = ["verify_files"]
@@ -25,6 +26,7 @@ def verify_files(home: Path) -> Iterator[Check]:
     yield Check(name="plans", fault=_fault(home, "plans/*/plan.json", _plan))
     yield Check(name="embeddings", fault=_fault(home, "embeddings/*/embeddings.json", lambda p: Embeddings(p.parent)))
     yield Check(name="run files", fault=_fault(home, "runs/*/run.json", lambda path: _run(home, path)))
+    yield Check(name="imported runs", fault=_fault(home, "runs/*/imported.json", lambda path: _imported(home, path)))
 
 
 def _fault(home: Path, pattern: str, check: Callable[[Path], object]) -> str:
@@ -53,6 +55,10 @@ def _run(home: Path, path: Path) -> None:
     read_with(_checkpoint, path.parent / "checkpoints" / "last.pt", f"train run {run.id} again")
     for report in sorted(path.parent.glob("withdrawn.json")):
         read_json(report, f"write {json.dumps({'at': 'a date'})} into it", lambda note: str(note["at"]))
+
+
+def _imported(home: Path, path: Path) -> None:
+    Imported.open(home, path.parent.name).trained(home)
 
 
 def _checkpoint(path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.files.atomic import whole
-from curation.files.read_back import read_json, read_parquet
+from curation.files.read_back import read_json, read_parquet, sha256_of
+from training.imported import Imported
 
-__all__ = ["forget_predictions", "forget_replaced", "withdraw_runs"]
+__all__ = ["forget_predictions", "forget_replaced", "forget_training_key", "withdraw_runs"]
 
 
 AGAIN = "remove the run's folder or train it again"
@@ -33,10 +35,7 @@ def withdraw_runs(home: Path, plans: Collection[str]) -> tuple[str, ...]:
     while children := {name for name, run in runs.items() if marked & run["origins"]} - marked:
         marked |= children
     for name in marked:
-        path = home / "runs" / name / "withdrawn.json"
-        if not path.exists():
-            with whole(path) as part:
-                part.write_text(json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds")}))
+        _withdraw(home, name)
     return tuple(sorted(marked))
 
 
@@ -55,6 +54,32 @@ def forget_predictions(home: Path, key: str) -> dict[str, str]:
                 pq.write_table(table.filter(pc.not_equal(table["key"], key)), part)
         hashes[path.parent.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return hashes
+
+
+def forget_training_key(home: Path, key: str) -> tuple[str, ...]:
+    """Remove this image from the declared training lists of imported runs; returns the runs whose list had it.
+
+    A model that was trained on the image keeps its predictions of others, and the run is marked as withdrawn.
+    """
+    found = []
+    for path in sorted((home / "runs").glob("*/trained_on.parquet")):
+        made = Imported.open(home, path.parent.name)
+        table = read_parquet(path, AGAIN)
+        if pc.index(table["key"], key).as_py() < 0:
+            continue
+        with whole(path) as part:
+            pq.write_table(table.filter(pc.not_equal(table["key"], key)), part)
+        replace(made, training_sha256=sha256_of(path)).save(home)
+        _withdraw(home, made.id)
+        found.append(made.id)
+    return tuple(found)
+
+
+def _withdraw(home: Path, run: str) -> None:
+    path = home / "runs" / run / "withdrawn.json"
+    if not path.exists():
+        with whole(path) as part:
+            part.write_text(json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds")}))
 
 
 def forget_replaced(home: Path, key: str) -> None:

@@ -14,6 +14,7 @@ from curation.files.atomic import whole
 from curation.files.prefixes import full_name
 from curation.files.read_back import read_json
 from samplers.plan.plan import Plan
+from training.imported import refuse_imported
 from training.recipe import Recipe
 
 __all__ = ["Head", "Run", "libraries", "revision", "run_id"]
@@ -96,7 +97,11 @@ class Run:
 
     @classmethod
     def open(cls, home: Path, id_: str) -> "Run":
-        """The finished run of a workspace whose id is `id_` or begins so; NotFound when there is none, or several."""
+        """The finished run of a workspace whose id is `id_` or begins so; NotFound when there is none, or several.
+
+        BadInput for an imported run, which has no plan, recipe or weights.
+        """
+        refuse_imported(home, id_)
         names = (path.parent.name for path in (home / "runs").glob("*/run.json"))
         id_ = full_name(id_, names, what="run", where=home, listed="amber runs")
         return read_json(home / "runs" / id_ / "run.json", f"train run {id_} again", cls._of)

@@ -10,6 +10,7 @@ from curation.catalog.snapshot import Snapshot
 from curation.files.read_back import read_json
 from samplers.plan.plan import AGAIN
 from samplers.plan.plan_list import policy_name, written_at
+from training.imported import origin_of
 from training.run import Run
 
 __all__ = ["RunEntry", "list_runs", "run_before"]
@@ -19,6 +20,7 @@ __all__ = ["RunEntry", "list_runs", "run_before"]
 class RunEntry:
     """A run: its id, the time, author and commit of its newest evaluation (0 and "": none yet), and what it is made of.
 
+    `model` and `trained_on` are those of an imported run, "" otherwise.
     `policy` is "even" for equal shares, else the first digits of the policy's hash, and "" where the plan is missing.
     `figures` are the rows of test on all images: task, metric, n, groups, value, low, high. `withdrawn` is the time at
     which an image that it was trained on was forgotten, or "".
@@ -34,6 +36,8 @@ class RunEntry:
     figures: list[dict[str, Any]]
     alarms: list[str]
     withdrawn: str
+    model: str = ""
+    trained_on: str = ""
 
 
 def list_runs(home: Path, now: Snapshot) -> list[RunEntry]:
@@ -66,14 +70,16 @@ def _entry(
     folder = home / "runs" / name
     commit = commits.get(row["commit_id"]) if row else None
     plan = run.plan if run else str(row["plan"]) if row else ""
-    note = folder / "withdrawn.json"
+    note, origin = folder / "withdrawn.json", origin_of(home, name)
+    beside = {"trained_on": origin["trained_on"]} if origin else {}
     return RunEntry(
         run=name, plan=plan, parent=run.parent if run else "", policy=_policy(home, plan, now),
         at=commit["committed_at"].replace(microsecond=0) if commit else written_at(folder / "run.json"),
         author=commit["author"] if commit else "", commit=commit["id"] if commit else 0,
-        figures=_figures(now, name) if row else [],
+        figures=[{**part, **beside} for part in _figures(now, name)] if row else [],
         alarms=[alarm for alarm in (run.alarm, *run.alarms) if alarm] if run else [],
         withdrawn=read_json(note, AGAIN, lambda data: str(data["at"])) if note.is_file() else "",
+        **origin,
     )  # fmt: skip
 
 

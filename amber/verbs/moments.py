@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 from samplers.plan.plan import Plan
+from training.imported import Imported
 from training.run import Run
 
 __all__ = ["Moment", "moment_of"]
@@ -38,6 +39,9 @@ def moment_of(home: Path, now: Snapshot, text: str) -> Moment:
     if _begins(home, "runs/*/run.json", text):
         run = Run.open(home, text)
         return Moment(commit=run.commit, run=run.id)
+    if _begins(home, "runs/*/imported.json", text):
+        imported = Imported.open(home, text)
+        return Moment(commit=imported.commit, run=imported.id)
     if _begins(home, "plans/*/plan.json", text):
         return Moment(commit=Plan.open(home, text).commit)
     raise BadInput(

@@ -15,6 +15,7 @@ from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
 from curation.requests.spending import Spent, spending
 from samplers.policy.policy import Policy
+from training.imported import is_imported
 from training.recipe import Recipe
 from training.run import Run
 
@@ -41,7 +42,7 @@ class RequestOptions:
             runs = now.runs()["run"].to_pylist()
             refuse_unlearned(now.tasks().values())
             run = now.runs.full_id(self.run) if self.run else runs[-1] if runs else ""
-        recipe = Run.open(catalog.home, run).recipe if run else Recipe()
+        recipe = Run.open(catalog.home, run).recipe if _trained_here(catalog, run) else Recipe()
         return Proposal(
             budget=self.budget, seed=seed, random_share=self.random_share, run=run,
             embeddings=_embeddings(catalog, run), importance=self._importance(catalog),
@@ -115,9 +116,14 @@ def oracle_command(home: str, as_json: bool) -> None:
     show({"labels": count}, as_json, lambda: f"{count:,} labels")
 
 
+def _trained_here(catalog: Catalog, run: str) -> bool:
+    """Whether `run` is one that Amber trained, so that it has a recipe."""
+    return bool(run) and not is_imported(catalog.home, run)
+
+
 def _embeddings(catalog: Catalog, run: str) -> str:
     """The embeddings that a run uses, or else the first of the workspace; "" without any."""
-    name = Run.open(catalog.home, run).recipe.embeddings if run else ""
+    name = Run.open(catalog.home, run).recipe.embeddings if _trained_here(catalog, run) else ""
     if name:
         return name
     found = sorted(path.parent.name for path in (catalog.home / "embeddings").glob("*/embeddings.json"))

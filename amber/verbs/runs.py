@@ -22,14 +22,14 @@ HASH = 12
 @click.option("-n", "count", default=20, show_default=True, type=click.IntRange(min=0), help="Number of runs.")
 @workspace
 def runs_command(count: int, home: str, as_json: bool) -> None:
-    """List runs, newest first: date, author, plan, policy, parent, figures on test, and whether it is withdrawn.
+    """List runs, newest first: date, author, plan (or imported model), policy, parent, figures on test, withdrawn.
 
     Wherever a verb takes a run, the beginning of its id is enough.
     """
     catalog = Catalog.open(home)
     with catalog.read() as now:
         rows = list_runs(catalog.home, now)[:count]
-    columns = ["run", "date (UTC)", "author", "plan", "policy", "parent", "withdrawn", "figures on test"]
+    columns = ["run", "date (UTC)", "author", "plan or model", "policy", "parent", "withdrawn", "figures on test"]
     show(
         [{**vars(row), "at": row.at.isoformat()} for row in rows],
         as_json,
@@ -43,10 +43,11 @@ def shown_time(at: datetime) -> str:
 
 
 def _cells(row: RunEntry) -> list[Any]:
-    figures = [f"{part['task']} {interval(part)}" for part in row.figures[:FIGURES]]
+    beside = f" (trained on: {row.trained_on})" if row.trained_on else ""
+    figures = [f"{part['task']} {interval(part)}{beside}" for part in row.figures[:FIGURES]]
     if len(row.figures) > FIGURES:
         figures.append(f"and {len(row.figures) - FIGURES} more")
     return [
-        row.run, shown_time(row.at), row.author or "-", row.plan[:HASH], row.policy or "-", row.parent[:HASH] or "-",
-        row.withdrawn[:10] or "no", ", ".join(figures) if row.commit else "not evaluated",
+        row.run, shown_time(row.at), row.author or "-", row.model or row.plan[:HASH] or "-", row.policy or "-",
+        row.parent[:HASH] or "-", row.withdrawn[:10] or "no", ", ".join(figures) if row.commit else "not evaluated",
     ]  # fmt: skip

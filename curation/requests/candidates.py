@@ -107,7 +107,8 @@ class Candidates:
     def probabilities(self, task: Task) -> Floats | None:
         """Class probabilities [N, C] that the run predicts; None when it has none for the task.
 
-        A sample that is newer than the run gets 1/C for each class.
+        A sample that is newer than the run gets 1/C for each class. Where an imported run names a class without
+        probabilities, it has the prediction's confidence, or 1, and the others share the rest.
         """
         if self._predictions is None or task.kind == "regression":
             return None
@@ -117,8 +118,7 @@ class Candidates:
         rows = pc.index_in(predicted["key"], value_set=self.keys)
         predicted = predicted.filter(pc.is_valid(rows))
         chances = np.full((len(self.ids), len(task.classes)), 1 / len(task.classes))
-        flat = predicted["probabilities"].combine_chunks().flatten().to_numpy()
-        chances[rows.drop_null().to_numpy()] = flat.reshape(len(predicted), -1)
+        chances[rows.drop_null().to_numpy()] = _chances(predicted, len(task.classes))
         return chances
 
     def values(self, task: Task) -> tuple[Ints, Floats]:
@@ -201,3 +201,14 @@ def inside_by_class(
     labels: list[str | bool] = [False, True] if task.kind == "binary" else list(task.classes)
     columns = [np.isin(ids, members(slice_, {task.name: label})) for label in labels]
     return np.array(columns, np.bool_).reshape(len(columns), len(ids)).T
+
+
+def _chances(predicted: pa.Table, classes: int) -> Floats:
+    """The class probabilities [n, C] of n predictions: listed, or by the confidence in the class that is named."""
+    sure = pc.fill_null(predicted["confidence"].cast(pa.float64()), 1.0).to_numpy()
+    chances = np.tile(((1 - sure) / max(1, classes - 1))[:, None], (1, classes))
+    chances[np.arange(len(predicted)), predicted["code"].to_numpy()] = sure
+    listed = pc.equal(pc.list_value_length(predicted["probabilities"]), classes).fill_null(False)
+    flat = pc.list_flatten(predicted["probabilities"].filter(listed)).to_numpy()
+    chances[np.asarray(listed.to_numpy(), np.bool_)] = flat.reshape(-1, classes)
+    return chances

@@ -67,6 +67,8 @@ SESSION = {
     "runs": [],
     "diff": ["0"],
     "compare": ["--sheet", "flips.html"],
+    "predictions import": ["theirs.csv", "--name", "theirs"],
+    "evaluate": [],
     "write": ["parquet", "known.parquet"],
     "forget": ["lamps/red/006", "--yes"],
     "catalog verify": [],
@@ -105,6 +107,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, label_studio: None) -> Iter
     (here / "policy.toml").write_text(POLICY)
     with pytest.MonkeyPatch.context() as patch:
         enter(patch, here)
+        rows = [f"lamps/{color}/{number:03d},{color}" for color in ("red", "green") for number in range(5)]
+        Path("theirs.csv").write_text("\n".join(["key,color", *rows]))
         for verb, arguments in SESSION.items():
             assert run([*verb.split(), *arguments]) == 0, verb
     yield here
@@ -180,9 +184,11 @@ def test_json_is_the_only_output(verb: str, capsys: pytest.CaptureFixture[str]) 
         "report": r"report .*report.html",
         "loop": r"yellow \(mined\)",
         "log": r"ada",
-        "runs": r"ada +│ [0-9a-f]{12} │",
+        "runs": r"ada +│ [0-9a-f]{12} +│",
         "compare": r"compared with .* on test|everything",
         "diff": r"color +│ yellow +│",
+        "predictions import": r"predictions of theirs \(color 10\)",
+        "evaluate": r"color +│ \(all\) +│ test +│",
         "revert": r"commit \d+ undoes nothing",
         "tasks redefine": r"task color: red, yellow, green",
         "write": r"known.parquet: 7\d rows",

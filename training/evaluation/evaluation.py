@@ -1,12 +1,11 @@
 """Evaluation: a run's predictions for every sample, and its figures on every (task, slice) of the evaluation splits."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -15,7 +14,6 @@ from curation.arrays import Floats
 from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
-from curation.files.atomic import whole
 from curation.files.locks import in_use
 from curation.files.progress import Progress
 from curation.images.embeddings import Embeddings
@@ -23,8 +21,8 @@ from curation.ingestion.leaks import refuse_leaks
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan, PlanTask
 from samplers.streaming.stream import sweep
-from training.evaluation.decisions import decided
 from training.evaluation.figures import slice_errors
+from training.evaluation.predictions import class_table, number_table, write_predictions
 from training.network.model import as_pixels, load_any
 from training.run import Run
 
@@ -46,9 +44,8 @@ def evaluate(
     a group that is now in an evaluation split.
     """
     path = catalog.home / "runs" / run.id / "predictions.parquet"
-    tasks, predictions = predict(run, catalog, progress=progress)
-    with whole(path) as part:
-        pq.write_table(predictions, part)
+    tasks, tables = _predictions(run, catalog, progress)
+    write_predictions(path, tables)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     with catalog.commit(
         author=author, message=f"evaluate run {run.id}", batch=batch or f"evaluate:{run.id}:{digest}"
@@ -65,6 +62,12 @@ def predict(run: Run, catalog: Catalog, *, progress: Progress | None = None) -> 
     The table has the columns key, task, code, number, confidence and probabilities, a row for each task and image of
     the run's pack. `progress` and BadInput are those of `evaluate`.
     """
+    tasks, tables = _predictions(run, catalog, progress)
+    return tasks, pa.concat_tables(tables)
+
+
+def _predictions(run: Run, catalog: Catalog, progress: Progress | None) -> tuple[list[Task], Iterator[pa.Table]]:
+    """The tasks of a run as they are defined now, and the rows of each for the predictions file."""
     plan = Plan.open(catalog.home, run.plan)
     with catalog.read() as now:
         refuse_leaks(now, plan.keys)
@@ -73,15 +76,9 @@ def predict(run: Run, catalog: Catalog, *, progress: Progress | None = None) -> 
         priors = {task.name: natural_prior(then, task.task) for task in plan.tasks if task.task.classes}
     with in_use(catalog.home):
         keys, outputs = _predict(run, plan, catalog.home, progress)
-    predictions = pa.concat_tables(
-        [
-            _class_rows(task, now_task, keys, predicted, priors[task.name])
-            if task.task.classes
-            else _number_rows(task.name, keys, predicted)
-            for task, now_task, predicted in zip(plan.tasks, tasks, outputs, strict=True)
-        ]
-    )
-    return tasks, predictions
+    named = pa.array(keys, pa.string())
+    made = zip(plan.tasks, tasks, outputs, strict=True)
+    return tasks, (_rows(trained, task, named, found, priors) for trained, task, found in made)
 
 
 def _current(now: Snapshot, trained: Task) -> Task:
@@ -123,28 +120,12 @@ def _batches(run: Run, pack: Pack, home: Path) -> Iterator[Tensor]:
         yield as_pixels(torch.from_numpy(batch.images[batch.rows >= 0]))
 
 
-def _number_rows(task: str, keys: list[str], numbers: Floats) -> pa.Table:
-    """Rows of the predictions file for a task of numbers [n]: key, task, code, number, confidence, probabilities."""
-    empty = (pa.nulls(len(keys), kind) for kind in (pa.int32(), pa.float64(), pa.list_(pa.float64())))
-    code, confidence, probabilities = empty
-    return _rows(task, keys, code, pa.array(numbers, pa.float64()), confidence, probabilities)
-
-
-def _class_rows(trained: PlanTask, task: Task, keys: list[str], probabilities: Floats, prior: Floats) -> pa.Table:
-    """Rows of the predictions file for a task of classes, from the network's probabilities [n, C] and a prior [C]."""
-    natural = natural_probabilities(trained, probabilities, prior)
-    code = decided(task, natural, prior)
-    lists = pa.FixedSizeListArray.from_arrays(natural.ravel(), natural.shape[1]).cast(pa.list_(pa.float64()))
-    confidence = pa.array(natural[np.arange(len(keys)), code], pa.float64())
-    return _rows(task.name, keys, pa.array(code, pa.int32()), pa.nulls(len(keys), pa.float64()), confidence, lists)
-
-
-def _rows(
-    task: str, keys: list[str], code: pa.Array, number: pa.Array, confidence: pa.Array, probabilities: pa.Array
-) -> pa.Table:
-    names = ("key", "task", "code", "number", "confidence", "probabilities")
-    columns = (pa.array(keys, pa.string()), pa.array([task] * len(keys)), code, number, confidence, probabilities)
-    return pa.table(dict(zip(names, columns, strict=True)))
+def _rows(trained: PlanTask, task: Task, keys: pa.Array, predicted: Floats, priors: Mapping[str, Floats]) -> pa.Table:
+    """Rows of the predictions file for a task, from the network's numbers [n] or probabilities [n, C]."""
+    if not task.classes:
+        return number_table(task.name, keys, predicted)
+    prior = priors[task.name]
+    return class_table(task, keys, natural_probabilities(trained, predicted, prior), prior)
 
 
 def natural_probabilities(task: PlanTask, answers: Floats, prior: Floats) -> Floats:

@@ -1,24 +1,36 @@
 """A run's predictions beside the labels that are known at a commit; without torch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from curation.arrays import Bools, Floats, Ints
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
+from curation.files.atomic import whole
 from curation.requests.evaluation_labels import ESTIMATE, SPLIT
+from training.evaluation.decisions import decided
 from training.evaluation.drawn_labels import Batch, batches_of, label_weights
 
 __all__ = [
-    "LabelledPredictions", "Samples", "judging_batches", "known_labels", "labelled_predictions", "predictions_of",
-    "rows_of",
+    "PREDICTIONS", "LabelledPredictions", "Samples", "class_table", "judging_batches", "known_labels",
+    "labelled_predictions", "number_table", "predictions_of", "rows_of", "write_predictions",
 ]  # fmt: skip
+
+PREDICTIONS = pa.schema(
+    [
+        ("key", pa.string()), ("task", pa.string()), ("code", pa.int32()), ("number", pa.float64()),
+        ("confidence", pa.float64()), ("probabilities", pa.list_(pa.float64())),
+    ]
+)  # fmt: skip
+"""The predictions file of a run: a row for each (sample, task), the rows of a task together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +98,30 @@ class LabelledPredictions:
     def _taken(self, here: Bools) -> Self:
         kept = ("samples", "batches")
         return replace(self, **{name: value[here] for name, value in vars(self).items() if name not in kept})
+
+
+def write_predictions(path: Path, tables: Iterable[pa.Table]) -> None:
+    """Write the predictions of each task, a table of `PREDICTIONS` each, as one file; whole or not at all."""
+    with whole(path) as part, pq.ParquetWriter(part, PREDICTIONS, use_dictionary=["task"]) as writer:
+        for table in tables:
+            writer.write_table(table)
+
+
+def class_table(task: Task, keys: pa.Array, natural: Floats, prior: Floats) -> pa.Table:
+    """Rows of `PREDICTIONS` for a task of classes: natural probabilities [n, C], and the class by the task's rule."""
+    code = decided(task, natural, prior)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(natural.ravel()), natural.shape[1]).cast(pa.list_(pa.float64()))
+    confidence = pa.array(natural[np.arange(len(keys)), code], pa.float64())
+    numbers = pa.nulls(len(keys), pa.float64())
+    columns = [keys, pa.repeat(task.name, len(keys)), pa.array(code, pa.int32()), numbers, confidence, lists]
+    return pa.table(columns, schema=PREDICTIONS)
+
+
+def number_table(task: str, keys: pa.Array, numbers: Floats) -> pa.Table:
+    """Rows of `PREDICTIONS` for a task of numbers [n]."""
+    code, confidence, lists = (pa.nulls(len(keys), kind) for kind in (pa.int32(), pa.float64(), pa.list_(pa.float64())))
+    columns = [keys, pa.repeat(task, len(keys)), code, pa.array(numbers, pa.float64()), confidence, lists]
+    return pa.table(columns, schema=PREDICTIONS)
 
 
 def labelled_predictions(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table) -> LabelledPredictions:

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from curation.images.decoding import load_rgb
-from samplers.pack.pack import Pack
 from training.evaluation.group_order import groups_first
 from training.report.formatting import doubt_of, entry_view, error_of, number_text, precision_text
+from training.report.origin import PictureOf
 from training.report.run_results import RunResults
 
 __all__ = ["worst_view"]
@@ -26,7 +26,7 @@ THUMBNAIL = 160
 BOX_COLORS = ("#f0e442", "#56b4e9", "#cc79a7", "#e69f00", "#ffffff", "#d55e00")
 
 
-def worst_view(results: RunResults, pack: Pack) -> View:
+def worst_view(results: RunResults, picture_of: PictureOf) -> View:
     """Contact sheets of the worst (task, slice) cells: two of each task before a third, each with a new picture."""
     sheets: list[View] = []
     shown: set[tuple[str, int]] = set()
@@ -42,7 +42,7 @@ def worst_view(results: RunResults, pack: Pack) -> View:
                     "task": results.tasks[task], "slice": row["slice"], "metric": results.metric(task, row["slice"]),
                     "entry": entry_view(row), "doubt": doubt_of(row), "errors": len(errors),
                     "precision": precision_text(results, task, row["slice"]),
-                    "pictures": [_picture(results, pack, task, int(position)) for position in chosen],
+                    "pictures": [_picture(results, picture_of, task, int(position)) for position in chosen],
                 }
             )  # fmt: skip
     drawn = any(picture["boxes"] for sheet in sheets for picture in sheet["pictures"])
@@ -60,7 +60,7 @@ def _worst_first(results: RunResults) -> list[Row]:
     return [ordered[position] for position in np.argsort(turns, kind="stable")]
 
 
-def _picture(results: RunResults, pack: Pack, name: str, position: int) -> View:
+def _picture(results: RunResults, picture_of: PictureOf, name: str, position: int) -> View:
     task, predictions = results.tasks[name], results.predictions[name]
     sample = int(predictions.rows[position])
     truth, predicted = predictions.truth[position], predictions.predicted[position]
@@ -72,7 +72,7 @@ def _picture(results: RunResults, pack: Pack, name: str, position: int) -> View:
         texts |= {"grade": "confidence", "degree": f"{predictions.confidence[position]:.0%}"}
     key = str(results.samples.keys[sample])
     boxes = results.boxes.get(sample, [])
-    return {**texts, "key": key, "boxes": len(boxes), "image": _thumbnail(pack, key, boxes, _box_colors(results))}
+    return {**texts, "key": key, "boxes": len(boxes), "image": _thumbnail(picture_of(key), boxes, _box_colors(results))}
 
 
 def _box_colors(results: RunResults) -> dict[str, str]:
@@ -80,12 +80,11 @@ def _box_colors(results: RunResults) -> dict[str, str]:
     return {name: BOX_COLORS[code % len(BOX_COLORS)] for code, name in enumerate(names)}
 
 
-def _thumbnail(pack: Pack, key: str, boxes: Sequence[tuple[str, Row]], colors: Mapping[str, str]) -> str:
-    """An image of the pack with its boxes, as a data: URI of a JPEG, at most 160 pixels wide and high."""
-    (row,) = pack.rows([key])
-    shards = pack.reader()
-    pixels = load_rgb(bytes(shards.read(int(pack.shard[row]), int(pack.offset[row]), int(pack.size[row]))))
-    shards.close()
+def _thumbnail(picture: bytes | None, boxes: Sequence[tuple[str, Row]], colors: Mapping[str, str]) -> str:
+    """An image with its boxes, as a data: URI of a JPEG, at most 160 pixels wide and high; empty without the image."""
+    if picture is None:
+        return ""
+    pixels = load_rgb(picture)
     image = Image.fromarray(pixels)
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     scale = image.width / pixels.shape[1]

@@ -10,11 +10,12 @@ from curation.catalog.snapshot import Snapshot
 from samplers.plan.plan import Plan
 from samplers.plan.sign_off import is_even
 from samplers.policy.policy import Policy
+from training.imported import Imported
 from training.recipe import Recipe
 from training.report.run_results import RunResults
 from training.run import Run
 
-__all__ = ["Step", "next_steps"]
+__all__ = ["Step", "next_steps", "steps_of_imported"]
 
 BUDGET = 100
 """Labels that the command for requests asks for."""
@@ -32,27 +33,45 @@ def next_steps(now: Snapshot, home: Path, results: RunResults, run: Run, plan: P
     """The steps of the next round after `run`, and how to compare it with others."""
     author = str(results.commit["author"])
     return [
-        *_labels(home, results, run, author),
+        *_labels(home, results, run.id, author),
         Step(what=_training_text(now, run, plan), commands=tuple(_training(now, home, run, plan, author))),
-        Step(
-            what="Compare this run with others: list them, and then name two for `amber diff`.",
-            commands=(_command("runs", home),),
-        ),
+        *_comparing(home),
     ]
+
+
+def steps_of_imported(home: Path, results: RunResults, imported: Imported) -> list[Step]:
+    """The steps after an imported run: labels, the next predictions of the model, and a comparison."""
+    author = str(results.commit["author"])
+    again = _command("predictions import", home, imported.file, "--name", imported.model, "--author", author)
+    return [
+        *_labels(home, results, imported.id, author),
+        Step(
+            what="Train the model on the new labels, and import its predictions: another content is another run.",
+            commands=(again,),
+        ),
+        *_comparing(home),
+    ]
+
+
+def _comparing(home: Path) -> Iterator[Step]:
+    yield Step(
+        what="Compare this run with others: list them, and then name two for `amber diff`.",
+        commands=(_command("runs", home),),
+    )
 
 
 def _command(verb: str, home: Path, *words: object) -> str:
     return shlex.join(["amber", *verb.split(), "--home", str(home), *map(str, words)])
 
 
-def _labels(home: Path, results: RunResults, run: Run, author: str) -> Iterator[Step]:
+def _labels(home: Path, results: RunResults, run: str, author: str) -> Iterator[Step]:
     """How to get labels, where some are unknown: a budget, and who answers."""
     unknown = sum(cell.unknown for cell in results.coverage.cells if cell.split == "train" and not cell.slice
                   and results.tasks[cell.task].outputs)  # fmt: skip
     if not unknown:
         return
     budget = min(BUDGET, unknown)
-    ask = _command("request", home, "--author", author, "--budget", budget, "--run", run.id)
+    ask = _command("request", home, "--author", author, "--budget", budget, "--run", run)
     yield Step(what=f"Request {budget} labels where this run errs most, or knows least.", commands=(ask,))
     if (home / FILE).is_file():
         yield Step(

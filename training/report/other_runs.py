@@ -12,19 +12,21 @@ from curation.errors import Damaged, NotFound
 from training.evaluation.metrics import ConfusionSums, RankingSums
 from training.evaluation.predictions import LabelledPredictions
 from training.evaluation.predictions import labelled_predictions as labelled
+from training.imported import beside_of
 from training.report.run_results import RunResults, class_name, confusion_of, registered_run, verified_predictions
-from training.run import Run
 
 __all__ = ["RaisedByRate", "RunBefore", "confusions", "raised_by_rate", "run_before"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunBefore:
-    """The run that another one is compared with, `relation` in words, and its predictions by task."""
+    """The run that another one is compared with, `relation` in words, its predictions by task, and what stands
+    beside its figures."""
 
     id: str
     relation: str
     predictions: Mapping[str, LabelledPredictions]
+    beside: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,20 +47,24 @@ class RaisedByRate:
     at_new_rate: float
 
 
-def run_before(now: Snapshot, home: Path, run: Run, results: RunResults) -> RunBefore | None:
-    """The parent of a run if it was evaluated, else the run that was evaluated last before it.
+def run_before(now: Snapshot, home: Path, run: str, results: RunResults, *, parent: str = "") -> RunBefore | None:
+    """The `parent` of a run if it was evaluated, else the run that was evaluated last before it.
 
     None when there is none, or when its predictions are missing or have changed.
     """
     rows = now.runs().to_pylist()
-    own = registered_run(now, run.id)["commit_id"]
-    earlier = [row["run"] for row in rows if row["run"] != run.id and row["commit_id"] < own]
+    own = registered_run(now, run)["commit_id"]
+    earlier = [row["run"] for row in rows if row["run"] != run and row["commit_id"] < own]
     if not earlier:
         return None
-    id_ = run.parent if run.parent in earlier else earlier[-1]
+    id_ = parent if parent in earlier else earlier[-1]
     predictions = _predictions(now, home, id_, results)
-    relation = "its parent" if id_ == run.parent else "the run evaluated before it"
-    return None if predictions is None else RunBefore(id=id_, relation=relation, predictions=predictions)
+    relation = "its parent" if id_ == parent else "the run evaluated before it"
+    return (
+        None
+        if predictions is None
+        else RunBefore(id=id_, relation=relation, predictions=predictions, beside=beside_of(home, id_))
+    )
 
 
 def confusions(

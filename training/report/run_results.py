@@ -18,7 +18,6 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import NotFound
 from curation.files.read_back import check_sha256
-from samplers.plan.plan import Plan
 from training.evaluation.intervals import Figure
 from training.evaluation.metrics import ConfusionSums
 from training.evaluation.predictions import LabelledPredictions, Samples, labelled_predictions, rows_of
@@ -130,12 +129,12 @@ def verified_predictions(home: Path, entry: Row) -> Path:
     return check_sha256(home / str(entry["predictions"]), str(entry["sha256"]), fix)
 
 
-def load_results(now: Snapshot, run_id: str, plan: Plan, predictions: Path) -> RunResults:
-    """The results of a run on `plan`, from its predictions file and the labels that are known at `now`."""
+def load_results(now: Snapshot, run_id: str, trained: Sequence[str], predictions: Path) -> RunResults:
+    """The results of a run that predicts the tasks `trained`, from its predictions file and the labels of `now`."""
     samples, tasks, slices = Samples.at(now), now.tasks(), now.slices()
     members = {name: now.members(part.predicate, predictions=str(predictions)) for name, part in slices.items()}
     everything, test = np.ones(len(samples.ids), np.bool_), np.asarray(samples.splits == "test", np.bool_)
-    table, trained = pq.read_table(predictions), [task.name for task in plan.tasks]
+    table = pq.read_table(predictions)
     predicted = {name: labelled_predictions(now, tasks[name], samples, table) for name in trained}
     return RunResults(
         tasks=tasks, slices=slices, samples=samples, test=test,

@@ -10,6 +10,7 @@ import numpy as np
 from samplers.plan.plan import Plan
 from samplers.plan.task_outcomes import task_outcomes
 from training.evaluation.unseen import unseen_classes
+from training.imported import UNKNOWN, Imported
 from training.recipe import ADDED, Recipe
 from training.report.charts import Mark, chart_of, line_of
 from training.report.formatting import (
@@ -30,7 +31,7 @@ from training.report.run_results import RunResults
 from training.report.solved_heads import heads_view
 from training.run import Run
 
-__all__ = ["figures_view", "header_view", "plan_view", "recipe_text", "training_view"]
+__all__ = ["figures_view", "header_view", "imported_header", "plan_view", "recipe_text", "training_view"]
 
 Row = Mapping[str, Any]
 View = dict[str, Any]
@@ -39,11 +40,27 @@ View = dict[str, Any]
 def header_view(results: RunResults, run: Run, plan: Plan, home: Path, rounds: Sequence[Row]) -> View:
     """The run, its recipe field by field, the plan, and the figures that matter most."""
     return {
-        "home": str(home), "run": run, "plan": plan, "recipe": recipe_text(run.recipe),
+        "home": str(home), "imported": None, "run": run, "plan": plan, "recipe": recipe_text(run.recipe),
         "alarms": [alarm for alarm in (run.alarm, *run.alarms, *_unseen(results, plan)) if alarm],
         "evaluated": results.commit,
         "images": len(results.samples.ids), "tiles": _tiles(results, rounds),
     }  # fmt: skip
+
+
+def imported_header(results: RunResults, imported: Imported, home: Path) -> View:
+    """The model, the file of its predictions, what it was trained on, and the figures that matter most."""
+    return {
+        "home": str(home), "imported": imported,
+        "alarms": [_unknown_training(imported)] if imported.trained_on == UNKNOWN else [],
+        "evaluated": results.commit, "images": len(results.samples.ids), "tiles": _tiles(results, ()),
+    }  # fmt: skip
+
+
+def _unknown_training(imported: Imported) -> str:
+    return (
+        f"It is unknown what {imported.model} was trained on: where it has seen images of the evaluation splits, its "
+        "figures are too good. Declare the keys by `amber predictions import --trained-on`."
+    )
 
 
 def _unseen(results: RunResults, plan: Plan) -> list[str]:

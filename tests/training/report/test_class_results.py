@@ -87,7 +87,9 @@ def text(page: str) -> str:
 
 def results_of(home: tuple[Catalog, Plan], run: str) -> RunResults:
     with home[0].read() as now:
-        return load_results(now, run, home[1], home[0].home / "runs" / run / "predictions.parquet")
+        return load_results(
+            now, run, [task.name for task in home[1].tasks], home[0].home / "runs" / run / "predictions.parquet"
+        )
 
 
 def test_every_field_of_the_recipe_is_stated(page: str) -> None:
@@ -204,7 +206,7 @@ def test_at_the_new_rate_the_run_before_is_as_good(home: tuple[Catalog, Plan]) -
     """Counted by hand: the images with its highest probabilities, as many as this run predicts."""
     catalog, results = home[0], results_of(home, "raised")
     with catalog.read() as now:
-        before = run_before(now, catalog.home, Run.open(catalog.home, "raised"), results)
+        before = run_before(now, catalog.home, "raised", results, parent="before")
     assert before is not None
     assert (before.id, before.relation) == ("before", "its parent")
     found = {(part.task, part.slice): part for part in raised_by_rate(results, before)}

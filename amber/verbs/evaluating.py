@@ -1,0 +1,57 @@
+"""The verb `amber evaluate`: a run that exists is judged again."""
+
+from functools import partial
+from typing import Any
+
+import click
+
+from amber.extras import need_extra
+from amber.tables import figures_table
+from amber.terminal import Screen, show
+from amber.verbs.options import author, using_files, workspace
+from curation.catalog.catalog import Catalog
+from curation.errors import NotFound
+from training.foreign.imports import evaluate_imported
+from training.imported import Imported, is_imported
+from training.run import Run
+
+__all__ = ["evaluate_command"]
+
+
+@click.command("evaluate")
+@click.argument("run", default="")
+@author
+@workspace
+@using_files
+def evaluate_command(run: str, author: str, home: str, as_json: bool) -> None:
+    """Judge RUN (default: the newest) again by the labels and decision rules of now, and record its figures.
+
+    A run that Amber trained predicts again; an imported run keeps its probabilities and numbers.
+    """
+    catalog = Catalog.open(home)
+    screen = Screen(quiet=as_json)
+    with catalog.read() as now:
+        runs = now.runs()["run"].to_pylist()
+        if not runs:
+            raise NotFound(f"{home}: the catalog has no run yet; train one, or import predictions")
+        run = now.runs.full_id(run) if run else runs[-1]
+    with screen.stages():
+        if is_imported(catalog.home, run):
+            made = Imported.open(catalog.home, run)
+            found, origin = evaluate_imported(catalog, made, author=author), {"trained_on": made.trained_on}
+        else:
+            found, origin = _predicted_again(catalog, run, author, screen), {}
+    figures = [{**row, **origin} for row in found.to_pylist()]
+    show({"run": run, **origin, "figures": figures}, as_json, lambda: figures_table(f"Run {run}", figures))
+
+
+def _predicted_again(catalog: Catalog, run: str, author: str, screen: Screen) -> Any:
+    """The figures of a run that Amber trained, after it predicted every image of its pack again."""
+    need_extra("train")
+    from training.evaluation.evaluation import evaluate
+
+    with catalog.read() as now:
+        batch = f"evaluate:{run}:{now.digest}"
+    trained = Run.open(catalog.home, run)
+    found = evaluate(trained, catalog, author=author, batch=batch, progress=partial(screen.tell, "evaluate"))
+    return found.drop_columns(["run"])
