@@ -16,6 +16,7 @@ VERBS = {
     "backup": ("workspace:backup_command", "Write the whole workspace into the new FOLDER, with checksums."),
     "browse": ("browse:browse_command", "Show the catalog, or one SLICE of it, in the FiftyOne App."),
     "catalog": ("catalog:catalog_group", "Copies, backups, checks and migrations of the catalog."),
+    "compare": ("judging:compare_command", "Compare two runs on every slice: differences, p values, flipped images."),
     "compare-trees": ("comparing:compare_trees_command", "Train trees of tasks with the same seeds, and compare them."),
     "coverage": ("slices:coverage_command", "Show what is labelled, by whom, and what is not missing at random."),
     "diff": ("ledger:diff", "Show what changed from commit FIRST to commit LAST, by task and slice."),

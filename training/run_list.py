@@ -12,7 +12,7 @@ from samplers.plan.plan import AGAIN
 from samplers.plan.plan_list import policy_name, written_at
 from training.run import Run
 
-__all__ = ["RunEntry", "list_runs"]
+__all__ = ["RunEntry", "list_runs", "run_before"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,18 @@ def list_runs(home: Path, now: Snapshot) -> list[RunEntry]:
         _entry(home, now, name, registered.get(name), commits, name in finished) for name in {*registered, *finished}
     ]
     return sorted(entries, key=lambda entry: (entry.at, entry.run), reverse=True)
+
+
+def run_before(home: Path, now: Snapshot, run_id: str) -> str:
+    """The run to compare an evaluated run with: its parent if it was evaluated, else the last one evaluated before it.
+
+    "" where there is none.
+    """
+    rows = now.runs().to_pylist()
+    own = max(row["commit_id"] for row in rows if row["run"] == run_id)
+    earlier = [row["run"] for row in rows if row["run"] != run_id and row["commit_id"] < own]
+    parent = Run.open(home, run_id).parent if (home / "runs" / run_id / "run.json").is_file() else ""
+    return parent if parent in earlier else earlier[-1] if earlier else ""
 
 
 def _entry(

@@ -49,6 +49,7 @@ COMES_UP = 120.0
 @click.argument("slice_name", metavar="[SLICE]", default="")
 @click.option("--run", "run_", default="", help="Show the predictions of this run, and what it gets wrong.")
 @click.option("--against", default="", help="With --run: show where its predictions differ from this run.")
+@click.option("--view", default="", help="Open this saved view of the App, such as 'flips light'.")
 @click.option("--plan", "plan_", default="", help="Show draw probabilities and weights of this plan.")
 @click.option("--commit", type=int, help="Show the catalog at this commit; default: now.")
 @click.option(
@@ -64,7 +65,7 @@ COMES_UP = 120.0
 @click.option("--no-app", is_flag=True, help="Update the mirror, and do not open the App.")
 @workspace
 def browse_command(
-    slice_name: str, run_: str, against: str, plan_: str, commit: int | None, port: int, home_come: bool,
+    slice_name: str, run_: str, against: str, view: str, plan_: str, commit: int | None, port: int, home_come: bool,
     dry_run: bool, author: str, service: str, token: str, no_app: bool, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Show the catalog, or one SLICE of it, in the FiftyOne App. Edits there count only after --import."""
@@ -91,7 +92,7 @@ def browse_command(
     screen.say(_summary(done))
     if not done.samples:  # the empty App explains how to add samples, which would bypass the catalog
         raise NotFound(f"{catalog.home}: the catalog has no sample at that commit; add some with `amber ingest`")
-    _open_app(name, slice_name, port, screen)
+    _open_app(name, view or (f"slice {slice_name}" if slice_name else ""), port, screen)
 
 
 def _checked_scene(
@@ -207,11 +208,14 @@ def _summary(done: MirrorResult) -> str:
     return f"mirror {done.name}: {done.samples:,} samples, {how}, {done.written:,} written"
 
 
-def _open_app(name: str, slice_name: str, port: int, screen: Screen) -> None:
-    """Serve the App until it is interrupted, and print its address."""
+def _open_app(name: str, view: str, port: int, screen: Screen) -> None:
+    """Serve the App, at a saved view if one is named, until it is interrupted, and print its address."""
     package = fiftyone()
     dataset = package.load_dataset(name)
-    shown = dataset.load_saved_view(f"slice {slice_name}") if slice_name else dataset
+    if view and not dataset.has_saved_view(view):
+        known = ", ".join(dataset.list_saved_views())
+        raise NotFound(f"view {view!r}: the mirror has no such view; choose one of {known}")
+    shown = dataset.load_saved_view(view) if view else dataset
     _await_free(port)
     try:
         with redirect_stdout(io.StringIO()):  # hides advice on tunnels and advertisements

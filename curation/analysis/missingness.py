@@ -18,7 +18,10 @@ import pyarrow.compute as pc
 from curation.arrays import Bools, Floats, Ints
 from curation.catalog.snapshot import Snapshot
 
-__all__ = ["Difference", "compare", "label_missingness"]
+__all__ = [
+    "CLUSTERS", "ORGANISING", "CodedAttribute", "Difference", "aligned_attribute", "coded_attribute", "compare",
+    "label_missingness",
+]  # fmt: skip
 
 
 ORGANISING: Final = {"key", "group", "split", "excluded"}
@@ -64,7 +67,7 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Column:
+class CodedAttribute:
     """An attribute of N samples: their `row` among all samples, their `code` [N] in `names` (a value, or a quarter of
     the numbers), and for numbers the `rank` [N] of each among all, 0 to 1 (else None)."""
 
@@ -90,7 +93,7 @@ def label_missingness(now: Snapshot) -> list[Difference]:
     names = [name for name in now.attributes() if name not in ORGANISING]
     return compare(
         {task: np.isin(ids.to_numpy(), now.labels(task)["sample_id"].to_numpy()) for task in now.tasks()},
-        {name: _aligned(now.attribute(name), ids) for name in names},
+        {name: aligned_attribute(now.attribute(name), ids) for name in names},
         samples["group"],
     )
 
@@ -104,7 +107,7 @@ def compare(
     """
     codes = pc.dictionary_encode(groups).combine_chunks().indices
     cluster = np.asarray(codes.to_numpy(), np.int64) % CLUSTERS
-    columns = [_column(name, value, cluster) for name, value in attributes.items()]
+    columns = [coded_attribute(name, value, cluster) for name, value in attributes.items()]
     tested = [
         _tested(task, column, who, cluster)
         for task, who in labelled.items()
@@ -114,12 +117,13 @@ def compare(
     return _corrected([part for part in tested if part is not None])
 
 
-def _aligned(attribute: pa.Table, ids: pa.Array) -> pa.ChunkedArray:
+def aligned_attribute(attribute: pa.Table, ids: pa.Array) -> pa.ChunkedArray:
+    """The values of an attribute (sample_id, value) for the samples `ids` [N], null where there is none."""
     return attribute["value"].take(pc.index_in(ids, value_set=attribute["sample_id"].combine_chunks()))
 
 
-def _column(name: str, value: pa.ChunkedArray, cluster: Ints) -> _Column | None:
-    """The attribute as a test reads it; None where it has fewer than two distinct values."""
+def coded_attribute(name: str, value: pa.ChunkedArray, cluster: Ints) -> CodedAttribute | None:
+    """The attribute `value` [N] of samples in the groups `cluster` [N]; None where it has fewer than two values."""
     from scipy import stats
 
     if pa.types.is_string(value.type) or pa.types.is_boolean(value.type):
@@ -131,10 +135,10 @@ def _column(name: str, value: pa.ChunkedArray, cluster: Ints) -> _Column | None:
         return None
     rank = (stats.rankdata(number) - 0.5) / len(number)
     quarter = np.minimum((rank * 4).astype(np.int64), 3)
-    return _Column(name=name, row=row, code=quarter, names=QUARTERS, rank=rank)
+    return CodedAttribute(name=name, row=row, code=quarter, names=QUARTERS, rank=rank)
 
 
-def _values(name: str, value: pa.ChunkedArray, cluster: Ints) -> _Column | None:
+def _values(name: str, value: pa.ChunkedArray, cluster: Ints) -> CodedAttribute | None:
     """The values of a text by sample: those in at least `GROUPS` groups, the most common first; the others merged."""
     encoded = pc.dictionary_encode(pc.fill_null(pc.cast(value, pa.string()), NONE)).combine_chunks()
     names = encoded.dictionary.to_pylist()
@@ -147,10 +151,10 @@ def _values(name: str, value: pa.ChunkedArray, cluster: Ints) -> _Column | None:
     kept_names = (*(names[code] for code in common), *([OTHER] if len(common) < len(names) else []))
     if len(kept_names) < 2:
         return None
-    return _Column(name=name, row=np.arange(len(code)), code=kept[code], names=kept_names, rank=None)
+    return CodedAttribute(name=name, row=np.arange(len(code)), code=kept[code], names=kept_names, rank=None)
 
 
-def _tested(task: str, column: _Column, labelled: Bools, cluster: Ints) -> Difference | None:
+def _tested(task: str, column: CodedAttribute, labelled: Bools, cluster: Ints) -> Difference | None:
     """The test of one task; None where all samples are labelled, or none."""
     y, group = labelled[column.row], cluster[column.row]
     if y.all() or not y.any():
@@ -171,7 +175,7 @@ def _tested(task: str, column: _Column, labelled: Bools, cluster: Ints) -> Diffe
     )  # fmt: skip
 
 
-def _value_scores(column: _Column, y: Bools, group: Ints) -> tuple[Floats, float]:
+def _value_scores(column: CodedAttribute, y: Bools, group: Ints) -> tuple[Floats, float]:
     """Scores of each group for all values but the last [G, K - 1], whose score follows from the others, and the sum of
     their variances if samples were independent."""
     values, rate = len(column.names), float(y.mean())
@@ -183,7 +187,7 @@ def _value_scores(column: _Column, y: Bools, group: Ints) -> tuple[Floats, float
     return scores[:, :-1], float(len(y) * rate * (1 - rate) * (share * (1 - share))[:-1].sum())
 
 
-def _rank_scores(column: _Column, y: Bools, group: Ints) -> tuple[Floats, float]:
+def _rank_scores(column: CodedAttribute, y: Bools, group: Ints) -> tuple[Floats, float]:
     assert column.rank is not None
     rank, rate = column.rank - column.rank.mean(), float(y.mean())
     scores = np.asarray(np.bincount(group, rank * (y - rate)), np.float64)

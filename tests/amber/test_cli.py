@@ -20,7 +20,7 @@ from curation.labelstudio.local_server import stop
 ROOT = Path(__file__).parents[2]
 AMBER = Path(sys.executable).with_name("amber")
 VERBS = {" ".join(words): command for words, command in leaves(cli)}
-LATER = ["gate", "compare", "replay", "export-model"]
+LATER = ["gate", "replay", "export-model"]
 
 POLICY = '[task.color]\nowner = "signals"\nshare = 1.0\nimportance = 1.0\nrule = "balanced"\n'
 
@@ -66,6 +66,7 @@ SESSION = {
     "log": ["-n", "3"],
     "runs": [],
     "diff": ["0"],
+    "compare": ["--sheet", "flips.html"],
     "write": ["parquet", "known.parquet"],
     "forget": ["lamps/red/006", "--yes"],
     "catalog verify": [],
@@ -180,6 +181,7 @@ def test_json_is_the_only_output(verb: str, capsys: pytest.CaptureFixture[str]) 
         "loop": r"yellow \(mined\)",
         "log": r"ada",
         "runs": r"ada +│ [0-9a-f]{12} │",
+        "compare": r"compared with .* on test|everything",
         "diff": r"color +│ yellow +│",
         "revert": r"commit \d+ undoes nothing",
         "tasks redefine": r"task color: red, yellow, green",

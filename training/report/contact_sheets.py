@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from curation.arrays import Ints
 from curation.images.decoding import load_rgb
 from samplers.pack.pack import Pack
+from training.evaluation.group_order import groups_first
 from training.report.formatting import doubt_of, entry_view, error_of, number_text, precision_text
 from training.report.run_results import RunResults
 
-__all__ = ["groups_first", "worst_view"]
+__all__ = ["worst_view"]
 
 Row = Mapping[str, Any]
 View = dict[str, Any]
@@ -58,22 +58,6 @@ def _worst_first(results: RunResults) -> list[Row]:
         turns.append(sheets.get(row["task"], 0) // 2)
         sheets[row["task"]] = sheets.get(row["task"], 0) + 1
     return [ordered[position] for position in np.argsort(turns, kind="stable")]
-
-
-def groups_first(order: Ints, groups: Ints) -> Ints:
-    """`order` [n] with the first of each group in front, then the second of each, and so on.
-
-    `groups` are indexed by the entries of `order`.
-
-    >>> groups_first(np.array([0, 1, 2]), np.array([7, 7, 8])).tolist()
-    [0, 2, 1]
-    """
-    seen: dict[int, int] = {}
-    turns = []
-    for position in order.tolist():
-        turns.append(seen.get(groups[position], 0))
-        seen[groups[position]] = turns[-1] + 1
-    return np.asarray(order[np.argsort(turns, kind="stable")], np.int64)
 
 
 def _picture(results: RunResults, pack: Pack, name: str, position: int) -> View:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.report.contact_sheets import groups_first
+from training.evaluation.group_order import groups_first
 from training.report.formatting import doubt_of, number_text, plain_text
 
 

@@ -1,0 +1,57 @@
+"""An HTML page of pictures in rows, in one file that opens anywhere."""
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from PIL import Image
+
+from curation.errors import AmberError
+from curation.files.atomic import whole
+from curation.files.locations import read_bytes
+from curation.images.decoding import load_rgb
+
+__all__ = ["PictureRow", "write_pictures"]
+
+THUMBNAIL = 160
+STYLE = (
+    "body{font:14px sans-serif}figure{display:inline-block;margin:4px;width:170px;overflow-wrap:anywhere;"
+    "vertical-align:top}"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureRow:
+    """A heading over pictures: the location of each, and the lines below it."""
+
+    title: str
+    pictures: Sequence[tuple[str, Sequence[str]]]
+
+
+def write_pictures(path: Path, title: str, rows: Iterable[PictureRow]) -> None:
+    """Write an HTML file of rows of pictures, each at most 160 pixels wide and high; a missing one is named."""
+    body = "".join(
+        f"<h2>{escape(row.title)}</h2>" + "".join(_figure(location, lines) for location, lines in row.pictures)
+        for row in rows
+    )
+    with whole(path) as made:
+        made.write_text(
+            f"<!doctype html><meta charset=utf-8><title>{escape(title)}</title><style>{STYLE}</style>"
+            f"<h1>{escape(title)}</h1>{body}",
+            encoding="utf-8",
+        )
+
+
+def _figure(location: str, lines: Sequence[str]) -> str:
+    caption = f"<figcaption>{'<br>'.join(map(escape, lines))}</figcaption>"
+    try:
+        image = Image.fromarray(load_rgb(read_bytes(location)))
+    except (OSError, AmberError):  # a missing image must not prevent the page
+        return f"<figure>(missing){caption}</figure>"
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=85)
+    return f'<figure><img src="data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}">{caption}</figure>'

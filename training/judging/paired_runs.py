@@ -1,0 +1,151 @@
+"""Two runs beside each other: their predictions for the same labels of one evaluation split, and the slices."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from curation.arrays import Bools
+from curation.catalog.slices import Slice, columns_of
+from curation.catalog.snapshot import Snapshot
+from curation.catalog.tasks import Task
+from curation.errors import BadInput
+from training.evaluation.predictions import LabelledPredictions, Samples, labelled_predictions
+
+__all__ = ["PairedPredictions", "PairedRuns", "Unequal"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedPredictions:
+    """The predictions of two runs for the same n labels of one task: `first.rows` and `second.rows` are equal."""
+
+    task: Task
+    first: LabelledPredictions
+    second: LabelledPredictions
+
+    def at(self, samples: Bools) -> Self:
+        """Only the predictions for the samples that are marked in `samples`."""
+        return type(self)(task=self.task, first=self.first.at(samples), second=self.second.at(samples))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unequal:
+    """How many known labels of a task only one of the runs predicts: the two were not judged on the same images."""
+
+    only_first: int
+    only_second: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedRuns:
+    """Two runs on one evaluation split, by the labels that are known now and that both predict.
+
+    `tasks` are those that both predict; `unequal` names those of which one run predicts more labels than the other.
+    `slices` are those that both runs allow to evaluate, and `inside` (slice -> members, "" for everything) masks over
+    `samples`. A slice that reads predictions holds the images that are in it by the predictions of either run, so it
+    does not change when the two are exchanged. `left_out` says of each other slice why it is not evaluated.
+    """
+
+    runs: tuple[str, str]
+    split: str
+    samples: Samples
+    tasks: Mapping[str, PairedPredictions]
+    unequal: Mapping[str, Unequal]
+    slices: Mapping[str, Slice]
+    inside: Mapping[str, Bools]
+    left_out: Mapping[str, str]
+
+    @classmethod
+    def load(
+        cls, now: Snapshot, home: Path, first: str, second: str, *, split: str = "test", tasks: Sequence[str] = ()
+    ) -> Self:
+        """The runs whose ids begin so, for `tasks` (default: all that both predict).
+
+        BadInput where they are one run, or do not both predict a task.
+        """
+        ids = now.runs.full_id(first), now.runs.full_id(second)
+        if ids[0] == ids[1]:
+            raise BadInput(f"run {ids[0]!r}: cannot be compared with itself; name two runs of `amber runs`")
+        files = tuple(now.runs.predictions_file(home, id_) for id_ in ids)
+        samples = Samples.at(now)
+        judged = np.asarray(samples.splits == split, np.bool_)
+        tables = [pq.read_table(file) for file in files]
+        predicted = [set(table["task"].unique().to_pylist()) for table in tables]
+        paired, unequal = {}, {}
+        for task in _common(now, ids, predicted, tasks):
+            both = [labelled_predictions(now, task, samples, table).at(judged) for table in tables]
+            paired[task.name], difference = _paired(task, both[0], both[1])
+            if difference.only_first or difference.only_second:
+                unequal[task.name] = difference
+        left_out = _left_out(now.slices(), ids, predicted)
+        slices = {name: part for name, part in now.slices().items() if name not in left_out}
+        inside = {name: _members(now, part, files, samples) for name, part in slices.items()}
+        return cls(
+            runs=ids, split=split, samples=samples, tasks=paired, unequal=unequal, slices=slices, left_out=left_out,
+            inside={"": np.ones(len(judged), np.bool_), **inside},
+        )  # fmt: skip
+
+    def cell(self, task: str, slice_: str) -> PairedPredictions:
+        """The predictions of both runs for the labels of one (task, slice)."""
+        return self.tasks[task].at(self.inside[slice_])
+
+    def cells(self) -> list[tuple[str, str]]:
+        """Every (task, slice) in which the task is reported, everything first."""
+        return [
+            (task, name) for task in self.tasks for name in self.inside
+            if not name or self.slices[name].task in ("", task)
+        ]  # fmt: skip
+
+
+def _common(now: Snapshot, runs: tuple[str, str], predicted: Sequence[set[str]], names: Sequence[str]) -> list[Task]:
+    """The tasks that both runs predict, or those of `names`; BadInput where one of the runs does not predict them."""
+    for name in names:
+        now.task(name)
+        for run, found in zip(runs, predicted, strict=True):
+            if name not in found:
+                raise BadInput(
+                    f"run {run}: does not predict {name} (it predicts {', '.join(sorted(found))}); name a run that does"
+                )
+    common = [task for task in now.tasks().values() if task.name in predicted[0] & predicted[1] and task.outputs]
+    if not common:
+        told = [", ".join(sorted(found)) or "nothing" for found in predicted]
+        raise BadInput(
+            f"runs {runs[0]} and {runs[1]}: have no task in common ({told[0]}; {told[1]}); name runs of the same tasks"
+        )
+    return [task for task in common if not names or task.name in names]
+
+
+def _paired(task: Task, first: LabelledPredictions, second: LabelledPredictions) -> tuple[PairedPredictions, Unequal]:
+    """Both runs on the labels that both predict, and how many only one does."""
+    common = np.intersect1d(first.rows, second.rows)
+    places = [np.searchsorted(part.rows, common) for part in (first, second)]
+    both = [
+        LabelledPredictions(**{name: value[place] for name, value in vars(part).items()})
+        for part, place in zip((first, second), places, strict=True)
+    ]
+    alone = [len(part.rows) - len(common) for part in (first, second)]
+    return PairedPredictions(task=task, first=both[0], second=both[1]), Unequal(
+        only_first=alone[0], only_second=alone[1]
+    )
+
+
+def _left_out(slices: Mapping[str, Slice], runs: tuple[str, str], predicted: list[set[str]]) -> dict[str, str]:
+    """For each slice that reads what one of the runs does not predict, which run and what."""
+    found = {}
+    for name, part in slices.items():
+        read = {column for family, column in columns_of(part.predicate) if family == "pred"}
+        for run, names in zip(runs, predicted, strict=True):
+            if missing := sorted(read - names):
+                found[name] = f"reads pred.{missing[0]}, which run {run} does not predict"
+    return found
+
+
+def _members(now: Snapshot, part: Slice, files: tuple[Path, ...], samples: Samples) -> Bools:
+    """The samples that are in a slice by either run's predictions."""
+    inside = np.zeros(len(samples.ids), np.bool_)
+    for file in files if part.reads_predictions else files[:1]:
+        inside |= np.isin(samples.ids, now.members(part.predicate, predictions=str(file)))
+    return inside
