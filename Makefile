@@ -73,7 +73,7 @@ bench-pages: .venv/test ## Time and memory of one page of every long list of the
 bench-labeling: .venv/test .venv-label-studio/ready ## Push 10,000 items, pull 1,000 changed, the loop with people who err, thumbnails for 32 clients (SCALE=small)
 	@AMBER_LABEL_STUDIO=.venv-label-studio $(BIN)/python -m benchmarks.labeling
 
-bench-train: .venv/test .venv-train-peers/ready ## Steps of many tasks beside peers, stopping, kills, ranks and exports, by parts (ROWS=steps,planted; DATA=FOLDER, SCALE=small)
+bench-train: .venv/test .venv-train-peers/ready ## Steps of many tasks beside peers, stopping, trees, kills, ranks and exports, by parts (ROWS=steps,planted; DATA=FOLDER, SCALE=small)
 	@$(BIN)/python -m benchmarks.train
 
 bench-gpu: .venv/train ## The trainer on a GPU: images a second, waiting for data, bf16, compiling; says so without one

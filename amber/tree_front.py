@@ -79,18 +79,19 @@ def _number(value: float) -> str:
     return f"{value:.3f}"
 
 
-def _count(macs: int) -> str:
+def _count(macs: float) -> str:
     """Multiply-accumulate operations, in thousands or millions.
 
-    >>> _count(1_450_000), _count(36_000)
-    ('1.45M', '36k')
+    >>> _count(1_450_000), _count(36_000), _count(240)
+    ('1.45M', '36k', '0.24k')
     """
-    return f"{macs / 1e6:,.2f}M" if macs >= 1e6 else f"{macs / 1e3:,.0f}k"
+    return f"{macs / 1e6:,.3g}M" if macs >= 1e6 else f"{macs / 1e3:.3g}k"
 
 
 def _draw(comparison: TreeComparison, path: Path) -> None:
     """The score of each tree against its operations, and the front through those that no other beats at both."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
@@ -105,6 +106,9 @@ def _draw(comparison: TreeComparison, path: Path) -> None:
     front = sorted((tree for tree in comparison.trees if tree.front), key=lambda tree: tree.macs)
     axes.step([tree.macs for tree in front], [tree.score for tree in front], where="post", color="#00798c", alpha=0.4)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda macs, _: _count(macs)))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(x=0.2, y=0.15)
     frozen = f" (and {_count(comparison.frozen_macs)} of the frozen trunk)" if comparison.frozen_macs else ""
     axes.set(

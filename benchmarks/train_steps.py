@@ -1,5 +1,6 @@
 """CPU time of a training step of many sparse tasks, beside the loop that one writes by hand, in turns."""
 
+import os
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from benchmarks.table import Row, small
 from curation import Task
 from samplers.plan.plan import PlanTask
 from training.loop.learner import Draws, Learner
+from training.loop.memory import KEPT, keep_freed_memory
 from training.loop.optimise import TreeOptimiser
 from training.loop.ranks import Ranks
 from training.network.tree_network import TreeNetwork
@@ -166,6 +168,7 @@ def ratio(first: Arm, second: Arm, *, turns: int = TURNS, steps: int = 1) -> tup
 
 def step_rows() -> list[Row]:
     """The rows of steps."""
+    keep_freed_memory()
     rows, images, vectors = [], pixels(), torch.randn(BATCH, WIDTH)
     for count, limit in ((10, 1.03), (100, 0.87)):
         tasks = many_tasks(count)
@@ -200,10 +203,13 @@ def peer_step_rows() -> list[Row]:
     """The step of each peer over ours, in turns; none without the environment of the peers."""
     if not PEERS.exists():
         return []
+    keep_freed_memory()
     rows, inputs = [], {"small": pixels(), "features": torch.randn(BATCH, WIDTH)}
     trunks = {"small": SmallTrunk, "features": Features}
     words = [str(PEERS), "benchmarks/train_peers.py", str(torch.get_num_threads())]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    kept = {name: str(KEPT) for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")}  # as ours
+    environment = os.environ | kept
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
         for trunk, count in (("features", 10), ("small", 10), ("features", 100), ("small", 100)):
             tasks = many_tasks(count)
             step = ours(trunks[trunk](), tasks, inputs[trunk])

@@ -1,5 +1,6 @@
 """Trees compared on a small workspace with cached features: figures, costs, the verb, and what cannot be compared."""
 
+import doctest
 import json
 import shutil
 import time
@@ -12,12 +13,14 @@ from support.learned import make_features, planned
 from support.processes import ending
 from support.refusals import amber, refused
 
+from amber import tree_front
 from amber.cli import run
 from amber.compare_trees import TreeComparison, compare_trees, tree_recipes
 from amber.tree_front import comparison_tables, write_comparison
 from curation import BadInput, Catalog
 from samplers import Plan
 from training import Run, evaluate
+from training.evaluation import cost
 
 Capture = pytest.CaptureFixture[str]
 
@@ -185,3 +188,8 @@ def test_a_split_without_labels_is_refused(catalog: Catalog, plan: Plan) -> None
     recipes = tree_recipes(WORDS, ["shared", "separate"])
     with pytest.raises(BadInput, match=r"no task of plan .* has a known label there"):
         compare_trees(catalog, plan, recipes, seeds=[0], split="nowhere")
+
+
+def test_the_examples_run() -> None:
+    done = [doctest.testmod(module) for module in (tree_front, cost)]
+    assert [(each.failed, each.attempted > 0) for each in done] == [(0, True)] * 2

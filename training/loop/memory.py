@@ -1,5 +1,7 @@
-"""What to lower where memory runs out."""
+"""What to lower where memory runs out, and memory that one step leaves to the next."""
 
+import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +11,25 @@ from curation.errors import Failed
 from training.loop.learner import Learner
 from training.recipe import Recipe
 
-__all__ = ["out_of_memory"]
+__all__ = ["KEPT", "keep_freed_memory", "out_of_memory"]
+
+KEPT = 1 << 30
+"""Bytes up to which blocks come from the heap, and up to which its free end stays with the process."""
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what this process frees, for the whole of its life; does nothing without glibc.
+
+    By default glibc returns the maps of a batch to the system after each step and takes them back page by page in the
+    next one: a tenth of the CPU time of a step of the small trunk. The peak of memory grows by 2%. What the user has
+    set by MALLOC_TRIM_THRESHOLD_ or MALLOC_MMAP_THRESHOLD_ holds.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    for name, code in (("MALLOC_TRIM_THRESHOLD_", M_TRIM_THRESHOLD), ("MALLOC_MMAP_THRESHOLD_", M_MMAP_THRESHOLD)):
+        if mallopt is not None and name not in os.environ:
+            mallopt(code, KEPT)
 
 
 @contextmanager

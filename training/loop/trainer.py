@@ -18,6 +18,7 @@ from samplers.streaming.stream import OnError
 from training.loop.checkpoint import listening, write_tensors
 from training.loop.drawing import Drawing, Drawn
 from training.loop.inputs import Source
+from training.loop.memory import keep_freed_memory
 from training.loop.ranks import Ranks
 from training.loop.shard_feed import Shards
 from training.loop.solving import solve_plan
@@ -89,6 +90,8 @@ def _train(
     if recipe.solved:
         network, heads, drawn.alarms = solve_plan(recipe, plan, catalog, parent, told.progress)
     else:
+        if not recipe.embeddings:
+            keep_freed_memory()
         drawing = Drawing(recipe, plan, catalog, folder, parent=parent, source=source, ranks=ranks)
         with listening() as stop:
             drawn = drawing.run(told.progress, every=every, stop=stop, states=told.states)
