@@ -30,7 +30,8 @@ READS = {
 WITHOUT = {
     "backup": ["copy"], "browse": [], "catalog": ["verify"], "compare": [], "compare-trees": [], "coverage": [],
     "diff": ["1"], "duplicates": [], "export-model": ["run", "--to", "out"],
-    "forget": ["key", "--yes"],     "gate": ["--gate", "gate.toml", "--author", "bench"], "ingest": ["."], "label": ["status"], "loop": [],
+    "forget": ["key", "--yes"],
+    "gate": ["--gate", "gate.toml", "--author", "bench"], "ingest": ["."], "label": ["status"], "loop": [],
     "oracle": [], "pack": [], "policy": ["suggest"], "report": [], "request": [], "restore": ["copy"], "serve": [],
     "simulate": [".", "--wanted", "a=b"], "train": [], "write": ["csv", "out.csv"],
 }  # fmt: skip
