@@ -24,6 +24,7 @@ VERBS = {
     "evaluate": ("evaluating:evaluate_command", "Judge RUN again by the labels and decision rules of now."),
     "export-model": ("deploying:export_model_command", "Write a trained network as ONNX, torch.export, safetensors."),
     "forget": ("forgetting:forget_command", "Remove SAMPLE (a key) and everything known about it."),
+    "gate": ("gating:gate_command", "Decide whether RUN may replace another one: pass, block, or not enough data."),
     "ingest": ("ledger:ingest_command", "Add the data set declared in the folder DATASET to the catalog."),
     "init": ("ledger:init", "Create a workspace with an empty catalog, or open an existing one."),
     "label": ("labeling:label_group", "Have people label in Label Studio: start it, push requests, pull answers."),

@@ -1,6 +1,7 @@
 """Errors of the command line: one line on standard error, and an exit code.
 
-0 done, 1 the machine failed (a full disk), 2 bad input, 3 the catalog is locked, 4 a damaged file, 130 interrupted.
+0 done, 1 the machine failed (a full disk), 2 bad input, 3 the catalog is locked, 4 a damaged file, 10 a gate blocks,
+11 a gate lacks data, 130 interrupted.
 """
 
 import errno
@@ -14,7 +15,10 @@ from amber.extras import missing_module
 from amber.interrupts import remembered
 from curation.errors import AmberError
 
-__all__ = ["guarded"]
+__all__ = ["OUTCOMES", "guarded"]
+
+OUTCOMES = {"pass": 0, "block": 10, "not enough data": 11}
+"""The exit code of each decision of a gate."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from curation.catalog.snapshot import Snapshot
+from curation.errors import BadInput, NotFound
 from curation.files.read_back import read_json
 from samplers.plan.plan import AGAIN
 from samplers.plan.plan_list import policy_name, written_at
 from training.imported import origin_of
 from training.run import Run
 
-__all__ = ["RunEntry", "list_runs", "run_before"]
+__all__ = ["RunEntry", "list_runs", "run_before", "two_runs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,21 @@ def run_before(home: Path, now: Snapshot, run_id: str) -> str:
     earlier = [row["run"] for row in rows if row["run"] != run_id and row["commit_id"] < own]
     parent = Run.open(home, run_id).parent if (home / "runs" / run_id / "run.json").is_file() else ""
     return parent if parent in earlier else earlier[-1] if earlier else ""
+
+
+def two_runs(home: Path, now: Snapshot, run: str, before: str) -> tuple[str, str]:
+    """The ids of the run before and of `run`, where either may be left out (""), or begin an id.
+
+    By default `run` is the one evaluated last, and the other its `run_before`; an error where there is none.
+    """
+    names = now.runs()["run"].to_pylist()
+    if not names:
+        raise NotFound(f"{home}: the catalog has no run yet; create some with `amber train`")
+    newest = now.runs.full_id(run) if run else str(names[-1])
+    earlier = now.runs.full_id(before) if before else run_before(home, now, newest)
+    if not earlier:
+        raise BadInput(f"run {newest!r}: no run was evaluated before it; name the one to compare it with")
+    return earlier, newest
 
 
 def _entry(

@@ -301,6 +301,11 @@ class PendingCommit:
         if not self.repeated:
             add_act(self._writer, "sign_off", owner, by, subject=plan, before=before, policy=policy)
 
+    def record_gate(self, run: str, *, against: str, evaluation_set: str, by: Identity) -> None:
+        """Record that a gate decided on `run` against another run, by the evaluation set with this digest."""
+        if not self.repeated:
+            add_act(self._writer, "gate", "", by, subject=run, before=against, policy=evaluation_set)
+
     def _define_by_owner(self, new: Definition, old: Definition, by: Identity | None) -> None:
         """Define a task again, as an act of its owner where owner, classes, the codes of classes or metric change."""
         fields = [(each.task.owner, each.task.classes, each.task.metric, each.codes) for each in (old, new)]

@@ -10,7 +10,9 @@ ever had. `codes` of a definition gives the current class of each entry, NULL fo
 `forgotten.key_sha256` is the sha256 of a forgotten key (NULL for those forgotten before schema 4). In `owner_event` and
 `act_event`, `via` says what named the `member`: "token" (of the service) or "user" (of the operating system). An act
 is a sign-off ("sign_off": of the plan `subject` against the plan `before`, under the policy with the hash `policy`), or
-sets the policy in force ("policy"), the members of an owner ("owners") or the definition of a task ("redefine").
+sets the policy in force ("policy"), the members of an owner ("owners") or the definition of a task ("redefine"), or is
+the decision of a gate ("gate": on the run `subject` against the run `before`, by the evaluation set with the digest
+`policy`).
 """
 
 from typing import Final

@@ -20,7 +20,7 @@ from curation.labelstudio.local_server import stop
 ROOT = Path(__file__).parents[2]
 AMBER = Path(sys.executable).with_name("amber")
 VERBS = {" ".join(words): command for words, command in leaves(cli)}
-LATER = ["gate", "replay"]
+LATER = ["replay"]
 
 POLICY = '[task.color]\nowner = "signals"\nshare = 1.0\nimportance = 1.0\nrule = "balanced"\n'
 
@@ -67,6 +67,7 @@ SESSION = {
     "runs": [],
     "diff": ["0"],
     "compare": ["--sheet", "flips.html"],
+    "gate": ["--gate", "gate.toml"],
     "predictions import": ["theirs.csv", "--name", "theirs"],
     "evaluate": [],
     "write": ["parquet", "known.parquet"],
@@ -105,6 +106,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, label_studio: None) -> Iter
     here = tmp_path_factory.mktemp("session")
     ingested(here)
     (here / "policy.toml").write_text(POLICY)
+    (here / "gate.toml").write_text('[[judge]]\ntask = "color"\nmargin = "99 points"\n')
     with pytest.MonkeyPatch.context() as patch:
         enter(patch, here)
         rows = [f"lamps/{color}/{number:03d},{color}" for color in ("red", "green") for number in range(5)]
@@ -185,7 +187,8 @@ def test_json_is_the_only_output(verb: str, capsys: pytest.CaptureFixture[str]) 
         "loop": r"yellow \(mined\)",
         "log": r"ada",
         "runs": r"ada +│ [0-9a-f]{12} +│",
-        "compare": r"compared with .* on test|everything",
+        "compare": r"compared with .* on test",
+        "gate": r"^report gate.md",
         "diff": r"color +│ yellow +│",
         "predictions import": r"predictions of theirs \(color 10\)",
         "evaluate": r"color +│ \(all\) +│ test +│",

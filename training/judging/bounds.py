@@ -7,8 +7,9 @@ theirs; where nothing was lost, each group counts once. The two are joined by th
 (MOVER; Zou & Donner 2008, with the correlation of the two over groups), and so are the classes of balanced accuracy.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Self
 
 import numpy as np
@@ -23,6 +24,9 @@ ONE_SIDED: Final = 1.6448536269514722
 """The 95% quantile of the normal distribution."""
 TWO_SIDED: Final = 1.959963984540054
 
+LIKELY: Final = 0.8416212335729143
+"""The 80% quantile."""
+
 ICC: Final = 0.6
 """Intraclass correlation of the design-effect floor."""
 ROUNDING: Final = 1e-12
@@ -32,26 +36,45 @@ BLOCK: Final = 4_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """A drop, how far below and above it the true one may be (`below`, `above` >= 0), and its residuals by group.
+    """A drop, and how far the true one may be from it.
 
-    `residuals` [G] are the groups' shares in the deviation of the drop, for the groups `groups` [G].
+    `below` and `above` give the distance if there were so many times as many groups like these (1: as it is).
+    `residuals` [G] are the shares of the groups `groups` [G] in the deviation of the drop.
     """
 
     drop: float
-    below: float
-    above: float
+    below: Callable[[float], float]
+    above: Callable[[float], float]
     groups: Ints
     residuals: Floats
 
     @property
     def low(self) -> float:
         """The lower end of the interval."""
-        return self.drop - self.below
+        return self.drop - self.below(1.0)
 
     @property
     def high(self) -> float:
         """The upper end: the drop is not larger, unless by the chance that the quantile leaves."""
-        return self.drop + self.above
+        return self.drop + self.above(1.0)
+
+    def groups_for(self, margin: float) -> int:
+        """How many groups like these would show, in four of five cases, that two equal runs differ by less.
+
+        `margin` > 0 is in the unit of the drop.
+        """
+        spread = float((self.residuals**2).sum()) ** 0.5
+
+        def enough(times: float) -> bool:
+            return bool(self.above(times) + LIKELY * spread / times**0.5 < margin)
+
+        low, high = 0.0, 1.0
+        while not enough(high):
+            low, high = high, 2 * high
+        for _ in range(20):
+            middle = (low + high) / 2
+            low, high = (low, middle) if enough(middle) else (middle, high)
+        return int(np.ceil(high * len(self.groups)))
 
     @classmethod
     def of_losses(
@@ -63,38 +86,40 @@ class Bound:
         far as a frequency of such bursts at which none would be seen.
         """
         names, codes = np.unique(groups, return_inverse=True)
-        loss, gain = (_Mean.of(np.maximum(sign * worse, 0.0), weights, codes, scale) for sign in (1, -1))
-        ends = loss.ends(z), gain.ends(z)
+        unseen = np.inf if rarest else None
+        loss, gain = (_Mean.of(np.maximum(sign * worse, 0.0), weights, codes, scale, unseen) for sign in (1, -1))
         correlation = _correlation(loss.residuals, gain.residuals)
-        above = _joined(ends[0][1], ends[1][0], correlation)
-        below = _joined(ends[0][0], ends[1][1], correlation)
-        unseen = rarest * z**2 / (loss.groups + z**2)
+
+        def distance(falls: _Mean, rises: _Mean, times: float) -> float:
+            seen = _joined(falls.ends(z, times)[1], rises.ends(z, times)[0], correlation)
+            return _joined(seen, rarest * z**2 / (falls.groups * times + z**2), 0.0)
+
         return cls(
-            drop=loss.mean - gain.mean, below=_joined(below, unseen, 0.0), above=_joined(above, unseen, 0.0),
+            drop=loss.mean - gain.mean, below=partial(distance, gain, loss), above=partial(distance, loss, gain),
             groups=names, residuals=loss.residuals - gain.residuals,
         )  # fmt: skip
 
     @classmethod
     def of_parts(cls, parts: Sequence["Bound"], weights: Sequence[float]) -> Self:
-        """The bound of the weighted sum of drops over disjoint labels or different tasks.
+        """The bound of the sum of drops with `weights` >= 0, of disjoint labels or of different tasks.
 
         Drops that rise together, over groups, add up; others are joined as independent ones.
         """
         groups = np.unique(np.concatenate([part.groups for part in parts]))
         residuals = np.zeros((len(parts), len(groups)))
-        for row, part in zip(residuals, parts, strict=True):
-            row[np.searchsorted(groups, part.groups)] = part.residuals
-        scaled = residuals * np.asarray(weights)[:, None]
-        together = np.array([[max(0.0, _correlation(one, other)) for other in scaled] for one in scaled])
+        for row, part, weight in zip(residuals, parts, weights, strict=True):
+            row[np.searchsorted(groups, part.groups)] = weight * part.residuals
+        together = np.array([[max(0.0, _correlation(one, other)) for other in residuals] for one in residuals])
         np.fill_diagonal(together, 1.0)
-        above, below = (
-            np.abs(weights)
-            * [getattr(part, side if weight >= 0 else other) for part, weight in zip(parts, weights, strict=True)]
-            for side, other in (("above", "below"), ("below", "above"))
-        )
+
+        def distance(ways: Sequence[Callable[[float], float]], times: float) -> float:
+            gaps = np.array([weight * way(times) for weight, way in zip(weights, ways, strict=True)])
+            return float(np.sqrt(gaps @ together @ gaps))
+
         return cls(
-            drop=float(np.dot(weights, [part.drop for part in parts])), groups=groups, residuals=scaled.sum(axis=0),
-            above=float(above @ together @ above) ** 0.5, below=float(below @ together @ below) ** 0.5,
+            drop=float(np.dot(weights, [part.drop for part in parts])), groups=groups, residuals=residuals.sum(axis=0),
+            below=partial(distance, [part.below for part in parts]),
+            above=partial(distance, [part.above for part in parts]),
         )  # fmt: skip
 
     @classmethod
@@ -104,17 +129,18 @@ class Bound:
         Each run's value has Wilson's interval at the effective size of its jackknife variance over groups, at most
         `effective`; the two are joined with half of their correlation.
         """
-        values = np.array(sums.values())
+        first, second = sums.values()
         pulls = [_pulls(sums, part) for part in (sums.first, sums.second)]
-        sizes = [
-            _size(float(value), float((pull**2).sum()), effective) for value, pull in zip(values, pulls, strict=True)
-        ]
-        ends = [_wilson(float(value), size, z) for value, size in zip(values, sizes, strict=True)]
+        sizes = [_size(value, pull, effective) for value, pull in zip((first, second), pulls, strict=True)]
         half = _correlation(*pulls) / 2
-        gaps = [(value - low, high - value) for value, (low, high) in zip(values.tolist(), ends, strict=True)]
+
+        def distance(falling: int, times: float) -> float:
+            ends = [_gaps(value, size * times, z) for value, size in zip((first, second), sizes, strict=True)]
+            return _joined(ends[1 - falling][0], ends[falling][1], half)
+
         return cls(
-            drop=float(values[0] - values[1]), groups=sums.groups, residuals=pulls[0] - pulls[1],
-            above=_joined(gaps[0][1], gaps[1][0], half), below=_joined(gaps[0][0], gaps[1][1], half),
+            drop=first - second, below=partial(distance, 1), above=partial(distance, 0), groups=sums.groups,
+            residuals=pulls[0] - pulls[1],
         )  # fmt: skip
 
 
@@ -129,7 +155,8 @@ class _Mean:
     groups: float
 
     @classmethod
-    def of(cls, values: Floats, weights: Floats, codes: Ints, scale: float) -> Self:
+    def of(cls, values: Floats, weights: Floats, codes: Ints, scale: float, unseen: float | None) -> Self:
+        """`unseen` is the size where no value is above 0; by default the number of groups."""
         own = np.bincount(codes, weights)
         total = float(own.sum())
         mean = float((values * weights).sum()) / total
@@ -138,13 +165,14 @@ class _Mean:
         floor = float((weights * (values - mean) ** 2).sum()) / total / labels * (1 + (labels / groups - 1) * ICC)
         count = len(own)
         variance = max(floor, count / max(1, count - 1) * float((residuals**2).sum()))
-        size = mean * (scale - mean) / variance if variance > ROUNDING * scale**2 else groups
+        least = groups if unseen is None else unseen
+        size = mean * (scale - mean) / variance if variance > ROUNDING * scale**2 else least
         return cls(mean=mean, scale=scale, residuals=residuals, size=size, groups=groups)
 
-    def ends(self, z: float) -> tuple[float, float]:
-        """How far Wilson's interval reaches below and above the mean."""
-        low, high = _wilson(self.mean / self.scale, self.size, z)
-        return self.mean - low * self.scale, high * self.scale - self.mean
+    def ends(self, z: float, times: float) -> tuple[float, float]:
+        """How far Wilson's interval reaches below and above the mean, with so many times as many groups."""
+        below, above = _gaps(self.mean / self.scale, self.size * times, z)
+        return below * self.scale, above * self.scale
 
 
 def effective_labels(weights: Floats, groups: Ints) -> float:
@@ -154,14 +182,17 @@ def effective_labels(weights: Floats, groups: Ints) -> float:
     return labels / (1 + (labels / count - 1) * ICC)
 
 
-def _wilson(share: float, size: float, z: float) -> tuple[float, float]:
+def _gaps(share: float, size: float, z: float) -> tuple[float, float]:
+    """How far Wilson's interval of a share reaches below and above it."""
     centre = (share + z**2 / (2 * size)) / (1 + z**2 / size)
     half = z / (1 + z**2 / size) * (share * (1 - share) / size + z**2 / (4 * size**2)) ** 0.5
-    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
+    return max(0.0, share - max(0.0, centre - half)), max(0.0, min(1.0, centre + half) - share)
 
 
-def _size(value: float, variance: float, effective: float) -> float:
-    return min(effective, value * (1 - value) / variance) if variance > ROUNDING else effective
+def _size(value: float, pulls: Floats, effective: float) -> float:
+    variance = float((pulls**2).sum())
+    size = value * (1 - value) / variance if variance > ROUNDING else effective
+    return min(effective, size) if size > 0 else effective
 
 
 def _joined(one: float, other: float, correlation: float) -> float:
