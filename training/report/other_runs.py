@@ -14,6 +14,7 @@ from training.evaluation.predictions import LabelledPredictions
 from training.evaluation.predictions import labelled_predictions as labelled
 from training.imported import beside_of
 from training.report.run_results import RunResults, class_name, confusion_of, registered_run, verified_predictions
+from training.run_list import run_before as before_it
 
 __all__ = ["RaisedByRate", "RunBefore", "confusions", "raised_by_rate", "run_before"]
 
@@ -52,19 +53,12 @@ def run_before(now: Snapshot, home: Path, run: str, results: RunResults, *, pare
 
     None when there is none, or when its predictions are missing or have changed.
     """
-    rows = now.runs().to_pylist()
-    own = registered_run(now, run)["commit_id"]
-    earlier = [row["run"] for row in rows if row["run"] != run and row["commit_id"] < own]
-    if not earlier:
+    id_ = before_it(home, now, run)
+    predictions = _predictions(now, home, id_, results) if id_ else None
+    if predictions is None:
         return None
-    id_ = parent if parent in earlier else earlier[-1]
-    predictions = _predictions(now, home, id_, results)
     relation = "its parent" if id_ == parent else "the run evaluated before it"
-    return (
-        None
-        if predictions is None
-        else RunBefore(id=id_, relation=relation, predictions=predictions, beside=beside_of(home, id_))
-    )
+    return RunBefore(id=id_, relation=relation, predictions=predictions, beside=beside_of(home, id_))
 
 
 def confusions(

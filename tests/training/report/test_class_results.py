@@ -16,10 +16,11 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import Task
 from samplers.plan.plan import Plan
 from training import Recipe, Run
+from training.evaluation import group_order
 from training.evaluation.metrics import ConfusionSums, RankingSums
 from training.evaluation.predictions import labelled_predictions
 from training.recipe import ADDED, Stopping, TaskRecipe
-from training.report import contact_sheets, formatting, write_report
+from training.report import formatting, write_report
 from training.report.class_results import class_view, confusion_view
 from training.report.other_runs import RunBefore, raised_by_rate, run_before
 from training.report.run_results import RunResults, load_results
@@ -255,7 +256,7 @@ def test_a_rule_with_thresholds_is_stated(home: tuple[Catalog, Plan], tmp_path: 
             assert (row["code"] == 1) == (row["probabilities"][1] >= 0.4)
 
 
-@pytest.mark.parametrize("module", [contact_sheets, formatting], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [group_order, formatting], ids=lambda module: module.__name__)
 def test_examples_of_the_docstrings(module: object) -> None:
     done = doctest.testmod(module)  # type: ignore[arg-type]
     assert done.attempted
