@@ -91,13 +91,14 @@ class LabelledPredictions:
         """
         here = cell[self.rows]
         if not self.batches:
-            return self._taken(here)
+            return self.kept(here)
         weights = label_weights(self.batches, self.rows, cell) * self.samples.weights[self.rows]
-        return replace(self, weights=weights)._taken(here & (weights > 0))
+        return replace(self, weights=weights).kept(here & (weights > 0))
 
-    def _taken(self, here: Bools) -> Self:
-        kept = ("samples", "batches")
-        return replace(self, **{name: value[here] for name, value in vars(self).items() if name not in kept})
+    def kept(self, here: Bools) -> Self:
+        """Only the predictions that are marked in `here` [n], with the weights that they have."""
+        shared = ("samples", "batches")
+        return replace(self, **{name: value[here] for name, value in vars(self).items() if name not in shared})
 
 
 def write_predictions(path: Path, tables: Iterable[pa.Table]) -> None:

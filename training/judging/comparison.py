@@ -116,7 +116,7 @@ def compare_attributes(now: Snapshot, runs: PairedRuns, measures: dict[str, list
 
 
 def _cell(runs: PairedRuns, measure: Measure, slice_: str, pair: PairedPredictions) -> _Cell:
-    return _Cell(measure=measure, slice=slice_, pair=pair, sums=measure.sums(pair, runs.samples))
+    return _Cell(measure=measure, slice=slice_, pair=pair, sums=measure.sums(pair))
 
 
 def _figure(runs: PairedRuns, cell: _Cell, *, p: float | None, q: float | None = None) -> ComparedFigure:
@@ -132,7 +132,7 @@ def _figure(runs: PairedRuns, cell: _Cell, *, p: float | None, q: float | None =
             **counts, first=None, second=None, difference=None, low=None, high=None, verdict="not enough data",
             doubt=measure.undefined(pair),
         )  # fmt: skip
-    bound = measure.bound(pair, runs.samples, z=TWO_SIDED)
+    bound = measure.bound(pair, z=TWO_SIDED)
     first, second = cell.sums.values()
     difference = second - first
     ends = (-bound.high, -bound.low) if measure.sign > 0 else (bound.low, bound.high)

@@ -142,13 +142,13 @@ def _cell(runs: PairedRuns, part: Judged, slice_: str, where: str) -> _Cell:
     measure = Measure.of(pair.task, part.metric)
     margin = margin_in(part.margin, measure, where)
     place = f"{where}: {measure.text} of {part.task} on {slice_ or EVERYTHING}"
-    sums = measure.sums(pair, runs.samples)
+    sums = measure.sums(pair)
     if sums is None:
         raise BadInput(f"{place}: is not defined, because {measure.undefined(pair)}; label some, or take it out")
     if measure.name == "balanced_accuracy" and not slice_ and len(np.unique(pair.first.truth)) < 2:
         only = pair.task.classes[int(pair.first.truth[0])]
         raise BadInput(f"{place}: is not defined, because all labels are {only}; label others, or judge recall:{only}")
-    bound = measure.bound(pair, runs.samples, z=ONE_SIDED)
+    bound = measure.bound(pair, z=ONE_SIDED)
     return _Cell(measure=measure, slice=slice_, margin=margin, pair=pair, sums=sums, bound=bound)
 
 

@@ -10,7 +10,7 @@ from curation.arrays import Floats
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from training.evaluation.metrics import ConfusionSums, MeanSums
-from training.evaluation.predictions import LabelledPredictions, Samples
+from training.evaluation.predictions import LabelledPredictions
 from training.judging.bounds import Bound, effective_labels
 from training.judging.group_sums import PairedSums
 from training.judging.paired_runs import PairedPredictions
@@ -80,15 +80,15 @@ class Measure:
         """1 where more is better, -1 where less is."""
         return -1 if self.name == "mae" else 1
 
-    def sums(self, pair: PairedPredictions, samples: Samples) -> PairedSums | None:
+    def sums(self, pair: PairedPredictions) -> PairedSums | None:
         """The sums of both runs; None where the labels do not define the measure (`undefined` says why)."""
         if self.undefined(pair):
             return None
         if self.name == "mae":
-            return PairedSums.of_errors(*(_errors(part, samples) for part in (pair.first, pair.second)))
+            return PairedSums.of_errors(*(_errors(part) for part in (pair.first, pair.second)))
         if self.name in ("map", "ap"):
-            return self._rankings(pair, samples)
-        first, second = (_confusion(self.task, part, samples) for part in (pair.first, pair.second))
+            return self._rankings(pair)
+        first, second = (_confusion(self.task, part) for part in (pair.first, pair.second))
         if self.name == "balanced_accuracy":
             return PairedSums.of_recalls(first, second)
         if self.name == "macro_f1":
@@ -97,10 +97,9 @@ class Measure:
             return PairedSums.of_means_over(parts, [1 / len(codes)] * len(codes))
         return PairedSums.of_shares(first, second, self._terms)
 
-    def bound(self, pair: PairedPredictions, samples: Samples, *, z: float) -> Bound:
+    def bound(self, pair: PairedPredictions, *, z: float) -> Bound:
         """How far the measure of the second run may be below that of the first; the measure must be defined."""
-        rows = pair.first.rows
-        weights, groups, truth = samples.weights[rows], samples.groups[rows], pair.first.truth
+        weights, groups, truth = pair.first.weights, pair.first.groups, pair.first.truth
         if self.name == "mae":
             worst = float(np.maximum(pair.first.errors, pair.second.errors).max())
             return Bound.of_losses(
@@ -117,7 +116,7 @@ class Measure:
                 for own in (truth == code for code in codes)
             ]
             return Bound.of_parts(parts, [1 / len(parts)] * len(parts))
-        sums = self.sums(pair, samples)
+        sums = self.sums(pair)
         assert sums is not None
         own = truth == self.code if self.code >= 0 else np.ones(len(truth), np.bool_)
         return Bound.of_sums(sums, z=z, effective=effective_labels(weights[own], groups[own]))
@@ -138,13 +137,12 @@ class Measure:
             return "a run recorded no probabilities"
         return ""
 
-    def _rankings(self, pair: PairedPredictions, samples: Samples) -> PairedSums:
+    def _rankings(self, pair: PairedPredictions) -> PairedSums:
         codes = [self.code] if self.code >= 0 else np.unique(pair.first.truth).astype(int).tolist()
-        rows = pair.first.rows
         parts = [
             PairedSums.of_rankings(
                 pair.first.truth == code, (pair.first.probabilities[:, code], pair.second.probabilities[:, code]),
-                samples.weights[rows], samples.groups[rows],
+                pair.first.weights, pair.first.groups,
             )
             for code in codes
         ]  # fmt: skip
@@ -165,10 +163,9 @@ def f1_terms(sums: ConfusionSums, code: int) -> tuple[Floats, Floats]:
     return np.where(times == 2, times, 0.0), times
 
 
-def _confusion(task: Task, part: LabelledPredictions, samples: Samples) -> ConfusionSums:
-    weights, groups = samples.weights[part.rows], samples.groups[part.rows]
-    return ConfusionSums.of(len(task.classes), part.truth, part.predicted, weights, groups)
+def _confusion(task: Task, part: LabelledPredictions) -> ConfusionSums:
+    return ConfusionSums.of(len(task.classes), part.truth, part.predicted, part.weights, part.groups)
 
 
-def _errors(part: LabelledPredictions, samples: Samples) -> MeanSums:
-    return MeanSums.of(part.errors, samples.weights[part.rows], samples.groups[part.rows])
+def _errors(part: LabelledPredictions) -> MeanSums:
+    return MeanSums.of(part.errors, part.weights, part.groups)

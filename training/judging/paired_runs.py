@@ -121,11 +121,7 @@ def _common(now: Snapshot, runs: tuple[str, str], predicted: Sequence[set[str]],
 def _paired(task: Task, first: LabelledPredictions, second: LabelledPredictions) -> tuple[PairedPredictions, Unequal]:
     """Both runs on the labels that both predict, and how many only one does."""
     common = np.intersect1d(first.rows, second.rows)
-    places = [np.searchsorted(part.rows, common) for part in (first, second)]
-    both = [
-        LabelledPredictions(**{name: value[place] for name, value in vars(part).items()})
-        for part, place in zip((first, second), places, strict=True)
-    ]
+    both = [part.kept(np.isin(part.rows, common)) for part in (first, second)]
     alone = [len(part.rows) - len(common) for part in (first, second)]
     return PairedPredictions(task=task, first=both[0], second=both[1]), Unequal(
         only_first=alone[0], only_second=alone[1]

@@ -55,7 +55,7 @@ def _weighted_mean(runs: PairedRuns, team: Team, where: str) -> TeamFigure:
     total = sum(team.weights.values())
     weights = [weight / total / 100 * m.scale for m, weight in zip(measures, team.weights.values(), strict=True)]
     sums = [_sums(runs, measure, where) for measure in measures]
-    bounds = [measure.bound(runs.tasks[measure.task.name], runs.samples, z=ONE_SIDED) for measure in measures]
+    bounds = [measure.bound(runs.tasks[measure.task.name], z=ONE_SIDED) for measure in measures]
     return TeamFigure(
         what=f"weighted mean of {', '.join(team.weights)}", measure="weighted mean", unit=POINTS, scale=100.0,
         margin=_points(team), n=sum(len(runs.tasks[name].first.rows) for name in team.weights),
@@ -70,7 +70,7 @@ def _one_better(runs: PairedRuns, team: Team, where: str) -> TeamFigure:
     return TeamFigure(
         what=f"{team.optimise} must be better", measure=measure.text, unit=measure.unit, scale=measure.scale,
         margin=-gain, n=len(pair.first.rows), sums=_sums(runs, measure, where),
-        bound=measure.bound(pair, runs.samples, z=ONE_SIDED),
+        bound=measure.bound(pair, z=ONE_SIDED),
     )  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def _metric(runs: PairedRuns, team: Team, tasks: Sequence[str], where: str) -> T
 
 def _sums(runs: PairedRuns, measure: Measure, where: str) -> PairedSums:
     pair = runs.tasks[measure.task.name]
-    found = measure.sums(pair, runs.samples)
+    found = measure.sums(pair)
     if found is None:
         raise BadInput(
             f"{where}: team: {measure.text} of {measure.task.name} on {EVERYTHING} is not defined, because "

@@ -1,5 +1,6 @@
 """The joint group-swap test: mixed sums are those of mixed predictions, p values are exact, and count all slices."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -33,75 +34,84 @@ def samples_of(groups: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) 
     )  # fmt: skip
 
 
-def run_of(task: Task, truth: npt.NDArray[np.float64], generator: np.random.Generator) -> LabelledPredictions:
+def run_of(
+    task: Task, truth: npt.NDArray[np.float64], samples: Samples, generator: np.random.Generator
+) -> LabelledPredictions:
     n = len(truth)
     if task.kind == "regression":
         nothing = np.full(n, np.nan)
         number = truth + generator.normal(size=n)
         return LabelledPredictions(
-            rows=np.arange(n), truth=truth, predicted=number, confidence=nothing, probabilities=np.empty((n, 0))
+            rows=np.arange(n),
+            truth=truth,
+            predicted=number,
+            confidence=nothing,
+            probabilities=np.empty((n, 0)),
+            samples=samples,
+            weights=samples.weights,
         )
     chances = generator.dirichlet([1, 1, 1], n)
     code = chances.argmax(axis=1)
     return LabelledPredictions(
         rows=np.arange(n), truth=truth, predicted=code.astype(np.float64), confidence=chances.max(axis=1),
-        probabilities=chances,
+        probabilities=chances, samples=samples, weights=samples.weights,
     )  # fmt: skip
 
 
-def pair_of(task: Task, n: int, seed: int, groups: int = 6) -> tuple[PairedPredictions, Samples]:
+def pair_of(task: Task, n: int, seed: int, groups: int = 6) -> PairedPredictions:
     generator = np.random.default_rng(seed)
     truth = generator.integers(0, 3, n).astype(np.float64)
     truth[:3] = [0, 1, 2]
     samples = samples_of(np.sort(generator.integers(0, groups, n)), generator.uniform(1, 3, n))
-    first, second = (run_of(task, truth, generator) for _ in range(2))
-    return PairedPredictions(task=task, first=first, second=second), samples
+    first, second = (run_of(task, truth, samples, generator) for _ in range(2))
+    return PairedPredictions(task=task, first=first, second=second)
 
 
 def mixed(pair: PairedPredictions, chosen: npt.NDArray[np.bool_]) -> LabelledPredictions:
     """The first run's predictions, and the second's where `chosen`."""
     parts = {}
-    for name, value in vars(pair.first).items():
+    for name in ("predicted", "confidence", "probabilities"):
+        value = getattr(pair.first, name)
         mask = chosen if value.ndim == 1 else chosen[:, None]
         parts[name] = np.where(mask, getattr(pair.second, name), value)
-    return LabelledPredictions(**parts)
+    return replace(pair.first, **parts)
 
 
 @pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.text)
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_sums_of_exchanged_groups_are_those_of_exchanged_predictions(measure: Measure, seed: int) -> None:
-    pair, samples = pair_of(measure.task, 40, seed)
-    sums = measure.sums(pair, samples)
+    pair = pair_of(measure.task, 40, seed)
+    sums = measure.sums(pair)
     assert sums is not None
     exchanged = np.random.default_rng(seed).integers(0, 2, 6)
-    chosen = exchanged[samples.groups] == 1
+    chosen = exchanged[pair.first.groups] == 1
     both = PairedPredictions(task=pair.task, first=mixed(pair, chosen), second=mixed(pair, ~chosen))
-    again = measure.sums(both, samples)
+    again = measure.sums(both)
     assert again is not None
     total = sums.first + (sums.second - sums.first) * exchanged[sums.groups][:, None]
     assert sums.value(np.asarray(total.sum(axis=0))[None, :])[0] == pytest.approx(again.values()[0])
 
 
 def test_average_precision_by_groups_is_the_metric() -> None:
-    pair, samples = pair_of(COLOR, 200, 3)
-    found = Measure.of(COLOR, "ap:red").sums(pair, samples)
+    pair = pair_of(COLOR, 200, 3)
+    found = Measure.of(COLOR, "ap:red").sums(pair)
     assert found is not None
-    expected = RankingSums.of(pair.first.truth == 0, pair.first.probabilities[:, 0], samples.weights)
+    expected = RankingSums.of(pair.first.truth == 0, pair.first.probabilities[:, 0], pair.first.weights)
     total = np.asarray(found.first.sum(axis=0))[None, :]
     assert found.value(total)[0] == pytest.approx(expected.average_precision())
 
 
 def test_all_exchanges_of_few_groups_are_tried() -> None:
-    pair, samples = pair_of(COLOR, 40, 1)
+    pair = pair_of(COLOR, 40, 1)
     measure = Measure.of(COLOR)
-    sums = measure.sums(pair, samples)
+    sums = measure.sums(pair)
     assert sums is not None
     gains = []
     for bits in product([False, True], repeat=6):
-        chosen = np.array(bits)[samples.groups]
+        chosen = np.array(bits)[pair.first.groups]
         both = PairedPredictions(task=COLOR, first=mixed(pair, chosen), second=mixed(pair, ~chosen))
-        again = measure.sums(both, samples)
+        again = measure.sums(both)
         assert again is not None
         gains.append(again.values()[1] - again.values()[0])
     expected = np.mean(np.array(gains) <= gains[0] + 1e-12)
@@ -118,12 +128,12 @@ def two_runs(generator: np.random.Generator, groups: int) -> list[PairedSums]:
     first, second = (
         LabelledPredictions(
             rows=np.arange(n), truth=truth, predicted=part.astype(np.float64), confidence=np.ones(n),
-            probabilities=np.ones((n, 3)),
+            probabilities=np.ones((n, 3)), samples=samples, weights=samples.weights,
         )
         for part in wrong
     )  # fmt: skip
     pair = PairedPredictions(task=COLOR, first=first, second=second)
-    parts = [Measure.of(COLOR).sums(pair.at(generator.random(n) < 0.3), samples) for _ in range(8)]
+    parts = [Measure.of(COLOR).sums(pair.at(generator.random(n) < 0.3)) for _ in range(8)]
     return [part for part in parts if part is not None]
 
 
@@ -144,8 +154,8 @@ def test_adjusted_p_values_are_larger_and_keep_their_order() -> None:
 
 
 def test_runs_that_predict_alike_do_not_differ() -> None:
-    pair, samples = pair_of(COLOR, 60, 4)
-    sums = Measure.of(COLOR, "map").sums(PairedPredictions(task=COLOR, first=pair.first, second=pair.first), samples)
+    pair = pair_of(COLOR, 60, 4)
+    sums = Measure.of(COLOR, "map").sums(PairedPredictions(task=COLOR, first=pair.first, second=pair.first))
     assert sums is not None
     assert Swaps.of([sums, sums]).step_down("both").tolist() == [1.0, 1.0]
     assert Swaps.of([]).step_down("both").tolist() == []
@@ -160,11 +170,11 @@ def test_small_p_values_are_refined() -> None:
     first, second = (
         LabelledPredictions(
             rows=np.arange(n), truth=truth, predicted=size * generator.random(n), confidence=nothing,
-            probabilities=np.empty((n, 0)),
+            probabilities=np.empty((n, 0)), samples=samples, weights=samples.weights,
         )
         for size in (1, 2)
     )  # fmt: skip
-    sums = Measure.of(SPEED).sums(PairedPredictions(task=SPEED, first=first, second=second), samples)
+    sums = Measure.of(SPEED).sums(PairedPredictions(task=SPEED, first=first, second=second))
     assert sums is not None
     p, q = false_discovery_rates([sums, sums], "both")
     assert p.max() < 1 / 100_000
