@@ -292,7 +292,7 @@ class _Judged:
         strata = parts[0].truth if task.metric == "balanced_accuracy" else np.zeros(len(rows))
         return SeedValues(
             values=errors if task.metric == "mae" else (errors == 0).astype(np.float64),
-            weights=self._samples.weights[rows], groups=self._samples.groups[rows], strata=strata.astype(np.int64),
+            weights=parts[0].weights, groups=self._samples.groups[rows], strata=strata.astype(np.int64),
         )  # fmt: skip
 
 
