@@ -41,20 +41,19 @@ def run_of(
     if task.kind == "regression":
         nothing = np.full(n, np.nan)
         number = truth + generator.normal(size=n)
-        return LabelledPredictions(
+        return LabelledPredictions.of(
+            samples,
             rows=np.arange(n),
             truth=truth,
             predicted=number,
             confidence=nothing,
             probabilities=np.empty((n, 0)),
-            samples=samples,
-            weights=samples.weights,
         )
     chances = generator.dirichlet([1, 1, 1], n)
     code = chances.argmax(axis=1)
-    return LabelledPredictions(
-        rows=np.arange(n), truth=truth, predicted=code.astype(np.float64), confidence=chances.max(axis=1),
-        probabilities=chances, samples=samples, weights=samples.weights,
+    return LabelledPredictions.of(
+        samples, rows=np.arange(n), truth=truth, predicted=code.astype(np.float64), confidence=chances.max(axis=1),
+        probabilities=chances,
     )  # fmt: skip
 
 
@@ -126,9 +125,9 @@ def two_runs(generator: np.random.Generator, groups: int) -> list[PairedSums]:
     truth = np.zeros(n)
     wrong = [np.repeat(generator.random(groups) < 0.2, 4) for _ in range(2)]
     first, second = (
-        LabelledPredictions(
-            rows=np.arange(n), truth=truth, predicted=part.astype(np.float64), confidence=np.ones(n),
-            probabilities=np.ones((n, 3)), samples=samples, weights=samples.weights,
+        LabelledPredictions.of(
+            samples, rows=np.arange(n), truth=truth, predicted=part.astype(np.float64), confidence=np.ones(n),
+            probabilities=np.ones((n, 3)),
         )
         for part in wrong
     )  # fmt: skip
@@ -168,9 +167,9 @@ def test_small_p_values_are_refined() -> None:
     truth = np.zeros(n)
     nothing = np.full(n, np.nan)
     first, second = (
-        LabelledPredictions(
-            rows=np.arange(n), truth=truth, predicted=size * generator.random(n), confidence=nothing,
-            probabilities=np.empty((n, 0)), samples=samples, weights=samples.weights,
+        LabelledPredictions.of(
+            samples, rows=np.arange(n), truth=truth, predicted=size * generator.random(n), confidence=nothing,
+            probabilities=np.empty((n, 0)),
         )
         for size in (1, 2)
     )  # fmt: skip
