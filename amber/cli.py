@@ -31,6 +31,7 @@ VERBS = {
     "pack": ("sampling:pack_command", "Write the images of the catalog into WebDataset shards, once."),
     "plan": ("planning:plan_group", "Resolve a policy into a plan: the draws, and what every task gets."),
     "policy": ("sampling:policy", "What the owners of tasks request from the plan."),
+    "predict": ("deploying:predict_command", "Predict images that are not in the catalog, and how unusual each is."),
     "prune": ("workspace:prune_command", "List what nothing needs any more; --yes removes it."),
     "report": ("training:report_command", "Write report.html: figures, curves, coverage, and the worst slices."),
     "request": ("requesting:request_command", "Request labels where they help most, and list the open requests."),

@@ -1,7 +1,5 @@
 """An HTML page of near-duplicates: one row of images per group, with keys and splits."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -11,11 +9,11 @@ from PIL import Image
 
 from curation.files.atomic import whole
 from curation.images.decoding import load_rgb
+from curation.images.thumbnails import data_uri, shrunk
 from curation.ingestion.leaks import NearDuplicates
 
 __all__ = ["write_sheet"]
 
-THUMBNAIL = 160
 ROWS = 200
 PICTURES = 8
 STYLE = "body{font:14px sans-serif}figure{display:inline-block;margin:4px;width:170px;overflow-wrap:anywhere}"
@@ -43,7 +41,4 @@ def _figure(key: str, sample: Mapping[str, Any]) -> str:
         image = Image.fromarray(load_rgb(Path(sample["location"]).read_bytes()))
     except OSError:  # a missing image must not prevent the page
         return f"<figure>(missing){caption}</figure>"
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=85)
-    return f'<figure><img src="data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}">{caption}</figure>'
+    return f'<figure><img src="{data_uri(shrunk(image))}">{caption}</figure>'

@@ -30,7 +30,8 @@ READS = {
 WITHOUT = {
     "backup": ["copy"], "browse": [], "catalog": ["verify"], "coverage": [], "diff": ["1"], "duplicates": [],
     "export-model": ["run", "--to", "out"], "forget": ["key", "--yes"], "ingest": ["."], "label": ["status"],
-    "loop": [], "oracle": [], "pack": [], "policy": ["suggest"], "report": [], "request": [], "restore": ["copy"],
+    "loop": [], "oracle": [], "pack": [], "policy": ["suggest"],
+    "predict": ["run", "images"], "report": [], "request": [], "restore": ["copy"],
     "serve": [], "simulate": [".", "--wanted", "a=b"], "train": [], "write": ["csv", "out.csv"],
 }  # fmt: skip
 """Arguments of verbs that are called without a workspace: on one, their work would be measured too."""

@@ -18,6 +18,7 @@ from benchmarks.train_export import export_rows
 from benchmarks.train_lasting import lasting_rows
 from benchmarks.train_steps import peer_step_rows, step_rows
 from benchmarks.train_stopping import data_rows, stopping_rows
+from benchmarks.train_unlike import unlike_rows
 from curation.catalog.catalog import Catalog
 from samplers import Plan
 
@@ -77,7 +78,7 @@ def on_features(catalog: Catalog, seed: int) -> dict[str, object]:
 PARTS: dict[str, Part] = {
     "steps": lambda folder: step_rows(), "peers": lambda folder: peer_step_rows(), "planted": stopping_rows,
     "cards": cards_stopping, "streets": streets_stopping, "lasting": lasting_rows,
-    "export": export_rows,
+    "export": export_rows, "unlike": unlike_rows,
 }  # fmt: skip
 """The parts by name, in the order in which they run."""
 

@@ -28,7 +28,7 @@ from training.evaluation.figures import slice_errors
 from training.network.model import as_pixels, load_any
 from training.run import Run
 
-__all__ = ["evaluate", "natural_probabilities"]
+__all__ = ["answer_rows", "current_task", "evaluate", "natural_probabilities"]
 
 
 BATCH = 256
@@ -49,16 +49,16 @@ def evaluate(
     path = catalog.home / "runs" / run.id / "predictions.parquet"
     with catalog.read() as now:
         refuse_leaks(now, plan.keys)
-        tasks = [_current(now, task.task) for task in plan.tasks]
+        tasks = [current_task(now, task.task) for task in plan.tasks]
     with catalog.read(plan.commit) as then:
         priors = {task.name: natural_prior(then, task.task) for task in plan.tasks if task.task.classes}
     with in_use(catalog.home):
         keys, outputs = _predict(run, plan, catalog.home, progress)
     predictions = pa.concat_tables(
         [
-            _class_rows(task, now_task, keys, predicted, priors[task.name])
+            answer_rows(now_task, keys, natural_probabilities(task, predicted, priors[task.name]), priors[task.name])
             if task.task.classes
-            else _number_rows(task.name, keys, predicted)
+            else answer_rows(now_task, keys, predicted)
             for task, now_task, predicted in zip(plan.tasks, tasks, outputs, strict=True)
         ]
     )
@@ -74,7 +74,7 @@ def evaluate(
     return errors
 
 
-def _current(now: Snapshot, trained: Task) -> Task:
+def current_task(now: Snapshot, trained: Task) -> Task:
     """The task as it is defined now: its owner may have changed how it decides. As trained if its classes differ."""
     current = now.tasks().get(trained.name, trained)
     return current if (current.kind, current.classes) == (trained.kind, trained.classes) else trained
@@ -113,20 +113,19 @@ def _batches(run: Run, pack: Pack, home: Path) -> Iterator[Tensor]:
         yield as_pixels(torch.from_numpy(batch.images[batch.rows >= 0]))
 
 
-def _number_rows(task: str, keys: list[str], numbers: Floats) -> pa.Table:
-    """Rows of the predictions file for a task of numbers [n]: key, task, code, number, confidence, probabilities."""
-    empty = (pa.nulls(len(keys), kind) for kind in (pa.int32(), pa.float64(), pa.list_(pa.float64())))
-    code, confidence, probabilities = empty
-    return _rows(task, keys, code, pa.array(numbers, pa.float64()), confidence, probabilities)
+def answer_rows(task: Task, keys: list[str], answers: Floats, prior: Floats | None = None) -> pa.Table:
+    """Rows of the predictions file for one task: key, task, code, number, confidence, probabilities.
 
-
-def _class_rows(trained: PlanTask, task: Task, keys: list[str], probabilities: Floats, prior: Floats) -> pa.Table:
-    """Rows of the predictions file for a task of classes, from the network's probabilities [n, C] and a prior [C]."""
-    natural = natural_probabilities(trained, probabilities, prior)
-    code = decided(task, natural, prior)
-    lists = pa.FixedSizeListArray.from_arrays(natural.ravel(), natural.shape[1]).cast(pa.list_(pa.float64()))
-    confidence = pa.array(natural[np.arange(len(keys)), code], pa.float64())
-    return _rows(task.name, keys, pa.array(code, pa.int32()), pa.nulls(len(keys), pa.float64()), confidence, lists)
+    `answers` are numbers [n], or natural class probabilities [n, C], which the task decides with a `prior` [C].
+    """
+    if prior is None or not task.classes:
+        empty = (pa.nulls(len(keys), kind) for kind in (pa.int32(), pa.float64(), pa.list_(pa.float64())))
+        code, confidence, probabilities = empty
+        return _rows(task.name, keys, code, pa.array(answers, pa.float64()), confidence, probabilities)
+    chosen = decided(task, answers, prior)
+    lists = pa.FixedSizeListArray.from_arrays(answers.ravel(), answers.shape[1]).cast(pa.list_(pa.float64()))
+    confidence = pa.array(answers[np.arange(len(keys)), chosen], pa.float64())
+    return _rows(task.name, keys, pa.array(chosen, pa.int32()), pa.nulls(len(keys), pa.float64()), confidence, lists)
 
 
 def _rows(
