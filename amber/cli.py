@@ -35,6 +35,7 @@ VERBS = {
     "pack": ("sampling:pack_command", "Write the images of the catalog into WebDataset shards, once."),
     "plan": ("planning:plan_group", "Resolve a policy into a plan: the draws, and what every task gets."),
     "policy": ("sampling:policy", "What the owners of tasks request from the plan."),
+    "predict": ("deploying:predict_command", "Predict images that are not in the catalog, and how unusual each is."),
     "predictions": ("predictions:predictions_group", "Import the predictions of any model as a run without a plan."),
     "prevalence": ("prevalence:prevalence_command", "Show how common each class is, whatever mining labelled."),
     "prune": ("workspace:prune_command", "List what nothing needs any more; --yes removes it."),

@@ -1,7 +1,5 @@
 """An HTML page of pictures in rows, in one file that opens anywhere."""
 
-import base64
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,10 +11,10 @@ from curation.errors import AmberError
 from curation.files.atomic import whole
 from curation.files.locations import read_bytes
 from curation.images.decoding import load_rgb
+from curation.images.thumbnails import data_uri, shrunk
 
 __all__ = ["PictureRow", "write_pictures"]
 
-THUMBNAIL = 160
 STYLE = (
     "body{font:14px sans-serif}figure{display:inline-block;margin:4px;width:170px;overflow-wrap:anywhere;"
     "vertical-align:top}"
@@ -51,7 +49,4 @@ def _figure(location: str, lines: Sequence[str]) -> str:
         image = Image.fromarray(load_rgb(read_bytes(location)))
     except (OSError, AmberError):  # a missing image must not prevent the page
         return f"<figure>(missing){caption}</figure>"
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=85)
-    return f'<figure><img src="data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}">{caption}</figure>'
+    return f'<figure><img src="{data_uri(shrunk(image))}">{caption}</figure>'

@@ -20,6 +20,7 @@ from benchmarks.train_lasting import lasting_rows
 from benchmarks.train_steps import peer_step_rows, step_rows
 from benchmarks.train_stopping import data_rows, stopping_rows
 from benchmarks.train_trees import trees_rows
+from benchmarks.train_unlike import unlike_rows
 from curation.catalog.catalog import Catalog
 from samplers import Plan
 
@@ -70,7 +71,7 @@ def streets_stopping(folder: Path) -> list[Row]:
 PARTS: dict[str, Part] = {
     "steps": lambda folder: step_rows(), "peers": lambda folder: peer_step_rows(), "planted": stopping_rows,
     "cards": cards_stopping, "streets": streets_stopping, "trees": trees_rows, "kills": kill_rows,
-    "lasting": lasting_rows, "export": export_rows,
+    "lasting": lasting_rows, "export": export_rows, "unlike": unlike_rows,
 }  # fmt: skip
 """The parts by name, in the order in which they run."""
 

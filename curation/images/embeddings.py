@@ -24,7 +24,8 @@ from curation.files.atomic import whole
 from curation.files.read_back import check_sha256, read_json, read_npy, read_with, sha256_of
 
 __all__ = [
-    "Embeddings", "add_vectors", "check_vectors", "farthest_first", "forget_vectors", "is_imported", "writing",
+    "Embeddings", "add_vectors", "check_vectors", "farthest_first", "forget_vectors", "is_imported", "statistics",
+    "writing",
 ]  # fmt: skip
 
 
@@ -106,7 +107,7 @@ def writing(
             os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
         yield vectors
         vectors.flush()
-        np.save(part / "statistics.npy", np.stack(_statistics(vectors, blocks)))
+        np.save(part / "statistics.npy", np.stack(statistics(vectors, blocks)))
         pq.write_table(pa.table({"key": pa.array(keys, pa.string())}), part / "keys.parquet")
         hashes = {name: sha256_of(part / name) for name in FILES}
         header = {"model": model, "blocks": list(blocks), "sha256": hashes}
@@ -228,7 +229,7 @@ def _distances(vectors: Float32s, norms: Float32s, row: int) -> Float32s:
     return distances
 
 
-def _statistics(vectors: npt.NDArray[np.float16], blocks: Sequence[tuple[str, int]]) -> tuple[Float32s, Float32s]:
+def statistics(vectors: npt.NDArray[np.float16], blocks: Sequence[tuple[str, int]]) -> tuple[Float32s, Float32s]:
     """Mean [D] and scale [D] = 1 / (standard deviation x sqrt(width of the block)); a constant column gets scale 0."""
     total = np.zeros(vectors.shape[1])
     squares = np.zeros(vectors.shape[1])

@@ -1,8 +1,10 @@
-"""`amber export-model`: what it prints, and what it refuses in one line. The networks: tests/training/deployment."""
+"""`amber export-model` and `predict`: what they print and refuse. Their networks: tests/training/deployment."""
 
 import json
+import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from support.lamps import ingested
 from support.refusals import refused
@@ -63,3 +65,46 @@ def test_what_cannot_be_exported_is_one_line(
     Path("file").touch()
     assert says in refused(capsys, "export-model", *[trained if word == "RUN" else word for word in words], code=code)
     assert sorted(path.name for path in Path().iterdir()) == ["file", "home"]
+
+
+def test_a_folder_is_predicted(trained: str, home: Path, capsys: Capture) -> None:
+    images = home.parent / "data" / "images" / "red"
+    assert run(["predict", trained[:6], str(images), "--pictures", "page.html"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "predictions.parquet: 40 images" in told
+    assert "less like the training images" in told
+    table = pq.read_table("predictions.parquet")
+    assert (len(table), set(table["task"].to_pylist())) == (40, {"color"})
+    assert table.column_names == ["key", "location", "task", "class", "code", "number", "confidence", "probabilities",
+                                  "distance", "rank"]  # fmt: skip
+    assert "data:image/jpeg" in Path("page.html").read_text()
+
+
+def test_what_cannot_be_read_is_listed_and_the_rest_is_predicted(trained: str, home: Path, capsys: Capture) -> None:
+    Path("in").mkdir()
+    shutil.copy(home.parent / "data" / "images" / "red" / "000.jpg", "in/good.jpg")
+    Path("in/bad.jpg").write_text("no image")
+    assert run(["predict", trained, "in", "--out", "out.parquet", "--json"]) == 2
+    out, err = capsys.readouterr()
+    made = json.loads(out)
+    assert (made["images"], [Path(part["path"]).name for part in made["unreadable"]]) == (1, ["bad.jpg"])
+    assert "cannot be read" in err
+    assert pq.read_table("out.parquet")["key"].to_pylist() == ["good.jpg"]
+
+
+UNPREDICTED = {
+    "no such folder": (["RUN", "nowhere"], "nowhere: no such folder"),
+    "a folder without images": (["RUN", "empty"], "empty: holds no image"),
+    "images that are none": (["RUN", "bad"], "none of 1 images can be read"),
+    "a device that is not there": (["RUN", "bad", "--device", "cuda"], "no GPU"),
+    "no such run": (["nosuch", "bad"], "'nosuch'"),
+}
+
+
+@pytest.mark.parametrize(("words", "says"), UNPREDICTED.values(), ids=UNPREDICTED)
+def test_what_cannot_be_predicted_is_one_line(trained: str, words: list[str], says: str, capsys: Capture) -> None:
+    Path("empty").mkdir()
+    Path("bad").mkdir()
+    Path("bad/a.jpg").touch()
+    assert says in refused(capsys, "predict", *[trained if word == "RUN" else word for word in words])
+    assert not Path("predictions.parquet").exists()

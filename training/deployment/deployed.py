@@ -51,15 +51,16 @@ class Deployed(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """The answers of all tasks."""
-        return self.answers(self.seen(images))
-
-    def answers(self, seen: Tensor) -> dict[str, Tensor]:
-        """The answers of all tasks for what the network reads."""
-        outputs = self.paths(seen)
+        outputs = self.paths(self.seen(images))
         return {
             task.name: self._answer(task, outputs[code].float())
             for code, task in zip(self.codes, self.tasks, strict=True)
         }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.parameters()).device
 
     def _answer(self, task: PlanTask, outputs: Tensor) -> Tensor:
         if not task.task.classes:

@@ -26,7 +26,7 @@ from training.evaluation.predictions import class_table, number_table, write_pre
 from training.network.model import as_pixels, load_any
 from training.run import Run
 
-__all__ = ["evaluate", "natural_probabilities", "predict"]
+__all__ = ["current_task", "evaluate", "natural_probabilities", "predict"]
 
 
 BATCH = 256
@@ -71,7 +71,7 @@ def _predictions(run: Run, catalog: Catalog, progress: Progress | None) -> tuple
     plan = Plan.open(catalog.home, run.plan)
     with catalog.read() as now:
         refuse_leaks(now, plan.keys)
-        tasks = [_current(now, task.task) for task in plan.tasks]
+        tasks = [current_task(now, task.task) for task in plan.tasks]
     with catalog.read(plan.commit) as then:
         priors = {task.name: natural_prior(then, task.task) for task in plan.tasks if task.task.classes}
     with in_use(catalog.home):
@@ -81,7 +81,7 @@ def _predictions(run: Run, catalog: Catalog, progress: Progress | None) -> tuple
     return tasks, (_rows(trained, task, named, found, priors) for trained, task, found in made)
 
 
-def _current(now: Snapshot, trained: Task) -> Task:
+def current_task(now: Snapshot, trained: Task) -> Task:
     """The task as it is defined now: its owner may have changed how it decides. As trained if its classes differ."""
     current = now.tasks().get(trained.name, trained)
     return current if (current.kind, current.classes) == (trained.kind, trained.classes) else trained

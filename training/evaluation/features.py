@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from curation.arrays import Ints
+from curation.arrays import Ints, Pixels
 from curation.images import embeddings
 from curation.images.decoding import load_rgb
 from curation.images.embeddings import Embeddings
@@ -23,8 +23,8 @@ from training.recipe import Recipe
 from training.run import Run
 
 __all__ = [
-    "GREY", "Frozen", "embed", "embed_some", "features_of_file", "fitted", "fitted_images", "framed",
-    "frozen_features", "frozen_trunk",
+    "GREY", "Frozen", "embed", "embed_some", "features_of_file", "fitted", "fitted_images", "fitted_pixels",
+    "framed", "frozen_features", "frozen_trunk",
 ]  # fmt: skip
 
 
@@ -100,7 +100,13 @@ def embed_some(home: Path, pack: Pack, recipe: Recipe, keys: Sequence[str], fold
 
 def features_of_file(home: Path, path: Path, recipe: Recipe) -> npt.NDArray[np.float32]:
     """Features [D] of one image file, of any folder, as `embed` computes them; BadImage when it cannot be decoded."""
-    data = path.read_bytes()
+    images = torch.from_numpy(fitted_pixels(path.read_bytes(), recipe)[None])
+    trunk = frozen_trunk(home, recipe)
+    return np.asarray(_features(trunk, images, mirrored=recipe.mirrored)[0], np.float32)
+
+
+def fitted_pixels(data: bytes, recipe: Recipe) -> Pixels:
+    """The image in the bytes of a file, uint8 [3, H, W], fitted as the recipe says; BadImage when there is none."""
     inner = recipe.size
     if recipe.fit != "stretch":
         height, width = load_rgb(data).shape[:2]
@@ -108,9 +114,7 @@ def features_of_file(home: Path, path: Path, recipe: Recipe) -> npt.NDArray[np.f
         inner = (shape[0], shape[1])
     pixels = np.empty((*inner, 3), np.uint8)
     decode_into(memoryview(data), pixels)
-    images_BCHW = framed(pixels.transpose(2, 0, 1)[None], recipe.size)
-    trunk = frozen_trunk(home, recipe)
-    return np.asarray(_features(trunk, torch.from_numpy(images_BCHW), mirrored=recipe.mirrored)[0], np.float32)
+    return np.asarray(framed(pixels.transpose(2, 0, 1)[None], recipe.size)[0], np.uint8)
 
 
 def frozen_features(trunk: Frozen, images: Tensor, *, mirrored: bool) -> Tensor:

@@ -1,7 +1,5 @@
 """The worst slices, as contact sheets of their errors."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from curation.images.decoding import load_rgb
+from curation.images.thumbnails import data_uri, shrunk
 from training.evaluation.group_order import groups_first
 from training.report.formatting import doubt_of, entry_view, error_of, number_text, precision_text
 from training.report.origin import PictureOf
@@ -22,7 +21,6 @@ View = dict[str, Any]
 
 SHEETS = 6
 PICTURES = 12
-THUMBNAIL = 160
 BOX_COLORS = ("#f0e442", "#56b4e9", "#cc79a7", "#e69f00", "#ffffff", "#d55e00")
 
 
@@ -85,8 +83,7 @@ def _thumbnail(picture: bytes | None, boxes: Sequence[tuple[str, Row]], colors: 
     if picture is None:
         return ""
     pixels = load_rgb(picture)
-    image = Image.fromarray(pixels)
-    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    image = shrunk(Image.fromarray(pixels))
     scale = image.width / pixels.shape[1]
     draw = ImageDraw.Draw(image)
     for name, box in boxes:
@@ -94,6 +91,4 @@ def _thumbnail(picture: bytes | None, boxes: Sequence[tuple[str, Row]], colors: 
         right, bottom = left + max(1.0, box["w"] * scale), top + max(1.0, box["h"] * scale)
         draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="#000000")
         draw.rectangle((left, top, right, bottom), outline=colors[name])
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=85, optimize=True, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
+    return data_uri(image)

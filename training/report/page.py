@@ -26,7 +26,7 @@ from training.report.run_results import RunResults, load_results, registered_run
 from training.report.runs_table import runs_view
 from training.report.sections import figures_view, header_view, imported_header, plan_view, training_view
 
-__all__ = ["write_report"]
+__all__ = ["write_page", "write_report"]
 
 Row = Mapping[str, Any]
 View = dict[str, Any]
@@ -85,7 +85,7 @@ def write_report(
     for done, (name, section) in enumerate(sections.items()):
         report(done, len(sections))
         view[name] = section()
-    _write(path, _template().render(view))
+    write_page(path, "page.html", view)
     report(len(sections), len(sections))
     return path
 
@@ -119,18 +119,16 @@ def _about_imported(
     }  # fmt: skip
 
 
-def _template() -> jinja2.Template:
-    page = jinja2.Environment(
+def write_page(path: Path, name: str, view: Mapping[str, Any]) -> None:
+    """Write the page that the template `name` of this room makes of `view`, whole or not at all."""
+    pages = jinja2.Environment(
         loader=jinja2.FunctionLoader(_source), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    return page.get_template("page.html")
+    text = pages.get_template(name).render(view)
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _source(name: str) -> str:
     return resources.files("training.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _write(path: Path, text: str) -> None:
-    with whole(path) as part:
-        part.write_text(text, encoding="utf-8")

@@ -3,26 +3,22 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 from support.homes import make_home
+from support.networks import recorded, trained
 
 from curation import BadInput, Catalog, NotFound
 from curation.errors import Damaged, Failed
 from curation.files.read_back import sha256_of
-from samplers import Policy, make_pack, make_plan
-from training import Recipe, Run, evaluate, train
+from training import Run, evaluate
 from training.deployment.export import Exported, export_model
-from training.evaluation.features import embed
 
 TREE = {"tasks": ["*"], "branch": {"marks": {"width": 8, "tasks": ["color"], "parent": "trunk:stage2"}}}
 
@@ -30,15 +26,6 @@ TREE = {"tasks": ["*"], "branch": {"marks": {"width": 8, "tasks": ["color"], "pa
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     return make_home(tmp_path_factory.mktemp("export"), samples=60)
-
-
-def trained(catalog: Catalog, **words: Any) -> Run:
-    with catalog.read() as now:
-        policy = Policy.for_labelled(now)
-    pack = make_pack(catalog)
-    plan, recipe = make_plan(catalog, policy, pack, draws=128), Recipe.parse({"size": (32, 48), "threads": 1} | words)
-    embed(catalog.home, pack, recipe)
-    return train(recipe, plan, catalog)
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +53,6 @@ def pictures(catalog: Catalog, size: tuple[int, int]) -> tuple[list[str], np.nda
         rows = now.samples().to_pylist()[:7]
     resized = [Image.open(row["location"]).convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR) for row in rows]
     return [row["key"] for row in rows], np.stack([np.asarray(image).transpose(2, 0, 1) for image in resized])
-
-
-def recorded(catalog: Catalog, run: Run, task: str, keys: list[str]) -> np.ndarray:
-    table = pq.read_table(catalog.home / "runs" / run.id / "predictions.parquet")
-    rows = {row["key"]: row for row in table.filter(pc.equal(table["task"], task)).to_pylist()}
-    return np.array([rows[key]["probabilities"] or rows[key]["number"] for key in keys])
 
 
 def test_onnx_gives_the_recorded_predictions(catalog: Catalog, learned: Run, whole: Exported) -> None:

@@ -1,0 +1,198 @@
+"""Predictions for images that are not in the catalog, and how unlike the training images each is."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from curation.arrays import Float32s, Floats, Pixels
+from curation.catalog.catalog import Catalog
+from curation.catalog.tasks import Task
+from curation.errors import BadInput, NotFound
+from curation.files.locations import read_bytes
+from curation.files.progress import StageProgress
+from curation.images.decoding import Quarantined
+from curation.images.embeddings import statistics
+from curation.ingestion.dataset import Dataset
+from curation.ingestion.read_dataset import read
+from curation.ingestion.readers.findings import Findings
+from curation.ingestion.readers.image_paths import EXTENSIONS, images_in
+from samplers.pack.pack import Pack
+from samplers.plan.interleave import hash64
+from samplers.plan.plan import Plan
+from training.deployment.deployed import Deployed, deployed
+from training.deployment.unlikeness import UNLIKE, Unlikeness
+from training.evaluation.evaluation import current_task
+from training.evaluation.features import fitted_images, fitted_pixels
+from training.evaluation.predictions import class_table, number_table
+from training.loop.task_labels import groups_of
+from training.network.model import Standardise
+from training.network.trunks import EfficientNetLite0, load_frozen
+from training.run import Run
+
+__all__ = ["Comparison", "Image", "Predicted", "images_of", "predict_images"]
+
+BATCH = 64
+KNOWN = 1500
+"""Training images at most that others are compared with."""
+
+DEEP = 32
+
+
+class Comparison:
+    """How unlike a run's training images others are, by features of the pretrained trunk, whatever the run's own is.
+
+    A trunk that learned from a plan's labels does not show what it has learned to ignore (docs/log.md). Of more than
+    1,500 training images as many are taken, by hash.
+    """
+
+    def __init__(self, run: Run, catalog: Catalog, device: torch.device, report: StageProgress) -> None:
+        plan = Plan.open(catalog.home, run.plan)
+        self._trunk = load_frozen(EfficientNetLite0.name).to(device)
+        with catalog.read(plan.commit) as then:
+            groups = np.unique(np.array(groups_of(then, plan)), return_inverse=True)[1]
+        chosen = np.argsort(hash64(0, np.arange(len(groups))), kind="stable")[:KNOWN]
+        pack = Pack.open(catalog.home, plan.pack_hash)
+        rows = np.asarray(pack.rows(plan.keys.take(pa.array(chosen)).to_pylist()), np.int32)
+        group = dict(zip(rows.tolist(), groups[chosen].tolist(), strict=True))
+        found, codes = list[Float32s](), list[int]()
+        for part, images in fitted_images(pack, run.recipe, rows):
+            found.append(self._features(torch.from_numpy(images).to(device)))
+            codes += [group[row] for row in part.tolist()]
+            report("compare", len(codes), len(rows))
+        vectors, blocks = np.concatenate(found), self._trunk.blocks
+        widths = [width for _, width in blocks for _ in range(width)]
+        self._scaled = Standardise(*statistics(vectors.astype(np.float16), blocks), widths)
+        self._known = Unlikeness(self._standardised(vectors), np.array(codes))
+
+    def of(self, images: Tensor) -> tuple[Floats, Floats]:
+        """Distances and ranks [n] of uint8 images [n, 3, H, W]."""
+        return self._known.of(self._standardised(self._features(images)))
+
+    def _standardised(self, vectors: Float32s) -> Float32s:
+        """The blocks of the trunk with the same weight each, whatever their width."""
+        return np.asarray(self._scaled(torch.from_numpy(vectors)).numpy(), np.float32)
+
+    def _features(self, images: Tensor) -> Float32s:
+        return np.asarray(self._trunk.features(images).float().cpu().numpy(), np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image to predict: the key that names it in the results, and its location (`curation.files.locations`)."""
+
+    key: str
+    location: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """Predictions of a run for n images, and the files that are no images.
+
+    `table` has a row for each image and task: key, location, task, class, code, number, confidence, probabilities,
+    distance and rank (`Unlikeness`).
+    """
+
+    table: pa.Table
+    images: int
+    unreadable: list[Quarantined]
+
+    @property
+    def unlike(self) -> float:
+        """The part of the images whose rank is above `UNLIKE`; NaN where there are no ranks."""
+        ranks = self.table["rank"].to_numpy()
+        return float(np.mean(ranks > UNLIKE)) if np.isfinite(ranks).all() else float("nan")
+
+    @property
+    def unlike_text(self) -> str:
+        """The same in words."""
+        if np.isnan(self.unlike):
+            return "All training images are one group, so nothing says how unlike them these images are."
+        return (
+            f"{self.unlike:.1%} of the images are less like the training images than {UNLIKE:.0%} of held-out training "
+            f"groups are ({1 - UNLIKE:.0%} would be usual)."
+        )
+
+
+def images_of(place: Path, report: StageProgress) -> tuple[list[Image], list[str]]:
+    """The images of a declared data set, or of any folder, and the entries of the declaration that are refused.
+
+    Keys are those of the data set, or paths inside the folder. NotFound for a folder that is not there, BadInput where
+    it holds no image.
+    """
+    if not place.is_dir():
+        raise NotFound(f"{place}: no such folder; check the path")
+    if (place / "dataset.toml").is_file():
+        findings = Findings(quarantine=True)
+        samples = read(Dataset.load(place), report, findings).samples
+        named = [(row["key"], row["location"]) for row in samples.select(["key", "location"]).to_pylist()]
+        found = [Image(key=key, location=location) for key, location in named if location]
+        refused = [part.reason for part in findings.aside]
+    else:
+        root, refused = place.absolute(), []
+        found = [Image(key=str(path), location=str(root / path)) for path in sorted(images_in(root, DEEP))]
+    if not found:
+        raise BadInput(f"{place}: holds no image ({', '.join(EXTENSIONS)}); name a folder with images")
+    return found, refused
+
+
+@torch.inference_mode()
+def predict_images(
+    run: Run, catalog: Catalog, images: Sequence[Image], *, device: torch.device | None = None,
+    progress: StageProgress | None = None,
+) -> Predicted:  # fmt: skip
+    """Predict every task of `run` for these images, by the tasks' present decision rules.
+
+    Each image is decoded and fitted as the run's own images were. What cannot be read is in `unreadable`. `progress` is
+    told of the stages "compare" (training images) and "predict". BadInput where no image can be read.
+    """
+    report = progress or (lambda stage, done, total: None)
+    torch.set_num_threads(run.recipe.threads)
+    network = deployed(run, catalog).to(device or torch.device("cpu"))
+    known = Comparison(run, catalog, network.device, report)
+    with catalog.read() as now:
+        tasks = [current_task(now, task.task) for task in network.tasks]
+    unreadable, parts, done = list[Quarantined](), list[pa.Table](), 0
+    with ThreadPoolExecutor(run.recipe.threads) as pool:
+        for start in range(0, len(images), BATCH):
+            batch = images[start : start + BATCH]
+            found = list(pool.map(lambda image: _pixels(image, run), batch))
+            unreadable += [part for part in found if isinstance(part, Quarantined)]
+            usable = [(image, part) for image, part in zip(batch, found, strict=True) if isinstance(part, np.ndarray)]
+            if usable:
+                parts += _rows(network, known, tasks, [image for image, _ in usable], [part for _, part in usable])
+            done += len(batch)
+            report("predict", done, len(images))
+    if not parts:
+        raise BadInput(f"{unreadable[0].path}: {unreadable[0].reason}; none of {len(images):,} images can be read")
+    table = pa.concat_tables(parts).sort_by([("task", "ascending"), ("key", "ascending")])
+    return Predicted(table=table, images=len(images) - len(unreadable), unreadable=unreadable)
+
+
+def _pixels(image: Image, run: Run) -> Pixels | Quarantined:
+    """An image as the network sees it, uint8 [3, H, W]; why not, where it cannot be read."""
+    try:
+        return fitted_pixels(read_bytes(image.location), run.recipe)
+    except BadInput as error:
+        return Quarantined(path=image.location, reason=str(error))
+
+
+def _rows(
+    network: Deployed, known: Comparison, tasks: Sequence[Task], images: Sequence[Image], pixels: Sequence[Pixels]
+) -> Iterator[pa.Table]:
+    """The rows of a batch of images for each task."""
+    inputs = torch.from_numpy(np.stack(pixels)).to(network.device)
+    answers = network(inputs)
+    distances, ranks = known.of(inputs)
+    keys, locations = (pa.array([getattr(image, name) for image in images]) for name in ("key", "location"))
+    for task in tasks:
+        found, prior = answers[task.name].double().cpu().numpy(), network.priors[task.name]
+        rows = class_table(task, keys, found, prior) if task.classes else number_table(task.name, keys, found)
+        names = [None if code is None else task.classes[code] for code in rows["code"].to_pylist()]
+        rows = rows.add_column(1, "location", locations).add_column(3, "class", pa.array(names, pa.string()))
+        yield rows.append_column("distance", pa.array(distances)).append_column("rank", pa.array(ranks))
