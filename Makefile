@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-cold bench-streets bench-demo bench-heads bench-start bench-scale bench-browse bench-pack bench-stream bench-labeling bench-pages bench-train bench-gpu golden soak clean
+.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-cold bench-streets bench-demo bench-heads bench-start bench-scale bench-browse bench-pack bench-stream bench-labeling bench-pages bench-train bench-gpu bench-decide golden soak clean
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -78,6 +78,9 @@ bench-train: .venv/test .venv-train-peers/ready ## Steps of many tasks beside pe
 
 bench-gpu: .venv/train ## The trainer on a GPU: images a second, waiting for data, bf16, compiling; says so without one
 	@$(BIN)/python -m benchmarks.gpu
+
+bench-decide: .venv/train ## False blocks, power and false passes of compare and gate, beside the usual rules (ROWS=blocks,power; SCALE=small)
+	@$(BIN)/python -m benchmarks.decide
 
 golden: .venv/test ## The hash of a plan under other releases of duckdb and numpy
 	@set -e; for other in duckdb==2.0.0 duckdb==2.0.1 numpy==2.4.6; do \

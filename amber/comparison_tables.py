@@ -8,7 +8,7 @@ from training.judging.comparison import ComparedFigure
 from training.judging.flips import Flip
 from training.judging.paired_runs import PairedRuns
 
-__all__ = ["comparison_tables", "unequal_lines"]
+__all__ = ["comparison_tables", "difference_text", "unequal_lines"]
 
 SHOWN = 12
 """Flipped images that are listed; a page shows more."""
@@ -31,7 +31,8 @@ def _figures_table(title: str, figures: Sequence[ComparedFigure], chance: str) -
     rows = [
         [
             part.task, part.slice or "everything", part.measure, part.n, part.groups, _value(part, part.first),
-            _value(part, part.second), _difference(part), getattr(part, chance), part.verdict, part.fixed, part.broken,
+            _value(part, part.second), difference_text(part), getattr(part, chance), part.verdict, part.fixed,
+            part.broken,
         ]
         for part in figures
     ]  # fmt: skip
@@ -46,7 +47,8 @@ def _value(part: ComparedFigure, value: float | None) -> str | None:
     return None if value is None else f"{value:.3f}" if part.unit == "points" else f"{value:.2f}"
 
 
-def _difference(part: ComparedFigure) -> str:
+def difference_text(part: ComparedFigure) -> str:
+    """The difference of the second run from the first, with its interval and unit; or why there is none."""
     if part.difference is None or part.low is None or part.high is None:
         return part.doubt
     scale, unit = (100, "points") if part.unit == "points" else (1, part.unit)

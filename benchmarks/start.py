@@ -29,10 +29,11 @@ READS = {
 """Arguments of verbs that are called on a workspace."""
 WITHOUT = {
     "backup": ["copy"], "browse": [], "catalog": ["verify"], "compare": [], "compare-trees": [], "coverage": [],
-    "diff": ["1"], "duplicates": [], "export-model": ["run", "--to", "out"], "forget": ["key", "--yes"],
-    "gate": ["--gate", "gate.toml", "--author", "bench"], "ingest": ["."], "label": ["status"], "loop": [],
-    "oracle": [], "pack": [], "policy": ["suggest"], "predict": ["run", "images"], "report": [], "request": [],
-    "restore": ["copy"], "serve": [], "simulate": [".", "--wanted", "a=b"], "train": [], "write": ["csv", "out.csv"],
+    "diff": ["1"], "duplicates": [], "evaluate": [], "export-model": ["run", "--to", "out"],
+    "forget": ["key", "--yes"], "gate": ["--gate", "gate.toml", "--author", "bench"], "ingest": ["."],
+    "label": ["status"], "loop": [], "oracle": [], "pack": [], "policy": ["suggest"], "predict": ["run", "images"],
+    "predictions": ["import", "theirs.csv", "--name", "theirs"], "report": [], "request": [], "restore": ["copy"],
+    "serve": [], "simulate": [".", "--wanted", "a=b"], "train": [], "write": ["csv", "out.csv"],
 }  # fmt: skip
 """Arguments of verbs that are called without a workspace: on one, their work would be measured too."""
 

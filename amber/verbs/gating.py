@@ -15,6 +15,7 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.ingestion.leaks import refuse_leaks
 from samplers.plan.plan import Plan
+from training.imported import Imported, beside_of, is_imported
 from training.run import Run
 from training.run_list import two_runs
 
@@ -70,7 +71,8 @@ def gate_command(
         labels = EvaluationSet.of(now, runs, but=now.batch(batch))
     with catalog.commit(author=author, message=f"gate {runs.runs[1]}: {result.outcome}", batch=batch) as change:
         change.record_gate(runs.runs[1], against=runs.runs[0], evaluation_set=labels.digest, by=by)
-    view = gate_view(runs, rules, result, labels, now.commit)
+    beside = {name: beside_of(catalog.home, name) for name in runs.runs}
+    view = gate_view(runs, rules, result, labels, now.commit, beside)
     written = write_gate_report(view, result, out)
     data = {**view, "report": [str(path) for path in written]}
     show(data, as_json, lambda: Group(_figures_table(view), *_lines(view, out)))
@@ -79,8 +81,10 @@ def gate_command(
 
 
 def _refuse_trained(home: Path, now: Snapshot, run: str) -> None:
-    """BadInput where a run was trained on a group of the evaluation splits."""
-    if (home / "runs" / run / "run.json").is_file():
+    """BadInput where a run is known to have been trained on a group of the evaluation splits."""
+    if is_imported(home, run):
+        Imported.open(home, run).refuse_leaks(home, now)
+    elif (home / "runs" / run / "run.json").is_file():
         refuse_leaks(now, Plan.open(home, Run.open(home, run).plan).keys)
 
 
@@ -111,4 +115,5 @@ def _figures_table(view: dict[str, Any]) -> Any:
 def _lines(view: dict[str, Any], out: Path) -> list[str]:
     labels = view["evaluation_set"]
     used = f"used for {labels['used']} earlier decisions, other versions of it for {labels['used_before']}"
-    return [f"evaluation set {labels['digest'][:12]}: {labels['labels']:,} labels, {used}", f"report {out}"]
+    beside = [f"{run}: {text}" for run, text in view["beside"].items() if text]
+    return [*beside, f"evaluation set {labels['digest'][:12]}: {labels['labels']:,} labels, {used}", f"report {out}"]

@@ -1,5 +1,6 @@
 """The verb `amber runs`."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -16,17 +17,25 @@ FIGURES = 3
 """A cell lists the figures of at most this many tasks."""
 HASH = 12
 """Letters of a hash that are shown."""
+EVERYTHING = "everything"
 
 
 @click.command("runs")
 @click.option("-n", "count", default=20, show_default=True, type=click.IntRange(min=0), help="Number of runs.")
+@click.option(
+    "--slice", "slice_", metavar="NAME",
+    help="Show this slice over all runs instead ('everything' for all images), and what changed since the run before.",
+)  # fmt: skip
 @workspace
-def runs_command(count: int, home: str, as_json: bool) -> None:
+def runs_command(count: int, slice_: str | None, home: str, as_json: bool) -> None:
     """List runs, newest first: date, author, plan (or imported model), policy, parent, figures on test, withdrawn.
 
     Wherever a verb takes a run, the beginning of its id is enough.
     """
     catalog = Catalog.open(home)
+    if slice_ is not None:
+        _show_slice(catalog, slice_, count, as_json)
+        return
     with catalog.read() as now:
         rows = list_runs(catalog.home, now)[:count]
     columns = ["run", "date (UTC)", "author", "plan or model", "policy", "parent", "withdrawn", "figures on test"]
@@ -35,6 +44,25 @@ def runs_command(count: int, home: str, as_json: bool) -> None:
         as_json,
         lambda: table("Runs", columns, [_cells(row) for row in rows]),
     )
+
+
+def _show_slice(catalog: Catalog, slice_: str, count: int, as_json: bool) -> None:
+    """One slice over all runs."""
+    from amber.comparison_tables import difference_text
+    from training.judging.slice_history import slice_history
+
+    with catalog.read() as now:
+        entries = slice_history(now, catalog.home, "" if slice_ == EVERYTHING else slice_, count=count)
+    rows = [
+        [
+            entry.run, entry.task, entry.metric, entry.n, interval(vars(entry)), entry.before[:HASH] or "-",
+            difference_text(entry.change) if entry.change else entry.doubt, entry.change and entry.change.p,
+            entry.change and entry.change.verdict,
+        ]
+        for entry in entries
+    ]  # fmt: skip
+    columns = ["run", "task", "metric", "n", "value", "run before", "change [95% interval]", "p", "verdict"]
+    show([asdict(entry) for entry in entries], as_json, lambda: table(f"Runs on {slice_}", columns, rows))
 
 
 def shown_time(at: datetime) -> str:

@@ -142,6 +142,26 @@ def test_flipped_images_are_opened_in_the_app(
     assert words["port"] == 5151
 
 
+@pytest.mark.usefixtures("home")
+def test_a_slice_over_all_runs_shows_what_changed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "220")
+    assert run(["runs", "--slice", "everything", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    color = {row["run"]: row for row in rows if row["task"] == "color"}
+    assert list(color) == ["bad", "again", "good"]
+    assert (color["bad"]["before"], color["bad"]["change"]["verdict"]) == ("good", "worse")
+    assert color["bad"]["change"]["second"] == pytest.approx(color["bad"]["value"])
+    assert (color["good"]["change"], color["good"]["doubt"]) == (None, "no run before")
+    assert run(["runs", "--slice", "yellow"]) == 0
+    out = capsys.readouterr().out
+    assert "Runs on yellow" in out
+    assert "points" in out
+    assert run(["runs", "--slice", "nothing"]) == 2
+    assert "no such slice" in capsys.readouterr().err
+
+
 def test_attributes_that_are_no_slices_are_searched(
     made: tuple[Catalog, Plan], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

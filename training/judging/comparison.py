@@ -1,6 +1,6 @@
 """Two runs compared: every measure on every slice, with intervals and with p values that count how many were tried."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -82,11 +82,17 @@ def measures_of(runs: PairedRuns, texts: Sequence[str] = ()) -> dict[str, list[M
     return found
 
 
-def compare_slices(runs: PairedRuns, measures: dict[str, list[Measure]]) -> list[ComparedFigure]:
-    """A figure for each measure on each (task, slice), everything included; p is adjusted for all of them."""
+def compare_slices(
+    runs: PairedRuns, measures: Mapping[str, Sequence[Measure]], slices: Collection[str] | None = None
+) -> list[ComparedFigure]:
+    """A figure for each measure on each (task, slice); p is adjusted for all of them.
+
+    `slices` names the slices, "" for everything; default: all that are declared, and everything.
+    """
     cells = [
         _cell(runs, measure, slice_, runs.cell(task, slice_))
         for task, slice_ in runs.cells()
+        if slices is None or slice_ in slices
         for measure in measures[task]
     ]
     defined = [cell.sums for cell in cells if cell.sums is not None]
@@ -102,7 +108,7 @@ def compare_attributes(now: Snapshot, runs: PairedRuns, measures: dict[str, list
     cells = []
     for name, inside in attribute_values(now, runs.samples.ids, runs.samples.groups).items():
         for task, each in measures.items():
-            pair = runs.tasks[task].at(inside)
+            pair = runs.tasks[task].at(inside & runs.inside[""])
             if _groups(runs, pair) >= FEWEST:
                 cells += [_cell(runs, measure, name, pair) for measure in each]
     cells = [cell for cell in cells if cell.sums is not None]

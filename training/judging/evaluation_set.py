@@ -57,6 +57,6 @@ def _digest(runs: PairedRuns, task: str) -> str:
     names = np.unique(runs.samples.groups[rows], return_inverse=True)[1]
     columns: Iterable[tuple[str, object]] = (
         ("key", runs.samples.keys.take(pa.array(rows))), ("truth", pair.first.truth),
-        ("weight", runs.samples.weights[rows]), ("group", names),
+        ("weight", pair.first.weights), ("group", names),
     )  # fmt: skip
     return digest(pa.table(dict(columns)), (task,))

@@ -1,7 +1,7 @@
 """The report of a gate: JSON for machines, Markdown for people and for the summary of a CI job."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ NOTES = {
 
 
 def gate_view(
-    runs: PairedRuns, rules: GateRules, result: GateResult, labels: EvaluationSet, commit: int
-) -> dict[str, Any]:
-    """The whole report as plain values; `commit` is that of the labels."""
+    runs: PairedRuns, rules: GateRules, result: GateResult, labels: EvaluationSet, commit: int,
+    beside: Mapping[str, str],
+) -> dict[str, Any]:  # fmt: skip
+    """The report as plain values; `commit` is that of the labels, `beside` what stands beside each run's figures."""
     return {
         "outcome": result.outcome, "run": runs.runs[1], "against": runs.runs[0], "commit": commit,
+        "beside": dict(beside),
         "evaluation_set": asdict(labels), "rules": rules.model_dump(mode="json"), "rules_sha256": rules.sha256,
         "figures": [asdict(figure) for figure in result.figures],
         "team": asdict(result.team) if result.team else None,
@@ -62,6 +64,7 @@ def _markdown(view: dict[str, Any], result: GateResult) -> Iterator[str]:
             yield f"- {figure.what}: about {figure.groups_needed:,} groups would do, instead of {figure.groups:,}."
     yield f"- Evaluation set `{labels['digest']}`: {labels['labels']:,} labels of {labels['split']} in "
     yield f"  {labels['groups']:,} groups, as of commit {view['commit']}. {_uses(labels)}"
+    yield from (f"- Run `{run}`: {text}." for run, text in view["beside"].items() if text)
     yield f"- Rules `{view['rules_sha256'][:12]}`. Drops are in the unit of their margin; a positive one is worse."
     yield "- The true drop is above its bound with a chance of 5%; p is adjusted for all that is judged."
 

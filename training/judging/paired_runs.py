@@ -46,9 +46,10 @@ class PairedRuns:
     """Two runs on one evaluation split, by the labels that are known now and that both predict.
 
     `tasks` are those that both predict; `unequal` names those of which one run predicts more labels than the other.
-    `slices` are those that both runs allow to evaluate, and `inside` (slice -> members, "" for everything) masks over
-    `samples`. A slice that reads predictions holds the images that are in it by the predictions of either run, so it
-    does not change when the two are exchanged. `left_out` says of each other slice why it is not evaluated.
+    `slices` are those that both runs allow to evaluate, and `inside` (slice -> members on the split, "" for
+    everything) masks over `samples`. A slice that reads predictions holds the images that are in it by the predictions
+    of either run, so it does not change when the two are exchanged. `left_out` says of each other slice why it is not
+    evaluated.
     """
 
     runs: tuple[str, str]
@@ -88,10 +89,10 @@ class PairedRuns:
                 unequal[task.name] = difference
         left_out = _left_out(now.slices(), ids, predicted)
         slices = {name: part for name, part in now.slices().items() if name not in left_out}
-        inside = {name: _members(now, part, files, samples) for name, part in slices.items()}
+        inside = {name: _members(now, part, files, samples) & judged for name, part in slices.items()}
         return cls(
             runs=ids, split=split, samples=samples, tasks=paired, unequal=unequal, slices=slices, left_out=left_out,
-            inside={"": np.ones(len(judged), np.bool_), **inside},
+            inside={"": judged, **inside},
         )  # fmt: skip
 
     def cell(self, task: str, slice_: str) -> PairedPredictions:
