@@ -8,9 +8,10 @@ import click
 from amber.extras import need_extra
 from amber.tables import figures_table
 from amber.terminal import Screen, show
-from amber.verbs.options import author, using_files, workspace
+from amber.verbs.estimating import Estimating, estimating
+from amber.verbs.options import using_files, workspace
 from curation.catalog.catalog import Catalog
-from curation.errors import NotFound
+from curation.errors import BadInput, NotFound
 from training.foreign.imports import evaluate_imported
 from training.imported import Imported, is_imported
 from training.run import Run
@@ -20,21 +21,31 @@ __all__ = ["evaluate_command"]
 
 @click.command("evaluate")
 @click.argument("run", default="")
-@author
+@estimating
+@click.option("--author", default="", envvar="AMBER_AUTHOR", help="Author of the commit (AMBER_AUTHOR).")
 @workspace
 @using_files
-def evaluate_command(run: str, author: str, home: str, as_json: bool) -> None:
+def evaluate_command(run: str, estimating: Estimating, author: str, home: str, as_json: bool) -> None:
     """Judge RUN (default: the newest) again by the labels and decision rules of now, and record its figures.
 
     A run that Amber trained predicts again; an imported run keeps its probabilities and numbers.
+
+    With --estimate, its error on a slice is estimated instead, for the test images there, and nothing is recorded. That
+    takes at least 20 seen errors and 40 groups; --ask requests labels that make it possible. These are drawn with a
+    propensity, by which all later figures weigh them, and are never trained on.
     """
     catalog = Catalog.open(home)
+    if not author.strip() and (estimating.ask is not None or not estimating.slice):
+        raise BadInput("author '': every commit has one; pass --author NAME or set AMBER_AUTHOR")
     screen = Screen(quiet=as_json)
     with catalog.read() as now:
         runs = now.runs()["run"].to_pylist()
         if not runs:
             raise NotFound(f"{home}: the catalog has no run yet; train one, or import predictions")
         run = now.runs.full_id(run) if run else runs[-1]
+    if estimating.slice:
+        estimating.show(catalog, run, author, as_json)
+        return
     with screen.stages():
         if is_imported(catalog.home, run):
             made = Imported.open(catalog.home, run)

@@ -47,6 +47,7 @@ SESSION = {
     "serve tokens": [],
     "serve tokens remove": ["ann"],
     "oracle": [],
+    "prevalence": ["color"],
     "policy check": ["policy.toml"],
     "policy suggest": [],
     "policy set": ["policy.toml"],

@@ -53,7 +53,7 @@ class SeedValues:
         errors = np.stack([part.errors for part in predicted])
         strata = truth if task.metric == "balanced_accuracy" else np.zeros(len(rows))
         return cls(
-            values=errors if task.metric == "mae" else (errors == 0).astype(np.float64), weights=samples.weights[rows],
+            values=errors if task.metric == "mae" else (errors == 0).astype(np.float64), weights=predicted[0].weights,
             groups=samples.groups[rows], strata=strata.astype(np.int64),
         )  # fmt: skip
 

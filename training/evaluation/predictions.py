@@ -74,6 +74,12 @@ class LabelledPredictions:
     samples: Samples
     batches: Sequence[Batch] = ()
 
+    @classmethod
+    def of(cls, samples: Samples, *, batches: Sequence[Batch] = (), rows: Ints, **columns: Floats) -> Self:
+        """The predictions for the samples `rows` [n], with the weights that hold for all images."""
+        weights = label_weights(batches, rows, np.ones(len(samples.ids), np.bool_)) * samples.weights[rows]
+        return cls(samples=samples, batches=batches, rows=rows, weights=weights, **columns)
+
     @property
     def errors(self) -> Floats:
         """Distance [n] of each prediction from the truth; 0 where it is right."""
@@ -91,11 +97,12 @@ class LabelledPredictions:
         """
         here = cell[self.rows]
         if not self.batches:
-            return self._taken(here)
+            return self.taken(here)
         weights = label_weights(self.batches, self.rows, cell) * self.samples.weights[self.rows]
-        return replace(self, weights=weights)._taken(here & (weights > 0))
+        return replace(self, weights=weights).taken(here & (weights > 0))
 
-    def _taken(self, here: Bools) -> Self:
+    def taken(self, here: Bools | Ints) -> Self:
+        """The predictions that `here` marks [n], or at these positions, with their weights."""
         kept = ("samples", "batches")
         return replace(self, **{name: value[here] for name, value in vars(self).items() if name not in kept})
 
@@ -129,10 +136,9 @@ def labelled_predictions(now: Snapshot, task: Task, samples: Samples, prediction
     truth = known_labels(now, task, samples)
     batches = judging_batches(now, task, samples)
     rows, *predicted = predictions_of(task, samples, predictions, np.isfinite(truth))
-    return LabelledPredictions(
-        rows=rows, truth=truth[rows], predicted=predicted[0], confidence=predicted[1], probabilities=predicted[2],
-        samples=samples, batches=batches,
-        weights=label_weights(batches, rows, np.ones(len(samples.ids), np.bool_)) * samples.weights[rows],
+    return LabelledPredictions.of(
+        samples, batches=batches, rows=rows, truth=truth[rows], predicted=predicted[0], confidence=predicted[1],
+        probabilities=predicted[2],
     )  # fmt: skip
 
 

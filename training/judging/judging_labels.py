@@ -1,7 +1,7 @@
 """Labels of test images that decide between two runs: which to request, and the difference that their answers show."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from curation.requests.evaluation_labels import (
 )
 from training.evaluation.drawn_labels import Batch, answered, batches_of, label_weights
 from training.evaluation.intervals import Figure
-from training.evaluation.predictions import Samples, judging_batches, known_labels, predictions_of
+from training.evaluation.predictions import LabelledPredictions, Samples, known_labels, predictions_of
 from training.judging.disagreement import PairedImages, difference_where_labelled, disagreement_reason
 
 __all__ = ["RunPair"]
@@ -98,24 +98,24 @@ class RunPair:
         batches = self._batches(now, task, samples.ids[rows], pair.differs)
         return difference_where_labelled(pair, truth, weights, groups, batches)
 
-    def weights(self, now: Snapshot, task: Task, samples: Samples, rows: Ints) -> Floats:
-        """The weight [n] with which labels of the samples `rows` [n] count when the two runs are compared on test.
+    def weighed(self, now: Snapshot, labelled: LabelledPredictions, task: Task) -> LabelledPredictions:
+        """The labelled predictions of one of the two runs, with the weights that hold when these are compared on test.
 
         Where labels were drawn among the disagreeing images, these count by their inverse propensity, and the others,
-        of images on which the runs agree, are scaled to as many images as there are (post-stratification). A label
-        that was drawn to judge anything else has the weight 0.
+        of images on which the runs agree, are scaled to as many images as there are (post-stratification). A label that
+        was drawn to judge anything else is left out.
         """
+        samples, rows = labelled.samples, labelled.rows
         images, pair = self.of(task, samples)
         differs, agrees = (np.zeros(len(samples.ids), np.bool_) for _ in range(2))
         differs[images], agrees[images] = pair.differs, ~pair.differs
         batches, there = self._batches(now, task, samples.ids, differs), differs[rows]
-        plain = label_weights(judging_batches(now, task, samples), rows, differs | agrees)
-        alike = np.where(agrees[rows], plain, 0.0) * samples.weights[rows]
+        alike = label_weights(labelled.batches, rows, differs | agrees) * samples.weights[rows] * agrees[rows]
         if not answered(batches, rows[there], differs) or not alike.any():
-            return np.asarray(plain * samples.weights[rows], np.float64)
+            return labelled
         weights = alike * (samples.weights[agrees].sum() / alike.sum())
         weights[there] = label_weights(batches, rows[there], differs) * samples.weights[rows[there]]
-        return np.asarray(weights, np.float64)
+        return replace(labelled, weights=weights, batches=()).taken(weights > 0)
 
     def _open(self, now: Snapshot, task: Task, samples: Samples) -> tuple[Ints, Floats]:
         rows, pair = self.of(task, samples)
@@ -124,8 +124,14 @@ class RunPair:
         return rows[open_], sizes[open_]
 
     def _batches(self, now: Snapshot, task: Task, ids: Ints, differs: Bools) -> list[Batch]:
-        """The requests for the samples `ids` [N] that were drawn where the two disagree, after both were evaluated."""
-        reason, registered = disagreement_reason(self.run, self.base), now.runs().to_pylist()
-        evaluated = max(row["commit_id"] for row in registered if row["run"] in (self.run, self.base))
+        """The requests for the samples `ids` [N] that were drawn where the two disagree, after both had predicted."""
+        reason = disagreement_reason(self.run, self.base)
+        predicted = max(_predicted_at(now, run) for run in (self.run, self.base))
         found = batches_of(now, task.name, ids, DISAGREEMENT, lambda _, why: differs if why == reason else None)
-        return [batch for batch in found if batch.opened >= evaluated]
+        return [batch for batch in found if batch.opened >= predicted]
+
+
+def _predicted_at(now: Snapshot, run: str) -> int:
+    """The first commit that registers the predictions which a run has now."""
+    rows = [row for row in now.runs().to_pylist() if row["run"] == run]
+    return min(int(row["commit_id"]) for row in rows if row["sha256"] == rows[-1]["sha256"])

@@ -100,7 +100,7 @@ class Measure:
     def bound(self, pair: PairedPredictions, samples: Samples, *, z: float) -> Bound:
         """How far the measure of the second run may be below that of the first; the measure must be defined."""
         rows = pair.first.rows
-        weights, groups, truth = samples.weights[rows], samples.groups[rows], pair.first.truth
+        weights, groups, truth = pair.first.weights, samples.groups[rows], pair.first.truth
         if self.name == "mae":
             worst = float(np.maximum(pair.first.errors, pair.second.errors).max())
             return Bound.of_losses(
@@ -144,7 +144,7 @@ class Measure:
         parts = [
             PairedSums.of_rankings(
                 pair.first.truth == code, (pair.first.probabilities[:, code], pair.second.probabilities[:, code]),
-                samples.weights[rows], samples.groups[rows],
+                pair.first.weights, samples.groups[rows],
             )
             for code in codes
         ]  # fmt: skip
@@ -166,9 +166,9 @@ def f1_terms(sums: ConfusionSums, code: int) -> tuple[Floats, Floats]:
 
 
 def _confusion(task: Task, part: LabelledPredictions, samples: Samples) -> ConfusionSums:
-    weights, groups = samples.weights[part.rows], samples.groups[part.rows]
+    weights, groups = part.weights, samples.groups[part.rows]
     return ConfusionSums.of(len(task.classes), part.truth, part.predicted, weights, groups)
 
 
 def _errors(part: LabelledPredictions, samples: Samples) -> MeanSums:
-    return MeanSums.of(part.errors, samples.weights[part.rows], samples.groups[part.rows])
+    return MeanSums.of(part.errors, part.weights, samples.groups[part.rows])

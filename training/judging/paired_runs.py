@@ -13,7 +13,9 @@ from curation.catalog.slices import Slice, columns_of
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
+from curation.requests.evaluation_labels import SPLIT
 from training.evaluation.predictions import LabelledPredictions, Samples, labelled_predictions
+from training.judging.judging_labels import RunPair
 
 __all__ = ["PairedPredictions", "PairedRuns", "Unequal"]
 
@@ -74,9 +76,13 @@ class PairedRuns:
         judged = np.asarray(samples.splits == split, np.bool_)
         tables = [pq.read_table(file) for file in files]
         predicted = [set(table["task"].unique().to_pylist()) for table in tables]
+        drawn = RunPair(run=ids[1], base=ids[0], predictions=(tables[1], tables[0]))
         paired, unequal = {}, {}
         for task in _common(now, ids, predicted, tasks):
-            both = [labelled_predictions(now, task, samples, table).at(judged) for table in tables]
+            both = [labelled_predictions(now, task, samples, table) for table in tables]
+            if split == SPLIT:
+                both = [drawn.weighed(now, part, task) for part in both]
+            both = [part.at(judged) for part in both]
             paired[task.name], difference = _paired(task, both[0], both[1])
             if difference.only_first or difference.only_second:
                 unequal[task.name] = difference
@@ -122,10 +128,7 @@ def _paired(task: Task, first: LabelledPredictions, second: LabelledPredictions)
     """Both runs on the labels that both predict, and how many only one does."""
     common = np.intersect1d(first.rows, second.rows)
     places = [np.searchsorted(part.rows, common) for part in (first, second)]
-    both = [
-        LabelledPredictions(**{name: value[place] for name, value in vars(part).items()})
-        for part, place in zip((first, second), places, strict=True)
-    ]
+    both = [part.taken(place) for part, place in zip((first, second), places, strict=True)]
     alone = [len(part.rows) - len(common) for part in (first, second)]
     return PairedPredictions(task=task, first=both[0], second=both[1]), Unequal(
         only_first=alone[0], only_second=alone[1]

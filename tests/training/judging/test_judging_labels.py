@@ -6,29 +6,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.homes import copy_home, label, labels
-from support.planted_runs import noisy, plant_run, planted_home
+from support.homes import copy_home
+from support.judged import answer, judged_home, truth_of
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import REQUESTS
 from curation.errors import BadInput, NotFound
+from curation.files.read_back import sha256_of
 from curation.labelstudio.items import questions
 from curation.requests.budget import spread
 from curation.requests.candidates import Candidates
 from training.evaluation.figures import slice_errors
-from training.evaluation.predictions import Samples, labelled_predictions
+from training.evaluation.predictions import Samples
 from training.judging.judging_labels import RunPair
-
-CLASSES = ("red", "yellow", "green")
+from training.judging.measures import Measure
+from training.judging.paired_runs import PairedRuns
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    """Two runs, `new` and `old`, whose predictions of color differ on some of the test images."""
-    catalog, plan = planted_home(tmp_path_factory.mktemp("planted"))
-    for seed, name in enumerate(("new", "old")):
-        plant_run(catalog, plan, name, lambda task, seed=seed: noisy(catalog, task, signal=3.0, seed=seed))  # type: ignore[misc]
-    return catalog
+    return judged_home(tmp_path_factory.mktemp("planted"))
 
 
 @pytest.fixture
@@ -43,26 +40,6 @@ def request(catalog: Catalog, count: int, seed: int = 0) -> list[int]:
         rows = pair.request(change.now, [change.now.task("color")], count, seed)
         change.add_requests(pa.Table.from_pylist(rows, REQUESTS))
     return [int(str(row["sample_id"])) for row in rows]
-
-
-def answer(catalog: Catalog, ids: list[int], truth: dict[int, str]) -> None:
-    """People label the samples."""
-    with catalog.commit(author="ada", message="answer") as change:
-        rows = [label(f"pictures/{id_:05d}", "color", truth[id_], annotator="ann") for id_ in ids]
-        change.add_labels(labels(rows), source="human")
-        change.close_requests(change.now.requests("open")["request_id"].to_pylist(), state="answered")
-
-
-def truth_of(catalog: Catalog) -> dict[int, str]:
-    """A made-up truth of every sample: what `new` predicts on two thirds, else what `old` does."""
-    with catalog.read() as now:
-        tables = [pq.read_table(now.runs.predictions_file(catalog.home, run)) for run in ("new", "old")]
-        keys = now.samples()["key"].to_pylist()
-    found = []
-    for table in tables:
-        mine = table.filter(pa.compute.equal(table["task"], "color"))
-        found.append(dict(zip(mine["key"].to_pylist(), mine["code"].to_pylist(), strict=True)))
-    return {place: CLASSES[found[place % 3 == 2][key]] for place, key in enumerate(keys)}
 
 
 def test_only_test_images_on_which_the_runs_disagree_are_requested(catalog: Catalog) -> None:
@@ -99,7 +76,8 @@ def test_a_run_is_not_compared_with_itself_or_with_none(catalog: Catalog) -> Non
 
 def test_the_difference_and_the_weights_of_a_comparison(catalog: Catalog) -> None:
     truth = truth_of(catalog)
-    answer(catalog, request(catalog, 40), truth)
+    request(catalog, 40)
+    answer(catalog, truth)
     with catalog.read() as now:
         task, samples = now.task("color"), Samples.at(now)
         pair = RunPair.open(now, catalog.home, "new", "old")
@@ -108,17 +86,18 @@ def test_the_difference_and_the_weights_of_a_comparison(catalog: Catalog) -> Non
         night = np.isin(samples.ids, now.members("attr.night"))
         inside = pair.difference(now, task, samples, night)
         images, both = pair.of(task, samples)
-        table = pq.read_table(now.runs.predictions_file(catalog.home, "new"))
-        found = labelled_predictions(now, task, samples, table)
-        test = samples.splits[found.rows] == "test"
-        weights = pair.weights(now, task, samples, found.rows[test])
-        differs = np.isin(found.rows[test], images[both.differs])
+        compared = PairedRuns.load(now, catalog.home, "old", "new", tasks=["color"])
+        measured = Measure.of(task, "accuracy").sums(compared.cell("color", ""), samples)
+    part = compared.tasks["color"].first
+    weights, differs = part.weights, np.isin(part.rows, images[both.differs])
     assert figure.value is not None
     assert figure.low is not None
     assert figure.high is not None
     assert figure.low < figure.value < figure.high < both.differs.mean()
     assert figure.n >= 40
     assert inside.n < figure.n
+    assert measured is not None
+    assert measured.values()[1] - measured.values()[0] == pytest.approx(figure.value, abs=0.01)
     assert weights.sum() == pytest.approx(len(images), rel=0.02)  # as many as there are
     assert weights[differs].sum() == pytest.approx(both.differs.sum(), rel=0.03)
     assert (weights[~differs] == weights[~differs][0]).all()
@@ -129,7 +108,8 @@ def test_figures_leave_these_labels_out_and_nothing_mines_by_them(catalog: Catal
     with catalog.read() as now:
         tasks, path = [now.task("color")], now.runs.predictions_file(catalog.home, "new")
         before, budget = slice_errors(now, "new", tasks, path), _spread(catalog, now)
-    answer(catalog, request(catalog, 40), truth_of(catalog))
+    request(catalog, 40)
+    answer(catalog, truth_of(catalog))
     with catalog.read() as now:
         assert slice_errors(now, "new", tasks, path).equals(before)
         assert _spread(catalog, now) == budget
@@ -142,11 +122,21 @@ def _spread(catalog: Catalog, now: object) -> object:
 
 
 def test_labels_drawn_for_other_runs_or_before_a_new_evaluation_do_not_count(catalog: Catalog) -> None:
-    answer(catalog, request(catalog, 40), truth_of(catalog))
+    request(catalog, 40)
+    answer(catalog, truth_of(catalog))
     with catalog.commit(author="ada", message="evaluated again") as change:
         row = change.now.runs().to_pylist()[0]
         change.add_run("new", plan=row["plan"], predictions=row["predictions"], sha256=row["sha256"])
+    assert _difference(catalog) is not None
+    path = catalog.home / row["predictions"]
+    pq.write_table(pq.read_table(path).slice(1), path)
+    with catalog.commit(author="ada", message="predicts otherwise") as change:
+        change.add_run("new", plan=row["plan"], predictions=row["predictions"], sha256=sha256_of(path))
+    assert _difference(catalog) is None
+
+
+def _difference(catalog: Catalog) -> float | None:
     with catalog.read() as now:
         samples, pair = Samples.at(now), RunPair.open(now, catalog.home, "new", "old")
         figure = pair.difference(now, now.task("color"), samples, np.ones(len(samples.ids), np.bool_))
-    assert figure.value is None
+    return figure.value

@@ -1,5 +1,6 @@
 """The joint group-swap test: mixed sums are those of mixed predictions, p values are exact, and count all slices."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -33,18 +34,25 @@ def samples_of(groups: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) 
     )  # fmt: skip
 
 
-def run_of(task: Task, truth: npt.NDArray[np.float64], generator: np.random.Generator) -> LabelledPredictions:
+def run_of(
+    task: Task, truth: npt.NDArray[np.float64], samples: Samples, generator: np.random.Generator
+) -> LabelledPredictions:
     n = len(truth)
     if task.kind == "regression":
         nothing = np.full(n, np.nan)
         number = truth + generator.normal(size=n)
-        return LabelledPredictions(
-            rows=np.arange(n), truth=truth, predicted=number, confidence=nothing, probabilities=np.empty((n, 0))
+        return LabelledPredictions.of(
+            samples,
+            rows=np.arange(n),
+            truth=truth,
+            predicted=number,
+            confidence=nothing,
+            probabilities=np.empty((n, 0)),
         )
     chances = generator.dirichlet([1, 1, 1], n)
     code = chances.argmax(axis=1)
-    return LabelledPredictions(
-        rows=np.arange(n), truth=truth, predicted=code.astype(np.float64), confidence=chances.max(axis=1),
+    return LabelledPredictions.of(
+        samples, rows=np.arange(n), truth=truth, predicted=code.astype(np.float64), confidence=chances.max(axis=1),
         probabilities=chances,
     )  # fmt: skip
 
@@ -54,17 +62,18 @@ def pair_of(task: Task, n: int, seed: int, groups: int = 6) -> tuple[PairedPredi
     truth = generator.integers(0, 3, n).astype(np.float64)
     truth[:3] = [0, 1, 2]
     samples = samples_of(np.sort(generator.integers(0, groups, n)), generator.uniform(1, 3, n))
-    first, second = (run_of(task, truth, generator) for _ in range(2))
+    first, second = (run_of(task, truth, samples, generator) for _ in range(2))
     return PairedPredictions(task=task, first=first, second=second), samples
 
 
 def mixed(pair: PairedPredictions, chosen: npt.NDArray[np.bool_]) -> LabelledPredictions:
     """The first run's predictions, and the second's where `chosen`."""
     parts = {}
-    for name, value in vars(pair.first).items():
+    for name in ("predicted", "confidence", "probabilities"):
+        value = getattr(pair.first, name)
         mask = chosen if value.ndim == 1 else chosen[:, None]
         parts[name] = np.where(mask, getattr(pair.second, name), value)
-    return LabelledPredictions(**parts)
+    return replace(pair.first, **parts)
 
 
 @pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.text)
@@ -116,8 +125,8 @@ def two_runs(generator: np.random.Generator, groups: int) -> list[PairedSums]:
     truth = np.zeros(n)
     wrong = [np.repeat(generator.random(groups) < 0.2, 4) for _ in range(2)]
     first, second = (
-        LabelledPredictions(
-            rows=np.arange(n), truth=truth, predicted=part.astype(np.float64), confidence=np.ones(n),
+        LabelledPredictions.of(
+            samples, rows=np.arange(n), truth=truth, predicted=part.astype(np.float64), confidence=np.ones(n),
             probabilities=np.ones((n, 3)),
         )
         for part in wrong
@@ -158,8 +167,8 @@ def test_small_p_values_are_refined() -> None:
     truth = np.zeros(n)
     nothing = np.full(n, np.nan)
     first, second = (
-        LabelledPredictions(
-            rows=np.arange(n), truth=truth, predicted=size * generator.random(n), confidence=nothing,
+        LabelledPredictions.of(
+            samples, rows=np.arange(n), truth=truth, predicted=size * generator.random(n), confidence=nothing,
             probabilities=np.empty((n, 0)),
         )
         for size in (1, 2)
