@@ -21,7 +21,7 @@ VERBS = {
     "coverage": ("slices:coverage_command", "Show what is labelled, by whom, and what is not missing at random."),
     "diff": ("ledger:diff", "Show what changed from commit FIRST to commit LAST, by task and slice."),
     "duplicates": ("slices:duplicates_command", "List near-duplicates, and those across training and evaluation."),
-    "evaluate": ("evaluating:evaluate_command", "Judge RUN by the labels of now, or estimate its error on a slice."),
+    "evaluate": ("evaluating:evaluate_command", "Judge RUN again by what is known now, or estimate its error."),
     "export-model": ("deploying:export_model_command", "Write a trained network as ONNX, torch.export, safetensors."),
     "forget": ("forgetting:forget_command", "Remove SAMPLE (a key) and everything known about it."),
     "gate": ("gating:gate_command", "Decide whether RUN may replace another one: pass, block, or not enough data."),

@@ -1,8 +1,7 @@
-"""`amber evaluate --estimate`: labels of test images, and the error that they estimate."""
+"""`amber evaluate`: figures by the labels known now, labels of test images, and the error that they estimate."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -40,13 +39,6 @@ def read(capsys: Capture, *words: str) -> dict[str, object]:
     return found
 
 
-def figures(catalog: Catalog) -> list[dict[str, Any]]:
-    """The figures of the run's predictions on test by the labels that are known now, by slice and task."""
-    with catalog.read() as now:
-        rows = slice_errors(now, "new", [now.task("color")], now.runs.predictions_file(catalog.home, "new")).to_pylist()
-    return [row for row in rows if row["split"] == "test"]
-
-
 def true_error(catalog: Catalog, slice_: str = "") -> float:
     """The share of test images of a slice whose made-up color `new` predicts wrong."""
     truth, codes = truth_of(catalog), {"red": 0, "yellow": 1, "green": 2}
@@ -71,30 +63,31 @@ def test_the_error_is_estimated_from_labels_that_were_asked_for(catalog: Catalog
     assert "for its test images" in capsys.readouterr().out
 
 
-def test_figures_weigh_these_labels_and_move_towards_the_truth(catalog: Catalog, capsys: Capture) -> None:
-    def accuracy() -> float:
-        (row,) = [row for row in figures(catalog) if row["slice"] == ""]
-        return float(row["value"])
+def figures(catalog: Catalog) -> dict[str, tuple[int, float]]:
+    """Number of labels and accuracy of color on test by slice."""
+    with catalog.read() as now:
+        task = now.task("color").model_copy(update={"metric": "accuracy"})
+        rows = slice_errors(now, "new", [task], now.runs.predictions_file(catalog.home, "new")).to_pylist()
+    return {row["slice"]: (row["n"], row["value"]) for row in rows if row["split"] == "test"}
 
-    before = accuracy()
+
+def test_figures_weigh_these_labels_and_move_towards_the_truth(catalog: Catalog, capsys: Capture) -> None:
+    before = figures(catalog)[""][1]
     read(capsys, "--estimate", "all", "--task", "color", "--ask", "90")
     answer(catalog, truth_of(catalog))
     true = 1 - true_error(catalog)
-    assert abs(accuracy() - true) < 0.06 < before - true  # labels known before were easier
+    assert abs(figures(catalog)[""][1] - true) < 0.06 < before - true  # labels known before were easier
 
 
 def test_labels_for_a_slice_count_there_and_in_its_parts_alone(catalog: Catalog, capsys: Capture) -> None:
-    def labels() -> dict[str, int]:
-        return {row["slice"]: row["n"] for row in figures(catalog)}
-
-    before = labels()
+    before = figures(catalog)
     with catalog.commit(author="ada", message="part") as change:
         change.add_slice("early_night", "attr.night AND attr.key < 'pictures/00400'")
     read(capsys, "--estimate", "night", "--task", "color", "--ask", "20")
     answer(catalog, truth_of(catalog))
-    after = labels()
-    assert after["night"] == before["night"] + 20
-    assert after["early_night"] > 0
+    after = figures(catalog)
+    assert after["night"][0] == before["night"][0] + 20
+    assert after["early_night"][0] > 0
     assert (after[""], after["yellow"]) == (before[""], before["yellow"])
 
 
@@ -121,7 +114,7 @@ REFUSED = {
     "less than one label": (["--estimate", "all", "--ask", "0"], "--ask 0", "raise it"),
     "more labels than images": (["--estimate", "night", "--task", "car", "--ask", "9999"], "--ask 9999", "ask for 1"),
     "labels for no slice": (["--ask", "4"], "--ask", "name a slice"),
-    "no author": (["--estimate", "all", "--ask", "4", "--author", " "], "author ' '", "--author"),
+    "no author": (["--estimate", "all", "--ask", "4", "--author", " "], "author ''", "--author"),
 }  # fmt: skip
 
 
