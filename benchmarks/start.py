@@ -32,8 +32,8 @@ WITHOUT = {
     "diff": ["1"], "duplicates": [], "evaluate": [], "export-model": ["run", "--to", "out"],
     "forget": ["key", "--yes"], "gate": ["--gate", "gate.toml", "--author", "bench"], "ingest": ["."],
     "label": ["status"], "loop": [], "oracle": [], "pack": [], "policy": ["suggest"], "predict": ["run", "images"],
-    "predictions": ["import", "theirs.csv", "--name", "theirs"], "report": [], "request": [], "restore": ["copy"],
-    "serve": [], "simulate": [".", "--wanted", "a=b"], "train": [], "write": ["csv", "out.csv"],
+    "predictions": ["import", "theirs.csv", "--name", "theirs"], "prevalence": [], "report": [], "request": [],
+    "restore": ["copy"], "serve": [], "simulate": [".", "--wanted", "a=b"], "train": [], "write": ["csv", "out.csv"],
 }  # fmt: skip
 """Arguments of verbs that are called without a workspace: on one, their work would be measured too."""
 
