@@ -87,7 +87,7 @@ def test_the_difference_and_the_weights_of_a_comparison(catalog: Catalog) -> Non
         inside = pair.difference(now, task, samples, night)
         images, both = pair.of(task, samples)
         compared = PairedRuns.load(now, catalog.home, "old", "new", tasks=["color"])
-        measured = Measure.of(task, "accuracy").sums(compared.cell("color", ""), samples)
+        measured = Measure.of(task, "accuracy").sums(compared.cell("color", ""))
     part = compared.tasks["color"].first
     weights, differs = part.weights, np.isin(part.rows, images[both.differs])
     assert figure.value is not None
