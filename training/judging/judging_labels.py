@@ -88,6 +88,11 @@ class RunPair:
             )  # fmt: skip
         return rows
 
+    def asked_tasks(self, now: Snapshot) -> list[Task]:
+        """The tasks of which labels were requested because these two runs disagree."""
+        reason = disagreement_reason(self.run, self.base)
+        return [task for task in self.tasks(now) if reason in now.requests.draws(task.name)["reason"].to_pylist()]
+
     def difference(self, now: Snapshot, task: Task, samples: Samples, cell: Bools) -> Figure:
         """The mean difference of the two runs over the test images that `cell` [N] marks: in the share predicted right,
         or in the mean absolute error (positive: the run is better). None where too few labels tell."""
