@@ -143,14 +143,13 @@ def _figures(now: Snapshot, before: str, after: str) -> list[dict[str, Any]]:
     """Figures of two runs on test, for each (task, slice) that both have; none unless both are named."""
     if not before or not after:
         return []
-    sides: list[dict[tuple[str, str], dict[str, Any]]] = [
-        {(row["task"], row["slice"]): row for row in now.runs.slice_errors(run).to_pylist() if row["split"] == "test"}
-        for run in (before, after)
-    ]
+    sides = [now.runs.slice_errors(run).to_pylist() for run in (before, after)]
+    first, second = (
+        {(row["task"], row["slice"], row["metric"]): row for row in rows if row["split"] == "test"} for rows in sides
+    )
     return [
-        {"task": task, "slice": slice_, "metric": row["metric"], "before": interval(row),
-         "after": interval(sides[1][task, slice_])}
-        for (task, slice_), row in sides[0].items() if row["n"] and (task, slice_) in sides[1]
+        {"task": cell[0], "slice": cell[1], "metric": cell[2], "before": interval(row), "after": interval(second[cell])}
+        for cell, row in first.items() if row["n"] and cell in second
     ]  # fmt: skip
 
 

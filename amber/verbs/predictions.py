@@ -22,15 +22,20 @@ class ImportOptions:
     name: str
     task: str
     trained_on: Path | None
+    annotations: Path | None
 
 
 import_options = grouped(
     "options", ImportOptions,
     click.option("--name", required=True, metavar="MODEL", help="Name of the model."),
-    click.option("--task", default="", help="The task of a table that names none."),
+    click.option("--task", default="", help="The task of a table that names none, or of boxes."),
     click.option(
         "--trained-on", type=click.Path(path_type=Path), metavar="FILE",
         help="Keys of the images that the model was trained on, one a line; default: unknown.",
+    ),
+    click.option(
+        "--annotations", type=click.Path(path_type=Path), metavar="FILE",
+        help="The COCO file with the images and categories that COCO results refer to.",
     ),
 )  # fmt: skip
 
@@ -47,7 +52,7 @@ def predictions_group() -> None:
 @workspace
 @using_files
 def import_command(file: Path, options: ImportOptions, author: str, home: str, as_json: bool) -> None:
-    """Make a run of the predictions in FILE (Parquet, CSV or npz) and record its figures on every slice.
+    """Make a run of the predictions in FILE (Parquet, CSV, npz or COCO results) and record its figures on every slice.
 
     The run has no plan. Where nobody declares what its model was trained on, that stands beside each of its figures.
     """
@@ -56,7 +61,7 @@ def import_command(file: Path, options: ImportOptions, author: str, home: str, a
     with screen.stages():
         made = import_predictions(
             catalog, file, name=options.name, author=author, task=options.task, trained_on=options.trained_on,
-            progress=partial(_tell, screen),
+            annotations=options.annotations, progress=partial(_tell, screen),
         )  # fmt: skip
     for line in () if as_json else made.notes:
         note(line)

@@ -70,9 +70,14 @@ def shown_time(at: datetime) -> str:
     return at.isoformat(sep=" ", timespec="minutes")
 
 
+def _named(figure: dict[str, Any]) -> str:
+    """The name of a metric that is not the only one of its task."""
+    return {"map": "AP ", "ap50": "AP50 "}.get(figure["metric"], "")
+
+
 def _cells(row: RunEntry) -> list[Any]:
     beside = f" (trained on: {row.trained_on})" if row.trained_on else ""
-    figures = [f"{part['task']} {interval(part)}{beside}" for part in row.figures[:FIGURES]]
+    figures = [f"{part['task']} {_named(part)}{interval(part)}{beside}" for part in row.figures[:FIGURES]]
     if len(row.figures) > FIGURES:
         figures.append(f"and {len(row.figures) - FIGURES} more")
     return [

@@ -10,9 +10,10 @@ from curation.arrays import Bools
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from training.evaluation.intervals import Figure, balanced, mean_of, proportion
+from training.evaluation.labelled_boxes import LabelledBoxes, labelled_boxes
 from training.evaluation.predictions import LabelledPredictions, Samples, labelled_predictions
 
-__all__ = ["SPLITS", "figure_of", "slice_errors"]
+__all__ = ["SPLITS", "figure_of", "figures_of", "labelled", "slice_errors"]
 
 
 SPLITS = ("validation", "test")
@@ -45,15 +46,29 @@ def slice_errors(now: Snapshot, run: str, tasks: list[Task], predictions: Path) 
         members[name] = np.isin(samples.ids, now.members(part.predicate, predictions=str(predictions)))
     rows = []
     for task in tasks:
-        predicted = labelled_predictions(now, task, samples, table)
+        predicted = labelled(now, task, samples, table)
         for name, inside in members.items():
             if name and slices[name].task not in ("", task.name):
                 continue
             for split in SPLITS:
-                figure = figure_of(task, predicted.at(inside & (samples.splits == split)), samples)
-                rows.append({"run": run, "task": task.name, "slice": name, "split": split, "metric": task.metric,
-                             **vars(figure)})  # fmt: skip
+                for metric, figure in figures_of(task, predicted.at(inside & (samples.splits == split))).items():
+                    rows.append({"run": run, "task": task.name, "slice": name, "split": split, "metric": metric,
+                                 **vars(figure)})  # fmt: skip
     return pa.Table.from_pylist(rows, ERRORS)
+
+
+def labelled(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table) -> LabelledPredictions | LabelledBoxes:
+    """The predictions of a task of any kind beside its known labels."""
+    if task.kind == "detection":
+        return labelled_boxes(now, task, samples, predictions)
+    return labelled_predictions(now, task, samples, predictions)
+
+
+def figures_of(task: Task, predicted: LabelledPredictions | LabelledBoxes) -> dict[str, Figure]:
+    """The figures of some of a task's predictions, by metric: that of its owner, or those of boxes."""
+    if isinstance(predicted, LabelledBoxes):
+        return predicted.figures()
+    return {task.metric: figure_of(task, predicted, predicted.samples)}
 
 
 def figure_of(task: Task, predicted: LabelledPredictions, samples: Samples) -> Figure:

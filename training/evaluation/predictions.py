@@ -20,8 +20,8 @@ from training.evaluation.decisions import decided
 from training.evaluation.drawn_labels import Batch, batches_of, label_weights
 
 __all__ = [
-    "PREDICTIONS", "LabelledPredictions", "Samples", "class_table", "judging_batches", "known_labels",
-    "labelled_predictions", "number_table", "predictions_of", "rows_of", "write_predictions",
+    "BOXES", "PREDICTIONS", "LabelledPredictions", "Samples", "box_table", "class_table", "judging_batches",
+    "known_labels", "labelled_predictions", "number_table", "predictions_of", "rows_of", "write_predictions",
 ]  # fmt: skip
 
 PREDICTIONS = pa.schema(
@@ -31,6 +31,14 @@ PREDICTIONS = pa.schema(
     ]
 )  # fmt: skip
 """The predictions file of a run: a row for each (sample, task), the rows of a task together."""
+
+BOXES = pa.field(
+    "boxes",
+    pa.list_(
+        pa.struct([("code", pa.int32()), *((name, pa.float64()) for name in ("x", "y", "w", "h", "score"))])
+    ),
+)  # fmt: skip
+"""One column more where a task is one of boxes: class code, left and top edge, width and height in pixels, score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +117,15 @@ class LabelledPredictions:
 
 def write_predictions(path: Path, tables: Iterable[pa.Table]) -> None:
     """Write the predictions of each task, a table of `PREDICTIONS` each, as one file; whole or not at all."""
-    with whole(path) as part, pq.ParquetWriter(part, PREDICTIONS, use_dictionary=["task"]) as writer:
-        for table in tables:
-            writer.write_table(table)
+    made = list(tables)
+    boxed = any("boxes" in table.column_names for table in made)
+    schema = PREDICTIONS.append(BOXES) if boxed else PREDICTIONS
+    with whole(path) as part, pq.ParquetWriter(part, schema, use_dictionary=["task"]) as writer:
+        for table in made:
+            full = table if "boxes" in table.column_names or not boxed else table.append_column(
+                BOXES, pa.nulls(len(table), BOXES.type)
+            )  # fmt: skip
+            writer.write_table(full)
 
 
 def class_table(task: Task, keys: pa.Array, natural: Floats, prior: Floats) -> pa.Table:
@@ -129,6 +143,13 @@ def number_table(task: str, keys: pa.Array, numbers: Floats) -> pa.Table:
     code, confidence, lists = (pa.nulls(len(keys), kind) for kind in (pa.int32(), pa.float64(), pa.list_(pa.float64())))
     columns = [keys, pa.repeat(task, len(keys)), code, pa.array(numbers, pa.float64()), confidence, lists]
     return pa.table(columns, schema=PREDICTIONS)
+
+
+def box_table(task: str, keys: pa.Array, boxes: pa.Array) -> pa.Table:
+    """Rows of `PREDICTIONS` and `BOXES` for a task of boxes, a list of them for each image [n]."""
+    empty = [pa.nulls(len(keys), field.type) for field in list(PREDICTIONS)[2:]]
+    columns = [keys, pa.repeat(task, len(keys)), *empty, boxes]
+    return pa.table(columns, schema=PREDICTIONS.append(BOXES))
 
 
 def labelled_predictions(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table) -> LabelledPredictions:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,8 @@ from curation.files.progress import StageProgress
 from curation.files.read_back import read_parquet, sha256_of
 from curation.ingestion.leaks import refuse_leaks
 from training.evaluation.figures import slice_errors
-from training.evaluation.predictions import PREDICTIONS, class_table, number_table, write_predictions
+from training.evaluation.predictions import PREDICTIONS, box_table, class_table, number_table, write_predictions
+from training.foreign.boxes import BOX_COLUMNS, BoxStatement, box_statement, coco_results
 from training.foreign.prediction_files import listed_keys, read_prediction_file
 from training.foreign.statements import Statement, statements
 from training.imported import AGAIN, Imported
@@ -43,13 +45,14 @@ class ImportedFigures:
 
 def import_predictions(
     catalog: Catalog, file: Path, *, name: str, author: str, task: str = "", trained_on: Path | None = None,
-    progress: StageProgress | None = None,
+    annotations: Path | None = None, progress: StageProgress | None = None,
 ) -> ImportedFigures:  # fmt: skip
     """Make a run of the predictions of the model `name` in `file`; the same file again changes nothing.
 
-    The forms of the file are those of `training.foreign.statements`; `task` names the only task of a table that names
-    none. Probabilities become classes by each task's own rule. `trained_on` lists the keys of the images that the model
-    was trained on; without it that is unknown, and stands so beside each figure. `progress` is called with a stage.
+    The forms of the file are those of `training.foreign.statements` and `training.foreign.boxes`; `task` names the only
+    task of a table that names none, `annotations` the COCO file that COCO results refer to. Probabilities become
+    classes by each task's own rule. `trained_on` lists the keys of the images that the model was trained on; without it
+    that is unknown, and stands so beside each figure. `progress` is called with a stage.
 
     BadInput, before anything is written, for a file that breaks a rule, and where a declared training image shares its
     group with an evaluation sample; NotFound for a file or a task that does not exist.
@@ -58,13 +61,13 @@ def import_predictions(
     name = _model_name(name)
     tell("read", 0, 3)
     with catalog.read() as now:
-        keys = now.samples()["key"].combine_chunks()
-        tasks = {**now.tasks()}
-        only = now.task(task).name if task else ""
+        samples, only = now.samples(), now.task(task) if task else None
+        keys = samples["key"].combine_chunks()
         trained = listed_keys(trained_on) if trained_on else None
         notes = _check_training_list(now, trained, keys, trained_on)
-        stated = statements(read_prediction_file(file), keys, tasks, only=only)
+        stated = _stated(now, file, annotations, only, samples)
         tell("check", 1, 3)
+        notes += tuple(note for part in stated if isinstance(part, BoxStatement) for note in part.notes)
         tables = [_table(now, part, keys) for part in stated]
         commit = now.commit
     made = _record(file, name, stated, trained, commit)
@@ -97,7 +100,7 @@ def evaluate_imported(catalog: Catalog, made: Imported, *, author: str) -> pa.Ta
 def _decided_again(now: Snapshot, task: Task, stored: pa.Table) -> pa.Table:
     """Stored predictions with the class that their probabilities give by the task's rule of now."""
     lists = stored["probabilities"].combine_chunks()
-    if not task.classes or lists.null_count:
+    if not task.outputs or not task.classes or lists.null_count:
         return stored
     chances = lists.flatten().to_numpy().reshape(len(stored), -1)
     return class_table(task, stored["key"].combine_chunks(), chances, natural_prior(now, task))
@@ -127,18 +130,51 @@ def _check_training_list(now: Snapshot, trained: pa.Array | None, keys: pa.Array
     return (f"{len(trained) - known:,} of the {len(trained):,} training images are no samples of the catalog",)
 
 
-def _record(file: Path, name: str, stated: list[Statement], trained: pa.Array | None, commit: int) -> Imported:
+def _stated(
+    now: Snapshot, file: Path, annotations: Path | None, only: Task | None, samples: pa.Table
+) -> list[Statement] | list[BoxStatement]:
+    """What the file states: boxes where it is JSON or has their columns, else classes and numbers."""
+    if file.suffix.lower() == ".json":
+        if annotations is None:
+            raise BadInput(
+                f"{file.name}: COCO results name images and categories by number; pass the file that they refer to by "
+                "--annotations"
+            )
+        task = _box_task(now, only)
+        return [box_statement(coco_results(file, annotations, samples), task, samples)]
+    if annotations is not None:
+        raise BadInput(f"--annotations {annotations}: only COCO results (.json) refer to such a file; leave it out")
+    source = read_prediction_file(file)
+    if set(BOX_COLUMNS[2:6]) <= set(source.table.column_names):
+        return [box_statement(source, _box_task(now, only), samples)]
+    return statements(source, samples["key"].combine_chunks(), now.tasks(), only=only.name if only else "")
+
+
+def _box_task(now: Snapshot, only: Task | None) -> Task:
+    """The task of boxes: the one that is named, or the only one of the catalog."""
+    found = [only] if only else [task for task in now.tasks().values() if task.kind == "detection"]
+    if len(found) != 1 or found[0].kind != "detection":
+        listed = ", ".join(task.name for task in now.tasks().values() if task.kind == "detection") or "none"
+        raise BadInput(f"--task {only.name if only else repr('')}: must be a detection task; the catalog has {listed}")
+    return found[0]
+
+
+def _record(
+    file: Path, name: str, stated: Sequence[Statement | BoxStatement], trained: pa.Array | None, commit: int
+) -> Imported:
     sha256 = sha256_of(file)
     id_ = hashlib.sha256(json.dumps(["imported", name, sha256]).encode()).hexdigest()[:16]
     return Imported(
         id=id_, model=name, file=file.name, sha256=sha256, commit=commit,
-        tasks={part.task.name: len(part.rows) for part in stated},
+        tasks={part.task.name: len(part.samples) for part in stated},
         training_keys=None if trained is None else len(trained),
     )  # fmt: skip
 
 
-def _table(now: Snapshot, part: Statement, keys: pa.Array) -> pa.Table:
+def _table(now: Snapshot, part: Statement | BoxStatement, keys: pa.Array) -> pa.Table:
     """The rows of the predictions file for one task, ordered by key."""
+    if isinstance(part, BoxStatement):
+        return box_table(part.task.name, keys.take(pa.array(part.samples)), part.boxes)
     order = np.argsort(part.samples, kind="stable")
     n = len(order)
     mine = keys.take(pa.array(part.samples[order]))

@@ -22,7 +22,7 @@ from curation.ingestion.readers.cells import label_columns, numbers
 from curation.ingestion.readers.findings import BadEntry, Findings
 from curation.ingestion.readers.table_files import SourceTable
 
-__all__ = ["Statement", "statements"]
+__all__ = ["Statement", "positions", "statements"]
 
 SLACK: Final = 1e-3
 """How far probabilities may be from adding up to 1: what float16 rounds off."""
@@ -66,7 +66,7 @@ def statements(source: SourceTable, keys: pa.Array, tasks: Mapping[str, Task], *
     with the row, the value and the rule: unknown samples, tasks and classes, a sample twice for a task, probabilities
     that are no numbers in [0, 1] or do not add up to 1, numbers that are not finite, columns of no meaning.
     """
-    samples = _positions(source, keys)
+    samples = positions(source, keys)
     found = [_statement(source, part, samples, keys) for part in _parts(source, tasks, only)]
     found = [part for part in found if len(part.rows)]
     if not found:
@@ -75,7 +75,7 @@ def statements(source: SourceTable, keys: pa.Array, tasks: Mapping[str, Task], *
     return sorted(found, key=lambda part: order.index(part.task.name))
 
 
-def _positions(source: SourceTable, keys: pa.Array) -> Ints:
+def positions(source: SourceTable, keys: pa.Array) -> Ints:
     """The position in `keys` of the sample of each row."""
     column = source.column("key").cast(pa.string())
     found = pc.fill_null(pc.index_in(column, value_set=keys), -1).to_numpy()
@@ -180,9 +180,10 @@ def _field(task: Task, column: pa.ChunkedArray) -> str:
 
 def _judged(task: Task, where: str) -> Task:
     if task.kind not in JUDGED:
-        raise BadInput(
-            f"{where}: task {task.name} ({task.kind}): such predictions are not judged in tables yet; leave it out"
+        boxes = (
+            "its boxes need a file of their own" if task.kind == "detection" else "no predictions of it are judged yet"
         )
+        raise BadInput(f"{where}: task {task.name} ({task.kind}): {boxes}; leave it out")
     return task
 
 

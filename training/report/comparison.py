@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from training.evaluation.figures import figure_of
+from training.evaluation.figures import figures_of
 from training.evaluation.intervals import Figure
+from training.evaluation.labelled_boxes import LabelledBoxes
+from training.evaluation.predictions import LabelledPredictions
 from training.report.formatting import entry_view
 from training.report.other_runs import RunBefore
 from training.report.run_results import RunResults
@@ -18,29 +20,35 @@ View = dict[str, Any]
 
 def comparison_view(results: RunResults, before: RunBefore | None) -> View:
     """A row for each (task, slice) on test, and the run before; no rows where there is none."""
-    cells = [(row["task"], row["slice"]) for row in results.figures if row["split"] == "test" and row["n"]]
+    cells = dict.fromkeys((row["task"], row["slice"]) for row in results.figures if row["split"] == "test" and row["n"])
     shown = [cell for cell in cells if before is not None and cell[0] in before.predictions]
-    return {"before": before, "rows": [_row(results, before, *cell) for cell in shown if before is not None]}
+    rows = [row for cell in shown if before is not None for row in _rows(results, before, *cell)]
+    return {"before": before, "rows": rows}
 
 
-def _row(results: RunResults, before: RunBefore, task: str, slice_: str) -> View:
-    """Both figures, how many images were fixed and broken, and whether the value is better, worse or equal."""
+def _rows(results: RunResults, before: RunBefore, task: str, slice_: str) -> list[View]:
+    """Both figures of each metric, how many images were fixed and broken, and whether the value is better or worse."""
+    now: LabelledPredictions | LabelledBoxes = results.predictions.get(task) or results.detections[task]
     mask = np.zeros(len(results.test), np.bool_)
-    mask[np.intersect1d(results.predictions[task].rows, before.predictions[task].rows)] = True
+    mask[np.intersect1d(now.rows, before.predictions[task].rows)] = True
     mask &= results.test & results.inside[slice_]
-    old, new = (part[task].at(mask) for part in (before.predictions, results.predictions))
-    figures = [figure_of(results.tasks[task], part, results.samples) for part in (old, new)]
-    was, is_ = old.errors, new.errors
-    return {
-        "task": task, "slice": slice_, "metric": results.metric(task, slice_), "n": len(new.rows),
-        "before": _entry(results, task, figures[0]), "now": _entry(results, task, figures[1]),
-        "fixed": int((is_ < was).sum()), "broken": int((is_ > was).sum()),
-        "change": _change(results.tasks[task].metric, *figures),
-    }  # fmt: skip
+    old, new = (part.at(mask) for part in (before.predictions[task], now))
+    counts: View = {"fixed": None, "broken": None}
+    if isinstance(old, LabelledPredictions) and isinstance(new, LabelledPredictions):
+        counts = {"fixed": int((new.errors < old.errors).sum()), "broken": int((new.errors > old.errors).sum())}
+    was, is_ = (figures_of(results.tasks[task], part) for part in (old, new))
+    return [
+        {
+            "task": task, "slice": slice_, "metric": results.metric(task, slice_, metric), "n": len(new.rows),
+            "before": _entry(metric, was[metric]), "now": _entry(metric, is_[metric]), **counts,
+            "change": _change(metric, was[metric], is_[metric]),
+        }
+        for metric in was
+    ]  # fmt: skip
 
 
-def _entry(results: RunResults, task: str, figure: Figure) -> View | None:
-    row: Mapping[str, Any] = {**vars(figure), "metric": results.tasks[task].metric}
+def _entry(metric: str, figure: Figure) -> View | None:
+    row: Mapping[str, Any] = {**vars(figure), "metric": metric}
     return entry_view(row)
 
 

@@ -48,7 +48,10 @@ def worst_view(results: RunResults, picture_of: PictureOf) -> View:
 
 
 def _worst_first(results: RunResults) -> list[Row]:
-    test = [row for row in results.figures if row["split"] == "test" and row["value"] is not None]
+    test = [
+        row for row in results.figures
+        if row["split"] == "test" and row["value"] is not None and row["task"] in results.predictions
+    ]  # fmt: skip
     ordered = sorted(test, key=lambda row: (-error_of(results, row), row["task"], row["slice"]))
     sheets: dict[str, int] = {}
     turns = []

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 
 from curation.catalog.snapshot import Snapshot
 from curation.errors import Damaged, NotFound
+from training.evaluation.figures import labelled
+from training.evaluation.labelled_boxes import LabelledBoxes
 from training.evaluation.metrics import ConfusionSums, RankingSums
 from training.evaluation.predictions import LabelledPredictions
-from training.evaluation.predictions import labelled_predictions as labelled
 from training.imported import beside_of
 from training.report.run_results import RunResults, class_name, confusion_of, registered_run, verified_predictions
 from training.run_list import run_before as before_it
@@ -26,7 +27,7 @@ class RunBefore:
 
     id: str
     relation: str
-    predictions: Mapping[str, LabelledPredictions]
+    predictions: Mapping[str, LabelledPredictions | LabelledBoxes]
     beside: str = ""
 
 
@@ -68,7 +69,7 @@ def confusions(
     found = {}
     for id_ in dict.fromkeys(runs):
         for task, predicted in (_predictions(now, home, id_, results) or {}).items():
-            if results.tasks[task].classes:
+            if results.tasks[task].classes and isinstance(predicted, LabelledPredictions):
                 sums = confusion_of(results.tasks[task], predicted.at(results.test), results.samples)
                 found[id_, task] = sums
     return found
@@ -83,7 +84,7 @@ def raised_by_rate(results: RunResults, before: RunBefore | None) -> list[Raised
     found = []
     for name, old in (before.predictions if before else {}).items():
         task, both = results.tasks[name], np.zeros(len(results.test), np.bool_)
-        if not task.classes or name not in results.predictions:
+        if not task.classes or name not in results.predictions or not isinstance(old, LabelledPredictions):
             continue
         rows = np.intersect1d(results.predictions[name].rows, old.rows)
         both[rows] = results.test[rows]
@@ -121,12 +122,14 @@ def _compared(
     )  # fmt: skip
 
 
-def _predictions(now: Snapshot, home: Path, id_: str, results: RunResults) -> dict[str, LabelledPredictions] | None:
+def _predictions(
+    now: Snapshot, home: Path, id_: str, results: RunResults
+) -> dict[str, LabelledPredictions | LabelledBoxes] | None:
     """The predictions of another run for the tasks of `results`, by task; None where they are missing or changed."""
     try:
         table = pq.read_table(verified_predictions(home, registered_run(now, id_)))
     except (Damaged, NotFound):
         return None
     names = set(table["task"].unique().to_pylist())
-    tasks = {name: results.tasks[name] for name in results.predictions if name in names}
+    tasks = {name: results.tasks[name] for name in results.judged if name in names}
     return {name: labelled(now, task, results.samples, table) for name, task in tasks.items()}

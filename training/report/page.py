@@ -13,6 +13,7 @@ from curation.catalog.snapshot import Snapshot
 from curation.files.atomic import whole
 from training.imported import Imported, beside_of
 from training.report.baselines import baselines_view, labelled_by_name
+from training.report.box_results import boxes_view
 from training.report.class_results import class_view
 from training.report.comparison import comparison_view
 from training.report.contact_sheets import worst_view
@@ -75,6 +76,7 @@ def write_report(
         "comparison": lambda: comparison_view(results, before),
         "runs": lambda: runs,
         "classes": lambda: class_view(results, before),
+        "boxes": lambda: boxes_view(results),
         "coverage": lambda: coverage_view(results),
         "missing": lambda: missing_view(results),
         "agreement": lambda: agreement_view(results),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import NotFound
 from curation.files.read_back import check_sha256
+from training.evaluation.figures import labelled
 from training.evaluation.intervals import Figure
+from training.evaluation.labelled_boxes import BOX_METRICS, LabelledBoxes
 from training.evaluation.metrics import ConfusionSums
-from training.evaluation.predictions import LabelledPredictions, Samples, labelled_predictions, rows_of
+from training.evaluation.predictions import LabelledPredictions, Samples, rows_of
 
 __all__ = [
     "RunResults",
@@ -28,19 +31,24 @@ __all__ = [
     "confusion_of",
     "constant_error",
     "load_results",
+    "own_metric",
     "registered_run",
     "verified_predictions",
 ]
 
 Row = Mapping[str, Any]
 
+BOX_WORDS = {"map": "AP", "ap50": "AP50"}
+"""COCO's names of the metrics of boxes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunResults:
     """A run as it was evaluated at one commit.
 
-    `test` and `inside` (slice -> members) are masks over `samples`; `predictions` are by task; `confusion` is that on
-    test, by task of classes; `boxes` are the known boxes of each sample, by its row.
+    `test` and `inside` (slice -> members) are masks over `samples`; `predictions` are by task of classes or numbers,
+    `detections` by task of boxes; `confusion` is that on test, by task of classes; `boxes` are the known boxes of each
+    sample, by its row.
     """
 
     tasks: Mapping[str, Task]
@@ -50,6 +58,7 @@ class RunResults:
     test: Bools
     inside: Mapping[str, Bools]
     predictions: Mapping[str, LabelledPredictions]
+    detections: Mapping[str, LabelledBoxes]
     confusion: Mapping[str, ConfusionSums]
     boxes: Mapping[int, list[tuple[str, Row]]]
     coverage: Coverage
@@ -57,13 +66,23 @@ class RunResults:
     missing: Sequence[Difference]
     commit: Row
 
-    def figure(self, task: str, slice_: str, split: str = "test") -> Row | None:
-        """The row of one (task, slice, split), if there is one."""
-        cell = (task, slice_, split)
-        return next((row for row in self.figures if (row["task"], row["slice"], row["split"]) == cell), None)
+    @property
+    def judged(self) -> list[str]:
+        """The tasks that the run predicts, in the order of the catalog."""
+        return [name for name in self.tasks if name in self.predictions or name in self.detections]
 
-    def metric(self, task: str, slice_: str) -> str:
+    def figure(self, task: str, slice_: str, split: str = "test", metric: str = "") -> Row | None:
+        """The row of one (task, slice, split), if there is one; of boxes that of one metric, by default COCO's AP."""
+        return self._figures.get((task, slice_, split, metric or own_metric(self.tasks[task])))
+
+    @cached_property
+    def _figures(self) -> Mapping[tuple[str, str, str, str], Row]:
+        return {(row["task"], row["slice"], row["split"], row["metric"]): row for row in self.figures}
+
+    def metric(self, task: str, slice_: str, metric: str = "") -> str:
         """The metric in words; where a slice holds one class only, accuracy is the recall of that class."""
+        if self.tasks[task].kind == "detection":
+            return BOX_WORDS[metric or BOX_METRICS[0]]
         if self.tasks[task].metric == "mae":
             return "mean absolute error"
         code = self.only_class(task, slice_)
@@ -73,7 +92,7 @@ class RunResults:
 
     def only_class(self, task: str, slice_: str) -> int | None:
         """The code of the only class among the known labels of a slice; None for numbers, or for several classes."""
-        if not slice_ or not self.tasks[task].classes:
+        if not slice_ or not self.tasks[task].classes or task not in self.predictions:
             return None
         predicted = self.predictions[task]
         codes = np.unique(predicted.truth[self._inside(slice_)[predicted.rows]])
@@ -98,6 +117,11 @@ class RunResults:
 
     def _inside(self, slice_: str) -> Bools:
         return self.inside.get(slice_, np.zeros(len(self.test), np.bool_))
+
+
+def own_metric(task: Task) -> str:
+    """The metric by which a task is judged: its owner's, or COCO's AP for boxes."""
+    return BOX_METRICS[0] if task.kind == "detection" else task.metric
 
 
 def class_name(task: Task, code: int) -> str:
@@ -135,12 +159,13 @@ def load_results(now: Snapshot, run_id: str, trained: Sequence[str], predictions
     members = {name: now.members(part.predicate, predictions=str(predictions)) for name, part in slices.items()}
     everything, test = np.ones(len(samples.ids), np.bool_), np.asarray(samples.splits == "test", np.bool_)
     table = pq.read_table(predictions)
-    predicted = {name: labelled_predictions(now, tasks[name], samples, table) for name in trained}
+    found = {name: labelled(now, tasks[name], samples, table) for name in trained}
+    predicted = {name: part for name, part in found.items() if isinstance(part, LabelledPredictions)}
     return RunResults(
         tasks=tasks, slices=slices, samples=samples, test=test,
         inside={"": everything} | {name: np.isin(samples.ids, found) for name, found in members.items()},
         figures=[row for row in now.runs.slice_errors(run_id).to_pylist() if row["task"] in trained],
-        predictions=predicted,
+        predictions=predicted, detections={n: part for n, part in found.items() if isinstance(part, LabelledBoxes)},
         confusion={
             name: confusion_of(tasks[name], part.at(test), samples)
             for name, part in predicted.items() if tasks[name].classes

@@ -26,24 +26,26 @@ def runs_view(now: Snapshot, home: Path, results: RunResults, run: str) -> View:
     at = {row["id"]: row["committed_at"] for row in now.log().to_pylist()}
     shown = [*others[-RUNS + 1 :], run]
     figures = {name: _on_test(now, name) for name in shown}
-    cells = [(row["task"], row["slice"]) for row in results.figures if row["split"] == "test" and row["n"]]
+    cells = [
+        (row["task"], row["slice"], row["metric"]) for row in results.figures if row["split"] == "test" and row["n"]
+    ]
     if not any(figures[name].keys() & set(cells) for name in shown if name != run):
         return {"runs": [], "rows": [], "older": 0}
     rows = [
         {
-            "task": task, "slice": slice_, "metric": results.metric(task, slice_),
-            "cells": [entry_view(figures[name].get((task, slice_))) for name in shown],
+            "task": task, "slice": slice_, "metric": results.metric(task, slice_, metric),
+            "cells": [entry_view(figures[name].get((task, slice_, metric))) for name in shown],
         }
-        for task, slice_ in cells
+        for task, slice_, metric in cells
     ]  # fmt: skip
     runs = [_column(home, name, run, at[newest[name]]) for name in shown]
     return {"runs": runs, "rows": rows, "older": len(newest) - len(shown)}
 
 
-def _on_test(now: Snapshot, run: str) -> dict[tuple[str, str], View]:
-    """The figures of a run on test, by task and slice."""
+def _on_test(now: Snapshot, run: str) -> dict[tuple[str, str, str], View]:
+    """The figures of a run on test, by task, slice and metric."""
     rows = now.runs.slice_errors(run).to_pylist()
-    return {(row["task"], row["slice"]): row for row in rows if row["split"] == "test"}
+    return {(row["task"], row["slice"], row["metric"]): row for row in rows if row["split"] == "test"}
 
 
 def _column(home: Path, name: str, run: str, at: object) -> View:

@@ -122,7 +122,8 @@ def _tiles(results: RunResults, rounds: Sequence[Row]) -> list[View]:
         if rows:
             worst = max(rows, key=lambda row: error_of(results, row))
             where = " of ".join(part for part in (worst["slice"], worst["task"]) if part)
-            text = f"{where}: {results.metric(worst['task'], worst['slice'])} on {worst['n']:,} test images"
+            metric = results.metric(worst["task"], worst["slice"], worst["metric"])
+            text = f"{where}: {metric} on {worst['n']:,} test images"
             precision = precision_text(results, worst["task"], worst["slice"])
             tiles.append(_tile(results, name, worst, "; ".join(part for part in (text, precision) if part)))
     text = f"of {len(test)} figures on test: not enough data for a conclusion"
@@ -168,14 +169,17 @@ def figures_view(results: RunResults, raised: Sequence[RaisedByRate]) -> list[Vi
     """
     only_rate = {(part.task, part.slice) for part in raised if part.slice}
     tables = []
-    for task in results.predictions:
+    for task in results.judged:
         rows = [row for row in results.figures if row["task"] == task and row["split"] == "test"]
         rows.sort(key=lambda row: (row["slice"] != "", row["value"] is None, -error_of(results, row), row["slice"]))
-        everything = next((row["value"] for row in rows if not row["slice"]), None)
+        everything = {row["metric"]: row["value"] for row in rows if not row["slice"]}
         values = [row["value"] for row in rows if row["value"] is not None]
         top = 1.0 if results.tasks[task].metric != "mae" else 1.25 * max(values, default=0.0) or 1.0
         shown = [
-            {**_figure_row(results, row, everything, top), "only_rate": (task, row["slice"]) in only_rate}
+            {
+                **_figure_row(results, row, everything[row["metric"]], top),
+                "only_rate": (task, row["slice"]) in only_rate,
+            }
             for row in rows
         ]
         validation = any(row["validation"] for row in shown)
@@ -194,11 +198,11 @@ def _figure_row(results: RunResults, row: Row, everything: float | None, top: fl
     return {
         "slice": row["slice"], "rare": bool(part and part.rare),
         "predicate": plain_text(part.predicate) if part else "",
-        "metric": results.metric(row["task"], row["slice"]),
+        "metric": results.metric(row["task"], row["slice"], row["metric"]),
         "precision": None if precision is None else {"entry": entry_view(share_row(precision))},
         "n": row["n"], "groups": row["groups"],
         "entry": entry_view(row), "bar": bar, "doubt": doubt_of(row),
-        "validation": entry_view(results.figure(row["task"], row["slice"], "validation")),
+        "validation": entry_view(results.figure(row["task"], row["slice"], "validation", row["metric"])),
     }  # fmt: skip
 
 

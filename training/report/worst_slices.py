@@ -23,7 +23,8 @@ def worst_slices(now: Snapshot, run_id: str, predictions: Path) -> list[SliceErr
     The errors are those of the report. `predictions` is the run's predictions file.
     """
     rows = [row for row in now.runs.slice_errors(run_id).to_pylist() if row["split"] == "test" and row["slice"]]
-    rows = [row for row in rows if row["value"] is not None and row["slice"] in now.slices()]
+    slices, tasks = now.slices(), now.tasks()
+    rows = [row for row in rows if row["value"] is not None and row["slice"] in slices and tasks[row["task"]].outputs]
     constants = _constants(now, {row["task"] for row in rows if row["metric"] == "mae"}, predictions)
     errors = [(row, error_beside(row, constants.get(row["task"], 0.0)), doubt_of(row)) for row in rows]
     errors.sort(key=lambda each: (each[2] != "", -each[1], each[0]["task"], each[0]["slice"]))

@@ -32,14 +32,15 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, kw_only=True)
 class SourceTable:
-    """The table of the file `name`; `numbers` holds the line (or row, from 1) of each row.
+    """The table of the file `name`; `numbers` holds the line (or row from 1, or entry) of each
+    row.
 
     `files` holds the file of each row, where `name` is a folder or a pattern.
     """
 
     name: str
     table: pa.Table
-    word: Literal["line", "row"]
+    word: Literal["line", "row", "entry"]
     numbers: pa.Array
     files: pa.Array | None = None
 

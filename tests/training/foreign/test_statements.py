@@ -127,7 +127,7 @@ BROKEN = {
     "a class for numbers": ("key,task,number\nd/0,color,1\n", "task color has classes and no number"),
     "confidence": ("key,color,color.confidence\nd/0,red,0.5\nd/1,red,1.5\n", "line 3: confidence 1.5 must be in"),
     "both": ("key,color,color.red,color.yellow,color.green\nd/0,red,1,0,0\n", "is given by class and by columns of"),
-    "boxes": ("key,things\nd/0,light\n", "task things (detection): such predictions are not judged in tables"),
+    "boxes": ("key,things\nd/0,light\n", "task things (detection): its boxes need a file of their own"),
 }  # fmt: skip
 
 

@@ -1,0 +1,106 @@
+"""A run's predicted boxes beside the boxes that are known at a commit; without torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.arrays import Bools, Floats, Ints
+from curation.catalog.schema import KNOWN
+from curation.catalog.snapshot import Snapshot
+from curation.catalog.tasks import Task
+from training.evaluation.box_matching import Boxes
+from training.evaluation.box_sums import BoxSums, mean_figures
+from training.evaluation.drawn_labels import Batch, label_weights
+from training.evaluation.intervals import Figure
+from training.evaluation.predictions import Samples, judging_batches, rows_of
+
+__all__ = ["BOX_METRICS", "LabelledBoxes", "labelled_boxes"]
+
+BOX_METRICS = ("map", "ap50")
+"""COCO's AP, the mean over classes and overlaps of one half to 0.95, and AP50, at an overlap of one half alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledBoxes:
+    """The n images whose boxes of a task are known and for which a run predicts them (none, too).
+
+    `rows` [n] are positions in `Samples`, `weights` [n] inverse propensities of image and label, `sums` what the images
+    add to the figures; `batches` are the requests that were drawn.
+    """
+
+    rows: Ints
+    weights: Floats
+    sums: BoxSums
+    samples: Samples
+    batches: Sequence[Batch] = ()
+
+    @property
+    def groups(self) -> Ints:
+        """The group [n] of each image, as a code."""
+        return self.samples.groups[self.rows]
+
+    def at(self, cell: Bools) -> Self:
+        """Only the images that are marked in `cell` [N], with the weights that hold for it."""
+        here, weights = cell[self.rows], self.weights
+        if self.batches:
+            weights = label_weights(self.batches, self.rows, cell) * self.samples.weights[self.rows]
+            here = here & (weights > 0)
+        by_row = np.zeros(len(cell))
+        by_row[self.rows[here]] = weights[here]
+        return replace(self, rows=self.rows[here], weights=weights[here], sums=self.sums.weighted(by_row))
+
+    def figures(self) -> dict[str, Figure]:
+        """The figures of `BOX_METRICS`."""
+        groups = len(np.unique(self.groups))
+        found = mean_figures(self.sums, n=len(self.rows), groups=groups)
+        return dict(zip(BOX_METRICS, found, strict=True))
+
+
+def labelled_boxes(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table) -> LabelledBoxes:
+    """The predictions of one detection task (key, task, boxes) beside its known labels."""
+    labels = now.labels(task.name)
+    labels = labels.filter(pc.equal(labels["state"], KNOWN))
+    known_rows = rows_of(samples.ids, labels)
+    mine = predictions.filter(pc.equal(predictions["task"], task.name))
+    found = pc.fill_null(pc.index_in(mine["key"], value_set=samples.keys), -1).to_numpy()
+    rows = np.intersect1d(known_rows, found[found >= 0])
+    batches = judging_batches(now, task, samples)
+    weights = label_weights(batches, rows, np.ones(len(samples.ids), np.bool_)) * samples.weights[rows]
+    by_row = np.zeros(len(samples.ids))
+    by_row[rows] = weights
+    inside = np.zeros(len(samples.ids), np.bool_)
+    inside[rows] = True
+    predicted, known = (
+        _boxes(lists, places[kept], task) for lists, places, kept in (
+            (mine["boxes"].filter(pa.array((found >= 0) & inside[found])), found, (found >= 0) & inside[found]),
+            (labels["boxes"].filter(pa.array(inside[known_rows])), known_rows, inside[known_rows]),
+        )
+    )  # fmt: skip
+    sums = BoxSums.of(predicted, known, by_row, samples.groups)
+    return LabelledBoxes(rows=rows, weights=weights, sums=sums, samples=samples, batches=batches)
+
+
+def _boxes(lists: pa.ChunkedArray, images: Ints, task: Task) -> Boxes:
+    """The boxes of images [n], from a list for each; boxes of labels have no score and may be a crowd."""
+    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    flat = pc.list_flatten(lists)
+    flat = flat.combine_chunks() if isinstance(flat, pa.ChunkedArray) else flat
+    names = [field.name for field in flat.type]
+    column = {name: flat.field(name) for name in names}
+    n = len(flat)
+    crowd = np.zeros(n, np.bool_)
+    if "attributes" in names:
+        rows = pc.indices_nonzero(pc.is_valid(column["attributes"])).to_pylist()
+        crowd[[row for row in rows if dict(column["attributes"][row].as_py()).get("iscrowd") == "true"]] = True
+    kept = np.asarray(column["code"].to_numpy(zero_copy_only=False), np.int64) < len(task.classes)
+    corners = np.stack([column[side].to_numpy(zero_copy_only=False) for side in "xywh"], axis=1).reshape(n, 4)
+    made = Boxes(
+        images=np.repeat(images, counts), codes=np.asarray(column["code"].to_numpy(zero_copy_only=False), np.int64),
+        corners=corners, crowd=crowd,
+        scores=column["score"].to_numpy(zero_copy_only=False) if "score" in names else np.ones(n),
+    )  # fmt: skip
+    return made.taken(kept)
