@@ -66,12 +66,12 @@ def compare_command(
         samples = {row["key"]: row for row in now.samples().to_pylist()} if sheet else {}
     if sheet:
         write_flips(flipped, samples, runs.runs, sheet)
-    for line in unequal_lines(runs):
+    for line in () if as_json else unequal_lines(runs):
         note(line)
     data = {
         "first": runs.runs[0], "second": runs.runs[1], "split": split, "figures": [asdict(part) for part in figures],
         "attributes": [asdict(part) for part in found], "flips": [asdict(part) for part in flipped],
-        "left_out": dict(runs.left_out),
+        "left_out": dict(runs.left_out), "unequal": {task: asdict(part) for task, part in runs.unequal.items()},
     }  # fmt: skip
     show(data, as_json, lambda: Group(*comparison_tables(runs, figures, found, flipped)))
     if app:
