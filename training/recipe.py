@@ -13,7 +13,7 @@ from curation.errors import BadInput
 from curation.files.toml_files import parse, read_toml
 from training.tree import Tree
 
-__all__ = ["ADDED", "Augmentation", "Recipe", "Stopping", "TaskRecipe"]
+__all__ = ["ADDED", "TIMM", "Augmentation", "Recipe", "Stopping", "TaskRecipe"]
 
 HEADS = ("auto", "exact", "shared", "drawn")
 
@@ -104,11 +104,12 @@ class Augmentation:
 class Recipe:
     """How a network is trained on a plan; `Recipe.of(trunk)` gives the defaults of a trunk.
 
-    `trunk` is "efficientnet_lite0" (pretrained and frozen), "run:ID" (trained by that run of this workspace, frozen),
-    "small" (trained from scratch), or "MODULE:FUNCTION", whose function returns a trunk of one's own that learns from
-    pixels (`training.network.tree_network.Staged`); features of a frozen trunk are computed once. `size` is height and
-    width in pixels; `fit` says how an image of another shape becomes that size: "stretch", "letterbox" (grey borders)
-    or "crop" (the middle). `mirrored` averages the features of an image and its mirror image.
+    `trunk` is "efficientnet_lite0" (pretrained and frozen, unless `learn_from` says where it begins to learn), "run:ID"
+    (trained by that run of this workspace, frozen), "small" (trained from scratch), "timm:NAME" (a model of timm, with
+    `weights`), or "MODULE:FUNCTION", whose function returns a trunk of one's own that learns from pixels
+    (`training.network.tree_network.Staged`); features of a frozen trunk are computed once. `size` is height and width
+    in pixels; `fit` says how an image of another shape becomes that size: "stretch", "letterbox" (grey borders) or
+    "crop" (the middle). `mirrored` averages the features of an image and its mirror image.
 
     `heads` says how heads learn. On a frozen trunk: "exact" solves the linear head of each task to convergence, alone;
     "shared" trains one hidden layer of `units` for all tasks over `epochs` of their labels; "auto" takes for each task
@@ -127,7 +128,9 @@ class Recipe:
     result is that of the whole batch, up to rounding. `clip` bounds the norm of the gradient (0: no bound).
     `trunk_rate` multiplies the learning rate of the trunk. `compile` compiles the stages of a trunk that learns, which
     takes a C++ compiler and up to a minute at the start. `only` names the tasks that learn in a run that continues
-    another: whatever another task reads is frozen.
+    another: whatever another task reads is frozen. `learn_from` is the stage from which on the trunk learns ("input":
+    all of it, as every trunk but efficientnet_lite0 does by default); what comes before keeps its weights. `weights` of
+    a model of timm is the path of a state dict, "hub" (timm fetches it), or "random".
 
     >>> Recipe.of("small").heads, Recipe.of("efficientnet_lite0", size=(96, 96)).heads
     ('drawn', 'auto')
@@ -162,6 +165,8 @@ class Recipe:
     trunk_rate: float = 1.0
     compile: bool = False
     only: tuple[str, ...] = ()
+    learn_from: str = ""
+    weights: str = ""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -216,12 +221,12 @@ class Recipe:
     @property
     def plain(self) -> bool:
         """Whether the network is one branch for all tasks that learn alike, as all were before trees."""
-        return not (set(self.words) & ADDED) and not _own(self.trunk)
+        return not (set(self.words) & ADDED) and not _own(self.trunk) and not self.trunk.startswith(TIMM)
 
     @property
     def learns(self) -> bool:
         """Whether the trunk learns from pixels."""
-        return self.trunk == "small" or _own(self.trunk)
+        return self.trunk == "small" or _own(self.trunk) or self.trunk.startswith(TIMM) or bool(self.learn_from)
 
     @property
     def branching(self) -> Tree:
@@ -245,15 +250,20 @@ class Recipe:
     def features(self, run: str) -> "Recipe | None":
         """What computes the features by which images are compared: this recipe's frozen trunk, or that of `run`.
 
-        None when the trunk learns from pixels and there is no run yet.
+        A run with a tree, or with a trunk of another kind than "small", is compared by the pretrained trunk. None when
+        the trunk learns from pixels and there is no run yet.
         """
         if self.embeddings:
             return self
+        if not self.plain:
+            return Recipe(size=self.size, seed=self.seed, threads=self.threads)
         return replace(self, trunk=f"run:{run}", heads="auto", hidden=0) if run else None
 
     def __post_init__(self) -> None:  # long: one rule for each field
         rules = {
-            "trunk": self.trunk in DEFAULTS or self.trunk.startswith("run:") or _own(self.trunk),
+            "trunk": self.trunk in DEFAULTS or self.trunk.startswith(("run:", TIMM)) or _own(self.trunk),
+            "learn_from": not (self.learn_from and self.trunk.startswith("run:")),
+            "weights": not self.weights or self.trunk.startswith(TIMM),
             "fit": self.fit in ("stretch", "letterbox", "crop"),
             "heads": self.heads in HEADS,
             "units": self.units >= 1,
@@ -274,6 +284,10 @@ class Recipe:
             "trunk_rate": 0 <= self.trunk_rate < math.inf,
         }
         _refuse(self, rules, "recipe")
+        if self.trunk.startswith(TIMM) and not self.weights:
+            raise BadInput(
+                f'recipe: trunk {self.trunk} needs weights; give the path of a state dict, "hub" or "random"'
+            )
         if self.compile and not self.learns:
             raise BadInput(f"recipe: compile = True is for a trunk that learns, not for {self.trunk}; leave it out")
         if self.learns and (self.fit != "stretch" or self.mirrored):
@@ -293,13 +307,15 @@ class Recipe:
 
 def _own(trunk: str) -> bool:
     """Whether a trunk is one of the user's own, "MODULE:FUNCTION"."""
-    return bool(re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", trunk)) and not trunk.startswith("run:")
+    return bool(re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", trunk)) and not trunk.startswith(("run:", TIMM))
 
 
 def _defaults(trunk: str, given: set[str]) -> dict[str, Any]:
     """The defaults of a trunk, for a recipe in which these fields are given."""
     if _own(trunk):
         return DEFAULTS["small"]
+    if trunk.startswith(TIMM) or (trunk in PRETRAINED and "learn_from" in given):
+        return FINE_TUNED
     on_features = TREES_ON_FEATURES if trunk != "small" and given & ADDED else {}
     return {**DEFAULTS.get(trunk, {}), **on_features}
 
@@ -312,7 +328,20 @@ def _refuse(made: Any, rules: Mapping[str, bool], what: str) -> None:
 
 
 ADDED: Final = frozenset(
-    {"tree", "task", "stopping", "balance", "dropout", "accumulate", "clip", "trunk_rate", "compile", "only"}
+    {
+        "tree",
+        "task",
+        "stopping",
+        "balance",
+        "dropout",
+        "accumulate",
+        "clip",
+        "trunk_rate",
+        "compile",
+        "only",
+        "learn_from",
+        "weights",
+    }
 )
 """Fields that recipes did not have at first; a recipe that says nothing in them keeps its run's id."""
 
@@ -321,6 +350,19 @@ TREES_ON_FEATURES: Final[dict[str, Any]] = {
     "warmup": 0.05,
 }  # fmt: skip
 """The defaults of a recipe that has one of these fields, on features of a frozen trunk."""
+
+
+TIMM: Final = "timm:"
+"""What the name of a trunk of timm begins with."""
+
+PRETRAINED: Final = ("efficientnet_lite0",)
+"""Trunks that are frozen unless a recipe says from which stage on they learn."""
+
+FINE_TUNED: Final[dict[str, Any]] = {
+    "heads": "drawn", "optimizer": "adamw", "learning_rate": 3e-3, "trunk_rate": 0.1, "weight_decay": 0.05,
+    "schedule": "cosine", "warmup": 0.05, "augment": True,
+}  # fmt: skip
+"""The defaults of a recipe whose trunk has been trained elsewhere and goes on learning."""
 
 
 DEFAULTS: Final[dict[str, dict[str, Any]]] = {

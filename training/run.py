@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curation.errors import BadInput
+from curation.errors import BadInput, NotFound
 from curation.files.atomic import whole
 from curation.files.prefixes import full_name
-from curation.files.read_back import read_json
+from curation.files.read_back import read_json, sha256_of
 from samplers.plan.plan import Plan
 from training.imported import refuse_imported
 from training.recipe import Recipe
 
-__all__ = ["Head", "Run", "libraries", "revision", "run_id"]
+__all__ = ["Head", "Run", "libraries", "revision", "run_id", "weights_digest"]
 
 FORMAT = 1
 LIBRARIES = ("numpy", "torch", "duckdb", "simplejpeg", "pillow", "efficientnet-lite-pytorch")
@@ -147,11 +147,22 @@ class Run:
 def run_id(plan: Plan, recipe: Recipe, parent: str = "", order: str = "") -> str:
     """The id of the run of `recipe` on `plan`, started from the run `parent`: the same training has the same id.
 
-    `order` says how the draws are ordered where that is not the plan's order.
+    `order` says how the draws are ordered where that is not the plan's order, and which weights the trunk begins with.
     """
     more = [parent, order] if order else [parent] if parent else []
     text = json.dumps([FORMAT, plan.hash, recipe.words, *more], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def weights_digest(recipe: Recipe) -> str:
+    """The sha256 of the file of weights that a recipe's trunk begins with; empty without a file, NotFound where it is
+    missing."""
+    if recipe.weights in ("", "hub", "random"):
+        return ""
+    path = Path(recipe.weights)
+    if not path.is_file():
+        raise NotFound(f"weights {path}: no such file; check the path")
+    return f"weights {sha256_of(path)}"
 
 
 def libraries() -> dict[str, str]:

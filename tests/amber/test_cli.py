@@ -28,6 +28,7 @@ SESSION = {
     "init": [],
     "ingest": ["data"],
     "tasks": [],
+    "trunks": ["small"],
     "coverage": ["--split", "test"],
     "slices add": ["dim_red", "label.color = 'red'", "--task", "color"],
     "slices": [],

@@ -53,14 +53,13 @@ class TreeOptimiser:
         self._network, self._rate = network, recipe.learning_rate
         own = [recipe.task.get(name, TaskRecipe()) for name in names]
         decay = [recipe.weight_decay if part.decay is None else part.decay for part in own]
-        groups = [
-            _group(
-                list(part.module.parameters()),
-                _agreed([own[t].rate for t in part.readers], 1.0) * (recipe.trunk_rate if ":" in name else 1.0),
-                _agreed([decay[t] for t in part.readers], recipe.weight_decay),
-            )
-            for name, part in network.parts().items()
-        ]
+        groups = []
+        for name, part in network.parts().items():
+            rate = _agreed([own[t].rate for t in part.readers], 1.0)
+            part_decay = _agreed([decay[t] for t in part.readers], recipe.weight_decay)
+            of_trunk = network.of_trunk(name)
+            others = [weight for weight in part.module.parameters() if not any(weight is each for each in of_trunk)]
+            groups += [_group(of_trunk, rate * recipe.trunk_rate, part_decay), _group(others, rate, part_decay)]
         self._heads = {name: network.head(name) for name in network.heads}
         self._even = len({*decay, recipe.weight_decay}) == 1
         for head in self._heads.values():

@@ -25,7 +25,7 @@ from training.loop.solving import solve_plan
 from training.network.model import Network
 from training.network.tree_network import TreeNetwork
 from training.recipe import Recipe
-from training.run import Head, Run, libraries, revision, run_id
+from training.run import Head, Run, libraries, revision, run_id, weights_digest
 
 __all__ = ["train"]
 
@@ -61,7 +61,8 @@ def train(
     if shards is not None:
         _check_shards(shards, recipe, plan, on_error, ranks)
     parent = Run.open(catalog.home, parent).id if parent else ""
-    id_ = run_id(plan, recipe, parent, shards.order if shards else "")
+    source_of = [shards.order if shards else "", weights_digest(recipe)]
+    id_ = run_id(plan, recipe, parent, " ".join(part for part in source_of if part))
     if (catalog.home / "runs" / id_ / "run.json").is_file():
         return Run.open(catalog.home, id_)
     with in_use(catalog.home):

