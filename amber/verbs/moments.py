@@ -13,7 +13,7 @@ from samplers.plan.plan import Plan
 from training.imported import Imported
 from training.run import Run
 
-__all__ = ["Moment", "moment_of"]
+__all__ = ["DAY", "Moment", "moment_of"]
 
 DAY = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
 

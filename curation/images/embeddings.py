@@ -24,8 +24,8 @@ from curation.files.atomic import whole
 from curation.files.read_back import check_sha256, read_json, read_npy, read_with, sha256_of
 
 __all__ = [
-    "Embeddings", "add_vectors", "check_vectors", "farthest_first", "forget_vectors", "is_imported", "statistics",
-    "writing",
+    "Embeddings", "add_vectors", "check_vectors", "farthest_first", "forget_vectors", "is_imported",
+    "principal_directions", "statistics", "writing",
 ]  # fmt: skip
 
 
@@ -244,3 +244,12 @@ def statistics(vectors: npt.NDArray[np.float16], blocks: Sequence[tuple[str, int
     with np.errstate(divide="ignore"):
         scale = np.where(deviation > 1e-6, 1 / (deviation * np.sqrt(widths)), 0)
     return mean.astype(np.float32), scale.astype(np.float32)
+
+
+def principal_directions(vectors: Float32s, count: int, generator: np.random.Generator) -> Float32s:
+    """About the first `count` principal directions [D, count] of `vectors` [n, D] of mean 0, orthonormal, by three
+    turns of a randomised power iteration (Halko, Martinsson & Tropp 2011)."""
+    directions = generator.normal(size=(vectors.shape[1], min(count, vectors.shape[1]))).astype(np.float32)
+    for _ in range(3):
+        directions, _ = np.linalg.qr(vectors.T @ (vectors @ directions))
+    return np.asarray(directions, np.float32)

@@ -18,7 +18,7 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task, refuse_unlearned
 from curation.errors import BadInput, NotFound
 from curation.files.read_back import read_parquet
-from curation.images.embeddings import Embeddings
+from curation.images.embeddings import Embeddings, principal_directions
 
 __all__ = ["Candidates", "inside_by_class"]
 
@@ -139,14 +139,12 @@ class Candidates:
         return self._embeddings.standardised(self._embeddings.rows(self.keys.take(pa.array(rows)).to_pylist()))
 
     def principal(self) -> npt.NDArray[np.float32]:
-        """Embeddings of all samples on about 64 principal directions [N, 64] (Halko, Martinsson & Tropp 2011), by
-        which a cold start measures distances, since it looks at every sample."""
+        """Embeddings of all samples on about 64 principal directions [N, 64], by which a cold start measures distances,
+        since it looks at every sample."""
         if self._principal is None:
             every, generator = np.arange(len(self.ids)), np.random.default_rng(0)
             some = self.vectors(np.sort(generator.permutation(every)[:SKETCHED]))
-            directions = generator.normal(size=(some.shape[1], min(WIDTH, some.shape[1]))).astype(np.float32)
-            for _ in range(3):
-                directions, _ = np.linalg.qr(some.T @ (some @ directions))
+            directions = principal_directions(some, WIDTH, generator)
             parts = [self.vectors(every[at : at + CHUNK]) @ directions for at in range(0, len(every), CHUNK)]
             self._directions: npt.NDArray[np.float32] = directions
             self._principal = np.asarray(np.concatenate(parts), np.float32)

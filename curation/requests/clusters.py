@@ -6,7 +6,7 @@ import numpy as np
 
 from curation.arrays import Bools, Float32s, Ints
 
-__all__ = ["one_of_each_cluster"]
+__all__ = ["k_means", "one_of_each_cluster"]
 
 
 MOST_ROWS: Final = 20_000
@@ -27,14 +27,14 @@ def one_of_each_cluster(vectors: Float32s, taken: Bools, count: int, generator: 
     clusters = min(count + int(taken.sum()), max(1, len(rows) // 2))
     if not count or not len(rows):
         return np.empty(0, np.int64)
-    cluster = _k_means(vectors[rows], clusters, generator)
+    cluster = k_means(vectors[rows], clusters, generator)
     covered = np.bincount(cluster[taken[rows]], minlength=clusters) > 0
     size = np.where(covered, 0, np.bincount(cluster, minlength=clusters))
     order = np.argsort(-size, kind="stable")[: int((size > 0).sum())][:count]
     return np.asarray([rows[generator.choice(np.flatnonzero(cluster == code))] for code in order], np.int64)
 
 
-def _k_means(vectors: Float32s, clusters: int, generator: "np.random.Generator") -> Ints:
+def k_means(vectors: Float32s, clusters: int, generator: "np.random.Generator") -> Ints:
     """The cluster [n] of each vector (Lloyd 1982), from centres that are drawn at random."""
     centres = vectors[generator.choice(len(vectors), clusters, replace=False)].copy()
     columns = np.arange(len(vectors))
