@@ -260,8 +260,9 @@ class Recipe:
         return replace(self, trunk=f"run:{run}", heads="auto", hidden=0) if run else None
 
     def __post_init__(self) -> None:  # long: one rule for each field
+        if not (self.trunk in DEFAULTS or self.trunk.startswith(("run:", TIMM)) or _own(self.trunk)):
+            raise BadInput(f"recipe: trunk = {self.trunk} is none that a recipe takes; `amber trunks` lists them")
         rules = {
-            "trunk": self.trunk in DEFAULTS or self.trunk.startswith(("run:", TIMM)) or _own(self.trunk),
             "learn_from": not (self.learn_from and self.trunk.startswith("run:")),
             "weights": not self.weights or self.trunk.startswith(TIMM),
             "fit": self.fit in ("stretch", "letterbox", "crop"),

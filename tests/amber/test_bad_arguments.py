@@ -40,6 +40,8 @@ REFUSED = {
     "no such plan": (["train", "--plan", "f00"], "'f00'", "amber plan --list"),
     "a trunk that is none": (["train", "--trunk", "resnet"], "'resnet'", "'small'"),
     "rounds below zero": (["loop", "--rounds", "-1"], "rounds -1", "negative"),
+    "a trunk that nobody knows": (["trunks", "nosuch"], "trunk = nosuch", "`amber trunks`"),
+    "a trunk of one's own that is not there": (["trunks", "no.such:trunk"], "no.such:trunk", "module or function"),
     "a budget of nothing": (["loop", "--budget", "0"], "budget 0", "raise"),
     "a start below zero": (["loop", "--start", "-1"], "start -1", "negative"),
     "fewer draws than a batch": (["loop", "--draws", "63"], "draws 63", "64"),
