@@ -64,7 +64,7 @@ def power_rows() -> list[Row]:
             shown["ours, correlation 0.3"] += bool(other.step_down("drop")[0] <= ALPHA)
             shown["sign flips + Holm"] += bool(0 in _holm(test.each("drop").tolist()))
             shown["McNemar + Holm"] += bool(0 in _holm([_mcnemar(part) for part in parts]))
-        rows.append(_rate_row(f"power: {what}", shown, least=asked))
+        rows.append(_rate_row(f"power: {what}, correlation 0.1", shown, least=asked))
     return rows
 
 

@@ -1,6 +1,7 @@
 """The verb `amber gate`: may a run replace another one?"""
 
 import hashlib
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -93,12 +94,24 @@ def gate_command(
     with catalog.commit(author=author, message=f"gate {runs.runs[1]}: {result.outcome}", batch=batch) as change:
         change.record_gate(runs.runs[1], against=runs.runs[0], evaluation_set=labels.digest, by=by)
     beside = {name: beside_of(catalog.home, name) for name in runs.runs}
-    view = gate_view(runs, rules, result, labels, now.commit, beside)
+    view = gate_view(runs, rules, result, labels, now.commit, beside, next_steps=_next(runs, result.outcome, home))
     written = write_gate_report(view, result, out)
     data = {**view, "disagreements": drawn, "report": [str(path) for path in written]}
     show(data, as_json, lambda: Group(_figures_table(view), *map(_drawn_line, drawn), *_lines(view, out)))
     if code := OUTCOMES[result.outcome]:
         raise click.exceptions.Exit(code)
+
+
+def _next(runs: "PairedRuns", outcome: str, home: str) -> list[str]:
+    """What to do after a decision, as commands: look at what broke, or get the labels that tell."""
+    base, run = runs.runs
+    words = {
+        "block": [["compare", base, run, "--sheet", "flips.html"], ["browse", "--run", run, "--against", base]],
+        "not enough data": [["gate", run, "--against", base, "--ask", "50"], ["label", "push"]],
+    }.get(outcome, [])
+    if runs.split != SPLIT and outcome == "not enough data":
+        words = []
+    return [shlex.join(["amber", *each, "--home", home]) for each in words]
 
 
 def _ask(
@@ -183,4 +196,9 @@ def _lines(view: dict[str, Any], out: Path) -> list[str]:
     labels = view["evaluation_set"]
     used = f"used for {labels['used']} earlier decisions, other versions of it for {labels['used_before']}"
     beside = [f"{run}: {text}" for run, text in view["beside"].items() if text]
-    return [*beside, f"evaluation set {labels['digest'][:12]}: {labels['labels']:,} labels, {used}", f"report {out}"]
+    return [
+        *beside,
+        f"evaluation set {labels['digest'][:12]}: {labels['labels']:,} labels, {used}",
+        f"report {out}",
+        *view["next"],
+    ]

@@ -76,6 +76,7 @@ def test_three_outcomes_with_their_exit_codes(capsys: pytest.CaptureFixture[str]
     assert all(row["groups_needed"] > row["groups"] for row in few["figures"])
     code, blocked = gate(capsys, TIGHT, "bad", "--against", "good")
     assert (code, blocked["outcome"]) == (10, "block")
+    assert blocked["next"][0].startswith("amber compare good bad --sheet flips.html --home ")
     everything = blocked["figures"][0]
     assert everything["outcome"] == "block"
     assert everything["p"] <= 0.05
@@ -119,6 +120,7 @@ def test_the_report_is_written_for_people_and_for_machines(
     assert re.search(r"It was used for \d+ earlier decisions?, other versions of it for \d", text)
     assert "groups would do, instead of" in text
     assert text.count("| color on ") == 4
+    assert re.search(r"\n    amber gate again --against good --ask 50 --home \S+\n", text)
     assert "Gate of again against good: not enough data" in shown
     assert "report reports/judged.md" in shown
     assert view["rules"]["judge"][0]["margin"] == "2 points"

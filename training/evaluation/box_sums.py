@@ -9,7 +9,7 @@ from curation.arrays import Bools, Floats, Ints
 from training.evaluation.box_matching import THRESHOLDS, Boxes, found_objects
 from training.evaluation.intervals import NOT_ENOUGH_DATA, Figure, share_of_sums, share_of_variance
 
-__all__ = ["BoxSums", "mean_figures"]
+__all__ = ["RECALLS", "BoxSums", "mean_figures"]
 
 RECALLS = np.linspace(0, 1, 101)
 """Recalls at which precision is read, as COCO does."""

@@ -10,9 +10,9 @@ from curation.analysis.attribute_values import attribute_values
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 from training.judging.bounds import TWO_SIDED
+from training.judging.box_measures import AnyMeasure, measure_of
 from training.judging.group_sums import PairedSums
-from training.judging.measures import Measure
-from training.judging.paired_runs import PairedPredictions, PairedRuns
+from training.judging.paired_runs import AnyPair, PairedPredictions, PairedRuns
 from training.judging.swaps import Swaps, false_discovery_rates
 
 __all__ = ["ALPHA", "FALSE_DISCOVERIES", "ComparedFigure", "compare_attributes", "compare_slices", "measures_of"]
@@ -33,7 +33,7 @@ class ComparedFigure:
     None where the labels do not define the measure (`doubt` says why). They are fractions for shares, and in `unit` for
     numbers. `p` is adjusted for all declared slices; `q` (attributes only) is the false discovery rate at which it is
     found. `verdict` is "better", "worse", "no difference shown" or "not enough data". `fixed` and `broken` count the
-    labels on which the second run errs less and more.
+    labels on which the second run errs less and more (0 for boxes).
     """
 
     task: str
@@ -59,22 +59,22 @@ class ComparedFigure:
 class _Cell:
     """A measure on a slice: its labels, and the sums of both runs, None where it is not defined."""
 
-    measure: Measure
+    measure: AnyMeasure
     slice: str
-    pair: PairedPredictions
+    pair: AnyPair
     sums: PairedSums | None
 
 
-def measures_of(runs: PairedRuns, texts: Sequence[str] = ()) -> dict[str, list[Measure]]:
+def measures_of(runs: PairedRuns, texts: Sequence[str] = ()) -> dict[str, list[AnyMeasure]]:
     """The measures of each task: its own metric, or those of `texts` that it has; BadInput for one that no task has."""
     if not texts:
-        return {name: [Measure.of(pair.task)] for name, pair in runs.tasks.items()}
-    found: dict[str, list[Measure]] = {name: [] for name in runs.tasks}
+        return {name: [measure_of(pair.task)] for name, pair in runs.tasks.items()}
+    found: dict[str, list[AnyMeasure]] = {name: [] for name in runs.tasks}
     for text in texts:
         refused = []
         for name, pair in runs.tasks.items():
             try:
-                found[name].append(Measure.of(pair.task, text))
+                found[name].append(measure_of(pair.task, text))
             except BadInput as error:
                 refused.append(error)
         if len(refused) == len(runs.tasks):
@@ -83,7 +83,7 @@ def measures_of(runs: PairedRuns, texts: Sequence[str] = ()) -> dict[str, list[M
 
 
 def compare_slices(
-    runs: PairedRuns, measures: Mapping[str, Sequence[Measure]], slices: Collection[str] | None = None
+    runs: PairedRuns, measures: Mapping[str, Sequence[AnyMeasure]], slices: Collection[str] | None = None
 ) -> list[ComparedFigure]:
     """A figure for each measure on each (task, slice); p is adjusted for all of them.
 
@@ -100,7 +100,7 @@ def compare_slices(
     return [_figure(runs, cell, p=next(adjusted) if cell.sums is not None else None) for cell in cells]
 
 
-def compare_attributes(now: Snapshot, runs: PairedRuns, measures: dict[str, list[Measure]]) -> list[ComparedFigure]:
+def compare_attributes(now: Snapshot, runs: PairedRuns, measures: dict[str, list[AnyMeasure]]) -> list[ComparedFigure]:
     """The differences found on values of attributes, which nobody declared as slices, at a false discovery rate of 10%.
 
     Values in fewer than 10 groups of a task's labels are left out; numbers and times are cut into quarters.
@@ -121,17 +121,17 @@ def compare_attributes(now: Snapshot, runs: PairedRuns, measures: dict[str, list
     return sorted(found, key=lambda figure: (figure.p, figure.task, figure.slice))
 
 
-def _cell(runs: PairedRuns, measure: Measure, slice_: str, pair: PairedPredictions) -> _Cell:
+def _cell(runs: PairedRuns, measure: AnyMeasure, slice_: str, pair: AnyPair) -> _Cell:
     return _Cell(measure=measure, slice=slice_, pair=pair, sums=measure.sums(pair))
 
 
 def _figure(runs: PairedRuns, cell: _Cell, *, p: float | None, q: float | None = None) -> ComparedFigure:
     measure, pair = cell.measure, cell.pair
-    was, now = pair.first.errors, pair.second.errors
+    fixed, broken = _changed(pair)
     counts: dict[str, Any] = {
         "task": measure.task.name, "slice": cell.slice, "measure": measure.text, "unit": measure.unit,
         "n": len(pair.first.rows), "groups": _groups(runs, pair), "p": p, "q": q,
-        "fixed": int((now < was).sum()), "broken": int((now > was).sum()),
+        "fixed": fixed, "broken": broken,
     }  # fmt: skip
     if cell.sums is None:
         return ComparedFigure(
@@ -150,5 +150,13 @@ def _figure(runs: PairedRuns, cell: _Cell, *, p: float | None, q: float | None =
     )  # fmt: skip
 
 
-def _groups(runs: PairedRuns, pair: PairedPredictions) -> int:
+def _changed(pair: AnyPair) -> tuple[int, int]:
+    """On how many labels the second run errs less, and more; 0 for boxes."""
+    if not isinstance(pair, PairedPredictions):
+        return 0, 0
+    was, now = pair.first.errors, pair.second.errors
+    return int((now < was).sum()), int((now > was).sum())
+
+
+def _groups(runs: PairedRuns, pair: AnyPair) -> int:
     return len(np.unique(runs.samples.groups[pair.first.rows]))

@@ -1,6 +1,5 @@
 """The version of an evaluation set, and how often it was already used to decide."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -37,7 +36,7 @@ class EvaluationSet:
     @classmethod
     def of(cls, now: Snapshot, runs: PairedRuns, *, but: int | None = None) -> Self:
         """The evaluation set of two runs' tasks; the decision recorded in commit `but` is not counted."""
-        found = [_digest(runs, task) for task in sorted(runs.tasks)]
+        found = [_digest(now, runs, task) for task in sorted(runs.tasks)]
         table = pa.table({"task": sorted(runs.tasks), "digest": found})
         version = digest(table, (runs.split,))[:LETTERS]
         rows = np.concatenate([pair.first.rows for pair in runs.tasks.values()])
@@ -50,13 +49,13 @@ class EvaluationSet:
         )  # fmt: skip
 
 
-def _digest(runs: PairedRuns, task: str) -> str:
-    """The digest of a task's labels: key, truth, weight, and which images are in one group."""
-    pair = runs.tasks[task]
-    rows = pair.first.rows
+def _digest(now: Snapshot, runs: PairedRuns, task: str) -> str:
+    """The digest of a task's labels: key, label, weight, and which images are in one group."""
+    rows, labels = runs.tasks[task].first.rows, now.labels(task)
+    places = pc.index_in(pa.array(runs.samples.ids[rows]), value_set=labels["sample_id"].combine_chunks())
+    known = labels.select(["code", "number", "codes", "boxes"]).take(places)
     names = np.unique(runs.samples.groups[rows], return_inverse=True)[1]
-    columns: Iterable[tuple[str, object]] = (
-        ("key", runs.samples.keys.take(pa.array(rows))), ("truth", pair.first.truth),
-        ("weight", pair.first.weights), ("group", names),
-    )  # fmt: skip
-    return digest(pa.table(dict(columns)), (task,))
+    columns = [runs.samples.keys.take(pa.array(rows)), pa.array(runs.samples.weights[rows]), pa.array(names)]
+    for name, column in zip(("key", "weight", "group"), columns, strict=True):
+        known = known.append_column(name, column)
+    return digest(known, (task,))

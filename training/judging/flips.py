@@ -34,10 +34,11 @@ class Flip:
 def flips(runs: PairedRuns, tasks: Sequence[str] = ()) -> list[Flip]:
     """The flipped labels of these tasks (default: all): broken ones first, of each the surest of the wrong answers.
 
-    A number is right within the task's tolerance; a regression task without one has no flips. One label of each group
-    comes before the second of any.
+    A number is right within the task's tolerance; a regression task without one has no flips, and boxes have none. One
+    label of each group comes before the second of any.
     """
-    return [flip for name in tasks or runs.tasks for flip in _flips(runs, runs.tasks[name])]
+    pairs = [runs.tasks[name] for name in tasks or runs.tasks]
+    return [flip for pair in pairs if isinstance(pair, PairedPredictions) for flip in _flips(runs, pair)]
 
 
 def _flips(runs: PairedRuns, pair: PairedPredictions) -> list[Flip]:

@@ -12,13 +12,14 @@ from typing import Literal
 
 import numpy as np
 
+from curation.arrays import Floats
 from curation.errors import BadInput, NotFound
 from training.judging.bounds import ONE_SIDED, Bound
+from training.judging.box_measures import AnyMeasure, measure_of
 from training.judging.comparison import ALPHA
 from training.judging.gate_rules import ALL, EVERYTHING, GateRules, Judged, margin_in
 from training.judging.group_sums import PairedSums
-from training.judging.measures import Measure
-from training.judging.paired_runs import PairedPredictions, PairedRuns
+from training.judging.paired_runs import AnyPair, PairedPredictions, PairedRuns
 from training.judging.swaps import Swaps
 from training.judging.team import TeamFigure, team_figure
 
@@ -66,10 +67,10 @@ class GateResult:
 class _Cell:
     """What is judged: a measure on a slice, its margin, and the sums and the bound of the drop, in fractions."""
 
-    measure: Measure
+    measure: AnyMeasure
     slice: str
     margin: float
-    pair: PairedPredictions
+    pair: AnyPair
     sums: PairedSums
     bound: Bound
 
@@ -139,17 +140,23 @@ def _slices(runs: PairedRuns, part: Judged, where: str) -> list[str]:
 
 def _cell(runs: PairedRuns, part: Judged, slice_: str, where: str) -> _Cell:
     pair = runs.cell(part.task, slice_)
-    measure = Measure.of(pair.task, part.metric)
+    measure = measure_of(pair.task, part.metric)
     margin = margin_in(part.margin, measure, where)
     place = f"{where}: {measure.text} of {part.task} on {slice_ or EVERYTHING}"
     sums = measure.sums(pair)
     if sums is None:
         raise BadInput(f"{place}: is not defined, because {measure.undefined(pair)}; label some, or take it out")
-    if measure.name == "balanced_accuracy" and not slice_ and len(np.unique(pair.first.truth)) < 2:
-        only = pair.task.classes[int(pair.first.truth[0])]
+    if measure.name == "balanced_accuracy" and not slice_ and len(_truth(pair)) < 2:
+        only = pair.task.classes[int(_truth(pair)[0])]
         raise BadInput(f"{place}: is not defined, because all labels are {only}; label others, or judge recall:{only}")
     bound = measure.bound(pair, z=ONE_SIDED)
     return _Cell(measure=measure, slice=slice_, margin=margin, pair=pair, sums=sums, bound=bound)
+
+
+def _truth(pair: AnyPair) -> Floats:
+    """The distinct known labels of a task of classes or numbers."""
+    assert isinstance(pair, PairedPredictions)
+    return np.unique(pair.first.truth)
 
 
 def _judged(runs: PairedRuns, cell: _Cell, p: float) -> JudgedFigure:

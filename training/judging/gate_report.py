@@ -1,7 +1,7 @@
 """The report of a gate: JSON for machines, Markdown for people and for the summary of a CI job."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,15 @@ NOTES = {
 
 def gate_view(
     runs: PairedRuns, rules: GateRules, result: GateResult, labels: EvaluationSet, commit: int,
-    beside: Mapping[str, str],
+    beside: Mapping[str, str], *, next_steps: Sequence[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
-    """The report as plain values; `commit` is that of the labels, `beside` what stands beside each run's figures."""
+    """The report as plain values; `commit` is that of the labels, `beside` what stands beside each run's figures.
+
+    `next_steps` are commands.
+    """
     return {
         "outcome": result.outcome, "run": runs.runs[1], "against": runs.runs[0], "commit": commit,
-        "beside": dict(beside),
+        "beside": dict(beside), "next": list(next_steps),
         "evaluation_set": asdict(labels), "rules": rules.model_dump(mode="json"), "rules_sha256": rules.sha256,
         "figures": [asdict(figure) for figure in result.figures],
         "team": asdict(result.team) if result.team else None,
@@ -67,6 +70,8 @@ def _markdown(view: dict[str, Any], result: GateResult) -> Iterator[str]:
     yield from (f"- Run `{run}`: {text}." for run, text in view["beside"].items() if text)
     yield f"- Rules `{view['rules_sha256'][:12]}`. Drops are in the unit of their margin; a positive one is worse."
     yield "- The true drop is above its bound with a chance of 5%; p is adjusted for all that is judged."
+    if view["next"]:
+        yield "\nWhat to do next:\n\n    " + "\n    ".join(view["next"])
 
 
 def _row(figure: JudgedFigure) -> str:

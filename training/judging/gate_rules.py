@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from curation.errors import BadInput
 from curation.files.toml_files import parse, read_toml
-from training.judging.measures import POINTS, Measure
+from training.judging.box_measures import AnyMeasure
+from training.judging.measures import POINTS
 
 __all__ = ["ALL", "EVERYTHING", "GateRules", "Judged", "Margin", "Team", "margin_in"]
 
@@ -31,7 +32,7 @@ Margin = Annotated[str, AfterValidator(_margin)]
 """A number with its unit: points (hundredths) for shares, the task's own unit for numbers."""
 
 
-def margin_in(text: str, measure: Measure, where: str) -> float:
+def margin_in(text: str, measure: AnyMeasure, where: str) -> float:
     """A margin in the unit of `measure`; BadInput for any other unit, or 100 points and more."""
     found = _MARGIN.fullmatch(text)
     assert found is not None

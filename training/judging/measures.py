@@ -13,7 +13,7 @@ from training.evaluation.metrics import ConfusionSums, MeanSums
 from training.evaluation.predictions import LabelledPredictions
 from training.judging.bounds import Bound, effective_labels
 from training.judging.group_sums import PairedSums
-from training.judging.paired_runs import PairedPredictions
+from training.judging.paired_runs import AnyPair, PairedPredictions
 
 __all__ = ["POINTS", "Measure"]
 
@@ -80,8 +80,9 @@ class Measure:
         """1 where more is better, -1 where less is."""
         return -1 if self.name == "mae" else 1
 
-    def sums(self, pair: PairedPredictions) -> PairedSums | None:
+    def sums(self, pair: AnyPair) -> PairedSums | None:
         """The sums of both runs; None where the labels do not define the measure (`undefined` says why)."""
+        assert isinstance(pair, PairedPredictions)
         if self.undefined(pair):
             return None
         if self.name == "mae":
@@ -97,8 +98,9 @@ class Measure:
             return PairedSums.of_means_over(parts, [1 / len(codes)] * len(codes))
         return PairedSums.of_shares(first, second, self._terms)
 
-    def bound(self, pair: PairedPredictions, *, z: float) -> Bound:
+    def bound(self, pair: AnyPair, *, z: float) -> Bound:
         """How far the measure of the second run may be below that of the first; the measure must be defined."""
+        assert isinstance(pair, PairedPredictions)
         weights, groups, truth = pair.first.weights, pair.first.groups, pair.first.truth
         if self.name == "mae":
             worst = float(np.maximum(pair.first.errors, pair.second.errors).max())
@@ -121,8 +123,9 @@ class Measure:
         own = truth == self.code if self.code >= 0 else np.ones(len(truth), np.bool_)
         return Bound.of_sums(sums, z=z, effective=effective_labels(weights[own], groups[own]))
 
-    def undefined(self, pair: PairedPredictions) -> str:
+    def undefined(self, pair: AnyPair) -> str:
         """Why the labels do not define the measure; "" where they do."""
+        assert isinstance(pair, PairedPredictions)
         if not len(pair.first.rows):
             return "no label is known"
         codes = np.unique(pair.first.truth)

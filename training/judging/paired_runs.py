@@ -14,10 +14,12 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.requests.evaluation_labels import SPLIT
-from training.evaluation.predictions import LabelledPredictions, Samples, labelled_predictions
+from training.evaluation.figures import labelled
+from training.evaluation.labelled_boxes import LabelledBoxes
+from training.evaluation.predictions import LabelledPredictions, Samples
 from training.judging.judging_labels import RunPair
 
-__all__ = ["PairedPredictions", "PairedRuns", "Unequal"]
+__all__ = ["AnyPair", "PairedBoxes", "PairedPredictions", "PairedRuns", "Unequal"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,22 @@ class PairedPredictions:
     def at(self, samples: Bools) -> Self:
         """Only the predictions for the samples that are marked in `samples`."""
         return type(self)(task=self.task, first=self.first.at(samples), second=self.second.at(samples))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedBoxes:
+    """The predicted boxes of two runs for the same n images whose boxes are known."""
+
+    task: Task
+    first: LabelledBoxes
+    second: LabelledBoxes
+
+    def at(self, samples: Bools) -> Self:
+        """Only the images that are marked in `samples`."""
+        return type(self)(task=self.task, first=self.first.at(samples), second=self.second.at(samples))
+
+
+AnyPair = PairedPredictions | PairedBoxes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +73,7 @@ class PairedRuns:
     runs: tuple[str, str]
     split: str
     samples: Samples
-    tasks: Mapping[str, PairedPredictions]
+    tasks: Mapping[str, AnyPair]
     unequal: Mapping[str, Unequal]
     slices: Mapping[str, Slice]
     inside: Mapping[str, Bools]
@@ -80,11 +98,12 @@ class PairedRuns:
         drawn = RunPair(run=ids[1], base=ids[0], predictions=(tables[1], tables[0]))
         paired, unequal = {}, {}
         for task in _common(now, ids, predicted, tasks):
-            both = [labelled_predictions(now, task, samples, table) for table in tables]
+            both = [labelled(now, task, samples, table) for table in tables]
             if split == SPLIT:
-                both = [drawn.weighed(now, part, task) for part in both]
-            both = [part.at(judged) for part in both]
-            paired[task.name], difference = _paired(task, both[0], both[1])
+                both = [
+                    drawn.weighed(now, part, task) if isinstance(part, LabelledPredictions) else part for part in both
+                ]
+            paired[task.name], difference = _paired(task, *(part.at(judged) for part in both))
             if difference.only_first or difference.only_second:
                 unequal[task.name] = difference
         left_out = _left_out(now.slices(), ids, predicted)
@@ -95,7 +114,7 @@ class PairedRuns:
             inside={"": judged, **inside},
         )  # fmt: skip
 
-    def cell(self, task: str, slice_: str) -> PairedPredictions:
+    def cell(self, task: str, slice_: str) -> AnyPair:
         """The predictions of both runs for the labels of one (task, slice)."""
         return self.tasks[task].at(self.inside[slice_])
 
@@ -116,7 +135,7 @@ def _common(now: Snapshot, runs: tuple[str, str], predicted: Sequence[set[str]],
                 raise BadInput(
                     f"run {run}: does not predict {name} (it predicts {', '.join(sorted(found))}); name a run that does"
                 )
-    common = [task for task in now.tasks().values() if task.name in predicted[0] & predicted[1] and task.outputs]
+    common = [task for task in now.tasks().values() if task.name in predicted[0] & predicted[1] and _judged(task)]
     if not common:
         told = [", ".join(sorted(found)) or "nothing" for found in predicted]
         raise BadInput(
@@ -125,14 +144,25 @@ def _common(now: Snapshot, runs: tuple[str, str], predicted: Sequence[set[str]],
     return [task for task in common if not names or task.name in names]
 
 
-def _paired(task: Task, first: LabelledPredictions, second: LabelledPredictions) -> tuple[PairedPredictions, Unequal]:
+def _judged(task: Task) -> bool:
+    """Whether predictions of this kind can be judged."""
+    return bool(task.outputs) or task.kind == "detection"
+
+
+def _paired(
+    task: Task, first: LabelledPredictions | LabelledBoxes, second: LabelledPredictions | LabelledBoxes
+) -> tuple[AnyPair, Unequal]:
     """Both runs on the labels that both predict, and how many only one does."""
     common = np.intersect1d(first.rows, second.rows)
+    alone = Unequal(only_first=len(first.rows) - len(common), only_second=len(second.rows) - len(common))
+    if isinstance(first, LabelledBoxes) and isinstance(second, LabelledBoxes):
+        mask = np.zeros(len(first.samples.ids), np.bool_)
+        mask[common] = True
+        return PairedBoxes(task=task, first=first.at(mask), second=second.at(mask)), alone
+    assert isinstance(first, LabelledPredictions)
+    assert isinstance(second, LabelledPredictions)
     both = [part.taken(np.isin(part.rows, common)) for part in (first, second)]
-    alone = [len(part.rows) - len(common) for part in (first, second)]
-    return PairedPredictions(task=task, first=both[0], second=both[1]), Unequal(
-        only_first=alone[0], only_second=alone[1]
-    )
+    return PairedPredictions(task=task, first=both[0], second=both[1]), alone
 
 
 def _left_out(slices: Mapping[str, Slice], runs: tuple[str, str], predicted: list[set[str]]) -> dict[str, str]:

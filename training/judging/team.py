@@ -7,9 +7,10 @@ import numpy as np
 
 from curation.errors import BadInput
 from training.judging.bounds import ONE_SIDED, Bound, effective_labels
+from training.judging.box_measures import AnyMeasure, measure_of
 from training.judging.gate_rules import EVERYTHING, Team, margin_in
 from training.judging.group_sums import PairedSums
-from training.judging.measures import POINTS, Measure
+from training.judging.measures import POINTS
 from training.judging.paired_runs import PairedRuns
 
 __all__ = ["TeamFigure", "team_figure"]
@@ -51,7 +52,7 @@ def team_figure(runs: PairedRuns, team: Team, tasks: Sequence[str], where: str) 
 
 
 def _weighted_mean(runs: PairedRuns, team: Team, where: str) -> TeamFigure:
-    measures = [Measure.of(runs.tasks[name].task) for name in team.weights]
+    measures = [measure_of(runs.tasks[name].task) for name in team.weights]
     total = sum(team.weights.values())
     weights = [weight / total / 100 * m.scale for m, weight in zip(measures, team.weights.values(), strict=True)]
     sums = [_sums(runs, measure, where) for measure in measures]
@@ -64,7 +65,7 @@ def _weighted_mean(runs: PairedRuns, team: Team, where: str) -> TeamFigure:
 
 
 def _one_better(runs: PairedRuns, team: Team, where: str) -> TeamFigure:
-    measure = Measure.of(runs.tasks[team.optimise].task)
+    measure = measure_of(runs.tasks[team.optimise].task)
     pair = runs.tasks[team.optimise]
     gain = margin_in(team.margin, measure, where) if team.margin else 0.0
     return TeamFigure(
@@ -78,7 +79,7 @@ def _metric(runs: PairedRuns, team: Team, tasks: Sequence[str], where: str) -> T
     names = team.tasks or [name for name in tasks if runs.tasks[name].task.classes]
     if not names:
         raise BadInput(f"{where}: team: no task with classes is judged, so {team.metric} is not defined; name some")
-    measures = [Measure.of(runs.tasks[name].task, team.metric) for name in names]
+    measures = [measure_of(runs.tasks[name].task, team.metric) for name in names]
     sums = PairedSums.of_means_over(
         [_sums(runs, measure, where) for measure in measures], [1 / len(names)] * len(names)
     )
@@ -91,7 +92,7 @@ def _metric(runs: PairedRuns, team: Team, tasks: Sequence[str], where: str) -> T
     )  # fmt: skip
 
 
-def _sums(runs: PairedRuns, measure: Measure, where: str) -> PairedSums:
+def _sums(runs: PairedRuns, measure: AnyMeasure, where: str) -> PairedSums:
     pair = runs.tasks[measure.task.name]
     found = measure.sums(pair)
     if found is None:
