@@ -16,7 +16,6 @@ from curation.errors import BadInput
 from curation.files.atomic import whole
 from curation.files.prefixes import full_name
 from curation.files.read_back import check_sha256, read_json, read_parquet
-from curation.ingestion.leaks import refuse_leaks
 
 __all__ = ["AGAIN", "UNKNOWN", "Imported", "beside_of", "is_imported", "origin_of", "refuse_imported"]
 
@@ -75,6 +74,8 @@ class Imported:
 
     def refuse_leaks(self, home: Path, now: Snapshot) -> None:
         """BadInput where an image that the model was trained on shares its group with an evaluation sample."""
+        from curation.ingestion.leaks import refuse_leaks
+
         if (trained := self.trained(home)) is not None:
             refuse_leaks(now, trained)
 

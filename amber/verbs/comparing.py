@@ -7,10 +7,8 @@ from typing import Any
 import click
 from rich.console import Group
 
-from amber.compare_trees import compare_trees, tree_recipes
 from amber.extras import need_extra
 from amber.terminal import Screen, show
-from amber.tree_front import comparison_tables, refuse_foreign, write_comparison
 from amber.verbs.options import grouped, seeded, size_option, trunk_option, using_files, workspace
 from amber.verbs.training import size_for
 from curation.catalog.catalog import Catalog
@@ -41,6 +39,8 @@ class CompareOptions:
 
     def recipes(self, catalog: Catalog) -> dict[str, Recipe]:
         """The recipe of each tree: the words of the file, and these settings where it names none."""
+        from amber.compare_trees import tree_recipes
+
         words = read_toml(self.recipe_file) if self.recipe_file else {}
         trunk = words.get("trunk", self.trunk)
         size = self.size or (None if "size" in words else size_for(catalog, trunk))
@@ -105,6 +105,8 @@ def compare_trees_command(plan_hash: str, options: CompareOptions, seed: int, ho
     plan = Plan.open(catalog.home, plan_hash) if plan_hash else Plan.newest(catalog.home)
     refuse_unlearned((part.task for part in plan.tasks), alone=False, fix="plan again with share 0 for it")
     need_extra("train")
+    from amber.compare_trees import compare_trees
+    from amber.tree_front import comparison_tables, refuse_foreign, write_comparison
     from training.loop.ranks import joined
 
     refuse_foreign(options.out)

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 import pyarrow as pa
 
-from amber.baselines import baseline_predictions
 from amber.extras import need_extra
 from amber.loop import rounds_of
 from amber.tables import figures_table
@@ -245,6 +244,8 @@ def report_command(run_: str, out: Path, baselines: tuple[str, ...], home: str, 
 
 def _baselines(catalog: Catalog, run: str, kinds: tuple[str, ...], quiet: bool) -> dict[str, pa.Table]:
     """The predictions of what is trained beside a run."""
+    from amber.baselines import baseline_predictions
+
     need_extra("train")
     size = size_for(catalog, Recipe.trunk)
     assert size is not None

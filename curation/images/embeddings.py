@@ -246,7 +246,7 @@ def statistics(vectors: npt.NDArray[np.float16], blocks: Sequence[tuple[str, int
     return mean.astype(np.float32), scale.astype(np.float32)
 
 
-def principal_directions(vectors: Float32s, count: int, generator: np.random.Generator) -> Float32s:
+def principal_directions(vectors: Float32s, count: int, generator: "np.random.Generator") -> Float32s:
     """About the first `count` principal directions [D, count] of `vectors` [n, D] of mean 0, orthonormal, by three
     turns of a randomised power iteration (Halko, Martinsson & Tropp 2011)."""
     directions = generator.normal(size=(vectors.shape[1], min(count, vectors.shape[1]))).astype(np.float32)

@@ -87,7 +87,7 @@ def recipe_text(recipe: Recipe) -> str:
 def _unused(recipe: Recipe) -> frozenset[str]:
     """The fields that heads learned in this way do not follow."""
     of_draws = ADDED if recipe.plain else frozenset[str]()
-    of_pixels = frozenset[str]() if recipe.learns else frozenset({"compile"})
+    of_pixels = frozenset[str]() if recipe.learns else frozenset({"compile", "learn_from", "weights"})
     of_kind = {
         "drawn": {"huber", "units", "epochs"},
         "exact": {*DRAWN, "units", "epochs"},

@@ -51,7 +51,11 @@ STATED = {
 }  # fmt: skip
 """For each field that a training on draws follows, a value that is not its default, and how the report states it."""
 DRAWN = [name for name in NAMES if name in STATED]
-LEARNED = {"compile": (True, "compile yes")}
+LEARNED = {
+    "compile": (True, "compile yes"),
+    "learn_from": ("block3", "learn from block3"),
+    "weights": ("random", "weights random"),
+}
 """The same for the fields that only a trunk that learns from pixels follows."""
 SOLVED = {"huber": (True, "huber yes"), "units": (99, "units 99"), "epochs": (7, "epochs 7")}
 """The same for the fields that only heads without draws follow."""
