@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
-from scipy import sparse, stats
+from scipy import sparse
 
 from curation.arrays import Floats, Ints
 from training.judging.group_sums import PairedSums
@@ -100,6 +100,8 @@ def false_discovery_rates(parts: Sequence[PairedSums], tail: Tail, *, seed: int 
     Rates are those of Benjamini & Hochberg (1995). Small p values are refined with more exchanges, up to 400,000 (fewer
     for rankings): among thousands of figures, only p below 1 in thousands is found.
     """
+    from scipy import stats
+
     if not parts:
         return np.empty(0), np.empty(0)
     p, swaps = Swaps.of(parts, seed=seed).each(tail), SWAPS
