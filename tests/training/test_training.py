@@ -184,7 +184,7 @@ def run(catalog: Catalog, plan: Plan) -> Run:
 def test_a_network_learns_colours_from_pixels(catalog: Catalog, run: Run) -> None:
     figures = {(row["task"], row["slice"]): row for row in evaluate(run, catalog, author="ada").to_pylist()
                if row["split"] == "test"}  # fmt: skip
-    assert figures["color", ""]["value"] > 0.9
+    assert figures["color", ""]["value"] > 0.8  # 13 of 15 images on one kind of processor, more on another; chance: 5
     assert run.curve[-1]["color"] < 0.5 < run.curve[0]["color"]
 
 
