@@ -79,7 +79,7 @@ bench-train: .venv/test .venv-train-peers/ready ## Steps of many tasks beside pe
 bench-gpu: .venv/train ## The trainer on a GPU: images a second, waiting for data, bf16, compiling; says so without one
 	@$(BIN)/python -m benchmarks.gpu
 
-bench-decide: .venv/train ## False blocks, power and false passes of compare and gate, beside the usual rules (ROWS=blocks,power; SCALE=small)
+bench-decide: .venv/train ## Compare, gate, labels that judge, prevalence and drift, beside the usual rules (ROWS=blocks,errors; DEMO=FOLDER; SCALE=small)
 	@$(BIN)/python -m benchmarks.decide
 
 golden: .venv/test ## The hash of a plan under other releases of duckdb and numpy

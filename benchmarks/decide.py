@@ -14,6 +14,8 @@ from benchmarks.table import Row, finish
 PARTS = {
     "blocks": "decide_gate:block_rows", "power": "decide_gate:power_rows", "passes": "decide_gate:pass_rows",
     "time": "decide_gate:time_rows",
+    "differences": "decide_labels:difference_rows", "errors": "decide_labels:error_rows",
+    "prevalence": "decide_drift:prevalence_rows", "drift": "decide_drift:drift_rows",
 }  # fmt: skip
 """The parts by name, in the order in which they run: a module of `benchmarks` and its function."""
 

@@ -1,12 +1,14 @@
 """What benchmarks print where a peer gives no answer."""
 
 import json
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from amber.cli import VERBS
-from benchmarks import start
+from benchmarks import decide, decide_labels, start
 from benchmarks.heads import Points, peer_rows
 from benchmarks.table import Row, finish
 
@@ -32,3 +34,12 @@ def test_a_missing_figure_is_null_and_not_met(capsys: pytest.CaptureFixture[str]
 
 def test_the_start_of_every_verb_is_measured() -> None:
     assert sorted(start.READS | start.WITHOUT) == sorted(VERBS)
+
+
+def test_the_parts_of_bench_decide_exist_and_a_short_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in decide.PARTS.values():
+        module, _, name = part.partition(":")
+        assert callable(getattr(import_module(f"benchmarks.{module}"), name))
+    monkeypatch.setattr(decide_labels, "LOOPS", 3)
+    monkeypatch.setattr(decide_labels, "DEMO", Path("nowhere"))
+    assert [row.value > 1 for row in decide_labels.difference_rows()[::2]] == [True] * 4

@@ -20,7 +20,7 @@ from samplers.plan.plan import Plan
 from training.imported import Imported, is_imported
 from training.judging.group_shift import GroupMeans, exchange_p, most_found
 
-__all__ = ["RATE", "Drift", "Drifted", "drift"]
+__all__ = ["RATE", "Column", "Drift", "Drifted", "ImageSets", "drift", "feature_columns", "tested"]
 
 RATE = 0.05
 """The false discovery rate among what is found."""
@@ -69,16 +69,17 @@ class Drift:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Sets:
-    """The N images of both sets: keys, group codes [N], and which are in the `second` [N]."""
+class ImageSets:
+    """The N images of both sets: ids, keys, group codes [N], and which are in the `second` [N]."""
 
     ids: Ints
     keys: pa.Array
     groups: Ints
     second: Bools
 
-    def at(self, here: Bools) -> "_Sets":
-        return _Sets(
+    def at(self, here: Bools) -> "ImageSets":
+        """Only the images that `here` [N] marks."""
+        return ImageSets(
             ids=self.ids[here],
             keys=self.keys.filter(pa.array(here)),
             groups=self.groups[here],
@@ -87,14 +88,24 @@ class _Sets:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Column:
-    """A value of some images, as it is tested; `numbers` [N] are those of a number, NaN where unknown."""
+class Column:
+    """A value of the images of two sets, as it is tested; `numbers` [N] are those of a number, NaN where unknown."""
 
     kind: str
-    sets: _Sets
+    sets: ImageSets
     coded: CodedAttribute
     means: GroupMeans
     numbers: Floats | None
+
+    @classmethod
+    def of(cls, kind: str, name: str, value: pa.ChunkedArray, sets: ImageSets) -> "list[Column]":
+        """The column of `value` [N], in a list that is empty where it has fewer than two values to tell apart."""
+        coded = coded_attribute(name, value, sets.groups % missingness.CLUSTERS)
+        if coded is None or (coded.rank is not None and not 0 < sets.second[coded.row].sum() < len(coded.row)):
+            return []
+        numbers = None if coded.rank is None else np.asarray(pc.cast(value, pa.float64()).to_numpy(), np.float64)
+        means = GroupMeans.of(coded, sets.groups, sets.second)
+        return [cls(kind=kind, sets=sets, coded=coded, means=means, numbers=numbers)]
 
 
 def drift(
@@ -119,10 +130,10 @@ def drift(
     if columns and most_found(columns[0].means) * len(columns) > RATE:
         notes.append(f"{sizes[0]} and {sizes[1]} groups are too few for {len(columns)} tests to find anything")
     images = int((~sets.second).sum()), int(sets.second.sum())
-    return Drift(rows=_tested(columns, seed), images=images, groups=(sizes[0], sizes[1]), notes=notes)
+    return Drift(rows=tested(columns, seed), images=images, groups=(sizes[0], sizes[1]), notes=notes)
 
 
-def _sets_of(now: Snapshot, first: Ints, second: Ints) -> _Sets:
+def _sets_of(now: Snapshot, first: Ints, second: Ints) -> ImageSets:
     samples = now.samples().sort_by("sample_id")
     samples = samples.filter(pc.invert(samples["excluded"]))
     samples = samples.filter(pc.is_in(samples["sample_id"], value_set=pa.array(np.union1d(first, second))))
@@ -132,26 +143,26 @@ def _sets_of(now: Snapshot, first: Ints, second: Ints) -> _Sets:
         if not count:
             raise BadInput(f"the {name} set has no image that is not excluded; choose another")
     groups = pc.dictionary_encode(samples["group"]).combine_chunks().indices.to_numpy()
-    return _Sets(ids=ids, keys=samples["key"].combine_chunks(), groups=groups.astype(np.int64), second=inside)
+    return ImageSets(ids=ids, keys=samples["key"].combine_chunks(), groups=groups.astype(np.int64), second=inside)
 
 
-def _attributes(now: Snapshot, sets: _Sets) -> Iterator[_Column]:
+def _attributes(now: Snapshot, sets: ImageSets) -> Iterator[Column]:
     """Every attribute that is text, a flag or a number, and the size and format of the images."""
     ids = pa.array(sets.ids)
     for name, kind in now.attributes().items():
         if name not in UNSEEN and kind != "time":
-            yield from _column("attribute", name, aligned_attribute(now.attribute(name), ids), sets)
+            yield from Column.of("attribute", name, aligned_attribute(now.attribute(name), ids), sets)
     samples = now.samples()
     samples = samples.take(pc.index_in(ids, value_set=samples["sample_id"].combine_chunks()))
     sizes = [
         f"{width} x {height}"
         for width, height in zip(*(samples[n].to_pylist() for n in ("width", "height")), strict=True)
     ]
-    yield from _column("attribute", "image size", pa.chunked_array([sizes], pa.string()), sets)
-    yield from _column("attribute", "image format", samples["format"], sets)
+    yield from Column.of("attribute", "image size", pa.chunked_array([sizes], pa.string()), sets)
+    yield from Column.of("attribute", "image format", samples["format"], sets)
 
 
-def _predictions(now: Snapshot, home: Path, run: str, sets: _Sets, notes: list[str]) -> Iterator[_Column]:
+def _predictions(now: Snapshot, home: Path, run: str, sets: ImageSets, notes: list[str]) -> Iterator[Column]:
     """The predicted class or number of each task, and its confidence, on images that the run was not trained on."""
     table = read_parquet(now.runs.predictions_file(home, run), "evaluate the run again")
     fresh = ~np.isin(np.asarray(sets.keys.to_pylist(), object), np.asarray(_trained_on(now, home, run, notes), object))
@@ -164,12 +175,12 @@ def _predictions(now: Snapshot, home: Path, run: str, sets: _Sets, notes: list[s
         part, mine = sets.at(here), mine.take(where.filter(pa.array(here)))
         if task.classes:
             classes = pa.array(task.classes, pa.string())
-            yield from _column(
+            yield from Column.of(
                 "prediction", name, pa.chunked_array([classes.take(mine["code"].combine_chunks())]), part
             )
-            yield from _column("prediction", f"confidence of {name}", mine["confidence"], part)
+            yield from Column.of("prediction", f"confidence of {name}", mine["confidence"], part)
         else:
-            yield from _column("prediction", name, mine["number"], part)
+            yield from Column.of("prediction", name, mine["number"], part)
 
 
 def _trained_on(now: Snapshot, home: Path, run: str, notes: list[str]) -> list[str]:
@@ -183,22 +194,26 @@ def _trained_on(now: Snapshot, home: Path, run: str, notes: list[str]) -> list[s
     return [str(key) for key in Plan.open(home, plan).keys.to_pylist()]
 
 
-def _features(home: Path, model: str, sets: _Sets, notes: list[str]) -> Iterator[_Column]:
-    """The cluster of each image, its place on the first principal directions, and its distance from the mean."""
+def _features(home: Path, model: str, sets: ImageSets, notes: list[str]) -> Iterator[Column]:
+    """The columns of features, where both sets have some."""
     vectors = Embeddings.open(home, model)
     here = np.isin(np.asarray(sets.keys.to_pylist(), object), np.asarray(vectors.keys, object))
-    if not _covers(sets, here, f"embeddings {model} cover", notes):
-        return
-    part, generator = sets.at(here), np.random.default_rng(0)
-    principal = _projected(vectors, part.keys.to_pylist(), generator)
+    if _covers(sets, here, f"embeddings {model} cover", notes):
+        part, generator = sets.at(here), np.random.default_rng(0)
+        yield from feature_columns(_projected(vectors, part.keys.to_pylist(), generator), part, generator)
+
+
+def feature_columns(principal: Float32s, sets: ImageSets, generator: np.random.Generator) -> Iterator[Column]:
+    """The cluster of each image, its distance from the mean, and its place on the first principal directions, from all
+    its places on them [N, D]. What is tested is chosen without regard to the sets."""
     clusters = k_means(principal, min(CLUSTERS, len(principal)), generator)
     names = pa.chunked_array([[f"cluster {code}" for code in clusters.tolist()]], pa.string())
-    yield from _column("features", "cluster", names, part)
+    yield from Column.of("features", "cluster", names, sets)
     distance = np.linalg.norm(principal - principal.mean(axis=0), axis=1)
-    yield from _column("features", "distance from the mean", pa.chunked_array([distance.astype(np.float64)]), part)
+    yield from Column.of("features", "distance from the mean", pa.chunked_array([distance.astype(np.float64)]), sets)
     for place in range(min(DIRECTIONS, principal.shape[1])):
         values = pa.chunked_array([principal[:, place].astype(np.float64)])
-        yield from _column("features", f"direction {place + 1}", values, part)
+        yield from Column.of("features", f"direction {place + 1}", values, sets)
 
 
 def _projected(vectors: Embeddings, keys: Sequence[str], generator: np.random.Generator) -> Float32s:
@@ -210,7 +225,7 @@ def _projected(vectors: Embeddings, keys: Sequence[str], generator: np.random.Ge
     return np.asarray(np.concatenate(parts), np.float32)
 
 
-def _covers(sets: _Sets, here: Bools, what: str, notes: list[str]) -> bool:
+def _covers(sets: ImageSets, here: Bools, what: str, notes: list[str]) -> bool:
     """Whether both sets have an image that is marked `here` [N]; otherwise a note."""
     counts = [int((here & (sets.second == side)).sum()) for side in (False, True)]
     if not all(counts):
@@ -218,17 +233,8 @@ def _covers(sets: _Sets, here: Bools, what: str, notes: list[str]) -> bool:
     return all(counts)
 
 
-def _column(kind: str, name: str, value: pa.ChunkedArray, sets: _Sets) -> Iterator[_Column]:
-    """The column as it is tested, if it has two values."""
-    coded = coded_attribute(name, value, sets.groups % missingness.CLUSTERS)
-    if coded is not None and (coded.rank is None or 0 < sets.second[coded.row].sum() < len(coded.row)):
-        numbers = None if coded.rank is None else np.asarray(pc.cast(value, pa.float64()).to_numpy(), np.float64)
-        yield _Column(
-            kind=kind, sets=sets, coded=coded, means=GroupMeans.of(coded, sets.groups, sets.second), numbers=numbers
-        )
-
-
-def _tested(columns: Sequence[_Column], seed: int) -> list[Drifted]:
+def tested(columns: Sequence[Column], seed: int) -> list[Drifted]:
+    """A row for each column, the surest difference first."""
     from scipy import stats
 
     if not columns:
@@ -239,7 +245,7 @@ def _tested(columns: Sequence[_Column], seed: int) -> list[Drifted]:
     return sorted(rows, key=lambda row: (row.q, row.p, -abs(row.effect), row.kind, row.name))
 
 
-def _row(column: _Column, p: float, q: float) -> Drifted:
+def _row(column: Column, p: float, q: float) -> Drifted:
     coded, sets = column.coded, column.sets
     first, second = column.means.sides()
     change = second - first
@@ -259,7 +265,7 @@ def _row(column: _Column, p: float, q: float) -> Drifted:
     )  # fmt: skip
 
 
-def _examples(sets: _Sets, rows: Ints) -> tuple[str, ...]:
+def _examples(sets: ImageSets, rows: Ints) -> tuple[str, ...]:
     """Keys of the first of `rows` that are in the second set, of different groups."""
     rows = rows[sets.second[rows]]
     _, first = np.unique(sets.groups[rows], return_index=True)

@@ -78,12 +78,13 @@ class ErrorEstimate:
 
 
 def estimated_error(
-    pool: PoolPredictions, truth: Floats, weights: Floats, groups: Ints, batches: Sequence[Batch]
-) -> ErrorEstimate:
+    pool: PoolPredictions, truth: Floats, weights: Floats, groups: Ints, batches: Sequence[Batch], *,
+    fewest: tuple[int, int] = (FEWEST_ERRORS, FEWEST_GROUPS),
+) -> ErrorEstimate:  # fmt: skip
     """The share of P images inside a slice that are predicted wrong.
 
     `truth` [P] are class codes (NaN: unknown), `weights` [P] those of the images, `groups` [P] codes, `batches` the
-    requests that were drawn, with rows among the P. Without a batch, known labels count as drawn uniformly.
+    requests that were drawn, with rows among the P. `fewest` errors and groups must be seen.
     """
     made = _pool(truth, weights, batches)
     codes = truth[made.labelled].astype(np.int64)
@@ -95,7 +96,7 @@ def estimated_error(
     )
     errors = int(y[counted].sum())
     complete = len(made.labelled) == len(truth)
-    if not complete and (errors < FEWEST_ERRORS or seen.groups < FEWEST_GROUPS):
+    if not complete and (errors < fewest[0] or seen.groups < fewest[1]):
         return ErrorEstimate(figure=seen, errors=errors)
     m_y, m_z = pool.expected()
     inside = made.total(m_z, z)
@@ -105,7 +106,8 @@ def estimated_error(
     if complete:
         figure = Figure(value=error, low=error, high=error, n=0, groups=0)
     else:
-        figure = share_of_variance(error, variance, float(seen.n), n=len(truth), groups=seen.groups)
+        spread = variance if 0 < error < 1 else 0.0  # an estimate that was cut at an end has no share to scale by
+        figure = share_of_variance(error, spread, max(1.0, float(seen.n)), n=len(truth), groups=seen.groups)
     return ErrorEstimate(figure=replace(figure, n=seen.n, groups=seen.groups), errors=errors)
 
 
