@@ -13,7 +13,7 @@ from benchmarks.table import Row, finish
 
 PARTS = {
     "blocks": "decide_gate:block_rows", "power": "decide_gate:power_rows", "passes": "decide_gate:pass_rows",
-    "time": "decide_gate:time_rows",
+    "time": "decide_gate:time_rows", "import": "decide_scale:import_rows", "report": "decide_scale:report_rows",
     "differences": "decide_labels:difference_rows", "errors": "decide_labels:error_rows",
     "prevalence": "decide_drift:prevalence_rows", "drift": "decide_drift:drift_rows",
 }  # fmt: skip

@@ -4,14 +4,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.console import Group
 
 from amber.example import example_of
 from amber.terminal import WrappedTable, note, plain, show, table
 from amber.verbs.options import grouped, like_option, seeded, using_files, workspace
 from curation.catalog.catalog import Catalog
-from curation.catalog.tasks import refuse_unlearned, unlearned
+from curation.catalog.snapshot import Snapshot
+from curation.catalog.tasks import unlearned
+from curation.files.read_back import read_parquet, read_with
 from curation.requests import oracle
+from curation.requests.candidates import EVALUATE, requestable
 from curation.requests.proposals import Proposal, propose
 from curation.requests.spending import Spent, spending
 from samplers.policy.policy import Policy
@@ -40,8 +45,8 @@ class RequestOptions:
             return None
         with catalog.read() as now:
             runs = now.runs()["run"].to_pylist()
-            refuse_unlearned(now.tasks().values())
             run = now.runs.full_id(self.run) if self.run else runs[-1] if runs else ""
+            requestable(now, _tasks_and_boxes(now, catalog, run))
         recipe = Run.open(catalog.home, run).recipe if _trained_here(catalog, run) else Recipe()
         return Proposal(
             budget=self.budget, seed=seed, random_share=self.random_share, run=run,
@@ -88,7 +93,8 @@ def request_command(options: RequestOptions, seed: int, author: str, home: str, 
         with catalog.read() as now:
             head = now.digest
             spent = spending(now, proposal, home=catalog.home)
-            left_out = "" if options.policy_file else unlearned(now.tasks().values())
+            found = requestable(now, _tasks_and_boxes(now, catalog, proposal.run))
+            left_out = "" if options.policy_file else unlearned(t for t in now.tasks().values() if t.name not in found)
         propose(catalog, proposal, author=author, batch=f"request:{head}:{proposal}")
         note(left_out)
     with catalog.read() as now:
@@ -114,6 +120,15 @@ def oracle_command(home: str, as_json: bool) -> None:
         digest = now.digest
     count = oracle.answer(catalog, batch=f"oracle:{digest}")
     show({"labels": count}, as_json, lambda: f"{count:,} labels")
+
+
+def _tasks_and_boxes(now: Snapshot, catalog: Catalog, run: str) -> pa.Table | None:
+    """The tasks and boxes of a run's predictions; None without a run, or where it predicts no boxes."""
+    if not run:
+        return None
+    path = now.runs.predictions_file(catalog.home, run)
+    boxed = "boxes" in read_with(pq.read_schema, path, EVALUATE).names
+    return read_parquet(path, EVALUATE, columns=["task", "boxes"]) if boxed else None
 
 
 def _trained_here(catalog: Catalog, run: str) -> bool:

@@ -66,6 +66,7 @@ class Overlay:
 
     Attributes:
         predictions: Parquet file of the predictions of `run`.
+        boxed: tasks of boxes that `run` predicts; of others it predicts those that have a head.
         before: Parquet file of the predictions of `against`, the run that `run` is compared with.
         worst: slices of `run`, the worst first.
         extra: a table with a column `key` and columns of floats.
@@ -76,11 +77,16 @@ class Overlay:
     run: str = ""
     against: str = ""
     predictions: str | None = None
+    boxed: tuple[str, ...] = ()
     before: str | None = None
     worst: tuple[SliceError, ...] = ()
     extra: pa.Table | None = None
     urls: str = ""
     pinned: bool = False
+
+    def predicts(self, task: Task) -> bool:
+        """Whether the run has a column of this task."""
+        return bool(self.predictions) and (bool(task.outputs) or task.name in self.boxed)
 
     @property
     def numbers(self) -> list[str]:
@@ -99,9 +105,9 @@ def field_types(now: Snapshot, scene: Overlay) -> dict[str, str]:
     }  # fmt: skip
     types |= {f"attr_{name}": ATTRIBUTE_TYPES[type_] for name, type_ in now.attributes().items()}
     types |= {f"label_{task.name}": LABEL_TYPES[task.kind] for task in tasks}
-    if scene.predictions:
-        for task in (task for task in tasks if task.outputs):
-            types[f"pred_{task.name}"] = LABEL_TYPES[task.kind]
+    for task in (task for task in tasks if scene.predicts(task)):
+        types[f"pred_{task.name}"] = LABEL_TYPES[task.kind]
+        if task.outputs:
             types[f"error_{task.name}"] = "float" if task.kind == "regression" else "boolean"
             if scene.before and task.kind != "regression":
                 types[f"flip_{task.name}"] = "string"
@@ -173,8 +179,9 @@ class _Builder:
                     known[at] = row["code"] if task.kind != "regression" else row["number"]
                     column[at] = label(task, row, sizes[at])
                     count[at] += 1
-            if self._scene.predictions and task.outputs:
-                self._predictions(task, known)
+            if self._scene.predicts(task):
+                predict = self._predictions if task.outputs else self._boxes
+                predict(task, known)
             for id_ in disputed(self._selected(self._now.labels.by_annotator(task.name)), task):
                 contested[self._row_of[id_]].append(task.name)
         self._columns[KNOWN_TASKS] = count
@@ -194,6 +201,14 @@ class _Builder:
                 errors[at] = row["code"] != known[at]
         if self._scene.before and task.kind != "regression":
             self._flips(task, known, codes)
+
+    def _boxes(self, task: Task, known: Mapping[int, Any]) -> None:
+        """The predicted boxes of each sample with their scores; whether they are right is FiftyOne's to say."""
+        column = self._new(f"pred_{task.name}")
+        sizes = list(zip(self._columns["width"], self._columns["height"], strict=True))
+        for row in self._selected(self._now.runs.predictions(task.name, str(self._scene.predictions))).to_pylist():
+            at = self._row_of[row["sample_id"]]
+            column[at] = label(task, row, sizes[at])
 
     def _flips(self, task: Task, known: Mapping[int, Any], codes: Mapping[int, Any]) -> None:
         """Where the predictions of the two runs differ: "fixed" (now right), "broken" (now wrong), or "changed" (the
@@ -292,5 +307,6 @@ def _box(task: Task, box: Mapping[str, Any], size: tuple[int, int]) -> dict[str,
     return {
         "_cls": "Detection", "attributes": {}, "tags": [], "label": task.classes[box["code"]],
         "bounding_box": [box["x"] / width, box["y"] / height, box["w"] / width, box["h"] / height],
-        **{f"attr_{name}": value for name, value in box["attributes"] or []},
+        **({"confidence": box["score"]} if "score" in box else {}),
+        **{f"attr_{name}": value for name, value in box.get("attributes") or []},
     }  # fmt: skip

@@ -26,16 +26,19 @@ def evaluate(dataset: Any, now: Snapshot, scene: Overlay) -> None:
         return
     field, seen = fiftyone().ViewField, set[str]()
     for task in now.tasks().values():
-        if task.kind not in ("binary", "categorical"):
+        if task.kind not in ("binary", "categorical") and task.name not in scene.boxed:
             continue
         label, predicted, key = (f"{kind}_{task.name}" for kind in ("label", "pred", "eval"))
         judged = dataset.match(field("attr_split") == "test").exists(label).exists(predicted)
         if key in dataset.list_evaluations():
             dataset.delete_evaluation(key)
         if len(judged):
-            judged.evaluate_classifications(
-                predicted, gt_field=label, eval_key=key, method="simple", classes=list(task.classes), progress=False
-            )
+            if task.kind == "detection":
+                judged.evaluate_detections(predicted, gt_field=label, eval_key=key, iou=0.5, progress=False)
+            else:
+                judged.evaluate_classifications(
+                    predicted, gt_field=label, eval_key=key, method="simple", classes=list(task.classes), progress=False
+                )
             seen.update(judged.distinct("tags"))
     _offer_scenarios(dataset, [name for name in now.slices() if name in seen])
     dataset.save_workspace(

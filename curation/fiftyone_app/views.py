@@ -123,9 +123,9 @@ def _groups(now: Snapshot, scene: Overlay) -> dict[str, list[str]]:
     groups = {"tags": ["tags"], "asked and unsure": ["requests", "unsure", "inapplicable", "disputed", KNOWN_TASKS]}
     for task in now.tasks().values():
         paths = [f"label_{task.name}"]
-        if scene.predictions and task.outputs:
-            paths += [f"pred_{task.name}", f"error_{task.name}"]
-            if scene.before and task.kind != "regression":
+        if scene.predicts(task):
+            paths += [f"pred_{task.name}", *([f"error_{task.name}"] if task.outputs else [])]
+            if scene.before and task.kind != "regression" and task.outputs:
                 paths.append(f"flip_{task.name}")
         groups[task.name] = paths
     own = sorted(f"attr_{name}" for name in {*now.attributes(), "split", "group", "captured_at"} - {"excluded"})

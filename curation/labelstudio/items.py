@@ -1,7 +1,7 @@
 """Items: one item shows people one sample and asks for all of its requested labels at once."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,7 +17,17 @@ from curation.labelstudio.label_config import FLAGS, IMAGE, KEY, MODEL, LabelCon
 from curation.labelstudio.session import VERSION
 from curation.requests.evaluation_labels import EVALUATION_ARMS
 
-__all__ = ["Prediction", "Question", "UrlFor", "by_key", "gold_questions", "meta", "questions", "to_import"]
+__all__ = [
+    "Prediction",
+    "Question",
+    "UrlFor",
+    "by_key",
+    "gold_questions",
+    "meta",
+    "predicted_value",
+    "questions",
+    "to_import",
+]
 
 UrlFor = Callable[[Mapping[str, Any]], str]
 """Gives the URL at which people's browsers find the image of a sample (a row of `Snapshot.samples`)."""
@@ -28,16 +38,29 @@ Errors = Callable[[Sequence[Result]], Sequence[str]]
 LAST: Final = 1_000_000
 """Priorities from here on share the last rank: the server accepts scores from 0 to 1."""
 
+SURE: Final = 0.5
+"""The score from which on a box is the model's view."""
+
 GOLD_TASKS: Final = ("binary", "categorical", "multilabel", "regression")
 """Kinds of tasks whose answers are right or wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """A predicted value: a class name, or a number in the unit of the task; `confidence` in [0, 1] (None: unknown)."""
+    """A predicted value: a class name, a number in the unit of the task, or a list of boxes; `confidence` in [0, 1]
+    (None: unknown)."""
 
     value: Any
     confidence: float | None = None
+
+
+def predicted_value(task: Task, row: Mapping[str, Any]) -> Any:
+    """The value of a row of a predictions file: of boxes those with a score of at least one half."""
+    if task.kind == "detection":
+        sure = [box for box in row.get("boxes") or () if box["score"] >= SURE]
+        return [{"class": task.classes[box["code"]], **{side: box[side] for side in "xywh"}} for box in sure]
+    code, number = row.get("code"), row.get("number")
+    return number if code is None else task.classes[code] if code < len(task.classes) else str(code)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +184,7 @@ def _predictions(
         if prediction is None:
             continue
         try:
-            encoded = encode_answer(task, prediction.value, size)
+            encoded = encode_answer(task, _within(prediction.value, size), size)
         except BadInput:
             encoded = []
         if not encoded or errors(encoded):
@@ -172,9 +195,24 @@ def _predictions(
     return views, results, unfit
 
 
+def _within(value: Any, size: tuple[int, int]) -> Any:
+    """The value; boxes cut off at the edges of the image, beyond which a detector may predict and nobody can draw."""
+    if not isinstance(value, list):
+        return value
+    found = []
+    for box in value:
+        left, top = max(0.0, box["x"]), max(0.0, box["y"])
+        right, bottom = min(float(size[0]), box["x"] + box["w"]), min(float(size[1]), box["y"] + box["h"])
+        found.append({**box, "x": left, "y": top, "w": right - left, "h": bottom - top})
+    return [box for box in found if box["w"] > 0 and box["h"] > 0]
+
+
 def _view(task: Task, prediction: Prediction) -> str:
     """The model's view of a task, as annotators read it."""
     value = prediction.value
+    if isinstance(value, list):
+        counts = Counter(box["class"] for box in value)
+        return f"model: {', '.join(f'{count} {name}' for name, count in counts.items()) or 'no box'}"
     if isinstance(value, float):
         text = f"{value:.6g} {task.unit}".strip()
     else:

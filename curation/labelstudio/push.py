@@ -30,6 +30,7 @@ from curation.labelstudio.items import (
     by_key,
     gold_questions,
     meta,
+    predicted_value,
     questions,
     to_import,
 )
@@ -243,10 +244,8 @@ def _predicted(now: Snapshot, catalog: Catalog, asked: Sequence[Question]) -> Pr
         if row["run"] in runs and (catalog.home / row["predictions"]).is_file():
             table = read_parquet(now.runs.predictions_file(catalog.home, row["run"]), "evaluate the run again")
             for prediction in table.filter(pc.is_in(table["key"], value_set=keys)).to_pylist():
-                classes = now.task(prediction["task"]).classes
-                code, number = prediction.get("code"), prediction.get("number")
-                value = number if code is None else classes[code] if code < len(classes) else str(code)
                 cell = row["run"], prediction["task"], prediction["key"]
+                value = predicted_value(now.task(prediction["task"]), prediction)
                 found[cell] = Prediction(value=value, confidence=prediction.get("confidence"))
     return found
 

@@ -20,7 +20,7 @@ from curation.errors import BadInput, NotFound
 from curation.files.read_back import read_parquet
 from curation.images.embeddings import Embeddings, principal_directions
 
-__all__ = ["Candidates", "inside_by_class"]
+__all__ = ["EVALUATE", "Candidates", "inside_by_class", "requestable"]
 
 
 WIDTH, SKETCHED, CHUNK = 64, 20_000, 4_096
@@ -41,21 +41,20 @@ class Candidates:
         self, now: Snapshot, home: Path, *, run: str = "", embeddings: str = "", like: str = "",
         example: npt.NDArray[np.float32] | None = None,
     ) -> None:  # fmt: skip
-        refuse_unlearned(now.tasks().values())
         self.now = now
+        self._predictions_path = now.runs.predictions_file(home, run) if run else None
+        self._predictions = read_parquet(self._predictions_path, EVALUATE) if self._predictions_path else None
+        self.tasks = requestable(now, self._predictions)
         self._members: dict[Any, Ints] = {}
         self._principal: npt.NDArray[np.float32] | None = None
-        self.tasks = {name: task for name, task in now.tasks().items() if task.outputs}
         samples = now.samples().sort_by("sample_id")
         samples = samples.filter(pc.is_in(samples["sample_id"], value_set=pa.array(now.training_ids())))
         self.keys = samples["key"].combine_chunks()
         self.ids: Ints = np.asarray(samples["sample_id"].to_numpy(), np.int64)
         self.groups: npt.NDArray[np.object_] = np.asarray(samples["group"].to_pylist(), dtype=object)
-        self._predictions_path = now.runs.predictions_file(home, run) if run else None
         self.inapplicable: dict[str, Bools] = {}
         self.predicted_inapplicable: dict[str, Bools] = {}
         self.open = {name: self._answerable(task) for name, task in self.tasks.items()}
-        self._predictions = read_parquet(self._predictions_path, EVALUATE) if self._predictions_path else None
         self._embeddings = Embeddings.open(home, embeddings) if embeddings else None
         self.example = self._example(like, example)
 
@@ -110,7 +109,7 @@ class Candidates:
         A sample that is newer than the run gets 1/C for each class. Where an imported run names a class without
         probabilities, it has the prediction's confidence, or 1, and the others share the rest.
         """
-        if self._predictions is None or task.kind == "regression":
+        if self._predictions is None or task.kind not in ("binary", "categorical"):
             return None
         predicted = self._predictions.filter(pc.equal(self._predictions["task"], task.name))
         if not len(predicted):
@@ -120,6 +119,19 @@ class Candidates:
         chances = np.full((len(self.ids), len(task.classes)), 1 / len(task.classes))
         chances[rows.drop_null().to_numpy()] = _chances(predicted, len(task.classes))
         return chances
+
+    def doubts(self, task: Task) -> Floats | None:
+        """How unsure the run is of the boxes of each sample [N]: the sum of min(score, 1 - score), the number of boxes
+        that it expects to decide wrongly at a score of one half. None where the run predicts no boxes of the task."""
+        if self._predictions is None or task.kind != "detection":
+            return None
+        predicted = self._predictions.filter(pc.equal(self._predictions["task"], task.name))
+        rows = pc.index_in(predicted["key"], value_set=self.keys)
+        lists = predicted["boxes"].filter(pc.is_valid(rows))
+        counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+        scores = pc.struct_field(pc.list_flatten(lists), "score").to_numpy()
+        places = np.repeat(rows.drop_null().to_numpy(), counts)
+        return np.bincount(places, np.minimum(scores, 1 - scores), len(self.ids)).astype(np.float64)
 
     def values(self, task: Task) -> tuple[Ints, Floats]:
         """The class of a task on each sample [N]: known, else predicted; and how sure that is [N]: 1 where it is known,
@@ -183,6 +195,20 @@ class Candidates:
         mine = pc.and_(pc.equal(requests["task"], task), pc.not_equal(requests["state"], "withdrawn"))
         taken = [self.now.labels(task)["sample_id"].to_numpy(), requests.filter(mine)["sample_id"].to_numpy()]
         return ~np.isin(self.ids, np.concatenate(taken))
+
+
+def requestable(now: Snapshot, predictions: pa.Table | None) -> dict[str, Task]:
+    """The tasks that labels can be requested for: those that are learned, and those of boxes that a run predicts.
+
+    BadInput where the catalog has tasks, and none of these.
+    """
+    boxed = set[str]()
+    if predictions is not None and "boxes" in predictions.column_names:
+        boxed = set(pc.unique(predictions["task"].filter(predictions["boxes"].is_valid())).to_pylist())
+    found = {name: task for name, task in now.tasks().items() if task.outputs or name in boxed}
+    if not found:
+        refuse_unlearned(now.tasks().values())
+    return found
 
 
 def inside_by_class(

@@ -116,7 +116,9 @@ def weights_of(now: Snapshot, proposal: Proposal, candidates: Candidates) -> dic
     lacks, BadInput when nothing learns any that it names yet."""
     if not proposal.importance:
         return dict.fromkeys(candidates.tasks, 1.0)
-    refuse_unlearned(now.task(name) for name, weight in proposal.importance.items() if weight)
+    named = [now.task(name) for name, weight in proposal.importance.items() if weight]
+    if not any(task.name in candidates.tasks for task in named):
+        refuse_unlearned(named)
     return {name: proposal.importance.get(name, 0.0) for name in candidates.tasks}
 
 

@@ -20,6 +20,7 @@ __all__ = ["Strategy", "rank"]
 Strategy = Literal["mixed", "margin", "entropy"]
 
 UNLIKE = "unlike everything labelled"
+DOUBT = "boxes in doubt: sum of min(score, 1 - score) ="
 MARGIN = "margin to the next class is small: 1 - margin ="
 
 
@@ -38,6 +39,7 @@ def rank(
     - A slice that the task's label decides: its likeliest members, in a share that follows the last batch's hit rate;
       the others by the smallest margin.
     - Any other slice, and a whole task: the smallest margin inside it.
+    - A task of boxes: the images with the most boxes in doubt.
     - Where the run predicts no classes of the task: the farthest from all labelled and requested samples.
     """
     chances = candidates.probabilities(task)
@@ -50,12 +52,14 @@ def rank(
             return cold_start(candidates, task, slice_, count, seed)
         if chances is not None:
             return _likely_and_margin(candidates, task, slice_, chances, inside, count)
+    within = np.ones(len(candidates.ids), np.bool_) if slice_ is None else candidates.inside(slice_)
+    if (doubts := candidates.doubts(task)) is not None:
+        return list(_picks(candidates, task, doubts * within, DOUBT, count))
     if chances is None:
         rows = _unlike_labelled(candidates, task, slice_, count, seed)[:count]
         return [Pick(row=row, arm="diverse", reason=UNLIKE) for row in rows.tolist()]
     if strategy == "entropy":
         return list(_picks(candidates, task, entropy(chances), "the prediction is unsure: entropy =", count))
-    within = np.ones(len(candidates.ids), np.bool_) if slice_ is None else candidates.inside(slice_)
     return list(_picks(candidates, task, smallest_margin(chances, within), MARGIN, count))
 
 

@@ -79,7 +79,7 @@ def _unseen_combinations(candidates: Candidates, task: Task, free: Bools) -> Ite
     values = {
         name: candidates.values(other)
         for name, other in candidates.tasks.items()
-        if name != task.name and other.classes
+        if name != task.name and other.classes and other.outputs
     }
     told = _most_telling(values)
     if not told:

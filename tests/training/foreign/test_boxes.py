@@ -2,53 +2,27 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.homes import copy_home, label, labels, make_home
+from support.foreign import LIGHT, box_home, coco_files
+from support.homes import copy_home
 
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from training.foreign.imports import import_predictions
 from training.report import write_report
 
-SIZE = (48, 32)
-LIGHT = {"class": "light", "x": 4.0, "y": 4.0, "w": 8.0, "h": 10.0}
-
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    """48 pictures, each known to hold one light, or none in every fourth; a third each for test and validation."""
-    catalog = make_home(tmp_path_factory.mktemp("boxes"), samples=48)
-    with catalog.commit(author="ada", message="boxes") as change:
-        keys = change.now.samples()["key"].to_pylist()
-        change.add_attributes(
-            pa.table({"key": keys, "split": [("test", "validation", "train")[n // 4 % 3] for n in range(48)]})
-        )
-        rows = [label(key, "things", [] if n % 4 == 3 else [LIGHT]) for n, key in enumerate(keys)]
-        change.add_labels(labels(rows), source="human")
-    return catalog
-
-
-def coco(folder: Path, **changes: Any) -> tuple[Path, Path]:
-    """Results that find the light of every even image, and the annotation file that they refer to."""
-    images = [{"id": 100 + n, "file_name": f"train/{n:05d}.jpg"} for n in range(48)]
-    annotations = {"images": images, "categories": [{"id": 7, "name": "light"}], "annotations": []}
-    results = [
-        {"image_id": 100 + n, "category_id": 7, "bbox": [4.0, 4.0, 8.0, 10.0], "score": 0.9 - n / 1000}
-        for n in range(0, 48, 2)
-    ]  # fmt: skip
-    results[1] |= changes
-    (folder / "annotations.json").write_text(json.dumps(annotations))
-    (folder / "results.json").write_text(json.dumps(results))
-    return folder / "results.json", folder / "annotations.json"
+    return box_home(tmp_path_factory.mktemp("boxes"))
 
 
 def test_a_detector_is_judged(home: Catalog, tmp_path: Path) -> None:
     catalog = copy_home(home, tmp_path)
-    results, annotations = coco(tmp_path)
+    results, annotations = coco_files(tmp_path)
     made = import_predictions(catalog, results, name="detector", author="bo", annotations=annotations)
     assert made.run.tasks == {"things": 48}
     by_cell = {(row["metric"], row["slice"], row["split"]): row for row in made.figures.to_pylist()}
@@ -63,7 +37,7 @@ def test_a_detector_is_judged(home: Catalog, tmp_path: Path) -> None:
 
 def test_a_table_of_boxes_states_the_same(home: Catalog, tmp_path: Path) -> None:
     catalog = copy_home(home, tmp_path)
-    results, annotations = coco(tmp_path)
+    results, annotations = coco_files(tmp_path)
     first = import_predictions(catalog, results, name="detector", author="bo", annotations=annotations)
     rows = [
         {"key": f"pictures/{n:05d}", **(LIGHT | {"score": 0.9 - n / 1000} if n % 2 == 0 else {})} for n in range(48)
@@ -96,7 +70,7 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_results_that_break_a_rule(name: str, home: Catalog, tmp_path: Path) -> None:
     change, message = BROKEN[name]
-    results, annotations = coco(tmp_path, **change)
+    results, annotations = coco_files(tmp_path, **change)
     with pytest.raises(BadInput) as error:
         import_predictions(home, results, name="detector", author="bo", annotations=annotations)
     assert message in str(error.value)
@@ -105,7 +79,7 @@ def test_results_that_break_a_rule(name: str, home: Catalog, tmp_path: Path) -> 
 
 
 def test_files_of_boxes_that_cannot_be_judged(home: Catalog, tmp_path: Path) -> None:
-    results, annotations = coco(tmp_path)
+    results, annotations = coco_files(tmp_path)
     document = json.loads(annotations.read_text())
     document["images"][2]["file_name"] = "elsewhere.jpg"
     other = tmp_path / "other.json"
@@ -139,7 +113,7 @@ def test_files_of_boxes_that_cannot_be_judged(home: Catalog, tmp_path: Path) -> 
 
 def test_the_report_of_a_detector(home: Catalog, tmp_path: Path) -> None:
     catalog = copy_home(home, tmp_path)
-    results, annotations = coco(tmp_path)
+    results, annotations = coco_files(tmp_path)
     for name in ("first", "second"):
         made = import_predictions(catalog, results, name=name, author="bo", annotations=annotations)
     page = write_report(catalog, made.run.id, tmp_path / "report.html").read_text()
