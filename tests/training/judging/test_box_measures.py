@@ -36,7 +36,10 @@ def boxes(images: Any, codes: Any, corners: Any, scores: Any) -> Boxes:
 
 
 def random_runs(seed: int) -> tuple[Boxes, list[Boxes]]:
-    """Known boxes of 12 images, and those of two runs that find some of them, more or less exactly, and others."""
+    """Known boxes of 12 images, and those of two runs that find some of them, more or less exactly, and others.
+
+    No two scores are alike: sums rank boxes of one score together, the metric by their images.
+    """
     generator = np.random.default_rng(seed)
     images = np.sort(generator.integers(0, IMAGES, 20))
     codes, corners = generator.integers(0, 2, 20), generator.uniform(5, 30, (20, 4))
@@ -48,7 +51,7 @@ def random_runs(seed: int) -> tuple[Boxes, list[Boxes]]:
         runs.append(
             boxes(
                 np.r_[images, generator.integers(0, IMAGES, 8)], np.r_[codes, generator.integers(0, 2, 8)],
-                np.r_[np.maximum(corners + shift, 1), extra], np.round(generator.random(28), 4),
+                np.r_[np.maximum(corners + shift, 1), extra], generator.random(28),
             )
         )  # fmt: skip
     return boxes(images, codes, corners, np.ones(20)), runs
