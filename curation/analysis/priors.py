@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.catalog.snapshot import Snapshot
@@ -21,8 +22,7 @@ def natural_prior(now: Snapshot, task: Task) -> npt.NDArray[np.float64]:
     """
     labels = now.labels(task.name)
     known = labels.filter(pc.equal(labels["state"], 1))
-    samples = now.samples()
-    validation = samples.filter(pc.equal(samples["split"], "validation"))["sample_id"].combine_chunks()
+    validation = pa.array(now.split_ids("validation"))
     natural = known.filter(pc.is_in(known["sample_id"], value_set=validation))
     if not len(natural):
         asked = now.requests("answered")

@@ -141,6 +141,10 @@ class Snapshot:
         `before_split`, while none is in train: those without a split that are not excluded."""
         return training_samples.training_ids(self.view, before_split=before_split)
 
+    def split_ids(self, split: str) -> Ints:
+        """Ids of the samples of a split, excluded ones too, sorted."""
+        return training_samples.split_ids(self.view, split)
+
     def groups_across(self, trained: pa.Array | None = None) -> pa.Table:
         """Groups with both training and evaluation samples, by name: group, train, evaluation (how many of each).
         The training samples are the keys `trained`, or else all samples of `training_ids`."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 from curation.arrays import Ints
 from curation.catalog.view import View
 
-__all__ = ["groups_across", "training_ids"]
+__all__ = ["groups_across", "split_ids", "training_ids"]
 
 
 def training_ids(view: View, *, before_split: bool = False) -> Ints:
@@ -24,6 +24,12 @@ def training_ids(view: View, *, before_split: bool = False) -> Ints:
         rows = view.table(f"FROM ({unsplit}) ANTI JOIN ({_excluded_sql(view)}) USING (sample_id)")
     else:
         rows = view.table(_training_sql(view))
+    return np.sort(np.asarray(rows["sample_id"].to_numpy(), np.int64))
+
+
+def split_ids(view: View, split: str) -> Ints:
+    """Ids of the samples of a split, excluded ones too, sorted."""
+    rows = view.table(f"FROM ({_attribute(view, 'split')}) SELECT sample_id WHERE value = ?", [split])
     return np.sort(np.asarray(rows["sample_id"].to_numpy(), np.int64))
 
 

@@ -57,6 +57,8 @@ def batches_of(
     stand only for themselves.
     """
     draws = now.requests.draws(task)
+    if not len(draws):
+        return []
     draws = draws.filter(pc.is_in(draws["sample_id"], value_set=pa.array(ids)))
     order, mine = np.argsort(ids), pc.equal(draws["arm"], arm)
     found = []

@@ -1,17 +1,17 @@
 """The figures of a run that the catalog records: one for every (task, slice) and evaluation split; without torch."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curation.arrays import Bools
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from training.evaluation.intervals import Figure, balanced, mean_of, proportion
 from training.evaluation.labelled_boxes import LabelledBoxes, labelled_boxes
-from training.evaluation.predictions import LabelledPredictions, Samples, labelled_predictions
+from training.evaluation.predictions import LabelledPredictions, PredictionsFile, Samples, labelled_predictions
 
 __all__ = ["SPLITS", "figure_of", "figures_of", "labelled", "slice_errors"]
 
@@ -39,19 +39,22 @@ def slice_errors(now: Snapshot, run: str, tasks: list[Task], predictions: Path) 
 
     The columns are those of `ERRORS`; the slice "" is everything. value, low and high are null without data.
     """
-    samples, table = Samples.at(now), pq.read_table(predictions)
+    samples, file = Samples.at(now), PredictionsFile(predictions)
     slices = now.slices()
     members: dict[str, Bools] = {"": np.ones(len(samples.ids), np.bool_)}
-    for name, part in slices.items():
-        members[name] = np.isin(samples.ids, now.members(part.predicate, predictions=str(predictions)))
+    for name, declared in slices.items():
+        members[name] = samples.marked(now.members(declared.predicate, predictions=str(predictions)))
+    splits = {split: np.asarray(samples.splits == split, np.bool_) for split in SPLITS}
     rows = []
     for task in tasks:
-        predicted = labelled(now, task, samples, table)
-        for name, inside in members.items():
-            if name and slices[name].task not in ("", task.name):
-                continue
-            for split in SPLITS:
-                for metric, figure in figures_of(task, predicted.at(inside & (samples.splits == split))).items():
+        predicted = labelled(now, task, samples, file.of(task.name))
+        if isinstance(predicted, LabelledPredictions):  # figures need no probabilities
+            predicted = replace(predicted, probabilities=np.empty((len(predicted.rows), 0)))
+        own = [name for name in members if not name or slices[name].task in ("", task.name)]
+        parts = {split: predicted if predicted.batches else predicted.at(mask) for split, mask in splits.items()}
+        for name in own:
+            for split, part in parts.items():
+                for metric, figure in figures_of(task, part.at(members[name] & splits[split])).items():
                     rows.append({"run": run, "task": task.name, "slice": name, "split": split, "metric": metric,
                                  **vars(figure)})  # fmt: skip
     return pa.Table.from_pylist(rows, ERRORS)

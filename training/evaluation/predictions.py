@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -20,8 +21,9 @@ from training.evaluation.decisions import decided
 from training.evaluation.drawn_labels import Batch, batches_of, label_weights
 
 __all__ = [
-    "BOXES", "PREDICTIONS", "LabelledPredictions", "Samples", "box_table", "class_table", "judging_batches",
-    "known_labels", "labelled_predictions", "number_table", "predictions_of", "rows_of", "write_predictions",
+    "BOXES", "PREDICTIONS", "LabelledPredictions", "PredictionsFile", "Samples", "box_table", "class_table",
+    "judging_batches", "known_labels", "labelled_predictions", "number_table", "places_of", "predictions_of", "rows_of",
+    "write_predictions",
 ]  # fmt: skip
 
 PREDICTIONS = pa.schema(
@@ -55,12 +57,58 @@ class Samples:
     def at(cls, now: Snapshot) -> Self:
         samples = now.samples()
         ids = np.asarray(samples["sample_id"].to_numpy(), np.int64)
-        names = np.asarray(samples["group"].to_pylist(), dtype=object).astype(str)
+        groups, (splits, names) = _coded(samples["group"])[0], _coded(samples["split"])
         return cls(
-            ids=ids, keys=samples["key"].combine_chunks(), weights=_weights(now, ids),
-            splits=np.asarray(samples["split"].to_pylist(), dtype=object),
-            groups=np.unique(names, return_inverse=True)[1],
+            ids=ids, keys=samples["key"].combine_chunks(), weights=_weights(now, ids), groups=groups,
+            splits=np.asarray(names, dtype=object)[splits],
         )  # fmt: skip
+
+    def places(self, ids: Ints) -> Ints:
+        """The position of the sample of each of these ids, which must all be samples."""
+        order = self._by_id
+        return np.asarray(order[np.searchsorted(self.ids, ids, sorter=order)], np.int64)
+
+    def marked(self, ids: Ints) -> Bools:
+        """Which of the samples [n] have one of these ids."""
+        inside = np.zeros(len(self.ids), np.bool_)
+        inside[self.places(ids)] = True
+        return inside
+
+    @cached_property
+    def _by_id(self) -> Ints:
+        return np.asarray(np.argsort(self.ids, kind="stable"), np.int64)
+
+
+class PredictionsFile:
+    """The predictions file of a run, read task by task: where the rows of a task lie together, only those."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = pq.ParquetFile(path)
+        self._parts: dict[str, list[int]] | None = self._by_task()
+
+    @property
+    def tasks(self) -> list[str]:
+        """The names of the tasks, in the order of the file."""
+        if self._parts is not None:
+            return list(self._parts)
+        return [str(name) for name in pc.unique(self._file.read(columns=["task"])["task"]).to_pylist()]
+
+    def of(self, task: str) -> pa.Table:
+        """The rows of one task."""
+        if self._parts is None:
+            table = self._file.read()
+            return table.filter(pc.equal(table["task"], task))
+        return self._file.read_row_groups(self._parts.get(task, []))
+
+    def _by_task(self) -> dict[str, list[int]] | None:
+        """The row groups of each task; None where one holds several tasks, or does not say."""
+        column, found = self._file.schema_arrow.get_field_index("task"), dict[str, list[int]]()
+        for number in range(self._file.num_row_groups):
+            known = self._file.metadata.row_group(number).column(column).statistics
+            if known is None or not known.has_min_max or known.min != known.max:
+                return None
+            found.setdefault(str(known.min), []).append(number)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,17 +163,16 @@ class LabelledPredictions:
         return replace(self, **{name: value[here] for name, value in vars(self).items() if name not in kept})
 
 
-def write_predictions(path: Path, tables: Iterable[pa.Table]) -> None:
-    """Write the predictions of each task, a table of `PREDICTIONS` each, as one file; whole or not at all."""
-    made = list(tables)
-    boxed = any("boxes" in table.column_names for table in made)
+def write_predictions(path: Path, tables: Iterable[pa.Table], *, boxed: bool = False) -> None:
+    """Write the predictions of each task, a table of `PREDICTIONS` each, as one file; whole or not at all.
+
+    With `boxed`, tables may have the column `BOXES` too. A table is made when it is written, so one is held at a time.
+    """
     schema = PREDICTIONS.append(BOXES) if boxed else PREDICTIONS
     with whole(path) as part, pq.ParquetWriter(part, schema, use_dictionary=["task"]) as writer:
-        for table in made:
-            full = table if "boxes" in table.column_names or not boxed else table.append_column(
-                BOXES, pa.nulls(len(table), BOXES.type)
-            )  # fmt: skip
-            writer.write_table(full)
+        for table in tables:
+            lacks = boxed and "boxes" not in table.column_names
+            writer.write_table(table.append_column(BOXES, pa.nulls(len(table), BOXES.type)) if lacks else table)
 
 
 def class_table(task: Task, keys: pa.Array, natural: Floats, prior: Floats) -> pa.Table:
@@ -168,7 +215,7 @@ def known_labels(now: Snapshot, task: Task, samples: Samples) -> Floats:
     labels = now.labels(task.name)
     known = labels.filter(pc.equal(labels["state"], 1))
     truth = np.full(len(samples.ids), np.nan)
-    truth[rows_of(samples.ids, known)] = known[_column(task)].to_numpy()
+    truth[samples.places(known["sample_id"].to_numpy())] = known[_column(task)].to_numpy()
     return truth
 
 
@@ -178,13 +225,22 @@ def predictions_of(
     """The samples among those that `wanted` [N] marks for which a task is predicted, as positions [n], ascending; the
     predictions [n], their confidence [n] and the class probabilities [n, C], as in `LabelledPredictions`."""
     mine = predictions.filter(pc.equal(predictions["task"], task.name))
-    found = pc.fill_null(pc.index_in(mine["key"], value_set=samples.keys), -1).to_numpy()
+    found = places_of(mine["key"], samples, wanted)
     predicted = np.asarray(pc.cast(mine[_column(task)], pa.float64()).to_numpy(), np.float64)
     usable = np.flatnonzero((found >= 0) & np.isfinite(predicted) & wanted[found])
     usable = usable[np.argsort(found[usable], kind="stable")]
     mine, rows = mine.take(pa.array(usable)), found[usable].astype(np.int64)
     confidence = np.asarray(pc.cast(mine["confidence"], pa.float64()).to_numpy(), np.float64)
     return rows, predicted[usable], confidence, _probabilities(mine, len(task.classes))
+
+
+def places_of(keys: pa.ChunkedArray, samples: Samples, wanted: Bools) -> Ints:
+    """The position of the sample of each key [n] among those that `wanted` [N] marks; -1 for any other key."""
+    if len(keys) == len(samples.keys) and keys.combine_chunks().equals(samples.keys):
+        return np.where(wanted, np.arange(len(wanted)), -1)
+    rows = np.flatnonzero(wanted)
+    found = pc.fill_null(pc.index_in(keys, value_set=samples.keys.take(pa.array(rows))), -1).to_numpy()
+    return np.asarray(np.where(found >= 0, rows[found] if len(rows) else -1, -1), np.int64)
 
 
 def judging_batches(now: Snapshot, task: Task, samples: Samples) -> list[Batch]:
@@ -198,7 +254,7 @@ def judging_batches(now: Snapshot, task: Task, samples: Samples) -> list[Batch]:
         test = np.asarray(samples.splits == SPLIT, np.bool_)
         if slice_ and (slice_ not in slices or slices[slice_].reads_predictions):
             return None
-        return test & np.isin(samples.ids, now.members(slices[slice_].predicate)) if slice_ else test
+        return test & samples.marked(now.members(slices[slice_].predicate)) if slice_ else test
 
     slices = now.slices()
     found = batches_of(now, task.name, samples.ids, ESTIMATE, pool_of)
@@ -210,6 +266,16 @@ def rows_of(ids: Ints, labels: pa.Table) -> Ints:
     """The position in `ids` of the sample of each label."""
     order = np.argsort(ids)
     return np.asarray(order[np.searchsorted(ids[order], labels["sample_id"].to_numpy())], np.int64)
+
+
+def _coded(texts: pa.ChunkedArray) -> tuple[Ints, list[str]]:
+    """The code of each text [n] in the sorted distinct texts, and these."""
+    coded = pc.dictionary_encode(texts.combine_chunks())
+    names = np.asarray(coded.dictionary.to_pylist(), dtype=object)
+    order = np.argsort(names)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return rank[coded.indices.to_numpy()], names[order].tolist()
 
 
 def _column(task: Task) -> str:

@@ -19,10 +19,17 @@ from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.files.atomic import whole
 from curation.files.progress import StageProgress
-from curation.files.read_back import read_parquet, sha256_of
+from curation.files.read_back import sha256_of
 from curation.ingestion.leaks import refuse_leaks
 from training.evaluation.figures import slice_errors
-from training.evaluation.predictions import PREDICTIONS, box_table, class_table, number_table, write_predictions
+from training.evaluation.predictions import (
+    PREDICTIONS,
+    PredictionsFile,
+    box_table,
+    class_table,
+    number_table,
+    write_predictions,
+)
 from training.foreign.boxes import BOX_COLUMNS, BoxStatement, box_statement, coco_results
 from training.foreign.prediction_files import listed_keys, read_prediction_file
 from training.foreign.statements import Statement, statements
@@ -68,11 +75,12 @@ def import_predictions(
         stated = _stated(now, file, annotations, only, samples)
         tell("check", 1, 3)
         notes += tuple(note for part in stated if isinstance(part, BoxStatement) for note in part.notes)
-        tables = [_table(now, part, keys) for part in stated]
-        commit = now.commit
-    made = _record(file, name, stated, trained, commit)
+        made = _record(file, name, stated, trained, now.commit)
+        path = catalog.home / "runs" / made.id / "predictions.parquet"
+        boxed = any(isinstance(part, BoxStatement) for part in stated)
+        write_predictions(path, (_table(now, part, keys) for part in stated), boxed=boxed)
     tell("judge", 2, 3)
-    made, figures = _write(catalog, made, tables, trained, [part.task for part in stated], author)
+    made, figures = _finish(catalog, made, path, trained, [part.task for part in stated], author)
     tell("judge", 3, 3)
     return ImportedFigures(run=made, figures=figures, notes=notes)
 
@@ -90,11 +98,12 @@ def evaluate_imported(catalog: Catalog, made: Imported, *, author: str) -> pa.Ta
         before = now.earlier(made.commit).tasks()
         if changed := next((task.name for task in tasks if before[task.name].classes != task.classes), ""):
             raise BadInput(f"task {changed}: its classes have changed since run {made.id} was imported; {AGAIN}")
-        stored = read_parquet(path, AGAIN)
-        tables = [_decided_again(now, task, stored.filter(pc.equal(stored["task"], task.name))) for task in tasks]
+        stored = PredictionsFile(path)
+        boxed = any(task.kind == "detection" for task in tasks)
+        write_predictions(path, (_decided_again(now, task, stored.of(task.name)) for task in tasks), boxed=boxed)
         batch = f"evaluate:{made.id}:{now.digest}"
-    write_predictions(path, tables)
-    return _register(catalog, made, path, tasks, author, f"evaluate run {made.id}", batch)
+    written = path, sha256_of(path)
+    return _register(catalog, made, written, tasks, author=author, message=f"evaluate run {made.id}", batch=batch)
 
 
 def _decided_again(now: Snapshot, task: Task, stored: pa.Table) -> pa.Table:
@@ -192,32 +201,34 @@ def _table(now: Snapshot, part: Statement | BoxStatement, keys: pa.Array) -> pa.
     return pa.table(columns, schema=PREDICTIONS)
 
 
-def _write(
-    catalog: Catalog, made: Imported, tables: list[pa.Table], trained: pa.Array | None, tasks: list[Task], author: str
+def _finish(
+    catalog: Catalog, made: Imported, path: Path, trained: pa.Array | None, tasks: list[Task], author: str
 ) -> tuple[Imported, pa.Table]:
-    """Write the files of the run, and register it with its figures in one commit; the same again changes nothing."""
-    home, folder = catalog.home, catalog.home / "runs" / made.id
-    path = folder / "predictions.parquet"
-    write_predictions(path, tables)
+    """Write the other files of the run, and register it with its figures; the same again changes nothing."""
+    home, folder, digest = catalog.home, path.parent, sha256_of(path)
     if trained is not None:
         with whole(folder / "trained_on.parquet") as part:
             pq.write_table(pa.table({"key": trained}), part)
         made = replace(made, training_sha256=sha256_of(folder / "trained_on.parquet"))
-    batch = f"predictions:{made.id}:{sha256_of(path)}:{made.training_sha256}"
+    batch = f"predictions:{made.id}:{digest}:{made.training_sha256}"
     if catalog.has(batch):
         made = replace(made, commit=Imported.open(home, made.id).commit)
     made.save(home)
-    return made, _register(catalog, made, path, tasks, author, f"import predictions of {made.model}", batch)
+    message = f"import predictions of {made.model}"
+    return made, _register(catalog, made, (path, digest), tasks, author=author, message=message, batch=batch)
 
 
 def _register(
-    catalog: Catalog, made: Imported, path: Path, tasks: list[Task], author: str, message: str, batch: str
-) -> pa.Table:
-    """Register the predictions at `path` with their figures in one commit; a batch that landed changes nothing."""
+    catalog: Catalog, made: Imported, written: tuple[Path, str], tasks: list[Task], *, author: str, message: str,
+    batch: str,
+) -> pa.Table:  # fmt: skip
+    """Register predictions, `written` at a path with a sha256, with their figures in one commit; a batch that landed
+    changes nothing."""
+    path, digest = written
     with catalog.commit(author=author, message=message, batch=batch) as change:
         if change.repeated:
             return change.now.runs.slice_errors(made.id)
         figures = slice_errors(change.now, made.id, tasks, path)
-        change.add_run(made.id, plan="", predictions=str(path.relative_to(catalog.home)), sha256=sha256_of(path))
+        change.add_run(made.id, plan="", predictions=str(path.relative_to(catalog.home)), sha256=digest)
         change.add_slice_errors(figures)
     return figures.drop_columns(["run"])

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from curation.catalog.snapshot import Snapshot
 from curation.errors import Damaged, NotFound
 from training.evaluation.figures import labelled
 from training.evaluation.labelled_boxes import LabelledBoxes
 from training.evaluation.metrics import ConfusionSums, RankingSums
-from training.evaluation.predictions import LabelledPredictions
+from training.evaluation.predictions import LabelledPredictions, PredictionsFile
 from training.imported import beside_of
 from training.report.run_results import RunResults, class_name, confusion_of, registered_run, verified_predictions
 from training.run_list import run_before as before_it
@@ -127,9 +126,8 @@ def _predictions(
 ) -> dict[str, LabelledPredictions | LabelledBoxes] | None:
     """The predictions of another run for the tasks of `results`, by task; None where they are missing or changed."""
     try:
-        table = pq.read_table(verified_predictions(home, registered_run(now, id_)))
+        file = PredictionsFile(verified_predictions(home, registered_run(now, id_)))
     except (Damaged, NotFound):
         return None
-    names = set(table["task"].unique().to_pylist())
-    tasks = {name: results.tasks[name] for name in results.judged if name in names}
-    return {name: labelled(now, task, results.samples, table) for name, task in tasks.items()}
+    tasks = {name: results.tasks[name] for name in results.judged if name in file.tasks}
+    return {name: labelled(now, task, results.samples, file.of(name)) for name, task in tasks.items()}

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curation.analysis.agreement import Agreement, agreement
 from curation.analysis.coverage import Coverage, coverage
@@ -23,7 +22,7 @@ from training.evaluation.figures import labelled
 from training.evaluation.intervals import Figure
 from training.evaluation.labelled_boxes import BOX_METRICS, LabelledBoxes
 from training.evaluation.metrics import ConfusionSums
-from training.evaluation.predictions import LabelledPredictions, Samples, rows_of
+from training.evaluation.predictions import LabelledPredictions, PredictionsFile, Samples, rows_of
 
 __all__ = [
     "RunResults",
@@ -158,12 +157,12 @@ def load_results(now: Snapshot, run_id: str, trained: Sequence[str], predictions
     samples, tasks, slices = Samples.at(now), now.tasks(), now.slices()
     members = {name: now.members(part.predicate, predictions=str(predictions)) for name, part in slices.items()}
     everything, test = np.ones(len(samples.ids), np.bool_), np.asarray(samples.splits == "test", np.bool_)
-    table = pq.read_table(predictions)
-    found = {name: labelled(now, tasks[name], samples, table) for name in trained}
+    file = PredictionsFile(predictions)
+    found = {name: labelled(now, tasks[name], samples, file.of(name)) for name in trained}
     predicted = {name: part for name, part in found.items() if isinstance(part, LabelledPredictions)}
     return RunResults(
         tasks=tasks, slices=slices, samples=samples, test=test,
-        inside={"": everything} | {name: np.isin(samples.ids, found) for name, found in members.items()},
+        inside={"": everything} | {name: samples.marked(found) for name, found in members.items()},
         figures=[row for row in now.runs.slice_errors(run_id).to_pylist() if row["task"] in trained],
         predictions=predicted, detections={n: part for n, part in found.items() if isinstance(part, LabelledBoxes)},
         confusion={

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from curation.catalog.snapshot import Snapshot
 from curation.fiftyone_app.columns import SliceError
-from training.evaluation.predictions import Samples, labelled_predictions
+from training.evaluation.predictions import PredictionsFile, Samples, labelled_predictions
 from training.report.formatting import doubt_of, error_beside, interval_text, value_text
 from training.report.run_results import constant_error
 
@@ -37,9 +35,11 @@ def worst_slices(now: Snapshot, run_id: str, predictions: Path) -> list[SliceErr
 def _constants(now: Snapshot, tasks: set[str], predictions: Path) -> dict[str, float]:
     if not tasks:
         return {}
-    samples, table = Samples.at(now), pq.read_table(predictions)
+    samples, file = Samples.at(now), PredictionsFile(predictions)
     test = samples.splits == "test"
-    return {name: constant_error(labelled_predictions(now, now.task(name), samples, table), test) for name in tasks}
+    return {
+        name: constant_error(labelled_predictions(now, now.task(name), samples, file.of(name)), test) for name in tasks
+    }
 
 
 def _in_words(row: Row, doubt: str) -> str:
