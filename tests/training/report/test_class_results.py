@@ -125,7 +125,9 @@ def test_heads_without_draws_state_no_field_of_draws(heads: str, fields_of: str)
 
 
 def test_a_trunk_that_learns_states_its_own_fields() -> None:
-    words = recipe_text(Recipe.of("small", **{name: value for name, (value, _) in LEARNED.items()})).split("; ")
+    words = recipe_text(Recipe.of("timm:resnet10t", **{name: value for name, (value, _) in LEARNED.items()})).split(
+        "; "
+    )
     assert {stated for _, stated in LEARNED.values()} <= set(words)
     assert not [word for word in recipe_text(DIFFERENT).split("; ") if word.split(" ")[0] in LEARNED]
 
