@@ -176,3 +176,26 @@ def test_exports_say_what_was_looked_for(catalog: Catalog) -> None:
     assert (wide[0]["seen"], wide[0]["looked.seen"]) == (["car", "person"], ["car", "person", "bicycle"])
     assert (wide[1]["seen"], wide[1]["looked.seen"]) == (None, None)
     assert (long[0]["names"], long[0]["looked"]) == (["car", "person"], ["car", "person", "bicycle"])
+
+
+def test_slices_know_what_was_looked_for(catalog: Catalog) -> None:
+    give(catalog, *ROAD)
+    with catalog.read() as now:
+        without = "list_contains(looked.seen, '{0}') AND NOT list_contains(label.seen, '{0}')"
+        assert [now.members(without.format(name)).tolist() for name in ("bicycle", "bus", "car")] == [[0], [], []]
+        with pytest.raises(BadInput, match="seen has no class 'tram'"):
+            now.check_slice(without.format("tram"))
+    give(catalog, ["car"])
+    with catalog.read() as now:
+        assert now.members(without.format("bus")).tolist() == [0]
+
+
+def test_differences_see_what_was_looked_for(catalog: Catalog) -> None:
+    from curation.catalog.differences import differences
+
+    give(catalog, ["car"], ["car"])
+    with catalog.read() as now:
+        first = now.commit
+    give(catalog, ["car"], ["car", "bus"])
+    with catalog.read(first) as before, catalog.read() as after:
+        assert [(row.task, row.changed) for row in differences(before, after)] == [("seen", 1)]
