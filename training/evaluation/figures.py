@@ -1,7 +1,9 @@
 """The figures of a run that the catalog records: one for every (task, slice) and evaluation split; without torch."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +15,7 @@ from training.evaluation.intervals import Figure, balanced, mean_of, proportion
 from training.evaluation.labelled_boxes import LabelledBoxes, labelled_boxes
 from training.evaluation.predictions import LabelledPredictions, PredictionsFile, Samples, labelled_predictions
 
-__all__ = ["SPLITS", "figure_of", "figures_of", "labelled", "slice_errors"]
+__all__ = ["SPLITS", "figure_of", "figures_of", "labelled", "slice_errors", "within"]
 
 
 SPLITS = ("validation", "test")
@@ -51,10 +53,10 @@ def slice_errors(now: Snapshot, run: str, tasks: list[Task], predictions: Path) 
         if isinstance(predicted, LabelledPredictions):  # figures need no probabilities
             predicted = replace(predicted, probabilities=np.empty((len(predicted.rows), 0)))
         own = [name for name in members if not name or slices[name].task in ("", task.name)]
-        parts = {split: predicted if predicted.batches else predicted.at(mask) for split, mask in splits.items()}
+        parts = {split: within(predicted, judged) for split, judged in splits.items()}
         for name in own:
             for split, part in parts.items():
-                for metric, figure in figures_of(task, part.at(members[name] & splits[split])).items():
+                for metric, figure in figures_of(task, part(members[name])).items():
                     rows.append({"run": run, "task": task.name, "slice": name, "split": split, "metric": metric,
                                  **vars(figure)})  # fmt: skip
     return pa.Table.from_pylist(rows, ERRORS)
@@ -65,6 +67,17 @@ def labelled(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table)
     if task.kind == "detection":
         return labelled_boxes(now, task, samples, predictions)
     return labelled_predictions(now, task, samples, predictions)
+
+
+Part = TypeVar("Part", LabelledPredictions, LabelledBoxes)
+
+
+def within(predicted: Part, outer: Bools) -> Callable[[Bools], Part]:
+    """A function that gives the predictions in a cell [N] and in `outer` [N], for many cells."""
+    if predicted.batches:  # the weight of a drawn label follows from the whole cell
+        return lambda cell: predicted.at(cell & outer)
+    narrow = predicted.at(outer)
+    return narrow.at
 
 
 def figures_of(task: Task, predicted: LabelledPredictions | LabelledBoxes) -> dict[str, Figure]:
