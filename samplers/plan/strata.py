@@ -12,6 +12,7 @@ from curation.arrays import Bools, Floats, Int32s, Ints
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from samplers.plan.labels import TaskLabels
+from samplers.plan.presence import presence_entropy
 from samplers.plan.rates import PI_UNITS, quantise, regression_bins, stratum_targets
 from samplers.policy.policy import TaskPolicy
 
@@ -104,7 +105,7 @@ class Strata:
     def constant_loss(self) -> float:
         """The loss of the best constant predictor under the task's own draws, at least 0.01; 1 for detection.
 
-        For classes the entropy in nats, for a multilabel task summed over the presence of each class. For regression
+        For classes the entropy in nats, for a multilabel task `presence_entropy`. For regression
         half the variance of the standardised target.
         """
         match self.task.kind:
@@ -115,9 +116,7 @@ class Strata:
                 z, q = (self.labels.values - mean) / deviation, self._q()
                 loss = 0.5 * float((q * (z - float((q * z).sum())) ** 2).sum())
             case "multilabel":
-                image, code = self.labels.present_classes()
-                presence = np.bincount(code, self._q()[image], minlength=len(self.task.classes))
-                loss = sum(_entropy(np.array([p, 1 - p])) for p in presence.tolist())
+                loss = presence_entropy(self.labels.states(), self._q())
             case _:
                 loss = _entropy(np.asarray(np.bincount(self.classes, self.targets), np.float64))
         return max(MIN_LOSS, loss)

@@ -20,10 +20,10 @@ from curation.requests.proposals import Proposal, propose
 from samplers import Policy
 
 SIGNS = Task(name="signs", kind="detection", classes=("stop",), owner="ada")
-WORDS = Task(name="words", kind="multilabel", classes=("a", "b"), owner="ada")
+PARTS = Task(name="parts", kind="detection", classes=("a", "b"), owner="ada")
 DARK = Task(name="dark", kind="binary", owner="ada")
 SECTION = '[task.{}]\nowner = "ada"\nshare = {}\nimportance = {}\n'
-LEARNED = "no head learns this kind yet; learned are binary, categorical and regression tasks"
+LEARNED = "no head learns this kind yet; learned are binary, categorical, multilabel and regression tasks"
 
 
 def make(folder: Path, *tasks: Task) -> Catalog:
@@ -48,7 +48,7 @@ def make(folder: Path, *tasks: Task) -> Catalog:
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
     enter(tmp_path, monkeypatch)
-    return make(tmp_path, SIGNS, WORDS)
+    return make(tmp_path, SIGNS, PARTS)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
 )
 def test_alone_they_are_refused_before_any_work(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, *words)
-    assert line == f"amber: tasks signs (detection), words (multilabel): {LEARNED}; declare one of these kinds"
+    assert line == f"amber: tasks signs (detection), parts (detection): {LEARNED}; declare one of these kinds"
     assert not Path("home/packs").exists()
     assert not Path("home/embeddings").exists()
 

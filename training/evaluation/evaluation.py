@@ -21,8 +21,10 @@ from curation.ingestion.leaks import refuse_leaks
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan, PlanTask
 from samplers.streaming.stream import sweep
+from training.evaluation.class_rates import class_shift, drawn_presence, shifted
 from training.evaluation.figures import slice_errors
-from training.evaluation.predictions import class_table, number_table, write_predictions
+from training.evaluation.labelled_classes import any_class_table
+from training.evaluation.predictions import filled, number_table, schema_of, write_predictions
 from training.network.model import as_pixels, load_any
 from training.run import Run
 
@@ -45,7 +47,7 @@ def evaluate(
     """
     path = catalog.home / "runs" / run.id / "predictions.parquet"
     tasks, tables = _predictions(run, catalog, progress)
-    write_predictions(path, tables)
+    write_predictions(path, tables, schema_of(tasks))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     with catalog.commit(
         author=author, message=f"evaluate run {run.id}", batch=batch or f"evaluate:{run.id}:{digest}"
@@ -63,7 +65,8 @@ def predict(run: Run, catalog: Catalog, *, progress: Progress | None = None) -> 
     the run's pack. `progress` and BadInput are those of `evaluate`.
     """
     tasks, tables = _predictions(run, catalog, progress)
-    return tasks, pa.concat_tables(tables)
+    schema = schema_of(tasks)
+    return tasks, pa.concat_tables(filled(table, schema) for table in tables)
 
 
 def _predictions(run: Run, catalog: Catalog, progress: Progress | None) -> tuple[list[Task], Iterator[pa.Table]]:
@@ -78,7 +81,14 @@ def _predictions(run: Run, catalog: Catalog, progress: Progress | None) -> tuple
         keys, outputs = _predict(run, plan, catalog.home, progress)
     named = pa.array(keys, pa.string())
     made = zip(plan.tasks, tasks, outputs, strict=True)
-    return tasks, (_rows(trained, task, named, found, priors) for trained, task, found in made)
+    shifts = {
+        task.name: class_shift(drawn_presence(plan, code), priors[task.name])
+        for code, task in enumerate(plan.tasks) if task.task.kind == "multilabel"
+    }  # fmt: skip
+    return tasks, (
+        _rows(trained, task, named, shifted(found, shifts[task.name]) if task.name in shifts else found, priors)
+        for trained, task, found in made
+    )
 
 
 def current_task(now: Snapshot, trained: Task) -> Task:
@@ -125,7 +135,7 @@ def _rows(trained: PlanTask, task: Task, keys: pa.Array, predicted: Floats, prio
     if not task.classes:
         return number_table(task.name, keys, predicted)
     prior = priors[task.name]
-    return class_table(task, keys, natural_probabilities(trained, predicted, prior), prior)
+    return any_class_table(task, keys, natural_probabilities(trained, predicted, prior), prior)
 
 
 def natural_probabilities(task: PlanTask, answers: Floats, prior: Floats) -> Floats:
@@ -133,7 +143,7 @@ def natural_probabilities(task: PlanTask, answers: Floats, prior: Floats) -> Flo
 
     Where the rate of a label factors as b(slice) c(class), the network learns p(y|x) x c(y) of the labels it saw. With
     n_y labels of class y, dividing by c(y) n_y and multiplying by the natural prior [C] gives natural probabilities.
-    Where the rate does not factor (a cap binds), the probabilities stay unchanged.
+    Where the rate does not factor (a cap binds, several classes), the probabilities stay unchanged.
     """
     if task.class_factor is None:
         return answers

@@ -14,6 +14,7 @@ from torch import Tensor
 from curation.arrays import Floats, Ints
 from curation.catalog.catalog import Catalog
 from samplers.plan.plan import Plan
+from samplers.plan.presence import class_spans
 from samplers.policy.policy import Policy
 from training.loop.checkpoint import load_state, save_state
 from training.loop.inputs import Inputs
@@ -192,7 +193,11 @@ def labels_digest(plan: Plan, task: int) -> str:
     """16 hex digits that depend on which samples of a plan have which label of a task."""
     mine = plan.label_task == task
     keys = plan.keys.take(plan.label_sample[mine].astype(np.int64)).to_pylist()
-    pairs = sorted(zip(keys, plan.label_value[mine].tolist(), strict=True))
+    values = plan.label_value[mine].tolist()
+    spans = class_spans([part.task for part in plan.tasks])
+    if task in spans:
+        values = plan.presence(plan.label_sample[mine])[:, spans[task]].tolist()
+    pairs = sorted(zip(keys, values, strict=True))
     return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16]
 
 

@@ -9,10 +9,11 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from curation.arrays import Bools, Floats, Ints
+from curation.arrays import Bools, Floats, Int8s, Ints
 from curation.catalog.catalog import Catalog
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
+from training.evaluation.labelled_classes import known_presence
 from training.evaluation.predictions import Samples, rows_of
 from training.loop.inputs import Inputs
 from training.loop.learner import Learner
@@ -26,6 +27,8 @@ __all__ = ["Validation", "soft_targets"]
 class Validation:
     """The labels of T tasks on n validation images: values, known and weights [n, T], and the images' groups [n].
 
+    `presence` [n, M] int8 are the classes of multilabel tasks, as in `Batch`.
+
     Values are class codes or numbers. A label of a class weighs as the plan draws that class, so losses are of the
     mixture that the task learns; a task without labels here is never stopped.
     """
@@ -35,6 +38,7 @@ class Validation:
     known: Bools
     weights: Floats
     groups: Ints
+    presence: Int8s
 
     @classmethod
     def of(cls, catalog: Catalog, plan: Plan, split: str = "validation") -> Self:
@@ -43,6 +47,7 @@ class Validation:
         with catalog.read(plan.commit) as then:
             samples = Samples.at(then)
             there = (samples.splits == split) & pc.is_in(samples.keys, value_set=packed).to_numpy(False)
+            states = [known_presence(then, task.task, samples) for task in plan.tasks if task.task.kind == "multilabel"]
             columns = [_column(then.labels(task.name), samples, task.task.kind) for task in plan.tasks]
         values = np.stack(columns, axis=1)
         there &= np.isfinite(values).any(axis=1)
@@ -55,6 +60,7 @@ class Validation:
         return cls(
             keys=samples.keys.filter(pa.array(there)).to_pylist(), values=values, known=known, weights=weights,
             groups=samples.groups[there],
+            presence=np.concatenate([np.zeros((len(there), 0), np.int8), *states], axis=1)[there],
         )  # fmt: skip
 
     @torch.no_grad()
@@ -68,7 +74,8 @@ class Validation:
             at += len(part)
             if number % ranks.world == ranks.rank:
                 values = torch.from_numpy(self.values[rows].astype(np.float32)).to(ranks.device)
-                each = network.losses.each(network(part), values)
+                presence = torch.from_numpy(self.presence[rows]).to(ranks.device)
+                each = network.losses.each(network(part), values, presence=presence)
                 found[rows] = each[:, torch.argsort(network.losses.group_order)] / network.losses.constants
         learner.train()
         ranks.sum_([found])
@@ -88,9 +95,12 @@ class Validation:
 
 
 def _column(labels: pa.Table, samples: Samples, kind: str) -> Floats:
-    """The value of each sample's label; NaN where it is not known."""
+    """The value of each sample's label (0 for a list of classes); NaN where it is not known."""
     known = labels.filter(pc.equal(labels["state"], 1))
     values = np.full(len(samples.ids), np.nan)
+    if kind == "multilabel":
+        values[rows_of(samples.ids, known)] = 0.0
+        return values
     column = known["number" if kind == "regression" else "code"]
     values[rows_of(samples.ids, known)] = pc.cast(column, pa.float64()).to_numpy()
     return values
@@ -98,9 +108,11 @@ def _column(labels: pa.Table, samples: Samples, kind: str) -> Floats:
 
 @torch.no_grad()
 def soft_targets(network: TreeNetwork, inputs: Inputs, task: int, keys: list[str]) -> Tensor:
-    """What `task` predicts for these images [n, K]: class probabilities, a chance, or standardised numbers."""
+    """What `task` predicts for these images [n, K]: class probabilities, chances, or standardised numbers."""
     network.eval()
     kind = network.losses.layout.kinds[task]
     parts = [network.outputs_of(part, task).float() for part in inputs.of(keys)]
     found = torch.cat(parts)
-    return {"categorical": lambda: found.softmax(1), "binary": found.sigmoid}.get(kind, lambda: found)()
+    return {"categorical": lambda: found.softmax(1), "binary": found.sigmoid, "multilabel": found.sigmoid}.get(
+        kind, lambda: found
+    )()

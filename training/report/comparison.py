@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from training.evaluation.figures import figures_of, within
+from training.evaluation.figures import Labelled, figures_of, within
 from training.evaluation.intervals import Figure
-from training.evaluation.labelled_boxes import LabelledBoxes
 from training.evaluation.predictions import LabelledPredictions
 from training.report.formatting import entry_view
 from training.report.other_runs import RunBefore
@@ -30,7 +29,7 @@ def comparison_view(results: RunResults, before: RunBefore | None) -> View:
 
 def _of_task(results: RunResults, before: RunBefore, task: str, slices: Iterable[str]) -> Iterator[View]:
     """The rows of one task, over the images that both runs predict."""
-    now: LabelledPredictions | LabelledBoxes = results.predictions.get(task) or results.detections[task]
+    now: Labelled = results.predictions.get(task) or results.detections.get(task) or results.listed[task]
     both = np.zeros(len(results.test), np.bool_)
     both[np.intersect1d(now.rows, before.predictions[task].rows)] = True
     old, new = (within(part, both & results.test) for part in (before.predictions[task], now))
@@ -39,8 +38,7 @@ def _of_task(results: RunResults, before: RunBefore, task: str, slices: Iterable
 
 
 def _rows(
-    results: RunResults, task: str, slice_: str, old: LabelledPredictions | LabelledBoxes,
-    new: LabelledPredictions | LabelledBoxes,
+    results: RunResults, task: str, slice_: str, old: Labelled, new: Labelled
 ) -> list[View]:  # fmt: skip
     """Both figures of each metric, how many images were fixed and broken, and whether the value is better or worse."""
     counts: View = {"fixed": None, "broken": None}
