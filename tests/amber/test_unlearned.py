@@ -19,22 +19,21 @@ from curation import BadInput, Catalog, Task
 from curation.requests.proposals import Proposal, propose
 from samplers import Policy
 
-SIGNS = Task(name="signs", kind="detection", classes=("stop",), owner="ada")
+SIGNS = Task(name="signs", kind="multilabel", classes=("stop", "yield"), owner="ada")
 WORDS = Task(name="words", kind="multilabel", classes=("a", "b"), owner="ada")
 DARK = Task(name="dark", kind="binary", owner="ada")
 SECTION = '[task.{}]\nowner = "ada"\nshare = {}\nimportance = {}\n'
-LEARNED = "no head learns this kind yet; learned are binary, categorical and regression tasks"
+LEARNED = "no head learns this kind yet"
 
 
 def make(folder: Path, *tasks: Task) -> Catalog:
-    """Twelve pictures with one box each, and a flag where there is a binary task."""
+    """Twelve pictures with one class each, and a flag where there is a binary task."""
     catalog = Catalog.create(folder / "home")
     paths = [folder / f"{number}.png" for number in range(12)]
     for number, path in enumerate(paths):
         Image.fromarray(np.full((8, 8, 3), 20 * number, np.uint8)).save(path)
     keys = [path.stem for path in paths]
-    box = [{"class": "stop", "x": 1.0, "y": 1.0, "w": 4.0, "h": 4.0}]
-    rows = [label(key, "signs", box) for key in keys]
+    rows = [{**label(key, "signs", None), "state": "known", "names": ["stop"]} for key in keys]
     rows += [label(key, "dark", int(key) < 6) for key in keys if DARK in tasks]
     with catalog.commit(author="ada", message="pictures") as change:
         change.add_tasks(list(tasks))
@@ -78,7 +77,7 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
 )
 def test_alone_they_are_refused_before_any_work(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, *words)
-    assert line == f"amber: tasks signs (detection), words (multilabel): {LEARNED}; declare one of these kinds"
+    assert line == f"amber: tasks signs (multilabel), words (multilabel): {LEARNED}; declare one of these kinds"
     assert not Path("home/packs").exists()
     assert not Path("home/embeddings").exists()
 
@@ -103,19 +102,21 @@ def test_alone_they_are_refused_by_the_service(alone: Catalog) -> None:
 def test_a_policy_for_them_is_sound_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["policy", "check", "policy.toml"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert f"task signs (detection): {LEARNED}" in out
+    assert f"task signs (multilabel): {LEARNED}" in out
 
 
 @pytest.mark.usefixtures("mixed")
 def test_a_plan_for_them_can_be_written_but_not_trained_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", "--policy", "policy.toml", "--draws", "64"]) == 0
-    assert f"note: task signs (detection): {LEARNED}\n" in capsys.readouterr().err
+    assert f"note: task signs (multilabel): {LEARNED}\n" in capsys.readouterr().err
     assert run(["plan", "materialize", "draws"]) == 0
     assert run(["plan", "materialize", "small", "--shard-size", "0.01"]) == 0
     assert (len(list(Path("draws").glob("*.tar"))), len(list(Path("small").glob("*.tar"))) > 2) == (1, True)
     capsys.readouterr()
-    assert refused(capsys, "train") == f"amber: task signs (detection): {LEARNED}; plan again with share 0 for it"
-    assert refused(capsys, "loop", "--policy", "policy.toml").endswith(f"signs (detection): {LEARNED}; give it share 0")
+    assert refused(capsys, "train") == f"amber: task signs (multilabel): {LEARNED}; plan again with share 0 for it"
+    assert refused(capsys, "loop", "--policy", "policy.toml").endswith(
+        f"signs (multilabel): {LEARNED}; give it share 0"
+    )
     assert refused(capsys, "request", "--budget", "2", "--policy", "policy.toml").startswith("amber: task signs")
     assert not Path("home/embeddings").exists()
 
@@ -124,7 +125,7 @@ def test_a_plan_for_them_can_be_written_but_not_trained_on(capsys: pytest.Captur
 def test_beside_others_they_are_named_once(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["plan", "--draws", "64"], ["request", "--budget", "2"]):
         assert run(words) == 0
-        assert capsys.readouterr().err.count(f"note: task signs (detection): {LEARNED}\n") == 1
+        assert capsys.readouterr().err.count(f"note: task signs (multilabel): {LEARNED}\n") == 1
 
 
 @pytest.mark.usefixtures("mixed")
@@ -139,4 +140,4 @@ def test_a_loop_without_an_oracle_is_refused_before_any_work(capsys: pytest.Capt
 def test_a_policy_in_force_for_them_stops_the_loop(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["policy", "set", "policy.toml"]) == 0
     capsys.readouterr()
-    assert refused(capsys, "loop").startswith("amber: task signs (detection)")
+    assert refused(capsys, "loop").startswith("amber: task signs (multilabel)")

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from curation.arrays import Bools, Float32s, Ints
+from samplers.plan.boxes import DrawBoxes, has_boxes
 from samplers.plan.plan import Plan
 from samplers.streaming.batches import Batch
 
@@ -19,12 +20,14 @@ class Segment:
     """Positions from `start` on are the draws of `plan`, which count from 0.
 
     `columns` [T'] are the codes of its tasks in the course's first plan, `rows` [S'] the rows there of its samples.
+    `boxed` says whether the first plan has a task of boxes.
     """
 
     start: int
     plan: Plan
     columns: Ints
     rows: Ints
+    boxed: bool = False
 
     def labels(self, batch: Batch, tasks: int) -> tuple[Float32s, Bools, Float32s]:
         """Values, known and weights [B, T] of a batch for all tasks of the first plan; the others are unknown."""
@@ -35,6 +38,13 @@ class Segment:
         values[:, self.columns], known[:, self.columns] = batch.values, batch.known
         weights[:, self.columns] = batch.weights
         return values, known, weights
+
+    def boxes(self, batch: Batch) -> DrawBoxes | None:
+        """The boxes of a batch, whose tasks are codes in the first plan; None where that plan has no task of boxes."""
+        found = batch.boxes
+        if found is None:
+            return DrawBoxes.none() if self.boxed else None
+        return DrawBoxes(**{**vars(found), "tasks": self.columns[found.tasks]})
 
 
 class Course:
@@ -72,4 +82,4 @@ class Course:
         rows = np.arange(len(plan.keys))
         if plan.hash != self.root.hash:
             rows = pc.index_in(plan.keys, value_set=self.root.keys).to_numpy().astype(np.int64)
-        return Segment(start=start, plan=plan, columns=columns, rows=rows)
+        return Segment(start=start, plan=plan, columns=columns, rows=rows, boxed=has_boxes(self.root))
