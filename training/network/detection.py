@@ -16,7 +16,7 @@ from torch.nn import functional
 from curation.errors import BadInput
 from training.network.objects import Objects
 
-__all__ = ["EXTRA", "BoxHead", "box_losses", "boxes_of", "heat_targets", "map_stages"]
+__all__ = ["EXTRA", "BoxHead", "box_losses", "boxes_of", "heat_targets", "stages_with_maps"]
 
 EXTRA = 4
 """Maps beside those of the classes: logarithms of width and height, and the centre's offset in its cell."""
@@ -62,7 +62,7 @@ class BoxHead(nn.Module):
 
 
 @torch.no_grad()
-def map_stages(
+def stages_with_maps(
     stages: Sequence[tuple[str, nn.Module]], size: tuple[int, int], stride: int, trunk: str
 ) -> dict[str, tuple[int, int, int]]:
     """The stages whose maps a head of boxes reads, with channels, height and width of each map, the finest first.

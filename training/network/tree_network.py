@@ -18,7 +18,7 @@ from curation.arrays import Ints
 from curation.errors import BadInput
 from samplers.plan.interleave import hash64
 from samplers.plan.plan import PlanTask
-from training.network.detection import EXTRA, BoxHead, boxes_of, map_stages
+from training.network.detection import EXTRA, BoxHead, boxes_of, stages_with_maps
 from training.network.dropout import dropout_mask
 from training.network.losses import Layout, TaskLosses, head_order
 from training.recipe import BoxRecipe, Recipe
@@ -69,7 +69,7 @@ class TreeNetwork(nn.Module):
             t: recipe.dropout if part is None or part.dropout is None else part.dropout for t, part in enumerate(own)
         }
         self.box_recipe = recipe.boxes or BoxRecipe()
-        self.boxes, self._map_stages, maps = self._box_heads(tasks, stages, recipe)
+        self.boxes, self.map_stages, maps = self._box_heads(tasks, stages, recipe)
         standing = [node for node in nodes if node.tasks]
         order = [head_order(tasks, [codes[name] for name in node.tasks], self._dropout) for node in standing]
         self.losses = TaskLosses(tasks, Layout(tasks, order, maps), [part.smoothing if part else 0.0 for part in own])
@@ -87,7 +87,7 @@ class TreeNetwork(nn.Module):
         self._node_of = {t: node.name for node, codes_ in zip(standing, order, strict=True) for t in codes_}
         self._first = {node.name: span.start for node, span in zip(standing, self.losses.layout.nodes, strict=True)}
         self._rates = {node.name: _runs(codes_, self) for node, codes_ in zip(standing, order, strict=True)}
-        self._exits = {node.parent.partition(":")[2] for node in nodes if ":" in node.parent} | set(self._map_stages)
+        self._exits = {node.parent.partition(":")[2] for node in nodes if ":" in node.parent} | set(self.map_stages)
         self._depth = self._needed_stages(stages)
 
     def forward(self, inputs: Tensor, positions: Ints | None = None, *, only: frozenset[int] | None = None) -> Tensor:
@@ -104,7 +104,7 @@ class TreeNetwork(nn.Module):
             for name, head in self.heads.items()
         ]
         found += [
-            self.boxes[name]([at[f"{TRUNK}:{stage}"] for stage in self._map_stages]).flatten(1)
+            self.boxes[name]([at[f"{TRUNK}:{stage}"] for stage in self.map_stages]).flatten(1)
             if only is None or t in only
             else inputs.new_zeros(len(inputs), math.prod(self.losses.layout.maps[t]), dtype=torch.float32)
             for t, name in self._box_tasks.items()
@@ -214,7 +214,7 @@ class TreeNetwork(nn.Module):
 
     def _map_depth(self, names: Sequence[str]) -> int:
         """How many stages of the trunk heads of boxes read."""
-        return max((names.index(stage) + 1 for stage in self._map_stages), default=0)
+        return max((names.index(stage) + 1 for stage in self.map_stages), default=0)
 
     def _box_heads(
         self, tasks: Sequence[PlanTask], stages: Sequence[tuple[str, nn.Module]], recipe: Recipe
@@ -223,7 +223,7 @@ class TreeNetwork(nn.Module):
         self._box_tasks = {t: task.name for t, task in enumerate(tasks) if task.task.kind == "detection"}
         if not self._box_tasks:
             return nn.ModuleDict(), [], {}
-        found = map_stages(stages, recipe.size, self.box_recipe.stride, recipe.trunk)
+        found = stages_with_maps(stages, recipe.size, self.box_recipe.stride, recipe.trunk)
         shapes, heads = list(found.values()), nn.ModuleDict()
         for t, name in self._box_tasks.items():
             with torch.random.fork_rng(devices=[]):

@@ -14,7 +14,7 @@ from samplers.plan.boxes import DrawBoxes
 from samplers.plan.plan import PlanTask
 from training import Recipe
 from training.loop.augmentation import augmented, moves_of
-from training.network.detection import EXTRA, box_losses, boxes_of, heat_targets, map_stages
+from training.network.detection import EXTRA, box_losses, boxes_of, heat_targets, stages_with_maps
 from training.network.losses import Layout, TaskLosses
 from training.network.model import build_tree
 from training.network.objects import Objects
@@ -200,7 +200,7 @@ def test_two_thousand_boxes_of_an_image_are_learned_and_the_best_are_kept() -> N
 
 @pytest.mark.parametrize(("stride", "stages"), [(8, ["stage3", "stage4"]), (4, ["stage2", "stage3", "stage4"])])
 def test_a_head_reads_the_map_of_its_stride_and_the_coarser_ones(stride: int, stages: list[str]) -> None:
-    found = map_stages(SmallTrunk().stages, (64, 96), stride, "small")
+    found = stages_with_maps(SmallTrunk().stages, (64, 96), stride, "small")
     assert list(found) == stages
     assert found[stages[0]][1:] == (64 // stride, 96 // stride)
 
