@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from curation.arrays import Bools, Float32s, Int32s, Ints, Pixels
+from curation.arrays import Bools, Float32s, Int8s, Int32s, Ints, Pixels
 from curation.errors import BadInput
 from samplers.pack.pack import Pack
 from samplers.plan.boxes import DrawBoxes, PlanBoxes, has_boxes
@@ -50,6 +50,8 @@ class Batch:
     """[B, T] whether the label is known."""
     weights: Float32s
     """[B, T] w_t of each known label, 0 where unknown."""
+    presence: Int8s
+    """[B, M] each class of the multilabel tasks: 1 there, 0 not there, -1 unknown (`samplers.plan.presence`)."""
     boxes: DrawBoxes | None = None
     """The boxes of tasks of boxes; None where the plan has no such task."""
 
@@ -113,6 +115,7 @@ class BatchSchedule:
     def of_rows(self, indices: Sequence[int], positions: Ints, rows: Int32s) -> Iterator[Batch]:
         """The batches `indices` [K] with the plan's samples `rows` [K, B] at `positions` [K, B]; row -1 is padding."""
         labels = [part.reshape(*rows.shape, -1) for part in self.plan.labels(rows.ravel(), positions.ravel())]
+        presence = self.plan.presence(rows.ravel()).reshape(*rows.shape, -1)
         found = self.plan.keys.take(pa.array(np.maximum(rows.ravel(), 0))).to_pylist()
         keys = ["" if row < 0 else key for key, row in zip(found, rows.ravel().tolist(), strict=True)]
         size = rows.shape[1]
@@ -120,6 +123,7 @@ class BatchSchedule:
             yield Batch(
                 index=index, positions=positions[k], rows=rows[k], keys=keys[k * size : (k + 1) * size],
                 images=np.empty((size, 3, 0, 0), np.uint8), values=values, known=known, weights=weights,
+                presence=presence[k],
                 boxes=self._boxes.of(rows[k]) if self._boxes else None,
             )  # fmt: skip
 
@@ -171,4 +175,5 @@ def row_batches(pack: Pack, all_rows: Int32s, batch: int, indices: range) -> Ite
             values=np.zeros((len(rows), 0), np.float32),
             known=np.zeros((len(rows), 0), np.bool_),
             weights=np.zeros((len(rows), 0), np.float32),
+            presence=np.zeros((len(rows), 0), np.int8),
         )

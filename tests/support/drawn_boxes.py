@@ -39,7 +39,9 @@ def drawn_picture(
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), boxes, dark
 
 
-def boxes_catalog(folder: Path, *, images: int = 160, known: float = 1.0, most: int = 3, seed: int = 0) -> Catalog:
+def boxes_catalog(
+    folder: Path, *, images: int = 160, known: float = 1.0, most: int = 3, dark: bool = True, seed: int = 0
+) -> Catalog:
     """Pictures of which the first `known` have boxes, all are dark or not, and a quarter is for validation, one for
     test."""
     generator = np.random.default_rng(seed)
@@ -48,15 +50,16 @@ def boxes_catalog(folder: Path, *, images: int = 160, known: float = 1.0, most: 
     keys = [f"{number:04d}" for number in range(images)]
     paths, rows, splits = [], [], []
     for number, key in enumerate(keys):
-        picture, boxes, dark = drawn_picture(generator, most)
+        picture, boxes, is_dark = drawn_picture(generator, most)
         paths.append(folder / "images" / f"{key}.png")
         picture.save(paths[-1])
         splits.append(("train", "train", "validation", "test")[number % 4])
         if number < known * images or splits[-1] != "train":
             rows.append(label(key, "signs", boxes))
-        rows.append(label(key, "dark", dark))
+        if dark:
+            rows.append(label(key, "dark", is_dark))
     with catalog.commit(author="ada", message="pictures") as change:
-        change.add_tasks([SIGNS, DARK])
+        change.add_tasks([SIGNS, DARK] if dark else [SIGNS])
         change.add_samples(sample_rows(keys, paths), dataset="drawn")
         change.add_attributes(pa.table({"key": keys, "split": splits}))
         change.add_labels(labels(rows), source="import")

@@ -21,10 +21,12 @@ from curation.ingestion.leaks import refuse_leaks
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan, PlanTask
 from samplers.streaming.stream import sweep
+from training.evaluation.class_rates import class_shift, drawn_presence, shifted
 from training.evaluation.figures import slice_errors
 from training.evaluation.image_size import BATCH, images_at_once
+from training.evaluation.labelled_classes import any_class_table
 from training.evaluation.predicted_boxes import found_boxes
-from training.evaluation.predictions import class_table, number_table, write_predictions
+from training.evaluation.predictions import filled, number_table, schema_of, write_predictions
 from training.network.model import as_pixels, load_any
 from training.run import Run
 
@@ -44,7 +46,7 @@ def evaluate(
     """
     path = catalog.home / "runs" / run.id / "predictions.parquet"
     tasks, tables = _predictions(run, catalog, progress)
-    write_predictions(path, tables, boxed=any(task.kind == "detection" for task in tasks))
+    write_predictions(path, tables, schema_of(tasks))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     with catalog.commit(
         author=author, message=f"evaluate run {run.id}", batch=batch or f"evaluate:{run.id}:{digest}"
@@ -62,7 +64,8 @@ def predict(run: Run, catalog: Catalog, *, progress: Progress | None = None) -> 
     the run's pack. `progress` and BadInput are those of `evaluate`.
     """
     tasks, tables = _predictions(run, catalog, progress)
-    return tasks, pa.concat_tables(tables, promote_options="default")
+    schema = schema_of(tasks)
+    return tasks, pa.concat_tables(filled(table, schema) for table in tables)
 
 
 def _predictions(run: Run, catalog: Catalog, progress: Progress | None) -> tuple[list[Task], Iterator[pa.Table]]:
@@ -78,10 +81,15 @@ def _predictions(run: Run, catalog: Catalog, progress: Progress | None) -> tuple
         outputs = _predict(run, plan, pack, catalog.home, progress)
     named = pack.keys
     sizes = np.stack([pack.index[name].to_numpy() for name in ("width", "height")], axis=1)
+    shifts = {
+        task.name: class_shift(drawn_presence(plan, code), priors[task.name])
+        for code, task in enumerate(plan.tasks) if task.task.kind == "multilabel"
+    }  # fmt: skip
 
     def rows(trained: PlanTask, task: Task, found: Floats) -> pa.Table:
         if task.kind == "detection":
             return found_boxes(task.name, named, found, sizes, run.id)
+        found = shifted(found, shifts[task.name]) if task.name in shifts else found
         return _rows(trained, task, named, found, priors)
 
     return tasks, (rows(*each) for each in zip(plan.tasks, tasks, outputs, strict=True))
@@ -134,7 +142,7 @@ def _rows(trained: PlanTask, task: Task, keys: pa.Array, predicted: Floats, prio
     if not task.classes:
         return number_table(task.name, keys, predicted)
     prior = priors[task.name]
-    return class_table(task, keys, natural_probabilities(trained, predicted, prior), prior)
+    return any_class_table(task, keys, natural_probabilities(trained, predicted, prior), prior)
 
 
 def natural_probabilities(task: PlanTask, answers: Floats, prior: Floats) -> Floats:
@@ -142,7 +150,7 @@ def natural_probabilities(task: PlanTask, answers: Floats, prior: Floats) -> Flo
 
     Where the rate of a label factors as b(slice) c(class), the network learns p(y|x) x c(y) of the labels it saw. With
     n_y labels of class y, dividing by c(y) n_y and multiplying by the natural prior [C] gives natural probabilities.
-    Where the rate does not factor (a cap binds), the probabilities stay unchanged.
+    Where the rate does not factor (a cap binds, several classes), the probabilities stay unchanged.
     """
     if task.class_factor is None:
         return answers

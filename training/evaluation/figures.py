@@ -11,9 +11,10 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from training.evaluation.intervals import Figure, balanced, mean_of, proportion
 from training.evaluation.labelled_boxes import LabelledBoxes, labelled_boxes
+from training.evaluation.labelled_classes import LabelledClasses, labelled_classes
 from training.evaluation.predictions import LabelledPredictions, PredictionsFile, Samples, labelled_predictions
 
-__all__ = ["SPLITS", "figure_of", "figures_of", "labelled", "slice_errors"]
+__all__ = ["SPLITS", "Labelled", "figure_of", "figures_of", "labelled", "slice_errors"]
 
 
 SPLITS = ("validation", "test")
@@ -60,16 +61,22 @@ def slice_errors(now: Snapshot, run: str, tasks: list[Task], predictions: Path) 
     return pa.Table.from_pylist(rows, ERRORS)
 
 
-def labelled(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table) -> LabelledPredictions | LabelledBoxes:
+Labelled = LabelledPredictions | LabelledBoxes | LabelledClasses
+"""The predictions of a task beside its known labels, by kind."""
+
+
+def labelled(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table) -> Labelled:
     """The predictions of a task of any kind beside its known labels."""
     if task.kind == "detection":
         return labelled_boxes(now, task, samples, predictions)
+    if task.kind == "multilabel":
+        return labelled_classes(now, task, samples, predictions)
     return labelled_predictions(now, task, samples, predictions)
 
 
-def figures_of(task: Task, predicted: LabelledPredictions | LabelledBoxes) -> dict[str, Figure]:
-    """The figures of some of a task's predictions, by metric: that of its owner, or those of boxes."""
-    if isinstance(predicted, LabelledBoxes):
+def figures_of(task: Task, predicted: Labelled) -> dict[str, Figure]:
+    """The figures of some of a task's predictions, by metric: its owner's, or those of boxes or of several classes."""
+    if not isinstance(predicted, LabelledPredictions):
         return predicted.figures()
     return {task.metric: figure_of(task, predicted, predicted.samples)}
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from curation.arrays import Floats, Ints
 from curation.catalog.catalog import Catalog
 from samplers.plan.plan import Plan
+from samplers.plan.presence import class_spans
 from samplers.policy.policy import Policy
 from training.loop.checkpoint import load_state, save_state
 from training.loop.inputs import Inputs
@@ -195,7 +196,10 @@ def labels_digest(plan: Plan, task: int) -> str:
     mine = plan.label_task == task
     keys = plan.keys.take(plan.label_sample[mine].astype(np.int64)).to_pylist()
     values: list[object] = plan.label_value[mine].tolist()
-    if plan.tasks[task].task.kind == "detection":
+    spans = class_spans([part.task for part in plan.tasks])
+    if task in spans:
+        values = plan.presence(plan.label_sample[mine])[:, spans[task]].tolist()
+    elif plan.tasks[task].task.kind == "detection":
         values = [str(boxes) for boxes in plan.label_lists["boxes"].filter(pa.array(mine)).to_pylist()]
     pairs = sorted(zip(keys, values, strict=True))
     return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16]

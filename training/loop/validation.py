@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from curation.arrays import Bools, Floats, Ints
+from curation.arrays import Bools, Floats, Int8s, Ints
 from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from samplers.pack.pack import Pack
 from samplers.plan.boxes import DrawBoxes, has_boxes
 from samplers.plan.plan import Plan
+from training.evaluation.labelled_classes import known_presence
 from training.evaluation.predictions import Samples, rows_of
 from training.loop.inputs import Inputs
 from training.loop.learner import Learner
@@ -30,6 +31,8 @@ __all__ = ["Validation", "soft_targets"]
 class Validation:
     """The labels of T tasks on n validation images: values, known and weights [n, T], and the images' groups [n].
 
+    `presence` [n, M] int8 are the classes of multilabel tasks, as in `Batch`.
+
     Values are class codes or numbers. A label of a class weighs as the plan draws that class, so losses are of the
     mixture that the task learns; a task without labels here is never stopped.
     """
@@ -39,6 +42,7 @@ class Validation:
     known: Bools
     weights: Floats
     groups: Ints
+    presence: Int8s
     objects: Objects | None = None
 
     @classmethod
@@ -48,6 +52,7 @@ class Validation:
         with catalog.read(plan.commit) as then:
             samples = Samples.at(then)
             there = (samples.splits == split) & pc.is_in(samples.keys, value_set=packed).to_numpy(False)
+            states = [known_presence(then, task.task, samples) for task in plan.tasks if task.task.kind == "multilabel"]
             labels = [then.labels(task.name) for task in plan.tasks]
             columns = [_column(part, samples, task.task.kind) for part, task in zip(labels, plan.tasks, strict=True)]
             sizes = _sizes(then, samples) if has_boxes(plan) else None
@@ -65,6 +70,7 @@ class Validation:
         return cls(
             keys=samples.keys.filter(pa.array(there)).to_pylist(), values=values, known=known, weights=weights,
             groups=samples.groups[there], objects=objects,
+            presence=np.concatenate([np.zeros((len(there), 0), np.int8), *states], axis=1)[there],
         )  # fmt: skip
 
     @torch.no_grad()
@@ -78,8 +84,9 @@ class Validation:
             at += len(part)
             if number % ranks.world == ranks.rank:
                 values = torch.from_numpy(self.values[rows].astype(np.float32)).to(ranks.device)
+                presence = torch.from_numpy(self.presence[rows]).to(ranks.device)
                 objects = self.objects and self.objects.part(rows).to(ranks.device)
-                each = network.losses.each(network(part), values, objects=objects)
+                each = network.losses.each(network(part), values, presence=presence, objects=objects)
                 found[rows] = each[:, torch.argsort(network.losses.group_order)] / network.losses.constants
         learner.train()
         ranks.sum_([found])
@@ -99,10 +106,10 @@ class Validation:
 
 
 def _column(labels: pa.Table, samples: Samples, kind: str) -> Floats:
-    """The value of each sample's label, 0 for boxes; NaN where it is not known."""
+    """The value of each sample's label (0 for a list of classes or boxes); NaN where it is not known."""
     known = labels.filter(pc.equal(labels["state"], 1))
     values = np.full(len(samples.ids), np.nan)
-    if kind == "detection":
+    if kind in ("multilabel", "detection"):
         values[rows_of(samples.ids, known)] = 0.0
         return values
     column = known["number" if kind == "regression" else "code"]
@@ -137,9 +144,11 @@ def _sizes(then: Snapshot, samples: Samples) -> Ints:
 
 @torch.no_grad()
 def soft_targets(network: TreeNetwork, inputs: Inputs, task: int, keys: list[str]) -> Tensor:
-    """What `task` predicts for these images [n, K]: class probabilities, a chance, or standardised numbers."""
+    """What `task` predicts for these images [n, K]: class probabilities, chances, or standardised numbers."""
     network.eval()
     kind = network.losses.layout.kinds[task]
     parts = [network.outputs_of(part, task).float() for part in inputs.of(keys)]
     found = torch.cat(parts)
-    return {"categorical": lambda: found.softmax(1), "binary": found.sigmoid}.get(kind, lambda: found)()
+    return {"categorical": lambda: found.softmax(1), "binary": found.sigmoid, "multilabel": found.sigmoid}.get(
+        kind, lambda: found
+    )()

@@ -106,7 +106,7 @@ def _take_head(
     from_, old_weight, old_bias = _head(old, theirs)
     if task.task.kind != before.task.kind or node != from_ or weight.shape[1] != old_weight.shape[1]:
         return [f"{task.name}: its head reads or predicts something else than before, so it starts from scratch"]
-    if len(weight) == 1:
+    if not task.task.classes or task.task.kind == "binary":
         weight.copy_(old_weight)
         bias.copy_(old_bias)
         return []

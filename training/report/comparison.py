@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from training.evaluation.figures import figures_of
+from training.evaluation.figures import Labelled, figures_of
 from training.evaluation.intervals import Figure
-from training.evaluation.labelled_boxes import LabelledBoxes
 from training.evaluation.predictions import LabelledPredictions
 from training.report.formatting import entry_view
 from training.report.other_runs import RunBefore
@@ -28,7 +27,7 @@ def comparison_view(results: RunResults, before: RunBefore | None) -> View:
 
 def _rows(results: RunResults, before: RunBefore, task: str, slice_: str) -> list[View]:
     """Both figures of each metric, how many images were fixed and broken, and whether the value is better or worse."""
-    now: LabelledPredictions | LabelledBoxes = results.predictions.get(task) or results.detections[task]
+    now: Labelled = results.predictions.get(task) or results.detections.get(task) or results.listed[task]
     mask = np.zeros(len(results.test), np.bool_)
     mask[np.intersect1d(now.rows, before.predictions[task].rows)] = True
     mask &= results.test & results.inside[slice_]

@@ -21,6 +21,7 @@ from curation.files.read_back import check_sha256
 from training.evaluation.figures import labelled
 from training.evaluation.intervals import Figure
 from training.evaluation.labelled_boxes import BOX_METRICS, LabelledBoxes
+from training.evaluation.labelled_classes import CLASS_METRICS, LabelledClasses
 from training.evaluation.metrics import ConfusionSums
 from training.evaluation.predictions import LabelledPredictions, PredictionsFile, Samples, rows_of
 
@@ -40,14 +41,17 @@ Row = Mapping[str, Any]
 BOX_WORDS = {"map": "AP", "ap50": "AP50"}
 """COCO's names of the metrics of boxes."""
 
+CLASS_WORDS = {"map": "mean AP", "macro_f1": "mean F1", "micro_f1": "F1 of all statements"}
+"""The metrics of a multilabel task in words."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunResults:
     """A run as it was evaluated at one commit.
 
     `test` and `inside` (slice -> members) are masks over `samples`; `predictions` are by task of classes or numbers,
-    `detections` by task of boxes; `confusion` is that on test, by task of classes; `boxes` are the known boxes of each
-    sample, by its row.
+    `detections` by task of boxes, `listed` by multilabel task; `confusion` is that on test, by task of classes; `boxes`
+    are the known boxes of each sample, by its row.
     """
 
     tasks: Mapping[str, Task]
@@ -58,6 +62,7 @@ class RunResults:
     inside: Mapping[str, Bools]
     predictions: Mapping[str, LabelledPredictions]
     detections: Mapping[str, LabelledBoxes]
+    listed: Mapping[str, LabelledClasses]
     confusion: Mapping[str, ConfusionSums]
     boxes: Mapping[int, list[tuple[str, Row]]]
     coverage: Coverage
@@ -68,7 +73,7 @@ class RunResults:
     @property
     def judged(self) -> list[str]:
         """The tasks that the run predicts, in the order of the catalog."""
-        return [name for name in self.tasks if name in self.predictions or name in self.detections]
+        return [name for name in self.tasks if name in {*self.predictions, *self.detections, *self.listed}]
 
     def figure(self, task: str, slice_: str, split: str = "test", metric: str = "") -> Row | None:
         """The row of one (task, slice, split), if there is one; of boxes that of one metric, by default COCO's AP."""
@@ -82,6 +87,8 @@ class RunResults:
         """The metric in words; where a slice holds one class only, accuracy is the recall of that class."""
         if self.tasks[task].kind == "detection":
             return BOX_WORDS[metric or BOX_METRICS[0]]
+        if self.tasks[task].kind == "multilabel":
+            return CLASS_WORDS[metric or CLASS_METRICS[0]]
         if self.tasks[task].metric == "mae":
             return "mean absolute error"
         code = self.only_class(task, slice_)
@@ -119,8 +126,8 @@ class RunResults:
 
 
 def own_metric(task: Task) -> str:
-    """The metric by which a task is judged: its owner's, or COCO's AP for boxes."""
-    return BOX_METRICS[0] if task.kind == "detection" else task.metric
+    """The metric by which a task is judged: its owner's, COCO's AP for boxes, or the mean AP for several classes."""
+    return {"detection": BOX_METRICS[0], "multilabel": CLASS_METRICS[0]}.get(task.kind, task.metric)
 
 
 def class_name(task: Task, code: int) -> str:
@@ -165,6 +172,7 @@ def load_results(now: Snapshot, run_id: str, trained: Sequence[str], predictions
         inside={"": everything} | {name: samples.marked(found) for name, found in members.items()},
         figures=[row for row in now.runs.slice_errors(run_id).to_pylist() if row["task"] in trained],
         predictions=predicted, detections={n: part for n, part in found.items() if isinstance(part, LabelledBoxes)},
+        listed={name: part for name, part in found.items() if isinstance(part, LabelledClasses)},
         confusion={
             name: confusion_of(tasks[name], part.at(test), samples)
             for name, part in predicted.items() if tasks[name].classes

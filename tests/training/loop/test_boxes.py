@@ -20,7 +20,7 @@ from samplers.streaming.materialize import materialize
 from training import Recipe, Run, evaluate, train
 from training.evaluation.figures import slice_errors
 from training.evaluation.predicted_boxes import found_boxes
-from training.evaluation.predictions import box_table, write_predictions
+from training.evaluation.predictions import box_table, schema_of, write_predictions
 from training.evaluation.unseen import unseen_in_test
 from training.loop.drawing import Drawing
 from training.loop.inputs import Inputs, Source
@@ -74,7 +74,7 @@ def test_boxes_are_learned_beside_another_task_and_beat_the_mean_box(
         keys = now.samples()["key"].combine_chunks()
         always = [[{"code": code, **mean, "score": 0.5} for code in range(2)]] * len(keys)
         table = box_table("signs", keys, pa.array(always))
-        write_predictions(tmp_path / "mean.parquet", [table], boxed=True)
+        write_predictions(tmp_path / "mean.parquet", [table], schema_of([SIGNS]))
         rows = slice_errors(now, "mean", [SIGNS], tmp_path / "mean.parquet").to_pylist()
     (baseline,) = [row["value"] for row in rows if (row["split"], row["metric"]) == ("test", "ap50")]
     assert found["low"] > baseline
