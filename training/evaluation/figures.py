@@ -1,9 +1,9 @@
 """The figures of a run that the catalog records: one for every (task, slice) and evaluation split; without torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow as pa
 from curation.arrays import Bools
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
+from training.evaluation.drawn_labels import Batch
 from training.evaluation.intervals import Figure, balanced, mean_of, proportion
 from training.evaluation.labelled_boxes import LabelledBoxes, labelled_boxes
 from training.evaluation.labelled_classes import LabelledClasses, labelled_classes
@@ -76,7 +77,13 @@ def labelled(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table)
     return labelled_predictions(now, task, samples, predictions)
 
 
-Part = TypeVar("Part", bound=Labelled)
+class _Judged(Protocol):
+    @property
+    def batches(self) -> Sequence[Batch]: ...
+    def at(self, cell: Bools, /) -> Self: ...
+
+
+Part = TypeVar("Part", bound=_Judged)
 
 
 def within(predicted: Part, outer: Bools) -> Callable[[Bools], Part]:
