@@ -29,7 +29,7 @@ _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 Kind = Literal["binary", "categorical", "multilabel", "regression", "detection"]
 Metric = Literal["accuracy", "balanced_accuracy", "mae"]
 
-LEARNED: tuple[Kind, ...] = ("binary", "categorical", "multilabel", "regression")
+LEARNED: tuple[Kind, ...] = ("binary", "categorical", "multilabel", "regression", "detection")
 """Kinds that a head learns. Labels of other kinds are kept, planned, streamed and written."""
 
 DECISIONS = ("likeliest", "balanced")
@@ -139,8 +139,8 @@ class Task(BaseModel):
 
     @property
     def outputs(self) -> int:
-        """Number of logits or values in the head of this task; 0 for kinds without a head yet."""
-        if self.kind not in LEARNED:
+        """Number of logits or values in the linear head of this task; 0 for kinds without one, such as boxes."""
+        if self.kind not in LEARNED or self.kind == "detection":
             return 0
         return len(self.classes) if self.kind in ("categorical", "multilabel") else 1
 
@@ -151,20 +151,20 @@ class Task(BaseModel):
 
 
 def unlearned(tasks: Iterable[Task]) -> str:
-    """One line that names the tasks which nothing learns yet, and what is learned; "" where all are learned.
+    """One line that names the tasks which nothing learns yet; "" where all are learned.
 
-    >>> unlearned([Task(name="a", kind="detection", classes=("b",), owner="ada")])
-    'task a (detection): no head learns this kind yet; learned are binary, categorical, multilabel and regression tasks'
+    >>> unlearned([Task(name="signs", kind="detection", classes=("stop",), owner="ada")])
+    ''
     """
-    named = [f"{task.name} ({task.kind})" for task in tasks if not task.outputs]
+    named = [f"{task.name} ({task.kind})" for task in tasks if task.kind not in LEARNED]
     if not named:
         return ""
     which = f"task{'s' * (len(named) > 1)} {', '.join(named)}"
-    return f"{which}: no head learns this kind yet; learned are {', '.join(LEARNED[:-1])} and {LEARNED[-1]} tasks"
+    return f"{which}: no head learns this kind yet"
 
 
 def refuse_unlearned(tasks: Iterable[Task], *, alone: bool = True, fix: str = "declare one of these kinds") -> None:
     """BadInput where nothing learns the tasks yet: all of them, or with `alone=False` any of them."""
     each = list(tasks)
-    if each and not (alone and any(task.outputs for task in each)) and (line := unlearned(each)):
+    if each and not (alone and any(task.kind in LEARNED for task in each)) and (line := unlearned(each)):
         raise BadInput(f"{line}; {fix}")

@@ -11,6 +11,7 @@ from curation.analysis.priors import natural_prior
 from curation.arrays import Bools, Floats, Int32s, Ints
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
+from samplers.plan.box_constants import constant_box_loss
 from samplers.plan.labels import TaskLabels
 from samplers.plan.presence import presence_entropy
 from samplers.plan.rates import PI_UNITS, quantise, regression_bins, stratum_targets
@@ -103,14 +104,14 @@ class Strata:
         return [float(t / b) if b else 0.0 for t, b in zip(target, boosted, strict=True)]
 
     def constant_loss(self) -> float:
-        """The loss of the best constant predictor under the task's own draws, at least 0.01; 1 for detection.
+        """The loss of the best constant predictor under the task's own draws, at least 0.01.
 
-        For classes the entropy in nats, for a multilabel task `presence_entropy`. For regression
-        half the variance of the standardised target.
+        For classes the entropy in nats, for a multilabel task `presence_entropy`, for regression half the variance of
+        the standardised target, for boxes `constant_box_loss`.
         """
         match self.task.kind:
             case "detection":
-                return 1.0
+                loss = constant_box_loss(self.labels, self._q())
             case "regression":
                 mean, deviation = self.statistics()
                 z, q = (self.labels.values - mean) / deviation, self._q()

@@ -6,6 +6,7 @@ from the beginning, and batch indices continue. Batch contents depend on nothing
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 from curation.arrays import Bools, Float32s, Int8s, Int32s, Ints, Pixels
 from curation.errors import BadInput
 from samplers.pack.pack import Pack
+from samplers.plan.boxes import DrawBoxes, PlanBoxes, has_boxes
 from samplers.plan.plan import Plan
 
 __all__ = ["Batch", "BatchSchedule", "Tail", "batches", "row_batches"]
@@ -50,6 +52,8 @@ class Batch:
     """[B, T] w_t of each known label, 0 where unknown."""
     presence: Int8s
     """[B, M] each class of the multilabel tasks: 1 there, 0 not there, -1 unknown (`samplers.plan.presence`)."""
+    boxes: DrawBoxes | None = None
+    """The boxes of tasks of boxes; None where the plan has no such task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +124,12 @@ class BatchSchedule:
                 index=index, positions=positions[k], rows=rows[k], keys=keys[k * size : (k + 1) * size],
                 images=np.empty((size, 3, 0, 0), np.uint8), values=values, known=known, weights=weights,
                 presence=presence[k],
+                boxes=self._boxes.of(rows[k]) if self._boxes else None,
             )  # fmt: skip
+
+    @cached_property
+    def _boxes(self) -> PlanBoxes | None:
+        return PlanBoxes(self.plan) if has_boxes(self.plan) else None
 
     def _positions(self, indices: range) -> Ints:
         """[K, B] positions of this rank's draws in K global batches; padding has positions beyond the plan's end."""

@@ -23,15 +23,14 @@ from samplers.plan.plan import Plan, PlanTask
 from samplers.streaming.stream import sweep
 from training.evaluation.class_rates import class_shift, drawn_presence, shifted
 from training.evaluation.figures import slice_errors
+from training.evaluation.image_size import BATCH, images_at_once
 from training.evaluation.labelled_classes import any_class_table
+from training.evaluation.predicted_boxes import found_boxes
 from training.evaluation.predictions import filled, number_table, schema_of, write_predictions
 from training.network.model import as_pixels, load_any
 from training.run import Run
 
-__all__ = ["current_task", "evaluate", "natural_probabilities", "predict"]
-
-
-BATCH = 256
+__all__ = ["current_task", "evaluate", "has_prior", "natural_probabilities", "predict"]
 
 
 def evaluate(
@@ -76,19 +75,29 @@ def _predictions(run: Run, catalog: Catalog, progress: Progress | None) -> tuple
         refuse_leaks(now, plan.keys)
         tasks = [current_task(now, task.task) for task in plan.tasks]
     with catalog.read(plan.commit) as then:
-        priors = {task.name: natural_prior(then, task.task) for task in plan.tasks if task.task.classes}
+        priors = {task.name: natural_prior(then, task.task) for task in plan.tasks if has_prior(task.task)}
+    pack = Pack.open(catalog.home, plan.pack_hash)
     with in_use(catalog.home):
-        keys, outputs = _predict(run, plan, catalog.home, progress)
-    named = pa.array(keys, pa.string())
-    made = zip(plan.tasks, tasks, outputs, strict=True)
+        outputs = _predict(run, plan, pack, catalog.home, progress)
+    named = pack.keys
+    sizes = np.stack([pack.index[name].to_numpy() for name in ("width", "height")], axis=1)
     shifts = {
         task.name: class_shift(drawn_presence(plan, code), priors[task.name])
         for code, task in enumerate(plan.tasks) if task.task.kind == "multilabel"
     }  # fmt: skip
-    return tasks, (
-        _rows(trained, task, named, shifted(found, shifts[task.name]) if task.name in shifts else found, priors)
-        for trained, task, found in made
-    )
+
+    def rows(trained: PlanTask, task: Task, found: Floats) -> pa.Table:
+        if task.kind == "detection":
+            return found_boxes(task.name, named, found, sizes, run.id)
+        found = shifted(found, shifts[task.name]) if task.name in shifts else found
+        return _rows(trained, task, named, found, priors)
+
+    return tasks, (rows(*each) for each in zip(plan.tasks, tasks, outputs, strict=True))
+
+
+def has_prior(task: Task) -> bool:
+    """Whether a task predicts the probabilities of its classes: one of boxes predicts scores, which have no prior."""
+    return bool(task.classes) and task.kind != "detection"
 
 
 def current_task(now: Snapshot, trained: Task) -> Task:
@@ -98,12 +107,11 @@ def current_task(now: Snapshot, trained: Task) -> Task:
 
 
 @torch.inference_mode()
-def _predict(run: Run, plan: Plan, home: Path, progress: Progress | None) -> tuple[list[str], list[Floats]]:
-    """Keys of the pack's images, and for each task its class probabilities [n, C] or its numbers [n]."""
+def _predict(run: Run, plan: Plan, pack: Pack, home: Path, progress: Progress | None) -> list[Floats]:
+    """For each task its class probabilities [n, C], its numbers [n], or its boxes [n, M, 6] (`boxes_of`), of the pack's
+    images."""
     torch.set_num_threads(run.recipe.threads)
     network = load_any(run, plan.tasks, home)
-    pack = Pack.open(home, plan.pack_hash)
-    keys = pack.keys.to_pylist()
     parts: list[list[Tensor]] = [[] for _ in plan.tasks]
     done = 0
     for inputs in _batches(run, pack, home):
@@ -112,8 +120,8 @@ def _predict(run: Run, plan: Plan, home: Path, progress: Progress | None) -> tup
             part.append(network.answers(outputs, code).double())
         done += len(inputs)
         if progress:
-            progress(done, len(keys))
-    return keys, [torch.cat(part).numpy() for part in parts]
+            progress(done, pack.images)
+    return [torch.cat(part).numpy() for part in parts]
 
 
 def _batches(run: Run, pack: Pack, home: Path) -> Iterator[Tensor]:
@@ -124,9 +132,8 @@ def _batches(run: Run, pack: Pack, home: Path) -> Iterator[Tensor]:
         for start in range(0, len(rows), BATCH):
             yield torch.from_numpy(np.array(embeddings.vectors[rows[start : start + BATCH]]))
         return
-    for batch in sweep(
-        pack, np.arange(len(pack.keys), dtype=np.int32), BATCH, size=run.recipe.size, threads=run.recipe.threads
-    ):
+    rows, at_once = np.arange(len(pack.keys), dtype=np.int32), images_at_once(run.recipe.size)
+    for batch in sweep(pack, rows, at_once, size=run.recipe.size, threads=run.recipe.threads):
         yield as_pixels(torch.from_numpy(batch.images[batch.rows >= 0]))
 
 

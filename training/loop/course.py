@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from curation.arrays import Bools, Float32s, Int8s, Ints
 from curation.catalog.presence import UNSEEN
+from samplers.plan.boxes import DrawBoxes, has_boxes
 from samplers.plan.plan import Plan
 from samplers.plan.presence import class_spans
 from samplers.streaming.batches import Batch
@@ -21,7 +22,8 @@ class Segment:
     """Positions from `start` on are the draws of `plan`, which count from 0.
 
     `columns` [T'] are the codes of its tasks in the course's first plan, `classes` [M'] the columns there of its
-    multilabel tasks' classes, `rows` [S'] the rows there of its samples.
+    multilabel tasks' classes, `rows` [S'] the rows there of its samples. `boxed` says whether the first plan has a task
+    of boxes.
     """
 
     start: int
@@ -29,6 +31,7 @@ class Segment:
     columns: Ints
     classes: Ints
     rows: Ints
+    boxed: bool = False
 
     def labels(self, batch: Batch, tasks: int) -> tuple[Float32s, Bools, Float32s]:
         """Values, known and weights [B, T] of a batch for all tasks of the first plan; the others are unknown."""
@@ -39,6 +42,13 @@ class Segment:
         values[:, self.columns], known[:, self.columns] = batch.values, batch.known
         weights[:, self.columns] = batch.weights
         return values, known, weights
+
+    def boxes(self, batch: Batch) -> DrawBoxes | None:
+        """The boxes of a batch, whose tasks are codes in the first plan; None where that plan has no task of boxes."""
+        found = batch.boxes
+        if found is None:
+            return DrawBoxes.none() if self.boxed else None
+        return DrawBoxes(**{**vars(found), "tasks": self.columns[found.tasks]})
 
     def presence(self, batch: Batch, classes: int) -> Int8s:
         """The presence [B, M] of the classes of all multilabel tasks of the first plan; others are unknown."""
@@ -92,6 +102,6 @@ class Course:
         if plan.hash != self.root.hash:
             rows = pc.index_in(plan.keys, value_set=self.root.keys).to_numpy().astype(np.int64)
         return Segment(
-            start=start, plan=plan, columns=columns, rows=rows,
+            start=start, plan=plan, columns=columns, rows=rows, boxed=has_boxes(self.root),
             classes=np.concatenate([np.zeros(0, np.int64), *classes]),
         )  # fmt: skip

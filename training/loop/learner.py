@@ -15,6 +15,7 @@ from training.loop.optimise import optimiser_of
 from training.loop.ranks import Ranks
 from training.network.losses import SoftLabels
 from training.network.model import Network
+from training.network.objects import Objects
 from training.network.tree_network import TreeNetwork
 from training.recipe import Recipe
 
@@ -25,7 +26,8 @@ __all__ = ["Draws", "Learner", "Step"]
 class Draws:
     """B draws of this rank, on its device: inputs [B, ...], values, known and weights [B, T], keys and positions.
 
-    `presence` [B, M] int8 holds the classes of multilabel tasks, as in `Batch`; None without such a task.
+    `presence` [B, M] int8 holds the classes of multilabel tasks, as in `Batch`, and `objects` the boxes of tasks of
+    boxes; None without such a task. `soft` are labels of tasks that learn from another head.
     """
 
     inputs: Tensor
@@ -36,6 +38,7 @@ class Draws:
     positions: Ints
     soft: SoftLabels | None = None
     presence: Tensor | None = None
+    objects: Objects | None = None
 
     def part(self, rows: slice) -> "Draws":
         """Some of the draws."""
@@ -44,6 +47,7 @@ class Draws:
             inputs=self.inputs[rows], values=self.values[rows], known=self.known[rows], weights=self.weights[rows],
             keys=self.keys[rows], positions=self.positions[rows], soft=soft,
             presence=None if self.presence is None else self.presence[rows],
+            objects=self.objects and self.objects.part(rows),
         )  # fmt: skip
 
 
@@ -128,6 +132,7 @@ class Learner:
             own = self.network.losses(
                 outputs, part.values, part.known, part.weights, total=self.recipe.global_batch, soft=part.soft,
                 presence=part.presence,
+                objects=part.objects,
             )  # fmt: skip
             objective = own @ weights
             if objective.requires_grad:
@@ -151,7 +156,7 @@ class Learner:
         """One line for the first task whose loss is not finite, equal on all ranks."""
         task = int(torch.isfinite(losses).logical_not().nonzero()[0])
         column = int((self.network.losses.group_order == task).nonzero()[0])
-        each = self.network.losses.each(outputs, draws.values, draws.soft, draws.presence)[:, column]
+        each = self.network.losses.each(outputs, draws.values, draws.soft, draws.presence, draws.objects)[:, column]
         each = each * draws.weights[:, task]
         wrong = (~torch.isfinite(each) & draws.known[:, task]).nonzero().flatten().tolist()
         keys = [key for part in self.ranks.gather([draws.keys[row] for row in wrong]) for key in part]

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from curation.arrays import Bools, Float32s, Int8s, Pixels
+from curation.catalog.ignored_boxes import IGNORED
 from curation.catalog.presence import ABSENT, PRESENT, UNSEEN
 from curation.errors import BadInput, Damaged
 from curation.files.read_back import read_json
 from curation.images.decoding import BadImage
+from samplers.plan.boxes import SIDES, DrawBoxes
 from samplers.plan.plan import Plan, PlanTask
 from samplers.plan.presence import class_spans
 from samplers.streaming.batches import Batch
@@ -130,8 +132,7 @@ class _Labels:
         self._spans = class_spans([task.task for task in tasks])
         self._tasks = {task.name: column for column, task in enumerate(tasks)}
         self._codes = [{name: code for code, name in enumerate(task.task.classes)} for task in tasks]
-        if lists := [task.name for task in tasks if task.task.kind == "detection"]:
-            raise BadInput(f"task {lists[0]}: nothing trains on its kind yet; plan without it")
+        self._boxed = [column for column, task in enumerate(tasks) if task.task.kind == "detection"]
 
     def batch(self, plan: Plan, index: int, draws: list[Draw]) -> Batch:
         """The draws as a batch."""
@@ -142,7 +143,7 @@ class _Labels:
         return Batch(
             index=index, positions=positions, rows=np.asarray(plan.draws[positions], np.int32), keys=list(keys),
             images=np.stack(images).transpose(0, 3, 1, 2), values=values, known=known, weights=weights,
-            presence=self._presence(fields),
+            presence=self._presence(fields), boxes=self._boxes(fields) if self._boxed else None,
         )  # fmt: skip
 
     def _presence(self, notes: Sequence[Mapping[str, Any]]) -> Int8s:
@@ -170,3 +171,19 @@ class _Labels:
                     values[row, column] = self._codes[column][value] if isinstance(value, str) else value
                 known[row, column], weights[row, column] = True, fields["weights"][name]
         return values, known, weights
+
+    def _boxes(self, draws: Sequence[dict[str, Any]]) -> DrawBoxes:
+        names = list(self._tasks)
+        found = [
+            (row, column, self._codes[column][box["class"]], *(box[side] for side in SIDES),
+             any(box.get("attributes", {}).get(name) == "true" for name in IGNORED))
+            for row, fields in enumerate(draws)
+            for column in self._boxed
+            for box in fields["labels"].get(names[column], [])
+        ]  # fmt: skip
+        table = np.array(found, np.float64).reshape(len(found), 4 + len(SIDES))
+        codes = table[:, [0, 1, 2]].astype(np.int64)
+        return DrawBoxes(
+            draws=codes[:, 0], tasks=codes[:, 1], codes=codes[:, 2], corners=table[:, 3:7],
+            ignored=table[:, 7].astype(np.bool_),
+        )  # fmt: skip

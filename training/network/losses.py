@@ -1,6 +1,7 @@
 """Masked, weighted losses of all tasks at once. An unknown label adds exactly 0 to the loss and to every gradient.
 
-Tasks of one kind and about as many classes are computed together, whatever nodes of the tree their heads stand at. The
+Tasks of one kind and about as many classes are computed together, whatever nodes of the tree their heads stand at. Maps
+of boxes (`training.network.detection`) follow, a task at a time. The
 order of the tasks is restored on the sums, so no step writes through a list of indices, which CUDA graphs cannot hold.
 """
 
@@ -16,6 +17,8 @@ from curation.catalog.presence import UNSEEN
 from samplers.plan.plan import PlanTask
 from samplers.plan.presence import class_spans
 from training.network.class_losses import masked_logistic
+from training.network.detection import box_losses
+from training.network.objects import Objects
 
 __all__ = ["Layout", "LossGroup", "SoftLabels", "TaskLosses", "head_order", "scale_rows"]
 
@@ -44,10 +47,14 @@ class Layout:
 
     `columns[t]` is the slice of task t. `binary`, `regression`, `categorical` and `multilabel` list the tasks of each
     kind. Without `order`, tasks of one kind stand side by side. With `order`, the codes of the tasks at each node, the
-    nodes follow each other, each filled up to a multiple of 16 columns.
+    nodes follow each other, each filled up to a multiple of 16 columns. `linear` columns are those of linear heads;
+    after them come the `maps` of tasks of boxes, by code their channels, height and width, each flattened.
     """
 
-    def __init__(self, tasks: Sequence[PlanTask], order: Sequence[Sequence[int]] = ()) -> None:
+    def __init__(
+        self, tasks: Sequence[PlanTask], order: Sequence[Sequence[int]] | None = None,
+        maps: Mapping[int, tuple[int, int, int]] | None = None,
+    ) -> None:  # fmt: skip
         self.kinds = [task.task.kind for task in tasks]
         self.binary = [t for t, kind in enumerate(self.kinds) if kind == "binary"]
         self.regression = [t for t, kind in enumerate(self.kinds) if kind == "regression"]
@@ -57,16 +64,21 @@ class Layout:
         self.nodes: list[slice] = []
         """The columns of each node of `order`."""
         self.outputs = 0
-        for node in order or [[*self.binary, *self.regression, *self.categorical, *self.multilabel]]:
+        every = [*self.binary, *self.regression, *self.categorical, *self.multilabel]
+        for node in [every] if order is None else order:
             first = self.outputs
             for t in node:
                 width = tasks[t].task.outputs
                 self.columns[t] = slice(self.outputs, self.outputs + width)
                 self.outputs += width
-            if order:
+            if order is not None:
                 self.outputs = first + -(-(self.outputs - first) // PADDED) * PADDED
             self.nodes.append(slice(first, self.outputs))
         self.groups = tuple(self._groups())
+        self.linear, self.maps = self.outputs, dict(maps or {})
+        for t, shape in self.maps.items():
+            self.columns[t] = slice(self.outputs, self.outputs + math.prod(shape))
+            self.outputs += math.prod(shape)
 
     def _groups(self) -> Iterator[LossGroup]:
         keys = {t: (self.kinds[t], _padded_classes(_width(span))) for t, span in self.columns.items()}
@@ -128,7 +140,8 @@ class TaskLosses(nn.Module):
         self.register_buffer("deviations", torch.tensor([task.deviation for task in tasks]))
         self.register_buffer("constants", torch.tensor([task.constant_loss for task in tasks]))
         self.register_buffer("importances", torch.tensor([task.importance for task in tasks]))
-        order = torch.tensor([t for group in self.layout.groups for t in group.tasks])
+        linear = [t for group in self.layout.groups for t in group.tasks]
+        order = torch.tensor([*linear, *self.layout.maps], dtype=torch.int64)
         self.register_buffer("_order", order, persistent=False)
         self.register_buffer("_back", torch.argsort(order), persistent=False)
         self.register_buffer("_smoothing", torch.tensor(smoothing or [0.0] * len(tasks)), persistent=False)
@@ -144,20 +157,23 @@ class TaskLosses(nn.Module):
     def forward(
         self, outputs: Tensor, values: Tensor, known: Tensor, weights: Tensor, *,
         total: int | None = None, soft: SoftLabels | None = None, presence: Tensor | None = None,
+        objects: Objects | None = None,
     ) -> Tensor:  # fmt: skip
         """Losses [T] from outputs [B, O] and values, known, weights [B, T]: (1/G) sum of w_t loss_t, over c_t.
 
-        `presence` [B, M] int8 are the classes of multilabel tasks, as in `Batch`; needed where there is one. G is
-        `total`, the draws of the global batch of which these B are a part; by default B.
+        `presence` [B, M] int8 are the classes of multilabel tasks, as in `Batch`, and `objects` the boxes of the draws;
+        each is needed where there is such a task. G is `total`, the draws of the global batch of which these B are a
+        part; by default B.
         """
-        each = self.each(outputs, values, soft, presence)
+        each = self.each(outputs, values, soft, presence, objects)
         known, weights = known.index_select(1, self._order), weights.index_select(1, self._order)
         sums = (torch.where(known, each, 0.0) * weights).sum(dim=0) / (total or len(values))
         return sums.index_select(0, self._back) / self.constants
 
     def each(
-        self, outputs: Tensor, values: Tensor, soft: SoftLabels | None = None, presence: Tensor | None = None
-    ) -> Tensor:
+        self, outputs: Tensor, values: Tensor, soft: SoftLabels | None = None, presence: Tensor | None = None,
+        objects: Objects | None = None,
+    ) -> Tensor:  # fmt: skip
         """The loss of each draw and task [B, T], tasks in the order of `group_order`, known or not."""
         outputs = outputs.float()
         parts = [
@@ -165,7 +181,14 @@ class TaskLosses(nn.Module):
             if group.kind == "multilabel" else self._group(number, outputs, values, soft)
             for number, group in enumerate(self.layout.groups)
         ]  # fmt: skip
+        for t in self.layout.maps:
+            assert objects is not None, "a task of boxes needs the draws' objects"
+            parts.append(box_losses(self.maps_of(outputs, t), objects.of_task(t))[:, None])
         return torch.cat(parts, dim=1)
+
+    def maps_of(self, outputs: Tensor, task: int) -> Tensor:
+        """The maps [B, C + 4, h, w] of a task of boxes (code) among all outputs [B, O]."""
+        return outputs[:, self.layout.columns[task]].reshape(len(outputs), *self.layout.maps[task])
 
     @property
     def group_order(self) -> Tensor:
