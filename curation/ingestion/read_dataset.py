@@ -80,8 +80,9 @@ def _read_class_folders(dataset: Dataset, reader: ClassFolders, report: StagePro
 
 def _read_streets(reader: Streets, report: StageProgress) -> Content:
     return read_streets(
-        cache_folder() / f"streets-{reader.seed}-{reader.images}",
+        cache_folder() / f"{'street-signs' if reader.signs else 'streets'}-{reader.seed}-{reader.images}",
         images=reader.images,
         seed=reader.seed,
+        signs=reader.signs,
         progress=lambda done, total: report("render", done, total),
     )

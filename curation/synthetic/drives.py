@@ -14,17 +14,19 @@ __all__ = [
     "LABEL_STREAM",
     "LONGEST",
     "RENDER_STREAM",
+    "TRAFFIC_STREAM",
     "Drives",
     "choose_drives",
     "draw_drives",
     "generator",
+    "natural_drives",
     "rare_floor",
     "rare_slices",
     "speed_at",
 ]
 
 
-_FACTS, _KEEP, LABEL_STREAM, RENDER_STREAM = range(4)  # streams of one seed
+_FACTS, _KEEP, LABEL_STREAM, RENDER_STREAM, TRAFFIC_STREAM = range(5)  # streams of one seed
 _FACT_COLUMNS, _LAYOUT_COLUMNS, LONGEST = 24, 40, 8
 _SPLITS = {"train": 0.052, "validation": 0.006, "test": 0.942}  # of all drives; most of the last are not kept
 
@@ -140,6 +142,16 @@ def choose_drives(images: int, seed: int) -> Drives:
     train = images - validation - int(test.frames.sum())
     parts = [_first_images(seed, "train", train), _first_images(seed, "validation", validation), test]
     return _joined(parts)
+
+
+def natural_drives(images: int, seed: int) -> Drives:
+    """The drives of a data set of `images` images that follow the natural distribution in every split.
+
+    The first drives of each: 70% of the images train, 10% validation, 20% test.
+    """
+    counts = {"train": round(0.7 * images), "validation": round(0.1 * images)}
+    counts["test"] = images - sum(counts.values())
+    return _joined([_first_images(seed, split, count) for split, count in counts.items()])
 
 
 def speed_at(first: Floats, gain: Floats, frame: npt.NDArray[np.int64]) -> Floats:

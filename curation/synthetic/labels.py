@@ -12,7 +12,7 @@ from curation.catalog.event_tables import BOX, LABELS, as_labels
 from curation.synthetic.drives import LABEL_STREAM, LONGEST, Drives, generator, speed_at
 from curation.synthetic.placement import boxes_of
 
-__all__ = ["Described", "describe", "names_of", "path_of"]
+__all__ = ["Described", "describe", "label_table", "names_of", "path_of", "sample_table"]
 
 
 _TASKS = ("light_present", "light_color", "pedestrian", "car", "stop_sign", "bicycle", "speed", "objects")
@@ -31,18 +31,17 @@ def describe(drives: Drives, folder: Path, seed: int) -> Described:
     """Samples, labels and held-back truth of `drives` whose images are, or will be, in `folder`."""
     drive = np.repeat(np.arange(len(drives)), drives.frames)
     frame = np.concatenate([np.arange(count) for count in drives.frames])
-    names = names_of(drives, seed)
-    keys = pa.array([f"streets/{names[d]}-{f:02d}" for d, f in zip(drive, frame, strict=True)])
-    samples = _samples(drives, drive, frame, names, keys, folder.resolve())
+    samples = sample_table(drives, drive, frame, folder.resolve(), seed)
+    keys = samples["key"].combine_chunks()
     known, wrong = _vendor_labelled(drives, drive, frame, seed)
     train = drives.split[drive] == "train"
     labels, held_back = [], []
     for task in _TASKS:
         truth = _truth(task, drives, drive, frame)
         flip = wrong if task == _NOISY else None
-        labels.append(_label_table(task, keys, truth, ~train, "truth", flip=None))
-        labels.append(_label_table(task, keys, truth, train & known[task], "vendor", flip=flip))
-        held_back.append(_label_table(task, keys, truth, train & ~known[task], "oracle", flip=None))
+        labels.append(label_table(task, keys, truth, ~train, "truth"))
+        labels.append(label_table(task, keys, truth, train & known[task], "vendor", flip=flip))
+        held_back.append(label_table(task, keys, truth, train & ~known[task], "oracle"))
     return Described(samples=samples, labels=pa.concat_tables(labels), held_back=pa.concat_tables(held_back))
 
 
@@ -51,15 +50,19 @@ def names_of(drives: Drives, seed: int) -> list[str]:
     return [f"{seed}-{number:06d}" for number in drives.number]
 
 
-def _samples(
+def sample_table(
     drives: Drives,
     drive: npt.NDArray[np.int64],
     frame: npt.NDArray[np.int64],
-    names: list[str],
-    keys: pa.Array,
     folder: Path,
+    seed: int,
+    *,
+    dataset: str = "streets",
 ) -> pa.Table:
-    group = pa.array([f"streets/{names[d]}" for d in drive])
+    """The samples at (`drive`, `frame`), as rows of `drives` and numbers of frames, a tenth of a second apart."""
+    names = names_of(drives, seed)
+    keys = pa.array([f"{dataset}/{names[d]}-{f:02d}" for d, f in zip(drive, frame, strict=True)])
+    group = pa.array([f"{dataset}/{names[d]}" for d in drive])
     where = [str(folder / path_of(names[d], f)) for d, f in zip(drive, frame, strict=True)]
     return pa.table(
         {
@@ -127,14 +130,14 @@ def _truth(
     return facts[drive]
 
 
-def _label_table(
+def label_table(
     task: str,
     keys: pa.Array,
     truth: npt.NDArray[Any] | list[list[dict[str, object]]],
     chosen: Bools,
     annotator: str,
     *,
-    flip: Bools | None,
+    flip: Bools | None = None,
 ) -> pa.Table:
     """Labels of the `chosen` samples; binary labels are negated where `flip` is true."""
     where = np.flatnonzero(chosen)

@@ -8,32 +8,20 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from curation.arrays import Float32s
+from curation.synthetic.background import draw_background
 from curation.synthetic.drawing import (
-    LAMP_COLORS,
     MARGIN,
     SCALE,
     Canvas,
-    Color,
-    dimmed,
     draw_bicycle,
     draw_car,
     draw_pedestrian,
     draw_round_sign,
     draw_stop_sign,
     draw_traffic_light,
-    scaled,
 )
 from curation.synthetic.drives import RENDER_STREAM, Drives, generator, speed_at
-from curation.synthetic.lighting import (
-    OPAQUE,
-    Conditions,
-    lens_tint,
-    object_light,
-    road_light,
-    with_fog,
-    with_halo,
-    with_rain,
-)
+from curation.synthetic.lighting import Conditions, lens_tint, object_light, with_fog, with_halo, with_rain
 from curation.synthetic.placement import (
     HEIGHT,
     WIDTH,
@@ -43,27 +31,32 @@ from curation.synthetic.placement import (
     stop_signs_of,
     traffic_lights_of,
 )
+from curation.synthetic.signs import draw_sign
+from curation.synthetic.traffic import Traffic, traffic_of
 
 __all__ = ["render"]
 
+_STREET = WIDTH + 2 * MARGIN
 
-def render(drives: Drives, seed: int) -> Iterator[tuple[int, int, Image.Image]]:
-    """Render each frame of `drives`: (row of the drive in `drives`, frame, RGB image of 128 x 80)."""
+
+def render(drives: Drives, seed: int, *, signs: bool = False) -> Iterator[tuple[int, int, Image.Image]]:
+    """Render each frame of `drives`: (row of the drive in `drives`, frame, RGB image of 128 x 80).
+
+    With `signs`, scenes are those of `curation.synthetic.traffic`.
+    """
     for row in range(len(drives)):
-        scene = _scene(drives, row, seed)
+        scene = _scene(drives, row, seed, signs=signs)
         for frame in range(int(drives.frames[row])):
             yield row, frame, _render_frame(scene, frame)
-
-
-_HORIZON = {"front": 42, "left": 39, "right": 45}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Scene:
     """Drive `row` of `drives` with its background drawn.
 
-    `sums` are running sums of the background along x, float32 [80, 161, 3]. The uniform `numbers` decide how objects
-    look; the generator `grain` makes rain and pixel grain, which differ from frame to frame.
+    `sums` are running sums of the background along x, float32 [80, 161, 3], or [80, 321, 3] with `traffic`: the street
+    twice, end to end. The uniform `numbers` decide how objects look; the generator `noise` makes rain and pixel grain,
+    which differ from frame to frame.
     """
 
     drives: Drives
@@ -72,23 +65,36 @@ class _Scene:
     sums: Float32s
     numbers: list[float]
     noise: np.random.Generator
+    traffic: Traffic | None = None
+
+    def window(self, frame: int) -> tuple[float, float, float]:
+        """The left edge of the street in view, and the lengths of the blur of the street and of objects, in pixels."""
+        if self.traffic:
+            smear = self.traffic.smear(frame)
+            return MARGIN + self.traffic.pan(frame) % _STREET, smear, smear
+        speed = float(speed_at(self.drives.speed[self.row], self.drives.gain[self.row], np.array(frame)))
+        smear = 1 + speed / 120 * 17
+        return MARGIN + 4 * math.sin(frame + self.numbers[0] * 6), smear, 1 + 0.22 * (smear - 1)
 
 
-def _scene(drives: Drives, row: int, seed: int) -> _Scene:
+def _scene(drives: Drives, row: int, seed: int, *, signs: bool) -> _Scene:
     noise = generator(seed, RENDER_STREAM, int(drives.number[row]) << 20)
     numbers = noise.random(512).tolist()
     time, weather, camera = (str(values[row]) for values in (drives.time_of_day, drives.weather, drives.camera))
     conditions = Conditions(time=time, weather=weather, camera=camera)
-    sums = _running_sums(_background(conditions, iter(numbers[16:])))
-    return _Scene(drives=drives, row=row, conditions=conditions, sums=sums, numbers=numbers, noise=noise)
+    street = draw_background(conditions, iter(numbers[16:]))
+    traffic = traffic_of(drives, row, seed) if signs else None
+    sums = _running_sums(np.concatenate([street, street], axis=1) if signs else street)
+    return _Scene(
+        drives=drives, row=row, conditions=conditions, sums=sums, numbers=numbers, noise=noise, traffic=traffic
+    )
 
 
 def _render_frame(scene: _Scene, frame: int) -> Image.Image:
-    drives, row, conditions = scene.drives, scene.row, scene.conditions
-    speed = float(speed_at(drives.speed[row], drives.gain[row], np.array(frame)))
-    smear = 1 + speed / 120 * 17
-    street = _window(scene.sums, MARGIN + 4 * math.sin(frame + scene.numbers[0] * 6), smear)
-    objects, emitted = _foreground(scene, frame, 1 + 0.22 * (smear - 1))
+    conditions = scene.conditions
+    left, smear, near = scene.window(frame)
+    street = _window(scene.sums, left, smear)
+    objects, emitted = _foreground(scene, frame, near)
     opaque = objects[..., 3:] / np.float32(255)
     lit = with_fog(objects[..., :3] * object_light(conditions.time), opaque, conditions, depth=0.42)
     image = with_rain(street * (1 - opaque) + lit + emitted, conditions, scene.noise) * lens_tint(conditions.camera)
@@ -115,106 +121,15 @@ def _sums_at(sums: Float32s, start: float, width: int) -> Float32s:
     return sums[:, whole : whole + width] * (1 - part) + sums[:, whole + 1 : whole + 1 + width] * part
 
 
-def _background(conditions: Conditions, u: Iterator[float]) -> Float32s:
-    """Sky, buildings, road, trees and lamp posts, lit: [80, 160, 3] in 0 to 255."""
-    size = ((WIDTH + 2 * MARGIN) * SCALE, HEIGHT * SCALE)
-    diffuse, emissive = Image.new("RGB", size), Image.new("RGB", size)
-    canvas = Canvas(diffuse=ImageDraw.Draw(diffuse), emissive=ImageDraw.Draw(emissive))
-    horizon, dark = _HORIZON[conditions.camera], conditions.time != "day"
-    _draw_sky(canvas, horizon, conditions)
-    _draw_buildings(canvas, u, horizon, dark=dark)
-    _draw_road(canvas, u, horizon)
-    _draw_trees(canvas, u, horizon)
-    _draw_lamp_posts(canvas, u, horizon, dark=dark)
-    wet = 0.8 if conditions.weather == "rain" else 1.0
-    lit = np.asarray(diffuse.reduce(SCALE), np.float32) * road_light(conditions.time, horizon) * np.float32(wet)
-    return with_fog(lit, OPAQUE, conditions, depth=0.62) + with_halo(emissive.reduce(SCALE), conditions)
-
-
-def _draw_sky(canvas: Canvas, horizon: int, conditions: Conditions) -> None:
-    top: Color = (105, 165, 235) if conditions.weather == "clear" else (165, 175, 185)
-    low: Color = (255, 190, 130) if conditions.time == "dusk" else (205, 220, 235)
-    right = WIDTH + 2 * MARGIN
-    for y in range(0, horizon, 3):
-        part = y / horizon
-        color = tuple(round(a + (b - a) * part) for a, b in zip(top, low, strict=True))
-        canvas.box(0, y, right, y + 3, (color[0], color[1], color[2]))
-
-
-def _draw_buildings(canvas: Canvas, u: Iterator[float], horizon: int, *, dark: bool) -> None:
-    x = -4.0
-    while x < WIDTH + 2 * MARGIN:
-        wide, high = 12 + 16 * next(u), 10 + 22 * next(u)
-        shade, warm = 70 + 100 * next(u), next(u)
-        wall = (round(shade + 25 * warm), round(shade), round(shade - 20 * warm))
-        canvas.box(x, horizon - high, x + wide - 1, horizon + 2, wall)
-        _draw_windows(canvas, u, x, horizon - high, wide, high, dark=dark)
-        if next(u) < 0.22:  # a shop's sign, in the colours of a traffic light
-            color = list(LAMP_COLORS.values())[int(3 * next(u))]
-            left, top = x + 2 + next(u) * 4, horizon - 6
-            canvas.box(left, top, left + 6, top + 2.5, color)
-            if dark:
-                canvas.emissive.rectangle(scaled(left, top, left + 6, top + 2.5), fill=dimmed(color, 0.55))
-        x += wide
-
-
-def _draw_windows(
-    canvas: Canvas, u: Iterator[float], x: float, top: float, wide: float, high: float, *, dark: bool
-) -> None:
-    lit = int(next(u) * 2**20)
-    for row in range(int(high // 6)):
-        for column in range(int(wide // 5)):
-            left, upper = x + 1.5 + 5 * column, top + 2 + 6 * row
-            canvas.box(left, upper, left + 2.2, upper + 3, (45, 52, 64))
-            if dark and lit >> (4 * row + column) & 1:
-                canvas.emissive.rectangle(scaled(left, upper, left + 2.2, upper + 3), fill=(120, 95, 48))
-
-
-def _draw_road(canvas: Canvas, u: Iterator[float], horizon: int) -> None:
-    right = WIDTH + 2 * MARGIN
-    shade = round(82 + 30 * next(u))
-    canvas.box(0, horizon, right, horizon + 7, (150, 146, 138))
-    canvas.box(0, horizon + 7, right, HEIGHT, (shade, shade, shade + 3))
-    stripe, paint = 4 + 2 * next(u), round(190 + 50 * next(u))
-    for k in range(int(right / stripe / 2) + 1):  # kerb stones: they show motion blur in every image
-        canvas.box(2 * k * stripe, horizon + 6, (2 * k + 1) * stripe, horizon + 9, (paint, paint, paint))
-        canvas.box((2 * k + 1) * stripe, horizon + 6, (2 * k + 2) * stripe, horizon + 9, (60, 58, 60))
-    start = 20 * next(u)
-    for k in range(9):
-        left = start + 20 * k
-        canvas.shape(
-            [(left, 66), (left + 9, 66), (left + 8, 69), (left - 2, 69)],
-            (220, 218, 205),
-        )
-    for _ in range(12):
-        x, y = right * next(u), horizon + 11 + 26 * next(u)
-        canvas.box(x, y, x + 2 + 3 * next(u), y + 1.5, (shade - 28, shade - 28, shade - 26))
-
-
-def _draw_trees(canvas: Canvas, u: Iterator[float], horizon: int) -> None:
-    for _ in range(int(5 * next(u))):
-        x, size, tone = (WIDTH + 2 * MARGIN) * next(u), 5 + 6 * next(u), next(u)
-        green = (round(30 + 40 * tone), round(85 + 60 * tone), round(35 + 25 * tone))
-        canvas.box(x - 1, horizon - 6, x + 1, horizon + 6, (74, 56, 40))
-        canvas.disc(x, horizon - 6 - size, size, green)
-        canvas.disc(x - size / 2, horizon - 4 - size / 2, size * 0.7, green)
-
-
-def _draw_lamp_posts(canvas: Canvas, u: Iterator[float], horizon: int, *, dark: bool) -> None:
-    for _ in range(int(4 * next(u))):
-        x, high, arm = (WIDTH + 2 * MARGIN) * next(u), 22 + 12 * next(u), 5 - 10 * next(u)
-        canvas.line([(x, horizon + 7), (x, horizon - high), (x + arm, horizon - high)], (80, 84, 88), 1)
-        canvas.box(x + arm - 2, horizon - high - 1, x + arm + 2, horizon - high + 1, (226, 200, 110))
-        if dark:
-            canvas.lamp(x + arm, horizon - high + 0.5, 4.5, 2.5, (255, 190, 80))
-
-
 def _foreground(scene: _Scene, frame: int, smear: float) -> tuple[Float32s, Float32s]:
     """Objects in front, premultiplied RGBA [80, 128, 4], and the light that they give, [80, 128, 3]."""
     size = (WIDTH * SCALE, HEIGHT * SCALE)
     diffuse, emissive = Image.new("RGBA", size), Image.new("RGB", size)
     canvas = Canvas(diffuse=ImageDraw.Draw(diffuse), emissive=ImageDraw.Draw(emissive))
-    _draw_objects(canvas, scene, frame)
+    if scene.traffic:
+        _draw_traffic(canvas, scene.traffic, frame, dark=scene.conditions.time != "day")
+    else:
+        _draw_objects(canvas, scene, frame)
     objects = _blurred(np.asarray(diffuse.convert("RGBa").reduce(SCALE), np.float32), smear)
     return objects, _blurred(with_halo(emissive.reduce(SCALE), scene.conditions), smear)
 
@@ -222,7 +137,7 @@ def _foreground(scene: _Scene, frame: int, smear: float) -> tuple[Float32s, Floa
 def _blurred(layer: Float32s, smear: float) -> Float32s:
     if smear < 1.2:
         return layer
-    margin = 4
+    margin = 4 if smear < 6 else 8
     return _window(_running_sums(np.pad(layer, ((0, 0), (margin, margin), (0, 0)))), margin, smear)
 
 
@@ -246,3 +161,18 @@ def _draw_objects(canvas: Canvas, scene: _Scene, frame: int) -> None:
     if drives.pedestrian[row]:
         at = Placement(x=lane_x(u, 4), y=61 + 16 * u[19], size=25 + 20 * u[34])
         draw_pedestrian(canvas, at.moved(frame, 2 * sideways), looks, frame)
+
+
+def _draw_traffic(canvas: Canvas, traffic: Traffic, frame: int, *, dark: bool) -> None:
+    """Signs and road users; who stands takes no steps."""
+    for thing in traffic.at(frame):
+        looks, steps = iter(thing.looks), frame if thing.moving else 0
+        match thing.kind:
+            case "sign":
+                draw_sign(canvas, thing.at, thing.sign)
+            case "car":
+                draw_car(canvas, thing.at, looks, dark=dark)
+            case "bicycle":
+                draw_bicycle(canvas, thing.at, looks)
+            case "pedestrian":
+                draw_pedestrian(canvas, thing.at, looks, steps)

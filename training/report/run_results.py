@@ -100,9 +100,15 @@ class RunResults:
         """The code of the only class among the known labels of a slice; None for numbers, or for several classes."""
         if not slice_ or not self.tasks[task].classes or task not in self.predictions:
             return None
-        predicted = self.predictions[task]
-        codes = np.unique(predicted.truth[self._inside(slice_)[predicted.rows]])
-        return int(codes[0]) if len(codes) == 1 else None
+        if (task, slice_) not in self._only:
+            predicted = self.predictions[task]
+            truth = predicted.truth[self._inside(slice_)[predicted.rows]]
+            self._only[task, slice_] = int(truth[0]) if len(truth) and (truth == truth[0]).all() else None
+        return self._only[task, slice_]
+
+    @cached_property
+    def _only(self) -> dict[tuple[str, str], int | None]:
+        return {}
 
     def precision_beside(self, task: str, slice_: str) -> Figure | None:
         """For a slice with one class, the precision of that class on all of test; None for any other slice."""
@@ -169,7 +175,7 @@ def load_results(now: Snapshot, run_id: str, trained: Sequence[str], predictions
     predicted = {name: part for name, part in found.items() if isinstance(part, LabelledPredictions)}
     return RunResults(
         tasks=tasks, slices=slices, samples=samples, test=test,
-        inside={"": everything} | {name: samples.marked(found) for name, found in members.items()},
+        inside={"": everything} | {name: samples.marked(ids) for name, ids in members.items()},
         figures=[row for row in now.runs.slice_errors(run_id).to_pylist() if row["task"] in trained],
         predictions=predicted, detections={n: part for n, part in found.items() if isinstance(part, LabelledBoxes)},
         listed={name: part for name, part in found.items() if isinstance(part, LabelledClasses)},
@@ -178,7 +184,8 @@ def load_results(now: Snapshot, run_id: str, trained: Sequence[str], predictions
             for name, part in predicted.items() if tasks[name].classes
         },
         boxes=_boxes(now, [task for task in tasks.values() if task.kind == "detection"], samples.ids),
-        coverage=coverage(now), agreement=[agreement(now, name) for name in tasks], missing=label_missingness(now),
+        coverage=coverage(now, members), agreement=[agreement(now, name) for name in tasks],
+        missing=label_missingness(now),
         commit=now.log().slice(0, 1).to_pylist()[0],
     )  # fmt: skip
 

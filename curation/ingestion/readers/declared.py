@@ -57,6 +57,7 @@ class Streets(ReaderBase):
     kind: Literal["streets"]
     images: int = Field(default=20_000, ge=1, description="how many images, 400 to 200,000")
     seed: int = Field(default=0, ge=0, description="seed of the scenes")
+    signs: bool = later(False, "scenes with 32 signs, moving road users and frames that show the speed")
 
     def kinds(self) -> dict[str, tuple[Kind, ...]]:
         """None: the renderer has its own tasks."""

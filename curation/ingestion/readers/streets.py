@@ -19,9 +19,10 @@ from curation.errors import BadInput, Damaged
 from curation.files.atomic import remove_leftovers, whole
 from curation.files.read_back import json_value
 from curation.ingestion.readers.content import Content
-from curation.synthetic.drives import Drives, choose_drives
+from curation.synthetic.drives import Drives, choose_drives, natural_drives
 from curation.synthetic.labels import describe, names_of, path_of
 from curation.synthetic.renderer import render
+from curation.synthetic.sign_labels import describe_signs
 
 __all__ = ["read_streets"]
 
@@ -37,27 +38,32 @@ def read_streets(
     *,
     images: int = 20_000,
     seed: int = 0,
+    signs: bool = False,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Content:
     """Render `images` scenes (400 to 200,000) of `seed` into `folder`; returns their samples and labels.
 
-    `workers` processes render (default: one a core; 1 renders in this process); neither order nor bytes depend on it.
+    With `signs`, scenes are those of the data set `street_signs`: signs, moving road users and frames that show the
+    speed. `workers` processes render (default: one a core; 1 renders in this process); neither order nor bytes depend
+    on it.
     `progress` is called with (images done, total). The next call keeps the images of an interrupted one; a complete
     folder holds `streets.json`, and nothing is rendered again. BadInput if a parameter is out of range or differs from
     the folder's; Damaged if `streets.json` cannot be read.
     """
     _check(folder, images, seed, workers)
     manifest = folder / "streets.json"
-    requested = {"images": images, "seed": seed, "version": _VERSION}
+    requested = {"images": images, "seed": seed, "version": _VERSION} | ({"signs": True} if signs else {})
     done = _is_complete(manifest, requested)
-    drives = choose_drives(images, seed)
+    drives = (natural_drives if signs else choose_drives)(images, seed)
     if not done:
-        _render_all(drives, folder, seed, workers or os.cpu_count() or 1, progress)
+        work = partial(_render_chunk, folder, seed, signs)
+        _render_all(drives, work, workers or os.cpu_count() or 1, progress)
         remove_leftovers(folder.glob("images/*/*.part"))
         with whole(manifest) as part:
             part.write_text(json.dumps(requested, indent=1) + "\n")
-    return Content(**describe(drives, folder, seed)._asdict())
+    described = (describe_signs if signs else describe)(drives, folder, seed)
+    return Content(**described._asdict())
 
 
 def _check(folder: Path, images: int, seed: int, workers: int | None) -> None:
@@ -86,11 +92,11 @@ def _is_complete(manifest: Path, requested: dict[str, int]) -> bool:
 
 
 def _render_all(
-    drives: Drives, folder: Path, seed: int, workers: int, progress: Callable[[int, int], None] | None
+    drives: Drives, work: Callable[[Drives], int], workers: int, progress: Callable[[int, int], None] | None
 ) -> None:
     chunks = [drives.take(slice(a, b)) for a, b in pairwise([*range(0, len(drives), 16), len(drives)])]
     total, done = int(drives.frames.sum()), 0
-    for rendered in _mapped(partial(_render_chunk, folder, seed), chunks, min(workers, len(chunks))):
+    for rendered in _mapped(work, chunks, min(workers, len(chunks))):
         done += rendered
         if progress is not None:
             progress(done, total)
@@ -121,10 +127,10 @@ def _exit_after_parent() -> None:
         os._exit(1)
 
 
-def _render_chunk(folder: Path, seed: int, drives: Drives) -> int:
+def _render_chunk(folder: Path, seed: int, signs: bool, drives: Drives) -> int:
     names = names_of(drives, seed)
     missing = [i for i, name in enumerate(names) if not _has_all(folder, name, int(drives.frames[i]))]
-    for position, frame, image in render(drives.take(np.array(missing, np.int64)), seed):
+    for position, frame, image in render(drives.take(np.array(missing, np.int64)), seed, signs=signs):
         path = folder / path_of(names[missing[position]], frame)
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
