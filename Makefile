@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-cold bench-streets bench-demo bench-heads bench-start bench-scale bench-browse bench-pack bench-stream bench-labeling bench-pages bench-train bench-gpu bench-decide golden soak clean
+.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-cold bench-streets bench-demo bench-heads bench-start bench-scale bench-browse bench-pack bench-stream bench-labeling bench-pages bench-train bench-gpu bench-decide bench-ask golden soak clean
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -82,6 +82,9 @@ bench-gpu: .venv/train ## The trainer on a GPU: images a second, waiting for dat
 bench-decide: .venv/train ## Compare, gate, labels that judge, prevalence and drift, beside the usual rules (ROWS=blocks,errors; DEMO=FOLDER; SCALE=small)
 	@$(BIN)/python -m benchmarks.decide
 
+bench-ask: .venv/train .venv-ask-peers/ready ## Slices that nobody declared: planted and null, beside SliceLine (ROWS=discovery; SCALE=small)
+	@$(BIN)/python -m benchmarks.ask
+
 golden: .venv/test ## The hash of a plan under other releases of duckdb and numpy
 	@set -e; for other in duckdb==2.0.0 duckdb==2.0.1 numpy==2.4.6; do \
 		echo "$$other"; $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --upgrade --target .venv-golden/$$other $$other; \
@@ -112,6 +115,11 @@ clean: ## Remove what the demo and the benchmarks left here
 	@echo "making .venv-heads-peers with scikit-learn (a minute)"
 	@$(PYTHON) -m venv .venv-heads-peers
 	@.venv-heads-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
+
+.venv-ask-peers/ready: benchmarks/ask-peers.txt
+	@echo "making .venv-ask-peers with SliceLine (a minute)"
+	@$(PYTHON) -m venv .venv-ask-peers
+	@.venv-ask-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
 
 .venv-train-peers/ready: benchmarks/train-peers.txt
 	@echo "making .venv-train-peers with torchjd and LibMTL (a minute or two: it holds a torch)"

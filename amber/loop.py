@@ -152,20 +152,21 @@ def run_loop(
     with _alone(catalog.home):
         remove_leftovers(catalog.home.rglob("*.part"))
         with catalog.read() as now:
-            check_tasks(now, loop.policy)
+            check_tasks(now, loop.policy, loop.recipe)
             if answer is None and (loop.start or loop.rounds) and not now.has(f"loop:{loop.id}:{loop.rounds}:evaluate"):
                 _check_oracle(catalog.home)
         tell = progress or (lambda stage, done, total: None)
         yield from _rounds(catalog, loop, author, tell, answer or partial(_ask_oracle, catalog))
 
 
-def check_tasks(now: Snapshot, policy: Policy | None) -> None:
-    """Refuse, before any work, a policy that the catalog does not fit and tasks that nothing learns yet."""
+def check_tasks(now: Snapshot, policy: Policy | None, recipe: Recipe) -> None:
+    """Refuse, before any work, a policy that does not fit the catalog, and tasks that `recipe` does not learn."""
     refuse_unlearned(now.tasks().values())
     stored = now.ownership.policy()
     if followed := policy or (Policy.model_validate_json(stored) if stored else None):
         followed.check(now)
         refuse_unlearned(followed.trained(now), alone=False, fix="give it share 0")
+        recipe.with_boxes(followed.trained(now))
 
 
 @contextmanager

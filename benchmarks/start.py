@@ -29,9 +29,10 @@ READS = {
 """Arguments of verbs that are called on a workspace."""
 WITHOUT = {
     "backup": ["copy"], "browse": [], "catalog": ["verify"], "compare": [], "compare-trees": [], "coverage": [],
-    "diff": ["1"], "drift": ["1", "2"], "duplicates": [], "evaluate": [], "export-model": ["run", "--to", "out"],
-    "forget": ["key", "--yes"], "gate": ["--gate", "gate.toml", "--author", "bench"], "ingest": ["."],
-    "label": ["status"], "loop": [], "oracle": [], "pack": [], "policy": ["suggest"], "predict": ["run", "images"],
+    "diff": ["1"], "discover": [], "drift": ["1", "2"], "duplicates": [], "evaluate": [],
+    "export-model": ["run", "--to", "out"], "forget": ["key", "--yes"],
+    "gate": ["--gate", "gate.toml", "--author", "bench"], "ingest": ["."], "label": ["status"], "loop": [],
+    "oracle": [], "pack": [], "policy": ["suggest"], "predict": ["run", "images"],
     "predictions": ["import", "theirs.csv", "--name", "theirs"], "prevalence": [], "report": [], "request": [],
     "restore": ["copy"], "serve": [], "simulate": [".", "--wanted", "a=b"], "train": [], "trunks": ["nosuch"],
     "write": ["csv", "out.csv"],

@@ -3,10 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Bools", "Bytes", "Float32s", "Floats", "Int16s", "Int32s", "Ints", "Pixels", "UInt64s"]
+__all__ = ["Bools", "Bytes", "Float32s", "Floats", "Int8s", "Int16s", "Int32s", "Ints", "Pixels", "UInt64s"]
 
 Ints = npt.NDArray[np.int64]  # ids, counts, row numbers
 Int32s = npt.NDArray[np.int32]  # row numbers where memory counts
+Int8s = npt.NDArray[np.int8]  # small codes
 Int16s = npt.NDArray[np.int16]
 UInt64s = npt.NDArray[np.uint64]  # hashes
 Floats = npt.NDArray[np.float64]

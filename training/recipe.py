@@ -2,102 +2,24 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import ConfigDict
 
+from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.files.toml_files import parse, read_toml
+from training.recipe_parts import Augmentation, BoxRecipe, Stopping, TaskRecipe, refuse
 from training.tree import Tree
 
-__all__ = ["ADDED", "TIMM", "Augmentation", "Recipe", "Stopping", "TaskRecipe"]
+__all__ = ["ADDED", "TIMM", "Augmentation", "BoxRecipe", "Recipe", "Stopping", "TaskRecipe"]
 
 HEADS = ("auto", "exact", "shared", "drawn")
 
 Balance = Literal["none", "gradient_norm"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskRecipe:
-    """How one task learns in a network that learns from draws; the defaults change nothing.
-
-    `rate` multiplies the learning rate of the task's rows, and of the branches that only tasks with this rate read: an
-    importance cannot do so, because Adam divides it out again. `decay` and `dropout` replace those of the recipe;
-    `dropout` is that of the features that the head reads. `smoothing` is the part of a class label that is spread
-    evenly over the classes. `stop` says whether the task takes part in `Recipe.stopping`.
-    """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    rate: float = 1.0
-    decay: float | None = None
-    dropout: float | None = None
-    smoothing: float = 0.0
-    stop: bool = True
-
-    def __post_init__(self) -> None:
-        rules = {
-            "rate": 0 <= self.rate < math.inf,
-            "decay": self.decay is None or 0 <= self.decay < math.inf,
-            "dropout": self.dropout is None or 0 <= self.dropout < 1,
-            "smoothing": 0 <= self.smoothing < 1,
-        }
-        _refuse(self, rules, "task recipe")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stopping:
-    """When a task stops by itself (`training.loop.states`).
-
-    Every `every` steps each task is evaluated on its validation labels. After `patience` evaluations in a row whose
-    gain is below its standard error over groups, the task is on a plateau; one more, and it learns the soft labels of
-    its best step, at `floor` times its share. After `patience` further evaluations without a gain it is frozen. It
-    learns again once its loss (over the best constant's) has risen by more than `tolerance` and by more than the error.
-    """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    every: int = 100
-    patience: int = 3
-    floor: float = 0.25
-    tolerance: float = 0.02
-
-    def __post_init__(self) -> None:
-        rules = {
-            "every": self.every >= 1,
-            "patience": self.patience >= 1,
-            "floor": 0 < self.floor <= 1,
-            "tolerance": 0 <= self.tolerance < math.inf,
-        }
-        _refuse(self, rules, "stopping")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """How each image differs from draw to draw, by a hash of (seed, position): the same on any number of ranks.
-
-    With `flip` half of the images are mirrored, but none with a known label of a task whose labels depend on left and
-    right (`Task.sided`). Each moves by up to `shift` pixels, becomes larger or smaller by at most the factor
-    1 + `scale`, and brighter or darker by at most the part `brightness`. What moves into view repeats the border.
-    """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    flip: bool = True
-    shift: int = 4
-    scale: float = 0.1
-    brightness: float = 0.1
-
-    def __post_init__(self) -> None:
-        rules = {
-            "shift": self.shift >= 0,
-            "scale": 0 <= self.scale < math.inf,
-            "brightness": 0 <= self.brightness <= 1,
-        }
-        _refuse(self, rules, "augment")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +52,8 @@ class Recipe:
     takes a C++ compiler and up to a minute at the start. `only` names the tasks that learn in a run that continues
     another: whatever another task reads is frozen. `learn_from` is the stage from which on the trunk learns ("input":
     all of it, as every trunk but efficientnet_lite0 does by default); what comes before keeps its weights. `weights` of
-    a model of timm is the path of a state dict, "hub" (timm fetches it), or "random".
+    a model of timm is the path of a state dict, "hub" (timm fetches it), or "random". `boxes` says how tasks of boxes
+    are learned; a plan without one does not need it, and a plan with one has its defaults (`with_boxes`).
 
     >>> Recipe.of("small").heads, Recipe.of("efficientnet_lite0", size=(96, 96)).heads
     ('drawn', 'auto')
@@ -167,6 +90,7 @@ class Recipe:
     only: tuple[str, ...] = ()
     learn_from: str = ""
     weights: str = ""
+    boxes: BoxRecipe | None = None
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -259,6 +183,22 @@ class Recipe:
             return Recipe(size=self.size, seed=self.seed, threads=self.threads)
         return replace(self, trunk=f"run:{run}", heads="auto", hidden=0) if run else None
 
+    def with_boxes(self, tasks: Sequence[Task]) -> "Recipe":
+        """This recipe for tasks among which are some of boxes: with `boxes`, by default.
+
+        BadInput for a frozen trunk, whose features hold no map, and for heads that do not learn by AdamW.
+        """
+        named = [task.name for task in tasks if task.kind == "detection"]
+        if not named or self.boxes:
+            return self
+        if not self.learns or self.optimizer != "adamw":
+            raise BadInput(
+                f"task {named[0]} (detection): boxes are found on the maps of a trunk that learns from draws by adamw, "
+                f"not on {self.trunk} with heads = {self.heads} and optimizer = {self.optimizer}; set learn_from = "
+                '"head" (its maps stay frozen), or take trunk small'
+            )
+        return replace(self, boxes=BoxRecipe())
+
     def __post_init__(self) -> None:  # long: one rule for each field
         if not (self.trunk in DEFAULTS or self.trunk.startswith(("run:", TIMM)) or _own(self.trunk)):
             raise BadInput(f"recipe: trunk = {self.trunk} is none that a recipe takes; `amber trunks` lists them")
@@ -284,10 +224,15 @@ class Recipe:
             "clip": 0 <= self.clip < math.inf,
             "trunk_rate": 0 <= self.trunk_rate < math.inf,
         }
-        _refuse(self, rules, "recipe")
+        refuse(self, rules, "recipe")
         if self.trunk.startswith(TIMM) and not self.weights:
             raise BadInput(
                 f'recipe: trunk {self.trunk} needs weights; give the path of a state dict, "hub" or "random"'
+            )
+        if self.boxes and not self.learns:
+            raise BadInput(
+                f"recipe: boxes are found on maps, and {self.trunk} is read as features alone; set learn_from = "
+                '"head" (its maps stay frozen), or take trunk small'
             )
         if self.compile and not self.learns:
             raise BadInput(f"recipe: compile = True is for a trunk that learns, not for {self.trunk}; leave it out")
@@ -321,13 +266,6 @@ def _defaults(trunk: str, given: set[str]) -> dict[str, Any]:
     return {**DEFAULTS.get(trunk, {}), **on_features}
 
 
-def _refuse(made: Any, rules: Mapping[str, bool], what: str) -> None:
-    """BadInput for the first field whose rule does not hold."""
-    for name, holds in rules.items():
-        if not holds:
-            raise BadInput(f"{what}: {name} = {getattr(made, name)} is out of range; correct it")
-
-
 ADDED: Final = frozenset(
     {
         "tree",
@@ -342,6 +280,7 @@ ADDED: Final = frozenset(
         "only",
         "learn_from",
         "weights",
+        "boxes",
     }
 )
 """Fields that recipes did not have at first; a recipe that says nothing in them keeps its run's id."""

@@ -14,7 +14,7 @@ from samplers.plan.plan_list import policy_name, written_at
 from training.imported import origin_of
 from training.run import Run
 
-__all__ = ["RunEntry", "list_runs", "run_before", "two_runs"]
+__all__ = ["RunEntry", "list_runs", "newest_run", "run_before", "two_runs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +64,20 @@ def run_before(home: Path, now: Snapshot, run_id: str) -> str:
     return parent if parent in earlier else earlier[-1] if earlier else ""
 
 
+def newest_run(home: Path, now: Snapshot) -> str:
+    """The id of the run that was evaluated last; NotFound where there is none."""
+    names = now.runs()["run"].to_pylist()
+    if not names:
+        raise NotFound(f"{home}: the catalog has no run yet; create some with `amber train`")
+    return str(names[-1])
+
+
 def two_runs(home: Path, now: Snapshot, run: str, before: str) -> tuple[str, str]:
     """The ids of the run before and of `run`, where either may be left out (""), or begin an id.
 
     By default `run` is the one evaluated last, and the other its `run_before`; an error where there is none.
     """
-    names = now.runs()["run"].to_pylist()
-    if not names:
-        raise NotFound(f"{home}: the catalog has no run yet; create some with `amber train`")
-    newest = now.runs.full_id(run) if run else str(names[-1])
+    newest = now.runs.full_id(run) if run else newest_run(home, now)
     earlier = now.runs.full_id(before) if before else run_before(home, now, newest)
     if not earlier:
         raise BadInput(f"run {newest!r}: no run was evaluated before it; name the one to compare it with")

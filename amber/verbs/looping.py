@@ -136,13 +136,13 @@ def loop_command(options: LoopOptions, people: PeopleOptions, seed: int, author:
     catalog = Catalog.open(home)
     loop = options.loop(catalog, seed)
     with catalog.read() as now:
-        check_tasks(now, loop.policy)
-        left_out = "" if loop.policy else unlearned(now.tasks().values())
+        check_tasks(now, loop.policy, loop.recipe)
+        missing = "" if loop.policy else unlearned(now.tasks().values())
     need_extra("train")
     screen = Screen(quiet=as_json)
     with ExitStack() as stack:
         answer = stack.enter_context(people.answer(catalog, screen))
-        note(left_out)
+        note(missing)
         stack.enter_context(screen.stages())
         done = list(run_loop(catalog, loop, author=author, progress=screen.tell, answer=answer))
     show([vars(step) for step in done], as_json, lambda: _print_rounds(catalog, loop, done))

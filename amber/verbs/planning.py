@@ -23,7 +23,7 @@ from samplers.plan.plan import Plan
 from samplers.plan.plan_list import PlanEntry, list_plans
 from samplers.plan.sign_off import TaskChange, changes
 from samplers.plan.task_outcomes import TaskOutcome, task_outcomes
-from samplers.policy.policy import Policy
+from samplers.policy.policy import Policy, left_out
 from training.run import Run
 
 __all__ = ["plan_group"]
@@ -87,11 +87,12 @@ def plan_group(
         return
     with catalog.read(commit) as now:
         policy = Policy.load(policy_file) if policy_file else Policy.in_force(now)
-        left_out = unlearned(policy.trained(now) if policy_file else now.tasks().values())
+        tasks = now.tasks().values()
+        missing = unlearned(policy.trained(now)) if policy_file else left_out(tasks, policy)
     proposed = draft_plan(catalog, policy, make_pack(catalog), draws=draws, seed=seed, commit=commit)
     newest = Plan.newest_or_none(catalog.home)
     shown = acting.save(catalog, proposed, newest, policy)
-    note(left_out)
+    note(missing)
     _show(shown, Plan.open(catalog.home, against) if against else newest, policy.tolerance, as_json)
 
 

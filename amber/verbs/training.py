@@ -50,21 +50,24 @@ class TrainOptions:
         """The plan to train on."""
         return Plan.open(catalog.home, self.plan_hash) if self.plan_hash else Plan.newest(catalog.home)
 
-    def recipe(self, catalog: Catalog, seed: int) -> Recipe:
+    def recipe(self, catalog: Catalog, plan: Plan, seed: int) -> Recipe:
         """The recipe of the file, these settings where it says nothing; with --only and no file, that of the parent.
 
+        For a plan with boxes and no file, the pretrained trunk is not read as features but as maps, which stay frozen.
         BadInput names the setting that breaks a rule.
         """
+        boxed = any(part.task.kind == "detection" for part in plan.tasks)
         only = tuple(name.strip() for name in self.only.split(",") if name.strip())
         if only and self.parent and self.recipe_file is None:
             return replace(Run.open(catalog.home, self.parent).recipe, only=only)
         given = {"global_batch": self.batch, "seed": seed, "learning_rate": self.learning_rate, "heads": self.heads}
         if self.recipe_file is None:
-            size = self.size or size_for(catalog, self.trunk)
-            return Recipe.of(self.trunk, size=size, only=only or None, **given)
+            size = self.size or size_for(catalog, self.trunk, boxed=boxed)
+            maps = "head" if boxed and self.trunk == Recipe.trunk and not self.heads else None
+            return Recipe.of(self.trunk, size=size, only=only or None, learn_from=maps, **given)
         words = read_toml(self.recipe_file)
         trunk = words.get("trunk", self.trunk)
-        size = self.size or (None if "size" in words else size_for(catalog, trunk))
+        size = self.size or (None if "size" in words else size_for(catalog, trunk, boxed=boxed))
         made = Recipe.load(self.recipe_file, trunk=self.trunk, size=size, **given)
         return replace(made, only=only) if only else made
 
@@ -129,7 +132,7 @@ def train_command(options: TrainOptions, seed: int, author: str, home: str, as_j
     catalog = Catalog.open(home)
     plan = options.plan(catalog)
     refuse_unlearned((part.task for part in plan.tasks), alone=False, fix="plan again with share 0 for it")
-    recipe = options.recipe(catalog, seed)
+    recipe = options.recipe(catalog, plan, seed).with_boxes([part.task for part in plan.tasks])
     need_extra("train")
     if options.shards:
         need_extra("shards")
@@ -255,14 +258,14 @@ def _baselines(catalog: Catalog, run: str, kinds: tuple[str, ...], quiet: bool) 
         return baseline_predictions(catalog, Run.open(catalog.home, run), kinds, size, progress=screen.tell)
 
 
-def size_for(catalog: Catalog, trunk: str) -> tuple[int, int] | None:
-    """The size that fits the catalog's images, for a frozen trunk; None for others, which have a default."""
-    from training.evaluation.image_size import fitted_size
+def size_for(catalog: Catalog, trunk: str, *, boxed: bool = False) -> tuple[int, int] | None:
+    """The size that fits the catalog's images, for a frozen trunk and for boxes; None for others with a default."""
+    from training.evaluation.image_size import FOR_BOXES, fitted_size
 
-    if trunk == "small":
+    if trunk == "small" and not boxed:
         return None
     with catalog.read() as now:
-        return fitted_size(now)
+        return fitted_size(now, largest=FOR_BOXES) if boxed else fitted_size(now)
 
 
 def run_title(run: Run) -> str:

@@ -1,8 +1,9 @@
 """Coverage: numbers of known, unsure, inapplicable and unknown labels by task and slice, and which tasks are labelled
 together."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.analysis.colabelling import colabelled
-from curation.arrays import Bools, Ints
+from curation.arrays import Ints
 from curation.catalog.applicability import applicability
 from curation.catalog.schema import INAPPLICABLE, KNOWN, UNSURE
 from curation.catalog.snapshot import Snapshot
@@ -86,24 +87,44 @@ class Coverage:
 
 @dataclass(frozen=True, kw_only=True)
 class _Samples:
-    """N samples: index of the split of each in `SPLITS`, and a mask [N] by slice, false where excluded; `row` [id]
-    is the row of an id."""
+    """N samples: index of the split of each in `SPLITS`, and `row` [id], the row of an id. Of each of S slices, the
+    first of which is "", the rows that are in it and not excluded: `slices` its names, `members` its rows, and `sizes`
+    [S, splits]."""
 
     row: Ints
     split: Ints
-    inside: Mapping[str, Bools]
+    slices: Sequence[str]
+    members: Sequence[Ints]
+    sizes: Ints
 
     @property
     def splits(self) -> int:
         """How many of `SPLITS` are shown: unsplit only where there is such a sample."""
         unsplit = self.split == SPLITS.index(UNSPLIT)
-        return len(SPLITS) if (unsplit & self.inside[""]).any() else len(SPLITS) - 1
+        return len(SPLITS) if unsplit[self.members[0]].any() else len(SPLITS) - 1
+
+    @cached_property
+    def by_row(self) -> tuple[Ints, Ints]:
+        """The slices that hold each sample: `ends` [N + 1], and their numbers, those of row r from ends[r] on."""
+        rows = np.concatenate(self.members)
+        numbers = np.repeat(np.arange(len(self.members)), [len(part) for part in self.members])
+        order = np.argsort(rows, kind="stable")
+        return np.searchsorted(rows[order], np.arange(len(self.split) + 1)), numbers[order]
+
+    def held(self, rows: Ints) -> tuple[Ints, Ints]:
+        """Every pair of a place among `rows` [n] and the number of a slice that holds this row."""
+        ends, numbers = self.by_row
+        counts = ends[rows + 1] - ends[rows]
+        places = np.repeat(np.arange(len(rows)), counts)
+        offsets = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return places, numbers[np.repeat(ends[rows], counts) + offsets]
 
 
-def coverage(now: Snapshot) -> Coverage:
+def coverage(now: Snapshot, members: Mapping[str, Ints] | None = None) -> Coverage:
     """Count every (task, slice, split) at this snapshot, and the co-labelling of every pair of tasks.
 
-    Slices over predictions are left out: they depend on a run.
+    Slices over predictions are left out: they depend on a run. `members` are the ids in each slice, where they are
+    known already.
 
     >>> counted = coverage(now)
     >>> cell = next(cell for cell in counted.cells if (cell.task, cell.slice, cell.split) == ("color", "", "train"))
@@ -112,12 +133,13 @@ def coverage(now: Snapshot) -> Coverage:
     """
     tasks, slices = now.tasks(), now.slices()
     counted = {name: part for name, part in slices.items() if not part.reads_predictions}
-    samples = _samples(now, {name: part.predicate for name, part in counted.items()})
+    found = {name: now.members(part.predicate) if members is None else members[name] for name, part in counted.items()}
+    samples = _samples(now, found)
     cells: list[Cell] = []
     for task in tasks.values():
         labels = _with_inapplicable(now.labels(task.name), applicability(now, task).known)
         rows = samples.row[labels["sample_id"].to_numpy()]
-        mine = [name for name in samples.inside if not name or counted[name].task in ("", task.name)]
+        mine = [at for at, name in enumerate(samples.slices) if not name or counted[name].task in ("", task.name)]
         cells += _cells(task, labels, rows, samples, mine)
     together = colabelled(now, now.training_ids(before_split=True))
     return Coverage(
@@ -127,18 +149,18 @@ def coverage(now: Snapshot) -> Coverage:
     )  # fmt: skip
 
 
-def _samples(now: Snapshot, predicates: Mapping[str, str]) -> _Samples:
+def _samples(now: Snapshot, slices: Mapping[str, Ints]) -> _Samples:
     table = now.samples()
     ids = np.asarray(table["sample_id"].to_numpy(), np.int64)
     row = np.zeros(int(ids.max(initial=-1)) + 1, np.int64)
     row[ids] = np.arange(len(ids))
-    inside = {"": ~np.asarray(table["excluded"].to_numpy(), np.bool_)}
-    for name, predicate in predicates.items():
-        inside[name] = np.zeros(len(ids), np.bool_)
-        inside[name][row[now.members(predicate)]] = True
-        inside[name] &= inside[""]
+    kept = ~np.asarray(table["excluded"].to_numpy(), np.bool_)
+    found = [np.flatnonzero(kept), *(row[ids_in] for ids_in in slices.values())]
+    members = [np.sort(part[kept[part]]) for part in found]
     split = pc.fill_null(pc.index_in(table["split"], value_set=pa.array(SPLITS)), SPLITS.index(UNSPLIT))
-    return _Samples(row=row, split=np.asarray(split.to_numpy(), np.int64), inside=inside)
+    splits = np.asarray(split.to_numpy(), np.int64)
+    sizes = np.stack([np.bincount(splits[part], minlength=len(SPLITS)) for part in members])
+    return _Samples(row=row, split=splits, slices=["", *slices], members=members, sizes=sizes)
 
 
 def _with_inapplicable(labels: pa.Table, ids: Ints) -> pa.Table:
@@ -151,28 +173,35 @@ def _with_inapplicable(labels: pa.Table, ids: Ints) -> pa.Table:
     return pa.concat_tables([labels, pa.table(columns, schema=labels.schema)])
 
 
-def _cells(task: Task, labels: pa.Table, rows: Ints, samples: _Samples, slices: list[str]) -> Iterator[Cell]:
+def _cells(task: Task, labels: pa.Table, rows: Ints, samples: _Samples, slices: Sequence[int]) -> Iterator[Cell]:
     """The cells of one task, from its labels only, so the cost depends on the labels, not on tasks x samples."""
     state = np.asarray(labels["state"].to_numpy(), np.int64)
     row, code = _classes(task, labels)
     empty = np.bincount(row, minlength=len(state)) == 0
-    for name in slices:
-        inside = samples.inside[name]
-        here, split = inside[rows], samples.split[rows]
-        size = np.bincount(samples.split[inside], minlength=len(SPLITS))
-        known, unsure, inapplicable, none = (
-            np.bincount(split[here & part], minlength=len(SPLITS))
-            for part in (state == KNOWN, state == UNSURE, state == INAPPLICABLE, (state == KNOWN) & empty)
-        )
-        held = here[row]
-        cell = split[row[held]] * len(task.classes) + code[held]
-        counts = np.bincount(cell, minlength=len(SPLITS) * len(task.classes)).reshape(len(SPLITS), -1)
-        for at, word in enumerate(SPLITS[: samples.splits]):
+    known, unsure, inapplicable, none = (
+        _counted(samples, rows[part])
+        for part in (state == KNOWN, state == UNSURE, state == INAPPLICABLE, (state == KNOWN) & empty)
+    )
+    counts = _counted(samples, rows[row], code, len(task.classes))
+    for at in slices:
+        for split, word in enumerate(SPLITS[: samples.splits]):
             yield Cell(
-                task=task.name, slice=name, split=word, samples=int(size[at]), known=int(known[at]),
-                unsure=int(unsure[at]), none=int(none[at]) if task.kind in ("multilabel", "detection") else 0,
-                counts=dict(zip(task.classes, counts[at].tolist(), strict=True)), inapplicable=int(inapplicable[at]),
+                task=task.name, slice=samples.slices[at], split=word, samples=int(samples.sizes[at, split]),
+                known=int(known[at, split, 0]), unsure=int(unsure[at, split, 0]),
+                none=int(none[at, split, 0]) if task.kind in ("multilabel", "detection") else 0,
+                counts=dict(zip(task.classes, counts[at, split].tolist(), strict=True)),
+                inapplicable=int(inapplicable[at, split, 0]),
             )  # fmt: skip
+
+
+def _counted(samples: _Samples, rows: Ints, codes: Ints | None = None, classes: int = 1) -> Ints:
+    """How many of `rows` [n], each with a code, are in each slice, split and class: [S, splits, C]."""
+    places, slices = samples.held(rows)
+    shape = len(samples.slices), len(SPLITS), classes
+    cells = slices * len(SPLITS) + samples.split[rows[places]]
+    cells = cells * classes + (0 if codes is None else codes[places])
+    found = np.bincount(cells, minlength=shape[0] * shape[1] * classes)
+    return np.asarray(found.reshape(shape), np.int64)
 
 
 def _classes(task: Task, labels: pa.Table) -> tuple[Ints, Ints]:

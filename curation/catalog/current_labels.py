@@ -30,7 +30,7 @@ PATIENCE = 100_000
 
 EVENTS = ("label_event", "attribute_event")
 
-ANSWER = "state, code, number, codes, boxes, source"
+ANSWER = "state, code, number, codes, looked, boxes, source"
 """Columns of the current label of one (task, sample)."""
 
 RANK = " ".join(f"WHEN '{source}' THEN {rank}" for source, rank in PRECEDENCE.items())
@@ -47,12 +47,16 @@ It `remaps` when it may change current labels: it changes the classes of old cod
 
 RULE = """
 meant AS (
-    SELECT claim.* EXCLUDE (state, code, codes, boxes), tolerance,
+    SELECT claim.* EXCLUDE (state, code, codes, looked, boxes), tolerance,
         CASE WHEN code IS NOT NULL AND meaning[code + 1] IS NULL
             OR len(list_filter(codes, lambda c: meaning[c + 1] IS NULL)) > 0
+            OR len(list_filter(looked, lambda c: meaning[c + 1] IS NOT NULL)) = 0
             OR len(list_filter(boxes, lambda b: meaning[b.code + 1] IS NULL)) > 0 THEN 0 ELSE state END AS state,
         meaning[code + 1] AS code,
         list_sort(list_distinct(list_transform(codes, lambda c: meaning[c + 1]))) AS codes,
+        list_sort(list_distinct(list_filter(list_transform(looked, lambda c: meaning[c + 1]), lambda m: m IS NOT NULL
+            AND len(list_filter(range(len(meaning)), lambda e: meaning[e + 1] = m AND NOT list_contains(looked, e)
+                AND len(list_filter(codes, lambda c: meaning[c + 1] = m)) = 0)) = 0))) AS looked,
         list_transform(boxes, lambda b: struct_update(b, code := meaning[b.code + 1])) AS boxes
     FROM claim JOIN definition ON claim.task_id = definition.task_id
         AND moment >= since AND (until IS NULL OR moment < until)),
@@ -78,6 +82,7 @@ middle AS (
     FROM counted WHERE people > 1 AND number IS NOT NULL GROUP BY task_id, sample_id, moment),
 named AS (
     SELECT task_id, sample_id, moment, flatten(list(codes)) AS named,
+        list(looked) FILTER (looked IS NOT NULL) AS parts,
         list_sort(list_distinct(flatten(list(codes)))) AS each
     FROM counted WHERE people > 1 AND codes IS NOT NULL GROUP BY task_id, sample_id, moment),
 drawn AS (
@@ -85,30 +90,35 @@ drawn AS (
     FROM counted WHERE people > 1 AND boxes IS NOT NULL GROUP BY task_id, sample_id, moment),
 gathered AS (
     SELECT winner.*, number, apart, list_transform(each,
-        lambda c: {'code': c, 'votes': len(list_filter(named, lambda other: other = c))}) AS each,
+        lambda c: {'code': c, 'votes': len(list_filter(named, lambda other: other = c)),
+            'looked': votes - coalesce(len(list_filter(parts, lambda part: NOT list_contains(part, c))), 0)}) AS each,
+        CASE WHEN len(parts) = votes THEN list_sort(list_distinct(flatten(parts))) END AS looked,
         drawn, CASE len(drawn) WHEN 1 THEN drawn[1] ELSE agreed_boxes(drawn) END AS boxes
     FROM winner LEFT JOIN middle USING (task_id, sample_id, moment) LEFT JOIN named USING (task_id, sample_id, moment)
     LEFT JOIN drawn USING (task_id, sample_id, moment)),
 resolved AS (
     SELECT *, 2 * votes <= people OR state = 2 OR (state = 1 AND (coalesce(apart, false)
-        OR coalesce(len(list_filter(each, lambda e: 2 * e.votes = votes)) > 0, false)
+        OR coalesce(len(list_filter(each, lambda e: 2 * e.votes = e.looked)) > 0, false)
         OR (drawn IS NOT NULL AND boxes IS NULL))) AS doubtful
     FROM gathered),
 answer AS (
-    SELECT task_id, sample_id, moment, state, code, number, codes, boxes, source FROM counted WHERE people = 1
+    SELECT task_id, sample_id, moment, state, code, number, codes, looked, boxes, source FROM counted WHERE people = 1
     UNION ALL
     SELECT task_id, sample_id, moment, CAST(CASE WHEN doubtful THEN 2 ELSE state END AS UTINYINT) AS state,
         CASE WHEN held THEN code END AS code, CASE WHEN held THEN number END AS number,
         CASE WHEN held THEN
-            list_transform(list_filter(each, lambda e: 2 * e.votes > votes), lambda e: e.code) END AS codes,
+            list_transform(list_filter(each, lambda e: 2 * e.votes > e.looked), lambda e: e.code) END AS codes,
+        CASE WHEN held THEN looked END AS looked,
         CASE WHEN held THEN boxes END AS boxes, source
     FROM (SELECT *, NOT doubtful AND state = 1 AS held FROM resolved))"""
 """The current-label rule, over `claim`: the events that each commit `moment` can see.
 
-1. Of each annotator, the newest label counts, unless it is retracted or its class no longer exists.
+1. Of each annotator, the newest label counts, unless it is retracted or its class no longer exists. A merged class
+   was looked for where all its parts were, or where it is there.
 2. Of these, only the best source counts: human and oracle before import before model.
-3. One label is taken as it is. Several resolve by majority: of classes; for a multilabel, of each class by itself; for
-   boxes, as `box_agreement.agreed_boxes` does. Numbers give their median if all lie within the task's tolerance.
+3. One label is taken as it is. Several resolve by majority: of classes; for a multilabel, of each class by itself,
+   among those who looked for it; for boxes, as `box_agreement.agreed_boxes` does. Numbers give their median if all lie
+   within the task's tolerance.
 4. Where most annotators say that the task does not apply, the label is inapplicable and has no value.
 5. Without a majority, or with a majority of unsure, the label is unsure."""
 
@@ -194,7 +204,8 @@ def annotator_labels_at(commit: int, task_id: int) -> str:
     events = f"task_id = {task_id} AND commit_id <= {commit}"
     return f"""
         WITH {DEFINITION}, claim AS (SELECT *, {commit} AS moment FROM ({EVENT} WHERE {events})), {RULE}
-        SELECT sample_id, annotator_id, source, state, code, number, codes, boxes, confidence, labelled_at, commit_id
+        SELECT sample_id, annotator_id, source, state, code, number, codes, looked, boxes, confidence, labelled_at,
+            commit_id
         FROM newest WHERE state <> 0"""
 
 

@@ -23,6 +23,7 @@ LABELS = pa.schema(
         ("text", pa.string()),
         ("number", pa.float64()),
         ("names", pa.list_(pa.string())),
+        ("looked", pa.list_(pa.string())),
         ("boxes", pa.list_(BOX)),
         ("annotator", pa.string()),
         ("confidence", pa.float32()),
@@ -33,7 +34,9 @@ LABELS = pa.schema(
 """Columns of labels. `state` is "known", "unsure", "inapplicable" (the task does not apply to
 the sample) or "retracted". The value is in one of four columns, the other three
 are null: a class name (or "true", "false") in `text`, a regression target in `number`, the classes of a multilabel in
-`names`, boxes in `boxes`; an empty list means that an annotator looked and found none. `confidence` is null or in
+`names`, boxes in `boxes`; an empty list means that an annotator looked and found none. `looked` goes with `names`: the
+classes that the annotator looked for, null for all of them; a class that is there was looked for, and the others of the
+task stay unknown. `confidence` is null or in
 (0, 1]. `labelled_at` is in UTC; null means the time of the commit. `origin` is where the label was read, such as
 "labels.csv line 12", or null: errors name it, the catalog does not keep it."""
 

@@ -1,7 +1,7 @@
 """Appends the events of one commit to the catalog."""
 
 import hashlib
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
@@ -11,6 +11,10 @@ from curation.errors import BadInput
 from curation.files.digest import digest
 
 __all__ = ["Writer", "refuse"]
+
+
+ADDITIONS: Final = {"label_event": ("looked",)}
+"""Columns that a table of events got after its first digests."""
 
 
 class Writer:
@@ -31,10 +35,12 @@ class Writer:
         return int(scalar(self.connection, query, parameters))
 
     def append(self, table: str, rows: pa.Table, *, aside: str = "") -> None:
-        """Append rows with the commit's id; the column `aside` is left out of the digest."""
+        """Append rows with the commit's id; the column `aside` is left out of the digest, and so is an empty one of
+        `ADDITIONS`: histories of before it keep their digests."""
         if self.repeated or not len(rows):
             return
-        self.hash(digest(rows.drop_columns([aside]) if aside else rows, [table]))
+        hashed = rows.drop_columns([aside]) if aside else rows
+        self.hash(digest(hashed.drop_columns(_empty_additions(table, hashed)), [table]))
         self.sql(
             f"INSERT INTO {table} BY NAME SELECT *, CAST(? AS BIGINT) AS commit_id FROM incoming",
             [self.id],
@@ -55,6 +61,13 @@ class Writer:
     def digest(self) -> str:
         """Hex sha256 of everything hashed so far."""
         return self._content.hexdigest()
+
+
+def _empty_additions(table: str, rows: pa.Table) -> list[str]:
+    return [
+        name for name in ADDITIONS.get(table, ())
+        if name in rows.column_names and rows[name].null_count == len(rows)
+    ]  # fmt: skip
 
 
 def refuse(offenders: pa.Table, message: str) -> None:

@@ -19,7 +19,8 @@ NO_CLASS: Final = "correct the label or add the class"
 """The end of the message about a word that is no class."""
 
 COLUMNS: Final = [
-    "sample_id", "task_id", "annotator_id", "state", "code", "number", "codes", "boxes", "confidence", "labelled_at",
+    "sample_id", "task_id", "annotator_id", "state", "code", "number", "codes", "looked", "boxes", "confidence",
+    "labelled_at",
 ]  # fmt: skip
 """Columns of `label_event` without the commit."""
 
@@ -46,6 +47,14 @@ RULES: Final = [
     (
         "state = 1 AND kind = 'multilabel' AND (codes IS NULL OR list_contains(codes, -1))",
         "classes {names!r} of {key!r}: task {task} takes a list of its classes; correct the label",
+    ),
+    (
+        "asked IS NOT NULL AND kind <> 'multilabel'",
+        "looked {looked!r} of {key!r}: only a label of several classes says which were looked for; leave it out",
+    ),
+    (
+        "state = 1 AND kind = 'multilabel' AND (len(looked) = 0 OR list_contains(looked, -1))",
+        "looked {looked!r} of {key!r}: task {task} takes a list of some of its classes; correct the label",
     ),
     (
         f"state = 1 AND kind = 'detection' AND (boxes IS NULL OR {OUTSIDE})",
@@ -128,14 +137,18 @@ def _query(labels: pa.Table, *, boxed: bool) -> str:
     sample = SAMPLES if by_id and not boxed else f"LEFT JOIN sample USING ({'sample_id' if by_id else 'key'})"
     ranks = " ".join(f"WHEN {broken} THEN {rank}" for rank, (broken, _) in enumerate(RULES))
     return f"""
-        SELECT row, sample_id, task_id, annotator, state, code, number, codes, boxes, confidence, labelled_at,
+        SELECT row, sample_id, task_id, annotator, state, code, number, codes, looked, boxes, confidence, labelled_at,
             CASE {ranks} END AS broken FROM (
         SELECT row, sample.sample_id, width, height, kind, task_id, annotator, CAST({STATE} AS UTINYINT) AS state,
+            incoming.looked AS asked,
             CASE WHEN incoming.state = 'known' AND kind IN ('binary', 'categorical')
                 THEN entries[list_position(classes, text)] END AS code,
             CASE WHEN incoming.state = 'known' AND kind = 'regression' THEN number END AS number,
             CASE WHEN incoming.state = 'known' AND kind = 'multilabel' THEN list_sort(list_distinct(
                 list_transform(names, lambda n: coalesce(entries[list_position(classes, n)], -1)))) END AS codes,
+            CASE WHEN incoming.state = 'known' AND kind = 'multilabel' AND looked IS NOT NULL
+                THEN list_sort(list_distinct(list_transform(list_concat(looked, names),
+                    lambda n: coalesce(entries[list_position(classes, n)], -1)))) END AS looked,
             CASE WHEN incoming.state = 'known' AND kind = 'detection' THEN list_transform(boxes, lambda b: {{
                 'code': entries[list_position(classes, b.class)],
                 'x': b.x, 'y': b.y, 'w': b.w, 'h': b.h, 'attributes': b.attributes}}) END AS boxes,

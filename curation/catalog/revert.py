@@ -23,7 +23,7 @@ SAMPLED: Final = (
 ENDED: Final = {
     "label_event": (
         "sample_id, task_id, annotator_id",
-        "0 AS state, NULL AS code, NULL AS number, NULL AS codes, NULL AS boxes, 1 AS confidence",
+        "0 AS state, NULL AS code, NULL AS number, NULL AS codes, NULL AS looked, NULL AS boxes, 1 AS confidence",
     ),
     "attribute_event": (
         "sample_id, name",

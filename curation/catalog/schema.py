@@ -5,7 +5,8 @@ events only grow; the state at a commit is derived from the events up to it. `la
 cache the derived state up to the commit in `folded`.
 
 A code in `label_event` is an index into the task's `book`, which only grows: one entry for each class that the task
-ever had. `codes` of a definition gives the current class of each entry, NULL for none.
+ever had. `codes` of a definition gives the current class of each entry, NULL for none. A label of a multilabel task has
+in `codes` the classes that are there, and in `looked` those that somebody looked for: NULL for all of them.
 
 `forgotten.key_sha256` is the sha256 of a forgotten key (NULL for those forgotten before schema 4). In `owner_event` and
 `act_event`, `via` says what named the `member`: "token" (of the service) or "user" (of the operating system). An act
@@ -22,7 +23,7 @@ __all__ = [
     "VERSION",
 ]  # fmt: skip
 
-VERSION: Final = 4
+VERSION: Final = 5
 
 EVALUATION: Final = ("test", "validation")
 """Splits for evaluation only: never trained on, never mined."""
@@ -63,7 +64,7 @@ CREATE TABLE attribute_event (
     text VARCHAR, number DOUBLE, flag BOOLEAN, time TIMESTAMP, "integer" BIGINT);
 CREATE TABLE label_event (
     commit_id BIGINT NOT NULL, sample_id BIGINT NOT NULL, task_id INTEGER NOT NULL, annotator_id INTEGER NOT NULL,
-    state UTINYINT NOT NULL, code INTEGER, number DOUBLE, codes INTEGER[], boxes {BOXES},
+    state UTINYINT NOT NULL, code INTEGER, number DOUBLE, codes INTEGER[], looked INTEGER[], boxes {BOXES},
     confidence REAL NOT NULL, labelled_at TIMESTAMP NOT NULL);
 CREATE TABLE forgotten (commit_id BIGINT NOT NULL, sample_id BIGINT NOT NULL, key_sha256 VARCHAR);
 CREATE TABLE folded (id BIGINT NOT NULL);
@@ -72,7 +73,8 @@ CREATE TABLE attribute_interval (
     text VARCHAR, number DOUBLE, flag BOOLEAN, time TIMESTAMP, "integer" BIGINT);
 CREATE TABLE label_interval (
     task_id INTEGER NOT NULL, sample_id BIGINT NOT NULL, valid_from BIGINT NOT NULL, valid_to BIGINT,
-    state UTINYINT NOT NULL, code INTEGER, number DOUBLE, codes INTEGER[], boxes {BOXES}, source VARCHAR NOT NULL);
+    state UTINYINT NOT NULL, code INTEGER, number DOUBLE, codes INTEGER[], looked INTEGER[], boxes {BOXES},
+    source VARCHAR NOT NULL);
 CREATE TABLE quarantine_event (
     commit_id BIGINT NOT NULL, dataset VARCHAR NOT NULL, location VARCHAR NOT NULL, reason VARCHAR NOT NULL);
 CREATE TABLE request_event (

@@ -48,8 +48,10 @@ def frame_of(tasks: Mapping[str, Task], attributes: Mapping[str, str]) -> Frame:
 
 
 def assumed(family: str, task: Task, value: str | bool | float, commit: int) -> str:
-    """SQL of the label or state of a task if every sample had `value`."""
+    """SQL of the label or state of a task if every sample had `value`; of several classes just one, or "" for none."""
     constant = "'known'" if family == "state" else f"CAST({quoted(str(value))} AS {LABEL_TYPES[task.kind]})"
+    if family != "state" and task.kind == "multilabel":
+        constant = f"CAST([{quoted(str(value)) if value else ''}] AS VARCHAR[])"
     return f"SELECT sample_id, {constant} AS value FROM sample WHERE commit_id <= {commit}"
 
 
@@ -86,7 +88,10 @@ def predicted(task: Task, predictions: str | None, commit: int) -> str:
     if not Path(predictions).is_file():
         raise NotFound(f"{predictions}: the predictions of this run are missing; evaluate it again")
     classes = "[" + ", ".join(map(quoted, task.classes)) + "]"
-    value = {"binary": "code = 1", "categorical": f"{classes}[code + 1]"}.get(task.kind, "number")
+    value = {
+        "binary": "code = 1", "categorical": f"{classes}[code + 1]",
+        "multilabel": f"list_transform(codes, lambda c: {classes}[c + 1])",
+    }.get(task.kind, "number")  # fmt: skip
     return (
         f"SELECT sample_id, {{'value': {value}, 'confidence': confidence}} AS value "
         f"FROM read_parquet({quoted(predictions)}) JOIN sample USING (key) "

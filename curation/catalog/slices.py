@@ -4,9 +4,11 @@ The catalog stores the canonical text of a predicate, as `slice_vetting.vet` ret
 every column has its family.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from threading import Lock
 
 import duckdb
 
@@ -65,7 +67,7 @@ def columns_of(canonical: str) -> tuple[Column, ...]:
     >>> columns_of("((attr.speed > 30) AND label.night)")
     (('attr', 'speed'), ('label', 'night'))
     """
-    with sealed() as connection:
+    with _parsing() as connection:
         nodes = walk(parse(connection, canonical))
         names = [node["column_names"] for node in nodes if node.get("class") == "COLUMN_REF"]
     return tuple(sorted({(parts[0], parts[1]) for parts in names if parts[0] in FAMILIES}))
@@ -74,7 +76,7 @@ def columns_of(canonical: str) -> tuple[Column, ...]:
 @lru_cache(maxsize=1024)
 def terms_of(canonical: str) -> tuple[Term, ...]:
     """The terms of a canonical predicate, which is true where all of them are."""
-    with sealed() as connection:
+    with _parsing() as connection:
         return tuple(_term(connection, part) for part in _conjuncts(parse(connection, canonical)))
 
 
@@ -92,6 +94,21 @@ def rename_classes(canonical: str, task: str, names: Mapping[str, str | None]) -
                     )
                 constant["value"] = names.get(old, old) if isinstance(old, str) else old
         return write(connection, expression)
+
+
+_TURN = Lock()
+
+
+@contextmanager
+def _parsing() -> Iterator[duckdb.DuckDBPyConnection]:
+    """The DuckDB that parses canonical predicates, one thread at a time: starting it takes longer than parsing."""
+    with _TURN:
+        yield _parser()
+
+
+@cache
+def _parser() -> duckdb.DuckDBPyConnection:
+    return sealed()
 
 
 def _conjuncts(expression: Node) -> list[Node]:

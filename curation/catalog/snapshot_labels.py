@@ -24,8 +24,8 @@ class SnapshotLabels:
         self._view = view
 
     def __call__(self, task: str) -> pa.Table:
-        """Current labels of one task: sample_id, state (1 known, 2 unsure, 3 inapplicable), code, number, codes, boxes,
-        source."""
+        """Current labels of one task: sample_id, state (1 known, 2 unsure, 3 inapplicable), code, number, codes,
+        looked, boxes, source. `looked` are the classes of a multilabel that somebody looked for, null for all."""
         return self._view.table(f"SELECT * EXCLUDE (task_id) FROM ({self.sql([task])}) ORDER BY sample_id")
 
     def page(self, task: str, after: Position = (), *, limit: int = 100) -> Page:
@@ -49,7 +49,8 @@ class SnapshotLabels:
 
     def by_annotator(self, task: str) -> pa.Table:
         """The newest label of each annotator for one task, also where a better source overrides it, by sample:
-        sample_id, annotator (a name), source, state, code, number, codes, boxes, confidence, labelled_at, commit_id."""
+        sample_id, annotator (a name), source, state, code, number, codes, looked, boxes, confidence, labelled_at,
+        commit_id."""
         newest = annotator_labels_at(self._view.commit, definition_at(self._view, task).task_id)
         return self._view.table(
             f"""SELECT sample_id, name AS annotator, newest.* EXCLUDE (sample_id, annotator_id)
@@ -79,13 +80,13 @@ class SnapshotLabels:
 
     def eligible(self, tasks: Sequence[str], index: Path) -> pa.Table:
         """Known labels of `tasks` on the training samples that a pack holds, in no order: task_id, sample_id, row,
-        code, number, codes, source. Samples that `Snapshot.training_ids` lacks are left out.
+        code, number, codes, looked, source. Samples that `Snapshot.training_ids` lacks are left out.
 
         `index` is the Parquet index of the pack, and `row` the line there.
         """
         view = self._view
         labels = view.table(
-            f"SELECT task_id, sample_id, code, number, codes, source FROM ({self.sql(tasks)}) WHERE state = 1"
+            f"SELECT task_id, sample_id, code, number, codes, looked, source FROM ({self.sql(tasks)}) WHERE state = 1"
         )
         packed = view.table(
             f"""SELECT sample_id, file_row_number AS row

@@ -65,11 +65,12 @@ class SnapshotRuns:
 
     def predictions(self, task: str, file: str) -> pa.Table:
         """What the Parquet file of a run predicts for one task: sample_id, code, number, confidence; and boxes,
-        where it predicts any."""
+        or class codes and probabilities of several classes, where it predicts any."""
         schema = self._view.rows(f"SELECT name FROM parquet_schema({quoted(file)})")
-        boxes = ", boxes" if ("boxes",) in schema else ""
+        more = [("boxes", "boxes"), ("codes", "codes, probabilities")]
+        lists = "".join(f", {columns}" for name, columns in more if (name,) in schema)
         return self._view.table(
-            f"""SELECT sample_id, code, number, confidence{boxes} FROM read_parquet({quoted(file)}) AS predicted
+            f"""SELECT sample_id, code, number, confidence{lists} FROM read_parquet({quoted(file)}) AS predicted
             JOIN sample USING (key) WHERE predicted.task = ? AND commit_id <= ? ORDER BY sample_id""",
             [task, self._view.commit],
         )

@@ -29,7 +29,7 @@ _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 Kind = Literal["binary", "categorical", "multilabel", "regression", "detection"]
 Metric = Literal["accuracy", "balanced_accuracy", "mae"]
 
-LEARNED: tuple[Kind, ...] = ("binary", "categorical", "regression")
+LEARNED: tuple[Kind, ...] = ("binary", "categorical", "multilabel", "regression", "detection")
 """Kinds that a head learns. Labels of other kinds are kept, planned, streamed and written."""
 
 DECISIONS = ("likeliest", "balanced")
@@ -68,7 +68,8 @@ class Task(BaseModel):
 
     `decide` says how class probabilities become a prediction. "likeliest": the class with the highest natural
     probability. "balanced": the likeliest if all classes were equally common. `{class = threshold}`: a named class is
-    predicted where its natural probability is at least its threshold, else the likeliest class without a threshold.
+    predicted where its natural probability is at least its threshold, else the likeliest class without a threshold;
+    of a multilabel task each class is predicted from its threshold on, by default 0.5.
     Empty, the default: "balanced" for the metric `balanced_accuracy`, else "likeliest".
 
     A task with `applies` is asked only of samples for which the predicate can hold: by labels where they are known, by
@@ -126,18 +127,20 @@ class Task(BaseModel):
             raise ValueError('only a regression task has the metric "mae"')
         if (self.inputs == 2) != (self.gap > 0):
             raise ValueError("inputs = 2 needs a gap in seconds above 0, and only that has one; state both or neither")
-        if self.inputs == 2 and self.kind not in LEARNED:
+        if self.inputs == 2 and self.kind == "detection":
             raise ValueError(f"inputs = 2: a {self.kind} task reads one frame; leave it out")
         self._check_decide()
         return self
 
     def _check_decide(self) -> None:
-        if self.decide and self.kind not in ("binary", "categorical"):
+        if self.kind == "multilabel" and self.decide in DECISIONS:
+            raise ValueError("decide: each class of a multilabel task is decided alone; write {class = threshold}")
+        if self.decide and self.kind not in ("binary", "categorical", "multilabel"):
             raise ValueError(f"decide: a {self.kind} task does not decide between classes; leave it out")
         named = [name for name, _ in self.decide] if isinstance(self.decide, tuple) else []
         if strange := sorted(set(named) - set(self.classes)):
             raise ValueError(f"decide: {strange[0]!r} is no class of it; the classes are {', '.join(self.classes)}")
-        if named and len(named) == len(self.classes):
+        if named and len(named) == len(self.classes) and self.kind != "multilabel":
             raise ValueError("decide: leave one class without a threshold: it is predicted where no threshold is met")
 
     @model_serializer(mode="wrap")
@@ -153,27 +156,32 @@ class Task(BaseModel):
 
     @property
     def outputs(self) -> int:
-        """Number of logits or values in the head of this task; 0 for kinds without a head yet."""
-        if self.kind not in LEARNED:
+        """Number of logits or values in the linear head of this task; 0 for kinds without one, such as boxes."""
+        if self.kind not in LEARNED or self.kind == "detection":
             return 0
-        return len(self.classes) if self.kind == "categorical" else 1
+        return len(self.classes) if self.kind in ("categorical", "multilabel") else 1
+
+    @property
+    def single(self) -> bool:
+        """Whether a head answers with one class or one number for an image."""
+        return self.kind in ("binary", "categorical", "regression")
 
 
 def unlearned(tasks: Iterable[Task]) -> str:
-    """One line that names the tasks which nothing learns yet, and what is learned; "" where all are learned.
+    """One line that names the tasks which nothing learns yet; "" where all are learned.
 
     >>> unlearned([Task(name="signs", kind="detection", classes=("stop",), owner="ada")])
-    'task signs (detection): no head learns this kind yet; learned are binary, categorical and regression tasks'
+    ''
     """
-    named = [f"{task.name} ({task.kind})" for task in tasks if not task.outputs]
+    named = [f"{task.name} ({task.kind})" for task in tasks if task.kind not in LEARNED]
     if not named:
         return ""
     which = f"task{'s' * (len(named) > 1)} {', '.join(named)}"
-    return f"{which}: no head learns this kind yet; learned are {', '.join(LEARNED[:-1])} and {LEARNED[-1]} tasks"
+    return f"{which}: no head learns this kind yet"
 
 
 def refuse_unlearned(tasks: Iterable[Task], *, alone: bool = True, fix: str = "declare one of these kinds") -> None:
     """BadInput where nothing learns the tasks yet: all of them, or with `alone=False` any of them."""
     each = list(tasks)
-    if each and not (alone and any(task.outputs for task in each)) and (line := unlearned(each)):
+    if each and not (alone and any(task.kind in LEARNED for task in each)) and (line := unlearned(each)):
         raise BadInput(f"{line}; {fix}")

@@ -5,7 +5,7 @@ empty field; `unsure` lists the tasks whose label is unsure, `inapplicable` thos
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -108,8 +108,8 @@ def field_types(now: Snapshot, scene: Overlay) -> dict[str, str]:
     for task in (task for task in tasks if scene.predicts(task)):
         types[f"pred_{task.name}"] = LABEL_TYPES[task.kind]
         if task.outputs:
-            types[f"error_{task.name}"] = "float" if task.kind == "regression" else "boolean"
-            if scene.before and task.kind != "regression":
+            types[f"error_{task.name}"] = "float" if task.kind in ("regression", "multilabel") else "boolean"
+            if scene.before and task.kind in ("binary", "categorical"):
                 types[f"flip_{task.name}"] = "string"
     return types | dict.fromkeys(scene.numbers, "float")
 
@@ -176,7 +176,7 @@ class _Builder:
                 if row["state"] in stated:
                     stated[row["state"]][at].append(task.name)
                 elif row["state"] == KNOWN:
-                    known[at] = row["code"] if task.kind != "regression" else row["number"]
+                    known[at] = {"regression": row["number"], "multilabel": row}.get(task.kind, row["code"])
                     column[at] = label(task, row, sizes[at])
                     count[at] += 1
             if self._scene.predicts(task):
@@ -197,9 +197,11 @@ class _Builder:
             column[at], codes[at] = label(task, row, (1, 1)), row["code"]
             if at in known and task.kind == "regression":
                 errors[at] = abs(row["number"] - known[at])
+            elif at in known and task.kind == "multilabel":
+                errors[at] = share_wrong(task, known[at], row["codes"])
             elif at in known:
                 errors[at] = row["code"] != known[at]
-        if self._scene.before and task.kind != "regression":
+        if self._scene.before and task.kind in ("binary", "categorical"):
             self._flips(task, known, codes)
 
     def _boxes(self, task: Task, known: Mapping[int, Any]) -> None:
@@ -292,10 +294,19 @@ def label(task: Task, row: Mapping[str, Any], size: tuple[int, int]) -> dict[str
         case "regression":
             return {"_cls": "Regression", "tags": [], "value": row["number"], **sure}
         case "multilabel":
-            return {"_cls": "Classifications", "classifications": [_class(task, code) for code in row["codes"]]}
+            chances = row.get("probabilities")
+            return {"_cls": "Classifications", "classifications": [
+                _class(task, code) | ({"confidence": chances[code]} if chances else {}) for code in row["codes"]
+            ]}  # fmt: skip
         case "detection":
             return {"_cls": "Detections", "detections": [_box(task, box, size) for box in row["boxes"]]}
     return _class(task, row["code"]) | sure
+
+
+def share_wrong(task: Task, known: Mapping[str, Any], predicted: Collection[int]) -> float:
+    """The share of the classes that somebody looked for which a prediction (class codes) gets wrong."""
+    looked = range(len(task.classes)) if known["looked"] is None else known["looked"]
+    return sum((code in known["codes"]) != (code in predicted) for code in looked) / len(looked)
 
 
 def _class(task: Task, code: int) -> dict[str, Any]:

@@ -101,6 +101,10 @@ def _views(dataset: Any, now: Snapshot, scene: Overlay) -> Iterator[tuple[str, t
         if task.kind == "regression":
             yield f"errors {task.name}", (dataset.exists(error).sort_by(error, reverse=True), "the largest first")
             continue
+        if task.kind == "multilabel":
+            some = dataset.match(field(error) > 0).sort_by(error, reverse=True)
+            yield f"errors {task.name}", (some, "the largest share of classes predicted wrong first")
+            continue
         if scene.before:
             yield f"flips {task.name}", (dataset.exists(f"flip_{task.name}"), "fixed, broken or changed by the run")
         wrong = dataset.match(field(error) == True)  # noqa: E712  a MongoDB condition
@@ -125,7 +129,7 @@ def _groups(now: Snapshot, scene: Overlay) -> dict[str, list[str]]:
         paths = [f"label_{task.name}"]
         if scene.predicts(task):
             paths += [f"pred_{task.name}", *([f"error_{task.name}"] if task.outputs else [])]
-            if scene.before and task.kind != "regression" and task.outputs:
+            if scene.before and task.kind in ("binary", "categorical"):
                 paths.append(f"flip_{task.name}")
         groups[task.name] = paths
     own = sorted(f"attr_{name}" for name in {*now.attributes(), "split", "group", "captured_at"} - {"excluded"})

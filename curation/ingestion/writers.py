@@ -43,7 +43,8 @@ def wide_table(now: Snapshot, *, ids: Ints | None = None, tasks: Sequence[str] =
 
     A label is a bool, a string, a number, a list of class names, or a list of boxes (pixels of the upright image); null
     where it is unknown or has no value. A task with unsure or inapplicable labels has a further column `state.TASK`
-    (known, unsure, inapplicable, unknown).
+    (known, unsure, inapplicable, unknown), and one of several classes that were not always looked for `looked.TASK`:
+    the classes that were, null for all of them.
     """
     samples = _chosen(now, ids)
     columns = {name: samples[name] for name in FIRST}
@@ -54,6 +55,8 @@ def wide_table(now: Snapshot, *, ids: Ints | None = None, tasks: Sequence[str] =
         columns[name] = _in_order(now.column(family, name), samples)
         if pc.any(pc.not_equal(now.labels(name)["state"], KNOWN)).as_py():
             columns[f"state.{name}"] = pc.fill_null(_in_order(now.column("state", name), samples), "unknown")
+        if now.task(name).kind == "multilabel" and (partial := _looked(now, name)):
+            columns[f"looked.{name}"] = _in_order(partial, samples)
     return pa.table(columns)
 
 
@@ -143,6 +146,16 @@ def _in_order(values: pa.Table, samples: pa.Table) -> pa.ChunkedArray:
     return values["value"].take(pc.index_in(samples["sample_id"], value_set=values["sample_id"].combine_chunks()))
 
 
+def _looked(now: Snapshot, task: str) -> pa.Table | None:
+    """The classes by name that were looked for in each sample where these are not all: sample_id, value."""
+    labels, classes = now.labels(task), pa.array(now.task(task).classes, pa.string())
+    partial = labels.filter(pc.is_valid(labels["looked"]))
+    if not len(partial):
+        return None
+    names = _renamed(partial["looked"].combine_chunks(), lambda codes: classes.take(codes))
+    return pa.table({"sample_id": partial["sample_id"], "value": names})
+
+
 def _task_labels(now: Snapshot, task: str, keys: pa.Table) -> pa.Table:
     rows = now.labels.by_annotator(task)
     classes, kind = pa.array(now.task(task).classes, pa.string()), now.task(task).kind
@@ -155,7 +168,8 @@ def _task_labels(now: Snapshot, task: str, keys: pa.Table) -> pa.Table:
     if kind in ("binary", "categorical"):
         columns["text"] = classes.take(rows["code"].combine_chunks())
     if kind == "multilabel":
-        columns["names"] = _renamed(rows["codes"].combine_chunks(), lambda codes: classes.take(codes))
+        for name, column in (("names", "codes"), ("looked", "looked")):
+            columns[name] = _renamed(rows[column].combine_chunks(), lambda codes: classes.take(codes))
     if kind == "detection":
         columns["boxes"] = _renamed(rows["boxes"].combine_chunks(), lambda boxes: _named_boxes(boxes, classes))
     schema = LABELS.append(pa.field("source", pa.string()))

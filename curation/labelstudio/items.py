@@ -47,7 +47,8 @@ GOLD_TASKS: Final = ("binary", "categorical", "multilabel", "regression")
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """A predicted value: a class name, a number in the unit of the task, or a list of boxes; `confidence` in [0, 1]
+    """A predicted value: a class name, a number in the unit of the task, a list of class names, or one of boxes;
+    `confidence` in [0, 1]
     (None: unknown)."""
 
     value: Any
@@ -59,6 +60,8 @@ def predicted_value(task: Task, row: Mapping[str, Any]) -> Any:
     if task.kind == "detection":
         sure = [box for box in row.get("boxes") or () if box["score"] >= SURE]
         return [{"class": task.classes[box["code"]], **{side: box[side] for side in "xywh"}} for box in sure]
+    if task.kind == "multilabel":
+        return [task.classes[code] for code in row.get("codes") or () if code < len(task.classes)]
     code, number = row.get("code"), row.get("number")
     return number if code is None else task.classes[code] if code < len(task.classes) else str(code)
 
@@ -184,7 +187,8 @@ def _predictions(
         if prediction is None:
             continue
         try:
-            encoded = encode_answer(task, _within(prediction.value, size), size)
+            value = _within(prediction.value, size) if task.kind == "detection" else prediction.value
+            encoded = encode_answer(task, value, size)
         except BadInput:
             encoded = []
         if not encoded or errors(encoded):
@@ -196,9 +200,7 @@ def _predictions(
 
 
 def _within(value: Any, size: tuple[int, int]) -> Any:
-    """The value; boxes cut off at the edges of the image, beyond which a detector may predict and nobody can draw."""
-    if not isinstance(value, list):
-        return value
+    """The boxes, cut off at the edges of the image, beyond which a detector may predict and nobody can draw."""
     found = []
     for box in value:
         left, top = max(0.0, box["x"]), max(0.0, box["y"])
@@ -210,6 +212,9 @@ def _within(value: Any, size: tuple[int, int]) -> Any:
 def _view(task: Task, prediction: Prediction) -> str:
     """The model's view of a task, as annotators read it."""
     value = prediction.value
+    if task.kind == "multilabel":
+        sure = "" if prediction.confidence is None else f" (least sure {prediction.confidence:.0%})"
+        return f"model: {', '.join(value) or 'none of these'}{sure}"
     if isinstance(value, list):
         counts = Counter(box["class"] for box in value)
         return f"model: {', '.join(f'{count} {name}' for name, count in counts.items()) or 'no box'}"

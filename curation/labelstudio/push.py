@@ -230,6 +230,8 @@ def _known(now: Snapshot, samples: pa.Table, tasks: Collection[str]) -> dict[str
     for name in tasks:
         labels = now.labels(name)
         known = labels.filter(pc.and_(pc.equal(labels["state"], 1), pc.not_equal(labels["source"], "model")))
+        if now.task(name).kind == "multilabel":  # an answer about all classes cannot be graded by some
+            known = known.filter(pc.is_null(known["looked"]))
         inside = pc.is_in(trained["sample_id"], value_set=known["sample_id"].combine_chunks())
         found[name] = trained.filter(inside)["key"].to_pylist()
     return found

@@ -99,6 +99,10 @@ class Candidates:
         """Whether each sample would be in the slice if its label of `task` were class c: [N, C]."""
         return inside_by_class(self.now, task, slice_, self.ids, self.members)
 
+    def inside_without_class(self, task: Task, slice_: Slice) -> Bools:
+        """Whether each sample [N] would be in the slice if its label of a multilabel task held no class."""
+        return np.isin(self.ids, self.members(slice_, {task.name: ""}))
+
     def could_be_inside(self, task: Task, slice_: Slice) -> Bools:
         """Whether each sample [N] could be in the slice, whatever its label of `task` turns out to be."""
         return self.inside_by_class(task, slice_).any(axis=1) | self.inside(slice_)
@@ -118,6 +122,22 @@ class Candidates:
         predicted = predicted.filter(pc.is_valid(rows))
         chances = np.full((len(self.ids), len(task.classes)), 1 / len(task.classes))
         chances[rows.drop_null().to_numpy()] = _chances(predicted, len(task.classes))
+        return chances
+
+    def class_chances(self, task: Task) -> Floats | None:
+        """The chance [N, C] of each class of a multilabel task by itself; None where the run predicts none.
+
+        A sample that is newer than the run gets 1/2 for each class.
+        """
+        if self._predictions is None or task.kind != "multilabel":
+            return None
+        predicted = self._predictions.filter(pc.equal(self._predictions["task"], task.name))
+        if not len(predicted):
+            return None
+        rows = pc.index_in(predicted["key"], value_set=self.keys)
+        lists = predicted["probabilities"].filter(pc.is_valid(rows))
+        chances = np.full((len(self.ids), len(task.classes)), 0.5)
+        chances[rows.drop_null().to_numpy()] = pc.list_flatten(lists).to_numpy().reshape(-1, len(task.classes))
         return chances
 
     def doubts(self, task: Task) -> Floats | None:
@@ -190,10 +210,16 @@ class Candidates:
         return unlabelled & ~self.inapplicable[task.name] & ~self.predicted_inapplicable[task.name]
 
     def _without_label_or_request(self, task: str) -> Bools:
-        """Whether each sample [N] has no current label of the task and no request that is open or answered."""
+        """Whether each sample [N] has no current label of the task and no request that is open or answered.
+
+        A label of several classes in which nobody looked for some of them leaves the sample open.
+        """
         requests = self.now.requests()
         mine = pc.and_(pc.equal(requests["task"], task), pc.not_equal(requests["state"], "withdrawn"))
-        taken = [self.now.labels(task)["sample_id"].to_numpy(), requests.filter(mine)["sample_id"].to_numpy()]
+        labels = self.now.labels(task)
+        if self.tasks[task].kind == "multilabel":
+            labels = labels.filter(pc.invert(_partial(labels, len(self.tasks[task].classes))))
+        taken = [labels["sample_id"].to_numpy(), requests.filter(mine)["sample_id"].to_numpy()]
         return ~np.isin(self.ids, np.concatenate(taken))
 
 
@@ -225,6 +251,14 @@ def inside_by_class(
     labels: list[str | bool] = [False, True] if task.kind == "binary" else list(task.classes)
     columns = [np.isin(ids, members(slice_, {task.name: label})) for label in labels]
     return np.array(columns, np.bool_).reshape(len(columns), len(ids)).T
+
+
+def _partial(labels: pa.Table, classes: int) -> pa.ChunkedArray:
+    """In which known labels nobody looked for some of the classes."""
+    return pc.and_(
+        pc.equal(labels["state"], KNOWN),
+        pc.less(pc.fill_null(pc.list_value_length(labels["looked"]), classes), classes),
+    )
 
 
 def _chances(predicted: pa.Table, classes: int) -> Floats:

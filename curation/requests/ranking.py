@@ -11,6 +11,13 @@ from curation.catalog.slices import Slice, columns_of
 from curation.catalog.tasks import Task
 from curation.images.embeddings import farthest_first
 from curation.requests.candidates import Candidates
+from curation.requests.class_lists import (
+    CLASSES_IN_DOUBT,
+    chance_inside,
+    classes_in_doubt,
+    deciding_classes,
+    known_present,
+)
 from curation.requests.cold_start import cold_start
 from curation.requests.strategies import Pick, best_first, entropy, likely_share, most_likely_rare, smallest_margin
 
@@ -39,9 +46,13 @@ def rank(
     - A slice that the task's label decides: its likeliest members, in a share that follows the last batch's hit rate;
       the others by the smallest margin.
     - Any other slice, and a whole task: the smallest margin inside it.
+    - A task of several classes: the same, with the chance of each class by itself; in place of the margin, the most
+      classes in doubt.
     - A task of boxes: the images with the most boxes in doubt.
     - Where the run predicts no classes of the task: the farthest from all labelled and requested samples.
     """
+    if task.kind == "multilabel" and (several := _by_class(candidates, task, slice_, count, seed)) is not None:
+        return several
     chances = candidates.probabilities(task)
     decided = slice_ is not None and ("label", task.name) in columns_of(slice_.predicate)
     if decided and slice_ is not None and task.kind in ("binary", "categorical"):
@@ -74,6 +85,28 @@ def _likely_and_margin(
     could: Bools = np.asarray(inside.any(axis=1), np.bool_)
     picks += _picks(candidates, task, smallest_margin(chances, could), MARGIN, count - len(picks), taken=taken)
     return picks
+
+
+def _by_class(
+    candidates: Candidates, task: Task, slice_: Slice | None, count: int, seed: Sequence[int]
+) -> list[Pick] | None:
+    """The rows of `rank` for a multilabel task; None where the run does not predict it."""
+    deciding = None if slice_ is None else deciding_classes(candidates, task, slice_)
+    if slice_ is not None and deciding is not None and not deciding[:, known_present(candidates, task)].any():
+        return cold_start(candidates, task, slice_, count, seed)
+    chances = candidates.class_chances(task)
+    if chances is None:
+        return None
+    if slice_ is None or deciding is None:
+        within = np.ones(len(chances), np.bool_) if slice_ is None else candidates.inside(slice_)
+        doubt = classes_in_doubt(chances, np.repeat(within[:, None], chances.shape[1], axis=1))
+        return list(_picks(candidates, task, doubt, CLASSES_IN_DOUBT, count))
+    first = round(count * likely_share(*_last_batch(candidates, task, slice_)))
+    likely = chance_inside(chances, deciding)
+    picks = list(_picks(candidates, task, likely, f"chance to be {slice_.name} =", first))
+    taken = [pick.row for pick in picks]
+    doubt = classes_in_doubt(chances, deciding)
+    return picks + list(_picks(candidates, task, doubt, CLASSES_IN_DOUBT, count - len(picks), taken=taken))
 
 
 def _last_batch(candidates: Candidates, task: Task, slice_: Slice) -> tuple[int, int]:

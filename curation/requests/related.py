@@ -42,7 +42,7 @@ def chance_by_other_tasks(candidates: Candidates, task: Task, slice_: Slice) -> 
     """
     read = {name for family, name in columns_of(slice_.predicate) if family == "label" and name != task.name}
     others = [candidates.tasks[name] for name in sorted(read) if name in candidates.tasks]
-    if not others or len(others) < len(read) or any(not other.classes for other in others):
+    if not others or len(others) < len(read) or any(not (other.classes and other.single) for other in others):
         return None
     if prod(len(other.classes) for other in others) > MOST_QUERIES:
         return None
@@ -79,7 +79,7 @@ def _unseen_combinations(candidates: Candidates, task: Task, free: Bools) -> Ite
     values = {
         name: candidates.values(other)
         for name, other in candidates.tasks.items()
-        if name != task.name and other.classes and other.outputs
+        if name != task.name and other.classes and other.single
     }
     told = _most_telling(values)
     if not told:

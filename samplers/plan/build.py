@@ -152,10 +152,10 @@ def _label_table(strata: Sequence[Strata], row: Int32s, samples: int) -> pa.Tabl
 
 
 def _list_columns(strata: Sequence[Strata], order: Int32s) -> dict[str, pa.ChunkedArray]:
-    """Columns `codes` and `boxes`, each if a task has such labels; null for labels of other tasks."""
+    """Columns `codes`, `looked` and `boxes`, each if a task has such labels; null for labels of other tasks."""
     columns = {}
-    for kind, name in (("multilabel", "codes"), ("detection", "boxes")):
-        parts = [part.labels.lists if part.task.kind == kind else None for part in strata]
+    for kind, name in (("multilabel", "codes"), ("multilabel", "looked"), ("detection", "boxes")):
+        parts = [_lists(part, name) if part.task.kind == kind else None for part in strata]
         types = {part.type for part in parts if part is not None}
         if types:
             (type_,) = types
@@ -165,6 +165,10 @@ def _list_columns(strata: Sequence[Strata], order: Int32s) -> dict[str, pa.Chunk
             ]
             columns[name] = pa.chunked_array([pa.concat_arrays(filled).take(pa.array(order))])
     return columns
+
+
+def _lists(part: Strata, name: str) -> pa.ListArray | None:
+    return part.labels.looked if name == "looked" else part.labels.lists
 
 
 def _rates_and_draws(

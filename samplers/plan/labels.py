@@ -8,7 +8,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.arrays import Bools, Floats, Int32s, Ints
+from curation.arrays import Bools, Floats, Int8s, Int32s, Ints
+from curation.catalog.presence import presence_of_lists
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
@@ -24,7 +25,8 @@ class TaskLabels:
 
     `samples` [L] are sample ids, `rows` [L] rows of the pack. `values` [L] are class codes or numbers; for a multilabel
     or detection task the rarest class present, or C if there is none. `lists` [L] are the class codes of a multilabel
-    task or the boxes of a detection task, None for other kinds.
+    task or the boxes of a detection task, None for other kinds. `looked` [L] are the class codes of a multilabel task
+    that somebody looked at, null for all of them.
     """
 
     task: Task
@@ -32,6 +34,7 @@ class TaskLabels:
     rows: Int32s
     values: Floats
     lists: pa.ListArray | None = None
+    looked: pa.ListArray | None = None
 
     def present_classes(self) -> tuple[Ints, Ints]:
         """Every (label, class) pair of a multilabel or detection task: indices into [L], and class codes."""
@@ -42,6 +45,11 @@ class TaskLabels:
         classes = np.int64(len(self.task.classes))
         pairs = np.unique(image * classes + np.asarray(code, np.int64))
         return pairs // classes, pairs % classes
+
+    def states(self) -> Int8s:
+        """The states [L, C] of the classes of a multilabel task, as in `samplers.plan.presence`."""
+        assert self.lists is not None
+        return presence_of_lists(self.lists, self.looked, len(self.task.classes))
 
 
 def eligible_labels(now: Snapshot, policies: Mapping[str, TaskPolicy], pack: Pack) -> list[TaskLabels]:
@@ -79,12 +87,14 @@ class _LabelColumns:
     code: Int32s
     number: Floats
     codes: pa.ChunkedArray
+    looked: pa.ChunkedArray
     model: Bools
 
     @classmethod
     def of(cls, table: pa.Table) -> "_LabelColumns":
         return cls(
             sample=table["sample_id"].to_numpy(), row=table["row"].to_numpy(), codes=table["codes"],
+            looked=table["looked"],
             code=table["code"].fill_null(0).to_numpy(), number=table["number"].fill_null(0.0).to_numpy(),
             model=pc.equal(table["source"], "model").to_numpy(),
         )  # fmt: skip
@@ -114,7 +124,7 @@ def _labels_of(now: Snapshot, task: Task, policy: TaskPolicy, found: _LabelColum
     labels = TaskLabels(
         task=task, samples=found.sample[mine], rows=found.row[mine].astype(np.int32),
         values=(found.number if task.kind == "regression" else found.code)[mine].astype(np.float64),
-        lists=_lists(now, task, found, mine),
+        lists=_lists(now, task, found, mine), looked=_looked(task, found, mine),
     )  # fmt: skip
     return labels if labels.lists is None else replace(labels, values=_rarest_class(labels).astype(np.float64))
 
@@ -127,6 +137,14 @@ def _lists(now: Snapshot, task: Task, found: _LabelColumns, mine: Int32s) -> pa.
     boxes = now.labels(task.name).select(["sample_id", "boxes"]).combine_chunks()
     rows = pc.index_in(pa.array(found.sample[mine]), value_set=boxes["sample_id"].combine_chunks())
     return pa.concat_arrays(boxes["boxes"].take(rows).chunks)
+
+
+def _looked(task: Task, found: _LabelColumns, mine: Int32s) -> pa.ListArray | None:
+    """The classes that somebody looked for; None where every label looked for all of them."""
+    if task.kind != "multilabel":
+        return None
+    looked = pa.concat_arrays(found.looked.take(pa.array(mine)).chunks)
+    return None if looked.null_count == len(looked) else looked
 
 
 def _rarest_class(labels: TaskLabels) -> Ints:

@@ -20,13 +20,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.arrays import Bools, Float32s, Floats, Int16s, Int32s, Ints
+from curation.arrays import Bools, Float32s, Floats, Int8s, Int16s, Int32s, Ints
 from curation.catalog.tasks import Task
 from curation.errors import Damaged, NotFound
 from curation.files.atomic import whole
 from curation.files.digest import digest
 from curation.files.prefixes import full_name
-from curation.files.read_back import read_json, read_parquet
+from curation.files.read_back import read_json, read_parquet, read_with
+from samplers.plan.presence import Presence
 from samplers.plan.rates import PI_UNITS, SHARE_UNITS
 from samplers.plan.strata import stratum_marks
 from samplers.plan.weights import draw_probabilities, label_weights
@@ -170,6 +171,11 @@ class Plan:
         known[batch_row, column] = True
         weights[batch_row, column] = label_weights(q, p, batch_row)
         return values, known, weights
+
+    def presence(self, rows: Int32s) -> Int8s:
+        """The states [B, M] of all multilabel tasks' classes, as in `presence.py`; -1 where there is no label."""
+        batch_row, entry = self.label_entries(rows)
+        return self._presence.of(batch_row, self.label_task[entry], entry, len(rows))
 
     def label_entries(self, rows: Int32s) -> tuple[Ints, Ints]:
         """The E known labels of the samples `rows` [B], by row and then by task: indices [E] into `rows`, and indices
@@ -318,10 +324,18 @@ class Plan:
 
     @cached_property
     def label_lists(self) -> pa.Table:
-        """Class codes of multilabel labels (`codes`) and boxes of detections (`boxes`) [L], if there is such a task."""
-        columns = {"multilabel": "codes", "detection": "boxes"}
-        kinds = {task.task.kind for task in self.tasks}
-        return self._table("labels", "sample", *(name for kind, name in columns.items() if kind in kinds))
+        """Class codes of multilabel labels (`codes`) and boxes of detections (`boxes`) [L], if there is such a task.
+
+        `looked` holds the class codes that were looked at, null for all of them, if some label says so.
+        """
+        made, path = self._tables.get("labels"), self.folder / "labels.parquet"
+        names = made.column_names if made is not None else read_with(pq.read_schema, path, AGAIN).names
+        return self._table("labels", "sample", *(name for name in ("codes", "looked", "boxes") if name in names))
+
+    @cached_property
+    def _presence(self) -> Presence:
+        tasks = [task.task for task in self.tasks]
+        return Presence(tasks, self.label_lists if any(task.kind == "multilabel" for task in tasks) else pa.table({}))
 
     @cached_property
     def _rates(self) -> pa.Table:

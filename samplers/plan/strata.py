@@ -11,7 +11,9 @@ from curation.analysis.priors import natural_prior
 from curation.arrays import Bools, Floats, Int32s, Ints
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
+from samplers.plan.box_constants import constant_box_loss
 from samplers.plan.labels import TaskLabels
+from samplers.plan.presence import presence_entropy
 from samplers.plan.rates import PI_UNITS, quantise, regression_bins, stratum_targets
 from samplers.policy.policy import TaskPolicy
 
@@ -102,22 +104,20 @@ class Strata:
         return [float(t / b) if b else 0.0 for t, b in zip(target, boosted, strict=True)]
 
     def constant_loss(self) -> float:
-        """The loss of the best constant predictor under the task's own draws, at least 0.01; 1 for detection.
+        """The loss of the best constant predictor under the task's own draws, at least 0.01.
 
-        For classes the entropy in nats, for a multilabel task summed over the presence of each class. For regression
-        half the variance of the standardised target.
+        For classes the entropy in nats, for a multilabel task `presence_entropy`, for regression half the variance of
+        the standardised target, for boxes `constant_box_loss`.
         """
         match self.task.kind:
             case "detection":
-                return 1.0
+                loss = constant_box_loss(self.labels, self._q())
             case "regression":
                 mean, deviation = self.statistics()
                 z, q = (self.labels.values - mean) / deviation, self._q()
                 loss = 0.5 * float((q * (z - float((q * z).sum())) ** 2).sum())
             case "multilabel":
-                image, code = self.labels.present_classes()
-                presence = np.bincount(code, self._q()[image], minlength=len(self.task.classes))
-                loss = sum(_entropy(np.array([p, 1 - p])) for p in presence.tolist())
+                loss = presence_entropy(self.labels.states(), self._q())
             case _:
                 loss = _entropy(np.asarray(np.bincount(self.classes, self.targets), np.float64))
         return max(MIN_LOSS, loss)

@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from curation.catalog.schema import KNOWN
 from curation.catalog.slices import Slice
 from curation.catalog.snapshot import Snapshot
-from curation.catalog.tasks import Task, refuse_unlearned
+from curation.catalog.tasks import LEARNED, Task, refuse_unlearned, unlearned
 from curation.errors import BadInput
 from curation.files.toml_files import parse, read_toml
 
-__all__ = ["Policy", "TaskPolicy", "boost_problems"]
+__all__ = ["Policy", "TaskPolicy", "boost_problems", "left_out"]
 
 Rule = Literal["natural", "balanced", "power", "effective_number", "repeat_factor"]
 
@@ -171,7 +171,10 @@ class Policy(BaseModel):
 
     @classmethod
     def even(cls, tasks: Iterable[Task], *, rule: Rule = "balanced") -> Self:
-        """Equal shares and importances for all tasks with a head; regression targets use the rule "natural".
+        """Equal shares and importances for all tasks but those of boxes; for these where there are no others.
+
+        Boxes learn from pixels, the others from any features, so a policy of your own gives boxes their share beside
+        others. Regression targets use the rule "natural".
 
         >>> task = Task(name="color", kind="categorical", classes=("red", "green"), owner="ada")
         >>> policy = Policy.even([task])
@@ -180,7 +183,7 @@ class Policy(BaseModel):
         """
         each = list(tasks)
         refuse_unlearned(each)
-        trained = [task for task in each if task.outputs]
+        trained = _default(each)
         if not trained:
             raise BadInput("policy: there is no label to train on for any task; request labels, or declare a task")
         part = 1 / len(trained)
@@ -205,7 +208,7 @@ class Policy(BaseModel):
         """`even` over the tasks of a snapshot that have at least one training label."""
         refuse_unlearned(now.tasks().values())
         train = now.training_ids()
-        tasks = [task for task in now.tasks().values() if task.outputs]
+        tasks = [task for task in now.tasks().values() if task.kind in LEARNED]
         known = {task.name: now.labels(task.name) for task in tasks}
         known = {name: labels.filter(pc.equal(labels["state"], KNOWN)) for name, labels in known.items()}
         return cls.even([task for task in tasks if np.isin(known[task.name]["sample_id"].to_numpy(), train).any()])
@@ -218,6 +221,26 @@ class Policy(BaseModel):
                 now.task(name)  # raises NotFound and suggests a similar name
             for problem in boost_problems(name, part, slices):
                 raise BadInput(problem)
+
+
+def left_out(tasks: Iterable[Task], policy: Policy) -> str:
+    """One line that names the tasks which a default policy leaves out, and why; "" where it leaves out none.
+
+    >>> signs = Task(name="signs", kind="detection", classes=("stop",), owner="ada")
+    >>> left_out([signs], Policy.even([Task(name="dark", kind="binary", owner="ada")]))
+    'task signs (detection): boxes learn from pixels, so no default policy draws for it; give it a share in a policy'
+    """
+    each = list(tasks)
+    held = [task for task in each if task.kind in LEARNED and not task.outputs and task.name not in policy.task]
+    named = ", ".join(f"{task.name} ({task.kind})" for task in held)
+    which = f"task{'s' * (len(held) > 1)} {named}"
+    line = f"{which}: boxes learn from pixels, so no default policy draws for it; give it a share in a policy"
+    return "; ".join(part for part in (unlearned(each), line if held else "") if part)
+
+
+def _default(tasks: list[Task]) -> list[Task]:
+    """The tasks of a default policy."""
+    return [task for task in tasks if task.outputs] or [task for task in tasks if task.kind in LEARNED]
 
 
 def boost_problems(name: str, part: TaskPolicy, slices: Mapping[str, Slice]) -> Iterator[str]:

@@ -6,14 +6,16 @@ from the beginning, and batch indices continue. Batch contents depend on nothing
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
-from curation.arrays import Bools, Float32s, Int32s, Ints, Pixels
+from curation.arrays import Bools, Float32s, Int8s, Int32s, Ints, Pixels
 from curation.errors import BadInput
 from samplers.pack.pack import Pack
+from samplers.plan.boxes import DrawBoxes, PlanBoxes, has_boxes
 from samplers.plan.plan import Plan
 
 __all__ = ["Batch", "BatchSchedule", "Tail", "batches", "row_batches"]
@@ -52,6 +54,10 @@ class Batch:
     """[B, T] whether the label is known."""
     weights: Float32s
     """[B, T] w_t of each known label, 0 where unknown."""
+    presence: Int8s
+    """[B, M] each class of the multilabel tasks: 1 there, 0 not there, -1 unknown (`samplers.plan.presence`)."""
+    boxes: DrawBoxes | None = None
+    """The boxes of tasks of boxes; None where the plan has no such task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +119,7 @@ class BatchSchedule:
     def of_rows(self, indices: Sequence[int], positions: Ints, rows: Int32s) -> Iterator[Batch]:
         """The batches `indices` [K] with the plan's samples `rows` [K, B] at `positions` [K, B]; row -1 is padding."""
         labels = [part.reshape(*rows.shape, -1) for part in self.plan.labels(rows.ravel(), positions.ravel())]
+        presence = self.plan.presence(rows.ravel()).reshape(*rows.shape, -1)
         found = self.plan.keys.take(pa.array(np.maximum(rows.ravel(), 0))).to_pylist()
         keys = ["" if row < 0 else key for key, row in zip(found, rows.ravel().tolist(), strict=True)]
         size = rows.shape[1]
@@ -120,7 +127,13 @@ class BatchSchedule:
             yield Batch(
                 index=index, positions=positions[k], rows=rows[k], keys=keys[k * size : (k + 1) * size],
                 images=np.empty((size, 3, 0, 0), np.uint8), values=values, known=known, weights=weights,
+                presence=presence[k],
+                boxes=self._boxes.of(rows[k]) if self._boxes else None,
             )  # fmt: skip
+
+    @cached_property
+    def _boxes(self) -> PlanBoxes | None:
+        return PlanBoxes(self.plan) if has_boxes(self.plan) else None
 
     def _positions(self, indices: range) -> Ints:
         """[K, B] positions of this rank's draws in K global batches; padding has positions beyond the plan's end."""
@@ -166,4 +179,5 @@ def row_batches(pack: Pack, all_rows: Int32s, batch: int, indices: range) -> Ite
             values=np.zeros((len(rows), 0), np.float32),
             known=np.zeros((len(rows), 0), np.bool_),
             weights=np.zeros((len(rows), 0), np.float32),
+            presence=np.zeros((len(rows), 0), np.int8),
         )

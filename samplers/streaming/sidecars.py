@@ -6,7 +6,8 @@
      "weights": {"color": 1.25, "speed": 0.5, "signs": 0.75, "things": 0.75}}
 
 `labels` holds the known labels by task: the class of a binary or categorical task, the number of a regression task, the
-list of classes of a multilabel task, the list of boxes of a detection task; [] means annotated as having none. A box
+list of classes of a multilabel task, the list of boxes of a detection task; [] means annotated as having none. Where
+somebody looked only for some classes of a multilabel task, `looked` lists these by task. A box
 has its left and top edge, width and height in pixels of the upright ingested image, and `attributes` (name: text) if it
 has any. `weights` holds the weight of every label.
 """
@@ -51,13 +52,30 @@ class Sidecars:
         texts = self._texts(task, entry)
         labels = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
         weight_texts = [f"{name}: {weight}" for name, weight in zip(names, weights[draw, task].tolist(), strict=True)]
+        looked = self._looked(draw, task, entry, len(rows))
         bounds = np.searchsorted(draw, np.arange(len(rows) + 1)).tolist()
         keys = self._plan.keys.take(rows).to_pylist()
         return [
             f'{{"key": {quoted(key)}, "position": {start + i}, "labels": {{{", ".join(labels[first:last])}}}, '
-            f'"weights": {{{", ".join(weight_texts[first:last])}}}}}'.encode()
+            f'"weights": {{{", ".join(weight_texts[first:last])}}}{looked[i]}}}'.encode()
             for i, (key, (first, last)) in enumerate(zip(keys, pairwise(bounds), strict=True))
         ]
+
+    def _looked(self, draw: Ints, task: Int16s, entry: Ints, draws: int) -> list[str]:
+        """For each draw, the field `looked` with a comma before it; "" where all classes were looked for."""
+        found = [""] * draws
+        if "looked" not in self._lists.column_names:
+            return found
+        lists = self._lists["looked"].chunk(0).take(pa.array(entry))
+        partial = np.flatnonzero(lists.is_valid())
+        lists = lists.take(pa.array(partial))
+        texts = _listed(lists, self._named(task[partial], lists, lists.flatten()))
+        parts: dict[int, list[str]] = {}
+        for at, code, text in zip(draw[partial].tolist(), task[partial].tolist(), texts, strict=True):
+            parts.setdefault(at, []).append(f"{self._names[code]}: {text}")
+        for at, fields in parts.items():
+            found[at] = f', "looked": {{{", ".join(fields)}}}'
+        return found
 
     def _texts(self, task: Int16s, entry: Ints) -> list[str]:
         """The labels at indices `entry` [K] of the plan's label arrays, which are of `task` [K], as JSON."""

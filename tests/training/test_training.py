@@ -170,7 +170,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 def plan(catalog: Catalog) -> Plan:
     with catalog.read() as now:
         policy = Policy.for_labelled(now)
-    return make_plan(catalog, policy, make_pack(catalog), draws=9600)
+    return make_plan(catalog, policy, make_pack(catalog), draws=14400)
 
 
 SMALL = Recipe.of("small", size=(32, 48), global_batch=32, hidden=16, augment=False, threads=1)
@@ -184,7 +184,7 @@ def run(catalog: Catalog, plan: Plan) -> Run:
 def test_a_network_learns_colours_from_pixels(catalog: Catalog, run: Run) -> None:
     figures = {(row["task"], row["slice"]): row for row in evaluate(run, catalog, author="ada").to_pylist()
                if row["split"] == "test"}  # fmt: skip
-    assert figures["color", ""]["value"] > 0.8  # 13 of 15 images on one kind of processor, more on another; chance: 5
+    assert figures["color", ""]["value"] > 0.9
     assert run.curve[-1]["color"] < 0.5 < run.curve[0]["color"]
 
 
@@ -209,7 +209,7 @@ def test_the_same_training_is_done_once_and_gives_the_same_weights(catalog: Cata
 def test_a_run_keeps_what_it_was_trained_on(catalog: Catalog, plan: Plan, run: Run) -> None:
     drawn = {row["name"]: row["drawn"] for row in run.exposure(catalog.home) if row["kind"] == "stratum"}
     assert drawn == {f"{row['task']}: {row['stratum']}": row["drawn"] for row in plan.rates()}
-    assert (sum(drawn.values()), run.alarm) == (9600, "")
+    assert (sum(drawn.values()), run.alarm) == (14400, "")
 
 
 def test_evaluation_records_what_it_found(catalog: Catalog, run: Run) -> None:

@@ -12,6 +12,7 @@ from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from samplers.plan.plan import Plan, PlanTask
 from training.deployment.paths import Paths
+from training.evaluation.class_rates import class_shift, drawn_presence
 from training.evaluation.features import Frozen, frozen_features, frozen_trunk
 from training.network.model import as_pixels, load_any
 from training.network.pairs import as_pair
@@ -26,10 +27,10 @@ NEVER = -1e30
 class Deployed(nn.Module):
     """uint8 RGB images [B, 3, H, W] of the recipe's size -> the answer of each of its `tasks`, by name.
 
-    Answers are natural class probabilities [B, C] (C = 2 for binary tasks: false, true), or numbers [B] in the task's
-    unit. Where a task reads two frames (`paired`), it also takes `before`, the frames before as `images`, and
-    `has_before`, bool [B]: where it is false, `before` counts for nothing. `priors` and `adjustments` hold what natural
-    probabilities were computed with, by task: see `adjustment`.
+    Answers are natural class probabilities [B, C] (C = 2 for binary tasks: false, true; of a multilabel task each of
+    one class, without a sum), or numbers [B] in the task's unit. Where a task reads two frames (`paired`), it also
+    takes `before`, the frames before as `images`, and `has_before`, bool [B]: where it is false, `before` counts for
+    nothing. `priors` and `adjustments` hold what natural probabilities were computed with, by task: see `adjustment`.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class Deployed(nn.Module):
         self.tasks = tuple(plan.tasks[code] for code in codes)
         self.priors = {task.name: prior for task, prior in zip(self.tasks, priors, strict=True)}
         self.adjustments = {
-            task.name: adjustment(task, self.priors[task.name]) for task in self.tasks if task.task.classes
-        }
+            task.name: class_shift(drawn_presence(plan, code), self.priors[task.name]).tolist()
+            if task.task.kind == "multilabel" else adjustment(task, self.priors[task.name])
+            for code, task in zip(codes, self.tasks, strict=True) if task.task.classes
+        }  # fmt: skip
         for name, added in self.adjustments.items():
             self.register_buffer(f"adjustment_{name}", torch.tensor(added, dtype=torch.float32))
 
@@ -83,6 +86,8 @@ class Deployed(nn.Module):
         if task.task.kind == "binary":
             outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
         added: Tensor = getattr(self, f"adjustment_{task.name}")
+        if task.task.kind == "multilabel":
+            return torch.sigmoid(outputs + added)
         return torch.softmax(outputs + added, dim=1)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from training.network.model import Beside, Network
 from training.network.pairs import PairBranch, split_pair
-from training.network.tree_network import TreeNetwork
+from training.network.tree_network import BOXES, Part, TreeNetwork
 from training.tree import INPUT, TRUNK
 
 __all__ = ["Paths"]
@@ -16,6 +16,7 @@ __all__ = ["Paths"]
 class Paths(nn.Module):
     """The paths of some tasks (codes) through a network in evaluation mode: what it reads -> the outputs of each task.
 
+    Outputs are [B, K], and maps [B, C + 4, h, w] for a task of boxes.
     Shares its weights with `network`. Of a shared layer beside frozen features it keeps the units that these heads
     read. Rows of heads that nobody asked for are kept only beside other rows of the same node, when all tasks of the
     network are asked for: so the outputs stay those of the network to the last bit.
@@ -26,11 +27,13 @@ class Paths(nn.Module):
 
     def __init__(self, network: Network | TreeNetwork, codes: Collection[int]) -> None:
         super().__init__()
-        self.parts, self.heads = nn.ModuleDict(), nn.ModuleDict()
+        self.parts, self.heads, self.boxes = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
+        self._maps: list[str] = []
         self._reads: dict[str, str] = {}
         self._places: dict[int, tuple[str, slice]] = {}
         self.before: nn.Linear | None = None
         self.paired = False
+        self._boxes: dict[int, str] = {}
         if isinstance(network, TreeNetwork):
             self._take_tree(network, frozenset(codes))
         else:
@@ -43,7 +46,7 @@ class Paths(nn.Module):
                 self._twice.add(name)
 
     def forward(self, inputs: Tensor) -> dict[int, Tensor]:
-        """The outputs [B, K] of each task, by code."""
+        """The outputs of each task, by code."""
         pair = split_pair(inputs) if self.paired else None
         at, earlier = {INPUT: inputs if pair is None else pair.now}, dict[str, Tensor]()
         if pair is not None:
@@ -61,7 +64,10 @@ class Paths(nn.Module):
             rows["heads"] = rows["heads"] + self.before(
                 torch.cat([earlier[TRUNK] * pair.flag, pair.flag.float()], dim=1)
             )
-        return {code: rows[node][:, columns] for code, (node, columns) in self._places.items()}
+        found = {code: rows[node][:, columns] for code, (node, columns) in self._places.items()}
+        for code, name in self._boxes.items():
+            found[code] = self.boxes[name]([at[stage] for stage in self._maps])
+        return found
 
     def _take_plain(self, network: Network, codes: Sequence[int]) -> None:
         columns = network.losses.layout.columns
@@ -83,9 +89,11 @@ class Paths(nn.Module):
         before = dict(zip(stages, [INPUT, *stages], strict=False))
         parents = {node.name: stages[-1] if node.parent == TRUNK else node.parent for node in network.nodes}
         for name, part in network.parts().items():
-            if part.readers & codes:
+            if name.startswith(f"{BOXES}:"):
+                self._take_boxes(name.removeprefix(f"{BOXES}:"), part, codes, network)
+            elif part.readers & codes:
                 self._add(name, part.module, before.get(name) or parents[name])
-        places = {code: network.rows(code) for code in codes}
+        places = {code: network.rows(code) for code in codes if network.node_of(code)}
         whole = len(codes) == len(network.losses.layout.columns)
         for node in dict.fromkeys(name for name, _ in places.values()):
             head, columns = network.head(node), {code: span for code, (name, span) in places.items() if name == node}
@@ -93,6 +101,12 @@ class Paths(nn.Module):
                 kept = [row for span in columns.values() for row in range(span.start, span.stop)]
                 head, columns = _some_rows(head, kept), _side_by_side(columns)
             self._add_heads(node, head, stages[-1] if node == TRUNK else node, columns)
+
+    def _take_boxes(self, name: str, part: Part, codes: frozenset[int], network: TreeNetwork) -> None:
+        """The head of a task of boxes, where it is one of `codes`."""
+        for code in part.readers & codes:
+            self.boxes[name], self._boxes[code] = part.module, name
+            self._maps = [f"{TRUNK}:{stage}" for stage in network.map_stages]
 
     def _add(self, name: str, part: nn.Module, reads: str) -> None:
         self.parts[name] = part

@@ -30,7 +30,8 @@ from training.deployment.deployed import Deployed, deployed
 from training.deployment.unlikeness import UNLIKE, Unlikeness
 from training.evaluation.evaluation import current_task
 from training.evaluation.features import fitted_images, fitted_pixels
-from training.evaluation.predictions import class_table, number_table
+from training.evaluation.labelled_classes import any_class_table
+from training.evaluation.predictions import number_table
 from training.loop.task_labels import groups_of
 from training.network.model import Standardise
 from training.network.trunks import EfficientNetLite0, load_frozen
@@ -236,7 +237,10 @@ def _rows(
     keys, locations = (pa.array([getattr(image, name) for image in images]) for name in ("key", "location"))
     for task in tasks:
         found, prior = answers[task.name].double().cpu().numpy(), network.priors[task.name]
-        rows = class_table(task, keys, found, prior) if task.classes else number_table(task.name, keys, found)
+        rows = any_class_table(task, keys, found, prior) if task.classes else number_table(task.name, keys, found)
         names = [None if code is None else task.classes[code] for code in rows["code"].to_pylist()]
+        if task.kind == "multilabel":
+            names = ["; ".join(task.classes[code] for code in codes) for codes in rows["codes"].to_pylist()]
+            rows = rows.drop_columns("codes")
         rows = rows.add_column(1, "location", locations).add_column(3, "class", pa.array(names, pa.string()))
         yield rows.append_column("distance", pa.array(distances)).append_column("rank", pa.array(ranks))

@@ -12,6 +12,8 @@ __all__ = ["average_precision"]
 
 RESAMPLES = 200
 SEED = 0
+BLOCK = 1_000_000
+"""Labels of all resamples that are held at once."""
 
 
 def average_precision(positive: Bools, scores: Floats, weights: Floats, groups: Ints) -> Figure:
@@ -45,11 +47,15 @@ def _variance(positive: Bools, scores: Floats, weights: Floats, codes: Ints, gro
     ends = np.flatnonzero(np.r_[np.diff(scores[order]) != 0, True])  # the last label of each distinct score
     codes, total = codes[order], weights[order]
     own = total * positive[order]
-    generator, found = np.random.default_rng(SEED), []
-    for _ in range(RESAMPLES):
-        times = np.bincount(generator.integers(0, groups, groups), minlength=groups)[codes]
-        reached, predicted = np.cumsum(own * times)[ends], np.cumsum(total * times)[ends]
-        if reached[-1] > 0:
-            gain = np.diff(reached, prepend=0.0)
-            found.append(float((gain * reached / np.maximum(predicted, 1e-300)).sum() / reached[-1]))
-    return float(np.var(found)) if found else 0.0
+    generator, found = np.random.default_rng(SEED), list[Floats]()
+    size = max(1, min(RESAMPLES, BLOCK // max(1, len(codes))))
+    for first in range(0, RESAMPLES, size):
+        drawn = generator.integers(0, groups, (min(size, RESAMPLES - first), groups))
+        drawn += groups * np.arange(len(drawn))[:, None]
+        times = np.bincount(drawn.ravel(), minlength=groups * len(drawn)).reshape(len(drawn), groups)[:, codes]
+        reached, predicted = (np.cumsum(part * times, axis=1)[:, ends] for part in (own, total))
+        reached, predicted = (part[reached[:, -1] > 0] for part in (reached, predicted))
+        gain = np.diff(reached, prepend=0.0, axis=1)
+        found.append((gain * reached / np.maximum(predicted, 1e-300)).sum(axis=1) / reached[:, -1])
+    each = np.concatenate(found)
+    return float(np.var(each)) if len(each) else 0.0

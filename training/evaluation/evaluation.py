@@ -22,16 +22,17 @@ from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan, PlanTask
 from samplers.streaming.frame_pairs import FramePairs, pairs_of
 from samplers.streaming.stream import sweep
+from training.evaluation.class_rates import class_shift, drawn_presence, shifted
 from training.evaluation.figures import slice_errors
+from training.evaluation.image_size import BATCH, images_at_once
+from training.evaluation.labelled_classes import any_class_table
 from training.evaluation.pair_inputs import pixels_of, vectors_of
-from training.evaluation.predictions import class_table, number_table, write_predictions
+from training.evaluation.predicted_boxes import found_boxes
+from training.evaluation.predictions import filled, number_table, schema_of, write_predictions
 from training.network.model import load_any
 from training.run import Run
 
-__all__ = ["current_task", "evaluate", "natural_probabilities", "predict"]
-
-
-BATCH = 256
+__all__ = ["current_task", "evaluate", "has_prior", "natural_probabilities", "predict"]
 
 
 def evaluate(
@@ -47,7 +48,7 @@ def evaluate(
     """
     path = catalog.home / "runs" / run.id / "predictions.parquet"
     tasks, tables = _predictions(run, catalog, progress)
-    write_predictions(path, tables)
+    write_predictions(path, tables, schema_of(tasks))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     with catalog.commit(
         author=author, message=f"evaluate run {run.id}", batch=batch or f"evaluate:{run.id}:{digest}"
@@ -65,7 +66,8 @@ def predict(run: Run, catalog: Catalog, *, progress: Progress | None = None) -> 
     the run's pack. `progress` and BadInput are those of `evaluate`.
     """
     tasks, tables = _predictions(run, catalog, progress)
-    return tasks, pa.concat_tables(tables)
+    schema = schema_of(tasks)
+    return tasks, pa.concat_tables(filled(table, schema) for table in tables)
 
 
 def _predictions(run: Run, catalog: Catalog, progress: Progress | None) -> tuple[list[Task], Iterator[pa.Table]]:
@@ -75,12 +77,29 @@ def _predictions(run: Run, catalog: Catalog, progress: Progress | None) -> tuple
         refuse_leaks(now, plan.keys)
         tasks = [current_task(now, task.task) for task in plan.tasks]
     with catalog.read(plan.commit) as then:
-        priors = {task.name: natural_prior(then, task.task) for task in plan.tasks if task.task.classes}
+        priors = {task.name: natural_prior(then, task.task) for task in plan.tasks if has_prior(task.task)}
+    pack = Pack.open(catalog.home, plan.pack_hash)
     with in_use(catalog.home):
-        keys, outputs = _predict(run, plan, catalog.home, progress)
-    named = pa.array(keys, pa.string())
-    made = zip(plan.tasks, tasks, outputs, strict=True)
-    return tasks, (_rows(trained, task, named, found, priors) for trained, task, found in made)
+        outputs = _predict(run, plan, pack, catalog.home, progress)
+    named = pack.keys
+    sizes = np.stack([pack.index[name].to_numpy() for name in ("width", "height")], axis=1)
+    shifts = {
+        task.name: class_shift(drawn_presence(plan, code), priors[task.name])
+        for code, task in enumerate(plan.tasks) if task.task.kind == "multilabel"
+    }  # fmt: skip
+
+    def rows(trained: PlanTask, task: Task, found: Floats) -> pa.Table:
+        if task.kind == "detection":
+            return found_boxes(task.name, named, found, sizes, run.id)
+        found = shifted(found, shifts[task.name]) if task.name in shifts else found
+        return _rows(trained, task, named, found, priors)
+
+    return tasks, (rows(*each) for each in zip(plan.tasks, tasks, outputs, strict=True))
+
+
+def has_prior(task: Task) -> bool:
+    """Whether a task predicts the probabilities of its classes: one of boxes predicts scores, which have no prior."""
+    return bool(task.classes) and task.kind != "detection"
 
 
 def current_task(now: Snapshot, trained: Task) -> Task:
@@ -90,12 +109,11 @@ def current_task(now: Snapshot, trained: Task) -> Task:
 
 
 @torch.inference_mode()
-def _predict(run: Run, plan: Plan, home: Path, progress: Progress | None) -> tuple[list[str], list[Floats]]:
-    """Keys of the pack's images, and for each task its class probabilities [n, C] or its numbers [n]."""
+def _predict(run: Run, plan: Plan, pack: Pack, home: Path, progress: Progress | None) -> list[Floats]:
+    """For each task its class probabilities [n, C], its numbers [n], or its boxes [n, M, 6] (`boxes_of`), of the pack's
+    images."""
     torch.set_num_threads(run.recipe.threads)
     network = load_any(run, plan.tasks, home)
-    pack = Pack.open(home, plan.pack_hash)
-    keys = pack.keys.to_pylist()
     parts: list[list[Tensor]] = [[] for _ in plan.tasks]
     done = 0
     for inputs in _batches(run, pack, home, pairs_of(plan, home, pack)):
@@ -104,8 +122,8 @@ def _predict(run: Run, plan: Plan, home: Path, progress: Progress | None) -> tup
             part.append(network.answers(outputs, code).double())
         done += len(inputs)
         if progress:
-            progress(done, len(keys))
-    return keys, [torch.cat(part).numpy() for part in parts]
+            progress(done, pack.images)
+    return [torch.cat(part).numpy() for part in parts]
 
 
 def _batches(run: Run, pack: Pack, home: Path, pairs: FramePairs | None) -> Iterator[Tensor]:
@@ -116,7 +134,8 @@ def _batches(run: Run, pack: Pack, home: Path, pairs: FramePairs | None) -> Iter
             yield vectors_of(embeddings, keys[start : start + BATCH], pairs)
         return
     rows, recipe = np.arange(len(pack.keys), dtype=np.int32), run.recipe
-    for batch in sweep(pack, rows, BATCH, size=recipe.size, threads=recipe.threads, pairs=pairs):
+    at_once = images_at_once(recipe.size)
+    for batch in sweep(pack, rows, at_once, size=recipe.size, threads=recipe.threads, pairs=pairs):
         yield pixels_of(batch)
 
 
@@ -125,7 +144,7 @@ def _rows(trained: PlanTask, task: Task, keys: pa.Array, predicted: Floats, prio
     if not task.classes:
         return number_table(task.name, keys, predicted)
     prior = priors[task.name]
-    return class_table(task, keys, natural_probabilities(trained, predicted, prior), prior)
+    return any_class_table(task, keys, natural_probabilities(trained, predicted, prior), prior)
 
 
 def natural_probabilities(task: PlanTask, answers: Floats, prior: Floats) -> Floats:
@@ -133,7 +152,7 @@ def natural_probabilities(task: PlanTask, answers: Floats, prior: Floats) -> Flo
 
     Where the rate of a label factors as b(slice) c(class), the network learns p(y|x) x c(y) of the labels it saw. With
     n_y labels of class y, dividing by c(y) n_y and multiplying by the natural prior [C] gives natural probabilities.
-    Where the rate does not factor (a cap binds), the probabilities stay unchanged.
+    Where the rate does not factor (a cap binds, several classes), the probabilities stay unchanged.
     """
     if task.class_factor is None:
         return answers

@@ -1,7 +1,9 @@
 """The figures of a run that the catalog records: one for every (task, slice) and evaluation split; without torch."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -9,11 +11,13 @@ import pyarrow as pa
 from curation.arrays import Bools
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
+from training.evaluation.drawn_labels import Batch
 from training.evaluation.intervals import Figure, balanced, mean_of, proportion
 from training.evaluation.labelled_boxes import LabelledBoxes, labelled_boxes
+from training.evaluation.labelled_classes import LabelledClasses, labelled_classes
 from training.evaluation.predictions import LabelledPredictions, PredictionsFile, Samples, labelled_predictions
 
-__all__ = ["SPLITS", "figure_of", "figures_of", "labelled", "slice_errors"]
+__all__ = ["SPLITS", "Labelled", "figure_of", "figures_of", "labelled", "slice_errors", "within"]
 
 
 SPLITS = ("validation", "test")
@@ -51,25 +55,48 @@ def slice_errors(now: Snapshot, run: str, tasks: list[Task], predictions: Path) 
         if isinstance(predicted, LabelledPredictions):  # figures need no probabilities
             predicted = replace(predicted, probabilities=np.empty((len(predicted.rows), 0)))
         own = [name for name in members if not name or slices[name].task in ("", task.name)]
-        parts = {split: predicted if predicted.batches else predicted.at(mask) for split, mask in splits.items()}
+        parts = {split: within(predicted, judged) for split, judged in splits.items()}
         for name in own:
             for split, part in parts.items():
-                for metric, figure in figures_of(task, part.at(members[name] & splits[split])).items():
+                for metric, figure in figures_of(task, part(members[name])).items():
                     rows.append({"run": run, "task": task.name, "slice": name, "split": split, "metric": metric,
                                  **vars(figure)})  # fmt: skip
     return pa.Table.from_pylist(rows, ERRORS)
 
 
-def labelled(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table) -> LabelledPredictions | LabelledBoxes:
+Labelled = LabelledPredictions | LabelledBoxes | LabelledClasses
+"""The predictions of a task beside its known labels, by kind."""
+
+
+def labelled(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table) -> Labelled:
     """The predictions of a task of any kind beside its known labels."""
     if task.kind == "detection":
         return labelled_boxes(now, task, samples, predictions)
+    if task.kind == "multilabel":
+        return labelled_classes(now, task, samples, predictions)
     return labelled_predictions(now, task, samples, predictions)
 
 
-def figures_of(task: Task, predicted: LabelledPredictions | LabelledBoxes) -> dict[str, Figure]:
-    """The figures of some of a task's predictions, by metric: that of its owner, or those of boxes."""
-    if isinstance(predicted, LabelledBoxes):
+class _Judged(Protocol):
+    @property
+    def batches(self) -> Sequence[Batch]: ...
+    def at(self, cell: Bools, /) -> Self: ...
+
+
+Part = TypeVar("Part", bound=_Judged)
+
+
+def within(predicted: Part, outer: Bools) -> Callable[[Bools], Part]:
+    """A function that gives the predictions in a cell [N] and in `outer` [N], for many cells."""
+    if predicted.batches:  # the weight of a drawn label follows from the whole cell
+        return lambda cell: predicted.at(cell & outer)
+    narrow = predicted.at(outer)
+    return narrow.at
+
+
+def figures_of(task: Task, predicted: Labelled) -> dict[str, Figure]:
+    """The figures of some of a task's predictions, by metric: its owner's, or those of boxes or of several classes."""
+    if not isinstance(predicted, LabelledPredictions):
         return predicted.figures()
     return {task.metric: figure_of(task, predicted, predicted.samples)}
 

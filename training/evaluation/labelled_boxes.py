@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.arrays import Bools, Floats, Ints
+from curation.catalog.ignored_boxes import ignored_boxes
 from curation.catalog.schema import KNOWN
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
@@ -92,10 +93,7 @@ def _boxes(lists: pa.ChunkedArray, images: Ints, task: Task) -> Boxes:
     names = [field.name for field in flat.type]
     column = {name: flat.field(name) for name in names}
     n = len(flat)
-    crowd = np.zeros(n, np.bool_)
-    if "attributes" in names:
-        rows = pc.indices_nonzero(pc.is_valid(column["attributes"])).to_pylist()
-        crowd[[row for row in rows if dict(column["attributes"][row].as_py()).get("iscrowd") == "true"]] = True
+    crowd = ignored_boxes(flat)
     kept = np.asarray(column["code"].to_numpy(zero_copy_only=False), np.int64) < len(task.classes)
     corners = np.stack([column[side].to_numpy(zero_copy_only=False) for side in "xywh"], axis=1).reshape(n, 4)
     made = Boxes(

@@ -21,9 +21,9 @@ from training.evaluation.decisions import decided
 from training.evaluation.drawn_labels import Batch, batches_of, label_weights
 
 __all__ = [
-    "BOXES", "PREDICTIONS", "LabelledPredictions", "PredictionsFile", "Samples", "box_table", "class_table",
-    "judging_batches", "known_labels", "labelled_predictions", "number_table", "places_of", "predictions_of", "rows_of",
-    "write_predictions",
+    "BOXES", "CLASSES", "PREDICTIONS", "LabelledPredictions", "PredictionsFile", "Samples", "box_table", "class_table",
+    "filled", "judging_batches", "known_labels", "labelled_predictions", "number_table", "places_of", "predictions_of",
+    "probabilities_of", "rows_of", "schema_of", "write_predictions",
 ]  # fmt: skip
 
 PREDICTIONS = pa.schema(
@@ -41,6 +41,10 @@ BOXES = pa.field(
     ),
 )  # fmt: skip
 """One column more where a task is one of boxes: class code, left and top edge, width and height in pixels, score."""
+
+
+CLASSES = pa.field("codes", pa.list_(pa.int32()))
+"""One column more where a task is a multilabel one: the codes of the classes that are predicted to be there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,16 +167,30 @@ class LabelledPredictions:
         return replace(self, **{name: value[here] for name, value in vars(self).items() if name not in kept})
 
 
-def write_predictions(path: Path, tables: Iterable[pa.Table], *, boxed: bool = False) -> None:
+def schema_of(tasks: Iterable[Task]) -> pa.Schema:
+    """The columns of the predictions of some tasks: `PREDICTIONS`, and what their kinds add."""
+    kinds = {task.kind for task in tasks}
+    more = {"multilabel": CLASSES, "detection": BOXES}
+    return pa.schema([*PREDICTIONS, *(column for kind, column in more.items() if kind in kinds)])
+
+
+def write_predictions(path: Path, tables: Iterable[pa.Table], schema: pa.Schema = PREDICTIONS) -> None:
     """Write the predictions of each task, a table of `PREDICTIONS` each, as one file; whole or not at all.
 
-    With `boxed`, tables may have the column `BOXES` too. A table is made when it is written, so one is held at a time.
+    `schema` (of `schema_of`) may have more columns, null for a task without them. A table is made when it is written,
+    so one is held at a time.
     """
-    schema = PREDICTIONS.append(BOXES) if boxed else PREDICTIONS
     with whole(path) as part, pq.ParquetWriter(part, schema, use_dictionary=["task"]) as writer:
         for table in tables:
-            lacks = boxed and "boxes" not in table.column_names
-            writer.write_table(table.append_column(BOXES, pa.nulls(len(table), BOXES.type)) if lacks else table)
+            writer.write_table(filled(table, schema))
+
+
+def filled(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with every column of `schema`, null where it lacks one."""
+    for field in schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table.select(schema.names)
 
 
 def class_table(task: Task, keys: pa.Array, natural: Floats, prior: Floats) -> pa.Table:
@@ -231,7 +249,7 @@ def predictions_of(
     usable = usable[np.argsort(found[usable], kind="stable")]
     mine, rows = mine.take(pa.array(usable)), found[usable].astype(np.int64)
     confidence = np.asarray(pc.cast(mine["confidence"], pa.float64()).to_numpy(), np.float64)
-    return rows, predicted[usable], confidence, _probabilities(mine, len(task.classes))
+    return rows, predicted[usable], confidence, probabilities_of(mine, len(task.classes))
 
 
 def places_of(keys: pa.ChunkedArray, samples: Samples, wanted: Bools) -> Ints:
@@ -282,7 +300,7 @@ def _column(task: Task) -> str:
     return "number" if task.kind == "regression" else "code"
 
 
-def _probabilities(predictions: pa.Table, classes: int) -> Floats:
+def probabilities_of(predictions: pa.Table, classes: int) -> Floats:
     """Class probabilities [n, C], NaN in the rows that have none."""
     found = np.full((len(predictions), classes), np.nan)
     if "probabilities" in predictions.column_names and classes:

@@ -22,16 +22,26 @@ def unseen_in_test(now: Snapshot, plan: Plan) -> list[str]:
         if task.task.classes:
             labels = now.labels(task.name)
             known = pc.and_(pc.equal(labels["state"], KNOWN), pc.is_in(labels["sample_id"], value_set=test))
-            found += unseen_classes(task, labels["code"].filter(known).to_numpy().astype(np.float64))
+            if task.task.kind == "detection":
+                codes = pc.struct_field(pc.list_flatten(labels["boxes"].filter(known)), "code")
+            else:
+                codes = labels["code"].filter(known)
+            found += unseen_classes(task, codes.to_numpy().astype(np.float64))
     return found
 
 
 def unseen_classes(task: PlanTask, truth: Floats | Sequence[float]) -> list[str]:
-    """A line for each class among the codes `truth` [n] of test labels that the task has no training label of."""
+    """A line for each class among the codes `truth` [n] of test labels, or boxes, that training has none of."""
     codes, counts = np.unique(np.asarray(truth, np.int64), return_counts=True)
     return [
-        f"{task.name}: class {task.task.classes[code]!r} has {count:,} label{'s' * (count > 1)} in test and none in "
+        f"{task.name}: class {task.task.classes[code]!r} has {count:,} {_counted(task, count)} in test and none in "
         "training, so its recall is 0 by construction; label some of it for training"
         for code, count in zip(codes.tolist(), counts.tolist(), strict=True)
         if code < len(task.labelled) and not task.labelled[code]
     ]
+
+
+def _counted(task: PlanTask, count: int) -> str:
+    if task.task.kind == "detection":
+        return "box" if count == 1 else "boxes"
+    return "label" if count == 1 else "labels"

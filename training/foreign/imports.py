@@ -22,12 +22,13 @@ from curation.files.progress import StageProgress
 from curation.files.read_back import sha256_of
 from curation.ingestion.leaks import refuse_leaks
 from training.evaluation.figures import slice_errors
+from training.evaluation.labelled_classes import any_class_table
 from training.evaluation.predictions import (
     PREDICTIONS,
     PredictionsFile,
     box_table,
-    class_table,
     number_table,
+    schema_of,
     write_predictions,
 )
 from training.foreign.boxes import BOX_COLUMNS, BoxStatement, box_statement, coco_results
@@ -77,8 +78,8 @@ def import_predictions(
         notes += tuple(note for part in stated if isinstance(part, BoxStatement) for note in part.notes)
         made = _record(file, name, stated, trained, now.commit)
         path = catalog.home / "runs" / made.id / "predictions.parquet"
-        boxed = any(isinstance(part, BoxStatement) for part in stated)
-        write_predictions(path, (_table(now, part, keys) for part in stated), boxed=boxed)
+        schema = schema_of(part.task for part in stated)
+        write_predictions(path, (_table(now, part, keys) for part in stated), schema)
     tell("judge", 2, 3)
     made, figures = _finish(catalog, made, path, trained, [part.task for part in stated], author)
     tell("judge", 3, 3)
@@ -99,8 +100,8 @@ def evaluate_imported(catalog: Catalog, made: Imported, *, author: str) -> pa.Ta
         if changed := next((task.name for task in tasks if before[task.name].classes != task.classes), ""):
             raise BadInput(f"task {changed}: its classes have changed since run {made.id} was imported; {AGAIN}")
         stored = PredictionsFile(path)
-        boxed = any(task.kind == "detection" for task in tasks)
-        write_predictions(path, (_decided_again(now, task, stored.of(task.name)) for task in tasks), boxed=boxed)
+        again = (_decided_again(now, task, stored.of(task.name)) for task in tasks)
+        write_predictions(path, again, schema_of(tasks))
         batch = f"evaluate:{made.id}:{now.digest}"
     written = path, sha256_of(path)
     return _register(catalog, made, written, tasks, author=author, message=f"evaluate run {made.id}", batch=batch)
@@ -112,7 +113,7 @@ def _decided_again(now: Snapshot, task: Task, stored: pa.Table) -> pa.Table:
     if not task.outputs or not task.classes or lists.null_count:
         return stored
     chances = lists.flatten().to_numpy().reshape(len(stored), -1)
-    return class_table(task, stored["key"].combine_chunks(), chances, natural_prior(now, task))
+    return any_class_table(task, stored["key"].combine_chunks(), chances, natural_prior(now, task))
 
 
 def _model_name(name: str) -> str:
@@ -188,7 +189,7 @@ def _table(now: Snapshot, part: Statement | BoxStatement, keys: pa.Array) -> pa.
     n = len(order)
     mine = keys.take(pa.array(part.samples[order]))
     if part.chances is not None:
-        return class_table(part.task, mine, part.chances[order], natural_prior(now, part.task))
+        return any_class_table(part.task, mine, part.chances[order], natural_prior(now, part.task))
     if part.numbers is not None:
         return number_table(part.task.name, mine, part.numbers[order])
     assert part.codes is not None

@@ -28,15 +28,15 @@ SLACK: Final = 1e-3
 """How far probabilities may be from adding up to 1: what float16 rounds off."""
 
 LONG: Final = ("key", "task", "class", "confidence", "number", "probabilities")
-JUDGED: Final = ("binary", "categorical", "regression")
+JUDGED: Final = ("binary", "categorical", "multilabel", "regression")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
     """What a file predicts for one task: n samples, as rows of the file and as positions in the catalog's keys.
 
-    Of classes it holds `chances` [n, C], which add up to 1, or `codes` [n] with their `confidence` [n] (NaN: none); of
-    a regression task `numbers` [n]. The others are None.
+    Of classes it holds `chances` [n, C], which add up to 1 except of a multilabel task, or `codes` [n] with their
+    `confidence` [n] (NaN: none); of a regression task `numbers` [n]. The others are None.
     """
 
     task: Task
@@ -241,6 +241,11 @@ def _class_values(source: SourceTable, part: _Part, columns: Mapping[str, pa.Chu
         )
     if not ways:
         _needed(source, part, columns, "class")
+    if "class" in columns and part.task.kind == "multilabel":
+        raise BadInput(
+            f"{source.name}: {part.task.name} is a multilabel task, which is judged by a probability for each class; "
+            f"write them as a list in `probabilities`, or in columns such as {part.task.name}.{part.task.classes[0]}"
+        )
     if "class" in columns:
         return _named_classes(source, part, columns)
     if "confidence" in columns:
@@ -287,6 +292,8 @@ def _chances(source: SourceTable, part: _Part, columns: Mapping[str, pa.ChunkedA
             )  # fmt: skip
         chances = chances[given]
     _check_chances(source, part, np.flatnonzero(given), chances)
+    if task.kind == "multilabel":
+        return {"given": given, "chances": chances.clip(0, 1)}
     return {"given": given, "chances": chances / chances.sum(axis=1, keepdims=True)}
 
 
@@ -318,6 +325,8 @@ def _check_chances(source: SourceTable, part: _Part, rows: Ints, chances: Floats
         code = int((~inside[at]).argmax())
         value = f"probability of {part.task.classes[code]} = {chances[at, code]:g}"
         raise BadEntry(source.where(int(part.rows[rows[at]])), value, "must be in [0, 1]", "correct it")
+    if part.task.kind == "multilabel":
+        return
     off: Bools = np.abs(chances.sum(axis=1) - 1) > SLACK
     if off.any():
         at = int(off.argmax())

@@ -14,6 +14,7 @@ from training.evaluation.box_matching import THRESHOLDS
 from training.evaluation.box_sums import RECALLS, BoxSums
 from training.evaluation.labelled_boxes import BOX_METRICS
 from training.judging.bounds import Bound, effective_labels
+from training.judging.class_measures import ClassMeasure
 from training.judging.group_sums import PairedSums
 from training.judging.measures import POINTS, Measure
 from training.judging.paired_runs import AnyPair, PairedBoxes
@@ -77,11 +78,13 @@ class BoxMeasure:
         return Bound.of_sums(sums, z=z, effective=effective_labels(objects.object_weights, objects.object_groups))
 
 
-AnyMeasure = Measure | BoxMeasure
+AnyMeasure = Measure | BoxMeasure | ClassMeasure
 
 
 def measure_of(task: Task, text: str = "") -> AnyMeasure:
     """The measure of a task that `text` names, by default its own; BadInput for one that it does not have."""
+    if task.kind == "multilabel":
+        return ClassMeasure.of(task, text)
     return BoxMeasure.of(task, text) if task.kind == "detection" else Measure.of(task, text)
 
 

@@ -12,7 +12,7 @@ from curation.errors import BadInput
 from training.judging.bounds import TWO_SIDED
 from training.judging.box_measures import AnyMeasure, measure_of
 from training.judging.group_sums import PairedSums
-from training.judging.paired_runs import AnyPair, PairedPredictions, PairedRuns
+from training.judging.paired_runs import AnyPair, PairedBoxes, PairedRuns
 from training.judging.swaps import Swaps, false_discovery_rates
 
 __all__ = ["ALPHA", "FALSE_DISCOVERIES", "ComparedFigure", "compare_attributes", "compare_slices", "measures_of"]
@@ -152,7 +152,7 @@ def _figure(runs: PairedRuns, cell: _Cell, *, p: float | None, q: float | None =
 
 def _changed(pair: AnyPair) -> tuple[int, int]:
     """On how many labels the second run errs less, and more; 0 for boxes."""
-    if not isinstance(pair, PairedPredictions):
+    if isinstance(pair, PairedBoxes):
         return 0, 0
     was, now = pair.first.errors, pair.second.errors
     return int((now < was).sum()), int((now > was).sum())

@@ -62,7 +62,7 @@ class JudgedSlice:
         wanted = [now.task(named)] if named else list(now.tasks().values())
         if part and part.task not in ("", wanted[0].name) and task:
             raise BadInput(f"slice {name!r}: is of the task {part.task}, not of {task}; leave --task out")
-        tasks = [found for found in wanted if found.outputs and found.name in predicted]
+        tasks = [found for found in wanted if found.single and found.name in predicted]
         if not tasks:
             raise BadInput(
                 f"run {id_}: predicts nothing of {', '.join(found.name for found in wanted)}; choose another run"

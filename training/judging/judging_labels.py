@@ -51,7 +51,7 @@ class RunPair:
     def tasks(self, now: Snapshot) -> list[Task]:
         """The tasks of classes and numbers that both runs predict, in the order of declaration."""
         names = [set(table["task"].unique().to_pylist()) for table in self.predictions]
-        return [task for name, task in now.tasks().items() if task.outputs and all(name in part for part in names)]
+        return [task for name, task in now.tasks().items() if task.single and all(name in part for part in names)]
 
     def of(self, task: Task, samples: Samples) -> tuple[Ints, PairedImages]:
         """The P test images for which both predict a task, as positions in `samples`, and what they predict."""

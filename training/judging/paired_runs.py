@@ -14,12 +14,13 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.requests.evaluation_labels import SPLIT
-from training.evaluation.figures import labelled
+from training.evaluation.figures import Labelled, labelled
 from training.evaluation.labelled_boxes import LabelledBoxes
+from training.evaluation.labelled_classes import LabelledClasses
 from training.evaluation.predictions import LabelledPredictions, Samples
 from training.judging.judging_labels import RunPair
 
-__all__ = ["AnyPair", "PairedBoxes", "PairedPredictions", "PairedRuns", "Unequal"]
+__all__ = ["AnyPair", "PairedBoxes", "PairedClasses", "PairedPredictions", "PairedRuns", "Unequal"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,20 @@ class PairedBoxes:
         return type(self)(task=self.task, first=self.first.at(samples), second=self.second.at(samples))
 
 
-AnyPair = PairedPredictions | PairedBoxes
+@dataclass(frozen=True, kw_only=True)
+class PairedClasses:
+    """The predictions of two runs of a multilabel task for the same n images with a known label."""
+
+    task: Task
+    first: LabelledClasses
+    second: LabelledClasses
+
+    def at(self, samples: Bools) -> Self:
+        """Only the images that are marked in `samples`."""
+        return type(self)(task=self.task, first=self.first.at(samples), second=self.second.at(samples))
+
+
+AnyPair = PairedPredictions | PairedBoxes | PairedClasses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,9 +163,7 @@ def _judged(task: Task) -> bool:
     return bool(task.outputs) or task.kind == "detection"
 
 
-def _paired(
-    task: Task, first: LabelledPredictions | LabelledBoxes, second: LabelledPredictions | LabelledBoxes
-) -> tuple[AnyPair, Unequal]:
+def _paired(task: Task, first: Labelled, second: Labelled) -> tuple[AnyPair, Unequal]:
     """Both runs on the labels that both predict, and how many only one does."""
     common = np.intersect1d(first.rows, second.rows)
     alone = Unequal(only_first=len(first.rows) - len(common), only_second=len(second.rows) - len(common))
@@ -159,6 +171,9 @@ def _paired(
         mask = np.zeros(len(first.samples.ids), np.bool_)
         mask[common] = True
         return PairedBoxes(task=task, first=first.at(mask), second=second.at(mask)), alone
+    if isinstance(first, LabelledClasses) and isinstance(second, LabelledClasses):
+        lists = [part.taken(np.isin(part.rows, common)) for part in (first, second)]
+        return PairedClasses(task=task, first=lists[0], second=lists[1]), alone
     assert isinstance(first, LabelledPredictions)
     assert isinstance(second, LabelledPredictions)
     both = [part.taken(np.isin(part.rows, common)) for part in (first, second)]

@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from curation.arrays import Bools, Float32s, Ints
+from curation.arrays import Bools, Float32s, Int8s, Ints
+from curation.catalog.presence import UNSEEN
+from samplers.plan.boxes import DrawBoxes, has_boxes
 from samplers.plan.plan import Plan
+from samplers.plan.presence import class_spans
 from samplers.streaming.batches import Batch
 
 __all__ = ["Course", "Segment"]
@@ -18,13 +21,17 @@ __all__ = ["Course", "Segment"]
 class Segment:
     """Positions from `start` on are the draws of `plan`, which count from 0.
 
-    `columns` [T'] are the codes of its tasks in the course's first plan, `rows` [S'] the rows there of its samples.
+    `columns` [T'] are the codes of its tasks in the course's first plan, `classes` [M'] the columns there of its
+    multilabel tasks' classes, `rows` [S'] the rows there of its samples. `boxed` says whether the first plan has a task
+    of boxes.
     """
 
     start: int
     plan: Plan
     columns: Ints
+    classes: Ints
     rows: Ints
+    boxed: bool = False
 
     def labels(self, batch: Batch, tasks: int) -> tuple[Float32s, Bools, Float32s]:
         """Values, known and weights [B, T] of a batch for all tasks of the first plan; the others are unknown."""
@@ -35,6 +42,21 @@ class Segment:
         values[:, self.columns], known[:, self.columns] = batch.values, batch.known
         weights[:, self.columns] = batch.weights
         return values, known, weights
+
+    def boxes(self, batch: Batch) -> DrawBoxes | None:
+        """The boxes of a batch, whose tasks are codes in the first plan; None where that plan has no task of boxes."""
+        found = batch.boxes
+        if found is None:
+            return DrawBoxes.none() if self.boxed else None
+        return DrawBoxes(**{**vars(found), "tasks": self.columns[found.tasks]})
+
+    def presence(self, batch: Batch, classes: int) -> Int8s:
+        """The presence [B, M] of the classes of all multilabel tasks of the first plan; others are unknown."""
+        if len(self.classes) == classes and (self.classes == np.arange(classes)).all():
+            return batch.presence
+        found = np.full((len(batch.rows), classes), UNSEEN, np.int8)
+        found[:, self.classes] = batch.presence
+        return found
 
 
 class Course:
@@ -48,6 +70,11 @@ class Course:
     def tasks(self) -> int:
         """The number of tasks T."""
         return len(self.root.tasks)
+
+    @property
+    def classes(self) -> int:
+        """The number M of classes of all multilabel tasks."""
+        return sum(len(task.task.classes) for task in self.root.tasks if task.task.kind == "multilabel")
 
     @property
     def now(self) -> Segment:
@@ -69,7 +96,12 @@ class Course:
     def _segment(self, start: int, plan: Plan) -> Segment:
         codes = {task.name: code for code, task in enumerate(self.root.tasks)}
         columns = np.array([codes[task.name] for task in plan.tasks], np.int64)
+        spans = class_spans([task.task for task in self.root.tasks])
+        classes = [np.arange(spans[code].start, spans[code].stop) for code in columns.tolist() if code in spans]
         rows = np.arange(len(plan.keys))
         if plan.hash != self.root.hash:
             rows = pc.index_in(plan.keys, value_set=self.root.keys).to_numpy().astype(np.int64)
-        return Segment(start=start, plan=plan, columns=columns, rows=rows)
+        return Segment(
+            start=start, plan=plan, columns=columns, rows=rows, boxed=has_boxes(self.root),
+            classes=np.concatenate([np.zeros(0, np.int64), *classes]),
+        )  # fmt: skip

@@ -128,19 +128,21 @@ class Drawing:
         values, known, weights = (
             torch.from_numpy(part).to(device, non_blocking=True) for part in segment.labels(batch, self.course.tasks)
         )
+        presence = segment.presence(batch, self.course.classes)
         soft = None
         if self.stops:
-            soft = self.stops.soft(segment.rows[batch.rows], self.network.losses.layout.outputs)
+            soft = self.stops.soft(segment.rows[batch.rows], self.network.losses.layout.linear)
         draws = Draws(
             inputs=inputs, values=values, known=known, weights=weights, keys=batch.keys,
-            positions=segment.start + batch.positions, soft=soft,
+            positions=segment.start + batch.positions, soft=soft, objects=self.inputs.objects(segment, batch),
+            presence=torch.from_numpy(presence).to(device, non_blocking=True),
         )  # fmt: skip
         found = self.learner.step(draws, self.step, _schedule(self.recipe, self.step, self.steps), stop=stop)
         self.step += 1
         self.recent.append(found.losses)
         self.clipped += found.clipped
         self.delivered.add(batch)
-        self.numbers.add(found.outputs.cpu())
+        self.numbers.add(found.outputs[:, : self.network.losses.layout.linear].cpu())
         if self.step % max(1, self.steps // CURVE_POINTS) == 0 or self.step == self.steps:
             self._point(progress)
         return found

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from curation.arrays import Ints
 from training.loop.task_labels import TaskLabels
+from training.network.class_losses import lone_odds
 from training.network.exact import ABSENT, Columns, Problem, columns_of, head_of, rotate, solve
 from training.network.folds import folds_of
 from training.network.ridge import DEFAULT, RidgePoint, chosen, ridge_path
@@ -50,14 +51,14 @@ def exact_head(
     the solution begins there; where ridge and temperature are the same, the result differs from a cold one by less than
     1e-6. The solution is divided by the temperature of its ridge.
     """
-    if labels.classes == 1:
+    if labels.constant:
         return constant_head(labels, features.shape[1])
     data = _digest(labels, features, seed, huber=huber)
     if start and start.record.data == data:
         return ExactHead(weights=start.weights, biases=start.biases, record=start.record)
     weights = torch.from_numpy(labels.weights)
     columns = rotate(features, weights)
-    targets = _targets(labels)
+    targets = torch.from_numpy(labels.targets)
     loss = labels.loss(huber=huber)
     points: list[RidgePoint] = []
     if labels.count > 1:
@@ -86,20 +87,25 @@ def exact_head(
         path=[(each.ridge, each.loss, each.error) for each in points],
         gradient=float(solved.gradients[0]), iterations=int(solved.iterations[0]), data=data,
     )  # fmt: skip
-    return ExactHead(weights=head, biases=torch.where(problem.absent[0, :, 0], ABSENT, biases), record=record)
+    return ExactHead(weights=head, biases=torch.where(problem.absent[0, :, 0], _alone(labels), biases), record=record)
 
 
 def constant_head(labels: TaskLabels, width: int) -> ExactHead:
-    """The head of a task of which all n labels are one class: that class with odds of n + 1/2 to 1/2."""
+    """The head of a task of which all n labels are one class: that class with odds of n + 1/2 to 1/2.
+
+    So is each class of a multilabel task of which no class is known to be there in one image and not in another.
+    """
     present = int(labels.values[0])
     odds = math.log(2 * len(labels.rows) + 1)
-    if labels.outputs == 1:
+    if labels.presence is not None:
+        biases = lone_odds(torch.from_numpy(labels.presence))
+    elif labels.outputs == 1:
         biases = torch.tensor([odds if present else -odds], dtype=torch.float64)
     else:
         biases = torch.full((labels.outputs,), ABSENT, dtype=torch.float64)
         biases[present] = 0.0
     record = Head(
-        task=labels.task.name, kind="constant", labels=len(labels.rows), classes=1,
+        task=labels.task.name, kind="constant", labels=len(labels.rows), classes=labels.classes,
         groups=labels.count,
     )  # fmt: skip
     return ExactHead(weights=torch.zeros(labels.outputs, width, dtype=torch.float64), biases=biases, record=record)
@@ -111,29 +117,34 @@ def held_out_outputs(labels: TaskLabels, features: Tensor, folds: Ints, *, ridge
     columns = rotate(features, weights)
     held = torch.from_numpy(folds)[None] == torch.arange(int(folds.max()) + 1)[:, None]
     problem = Problem(
-        loss=labels.loss(huber=huber), outputs=labels.outputs, columns=columns, targets=_targets(labels),
-        weights=torch.where(held, 0.0, weights),
+        loss=labels.loss(huber=huber), outputs=labels.outputs, columns=columns,
+        targets=torch.from_numpy(labels.targets), weights=torch.where(held, 0.0, weights),
         ridges=torch.full((len(held),), ridge * float(columns.moments.sum()), dtype=torch.float64),
     )  # fmt: skip
     heads = solve(problem, tolerance=HELD_OUT).heads
-    biases = torch.where(problem.absent[:, :, 0], ABSENT, heads[:, :, -1])
+    biases = torch.where(problem.absent[:, :, 0], _alone(labels), heads[:, :, -1])
     heads = torch.cat([heads[:, :, :-1], biases[:, :, None]], dim=2)
     return torch.einsum("nr,nkr->nk", columns.values, heads[torch.from_numpy(folds)])
 
 
 def _begun(columns: Columns, start: Start) -> Tensor:
     """The head [K, r + 1] at which the solution begins; a class that had no label begins at 0."""
-    biases = torch.where(start.biases == ABSENT, 0.0, start.biases)
+    unused = (start.biases == ABSENT) | ~start.weights.any(dim=1)
+    biases = torch.where(unused, 0.0, start.biases)
     return start.record.temperature * columns_of(columns, start.weights, biases)
 
 
 def _digest(labels: TaskLabels, features: Tensor, seed: int, *, huber: bool) -> str:
     """A digest of all that a head follows from."""
     found = hashlib.blake2b(f"{labels.loss(huber=huber)} {labels.outputs} {seed}".encode(), digest_size=16)
-    for part in (features.numpy(), labels.values, labels.weights, labels.groups):
+    parts = [features.numpy(), labels.values, labels.weights, labels.groups]
+    for part in [*parts, *([] if labels.presence is None else [labels.presence])]:
         found.update(np.ascontiguousarray(part).data)
     return found.hexdigest()
 
 
-def _targets(labels: TaskLabels) -> Tensor:
-    return torch.from_numpy(labels.values if labels.numeric else labels.values.astype(np.int64))
+def _alone(labels: TaskLabels) -> Tensor:
+    """The bias [K] of a class that took no part: as its labels agree, or `ABSENT` where classes share a probability."""
+    if labels.presence is None:
+        return torch.full((labels.outputs,), ABSENT, dtype=torch.float64)
+    return lone_odds(torch.from_numpy(labels.presence))

@@ -9,7 +9,8 @@ from samplers.pack.pack import Pack
 from samplers.plan.build import draft_plan
 from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy
-from training.loop.inputs import BATCH, Inputs
+from training.evaluation.image_size import images_at_once
+from training.loop.inputs import Inputs
 from training.loop.learner import Learner
 from training.loop.optimise import TreeOptimiser
 from training.network.tree_network import TreeNetwork
@@ -29,7 +30,7 @@ class Fence:
         assert isinstance(learner.network, TreeNetwork)
         assert isinstance(learner.optimiser, TreeOptimiser)
         self._network = learner.network
-        self._keys = plan.keys[:BATCH].to_pylist()
+        self._keys = plan.keys[: images_at_once(learner.recipe.size)].to_pylist()
         names = [task.name for task in plan.tasks]
         self._others = frozenset(t for t, name in enumerate(names) if name not in learner.recipe.only)
         learner.only = frozenset(range(len(names))) - self._others
@@ -63,6 +64,8 @@ class Fence:
             for inner, part in whole.module.state_dict().items()
         }  # fmt: skip
         for t in self._others:
+            if not network.node_of(t):
+                continue
             node, rows = network.rows(t)
             for inner, part in network.head(node).state_dict().items():
                 found[f"head of {self._learner.tasks[t].name}.{inner}"] = part[rows].detach().clone()

@@ -24,12 +24,13 @@ class GradientNorms:
 
     def __init__(self, network: TreeNetwork) -> None:
         self._network = network
-        device = next(network.heads.parameters()).device
+        device = next(network.parameters()).device
         layout = network.losses.layout
         self._nodes = list(zip(network.heads, layout.nodes, strict=True))
-        self._owners = torch.zeros(layout.outputs, len(layout.columns), device=device)
+        self._owners = torch.zeros(layout.linear, len(layout.columns), device=device)
         for t, columns in layout.columns.items():
-            self._owners[columns, t] = 1.0
+            if t not in layout.maps:  # heads of boxes read maps, not these features: their factor stays 1
+                self._owners[columns, t] = 1.0
         self.squares = torch.zeros(len(layout.columns), device=device)
         """The running mean of the squared norms [T]; 0 for a task that has had no gradient."""
 

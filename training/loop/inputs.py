@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curation.arrays import Bools
+from curation.arrays import Bools, Ints
 from curation.errors import BadInput
 from curation.images.embeddings import Embeddings
 from samplers.pack.pack import Pack
@@ -19,20 +19,19 @@ from samplers.streaming.batches import Batch, batches
 from samplers.streaming.draws import ReplacedDraw
 from samplers.streaming.frame_pairs import FramePairs, gap_of, pairs_of
 from samplers.streaming.stream import OnError, stream, sweep
+from training.evaluation.image_size import BATCH, images_at_once
 from training.evaluation.pair_inputs import pixels_of, vectors_of
-from training.loop.augmentation import augmented
+from training.loop.augmentation import augmented, moves_of
 from training.loop.course import Segment
 from training.loop.feed import Feed
 from training.loop.ranks import Ranks
 from training.loop.shard_feed import Shards
 from training.network.model import as_pixels
+from training.network.objects import Objects
 from training.network.pairs import both_frames, flagged
 from training.recipe import Recipe
 
-__all__ = ["BATCH", "Inputs", "Source"]
-
-BATCH = 256
-"""Images of a pass that learns nothing; fixed, because the last bits of outputs depend on it."""
+__all__ = ["Inputs", "Source"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +60,7 @@ class Inputs:
                     "shards: hold no frame before each image, which a task of the plan reads; train on the pack"
                 )
             self.pairs = pairs_of(plan, home, Pack.open(home, plan.pack_hash))
+        self._sizes: dict[str, Ints] = {}
         self.replaced: list[ReplacedDraw] = []
 
     def draws(self, segment: Segment, start: int) -> Iterator[tuple[Tensor, Batch]]:
@@ -74,14 +74,32 @@ class Inputs:
         )  # fmt: skip
         return ((vectors[torch.from_numpy(batch.rows).to(vectors.device)], batch) for batch in found)
 
+    def objects(self, segment: Segment, batch: Batch) -> Objects | None:
+        """The objects of a batch where `draws` puts them, on the device; None where no task is of boxes."""
+        boxes = segment.boxes(batch)
+        if boxes is None:
+            return None
+        moves = moves_of(segment.start + batch.positions, _sided(batch, segment.plan), self._recipe)
+        return Objects.of(boxes, self._sizes_of(segment)[batch.rows], moves).to(self._ranks.device)
+
+    def _sizes_of(self, segment: Segment) -> Ints:
+        """Width and height [S, 2] of the images of a segment's plan."""
+        if segment.plan.hash not in self._sizes:
+            pack = Pack.open(self._home, self._pack_hash)
+            rows = pack.rows(segment.plan.keys.to_pylist())
+            columns = [pack.index[name].to_numpy()[rows] for name in ("width", "height")]
+            self._sizes = {segment.plan.hash: np.stack(columns, axis=1).astype(np.int64)}
+        return self._sizes[segment.plan.hash]
+
     def of(self, keys: Sequence[str]) -> Iterator[Tensor]:
-        """Inputs of these images in batches of 256, not augmented, on the device."""
+        """Inputs of these images in batches of 256 (`images_at_once`), not augmented, on the device."""
         if self.embeddings is not None:
             yield from self.vectors(keys).split(BATCH)
             return
         pack = Pack.open(self._home, self._pack_hash)
         rows = pack.rows(list(keys))
-        for batch in sweep(pack, rows, BATCH, size=self._recipe.size, threads=self._recipe.threads, pairs=self.pairs):
+        at_once, recipe = images_at_once(self._recipe.size), self._recipe
+        for batch in sweep(pack, rows, at_once, size=recipe.size, threads=recipe.threads, pairs=self.pairs):
             yield pixels_of(batch).to(self._ranks.device)
 
     def vectors(self, keys: Sequence[str]) -> Tensor:

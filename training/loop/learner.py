@@ -15,6 +15,7 @@ from training.loop.optimise import optimiser_of
 from training.loop.ranks import Ranks
 from training.network.losses import SoftLabels
 from training.network.model import Network
+from training.network.objects import Objects
 from training.network.tree_network import TreeNetwork
 from training.recipe import Recipe
 
@@ -23,7 +24,11 @@ __all__ = ["Draws", "Learner", "Step"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Draws:
-    """B draws of this rank, on its device: inputs [B, ...], values, known and weights [B, T], keys and positions."""
+    """B draws of this rank, on its device: inputs [B, ...], values, known and weights [B, T], keys and positions.
+
+    `presence` [B, M] int8 holds the classes of multilabel tasks, as in `Batch`, and `objects` the boxes of tasks of
+    boxes; None without such a task. `soft` are labels of tasks that learn from another head.
+    """
 
     inputs: Tensor
     values: Tensor
@@ -32,6 +37,8 @@ class Draws:
     keys: Sequence[str]
     positions: Ints
     soft: SoftLabels | None = None
+    presence: Tensor | None = None
+    objects: Objects | None = None
 
     def part(self, rows: slice) -> "Draws":
         """Some of the draws."""
@@ -39,6 +46,8 @@ class Draws:
         return Draws(
             inputs=self.inputs[rows], values=self.values[rows], known=self.known[rows], weights=self.weights[rows],
             keys=self.keys[rows], positions=self.positions[rows], soft=soft,
+            presence=None if self.presence is None else self.presence[rows],
+            objects=self.objects and self.objects.part(rows),
         )  # fmt: skip
 
 
@@ -121,8 +130,10 @@ class Learner:
             if self.norms is not None:
                 outputs.retain_grad()
             own = self.network.losses(
-                outputs, part.values, part.known, part.weights, total=self.recipe.global_batch, soft=part.soft
-            )
+                outputs, part.values, part.known, part.weights, total=self.recipe.global_batch, soft=part.soft,
+                presence=part.presence,
+                objects=part.objects,
+            )  # fmt: skip
             objective = own @ weights
             if objective.requires_grad:
                 objective.backward()
@@ -145,7 +156,8 @@ class Learner:
         """One line for the first task whose loss is not finite, equal on all ranks."""
         task = int(torch.isfinite(losses).logical_not().nonzero()[0])
         column = int((self.network.losses.group_order == task).nonzero()[0])
-        each = self.network.losses.each(outputs, draws.values, draws.soft)[:, column] * draws.weights[:, task]
+        each = self.network.losses.each(outputs, draws.values, draws.soft, draws.presence, draws.objects)[:, column]
+        each = each * draws.weights[:, task]
         wrong = (~torch.isfinite(each) & draws.known[:, task]).nonzero().flatten().tolist()
         keys = [key for part in self.ranks.gather([draws.keys[row] for row in wrong]) for key in part]
         names = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

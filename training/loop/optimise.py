@@ -131,7 +131,7 @@ class TreeOptimiser:
                 ]  # fmt: skip
 
     def _codes(self, node: str) -> frozenset[int]:
-        return frozenset(t for t in range(len(self._task_rates)) if self._network.rows(t)[0] == node)
+        return frozenset(t for t in range(len(self._task_rates)) if self._network.node_of(t) == node)
 
     def _by_row(self, node: str, values: Sequence[float], rest: float) -> Tensor:
         """A value for each row of a node's heads, from one for each task; `rest` for the rows that fill up."""

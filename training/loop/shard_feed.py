@@ -7,7 +7,7 @@ replacing bad images.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from curation.arrays import Bools, Float32s, Pixels
+from curation.arrays import Bools, Float32s, Int8s, Pixels
+from curation.catalog.ignored_boxes import IGNORED
+from curation.catalog.presence import ABSENT, PRESENT, UNSEEN
 from curation.errors import BadInput, Damaged
 from curation.files.read_back import read_json
 from curation.images.decoding import BadImage
+from samplers.plan.boxes import SIDES, DrawBoxes
 from samplers.plan.plan import Plan, PlanTask
+from samplers.plan.presence import class_spans
 from samplers.streaming.batches import Batch
 from samplers.streaming.decode import decode_into
 
@@ -125,29 +129,61 @@ class _Labels:
     """Reads the notes of draws into arrays, for T tasks."""
 
     def __init__(self, tasks: tuple[PlanTask, ...]) -> None:
+        self._spans = class_spans([task.task for task in tasks])
         self._tasks = {task.name: column for column, task in enumerate(tasks)}
         self._codes = [{name: code for code, name in enumerate(task.task.classes)} for task in tasks]
-        if lists := [task.name for task in tasks if task.task.kind in ("multilabel", "detection")]:
-            raise BadInput(f"task {lists[0]}: nothing trains on its kind yet; plan without it")
+        self._boxed = [column for column, task in enumerate(tasks) if task.task.kind == "detection"]
 
     def batch(self, plan: Plan, index: int, draws: list[Draw]) -> Batch:
         """The draws as a batch."""
         keys, places, notes, images = zip(*draws, strict=True)
         positions = np.asarray(places, np.int64)
-        values, known, weights = self._arrays(notes)
+        fields = [json.loads(note) for note in notes]
+        values, known, weights = self._arrays(fields)
         return Batch(
             index=index, positions=positions, rows=np.asarray(plan.draws[positions], np.int32), keys=list(keys),
             images=np.stack(images).transpose(0, 3, 1, 2), values=values, known=known, weights=weights,
+            presence=self._presence(fields), boxes=self._boxes(fields) if self._boxed else None,
         )  # fmt: skip
 
-    def _arrays(self, notes: tuple[str, ...]) -> tuple[Float32s, Bools, Float32s]:
-        """Values, known and weights, each [B, T]."""
+    def _presence(self, notes: Sequence[Mapping[str, Any]]) -> Int8s:
+        """The states [B, M] of the classes of all multilabel tasks; `looked` names those that somebody looked for."""
+        found = np.full((len(notes), max((span.stop for span in self._spans.values()), default=0)), UNSEEN, np.int8)
+        for row, fields in enumerate(notes):
+            for name, value in fields["labels"].items():
+                span = self._spans.get(self._tasks[name])
+                if span is None:
+                    continue
+                codes = self._codes[self._tasks[name]]
+                looked = fields.get("looked", {}).get(name, codes)
+                found[row, [span.start + codes[each] for each in looked]] = ABSENT
+                found[row, [span.start + codes[each] for each in value]] = PRESENT
+        return found
+
+    def _arrays(self, notes: Sequence[Mapping[str, Any]]) -> tuple[Float32s, Bools, Float32s]:
+        """Values (0 for a list of classes), known and weights, each [B, T]."""
         shape = len(notes), len(self._tasks)
         values, known, weights = np.zeros(shape, np.float32), np.zeros(shape, np.bool_), np.zeros(shape, np.float32)
-        for row, note in enumerate(notes):
-            fields = json.loads(note)
+        for row, fields in enumerate(notes):
             for name, value in fields["labels"].items():
                 column = self._tasks[name]
-                values[row, column] = self._codes[column][value] if isinstance(value, str) else value
+                if not isinstance(value, list):
+                    values[row, column] = self._codes[column][value] if isinstance(value, str) else value
                 known[row, column], weights[row, column] = True, fields["weights"][name]
         return values, known, weights
+
+    def _boxes(self, draws: Sequence[dict[str, Any]]) -> DrawBoxes:
+        names = list(self._tasks)
+        found = [
+            (row, column, self._codes[column][box["class"]], *(box[side] for side in SIDES),
+             any(box.get("attributes", {}).get(name) == "true" for name in IGNORED))
+            for row, fields in enumerate(draws)
+            for column in self._boxed
+            for box in fields["labels"].get(names[column], [])
+        ]  # fmt: skip
+        table = np.array(found, np.float64).reshape(len(found), 4 + len(SIDES))
+        codes = table[:, [0, 1, 2]].astype(np.int64)
+        return DrawBoxes(
+            draws=codes[:, 0], tasks=codes[:, 1], codes=codes[:, 2], corners=table[:, 3:7],
+            ignored=table[:, 7].astype(np.bool_),
+        )  # fmt: skip

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from curation.arrays import Ints
+from curation.catalog.presence import UNSEEN
 from samplers.plan.interleave import hash64
 from samplers.plan.plan import PlanTask
+from samplers.plan.presence import class_spans
 from training.loop.task_labels import TaskLabels
 from training.network.dropout import dropout_mask
 from training.network.losses import TaskLosses
@@ -40,6 +42,8 @@ CHECKPOINTS = (0.25, 0.5, 0.75, 1.0)
 class Table:
     """The labels of all T tasks on their N labelled images: float32 [N, T], 0 where unknown.
 
+    `presence` [N, M] int8 are the classes of multilabel tasks, as in `Batch`.
+
     `rows` [N] are rows of the plan's samples. `weights` are N q_t, so that the mean over images is the sum over labels.
     """
 
@@ -47,13 +51,17 @@ class Table:
     values: Tensor
     known: Tensor
     weights: Tensor
+    presence: Tensor
 
     def part(self, chosen: npt.NDArray[np.bool_]) -> "Table":
         """Some of the images, with weights that again sum to their number in every task that has a label there."""
         keep = torch.from_numpy(chosen)
         weights = self.weights[keep]
         weights = weights * (len(weights) / weights.sum(dim=0).clamp(min=1e-30))
-        return Table(rows=self.rows[chosen], values=self.values[keep], known=self.known[keep], weights=weights)
+        return Table(
+            rows=self.rows[chosen], values=self.values[keep], known=self.known[keep], weights=weights,
+            presence=self.presence[keep],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +86,19 @@ def table_of(labels: Sequence[TaskLabels]) -> Table:
     rows = np.unique(np.concatenate([part.rows for part in labels]))
     values, weights = (np.zeros((len(rows), len(labels)), np.float32) for _ in range(2))
     known = np.zeros(values.shape, np.bool_)
+    spans = class_spans([part.task.task for part in labels])
+    presence = np.full((len(rows), max((span.stop for span in spans.values()), default=0)), UNSEEN, np.int8)
     for column, part in enumerate(labels):
         here = np.searchsorted(rows, part.rows)
         raw = part.values * part.task.deviation + part.task.mean if part.numeric else part.values
         values[here, column], known[here, column] = raw, True
         weights[here, column] = part.weights * len(rows)
+        if part.presence is not None:
+            presence[here, spans[column]] = part.presence
     return Table(
-        rows=rows, values=torch.from_numpy(values), known=torch.from_numpy(known), weights=torch.from_numpy(weights)
-    )
+        rows=rows, values=torch.from_numpy(values), known=torch.from_numpy(known), weights=torch.from_numpy(weights),
+        presence=torch.from_numpy(presence),
+    )  # fmt: skip
 
 
 def epochs_of(recipe: Recipe, images: int) -> int:
@@ -114,7 +127,10 @@ def train_shared(recipe: Recipe, tasks: Sequence[PlanTask], table: Table, featur
             seen = functional.relu(hidden(features[chosen] * scale))
             mask = dropout_mask(recipe.seed, position + np.arange(len(chosen)), recipe.units, DROPOUT)
             outputs = heads(seen * mask)
-            each = losses(outputs, table.values[chosen], table.known[chosen], table.weights[chosen])
+            each = losses(
+                outputs, table.values[chosen], table.known[chosen], table.weights[chosen],
+                presence=table.presence[chosen],
+            )  # fmt: skip
             optimizer.zero_grad()
             losses.objective(each).backward()
             optimizer.step()

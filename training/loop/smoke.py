@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curation.arrays import Floats, Ints
+from curation.arrays import Ints
 from curation.catalog.catalog import Catalog
 from curation.files.progress import Progress
 from curation.images.embeddings import Embeddings
 from samplers.pack.pack import Pack
 from samplers.plan.interleave import hash64
 from samplers.plan.plan import Plan, PlanTask
+from samplers.plan.presence import class_spans, presence_entropy
 from samplers.streaming.frame_pairs import pairs_of
 from training.evaluation.features import embed_some
 from training.evaluation.pair_inputs import vectors_of
@@ -121,7 +122,11 @@ def _labels(plan: Plan, task: PlanTask, chosen: Ints, rows: Ints) -> TaskLabels:
         values = (values - task.mean) / task.deviation
     where = np.searchsorted(rows, plan.label_sample[chosen].astype(np.int64))
     weights = np.full(len(chosen), 1 / max(1, len(chosen)))
-    return TaskLabels(task=task, rows=where, values=values, weights=weights, names=where.astype(str))
+    presence = None
+    if task.task.kind == "multilabel":
+        span = class_spans([part.task for part in plan.tasks])[plan.tasks.index(task)]
+        presence = plan.presence(plan.label_sample[chosen])[:, span]
+    return TaskLabels(task=task, rows=where, values=values, weights=weights, names=where.astype(str), presence=presence)
 
 
 def _embeddings(recipe: Recipe, plan: Plan, home: Path, keys: Sequence[str], folder: Path) -> Embeddings | None:
@@ -162,13 +167,13 @@ def _solved(
 
 def _exact_loss(part: TaskLabels, features: Tensor, recipe: Recipe) -> float:
     """The mean loss of the exact head with the smallest ridge on its own labels."""
-    if part.classes == 1:
+    if part.constant:
         return 0.0
     weights = torch.from_numpy(part.weights)
     columns = rotate(features[torch.from_numpy(part.rows)].double(), weights)
-    targets = torch.from_numpy(part.values if part.numeric else part.values.astype(np.int64))
     problem = Problem(
-        loss=part.loss(huber=recipe.huber), outputs=part.outputs, columns=columns, targets=targets,
+        loss=part.loss(huber=recipe.huber), outputs=part.outputs, columns=columns,
+        targets=torch.from_numpy(part.targets),
         weights=weights[None], ridges=torch.tensor([PATH[-1] * float(columns.moments.sum())], dtype=torch.float64),
     )  # fmt: skip
     return float((losses_of(problem, solve(problem, tolerance=1e-4).heads)[0] * weights).sum())
@@ -187,13 +192,13 @@ def _drawn(
         inputs = vectors_of(embeddings, keys, pairs).to(ranks.device)
     else:
         inputs = torch.cat(list(Inputs(plain, plan, home, Source(), ranks).of(keys)))
-    values, known, weights = (part.to(ranks.device) for part in _table(labels, len(keys)))
+    values, known, weights, presence = (part.to(ranks.device) for part in _table(labels, len(keys)))
     steps = STEPS if embeddings is None else STEPS_ON_FEATURES
     for step in range(steps):
         rows = _batch(step, plain.global_batch, len(keys))
         draws = Draws(
             inputs=inputs[rows], values=values[rows], known=known[rows], weights=weights[rows],
-            keys=[keys[row] for row in rows.tolist()], positions=rows,
+            keys=[keys[row] for row in rows.tolist()], positions=rows, presence=presence[rows],
         )  # fmt: skip
         learner.step(draws, step, 1.0)
         tell(step + 1, steps)
@@ -223,11 +228,11 @@ def _batch(step: int, size: int, images: int) -> Ints:
     return np.array([orders[epoch][place] for epoch, place in zip(epochs.tolist(), places.tolist(), strict=True)])
 
 
-def _table(labels: Sequence[TaskLabels], images: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Values, known and weights [N, T]; a task's weights sum to N, so that its mean loss is that of its own labels."""
+def _table(labels: Sequence[TaskLabels], images: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Values, known, weights [N, T], presence [N, M]; a task's weights sum to N: its mean loss is of its own labels."""
     table = table_of(labels)
     assert len(table.rows) == images
-    return table.values, table.known, table.weights
+    return table.values, table.known, table.weights, table.presence
 
 
 @torch.no_grad()
@@ -241,20 +246,26 @@ def _heads(learner: Learner, inputs: Tensor, labels: Sequence[TaskLabels]) -> li
 
 def _each(losses: TaskLosses, outputs: Tensor, labels: Sequence[TaskLabels]) -> list[float]:
     """The mean loss of each task over its labels, from outputs [N, O] of all images."""
-    values, known, _ = (part.to(outputs.device) for part in _table(labels, len(outputs)))
-    each = losses.each(outputs, values)[:, torch.argsort(losses.group_order)]
+    values, known, _, presence = (part.to(outputs.device) for part in _table(labels, len(outputs)))
+    each = losses.each(outputs, values, presence=presence)[:, torch.argsort(losses.group_order)]
     sums = torch.where(known, each, 0.0).sum(dim=0) / known.sum(dim=0).clamp(min=1)
     return [float(value) for value in sums]
 
 
 def _head(part: TaskLabels, kind: str, loss: float) -> SmokeHead:
-    constant = max(SMALLEST, _constant_loss(part.values, numeric=part.numeric))
+    constant = max(SMALLEST, _constant_loss(part))
     return SmokeHead(task=part.task.name, kind=kind, labels=len(part.rows), loss=loss / constant)
 
 
-def _constant_loss(values: Floats, *, numeric: bool) -> float:
-    """The mean loss of the best constant on these labels: half the variance, or the entropy of the classes."""
-    if numeric:
+def _constant_loss(part: TaskLabels) -> float:
+    """The mean loss of the best constant on these labels: half the variance, or the entropy of the classes.
+
+    Of a multilabel task, that of the presence of each class, summed.
+    """
+    values = part.values
+    if part.presence is not None:
+        return presence_entropy(part.presence, np.full(len(values), 1 / max(1, len(values))))
+    if part.numeric:
         return float(values.var() / 2) if len(values) else 0.0
     shares = np.unique(values, return_counts=True)[1] / max(1, len(values))
     return float(-(shares * np.log(shares)).sum())

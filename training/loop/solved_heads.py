@@ -78,7 +78,7 @@ def solve_heads(
     exact: dict[str, ExactHead] = {}
     for part in labels:
         name = part.task.name
-        if (recipe.heads != "shared" and name not in on_layer) or part.classes == 1:
+        if (recipe.heads != "shared" and name not in on_layer) or part.constant:
             own = features[torch.from_numpy(part.rows)].double()
             start = (starts or {}).get(name)
             exact[name] = exact_head(
@@ -96,7 +96,7 @@ def _kept(labels: Sequence[TaskLabels], starts: Mapping[str, Start]) -> dict[str
     """The records of an earlier comparison of these tasks, if its choices still hold; otherwise none."""
     found = {}
     for part in labels:
-        if part.classes == 1:
+        if part.constant:
             continue
         before = starts[part.task.name].record if part.task.name in starts else None
         if not before or not before.compared / GROWTH <= len(part.rows) <= GROWTH * before.compared:
@@ -218,9 +218,15 @@ def _checkpoint(part: TaskLabels, scores: Sequence[Floats]) -> int:
 
 
 def _scores(part: TaskLabels, outputs: Tensor) -> Floats:
-    """What a held-out label counts [n]: 1 where the likeliest class is right, or minus the error in deviations."""
+    """What a held-out label counts [n]: 1 where the likeliest class is right, or minus the error in deviations.
+
+    For a multilabel task, the share of its known classes that are right.
+    """
     found = outputs.double().numpy()
     if part.numeric:
         return np.asarray(-np.abs(found[:, 0] - part.values), np.float64)
+    if part.presence is not None:
+        right, known = (found > 0) == (part.presence == 1), part.presence >= 0
+        return np.asarray((right & known).sum(axis=1) / np.maximum(known.sum(axis=1), 1), np.float64)
     predicted = (found[:, 0] > 0).astype(np.int64) if part.outputs == 1 else found.argmax(axis=1)
     return np.asarray(predicted == part.values, np.float64)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from curation.arrays import Floats, Ints
+from curation.arrays import Floats, Int8s, Ints
 from curation.catalog.snapshot import Snapshot
 from samplers.plan.plan import Plan, PlanTask
+from samplers.plan.presence import class_spans
 from training.network.exact import Loss
 from training.network.folds import strata_of
 
@@ -20,7 +21,8 @@ class TaskLabels:
     """The n labels of a task: `rows` [n] among the plan's samples, ascending.
 
     `values` [n] are class codes or standardised numbers; `weights` [n] are q of the plan's last phase and sum to 1;
-    `names` [n] are the samples' groups.
+    `names` [n] are the samples' groups. Of a multilabel task, values are the rarest class present, and `presence`
+    [n, C] says of each class 1: there, 0: not there, -1: unknown.
     """
 
     task: PlanTask
@@ -28,6 +30,7 @@ class TaskLabels:
     values: Floats
     weights: Floats
     names: npt.NDArray[np.str_]
+    presence: Int8s | None = None
 
     @property
     def groups(self) -> Ints:
@@ -51,8 +54,24 @@ class TaskLabels:
 
     @property
     def classes(self) -> int:
-        """How many classes have a label; 0 for a number."""
+        """How many classes have a label (of a multilabel task: are there in one); 0 for a number."""
+        if self.presence is not None:
+            return int((self.presence == 1).any(axis=0).sum())
         return 0 if self.numeric else len(np.unique(self.values))
+
+    @property
+    def constant(self) -> bool:
+        """Whether all labels say the same, so that nothing can be learned from them."""
+        if self.presence is not None:
+            return not ((self.presence == 1).any(axis=0) & (self.presence == 0).any(axis=0)).any()
+        return self.classes == 1
+
+    @property
+    def targets(self) -> npt.NDArray[np.generic]:
+        """What a solver fits: class codes or numbers [n], or the states of classes [n, C]."""
+        if self.presence is not None:
+            return self.presence
+        return self.values if self.numeric else self.values.astype(np.int64)
 
     @property
     def strata(self) -> Ints:
@@ -63,6 +82,8 @@ class TaskLabels:
         """The loss of one label."""
         if self.numeric:
             return "huber" if huber else "regression"
+        if self.presence is not None:
+            return "multilabel"
         return "binary" if self.task.task.kind == "binary" else "categorical"
 
 
@@ -73,7 +94,7 @@ def task_labels(plan: Plan, groups: Sequence[str]) -> list[TaskLabels]:
     """
     cells = plan.cell(plan.label_task, plan.label_stratum)
     names = np.asarray(groups, dtype=object).astype(str)
-    found = []
+    spans, found = class_spans([task.task for task in plan.tasks]), []
     for code, task in enumerate(plan.tasks):
         mine = np.flatnonzero((plan.label_task == code) & (plan.q[-1, cells] > 0))
         rows, weights = plan.label_sample[mine].astype(np.int64), plan.q[-1, cells[mine]]
@@ -87,6 +108,7 @@ def task_labels(plan: Plan, groups: Sequence[str]) -> list[TaskLabels]:
                 values=values,
                 weights=weights / weights.sum(),
                 names=names[rows],
+                presence=plan.presence(rows.astype(np.int32))[:, spans[code]] if code in spans else None,
             )
         )
     return found

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from curation.arrays import Floats, Ints
 from curation.catalog.catalog import Catalog
 from samplers.plan.plan import Plan
+from samplers.plan.presence import class_spans
 from samplers.policy.policy import Policy
 from training.loop.checkpoint import load_state, save_state
 from training.loop.inputs import Inputs
@@ -31,7 +33,8 @@ __all__ = ["TaskStops", "labels_digest"]
 class TaskStops:
     """The state of each task by name, `judge`d every `rules.every` steps. `history` has a row for each judgement.
 
-    Snapshots of best steps and recorded soft labels are files in `folder`.
+    Snapshots of best steps and recorded soft labels are files in `folder`. Boxes have no soft labels: in DISTILL they
+    learn their own, at the smaller share.
     """
 
     def __init__(
@@ -68,7 +71,7 @@ class TaskStops:
             self.states[name] = next_state(state, figures, self.rules)
         self._keep_best(0)
         for t in frozen:
-            if self.states[self._names[t]].state == "FROZEN":
+            if self.states[self._names[t]].state == "FROZEN" and self._network.node_of(t):
                 self._record(t, 0)
         self._apply()
 
@@ -90,7 +93,7 @@ class TaskStops:
         self._keep_best(step)
         for t in self._watched:
             now = self.states[self._names[t]]
-            if now.state == "DISTILL" and t not in self._soft:
+            if now.state == "DISTILL" and t not in self._soft and self._network.node_of(t):
                 self._record(t, now.best)
             elif now.state == "ACTIVE":
                 self._soft.pop(t, None)
@@ -192,7 +195,13 @@ def labels_digest(plan: Plan, task: int) -> str:
     """16 hex digits that depend on which samples of a plan have which label of a task."""
     mine = plan.label_task == task
     keys = plan.keys.take(plan.label_sample[mine].astype(np.int64)).to_pylist()
-    pairs = sorted(zip(keys, plan.label_value[mine].tolist(), strict=True))
+    values: list[object] = plan.label_value[mine].tolist()
+    spans = class_spans([part.task for part in plan.tasks])
+    if task in spans:
+        values = plan.presence(plan.label_sample[mine])[:, spans[task]].tolist()
+    elif plan.tasks[task].task.kind == "detection":
+        values = [str(boxes) for boxes in plan.label_lists["boxes"].filter(pa.array(mine)).to_pylist()]
+    pairs = sorted(zip(keys, values, strict=True))
     return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16]
 
 

@@ -58,6 +58,7 @@ def train(
     With `ranks`, this process is one of several (`training.loop.ranks.joined`), all of which call this; rank 0 writes.
     Damaged where a table of the plan, or a shard, is not what was written.
     """
+    recipe = recipe.with_boxes([task.task for task in plan.tasks])
     if shards is not None:
         _check_shards(shards, recipe, plan, on_error, ranks)
     parent = Run.open(catalog.home, parent).id if parent else ""

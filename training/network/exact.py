@@ -17,12 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from training.network.class_losses import masked_logistic, masked_slopes, one_sided
+
 __all__ = [
     "ABSENT", "LIMIT", "TOLERANCE", "Columns", "Loss", "Problem", "Solution", "columns_of", "head_of",
     "held_out_logits", "losses_at", "losses_of", "rotate", "solve",
 ]  # fmt: skip
 
-Loss = Literal["binary", "categorical", "regression", "huber"]
+Loss = Literal["binary", "categorical", "multilabel", "regression", "huber"]
 
 TOLERANCE = 1e-9
 """Relative gradient at which a head is solved; 1e-6 is what a run promises."""
@@ -57,8 +59,9 @@ class Columns:
 class Problem:
     """B problems on the same n labels: `weights` [B, n] and `ridges` [B] differ, `targets` [n] do not.
 
-    Targets are class codes (0 or 1 if binary) or standardised numbers. `outputs` K is the number of classes, 1 for a
-    binary or numeric task. Classes that have no weight in a problem take no part in it.
+    Targets are class codes (0 or 1 if binary) or standardised numbers; for a multilabel task [n, K] the states of its
+    classes (1, 0, or -1: unknown). `outputs` K is the number of classes, 1 for a binary or numeric task. Classes that
+    have no weight in a problem take no part in it; of a multilabel task, those without weight on either side.
     """
 
     loss: Loss
@@ -71,6 +74,8 @@ class Problem:
     @property
     def absent(self) -> Tensor:
         """Classes without weight, [B, K, 1]."""
+        if self.loss == "multilabel":
+            return one_sided(self.weights, self.targets)[:, :, None]
         if self.loss != "categorical":
             return torch.zeros(len(self.weights), self.outputs, 1, dtype=torch.bool)
         sums = self.weights @ functional.one_hot(self.targets, self.outputs).double()
@@ -120,7 +125,10 @@ def columns_of(columns: Columns, weights: Tensor, biases: Tensor) -> Tensor:
 
 
 def losses_of(problem: Problem, heads: Tensor) -> Tensor:
-    """The loss [B, n] of every label under heads [B, K, r + 1]; infinite for a class that took no part."""
+    """The loss [B, n] of every label under heads [B, K, r + 1]; infinite for a class that took no part.
+
+    A class of a multilabel task that took no part adds nothing.
+    """
     return _losses(problem, _logits(problem, heads, problem.absent))
 
 
@@ -145,7 +153,9 @@ def solve(
     absent = problem.absent
     zero = torch.zeros(len(problem.weights), problem.outputs, problem.columns.values.shape[1], dtype=torch.float64)
     reference = _objective(problem, zero, absent)[1].flatten(1).norm(dim=1).clamp(min=1e-300)
-    descent = _Descent(problem, absent, zero if start is None else _admitted(start, absent))
+    descent = _Descent(
+        problem, absent, zero if start is None else _admitted(start, absent, separate=problem.loss == "multilabel")
+    )
     heads, gradients = zero.clone(), torch.zeros(len(zero), dtype=torch.float64)
     iterations = torch.zeros(len(zero), dtype=torch.long)
     left = torch.arange(len(zero))
@@ -163,10 +173,13 @@ def solve(
     return Solution(heads=heads, gradients=gradients, iterations=iterations)
 
 
-def _admitted(start: Tensor, absent: Tensor) -> Tensor:
-    """A start with nothing for absent classes, and with the sum over classes at 0: no step can change that sum."""
+def _admitted(start: Tensor, absent: Tensor, *, separate: bool) -> Tensor:
+    """A start with nothing for absent classes, and with the sum over classes at 0: no step can change that sum.
+
+    The classes of a multilabel task are `separate`: they have no such sum.
+    """
     start = torch.where(absent, 0.0, start)
-    if start.shape[1] == 1:
+    if start.shape[1] == 1 or separate:
         return start
     return torch.where(absent, 0.0, start - start.sum(dim=1, keepdim=True) / (~absent).sum(dim=1, keepdim=True))
 
@@ -239,7 +252,7 @@ def _dot(left: Tensor, right: Tensor) -> Tensor:
 
 def _scale(problem: Problem) -> Tensor:
     """The inverse of an estimate of the curvature along each column, [B, 1, r + 1]."""
-    curvature = {"binary": 0.25, "categorical": 1 / max(2, problem.outputs)}.get(problem.loss, 1.0)
+    curvature = {"binary": 0.25, "multilabel": 0.25, "categorical": 1 / max(2, problem.outputs)}.get(problem.loss, 1.0)
     moments = curvature * problem.weights.sum(dim=1)[:, None] * problem.columns.moments
     bias = torch.full((len(moments), 1), curvature, dtype=torch.float64)
     return torch.cat([1 / (moments + problem.ridges[:, None]), 1 / bias], dim=1)[:, None, :]
@@ -255,6 +268,9 @@ def _losses(problem: Problem, logits: Tensor) -> Tensor:
     if problem.loss == "categorical":
         picked = logits.gather(1, problem.targets.expand(len(logits), 1, -1))[:, 0]
         return logits.logsumexp(dim=1) - picked
+    if problem.loss == "multilabel":
+        known = (problem.targets.T[None] >= 0) & torch.isfinite(logits)
+        return masked_logistic(logits, problem.targets.T.double().expand_as(logits), known).sum(dim=1)
     targets = problem.targets.double().expand(len(logits), -1)
     if problem.loss == "binary":
         return functional.binary_cross_entropy_with_logits(logits[:, 0], targets, reduction="none")
@@ -268,6 +284,8 @@ def _slopes(problem: Problem, logits: Tensor) -> Tensor:
     if problem.loss == "categorical":
         slopes = logits.softmax(dim=1)
         return slopes.scatter_add_(1, problem.targets.expand(len(logits), 1, -1), -torch.ones_like(slopes[:, :1]))
+    if problem.loss == "multilabel":
+        return masked_slopes(logits, problem.targets.T)
     targets = problem.targets.double()
     if problem.loss == "binary":
         return logits.sigmoid() - targets

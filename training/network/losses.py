@@ -1,6 +1,7 @@
 """Masked, weighted losses of all tasks at once. An unknown label adds exactly 0 to the loss and to every gradient.
 
-Tasks of one kind and about as many classes are computed together, whatever nodes of the tree their heads stand at. The
+Tasks of one kind and about as many classes are computed together, whatever nodes of the tree their heads stand at. Maps
+of boxes (`training.network.detection`) follow, a task at a time. The
 order of the tasks is restored on the sums, so no step writes through a list of indices, which CUDA graphs cannot hold.
 """
 
@@ -12,7 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from curation.catalog.presence import UNSEEN
 from samplers.plan.plan import PlanTask
+from samplers.plan.presence import class_spans
+from training.network.class_losses import masked_logistic
+from training.network.detection import box_losses
+from training.network.objects import Objects
 
 __all__ = ["Layout", "LossGroup", "SoftLabels", "TaskLosses", "head_order", "scale_rows"]
 
@@ -39,30 +45,40 @@ class LossGroup:
 class Layout:
     """The columns of each task among the network's O outputs.
 
-    `columns[t]` is the slice of task t. `binary`, `regression` and `categorical` list the tasks of each kind. Without
-    `order`, tasks of one kind stand side by side. With `order`, the codes of the tasks at each node, the nodes follow
-    each other, each filled up to a multiple of 16 columns.
+    `columns[t]` is the slice of task t. `binary`, `regression`, `categorical` and `multilabel` list the tasks of each
+    kind. Without `order`, tasks of one kind stand side by side. With `order`, the codes of the tasks at each node, the
+    nodes follow each other, each filled up to a multiple of 16 columns. `linear` columns are those of linear heads;
+    after them come the `maps` of tasks of boxes, by code their channels, height and width, each flattened.
     """
 
-    def __init__(self, tasks: Sequence[PlanTask], order: Sequence[Sequence[int]] = ()) -> None:
+    def __init__(
+        self, tasks: Sequence[PlanTask], order: Sequence[Sequence[int]] | None = None,
+        maps: Mapping[int, tuple[int, int, int]] | None = None,
+    ) -> None:  # fmt: skip
         self.kinds = [task.task.kind for task in tasks]
         self.binary = [t for t, kind in enumerate(self.kinds) if kind == "binary"]
         self.regression = [t for t, kind in enumerate(self.kinds) if kind == "regression"]
         self.categorical = [t for t, kind in enumerate(self.kinds) if kind == "categorical"]
+        self.multilabel = [t for t, kind in enumerate(self.kinds) if kind == "multilabel"]
         self.columns: dict[int, slice] = {}
         self.nodes: list[slice] = []
         """The columns of each node of `order`."""
         self.outputs = 0
-        for node in order or [[*self.binary, *self.regression, *self.categorical]]:
+        every = [*self.binary, *self.regression, *self.categorical, *self.multilabel]
+        for node in [every] if order is None else order:
             first = self.outputs
             for t in node:
                 width = tasks[t].task.outputs
                 self.columns[t] = slice(self.outputs, self.outputs + width)
                 self.outputs += width
-            if order:
+            if order is not None:
                 self.outputs = first + -(-(self.outputs - first) // PADDED) * PADDED
             self.nodes.append(slice(first, self.outputs))
         self.groups = tuple(self._groups())
+        self.linear, self.maps = self.outputs, dict(maps or {})
+        for t, shape in self.maps.items():
+            self.columns[t] = slice(self.outputs, self.outputs + math.prod(shape))
+            self.outputs += math.prod(shape)
 
     def _groups(self) -> Iterator[LossGroup]:
         keys = {t: (self.kinds[t], _padded_classes(_width(span))) for t, span in self.columns.items()}
@@ -102,7 +118,8 @@ class TaskLosses(nn.Module):
     """The mean weighted loss of each task, over the draws of a global batch, unknown counting as 0.
 
     Binary: cross-entropy of one logit. Categorical: cross-entropy over the task's classes. Regression: half the squared
-    error of the standardised target. Each is divided by the loss of the best constant predictor, fixed in the plan.
+    error of the standardised target. Multilabel: as `class_losses`, summed over the classes that are known. Each is
+    divided by the loss of the best constant predictor, fixed in the plan.
     `smoothing` [T] spreads a part of each class label evenly over the classes (Szegedy et al. 2016).
     """
 
@@ -123,7 +140,8 @@ class TaskLosses(nn.Module):
         self.register_buffer("deviations", torch.tensor([task.deviation for task in tasks]))
         self.register_buffer("constants", torch.tensor([task.constant_loss for task in tasks]))
         self.register_buffer("importances", torch.tensor([task.importance for task in tasks]))
-        order = torch.tensor([t for group in self.layout.groups for t in group.tasks])
+        linear = [t for group in self.layout.groups for t in group.tasks]
+        order = torch.tensor([*linear, *self.layout.maps], dtype=torch.int64)
         self.register_buffer("_order", order, persistent=False)
         self.register_buffer("_back", torch.argsort(order), persistent=False)
         self.register_buffer("_smoothing", torch.tensor(smoothing or [0.0] * len(tasks)), persistent=False)
@@ -133,25 +151,44 @@ class TaskLosses(nn.Module):
             absent = torch.arange(group.width)[None] >= torch.tensor(group.classes)[:, None]
             self.register_buffer(f"_codes{number}", codes, persistent=False)
             self.register_buffer(f"_absent{number}", absent, persistent=False)
+            if group.kind == "multilabel":
+                self.register_buffer(f"_states{number}", _state_columns(tasks, group), persistent=False)
 
     def forward(
         self, outputs: Tensor, values: Tensor, known: Tensor, weights: Tensor, *,
-        total: int | None = None, soft: SoftLabels | None = None,
+        total: int | None = None, soft: SoftLabels | None = None, presence: Tensor | None = None,
+        objects: Objects | None = None,
     ) -> Tensor:  # fmt: skip
         """Losses [T] from outputs [B, O] and values, known, weights [B, T]: (1/G) sum of w_t loss_t, over c_t.
 
-        G is `total`, the draws of the global batch of which these B are a part; by default B.
+        `presence` [B, M] int8 are the classes of multilabel tasks, as in `Batch`, and `objects` the boxes of the draws;
+        each is needed where there is such a task. G is `total`, the draws of the global batch of which these B are a
+        part; by default B.
         """
-        each = self.each(outputs, values, soft)
+        each = self.each(outputs, values, soft, presence, objects)
         known, weights = known.index_select(1, self._order), weights.index_select(1, self._order)
         sums = (torch.where(known, each, 0.0) * weights).sum(dim=0) / (total or len(values))
         return sums.index_select(0, self._back) / self.constants
 
-    def each(self, outputs: Tensor, values: Tensor, soft: SoftLabels | None = None) -> Tensor:
+    def each(
+        self, outputs: Tensor, values: Tensor, soft: SoftLabels | None = None, presence: Tensor | None = None,
+        objects: Objects | None = None,
+    ) -> Tensor:  # fmt: skip
         """The loss of each draw and task [B, T], tasks in the order of `group_order`, known or not."""
         outputs = outputs.float()
-        parts = [self._group(number, outputs, values, soft) for number in range(len(self.layout.groups))]
+        parts = [
+            self._multilabel(number, outputs, soft, presence)
+            if group.kind == "multilabel" else self._group(number, outputs, values, soft)
+            for number, group in enumerate(self.layout.groups)
+        ]  # fmt: skip
+        for t in self.layout.maps:
+            assert objects is not None, "a task of boxes needs the draws' objects"
+            parts.append(box_losses(self.maps_of(outputs, t), objects.of_task(t))[:, None])
         return torch.cat(parts, dim=1)
+
+    def maps_of(self, outputs: Tensor, task: int) -> Tensor:
+        """The maps [B, C + 4, h, w] of a task of boxes (code) among all outputs [B, O]."""
+        return outputs[:, self.layout.columns[task]].reshape(len(outputs), *self.layout.maps[task])
 
     @property
     def group_order(self) -> Tensor:
@@ -193,12 +230,29 @@ class TaskLosses(nn.Module):
             wanted = torch.where(learned[:, None], replaced, wanted)
         return -(torch.where(absent, 0.0, chances) * wanted).sum(dim=2)
 
+    def _multilabel(self, number: int, outputs: Tensor, soft: SoftLabels | None, presence: Tensor | None) -> Tensor:
+        """Losses [B, n] of the multilabel tasks of one group."""
+        assert presence is not None, "a multilabel task learns from the presence of its classes"
+        group = self.layout.groups[number]
+        states: Tensor = getattr(self, f"_states{number}")
+        padded = functional.pad(presence, (0, 1), value=UNSEEN)
+        mine = padded.index_select(1, states.flatten()).unflatten(1, states.shape)
+        smoothing = self._smoothing.index_select(0, getattr(self, f"_codes{number}"))[:, None]
+        targets = mine.clamp(min=0).float() * (1 - smoothing) + smoothing / 2
+        if soft is not None:
+            learned = soft.learned.index_select(0, getattr(self, f"_codes{number}"))[:, None]
+            targets = torch.where(learned, _columns(soft.targets, group, 0.0), targets)
+        return masked_logistic(_columns(outputs, group, 0.0), targets, mine != UNSEEN).sum(dim=2)
+
     def objective(self, losses: Tensor) -> Tensor:
         """The objective: the sum of losses [T] times the tasks' importances."""
         return losses @ self.importances
 
     def answers(self, outputs: Tensor, task: int) -> Tensor:
-        """Predictions of head `task`: class probabilities [B, C] under the plan's q, or numbers [B] in its unit."""
+        """Predictions of head `task`: class probabilities [B, C] under the plan's q, or numbers [B] in its unit.
+
+        The probabilities of a multilabel task are of one class each: they have no sum.
+        """
         mine = outputs[:, self.layout.columns[task]]
         kind = self.layout.kinds[task]
         if kind == "binary":
@@ -206,17 +260,19 @@ class TaskLosses(nn.Module):
             return torch.stack([1 - chance, chance], dim=1)
         if kind == "categorical":
             return torch.softmax(mine, dim=1)
+        if kind == "multilabel":
+            return torch.sigmoid(mine)
         return mine[:, 0] * self.deviations[task] + self.means[task]
 
     def rates(self) -> Tensor:
         """What multiplies the learning rate of each output [O] under SGD, which is meant for one task of three classes.
 
-        A head's gradient is proportional to importance / c_t, and its curvature to 1/4 (binary), 1/C (C classes) or 1
-        (numbers); divided by both, every head takes steps of the size that the rate was chosen for.
+        A head's gradient is proportional to importance / c_t, and its curvature to 1/4 (binary and multilabel), 1/C (C
+        classes) or 1 (numbers); divided by both, every head takes steps of the size that the rate was chosen for.
         """
         rates = torch.ones(self.layout.outputs)
         for code, columns in self.layout.columns.items():
-            curvature = {"binary": 0.25, "categorical": 1 / (columns.stop - columns.start)}.get(
+            curvature = {"binary": 0.25, "multilabel": 0.25, "categorical": 1 / (columns.stop - columns.start)}.get(
                 self.layout.kinds[code], 1.0
             )
             scale = float(self.importances[code] / self.constants[code])
@@ -229,6 +285,16 @@ def scale_rows(heads: nn.Linear, rates: Tensor) -> None:
     for parameter in (heads.weight, heads.bias):
         assert parameter.grad is not None
         parameter.grad *= rates[:, None] if parameter.dim() == 2 else rates
+
+
+def _state_columns(tasks: Sequence[PlanTask], group: LossGroup) -> Tensor:
+    """The columns [n, width] of a group's classes among those of all multilabel tasks; M where there is none."""
+    spans = class_spans([task.task for task in tasks])
+    last = max(span.stop for span in spans.values())
+    places = torch.arange(group.width)
+    rows = [torch.where(places < classes, spans[t].start + places, last)
+            for t, classes in zip(group.tasks, group.classes, strict=True)]  # fmt: skip
+    return torch.stack(rows)
 
 
 def _columns(outputs: Tensor, group: LossGroup, fill: float = -torch.inf) -> Tensor:

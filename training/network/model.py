@@ -20,6 +20,7 @@ from training.network.tree_network import TreeNetwork, staged
 from training.network.trunks import FineTunedLite0, SmallTrunk, learning_from, load_own
 from training.recipe import TIMM, Recipe
 from training.run import Run
+from training.tree import Tree
 
 __all__ = [
     "Beside",
@@ -152,11 +153,15 @@ def build_tree(
     whose stages do not give its features.
     """
     refuse_unlearned((task.task for task in tasks), alone=False, fix="give it share 0")
-    names = [task.name for task in tasks]
+    names, boxed = [task.name for task in tasks], [task.name for task in tasks if task.task.kind == "detection"]
     for name in (*recipe.task, *recipe.only):
         if name not in names:
             raise BadInput(f"recipe: task {name} is none of the plan's ({', '.join(names)}); correct it")
-    nodes = recipe.branching.nodes(names)
+    named = [name for branch in recipe.branching.branch.values() for name in branch.tasks]
+    if wrong := [name for name in (*recipe.branching.tasks, *named) if name in boxed]:
+        raise BadInput(f"tree: {wrong[0]} is a task of boxes, whose head reads the trunk's maps; leave it out")
+    linear = [name for name in names if name not in boxed]
+    nodes = recipe.branching.nodes(linear) if linear else Tree(tasks=()).nodes([])
     if embeddings is not None:
         trunk: nn.Module = Standardise(embeddings.mean, embeddings.scale, embeddings.widths)
         return TreeNetwork(trunk, recipe, nodes, tasks)

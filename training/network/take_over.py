@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from curation.errors import BadInput
 from samplers.plan.plan import Plan, PlanTask
+from training.network.detection import EXTRA, BoxHead
 from training.network.model import Network, load_any
-from training.network.tree_network import TreeNetwork
+from training.network.tree_network import BOXES, TreeNetwork
 from training.run import Run
 from training.tree import TRUNK
 
@@ -31,6 +32,8 @@ def take_over(
     mine, before = _parts(network), _parts(old)
     found = []
     for name, module in mine.items():
+        if name.startswith(f"{BOXES}:"):
+            continue
         if name in before and _alike(module, before[name]):
             module.load_state_dict(before[name].state_dict())
         elif name.startswith(f"{TRUNK}:") or isinstance(network, Network):
@@ -42,7 +45,8 @@ def take_over(
         if task.name not in codes:
             found.append(f"{task.name}: run {parent.id} has no such head, so it starts from scratch")
         else:
-            found += _take_head(network, old, (t, codes[task.name]), (task, theirs[codes[task.name]]))
+            take = _take_boxes if f"{BOXES}:{task.name}" in mine else _take_head
+            found += take(network, old, (t, codes[task.name]), (task, theirs[codes[task.name]]))
     names = {task.name for task in tasks}
     found += [
         f"{name}: the head of run {parent.id} has no task here and is left out" for name in codes if name not in names
@@ -72,6 +76,15 @@ def _alike(first: nn.Module, second: nn.Module) -> bool:
     return shapes[0] == shapes[1]
 
 
+def _alike_but(first: nn.Module, second: nn.Module, left_out: str) -> bool:
+    """Whether two modules hold the same weights beside those whose names begin with `left_out`."""
+    shapes = [
+        {name: part.shape for name, part in module.state_dict().items() if not name.startswith(left_out)}
+        for module in (first, second)
+    ]
+    return shapes[0] == shapes[1]
+
+
 def _head(network: Network | TreeNetwork, task: int) -> tuple[str, Tensor, Tensor]:
     """The node, weights [K, F] and biases [K] of a task's head, as views."""
     if isinstance(network, TreeNetwork):
@@ -93,14 +106,41 @@ def _take_head(
     from_, old_weight, old_bias = _head(old, theirs)
     if task.task.kind != before.task.kind or node != from_ or weight.shape[1] != old_weight.shape[1]:
         return [f"{task.name}: its head reads or predicts something else than before, so it starts from scratch"]
-    if len(weight) == 1:
+    if not task.task.classes or task.task.kind == "binary":
         weight.copy_(old_weight)
         bias.copy_(old_bias)
         return []
+    return _take_classes((weight, bias), (old_weight, old_bias), task, before)
+
+
+def _take_boxes(
+    network: Network | TreeNetwork, old: Network | TreeNetwork, codes: tuple[int, int],
+    tasks: tuple[PlanTask, PlanTask],
+) -> list[str]:  # fmt: skip
+    """Copy a head of boxes, its classes by name; a line where it cannot be."""
+    task, before = tasks
+    name = f"{BOXES}:{task.name}"
+    mine, theirs = _parts(network)[name], _parts(old).get(name)
+    if not isinstance(theirs, BoxHead) or not isinstance(mine, BoxHead) or not _alike_but(mine, theirs, "out."):
+        return [f"{task.name}: its head reads or predicts something else than before, so it starts from scratch"]
+    mine.laterals.load_state_dict(theirs.laterals.state_dict())
+    mine.smooth.load_state_dict(theirs.smooth.state_dict())
+    ours, old_out = mine.out, theirs.out
+    assert ours.bias is not None
+    assert old_out.bias is not None
+    ours.weight[-EXTRA:], ours.bias[-EXTRA:] = old_out.weight[-EXTRA:], old_out.bias[-EXTRA:]
+    return _take_classes((ours.weight, ours.bias), (old_out.weight, old_out.bias), task, before)
+
+
+def _take_classes(
+    mine: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor], task: PlanTask, before: PlanTask
+) -> list[str]:
+    """Copy the rows of weights and biases that classes of a name have in common; a line for each other class."""
     rows = {name: row for row, name in enumerate(before.task.classes)}
     for row, name in enumerate(task.task.classes):
         if name in rows:
-            weight[row], bias[row] = old_weight[rows[name]], old_bias[rows[name]]
+            for own, old in zip(mine, theirs, strict=True):
+                own[row] = old[rows[name]]
     new = [name for name in task.task.classes if name not in rows]
     gone = [name for name in rows if name not in task.task.classes]
     return [f"{task.name}: class {name} starts from scratch" for name in new] + [

@@ -4,6 +4,7 @@ Every module runs once a pass, however many tasks read it. The heads of a node a
 task see only its own loss, and modules off its path get no gradient at all.
 """
 
+import math
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,13 +19,17 @@ from curation.arrays import Ints
 from curation.errors import BadInput
 from samplers.plan.interleave import hash64
 from samplers.plan.plan import PlanTask
+from training.network.detection import EXTRA, BoxHead, boxes_of, stages_with_maps
 from training.network.dropout import dropout_mask
 from training.network.losses import Layout, TaskLosses, head_order
 from training.network.pairs import Joined, PairBranch, paired_tasks, split_nodes, split_pair
-from training.recipe import Recipe
+from training.recipe import BoxRecipe, Recipe
 from training.tree import INPUT, TRUNK, Node, path_of
 
-__all__ = ["Part", "Staged", "TreeNetwork", "staged"]
+__all__ = ["BOXES", "Part", "Staged", "TreeNetwork", "staged"]
+
+BOXES = "boxes"
+"""What the name of a head of boxes begins with among the parts: "boxes:TASK"."""
 
 
 class Staged(Protocol):
@@ -39,7 +44,7 @@ class Staged(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A stage of the trunk or a branch, and the codes of the tasks that read it."""
+    """A stage of the trunk, a branch, or a head of boxes, and the codes of the tasks that read it."""
 
     module: nn.Module
     readers: frozenset[int]
@@ -48,6 +53,8 @@ class Part:
 class TreeNetwork(nn.Module):
     """A tree of layers on `trunk`, with heads of the tasks (names as in `nodes`) at its nodes.
 
+    Tasks of boxes stand at no node: each has a head of its own on the maps of the trunk's stages. `nodes` are those of
+    the other tasks.
     Outputs are laid out as `losses.layout` says. The weights of a branch depend on the recipe's seed and the branch's
     name alone, not on the other branches. BadInput for a stage that the trunk does not have.
 
@@ -70,9 +77,11 @@ class TreeNetwork(nn.Module):
         self._dropout = {
             t: recipe.dropout if part is None or part.dropout is None else part.dropout for t, part in enumerate(own)
         }
+        self.box_recipe = recipe.boxes or BoxRecipe()
+        self.boxes, self.map_stages, maps = self._box_heads(tasks, stages, recipe)
         standing = [node for node in nodes if node.tasks]
         order = [head_order(tasks, [codes[name] for name in node.tasks], self._dropout) for node in standing]
-        self.losses = TaskLosses(tasks, Layout(tasks, order), [part.smoothing if part else 0.0 for part in own])
+        self.losses = TaskLosses(tasks, Layout(tasks, order, maps), [part.smoothing if part else 0.0 for part in own])
         widths = {TRUNK: self.width}
         for node in nodes[1:]:
             width, joined = widths.get(node.parent, self.width), None
@@ -91,7 +100,7 @@ class TreeNetwork(nn.Module):
         self._node_of = {t: node.name for node, codes_ in zip(standing, order, strict=True) for t in codes_}
         self._first = {node.name: span.start for node, span in zip(standing, self.losses.layout.nodes, strict=True)}
         self._rates = {node.name: _runs(codes_, self) for node, codes_ in zip(standing, order, strict=True)}
-        self._exits = {node.parent.partition(":")[2] for node in nodes if ":" in node.parent}
+        self._exits = {node.parent.partition(":")[2] for node in nodes if ":" in node.parent} | set(self.map_stages)
         self._depth = self._needed_stages(stages)
 
     def forward(self, inputs: Tensor, positions: Ints | None = None, *, only: frozenset[int] | None = None) -> Tensor:
@@ -99,13 +108,19 @@ class TreeNetwork(nn.Module):
 
         With `only` (codes of tasks), nothing but their paths is computed, and other nodes put out 0 without a gradient.
         """
-        nodes = None if only is None else frozenset(self._node_of[t] for t in only)
+        nodes = None if only is None else frozenset(self._node_of[t] for t in only if t in self._node_of)
         at = self.features(inputs, nodes)
         found = [
             self._at_node(name, head, at[name], positions)
             if nodes is None or name in nodes
             else inputs.new_zeros(len(inputs), self.head(name).out_features, dtype=torch.float32)
             for name, head in self.heads.items()
+        ]
+        found += [
+            self.boxes[name]([at[f"{TRUNK}:{stage}"] for stage in self.map_stages]).flatten(1)
+            if only is None or t in only
+            else inputs.new_zeros(len(inputs), math.prod(self.losses.layout.maps[t]), dtype=torch.float32)
+            for t, name in self._box_tasks.items()
         ]
         return torch.cat(found, dim=1) if len(found) > 1 else found[0]
 
@@ -149,7 +164,9 @@ class TreeNetwork(nn.Module):
         return nn.functional.linear(seen, self.head(name).weight, self.head(name).bias)[:, rows]
 
     def answers(self, outputs: Tensor, task: int) -> Tensor:
-        """As `TaskLosses.answers`."""
+        """As `TaskLosses.answers`; for a task of boxes `training.network.detection.boxes_of`."""
+        if task in self._box_tasks:
+            return boxes_of(self.losses.maps_of(outputs, task).float(), self.box_recipe.most)
         return self.losses.answers(outputs, task)
 
     def head(self, node: str) -> nn.Linear:
@@ -163,6 +180,10 @@ class TreeNetwork(nn.Module):
         node, columns = self._node_of[task], self.losses.layout.columns[task]
         return node, slice(columns.start - self._first[node], columns.stop - self._first[node])
 
+    def node_of(self, task: int) -> str:
+        """The node at which the head of `task` (code) stands; "" for a task of boxes."""
+        return self._node_of.get(task, "")
+
     def path(self, task: int) -> tuple[str, ...]:
         """The names of the parts that `task` (code) reads, in order: stages of the trunk, then branches."""
         return tuple(name for name, part in self.parts().items() if task in part.readers)
@@ -171,6 +192,8 @@ class TreeNetwork(nn.Module):
         """The parameters of a part that is a stage of the trunk, or of a branch's copies of its stages."""
         if name.startswith(f"{TRUNK}:"):
             return list(self.parts()[name].module.parameters())
+        if name.startswith(f"{BOXES}:"):
+            return []
         branch = self.branches[name]
         if isinstance(branch, PairBranch):
             branch = branch.rest
@@ -178,10 +201,11 @@ class TreeNetwork(nn.Module):
         return list(branch[: self._copied[name]].parameters())
 
     def parts(self) -> dict[str, Part]:
-        """Every stage of the trunk ("trunk:NAME") and every branch by name, with its readers."""
+        """Each stage of the trunk ("trunk:NAME"), branch and head of boxes ("boxes:TASK") by name, with its readers."""
         names = [name for name, _ in self._stages()]
         paths = {t: self._node_path(t) for t in self._node_of}
         reach = {t: self._reach(path[0], names) for t, path in paths.items()}
+        reach |= dict.fromkeys(self._box_tasks, self._map_depth(names))
         stages = {
             f"{TRUNK}:{name}": Part(module=stage, readers=frozenset(t for t, depth in reach.items() if depth > at))
             for at, (name, stage) in enumerate(self._stages())
@@ -190,7 +214,11 @@ class TreeNetwork(nn.Module):
             name: Part(module=module, readers=frozenset(t for t, path in paths.items() if name in path))
             for name, module in self.branches.items()
         }
-        return stages | branches
+        heads = {
+            f"{BOXES}:{name}": Part(module=self.boxes[name], readers=frozenset([t]))
+            for t, name in self._box_tasks.items()
+        }
+        return stages | branches | heads
 
     def _at_node(self, name: str, head: nn.Module, seen: Tensor, positions: Ints | None) -> Tensor:
         assert isinstance(head, nn.Linear)
@@ -214,7 +242,30 @@ class TreeNetwork(nn.Module):
     def _needed_stages(self, stages: Sequence[tuple[str, nn.Module]]) -> int:
         """How many stages of the trunk any task reads."""
         names = [name for name, _ in stages]
-        return max((self._reach(self._node_path(t)[0], names) for t in self._node_of), default=0)
+        deepest = max((self._reach(self._node_path(t)[0], names) for t in self._node_of), default=0)
+        return max(deepest, self._map_depth(names))
+
+    def _map_depth(self, names: Sequence[str]) -> int:
+        """How many stages of the trunk heads of boxes read."""
+        return max((names.index(stage) + 1 for stage in self.map_stages), default=0)
+
+    def _box_heads(
+        self, tasks: Sequence[PlanTask], stages: Sequence[tuple[str, nn.Module]], recipe: Recipe
+    ) -> tuple[nn.ModuleDict, list[str], dict[int, tuple[int, int, int]]]:
+        """The heads of boxes by task, the stages that they read, and the shape of each task's maps."""
+        self._box_tasks = {t: task.name for t, task in enumerate(tasks) if task.task.kind == "detection"}
+        if not self._box_tasks:
+            return nn.ModuleDict(), [], {}
+        found = stages_with_maps(stages, recipe.size, self.box_recipe.stride, recipe.trunk)
+        shapes, heads = list(found.values()), nn.ModuleDict()
+        for t, name in self._box_tasks.items():
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(hash64(recipe.seed, zlib.crc32(name.encode()))) >> 1)
+                channels = [shape[0] for shape in shapes]
+                heads[name] = BoxHead(channels, len(tasks[t].task.classes), self.box_recipe.width)
+        _, height, width = shapes[0]
+        maps = {t: (len(tasks[t].task.classes) + EXTRA, height, width) for t in self._box_tasks}
+        return heads, list(found), maps
 
     def _node_path(self, task: int) -> tuple[str, ...]:
         """The places from where the task's path begins (the input, an exit of the trunk, its end) to its node."""

@@ -11,6 +11,7 @@ from curation.catalog.slices import columns_of
 from curation.catalog.tasks import Task
 from training.evaluation.bootstrap import average_precision
 from training.evaluation.decisions import SuggestedThreshold, rule_in_words, suggested_threshold
+from training.evaluation.figures import within
 from training.evaluation.intervals import Figure
 from training.evaluation.metrics import CalibrationSums, ConfusionSums, MeanSums, RankingSums
 from training.evaluation.predictions import LabelledPredictions
@@ -25,6 +26,8 @@ View = dict[str, Any]
 
 CURVES = 6
 """Classes of a task with a precision-recall curve: those of the lowest average precision."""
+MOST_CURVES = 100
+"""Curves of all tasks together; with many tasks each has fewer, and at least one."""
 MATRIX = 12
 """Classes of a task up to which the whole confusion matrix is shown; beyond, this many of its largest entries."""
 SLICE_ROWS = 60
@@ -107,8 +110,13 @@ def _curve_panels(
     shown = [row for row in rows if row["ranked"] is not None]
     if task.kind == "binary":
         shown = [row for row in shown if row["name"] == "true"]
-    shown = sorted(shown, key=lambda row: (row["ranked"], row["code"]))[:CURVES]
+    shown = sorted(shown, key=lambda row: (row["ranked"], row["code"]))[: _curves_of(results)]
     return [_curve_panel(results, task, test, sums, row) for row in shown]
+
+
+def _curves_of(results: RunResults) -> int:
+    """How many curves each task has."""
+    return max(1, min(CURVES, MOST_CURVES // max(1, len(results.confusion))))
 
 
 def _curve_panel(results: RunResults, task: Task, test: LabelledPredictions, sums: ConfusionSums, row: View) -> View:
@@ -174,21 +182,21 @@ def _reliability_panel(task: Task, sums: CalibrationSums) -> View | None:
 def _slice_rows(results: RunResults, task: Task) -> View:
     """Each class on each slice of test that does not read the task's own label: on those, precision is always 1."""
     rows, own, hidden = list[View](), list[str](), 0
+    test = within(results.predictions[task.name], results.test)
     for name, part in results.slices.items():
         if part.task not in ("", task.name):
             continue
         if ("label", task.name) in columns_of(part.predicate):
             own.append(name)
         elif len(rows) < SLICE_ROWS:
-            rows += _rows_of_slice(results, task, name)
+            rows += _rows_of_slice(results, task, name, test(results.inside[name]))
         else:
             hidden += 1
     return {"rows": rows, "hidden": hidden, "own": own}
 
 
-def _rows_of_slice(results: RunResults, task: Task, slice_: str) -> list[View]:
+def _rows_of_slice(results: RunResults, task: Task, slice_: str, test: LabelledPredictions) -> list[View]:
     """The classes that occur on a slice, among its labels or among its predictions."""
-    test = results.predictions[task.name].at(results.inside[slice_] & results.test)
     sums = confusion_of(task, test, results.samples)
     rows = [_class_row(task, code, sums, test) for code in range(len(task.classes))]
     return [{"slice": slice_, **row} for row in rows if row["true"] or row["predicted"]]

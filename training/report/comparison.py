@@ -1,13 +1,12 @@
 """A run beside the run before it: each figure on test, over the images and labels that both are judged by."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from training.evaluation.figures import figures_of
+from training.evaluation.figures import Labelled, figures_of, within
 from training.evaluation.intervals import Figure
-from training.evaluation.labelled_boxes import LabelledBoxes
 from training.evaluation.predictions import LabelledPredictions
 from training.report.formatting import entry_view
 from training.report.other_runs import RunBefore
@@ -20,19 +19,28 @@ View = dict[str, Any]
 
 def comparison_view(results: RunResults, before: RunBefore | None) -> View:
     """A row for each (task, slice) on test, and the run before; no rows where there is none."""
-    cells = dict.fromkeys((row["task"], row["slice"]) for row in results.figures if row["split"] == "test" and row["n"])
-    shown = [cell for cell in cells if before is not None and cell[0] in before.predictions]
-    rows = [row for cell in shown if before is not None for row in _rows(results, before, *cell)]
+    cells: dict[str, dict[str, None]] = {}
+    for row in results.figures:
+        if before is not None and row["split"] == "test" and row["n"] and row["task"] in before.predictions:
+            cells.setdefault(row["task"], {})[row["slice"]] = None
+    rows = [row for task, own in cells.items() if before is not None for row in _of_task(results, before, task, own)]
     return {"before": before, "rows": rows}
 
 
-def _rows(results: RunResults, before: RunBefore, task: str, slice_: str) -> list[View]:
+def _of_task(results: RunResults, before: RunBefore, task: str, slices: Iterable[str]) -> Iterator[View]:
+    """The rows of one task, over the images that both runs predict."""
+    now: Labelled = results.predictions.get(task) or results.detections.get(task) or results.listed[task]
+    both = np.zeros(len(results.test), np.bool_)
+    both[np.intersect1d(now.rows, before.predictions[task].rows)] = True
+    old, new = (within(part, both & results.test) for part in (before.predictions[task], now))
+    for slice_ in slices:
+        yield from _rows(results, task, slice_, old(results.inside[slice_]), new(results.inside[slice_]))
+
+
+def _rows(
+    results: RunResults, task: str, slice_: str, old: Labelled, new: Labelled
+) -> list[View]:  # fmt: skip
     """Both figures of each metric, how many images were fixed and broken, and whether the value is better or worse."""
-    now: LabelledPredictions | LabelledBoxes = results.predictions.get(task) or results.detections[task]
-    mask = np.zeros(len(results.test), np.bool_)
-    mask[np.intersect1d(now.rows, before.predictions[task].rows)] = True
-    mask &= results.test & results.inside[slice_]
-    old, new = (part.at(mask) for part in (before.predictions[task], now))
     counts: View = {"fixed": None, "broken": None}
     if isinstance(old, LabelledPredictions) and isinstance(new, LabelledPredictions):
         counts = {"fixed": int((new.errors < old.errors).sum()), "broken": int((new.errors > old.errors).sum())}

@@ -8,8 +8,7 @@ import numpy as np
 
 from curation.catalog.snapshot import Snapshot
 from curation.errors import Damaged, NotFound
-from training.evaluation.figures import labelled
-from training.evaluation.labelled_boxes import LabelledBoxes
+from training.evaluation.figures import Labelled, labelled
 from training.evaluation.metrics import ConfusionSums, RankingSums
 from training.evaluation.predictions import LabelledPredictions, PredictionsFile
 from training.imported import beside_of
@@ -26,7 +25,7 @@ class RunBefore:
 
     id: str
     relation: str
-    predictions: Mapping[str, LabelledPredictions | LabelledBoxes]
+    predictions: Mapping[str, Labelled]
     beside: str = ""
 
 
@@ -121,9 +120,7 @@ def _compared(
     )  # fmt: skip
 
 
-def _predictions(
-    now: Snapshot, home: Path, id_: str, results: RunResults
-) -> dict[str, LabelledPredictions | LabelledBoxes] | None:
+def _predictions(now: Snapshot, home: Path, id_: str, results: RunResults) -> dict[str, Labelled] | None:
     """The predictions of another run for the tasks of `results`, by task; None where they are missing or changed."""
     try:
         file = PredictionsFile(verified_predictions(home, registered_run(now, id_)))

@@ -19,6 +19,7 @@ from training.report.comparison import comparison_view
 from training.report.contact_sheets import worst_view
 from training.report.coverage_charts import agreement_view, coverage_view, missing_view
 from training.report.formatting import FEW, WIDE
+from training.report.list_results import lists_view
 from training.report.next_steps import next_steps, steps_of_imported
 from training.report.origin import TrainedRun, parent_of, pictures_of, reported, tasks_of
 from training.report.other_runs import confusions, raised_by_rate, run_before
@@ -77,6 +78,7 @@ def write_report(
         "runs": lambda: runs,
         "classes": lambda: class_view(results, before),
         "boxes": lambda: boxes_view(results),
+        "lists": lambda: lists_view(results),
         "coverage": lambda: coverage_view(results),
         "missing": lambda: missing_view(results),
         "agreement": lambda: agreement_view(results),

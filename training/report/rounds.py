@@ -9,7 +9,7 @@ import numpy as np
 from training.evaluation.metrics import ConfusionSums
 from training.report.charts import Line, chart_of, line_of
 from training.report.formatting import entry_view, share_row
-from training.report.run_results import RunResults, class_name
+from training.report.run_results import RunResults, class_name, own_metric
 
 __all__ = ["arms_of", "rounds_view"]
 
@@ -70,7 +70,8 @@ def rounds_view(
     figures = {
         (row["arm"], row["labels"], figure["task"], figure["slice"]): figure
         for row in rounds for figure in row["figures"]
-        if figure["split"] == "test" and figure["task"] in results.predictions
+        if figure["split"] == "test" and figure["task"] in {*results.predictions, *results.listed}
+        and figure["metric"] == own_metric(results.tasks[figure["task"]])
     }  # fmt: skip
     found = {(row["arm"], row["labels"]): row["found"] for row in rounds}
     runs = {(row["arm"], row["labels"]): str(row["run"]) for row in rounds}

@@ -21,6 +21,7 @@ from curation.files.read_back import check_sha256
 from training.evaluation.figures import labelled
 from training.evaluation.intervals import Figure
 from training.evaluation.labelled_boxes import BOX_METRICS, LabelledBoxes
+from training.evaluation.labelled_classes import CLASS_METRICS, LabelledClasses
 from training.evaluation.metrics import ConfusionSums
 from training.evaluation.predictions import LabelledPredictions, PredictionsFile, Samples, rows_of
 
@@ -40,14 +41,17 @@ Row = Mapping[str, Any]
 BOX_WORDS = {"map": "AP", "ap50": "AP50"}
 """COCO's names of the metrics of boxes."""
 
+CLASS_WORDS = {"map": "mean AP", "macro_f1": "mean F1", "micro_f1": "F1 of all statements"}
+"""The metrics of a multilabel task in words."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunResults:
     """A run as it was evaluated at one commit.
 
     `test` and `inside` (slice -> members) are masks over `samples`; `predictions` are by task of classes or numbers,
-    `detections` by task of boxes; `confusion` is that on test, by task of classes; `boxes` are the known boxes of each
-    sample, by its row.
+    `detections` by task of boxes, `listed` by multilabel task; `confusion` is that on test, by task of classes; `boxes`
+    are the known boxes of each sample, by its row.
     """
 
     tasks: Mapping[str, Task]
@@ -58,6 +62,7 @@ class RunResults:
     inside: Mapping[str, Bools]
     predictions: Mapping[str, LabelledPredictions]
     detections: Mapping[str, LabelledBoxes]
+    listed: Mapping[str, LabelledClasses]
     confusion: Mapping[str, ConfusionSums]
     boxes: Mapping[int, list[tuple[str, Row]]]
     coverage: Coverage
@@ -68,7 +73,7 @@ class RunResults:
     @property
     def judged(self) -> list[str]:
         """The tasks that the run predicts, in the order of the catalog."""
-        return [name for name in self.tasks if name in self.predictions or name in self.detections]
+        return [name for name in self.tasks if name in {*self.predictions, *self.detections, *self.listed}]
 
     def figure(self, task: str, slice_: str, split: str = "test", metric: str = "") -> Row | None:
         """The row of one (task, slice, split), if there is one; of boxes that of one metric, by default COCO's AP."""
@@ -82,6 +87,8 @@ class RunResults:
         """The metric in words; where a slice holds one class only, accuracy is the recall of that class."""
         if self.tasks[task].kind == "detection":
             return BOX_WORDS[metric or BOX_METRICS[0]]
+        if self.tasks[task].kind == "multilabel":
+            return CLASS_WORDS[metric or CLASS_METRICS[0]]
         if self.tasks[task].metric == "mae":
             return "mean absolute error"
         code = self.only_class(task, slice_)
@@ -93,9 +100,15 @@ class RunResults:
         """The code of the only class among the known labels of a slice; None for numbers, or for several classes."""
         if not slice_ or not self.tasks[task].classes or task not in self.predictions:
             return None
-        predicted = self.predictions[task]
-        codes = np.unique(predicted.truth[self._inside(slice_)[predicted.rows]])
-        return int(codes[0]) if len(codes) == 1 else None
+        if (task, slice_) not in self._only:
+            predicted = self.predictions[task]
+            truth = predicted.truth[self._inside(slice_)[predicted.rows]]
+            self._only[task, slice_] = int(truth[0]) if len(truth) and (truth == truth[0]).all() else None
+        return self._only[task, slice_]
+
+    @cached_property
+    def _only(self) -> dict[tuple[str, str], int | None]:
+        return {}
 
     def precision_beside(self, task: str, slice_: str) -> Figure | None:
         """For a slice with one class, the precision of that class on all of test; None for any other slice."""
@@ -119,8 +132,8 @@ class RunResults:
 
 
 def own_metric(task: Task) -> str:
-    """The metric by which a task is judged: its owner's, or COCO's AP for boxes."""
-    return BOX_METRICS[0] if task.kind == "detection" else task.metric
+    """The metric by which a task is judged: its owner's, COCO's AP for boxes, or the mean AP for several classes."""
+    return {"detection": BOX_METRICS[0], "multilabel": CLASS_METRICS[0]}.get(task.kind, task.metric)
 
 
 def class_name(task: Task, code: int) -> str:
@@ -162,15 +175,17 @@ def load_results(now: Snapshot, run_id: str, trained: Sequence[str], predictions
     predicted = {name: part for name, part in found.items() if isinstance(part, LabelledPredictions)}
     return RunResults(
         tasks=tasks, slices=slices, samples=samples, test=test,
-        inside={"": everything} | {name: samples.marked(found) for name, found in members.items()},
+        inside={"": everything} | {name: samples.marked(ids) for name, ids in members.items()},
         figures=[row for row in now.runs.slice_errors(run_id).to_pylist() if row["task"] in trained],
         predictions=predicted, detections={n: part for n, part in found.items() if isinstance(part, LabelledBoxes)},
+        listed={name: part for name, part in found.items() if isinstance(part, LabelledClasses)},
         confusion={
             name: confusion_of(tasks[name], part.at(test), samples)
             for name, part in predicted.items() if tasks[name].classes
         },
         boxes=_boxes(now, [task for task in tasks.values() if task.kind == "detection"], samples.ids),
-        coverage=coverage(now), agreement=[agreement(now, name) for name in tasks], missing=label_missingness(now),
+        coverage=coverage(now, members), agreement=[agreement(now, name) for name in tasks],
+        missing=label_missingness(now),
         commit=now.log().slice(0, 1).to_pylist()[0],
     )  # fmt: skip
 

@@ -88,12 +88,13 @@ def _unused(recipe: Recipe) -> frozenset[str]:
     """The fields that heads learned in this way do not follow."""
     of_draws = ADDED if recipe.plain else frozenset[str]()
     of_pixels = frozenset[str]() if recipe.learns else frozenset({"compile", "learn_from", "weights"})
+    of_boxes = frozenset[str]() if recipe.boxes else frozenset({"boxes"})
     of_kind = {
         "drawn": {"huber", "units", "epochs"},
         "exact": {*DRAWN, "units", "epochs"},
         "shared": {*DRAWN, "huber"},
     }.get(recipe.heads, set(DRAWN))
-    return of_draws | of_pixels | of_kind
+    return of_draws | of_pixels | of_boxes | of_kind
 
 
 def _recipe_value(name: str, value: object) -> str:

@@ -40,12 +40,14 @@ FROM_1: Final = {
 }
 """Tables that version 2 changed: definitions have a book of classes, boxes have attributes, attributes have a commit;
 `forgotten` is new. Version 3 adds to each answer its item in Label Studio. Version 4 adds whole numbers to attributes,
-hashes to forgotten keys, and the tables of owners, policies in force and authored acts."""
+hashes to forgotten keys, and the tables of owners, policies in force and authored acts. Version 5 adds to a label of
+several classes those that were looked for."""
 
 CONVERSIONS: Final[Mapping[int, Mapping[str, str]]] = {
     1: FROM_1,
     2: {"answer_event": "", **NEW_IN_4},
     3: NEW_IN_4,
+    4: {},
 }
 """For each older version, the queries that convert its tables; an empty query for a table that it lacks."""
 

@@ -14,6 +14,7 @@ from curation.catalog.event_tables import BOX
 from curation.catalog.tasks import Kind
 from curation.errors import BadInput
 from curation.ingestion.readers.arrow_types import cast_column
+from curation.ingestion.readers.class_states import split_states
 from curation.ingestion.readers.findings import BadEntry, Findings
 from curation.ingestion.readers.json_files import parse_json
 from curation.ingestion.readers.times import Where, looks_like_time, to_utc
@@ -25,6 +26,7 @@ __all__ = [
     "as_text",
     "attribute",
     "label_columns",
+    "looked_column",
     "numbers",
 ]
 
@@ -176,14 +178,17 @@ def label_columns(
 ) -> dict[str, pa.ChunkedArray]:
     """The column of `LABELS` that holds the cells' labels for a task of `kind`.
 
-    Classes of a multilabel are separated by `separator` or written as a list of JSON or Python; boxes are a JSON list.
-    [] means none.
+    Classes of a multilabel are separated by `separator`, or written as a list of JSON or Python, or as an object
+    (`class_states`), which fills the column `looked` too; boxes are a JSON list. [] means none.
     """
     match kind:
         case "regression":
             value = numbers(column, name, where, findings)
         case "multilabel":
+            column, stated = split_states(column, name, where, findings)
             value = _names(column, name, separator, where, findings)
+            if stated:
+                return _with_states(value, stated)
         case "detection":
             value = _boxes(column, name, where, findings)
         case "binary":
@@ -191,6 +196,23 @@ def label_columns(
         case _:
             value = _text(column, name, where)
     return {VALUE_COLUMNS[kind]: value}
+
+
+def looked_column(
+    column: pa.ChunkedArray, separator: str, where: Where, findings: Findings
+) -> dict[str, pa.ChunkedArray]:
+    """The column `looked` of `LABELS` from lists of the classes that were looked for; an empty cell means all."""
+    return {"looked": _names(column, "looked", separator, where, findings)} if column.null_count < len(column) else {}
+
+
+def _with_states(names: pa.ChunkedArray, stated: Mapping[int, dict[str, list[str]]]) -> dict[str, pa.ChunkedArray]:
+    """The columns `names` and `looked` with the rows of `class_states`."""
+    cells: list[list[str] | None] = names.to_pylist()
+    looked: list[list[str] | None] = [None] * len(names)
+    for row, part in stated.items():
+        cells[row], looked[row] = part["names"], part["looked"]
+    type_ = pa.list_(pa.string())
+    return {"names": pa.chunked_array([pa.array(cells, type_)]), "looked": pa.chunked_array([pa.array(looked, type_)])}
 
 
 def _no_number(column: pa.ChunkedArray, name: str, row: int, where: Where) -> BadEntry:

@@ -47,7 +47,10 @@ class SampleTable(_LabelledTable):
 
 
 class LabelTable(_LabelledTable):
-    """One row for each label: columns `task`, `value` (or text, number, names, boxes), and further facts of a label."""
+    """One row for each label: columns `task`, `value` (or text, number, names, boxes), and further facts of a label.
+
+    A column `looked` lists the classes of a multilabel that somebody looked for; empty: all of them.
+    """
 
     rows: Literal["labels"]
     task: str = Field(default="", description="the task of all rows, if no column names it")

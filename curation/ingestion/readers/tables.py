@@ -13,7 +13,7 @@ from curation.catalog.tasks import Kind, Task
 from curation.errors import BadInput
 from curation.files.locations import is_url
 from curation.ingestion.readers.box_rows import boxes_of
-from curation.ingestion.readers.cells import VALUE_COLUMNS, as_text, attribute, label_columns, numbers
+from curation.ingestion.readers.cells import VALUE_COLUMNS, as_text, attribute, label_columns, looked_column, numbers
 from curation.ingestion.readers.content import Content
 from curation.ingestion.readers.content_builder import plain_name
 from curation.ingestion.readers.declared_tables import BoxTable, LabelTable, SampleTable, Tables
@@ -229,14 +229,16 @@ class _Part:
         rows = {"key": keys, "task": pa.array([task] * len(keys), pa.string()), "origin": source.origins()}
         rows |= label_columns(kind, values, name, self._table.separator, source.where, self._findings)
         rows["state"] = states
-        return self._without_refused(self._with_annotator(pa.table(rows | self._details(source))), values, kind)
+        return self._without_refused(self._with_annotator(pa.table(rows | self._details(source, kind))), values, kind)
 
-    def _details(self, source: SourceTable) -> dict[str, pa.ChunkedArray]:
-        """Annotator, confidence and time of the labels of a long table."""
+    def _details(self, source: SourceTable, kind: Kind) -> dict[str, pa.ChunkedArray]:
+        """What a long table says of its labels: annotator, confidence, time, and the classes that were looked for."""
         found: dict[str, pa.ChunkedArray] = {}
         if not isinstance(self._table, LabelTable):
             return found
         names = source.table.column_names
+        if "looked" in names and kind == "multilabel":
+            found |= looked_column(source.column("looked"), self._table.separator, source.where, self._findings)
         if "annotator" in names:
             found["annotator"] = pc.fill_null(source.column("annotator").cast(pa.string()), self._declared.annotator)
         if "confidence" in names:
@@ -276,7 +278,7 @@ class _Part:
         values = pc.if_else(named, pa.scalar(None, column.type), column)
         rows |= label_columns(kind, values, name, self._separator(), source.where, self._findings)
         rows["state"] = states
-        return self._without_refused(self._with_annotator(pa.table(rows | self._details(source))), values, kind)
+        return self._without_refused(self._with_annotator(pa.table(rows | self._details(source, kind))), values, kind)
 
     def _without_refused(self, labels: pa.Table, values: pa.ChunkedArray, kind: Kind) -> pa.Table:
         """The labels without the ones whose cell was refused and is null now."""

@@ -1,10 +1,12 @@
 """Labels from JSON values."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.ingestion.readers.box_forms import box
+from curation.ingestion.readers.class_states import class_states
 from curation.ingestion.readers.findings import BadEntry
 
 __all__ = ["box_of", "value_of"]
@@ -15,11 +17,14 @@ _FLAGS = ("false", "true")
 def value_of(task: Task, value: Any, origin: str) -> dict[str, Any]:
     """The columns of `LABELS` that `value` fills for `task`; BadInput, with `origin`, if the value has another kind.
 
-    A class may be given by its number in the task. The ledger checks whether the task has the class.
+    A class may be given by its number in the task; several classes as a list, or as an object of flags. The
+    ledger checks whether the task has the class.
     """
     match task.kind:
         case "regression":
             return {"number": _number(value, task, origin)}
+        case "multilabel" if isinstance(value, Mapping):
+            return class_states(value, task.name, origin)
         case "multilabel":
             return {"names": [_class(part, task, origin) for part in _list(value, task, origin)]}
         case "detection":

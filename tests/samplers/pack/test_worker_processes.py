@@ -127,8 +127,13 @@ def test_workers_end_with_their_parent(images: pa.Table, tmp_path: Path, how: si
         found = workers(process.pid)
         process.send_signal(how)
         process.wait(20)
-    for pipe in tmp_path.glob("pipe*"):  # a worker that still waits continues, and finds its parent gone
-        os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
-    wait_for(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in found))
+
+    def gone() -> bool:
+        """Whether both ended; one that waits for a pipe, now or later, continues, and finds its parent gone."""
+        for pipe in tmp_path.glob("pipe*"):
+            os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
+        return not any(worker.is_running() and worker.status() != "zombie" for worker in found)
+
+    wait_for(gone)
     write_pack(images, tmp_path / "home", shard_bytes=SHARD, workers=2).verify()
     assert not list((tmp_path / "home" / "packs" / ".work").glob("*"))

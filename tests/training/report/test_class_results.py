@@ -19,7 +19,7 @@ from training import Recipe, Run
 from training.evaluation import group_order
 from training.evaluation.metrics import ConfusionSums, RankingSums
 from training.evaluation.predictions import labelled_predictions
-from training.recipe import ADDED, Stopping, TaskRecipe
+from training.recipe import ADDED, BoxRecipe, Stopping, TaskRecipe
 from training.report import formatting, write_report
 from training.report.class_results import class_view, confusion_view
 from training.report.other_runs import RunBefore, raised_by_rate, run_before
@@ -55,6 +55,7 @@ LEARNED = {
     "compile": (True, "compile yes"),
     "learn_from": ("block3", "learn from block3"),
     "weights": ("random", "weights random"),
+    "boxes": (BoxRecipe(most=7), "boxes width (64), stride (8), most (7)"),
 }
 """The same for the fields that only a trunk that learns from pixels follows."""
 SOLVED = {"huber": (True, "huber yes"), "units": (99, "units 99"), "epochs": (7, "epochs 7")}

@@ -1,0 +1,80 @@
+"""The verb `amber discover`."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from amber.terminal import interval, note, show, table
+from amber.verbs.options import seeded, using_files, workspace
+from curation.catalog.catalog import Catalog
+from curation.catalog.snapshot import Snapshot
+from training.evaluation.intervals import Figure
+from training.judging.undeclared_slices import UndeclaredSlice, undeclared_slices
+from training.run_list import newest_run
+
+__all__ = ["discover_command"]
+
+
+@click.command("discover")
+@click.argument("run", required=False, default="")
+@click.option("--task", "tasks", multiple=True, help="Search the errors of this task; default: of each.")
+@click.option(
+    "--split",
+    type=click.Choice(["validation", "test"]),
+    default="validation",
+    show_default=True,
+    help="Whose images are searched. A slice chosen on test makes its figure there look worse than it is.",
+)
+@click.option("--embeddings", default="", metavar="MODEL", help="Search clusters of these embeddings too.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE.html", help="Write examples of each as pictures.")
+@seeded
+@workspace
+@using_files
+def discover_command(
+    run: str, tasks: Sequence[str], split: str, embeddings: str, out: Path | None, seed: int, home: str, as_json: bool
+) -> None:  # fmt: skip
+    """Find slices that nobody declared on which RUN (default: the newest) errs more than elsewhere.
+
+    A slice joins up to three conditions on attributes, labels of other tasks and predictions. It is sought on half of
+    the groups and confirmed on the other half, and of all that are shown at most 5% are expected to be false.
+    """
+    catalog = Catalog.open(home)
+    with catalog.read() as now:
+        chosen = now.runs.full_id(run or newest_run(catalog.home, now))
+        found = undeclared_slices(now, catalog.home, chosen, split=split, tasks=tasks, embeddings=embeddings, seed=seed)
+        if out:
+            _write(now, found, chosen, out)
+    if not found:
+        note(f"run {chosen}: errs on no slice of {split} surely more than elsewhere")
+    data = {"run": chosen, "split": split, "slices": [asdict(part) for part in found]}
+    columns = ["task", "images", "groups", "error inside", "outside", "false discovery rate", "declare it"]
+    show(data, as_json, lambda: table(f"Slices of {split} on which run {chosen} errs", columns, map(_cells, found)))
+
+
+def _cells(part: UndeclaredSlice) -> list[Any]:
+    predicate = part.predicate.replace("'", "'\\''")
+    command = f"amber slices add {part.name} '{predicate}' --task {part.task}"
+    what = command if part.predicate else f"{part.name}: look at --out FILE.html"
+    return [part.task, part.images, part.groups, _interval(part.error), _interval(part.outside), part.q, what]
+
+
+def _interval(figure: Figure) -> str:
+    return interval({"metric": "error", **vars(figure)})
+
+
+def _write(now: Snapshot, found: Sequence[UndeclaredSlice], run: str, out: Path) -> None:
+    """A page of the images with the largest errors of each slice."""
+    from amber.picture_page import PictureRow, write_pictures
+
+    places = {row["key"]: row["location"] for row in now.samples().select(["key", "location"]).to_pylist()}
+    rows = [
+        PictureRow(
+            title=f"{part.task}: {part.predicate or part.name}",
+            pictures=[(places[key], [key]) for key in part.examples],
+        )
+        for part in found
+    ]
+    write_pictures(out, f"Slices on which run {run} errs", rows)

@@ -1,0 +1,63 @@
+"""Tasks of boxes on the command line: planned by default where they are alone, by a policy beside others."""
+
+from pathlib import Path
+
+import pytest
+from support.drawn_boxes import boxes_catalog
+from support.refusals import refused
+
+from amber.cli import run
+from curation import Catalog
+
+SECTION = '[task.{}]\nowner = "ada"\nshare = {}\nimportance = {}\n'
+BOTH = SECTION.format("signs", 0.5, 0.5) + SECTION.format("dark", 0.5, 0.5)
+LEFT_OUT = (
+    "task signs (detection): boxes learn from pixels, so no default policy draws for it; give it a share in a policy"
+)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    return boxes_catalog(tmp_path_factory.mktemp("policies"), images=24)
+
+
+@pytest.fixture
+def here(home: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home.home.parent)
+    monkeypatch.setenv("AMBER_HOME", "home")
+    monkeypatch.setenv("AMBER_AUTHOR", "ada")
+    Path("policy.toml").write_text(BOTH)
+
+
+@pytest.mark.usefixtures("here")
+def test_beside_others_a_default_policy_leaves_them_out_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", "--draws", "64"]) == 0
+    assert capsys.readouterr().err.count(f"note: {LEFT_OUT}\n") == 1
+    assert run(["policy", "suggest"]) == 0
+    assert "[task.signs]" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("here")
+def test_a_policy_draws_for_them_without_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["policy", "check", "policy.toml"]) == 0
+    assert run(["plan", "--policy", "policy.toml", "--draws", "64"]) == 0
+    assert LEFT_OUT not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+def test_features_alone_do_not_learn_them(capsys: pytest.CaptureFixture[str], home: Catalog) -> None:
+    line = "task signs (detection): boxes are found on the maps of a trunk that learns from draws by adamw, not on"
+    assert run(["plan", "--policy", "policy.toml", "--draws", "64"]) == 0
+    capsys.readouterr()
+    assert refused(capsys, "train", "--heads", "exact").startswith(
+        f"amber: {line} efficientnet_lite0 with heads = exact"
+    )
+    assert refused(capsys, "loop", "--policy", "policy.toml").startswith(f"amber: {line}")
+    assert not (home.home / "embeddings").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_alone_they_are_planned_by_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    catalog = boxes_catalog(tmp_path, images=12, dark=False)
+    assert run(["plan", "--draws", "64", "--home", str(catalog.home)]) == 0
+    assert LEFT_OUT not in capsys.readouterr().err

@@ -1,0 +1,45 @@
+"""Answers of tasks of boxes: how far two of them are apart, and those that a run recorded."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.arrays import Floats, Ints
+from training.evaluation.predicted_boxes import LEAST
+
+__all__ = ["apart", "recorded_boxes"]
+
+Answer = npt.NDArray[np.floating]
+
+
+def apart(one: Answer, other: Answer, tolerance: float) -> float:
+    """The largest difference of two answers [n, M, 6] (`training.network.detection.boxes_of`), image by image.
+
+    Each box is compared with the nearest one of its class on the other side: the largest difference of score, edges and
+    sides. Boxes of about equal score may change places, and the last of the M may be another one: so boxes within
+    `tolerance` of the smallest score that a side holds, or of `LEAST`, need no partner. NaN where one is not finite.
+    """
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return float("nan")
+    found = 0.0
+    for mine, theirs in zip(one, other, strict=True):
+        distances = np.abs(mine[:, None] - theirs[None])
+        far = np.where(distances[:, :, 0] > 0.5, np.inf, distances[:, :, 1:].max(axis=2))
+        least = max(LEAST, float(mine[:, 5].min(initial=1)), float(theirs[:, 5].min(initial=1))) + tolerance
+        for boxes, nearest in ((mine, far.min(axis=1, initial=np.inf)), (theirs, far.min(axis=0, initial=np.inf))):
+            found = max(found, float(nearest[boxes[:, 5] > least].max(initial=0)))
+    return found
+
+
+def recorded_boxes(lists: pa.ChunkedArray, sizes: Ints, most: int) -> Floats:
+    """Recorded boxes of n images as answers [n, M, 6], in parts of images of `sizes` [n, 2]; score 0 fills up."""
+    found = np.zeros((len(lists), most, 6))
+    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    image = np.repeat(np.arange(len(lists)), counts)
+    place = np.arange(len(image)) - np.repeat(np.cumsum(counts) - counts, counts)
+    flat = pc.list_flatten(lists)
+    for column, name in enumerate(("code", "x", "y", "w", "h", "score")):
+        found[image, place, column] = pc.struct_field(flat, name).to_numpy()
+    found[:, :, 1:5] /= np.tile(sizes, 2)[:, None]
+    return found

@@ -1,0 +1,77 @@
+"""Labelled boxes as tensors, placed in the network's input: what the heads of boxes learn from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from curation.arrays import Floats, Ints
+from samplers.plan.boxes import DrawBoxes
+
+__all__ = ["LEAST_VISIBLE", "Objects"]
+
+LEAST_VISIBLE = 0.25
+"""An object of which augmentation leaves less than this part in view is ignored: it is neither there nor not there."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Objects:
+    """N boxes of a batch: `draws`, `tasks` and `codes` [N] as in `samplers.plan.boxes.DrawBoxes`, `ignored` [N], and
+    `corners` float32 [N, 4]: left, top, right and bottom as parts of the input's width and height, inside 0 to 1."""
+
+    draws: Tensor
+    tasks: Tensor
+    codes: Tensor
+    corners: Tensor
+    ignored: Tensor
+
+    @classmethod
+    def of(cls, boxes: DrawBoxes, sizes: Ints, moves: Floats | None = None) -> "Objects":
+        """The boxes in inputs to which images of `sizes` [B, 2] (width, height) are stretched, and then moved.
+
+        `moves` [B, 4] are factors and shifts of x and y (`training.loop.augmentation.moves_of`). A box is cut at the
+        borders; out of view it is left out, mostly out of view it is ignored.
+        """
+        sides = np.tile(sizes[boxes.draws].astype(np.float64), 2)
+        corners = np.concatenate([boxes.corners[:, :2], boxes.corners[:, :2] + boxes.corners[:, 2:]], axis=1) / sides
+        if moves is not None:
+            corners = corners * np.tile(moves[boxes.draws, :2], 2) + np.tile(moves[boxes.draws, 2:], 2)
+            corners = np.concatenate(
+                [np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])], axis=1
+            )
+        area = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
+        corners = corners.clip(0.0, 1.0)
+        left = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
+        kept = left > 0
+        ignored = boxes.ignored | (left < LEAST_VISIBLE * area)
+        columns = {"draws": boxes.draws, "tasks": boxes.tasks, "codes": boxes.codes, "ignored": ignored}
+        return cls(
+            corners=torch.from_numpy(corners[kept].astype(np.float32)),
+            **{name: torch.from_numpy(np.ascontiguousarray(value[kept])) for name, value in columns.items()},
+        )
+
+    def part(self, rows: slice) -> "Objects":
+        """Those of some of the draws, which then count from 0."""
+        here = (self.draws >= rows.start) & (self.draws < rows.stop)
+        found = self.taken(here)
+        return Objects(**{**vars(found), "draws": found.draws - rows.start})
+
+    def rows(self, rows: Tensor) -> "Objects":
+        """Those of the draws at these places [B], each taken once, in this order."""
+        order = torch.full((int(max(rows.max(), self.draws.max() if len(self.draws) else 0)) + 1,), -1)
+        order[rows] = torch.arange(len(rows))
+        found = self.taken(order[self.draws] >= 0)
+        return Objects(**{**vars(found), "draws": order[found.draws]})
+
+    def of_task(self, task: int) -> "Objects":
+        """Those of one task (code)."""
+        return self.taken(self.tasks == task)
+
+    def to(self, device: torch.device) -> "Objects":
+        """The same on a device."""
+        return Objects(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
+
+    def taken(self, here: Tensor) -> "Objects":
+        """Only the boxes that `here` [N] marks."""
+        return Objects(**{name: value[here] for name, value in vars(self).items()})
