@@ -99,9 +99,11 @@ def predict_command(
         "run": run.id, "file": str(out), "images": found.images,
         "unlike": None if np.isnan(found.unlike) else found.unlike,
         "unreadable": [{"path": str(part.path), "reason": part.reason} for part in found.unreadable],
-        "left_out": refused, "pictures": str(pictures) if pictures else None,
+        "left_out": refused, "paired": found.paired, "pictures": str(pictures) if pictures else None,
     }  # fmt: skip
     written = f"{out}: {found.images:,} images by run {run.id}" + (f"; pictures in {pictures}" if pictures else "")
+    if found.paired is not None:
+        written += f"; {found.paired:,} with the frame before"
     rows = _by_task(found)
     columns = ["task", "predicted", "mean confidence"]
     show(shown, as_json, lambda: table(f"{written}\n{found.unlike_text}", columns, rows))
@@ -109,12 +111,19 @@ def predict_command(
         raise click.exceptions.Exit(2)
 
 
+SURE = 0.5
+"""The score from which on a box counts in the table."""
+
+
 def _by_task(found: "Predicted") -> list[list[Any]]:
     """What was predicted, a row for each task."""
     rows = []
     for name in pc.unique(found.table["task"]).to_pylist():
         mine = found.table.filter(pc.equal(found.table["task"], name))
-        if mine["class"].null_count == len(mine):
+        if "boxes" in mine.column_names and mine["boxes"].null_count < len(mine):
+            scores = pc.struct_field(pc.list_flatten(mine["boxes"]), "score").to_numpy()
+            rows.append([name, f"{int((scores >= SURE).sum()):,} boxes with a score of at least {SURE:g}", None])
+        elif mine["class"].null_count == len(mine):
             low, middle, high = np.quantile(mine["number"].to_numpy(), [0, 0.5, 1])
             rows.append([name, f"{low:.4g} to {high:.4g}, median {middle:.4g}", None])
         else:

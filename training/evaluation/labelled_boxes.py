@@ -30,7 +30,7 @@ class LabelledBoxes:
     """The n images whose boxes of a task are known and for which a run predicts them (none, too).
 
     `rows` [n] are positions in `Samples`, `weights` [n] inverse propensities of image and label, `sums` what the images
-    add to the figures; `batches` are the requests that were drawn.
+    add to the figures; `batches` are the requests that were drawn. `predicted` are all predicted boxes of these images.
     """
 
     rows: Ints
@@ -38,6 +38,7 @@ class LabelledBoxes:
     sums: BoxSums
     samples: Samples
     batches: Sequence[Batch] = ()
+    predicted: Boxes | None = None
 
     @property
     def groups(self) -> Ints:
@@ -82,7 +83,7 @@ def labelled_boxes(now: Snapshot, task: Task, samples: Samples, predictions: pa.
         )
     )  # fmt: skip
     sums = BoxSums.of(predicted, known, by_row, samples.groups)
-    return LabelledBoxes(rows=rows, weights=weights, sums=sums, samples=samples, batches=batches)
+    return LabelledBoxes(rows=rows, weights=weights, sums=sums, samples=samples, batches=batches, predicted=predicted)
 
 
 def _boxes(lists: pa.ChunkedArray, images: Ints, task: Task) -> Boxes:

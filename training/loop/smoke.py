@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -18,10 +20,13 @@ from curation.catalog.catalog import Catalog
 from curation.files.progress import Progress
 from curation.images.embeddings import Embeddings
 from samplers.pack.pack import Pack
+from samplers.plan.boxes import PlanBoxes, has_boxes
 from samplers.plan.interleave import hash64
 from samplers.plan.plan import Plan, PlanTask
 from samplers.plan.presence import class_spans, presence_entropy
+from samplers.streaming.frame_pairs import pairs_of
 from training.evaluation.features import embed_some
+from training.evaluation.pair_inputs import vectors_of
 from training.loop.inputs import Inputs, Source
 from training.loop.learner import Draws, Learner
 from training.loop.ranks import Ranks
@@ -29,7 +34,8 @@ from training.loop.shared_layer import table_of, train_shared
 from training.loop.task_labels import TaskLabels
 from training.network.exact import Problem, losses_of, rotate, solve
 from training.network.losses import TaskLosses
-from training.network.model import Standardise, build, build_tree
+from training.network.model import build, build_any
+from training.network.objects import Objects
 from training.network.ridge import PATH
 from training.recipe import Recipe, TaskRecipe
 
@@ -83,14 +89,16 @@ def smoke(
     torch.set_num_threads(recipe.threads)
     rows, labels = _two_batches(plan)
     keys = plan.keys.take(rows.tolist()).to_pylist()
+    pairs = pairs_of(plan, catalog.home, Pack.open(catalog.home, plan.pack_hash))
+    earlier = pairs.keys_before(keys) if pairs else []
     with tempfile.TemporaryDirectory(prefix="amber-smoke-") as folder:
-        embeddings = _embeddings(recipe, plan, catalog.home, keys, Path(folder))
+        embeddings = _embeddings(recipe, plan, catalog.home, [*keys, *sorted(set(earlier) - set(keys))], Path(folder))
         if not recipe.solved:
             return _drawn(recipe, plan, catalog.home, embeddings, keys, labels, ranks, tell)
         assert embeddings is not None
-        trunk = Standardise(embeddings.mean, embeddings.scale, embeddings.widths)
-        features = trunk(torch.from_numpy(embeddings.of(keys)))
-    return _solved(recipe, plan.tasks, features, labels, tell)
+        with torch.no_grad():
+            features = build(recipe, plan.tasks, embeddings).features(vectors_of(embeddings, keys, pairs))
+    return _solved(recipe, features, len(embeddings.mean), labels, tell)
 
 
 def _two_batches(plan: Plan) -> tuple[Ints, list[TaskLabels]]:
@@ -138,20 +146,25 @@ def _embeddings(recipe: Recipe, plan: Plan, home: Path, keys: Sequence[str], fol
 
 
 def _solved(
-    recipe: Recipe, tasks: Sequence[PlanTask], features: Tensor, labels: Sequence[TaskLabels], tell: Progress
+    recipe: Recipe, features: Tensor, width: int, labels: Sequence[TaskLabels], tell: Progress
 ) -> list[SmokeHead]:
-    """Exact heads, and all tasks on a shared layer, as the recipe has them."""
-    shared = recipe.heads == "shared" or (recipe.heads == "auto" and len(tasks) > 1)
-    found, total = list[SmokeHead](), (recipe.heads != "shared") * len(tasks) + shared
-    if recipe.heads != "shared":
-        for part in labels:
-            found.append(_head(part, "exact", _exact_loss(part, features, recipe)))
-            tell(len(found), total)
+    """Exact heads, and all tasks on a shared layer, as the recipe has them.
+
+    Features are [N, D], or [N, 2 D + 1] of pairs for tasks that read two frames, which have exact heads alone.
+    """
+    single = [part for part in labels if part.task.task.inputs == 1]
+    alone = [part for part in labels if recipe.heads != "shared" or part.task.task.inputs == 2]
+    shared = bool(single) and (recipe.heads == "shared" or (recipe.heads == "auto" and len(single) > 1))
+    found, total = list[SmokeHead](), len(alone) + shared
+    for part in alone:
+        own = features if part.task.task.inputs == 2 else features[:, :width]
+        found.append(_head(part, "exact", _exact_loss(part, own, recipe)))
+        tell(len(found), total)
     if shared:
-        table = table_of(labels)
-        layer = train_shared(recipe, tasks, table, features[torch.from_numpy(table.rows)])[-1]
-        losses = _each(TaskLosses(tasks), layer.outputs(features), labels)
-        found += [_head(part, "shared", loss) for part, loss in zip(labels, losses, strict=True)]
+        table, tasks = table_of(single), [part.task for part in single]
+        layer = train_shared(recipe, tasks, table, features[torch.from_numpy(table.rows), :width])[-1]
+        losses = _each(TaskLosses(tasks), layer.outputs(features[torch.from_numpy(table.rows), :width]), single)
+        found += [_head(part, "shared", loss) for part, loss in zip(single, losses, strict=True)]
         tell(total, total)
     return found
 
@@ -176,28 +189,39 @@ def _drawn(
 ) -> list[SmokeHead]:  # fmt: skip
     """Heads that learn from draws, all tasks at once, until all fit or the steps are over."""
     plain = _without_noise(recipe, min(LABELS, len(keys)))
-    make = build if plain.plain else build_tree
-    network = make(plain, plan.tasks, embeddings).to(ranks.device)
+    network = build_any(plain, plan.tasks, embeddings).to(ranks.device)
     learner = Learner(plain, network, plan.tasks, ranks)
     if embeddings is not None:
-        inputs = torch.from_numpy(embeddings.of(keys)).to(ranks.device)
+        pairs = pairs_of(plan, home, Pack.open(home, plan.pack_hash))
+        inputs = vectors_of(embeddings, keys, pairs).to(ranks.device)
     else:
         inputs = torch.cat(list(Inputs(plain, plan, home, Source(), ranks).of(keys)))
     values, known, weights, presence = (part.to(ranks.device) for part in _table(labels, len(keys)))
+    objects = _objects(plan, home, keys, ranks)
     steps = STEPS if embeddings is None else STEPS_ON_FEATURES
     for step in range(steps):
         rows = _batch(step, plain.global_batch, len(keys))
         draws = Draws(
             inputs=inputs[rows], values=values[rows], known=known[rows], weights=weights[rows],
             keys=[keys[row] for row in rows.tolist()], positions=rows, presence=presence[rows],
+            objects=objects and objects.rows(torch.from_numpy(rows)),
         )  # fmt: skip
         learner.step(draws, step, 1.0)
         tell(step + 1, steps)
         if (step + 1) % EACH == 0 or step + 1 == steps:
-            found = _heads(learner, inputs, labels)
+            found = _heads(learner, inputs, labels, objects)
             if all(head.fits for head in found):
                 break
     return found
+
+
+def _objects(plan: Plan, home: Path, keys: Sequence[str], ranks: Ranks) -> Objects | None:
+    """The boxes on these images, where the plan has a task of boxes."""
+    if not has_boxes(plan):
+        return None
+    pack = Pack.open(home, plan.pack_hash)
+    rows = pc.index_in(pa.array(keys), value_set=plan.keys).to_numpy().astype(np.int32)
+    return Objects.of(PlanBoxes(plan).of(rows), pack.sizes(keys)).to(ranks.device)
 
 
 def _without_noise(recipe: Recipe, batch: int) -> Recipe:
@@ -227,18 +251,20 @@ def _table(labels: Sequence[TaskLabels], images: int) -> tuple[Tensor, Tensor, T
 
 
 @torch.no_grad()
-def _heads(learner: Learner, inputs: Tensor, labels: Sequence[TaskLabels]) -> list[SmokeHead]:
+def _heads(learner: Learner, inputs: Tensor, labels: Sequence[TaskLabels], objects: Objects | None) -> list[SmokeHead]:
     learner.network.eval()
     outputs = torch.cat([learner.network(part).float() for part in inputs.split(64)])
-    losses = _each(learner.network.losses, outputs, labels)
+    losses = _each(learner.network.losses, outputs, labels, objects)
     learner.train()
     return [_head(part, "drawn", loss) for part, loss in zip(labels, losses, strict=True)]
 
 
-def _each(losses: TaskLosses, outputs: Tensor, labels: Sequence[TaskLabels]) -> list[float]:
+def _each(
+    losses: TaskLosses, outputs: Tensor, labels: Sequence[TaskLabels], objects: Objects | None = None
+) -> list[float]:
     """The mean loss of each task over its labels, from outputs [N, O] of all images."""
     values, known, _, presence = (part.to(outputs.device) for part in _table(labels, len(outputs)))
-    each = losses.each(outputs, values, presence=presence)[:, torch.argsort(losses.group_order)]
+    each = losses.each(outputs, values, presence=presence, objects=objects)[:, torch.argsort(losses.group_order)]
     sums = torch.where(known, each, 0.0).sum(dim=0) / known.sum(dim=0).clamp(min=1)
     return [float(value) for value in sums]
 
@@ -251,9 +277,11 @@ def _head(part: TaskLabels, kind: str, loss: float) -> SmokeHead:
 def _constant_loss(part: TaskLabels) -> float:
     """The mean loss of the best constant on these labels: half the variance, or the entropy of the classes.
 
-    Of a multilabel task, that of the presence of each class, summed.
+    Of a multilabel task, that of the presence of each class, summed; of boxes, that of all labels of the plan.
     """
     values = part.values
+    if part.task.task.kind == "detection":
+        return part.task.constant_loss
     if part.presence is not None:
         return presence_entropy(part.presence, np.full(len(values), 1 / max(1, len(values))))
     if part.numeric:
