@@ -99,9 +99,11 @@ def predict_command(
         "run": run.id, "file": str(out), "images": found.images,
         "unlike": None if np.isnan(found.unlike) else found.unlike,
         "unreadable": [{"path": str(part.path), "reason": part.reason} for part in found.unreadable],
-        "left_out": refused, "pictures": str(pictures) if pictures else None,
+        "left_out": refused, "paired": found.paired, "pictures": str(pictures) if pictures else None,
     }  # fmt: skip
     written = f"{out}: {found.images:,} images by run {run.id}" + (f"; pictures in {pictures}" if pictures else "")
+    if found.paired is not None:
+        written += f"; {found.paired:,} with the frame before"
     rows = _by_task(found)
     columns = ["task", "predicted", "mean confidence"]
     show(shown, as_json, lambda: table(f"{written}\n{found.unlike_text}", columns, rows))

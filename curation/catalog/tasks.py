@@ -55,6 +55,10 @@ Decide = Annotated[
 """How class probabilities become a prediction; thresholds are written `{class = threshold}` and kept as pairs."""
 
 
+_ADDED = {"decide": "", "applies": "", "sided": False, "inputs": 1, "gap": 0.0}
+"""Fields of after the first catalogs, with the values that say nothing."""
+
+
 class Task(BaseModel):
     """One learning task: what is asked about an image, and the metric of its answers.
 
@@ -70,6 +74,9 @@ class Task(BaseModel):
 
     A task with `applies` is asked only of samples for which the predicate can hold: by labels where they are known, by
     predictions otherwise. Where it does not hold, a label may be "inapplicable": never in a loss, never a negative.
+
+    A task with `inputs` 2 is answered from an image and the frame before it: the last earlier one of its group, by
+    `captured_at`, if it is at most `gap` seconds older. Where there is none, the network reads zeros and is told so.
 
     >>> Task(name="night", kind="binary", owner="ada").classes
     ('false', 'true')
@@ -92,6 +99,12 @@ class Task(BaseModel):
     sided: bool = Field(
         default=False, description="labels depend on left and right: no image is mirrored while it is learned"
     )
+    inputs: Literal[1, 2] = Field(
+        default=1, description="2: the network also reads the frame before, of the same group"
+    )
+    gap: float = Field(
+        default=0.0, ge=0, le=86_400, description="with inputs = 2: how many seconds before, by captured_at, at most"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -112,6 +125,10 @@ class Task(BaseModel):
             raise ValueError('a regression task has a unit, the metric "mae" and no classes')
         if self.kind != "regression" and self.metric == "mae":
             raise ValueError('only a regression task has the metric "mae"')
+        if (self.inputs == 2) != (self.gap > 0):
+            raise ValueError("inputs = 2 needs a gap in seconds above 0, and only that has one; state both or neither")
+        if self.inputs == 2 and self.kind == "detection":
+            raise ValueError(f"inputs = 2: a {self.kind} task reads one frame; leave it out")
         self._check_decide()
         return self
 
@@ -130,7 +147,7 @@ class Task(BaseModel):
     def _without_empty_additions(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is empty of later fields: definitions of before these fields keep their text and digests."""
         data: dict[str, Any] = handler(self)
-        return {name: value for name, value in data.items() if name not in ("decide", "applies", "sided") or value}
+        return {name: value for name, value in data.items() if value != _ADDED.get(name, ...)}
 
     @property
     def decision(self) -> Decide:

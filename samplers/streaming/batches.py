@@ -44,6 +44,10 @@ class Batch:
     """B keys; "" is padding."""
     images: Pixels
     """uint8 [B, 3, H, W] RGB, 0 where padding; [B, 3, 0, 0] from `batches`."""
+    before: Pixels | None = None
+    """With frame pairs, the frame before each, as `images`; 0 where there is none."""
+    paired: Bools | None = None
+    """With frame pairs, which images [B] have a frame before."""
     values: Float32s
     """[B, T] class codes or numbers, 0 where unknown."""
     known: Bools

@@ -20,7 +20,7 @@ from samplers.plan.plan import Plan
 from samplers.shards.open_shards import ShardSource
 from samplers.streaming.decode import decode_into
 
-__all__ = ["ATTEMPTS", "ImageTable", "ReplacedDraw", "Replacements", "decode_draws"]
+__all__ = ["ATTEMPTS", "Before", "ImageTable", "ReplacedDraw", "Replacements", "decode_draws"]
 
 ATTEMPTS = 16
 """The number of replacements to try before the stream gives up."""
@@ -55,6 +55,14 @@ class ImageTable(Protocol):
     def size(self) -> Int32s: ...
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Before:
+    """The frames before: for each row of an `ImageTable`, the row in `table` of the frame before it, or -1."""
+
+    table: ImageTable
+    rows: Int32s
+
+
 class Replacements:
     """Chooses the replacements for bad draws of a plan. Safe to use from many threads."""
 
@@ -83,21 +91,29 @@ def decode_draws(
     positions: Ints,
     rows: Int32s,
     out: Pixels,
+    before: tuple[Before, Pixels] | None = None,
 ) -> list[tuple[int, int, ReplacedDraw]]:
     """Decode the images of `rows` [n] into `out` [n, H, W, 3]. Returns, for each replaced image, its index in `rows`,
-    the row of its replacement, and the record. Raises what cannot be replaced, naming shard and key."""
+    the row of its replacement, and the record. Raises what cannot be replaced, naming shard and key.
+
+    With `before`, the frame before each image, or of its replacement, is decoded into the second array, 0 where there
+    is none; one that cannot be read counts as the image itself.
+    """
     replaced = []
     locations = zip(table.shard[rows].tolist(), table.offset[rows].tolist(), table.size[rows].tolist(), strict=True)
     for i, (row, location) in enumerate(zip(rows.tolist(), locations, strict=True)):
+        earlier = None if before is None else (before[0], before[1][i])
         if row < 0:
             out[i] = 0
+            _decode_before(source, source.read, earlier, row)
             continue
         try:
+            _decode_before(source, source.read, earlier, row)
             _decode(source, source.read, table, row, location, out[i])
         except (BadImage, Damaged, NotFound) as error:
             if replacement is None:
                 raise
-            by = _replace(source, table, replacement, int(positions[i]), error, out[i])
+            by = _replace(source, table, replacement, int(positions[i]), error, out[i], earlier)
             record = ReplacedDraw(
                 position=int(positions[i]), key=table.keys[row].as_py(), by=table.keys[by].as_py(),
                 reason=str(error), mass=replacement.mass(int(positions[i]), row),
@@ -118,14 +134,29 @@ def _decode(
         raise type(error)(f"{table.keys[row]}: {error}") from error
 
 
+def _decode_before(source: ShardSource, read: Read, before: tuple[Before, Pixels] | None, row: int) -> None:
+    """Decode the frame before the image `row` into the array beside; 0 where there is none."""
+    if before is None:
+        return
+    frames, out = before
+    at = int(frames.rows[row]) if row >= 0 else -1
+    if at < 0:
+        out[...] = 0
+        return
+    table = frames.table
+    _decode(source, read, table, at, (int(table.shard[at]), int(table.offset[at]), int(table.size[at])), out)
+
+
 def _replace(
-    source: ShardSource, table: ImageTable, replacement: Replacements, position: int, error: AmberError, out: Pixels
-) -> int:
-    """Decode the first readable candidate into `out`, and return its row."""
+    source: ShardSource, table: ImageTable, replacement: Replacements, position: int, error: AmberError, out: Pixels,
+    before: tuple[Before, Pixels] | None,
+) -> int:  # fmt: skip
+    """Decode the first readable candidate, with the frame before it, and return its row."""
     for row in replacement.candidates(position):
         try:
             location = int(table.shard[row]), int(table.offset[row]), int(table.size[row])
             _decode(source, source.read_out_of_order, table, row, location, out)
+            _decode_before(source, source.read_out_of_order, before, row)
         except (BadImage, Damaged, NotFound):
             continue
         return row

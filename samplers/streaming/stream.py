@@ -25,7 +25,8 @@ from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from samplers.shards.open_shards import ShardSource
 from samplers.streaming.batches import Batch, BatchSchedule, Tail, row_batches
-from samplers.streaming.draws import ImageTable, ReplacedDraw, Replacements, decode_draws
+from samplers.streaming.draws import Before, ImageTable, ReplacedDraw, Replacements, decode_draws
+from samplers.streaming.frame_pairs import FramePairs
 
 __all__ = ["AHEAD", "OnError", "ReadSchedule", "Stream", "stream", "sweep"]
 
@@ -54,6 +55,7 @@ def stream(
     check: bool = False,
     copy: bool = False,
     buffers: Sequence[Pixels] = (),
+    pairs: FramePairs | None = None,
 ) -> "Stream":
     """The batches of one rank from position `start` on, with pixels of `size` (height, width).
 
@@ -62,7 +64,8 @@ def stream(
     `check` hashes each image as it is read, for 5% more CPU time: a flipped byte mostly decodes to other pixels and not
     to an error. Images from a URL are always hashed.
     `copy` gives each batch memory of its own. `buffers`, at least `AHEAD + 2` arrays uint8 [B, H, W, 3], replace the
-    stream's own buffers and are reused in turn.
+    stream's own buffers and are reused in turn. With `pairs`, batches also have the frame before each image, read from
+    the same shards; buffers then hold twice as many images.
     BadInput for arguments that do not fit together. An image that cannot be read or decoded raises Damaged or NotFound
     naming shard and key. With `on_error="quarantine"`, another image of its stratum replaces it, and `Stream.replaced`
     records that: the mixture is kept, and no other draw changes.
@@ -90,8 +93,9 @@ def stream(
     )  # fmt: skip
     first = batch_schedule.indices(start).start
     return Stream(
-        schedule, table, pack.reader(check=check), first, size=size, threads=threads, copy=copy, buffers=buffers
-    )
+        schedule, table, pack.reader(check=check), first, size=size, threads=threads, copy=copy, buffers=buffers,
+        before=None if pairs is None else Before(table=pairs.pack, rows=pairs.of(plan.keys)),
+    )  # fmt: skip
 
 
 def sweep(
@@ -102,8 +106,11 @@ def sweep(
     size: tuple[int, int],
     threads: int = 2,
     copy: bool = False,
+    pairs: FramePairs | None = None,
 ) -> "Stream":
     """Batches of the pack's `rows`, in the given order, without labels (T = 0); the last batch may be smaller.
+
+    With `pairs`, batches also have the frame before each image.
 
     >>> pack = make_pack(catalog)
     >>> [len(batch.rows) for batch in sweep(pack, np.arange(20), 8, size=(24, 32))]
@@ -119,7 +126,8 @@ def sweep(
         indices=range(-(-len(rows) // batch)),
         step=batch, images=batch, identity={"pack": pack.hash, "rows": len(rows), "batch": batch},
     )  # fmt: skip
-    return Stream(schedule, pack, pack.reader(), size=size, threads=threads, copy=copy)
+    before = None if pairs is None else Before(table=pairs.pack, rows=pairs.before)
+    return Stream(schedule, pack, pack.reader(), size=size, threads=threads, copy=copy, before=before)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,19 +166,22 @@ class Stream:
         threads: int,
         copy: bool,
         buffers: Sequence[Pixels] = (),
+        before: Before | None = None,
     ) -> None:
+        self._frames = 1 if before is None else 2
         _check_numbers(threads, size)
-        _check_buffers(buffers, (schedule.images, *size, 3))
+        _check_buffers(buffers, (schedule.images * self._frames, *size, 3))
         self.position = first * schedule.step
         """The position after the last batch taken: pass it as `start` to resume there."""
         self.replaced: list[ReplacedDraw] = []
         """The replaced draws of the batches taken so far."""
         self._schedule, self._table, self._size, self._copy = schedule, table, size, copy
+        self._before = before
         self._next = schedule.make(schedule.indices[first:])
         self._ring = deque(buffers)
         self._pending: deque[tuple[Batch, list[Future[list[tuple[int, int, ReplacedDraw]]]]]] = deque()
         self._source = source
-        self._source.set_read_order(partial(_order, schedule, table, first))
+        self._source.set_read_order(partial(_order, schedule, table, before, first))
         self._pool = ThreadPoolExecutor(threads, "amber-stream")
         self._run = min(_RUN, -(-schedule.images // threads))
         self._finalizer = weakref.finalize(self, _release, self._pool, self._source, wait=False)
@@ -239,16 +250,31 @@ class Stream:
             wait(decoded)
         self._pending.clear()
         self._next = self._schedule.make(self._schedule.indices[index:])
-        self._source.set_read_order(partial(_order, self._schedule, self._table, index))
+        self._source.set_read_order(partial(_order, self._schedule, self._table, self._before, index))
         self.position = position
 
     def _fill(self) -> None:
         while len(self._pending) < AHEAD and (batch := next(self._next, None)) is not None:
-            pixels = self._buffer(len(batch.rows))
+            count = len(batch.rows)
+            pixels = self._buffer(self._frames * count)
+            now, earlier = pixels[:count], pixels[count:]
             decode = partial(decode_draws, self._source, self._table, self._schedule.replacement)
-            runs = [slice(at, at + self._run) for at in range(0, len(batch.rows), self._run)]
-            decoded = [self._pool.submit(decode, batch.positions[run], batch.rows[run], pixels[run]) for run in runs]
-            self._pending.append((replace(batch, images=pixels.transpose(0, 3, 1, 2)), decoded))
+            runs = [slice(at, at + self._run) for at in range(0, count, self._run)]
+            decoded = [
+                self._pool.submit(
+                    decode, batch.positions[run], batch.rows[run], now[run],
+                    None if self._before is None else (self._before, earlier[run]),
+                )
+                for run in runs
+            ]  # fmt: skip
+            self._pending.append((self._with_pixels(batch, now, earlier), decoded))
+
+    def _with_pixels(self, batch: Batch, now: Pixels, earlier: Pixels) -> Batch:
+        images = now.transpose(0, 3, 1, 2)
+        if self._before is None:
+            return replace(batch, images=images)
+        paired = (self._before.rows[np.maximum(batch.rows, 0)] >= 0) & (batch.rows >= 0)
+        return replace(batch, images=images, before=earlier.transpose(0, 3, 1, 2), paired=paired)
 
     def _with_replaced(self, batch: Batch, runs: list[list[tuple[int, int, ReplacedDraw]]]) -> Batch:
         """The batch with the rows, keys and labels of the replacements."""
@@ -260,22 +286,34 @@ class Stream:
                 rows[number * self._run + index] = by
                 self.replaced.append(record)
         (with_labels,) = self._schedule.of_rows([batch.index], batch.positions[None], rows[None])
-        return replace(with_labels, images=batch.images)
+        if batch.before is None:
+            return replace(with_labels, images=batch.images)
+        halves = (part.transpose(0, 2, 3, 1) for part in (batch.images, batch.before))
+        return self._with_pixels(with_labels, *halves)
 
     def _buffer(self, images: int) -> Pixels:
         """[images, H, W, 3] from the ring, whose length keeps the batch being taken and the one before it intact."""
         if self._copy:
             return np.empty((images, *self._size, 3), np.uint8)
         if len(self._ring) < AHEAD + 2:
-            self._ring.append(np.empty((self._schedule.images, *self._size, 3), np.uint8))
+            self._ring.append(np.empty((self._schedule.images * self._frames, *self._size, 3), np.uint8))
             return self._ring[-1][:images]
         self._ring.append(self._ring.popleft())
         return self._ring[-1][:images]
 
 
-def _order(schedule: ReadSchedule, table: ImageTable, first: int) -> tuple[Int32s, Ints]:
+def _order(schedule: ReadSchedule, table: ImageTable, before: Before | None, first: int) -> tuple[Int32s, Ints]:
+    """Shards and offsets of the reads in order: of each image, or of the frame before it and then the image."""
     rows = schedule.order(schedule.indices[first:])
-    return table.shard[rows], table.offset[rows]
+    if before is None:
+        return table.shard[rows], table.offset[rows]
+    earlier = before.rows[rows]
+    read = np.stack([earlier >= 0, np.ones(len(rows), np.bool_)], axis=1)
+    shards, offsets = (
+        np.stack([getattr(before.table, name)[earlier], getattr(table, name)[rows]], axis=1)[read]
+        for name in ("shard", "offset")
+    )
+    return shards, offsets
 
 
 def _release(pool: ThreadPoolExecutor, source: ShardSource, *, wait: bool) -> None:

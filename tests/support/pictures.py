@@ -59,7 +59,7 @@ class Draws:
     def __init__(self, pack: Pack, draws: Sequence[int] | np.ndarray) -> None:
         self.hash, self.pack_hash, self.keys, self.seed = f"draws of {pack.hash}", pack.hash, pack.keys, 0
         self.shard, self.offset, self.size = pack.shard, pack.offset, pack.size
-        self.draws = np.asarray(draws, np.int32)
+        self.draws, self.tasks = np.asarray(draws, np.int32), ()
         self._p = np.bincount(self.draws, minlength=pack.images) / len(self.draws)
 
     def phase_at(self, positions: np.ndarray) -> np.ndarray:
@@ -73,6 +73,10 @@ class Draws:
     def members(self, position: int) -> np.ndarray:
         """Two strata: even rows and odd ones."""
         return np.arange(self.draws[position] % 2, len(self.keys), 2)
+
+    def presence(self, rows: np.ndarray) -> np.ndarray:
+        """No multilabel task."""
+        return np.zeros((len(rows), 0), np.int8)
 
     def labels(
         self, rows: np.ndarray, positions: np.ndarray | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,12 @@ import torch
 
 from curation.errors import Damaged, Failed
 from samplers.pack.pack import Pack
+from samplers.streaming.frame_pairs import FramePairs
 from training.deployment.box_answers import apart, recorded_boxes
 from training.deployment.deployed import Deployed
 from training.evaluation.features import fitted_images
 
-__all__ = ["IMAGES", "TOLERANCE", "Answers", "Differences", "Reference", "compare", "reference"]
+__all__ = ["IMAGES", "TOLERANCE", "Answers", "Differences", "Inputs", "Reference", "compare", "reference"]
 
 IMAGES = 256
 """Images of the run's pack, evenly spaced, on which an exported network is checked."""
@@ -29,7 +31,10 @@ BOX_DIMENSIONS = 3
 """Dimensions of the answer of a task of boxes; others have fewer."""
 
 Answers = Mapping[str, npt.NDArray[np.floating]]
-Run = Callable[[npt.NDArray[np.uint8]], Answers]
+Inputs = Mapping[str, npt.NDArray[np.generic]]
+"""What an exported network takes, by name: `images`, and for tasks of two frames `before` and `has_before`."""
+
+Run = Callable[[Inputs], Answers]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +63,7 @@ class Reference:
     """Batches of images of a run's pack with the answers of its network in PyTorch, and those that it recorded."""
 
     run: str
-    images: list[npt.NDArray[np.uint8]]
+    inputs: list[Inputs]
     answers: list[Answers]
     recorded: list[Answers]
     scales: Mapping[str, float]
@@ -74,7 +79,7 @@ class Reference:
         return float(np.max(found))
 
 
-def reference(network: Deployed, pack: Pack, recorded: Path) -> Reference:
+def reference(network: Deployed, pack: Pack, recorded: Path, pairs: FramePairs | None = None) -> Reference:
     """Answers of `network` on images of `pack`, beside those in the predictions file `recorded`.
 
     Damaged where they differ by more than `TOLERANCE`: the weights are not those that were trained.
@@ -83,11 +88,15 @@ def reference(network: Deployed, pack: Pack, recorded: Path) -> Reference:
     truth = _recorded(recorded, network, pack, pack.keys.take(pa.array(every)))
     place = {int(row): number for number, row in enumerate(every)}
     scales = {task.name: 1.0 if task.task.classes else task.deviation for task in network.tasks}
-    found = Reference(run=network.run_id, images=[], answers=[], recorded=[], scales=scales)
+    found = Reference(run=network.run_id, inputs=[], answers=[], recorded=[], scales=scales)
     for rows, images in fitted_images(pack, network.recipe, every):
-        found.images.append(images.copy())
+        inputs: dict[str, npt.NDArray[Any]] = {"images": images.copy()}
+        if network.paired and pairs is not None:
+            inputs |= _frames_before(pairs, network, rows)
+        found.inputs.append(inputs)
         with torch.inference_mode():
-            found.answers.append({name: part.numpy() for name, part in network(torch.from_numpy(images)).items()})
+            answers = network(**{name: torch.from_numpy(part) for name, part in inputs.items()})
+            found.answers.append({name: part.numpy() for name, part in answers.items()})
         found.recorded.append({name: part[[place[int(row)] for row in rows]] for name, part in truth.items()})
     if not (distance := found.distance(found.answers, found.recorded)) <= TOLERANCE:
         raise Damaged(
@@ -102,7 +111,7 @@ def compare(found: Reference, *, onnx: Run, export: Run) -> Differences:
 
     Failed where one is further away than `TOLERANCE`.
     """
-    by_onnx, by_export = ([run(images) for images in found.images] for run in (onnx, export))
+    by_onnx, by_export = ([run(inputs) for inputs in found.inputs] for run in (onnx, export))
     distances = {
         "torch": found.distance(found.answers, found.recorded), "onnx": found.distance(by_onnx, found.answers),
         "onnx_recorded": found.distance(by_onnx, found.recorded), "export": found.distance(by_export, found.answers),
@@ -113,7 +122,17 @@ def compare(found: Reference, *, onnx: Run, export: Run) -> Differences:
                 f"run {found.run}: the exported network ({name}) differs by {distance:.2g} (at most {TOLERANCE:g} is "
                 "allowed); export it with the pinned releases of torch, onnx and onnxruntime"
             )
-    return Differences(images=sum(map(len, found.images)), **distances)
+    return Differences(images=sum(len(inputs["images"]) for inputs in found.inputs), **distances)
+
+
+def _frames_before(pairs: FramePairs, network: Deployed, rows: npt.NDArray[np.int32]) -> dict[str, npt.NDArray[Any]]:
+    """The frames before the images `rows` of the pack, uint8 [n, 3, H, W], and which there are."""
+    earlier = pairs.before[rows]
+    place = {int(row): at for at, row in enumerate(earlier) if row >= 0}
+    before = np.zeros((len(rows), 3, *network.recipe.size), np.uint8)
+    for found, images in fitted_images(pairs.pack, network.recipe, earlier[earlier >= 0]):
+        before[[place[int(row)] for row in found]] = images
+    return {"before": before, "has_before": earlier >= 0}
 
 
 def _recorded(path: Path, network: Deployed, pack: Pack, keys: pa.Array) -> dict[str, npt.NDArray[np.float64]]:

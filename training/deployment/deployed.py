@@ -17,6 +17,7 @@ from training.evaluation.evaluation import has_prior
 from training.evaluation.features import Frozen, frozen_features, frozen_trunk
 from training.network.detection import boxes_of
 from training.network.model import as_pixels, load_any
+from training.network.pairs import as_pair
 from training.recipe import BoxRecipe
 from training.run import Run
 
@@ -30,8 +31,10 @@ class Deployed(nn.Module):
     """uint8 RGB images [B, 3, H, W] of the recipe's size -> the answer of each of its `tasks`, by name.
 
     Answers are natural class probabilities [B, C] (C = 2 for binary tasks: false, true; of a multilabel task each of
-    one class, without a sum), numbers [B] in the task's unit, or boxes [B, M, 6] (`network.detection.boxes_of`).
-    `priors` and `adjustments` hold what natural probabilities were computed with, by task: see `adjustment`.
+    one class, without a sum), numbers [B] in the task's unit, or boxes [B, M, 6] (`network.detection.boxes_of`). Where
+    a task reads two frames (`paired`), it also takes `before`, the frames before as `images`, and `has_before`, bool
+    [B]: where it is false, `before` counts for nothing. `priors` and `adjustments` hold what natural probabilities were
+    computed with, by task: see `adjustment`.
     """
 
     def __init__(
@@ -50,15 +53,27 @@ class Deployed(nn.Module):
         for name, added in self.adjustments.items():
             self.register_buffer(f"adjustment_{name}", torch.tensor(added, dtype=torch.float32))
 
+    @property
+    def paired(self) -> bool:
+        """Whether one of the tasks reads two frames."""
+        return self.paths.paired
+
     def seen(self, images: Tensor) -> Tensor:
         """What the network reads of images: features [B, D] of a frozen trunk, or pixels."""
         if self.trunk is None:
             return as_pixels(images)
         return frozen_features(self.trunk, images, mirrored=self.recipe.mirrored)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, images: Tensor, before: Tensor | None = None, has_before: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The answers of all tasks."""
-        outputs = self.paths(self.seen(images))
+        read = self.seen(images)
+        if self.paired:
+            assert before is not None
+            assert has_before is not None
+            read = as_pair(read, self.seen(before), has_before)
+        outputs = self.paths(read)
         return {
             task.name: self._answer(task, outputs[code].float())
             for code, task in zip(self.codes, self.tasks, strict=True)

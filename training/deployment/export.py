@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime
 import torch
@@ -26,7 +25,8 @@ from curation.files.progress import Progress
 from curation.files.read_back import one_line, sha256_of
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
-from training.deployment.check import Answers, Differences, compare, reference
+from samplers.streaming.frame_pairs import gap_of, pairs_of
+from training.deployment.check import Answers, Differences, Inputs, compare, reference
 from training.deployment.deployed import Deployed, deployed
 from training.evaluation.features import GREY
 from training.recipe import BoxRecipe
@@ -75,9 +75,9 @@ def export_model(
 
     With `tasks`, only their paths through the network. The folder gets `model.onnx`, `model.pt2` (torch.export),
     `weights.safetensors` and `model.json`. Both networks take uint8 RGB images [B, 3, H, W] as `images` and give the
-    natural class probabilities [B, C], the numbers [B] or the boxes [B, M, 6] of each task. Before the folder appears
-    they are run on 256 images of the run's pack; `model.json` has the largest differences from PyTorch and from the
-    recorded predictions.
+    natural class probabilities [B, C], the numbers [B] or the boxes [B, M, 6] of each task; where a task reads two
+    frames, they also take `before`, as `images`, and `has_before` [B]. Before the folder appears they are run on 256
+    images of the run's pack; `model.json` has the largest differences from PyTorch and from the recorded predictions.
 
     BadInput where the folder exists, for an unknown task, and for a trunk that torch.export or ONNX cannot hold;
     NotFound where the run was not evaluated; Damaged where its weights or predictions are not what was written; Failed
@@ -89,11 +89,12 @@ def export_model(
         recorded = verified_predictions(catalog.home, registered_run(now, run.id))
     torch.set_num_threads(run.recipe.threads)
     network = deployed(run, catalog, tasks)
-    pack = Pack.open(catalog.home, Plan.open(catalog.home, run.plan).pack_hash)
+    plan = Plan.open(catalog.home, run.plan)
+    pack = Pack.open(catalog.home, plan.pack_hash)
     report = progress or (lambda done, total: None)
     with whole(folder) as part:
         part.mkdir()
-        known = reference(network, pack, recorded)
+        known = reference(network, pack, recorded, pairs_of(plan, catalog.home, pack) if network.paired else None)
         report(1, STAGES)
         program = _exported(network)
         _write(part / "model.pt2", program)
@@ -111,15 +112,26 @@ def export_model(
 
 def _exported(network: Deployed) -> torch.export.ExportedProgram:
     images = torch.zeros(2, 3, *network.recipe.size, dtype=torch.uint8)
+    taken = {"images": images, "before": images.clone(), "has_before": torch.ones(2, dtype=torch.bool)}
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    names = _names(network)
+    shapes = {name: {0: batch} if name in names else None for name in taken}
+    arguments = tuple(part if name in names else None for name, part in taken.items())
     with _understood(network), torch.no_grad():
-        return torch.export.export(network, (images,), dynamic_shapes={"images": {0: batch}})
+        return torch.export.export(
+            network, arguments[: len(names)], dynamic_shapes={name: shapes[name] for name in names}
+        )
+
+
+def _names(network: Deployed) -> list[str]:
+    """The names of what the network takes."""
+    return ["images", "before", "has_before"] if network.paired else ["images"]
 
 
 def _onnx(network: Deployed, program: torch.export.ExportedProgram) -> bytes:
     names = [task.name for task in network.tasks]
     with _understood(network), torch.no_grad():
-        made = torch.onnx.export(program, dynamo=True, input_names=["images"], output_names=names, verbose=False)
+        made = torch.onnx.export(program, dynamo=True, input_names=_names(network), output_names=names, verbose=False)
         assert made is not None
         model = made.model_proto
     for name, value in (("run", network.run_id), ("tasks", ",".join(names))):
@@ -156,26 +168,28 @@ def _write(path: Path, program: torch.export.ExportedProgram) -> None:
     path.write_bytes(buffer.getbuffer())
 
 
-def _onnx_answers(folder: Path, network: Deployed) -> Callable[[npt.NDArray[np.uint8]], Answers]:
+def _onnx_answers(folder: Path, network: Deployed) -> Callable[[Inputs], Answers]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = network.recipe.threads
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
     names = [part.name for part in session.get_outputs()]
 
-    def answers(images: npt.NDArray[np.uint8]) -> Answers:
-        return dict(zip(names, session.run(names, {"images": np.ascontiguousarray(images)}), strict=True))
+    def answers(inputs: Inputs) -> Answers:
+        given = {name: np.ascontiguousarray(part) for name, part in inputs.items()}
+        return dict(zip(names, session.run(names, given), strict=True))
 
     return answers
 
 
-def _export_answers(folder: Path) -> Callable[[npt.NDArray[np.uint8]], Answers]:
+def _export_answers(folder: Path) -> Callable[[Inputs], Answers]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module: nn.Module = torch.export.load(folder / "model.pt2").module()
 
-    def answers(images: npt.NDArray[np.uint8]) -> Answers:
+    def answers(inputs: Inputs) -> Answers:
         with torch.no_grad():
-            return {name: answer.numpy() for name, answer in module(torch.from_numpy(images)).items()}
+            given = (torch.from_numpy(np.asarray(part)) for part in inputs.values())
+            return {name: answer.numpy() for name, answer in module(*given).items()}
 
     return answers
 
@@ -191,6 +205,7 @@ def _description(network: Deployed, run: Run, differences: Differences, files: d
             "name": "images", "type": "uint8", "shape": ["batch", 3, height, width], "colours": "RGB",
             "largest batch": LARGEST_BATCH,
         },
+        **({"frames": _frames(network)} if network.paired else {}),
         "preprocessing": {
             "fit": run.recipe.fit, "height": height, "width": width, "grey": GREY,
             "steps": [
@@ -203,6 +218,16 @@ def _description(network: Deployed, run: Run, differences: Differences, files: d
         "tasks": [_task(network, code) for code in range(len(network.tasks))],
         "check": differences.words,
         "files": files,
+    }  # fmt: skip
+
+
+def _frames(network: Deployed) -> dict[str, Any]:
+    """The further inputs of a network that reads two frames, and which frame is the one before."""
+    gap = gap_of([task.task for task in network.tasks])
+    return {
+        "before": "uint8, as images: the frame before each image", "has_before": "bool [batch]: whether there is one",
+        "rule": f"the last earlier frame of the same group, at most {gap:g} s before", "gap": gap,
+        "tasks": [task.name for task in network.tasks if task.task.inputs == 2],
     }  # fmt: skip
 
 

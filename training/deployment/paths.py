@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from training.network.model import Beside, Network
+from training.network.pairs import PairBranch, split_pair
 from training.network.tree_network import BOXES, Part, TreeNetwork
 from training.tree import INPUT, TRUNK
 
@@ -19,6 +20,9 @@ class Paths(nn.Module):
     Shares its weights with `network`. Of a shared layer beside frozen features it keeps the units that these heads
     read. Rows of heads that nobody asked for are kept only beside other rows of the same node, when all tasks of the
     network are asked for: so the outputs stay those of the network to the last bit.
+
+    `paired` says whether one of the tasks reads two frames: then it reads pairs (`training.network.pairs`), and what
+    leads to such a task is computed for both frames.
     """
 
     def __init__(self, network: Network | TreeNetwork, codes: Collection[int]) -> None:
@@ -27,18 +31,39 @@ class Paths(nn.Module):
         self._maps: list[str] = []
         self._reads: dict[str, str] = {}
         self._places: dict[int, tuple[str, slice]] = {}
+        self.before: nn.Linear | None = None
+        self.paired = False
         self._boxes: dict[int, str] = {}
         if isinstance(network, TreeNetwork):
             self._take_tree(network, frozenset(codes))
         else:
             self._take_plain(network, sorted(codes))
+        joined = [name for name, part in self.parts.items() if isinstance(part, PairBranch)]
+        self.paired = bool(joined) or self.before is not None
+        self._twice = {TRUNK} if self.before is not None else set()
+        for name in joined:
+            while (name := self._reads[name]) != INPUT:
+                self._twice.add(name)
 
     def forward(self, inputs: Tensor) -> dict[int, Tensor]:
         """The outputs of each task, by code."""
-        at = {INPUT: inputs}
+        pair = split_pair(inputs) if self.paired else None
+        at, earlier = {INPUT: inputs if pair is None else pair.now}, dict[str, Tensor]()
+        if pair is not None:
+            earlier[INPUT] = pair.before
         for name, part in self.parts.items():
-            at[name] = part(at[self._reads[name]])
+            reads = self._reads[name]
+            if pair is not None and isinstance(part, PairBranch):
+                at[name] = part(at[reads], earlier[reads], pair.flag)
+                continue
+            at[name] = part(at[reads])
+            if name in self._twice:
+                earlier[name] = part(earlier[reads])
         rows = {node: head(at[self._reads[f"{node} heads"]]) for node, head in self.heads.items()}
+        if pair is not None and self.before is not None:
+            rows["heads"] = rows["heads"] + self.before(
+                torch.cat([earlier[TRUNK] * pair.flag, pair.flag.float()], dim=1)
+            )
         found = {code: rows[node][:, columns] for code, (node, columns) in self._places.items()}
         for code, name in self._boxes.items():
             found[code] = self.boxes[name]([at[stage] for stage in self._maps])
@@ -47,8 +72,10 @@ class Paths(nn.Module):
     def _take_plain(self, network: Network, codes: Sequence[int]) -> None:
         columns = network.losses.layout.columns
         head, branch = network.heads, network.branch
+        kept = [row for code in codes for row in range(columns[code].start, columns[code].stop)]
+        if network.before is not None and network.before.weight[kept].any():
+            self.before = network.before if len(codes) == len(columns) else _some_rows(network.before, kept)
         if len(codes) < len(columns):
-            kept = [row for code in codes for row in range(columns[code].start, columns[code].stop)]
             head, columns = _some_rows(head, kept), _side_by_side({code: columns[code] for code in codes})
         if isinstance(branch, Beside):
             branch, head = _read_units(branch, head, network.width)
@@ -93,9 +120,10 @@ class Paths(nn.Module):
 
 @torch.no_grad()
 def _some_rows(head: nn.Linear, rows: Sequence[int]) -> nn.Linear:
-    made = nn.Linear(head.in_features, len(rows))
+    made = nn.Linear(head.in_features, len(rows), bias=head.bias is not None)
     made.weight.copy_(head.weight[rows])
-    made.bias.copy_(head.bias[rows])
+    if head.bias is not None:
+        made.bias.copy_(head.bias[rows])
     return made.requires_grad_(False)
 
 

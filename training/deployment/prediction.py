@@ -25,6 +25,7 @@ from curation.ingestion.readers.image_paths import EXTENSIONS, images_in
 from samplers.pack.pack import Pack
 from samplers.plan.interleave import hash64
 from samplers.plan.plan import Plan
+from samplers.streaming.frame_pairs import frames_before, gap_of
 from training.deployment.deployed import Deployed, deployed
 from training.deployment.unlikeness import UNLIKE, Unlikeness
 from training.evaluation.evaluation import current_task
@@ -86,10 +87,15 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """An image to predict: the key that names it in the results, and its location (`curation.files.locations`)."""
+    """An image to predict: the key that names it in the results, and its location (`curation.files.locations`).
+
+    `group` and `captured_at` (microseconds since 1970) say which image of a data set is the frame before it.
+    """
 
     key: str
     location: str
+    group: str = ""
+    captured_at: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +109,8 @@ class Predicted:
     table: pa.Table
     images: int
     unreadable: list[Quarantined]
+    paired: int | None = None
+    """Where a task reads two frames, how many of the images have a frame before."""
 
     @property
     def unlike(self) -> float:
@@ -131,9 +139,7 @@ def images_of(place: Path, report: StageProgress) -> tuple[list[Image], list[str
         raise NotFound(f"{place}: no such folder; check the path")
     if (place / "dataset.toml").is_file():
         findings = Findings(quarantine=True)
-        samples = read(Dataset.load(place), report, findings).samples
-        named = [(row["key"], row["location"]) for row in samples.select(["key", "location"]).to_pylist()]
-        found = [Image(key=key, location=location) for key, location in named if location]
+        found = _declared(read(Dataset.load(place), report, findings).samples)
         refused = [part.reason for part in findings.aside]
     else:
         root, refused = place.absolute(), []
@@ -141,6 +147,19 @@ def images_of(place: Path, report: StageProgress) -> tuple[list[Image], list[str
     if not found:
         raise BadInput(f"{place}: holds no image ({', '.join(EXTENSIONS)}); name a folder with images")
     return found, refused
+
+
+def _declared(samples: pa.Table) -> list[Image]:
+    """The images among the samples of a data set, with their groups and times where it gives them."""
+    columns = [name for name in ("key", "location", "group") if name in samples.column_names]
+    rows = samples.select(columns).to_pylist()
+    times: list[int | None] = [None] * len(rows)
+    if "captured_at" in samples.column_names:
+        times = samples["captured_at"].cast(pa.timestamp("us")).cast(pa.int64()).to_pylist()
+    return [
+        Image(key=row["key"], location=row["location"], group=row.get("group") or row["key"], captured_at=time)
+        for row, time in zip(rows, times, strict=True) if row["location"]
+    ]  # fmt: skip
 
 
 @torch.inference_mode()
@@ -151,7 +170,8 @@ def predict_images(
     """Predict every task of `run` for these images, by the tasks' present decision rules.
 
     Each image is decoded and fitted as the run's own images were. What cannot be read is in `unreadable`. `progress` is
-    told of the stages "compare" (training images) and "predict". BadInput where no image can be read.
+    told of the stages "compare" (training images) and "predict". Tasks of two frames also read the frame before each
+    image, if it is among the images. BadInput where no image can be read.
     """
     report = progress or (lambda stage, done, total: None)
     torch.set_num_threads(run.recipe.threads)
@@ -159,23 +179,41 @@ def predict_images(
     known = Comparison(run, catalog, network.device, report)
     with catalog.read() as now:
         tasks = [current_task(now, task.task) for task in network.tasks]
+    earlier = _frames_before(network, images)
     unreadable, parts, done = list[Quarantined](), list[pa.Table](), 0
     with ThreadPoolExecutor(run.recipe.threads) as pool:
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH]
             found = list(pool.map(lambda image: _pixels(image, run), batch))
             unreadable += [part for part in found if isinstance(part, Quarantined)]
-            usable = [(image, part) for image, part in zip(batch, found, strict=True) if isinstance(part, np.ndarray)]
+            usable = [at for at, part in enumerate(found) if isinstance(part, np.ndarray)]
             if usable:
-                shown = [image for image, _ in usable]
+                before = None
+                if earlier is not None:
+                    frames = [earlier[start + at] for at in usable]
+                    before = list(pool.map(lambda image: None if image is None else _pixels(image, run), frames))
+                pixels = [part for part in found if isinstance(part, np.ndarray)]
+                shown = [batch[at] for at in usable]
                 whole = _sizes(shown) if any(task.kind == "detection" for task in tasks) else np.zeros((0, 2), np.int64)
-                parts += _rows(network, known, tasks, shown, [part for _, part in usable], whole)
+                parts += _rows(network, known, tasks, shown, pixels, before, whole)
             done += len(batch)
             report("predict", done, len(images))
     if not parts:
         raise BadInput(f"{unreadable[0].path}: {unreadable[0].reason}; none of {len(images):,} images can be read")
     table = pa.concat_tables(parts, promote_options="default").sort_by([("task", "ascending"), ("key", "ascending")])
-    return Predicted(table=table, images=len(images) - len(unreadable), unreadable=unreadable)
+    paired = None if earlier is None else sum(image is not None for image in earlier)
+    return Predicted(table=table, images=len(images) - len(unreadable), unreadable=unreadable, paired=paired)
+
+
+def _frames_before(network: Deployed, images: Sequence[Image]) -> list[Image | None] | None:
+    """The frame before each image; None where no task reads two frames."""
+    if not network.paired:
+        return None
+    times = np.array([image.captured_at or 0 for image in images], np.int64)
+    there = np.array([image.captured_at is not None for image in images], np.bool_)
+    gap = gap_of([task.task for task in network.tasks])
+    rows = frames_before([image.group for image in images], times, there, gap, names=[image.key for image in images])
+    return [images[row] if row >= 0 else None for row in rows.tolist()]
 
 
 def _pixels(image: Image, run: Run) -> Pixels | Quarantined:
@@ -193,11 +231,17 @@ def _sizes(images: Sequence[Image]) -> Ints:
 
 def _rows(
     network: Deployed, known: Comparison, tasks: Sequence[Task], images: Sequence[Image], pixels: Sequence[Pixels],
-    whole: Ints,
+    before: Sequence[Pixels | Quarantined | None] | None, whole: Ints,
 ) -> Iterator[pa.Table]:  # fmt: skip
-    """The rows of a batch of images for each task; `whole` [n, 2] are their widths and heights, if one is of boxes."""
+    """The rows of a batch of images for each task; a frame before that cannot be read counts as none. `whole` [n, 2]
+    are their widths and heights, if one is of boxes."""
     inputs = torch.from_numpy(np.stack(pixels)).to(network.device)
-    answers = network(inputs)
+    if before is None:
+        answers = network(inputs)
+    else:
+        there = np.array([isinstance(part, np.ndarray) for part in before], np.bool_)
+        earlier = np.stack([part if isinstance(part, np.ndarray) else np.zeros_like(pixels[0]) for part in before])
+        answers = network(inputs, *(torch.from_numpy(part).to(network.device) for part in (earlier, there)))
     distances, ranks = known.of(inputs)
     keys, locations = (pa.array([getattr(image, name) for image in images]) for name in ("key", "location"))
     for task in tasks:

@@ -20,14 +20,16 @@ from curation.images.embeddings import Embeddings
 from curation.ingestion.leaks import refuse_leaks
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan, PlanTask
+from samplers.streaming.frame_pairs import FramePairs, pairs_of
 from samplers.streaming.stream import sweep
 from training.evaluation.class_rates import class_shift, drawn_presence, shifted
 from training.evaluation.figures import slice_errors
 from training.evaluation.image_size import BATCH, images_at_once
 from training.evaluation.labelled_classes import any_class_table
+from training.evaluation.pair_inputs import pixels_of, vectors_of
 from training.evaluation.predicted_boxes import found_boxes
 from training.evaluation.predictions import filled, number_table, schema_of, write_predictions
-from training.network.model import as_pixels, load_any
+from training.network.model import load_any
 from training.run import Run
 
 __all__ = ["current_task", "evaluate", "has_prior", "natural_probabilities", "predict"]
@@ -114,7 +116,7 @@ def _predict(run: Run, plan: Plan, pack: Pack, home: Path, progress: Progress | 
     network = load_any(run, plan.tasks, home)
     parts: list[list[Tensor]] = [[] for _ in plan.tasks]
     done = 0
-    for inputs in _batches(run, pack, home):
+    for inputs in _batches(run, pack, home, pairs_of(plan, home, pack)):
         outputs = network(inputs)
         for code, part in enumerate(parts):
             part.append(network.answers(outputs, code).double())
@@ -124,17 +126,17 @@ def _predict(run: Run, plan: Plan, pack: Pack, home: Path, progress: Progress | 
     return [torch.cat(part).numpy() for part in parts]
 
 
-def _batches(run: Run, pack: Pack, home: Path) -> Iterator[Tensor]:
+def _batches(run: Run, pack: Pack, home: Path, pairs: FramePairs | None) -> Iterator[Tensor]:
     """The network's inputs for every image of the pack, in the pack's order: cached features, or pixels."""
     if run.recipe.embeddings:
-        embeddings = Embeddings.open(home, run.recipe.embeddings)
-        rows = embeddings.rows(pack.keys.to_pylist())
-        for start in range(0, len(rows), BATCH):
-            yield torch.from_numpy(np.array(embeddings.vectors[rows[start : start + BATCH]]))
+        embeddings, keys = Embeddings.open(home, run.recipe.embeddings), pack.keys.to_pylist()
+        for start in range(0, len(keys), BATCH):
+            yield vectors_of(embeddings, keys[start : start + BATCH], pairs)
         return
-    rows, at_once = np.arange(len(pack.keys), dtype=np.int32), images_at_once(run.recipe.size)
-    for batch in sweep(pack, rows, at_once, size=run.recipe.size, threads=run.recipe.threads):
-        yield as_pixels(torch.from_numpy(batch.images[batch.rows >= 0]))
+    rows, recipe = np.arange(len(pack.keys), dtype=np.int32), run.recipe
+    at_once = images_at_once(recipe.size)
+    for batch in sweep(pack, rows, at_once, size=recipe.size, threads=recipe.threads, pairs=pairs):
+        yield pixels_of(batch)
 
 
 def _rows(trained: PlanTask, task: Task, keys: pa.Array, predicted: Floats, priors: Mapping[str, Floats]) -> pa.Table:

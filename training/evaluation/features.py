@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from curation.arrays import Ints, Pixels
+from curation.errors import BadInput
 from curation.images import embeddings
 from curation.images.decoding import load_rgb
 from curation.images.embeddings import Embeddings
@@ -17,7 +18,8 @@ from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from samplers.streaming.decode import decode_into
 from samplers.streaming.stream import sweep
-from training.network.model import Network, as_pixels, load_network
+from training.network.model import Network, as_pixels, load_any
+from training.network.tree_network import TreeNetwork
 from training.network.trunks import load_frozen
 from training.recipe import Recipe
 from training.run import Run
@@ -29,6 +31,9 @@ __all__ = [
 
 
 BATCH = 64
+
+SHARED = "shared"
+"""The branch of all tasks that read one frame, where a plain recipe's network is a tree because others read two."""
 
 GREY = 124
 """The borders of a letterbox: about the mean of ImageNet's pixels."""
@@ -46,12 +51,18 @@ class Frozen(Protocol):
 class RunTrunk(nn.Module):
     """Trunk and branch of a finished run, trained on pixels, as frozen features."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network | TreeNetwork) -> None:
         super().__init__()
-        self.trunk, self.branch = network.trunk, network.branch
+        branch: nn.Module = nn.Identity()
+        width = 0
+        if isinstance(network, Network):
+            branch, width = network.branch, network.heads.in_features
+        elif SHARED in network.branches:
+            branch, width = network.branches[SHARED], network.head(SHARED).in_features
+        self.trunk, self.branch = network.trunk, branch
         self.blocks = [("trunk", network.width)]
         if not isinstance(self.branch, nn.Identity):
-            self.blocks.append(("branch", network.heads.in_features))
+            self.blocks.append(("branch", width))
 
     @torch.no_grad()
     def features(self, images_BCHW: Tensor) -> Tensor:
@@ -180,4 +191,6 @@ def frozen_trunk(home: Path, recipe: Recipe) -> Frozen:
     if not recipe.trunk.startswith("run:"):
         return load_frozen(recipe.trunk)
     run = Run.open(home, recipe.trunk.removeprefix("run:"))
-    return RunTrunk(load_network(run, Plan.open(home, run.plan).tasks, home))
+    if not run.recipe.plain:
+        raise BadInput(f"run {run.id}: its network is a tree of its own; name a run without one")
+    return RunTrunk(load_any(run, Plan.open(home, run.plan).tasks, home))

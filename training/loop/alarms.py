@@ -90,7 +90,7 @@ def drawn_alarms(
 
 
 def solved_alarms(labels: Sequence[TaskLabels], heads: Sequence[Head], network: Network, features: Tensor) -> list[str]:
-    """Alarms of heads that were solved, on `features` [S, D] of the plan's samples."""
+    """Alarms of heads that were solved, on `features` of the plan's samples, as `network.of_features` takes them."""
     found = []
     for part, head in zip(labels, heads, strict=True):
         if head.kind == "constant":
@@ -110,7 +110,7 @@ def _out_of_range(labels: Sequence[TaskLabels], network: Network, features: Tens
     numeric = [(code, part) for code, part in enumerate(labels) if part.numeric]
     if not numeric:
         return []
-    outputs = network.heads(network.branch(features))
+    outputs = network.of_features(features)
     return [
         (part.task.name, share_outside(outputs[:, network.losses.layout.columns[code]].numpy(), part.values))
         for code, part in numeric

@@ -29,9 +29,8 @@ from training.loop.memory import out_of_memory
 from training.loop.ranks import Ranks
 from training.loop.states import STATES
 from training.loop.task_stops import TaskStops
-from training.network.model import Network, build, build_tree
+from training.network.model import build_any
 from training.network.take_over import take_over
-from training.network.tree_network import TreeNetwork
 from training.recipe import Recipe
 from training.run import Run
 
@@ -76,8 +75,7 @@ class Drawing:
             count = len(drawn_from.draws)
             raise BadInput(f"plan of {count} draws: holds no batch of {recipe.global_batch}; plan more draws")
         self.inputs = Inputs(recipe, plan, catalog.home, source, self.ranks)
-        make = build if recipe.plain else build_tree
-        self.network: Network | TreeNetwork = make(recipe, plan.tasks, self.inputs.embeddings)
+        self.network = build_any(recipe, plan.tasks, self.inputs.embeddings)
         self.drawn = Drawn()
         before = Run.open(catalog.home, parent) if parent else None
         if before:

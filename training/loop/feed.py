@@ -37,13 +37,21 @@ class Tensors:
     """float32 [B, T], 0 where unknown."""
     batch: Batch
     """Keys, rows and positions."""
+    before: Tensor | None = None
+    """With frame pairs, the frame before each image, as `images`."""
+
+    def frames(self, device: torch.device) -> Tensor:
+        """uint8 [B, 3, H, W] on a device, or with frame pairs [B, 6, H, W]: the image, then the frame before."""
+        images = self.images.to(device, non_blocking=True)
+        return images if self.before is None else torch.cat([images, self.before.to(device, non_blocking=True)], dim=1)
 
     def to(self, device: torch.device | str) -> "Tensors":
         """The same on a device; copies from pinned memory are asynchronous, so the stream can continue meanwhile."""
         images, values, known, weights = (
             part.to(device, non_blocking=True) for part in (self.images, self.values, self.known, self.weights)
         )
-        return Tensors(images=images, values=values, known=known, weights=weights, batch=self.batch)
+        before = None if self.before is None else self.before.to(device, non_blocking=True)
+        return Tensors(images=images, values=values, known=known, weights=weights, batch=self.batch, before=before)
 
 
 class Feed(IterableDataset[Tensors]):
@@ -93,7 +101,7 @@ class Feed(IterableDataset[Tensors]):
         if not self._pin:
             return []
         images = self._choice.get("global_batch", 64) // self._choice.get("world_size", 1)
-        shape = (images, *self._choice["size"], 3)
+        shape = (images * (1 if self._choice.get("pairs") is None else 2), *self._choice["size"], 3)
         return [torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy() for _ in range(AHEAD + 2)]
 
     def _tensors(self, batch: Batch) -> Tensors:
@@ -101,4 +109,5 @@ class Feed(IterableDataset[Tensors]):
         if self._pin:
             values, known, weights = values.pin_memory(), known.pin_memory(), weights.pin_memory()
         images = torch.from_numpy(batch.images)
-        return Tensors(images=images, values=values, known=known, weights=weights, batch=batch)
+        before = None if batch.before is None else torch.from_numpy(batch.before)
+        return Tensors(images=images, values=values, known=known, weights=weights, batch=batch, before=before)

@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 from curation.arrays import Bools, Ints
+from curation.errors import BadInput
 from curation.images.embeddings import Embeddings
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from samplers.streaming.batches import Batch, batches
 from samplers.streaming.draws import ReplacedDraw
+from samplers.streaming.frame_pairs import FramePairs, gap_of, pairs_of
 from samplers.streaming.stream import OnError, stream, sweep
 from training.evaluation.image_size import BATCH, images_at_once
+from training.evaluation.pair_inputs import pixels_of, vectors_of
 from training.loop.augmentation import augmented, moves_of
 from training.loop.course import Segment
 from training.loop.feed import Feed
@@ -25,6 +28,7 @@ from training.loop.ranks import Ranks
 from training.loop.shard_feed import Shards
 from training.network.model import as_pixels
 from training.network.objects import Objects
+from training.network.pairs import both_frames, flagged
 from training.recipe import Recipe
 
 __all__ = ["Inputs", "Source"]
@@ -48,6 +52,14 @@ class Inputs:
         self._recipe, self._home, self._source, self._ranks = recipe, home, source, ranks
         self.embeddings = Embeddings.open(home, recipe.embeddings) if recipe.embeddings else None
         self._pack_hash = plan.pack_hash
+        self.pairs: FramePairs | None = None
+        """The frame before each image, where a task reads two."""
+        if gap_of([task.task for task in plan.tasks]):
+            if source.shards is not None:
+                raise BadInput(
+                    "shards: hold no frame before each image, which a task of the plan reads; train on the pack"
+                )
+            self.pairs = pairs_of(plan, home, Pack.open(home, plan.pack_hash))
         self._sizes: dict[str, Ints] = {}
         self.replaced: list[ReplacedDraw] = []
 
@@ -84,14 +96,17 @@ class Inputs:
             return
         pack = Pack.open(self._home, self._pack_hash)
         rows = pack.rows(list(keys))
-        at_once = images_at_once(self._recipe.size)
-        for batch in sweep(pack, rows, at_once, size=self._recipe.size, threads=self._recipe.threads):
-            yield as_pixels(torch.from_numpy(batch.images[batch.rows >= 0]).to(self._ranks.device))
+        at_once, recipe = images_at_once(self._recipe.size), self._recipe
+        for batch in sweep(pack, rows, at_once, size=recipe.size, threads=recipe.threads, pairs=self.pairs):
+            yield pixels_of(batch).to(self._ranks.device)
 
     def vectors(self, keys: Sequence[str]) -> Tensor:
-        """Cached vectors [n, D] of these images, on the device; BadInput names one that is not finite."""
+        """Cached vectors [n, D] of these images, or [n, 2 D + 1] of pairs, on the device.
+
+        BadInput names one that is not finite.
+        """
         assert self.embeddings is not None
-        return torch.from_numpy(self.embeddings.of(keys)).to(self._ranks.device)
+        return vectors_of(self.embeddings, keys, self.pairs).to(self._ranks.device)
 
     def _pixels(self, segment: Segment, start: int) -> Iterator[tuple[Tensor, Batch]]:
         """Decoded pixels, from pinned memory where there is a GPU."""
@@ -106,21 +121,24 @@ class Inputs:
         choice: dict[str, Any] = {
             "size": recipe.size, "threads": recipe.threads, "on_error": self._source.on_error, "rank": ranks.rank,
             "world_size": ranks.world, "start": start - segment.start, "global_batch": recipe.global_batch,
+            "pairs": self.pairs,
         }  # fmt: skip
         if ranks.device.type == "cuda":
             feed = Feed(segment.plan, pack, **choice)
             for tensors in feed:
                 self._keep(feed.replaced, segment)
-                images, batch = tensors.images.to(ranks.device, non_blocking=True), tensors.batch
-                positions = segment.start + batch.positions
-                yield augmented(as_pixels(images), positions, _sided(batch, segment.plan), recipe), batch
+                yield self._learned(tensors.frames(ranks.device), tensors.batch, segment)
             return
         with stream(segment.plan, pack, **choice) as streamed:
             for batch in streamed:
                 self._keep(streamed.replaced, segment)
-                pixels = as_pixels(torch.from_numpy(batch.images))
-                positions = segment.start + batch.positions
-                yield augmented(pixels, positions, _sided(batch, segment.plan), recipe), batch
+                yield self._learned(both_frames(batch), batch, segment)
+
+    def _learned(self, images: Tensor, batch: Batch, segment: Segment) -> tuple[Tensor, Batch]:
+        """The inputs of a batch, augmented alike in both frames, with the batch."""
+        positions = segment.start + batch.positions
+        pixels = augmented(as_pixels(images), positions, _sided(batch, segment.plan), self._recipe)
+        return flagged(pixels, batch), batch
 
     def _keep(self, replaced: list[ReplacedDraw], segment: Segment) -> None:
         self.replaced += replaced

@@ -24,7 +24,9 @@ from samplers.plan.boxes import PlanBoxes, has_boxes
 from samplers.plan.interleave import hash64
 from samplers.plan.plan import Plan, PlanTask
 from samplers.plan.presence import class_spans, presence_entropy
+from samplers.streaming.frame_pairs import pairs_of
 from training.evaluation.features import embed_some
+from training.evaluation.pair_inputs import vectors_of
 from training.loop.inputs import Inputs, Source
 from training.loop.learner import Draws, Learner
 from training.loop.ranks import Ranks
@@ -32,7 +34,7 @@ from training.loop.shared_layer import table_of, train_shared
 from training.loop.task_labels import TaskLabels
 from training.network.exact import Problem, losses_of, rotate, solve
 from training.network.losses import TaskLosses
-from training.network.model import Standardise, build, build_tree
+from training.network.model import build, build_any
 from training.network.objects import Objects
 from training.network.ridge import PATH
 from training.recipe import Recipe, TaskRecipe
@@ -87,14 +89,16 @@ def smoke(
     torch.set_num_threads(recipe.threads)
     rows, labels = _two_batches(plan)
     keys = plan.keys.take(rows.tolist()).to_pylist()
+    pairs = pairs_of(plan, catalog.home, Pack.open(catalog.home, plan.pack_hash))
+    earlier = pairs.keys_before(keys) if pairs else []
     with tempfile.TemporaryDirectory(prefix="amber-smoke-") as folder:
-        embeddings = _embeddings(recipe, plan, catalog.home, keys, Path(folder))
+        embeddings = _embeddings(recipe, plan, catalog.home, [*keys, *sorted(set(earlier) - set(keys))], Path(folder))
         if not recipe.solved:
             return _drawn(recipe, plan, catalog.home, embeddings, keys, labels, ranks, tell)
         assert embeddings is not None
-        trunk = Standardise(embeddings.mean, embeddings.scale, embeddings.widths)
-        features = trunk(torch.from_numpy(embeddings.of(keys)))
-    return _solved(recipe, plan.tasks, features, labels, tell)
+        with torch.no_grad():
+            features = build(recipe, plan.tasks, embeddings).features(vectors_of(embeddings, keys, pairs))
+    return _solved(recipe, features, len(embeddings.mean), labels, tell)
 
 
 def _two_batches(plan: Plan) -> tuple[Ints, list[TaskLabels]]:
@@ -142,20 +146,25 @@ def _embeddings(recipe: Recipe, plan: Plan, home: Path, keys: Sequence[str], fol
 
 
 def _solved(
-    recipe: Recipe, tasks: Sequence[PlanTask], features: Tensor, labels: Sequence[TaskLabels], tell: Progress
+    recipe: Recipe, features: Tensor, width: int, labels: Sequence[TaskLabels], tell: Progress
 ) -> list[SmokeHead]:
-    """Exact heads, and all tasks on a shared layer, as the recipe has them."""
-    shared = recipe.heads == "shared" or (recipe.heads == "auto" and len(tasks) > 1)
-    found, total = list[SmokeHead](), (recipe.heads != "shared") * len(tasks) + shared
-    if recipe.heads != "shared":
-        for part in labels:
-            found.append(_head(part, "exact", _exact_loss(part, features, recipe)))
-            tell(len(found), total)
+    """Exact heads, and all tasks on a shared layer, as the recipe has them.
+
+    Features are [N, D], or [N, 2 D + 1] of pairs for tasks that read two frames, which have exact heads alone.
+    """
+    single = [part for part in labels if part.task.task.inputs == 1]
+    alone = [part for part in labels if recipe.heads != "shared" or part.task.task.inputs == 2]
+    shared = bool(single) and (recipe.heads == "shared" or (recipe.heads == "auto" and len(single) > 1))
+    found, total = list[SmokeHead](), len(alone) + shared
+    for part in alone:
+        own = features if part.task.task.inputs == 2 else features[:, :width]
+        found.append(_head(part, "exact", _exact_loss(part, own, recipe)))
+        tell(len(found), total)
     if shared:
-        table = table_of(labels)
-        layer = train_shared(recipe, tasks, table, features[torch.from_numpy(table.rows)])[-1]
-        losses = _each(TaskLosses(tasks), layer.outputs(features), labels)
-        found += [_head(part, "shared", loss) for part, loss in zip(labels, losses, strict=True)]
+        table, tasks = table_of(single), [part.task for part in single]
+        layer = train_shared(recipe, tasks, table, features[torch.from_numpy(table.rows), :width])[-1]
+        losses = _each(TaskLosses(tasks), layer.outputs(features[torch.from_numpy(table.rows), :width]), single)
+        found += [_head(part, "shared", loss) for part, loss in zip(single, losses, strict=True)]
         tell(total, total)
     return found
 
@@ -180,11 +189,11 @@ def _drawn(
 ) -> list[SmokeHead]:  # fmt: skip
     """Heads that learn from draws, all tasks at once, until all fit or the steps are over."""
     plain = _without_noise(recipe, min(LABELS, len(keys)))
-    make = build if plain.plain else build_tree
-    network = make(plain, plan.tasks, embeddings).to(ranks.device)
+    network = build_any(plain, plan.tasks, embeddings).to(ranks.device)
     learner = Learner(plain, network, plan.tasks, ranks)
     if embeddings is not None:
-        inputs = torch.from_numpy(embeddings.of(keys)).to(ranks.device)
+        pairs = pairs_of(plan, home, Pack.open(home, plan.pack_hash))
+        inputs = vectors_of(embeddings, keys, pairs).to(ranks.device)
     else:
         inputs = torch.cat(list(Inputs(plain, plan, home, Source(), ranks).of(keys)))
     values, known, weights, presence = (part.to(ranks.device) for part in _table(labels, len(keys)))

@@ -1,6 +1,6 @@
 """A run whose heads learn without draws: from the plan's labels to a network, starting at the last round's heads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +10,15 @@ from torch import Tensor
 from curation.catalog.catalog import Catalog
 from curation.files.progress import LossProgress
 from curation.images.embeddings import Embeddings
+from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan, PlanTask
+from samplers.streaming.frame_pairs import pairs_of
+from training.evaluation.pair_inputs import vectors_of
 from training.loop.alarms import solved_alarms
 from training.loop.exact_heads import Start
 from training.loop.solved_heads import SolvedHeads, solve_heads
-from training.loop.task_labels import groups_of, task_labels
+from training.loop.task_labels import TaskLabels, groups_of, task_labels
+from training.network.losses import Layout
 from training.network.model import Beside, Network, build, load_network
 from training.recipe import Recipe
 from training.run import Head, Run
@@ -32,26 +36,43 @@ def solve_plan(
     steps done, all steps, and 0. BadInput for a vector that is not finite.
     """
     embeddings = Embeddings.open(catalog.home, recipe.embeddings)
-    trunk = build(recipe, plan.tasks, embeddings).trunk
-    features = _features(trunk, embeddings, plan.keys.to_pylist())
+    pairs = pairs_of(plan, catalog.home, Pack.open(catalog.home, plan.pack_hash))
+    with torch.no_grad():
+        vectors = vectors_of(embeddings, plan.keys.to_pylist(), pairs)
+        features = build(recipe, plan.tasks, embeddings).features(vectors)
     with catalog.read(plan.commit) as then:
         labels = task_labels(plan, groups_of(then, plan))
     starts = _starts(recipe, Run.open(catalog.home, parent), plan.tasks, catalog.home) if parent else {}
-    solved = solve_heads(
-        recipe, labels, features, starts=starts,
-        progress=(lambda done, total: progress(done, total, 0.0)) if progress else None,
-    )  # fmt: skip
+    solved = _solved(recipe, labels, features, len(embeddings.mean), starts, progress)
     units = recipe.units * len({layer.epochs for layer in solved.shared.values()})
     network = build(recipe, plan.tasks, embeddings, beside=units)
     _fill(network, plan.tasks, solved)
     return network, solved.records, solved_alarms(labels, solved.records, network, features)
 
 
-def _features(trunk: torch.nn.Module, embeddings: Embeddings, keys: list[str]) -> Tensor:
-    """Standardised vectors [S, D] float32 of the plan's samples."""
-    with torch.no_grad():
-        features: Tensor = trunk(torch.from_numpy(embeddings.of(keys)))
-    return features
+def _solved(
+    recipe: Recipe, labels: Sequence[TaskLabels], features: Tensor, width: int, starts: Mapping[str, Start],
+    progress: LossProgress | None,
+) -> SolvedHeads:  # fmt: skip
+    """The heads of all tasks: on features [S, D], and of tasks that read two frames on pairs of them, always exact."""
+    one, two = ([part for part in labels if (part.task.task.inputs == 2) == paired] for paired in (False, True))
+    steps = 0
+
+    def tell(done: int, total: int) -> None:
+        if progress:
+            progress(steps + done, steps + total + len(two) * (not steps), 0.0)
+
+    found = SolvedHeads(exact={}, shared={}, records=[])
+    if one:
+        found = solve_heads(recipe, one, features[:, :width], starts=starts, progress=tell)
+    if two:
+        steps = len(one)
+        more = solve_heads(replace(recipe, heads="exact"), two, features, starts=starts, progress=tell)
+        found = SolvedHeads(
+            exact={**found.exact, **more.exact}, shared=found.shared, records=[*found.records, *more.records]
+        )
+    order = [part.task.name for part in labels]
+    return replace(found, records=sorted(found.records, key=lambda record: order.index(record.task)))
 
 
 def _starts(recipe: Recipe, parent: Run, tasks: Sequence[PlanTask], home: Path) -> dict[str, Start]:
@@ -66,9 +87,11 @@ def _starts(recipe: Recipe, parent: Run, tasks: Sequence[PlanTask], home: Path) 
     }
     columns = {task.task: network.losses.layout.columns[code] for code, task in enumerate(theirs)}
     weights, biases = network.heads.weight.detach().double(), network.heads.bias.detach().double()
+    own = weights[:, : network.width]
+    both = own if network.before is None else torch.cat([own, network.before.weight.detach().double()], dim=1)
     return {
         task.name: Start(
-            record=records[task.name], weights=weights[columns[task.task], : network.width],
+            record=records[task.name], weights=(both if task.task.inputs == 2 else own)[columns[task.task]],
             biases=biases[columns[task.task]],
         )
         for task in tasks
@@ -81,6 +104,8 @@ def _fill(network: Network, tasks: Sequence[PlanTask], solved: SolvedHeads) -> N
     """Write the heads into the network: exact ones read the features alone, the others their checkpoint's units."""
     width = network.width
     spans: dict[int, slice] = {}
+    one = [task for task in tasks if task.task.inputs == 1]
+    of_layer = {task.name: Layout(one).columns[code] for code, task in enumerate(one)}
     for epochs, layer in sorted({layer.epochs: layer for layer in solved.shared.values()}.items()):
         units = len(layer.hidden)
         spans[epochs] = slice(len(spans) * units, (len(spans) + 1) * units)
@@ -92,8 +117,12 @@ def _fill(network: Network, tasks: Sequence[PlanTask], solved: SolvedHeads) -> N
         if task.name in solved.shared:
             layer = solved.shared[task.name]
             span = spans[layer.epochs]
-            network.heads.weight[rows, width + span.start : width + span.stop] = layer.heads[rows]
-            network.heads.bias[rows] = layer.biases[rows]
+            network.heads.weight[rows, width + span.start : width + span.stop] = layer.heads[of_layer[task.name]]
+            network.heads.bias[rows] = layer.biases[of_layer[task.name]]
         else:
-            network.heads.weight[rows, :width] = solved.exact[task.name].weights.float()
+            weights = solved.exact[task.name].weights.float()
+            network.heads.weight[rows, :width] = weights[:, :width]
             network.heads.bias[rows] = solved.exact[task.name].biases.float()
+            if task.task.inputs == 2:
+                assert network.before
+                network.before.weight[rows] = weights[:, width:]

@@ -15,6 +15,7 @@ from curation.files.read_back import one_line
 from curation.images.embeddings import Embeddings
 from samplers.plan.plan import PlanTask
 from training.network.losses import TaskLosses
+from training.network.pairs import paired_tasks, split_pair
 from training.network.tree_network import TreeNetwork, staged
 from training.network.trunks import FineTunedLite0, SmallTrunk, learning_from, load_own
 from training.recipe import TIMM, Recipe
@@ -27,6 +28,7 @@ __all__ = [
     "Standardise",
     "as_pixels",
     "build",
+    "build_any",
     "build_tree",
     "learning_trunk",
     "load_any",
@@ -41,7 +43,8 @@ class Network(nn.Module):
 
     Heads are rows of one matrix, so that a hundred tasks cost about what one costs; the rows of a task see only its own
     loss. There is no live batch normalisation: its statistics would follow the mixture of the draws. With `hidden`
-    units heads read the branch alone; with `beside` units they read the trunk and, beside it, a shared layer.
+    units heads read the branch alone; with `beside` units they read the trunk and, beside it, a shared layer. Where a
+    task reads two frames, inputs are pairs of features [B, 2 D + 1], and its rows of `before` read the other frame's.
     """
 
     def __init__(
@@ -58,11 +61,31 @@ class Network(nn.Module):
         self.heads = nn.Linear(hidden or width + beside, self.losses.layout.outputs)
         nn.init.zeros_(self.heads.weight)
         nn.init.zeros_(self.heads.bias)
+        self.before: nn.Linear | None = None
+        if paired_tasks(tasks):
+            self.before = nn.Linear(width + 1, self.losses.layout.outputs, bias=False)
+            nn.init.zeros_(self.before.weight)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs [B, O] of all heads, in the order of `losses.layout`."""
-        outputs: Tensor = self.heads(self.branch(self.trunk(inputs)))
-        return outputs
+        return self.of_features(self.features(inputs))
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """What the trunk makes of inputs: [B, F], or [B, 2 F + 1] of pairs, 0 where there is no frame before."""
+        if self.before is None:
+            seen: Tensor = self.trunk(inputs)
+            return seen
+        pair = split_pair(inputs)
+        return torch.cat([self.trunk(pair.now), self.trunk(pair.before) * pair.flag, pair.flag.float()], dim=1)
+
+    def of_features(self, features: Tensor) -> Tensor:
+        """Outputs [B, O] from `features`. What heads of one frame take from the other is exactly 0."""
+        if self.before is None:
+            outputs: Tensor = self.heads(self.branch(features))
+            return outputs
+        own: Tensor = self.heads(self.branch(features[:, : self.width].contiguous()))
+        other: Tensor = self.before(features[:, self.width :])
+        return own + other
 
     def answers(self, outputs: Tensor, task: int) -> Tensor:
         """As `TaskLosses.answers`."""
@@ -191,6 +214,24 @@ def _check_stages(trunk: nn.Module, recipe: Recipe) -> None:
         module.training = training
 
 
+def build_any(
+    recipe: Recipe, tasks: Sequence[PlanTask], embeddings: Embeddings | None, *, beside: int = 0, initial: bool = True
+) -> Network | TreeNetwork:
+    """The network of any recipe, as `build` or `build_tree` makes it.
+
+    Tasks that read two frames and learn from draws have a branch of their own, so their network is a tree. BadInput
+    where such a recipe has another optimizer than adamw.
+    """
+    two = [tasks[t].name for t in sorted(paired_tasks(tasks))]
+    if recipe.plain and not (two and not recipe.solved):
+        return build(recipe, tasks, embeddings, beside=beside)
+    if recipe.optimizer != "adamw":
+        raise BadInput(
+            f"task {two[0]}: two frames that learn from draws need optimizer = adamw, not {recipe.optimizer}"
+        )
+    return build_tree(recipe, tasks, embeddings, initial=initial)
+
+
 def load_network(run: Run, tasks: Sequence[PlanTask], home: Path) -> Network:
     """The trained network of a finished run with a plain recipe, for evaluation; BadInput for one with a tree."""
     network = load_any(run, tasks, home)
@@ -203,11 +244,7 @@ def load_any(run: Run, tasks: Sequence[PlanTask], home: Path) -> Network | TreeN
     """The trained network of a finished run of a workspace, for evaluation; Damaged where it cannot be read."""
     name = run.recipe.embeddings
     embeddings = Embeddings.open(home, name) if name else None
-    network: Network | TreeNetwork = (
-        build(run.recipe, tasks, embeddings, beside=run.shared_units)
-        if run.recipe.plain
-        else build_tree(run.recipe, tasks, embeddings, initial=False)
-    )
+    network = build_any(run.recipe, tasks, embeddings, beside=run.shared_units, initial=False)
     path = home / "runs" / run.id / "checkpoints" / "last.pt"
     try:
         weights = torch.load(path, weights_only=True, map_location="cpu")

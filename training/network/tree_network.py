@@ -6,7 +6,8 @@ task see only its own loss, and modules off its path get no gradient at all.
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,6 +22,7 @@ from samplers.plan.plan import PlanTask
 from training.network.detection import EXTRA, BoxHead, boxes_of, stages_with_maps
 from training.network.dropout import dropout_mask
 from training.network.losses import Layout, TaskLosses, head_order
+from training.network.pairs import Joined, PairBranch, paired_tasks, split_nodes, split_pair
 from training.recipe import BoxRecipe, Recipe
 from training.tree import INPUT, TRUNK, Node, path_of
 
@@ -55,12 +57,19 @@ class TreeNetwork(nn.Module):
     the other tasks.
     Outputs are laid out as `losses.layout` says. The weights of a branch depend on the recipe's seed and the branch's
     name alone, not on the other branches. BadInput for a stage that the trunk does not have.
+
+    Where tasks read two frames, inputs are pairs (`training.network.pairs`); what such tasks' branches read is computed
+    for both frames by the same layers, and joined there.
     """
 
     def __init__(self, trunk: nn.Module, recipe: Recipe, nodes: Sequence[Node], tasks: Sequence[PlanTask]) -> None:
         super().__init__()
         stages, self.width = staged(trunk, recipe.trunk)
+        two = frozenset(tasks[t].name for t in paired_tasks(tasks))
+        nodes = split_nodes(nodes, recipe.tree, two, f"{TRUNK}:{stages[0][0]}", recipe.hidden)
         self.trunk, self.nodes, self._seed = trunk, tuple(nodes), recipe.seed
+        self.paired = frozenset(node.name for node in nodes if set(node.tasks) & two)
+        """The branches whose tasks read two frames."""
         self.branches, self.heads = nn.ModuleDict(), nn.ModuleDict()
         self._copied: dict[str, int] = {}
         codes = {task.name: t for t, task in enumerate(tasks)}
@@ -75,10 +84,14 @@ class TreeNetwork(nn.Module):
         self.losses = TaskLosses(tasks, Layout(tasks, order, maps), [part.smoothing if part else 0.0 for part in own])
         widths = {TRUNK: self.width}
         for node in nodes[1:]:
-            branch = _branch(node, stages, widths.get(node.parent, self.width), recipe.seed)
-            self.branches[node.name] = branch
+            width, joined = widths.get(node.parent, self.width), None
+            if node.name in self.paired:
+                joined = _joined(node, stages, width, recipe)
+                width = width if joined.mix else 2 * width + 1
+            branch = _branch(node, stages, width, recipe.seed)
             self._copied[node.name] = len(branch) - 2 * bool(node.width)
-            widths[node.name] = node.width or widths.get(node.parent, self.width)
+            self.branches[node.name] = PairBranch(joined, branch) if joined else branch
+            widths[node.name] = node.width or width
         for node, span in zip(standing, self.losses.layout.nodes, strict=True):
             head = nn.Linear(widths[node.name], span.stop - span.start)
             nn.init.zeros_(head.weight)
@@ -114,9 +127,22 @@ class TreeNetwork(nn.Module):
     def features(self, inputs: Tensor, nodes: frozenset[str] | None = None) -> dict[str, Tensor]:
         """What each node puts out; with `nodes`, only these, and only what they read is computed."""
         wanted = self._ancestors(nodes) if nodes is not None else {node.name for node in self.nodes}
-        at = {INPUT: inputs}
-        seen = inputs
-        for name, stage in self._stages()[: self._depth]:
+        joined = [node for node in self.nodes if node.name in self.paired & wanted]
+        if not self.paired:
+            return self._along(inputs, wanted, self._depth)
+        pair = split_pair(inputs)
+        at = self._along(pair.now, wanted - self.paired, self._depth)
+        if joined:
+            parents = frozenset(node.parent for node in joined)
+            earlier = self._along(pair.before, self._ancestors(parents), self._depth_of(parents))
+            for node in joined:
+                at[node.name] = self.branches[node.name](at[node.parent], earlier[node.parent], pair.flag)
+        return at
+
+    def _along(self, inputs: Tensor, wanted: Collection[str], depth: int) -> dict[str, Tensor]:
+        """What the trunk's first `depth` stages put out, and the branches in `wanted`, which read one frame."""
+        at, seen = {INPUT: inputs}, inputs
+        for name, stage in self._stages()[:depth]:
             seen = stage(seen)
             if name in self._exits:
                 at[f"{TRUNK}:{name}"] = seen
@@ -125,6 +151,11 @@ class TreeNetwork(nn.Module):
             if node.name in wanted:
                 at[node.name] = self.branches[node.name](at[node.parent])
         return at
+
+    def _depth_of(self, places: Collection[str]) -> int:
+        """How many stages of the trunk lead to these places: nodes, exits of the trunk, or its input."""
+        names = [name for name, _ in self._stages()]
+        return max(self._reach(path_of(self.nodes, place)[0], names) for place in places)
 
     def outputs_of(self, inputs: Tensor, task: int) -> Tensor:
         """Outputs [B, K] of one task (code), computed along its path alone."""
@@ -164,6 +195,8 @@ class TreeNetwork(nn.Module):
         if name.startswith(f"{BOXES}:"):
             return []
         branch = self.branches[name]
+        if isinstance(branch, PairBranch):
+            branch = branch.rest
         assert isinstance(branch, nn.Sequential)
         return list(branch[: self._copied[name]].parameters())
 
@@ -265,10 +298,33 @@ def _branch(node: Node, stages: Sequence[tuple[str, nn.Module]], width: int, see
     copied = stages[names.index(exit_) + 1 :] if exit_ else stages if node.parent == INPUT else []
     layers = [deepcopy(stage) for _, stage in copied]
     if node.width:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(hash64(seed, zlib.crc32(node.name.encode()))) >> 1)
+        with _seeded(seed, node.name):
             layers += [nn.Linear(width, node.width), nn.GELU()]
     return nn.Sequential(*layers)
+
+
+@torch.no_grad()
+def _joined(node: Node, stages: Sequence[tuple[str, nn.Module]], width: int, recipe: Recipe) -> Joined:
+    """What joins both frames before the branch `node`: of maps where it leaves the trunk at one, else of vectors."""
+    names = [name for name, _ in stages]
+    exit_ = node.parent.partition(":")[2]
+    if recipe.embeddings or not (exit_ or node.parent == INPUT):
+        return Joined(width, maps=False)
+    seen = torch.zeros(1, 3, *recipe.size)
+    for _, stage in stages[: names.index(exit_) + 1 if exit_ in names else 0]:
+        mode = stage.training
+        seen = stage.eval()(seen)
+        stage.train(mode)
+    with _seeded(recipe.seed, f"{node.name} joined"):
+        return Joined(seen.shape[1], maps=seen.dim() == 4)
+
+
+@contextmanager
+def _seeded(seed: int, name: str) -> Iterator[None]:
+    """Weights made inside depend on the seed and the name alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(hash64(seed, zlib.crc32(name.encode()))) >> 1)
+        yield
 
 
 def _runs(codes: Sequence[int], network: TreeNetwork) -> list[tuple[float, slice]]:

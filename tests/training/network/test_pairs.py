@@ -1,0 +1,148 @@
+"""Networks that read two frames: one tensor a pair, zeros where there is no frame before, other tasks untouched."""
+
+import pytest
+import torch
+from support.learned import plan_task
+from torch import Tensor
+
+from curation import BadInput, Task
+from samplers.plan.plan import PlanTask
+from training.network.losses import Layout
+from training.network.model import Network, build_any, build_tree
+from training.network.pairs import as_pair, split_pair
+from training.network.tree_network import TreeNetwork
+from training.network.trunks import SmallTrunk
+from training.recipe import Recipe
+
+ONE = [plan_task("car"), plan_task("color")]
+TWO = plan_task(
+    "speed", task=Task(name="speed", kind="regression", unit="m", metric="mae", owner="ada", inputs=2, gap=0.1)
+)
+TASKS = [*ONE, TWO]
+TREES = {
+    "default": {},
+    "early": {"tree": {"branch": {"shared": {"width": 8, "tasks": ["*"]},
+                                  "own": {"parent": "trunk:stage2", "width": 6, "tasks": ["speed"]}}}},
+    "mixed": {"tree": {"branch": {"shared": {"width": 8, "tasks": ["*"]}}}},
+    "on the trunk": {"tree": {"tasks": ["*"]}},
+    "its own": {"tree": "separate"},
+    "inner": {"tree": {"branch": {"first": {"width": 8, "tasks": ["car"]},
+                                  "inner": {"parent": "first", "width": 4, "tasks": ["*"]}}}},
+}  # fmt: skip
+
+
+def network(tree: dict[str, object], tasks: list[PlanTask] = TASKS) -> TreeNetwork:
+    found = build_any(Recipe.parse({"trunk": "small", "size": (32, 48), "hidden": 8, **tree}), tasks, None)
+    assert isinstance(found, TreeNetwork)
+    generator = torch.Generator().manual_seed(0)
+    for head in found.heads.values():
+        torch.nn.init.normal_(head.weight, generator=generator)
+    return found.eval()
+
+
+def plain() -> Recipe:
+    return Recipe.parse({"trunk": "small", "size": (32, 48), "hidden": 8})
+
+
+def pictures(seed: int, count: int = 6) -> Tensor:
+    return torch.rand(count, 3, 32, 48, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+NOW, EARLIER, OTHER = (pictures(seed) for seed in range(3))
+ALL, NONE = torch.ones(6, dtype=torch.bool), torch.zeros(6, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 4, 6)])
+def test_a_pair_is_one_tensor(shape: tuple[int, ...]) -> None:
+    now, before = torch.rand(4, *shape), torch.rand(4, *shape)
+    paired = torch.tensor([True, False, True, False])
+    found = split_pair(as_pair(now, before, paired))
+    assert torch.equal(found.now, now)
+    assert torch.equal(found.before[::2], before[::2])
+    assert not found.before[1::2].any()
+    assert torch.equal(found.flag.flatten(1).amax(1), paired.float())
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_only_tasks_of_two_frames_read_the_other(tree: str) -> None:
+    made = network(TREES[tree])
+    with torch.no_grad():
+        for part in made.branches.values():
+            for name, weight in part.named_parameters():
+                if "mix" in name:
+                    weight.add_(0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+        outputs = [made(as_pair(NOW, before, ALL)) for before in (EARLIER, OTHER)]
+        missing = [made(as_pair(NOW, before, NONE)) for before in (EARLIER, OTHER)]
+    for code, columns in made.losses.layout.columns.items():
+        same = torch.equal(outputs[0][:, columns], outputs[1][:, columns])
+        assert same == (TASKS[code].task.inputs == 1), TASKS[code].name
+        assert torch.equal(missing[0][:, columns], missing[1][:, columns])
+        assert torch.equal(made.outputs_of(as_pair(NOW, EARLIER, ALL), code), outputs[0][:, columns])
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_every_path_has_its_gradient_and_no_other(tree: str) -> None:
+    made = network(TREES[tree])
+    for code in range(len(TASKS)):
+        made.zero_grad(set_to_none=True)
+        made(as_pair(NOW, EARLIER, ALL))[:, made.losses.layout.columns[code]].sum().backward()
+        for name, part in made.parts().items():
+            touched = any(weight.grad is not None and bool(weight.grad.any()) for weight in part.module.parameters())
+            if any(True for _ in part.module.parameters()):
+                assert touched == (code in part.readers), name
+
+
+def test_a_network_of_pairs_begins_as_one_of_single_frames() -> None:
+    """Joined maps begin as the image's own, so what the frame before adds is learned."""
+    two = network(TREES["early"])
+    single = [*ONE, plan_task("speed")]
+    one = network(TREES["early"], single)
+    one.load_state_dict(
+        {name: two.state_dict()[name.replace("branches.own.", "branches.own.rest.")] for name in one.state_dict()}
+    )
+    with torch.no_grad():
+        assert torch.allclose(two(as_pair(NOW, EARLIER, ALL)), one(NOW), atol=1e-5)
+
+
+def test_a_stage_of_the_trunk_is_read_by_both_kinds_and_copied_for_pairs() -> None:
+    made = network({})
+    assert made.nodes[-1].parent == "trunk:stage1"
+    assert {name for name, part in made.parts().items() if 2 in part.readers} == {"trunk:stage1", "pairs"}
+    assert len(made.of_trunk("pairs")) == len([p for stage in SmallTrunk().stages[1:] for p in stage[1].parameters()])
+
+
+def test_other_tasks_keep_their_outputs_when_a_task_of_two_frames_is_added() -> None:
+    with_pairs = network({})
+    without = build_tree(plain(), ONE, None).eval()
+    shared = {name: part for name, part in with_pairs.state_dict().items() if name in without.state_dict()}
+    without.load_state_dict(
+        {**without.state_dict(), **{n: p for n, p in shared.items() if n.startswith(("trunk", "branches"))}}
+    )
+    with torch.no_grad():
+        for head in without.heads:
+            without.head(head).weight.copy_(with_pairs.head(head).weight)
+        columns = Layout(ONE, [[0, 1]]).nodes[0]
+        found = with_pairs(as_pair(NOW, EARLIER, ALL))[:, columns]
+        assert torch.equal(found, without(NOW.contiguous(memory_format=torch.channels_last)))
+
+
+def test_solved_heads_of_one_frame_take_exactly_nothing_from_the_other() -> None:
+    torch.manual_seed(0)
+    made = Network(torch.nn.Identity(), 5, 0, TASKS)
+    speed = made.losses.layout.columns[2]
+    with torch.no_grad():
+        made.heads.weight.normal_()
+        assert made.before is not None
+        made.before.weight[speed].normal_()
+        now, before, paired = torch.rand(4, 5), torch.rand(4, 5), torch.tensor([True, True, False, False])
+        outputs = made(as_pair(now, before, paired))
+        alone = made.heads(now)
+    changed = (outputs != alone).any(dim=0)
+    assert changed.tolist() == [speed.start <= column < speed.stop for column in range(len(changed))]
+    assert torch.equal(outputs[2:], alone[2:])
+
+
+def test_other_optimisers_are_one_line() -> None:
+    words = {"trunk": "small", "optimizer": "sgd", "size": (32, 48)}
+    with pytest.raises(BadInput, match="task speed: two frames that learn from draws need optimizer = adamw, not sgd"):
+        build_any(Recipe.parse(words), TASKS, None)

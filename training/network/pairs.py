@@ -1,0 +1,139 @@
+"""Frame pairs in a network: an image and the frame before it as one tensor, and the layer that joins what both give.
+
+A pair of images is [B, 7, H, W]: the image, the frame before it, and a plane of ones where there is one; of features,
+[B, 2 D + 1]: both vectors and the flag. So a pair moves, is cut and is put together like any other input. What the
+network takes from a missing frame is 0.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from samplers.plan.plan import PlanTask
+from samplers.streaming.batches import Batch
+from training.tree import TRUNK, Node, Tree
+
+__all__ = [
+    "Joined", "Pair", "PairBranch", "as_pair", "both_frames", "flagged", "paired_tasks", "split_nodes", "split_pair",
+]  # fmt: skip
+
+PAIRS = "pairs"
+"""The name of the branch that tasks of two frames have of their own, and the end of the names of such branches."""
+
+
+class Pair(NamedTuple):
+    """What a network reads of two frames: `now`, `before` (0 where there is none) and the `flag` [B, 1, ...]."""
+
+    now: Tensor
+    before: Tensor
+    flag: Tensor
+
+
+def paired_tasks(tasks: Sequence[PlanTask]) -> frozenset[int]:
+    """The codes of the tasks that read two frames."""
+    return frozenset(t for t, task in enumerate(tasks) if task.task.inputs == 2)
+
+
+def split_pair(inputs: Tensor) -> Pair:
+    """The parts of a pair of images [B, 7, H, W] or of features [B, 2 D + 1], each laid out as an input of its own."""
+    width = inputs.shape[1] // 2
+    parts = (inputs[:, :width], inputs[:, width : 2 * width], inputs[:, 2 * width :])
+    layout = torch.channels_last if inputs.dim() == 4 else torch.contiguous_format
+    return Pair(*(part.contiguous(memory_format=layout) for part in parts))
+
+
+def as_pair(now: Tensor, before: Tensor, paired: Tensor) -> Tensor:
+    """One tensor of images or features [B, C, ...], those of the frames before, and which rows [B] have one."""
+    found = _together(now, before, paired.to(now.dtype)[:, None])
+    return found.contiguous(memory_format=torch.channels_last) if now.dim() == 4 else found
+
+
+def both_frames(batch: Batch) -> Tensor:
+    """The images of a batch, uint8 [B, 3, H, W]; with frame pairs both frames, [B, 6, H, W]. Padding is left out."""
+    real = batch.rows >= 0
+    rows = slice(None) if real.all() else real
+    images = torch.from_numpy(batch.images[rows])
+    return images if batch.before is None else torch.cat([images, torch.from_numpy(batch.before[rows])], dim=1)
+
+
+def flagged(pixels: Tensor, batch: Batch) -> Tensor:
+    """Pixels [B, 3, H, W] as they are; those of both frames [B, 6, H, W] as pairs [B, 7, H, W]."""
+    if batch.paired is None:
+        return pixels
+    paired = torch.from_numpy(batch.paired[batch.rows >= 0]).to(pixels.device)
+    return as_pair(pixels[:, :3], pixels[:, 3:], paired)
+
+
+class Joined(nn.Module):
+    """Joins what one layer gives for both frames: vectors [B, D] -> [B, 2 D + 1], maps [B, C, H, W] -> the same shape.
+
+    To the maps of the image a layer adds what it finds in both: a 5 x 5 convolution to twice the channels, a rectifier,
+    and a 1 x 1 convolution that begins at 0, so that a network begins as it would with one frame.
+    """
+
+    def __init__(self, channels: int, *, maps: bool) -> None:
+        super().__init__()
+        self.mix: nn.Sequential | None = None
+        if maps:
+            both = nn.Conv2d(2 * channels + 1, 2 * channels, kernel_size=5, padding=2)
+            last = nn.Conv2d(2 * channels, channels, kernel_size=1)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+            self.mix = nn.Sequential(both, nn.ReLU(inplace=True), last)
+
+    def forward(self, now: Tensor, before: Tensor, flag: Tensor) -> Tensor:
+        """`flag` is [B, 1] or [B, 1, H, W] of any size: 1 where there is a frame before."""
+        together = _together(now, before, (flag if flag.dim() == 2 else flag[:, :, 0, 0]).to(now.dtype))
+        if self.mix is None:
+            return together
+        found: Tensor = now + self.mix(together)
+        return found
+
+
+class PairBranch(nn.Module):
+    """A branch of tasks that read two frames: what its parent gives for both, joined, then the layers of any branch."""
+
+    def __init__(self, joined: Joined, rest: nn.Sequential) -> None:
+        super().__init__()
+        self.joined, self.rest = joined, rest
+
+    def forward(self, now: Tensor, before: Tensor, flag: Tensor) -> Tensor:
+        found: Tensor = self.rest(self.joined(now, before, flag))
+        return found
+
+
+def _together(now: Tensor, before: Tensor, flag: Tensor) -> Tensor:
+    """Both along the second dimension, then the flag [B, 1]; 0 for what is not there."""
+    if now.dim() == 4:
+        flag = flag[:, :, None, None]
+        return torch.cat([now, before * flag, flag * torch.ones_like(now[:, :1])], dim=1)
+    return torch.cat([now, before * flag, flag], dim=1)
+
+
+def split_nodes(nodes: Sequence[Node], tree: Tree | None, paired: frozenset[str], stem: str, hidden: int) -> list[Node]:
+    """The nodes of a tree, with tasks of two frames (`paired`, names) at nodes of their own.
+
+    Without a `tree` of the recipe they leave the trunk at its first stage, the `stem`. In one, a branch that both kinds
+    of tasks read becomes two; those at the trunk's end get a branch without a layer.
+    """
+    if not paired:
+        return list(nodes)
+    found = []
+    for node in nodes:
+        mine, others = (tuple(t for t in node.tasks if (t in paired) == wanted) for wanted in (True, False))
+        if tree is None and mine:
+            found.append(Node(name=node.name, parent=node.parent, width=node.width, tasks=others))
+            found.append(Node(name=PAIRS, parent=stem, width=hidden, tasks=mine))
+        elif mine and (others or node.name == TRUNK or _has_children(node, nodes)):
+            found.append(Node(name=node.name, parent=node.parent, width=node.width, tasks=others))
+            parent = TRUNK if node.name == TRUNK else node.parent
+            found.append(Node(name=f"{node.name}_{PAIRS}", parent=parent, width=node.width, tasks=mine))
+        else:
+            found.append(node)
+    return [node for node in found if node.name == TRUNK or node.tasks or _has_children(node, found)]
+
+
+def _has_children(node: Node, nodes: Sequence[Node]) -> bool:
+    return any(each.parent == node.name for each in nodes)
