@@ -15,7 +15,7 @@ from curation.catalog.applicability import applicability
 from curation.catalog.schema import KNOWN
 from curation.catalog.slices import Slice, columns_of
 from curation.catalog.snapshot import Snapshot
-from curation.catalog.tasks import Task, refuse_unlearned
+from curation.catalog.tasks import LEARNED, Task, refuse_unlearned
 from curation.errors import BadInput, NotFound
 from curation.files.read_back import read_parquet
 from curation.images.embeddings import Embeddings, principal_directions
@@ -145,13 +145,18 @@ class Candidates:
         that it expects to decide wrongly at a score of one half. None where the run predicts no boxes of the task."""
         if self._predictions is None or task.kind != "detection":
             return None
+        places, boxes = self.predicted_boxes(task)
+        scores = pc.struct_field(boxes, "score").to_numpy()
+        return np.bincount(places, np.minimum(scores, 1 - scores), len(self.ids)).astype(np.float64)
+
+    def predicted_boxes(self, task: Task) -> tuple[Ints, pa.ChunkedArray]:
+        """The boxes [n] of a task that the run predicts, and the sample of each [n] among these N."""
+        assert self._predictions is not None
         predicted = self._predictions.filter(pc.equal(self._predictions["task"], task.name))
         rows = pc.index_in(predicted["key"], value_set=self.keys)
         lists = predicted["boxes"].filter(pc.is_valid(rows))
         counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-        scores = pc.struct_field(pc.list_flatten(lists), "score").to_numpy()
-        places = np.repeat(rows.drop_null().to_numpy(), counts)
-        return np.bincount(places, np.minimum(scores, 1 - scores), len(self.ids)).astype(np.float64)
+        return np.repeat(rows.drop_null().to_numpy(), counts), pc.list_flatten(lists)
 
     def values(self, task: Task) -> tuple[Ints, Floats]:
         """The class of a task on each sample [N]: known, else predicted; and how sure that is [N]: 1 where it is known,
@@ -224,7 +229,9 @@ class Candidates:
 
 
 def requestable(now: Snapshot, predictions: pa.Table | None) -> dict[str, Task]:
-    """The tasks that labels can be requested for: those that are learned, and those of boxes that a run predicts.
+    """The tasks that labels can be requested for: all that learn from features, and those of boxes that a run predicts.
+
+    Where there are tasks of boxes alone, these, whatever a run predicts.
 
     BadInput where the catalog has tasks, and none of these.
     """
@@ -232,6 +239,7 @@ def requestable(now: Snapshot, predictions: pa.Table | None) -> dict[str, Task]:
     if predictions is not None and "boxes" in predictions.column_names:
         boxed = set(pc.unique(predictions["task"].filter(predictions["boxes"].is_valid())).to_pylist())
     found = {name: task for name, task in now.tasks().items() if task.outputs or name in boxed}
+    found = found or {name: task for name, task in now.tasks().items() if task.kind in LEARNED}
     if not found:
         refuse_unlearned(now.tasks().values())
     return found
