@@ -1,6 +1,6 @@
 """The samples that labels can be requested for, with what the catalog, a run and the embeddings hold about them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from curation.catalog.applicability import applicability
 from curation.catalog.schema import KNOWN
 from curation.catalog.slices import Slice, columns_of
 from curation.catalog.snapshot import Snapshot
-from curation.catalog.tasks import LEARNED, Task, refuse_unlearned
+from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
 from curation.files.read_back import read_parquet
 from curation.images.embeddings import Embeddings, principal_directions
@@ -35,16 +35,16 @@ class Candidates:
     `ids` and `groups` are arrays [N]. `open` holds for each task a mask [N]: true where a label may be requested. It is
     false where there is a label or a request, and where the task does not apply: `inapplicable` [N] by known labels,
     `predicted_inapplicable` [N] by predictions where labels are not known. A row is an index into these arrays.
-    NotFound when the catalog has no run of that name; BadInput when nothing learns any of its tasks yet."""
+    `tasks` are those of `requestable`. NotFound when the catalog has no run of that name."""
 
     def __init__(
         self, now: Snapshot, home: Path, *, run: str = "", embeddings: str = "", like: str = "",
-        example: npt.NDArray[np.float32] | None = None,
+        example: npt.NDArray[np.float32] | None = None, named: Collection[str] = (),
     ) -> None:  # fmt: skip
         self.now = now
         self._predictions_path = now.runs.predictions_file(home, run) if run else None
         self._predictions = read_parquet(self._predictions_path, EVALUATE) if self._predictions_path else None
-        self.tasks = requestable(now, self._predictions)
+        self.tasks = requestable(now, self._predictions, named)
         self._members: dict[Any, Ints] = {}
         self._principal: npt.NDArray[np.float32] | None = None
         samples = now.samples().sort_by("sample_id")
@@ -228,21 +228,14 @@ class Candidates:
         return ~np.isin(self.ids, np.concatenate(taken))
 
 
-def requestable(now: Snapshot, predictions: pa.Table | None) -> dict[str, Task]:
-    """The tasks that labels can be requested for: all that learn from features, and those of boxes that a run predicts.
-
-    Where there are tasks of boxes alone, these, whatever a run predicts.
-
-    BadInput where the catalog has tasks, and none of these.
-    """
+def requestable(now: Snapshot, predictions: pa.Table | None, named: Collection[str] = ()) -> dict[str, Task]:
+    """The tasks that labels are requested for: all but those of boxes, and those of boxes that a run predicts or that
+    are `named`; where there are tasks of boxes alone, all."""
     boxed = set[str]()
     if predictions is not None and "boxes" in predictions.column_names:
         boxed = set(pc.unique(predictions["task"].filter(predictions["boxes"].is_valid())).to_pylist())
-    found = {name: task for name, task in now.tasks().items() if task.outputs or name in boxed}
-    found = found or {name: task for name, task in now.tasks().items() if task.kind in LEARNED}
-    if not found:
-        refuse_unlearned(now.tasks().values())
-    return found
+    found = {name: task for name, task in now.tasks().items() if task.outputs or name in (*boxed, *named)}
+    return found or now.tasks()
 
 
 def inside_by_class(
