@@ -83,6 +83,15 @@ def test_a_warm_start_ends_at_the_same_head(catalog: Catalog, plan: Plan) -> Non
     assert again.weights is warm.weights
 
 
+def test_classes_that_all_labels_agree_about_are_named(catalog: Catalog, tmp_path: Path) -> None:
+    copy = copy_home(catalog, tmp_path)
+    with copy.commit(author="eve", message="another class") as change:
+        change.redefine_task(SEEN.model_copy(update={"classes": (*CLASSES, "tram")}), {})
+    run = train(recipe(heads="exact", hidden=0), planned(copy, draws=160), copy)
+    assert run.alarms == ["seen: all labels agree about tram, which so are constant; label others"]
+    assert [head.kind for head in run.heads] == ["exact", "exact"]
+
+
 def test_a_tree_learns_from_draws_and_is_stopped_with_soft_labels(catalog: Catalog, plan: Plan) -> None:
     made = recipe(tree=TREE, learning_rate=0.05, task={"seen": {"smoothing": 0.1}})
     assert figure(catalog, train(made, plan, catalog)) > 0.6
