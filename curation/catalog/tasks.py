@@ -21,6 +21,8 @@ __all__ = ["Decide", "Kind", "Metric", "Name", "Task"]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """A name that is safe in SQL, in a file name and in a URL."""
 
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 does not allow: label configs and VOC files could not hold such a class."""
 
@@ -50,7 +52,33 @@ Decide = Annotated[
 """How class probabilities become a prediction; thresholds are written `{class = threshold}` and kept as pairs."""
 
 
-_ADDED = {"decide": "", "applies": "", "sided": False, "inputs": 1, "gap": 0.0}
+def _attributes(value: object) -> object:
+    """Attributes as pairs, which can be hashed; ValueError for what declares none."""
+    if isinstance(value, tuple):
+        value = dict(value)
+    if not isinstance(value, Mapping):
+        raise ValueError('must be a table such as {colour = ["red", "green"], height = "m"}')
+    for name, says in value.items():
+        if not _NAME.fullmatch(str(name)) or name == "state":
+            raise ValueError(f"{name!r} is no name of an attribute; take lower-case letters, digits and _, not state")
+        if isinstance(says, str):
+            if not says:
+                raise ValueError(f"{name} has an empty unit; give one, or list its classes")
+        elif not isinstance(says, list | tuple) or len(set(says)) < max(2, len(says)):
+            raise ValueError(f"{name} = {says!r} must be the unit of a number, or two or more classes that differ")
+        elif wrong := next((each for each in says if not isinstance(each, str) or _NO_XML.search(each)), None):
+            raise ValueError(f"{name}: {wrong!r} is no class; write it as text that XML allows")
+    return tuple((name, says if isinstance(says, str) else tuple(says)) for name, says in value.items())
+
+
+Attributes = Annotated[
+    tuple[tuple[str, str | tuple[str, ...]], ...],
+    BeforeValidator(_attributes),
+    PlainSerializer(lambda value: {name: says if isinstance(says, str) else list(says) for name, says in value}),
+]
+"""What is known of each box beside its class: names with their classes, or with the unit of a number."""
+
+_ADDED: dict[str, object] = {"attributes": {}, "decide": "", "applies": "", "sided": False, "inputs": 1, "gap": 0.0}
 """Fields of after the first catalogs, with the values that say nothing."""
 
 
@@ -69,6 +97,10 @@ class Task(BaseModel):
 
     A task with `applies` is asked only of samples for which the predicate can hold: by labels where they are known, by
     predictions otherwise. Where it does not hold, a label may be "inapplicable": never in a loss, never a negative.
+
+    The boxes of a detection task may have `attributes`: of each box one of the classes that are listed, or a number in
+    a unit. A box without one is unknown there: nobody said that it is not. Attributes that are not declared are kept
+    as they are.
 
     A task with `inputs` 2 is answered from an image and the frame before it: the last earlier one of its group, by
     `captured_at`, if it is at most `gap` seconds older. Where there is none, the network reads zeros and is told so.
@@ -93,6 +125,9 @@ class Task(BaseModel):
     )
     sided: bool = Field(
         default=False, description="labels depend on left and right: no image is mirrored while it is learned"
+    )
+    attributes: Attributes = Field(
+        default=(), description='of each box: classes, or the unit of a number, such as {colour = ["red", "green"]}'
     )
     inputs: Literal[1, 2] = Field(
         default=1, description="2: the network also reads the frame before, of the same group"
@@ -120,6 +155,8 @@ class Task(BaseModel):
             raise ValueError('a regression task has a unit, the metric "mae" and no classes')
         if self.kind != "regression" and self.metric == "mae":
             raise ValueError('only a regression task has the metric "mae"')
+        if self.attributes and self.kind != "detection":
+            raise ValueError(f"attributes: are of boxes, and a {self.kind} task has none; leave them out")
         if (self.inputs == 2) != (self.gap > 0):
             raise ValueError("inputs = 2 needs a gap in seconds above 0, and only that has one; state both or neither")
         if self.inputs == 2 and self.kind == "detection":
