@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-cold bench-streets bench-demo bench-heads bench-start bench-scale bench-browse bench-pack bench-stream bench-labeling bench-pages bench-train bench-gpu bench-decide bench-ask golden soak clean
+.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-cold bench-streets bench-demo bench-heads bench-start bench-scale bench-browse bench-pack bench-stream bench-labeling bench-pages bench-train bench-gpu bench-decide bench-ask bench-kinds golden soak clean
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -84,6 +84,9 @@ bench-decide: .venv/train ## Compare, gate, labels that judge, prevalence and dr
 
 bench-ask: .venv/train .venv-ask-peers/ready ## Slices that nobody declared: planted and null, beside SliceLine (ROWS=discovery; SCALE=small)
 	@$(BIN)/python -m benchmarks.ask
+
+bench-kinds: .venv/train ## Tasks of several classes: solved heads beside scikit-learn, weights of draws, mining at 2% (ROWS=several,mining; DATA=FOLDER; SCALE=small)
+	@$(BIN)/python -m benchmarks.kinds
 
 golden: .venv/test ## The hash of a plan under other releases of duckdb and numpy
 	@set -e; for other in duckdb==2.0.0 duckdb==2.0.1 numpy==2.4.6; do \

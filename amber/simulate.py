@@ -320,5 +320,11 @@ def _corrupted(held: pa.Table, catalog: Catalog, simulation: Simulation, seed: i
             number = rows["number"].to_numpy().copy()
             number[wrong] = generator.permutation(number)[wrong]
             rows = rows.set_column(rows.schema.get_field_index("number"), "number", pa.array(number))
+        elif task.kind == "multilabel":
+            order = np.arange(len(rows))
+            order[wrong] = generator.permutation(order)[wrong]
+            for column in ("names", "looked"):
+                at = rows.schema.get_field_index(column)
+                rows = rows.set_column(at, column, rows[column].take(pa.array(order)))
         parts.append(rows)
     return pa.concat_tables(parts)

@@ -111,12 +111,19 @@ def predict_command(
         raise click.exceptions.Exit(2)
 
 
+SURE = 0.5
+"""The score from which on a box counts in the table."""
+
+
 def _by_task(found: "Predicted") -> list[list[Any]]:
     """What was predicted, a row for each task."""
     rows = []
     for name in pc.unique(found.table["task"]).to_pylist():
         mine = found.table.filter(pc.equal(found.table["task"], name))
-        if mine["class"].null_count == len(mine):
+        if "boxes" in mine.column_names and mine["boxes"].null_count < len(mine):
+            scores = pc.struct_field(pc.list_flatten(mine["boxes"]), "score").to_numpy()
+            rows.append([name, f"{int((scores >= SURE).sum()):,} boxes with a score of at least {SURE:g}", None])
+        elif mine["class"].null_count == len(mine):
             low, middle, high = np.quantile(mine["number"].to_numpy(), [0, 0.5, 1])
             rows.append([name, f"{low:.4g} to {high:.4g}, median {middle:.4g}", None])
         else:

@@ -20,7 +20,8 @@ Numbers = TypeVar("Numbers", Ints, Floats)
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatorLabels:
-    """The n known labels of all annotators, ordered by sample; unsure and inapplicable labels are left out.
+    """The n known labels of all annotators, ordered by sample; unsure and inapplicable labels are left out, and those
+    of several classes that were not all looked for.
 
     `code` [n] is equal where two labels agree: a class, or a set of classes. `number` [n] is a number, or the number of
     classes or boxes. `cell`, `column` and `value` [m] are the sparse values of the labels: the row of the label (0 to
@@ -40,6 +41,8 @@ class AnnotatorLabels:
     def of(cls, task: Task, statements: pa.Table, annotator: Ints) -> "AnnotatorLabels":
         """From a table of `Snapshot.statements`; `annotator` is the number of the annotator of each row."""
         known = pc.equal(statements["state"], KNOWN)
+        if task.kind == "multilabel":
+            known = pc.and_(known, pc.is_null(statements["looked"]))
         rows, annotator = statements.filter(known), annotator[np.asarray(known, np.bool_)]
         sample = np.asarray(rows["sample_id"].to_numpy(), np.int64)
         return cls(task=task, sample=sample, annotator=annotator, **_columns(task, rows))

@@ -182,6 +182,9 @@ def _cells(task: Task, labels: pa.Table, rows: Ints, samples: _Samples, slices: 
     state = np.asarray(labels["state"].to_numpy(), np.int64)
     row, code = _classes(task, labels)
     empty = np.bincount(row, minlength=len(state)) == 0
+    if task.kind == "multilabel":  # where nobody looked for some classes, one of them may be there
+        looked = pc.fill_null(pc.list_value_length(labels["looked"]), len(task.classes)).to_numpy()
+        empty &= looked == len(task.classes)
     known, unsure, inapplicable, none = (
         _counted(samples, rows[part])
         for part in (state == KNOWN, state == UNSURE, state == INAPPLICABLE, (state == KNOWN) & empty)

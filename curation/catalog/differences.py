@@ -12,7 +12,7 @@ from curation.errors import BadInput
 
 __all__ = ["Difference", "definition_changes", "differences", "slice_changes"]
 
-VALUES = ["code", "number", "boxes"]
+VALUES = ["code", "number", "codes", "looked", "boxes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ def _moves(before: pa.Table | None, after: pa.Table) -> pa.Table:
     sides = [side.take(pc.index_in(ids, value_set=side["sample_id"].combine_chunks())) for side in (old, after)]
     states = [pc.fill_null(side["state"], 0) for side in sides]
     same = np.ones(len(ids), np.bool_)
-    for name in VALUES:
+    for name in (name for name in VALUES if any(side[name].null_count < len(side) for side in sides)):
         old_values, new_values = (side[name].to_pylist() for side in sides)
         same &= np.fromiter((a == b for a, b in zip(old_values, new_values, strict=True)), np.bool_)
     return pa.table({"id": ids, "was": states[0], "is": states[1], "same": same})

@@ -19,6 +19,7 @@ __all__ = ["FILE", "fault_in_held_back", "forget_held_back", "hold_back", "read_
 
 FILE: Final = "oracle.parquet"
 DIGEST: Final = b"amber.digest"
+LOOKED: Final = "looked"
 AGAIN: Final = "remove it and ingest its data set again"
 
 
@@ -40,8 +41,8 @@ def read_held_back(home: Path) -> pa.Table:
     path = home / FILE
     held = read_parquet(path, AGAIN)
     written = (held.schema.metadata or {}).get(DIGEST)
-    labels = read_with(lambda found: held.replace_schema_metadata(None).cast(LABELS), path, AGAIN)
-    if written is not None and written.decode(errors="replace") != digest(labels):
+    labels = read_with(lambda found: _today(held), path, AGAIN)
+    if written is not None and written.decode(errors="replace") != _digest(labels):
         raise Damaged(f"{path}: differs from what was written (its digest is another); {AGAIN}")
     return labels
 
@@ -70,7 +71,21 @@ def fault_in_held_back(home: Path, keys: Collection[str]) -> str:
 def _write(path: Path, labels: pa.Table) -> None:
     labels = labels.combine_chunks()
     with whole(path) as part:
-        pq.write_table(labels.replace_schema_metadata({DIGEST: digest(labels)}), part)
+        pq.write_table(labels.replace_schema_metadata({DIGEST: _digest(labels)}), part)
+
+
+def _today(held: pa.Table) -> pa.Table:
+    """Stored labels with today's columns; those of before `looked` looked for all classes."""
+    held = held.replace_schema_metadata(None)
+    if LOOKED not in held.column_names:
+        held = held.append_column(LABELS.field(LOOKED), pa.nulls(len(held), LABELS.field(LOOKED).type))
+    return held.select(LABELS.names).cast(LABELS)
+
+
+def _digest(labels: pa.Table) -> str:
+    """The digest of labels; without the column `looked` where it is empty, as files of before it have theirs."""
+    partial = labels[LOOKED].null_count < len(labels)
+    return digest(labels if partial else labels.drop_columns([LOOKED]))
 
 
 def _without(stored: pa.Table, replaced: pa.Table) -> pa.Table:

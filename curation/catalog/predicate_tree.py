@@ -28,7 +28,7 @@ __all__ = [
 
 Node = dict[str, Any]
 
-FAMILIES: Final = ("attr", "label", "state", "pred", "boxes")
+FAMILIES: Final = ("attr", "label", "looked", "state", "pred", "boxes")
 """Families of columns that a predicate may name."""
 
 MEMBERSHIP: Final = {"array_contains", "array_has", "list_contains", "list_has"}
@@ -82,7 +82,9 @@ def walk(node: Any) -> Iterator[Node]:
 def compared_tasks(node: Node) -> list[str]:
     """Tasks whose label or predicted value this node compares with something."""
     columns = [side["column_names"] for side in _sides(node) if side.get("class") == "COLUMN_REF"]
-    return [parts[1] for parts in columns if (parts[0], parts[2:]) in (("label", []), ("pred", ["value"]))]
+    return [
+        parts[1] for parts in columns if (parts[0], parts[2:]) in (("label", []), ("looked", []), ("pred", ["value"]))
+    ]
 
 
 def constants(node: Node) -> list[Node]:

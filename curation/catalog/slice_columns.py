@@ -33,6 +33,7 @@ def frame_of(tasks: Mapping[str, Task], attributes: Mapping[str, str]) -> Frame:
         families={
             "attr": {"key": "VARCHAR", **{name: SQL_TYPES[type_] for name, type_ in attributes.items()}},
             "label": labels,
+            "looked": {task.name: "VARCHAR[]" for task in tasks.values() if task.kind == "multilabel"},
             "state": dict.fromkeys(tasks, "VARCHAR"),
             "pred": {
                 name: f"STRUCT(value {type_}, confidence DOUBLE)"
@@ -56,7 +57,7 @@ def assumed(family: str, task: Task, value: str | bool | float, commit: int) -> 
 
 
 def labelled(family: str, task: Task, current: str) -> str:
-    """SQL of the label, state or boxes of a task, from the SQL of its `current` labels.
+    """SQL of the label, state, boxes or looked-for classes of a task, from the SQL of its `current` labels.
 
     Unsure and inapplicable labels have a state but no value; unknown labels have neither.
     """
@@ -64,6 +65,9 @@ def labelled(family: str, task: Task, current: str) -> str:
     if family == "state":
         names = " ".join(f"WHEN {code} THEN '{name}'" for name, code in STATES.items())
         return f"SELECT sample_id, CASE state {names} END AS value FROM ({current})"
+    if family == "looked":
+        named = f"coalesce(list_transform(looked, lambda c: {classes}[c + 1]), {classes})"
+        return f"SELECT sample_id, {named} AS value FROM ({current}) WHERE state = 1"
     value = {
         "binary": "code = 1",
         "categorical": f"{classes}[code + 1]",

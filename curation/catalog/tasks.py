@@ -1,7 +1,7 @@
 """Learning tasks as their owners declare them."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -16,9 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from curation.errors import BadInput
-
-__all__ = ["LEARNED", "Decide", "Kind", "Metric", "Name", "Task", "refuse_unlearned", "unlearned"]
+__all__ = ["Decide", "Kind", "Metric", "Name", "Task"]
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """A name that is safe in SQL, in a file name and in a URL."""
@@ -30,9 +28,6 @@ _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 Kind = Literal["binary", "categorical", "multilabel", "regression", "detection"]
 Metric = Literal["accuracy", "balanced_accuracy", "mae"]
-
-LEARNED: tuple[Kind, ...] = ("binary", "categorical", "multilabel", "regression", "detection")
-"""Kinds that a head learns. Labels of other kinds are kept, planned, streamed and written."""
 
 DECISIONS = ("likeliest", "balanced")
 
@@ -194,7 +189,7 @@ class Task(BaseModel):
     @property
     def outputs(self) -> int:
         """Number of logits or values in the linear head of this task; 0 for kinds without one, such as boxes."""
-        if self.kind not in LEARNED or self.kind == "detection":
+        if self.kind == "detection":
             return 0
         return len(self.classes) if self.kind in ("categorical", "multilabel") else 1
 
@@ -202,23 +197,3 @@ class Task(BaseModel):
     def single(self) -> bool:
         """Whether a head answers with one class or one number for an image."""
         return self.kind in ("binary", "categorical", "regression")
-
-
-def unlearned(tasks: Iterable[Task]) -> str:
-    """One line that names the tasks which nothing learns yet; "" where all are learned.
-
-    >>> unlearned([Task(name="signs", kind="detection", classes=("stop",), owner="ada")])
-    ''
-    """
-    named = [f"{task.name} ({task.kind})" for task in tasks if task.kind not in LEARNED]
-    if not named:
-        return ""
-    which = f"task{'s' * (len(named) > 1)} {', '.join(named)}"
-    return f"{which}: no head learns this kind yet"
-
-
-def refuse_unlearned(tasks: Iterable[Task], *, alone: bool = True, fix: str = "declare one of these kinds") -> None:
-    """BadInput where nothing learns the tasks yet: all of them, or with `alone=False` any of them."""
-    each = list(tasks)
-    if each and not (alone and any(task.kind in LEARNED for task in each)) and (line := unlearned(each)):
-        raise BadInput(f"{line}; {fix}")

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -134,6 +134,11 @@ class Pack:
     def keys(self) -> pa.StringArray:
         """Sorted keys of the images [N]."""
         return self.index["key"].combine_chunks()
+
+    def sizes(self, keys: Sequence[str]) -> Ints:
+        """Width and height [n, 2] in pixels of the upright images of these keys."""
+        rows = self.rows(list(keys))
+        return np.stack([self.index[name].to_numpy()[rows] for name in ("width", "height")], axis=1).astype(np.int64)
 
     @cached_property
     def shard(self) -> Int32s:

@@ -25,14 +25,22 @@ def listed(key: str, names: list[str] | None, looked: list[str] | None = None) -
     return {"key": key, "task": "seen", "state": state, "names": names, "looked": looked, "annotator": "vendor"}
 
 
-def make_marked(folder: Path, *, samples: int = 240, signal: float = 2.0, partial: float = 0.0) -> Catalog:
+def truth_of(samples: int) -> np.ndarray:
+    """Which classes [samples, 4] the pictures show."""
+    return np.random.default_rng(1).random((samples, len(CLASSES))) < RATES
+
+
+def make_marked(
+    folder: Path, *, samples: int = 240, signal: float = 2.0, partial: float = 0.0, labelled: int | None = None
+) -> Catalog:
     """Pictures in groups of four, of which one in five is for validation and one in five for test.
 
     Each class raises its own feature by `signal` deviations. A share `partial` of the statements about classes is
-    missing: nobody looked. The slice `bus` holds the images with a bus.
+    missing: nobody looked. Of the pictures for training, `labelled` (None: all) have a label. The slice `bus` holds the
+    images with a bus.
     """
     generator = np.random.default_rng(0)
-    catalog, there = Catalog.create(folder / "home"), generator.random((samples, len(CLASSES))) < RATES
+    catalog, there = Catalog.create(folder / "home"), truth_of(samples)
     looked = generator.random(there.shape) >= partial
     looked[~looked.any(axis=1), 0] = True
     wet = generator.random(samples) < 0.4
@@ -47,6 +55,8 @@ def make_marked(folder: Path, *, samples: int = 240, signal: float = 2.0, partia
                None if seen.all() else [CLASSES[code] for code in np.flatnonzero(seen)])
         for key, row, seen in zip(keys, there, looked, strict=True)
     ]  # fmt: skip
+    train = np.flatnonzero(splits == "train")
+    rows = [row for number, row in enumerate(rows) if number not in set(train[labelled:].tolist() if labelled else ())]
     rows += [
         {"key": key, "task": "wet", "state": "known", "text": str(bool(value)).lower(), "annotator": "vendor"}
         for key, value in zip(keys, wet, strict=True)

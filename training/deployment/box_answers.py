@@ -32,10 +32,10 @@ def apart(one: Answer, other: Answer, tolerance: float) -> float:
     return found
 
 
-def recorded_boxes(lists: pa.ChunkedArray, sizes: Ints, most: int) -> Floats:
+def recorded_boxes(lists: pa.ChunkedArray, sizes: Ints) -> Floats:
     """Recorded boxes of n images as answers [n, M, 6], in parts of images of `sizes` [n, 2]; score 0 fills up."""
-    found = np.zeros((len(lists), most, 6))
     counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    found = np.zeros((len(lists), int(counts.max(initial=0)) + 1, 6))
     image = np.repeat(np.arange(len(lists)), counts)
     place = np.arange(len(image)) - np.repeat(np.cumsum(counts) - counts, counts)
     flat = pc.list_flatten(lists)

@@ -15,6 +15,7 @@ import torch
 from curation.errors import Damaged, Failed
 from samplers.pack.pack import Pack
 from samplers.streaming.frame_pairs import FramePairs
+from training.deployment.box_answers import apart, recorded_boxes
 from training.deployment.deployed import Deployed
 from training.evaluation.features import fitted_images
 
@@ -25,6 +26,9 @@ IMAGES = 256
 
 TOLERANCE = 1e-4
 """The largest difference: of a probability, or of a number in the deviations by which its task is standardised."""
+
+BOX_DIMENSIONS = 3
+"""Dimensions of the answer of a task of boxes; others have fewer."""
 
 Answers = Mapping[str, npt.NDArray[np.floating]]
 Inputs = Mapping[str, npt.NDArray[np.generic]]
@@ -68,10 +72,10 @@ class Reference:
     def distance(self, one: Sequence[Answers], other: Sequence[Answers]) -> float:
         """The largest difference of any answer over its scale; NaN where one is not finite."""
         found = [
-            float(np.abs(mine[name] - theirs[name]).max()) / scale
-            for mine, theirs in zip(one, other, strict=True)
-            for name, scale in self.scales.items()
-        ]
+            apart(mine[name], theirs[name], TOLERANCE)
+            if mine[name].ndim == BOX_DIMENSIONS else float(np.abs(mine[name] - theirs[name]).max()) / scale
+            for mine, theirs in zip(one, other, strict=True) for name, scale in self.scales.items()
+        ]  # fmt: skip
         return float(np.max(found))
 
 
@@ -81,7 +85,7 @@ def reference(network: Deployed, pack: Pack, recorded: Path, pairs: FramePairs |
     Damaged where they differ by more than `TOLERANCE`: the weights are not those that were trained.
     """
     every = np.unique(np.linspace(0, len(pack.keys) - 1, IMAGES).round().astype(np.int32))
-    truth = _recorded(recorded, network, pack.keys.take(pa.array(every)))
+    truth = _recorded(recorded, network, pack, pack.keys.take(pa.array(every)))
     place = {int(row): number for number, row in enumerate(every)}
     scales = {task.name: 1.0 if task.task.classes else task.deviation for task in network.tasks}
     found = Reference(run=network.run_id, inputs=[], answers=[], recorded=[], scales=scales)
@@ -131,7 +135,7 @@ def _frames_before(pairs: FramePairs, network: Deployed, rows: npt.NDArray[np.in
     return {"before": before, "has_before": earlier >= 0}
 
 
-def _recorded(path: Path, network: Deployed, keys: pa.Array) -> dict[str, npt.NDArray[np.float64]]:
+def _recorded(path: Path, network: Deployed, pack: Pack, keys: pa.Array) -> dict[str, npt.NDArray[np.float64]]:
     """The recorded answers of each task for these keys, in their order."""
     table, found = pq.read_table(path), dict[str, npt.NDArray[np.float64]]()
     for task in network.tasks:
@@ -139,7 +143,9 @@ def _recorded(path: Path, network: Deployed, keys: pa.Array) -> dict[str, npt.ND
         rows = pc.index_in(keys, value_set=mine["key"].combine_chunks())
         if rows.null_count:
             raise Damaged(f"{path}: lacks predictions of task {task.name}; evaluate run {network.run_id} again")
-        if task.task.classes:
+        if task.task.kind == "detection":
+            found[task.name] = recorded_boxes(mine["boxes"].take(rows), pack.sizes(keys.to_pylist()))
+        elif task.task.classes:
             chances = mine["probabilities"].take(rows).combine_chunks()
             found[task.name] = np.asarray(chances.flatten()).reshape(len(keys), -1)
         else:

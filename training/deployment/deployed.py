@@ -13,9 +13,12 @@ from curation.errors import BadInput
 from samplers.plan.plan import Plan, PlanTask
 from training.deployment.paths import Paths
 from training.evaluation.class_rates import class_shift, drawn_presence
+from training.evaluation.evaluation import has_prior
 from training.evaluation.features import Frozen, frozen_features, frozen_trunk
+from training.network.detection import boxes_of
 from training.network.model import as_pixels, load_any
 from training.network.pairs import as_pair
+from training.recipe import BoxRecipe
 from training.run import Run
 
 __all__ = ["Deployed", "adjustment", "deployed"]
@@ -28,9 +31,10 @@ class Deployed(nn.Module):
     """uint8 RGB images [B, 3, H, W] of the recipe's size -> the answer of each of its `tasks`, by name.
 
     Answers are natural class probabilities [B, C] (C = 2 for binary tasks: false, true; of a multilabel task each of
-    one class, without a sum), or numbers [B] in the task's unit. Where a task reads two frames (`paired`), it also
-    takes `before`, the frames before as `images`, and `has_before`, bool [B]: where it is false, `before` counts for
-    nothing. `priors` and `adjustments` hold what natural probabilities were computed with, by task: see `adjustment`.
+    one class, without a sum), numbers [B] in the task's unit, or boxes [B, M, 6] (`network.detection.boxes_of`). Where
+    a task reads two frames (`paired`), it also takes `before`, the frames before as `images`, and `has_before`, bool
+    [B]: where it is false, `before` counts for nothing. `priors` and `adjustments` hold what natural probabilities were
+    computed with, by task: see `adjustment`.
     """
 
     def __init__(
@@ -44,7 +48,7 @@ class Deployed(nn.Module):
         self.adjustments = {
             task.name: class_shift(drawn_presence(plan, code), self.priors[task.name]).tolist()
             if task.task.kind == "multilabel" else adjustment(task, self.priors[task.name])
-            for code, task in zip(codes, self.tasks, strict=True) if task.task.classes
+            for code, task in zip(codes, self.tasks, strict=True) if has_prior(task.task)
         }  # fmt: skip
         for name, added in self.adjustments.items():
             self.register_buffer(f"adjustment_{name}", torch.tensor(added, dtype=torch.float32))
@@ -81,6 +85,8 @@ class Deployed(nn.Module):
         return next(self.parameters()).device
 
     def _answer(self, task: PlanTask, outputs: Tensor) -> Tensor:
+        if task.task.kind == "detection":
+            return boxes_of(outputs, (self.recipe.boxes or BoxRecipe()).most)
         if not task.task.classes:
             return outputs[:, 0] * task.deviation + task.mean
         if task.task.kind == "binary":
@@ -118,7 +124,7 @@ def deployed(run: Run, catalog: Catalog, names: Sequence[str] = ()) -> Deployed:
     chosen = [code for name, code in codes.items() if not names or name in names]
     with catalog.read(plan.commit) as then:
         priors = [
-            natural_prior(then, plan.tasks[code].task) if plan.tasks[code].task.classes else np.zeros(0)
+            natural_prior(then, plan.tasks[code].task) if has_prior(plan.tasks[code].task) else np.zeros(0)
             for code in chosen
         ]
     network = load_any(run, plan.tasks, catalog.home)

@@ -29,6 +29,7 @@ from samplers.streaming.frame_pairs import gap_of, pairs_of
 from training.deployment.check import Answers, Differences, Inputs, compare, reference
 from training.deployment.deployed import Deployed, deployed
 from training.evaluation.features import GREY
+from training.recipe import BoxRecipe
 from training.report.run_results import registered_run, verified_predictions
 from training.run import Run
 
@@ -40,6 +41,16 @@ FILES = ("model.onnx", "model.pt2", "weights.safetensors")
 LIBRARIES = ("torch", "onnx", "onnxruntime", "onnxscript", "safetensors", "numpy")
 LARGEST_BATCH = 4096
 STAGES = 4
+
+BOX = [
+    "code of the class",
+    "left edge, as a part of the image's width",
+    "top edge, as a part of its height",
+    "width, as a part of its width",
+    "height, as a part of its height",
+    "score; boxes by falling score",
+]
+"""What the columns of a task of boxes are."""
 
 STEPS = {
     "stretch": "resize to height x width, whatever its shape",
@@ -64,8 +75,8 @@ def export_model(
 
     With `tasks`, only their paths through the network. The folder gets `model.onnx`, `model.pt2` (torch.export),
     `weights.safetensors` and `model.json`. Both networks take uint8 RGB images [B, 3, H, W] as `images` and give the
-    natural class probabilities [B, C] or the numbers [B] of each task; where a task reads two frames, they also take
-    `before`, as `images`, and `has_before` [B]. Before the folder appears they are run on 256
+    natural class probabilities [B, C], the numbers [B] or the boxes [B, M, 6] of each task; where a task reads two
+    frames, they also take `before`, as `images`, and `has_before` [B]. Before the folder appears they are run on 256
     images of the run's pack; `model.json` has the largest differences from PyTorch and from the recorded predictions.
 
     BadInput where the folder exists, for an unknown task, and for a trunk that torch.export or ONNX cannot hold;
@@ -224,6 +235,11 @@ def _task(network: Deployed, number: int) -> dict[str, Any]:
     part = network.tasks[number]
     task = part.task
     common = {"name": task.name, "kind": task.kind, "owner": part.owner, "description": task.description}
+    if task.kind == "detection":
+        return common | {
+            "classes": list(task.classes), "shape": ["batch", (network.recipe.boxes or BoxRecipe()).most, len(BOX)],
+            "columns": BOX,
+        }  # fmt: skip
     if not task.classes:
         return common | {"unit": task.unit, "shape": ["batch"], "mean": part.mean, "deviation": part.deviation}
     decision = task.decision

@@ -26,6 +26,9 @@ UNLIKE_PICTURES = 24
 LARGEST = 1200
 """Pictures of the page at most: tasks and classes that come later have none."""
 
+SURE = 0.5
+"""The score from which on a box counts."""
+
 NAMED = 3
 """Tasks whose predictions stand under the pictures least like the training images."""
 
@@ -36,7 +39,8 @@ View = dict[str, Any]
 def write_pictures(predicted: Predicted, run: str, path: Path) -> Path:
     """Write one self-contained HTML file with pictures of predicted images; returns `path`.
 
-    Of each class it has the 12 with the least confidence, of a number 12 from the smallest to the largest.
+    Of each class it has the 12 with the least confidence, of a number 12 from the smallest to the largest, of boxes 12
+    with the most.
     """
     thumbnails: dict[str, str] = {}
     view: View = {
@@ -71,7 +75,11 @@ def _unlike(table: pa.Table, thumbnails: dict[str, str]) -> View:
 def _tasks(table: pa.Table, thumbnails: dict[str, str]) -> Iterator[View]:
     for name in pc.unique(table["task"]).to_pylist():
         mine = table.filter(pc.equal(table["task"], name))
-        if mine["class"].null_count == len(mine):
+        if _boxed(mine):
+            order = np.argsort([-len(boxes) for boxes in _sure(mine)], kind="stable")
+            text = f"The most boxes with a score of at least {SURE:g} first."
+            sheets = [_sheet("", "", _pictures(mine, np.asarray(order[:PICTURES], np.int64), thumbnails))]
+        elif mine["class"].null_count == len(mine):
             chosen = _spread(mine)
             text = "From the smallest number to the largest."
             sheets = [_sheet("", "", _pictures(mine, chosen, thumbnails))]
@@ -118,7 +126,19 @@ def _sheet(title: str, note: str, pictures: list[View]) -> View:
     return {"title": title, "note": note, "pictures": pictures}
 
 
+def _boxed(mine: pa.Table) -> bool:
+    """Whether the rows of a task are boxes."""
+    return "boxes" in mine.column_names and mine["boxes"].null_count < len(mine)
+
+
+def _sure(mine: pa.Table) -> list[list[Row]]:
+    return [[box for box in boxes if box["score"] >= SURE] for boxes in mine["boxes"].to_pylist()]
+
+
 def _answer(row: Row) -> str:
+    if row.get("boxes") is not None:
+        number = sum(box["score"] >= SURE for box in row["boxes"])
+        return f"{number} box{'es' * (number != 1)}"
     if row["class"] is None:
         return number_text(row["number"])
     return f"{row['class']} {row['confidence']:.0%}"

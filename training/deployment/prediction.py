@@ -10,13 +10,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from curation.arrays import Float32s, Floats, Pixels
+from curation.arrays import Float32s, Floats, Ints, Pixels
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
 from curation.files.locations import read_bytes
 from curation.files.progress import StageProgress
-from curation.images.decoding import Quarantined
+from curation.images.decoding import Quarantined, sizes
 from curation.images.embeddings import statistics
 from curation.ingestion.dataset import Dataset
 from curation.ingestion.read_dataset import read
@@ -31,6 +31,7 @@ from training.deployment.unlikeness import UNLIKE, Unlikeness
 from training.evaluation.evaluation import current_task
 from training.evaluation.features import fitted_images, fitted_pixels
 from training.evaluation.labelled_classes import any_class_table
+from training.evaluation.predicted_boxes import found_boxes
 from training.evaluation.predictions import number_table
 from training.loop.task_labels import groups_of
 from training.network.model import Standardise
@@ -102,7 +103,7 @@ class Predicted:
     """Predictions of a run for n images, and the files that are no images.
 
     `table` has a row for each image and task: key, location, task, class, code, number, confidence, probabilities,
-    distance and rank (`Unlikeness`).
+    distance and rank (`Unlikeness`), and `boxes` in pixels of the upright image where a task is one of boxes.
     """
 
     table: pa.Table
@@ -192,12 +193,14 @@ def predict_images(
                     frames = [earlier[start + at] for at in usable]
                     before = list(pool.map(lambda image: None if image is None else _pixels(image, run), frames))
                 pixels = [part for part in found if isinstance(part, np.ndarray)]
-                parts += _rows(network, known, tasks, [batch[at] for at in usable], pixels, before)
+                shown = [batch[at] for at in usable]
+                whole = _sizes(shown) if any(task.kind == "detection" for task in tasks) else np.zeros((0, 2), np.int64)
+                parts += _rows(network, known, tasks, shown, pixels, before, whole)
             done += len(batch)
             report("predict", done, len(images))
     if not parts:
         raise BadInput(f"{unreadable[0].path}: {unreadable[0].reason}; none of {len(images):,} images can be read")
-    table = pa.concat_tables(parts).sort_by([("task", "ascending"), ("key", "ascending")])
+    table = pa.concat_tables(parts, promote_options="default").sort_by([("task", "ascending"), ("key", "ascending")])
     paired = None if earlier is None else sum(image is not None for image in earlier)
     return Predicted(table=table, images=len(images) - len(unreadable), unreadable=unreadable, paired=paired)
 
@@ -221,11 +224,17 @@ def _pixels(image: Image, run: Run) -> Pixels | Quarantined:
         return Quarantined(path=image.location, reason=str(error))
 
 
+def _sizes(images: Sequence[Image]) -> Ints:
+    """Width and height [n, 2] of upright images that can be read."""
+    return np.array([size or (0, 0) for size in sizes([image.location for image in images])], np.int64)
+
+
 def _rows(
     network: Deployed, known: Comparison, tasks: Sequence[Task], images: Sequence[Image], pixels: Sequence[Pixels],
-    before: Sequence[Pixels | Quarantined | None] | None,
+    before: Sequence[Pixels | Quarantined | None] | None, whole: Ints,
 ) -> Iterator[pa.Table]:  # fmt: skip
-    """The rows of a batch of images for each task; a frame before that cannot be read counts as none."""
+    """The rows of a batch of images for each task; a frame before that cannot be read counts as none. `whole` [n, 2]
+    are their widths and heights, if one is of boxes."""
     inputs = torch.from_numpy(np.stack(pixels)).to(network.device)
     if before is None:
         answers = network(inputs)
@@ -237,6 +246,11 @@ def _rows(
     keys, locations = (pa.array([getattr(image, name) for image in images]) for name in ("key", "location"))
     for task in tasks:
         found, prior = answers[task.name].double().cpu().numpy(), network.priors[task.name]
+        if task.kind == "detection":
+            rows = found_boxes(task.name, keys, found, whole, network.run_id)
+            rows = rows.add_column(1, "location", locations).add_column(3, "class", pa.nulls(len(keys), pa.string()))
+            yield rows.append_column("distance", pa.array(distances)).append_column("rank", pa.array(ranks))
+            continue
         rows = any_class_table(task, keys, found, prior) if task.classes else number_table(task.name, keys, found)
         names = [None if code is None else task.classes[code] for code in rows["code"].to_pylist()]
         if task.kind == "multilabel":

@@ -82,7 +82,7 @@ def _predictions(run: Run, catalog: Catalog, progress: Progress | None) -> tuple
     with in_use(catalog.home):
         outputs = _predict(run, plan, pack, catalog.home, progress)
     named = pack.keys
-    sizes = np.stack([pack.index[name].to_numpy() for name in ("width", "height")], axis=1)
+    sizes = pack.sizes(named.to_pylist())
     shifts = {
         task.name: class_shift(drawn_presence(plan, code), priors[task.name])
         for code, task in enumerate(plan.tasks) if task.task.kind == "multilabel"

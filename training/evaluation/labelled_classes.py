@@ -106,8 +106,15 @@ class LabelledClasses:
         )  # fmt: skip
 
     def classes(self) -> list[int]:
-        """The codes of the classes that are there in some image: those that the mean figures are over."""
+        """The codes of the classes that are there in some image: those that the mean F1 is over."""
         return [int(code) for code in np.flatnonzero((self.truth == 1).any(axis=0))]
+
+    def ranked_classes(self) -> list[int]:
+        """The codes of the classes that are there in some image and not in another: those that `map` is over.
+
+        On a slice of images with a bus any ranking by the bus would be perfect.
+        """
+        return [code for code in self.classes() if (self.truth[:, code] == 0).any()]
 
     def confusion(self, code: int) -> ConfusionSums:
         """The confusion sums of one class: 1 is there."""
@@ -119,8 +126,9 @@ class LabelledClasses:
         codes, n, groups = self.classes(), len(self.rows), len(np.unique(self.groups))
         if not codes:
             return dict.fromkeys(CLASS_METRICS, replace(NOT_ENOUGH_DATA, n=n, groups=groups))
+        mixed = self.ranked_classes()
         ranked = mean_average_precision(
-            self.known[:, codes], self.truth[:, codes] == 1, self.probabilities[:, codes], self.weights, self.groups
+            self.known[:, mixed], self.truth[:, mixed] == 1, self.probabilities[:, mixed], self.weights, self.groups
         )
         sums = [self.confusion(code) for code in codes]
         means = [macro_f1(sums), self.statements().f1(1)]

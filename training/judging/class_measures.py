@@ -24,7 +24,8 @@ class ClassMeasure:
     """A metric of a multilabel task; an interface as that of `Measure`.
 
     `name` is "map" (the mean over classes of the average precision), "macro_f1" (that of F1), "micro_f1" (F1 of all
-    statements together), or one of `OF_CLASS` with the class `code`. Classes that no image has take no part in a mean.
+    statements together), or one of `OF_CLASS` with the class `code`. Classes that no image has take no
+    part in a mean, in that of average precision also those that all have.
     """
 
     task: Task
@@ -69,6 +70,8 @@ class ClassMeasure:
             return self._binary.undefined(_of_class(pair, self.code))
         if not pair.first.classes():
             return "no image has any of the classes"
+        if self.name == "map" and not pair.first.ranked_classes():
+            return "every class is there in all images or in none"
         if self.name == "map" and not all(np.isfinite(part.probabilities).all() for part in (pair.first, pair.second)):
             return "a run recorded no probabilities"
         return ""
@@ -83,7 +86,7 @@ class ClassMeasure:
         if self.name == "micro_f1":
             both = [part.statements() for part in (pair.first, pair.second)]
             return PairedSums.of_shares(both[0], both[1], partial(f1_terms, code=1))
-        codes = pair.first.classes()
+        codes = pair.first.ranked_classes() if self.name == "map" else pair.first.classes()
         parts = [self._class_sums(pair, code) for code in codes]
         return PairedSums.of_means_over(parts, [1 / len(codes)] * len(codes))
 

@@ -15,7 +15,7 @@ from training.judging.bounds import Bound, effective_labels
 from training.judging.group_sums import PairedSums
 from training.judging.paired_runs import AnyPair, PairedPredictions
 
-__all__ = ["POINTS", "Measure"]
+__all__ = ["POINTS", "Measure", "f1_terms"]
 
 POINTS: Final = "points"
 """Unit of every share: hundredths."""

@@ -55,6 +55,8 @@ def prevalence(now: Snapshot, task: Task) -> list[ClassPrevalence]:
     ids = np.setdiff1d(now.training_ids(), np.concatenate(out))
     known = labels.filter(pc.equal(labels["state"], KNOWN))
     known = known.filter(pc.is_in(known["sample_id"], value_set=pa.array(ids)))
+    if task.kind == "multilabel":  # where nobody looked for some classes, the image is open
+        known = known.filter(pc.is_null(known["looked"]))
     rows, every = np.searchsorted(ids, known["sample_id"].to_numpy()), np.ones(len(ids), np.bool_)
     batches = batches_of(now, task.name, ids, RANDOM, lambda _slice, _reason: every)
     random = sum(len(part.at) for part in answered(batches, rows, every))

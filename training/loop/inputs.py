@@ -86,9 +86,7 @@ class Inputs:
         """Width and height [S, 2] of the images of a segment's plan."""
         if segment.plan.hash not in self._sizes:
             pack = Pack.open(self._home, self._pack_hash)
-            rows = pack.rows(segment.plan.keys.to_pylist())
-            columns = [pack.index[name].to_numpy()[rows] for name in ("width", "height")]
-            self._sizes = {segment.plan.hash: np.stack(columns, axis=1).astype(np.int64)}
+            self._sizes = {segment.plan.hash: pack.sizes(segment.plan.keys.to_pylist())}
         return self._sizes[segment.plan.hash]
 
     def of(self, keys: Sequence[str]) -> Iterator[Tensor]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from curation.catalog.catalog import Catalog
 from curation.files.progress import Progress
 from curation.images.embeddings import Embeddings
 from samplers.pack.pack import Pack
+from samplers.plan.boxes import PlanBoxes, has_boxes
 from samplers.plan.interleave import hash64
 from samplers.plan.plan import Plan, PlanTask
 from samplers.plan.presence import class_spans, presence_entropy
@@ -32,6 +35,7 @@ from training.loop.task_labels import TaskLabels
 from training.network.exact import Problem, losses_of, rotate, solve
 from training.network.losses import TaskLosses
 from training.network.model import build, build_any
+from training.network.objects import Objects
 from training.network.ridge import PATH
 from training.recipe import Recipe, TaskRecipe
 
@@ -193,20 +197,31 @@ def _drawn(
     else:
         inputs = torch.cat(list(Inputs(plain, plan, home, Source(), ranks).of(keys)))
     values, known, weights, presence = (part.to(ranks.device) for part in _table(labels, len(keys)))
+    objects = _objects(plan, home, keys, ranks)
     steps = STEPS if embeddings is None else STEPS_ON_FEATURES
     for step in range(steps):
         rows = _batch(step, plain.global_batch, len(keys))
         draws = Draws(
             inputs=inputs[rows], values=values[rows], known=known[rows], weights=weights[rows],
             keys=[keys[row] for row in rows.tolist()], positions=rows, presence=presence[rows],
+            objects=objects and objects.rows(torch.from_numpy(rows)),
         )  # fmt: skip
         learner.step(draws, step, 1.0)
         tell(step + 1, steps)
         if (step + 1) % EACH == 0 or step + 1 == steps:
-            found = _heads(learner, inputs, labels)
+            found = _heads(learner, inputs, labels, objects)
             if all(head.fits for head in found):
                 break
     return found
+
+
+def _objects(plan: Plan, home: Path, keys: Sequence[str], ranks: Ranks) -> Objects | None:
+    """The boxes on these images, where the plan has a task of boxes."""
+    if not has_boxes(plan):
+        return None
+    pack = Pack.open(home, plan.pack_hash)
+    rows = pc.index_in(pa.array(keys), value_set=plan.keys).to_numpy().astype(np.int32)
+    return Objects.of(PlanBoxes(plan).of(rows), pack.sizes(keys)).to(ranks.device)
 
 
 def _without_noise(recipe: Recipe, batch: int) -> Recipe:
@@ -236,18 +251,20 @@ def _table(labels: Sequence[TaskLabels], images: int) -> tuple[Tensor, Tensor, T
 
 
 @torch.no_grad()
-def _heads(learner: Learner, inputs: Tensor, labels: Sequence[TaskLabels]) -> list[SmokeHead]:
+def _heads(learner: Learner, inputs: Tensor, labels: Sequence[TaskLabels], objects: Objects | None) -> list[SmokeHead]:
     learner.network.eval()
     outputs = torch.cat([learner.network(part).float() for part in inputs.split(64)])
-    losses = _each(learner.network.losses, outputs, labels)
+    losses = _each(learner.network.losses, outputs, labels, objects)
     learner.train()
     return [_head(part, "drawn", loss) for part, loss in zip(labels, losses, strict=True)]
 
 
-def _each(losses: TaskLosses, outputs: Tensor, labels: Sequence[TaskLabels]) -> list[float]:
+def _each(
+    losses: TaskLosses, outputs: Tensor, labels: Sequence[TaskLabels], objects: Objects | None = None
+) -> list[float]:
     """The mean loss of each task over its labels, from outputs [N, O] of all images."""
     values, known, _, presence = (part.to(outputs.device) for part in _table(labels, len(outputs)))
-    each = losses.each(outputs, values, presence=presence)[:, torch.argsort(losses.group_order)]
+    each = losses.each(outputs, values, presence=presence, objects=objects)[:, torch.argsort(losses.group_order)]
     sums = torch.where(known, each, 0.0).sum(dim=0) / known.sum(dim=0).clamp(min=1)
     return [float(value) for value in sums]
 
@@ -260,9 +277,11 @@ def _head(part: TaskLabels, kind: str, loss: float) -> SmokeHead:
 def _constant_loss(part: TaskLabels) -> float:
     """The mean loss of the best constant on these labels: half the variance, or the entropy of the classes.
 
-    Of a multilabel task, that of the presence of each class, summed.
+    Of a multilabel task, that of the presence of each class, summed; of boxes, that of all labels of the plan.
     """
     values = part.values
+    if part.task.task.kind == "detection":
+        return part.task.constant_loss
     if part.presence is not None:
         return presence_entropy(part.presence, np.full(len(values), 1 / max(1, len(values))))
     if part.numeric:

@@ -137,7 +137,7 @@ def heat_targets(objects: Objects, shape: tuple[int, int, int, int]) -> tuple[Te
 def boxes_of(maps: Tensor, most: int) -> Tensor:
     """The `most` best boxes of maps [B, C + 4, h, w]: [B, M, 6] class code, left, top, width and height as parts of the
     input, and score, by falling score. A centre is a cell that no neighbour of its class exceeds."""
-    batch, classes, height, width = len(maps), maps.shape[1] - EXTRA, maps.shape[2], maps.shape[3]
+    classes, height, width = maps.shape[1] - EXTRA, maps.shape[2], maps.shape[3]
     heat = torch.sigmoid(maps[:, :classes])
     peaks = torch.where(functional.max_pool2d(heat, 3, stride=1, padding=1) == heat, heat, torch.zeros_like(heat))
     cells = height * width
@@ -153,8 +153,7 @@ def boxes_of(maps: Tensor, most: int) -> Tensor:
         for centre, side, length in ((centre_x, sides[:, 0], width), (centre_y, sides[:, 1], height))
     ]
     left, top, right, bottom = edges
-    found = torch.stack([codes.to(maps.dtype), left, top, right - left, bottom - top, scores], dim=2)
-    return found.view(batch, -1, 6)
+    return torch.stack([codes.to(maps.dtype), left, top, right - left, bottom - top, scores], dim=2)
 
 
 def _raise(maps: Tensor, places: Tensor, values: Tensor) -> None:

@@ -58,11 +58,9 @@ class Objects:
         return Objects(**{**vars(found), "draws": found.draws - rows.start})
 
     def rows(self, rows: Tensor) -> "Objects":
-        """Those of the draws at these places [B], each taken once, in this order."""
-        order = torch.full((int(max(rows.max(), self.draws.max() if len(self.draws) else 0)) + 1,), -1)
-        order[rows] = torch.arange(len(rows))
-        found = self.taken(order[self.draws] >= 0)
-        return Objects(**{**vars(found), "draws": order[found.draws]})
+        """Those of the draws at these places [B], in this order; a draw may be taken several times."""
+        places, boxes = (rows[:, None].to(self.draws.device) == self.draws[None]).nonzero(as_tuple=True)
+        return Objects(**{**vars(self.taken(boxes)), "draws": places})
 
     def of_task(self, task: int) -> "Objects":
         """Those of one task (code)."""
@@ -73,5 +71,5 @@ class Objects:
         return Objects(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
 
     def taken(self, here: Tensor) -> "Objects":
-        """Only the boxes that `here` [N] marks."""
+        """Only the boxes that `here` [N] marks, or at these places."""
         return Objects(**{name: value[here] for name, value in vars(self).items()})

@@ -7,8 +7,10 @@ import numpy as np
 from training.evaluation.box_matching import THRESHOLDS
 from training.evaluation.box_sums import BoxSums
 from training.evaluation.intervals import Figure
+from training.report.box_pictures import box_pictures
 from training.report.charts import Mark, unit_chart
 from training.report.formatting import entry_view, share_row
+from training.report.origin import PictureOf
 from training.report.run_results import RunResults
 
 __all__ = ["boxes_view"]
@@ -23,9 +25,9 @@ CLASSES: Final = 40
 """Classes in a task's table: those with the most objects."""
 
 
-def boxes_view(results: RunResults) -> list[View]:
-    """A table of classes and curves for each task of boxes, on test."""
-    return [_task_view(results, name) for name in results.detections]
+def boxes_view(results: RunResults, picture_of: PictureOf) -> list[View]:
+    """A table of classes, curves and pictures for each task of boxes, on test."""
+    return [_task_view(results, name) | box_pictures(results, name, picture_of, SCORE) for name in results.detections]
 
 
 def _task_view(results: RunResults, name: str) -> View:

@@ -1,14 +1,12 @@
 """The worst slices, as contact sheets of their errors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
 
-from curation.images.decoding import load_rgb
-from curation.images.thumbnails import data_uri, shrunk
 from training.evaluation.group_order import groups_first
+from training.report.drawn_boxes import box_colors, thumbnail_with
 from training.report.formatting import doubt_of, entry_view, error_of, number_text, precision_text
 from training.report.origin import PictureOf
 from training.report.run_results import RunResults
@@ -21,7 +19,6 @@ View = dict[str, Any]
 
 SHEETS = 6
 PICTURES = 12
-BOX_COLORS = ("#f0e442", "#56b4e9", "#cc79a7", "#e69f00", "#ffffff", "#d55e00")
 
 
 def worst_view(results: RunResults, picture_of: PictureOf) -> View:
@@ -44,7 +41,7 @@ def worst_view(results: RunResults, picture_of: PictureOf) -> View:
                 }
             )  # fmt: skip
     drawn = any(picture["boxes"] for sheet in sheets for picture in sheet["pictures"])
-    return {"sheets": sheets, "boxes": _box_colors(results) if drawn else {}}
+    return {"sheets": sheets, "boxes": box_colors(results.tasks.values()) if drawn else {}}
 
 
 def _worst_first(results: RunResults) -> list[Row]:
@@ -73,25 +70,9 @@ def _picture(results: RunResults, picture_of: PictureOf, name: str, position: in
         texts |= {"grade": "confidence", "degree": f"{predictions.confidence[position]:.0%}"}
     key = str(results.samples.keys[sample])
     boxes = results.boxes.get(sample, [])
-    return {**texts, "key": key, "boxes": len(boxes), "image": _thumbnail(picture_of(key), boxes, _box_colors(results))}
-
-
-def _box_colors(results: RunResults) -> dict[str, str]:
-    names = dict.fromkeys(name for task in results.tasks.values() if task.kind == "detection" for name in task.classes)
-    return {name: BOX_COLORS[code % len(BOX_COLORS)] for code, name in enumerate(names)}
-
-
-def _thumbnail(picture: bytes | None, boxes: Sequence[tuple[str, Row]], colors: Mapping[str, str]) -> str:
-    """An image with its boxes, as a data: URI of a JPEG, at most 160 pixels wide and high; empty without the image."""
-    if picture is None:
-        return ""
-    pixels = load_rgb(picture)
-    image = shrunk(Image.fromarray(pixels))
-    scale = image.width / pixels.shape[1]
-    draw = ImageDraw.Draw(image)
-    for name, box in boxes:
-        left, top = box["x"] * scale, box["y"] * scale
-        right, bottom = left + max(1.0, box["w"] * scale), top + max(1.0, box["h"] * scale)
-        draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="#000000")
-        draw.rectangle((left, top, right, bottom), outline=colors[name])
-    return data_uri(image)
+    return {
+        **texts,
+        "key": key,
+        "boxes": len(boxes),
+        "image": thumbnail_with(picture_of(key), boxes, box_colors(results.tasks.values())),
+    }

@@ -77,7 +77,7 @@ def write_report(
         "comparison": lambda: comparison_view(results, before),
         "runs": lambda: runs,
         "classes": lambda: class_view(results, before),
-        "boxes": lambda: boxes_view(results),
+        "boxes": lambda: boxes_view(results, pictures),
         "lists": lambda: lists_view(results),
         "coverage": lambda: coverage_view(results),
         "missing": lambda: missing_view(results),

@@ -1,9 +1,11 @@
 """Labels of several classes that say which were looked for: the others stay unknown, whoever labels and merges."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +14,12 @@ from support.marked import CLASSES, SEEN, listed
 from support.pictures import picture
 
 from curation import BadInput, Catalog, Task
+from curation.analysis.coverage import coverage
+from curation.catalog.differences import differences
+from curation.catalog.event_writer import ADDITIONS
+from curation.catalog.held_back_labels import DIGEST, FILE, hold_back, read_held_back
 from curation.catalog.presence import presence_of_labels
+from curation.files.digest import digest
 from curation.ingestion.writers import long_table, wide_table
 
 ROAD = ("car", "person"), ("car", "person", "bicycle")
@@ -86,8 +93,6 @@ def test_people_decide_about_a_class_among_those_who_looked_for_it(catalog: Cata
 @given(st.lists(st.lists(st.sampled_from([-1, 0, 1]), min_size=4, max_size=4), min_size=1, max_size=4))
 def test_any_people_agree_as_a_count_would(statements: list[list[int]]) -> None:
     """Against a reference in Python: each class by the majority of those who looked, unsure at any tie."""
-    import tempfile
-
     given_ = [row for row in statements if any(state >= 0 for state in row)]
     with tempfile.TemporaryDirectory() as folder:
         made, path = Catalog.create(Path(folder) / "home"), Path(folder) / "0.png"
@@ -137,12 +142,10 @@ def test_a_class_that_is_there_among_merged_ones_is_known(catalog: Catalog, sett
 
 def test_digests_of_full_labels_do_not_know_the_column(catalog: Catalog) -> None:
     """A history without partial labels has the digest that it had before labels could be partial."""
-    import curation.catalog.event_writer as writer
-
     give(catalog, ["car"])
     with catalog.read() as now:
         digest = now.digest
-    assert writer.ADDITIONS == {"label_event": ("looked",)}
+    assert ADDITIONS == {"label_event": ("looked",)}
     with catalog.commit(author="eve", message="again", batch="again") as change:
         change.revert(change.id - 1)
     assert state(catalog) == "unknown"
@@ -176,3 +179,49 @@ def test_exports_say_what_was_looked_for(catalog: Catalog) -> None:
     assert (wide[0]["seen"], wide[0]["looked.seen"]) == (["car", "person"], ["car", "person", "bicycle"])
     assert (wide[1]["seen"], wide[1]["looked.seen"]) == (None, None)
     assert (long[0]["names"], long[0]["looked"]) == (["car", "person"], ["car", "person", "bicycle"])
+
+
+def test_slices_know_what_was_looked_for(catalog: Catalog) -> None:
+    give(catalog, *ROAD)
+    with catalog.read() as now:
+        without = "list_contains(looked.seen, '{0}') AND NOT list_contains(label.seen, '{0}')"
+        assert [now.members(without.format(name)).tolist() for name in ("bicycle", "bus", "car")] == [[0], [], []]
+        with pytest.raises(BadInput, match="seen has no class 'tram'"):
+            now.check_slice(without.format("tram"))
+    give(catalog, ["car"])
+    with catalog.read() as now:
+        assert now.members(without.format("bus")).tolist() == [0]
+
+
+def test_differences_see_what_was_looked_for(catalog: Catalog) -> None:
+    give(catalog, ["car"], ["car"])
+    with catalog.read() as now:
+        first = now.commit
+    give(catalog, ["car"], ["car", "bus"])
+    with catalog.read(first) as before, catalog.read() as after:
+        assert [(row.task, row.changed) for row in differences(before, after)] == [("seen", 1)]
+
+
+def test_held_back_labels_of_before_are_read(tmp_path: Path) -> None:
+    """A file without the column has the digest that it was written with, and means all classes."""
+    table = labels([listed("0", ["car"]), listed("1", [])])
+    hold_back(tmp_path, table)
+    path = tmp_path / FILE
+    stored = pq.read_table(path)
+    older = stored.drop_columns(["looked"])
+    assert stored.schema.metadata[DIGEST].decode() == digest(older.replace_schema_metadata(None))
+    pq.write_table(older, path)
+    assert read_held_back(tmp_path).equals(table)
+    hold_back(tmp_path, labels([listed("1", ["bus"], ["bus"])]))
+    assert read_held_back(tmp_path)["looked"].to_pylist() == [None, ["bus"]]
+
+
+def test_coverage_counts_as_none_only_where_everything_was_looked_for(catalog: Catalog) -> None:
+    give(catalog, [], ["car"])
+    with catalog.read() as now:
+        (cell,) = (cell for cell in coverage(now).cells if (cell.task, cell.slice, cell.known) == ("seen", "", 1))
+        assert cell.none == 0
+    give(catalog, [])
+    with catalog.read() as now:
+        (cell,) = (cell for cell in coverage(now).cells if (cell.task, cell.slice, cell.known) == ("seen", "", 1))
+        assert cell.none == 1

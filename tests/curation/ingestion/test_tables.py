@@ -87,37 +87,6 @@ def test_a_long_table_with_a_column_for_each_kind(tmp_path: Path) -> None:
     assert found.labels["boxes"].to_pylist()[3][0]["class"] == "car"
 
 
-def test_classes_that_nobody_looked_for(tmp_path: Path) -> None:
-    """As an object of flags in a cell, in a map of Parquet, and as a column of a long table."""
-    road = '{""tree"": true, ""house"": false}'
-    wanted = [("things", ["tree"], ["house", "tree"]), ("things", ["tree"], None)]
-    found = read(tmp_path, f'key,things\n1,"{road}"\n2,tree\n3,\n')
-    assert label_rows(found, "task", "names", "looked") == wanted
-    table = pa.table({"key": ["1", "3"], "things": pa.array([[("tree", True), ("house", False)], None],
-                                                            pa.map_(pa.string(), pa.bool_()))})  # fmt: skip
-    pq.write_table(table, tmp_path / "t.parquet")
-    found = read(tmp_path, (tmp_path / "t.parquet").read_bytes(), name="t.parquet")
-    assert label_rows(found, "task", "names", "looked") == wanted[:1]
-    text = "key,task,value,looked\n1,things,tree,house;tree\n2,things,tree,\n"
-    found = read(tmp_path, text, "labels")
-    assert label_rows(found, "task", "names", "looked") == wanted
-
-
-@pytest.mark.parametrize(
-    ("cell", "why"),
-    [
-        ('"{""tree"": 2}"', "things: tree = 2 is neither true nor false; write one, or null"),
-        ('"{""tree"": null}"', "says nothing of any class; leave the label out"),
-        ('"{tree"', "t.csv line 2"),
-    ],
-)
-def test_an_object_of_classes_that_is_none(cell: str, why: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput) as caught:
-        read(tmp_path, f"key,things\n1,{cell}\n")
-    assert why in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
 def test_one_row_for_each_box(tmp_path: Path) -> None:
     text = (
         "file,kind,x1,y1,x2,y2,occluded,lamp,camera\n"

@@ -67,7 +67,7 @@ def test_a_rule_survives_the_catalog(decide: object) -> None:
         ({"decide": {"yellow": "high"}}, "must be"),
         ({"decide": {"blue": 0.5}}, "'blue' is no class of it; the classes are red, yellow, green"),
         ({"decide": {"red": 0.5, "yellow": 0.5, "green": 0.5}}, "leave one class without a threshold"),
-        ({"kind": "multilabel", "decide": "balanced"}, "does not decide between classes"),
+        ({"kind": "multilabel", "decide": "balanced"}, "each class of a multilabel task is decided alone"),
     ],
 )
 def test_a_rule_that_cannot_be_followed_is_refused(fields: dict[str, object], message: str) -> None:

@@ -1,20 +1,24 @@
 """A task of several classes is learned: solved and from draws, from features and from shards, with unknown classes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support.homes import copy_home
 from support.learned import planned, recipe
-from support.marked import CLASSES, make_marked
+from support.marked import CLASSES, SEEN, make_marked
 
 from curation import Catalog
 from samplers import Plan, make_pack
 from samplers.streaming.batches import batches
 from samplers.streaming.materialize import materialize
 from training import Run, evaluate, train
+from training.loop.exact_heads import Start, exact_head
 from training.loop.shard_feed import Shards
 from training.loop.smoke import smoke
+from training.loop.task_labels import groups_of, task_labels
 from training.network.model import load_any
 
 TREE = {"branch": {"both": {"width": 8, "tasks": ["*"]}}}
@@ -28,7 +32,7 @@ STOPPING = {"every": 4, "patience": 1, "floor": 0.5, "tolerance": 0.5}
 
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    return make_marked(tmp_path_factory.mktemp("multilabel"), partial=0.2)
+    return make_marked(tmp_path_factory.mktemp("multilabel"), partial=0.2, signal=4.0)
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +61,26 @@ def test_solved_heads_rank_the_classes(catalog: Catalog, exact: Run) -> None:
     assert figure(catalog, exact) > 0.85
 
 
-def test_a_warm_start_ends_at_the_same_heads(catalog: Catalog, plan: Plan, exact: Run) -> None:
-    warm = train(recipe(heads="exact", hidden=0, seed=1), plan, catalog, parent=exact.id)
-    first, second = (load_any(run, plan.tasks, catalog.home).heads for run in (exact, warm))
-    assert torch.allclose(first.weight, second.weight, atol=1e-6)
+def test_a_warm_start_ends_at_the_same_head(catalog: Catalog, plan: Plan) -> None:
+    """Begun at a head of half of the labels; and the head of equal labels is taken as it is."""
+    with catalog.read() as now:
+        (seen, _) = task_labels(plan, groups_of(now, plan))
+    assert seen.presence is not None
+    features = torch.from_numpy(np.random.default_rng(0).normal(size=(len(seen.rows), 6)))
+    features[:, :4] += 2.0 * torch.from_numpy((seen.presence == 1).astype(np.float64))
+    half = np.arange(len(seen.rows)) % 2 == 0
+    part = replace(
+        seen, rows=seen.rows[half], values=seen.values[half], weights=seen.weights[half] / seen.weights[half].sum(),
+        names=seen.names[half], presence=seen.presence[half],
+    )  # fmt: skip
+    before, cold = exact_head(part, features[torch.from_numpy(half)]), exact_head(seen, features)
+    start = Start(record=before.record, weights=before.weights, biases=before.biases)
+    warm = exact_head(seen, features, start=start)
+    assert (warm.record.ridge, warm.record.temperature) == (cold.record.ridge, cold.record.temperature)
+    assert torch.allclose(warm.weights, cold.weights, atol=1e-6)
+    assert warm.record.iterations < cold.record.iterations
+    again = exact_head(seen, features, start=Start(record=warm.record, weights=warm.weights, biases=warm.biases))
+    assert again.weights is warm.weights
 
 
 def test_a_tree_learns_from_draws_and_is_stopped_with_soft_labels(catalog: Catalog, plan: Plan) -> None:
@@ -129,6 +149,33 @@ def test_a_class_that_nobody_looked_for_moves_nothing(catalog: Catalog, plan: Pl
     assert moved[2] < 0
     assert moved[3] == 0
     assert not network.heads.weight[columns][3].any()
+
+
+@pytest.mark.parametrize("changed", [{"accumulate": 2}, {"accumulate": 4}])
+def test_parts_of_a_batch_add_up(catalog: Catalog, plan: Plan, changed: dict[str, int]) -> None:
+    made = recipe(tree=TREE, learning_rate=0.02)
+    heads = [
+        load_any(train(replace(made, **fields), plan, catalog), plan.tasks, catalog.home).state_dict()
+        for fields in ({}, changed)
+    ]  # fmt: skip
+    for name, part in heads[0].items():
+        assert torch.allclose(part, heads[1][name], atol=1e-4), name
+
+
+def test_a_run_goes_on_from_another_class_by_class(catalog: Catalog, plan: Plan, tmp_path: Path) -> None:
+    """A class that is new starts from scratch, the others where the run before left them."""
+    first = train(recipe(tree=TREE, learning_rate=0.05), plan, catalog)
+    copy = copy_home(catalog, tmp_path)
+    with copy.commit(author="eve", message="another class") as change:
+        change.redefine_task(SEEN.model_copy(update={"classes": ("tram", *reversed(CLASSES))}), {})
+    other = planned(copy, draws=160)
+    run = train(recipe(tree=TREE, learning_rate=1e-6), other, copy, parent=first.id)
+    assert "seen: class tram starts from scratch" in run.alarms
+    before, after = (
+        load_any(each, tasks, copy.home) for each, tasks in ((first, plan.tasks), (run, other.tasks))
+    )  # fmt: skip
+    rows = [net.head(net.rows(0)[0]).weight[net.rows(0)[1]] for net in (before, after)]  # type: ignore[union-attr]
+    assert torch.allclose(rows[0].flip(0), rows[1][1:], atol=1e-3)
 
 
 def _embeddings(catalog: Catalog, name: str):  # type: ignore[no-untyped-def]

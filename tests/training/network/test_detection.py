@@ -183,7 +183,7 @@ def test_parts_and_chosen_draws_count_from_zero() -> None:
     found = objects_at((0, 0, 1, 1, 2, 2), (1, 1, 1, 1, 2, 2), (2, 0, 1, 1, 2, 2))
     assert found.part(slice(1, 3)).draws.tolist() == [0, 1]
     chosen = found.rows(torch.tensor([2, 0]))
-    assert (chosen.draws.tolist(), chosen.codes.tolist()) == ([1, 0], [0, 0])
+    assert (chosen.draws.tolist(), chosen.codes.tolist()) == ([0, 1], [0, 0])
     assert found.rows(torch.tensor([5])).draws.tolist() == []
 
 
