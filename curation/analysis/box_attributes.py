@@ -29,7 +29,7 @@ class AttributeCount:
     counts: dict[str, int]
 
     def row(self) -> dict[str, object]:
-        """As a plain row, with the boxes of which nobody said it."""
+        """The counts as a plain row, with the number of boxes where the attribute is unknown."""
         return {**asdict(self), "unknown": self.boxes - self.known}
 
 
