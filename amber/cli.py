@@ -21,6 +21,7 @@ VERBS = {
     "coverage": ("slices:coverage_command", "Show what is labelled, by whom, and what is not missing at random."),
     "diff": ("ledger:diff", "Show what changed from commit FIRST to commit LAST, by task and slice."),
     "discover": ("discovering:discover_command", "Find slices that nobody declared on which RUN errs."),
+    "doubts": ("doubting:doubts_command", "List labels that are likely wrong, and ask for them again."),
     "drift": ("drift:drift_command", "Show what differs between two commits, dates or folders of images."),
     "duplicates": ("slices:duplicates_command", "List near-duplicates, and those across training and evaluation."),
     "evaluate": ("evaluating:evaluate_command", "Judge RUN again by what is known now, or estimate its error."),

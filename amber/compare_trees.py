@@ -206,11 +206,14 @@ def _costs(
 
     from training.evaluation.cost import latencies, network_cost
     from training.network.model import build_tree
+    from training.network.pairs import as_pair, paired_tasks
 
     first = next(iter(recipes.values()))
     embeddings = Embeddings.open(home, first.embeddings) if first.embeddings else None
     networks = {name: build_tree(recipe, plan.tasks, embeddings).eval() for name, recipe in recipes.items()}
     inputs = torch.zeros(1, len(embeddings.mean)) if embeddings else torch.zeros(1, 3, *first.size)
+    if paired_tasks(plan.tasks):
+        inputs = as_pair(inputs, inputs, torch.ones(1, dtype=torch.bool))
     torch.set_num_threads(first.threads)
     times = latencies(networks, inputs, turns=turns, progress=lambda *of: tell("time", *of))
     return {name: network_cost(network, inputs) for name, network in networks.items()}, times

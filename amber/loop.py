@@ -23,7 +23,6 @@ from curation.catalog.held_back_labels import FILE
 from curation.catalog.ownership import os_user
 from curation.catalog.schema import KNOWN
 from curation.catalog.snapshot import Snapshot
-from curation.catalog.tasks import refuse_unlearned
 from curation.errors import BadInput, NotFound
 from curation.files.atomic import remove_leftovers
 from curation.files.locks import locked
@@ -160,12 +159,10 @@ def run_loop(
 
 
 def check_tasks(now: Snapshot, policy: Policy | None, recipe: Recipe) -> None:
-    """Refuse, before any work, a policy that does not fit the catalog, and tasks that `recipe` does not learn."""
-    refuse_unlearned(now.tasks().values())
+    """Refuse, before any work, a policy that does not fit the catalog, and boxes that `recipe` does not learn."""
     stored = now.ownership.policy()
     if followed := policy or (Policy.model_validate_json(stored) if stored else None):
         followed.check(now)
-        refuse_unlearned(followed.trained(now), alone=False, fix="give it share 0")
         recipe.with_boxes(followed.trained(now))
 
 

@@ -1,6 +1,6 @@
 """Coverage, agreement and figures of a run as tables."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
@@ -37,9 +37,16 @@ def coverage_tables(found: Coverage, split: str, differences: Sequence[Differenc
     ]
     columns = ["task", "slice", "samples", "known", "unsure", "inapplicable", "unknown", "none", "counts"]
     title = f"Coverage of {split} at commit {found.commit} (none: labelled as having none of the classes)"
-    return Group(
-        table(title, columns, rows), _annotators_table(found), _overlap_table(found), _missing_table(differences)
-    )
+    parts = [table(title, columns, rows), *_attributes_tables(found, split)]
+    return Group(*parts, _annotators_table(found), _overlap_table(found), _missing_table(differences))
+
+
+def _attributes_tables(found: Coverage, split: str) -> Iterator[WrappedTable]:
+    """What is known of boxes, where a task declares attributes of them."""
+    rows = [part for part in found.attributes if part.split == split]
+    if rows:
+        cells = [[part.task, part.attribute, part.boxes, part.known, _largest(part.counts)] for part in rows]
+        yield table("Attributes of boxes", ["task", "attribute", "boxes", "known", "counts"], cells)
 
 
 def agreement_tables(parts: Iterable[Agreement]) -> Group:

@@ -79,6 +79,8 @@ class Scripted:
     error: float = 0.05
     unsure: float = 0.1
     seed: int = 0
+    size: tuple[int, int] = (48, 32)
+    """Width and height of every image."""
 
     def __call__(self, item: dict[str, Any]) -> Results:
         """The results for an item."""
@@ -92,7 +94,7 @@ class Scripted:
                 continue
             if draw < self.unsure + self.error:
                 value = chance.choice([other for other in task.classes if other != value])
-            results += encode_answer(task, value, (48, 32))
+            results += encode_answer(task, value, self.size)
         return results
 
 

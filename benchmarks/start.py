@@ -29,7 +29,7 @@ READS = {
 """Arguments of verbs that are called on a workspace."""
 WITHOUT = {
     "backup": ["copy"], "browse": [], "catalog": ["verify"], "compare": [], "compare-trees": [], "coverage": [],
-    "diff": ["1"], "discover": [], "drift": ["1", "2"], "duplicates": [], "evaluate": [],
+    "diff": ["1"], "discover": [], "doubts": [], "drift": ["1", "2"], "duplicates": [], "evaluate": [],
     "export-model": ["run", "--to", "out"], "forget": ["key", "--yes"],
     "gate": ["--gate", "gate.toml", "--author", "bench"], "ingest": ["."], "label": ["status"], "loop": [],
     "oracle": [], "pack": [], "policy": ["suggest"], "predict": ["run", "images"],

@@ -24,7 +24,9 @@ from training.network.tree_network import TreeNetwork
 from training.network.trunks import SmallTrunk
 from training.recipe import Recipe
 
-__all__ = ["Features", "learner", "many_tasks", "peer_step_rows", "random_draws", "step_rows"]
+__all__ = [
+    "Arm", "Features", "learner", "many_tasks", "peer_step_rows", "pixels", "random_draws", "ratio", "step_rows",
+]  # fmt: skip
 
 BATCH, HIDDEN, WIDTH = 64, 256, 2_648
 TURNS = 20 if small() else 60
@@ -114,7 +116,7 @@ def learner(trunk: nn.Module, tasks: Sequence[PlanTask], **changed: object) -> L
     """Ours, on one hidden layer."""
     words = {"heads": "drawn", "tree": "shared", "hidden": HIDDEN, "weight_decay": 0.01, **changed}
     recipe = Recipe.parse(words)
-    nodes = recipe.branching.nodes([task.name for task in tasks])
+    nodes = recipe.branching.nodes([task.name for task in tasks if task.task.outputs])
     return Learner(recipe, TreeNetwork(trunk, recipe, nodes, tasks), tasks, Ranks())
 
 

@@ -12,7 +12,6 @@ from amber.terminal import Screen, show
 from amber.verbs.options import grouped, seeded, size_option, trunk_option, using_files, workspace
 from amber.verbs.training import size_for
 from curation.catalog.catalog import Catalog
-from curation.catalog.tasks import refuse_unlearned
 from curation.files.toml_files import read_toml
 from samplers.plan.plan import Plan
 from training.recipe import Recipe
@@ -103,7 +102,6 @@ def compare_trees_command(plan_hash: str, options: CompareOptions, seed: int, ho
     """
     catalog = Catalog.open(home)
     plan = Plan.open(catalog.home, plan_hash) if plan_hash else Plan.newest(catalog.home)
-    refuse_unlearned((part.task for part in plan.tasks), alone=False, fix="plan again with share 0 for it")
     need_extra("train")
     from amber.compare_trees import compare_trees
     from amber.tree_front import comparison_tables, refuse_foreign, write_comparison

@@ -15,12 +15,11 @@ from amber.loop import Answer, Loop, Round, check_tasks, run_loop
 from amber.rounds_table import rounds_table
 from amber.service.signed_urls import SERVICE, url_for
 from amber.tables import figures_table
-from amber.terminal import Screen, note, output, show
+from amber.terminal import Screen, output, show
 from amber.verbs.options import author, grouped, heads_option, like_option, seeded, size_option, trunk_option, workspace
 from amber.verbs.people_options import card_option, days_option, third_option
 from amber.verbs.training import run_title, size_for
 from curation.catalog.catalog import Catalog
-from curation.catalog.tasks import unlearned
 from samplers.policy.policy import Policy
 from training.recipe import Recipe
 from training.run import Run
@@ -137,12 +136,10 @@ def loop_command(options: LoopOptions, people: PeopleOptions, seed: int, author:
     loop = options.loop(catalog, seed)
     with catalog.read() as now:
         check_tasks(now, loop.policy, loop.recipe)
-        missing = "" if loop.policy else unlearned(now.tasks().values())
     need_extra("train")
     screen = Screen(quiet=as_json)
     with ExitStack() as stack:
         answer = stack.enter_context(people.answer(catalog, screen))
-        note(missing)
         stack.enter_context(screen.stages())
         done = list(run_loop(catalog, loop, author=author, progress=screen.tell, answer=answer))
     show([vars(step) for step in done], as_json, lambda: _print_rounds(catalog, loop, done))

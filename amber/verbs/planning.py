@@ -14,7 +14,6 @@ from amber.verbs.acting import Acting, signing
 from amber.verbs.options import has_verb, seeded, using_files, workspace
 from amber.verbs.runs import HASH, shown_time
 from curation.catalog.catalog import Catalog
-from curation.catalog.tasks import unlearned
 from curation.errors import BadInput, NotFound
 from samplers.pack.pack import Pack
 from samplers.plan.explain import explain_draws
@@ -87,8 +86,7 @@ def plan_group(
         return
     with catalog.read(commit) as now:
         policy = Policy.load(policy_file) if policy_file else Policy.in_force(now)
-        tasks = now.tasks().values()
-        missing = unlearned(policy.trained(now)) if policy_file else left_out(tasks, policy)
+        missing = "" if policy_file else left_out(now.tasks().values(), policy)
     proposed = draft_plan(catalog, policy, make_pack(catalog), draws=draws, seed=seed, commit=commit)
     newest = Plan.newest_or_none(catalog.home)
     shown = acting.save(catalog, proposed, newest, policy)

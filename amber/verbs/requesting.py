@@ -9,11 +9,10 @@ import pyarrow.parquet as pq
 from rich.console import Group
 
 from amber.example import example_of
-from amber.terminal import WrappedTable, note, plain, show, table
+from amber.terminal import WrappedTable, plain, show, table
 from amber.verbs.options import grouped, like_option, seeded, using_files, workspace
 from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
-from curation.catalog.tasks import unlearned
 from curation.files.read_back import read_parquet, read_with
 from curation.requests import oracle
 from curation.requests.candidates import EVALUATE, requestable
@@ -93,10 +92,7 @@ def request_command(options: RequestOptions, seed: int, author: str, home: str, 
         with catalog.read() as now:
             head = now.digest
             spent = spending(now, proposal, home=catalog.home)
-            found = requestable(now, _tasks_and_boxes(now, catalog, proposal.run))
-            left_out = "" if options.policy_file else unlearned(t for t in now.tasks().values() if t.name not in found)
         propose(catalog, proposal, author=author, batch=f"request:{head}:{proposal}")
-        note(left_out)
     with catalog.read() as now:
         rows = now.requests("open").to_pylist()
     cells = [[row[name] for name in COLUMNS] for row in rows]

@@ -40,6 +40,7 @@ def coverage_command(split: str | None, annotators: bool, home: str, as_json: bo
         "cells": [row for row in found.rows() if row["split"] == chosen],
         "annotators": [vars(part) for part in found.annotators],
         "overlap": found.overlap,
+        "attributes": [part.row() for part in found.attributes if part.split == chosen],
         "missing": [part.row() for part in differences],
     }
     show(shown, as_json, lambda: coverage_tables(found, chosen, differences))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -42,14 +43,18 @@ class NewDefinition:
     tolerance: float | None
     applies: str | None
     sided: bool | None
+    attribute: tuple[str, ...]
+    gap: float | None
 
     def task(self, old: Task) -> Task:
         """The new definition; BadInput names the field that breaks a rule."""
         fields = {
             "classes": tuple(_classes(self.classes, old)) or None, "metric": self.metric,
             "decide": _decide(self.decide), "owner": self.owner, "tolerance": self.tolerance, "applies": self.applies,
-            "sided": self.sided,
+            "sided": self.sided, "attributes": _attributes(self.attribute, old),
         }  # fmt: skip
+        if self.gap is not None:
+            fields |= {"inputs": 2 if self.gap else 1, "gap": self.gap}
         if fields["classes"] and not old.classes:
             raise BadInput(f"task {old.name}: is a {old.kind} task, which has no classes; leave them out")
         changed = {name: value for name, value in fields.items() if value is not None}
@@ -73,6 +78,20 @@ def _classes(words: tuple[str, ...], old: Task) -> Iterator[str]:
         if not all(names):
             raise BadInput(f"classes {word!r}: an empty name between commas; write red,yellow,green")
         yield from names
+
+
+def _attributes(given: tuple[str, ...], old: Task) -> dict[str, Any] | None:
+    """The attributes of boxes with those of the command line changed, added or, without a value, removed."""
+    if not given:
+        return None
+    found: dict[str, Any] = dict(old.attributes)
+    for pair in given:
+        name, equals, says = pair.partition("=")
+        if not equals:
+            raise BadInput(f"--attribute {pair!r}: must be NAME=CLASS,CLASS, NAME=UNIT, or NAME= for none; correct it")
+        words = [word.strip() for word in says.split(",")]
+        found[name] = words if len(words) > 1 else says
+    return {name: says for name, says in found.items() if says}
 
 
 def _decide(rules: tuple[str, ...]) -> str | dict[str, float] | None:
@@ -108,6 +127,11 @@ new_definition = grouped(
         "--sided/--not-sided", default=None,
         help="Whether labels depend on left and right; no image with a label of such a task is mirrored in training.",
     ),
+    click.option(
+        "--attribute", multiple=True, metavar="NAME=CLASS,CLASS",
+        help="Attribute of each box: its classes, or NAME=UNIT for a number; an empty value removes it. Repeatable.",
+    ),
+    click.option("--gap", type=float, help="Read the frame before too, at most so many seconds older; 0: one frame."),
 )  # fmt: skip
 
 

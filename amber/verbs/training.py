@@ -14,7 +14,6 @@ from amber.tables import figures_table
 from amber.terminal import Screen, show, table
 from amber.verbs.options import author, grouped, heads_option, seeded, size_option, trunk_option, using_files, workspace
 from curation.catalog.catalog import Catalog
-from curation.catalog.tasks import refuse_unlearned
 from curation.errors import Failed, NotFound
 from curation.files.toml_files import read_toml
 from samplers.pack.pack import Pack
@@ -131,7 +130,6 @@ def train_command(options: TrainOptions, seed: int, author: str, home: str, as_j
     """
     catalog = Catalog.open(home)
     plan = options.plan(catalog)
-    refuse_unlearned((part.task for part in plan.tasks), alone=False, fix="plan again with share 0 for it")
     recipe = options.recipe(catalog, plan, seed).with_boxes([part.task for part in plan.tasks])
     need_extra("train")
     if options.shards:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.analysis.box_attributes import AttributeCount, attribute_counts
 from curation.analysis.colabelling import colabelled
 from curation.arrays import Ints
 from curation.catalog.applicability import applicability
@@ -74,6 +75,8 @@ class Coverage:
     cells: tuple[Cell, ...]
     overlap: dict[str, dict[str, int]]
     annotators: tuple[AnnotatorCount, ...] = ()
+    attributes: tuple[AttributeCount, ...] = ()
+    """Of the boxes of each task that declares attributes, by split."""
 
     def rows(self) -> list[dict[str, object]]:
         """The cells as plain rows."""
@@ -146,6 +149,7 @@ def coverage(now: Snapshot, members: Mapping[str, Ints] | None = None) -> Covera
         commit=now.commit, samples=len(samples.split), cells=tuple(cells),
         overlap={a: dict(zip(tasks, row, strict=True)) for a, row in zip(tasks, together.tolist(), strict=True)},
         annotators=tuple(AnnotatorCount(**row) for row in now.labels.annotators().to_pylist()),
+        attributes=attribute_counts(now),
     )  # fmt: skip
 
 

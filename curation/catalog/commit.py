@@ -92,7 +92,7 @@ class PendingCommit:
         unknown).
 
         Labels and slices follow their class. BadInput when a slice names a class that no longer exists, and when the
-        owner has members, `by` is none of them, and owner, classes or metric change.
+        owner has members, `by` is none of them, and owner, classes, attributes of boxes or metric change.
         """
         old, (task,) = self.now.definition(task.name), self._vetted([task])
         new = old.redefined(task, moved or {})
@@ -307,8 +307,12 @@ class PendingCommit:
             add_act(self._writer, "gate", "", by, subject=run, before=against, policy=evaluation_set)
 
     def _define_by_owner(self, new: Definition, old: Definition, by: Identity | None) -> None:
-        """Define a task again, as an act of its owner where owner, classes, the codes of classes or metric change."""
-        fields = [(each.task.owner, each.task.classes, each.task.metric, each.codes) for each in (old, new)]
+        """Define a task again, as an act of its owner where owner, classes (of boxes' attributes too), the codes of
+        classes or metric change."""
+        fields = [
+            (each.task.owner, each.task.classes, each.task.attributes, each.task.metric, each.codes)
+            for each in (old, new)
+        ]
         if fields[0] != fields[1]:
             self.now.ownership.refuse_others(old.task.owner, by, f"task {old.task.name}")
         self._define(new)

@@ -59,11 +59,11 @@ def definition_changes(before: Snapshot, after: Snapshot) -> list[dict[str, obje
     """A row for each field of a task that was defined otherwise: task, field, before (None for a new task), after."""
     old, rows = before.tasks(), list[dict[str, object]]()
     for name, task in after.tasks().items():
-        was = old[name].model_dump(mode="json") if name in old else {}
+        was, now = old[name].model_dump(mode="json") if name in old else {}, task.model_dump(mode="json")
         rows += [
-            {"task": name, "field": field, "before": was.get(field), "after": value}
-            for field, value in task.model_dump(mode="json").items()
-            if (was and was[field] != value) or (not was and field in ("owner", "classes", "metric"))
+            {"task": name, "field": field, "before": was.get(field), "after": now.get(field)}
+            for field in dict.fromkeys([*now, *was])
+            if (was and was.get(field) != now.get(field)) or (not was and field in ("owner", "classes", "metric"))
         ]
     return rows
 

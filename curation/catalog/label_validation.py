@@ -27,6 +27,12 @@ COLUMNS: Final = [
 OUTSIDE: Final = """len(list_filter(boxes, lambda b: b.code IS NULL OR NOT coalesce(b.w > 0 AND b.h > 0
     AND b.x >= 0 AND b.y >= 0 AND b.x + b.w <= width AND b.y + b.h <= height, false))) > 0"""
 
+MISFIT: Final = """len(list_filter(boxes, lambda b: len(list_filter(map_entries(b.attributes), lambda e:
+    allowed[e.key] IS NOT NULL AND CASE WHEN len(allowed[e.key]) = 0
+        THEN NOT coalesce(isfinite(TRY_CAST(e.value AS DOUBLE)), false)
+        ELSE NOT list_contains(allowed[e.key], e.value) END)) > 0)) > 0"""
+"""A declared attribute of a box that is none of its classes, or no number."""
+
 RULES: Final = [
     ("sample_id IS NULL", "key {key!r}: no such sample; ingest the image first"),
     ("task_id IS NULL", "task {task!r}: the catalog has no such task; `amber tasks` lists them"),
@@ -60,6 +66,10 @@ RULES: Final = [
         f"state = 1 AND kind = 'detection' AND (boxes IS NULL OR {OUTSIDE})",
         "boxes of {key!r}: task {task} takes boxes of its classes, inside the image; correct them",
     ),
+    (
+        f"state = 1 AND kind = 'detection' AND coalesce({MISFIT}, false)",
+        "attributes of boxes of {key!r} ({stated}): task {task} declares other values; correct them, or declare these",
+    ),
 ]
 """What makes a single label invalid, with its message. The first rule that a label breaks is reported."""
 
@@ -79,7 +89,7 @@ SAMPLES: Final = """LEFT JOIN (
 TASKS: Final = pa.schema(
     [
         ("task", pa.string()), ("task_id", pa.int32()), ("kind", pa.string()), ("classes", pa.list_(pa.string())),
-        ("entries", pa.list_(pa.int32())),
+        ("entries", pa.list_(pa.int32())), ("allowed", pa.map_(pa.string(), pa.list_(pa.string()))),
     ]
 )  # fmt: skip
 
@@ -117,6 +127,8 @@ def complaints(labels: pa.Table, broken: pa.Table) -> Iterator[tuple[str, str]]:
     """
     for row, rule in zip(labels.take(broken["row"]).to_pylist(), broken["broken"].to_pylist(), strict=True):
         row["key"] = str(row["sample_id"] if row.get("sample_id") is not None else row["key"])
+        attributes = {pair for each in row["boxes"] or () for pair in each["attributes"] or ()}
+        row["stated"] = ", ".join(f"{name} = {value}" for name, value in sorted(attributes))[:200]
         message = MESSAGES[rule].format(**row)
         yield row["key"], f"{row['origin']}: {message}" if row["origin"] else message
 
@@ -126,6 +138,7 @@ def _tasks(definitions: Collection[Definition]) -> pa.Table:
         {
             "task": part.task.name, "task_id": part.task_id, "kind": part.task.kind, "classes": part.task.classes,
             "entries": part.entries,
+            "allowed": [(name, [] if isinstance(says, str) else list(says)) for name, says in part.task.attributes],
         } for part in definitions
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, TASKS)
@@ -139,7 +152,8 @@ def _query(labels: pa.Table, *, boxed: bool) -> str:
     return f"""
         SELECT row, sample_id, task_id, annotator, state, code, number, codes, looked, boxes, confidence, labelled_at,
             CASE {ranks} END AS broken FROM (
-        SELECT row, sample.sample_id, width, height, kind, task_id, annotator, CAST({STATE} AS UTINYINT) AS state,
+        SELECT row, sample.sample_id, width, height, kind, allowed, task_id,
+            annotator, CAST({STATE} AS UTINYINT) AS state,
             incoming.looked AS asked,
             CASE WHEN incoming.state = 'known' AND kind IN ('binary', 'categorical')
                 THEN entries[list_position(classes, text)] END AS code,

@@ -1,7 +1,7 @@
 """Learning tasks as their owners declare them."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -16,21 +16,18 @@ from pydantic import (
     model_validator,
 )
 
-from curation.errors import BadInput
-
-__all__ = ["LEARNED", "Decide", "Kind", "Metric", "Name", "Task", "refuse_unlearned", "unlearned"]
+__all__ = ["Decide", "Kind", "Metric", "Name", "Task"]
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """A name that is safe in SQL, in a file name and in a URL."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 does not allow: label configs and VOC files could not hold such a class."""
 
 Kind = Literal["binary", "categorical", "multilabel", "regression", "detection"]
 Metric = Literal["accuracy", "balanced_accuracy", "mae"]
-
-LEARNED: tuple[Kind, ...] = ("binary", "categorical", "multilabel", "regression", "detection")
-"""Kinds that a head learns. Labels of other kinds are kept, planned, streamed and written."""
 
 DECISIONS = ("likeliest", "balanced")
 
@@ -55,7 +52,33 @@ Decide = Annotated[
 """How class probabilities become a prediction; thresholds are written `{class = threshold}` and kept as pairs."""
 
 
-_ADDED = {"decide": "", "applies": "", "sided": False, "inputs": 1, "gap": 0.0}
+def _attributes(value: object) -> object:
+    """Attributes as pairs, which can be hashed; ValueError for what declares none."""
+    if isinstance(value, tuple):
+        value = dict(value)
+    if not isinstance(value, Mapping):
+        raise ValueError('must be a table such as {colour = ["red", "green"], height = "m"}')
+    for name, says in value.items():
+        if not _NAME.fullmatch(str(name)) or name == "state":
+            raise ValueError(f"{name!r} is no name of an attribute; take lower-case letters, digits and _, not state")
+        if isinstance(says, str):
+            if not says:
+                raise ValueError(f"{name} has an empty unit; give one, or list its classes")
+        elif not isinstance(says, list | tuple) or len(set(says)) < max(2, len(says)):
+            raise ValueError(f"{name} = {says!r} must be the unit of a number, or two or more classes that differ")
+        elif wrong := next((each for each in says if not isinstance(each, str) or _NO_XML.search(each)), None):
+            raise ValueError(f"{name}: {wrong!r} is no class; write it as text that XML allows")
+    return tuple((name, says if isinstance(says, str) else tuple(says)) for name, says in value.items())
+
+
+Attributes = Annotated[
+    tuple[tuple[str, str | tuple[str, ...]], ...],
+    BeforeValidator(_attributes),
+    PlainSerializer(lambda value: {name: says if isinstance(says, str) else list(says) for name, says in value}),
+]
+"""What is known of each box beside its class: names with their classes, or with the unit of a number."""
+
+_ADDED: dict[str, object] = {"attributes": {}, "decide": "", "applies": "", "sided": False, "inputs": 1, "gap": 0.0}
 """Fields of after the first catalogs, with the values that say nothing."""
 
 
@@ -74,6 +97,10 @@ class Task(BaseModel):
 
     A task with `applies` is asked only of samples for which the predicate can hold: by labels where they are known, by
     predictions otherwise. Where it does not hold, a label may be "inapplicable": never in a loss, never a negative.
+
+    The boxes of a detection task may have `attributes`: of each box one of the classes that are listed, or a number in
+    a unit. A box without one is unknown there: nobody said that it is not. Attributes that are not declared are kept
+    as they are.
 
     A task with `inputs` 2 is answered from an image and the frame before it: the last earlier one of its group, by
     `captured_at`, if it is at most `gap` seconds older. Where there is none, the network reads zeros and is told so.
@@ -98,6 +125,9 @@ class Task(BaseModel):
     )
     sided: bool = Field(
         default=False, description="labels depend on left and right: no image is mirrored while it is learned"
+    )
+    attributes: Attributes = Field(
+        default=(), description='of each box: classes, or the unit of a number, such as {colour = ["red", "green"]}'
     )
     inputs: Literal[1, 2] = Field(
         default=1, description="2: the network also reads the frame before, of the same group"
@@ -125,6 +155,8 @@ class Task(BaseModel):
             raise ValueError('a regression task has a unit, the metric "mae" and no classes')
         if self.kind != "regression" and self.metric == "mae":
             raise ValueError('only a regression task has the metric "mae"')
+        if self.attributes and self.kind != "detection":
+            raise ValueError(f"attributes: are of boxes, and a {self.kind} task has none; leave them out")
         if (self.inputs == 2) != (self.gap > 0):
             raise ValueError("inputs = 2 needs a gap in seconds above 0, and only that has one; state both or neither")
         if self.inputs == 2 and self.kind == "detection":
@@ -157,7 +189,7 @@ class Task(BaseModel):
     @property
     def outputs(self) -> int:
         """Number of logits or values in the linear head of this task; 0 for kinds without one, such as boxes."""
-        if self.kind not in LEARNED or self.kind == "detection":
+        if self.kind == "detection":
             return 0
         return len(self.classes) if self.kind in ("categorical", "multilabel") else 1
 
@@ -165,23 +197,3 @@ class Task(BaseModel):
     def single(self) -> bool:
         """Whether a head answers with one class or one number for an image."""
         return self.kind in ("binary", "categorical", "regression")
-
-
-def unlearned(tasks: Iterable[Task]) -> str:
-    """One line that names the tasks which nothing learns yet; "" where all are learned.
-
-    >>> unlearned([Task(name="signs", kind="detection", classes=("stop",), owner="ada")])
-    ''
-    """
-    named = [f"{task.name} ({task.kind})" for task in tasks if task.kind not in LEARNED]
-    if not named:
-        return ""
-    which = f"task{'s' * (len(named) > 1)} {', '.join(named)}"
-    return f"{which}: no head learns this kind yet"
-
-
-def refuse_unlearned(tasks: Iterable[Task], *, alone: bool = True, fix: str = "declare one of these kinds") -> None:
-    """BadInput where nothing learns the tasks yet: all of them, or with `alone=False` any of them."""
-    each = list(tasks)
-    if each and not (alone and any(task.kind in LEARNED for task in each)) and (line := unlearned(each)):
-        raise BadInput(f"{line}; {fix}")

@@ -131,6 +131,8 @@ def _type(annotation: Any) -> str:
         return " or ".join(f"`{_value(value)}`" for value in inner)
     if origin in (Union, UnionType):
         return " or ".join(dict.fromkeys(_type(part) for part in inner if part is not NoneType))
+    if origin is tuple and get_origin(inner[0]) is tuple:
+        return "table"
     if origin is tuple:
         return "list of tables" if _is_table(inner[0]) else "list of texts"
     if origin is not None and hasattr(origin, "keys"):

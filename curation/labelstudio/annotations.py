@@ -1,7 +1,7 @@
 """Annotations: encode a value as Label Studio's results, decode results into a label, and grade gold answers."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -12,7 +12,17 @@ from curation.errors import BadInput
 from curation.ingestion.readers.box_forms import Box, box, scaled, turned
 from curation.labelstudio.client import Json
 from curation.labelstudio.item_cache import Item, moment
-from curation.labelstudio.label_config import BOXED, EMPTY, FLAGS, IMAGE, INAPPLICABLE, NONE, UNSURE, state_of
+from curation.labelstudio.label_config import (
+    BOXED,
+    EMPTY,
+    FLAGS,
+    IMAGE,
+    INAPPLICABLE,
+    NONE,
+    UNSURE,
+    attribute_of,
+    state_of,
+)
 
 __all__ = ["Answer", "Result", "Value", "decode_answer", "decode_items", "encode_answer", "gold_truths"]
 
@@ -93,7 +103,8 @@ def decode_answer(task: Task, results: Sequence[Result], size: tuple[int, int], 
         case "regression":
             return _number(task, own, _choices(task, results, state_of(task), origin), origin)
         case "detection":
-            return _boxes(task, own, _choices(task, results, state_of(task), origin), size, origin)
+            said = _attributes(task, results, origin)
+            return _boxes(task, own, _choices(task, results, state_of(task), origin), said, size, origin)
     return _classes(task, _choices(task, results, task.name, origin), origin)
 
 
@@ -175,7 +186,8 @@ def _encode(task: Task, value: Any, size: tuple[int, int]) -> list[dict[str, Any
             return [_result(task.name, "choices", list(value) or [NONE])]
         case "detection":
             state = _result(state_of(task), "choices", [BOXED if value else EMPTY])
-            return [state, *(_rectangle(task, part, size, number) for number, part in enumerate(value))]
+            rectangles = [_rectangle(task, part, size, number) for number, part in enumerate(value)]
+            return [state, *rectangles, *_described(task, value)]
     return [_result(task.name, "choices", [FLAGS.get(value, value) if task.kind == "binary" else value])]
 
 
@@ -195,6 +207,16 @@ def _rectangle(task: Task, part: Box, size: tuple[int, int], number: int) -> dic
         "value": {name: 100 * side for name, side in sides.items()}
         | {"rotation": 0, "rectanglelabels": [part["class"]]},
     }  # fmt: skip
+
+
+def _described(task: Task, boxes: Sequence[Box]) -> Iterator[dict[str, Any]]:
+    """The declared attributes of boxes, each as a result about the rectangle of its box."""
+    for number, part in enumerate(boxes):
+        stated = dict(part.get("attributes") or ())
+        for name, says in task.attributes:
+            if name in stated:
+                kind, value = ("number", float(stated[name])) if isinstance(says, str) else ("choices", [stated[name]])
+                yield {"id": f"{task.name}-{number}", **_result(attribute_of(task, name), kind, value)}
 
 
 # Decoding
@@ -246,17 +268,41 @@ def _number(task: Task, results: Sequence[Result], state: list[str], origin: str
     return {"state": "known", "number": float(value)}
 
 
-def _boxes(task: Task, results: Sequence[Result], state: list[str], size: tuple[int, int], origin: str) -> Value | None:
+def _attributes(task: Task, results: Sequence[Result], origin: str) -> dict[str, dict[str, Any]]:
+    """What is said of each region, by its id: attributes by name. BadInput for a region that is no box of the task."""
+    regions = {part.get("id") for part in results if part.get("from_name") == task.name}
+    found: dict[str, dict[str, Any]] = {}
+    for name, says in task.attributes:
+        for part in (part for part in results if part.get("from_name") == attribute_of(task, name)):
+            region, value = part.get("id"), part["value"]
+            said = value.get("number") if isinstance(says, str) else value.get("choices")
+            if isinstance(said, list) and len(said) == 1 and said[0] in says:
+                said = said[0]
+            elif not isinstance(says, str) or isinstance(said, bool) or not isinstance(said, int | float):
+                raise _unfit(task, part, origin)
+            if region not in regions:
+                raise BadInput(f"{origin}: {name} = {said!r} is said of {region!r}, which is no box; ask again")
+            found.setdefault(str(region), {})[name] = said
+    return found
+
+
+def _boxes(
+    task: Task, results: Sequence[Result], state: list[str], said: Mapping[str, Mapping[str, Any]],
+    size: tuple[int, int], origin: str,
+) -> Value | None:  # fmt: skip
     if len(state) > 1 or (results and state == [EMPTY]) or (not results and state == [BOXED]):
         raise BadInput(f"{origin}: {task.name} has {len(results)} boxes and {state}, which cannot both hold; ask again")
     if (without := _state(task, state)) is not None:
         return without
     if not state and not results:
         return None
-    return {"state": "known", "boxes": [_box(task, part, size, origin) for part in results]}
+    return {
+        "state": "known",
+        "boxes": [_box(task, part, said.get(str(part.get("id"))), size, origin) for part in results],
+    }
 
 
-def _box(task: Task, part: Result, size: tuple[int, int], origin: str) -> Box:
+def _box(task: Task, part: Result, said: Mapping[str, Any] | None, size: tuple[int, int], origin: str) -> Box:
     """A rectangle in percent of the image, as a box in pixels; a turned one becomes the upright box around it."""
     value, names = part["value"], part["value"].get("rectanglelabels")
     try:
@@ -266,7 +312,7 @@ def _box(task: Task, part: Result, size: tuple[int, int], origin: str) -> Box:
     if not isinstance(names, list) or len(names) != 1 or names[0] not in task.classes or not (w > 0 and h > 0):
         raise _unfit(task, part, origin)
     upright = scaled(size, x / 100, y / 100, w / 100, h / 100)
-    return box(names[0], *(turned(*upright, turn) if turn % 360 else upright))
+    return box(names[0], *(turned(*upright, turn) if turn % 360 else upright), said)
 
 
 def _unfit(task: Task, part: Result, origin: str) -> BadInput:

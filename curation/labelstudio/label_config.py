@@ -25,6 +25,7 @@ __all__ = [
     "NONE",
     "UNSURE",
     "LabelConfig",
+    "attribute_of",
     "card_sections",
     "same_config",
     "state_of",
@@ -126,6 +127,11 @@ def state_of(task: Task) -> str:
     return f"{task.name}-state"
 
 
+def attribute_of(task: Task, attribute: str) -> str:
+    """The name of the tag that takes an attribute of the selected box."""
+    return f"{task.name}-{attribute}"
+
+
 def same_config(one: str, other: str) -> bool:
     """Whether two labelling configs are the same XML, apart from white space and notation."""
     try:
@@ -157,12 +163,27 @@ def _add_question(view: Element, task: Task) -> None:
             _choices(view, state_of(task), [*_inapplicable(task), UNSURE], required=False)
         case "detection":
             _choices(view, state_of(task), [BOXED, EMPTY, *_inapplicable(task), UNSURE])
+            for name, says in task.attributes:
+                _add_attribute(view, task, name, says)
         case "multilabel":
             _choices(view, task.name, [*task.classes, NONE, *_inapplicable(task), UNSURE], choice="multiple")
         case "binary":
             _choices(view, task.name, [*FLAGS.values(), *_inapplicable(task), UNSURE])
         case _:
             _choices(view, task.name, [*task.classes, *_inapplicable(task), UNSURE])
+
+
+def _add_attribute(view: Element, task: Task, name: str, says: str | tuple[str, ...]) -> None:
+    """Append the question about each box, shown while the box is selected; no answer leaves the attribute unknown."""
+    unit = f" ({says})" if isinstance(says, str) else ""
+    SubElement(view, "Header", value=f"{task.name}: {name}{unit} of the selected box", size="6")
+    where = {"name": attribute_of(task, name), "toName": IMAGE, "perRegion": "true", "whenTagName": task.name}
+    if isinstance(says, str):
+        SubElement(view, "Number", where)
+        return
+    tag = SubElement(view, "Choices", where | {"choice": "single", "showInline": "true"})
+    for value in says:
+        SubElement(tag, "Choice", value=value)
 
 
 def _inapplicable(task: Task) -> tuple[str, ...]:

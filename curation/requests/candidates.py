@@ -1,6 +1,6 @@
 """The samples that labels can be requested for, with what the catalog, a run and the embeddings hold about them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from curation.catalog.applicability import applicability
 from curation.catalog.schema import KNOWN
 from curation.catalog.slices import Slice, columns_of
 from curation.catalog.snapshot import Snapshot
-from curation.catalog.tasks import Task, refuse_unlearned
+from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
 from curation.files.read_back import read_parquet
 from curation.images.embeddings import Embeddings, principal_directions
@@ -35,16 +35,16 @@ class Candidates:
     `ids` and `groups` are arrays [N]. `open` holds for each task a mask [N]: true where a label may be requested. It is
     false where there is a label or a request, and where the task does not apply: `inapplicable` [N] by known labels,
     `predicted_inapplicable` [N] by predictions where labels are not known. A row is an index into these arrays.
-    NotFound when the catalog has no run of that name; BadInput when nothing learns any of its tasks yet."""
+    `tasks` are those of `requestable`. NotFound when the catalog has no run of that name."""
 
     def __init__(
         self, now: Snapshot, home: Path, *, run: str = "", embeddings: str = "", like: str = "",
-        example: npt.NDArray[np.float32] | None = None,
+        example: npt.NDArray[np.float32] | None = None, named: Collection[str] = (),
     ) -> None:  # fmt: skip
         self.now = now
         self._predictions_path = now.runs.predictions_file(home, run) if run else None
         self._predictions = read_parquet(self._predictions_path, EVALUATE) if self._predictions_path else None
-        self.tasks = requestable(now, self._predictions)
+        self.tasks = requestable(now, self._predictions, named)
         self._members: dict[Any, Ints] = {}
         self._principal: npt.NDArray[np.float32] | None = None
         samples = now.samples().sort_by("sample_id")
@@ -145,13 +145,18 @@ class Candidates:
         that it expects to decide wrongly at a score of one half. None where the run predicts no boxes of the task."""
         if self._predictions is None or task.kind != "detection":
             return None
+        places, boxes = self.predicted_boxes(task)
+        scores = pc.struct_field(boxes, "score").to_numpy()
+        return np.bincount(places, np.minimum(scores, 1 - scores), len(self.ids)).astype(np.float64)
+
+    def predicted_boxes(self, task: Task) -> tuple[Ints, pa.ChunkedArray]:
+        """The boxes [n] of a task that the run predicts, and the sample of each [n] among these N."""
+        assert self._predictions is not None
         predicted = self._predictions.filter(pc.equal(self._predictions["task"], task.name))
         rows = pc.index_in(predicted["key"], value_set=self.keys)
         lists = predicted["boxes"].filter(pc.is_valid(rows))
         counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-        scores = pc.struct_field(pc.list_flatten(lists), "score").to_numpy()
-        places = np.repeat(rows.drop_null().to_numpy(), counts)
-        return np.bincount(places, np.minimum(scores, 1 - scores), len(self.ids)).astype(np.float64)
+        return np.repeat(rows.drop_null().to_numpy(), counts), pc.list_flatten(lists)
 
     def values(self, task: Task) -> tuple[Ints, Floats]:
         """The class of a task on each sample [N]: known, else predicted; and how sure that is [N]: 1 where it is known,
@@ -223,18 +228,14 @@ class Candidates:
         return ~np.isin(self.ids, np.concatenate(taken))
 
 
-def requestable(now: Snapshot, predictions: pa.Table | None) -> dict[str, Task]:
-    """The tasks that labels can be requested for: those that are learned, and those of boxes that a run predicts.
-
-    BadInput where the catalog has tasks, and none of these.
-    """
+def requestable(now: Snapshot, predictions: pa.Table | None, named: Collection[str] = ()) -> dict[str, Task]:
+    """The tasks that labels are requested for: all but those of boxes, and those of boxes that a run predicts or that
+    are `named`; where there are tasks of boxes alone, all."""
     boxed = set[str]()
     if predictions is not None and "boxes" in predictions.column_names:
         boxed = set(pc.unique(predictions["task"].filter(predictions["boxes"].is_valid())).to_pylist())
-    found = {name: task for name, task in now.tasks().items() if task.outputs or name in boxed}
-    if not found:
-        refuse_unlearned(now.tasks().values())
-    return found
+    found = {name: task for name, task in now.tasks().items() if task.outputs or name in (*boxed, *named)}
+    return found or now.tasks()
 
 
 def inside_by_class(

@@ -16,7 +16,6 @@ import pyarrow as pa
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import REQUESTS
 from curation.catalog.snapshot import Snapshot
-from curation.catalog.tasks import refuse_unlearned
 from curation.errors import BadInput
 from curation.requests.budget import largest_remainder, spread
 from curation.requests.candidates import Candidates
@@ -66,6 +65,11 @@ class Proposal:
         if wrong:
             raise BadInput(f"importance of {wrong[0]}: must be 0 or more, and finite; correct it")
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The tasks that it names, with an importance above 0."""
+        return tuple(name for name, weight in (self.importance or {}).items() if weight)
+
 
 def propose(catalog: Catalog, proposal: Proposal, *, author: str, batch: str) -> int:
     """Add open label requests for `proposal` in one commit; returns how many.
@@ -93,8 +97,9 @@ def choose_requests(now: Snapshot, proposal: Proposal, home: Path) -> list[dict[
     if proposal.run:
         proposal = replace(proposal, run=now.runs.full_id(proposal.run))
     candidates = Candidates(
-        now, home, run=proposal.run, embeddings=proposal.embeddings, like=proposal.like, example=proposal.example
-    )
+        now, home, run=proposal.run, embeddings=proposal.embeddings, like=proposal.like, example=proposal.example,
+        named=proposal.named,
+    )  # fmt: skip
     chosen = _Chosen(candidates=candidates, proposal=proposal, task_ids=now.task_ids())
     weights = weights_of(now, proposal, candidates)
     _add_at_random(chosen, weights, round(proposal.budget * proposal.random_share), arm="random")
@@ -113,12 +118,12 @@ def choose_requests(now: Snapshot, proposal: Proposal, home: Path) -> list[dict[
 
 def weights_of(now: Snapshot, proposal: Proposal, candidates: Candidates) -> dict[str, float]:
     """The importance of each task that can be requested; NotFound when the proposal names a task that the catalog
-    lacks, BadInput when nothing learns any that it names yet."""
+    lacks."""
     if not proposal.importance:
         return dict.fromkeys(candidates.tasks, 1.0)
-    named = [now.task(name) for name, weight in proposal.importance.items() if weight]
-    if not any(task.name in candidates.tasks for task in named):
-        refuse_unlearned(named)
+    for name, weight in proposal.importance.items():
+        if weight:
+            now.task(name)
     return {name: proposal.importance.get(name, 0.0) for name in candidates.tasks}
 
 

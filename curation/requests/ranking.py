@@ -10,6 +10,7 @@ from curation.arrays import Bools, Floats, Ints
 from curation.catalog.slices import Slice, columns_of
 from curation.catalog.tasks import Task
 from curation.images.embeddings import farthest_first
+from curation.requests.box_scores import best_scores, rarest_class
 from curation.requests.candidates import Candidates
 from curation.requests.class_lists import (
     CLASSES_IN_DOUBT,
@@ -25,6 +26,9 @@ __all__ = ["Strategy", "rank"]
 
 
 Strategy = Literal["mixed", "margin", "entropy"]
+
+RARE_PART = 1 / 3
+"""The part of the images requested for a task of boxes that are asked for its rarest class."""
 
 UNLIKE = "unlike everything labelled"
 DOUBT = "boxes in doubt: sum of min(score, 1 - score) ="
@@ -48,7 +52,7 @@ def rank(
     - Any other slice, and a whole task: the smallest margin inside it.
     - A task of several classes: the same, with the chance of each class by itself; in place of the margin, the most
       classes in doubt.
-    - A task of boxes: the images with the most boxes in doubt.
+    - A task of boxes: a third by the highest score of its rarest class, the others with the most boxes in doubt.
     - Where the run predicts no classes of the task: the farthest from all labelled and requested samples.
     """
     if task.kind == "multilabel" and (several := _by_class(candidates, task, slice_, count, seed)) is not None:
@@ -65,7 +69,7 @@ def rank(
             return _likely_and_margin(candidates, task, slice_, chances, inside, count)
     within = np.ones(len(candidates.ids), np.bool_) if slice_ is None else candidates.inside(slice_)
     if (doubts := candidates.doubts(task)) is not None:
-        return list(_picks(candidates, task, doubts * within, DOUBT, count))
+        return _boxes(candidates, task, doubts, within, count)
     if chances is None:
         rows = _unlike_labelled(candidates, task, slice_, count, seed)[:count]
         return [Pick(row=row, arm="diverse", reason=UNLIKE) for row in rows.tolist()]
@@ -107,6 +111,19 @@ def _by_class(
     taken = [pick.row for pick in picks]
     doubt = classes_in_doubt(chances, deciding)
     return picks + list(_picks(candidates, task, doubt, CLASSES_IN_DOUBT, count - len(picks), taken=taken))
+
+
+def _boxes(candidates: Candidates, task: Task, doubts: Floats, within: Bools, count: int) -> list[Pick]:
+    """Images with a likely box of the rarest class, for `RARE_PART` of the rows where there are several classes; then
+    those with the most boxes in doubt."""
+    picks: list[Pick] = []
+    if len(task.classes) > 1:
+        rarest = rarest_class(candidates, task)
+        likely = best_scores(candidates, task)[:, rarest] * within
+        first = round(count * RARE_PART)
+        picks = list(_picks(candidates, task, likely, f"score of {task.classes[rarest]} =", first))
+    taken = [pick.row for pick in picks]
+    return picks + list(_picks(candidates, task, doubts * within, DOUBT, count - len(picks), taken=taken))
 
 
 def _last_batch(candidates: Candidates, task: Task, slice_: Slice) -> tuple[int, int]:

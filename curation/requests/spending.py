@@ -30,7 +30,7 @@ def spending(now: Snapshot, proposal: Proposal, *, home: Path) -> list[Spent]:
     >>> sum(row.requests for row in rows), next(row.why for row in rows if row.task == "bike")
     (20, 'importance 0')
     """
-    candidates = Candidates(now, home, run=proposal.run)
+    candidates = Candidates(now, home, run=proposal.run, named=proposal.named)
     weights = weights_of(now, proposal, candidates)
     names = {id_: name for name, id_ in now.task_ids().items()}
     counts: dict[tuple[str, str], Counter[str]] = {}

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from curation.catalog.snapshot import Snapshot
-from curation.catalog.tasks import LEARNED, Task, refuse_unlearned, unlearned
+from curation.catalog.tasks import Task
 from curation.errors import AmberError, BadInput
 from curation.files.toml_files import parse
 from samplers.plan.labels import TaskLabels, known_labels
@@ -54,7 +54,7 @@ def problems(data: dict[str, Any], now: Snapshot) -> list[str]:
 
 def notes(policy: Policy, now: Snapshot) -> list[str]:
     """One line for each unusual choice in a valid policy."""
-    found = [line] if (line := unlearned(policy.trained(now))) else []
+    found = list[str]()
     for name, part in policy.task.items():
         if part.share == 0:
             found.append(f"task {name}: share 0, so it does not train on its labels")
@@ -65,15 +65,14 @@ def notes(policy: Policy, now: Snapshot) -> list[str]:
 
 
 def suggest(now: Snapshot) -> str:
-    """A first policy as TOML, over every task that is learned and has at least one training label at this snapshot.
+    """A first policy as TOML, over every task with at least one training label at this snapshot.
 
     Importances are equal. Shares follow the square root of the number of labels, at least half of an equal share.
     Uneven classes get the rule "power" with gamma 0.5; rare slices are boosted towards 5% of the task's labels, by at
     most 8; a cap of 10 bounds images that would be drawn more often. BadInput if no task can be trained.
     """
-    refuse_unlearned(now.tasks().values())
     plain = TaskPolicy(owner="nobody", share=1, importance=1)
-    tasks = [task for task in now.tasks().values() if task.kind in LEARNED and not list(_unlabelled(now, task, plain))]
+    tasks = [task for task in now.tasks().values() if not list(_unlabelled(now, task, plain))]
     if not tasks:
         raise BadInput("policy: there is no label to train on for any task; request labels, or declare a task")
     labels = [known_labels(now, task, plain) for task in tasks]

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from curation.catalog.schema import KNOWN
 from curation.catalog.slices import Slice
 from curation.catalog.snapshot import Snapshot
-from curation.catalog.tasks import LEARNED, Task, refuse_unlearned, unlearned
+from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.files.toml_files import parse, read_toml
 
@@ -182,7 +182,6 @@ class Policy(BaseModel):
         (1.0, 'balanced')
         """
         each = list(tasks)
-        refuse_unlearned(each)
         trained = _default(each)
         if not trained:
             raise BadInput("policy: there is no label to train on for any task; request labels, or declare a task")
@@ -206,9 +205,8 @@ class Policy(BaseModel):
     @classmethod
     def for_labelled(cls, now: Snapshot) -> Self:
         """`even` over the tasks of a snapshot that have at least one training label."""
-        refuse_unlearned(now.tasks().values())
         train = now.training_ids()
-        tasks = [task for task in now.tasks().values() if task.kind in LEARNED]
+        tasks = list(now.tasks().values())
         known = {task.name: now.labels(task.name) for task in tasks}
         known = {name: labels.filter(pc.equal(labels["state"], KNOWN)) for name, labels in known.items()}
         return cls.even([task for task in tasks if np.isin(known[task.name]["sample_id"].to_numpy(), train).any()])
@@ -230,17 +228,16 @@ def left_out(tasks: Iterable[Task], policy: Policy) -> str:
     >>> left_out([signs], Policy.even([Task(name="dark", kind="binary", owner="ada")]))
     'task signs (detection): boxes learn from pixels, so no default policy draws for it; give it a share in a policy'
     """
-    each = list(tasks)
-    held = [task for task in each if task.kind in LEARNED and not task.outputs and task.name not in policy.task]
+    held = [task for task in tasks if not task.outputs and task.name not in policy.task]
     named = ", ".join(f"{task.name} ({task.kind})" for task in held)
     which = f"task{'s' * (len(held) > 1)} {named}"
     line = f"{which}: boxes learn from pixels, so no default policy draws for it; give it a share in a policy"
-    return "; ".join(part for part in (unlearned(each), line if held else "") if part)
+    return line if held else ""
 
 
 def _default(tasks: list[Task]) -> list[Task]:
     """The tasks of a default policy."""
-    return [task for task in tasks if task.outputs] or [task for task in tasks if task.kind in LEARNED]
+    return [task for task in tasks if task.outputs] or tasks
 
 
 def boost_problems(name: str, part: TaskPolicy, slices: Mapping[str, Slice]) -> Iterator[str]:

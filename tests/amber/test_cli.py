@@ -67,6 +67,7 @@ SESSION = {
     "evaluate": [],
     "report": ["--out", "report.html"],
     "loop": ["--rounds", "1", "--budget", "4", "--start", "8", "--draws", "128"],
+    "doubts": ["--ask", "1"],
     "discover": ["--out", "found.html"],
     "drift": ["lamps/red/", "lamps/green/"],
     "log": ["-n", "3"],

@@ -12,7 +12,7 @@ from curation import Catalog, Task
 from samplers import Pack, Plan, Policy, TaskPolicy, make_pack
 from samplers.plan.build import draft_plan
 
-__all__ = ["COLORS", "DARK", "SIGNS", "boxes_catalog", "boxes_plan", "drawn_picture"]
+__all__ = ["COLORS", "DARK", "SIGNS", "boxes_catalog", "boxes_of_images", "boxes_plan", "drawn_picture"]
 
 COLORS = {"stop": (220, 30, 30), "give_way": (30, 200, 60)}
 SIGNS = Task(name="signs", kind="detection", classes=tuple(COLORS), owner="ada")
@@ -37,6 +37,12 @@ def drawn_picture(
             pixels[y : y + h, x : x + w] = COLORS[name]
             boxes.append({"class": name, "x": float(x), "y": float(y), "w": float(w), "h": float(h)})
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), boxes, dark
+
+
+def boxes_of_images(images: int, *, most: int = 3, seed: int = 0) -> list[list[dict[str, Any]]]:
+    """The boxes on the pictures of `boxes_catalog`, by the number of the picture."""
+    generator = np.random.default_rng(seed)
+    return [drawn_picture(generator, most)[1] for _ in range(images)]
 
 
 def boxes_catalog(

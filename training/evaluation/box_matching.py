@@ -13,7 +13,7 @@ import numpy as np
 
 from curation.arrays import Bools, Floats, Ints
 
-__all__ = ["MOST", "THRESHOLDS", "Boxes", "found_objects"]
+__all__ = ["MOST", "THRESHOLDS", "Boxes", "found_objects", "overlaps"]
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """Least overlaps at which a box counts as found."""
@@ -49,23 +49,33 @@ def found_objects(predicted: Boxes, known: Boxes) -> tuple[Boxes, Bools, Bools]:
     7
     """
     classes = 1 + max(predicted.codes.max(initial=0), known.codes.max(initial=0))
-    cells = [boxes.images * classes + boxes.codes for boxes in (predicted, known)]
-    order = np.lexsort((-predicted.scores, cells[0]))
-    predicted, cell = predicted.taken(order), cells[0][order]
+    cell = predicted.images * classes + predicted.codes
+    order = np.lexsort((-predicted.scores, cell))
+    predicted, cell = predicted.taken(order), cell[order]
     rank = _rank(cell)
     predicted, cell = predicted.taken(rank < MOST), cell[rank < MOST]
-    by_cell = np.argsort(cells[1], kind="stable")
-    boxes, objects = _pairs(cell, cells[1][by_cell])
-    objects = by_cell[objects]
-    common = _common(predicted.corners[boxes], known.corners[objects])
-    own, other = (part.prod(axis=1) for part in (predicted.corners[boxes, 2:], known.corners[objects, 2:]))
+    boxes, objects, overlap = overlaps(predicted, known)
     crowd = known.crowd[objects]
-    overlap = common / np.where(crowd, own, own + other - common)
     near = (overlap >= THRESHOLDS[0]) & ~crowd
     found = _greedy(cell, len(known.codes), boxes[near], objects[near], overlap[near])
     inside: Floats = np.zeros(len(cell))
     np.maximum.at(inside, boxes[crowd], overlap[crowd])
     return predicted, found, ~found & (inside[:, None] >= THRESHOLDS)
+
+
+def overlaps(predicted: Boxes, known: Boxes) -> tuple[Ints, Ints, Floats]:
+    """Every pair of a predicted and a known box of one image and class: places in both, and intersection over union
+    [m]; for a crowd the part of the predicted box that lies in it. In the order of the predicted boxes."""
+    classes = 1 + max(predicted.codes.max(initial=0), known.codes.max(initial=0))
+    cells = [boxes.images * classes + boxes.codes for boxes in (predicted, known)]
+    by_cell = [np.argsort(cell, kind="stable") for cell in cells]
+    boxes, objects = _pairs(cells[0][by_cell[0]], cells[1][by_cell[1]])
+    boxes, objects = by_cell[0][boxes], by_cell[1][objects]
+    order = np.argsort(boxes, kind="stable")
+    boxes, objects = boxes[order], objects[order]
+    common = _common(predicted.corners[boxes], known.corners[objects])
+    own, other = (part.prod(axis=1) for part in (predicted.corners[boxes, 2:], known.corners[objects, 2:]))
+    return boxes, objects, common / np.where(known.crowd[objects], own, own + other - common)
 
 
 def _common(one: Floats, other: Floats) -> Floats:

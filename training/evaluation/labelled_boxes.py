@@ -19,7 +19,7 @@ from training.evaluation.drawn_labels import Batch, label_weights
 from training.evaluation.intervals import Figure
 from training.evaluation.predictions import Samples, judging_batches, rows_of
 
-__all__ = ["BOX_METRICS", "LabelledBoxes", "labelled_boxes"]
+__all__ = ["BOX_METRICS", "LabelledBoxes", "boxes_beside", "labelled_boxes"]
 
 BOX_METRICS = ("map", "ap50")
 """COCO's AP, the mean over classes and overlaps of one half to 0.95, and AP50, at an overlap of one half alone."""
@@ -64,26 +64,30 @@ class LabelledBoxes:
 
 def labelled_boxes(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table) -> LabelledBoxes:
     """The predictions of one detection task (key, task, boxes) beside its known labels."""
+    rows, known, predicted = boxes_beside(now, task, samples, predictions)
+    batches = judging_batches(now, task, samples)
+    weights = label_weights(batches, rows, np.ones(len(samples.ids), np.bool_)) * samples.weights[rows]
+    by_row = np.zeros(len(samples.ids))
+    by_row[rows] = weights
+    sums = BoxSums.of(predicted, known, by_row, samples.groups)
+    return LabelledBoxes(rows=rows, weights=weights, sums=sums, samples=samples, batches=batches, predicted=predicted)
+
+
+def boxes_beside(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table) -> tuple[Ints, Boxes, Boxes]:
+    """The images whose boxes are known and predicted (none, too), as positions [n] in `samples`; the known boxes on
+    them, and the predicted ones."""
     labels = now.labels(task.name)
     labels = labels.filter(pc.equal(labels["state"], KNOWN))
     known_rows = rows_of(samples.ids, labels)
     mine = predictions.filter(pc.equal(predictions["task"], task.name))
     found = pc.fill_null(pc.index_in(mine["key"], value_set=samples.keys), -1).to_numpy()
     rows = np.intersect1d(known_rows, found[found >= 0])
-    batches = judging_batches(now, task, samples)
-    weights = label_weights(batches, rows, np.ones(len(samples.ids), np.bool_)) * samples.weights[rows]
-    by_row = np.zeros(len(samples.ids))
-    by_row[rows] = weights
     inside = np.zeros(len(samples.ids), np.bool_)
     inside[rows] = True
-    predicted, known = (
-        _boxes(lists, places[kept], task) for lists, places, kept in (
-            (mine["boxes"].filter(pa.array((found >= 0) & inside[found])), found, (found >= 0) & inside[found]),
-            (labels["boxes"].filter(pa.array(inside[known_rows])), known_rows, inside[known_rows]),
-        )
-    )  # fmt: skip
-    sums = BoxSums.of(predicted, known, by_row, samples.groups)
-    return LabelledBoxes(rows=rows, weights=weights, sums=sums, samples=samples, batches=batches, predicted=predicted)
+    kept = (found >= 0) & inside[found]
+    predicted = _boxes(mine["boxes"].filter(pa.array(kept)), found[kept], task)
+    here = inside[known_rows]
+    return rows, _boxes(labels["boxes"].filter(pa.array(here)), known_rows[here], task), predicted
 
 
 def _boxes(lists: pa.ChunkedArray, images: Ints, task: Task) -> Boxes:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from curation.arrays import Float32s
-from curation.catalog.tasks import refuse_unlearned
 from curation.errors import BadInput, Damaged
 from curation.files.read_back import one_line
 from curation.images.embeddings import Embeddings
@@ -130,10 +129,9 @@ class Standardise(nn.Module):
 def build(recipe: Recipe, tasks: Sequence[PlanTask], embeddings: Embeddings | None, *, beside: int = 0) -> Network:
     """The network of a plain `recipe`: on cached features when `embeddings` are given, else on pixels.
 
-    Seeded by the recipe. `beside` is the number of units of a shared layer beside the features. BadInput for a task of
-    a kind that no head learns yet.
+    Seeded by the recipe. `beside` is the number of units of a shared layer beside the features. Tasks of boxes need
+    `build_tree` (`Recipe.with_boxes`).
     """
-    refuse_unlearned((task.task for task in tasks), alone=False, fix="give it share 0")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         if embeddings is not None:
@@ -152,7 +150,6 @@ def build_tree(
     tree that names a task of none of `tasks`, leaves one out, or leaves the trunk at no stage of it, and for a trunk
     whose stages do not give its features.
     """
-    refuse_unlearned((task.task for task in tasks), alone=False, fix="give it share 0")
     names, boxed = [task.name for task in tasks], [task.name for task in tasks if task.task.kind == "detection"]
     for name in (*recipe.task, *recipe.only):
         if name not in names:

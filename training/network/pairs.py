@@ -16,11 +16,21 @@ from samplers.streaming.batches import Batch
 from training.tree import TRUNK, Node, Tree
 
 __all__ = [
-    "Joined", "Pair", "PairBranch", "as_pair", "both_frames", "flagged", "paired_tasks", "split_nodes", "split_pair",
+    "SHIFTS", "Joined", "Pair", "PairBranch", "as_pair", "both_frames", "flagged", "matches",
+    "paired_tasks", "split_nodes", "split_pair",
 ]  # fmt: skip
 
 PAIRS = "pairs"
 """The name of the branch that tasks of two frames have of their own, and the end of the names of such branches."""
+
+
+REACH = 4
+"""The farthest shift, in cells of a map, by which two frames are compared."""
+
+SHIFTS = tuple(
+    [(0, right) for right in range(-REACH, REACH + 1)] + [(down, 0) for down in range(-REACH, REACH + 1) if down]
+)
+"""Shifts of the frame before, down and to the right, in cells."""
 
 
 class Pair(NamedTuple):
@@ -69,15 +79,16 @@ def flagged(pixels: Tensor, batch: Batch) -> Tensor:
 class Joined(nn.Module):
     """Joins what one layer gives for both frames: vectors [B, D] -> [B, 2 D + 1], maps [B, C, H, W] -> the same shape.
 
-    To the maps of the image a layer adds what it finds in both: a 5 x 5 convolution to twice the channels, a rectifier,
-    and a 1 x 1 convolution that begins at 0, so that a network begins as it would with one frame.
+    To the maps of the image a layer adds what it finds in both and in how they match (`matches`): a 5 x 5 convolution
+    to twice the channels, a rectifier, and a 1 x 1 convolution that begins at 0, so that a network begins as it would
+    with one frame.
     """
 
     def __init__(self, channels: int, *, maps: bool) -> None:
         super().__init__()
         self.mix: nn.Sequential | None = None
         if maps:
-            both = nn.Conv2d(2 * channels + 1, 2 * channels, kernel_size=5, padding=2)
+            both = nn.Conv2d(2 * channels + 1 + len(SHIFTS), 2 * channels, kernel_size=5, padding=2)
             last = nn.Conv2d(2 * channels, channels, kernel_size=1)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)  # type: ignore[arg-type]
@@ -88,7 +99,7 @@ class Joined(nn.Module):
         together = _together(now, before, (flag if flag.dim() == 2 else flag[:, :, 0, 0]).to(now.dtype))
         if self.mix is None:
             return together
-        found: Tensor = now + self.mix(together)
+        found: Tensor = now + self.mix(torch.cat([together, matches(now, before) * flag[:, :1, :1, :1]], dim=1))
         return found
 
 
@@ -102,6 +113,25 @@ class PairBranch(nn.Module):
     def forward(self, now: Tensor, before: Tensor, flag: Tensor) -> Tensor:
         found: Tensor = self.rest(self.joined(now, before, flag))
         return found
+
+
+def matches(now: Tensor, before: Tensor) -> Tensor:
+    """How well maps [B, C, H, W] match those of the frame before, shifted by each of `SHIFTS`: [B, S, H, W].
+
+    The mean over channels of their product at a cell, after their mean over the map is taken off: the correlation layer
+    of Dosovitskiy et al. 2015 (FlowNet, arXiv 1504.06852), for shifts across and along alone. It shows motion that sums
+    of both frames would have to learn from nothing.
+    """
+    own, other = (maps - maps.mean(dim=(2, 3), keepdim=True) for maps in (now, before))
+    height, width = now.shape[2:]
+    padded = nn.functional.pad(other, (REACH, REACH, REACH, REACH))
+    found = [
+        (own * padded[:, :, REACH + down : REACH + down + height, REACH + right : REACH + right + width]).mean(
+            dim=1, keepdim=True
+        )
+        for down, right in SHIFTS
+    ]
+    return torch.cat(found, dim=1)
 
 
 def _together(now: Tensor, before: Tensor, flag: Tensor) -> Tensor:

@@ -215,3 +215,42 @@ def test_a_page_that_label_studio_refuses_is_not_sent(tasks: list[Task]) -> None
 
 def test_a_task_without_description_and_notes_is_named() -> None:
     assert LabelConfig(tasks=(COLOR, CAR, MARKS), notes={"marks": "Paint."}).undescribed == ("car",)
+
+
+# Attributes of boxes
+
+SIGNS = Task(
+    name="signs", kind="detection", classes=("sign",), owner="f", attributes={"kind": ["stop", "yield"], "height": "m"}
+)
+SIGN = {"class": "sign", "x": 1.0, "y": 2.0, "w": 5.0, "h": 6.0}
+
+
+def test_the_page_asks_about_each_box_and_is_valid() -> None:
+    page = LabelConfig(tasks=(SIGNS, CAR))
+    tags = {tag.get("name"): tag for tag in fromstring(page.xml).iter() if tag.get("perRegion")}
+    assert {name: tag.tag for name, tag in tags.items()} == {"signs-kind": "Choices", "signs-height": "Number"}
+    assert all(tag.get("whenTagName") == "signs" for tag in tags.values())
+    assert [choice.get("value") for choice in tags["signs-kind"]] == ["stop", "yield"]
+    results = encode_answer(SIGNS, [{**SIGN, "attributes": [("kind", "stop"), ("height", "2")]}], SIZE)
+    assert PageValidator(page).errors(results) == []
+
+
+def test_answers_about_boxes_come_back_with_their_boxes() -> None:
+    given_ = [{**SIGN, "attributes": [("kind", "stop"), ("height", "2.5")]}, {**SIGN, "x": 20.0, "attributes": None}]
+    found = read(SIGNS, *json.loads(json.dumps(encode_answer(SIGNS, given_, SIZE))))
+    assert [dict(box["attributes"] or ()) for box in found["boxes"]] == [{"kind": "stop", "height": "2.5"}, {}]
+
+
+@pytest.mark.parametrize(
+    ("part", "rule"),
+    [
+        ({**choice("signs-kind", "stop"), "id": "elsewhere"}, "kind = 'stop' is said of 'elsewhere', which is no box"),
+        ({**choice("signs-kind", "stop", "yield"), "id": "signs-0"}, "is no answer for signs"),
+        ({**choice("signs-kind", "go"), "id": "signs-0"}, "is no answer for signs"),
+        ({"from_name": "signs-height", "id": "signs-0", "value": {"number": "tall"}}, "is no answer for signs"),
+    ],
+)
+def test_an_answer_about_no_box_or_with_no_class_is_one_line(part: dict[str, Any], rule: str) -> None:
+    with pytest.raises(BadInput, match=rule) as error:
+        read(SIGNS, *encode_answer(SIGNS, [SIGN], SIZE), part)
+    assert str(error.value).startswith("item 1: ")

@@ -41,11 +41,14 @@ def boxes(table: pa.Table, task: str) -> list[dict[str, object]]:
 
 
 def test_streets_without_signs_keep_their_bytes() -> None:
-    """The digests are those of before there were scenes with signs."""
+    """The digests are those of before there were scenes with signs; the column `looked` is younger."""
     drives, pixels = choose_drives(IMAGES, 0), hashlib.sha256()
     for _, _, image in render(drives.take(slice(0, 24)), 0):
         pixels.update(image.tobytes())
-    tables = [hashlib.sha256(repr(table.to_pydict()).encode()) for table in describe(drives, Path("/streets"), 0)]
+    tables = [
+        hashlib.sha256(repr({name: values for name, values in table.to_pydict().items() if name != "looked"}).encode())
+        for table in describe(drives, Path("/streets"), 0)
+    ]
     assert [digest.hexdigest()[:16] for digest in (pixels, *tables)] == [
         "605a104e41444184", "ca8cbce18a8c3c20", "144d93cfc952168b", "cc55d3ccd0b68d82",
     ]  # fmt: skip

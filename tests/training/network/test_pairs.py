@@ -9,7 +9,7 @@ from curation import BadInput, Task
 from samplers.plan.plan import PlanTask
 from training.network.losses import Layout
 from training.network.model import Network, build_any, build_tree
-from training.network.pairs import as_pair, split_pair
+from training.network.pairs import SHIFTS, as_pair, matches, split_pair
 from training.network.tree_network import TreeNetwork
 from training.network.trunks import SmallTrunk
 from training.recipe import Recipe
@@ -102,6 +102,14 @@ def test_a_network_of_pairs_begins_as_one_of_single_frames() -> None:
     )
     with torch.no_grad():
         assert torch.allclose(two(as_pair(NOW, EARLIER, ALL)), one(NOW), atol=1e-5)
+
+
+def test_matches_are_highest_at_the_shift_between_frames() -> None:
+    maps = torch.rand(2, 8, 12, 20, generator=torch.Generator().manual_seed(0))
+    for down, right in ((0, 3), (0, -2), (2, 0), (0, 0)):
+        moved = maps.roll((down, right), dims=(2, 3))
+        inner = matches(maps, moved)[:, :, 4:-4, 4:-4].mean(dim=(0, 2, 3))
+        assert SHIFTS[int(inner.argmax())] == (down, right)
 
 
 def test_a_stage_of_the_trunk_is_read_by_both_kinds_and_copied_for_pairs() -> None:

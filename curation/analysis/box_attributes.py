@@ -1,0 +1,78 @@
+"""What is known of boxes: for each declared attribute of a task of boxes, how many boxes have it, by value."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.catalog.ignored_boxes import ignored_boxes
+from curation.catalog.schema import KNOWN
+from curation.catalog.snapshot import Snapshot
+
+__all__ = ["AttributeCount", "attribute_counts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttributeCount:
+    """Boxes of one (task, attribute, split): all that are labelled, and by class those of which it is known.
+
+    A number has no classes: `known` alone counts it. Regions to be ignored are no boxes.
+    """
+
+    task: str
+    attribute: str
+    split: str
+    boxes: int
+    known: int
+    counts: dict[str, int]
+
+    def row(self) -> dict[str, object]:
+        """The counts as a plain row, with the number of boxes where the attribute is unknown."""
+        return {**asdict(self), "unknown": self.boxes - self.known}
+
+
+def attribute_counts(now: Snapshot) -> tuple[AttributeCount, ...]:
+    """The counts of every declared attribute, by split ("unsplit": none yet); excluded samples are left out."""
+    declared = [task for task in now.tasks().values() if task.attributes]
+    if not declared:
+        return ()
+    samples = now.samples()
+    samples = samples.filter(pc.invert(samples["excluded"]))
+    found: list[AttributeCount] = []
+    for task in declared:
+        labels = now.labels(task.name)
+        labels = labels.filter(pc.equal(labels["state"], KNOWN))
+        at = pc.index_in(labels["sample_id"], value_set=samples["sample_id"].combine_chunks())
+        kept = labels.filter(pc.is_valid(at))
+        lists = (
+            pa.concat_arrays(kept["boxes"].chunks) if kept["boxes"].num_chunks else pa.array([], pa.list_(pa.null()))
+        )
+        if not len(lists):
+            continue
+        splits = samples["split"].take(at.drop_null()).combine_chunks()
+        counts = pc.list_value_length(lists).fill_null(0).to_numpy()
+        boxes = lists.flatten()
+        real = pa.array(~ignored_boxes(boxes))
+        split = splits.take(pa.array(np.repeat(np.arange(len(lists)), counts))).filter(real)
+        stated = pc.struct_field(boxes, "attributes").filter(real)
+        for name, says in task.attributes:
+            values = pc.map_lookup(stated, name, "first")
+            found += _counts(task.name, name, () if isinstance(says, str) else says, split, values)
+    return tuple(found)
+
+
+def _counts(
+    task: str, name: str, classes: tuple[str, ...], split: pa.Array, values: pa.Array
+) -> Iterator[AttributeCount]:
+    """The counts of one attribute in each split that has boxes; values that are no class any more are unknown."""
+    known = pc.is_in(values, value_set=pa.array(classes, pa.string())) if classes else pc.is_valid(values)
+    for part in sorted(pc.unique(split).to_pylist()):
+        here = pc.equal(split, part)
+        mine = values.filter(pc.and_(here, known))
+        counted = {row["values"]: row["counts"] for row in pc.value_counts(mine).to_pylist()} if classes else {}
+        yield AttributeCount(
+            task=task, attribute=name, split=part or "unsplit", boxes=pc.sum(here).as_py(), known=len(mine),
+            counts={each: counted.get(each, 0) for each in classes},
+        )  # fmt: skip
