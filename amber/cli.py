@@ -48,6 +48,7 @@ VERBS = {
     "revert": ("ledger:revert_command", "Undo COMMIT with a new commit."),
     "runs": ("runs:runs_command", "List runs: date, author, plan, policy, parent, figures, withdrawn."),
     "serve": ("serving:serve_group", "Serve images under signed URLs, and the catalog as a JSON API."),
+    "similar": ("similar:similar_command", "Find the images most similar to a key, a file or a vector."),
     "simulate": ("simulating:simulate_command", "Run the loop on a data set whose labels are all known."),
     "slices": ("slices:slices", "List slices with their sizes; add, show, remove or compare them."),
     "tasks": ("tasks:tasks_group", "List tasks: kind, classes, metric and owner; `redefine` changes one."),

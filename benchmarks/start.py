@@ -34,8 +34,8 @@ WITHOUT = {
     "gate": ["--gate", "gate.toml", "--author", "bench"], "ingest": ["."], "label": ["status"], "loop": [],
     "oracle": [], "pack": [], "policy": ["suggest"], "predict": ["run", "images"],
     "predictions": ["import", "theirs.csv", "--name", "theirs"], "prevalence": [], "report": [], "request": [],
-    "restore": ["copy"], "serve": [], "simulate": [".", "--wanted", "a=b"], "train": [], "trunks": ["nosuch"],
-    "write": ["csv", "out.csv"],
+    "restore": ["copy"], "serve": [], "similar": ["key"], "simulate": [".", "--wanted", "a=b"], "train": [],
+    "trunks": ["nosuch"], "write": ["csv", "out.csv"],
 }  # fmt: skip
 """Arguments of verbs that are called without a workspace: on one, their work would be measured too."""
 

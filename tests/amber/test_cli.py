@@ -67,6 +67,7 @@ SESSION = {
     "evaluate": [],
     "report": ["--out", "report.html"],
     "loop": ["--rounds", "1", "--budget", "4", "--start", "8", "--draws", "128"],
+    "similar": ["lamps/red/003", "--tag", "alike", "--out", "alike.html"],
     "doubts": ["--ask", "1"],
     "discover": ["--out", "found.html"],
     "drift": ["lamps/red/", "lamps/green/"],
