@@ -1,7 +1,8 @@
 """Every kind of task beside what else does it: learning, the weights of draws, mining.
 
 ROWS names the parts, such as `ROWS=weights,mining`. SEEDS is how many seeds judge, FIRST_SEED the first; DATA=FOLDER
-takes a declared data set with a multilabel task, or with boxes, in place of `streets`.
+takes a declared data set with a multilabel task, or with boxes, in place of IMAGES images of `streets`; CLASS is the
+class that is mined.
 """
 
 import os

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from benchmarks.table import small
 from curation.catalog.catalog import Catalog
+from curation.catalog.held_back_labels import FILE, read_held_back
 from curation.catalog.presence import presence_of_labels
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
@@ -80,6 +81,8 @@ def _read(name: str, catalog: Catalog, recipe: Recipe) -> Several:
         samples = now.samples()
         classes, states = _states(now, samples["sample_id"].to_numpy())
     keys = samples["key"].to_pylist()
+    if (catalog.home / FILE).exists():
+        _add_held_back(catalog, keys, states)
     with torch.no_grad():
         vectors = torch.from_numpy(np.array(embeddings.vectors[embeddings.rows(keys)]))
         features = Standardise(embeddings.mean, embeddings.scale, embeddings.widths)(vectors)
@@ -98,6 +101,14 @@ def _states(now: Snapshot, ids: npt.NDArray[np.int64]) -> tuple[tuple[str, ...],
     if not listed:
         raise SystemExit(f"DATA={DATA}: declares no task of several classes and none of boxes; name another folder")
     return listed[0].classes, _column(now, listed[0], ids)
+
+
+def _add_held_back(catalog: Catalog, keys: list[str], states: npt.NDArray[np.int8]) -> None:
+    """Fill in what the data set holds back for its oracle: the labels of flags."""
+    held, places = read_held_back(catalog.home), {key: row for row, key in enumerate(keys)}
+    for code, name in enumerate(FLAGS):
+        for row in held.filter(pc.equal(held["task"], name)).select(["key", "text"]).to_pylist():
+            states[places[row["key"]], code] = row["text"] == "true"
 
 
 def _column(now: Snapshot, task: Task, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:

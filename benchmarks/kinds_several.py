@@ -197,9 +197,11 @@ def mined(data: Several, pool: Ints, code: int, seed: int, *, at_random: bool) -
 
 
 def rare_class(data: Several) -> int:
-    """The class that is thinned: the one with the median number of images."""
-    counts = (data.states == 1).sum(axis=0)
-    return int(np.argsort(counts, kind="stable")[len(counts) // 2])
+    """The class that is thinned: CLASS, by default the rarest."""
+    named = os.environ.get("CLASS", "")
+    if named and named not in data.classes:
+        raise SystemExit(f"CLASS={named}: must be one of {', '.join(data.classes)}; correct it")
+    return data.classes.index(named) if named else int((data.states == 1).sum(axis=0).argmin())
 
 
 def thinned(data: Several, code: int, seed: int) -> tuple[Ints, Ints]:
