@@ -214,7 +214,7 @@ def _objects(images: int) -> Objects:
 
 
 def _arm(tasks: list[PlanTask], inputs: torch.Tensor, objects: Objects | None) -> Arm:
-    made = learner(SmallTrunk(), tasks, trunk="small", size=(80, 128))
+    made = learner(SmallTrunk(), tasks, size=(80, 128))
     draws = replace(random_draws(tasks, inputs), objects=objects)
     return partial(_step, made, draws)
 
