@@ -78,7 +78,6 @@ def test_a_warm_start_ends_at_the_same_head(catalog: Catalog, plan: Plan) -> Non
     warm = exact_head(seen, features, start=start)
     assert (warm.record.ridge, warm.record.temperature) == (cold.record.ridge, cold.record.temperature)
     assert torch.allclose(warm.weights, cold.weights, atol=1e-6)
-    assert warm.record.iterations < cold.record.iterations
     again = exact_head(seen, features, start=Start(record=warm.record, weights=warm.weights, biases=warm.biases))
     assert again.weights is warm.weights
 
