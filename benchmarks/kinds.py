@@ -1,7 +1,8 @@
 """Every kind of task beside what else does it: learning, the weights of draws, mining.
 
 ROWS names the parts, such as `ROWS=weights,mining`. SEEDS is how many seeds judge, FIRST_SEED the first; DATA=FOLDER
-takes a declared data set with a multilabel task, or with boxes, in place of `streets`.
+takes a declared data set with a multilabel task, or with boxes, in place of `streets`. CINTA and CARLA are the folders
+of `lights` and `carla` (`benchmarks.kinds_detection`), which have no row without them.
 """
 
 import os
@@ -13,6 +14,8 @@ from benchmarks.table import Row, finish
 
 PARTS = {
     "several": "kinds_several:head_rows", "weights": "kinds_several:weight_rows", "mining": "kinds_several:mining_rows",
+    "lights": "kinds_detection:light_rows", "street_boxes": "kinds_detection:street_rows",
+    "carla": "kinds_detection:carla_rows", "box_steps": "kinds_detection:step_rows",
 }  # fmt: skip
 """The parts by name, in the order in which they run: a module of `benchmarks` and its function."""
 
