@@ -2,7 +2,8 @@
 
 ROWS names the parts, such as `ROWS=weights,mining`. SEEDS is how many seeds judge, FIRST_SEED the first; DATA=FOLDER
 takes a declared data set with a multilabel task, or with boxes, in place of IMAGES images of `streets`; CLASS is the
-class that is mined.
+class that is mined. CINTA and CARLA are the folders of `lights` and `carla` (`benchmarks.kinds_detection`), which have
+no row without them.
 """
 
 import os
@@ -14,6 +15,8 @@ from benchmarks.table import Row, finish
 
 PARTS = {
     "several": "kinds_several:head_rows", "weights": "kinds_several:weight_rows", "mining": "kinds_several:mining_rows",
+    "lights": "kinds_detection:light_rows", "street_boxes": "kinds_detection:street_rows",
+    "carla": "kinds_detection:carla_rows", "box_steps": "kinds_detection:step_rows",
 }  # fmt: skip
 """The parts by name, in the order in which they run: a module of `benchmarks` and its function."""
 

@@ -8,10 +8,9 @@ import csv
 import hashlib
 import os
 import shutil
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ import pyarrow.compute as pc
 import torch
 
 from benchmarks.heads_data import DATASETS
-from benchmarks.table import Row, finish, small
+from benchmarks.table import Row, small
 from benchmarks.train_steps import Arm, learner, many_tasks, pixels, random_draws, ratio
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import Task
@@ -118,26 +117,13 @@ def carla_rows() -> list[Row]:
 
 def step_rows() -> list[Row]:
     """A step of 100 tasks on the small trunk with one of boxes beside it, in turns with the same without."""
+    torch.set_num_threads(THREADS)
     tasks, inputs = many_tasks(100), pixels()
     signs = Task(name="signs", kind="detection", classes=("stop", "yield"), owner="ada")
     boxed: list[PlanTask] = [*tasks, replace(tasks[0], task=signs, constant_loss=4.0)]
     one, other = _arm(boxed, inputs, _objects(len(inputs))), _arm(tasks, inputs, None)
     value, low, high = ratio(one, other, turns=STEPS)
     return [Row(what="a step of 100 tasks and boxes over one of 100 tasks", value=value, low=low, high=high)]
-
-
-PARTS: dict[str, Callable[[], list[Row]]] = {
-    "lights": light_rows, "street_boxes": street_rows, "carla": carla_rows, "box_steps": step_rows
-}  # fmt: skip
-
-
-def main() -> None:
-    """Every row, and the table."""
-    torch.set_num_threads(THREADS)
-    chosen = os.environ.get("ROWS", ",".join(PARTS)).split(",")
-    if unknown := [part for part in chosen if part not in PARTS]:
-        sys.exit(f"ROWS={unknown[0]}: must be some of {','.join(PARTS)}; correct it")
-    finish("kinds", [row for part in chosen for row in PARTS[part]()], threads=THREADS)
 
 
 def _declared(name: str, data: Path, folder: Path, files: list[dict[str, str]]) -> Catalog:
@@ -214,14 +200,10 @@ def _objects(images: int) -> Objects:
 
 
 def _arm(tasks: list[PlanTask], inputs: torch.Tensor, objects: Objects | None) -> Arm:
-    made = learner(SmallTrunk(), tasks, trunk="small", size=(80, 128))
+    made = learner(SmallTrunk(), tasks, size=(80, 128))
     draws = replace(random_draws(tasks, inputs), objects=objects)
     return partial(_step, made, draws)
 
 
 def _step(made: Any, draws: Any, number: int) -> None:
     made.step(draws, number, 1.0)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,6 @@
 """Tasks of boxes on the command line: planned by default where they are alone, by a policy beside others."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from support.refusals import refused
 
 from amber.cli import run
 from curation import Catalog
+from training import Run
+from training.recipe import BoxRecipe
 
 SECTION = '[task.{}]\nowner = "ada"\nshare = {}\nimportance = {}\n'
 BOTH = SECTION.format("signs", 0.5, 0.5) + SECTION.format("dark", 0.5, 0.5)
@@ -61,3 +64,17 @@ def test_alone_they_are_planned_by_default(tmp_path: Path, capsys: pytest.Captur
     catalog = boxes_catalog(tmp_path, images=12, dark=False)
     assert run(["plan", "--draws", "64", "--home", str(catalog.home)]) == 0
     assert LEFT_OUT not in capsys.readouterr().err
+
+
+def test_a_plan_with_boxes_is_trained_on_frozen_maps_by_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalog = boxes_catalog(tmp_path, images=24, dark=False)
+    words = ["--home", str(catalog.home)]
+    assert run(["plan", "--draws", "32", *words]) == 0
+    capsys.readouterr()
+    assert run(["train", "--batch", "16", "--size", "64", "96", *words, "--author", "ada", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    recipe = Run.open(catalog.home, found["run"]).recipe
+    assert (recipe.trunk, recipe.learn_from, recipe.boxes) == ("efficientnet_lite0", "head", BoxRecipe())
+    assert {row["metric"] for row in found["figures"]} == {"map", "ap50"}
