@@ -82,7 +82,7 @@ bench-gpu: .venv/train ## The trainer on a GPU: images a second, waiting for dat
 bench-decide: .venv/train ## Compare, gate, labels that judge, prevalence and drift, beside the usual rules (ROWS=blocks,errors; DEMO=FOLDER; SCALE=small)
 	@$(BIN)/python -m benchmarks.decide
 
-bench-ask: .venv/train .venv-ask-peers/ready ## Slices that nobody declared: planted and null, beside SliceLine (ROWS=discovery; SCALE=small)
+bench-ask: .venv/train .venv-ask-peers/ready ## Slices that nobody declared and labels that are wrong, beside SliceLine and cleanlab (ROWS=discovery,doubts; SCALE=small)
 	@$(BIN)/python -m benchmarks.ask
 
 bench-kinds: .venv/train ## Tasks of several classes: solved heads beside scikit-learn, weights of draws, mining at 2% (ROWS=several,mining; DATA=FOLDER; SCALE=small)
@@ -120,7 +120,7 @@ clean: ## Remove what the demo and the benchmarks left here
 	@.venv-heads-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
 
 .venv-ask-peers/ready: benchmarks/ask-peers.txt
-	@echo "making .venv-ask-peers with SliceLine (a minute)"
+	@echo "making .venv-ask-peers with SliceLine and cleanlab (a minute)"
 	@$(PYTHON) -m venv .venv-ask-peers
 	@.venv-ask-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && touch $@
 

@@ -11,7 +11,7 @@ from importlib import import_module
 
 from benchmarks.table import Row, finish
 
-PARTS = {"discovery": "ask_discovery:discovery_rows"}
+PARTS = {"discovery": "ask_discovery:discovery_rows", "doubts": "ask_doubts:doubt_rows"}
 """The parts by name, in the order in which they run: a module of `benchmarks` and its function."""
 
 

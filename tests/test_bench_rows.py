@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from amber.cli import VERBS
-from benchmarks import decide, decide_labels, start
+from benchmarks import decide, decide_labels, kinds, start
 from benchmarks.heads import Points, peer_rows
 from benchmarks.table import Row, finish
 
@@ -34,6 +34,15 @@ def test_a_missing_figure_is_null_and_not_met(capsys: pytest.CaptureFixture[str]
 
 def test_the_start_of_every_verb_is_measured() -> None:
     assert sorted(start.READS | start.WITHOUT) == sorted(VERBS)
+
+
+def test_the_parts_of_bench_kinds_exist_and_others_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in kinds.PARTS.values():
+        module, _, name = part.partition(":")
+        assert callable(getattr(import_module(f"benchmarks.{module}"), name))
+    monkeypatch.setenv("ROWS", "guesses")
+    with pytest.raises(SystemExit, match="ROWS=guesses: must be some of several,weights,mining"):
+        kinds.main()
 
 
 def test_the_parts_of_bench_decide_exist_and_a_short_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:

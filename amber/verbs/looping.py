@@ -12,7 +12,6 @@ import click
 
 from amber.extras import need_extra
 from amber.loop import Answer, Loop, Round, check_tasks, run_loop
-from amber.rounds_table import rounds_table
 from amber.service.signed_urls import SERVICE, url_for
 from amber.tables import figures_table
 from amber.terminal import Screen, output, show
@@ -147,6 +146,8 @@ def loop_command(options: LoopOptions, people: PeopleOptions, seed: int, author:
 
 def _print_rounds(catalog: Catalog, loop: Loop, done: list[Round]) -> Any:
     """A table of rounds for each rare slice, then the figures of the last run."""
+    from amber.rounds_table import rounds_table
+
     with catalog.read() as now:
         rare = [part for part in now.slices().values() if part.rare and part.name in done[-1].found]
     for part in rare:

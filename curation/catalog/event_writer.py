@@ -10,7 +10,7 @@ from curation.catalog.arrow_query import query_arrow, scalar
 from curation.errors import BadInput
 from curation.files.digest import digest
 
-__all__ = ["Writer", "refuse"]
+__all__ = ["ADDITIONS", "Writer", "refuse"]
 
 
 ADDITIONS: Final = {"label_event": ("looked",)}

@@ -15,7 +15,7 @@ from curation.files.atomic import whole
 from curation.files.digest import digest
 from curation.files.read_back import read_parquet, read_with
 
-__all__ = ["FILE", "fault_in_held_back", "forget_held_back", "hold_back", "read_held_back"]
+__all__ = ["DIGEST", "FILE", "fault_in_held_back", "forget_held_back", "hold_back", "read_held_back"]
 
 FILE: Final = "oracle.parquet"
 DIGEST: Final = b"amber.digest"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +21,12 @@ from curation.files.digest import digest
 from curation.files.locations import is_url
 from curation.files.progress import Progress
 from curation.files.read_back import json_value
-from curation.files.remote_files import RemoteFiles
 from samplers.shards.open_shards import LocalShards, Shard, ShardSource, VerifiedShards
 from samplers.shards.prefetcher import Cache
-from samplers.shards.remote_source import RemoteSource
 from samplers.shards.row_index import RowIndex
+
+if TYPE_CHECKING:
+    from curation.files.remote_files import RemoteFiles
 
 __all__ = ["INDEX", "ImageLocations", "Pack", "manifest_digest"]
 
@@ -49,7 +50,7 @@ INDEX = pa.schema(
 class Pack:
     """A complete, immutable pack of a workspace. Rows are in the order of `keys`; the index is read on first use."""
 
-    root: Path | RemoteFiles
+    root: "Path | RemoteFiles"
     """Its workspace, on local disk or at a URL."""
     hash: str
     shards: tuple[Shard, ...]
@@ -69,11 +70,11 @@ class Pack:
         `home` is a workspace, or the URL of a copy of its `packs` and `shards`: s3://BUCKET/PREFIX, https://HOST/PATH.
         Failed if a URL cannot be reached.
         """
-        root = RemoteFiles(str(home)) if is_url(str(home)) else Path(home)
+        root = _remote(str(home)) if is_url(str(home)) else Path(home)
         return cls._open(root, hash, cache or Cache())
 
     @classmethod
-    def _open(cls, root: Path | RemoteFiles, hash: str, cache: Cache) -> "Pack":
+    def _open(cls, root: "Path | RemoteFiles", hash: str, cache: Cache) -> "Pack":
         path = f"packs/{hash}/manifest.json"
 
         def read(data: bytes) -> "Pack":
@@ -98,7 +99,7 @@ class Pack:
     @property
     def home(self) -> Path:
         """The workspace; BadInput for a pack at a URL, which is read-only."""
-        if isinstance(self.root, RemoteFiles):
+        if not isinstance(self.root, Path):
             raise BadInput(f"{self.root.url}: a pack at a URL is read-only; copy it into a workspace first")
         return self.root
 
@@ -183,12 +184,14 @@ class Pack:
         if isinstance(self.root, Path):
             rows = RowIndex(self.shard, self.offset, [shard.name for shard in self.shards])
             return VerifiedShards(LocalShards(self.root / "shards", self.shards, home=self.root), rows, hashes)
+        from samplers.shards.remote_source import RemoteSource
+
         return RemoteSource(self.root, self.shards, (self.shard, self.offset, self.size), hashes, self.cache)
 
     def copy_to(self, url: str, progress: Progress | None = None) -> None:
         """Copy this pack below a URL: the missing shards, then the index, and the manifest last. An interrupted copy is
         not yet a pack; running it again resumes it."""
-        to = RemoteFiles(url)
+        to = _remote(url)
         for done, shard in enumerate(self.shards, 1):
             if to.size(path := f"shards/{shard.name}") != shard.size:
                 to.put(path, self.home / path)
@@ -233,7 +236,7 @@ class ImageLocations:
     size: Int32s
 
 
-def _successor(root: Path | RemoteFiles, hash: str) -> str:
+def _successor(root: "Path | RemoteFiles", hash: str) -> str:
     """The hash of the pack that replaces `hash` after an image was forgotten."""
     try:
         to = json_value(_read(root, f"packs/{hash}/moved.json"))["to"]
@@ -246,8 +249,15 @@ def _successor(root: Path | RemoteFiles, hash: str) -> str:
     return str(to)
 
 
-def _read(root: Path | RemoteFiles, path: str) -> bytes:
-    if isinstance(root, RemoteFiles):
+def _remote(url: str) -> "RemoteFiles":
+    """The files below a URL; with obstore, which packs on a local disk do not need."""
+    from curation.files.remote_files import RemoteFiles
+
+    return RemoteFiles(url)
+
+
+def _read(root: "Path | RemoteFiles", path: str) -> bytes:
+    if not isinstance(root, Path):
         return root.get(path)
     try:
         return (root / path).read_bytes()
@@ -260,15 +270,15 @@ def manifest_digest(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _read_as(root: Path | RemoteFiles, path: str, read: Callable[[bytes], Result]) -> Result:
+def _read_as(root: "Path | RemoteFiles", path: str, read: Callable[[bytes], Result]) -> Result:
     """`read` of the bytes of a file; a remote file is fetched again while `read` raises Damaged."""
-    return root.get_as(path, read) if isinstance(root, RemoteFiles) else read(_read(root, path))
+    return read(_read(root, path)) if isinstance(root, Path) else root.get_as(path, read)
 
 
-def _fix(root: Path | RemoteFiles) -> str:
-    remote = isinstance(root, RemoteFiles)
+def _fix(root: "Path | RemoteFiles") -> str:
+    remote = not isinstance(root, Path)
     return "delete its folder there, then copy again" if remote else "delete its folder and pack again"
 
 
-def _address(root: Path | RemoteFiles) -> str:
-    return root.url if isinstance(root, RemoteFiles) else str(root)
+def _address(root: "Path | RemoteFiles") -> str:
+    return str(root) if isinstance(root, Path) else root.url

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.arrays import Bools, Floats, Int8s, Int32s, Ints
+from curation.catalog.ignored_boxes import ignored_boxes
 from curation.catalog.presence import presence_of_lists
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
@@ -37,13 +38,19 @@ class TaskLabels:
     looked: pa.ListArray | None = None
 
     def present_classes(self) -> tuple[Ints, Ints]:
-        """Every (label, class) pair of a multilabel or detection task: indices into [L], and class codes."""
+        """Every (label, class) pair of a multilabel or detection task: indices into [L], and class codes.
+
+        Regions that are ignored, such as crowds, are of no class.
+        """
         assert self.lists is not None
         image = np.repeat(np.arange(len(self.rows)), pc.fill_null(pc.list_value_length(self.lists), 0).to_numpy())
         flat = self.lists.flatten()
-        code = flat if self.task.kind == "multilabel" else pc.struct_field(flat, "code")
+        code = np.asarray(flat if self.task.kind == "multilabel" else pc.struct_field(flat, "code"), np.int64)
+        if self.task.kind == "detection":
+            real = ~ignored_boxes(flat)
+            image, code = image[real], code[real]
         classes = np.int64(len(self.task.classes))
-        pairs = np.unique(image * classes + np.asarray(code, np.int64))
+        pairs = np.unique(image * classes + code)
         return pairs // classes, pairs % classes
 
     def states(self) -> Int8s:

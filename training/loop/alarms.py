@@ -93,7 +93,9 @@ def solved_alarms(labels: Sequence[TaskLabels], heads: Sequence[Head], network: 
     """Alarms of heads that were solved, on `features` of the plan's samples, as `network.of_features` takes them."""
     found = []
     for part, head in zip(labels, heads, strict=True):
-        if head.kind == "constant":
+        if part.presence is not None and (alike := _alike(part)):
+            found.append(f"{head.task}: all labels agree about {', '.join(alike)}, which so are constant; label others")
+        elif head.kind == "constant":
             found.append(f"{head.task}: all {head.labels} labels are one class, so the head is constant; label others")
         if head.gradient > PROMISED:
             found.append(f"{head.task}: not solved after {LIMIT} iterations, relative gradient {head.gradient:.1e}")
@@ -103,6 +105,13 @@ def solved_alarms(labels: Sequence[TaskLabels], heads: Sequence[Head], network: 
     return found + [
         _outside(name, share) for name, share in _out_of_range(labels, network, features) if share > OUTSIDE
     ]
+
+
+def _alike(part: TaskLabels) -> list[str]:
+    """The classes of a multilabel task that are in all of its labels which know them, or in none."""
+    assert part.presence is not None
+    mixed = (part.presence == 1).any(axis=0) & (part.presence == 0).any(axis=0)
+    return [name for name, both in zip(part.task.task.classes, mixed.tolist(), strict=True) if not both]
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["lone_odds", "masked_logistic", "masked_slopes", "one_sided"]
+__all__ = ["lone_odds", "masked_logistic", "one_sided"]
 
 
 def masked_logistic(logits: Tensor, targets: Tensor, known: Tensor) -> Tensor:
@@ -24,12 +24,6 @@ def masked_logistic(logits: Tensor, targets: Tensor, known: Tensor) -> Tensor:
     safe = torch.where(known, logits, 0.0)
     losses = functional.binary_cross_entropy_with_logits(safe, torch.where(known, targets, 0.0), reduction="none")
     return torch.where(known, losses, 0.0)
-
-
-def masked_slopes(logits: Tensor, states: Tensor) -> Tensor:
-    """The derivative [B, K, n] of `masked_logistic` by logits [B, K, n]; `states` [K, n] are 1, 0, or -1: unknown."""
-    known = (states[None] >= 0) & torch.isfinite(logits)
-    return torch.where(known, logits.sigmoid() - states.double(), 0.0)
 
 
 def one_sided(weights: Tensor, states: Tensor) -> Tensor:

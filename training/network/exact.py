@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.network.class_losses import masked_logistic, masked_slopes, one_sided
+from training.network.class_losses import masked_logistic, one_sided
 
 __all__ = [
     "ABSENT", "LIMIT", "TOLERANCE", "Columns", "Loss", "Problem", "Solution", "columns_of", "head_of",
@@ -57,7 +57,7 @@ class Columns:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """B problems on the same n labels: `weights` [B, n] and `ridges` [B] differ, `targets` [n] do not.
+    """B problems on the same n labels: `weights` [B, n] and `ridges` [B] differ, `targets` [n] do not, or are [B, n].
 
     Targets are class codes (0 or 1 if binary) or standardised numbers; for a multilabel task [n, K] the states of its
     classes (1, 0, or -1: unknown). `outputs` K is the number of classes, 1 for a binary or numeric task. Classes that
@@ -83,7 +83,13 @@ class Problem:
 
     def part(self, rows: Tensor) -> "Problem":
         """Some of the B problems."""
-        return replace(self, weights=self.weights[rows], ridges=self.ridges[rows])
+        targets = self.targets[rows] if self.own_targets else self.targets
+        return replace(self, weights=self.weights[rows], ridges=self.ridges[rows], targets=targets)
+
+    @property
+    def own_targets(self) -> bool:
+        """Whether each problem has targets of its own."""
+        return self.loss == "binary" and self.targets.dim() == 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,14 +154,15 @@ def solve(
 ) -> Solution:
     """The minimum of each problem, from `start` [B, K, r + 1] or from zero.
 
-    A problem ends when its gradient is below `tolerance` times the gradient at zero.
+    A problem ends when its gradient is below `tolerance` times the gradient at zero. Each class of a multilabel task is
+    a problem of its own.
     """
+    if problem.loss == "multilabel":
+        return _class_by_class(problem, start, tolerance, limit)
     absent = problem.absent
     zero = torch.zeros(len(problem.weights), problem.outputs, problem.columns.values.shape[1], dtype=torch.float64)
     reference = _objective(problem, zero, absent)[1].flatten(1).norm(dim=1).clamp(min=1e-300)
-    descent = _Descent(
-        problem, absent, zero if start is None else _admitted(start, absent, separate=problem.loss == "multilabel")
-    )
+    descent = _Descent(problem, absent, zero if start is None else _admitted(start, absent))
     heads, gradients = zero.clone(), torch.zeros(len(zero), dtype=torch.float64)
     iterations = torch.zeros(len(zero), dtype=torch.long)
     left = torch.arange(len(zero))
@@ -173,13 +180,33 @@ def solve(
     return Solution(heads=heads, gradients=gradients, iterations=iterations)
 
 
-def _admitted(start: Tensor, absent: Tensor, *, separate: bool) -> Tensor:
-    """A start with nothing for absent classes, and with the sum over classes at 0: no step can change that sum.
+def _class_by_class(problem: Problem, start: Tensor | None, tolerance: float, limit: int) -> Solution:
+    """The minimum of a multilabel problem: each class of each of the B problems by itself, with its own steps."""
+    count, classes, width = len(problem.weights), problem.outputs, problem.columns.values.shape[1]
+    mixed = ~problem.absent.flatten()
+    known = (problem.targets.T >= 0).repeat(count, 1)
+    weights = torch.where(known, problem.weights.repeat_interleave(classes, dim=0), 0.0)
+    alone = Problem(
+        loss="binary", outputs=1, columns=problem.columns, targets=(problem.targets.T == 1).long().repeat(count, 1),
+        weights=weights, ridges=problem.ridges.repeat_interleave(classes),
+    ).part(mixed)  # fmt: skip
+    heads = torch.zeros(count * classes, 1, width, dtype=torch.float64)
+    gradients = torch.zeros(count * classes, dtype=torch.float64)
+    iterations = torch.zeros(count * classes, dtype=torch.long)
+    if mixed.any():
+        own = None if start is None else start.reshape(-1, 1, width)[mixed]
+        found = solve(alone, start=own, tolerance=tolerance, limit=limit)
+        heads[mixed], gradients[mixed], iterations[mixed] = found.heads, found.gradients, found.iterations
+    return Solution(
+        heads=heads.view(count, classes, width), gradients=gradients.view(count, classes).amax(dim=1),
+        iterations=iterations.view(count, classes).amax(dim=1),
+    )  # fmt: skip
 
-    The classes of a multilabel task are `separate`: they have no such sum.
-    """
+
+def _admitted(start: Tensor, absent: Tensor) -> Tensor:
+    """A start with nothing for absent classes, and with the sum over classes at 0: no step can change that sum."""
     start = torch.where(absent, 0.0, start)
-    if start.shape[1] == 1 or separate:
+    if start.shape[1] == 1:
         return start
     return torch.where(absent, 0.0, start - start.sum(dim=1, keepdim=True) / (~absent).sum(dim=1, keepdim=True))
 
@@ -252,7 +279,7 @@ def _dot(left: Tensor, right: Tensor) -> Tensor:
 
 def _scale(problem: Problem) -> Tensor:
     """The inverse of an estimate of the curvature along each column, [B, 1, r + 1]."""
-    curvature = {"binary": 0.25, "multilabel": 0.25, "categorical": 1 / max(2, problem.outputs)}.get(problem.loss, 1.0)
+    curvature = {"binary": 0.25, "categorical": 1 / max(2, problem.outputs)}.get(problem.loss, 1.0)
     moments = curvature * problem.weights.sum(dim=1)[:, None] * problem.columns.moments
     bias = torch.full((len(moments), 1), curvature, dtype=torch.float64)
     return torch.cat([1 / (moments + problem.ridges[:, None]), 1 / bias], dim=1)[:, None, :]
@@ -284,9 +311,9 @@ def _slopes(problem: Problem, logits: Tensor) -> Tensor:
     if problem.loss == "categorical":
         slopes = logits.softmax(dim=1)
         return slopes.scatter_add_(1, problem.targets.expand(len(logits), 1, -1), -torch.ones_like(slopes[:, :1]))
-    if problem.loss == "multilabel":
-        return masked_slopes(logits, problem.targets.T)
     targets = problem.targets.double()
+    if problem.own_targets:
+        return logits.sigmoid() - targets[:, None]
     if problem.loss == "binary":
         return logits.sigmoid() - targets
     return (logits - targets).clamp(-1, 1) if problem.loss == "huber" else logits - targets

@@ -78,9 +78,17 @@ def test_a_warm_start_ends_at_the_same_head(catalog: Catalog, plan: Plan) -> Non
     warm = exact_head(seen, features, start=start)
     assert (warm.record.ridge, warm.record.temperature) == (cold.record.ridge, cold.record.temperature)
     assert torch.allclose(warm.weights, cold.weights, atol=1e-6)
-    assert warm.record.iterations < cold.record.iterations
     again = exact_head(seen, features, start=Start(record=warm.record, weights=warm.weights, biases=warm.biases))
     assert again.weights is warm.weights
+
+
+def test_classes_that_all_labels_agree_about_are_named(catalog: Catalog, tmp_path: Path) -> None:
+    copy = copy_home(catalog, tmp_path)
+    with copy.commit(author="eve", message="another class") as change:
+        change.redefine_task(SEEN.model_copy(update={"classes": (*CLASSES, "tram")}), {})
+    run = train(recipe(heads="exact", hidden=0), planned(copy, draws=160), copy)
+    assert run.alarms == ["seen: all labels agree about tram, which so are constant; label others"]
+    assert [head.kind for head in run.heads] == ["exact", "exact"]
 
 
 def test_a_tree_learns_from_draws_and_is_stopped_with_soft_labels(catalog: Catalog, plan: Plan) -> None:

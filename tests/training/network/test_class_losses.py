@@ -58,7 +58,7 @@ def test_tasks_of_many_sizes_and_kinds_keep_their_places() -> None:
     tasks = [marks("wide", 5), plan_task("color"), marks("one", 1), plan_task("car"), marks("three", 3, importance=0.5)]
     spans, flat = [slice(0, 5), slice(5, 6), slice(6, 9)], 9
     generator = torch.Generator().manual_seed(0)
-    for order in ((), ((4, 0), (1, 3), (2,))):
+    for order in (None, ((4, 0), (1, 3), (2,))):
         layout = Layout(tasks, order)
         losses = TaskLosses(tasks, layout)
         outputs = torch.randn(20, layout.outputs, generator=generator)

@@ -1,0 +1,33 @@
+"""Every kind of task beside what else does it: learning, the weights of draws, mining.
+
+ROWS names the parts, such as `ROWS=weights,mining`. SEEDS is how many seeds judge, FIRST_SEED the first; DATA=FOLDER
+takes a declared data set with a multilabel task, or with boxes, in place of `streets`.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+from benchmarks.table import Row, finish
+
+PARTS = {
+    "several": "kinds_several:head_rows", "weights": "kinds_several:weight_rows", "mining": "kinds_several:mining_rows",
+}  # fmt: skip
+"""The parts by name, in the order in which they run: a module of `benchmarks` and its function."""
+
+
+def main() -> None:
+    """Every row, and the table."""
+    parts, rows = os.environ.get("ROWS", ",".join(PARTS)).split(","), list[Row]()
+    if unknown := [part for part in parts if part not in PARTS]:
+        sys.exit(f"ROWS={unknown[0]}: must be some of {','.join(PARTS)}; correct it")
+    for part in parts:
+        module, _, name = PARTS[part].partition(":")
+        made: Callable[[], list[Row]] = getattr(import_module(f"benchmarks.{module}"), name)
+        rows += made()
+    finish("kinds", rows)
+
+
+if __name__ == "__main__":
+    main()
