@@ -85,7 +85,7 @@ bench-decide: .venv/train ## Compare, gate, labels that judge, prevalence and dr
 bench-ask: .venv/train .venv-ask-peers/ready ## Slices that nobody declared and labels that are wrong, beside SliceLine and cleanlab (ROWS=discovery,doubts; SCALE=small)
 	@$(BIN)/python -m benchmarks.ask
 
-bench-kinds: .venv/train ## Tasks of several classes: solved heads beside scikit-learn, weights of draws, mining at 2% (ROWS=several,mining; DATA=FOLDER; SCALE=small)
+bench-kinds: .venv/train ## Tasks of several classes: solved heads beside scikit-learn, weights of draws, mining at 2%, two frames beside one (ROWS=several,mining,pairs; DATA=FOLDER; SCALE=small)
 	@$(BIN)/python -m benchmarks.kinds
 
 golden: .venv/test ## The hash of a plan under other releases of duckdb and numpy

@@ -13,6 +13,7 @@ from benchmarks.table import Row, finish
 
 PARTS = {
     "several": "kinds_several:head_rows", "weights": "kinds_several:weight_rows", "mining": "kinds_several:mining_rows",
+    "pairs": "kinds_pairs:pair_rows",
 }  # fmt: skip
 """The parts by name, in the order in which they run: a module of `benchmarks` and its function."""
 
