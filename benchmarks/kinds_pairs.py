@@ -1,6 +1,6 @@
 """Two frames beside one: the error of `speed` on `street_signs`, the same labels, draws and seeds.
 
-python -m benchmarks.kinds_pairs          (SCALE=small: fewer images, steps and seeds)
+Run by `ROWS=pairs make bench-kinds`; with SCALE=small on fewer images, steps and seeds.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
-from benchmarks.table import Row, finish, small
+from benchmarks.table import Row, small
 from curation import Catalog, Dataset, ingest
 from curation.arrays import Floats
 from samplers import Policy, make_pack, make_plan
@@ -94,11 +94,3 @@ def _row(what: str, differences: Floats, errors: dict[int, Floats], constant: fl
         asked="bound below 0", met=mean + reach < 0,
         peers={"one": float(errors[1].mean()), "two": float(errors[2].mean()), "median of train": constant},
     )  # fmt: skip
-
-
-def main() -> None:
-    finish("kinds", pair_rows())
-
-
-if __name__ == "__main__":
-    main()
