@@ -4,12 +4,7 @@ ROWS names the parts, such as `ROWS=blocks,power`. RUNS is how often each cell i
 The rules were chosen on other simulations, of seeds below 100 (docs/log.md).
 """
 
-import os
-import sys
-from collections.abc import Callable
-from importlib import import_module
-
-from benchmarks.table import Row, finish
+from benchmarks.parts import finish_parts
 
 PARTS = {
     "blocks": "decide_gate:block_rows", "power": "decide_gate:power_rows", "passes": "decide_gate:pass_rows",
@@ -20,17 +15,5 @@ PARTS = {
 """The parts by name, in the order in which they run: a module of `benchmarks` and its function."""
 
 
-def main() -> None:
-    """Every row, and the table."""
-    parts, rows = os.environ.get("ROWS", ",".join(PARTS)).split(","), list[Row]()
-    if unknown := [part for part in parts if part not in PARTS]:
-        sys.exit(f"ROWS={unknown[0]}: must be some of {','.join(PARTS)}; correct it")
-    for part in parts:
-        module, _, name = PARTS[part].partition(":")
-        made: Callable[[], list[Row]] = getattr(import_module(f"benchmarks.{module}"), name)
-        rows += made()
-    finish("decide", rows)
-
-
 if __name__ == "__main__":
-    main()
+    finish_parts("decide", PARTS)

@@ -6,12 +6,7 @@ class that is mined. CINTA and CARLA are the folders of `lights` and `carla` (`b
 no row without them.
 """
 
-import os
-import sys
-from collections.abc import Callable
-from importlib import import_module
-
-from benchmarks.table import Row, finish
+from benchmarks.parts import finish_parts
 
 PARTS = {
     "several": "kinds_several:head_rows", "weights": "kinds_several:weight_rows", "mining": "kinds_several:mining_rows",
@@ -22,17 +17,5 @@ PARTS = {
 """The parts by name, in the order in which they run: a module of `benchmarks` and its function."""
 
 
-def main() -> None:
-    """Every row, and the table."""
-    parts, rows = os.environ.get("ROWS", ",".join(PARTS)).split(","), list[Row]()
-    if unknown := [part for part in parts if part not in PARTS]:
-        sys.exit(f"ROWS={unknown[0]}: must be some of {','.join(PARTS)}; correct it")
-    for part in parts:
-        module, _, name = PARTS[part].partition(":")
-        made: Callable[[], list[Row]] = getattr(import_module(f"benchmarks.{module}"), name)
-        rows += made()
-    finish("kinds", rows)
-
-
 if __name__ == "__main__":
-    main()
+    finish_parts("kinds", PARTS)

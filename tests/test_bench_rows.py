@@ -3,13 +3,15 @@
 import json
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from amber.cli import VERBS
-from benchmarks import decide, decide_labels, kinds, start
+from benchmarks import ask, decide, decide_labels, kinds, start
 from benchmarks.heads import Points, peer_rows
+from benchmarks.parts import finish_parts
 from benchmarks.table import Row, finish
 
 REFUSED = Points(exact=50.0, chosen=50.0)
@@ -36,19 +38,19 @@ def test_the_start_of_every_verb_is_measured() -> None:
     assert sorted(start.READS | start.WITHOUT) == sorted(VERBS)
 
 
-def test_the_parts_of_bench_kinds_exist_and_others_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for part in kinds.PARTS.values():
+@pytest.mark.parametrize("bench", [ask, decide, kinds])
+def test_the_parts_of_a_benchmark_exist_and_others_are_refused(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in bench.PARTS.values():
         module, _, name = part.partition(":")
         assert callable(getattr(import_module(f"benchmarks.{module}"), name))
     monkeypatch.setenv("ROWS", "guesses")
-    with pytest.raises(SystemExit, match="ROWS=guesses: must be some of several,weights,mining"):
-        kinds.main()
+    with pytest.raises(SystemExit, match="ROWS=guesses: must be some of " + ",".join(bench.PARTS)):
+        finish_parts("some", bench.PARTS)
 
 
-def test_the_parts_of_bench_decide_exist_and_a_short_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    for part in decide.PARTS.values():
-        module, _, name = part.partition(":")
-        assert callable(getattr(import_module(f"benchmarks.{module}"), name))
+def test_a_short_part_of_bench_decide_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decide_labels, "LOOPS", 3)
     monkeypatch.setattr(decide_labels, "DEMO", Path("nowhere"))
     assert [row.value > 1 for row in decide_labels.difference_rows()[::2]] == [True] * 4
