@@ -1,5 +1,6 @@
 """The verb `amber discover`."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -50,15 +51,31 @@ def discover_command(
     if not found:
         note(f"run {chosen}: errs on no slice of {split} surely more than elsewhere")
     data = {"run": chosen, "split": split, "slices": [asdict(part) for part in found]}
-    columns = ["task", "images", "groups", "error inside", "outside", "false discovery rate", "declare it"]
-    show(data, as_json, lambda: table(f"Slices of {split} on which run {chosen} errs", columns, map(_cells, found)))
+    columns = ["", "task", "images", "groups", "error inside", "outside", "false rate"]
+    title = f"Slices of {split} on which run {chosen} errs"
+    cells = [_cells(number, part) for number, part in enumerate(found, 1)]
+    show(data, as_json, lambda: table(title, columns, cells))
+    for number, part in enumerate(() if as_json else found, 1):
+        click.echo(f"{number}. {_command(part)}")
 
 
-def _cells(part: UndeclaredSlice) -> list[Any]:
-    predicate = part.predicate.replace("'", "'\\''")
-    command = f"amber slices add {part.name} '{predicate}' --task {part.task}"
-    what = command if part.predicate else f"{part.name}: look at --out FILE.html"
-    return [part.task, part.images, part.groups, _interval(part.error), _interval(part.outside), part.q, what]
+def _command(part: UndeclaredSlice) -> str:
+    """The command that declares a slice."""
+    if not part.predicate:
+        return f"{part.name}: look at the pictures of --out FILE.html"
+    return shlex.join(["amber", "slices", "add", part.name, part.predicate, "--task", part.task])
+
+
+def _cells(number: int, part: UndeclaredSlice) -> list[Any]:
+    return [
+        number,
+        part.task,
+        part.images,
+        part.groups,
+        _interval(part.error),
+        _interval(part.outside),
+        f"{part.q:.2g}",
+    ]
 
 
 def _interval(figure: Figure) -> str:

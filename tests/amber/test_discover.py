@@ -1,18 +1,23 @@
 """`amber discover`: a planted slice is named as a predicate that can be declared, and bad input is one line."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.homes import label, labels
 from support.refusals import refused
 
 from amber.cli import run
 from curation.catalog.catalog import Catalog
+from curation.catalog.slice_vetting import vet
 from curation.catalog.tasks import Task
 from curation.images.embeddings import writing
+from training.evaluation.predictions import Samples
+from training.judging.literals import literals_of
 
 Capture = pytest.CaptureFixture[str]
 IMAGES, DRIVE = 1200, 4
@@ -84,8 +89,10 @@ def test_a_planted_slice_is_found_and_can_be_declared_as_it_is_printed(capsys: C
     assert found["task"] == "car"
     assert found["error"]["low"] > found["outside"]["high"]  # type: ignore[index]
     assert run(["discover"]) == 0
-    printed = " ".join(line.strip(" │|") for line in capsys.readouterr().out.splitlines())
-    assert "amber slices add car_weather_heavy_rain_night" in printed
+    (command,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("1. amber slices add")]
+    assert shlex.split(command)[1:] == [
+        "amber", "slices", "add", "car_weather_heavy_rain_night", found["predicate"], "--task", "car"
+    ]  # fmt: skip
     assert run(["slices", "add", str(found["name"]), str(found["predicate"]), "--task", "car"]) == 0
     again = discovered(capsys)
     assert str(again[0]["name"]) == f"{found['name']}_2"
@@ -104,6 +111,20 @@ def test_a_cluster_of_embeddings_is_a_suggestion_with_pictures(made: Path, capsy
     assert sum(part["predicate"] == "" for part in found) <= 1
     assert found[0]["images"] > 100  # type: ignore[operator]
     assert (made / "found.html").read_text().count("<figure>") == sum(len(part["examples"]) for part in found)  # type: ignore[arg-type]
+
+
+def test_every_condition_is_sound_and_holds_where_the_slice_says(made: Path) -> None:
+    with Catalog.open("home").read() as now:
+        samples, file = Samples.at(now), now.runs.predictions_file(made / "home", now.runs()["run"].to_pylist()[-1])
+        found = literals_of(now, samples.ids, "car", pq.read_table(file), samples.keys)
+        assert {part.text.partition(".")[0].removeprefix("NOT ").strip('"') for part in found} == {
+            "attr",
+            "label",
+            "pred",
+        }
+        for part in found:
+            inside = now.members(vet(part.text, now.frame()), predictions=str(file))
+            assert set(samples.ids[part.holds]) == set(inside), part.text
 
 
 @pytest.mark.parametrize(

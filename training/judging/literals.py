@@ -48,7 +48,7 @@ def literals_of(now: Snapshot, ids: Ints, task: str, predictions: pa.Table, keys
     for name, other in now.tasks().items():
         if name != task and other.outputs:
             found += _of_column(f"label.{quoted_name(name)}", aligned_attribute(now.column("label", name), samples))
-        found += _of_column(f"pred.{quoted_name(name)}", _predicted(other, predictions, keys))
+        found += _of_column(f"pred.{quoted_name(name)}.value", _predicted(other, predictions, keys))
     return [literal for literal in found if 0 < literal.holds.sum() < len(ids)]
 
 
@@ -82,11 +82,16 @@ def _of_column(name: str, values: pa.ChunkedArray) -> Iterator[Literal]:
 def _of_numbers(name: str, values: pa.ChunkedArray) -> Iterator[Literal]:
     numbers = np.asarray(pc.cast(values, pa.float64(), safe=False).to_numpy(), np.float64)
     known = numbers[np.isfinite(numbers)]
-    cuts = np.unique(np.quantile(known, CUTS, method="inverted_cdf")) if len(known) else known
-    for cut in cuts.tolist():
-        written = str(int(cut)) if pa.types.is_integer(values.type) else repr(cut)
+    cuts = np.quantile(known, CUTS, method="inverted_cdf") if len(known) else known
+    for written in dict.fromkeys(_written(cut, whole=pa.types.is_integer(values.type)) for cut in cuts.tolist()):
+        cut = float(written)
         yield Literal(text=f"{name} < {written}", column=f"{name} <", holds=np.asarray(numbers < cut, np.bool_))
         yield Literal(text=f"{name} >= {written}", column=f"{name} >=", holds=np.asarray(numbers >= cut, np.bool_))
+
+
+def _written(cut: float, *, whole: bool) -> str:
+    """A cut in SQL; numbers that are not whole with four digits."""
+    return str(int(cut)) if whole else repr(float(f"{cut:.4g}"))
 
 
 def _mask(values: pa.ChunkedArray) -> Bools:

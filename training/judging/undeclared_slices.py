@@ -195,6 +195,6 @@ def _name(judged: _Judged, candidate: Candidate, named: set[str]) -> str:
     """A free name for a slice: the task, and the columns and values of its conditions."""
     words = [judged.literals[number].text or f"cluster {number}" for number in candidate.literals]
     text = "".join(letter if letter.isalnum() else "_" for letter in "_".join([judged.task.name, *words]).lower())
-    short = "_".join(part for part in text.split("_") if part and part not in ("attr", "label", "pred"))[:60]
+    short = "_".join(part for part in text.split("_") if part and part not in ("attr", "label", "pred", "value"))[:60]
     tries = [short, *(f"{short}_{number}" for number in range(2, len(named) + 3))]
     return next(name for name in tries if name not in named)
