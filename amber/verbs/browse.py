@@ -30,6 +30,7 @@ from curation.fiftyone_app.mirror import MirrorResult, UrlFor, mirror
 from curation.fiftyone_app.mongod import companion, fiftyone, mirror_lock, prepare_database
 from curation.fiftyone_app.panels import draw_map
 from curation.files.locations import is_url
+from curation.images.embeddings import models_of
 from samplers.plan.plan import Plan
 from training.report.worst_slices import worst_slices
 
@@ -117,8 +118,8 @@ def _mirrored(
         url_for = urls or (lambda key, location: None)
         done = mirror(now, name, scene=scene, url_for=url_for, progress=_progress(screen), at=before)
     if done.since is None:
-        for folder in sorted((catalog.home / "embeddings").glob("*/embeddings.json")):
-            draw_map(_dataset(name), catalog.home, folder.parent.name)
+        for model in models_of(catalog.home):
+            draw_map(_dataset(name), catalog.home, model)
     return done
 
 

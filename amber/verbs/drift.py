@@ -18,6 +18,7 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 from curation.files.locations import is_url
+from curation.images.embeddings import models_of
 from training.judging.drift import RATE, Drift, Drifted, drift
 
 __all__ = ["drift_command"]
@@ -45,7 +46,7 @@ def drift_command(first: str, second: str, run: str, embeddings: str, seed: int,
         ids = _ids(catalog.home, now, first, second)
         runs = now.runs()["run"].to_pylist()
         chosen = now.runs.full_id(run) if run else str(runs[-1]) if runs else ""
-        features = embeddings or next(iter(_models(catalog.home)), "")
+        features = embeddings or next(iter(models_of(catalog.home)), "")
         found = drift(now, catalog.home, *ids, run=chosen, embeddings=features, seed=seed)
     if run and not any(row.kind == "prediction" for row in found.rows):
         raise BadInput(
@@ -55,10 +56,6 @@ def drift_command(first: str, second: str, run: str, embeddings: str, seed: int,
         note(line)
     data = {"run": chosen, "embeddings": features, **asdict(found)}
     show(data, as_json, lambda: Group(*_tables(found, first, second)))
-
-
-def _models(home: Path) -> list[str]:
-    return sorted(path.parent.name for path in (home / "embeddings").glob("*/embeddings.json"))
 
 
 def _ids(home: Path, now: Snapshot, first: str, second: str) -> tuple[Ints, Ints]:

@@ -14,6 +14,7 @@ from amber.verbs.options import grouped, like_option, seeded, using_files, works
 from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.files.read_back import read_parquet, read_with
+from curation.images.embeddings import models_of
 from curation.requests import oracle
 from curation.requests.candidates import EVALUATE, requestable
 from curation.requests.proposals import Proposal, propose
@@ -137,5 +138,4 @@ def _embeddings(catalog: Catalog, run: str) -> str:
     name = Run.open(catalog.home, run).recipe.embeddings if _trained_here(catalog, run) else ""
     if name:
         return name
-    found = sorted(path.parent.name for path in (catalog.home / "embeddings").glob("*/embeddings.json"))
-    return found[0] if found else ""
+    return next(iter(models_of(catalog.home)), "")

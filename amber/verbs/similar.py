@@ -15,7 +15,7 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 from curation.images.decoding import inspect
-from curation.images.embeddings import Embeddings
+from curation.images.embeddings import Embeddings, models_of
 from curation.images.similar import Similar, SimilarImages
 from curation.requests.manual_requests import request_labels, tag
 from training.recipe import Recipe
@@ -77,7 +77,7 @@ class Wanted:
 
 
 def _first(home: Path) -> str:
-    found = sorted(path.parent.name for path in (home / "embeddings").glob("*/embeddings.json"))
+    found = models_of(home)
     if not found:
         raise BadInput(f"{home}: has no embeddings; `amber train` makes them, or ingest a table with vectors")
     return found[0]

@@ -24,8 +24,8 @@ from curation.files.atomic import whole
 from curation.files.read_back import check_sha256, read_json, read_npy, read_with, sha256_of
 
 __all__ = [
-    "Embeddings", "add_vectors", "check_vectors", "farthest_first", "forget_vectors", "is_imported",
-    "principal_directions", "statistics", "writing",
+    "AGAIN", "CHUNK", "Embeddings", "add_vectors", "check_vectors", "farthest_first", "forget_vectors", "is_imported",
+    "models_of", "principal_directions", "statistics", "writing",
 ]  # fmt: skip
 
 
@@ -114,10 +114,15 @@ def writing(
         (part / "embeddings.json").write_text(json.dumps(header))
 
 
+def models_of(home: Path) -> list[str]:
+    """The models of which a workspace has complete embeddings, sorted."""
+    return sorted(path.parent.name for path in (home / "embeddings").glob("*/embeddings.json"))
+
+
 def forget_vectors(home: Path, key: str) -> None:
     """Remove the vector of `key` from all embeddings of a workspace; each is rewritten as a whole."""
-    for header in sorted((home / "embeddings").glob("*/embeddings.json")):
-        found = Embeddings(header.parent)
+    for model in models_of(home):
+        found = Embeddings.open(home, model)
         if not found.covers([key]):
             continue
         kept = np.delete(np.arange(len(found.keys)), found.rows([key]))

@@ -15,9 +15,10 @@ from curation.files.atomic import whole
 from curation.files.read_back import read_npy
 from curation.images.embeddings import AGAIN, CHUNK, Embeddings, principal_directions
 
-__all__ = ["Similar", "SimilarImages"]
+__all__ = ["FEW", "Similar", "SimilarImages"]
 
 FEW = 100_000
+"""Up to so many vectors are all compared exactly."""
 WIDTH = 64
 FITTED = 20_000
 """Vectors to which the directions of the codes are fitted."""

@@ -51,7 +51,10 @@ def held_out(catalog: Catalog, run: str, *, by: Folds = "group", embeddings: str
     found, recipe = Run.open(catalog.home, run), Run.open(catalog.home, run).recipe
     name = embeddings or recipe.embeddings
     if not name:
-        raise BadInput(f"run {run}: learned from pixels, so it has no features; name some with --embeddings MODEL")
+        raise BadInput(
+            f"run {run}: learned from pixels, so it has no features; name those of a frozen trunk with --embeddings "
+            "MODEL, or doubt labels that it never saw with --split validation"
+        )
     plan, vectors = Plan.open(catalog.home, found.plan), Embeddings.open(catalog.home, name)
     with catalog.read(plan.commit) as then:
         labels = task_labels(plan, groups_of(then, plan))
