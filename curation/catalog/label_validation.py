@@ -127,7 +127,7 @@ def complaints(labels: pa.Table, broken: pa.Table) -> Iterator[tuple[str, str]]:
     """
     for row, rule in zip(labels.take(broken["row"]).to_pylist(), broken["broken"].to_pylist(), strict=True):
         row["key"] = str(row["sample_id"] if row.get("sample_id") is not None else row["key"])
-        attributes = {pair for each in row["boxes"] or () for pair in each["attributes"] or ()}
+        attributes = {pair for each in row["boxes"] or () if each for pair in each["attributes"] or ()}
         row["stated"] = ", ".join(f"{name} = {value}" for name, value in sorted(attributes))[:200]
         message = MESSAGES[rule].format(**row)
         yield row["key"], f"{row['origin']}: {message}" if row["origin"] else message

@@ -66,12 +66,7 @@ class PlanBoxes:
         self._boxes = DrawBoxes.of_struct(every, every, flat)
 
     def of(self, rows: Int32s) -> DrawBoxes:
-        """The boxes of the plan's samples `rows` [B]; row -1 is padding.
-
-        >>> boxes = PlanBoxes(plan).of(plan.draws[:4])  # doctest: +SKIP
-        >>> boxes.corners.shape == (len(boxes.draws), 4)  # doctest: +SKIP
-        True
-        """
+        """The boxes of the plan's samples `rows` [B]; row -1 is padding."""
         draw, entry = self._plan.label_entries(rows)
         counts = self._counts[entry]
         within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -135,7 +135,7 @@ def _clusters(home: Path, model: str, judged: _Judged, seed: int) -> list[Litera
     vectors, generator = Embeddings.open(home, model), np.random.default_rng(seed)
     keys = judged.predictions.samples.keys.take(judged.predictions.rows).to_pylist()
     if not vectors.covers(keys):
-        raise BadInput(f"embeddings {model}: do not cover the images of the split; run `amber embed` for all images")
+        raise BadInput(f"embeddings {model}: do not cover the images of the split; `amber train` makes them for all")
     standardised = vectors.standardised(vectors.rows(keys))
     places = standardised @ principal_directions(standardised, WIDTH, generator)
     codes = k_means(np.asarray(places, np.float32), min(CLUSTERS, len(keys)), generator)

@@ -29,7 +29,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 def known(catalog: Catalog, task: str) -> dict[int, tuple[object, ...]]:
     with catalog.read() as now:
         rows = now.labels(task).to_pylist()
-    columns = ("code", "number", "codes", "source")
+    columns = ("code", "number", "codes", "looked", "source")
     return {row["sample_id"]: tuple(row[c] for c in columns) for row in rows if row["state"] == 1}
 
 
