@@ -48,7 +48,7 @@ def discover_command(
         found = undeclared_slices(now, catalog.home, chosen, split=split, tasks=tasks, embeddings=embeddings, seed=seed)
         if out:
             _write(now, found, chosen, out)
-    if not found:
+    if not found and not as_json:
         note(f"run {chosen}: errs on no slice of {split} surely more than elsewhere")
     data = {"run": chosen, "split": split, "slices": [asdict(part) for part in found]}
     columns = ["", "task", "images", "groups", "error inside", "outside", "false rate"]

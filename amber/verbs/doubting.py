@@ -59,9 +59,9 @@ def doubts_command(doubting: Doubting, ask: int | None, author: str, home: str, 
     if rows:
         with catalog.commit(author=author, message=f"ask again for {len(rows)} labels that run {run} doubts") as change:
             change.add_requests(pa.Table.from_pylist(rows, REQUESTS))
-    for line in notes:
+    for line in () if as_json else notes:
         note(line)
-    data = {"run": run, "doubts": [asdict(part) for part in found], "requested": len(rows)}
+    data = {"run": run, "notes": notes, "doubts": [asdict(part) for part in found], "requested": len(rows)}
     title = f"{len(found):,} doubts of labels of {doubting.split} by run {run}"
     title += f"; {len(rows):,} labels requested again" if rows else ""
     columns = ["task", "what", "given", "predicted", "doubt", "sure", "images", "first image"]

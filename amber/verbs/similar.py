@@ -116,16 +116,18 @@ def similar_command(
     with catalog.read() as now:
         found = wanted.search(catalog, now)
         places = {row["key"]: row["location"] for row in now.samples().select(["key", "location"]).to_pylist()}
-    keys = [part.key for part in found]
+    keys, done = [part.key for part in found], list[str]()
     if (task or name) and keys:
         with catalog.commit(author=author, message=f"images similar to {wanted.what}") as change:
             if task:
                 made = request_labels(change.now, keys, [task], f"similar to {wanted.what}")
                 change.add_requests(made.rows)
-                note(f"{len(made.rows):,} labels of {task} requested")
+                done.append(f"{len(made.rows):,} labels of {task} requested")
             if name:
                 change.add_attributes(tag(change.now, keys, name, on=True).rows)
-                note(f"{len(keys):,} images tagged; a slice reads attr.tag_{name}")
+                done.append(f"{len(keys):,} images tagged; a slice reads attr.tag_{name}")
+    for line in () if as_json else done:
+        note(line)
     if out:
         from amber.picture_page import PictureRow, write_pictures
 

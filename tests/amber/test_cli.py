@@ -246,7 +246,9 @@ def test_coverage_shows_agreement(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("session")
 def test_coverage_as_json_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["coverage", "--json"]) == 0
-    assert set(json.loads(capsys.readouterr().out)) == {"commit", "cells", "annotators", "overlap", "missing"}
+    assert set(json.loads(capsys.readouterr().out)) == {
+        "commit", "cells", "annotators", "overlap", "missing", "attributes"
+    }  # fmt: skip
 
 
 @pytest.mark.usefixtures("session")
