@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -39,12 +39,11 @@ class DoubtedLabel:
 
     `keys` are the images, the most doubtful first; `what` is "label", or "missing", "spurious" or "badly placed" of a
     box; `given` and `suggested` are classes or numbers, for a box its class and corners (x, y, w, h in pixels). `sure`:
-    few labels that are right are doubted so.
+    few labels that are right are doubted so (`training.judging.doubts`); never said of a box.
     """
 
     task: str
     what: str
-    group: str
     keys: tuple[str, ...]
     given: str
     suggested: str
@@ -60,7 +59,7 @@ class Doubting:
     run: str
     split: str = "train"
     tasks: Sequence[str] = ()
-    by: str = "group"
+    by: Literal["group", "image"] = "group"
     embeddings: str = ""
 
 
@@ -82,8 +81,12 @@ def doubted(catalog: Catalog, now: Snapshot, doubting: Doubting) -> tuple[list[D
     for name in names:
         task = now.task(name)
         if task.kind == "detection":
+            if name in seen:
+                notes.append(
+                    f"task {name}: the run was trained on some of these boxes, and may repeat what is wrong there"
+                )
             found += _of_boxes(now, task, samples, table, inside)
-        elif task.outputs and task.kind != "multilabel":
+        elif task.kind != "multilabel":
             predictions = labelled_predictions(now, task, samples, table).at(inside)
             found += _of_labels(task, _unseen(predictions, seen.get(name)), doubting.by)
         else:
@@ -134,6 +137,11 @@ class _Seen:
     probabilities: Floats
     numbers: Floats
 
+    @classmethod
+    def untold(cls, rows: Ints) -> Self:
+        """Images that the run was trained on, for which nothing that did not see them predicts."""
+        return cls(rows=rows, given=np.full(len(rows), np.nan), probabilities=np.empty((0, 0)), numbers=np.empty(0))
+
 
 def _seen(
     catalog: Catalog, now: Snapshot, doubting: Doubting, samples: Samples
@@ -144,27 +152,20 @@ def _seen(
         keys = Imported.open(home, run).trained(home)
         if keys is None:
             return {}, ["it is unknown what the model was trained on; where it saw a wrong label it may repeat it"]
-        rows = _positions(samples, keys)
-        nothing = _Seen(
-            rows=rows, given=np.full(len(rows), np.nan), probabilities=np.empty((0, 0)), numbers=np.empty(0)
-        )
-        return dict.fromkeys(now.tasks(), nothing), []
+        return dict.fromkeys(now.tasks(), _Seen.untold(_positions(samples, keys))), []
     if doubting.split != "train":
         return {}, []
     need_extra("train")
     from training.loop.held_out import held_out
 
     keys = Plan.open(home, Run.open(home, run).plan).keys
-    found = held_out(catalog, run, by=_by(doubting.by), embeddings=doubting.embeddings)
-    parts = {name: (part, _positions(samples, keys.take(pa.array(part.rows)))) for name, part in found.items()}
-    return {
-        name: _Seen(rows=rows, given=part.given, probabilities=part.probabilities, numbers=part.numbers)
-        for name, (part, rows) in parts.items()
-    }, []
-
-
-def _by(word: str) -> Literal["group", "image"]:
-    return "group" if word == "group" else "image"
+    found = held_out(catalog, run, by=doubting.by, embeddings=doubting.embeddings)
+    places = _positions(samples, keys)
+    told = {
+        name: _Seen(rows=places[part.rows], given=part.given, probabilities=part.probabilities, numbers=part.numbers)
+        for name, part in found.items()
+    }
+    return {**dict.fromkeys(now.tasks(), _Seen.untold(places)), **told}, []
 
 
 def _positions(samples: Samples, keys: pa.Array) -> Ints:
@@ -208,7 +209,7 @@ def _of_labels(task: Task, predictions: LabelledPredictions, by: str) -> list[Do
 def _label(task: Task, predictions: LabelledPredictions, part: Doubt, given: str, suggested: str) -> DoubtedLabel:
     rows, samples = predictions.rows[part.rows], predictions.samples
     return DoubtedLabel(
-        task=task.name, what="label", group=str(samples.groups[rows[0]]), given=given, suggested=suggested,
+        task=task.name, what="label", given=given, suggested=suggested,
         keys=tuple(str(samples.keys[int(row)]) for row in rows), doubt=part.doubt, sure=part.sure,
     )  # fmt: skip
 
@@ -218,11 +219,11 @@ def _of_boxes(now: Snapshot, task: Task, samples: Samples, table: pa.Table, insi
     known, predicted = known.taken(inside[known.images]), predicted.taken(inside[predicted.images])
     return [
         DoubtedLabel(
-            task=task.name, what=part.what, group=str(samples.groups[part.image]), doubt=part.doubt,
+            task=task.name, what=part.what, doubt=part.doubt,
             keys=(str(samples.keys[part.image]),),
             given="nothing" if part.what == "missing" else _box(task, part, part.corners),
             suggested="nothing" if part.what == "spurious" else _box(task, part, part.suggested or part.corners),
-            sure=part.doubt >= 0.5,
+            sure=False,
         )
         for part in sorted(doubted_boxes(known, predicted), key=lambda part: -part.doubt)
     ]  # fmt: skip

@@ -119,7 +119,7 @@ def ours(fleet: Fleet, seed: int) -> list[Bools]:
     found = found_on(fleet.judged.at(half), fleet.conditions.at(half))
     p = confirmed_p(fleet.judged.at(~half), fleet.conditions.at(~half), found)
     rates = stats.false_discovery_control(p) if len(p) else p
-    return [fleet.conditions.inside(part.literals) for part, q in zip(found, rates, strict=True) if q <= RATE]
+    return [fleet.conditions.inside(part) for part, q in zip(found, rates, strict=True) if q <= RATE]
 
 
 def _sliceline(fleet: Fleet) -> list[Bools]:

@@ -1,7 +1,7 @@
 """The verb `amber doubts`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import click
 import pyarrow as pa
@@ -53,7 +53,7 @@ def doubts_command(doubting: Doubting, ask: int | None, author: str, home: str, 
     catalog = Catalog.open(home)
     with catalog.read() as now:
         run = now.runs.full_id(doubting.run) if doubting.run else newest_run(catalog.home, now)
-        doubting = Doubting(**{**vars(doubting), "run": run})
+        doubting = replace(doubting, run=run)
         found, notes = doubted(catalog, now, doubting)
         rows = rows_to_ask(now, found, ask, doubting) if ask is not None else []
     if rows:
@@ -63,6 +63,7 @@ def doubts_command(doubting: Doubting, ask: int | None, author: str, home: str, 
         note(line)
     data = {"run": run, "notes": notes, "doubts": [asdict(part) for part in found], "requested": len(rows)}
     title = f"{len(found):,} doubts of labels of {doubting.split} by run {run}"
+    title += f"; the first {SHOWN}" if len(found) > SHOWN else ""
     title += f"; {len(rows):,} labels requested again" if rows else ""
     columns = ["task", "what", "given", "predicted", "doubt", "sure", "images", "first image"]
     show(data, as_json, lambda: table(title, columns, _cells(found)))
@@ -71,14 +72,7 @@ def doubts_command(doubting: Doubting, ask: int | None, author: str, home: str, 
 def _cells(found: Sequence[DoubtedLabel]) -> list[list[object]]:
     return [
         [
-            part.task,
-            part.what,
-            part.given,
-            part.suggested,
-            f"{part.doubt:.2f}",
-            "yes" if part.sure else "",
-            len(part.keys),
-            part.keys[0],
-        ]
-        for part in found[:SHOWN]
-    ]
+            part.task, part.what, part.given, part.suggested, f"{part.doubt:.2f}", "yes" if part.sure else "",
+            len(part.keys), part.keys[0],
+        ] for part in found[:SHOWN]
+    ]  # fmt: skip

@@ -13,6 +13,7 @@ from support.refusals import refused
 from amber.cli import run
 from curation.catalog.catalog import Catalog
 from training import evaluate, train
+from training.loop import held_out
 
 Capture = pytest.CaptureFixture[str]
 
@@ -73,6 +74,11 @@ def groups_of(found: dict[str, Any], task: str = "color") -> list[str]:
 def test_labels_that_the_run_was_trained_on_are_judged_by_heads_that_did_not_see_them(capsys: Capture) -> None:
     found = groups_of(doubts(capsys, "--task", "color"))
     assert len(set(wrong(Catalog.open("home"))) & set(found[:4])) >= 3
+
+
+def test_a_label_that_nothing_unseen_predicts_is_not_doubted(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_out, "held_out", lambda *_, **__: {})
+    assert doubts(capsys)["doubts"] == []
 
 
 def test_one_image_a_burst_is_asked_again_and_never_twice(capsys: Capture) -> None:

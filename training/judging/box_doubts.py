@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from curation.arrays import Floats, Ints
+from curation.arrays import Bools, Floats, Ints
 from training.evaluation.box_matching import Boxes, overlaps
 
 __all__ = ["BoxDoubt", "doubted_boxes"]
@@ -14,6 +14,8 @@ APART: Final = 0.1
 """Boxes that overlap less than this are of different objects."""
 PLACED: Final = 0.7
 """Where boxes of one object overlap less than this, one of them is badly placed."""
+SAME: Final = 0.5
+"""Boxes that overlap so much are of one object."""
 SURE: Final = 0.5
 """A predicted box below this share of the usual score of its class says nothing of missing or badly placed boxes."""
 
@@ -43,15 +45,13 @@ def doubted_boxes(known: Boxes, predicted: Boxes) -> list[BoxDoubt]:
     of many objects is never doubted, and what lies in one is not missing.
     """
     boxes, objects, overlap = overlaps(predicted, known)
-    score = _relative(predicted, boxes[(overlap >= 0.5) & ~known.crowd[objects]])
+    score = _relative(predicted, boxes[(overlap >= SAME) & ~known.crowd[objects]])
     sure = score >= SURE
     held = np.zeros(len(predicted.codes))
     np.maximum.at(held, boxes, overlap)
-    found = [
-        _doubt("missing", predicted, box, None, float(score[box]))
-        for box in np.flatnonzero((held < APART) & sure).tolist()
-        if not _repeated(predicted, score, box)
-    ]
+    missing = np.flatnonzero((held < APART) & sure)
+    missing = missing[~_repeated(predicted, score, missing)]
+    found = [_doubt("missing", predicted, box, None, float(score[box])) for box in missing.tolist()]
     support = np.zeros(len(known.codes))
     np.maximum.at(support, objects, overlap * score[boxes])
     nearest, near = _nearest(objects, boxes, np.where(sure[boxes], overlap, 0.0), len(known.codes))
@@ -78,13 +78,12 @@ def _relative(predicted: Boxes, matched: Ints) -> Floats:
     return np.asarray(np.minimum(1.0, predicted.scores / np.maximum(usual[predicted.codes], 1e-9)), np.float64)
 
 
-def _repeated(predicted: Boxes, score: Floats, box: int) -> bool:
-    """Whether a surer box of the same image and class lies on the same place."""
-    same = (predicted.images == predicted.images[box]) & (predicted.codes == predicted.codes[box])
-    surer = same & ((score > score[box]) | ((score == score[box]) & (np.arange(len(score)) < box)))
-    others = predicted.taken(surer)
-    _, _, overlap = overlaps(predicted.taken(np.array([box])), others)
-    return bool((overlap >= 0.5).any())
+def _repeated(predicted: Boxes, score: Floats, places: Ints) -> Bools:
+    """Whether a surer box of the same image and class lies where each of the boxes at `places` [m] does."""
+    own, others, overlap = overlaps(predicted.taken(places), predicted)
+    mine = places[own]
+    surer = (score[others] > score[mine]) | ((score[others] == score[mine]) & (others < mine))
+    return np.isin(np.arange(len(places)), own[surer & (overlap >= SAME)])
 
 
 def _nearest(rows: Ints, others: Ints, overlap: Floats, count: int) -> tuple[Ints, Floats]:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curation.arrays import Bools, Floats, Ints
+from curation.arrays import Bools, Float32s, Floats, Ints
 
-__all__ = ["MOST_LITERALS", "SUPPORT", "Candidate", "Conditions", "JudgedErrors", "confirmed_p", "found_on"]
+__all__ = ["SUPPORT", "Candidate", "Conditions", "JudgedErrors", "confirmed_p", "found_on"]
 
-MOST_LITERALS = 3
+Candidate = tuple[int, ...]
+"""A conjunction of up to three conditions, by their numbers."""
 SUPPORT = 10
 """In each half, a candidate holds images of at least so many groups, and as many are outside."""
 MOST_FOUND = 10
@@ -90,14 +91,6 @@ class JudgedErrors:
         return len(np.unique(self.groups[inside]))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A conjunction of conditions, by their numbers, and its z on the half in which it was found."""
-
-    literals: tuple[int, ...]
-    z: float
-
-
 def found_on(errors: JudgedErrors, conditions: Conditions) -> list[Candidate]:
     """The candidates of one half, the first found first.
 
@@ -114,7 +107,7 @@ def found_on(errors: JudgedErrors, conditions: Conditions) -> list[Candidate]:
         literals = _simplest(part, own, best)
         inside = conditions.inside(literals)
         if all(_jaccard(inside, other) <= SAME for other in taken):
-            found.append(Candidate(literals=literals, z=part.z(own.inside(literals))))
+            found.append(literals)
             taken.append(inside)
         left &= ~inside
     return found
@@ -127,22 +120,22 @@ def confirmed_p(errors: JudgedErrors, conditions: Conditions, candidates: Sequen
 
     left, p = np.ones(len(errors.errors), np.bool_), np.ones(len(candidates))
     for number, candidate in enumerate(candidates):
-        part, inside = errors.at(left), conditions.at(left).inside(candidate.literals)
+        part, inside = errors.at(left), conditions.at(left).inside(candidate)
         groups = part.groups_of(inside)
         if groups > 1 and (z := part.z(inside)):
             p[number] = stats.t.sf(z, groups - 1)
-        left &= ~conditions.inside(candidate.literals)
+        left &= ~conditions.inside(candidate)
     return p
 
 
-def _best(errors: JudgedErrors, conditions: Conditions) -> tuple[int, ...] | None:
+def _best(errors: JudgedErrors, conditions: Conditions) -> Candidate | None:
     """The conjunction with the largest z; None where none reaches `SEARCH_Z`."""
     exact = [(errors.z(conditions.inside(literals)), literals) for literals in _rough(errors, conditions)]
     z, literals = max(exact, default=(0.0, ()))
     return literals if z >= SEARCH_Z else None
 
 
-def _rough(errors: JudgedErrors, conditions: Conditions) -> list[tuple[int, ...]]:
+def _rough(errors: JudgedErrors, conditions: Conditions) -> list[Candidate]:
     """The conjunctions with the largest z of independent images: single conditions, pairs, and triples of the best
     pairs."""
     excess = errors.excess()
@@ -150,26 +143,28 @@ def _rough(errors: JudgedErrors, conditions: Conditions) -> list[tuple[int, ...]
     if deviation <= ROUNDING:
         return []
     holds = conditions.holds.astype(np.float32)
-    singles = [(float(z), (number,)) for number, z in enumerate(_z(holds, holds[:1] * 0 + 1, excess, deviation)[:, 0])]
+    everything = np.ones((1, holds.shape[1]), np.float32)
+    found: dict[Candidate, float] = {
+        (number,): z for number, z in enumerate(_z(holds, everything, excess, deviation)[:, 0].tolist())
+    }
     able = np.flatnonzero(~conditions.alone)
     pairs = _z(holds[able], holds[able], excess, deviation)
     pairs[conditions.columns[able][:, None] == conditions.columns[able][None, :]] = -np.inf
     pairs[np.tril_indices(len(able))] = -np.inf
-    twos = [(z, (int(able[a]), int(able[b]))) for z, (a, b) in _largest(pairs, CLOSER)]
-    threes = list[tuple[float, tuple[int, ...]]]()
-    if twos:
-        beam = [literals for _, literals in twos[:BEAM]]
+    twos: dict[Candidate, float] = {(int(able[a]), int(able[b])): z for z, (a, b) in _largest(pairs, CLOSER)}
+    if beam := list(twos)[:BEAM]:
         both = np.stack([conditions.inside(literals) for literals in beam]).astype(np.float32)
         triples = _z(both, holds[able], excess, deviation)
         columns = conditions.columns
         for row, literals in enumerate(beam):
             triples[row, np.isin(columns[able], columns[list(literals)])] = -np.inf
-        threes = [(z, tuple(sorted((*beam[row], int(able[at]))))) for z, (row, at) in _largest(triples, CLOSER)]
-    ordered = sorted([*singles, *twos, *dict.fromkeys(threes)], key=lambda found: (-found[0], found[1]))
-    return [literals for z, literals in ordered[:CLOSER] if z > 0]
+        found |= {tuple(sorted((*beam[row], int(able[at])))): z for z, (row, at) in _largest(triples, CLOSER)}
+    found |= twos
+    ordered = sorted(found, key=lambda literals: (-found[literals], literals))
+    return [literals for literals in ordered[:CLOSER] if found[literals] > 0]
 
 
-def _z(first: np.ndarray, second: np.ndarray, excess: Floats, deviation: float) -> Floats:  # type: ignore[type-arg]
+def _z(first: Float32s, second: Float32s, excess: Floats, deviation: float) -> Floats:
     """z of each conjunction of a row of `first` [A, n] and one of `second` [B, n], as if images were independent."""
     counts = first @ second.T
     sums = (first * excess.astype(np.float32)) @ second.T
@@ -188,7 +183,7 @@ def _largest(values: Floats, count: int) -> list[tuple[float, tuple[int, int]]]:
     ]
 
 
-def _simplest(errors: JudgedErrors, conditions: Conditions, literals: tuple[int, ...]) -> tuple[int, ...]:
+def _simplest(errors: JudgedErrors, conditions: Conditions, literals: Candidate) -> Candidate:
     """`literals` without each condition that does not matter: where only it fails, errors are nearer to those inside
     than to those of all other images."""
     inside = conditions.inside(literals)

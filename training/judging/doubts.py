@@ -8,9 +8,8 @@ is as probable as it is, in the mean, among labels of that class (confident lear
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from curation.arrays import Bools, Floats, Ints
+from curation.arrays import Floats, Ints
 
 __all__ = ["Doubt", "doubted_classes", "doubted_numbers"]
 
@@ -47,8 +46,7 @@ def doubted_classes(given: Ints, probabilities: Floats, groups: Ints) -> list[Do
     """
     if not len(given):
         return []
-    _, unit = np.unique(np.stack([groups, given]), axis=1, return_inverse=True)
-    unit = unit.reshape(-1)
+    _, unit = np.unique(groups * probabilities.shape[1] + given, return_inverse=True)
     sizes = np.bincount(unit)
     means = np.stack([np.bincount(unit, column) for column in probabilities.T], axis=1) / sizes[:, None]
     said = given[np.unique(unit, return_index=True)[1]]
@@ -59,10 +57,10 @@ def doubted_classes(given: Ints, probabilities: Floats, groups: Ints) -> list[Do
     others[:, ~np.isfinite(usual)] = -1.0
     best = others.argmax(axis=1)
     chance = others[np.arange(len(said)), best]
-    each = probabilities[np.arange(len(given)), given]
+    rows = _by_unit(unit, probabilities[np.arange(len(given)), given])
     found = [
         Doubt(
-            rows=_ordered(unit == number, each), given=float(said[number]), suggested=float(best[number]),
+            rows=rows[number], given=float(said[number]), suggested=float(best[number]),
             doubt=float(chance[number] - own[number]), sure=bool(chance[number] >= usual[best[number]]),
         )
         for number in np.flatnonzero(chance > own).tolist()
@@ -81,16 +79,14 @@ def doubted_numbers(given: Floats, predicted: Floats, groups: Ints) -> list[Doub
     if scale <= 0:
         return []
     distance = np.abs(residual - middle) / scale
-    found = []
-    for group in np.unique(groups[distance > FAR]).tolist():
-        inside = groups == group
-        if (far := float(np.median(distance[inside]))) > FAR:
-            found.append(
-                Doubt(
-                    rows=_ordered(inside, -distance), given=float(given[inside].mean()),
-                    suggested=float(predicted[inside].mean()), doubt=far, sure=True,
-                )
-            )  # fmt: skip
+    units = [rows for rows in _by_unit(groups, -distance) if np.median(distance[rows]) > FAR]
+    found = [
+        Doubt(
+            rows=rows, given=float(given[rows].mean()), suggested=float(predicted[rows].mean()),
+            doubt=float(np.median(distance[rows])), sure=True,
+        )
+        for rows in units
+    ]  # fmt: skip
     return sorted(found, key=lambda part: (-part.doubt, part.rows.tolist()))
 
 
@@ -101,7 +97,7 @@ def _usual(own: Floats, said: Ints, classes: int) -> Floats:
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
 
 
-def _ordered(inside: Bools, order: npt.NDArray[np.float64]) -> Ints:
-    """The labels `inside` [n], those with the smallest `order` [n] first."""
-    rows = np.flatnonzero(inside)
-    return np.asarray(rows[np.argsort(order[rows], kind="stable")], np.int64)
+def _by_unit(unit: Ints, order: Floats) -> list[Ints]:
+    """The positions of each unit, by its code [n], those with the smallest `order` [n] first."""
+    rows = np.lexsort((order, unit))
+    return np.split(rows, np.flatnonzero(np.diff(unit[rows])) + 1)

@@ -20,7 +20,7 @@ from samplers.plan.plan import Plan
 from training.imported import Imported, is_imported
 from training.judging.group_shift import GroupMeans, exchange_p, most_found
 
-__all__ = ["RATE", "Column", "Drift", "Drifted", "ImageSets", "drift", "feature_columns", "tested"]
+__all__ = ["RATE", "UNSEEN", "Column", "Drift", "Drifted", "ImageSets", "drift", "feature_columns", "tested"]
 
 RATE = 0.05
 """The false discovery rate among what is found."""

@@ -7,16 +7,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.analysis.missingness import ORGANISING, aligned_attribute
+from curation.analysis.missingness import aligned_attribute
 from curation.arrays import Bools, Ints
 from curation.catalog.predicate_tree import quoted_name
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
+from training.judging.drift import UNSEEN
 
-__all__ = ["Literal", "literals_of"]
+__all__ = ["KINDS", "Literal", "literals_of"]
 
-UNSEEN = ORGANISING | {"propensity"}
-"""Attributes that say nothing about what an image shows."""
+KINDS = ("binary", "categorical", "regression")
+"""Kinds of tasks with one value for each image."""
 VALUES = 20
 """At most so many values of a column, the most frequent ones."""
 CUTS = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -46,7 +47,9 @@ def literals_of(now: Snapshot, ids: Ints, task: str, predictions: pa.Table, keys
         if name not in UNSEEN and kind != "time":
             found += _of_column(f"attr.{quoted_name(name)}", aligned_attribute(now.attribute(name), samples))
     for name, other in now.tasks().items():
-        if name != task and other.outputs:
+        if other.kind not in KINDS:
+            continue
+        if name != task:
             found += _of_column(f"label.{quoted_name(name)}", aligned_attribute(now.column("label", name), samples))
         found += _of_column(f"pred.{quoted_name(name)}.value", _predicted(other, predictions, keys))
     return [literal for literal in found if 0 < literal.holds.sum() < len(ids)]
@@ -56,13 +59,10 @@ def _predicted(task: Task, predictions: pa.Table, keys: pa.Array) -> pa.ChunkedA
     """What the run predicts for each of `keys` [n]; null where it predicts nothing."""
     mine = predictions.filter(pc.equal(predictions["task"], task.name))
     where = pc.index_in(keys, value_set=mine["key"].combine_chunks())
-    if task.kind in ("binary", "categorical"):
-        code = mine["code"].take(where)
-        names = [name == "true" for name in task.classes] if task.kind == "binary" else list(task.classes)
-        return pa.chunked_array([pa.array(names).take(code.combine_chunks())])
     if task.kind == "regression":
         return mine["number"].take(where)
-    return pa.chunked_array([pa.nulls(len(keys), pa.string())])
+    names = [name == "true" for name in task.classes] if task.kind == "binary" else list(task.classes)
+    return pa.chunked_array([pa.array(names).take(mine["code"].take(where).combine_chunks())])
 
 
 def _of_column(name: str, values: pa.ChunkedArray) -> Iterator[Literal]:

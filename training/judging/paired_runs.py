@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,43 +23,32 @@ from training.judging.judging_labels import RunPair
 __all__ = ["AnyPair", "PairedBoxes", "PairedClasses", "PairedPredictions", "PairedRuns", "Unequal"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class PairedPredictions:
-    """The predictions of two runs for the same n labels of one task: `first.rows` and `second.rows` are equal."""
-
-    task: Task
-    first: LabelledPredictions
-    second: LabelledPredictions
-
-    def at(self, samples: Bools) -> Self:
-        """Only the predictions for the samples that are marked in `samples`."""
-        return type(self)(task=self.task, first=self.first.at(samples), second=self.second.at(samples))
+Part = TypeVar("Part", LabelledPredictions, LabelledBoxes, LabelledClasses)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairedBoxes:
-    """The predicted boxes of two runs for the same n images whose boxes are known."""
+class _Pair(Generic[Part]):
+    """What two runs predict for the same n images or labels of one task: `first.rows` and `second.rows` are equal."""
 
     task: Task
-    first: LabelledBoxes
-    second: LabelledBoxes
+    first: Part
+    second: Part
 
     def at(self, samples: Bools) -> Self:
-        """Only the images that are marked in `samples`."""
+        """Only what is predicted for the samples that are marked in `samples`."""
         return type(self)(task=self.task, first=self.first.at(samples), second=self.second.at(samples))
 
 
-@dataclass(frozen=True, kw_only=True)
-class PairedClasses:
-    """The predictions of two runs of a multilabel task for the same n images with a known label."""
+class PairedPredictions(_Pair[LabelledPredictions]):
+    """The predictions of two runs for the same labels of one class or number."""
 
-    task: Task
-    first: LabelledClasses
-    second: LabelledClasses
 
-    def at(self, samples: Bools) -> Self:
-        """Only the images that are marked in `samples`."""
-        return type(self)(task=self.task, first=self.first.at(samples), second=self.second.at(samples))
+class PairedBoxes(_Pair[LabelledBoxes]):
+    """The predicted boxes of two runs for the same images whose boxes are known."""
+
+
+class PairedClasses(_Pair[LabelledClasses]):
+    """The predictions of two runs of a multilabel task for the same images with a known label."""
 
 
 AnyPair = PairedPredictions | PairedBoxes | PairedClasses

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from training.evaluation.group_order import groups_first
 from training.evaluation.intervals import Figure, mean_of, proportion
 from training.evaluation.predictions import LabelledPredictions, Samples, labelled_predictions
 from training.judging.discovery import Candidate, Conditions, JudgedErrors, confirmed_p, found_on
-from training.judging.literals import Literal, literals_of
+from training.judging.literals import KINDS, Literal, literals_of
 
 __all__ = ["RATE", "UndeclaredSlice", "undeclared_slices"]
 
@@ -60,13 +61,13 @@ class _Judged:
     literals: Sequence[Literal]
     half: Bools
 
-    @property
+    @cached_property
     def errors(self) -> JudgedErrors:
         wrong = self.predictions.errors
         size = wrong if self.task.kind == "regression" else np.asarray(wrong > 0, np.float64)
         return JudgedErrors(errors=size, weights=self.predictions.weights, groups=self.predictions.groups)
 
-    @property
+    @cached_property
     def conditions(self) -> Conditions:
         columns = {name: code for code, name in enumerate(dict.fromkeys(part.column for part in self.literals))}
         return Conditions(
@@ -77,7 +78,7 @@ class _Judged:
 
 
 def undeclared_slices(
-    now: Snapshot, home: Path, run: str, *, split: str = "test", tasks: Sequence[str] = (), embeddings: str = "",
+    now: Snapshot, home: Path, run: str, *, split: str = "validation", tasks: Sequence[str] = (), embeddings: str = "",
     seed: int = 0,
 ) -> list[UndeclaredSlice]:  # fmt: skip
     """The slices of a split on which the errors of the run whose id begins so are larger than elsewhere, surest first.
@@ -108,10 +109,9 @@ def undeclared_slices(
 
 def _tasks(now: Snapshot, run: str, predicted: set[str], names: Sequence[str]) -> list[Task]:
     for name in names:
-        if now.task(name).name not in predicted or not now.task(name).outputs:
+        if now.task(name).kind not in KINDS or name not in predicted:
             raise BadInput(f"task {name}: run {run} predicts no class or number of it; name one that it predicts")
-    kinds = ("binary", "categorical", "regression")
-    every = [name for name, task in now.tasks().items() if name in predicted and task.kind in kinds]
+    every = [name for name, task in now.tasks().items() if name in predicted and task.kind in KINDS]
     return [now.task(name) for name in names or every]
 
 
@@ -172,8 +172,8 @@ def _slice(
     now: Snapshot, judged: _Judged, candidate: Candidate, p: float, q: float, named: set[str]
 ) -> UndeclaredSlice:
     predictions, errors = judged.predictions, judged.errors
-    inside = judged.conditions.inside(candidate.literals)
-    texts = [judged.literals[number].text for number in candidate.literals]
+    inside = judged.conditions.inside(candidate)
+    texts = [judged.literals[number].text for number in candidate]
     predicate = now.check_slice(" AND ".join(texts)) if all(texts) else ""
     worst = np.flatnonzero(inside)[np.argsort(-errors.errors[inside], kind="stable")]
     first = groups_first(worst, predictions.groups)[:EXAMPLES]
@@ -193,7 +193,7 @@ def _figure(judged: _Judged, here: Bools) -> Figure:
 
 def _name(judged: _Judged, candidate: Candidate, named: set[str]) -> str:
     """A free name for a slice: the task, and the columns and values of its conditions."""
-    words = [judged.literals[number].text or f"cluster {number}" for number in candidate.literals]
+    words = [judged.literals[number].text or f"cluster {number}" for number in candidate]
     text = "".join(letter if letter.isalnum() else "_" for letter in "_".join([judged.task.name, *words]).lower())
     short = "_".join(part for part in text.split("_") if part and part not in ("attr", "label", "pred", "value"))[:60]
     tries = [short, *(f"{short}_{number}" for number in range(2, len(named) + 3))]

@@ -48,8 +48,8 @@ def held_out(catalog: Catalog, run: str, *, by: Folds = "group", embeddings: str
     Exact heads are solved on the features of the run, or on `embeddings`, in five folds, each with the ridge and
     temperature of the run's own head where it has one. BadInput where neither has features.
     """
-    found, recipe = Run.open(catalog.home, run), Run.open(catalog.home, run).recipe
-    name = embeddings or recipe.embeddings
+    found = Run.open(catalog.home, run)
+    name = embeddings or found.recipe.embeddings
     if not name:
         raise BadInput(
             f"run {run}: learned from pixels, so it has no features; name those of a frozen trunk with --embeddings "
@@ -61,7 +61,7 @@ def held_out(catalog: Catalog, run: str, *, by: Folds = "group", embeddings: str
     pairs = pairs_of(plan, catalog.home, Pack.open(catalog.home, plan.pack_hash))
     with torch.no_grad():
         tasks = [part.task for part in labels if part.task.task.kind in KINDS]
-        features = build(recipe, tasks, vectors).features(vectors_of(vectors, plan.keys.to_pylist(), pairs))
+        features = build(found.recipe, tasks, vectors).features(vectors_of(vectors, plan.keys.to_pylist(), pairs))
     heads = {head.task: head for head in found.heads if head.kind == "exact"}
     made = dict[str, HeldOut]()
     for part in labels:

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from curation.arrays import Bools, Ints
-from training.judging.discovery import MOST_LITERALS, SUPPORT, Conditions, JudgedErrors, confirmed_p, found_on
+from training.judging.discovery import SUPPORT, Conditions, JudgedErrors, confirmed_p, found_on
 
 GROUPS, PER = 600, 4
 
@@ -32,7 +32,7 @@ def reported(seed: int, pairs: int) -> tuple[list[Bools], list[Bools]]:
     found = found_on(judged.at(half), conditions.at(half))
     p = confirmed_p(judged.at(~half), conditions.at(~half), found)
     q = stats.false_discovery_control(p) if len(p) else p
-    return [conditions.inside(part.literals) for part, rate in zip(found, q, strict=True) if rate <= 0.05], truth
+    return [conditions.inside(part) for part, rate in zip(found, q, strict=True) if rate <= 0.05], truth
 
 
 def same(first: Bools, second: Bools) -> bool:
@@ -73,7 +73,7 @@ def test_a_condition_of_few_groups_is_no_candidate() -> None:
     rare = np.isin(judged.groups, np.arange(SUPPORT - 1))
     judged = JudgedErrors(errors=rare.astype(float), weights=judged.weights, groups=judged.groups)
     assert judged.z(np.asarray(rare, np.bool_)) == 0
-    assert all(len(part.literals) <= MOST_LITERALS for part in found_on(judged, conditions))
+    assert all(len(part) <= 3 for part in found_on(judged, conditions))
 
 
 def test_a_condition_that_stands_alone_is_joined_with_none() -> None:
@@ -81,4 +81,4 @@ def test_a_condition_that_stands_alone_is_joined_with_none() -> None:
     apart = Conditions(holds=np.stack([*conditions.holds, truth[0]]), columns=np.append(conditions.columns, 9),
                        alone=np.append(conditions.alone, True))  # fmt: skip
     first = found_on(judged, apart)[0]
-    assert first.literals == (24,) or 24 not in first.literals
+    assert first == (24,) or 24 not in first
