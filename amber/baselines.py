@@ -57,7 +57,7 @@ def baseline_predictions(
     plan = Plan.open(catalog.home, run.plan)
     found = {}
     for kind in kinds:
-        recipe = baseline_recipe(kind, run.recipe, size)
+        recipe = baseline_recipe(kind, run.recipe, size).with_boxes([part.task for part in plan.tasks])
         embed(catalog.home, Pack.open(catalog.home, plan.pack_hash), recipe, progress=partial(progress, "embed"))
         made = train(recipe, plan, catalog, every=500, progress=partial(_tell, partial(progress, kind)))
         found[BASELINES[kind]] = predict(made, catalog)[1]

@@ -31,7 +31,7 @@ from curation.requests import oracle
 from curation.requests.proposals import Proposal, Strategy, propose
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
-from samplers.policy.policy import Policy
+from samplers.policy.policy import Policy, default_tasks
 from training.recipe import Recipe
 from training.run import Run
 
@@ -161,9 +161,10 @@ def run_loop(
 def check_tasks(now: Snapshot, policy: Policy | None, recipe: Recipe) -> None:
     """Refuse, before any work, a policy that does not fit the catalog, and boxes that `recipe` does not learn."""
     stored = now.ownership.policy()
-    if followed := policy or (Policy.model_validate_json(stored) if stored else None):
+    followed = policy or (Policy.model_validate_json(stored) if stored else None)
+    if followed:
         followed.check(now)
-        recipe.with_boxes(followed.trained(now))
+    recipe.with_boxes(followed.trained(now) if followed else default_tasks(now.tasks().values()))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from benchmarks.table import small
 from curation.catalog.catalog import Catalog
 from curation.catalog.held_back_labels import FILE, read_held_back
 from curation.catalog.presence import presence_of_labels
+from curation.catalog.schema import KNOWN
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.images.embeddings import Embeddings
@@ -24,6 +25,7 @@ from curation.ingestion.ingest import ingest
 from samplers.pack.pack_writer import make_pack
 from training.evaluation.features import embed
 from training.evaluation.image_size import fitted_size
+from training.evaluation.predictions import rows_of
 from training.network.model import Standardise
 from training.recipe import Recipe
 
@@ -114,9 +116,8 @@ def _add_held_back(catalog: Catalog, keys: list[str], states: npt.NDArray[np.int
 def _column(now: Snapshot, task: Task, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
     """The states [n, C] of one task; of a flag [n, 1]."""
     labels = now.labels(task.name)
-    known = labels.filter(pc.equal(labels["state"], 1))
-    order = np.argsort(ids)
-    rows = order[np.searchsorted(ids[order], known["sample_id"].to_numpy())]
+    known = labels.filter(pc.equal(labels["state"], KNOWN))
+    rows = rows_of(ids, known)
     found = np.full((len(ids), 1 if task.kind == "binary" else len(task.classes)), -1, np.int8)
     if task.kind == "multilabel":
         found[rows] = presence_of_labels(known, len(task.classes))

@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -80,8 +81,10 @@ def light_rows() -> list[Row]:
 
 def street_rows() -> list[Row]:
     """Lights and stop signs on rendered streets, a trunk from scratch."""
-    with tempfile.TemporaryDirectory(prefix="bench-boxes-") as name:
-        os.environ["AMBER_CACHE"] = str(Path(name) / "images")
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-boxes-") as name,
+        patch.dict(os.environ, AMBER_CACHE=f"{name}/images"),
+    ):
         catalog = Catalog.create(Path(name) / "home")
         ingest(catalog, Dataset.load(DATASETS / "streets").with_reader({"images": IMAGES}), author=AUTHOR)
         recipe = Recipe.parse({"trunk": "small", "size": (80, 128), "boxes": {"stride": 4}, "threads": THREADS})

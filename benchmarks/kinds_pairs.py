@@ -26,7 +26,8 @@ __all__ = ["pair_rows"]
 DATA: Final = Path(__file__).parents[1] / "datasets" / "street_signs"
 IMAGES = 1_000 if small() else 4_000
 STEPS = 60 if small() else 400
-SEEDS = range(int(os.environ.get("FIRST_SEED", "0")), int(os.environ.get("FIRST_SEED", "0")) + (2 if small() else 5))
+FIRST_SEED = int(os.environ.get("FIRST_SEED", "0"))
+SEEDS = range(FIRST_SEED, FIRST_SEED + int(os.environ.get("SEEDS", "2" if small() else "5")))
 SIZE = (40, 64)
 TASK = "speed"
 
@@ -70,8 +71,8 @@ def _errors(catalog: Catalog, trunk: str, seeds: Sequence[int]) -> Floats:
         embed(catalog.home, pack, recipe)
         figures = evaluate(train(recipe, plan, catalog), catalog, author="bench").to_pylist()
         found += [row["value"] for row in figures if (row["slice"], row["split"], row["task"]) == ("", "test", TASK)]
-        told = f"{catalog.home.name} {trunk} seed {seed}: {found[-1]:.2f} in {time.perf_counter() - begun:.0f} s"
-        sys.stderr.write(f"{told}\n")
+        line = f"{catalog.home.name} {trunk} seed {seed}: {found[-1]:.2f} in {time.perf_counter() - begun:.0f} s"
+        sys.stderr.write(f"{line}\n")
     return np.array(found)
 
 

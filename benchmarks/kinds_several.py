@@ -177,7 +177,7 @@ def mined(data: Several, pool: Ints, code: int, seed: int, *, at_random: bool) -
     """The images known in the end: some to start with, then the budget in rounds, at random or as Amber asks."""
     generator = np.random.default_rng(seed)
     known, order = generator.permutation(pool)[:START], generator.permutation(len(pool))
-    groups, share, hits = data.groups[pool].astype(object), 0.5, 0
+    groups, share = data.groups[pool].astype(object), 0.5
     for _ in range(STEPS):
         open_, count = ~np.isin(pool, known), BUDGET // STEPS
         if at_random:
@@ -187,9 +187,9 @@ def mined(data: Several, pool: Ints, code: int, seed: int, *, at_random: bool) -
         likely = best_first(chance, open_, groups)[: round(share * count)]
         open_[likely] = False
         doubt = best_first(np.minimum(chance, 1 - chance), open_, groups)[: count - len(likely)]
-        hits = int((data.states[pool[np.r_[likely, doubt]], code] == 1).sum())
-        share = likely_share(hits, count)
-        known = np.r_[known, pool[np.r_[likely, doubt]]]
+        asked = pool[np.r_[likely, doubt]]
+        share = likely_share(int((data.states[asked, code] == 1).sum()), count)
+        known = np.r_[known, asked]
     return np.sort(known)
 
 

@@ -14,12 +14,12 @@ from amber.extras import need_extra
 from amber.loop import Answer, Loop, Round, check_tasks, run_loop
 from amber.service.signed_urls import SERVICE, url_for
 from amber.tables import figures_table
-from amber.terminal import Screen, output, show
+from amber.terminal import Screen, note, output, show
 from amber.verbs.options import author, grouped, heads_option, like_option, seeded, size_option, trunk_option, workspace
 from amber.verbs.people_options import card_option, days_option, third_option
 from amber.verbs.training import run_title, size_for
 from curation.catalog.catalog import Catalog
-from samplers.policy.policy import Policy
+from samplers.policy.policy import Policy, left_out
 from training.recipe import Recipe
 from training.run import Run
 
@@ -135,7 +135,10 @@ def loop_command(options: LoopOptions, people: PeopleOptions, seed: int, author:
     loop = options.loop(catalog, seed)
     with catalog.read() as now:
         check_tasks(now, loop.policy, loop.recipe)
+        tasks = now.tasks().values()
+        unheard = "" if loop.policy or now.ownership.policy() else left_out(tasks, Policy.even(tasks))
     need_extra("train")
+    note(unheard)
     screen = Screen(quiet=as_json)
     with ExitStack() as stack:
         answer = stack.enter_context(people.answer(catalog, screen))

@@ -4,19 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Group
 
 from amber.example import example_of
 from amber.terminal import WrappedTable, plain, show, table
 from amber.verbs.options import grouped, like_option, seeded, using_files, workspace
 from curation.catalog.catalog import Catalog
-from curation.catalog.snapshot import Snapshot
-from curation.files.read_back import read_parquet, read_with
 from curation.images.embeddings import models_of
 from curation.requests import oracle
-from curation.requests.candidates import EVALUATE, requestable
 from curation.requests.proposals import Proposal, propose
 from curation.requests.spending import Spent, spending
 from samplers.policy.policy import Policy
@@ -46,7 +41,6 @@ class RequestOptions:
         with catalog.read() as now:
             runs = now.runs()["run"].to_pylist()
             run = now.runs.full_id(self.run) if self.run else runs[-1] if runs else ""
-            requestable(now, _tasks_and_boxes(now, catalog, run))
         recipe = Run.open(catalog.home, run).recipe if _trained_here(catalog, run) else Recipe()
         return Proposal(
             budget=self.budget, seed=seed, random_share=self.random_share, run=run,
@@ -117,15 +111,6 @@ def oracle_command(home: str, as_json: bool) -> None:
         digest = now.digest
     count = oracle.answer(catalog, batch=f"oracle:{digest}")
     show({"labels": count}, as_json, lambda: f"{count:,} labels")
-
-
-def _tasks_and_boxes(now: Snapshot, catalog: Catalog, run: str) -> pa.Table | None:
-    """The tasks and boxes of a run's predictions; None without a run, or where it predicts no boxes."""
-    if not run:
-        return None
-    path = now.runs.predictions_file(catalog.home, run)
-    boxed = "boxes" in read_with(pq.read_schema, path, EVALUATE).names
-    return read_parquet(path, EVALUATE, columns=["task", "boxes"]) if boxed else None
 
 
 def _trained_here(catalog: Catalog, run: str) -> bool:

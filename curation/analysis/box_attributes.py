@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,9 @@ from curation.catalog.schema import KNOWN
 from curation.catalog.snapshot import Snapshot
 
 __all__ = ["AttributeCount", "attribute_counts"]
+
+NUMBER: Final = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+"""A number as an attribute states it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +50,7 @@ def attribute_counts(now: Snapshot) -> tuple[AttributeCount, ...]:
         labels = labels.filter(pc.equal(labels["state"], KNOWN))
         at = pc.index_in(labels["sample_id"], value_set=samples["sample_id"].combine_chunks())
         kept = labels.filter(pc.is_valid(at))
-        lists = (
-            pa.concat_arrays(kept["boxes"].chunks) if kept["boxes"].num_chunks else pa.array([], pa.list_(pa.null()))
-        )
+        lists = kept["boxes"].combine_chunks()
         if not len(lists):
             continue
         splits = samples["split"].take(at.drop_null()).combine_chunks()
@@ -66,8 +68,12 @@ def attribute_counts(now: Snapshot) -> tuple[AttributeCount, ...]:
 def _counts(
     task: str, name: str, classes: tuple[str, ...], split: pa.Array, values: pa.Array
 ) -> Iterator[AttributeCount]:
-    """The counts of one attribute in each split that has boxes; values that are no class any more are unknown."""
-    known = pc.is_in(values, value_set=pa.array(classes, pa.string())) if classes else pc.is_valid(values)
+    """The counts of one attribute in each split that has boxes; a value that is no declared class, or no number, is
+    unknown."""
+    known = (
+        pc.is_in(values, value_set=pa.array(classes, pa.string())) if classes
+        else pc.fill_null(pc.match_substring_regex(values, NUMBER), False)
+    )  # fmt: skip
     for part in sorted(pc.unique(split).to_pylist()):
         here = pc.equal(split, part)
         mine = values.filter(pc.and_(here, known))

@@ -15,8 +15,8 @@ __all__ = ["natural_prior"]
 def natural_prior(now: Snapshot, task: Task) -> npt.NDArray[np.float64]:
     """The share [C] of each class, with half a label added to each (Jeffreys' prior).
 
-    Of a multilabel task, the share of the images in which somebody looked that each class is there in; these have no
-    sum, and where no such label is known they are NaN.
+    Of a multilabel task, the share of the images in which somebody looked that each class is there in; these need
+    not sum to 1, and are NaN for a class without such a label.
 
     Counted in the validation split, whose labels are a random sample. Without such labels, counted in the training
     labels that answer the random arm of label requests; without those either, uniform.

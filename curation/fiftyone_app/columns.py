@@ -22,7 +22,7 @@ from curation.requests.manual_requests import TAG
 
 __all__ = [
     "ATTRIBUTE_TYPES", "FLIPS", "KNOWN_TASKS", "NEAR", "Columns", "Overlay", "SliceError", "columns_of", "field_types",
-    "near_duplicates",
+    "near_duplicates", "share_wrong",
 ]  # fmt: skip
 
 Columns = dict[str, list[Any]]
@@ -306,7 +306,7 @@ def label(task: Task, row: Mapping[str, Any], size: tuple[int, int]) -> dict[str
 def share_wrong(task: Task, known: Mapping[str, Any], predicted: Collection[int]) -> float:
     """The share of the classes that somebody looked for which a prediction (class codes) gets wrong."""
     looked = range(len(task.classes)) if known["looked"] is None else known["looked"]
-    return sum((code in known["codes"]) != (code in predicted) for code in looked) / len(looked)
+    return sum((code in known["codes"]) != (code in predicted) for code in looked) / max(len(looked), 1)
 
 
 def _class(task: Task, code: int) -> dict[str, Any]:

@@ -47,9 +47,10 @@ GOLD_TASKS: Final = ("binary", "categorical", "multilabel", "regression")
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """A predicted value: a class name, a number in the unit of the task, a list of class names, or one of boxes;
-    `confidence` in [0, 1]
-    (None: unknown)."""
+    """A predicted value: a class name, a number in the unit of the task, or a list of class names or of boxes.
+
+    `confidence` is in [0, 1]; None where it is unknown.
+    """
 
     value: Any
     confidence: float | None = None

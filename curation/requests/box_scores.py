@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from curation.arrays import Floats
+from curation.catalog.ignored_boxes import ignored_boxes
 from curation.catalog.tasks import Task
 from curation.requests.candidates import Candidates
 
@@ -21,7 +22,7 @@ def best_scores(candidates: Candidates, task: Task) -> Floats:
 
 
 def rarest_class(candidates: Candidates, task: Task) -> int:
-    """The code of the class with the fewest known boxes; the first of several."""
-    known = candidates.known(task.name)["boxes"]
-    codes = pc.struct_field(pc.list_flatten(known), "code").to_numpy()
+    """The code of the class with the fewest known boxes, the first of several; ignored regions do not count."""
+    known = pc.list_flatten(candidates.known(task.name)["boxes"]).combine_chunks()
+    codes = pc.struct_field(known, "code").to_numpy(zero_copy_only=False)[~ignored_boxes(known)]
     return int(np.bincount(codes, minlength=len(task.classes))[: len(task.classes)].argmin())

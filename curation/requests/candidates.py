@@ -20,7 +20,7 @@ from curation.errors import BadInput, NotFound
 from curation.files.read_back import read_parquet
 from curation.images.embeddings import Embeddings, principal_directions
 
-__all__ = ["EVALUATE", "Candidates", "inside_by_class", "requestable"]
+__all__ = ["Candidates", "inside_by_class"]
 
 
 WIDTH, SKETCHED, CHUNK = 64, 20_000, 4_096
@@ -142,12 +142,16 @@ class Candidates:
 
     def doubts(self, task: Task) -> Floats | None:
         """How unsure the run is of the boxes of each sample [N]: the sum of min(score, 1 - score), the number of boxes
-        that it expects to decide wrongly at a score of one half. None where the run predicts no boxes of the task."""
+        that it expects to decide wrongly at a score of one half. A sample that is newer than the run counts as much as
+        the most doubtful one. None where the run predicts no boxes of the task."""
         if self._predictions is None or task.kind != "detection":
             return None
         places, boxes = self.predicted_boxes(task)
         scores = pc.struct_field(boxes, "score").to_numpy()
-        return np.bincount(places, np.minimum(scores, 1 - scores), len(self.ids)).astype(np.float64)
+        found = np.bincount(places, np.minimum(scores, 1 - scores), len(self.ids)).astype(np.float64)
+        mine = self._predictions.filter(pc.equal(self._predictions["task"], task.name))
+        seen = pc.is_in(self.keys, value_set=mine["key"].combine_chunks()).to_numpy(zero_copy_only=False)
+        return np.where(seen, found, max(0.5, found.max(initial=0.0)))
 
     def predicted_boxes(self, task: Task) -> tuple[Ints, pa.ChunkedArray]:
         """The boxes [n] of a task that the run predicts, and the sample of each [n] among these N."""

@@ -18,6 +18,7 @@ from curation.requests.class_lists import (
     classes_in_doubt,
     deciding_classes,
     known_present,
+    unseen_classes,
 )
 from curation.requests.cold_start import cold_start
 from curation.requests.strategies import Pick, best_first, entropy, likely_share, most_likely_rare, smallest_margin
@@ -101,10 +102,11 @@ def _by_class(
     chances = candidates.class_chances(task)
     if chances is None:
         return None
+    unseen = unseen_classes(candidates, task)
     if slice_ is None or deciding is None:
-        within = np.ones(len(chances), np.bool_) if slice_ is None else candidates.inside(slice_)
-        doubt = classes_in_doubt(chances, np.repeat(within[:, None], chances.shape[1], axis=1))
-        return list(_picks(candidates, task, doubt, CLASSES_IN_DOUBT, count))
+        among = unseen if slice_ is None else unseen & candidates.inside(slice_)[:, None]
+        return list(_picks(candidates, task, classes_in_doubt(chances, among), CLASSES_IN_DOUBT, count))
+    deciding = deciding & unseen
     first = round(count * likely_share(*_last_batch(candidates, task, slice_)))
     likely = chance_inside(chances, deciding)
     picks = list(_picks(candidates, task, likely, f"chance to be {slice_.name} =", first))

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from curation.synthetic.drives import TRAFFIC_STREAM, Drives, generator, speed_at
-from curation.synthetic.placement import HEIGHT, WIDTH, Placement
+from curation.synthetic.placement import WIDTH, Placement
 from curation.synthetic.signs import SIGNS
 
 __all__ = ["NUMBERS", "PAN", "Boxed", "Traffic", "numbers_of", "traffic_of"]
@@ -52,7 +52,7 @@ class Boxed:
         left, right = (float(np.clip(at.x + side * wide / 2, 0, WIDTH)) for side in (-1, 1))
         if right - left < wide / 2:
             return None
-        sides = (left, max(top, 0.0), right - left, min(top + at.size, float(HEIGHT)) - max(top, 0.0))
+        sides = (left, top, right - left, at.size)
         attributes = [("sign_kind", self.sign)] if self.sign else [("moving", "true" if self.moving else "false")]
         return {
             "class": self.kind, **dict(zip("xywh", (round(side, 2) for side in sides), strict=True)),
@@ -81,10 +81,7 @@ class Traffic:
     def at(self, frame: int) -> list[Boxed]:
         """Signs, then road users, where they are at `frame`, in view or not."""
         pan = self.pan(frame)
-        return [
-            replace(thing, at=replace(thing.at, x=thing.at.x - pan + thing.own * frame, y=thing.at.y))
-            for thing in self.things
-        ]
+        return [replace(thing, at=replace(thing.at, x=thing.at.x - pan + thing.own * frame)) for thing in self.things]
 
     def boxes(self, frame: int, *, signs: bool) -> list[dict[str, object]]:
         """Boxes of the signs, or of the road users, that are in view at `frame`."""

@@ -19,7 +19,7 @@ from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.files.toml_files import parse, read_toml
 
-__all__ = ["Policy", "TaskPolicy", "boost_problems", "left_out"]
+__all__ = ["Policy", "TaskPolicy", "boost_problems", "default_tasks", "left_out"]
 
 Rule = Literal["natural", "balanced", "power", "effective_number", "repeat_factor"]
 
@@ -181,8 +181,7 @@ class Policy(BaseModel):
         >>> policy.task["color"].share, policy.task["color"].rule
         (1.0, 'balanced')
         """
-        each = list(tasks)
-        trained = _default(each)
+        trained = default_tasks(tasks)
         if not trained:
             raise BadInput("policy: there is no label to train on for any task; request labels, or declare a task")
         part = 1 / len(trained)
@@ -231,13 +230,15 @@ def left_out(tasks: Iterable[Task], policy: Policy) -> str:
     held = [task for task in tasks if not task.outputs and task.name not in policy.task]
     named = ", ".join(f"{task.name} ({task.kind})" for task in held)
     which = f"task{'s' * (len(held) > 1)} {named}"
-    line = f"{which}: boxes learn from pixels, so no default policy draws for it; give it a share in a policy"
+    line = f"{which}: boxes learn from pixels, so no default policy draws for {'them' if len(held) > 1 else 'it'}; "
+    line += f"give {'each' if len(held) > 1 else 'it'} a share in a policy"
     return line if held else ""
 
 
-def _default(tasks: list[Task]) -> list[Task]:
-    """The tasks of a default policy."""
-    return [task for task in tasks if task.outputs] or tasks
+def default_tasks(tasks: Iterable[Task]) -> list[Task]:
+    """The tasks of a default policy: all but those of boxes; these where there are no others."""
+    each = list(tasks)
+    return [task for task in each if task.outputs] or each
 
 
 def boost_problems(name: str, part: TaskPolicy, slices: Mapping[str, Slice]) -> Iterator[str]:

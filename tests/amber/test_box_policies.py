@@ -78,3 +78,24 @@ def test_a_plan_with_boxes_is_trained_on_frozen_maps_by_default(
     recipe = Run.open(catalog.home, found["run"]).recipe
     assert (recipe.trunk, recipe.learn_from, recipe.boxes) == ("efficientnet_lite0", "head", BoxRecipe())
     assert {row["metric"] for row in found["figures"]} == {"map", "ap50"}
+
+
+def test_a_loop_of_boxes_alone_on_features_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    home = boxes_catalog(tmp_path, images=12, dark=False).home
+    line = refused(capsys, "loop", "--home", str(home), "--author", "ada")
+    assert line.startswith("amber: task signs (detection): boxes are found on the maps")
+    assert not (home / "packs").exists()
+
+
+def test_a_loop_without_an_oracle_is_refused_before_any_work_and_says_what_it_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = boxes_catalog(tmp_path, images=12).home
+    assert run(["loop", "--home", str(home), "--author", "ada"]) == 2
+    error = capsys.readouterr().err
+    assert f"note: {LEFT_OUT}" in error
+    assert error.endswith("there is no oracle; pass --label-studio to ask people\n")
+    assert not (home / "packs").exists()

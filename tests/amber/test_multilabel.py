@@ -125,9 +125,12 @@ def test_requests_mine_the_rare_class_and_classes_that_nobody_looked_for(here: t
     propose(catalog, proposal, author="eve", batch="mine")
     with catalog.read() as now:
         asked = now.requests("open").to_pylist()
-        partial = {row["sample_id"] for row in now.labels("seen").to_pylist() if row["looked"] is not None}
+        looked = {row["sample_id"]: row["looked"] for row in now.labels("seen").to_pylist()}
+        partial = {sample for sample, classes in looked.items() if classes is not None}
         groups = {row["sample_id"]: row["group"] for row in now.samples().to_pylist()}
     assert {row["sample_id"] for row in asked} <= partial  # all others are labelled
+    bus = [row["sample_id"] for row in asked if row["reason"].startswith("chance to be bus")]
+    assert not any(CLASSES.index("bus") in looked[sample] for sample in bus)  # nobody is asked what is known
     assert {row["reason"].split(" =")[0] for row in asked} == {
         "chance to be bus", "classes in doubt: sum of min(p, 1 - p)",
     }  # fmt: skip

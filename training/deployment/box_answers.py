@@ -18,7 +18,8 @@ def apart(one: Answer, other: Answer, tolerance: float) -> float:
 
     Each box is compared with the nearest one of its class on the other side: the largest difference of score, edges and
     sides. Boxes of about equal score may change places, and the last of the M may be another one: so boxes within
-    `tolerance` of the smallest score that a side holds, or of `LEAST`, need no partner. NaN where one is not finite.
+    `tolerance` of the smallest score that a side holds, or of `LEAST`, need no partner; nor do boxes
+    without an area, which no run records. NaN where one is not finite.
     """
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return float("nan")
@@ -28,7 +29,8 @@ def apart(one: Answer, other: Answer, tolerance: float) -> float:
         far = np.where(distances[:, :, 0] > 0.5, np.inf, distances[:, :, 1:].max(axis=2))
         least = max(LEAST, float(mine[:, 5].min(initial=1)), float(theirs[:, 5].min(initial=1))) + tolerance
         for boxes, nearest in ((mine, far.min(axis=1, initial=np.inf)), (theirs, far.min(axis=0, initial=np.inf))):
-            found = max(found, float(nearest[boxes[:, 5] > least].max(initial=0)))
+            needed = (boxes[:, 5] > least) & (boxes[:, 3:5] > tolerance).all(axis=1)
+            found = max(found, float(nearest[needed].max(initial=0)))
     return found
 
 

@@ -30,15 +30,17 @@ class LabelledBoxes:
     """The n images whose boxes of a task are known and for which a run predicts them (none, too).
 
     `rows` [n] are positions in `Samples`, `weights` [n] inverse propensities of image and label, `sums` what the images
-    add to the figures; `batches` are the requests that were drawn. `predicted` are all predicted boxes of these images.
+    add to the figures; `batches` are the requests that were drawn. `known` and `predicted` are
+    all boxes of these images.
     """
 
     rows: Ints
     weights: Floats
     sums: BoxSums
     samples: Samples
+    known: Boxes
+    predicted: Boxes
     batches: Sequence[Batch] = ()
-    predicted: Boxes | None = None
 
     @property
     def groups(self) -> Ints:
@@ -70,7 +72,9 @@ def labelled_boxes(now: Snapshot, task: Task, samples: Samples, predictions: pa.
     by_row = np.zeros(len(samples.ids))
     by_row[rows] = weights
     sums = BoxSums.of(predicted, known, by_row, samples.groups)
-    return LabelledBoxes(rows=rows, weights=weights, sums=sums, samples=samples, batches=batches, predicted=predicted)
+    return LabelledBoxes(
+        rows=rows, weights=weights, sums=sums, samples=samples, known=known, predicted=predicted, batches=batches
+    )  # fmt: skip
 
 
 def boxes_beside(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table) -> tuple[Ints, Boxes, Boxes]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.arrays import Bools, Floats, Int8s, Ints
-from curation.catalog.presence import UNSEEN, presence_of_labels
+from curation.catalog.presence import PRESENT, UNSEEN, presence_of_labels, presence_of_lists
 from curation.catalog.schema import KNOWN
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
@@ -154,7 +154,8 @@ def labelled_classes(now: Snapshot, task: Task, samples: Samples, predictions: p
     weights = label_weights(batches, rows, np.ones(len(samples.ids), np.bool_)) * samples.weights[rows]
     return LabelledClasses(
         rows=rows, truth=truth[rows], probabilities=probabilities_of(mine, len(task.classes)),
-        predicted=_listed(mine["codes"], len(task.classes)), weights=weights, samples=samples, batches=batches,
+        predicted=presence_of_lists(mine["codes"].combine_chunks(), None, len(task.classes)) == PRESENT,
+        weights=weights, samples=samples, batches=batches,
     )  # fmt: skip
 
 
@@ -202,12 +203,4 @@ def thresholds(task: Task) -> Floats:
     rule = task.decision
     for name, threshold in rule if isinstance(rule, tuple) else ():
         found[task.classes.index(name)] = threshold
-    return found
-
-
-def _listed(lists: pa.ChunkedArray, classes: int) -> Bools:
-    """Which classes [n, C] lists of codes hold."""
-    found = np.zeros((len(lists), classes), np.bool_)
-    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-    found[np.repeat(np.arange(len(lists)), counts), pc.list_flatten(lists).to_numpy()] = True
     return found

@@ -1,8 +1,8 @@
 """Means over classes of figures that share their images, with intervals over groups by linearisation.
 
 The mean of K ratios or average precisions is a smooth function of the sums over groups. Its variance is that of its
-influence on each group, summed over the classes (Deville 1999, "Variance estimation for complex statistics"): images
-that serve several classes count as what they are, and nothing is resampled.
+influence on each group, summed over the classes (Deville 1999, "Variance estimation for complex statistics"): an image
+with several classes counts once; nothing is resampled.
 """
 
 from collections.abc import Sequence

@@ -24,8 +24,8 @@ class ClassMeasure:
     """A metric of a multilabel task; an interface as that of `Measure`.
 
     `name` is "map" (the mean over classes of the average precision), "macro_f1" (that of F1), "micro_f1" (F1 of all
-    statements together), or one of `OF_CLASS` with the class `code`. Classes that no image has take no
-    part in a mean, in that of average precision also those that all have.
+    statements together), or one of `OF_CLASS` with the class `code`. A mean leaves out classes
+    that no image has; "map" also leaves out classes that every image has.
     """
 
     task: Task

@@ -85,6 +85,7 @@ def smoke(
     smallest ridge; with heads "auto" both kinds are checked. `progress` is called with the heads or steps done and all.
     BadInput for what does not fit together.
     """
+    recipe = recipe.with_boxes([part.task for part in plan.tasks])
     ranks, tell = ranks or Ranks(), progress or (lambda done, total: None)
     torch.set_num_threads(recipe.threads)
     rows, labels = _two_batches(plan)

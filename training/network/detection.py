@@ -174,7 +174,8 @@ def _places(objects: Objects, shape: Sequence[int]) -> tuple[Tensor, Tensor, Ten
 def _radius(sides: Tensor) -> Tensor:
     """How many cells [N] a corner may move so that a box with these sides [N, 2] still overlaps by `OVERLAP`.
 
-    The least of three cases (Law & Deng 2018, section 3.3): both corners move inward, both outward, or the same way.
+    The least of three cases (Law & Deng 2018, section 3.3): both corners move the same way, both inward, or both
+    outward.
     """
     total, area = sides.sum(dim=1), sides.prod(dim=1)
     cases = [

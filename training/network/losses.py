@@ -1,8 +1,8 @@
 """Masked, weighted losses of all tasks at once. An unknown label adds exactly 0 to the loss and to every gradient.
 
 Tasks of one kind and about as many classes are computed together, whatever nodes of the tree their heads stand at. Maps
-of boxes (`training.network.detection`) follow, a task at a time. The
-order of the tasks is restored on the sums, so no step writes through a list of indices, which CUDA graphs cannot hold.
+of boxes (`training.network.detection`) follow, a task at a time. The order of the tasks is restored on the sums, so no
+step writes through a list of indices, which CUDA graphs cannot hold.
 """
 
 import math

@@ -96,10 +96,11 @@ class Joined(nn.Module):
 
     def forward(self, now: Tensor, before: Tensor, flag: Tensor) -> Tensor:
         """`flag` is [B, 1] or [B, 1, H, W] of any size: 1 where there is a frame before."""
-        together = _together(now, before, (flag if flag.dim() == 2 else flag[:, :, 0, 0]).to(now.dtype))
+        flag = (flag if flag.dim() == 2 else flag[:, :, 0, 0]).to(now.dtype)
+        together = _together(now, before, flag)
         if self.mix is None:
             return together
-        found: Tensor = now + self.mix(torch.cat([together, matches(now, before) * flag[:, :1, :1, :1]], dim=1))
+        found: Tensor = now + self.mix(torch.cat([together, matches(now, before) * flag[:, :, None, None]], dim=1))
         return found
 
 

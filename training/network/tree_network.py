@@ -259,8 +259,7 @@ class TreeNetwork(nn.Module):
         found = stages_with_maps(stages, recipe.size, self.box_recipe.stride, recipe.trunk)
         shapes, heads = list(found.values()), nn.ModuleDict()
         for t, name in self._box_tasks.items():
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(int(hash64(recipe.seed, zlib.crc32(name.encode()))) >> 1)
+            with _seeded(recipe.seed, name):
                 channels = [shape[0] for shape in shapes]
                 heads[name] = BoxHead(channels, len(tasks[t].task.classes), self.box_recipe.width)
         _, height, width = shapes[0]

@@ -4,7 +4,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from curation.arrays import Ints
+from curation.arrays import Bools, Ints
+from training.evaluation.box_matching import Boxes
 from training.evaluation.group_order import groups_first
 from training.evaluation.labelled_boxes import LabelledBoxes
 from training.report.drawn_boxes import box_colors, thumbnail_with
@@ -31,8 +32,9 @@ def box_pictures(results: RunResults, name: str, picture_of: PictureOf, score: f
     pictures = []
     for sample in chosen.tolist():
         key = str(results.samples.keys[sample])
-        known = [(part, box) for part, box in results.boxes.get(sample, []) if part in task.classes]
-        predicted = _predicted(test, sample, score, task.classes)
+        known = _named(test.known, (test.known.images == sample) & ~test.known.crowd, task.classes)
+        here = (test.predicted.images == sample) & (test.predicted.scores >= score)
+        predicted = _named(test.predicted, here, task.classes)
         pictures.append(
             {"key": key, "image": thumbnail_with(picture_of(key), known, colors, predicted), "known": len(known),
              "predicted": len(predicted), "missed": int(missed[sample]), "false": int(false[sample])}
@@ -50,12 +52,9 @@ def _errors(test: LabelledBoxes, samples: int, score: float) -> tuple[Ints, Ints
     return objects - hits, false
 
 
-def _predicted(test: LabelledBoxes, sample: int, score: float, classes: tuple[str, ...]) -> list[tuple[str, View]]:
-    boxes = test.predicted
-    if boxes is None:
-        return []
-    here = np.flatnonzero((boxes.images == sample) & (boxes.scores >= score))
+def _named(boxes: Boxes, here: Bools, classes: tuple[str, ...]) -> list[tuple[str, View]]:
+    """The boxes that `here` marks: the name of the class, and x, y, w, h."""
     return [
         (classes[int(boxes.codes[row])], dict(zip("xywh", boxes.corners[row].tolist(), strict=True)))
-        for row in here.tolist()
+        for row in np.flatnonzero(here).tolist()
     ]

@@ -57,11 +57,12 @@ def _row(test: LabelledClasses, code: int, name: str, threshold: float) -> View:
 def _panel(test: LabelledClasses, row: View) -> View:
     own, sums = test.of_class(row["code"]), test.confusion(row["code"])
     recall, precision = RankingSums.of(own.truth == 1, own.probabilities[:, 1], own.weights).curve()
-    at = sums.recall(1).value, sums.precision(1).value
+    recall_at, precision_at = sums.recall(1), sums.precision(1)
+    at = recall_at.value, precision_at.value
     marks = [Mark(x=at[0], y=at[1], form=0)] if at[0] is not None and at[1] is not None else []
     alt = (
         f"Precision of {row['name']} against its recall on test; average precision {row['ranked']:.3f}; as predicted: "
-        f"recall {share_text(sums.recall(1))}, precision {share_text(sums.precision(1))}."
+        f"recall {share_text(recall_at)}, precision {share_text(precision_at)}."
     )
     return {**row, "chart": unit_chart(alt, recall, precision, across="recall", marks=marks)}
 

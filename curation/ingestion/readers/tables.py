@@ -229,7 +229,16 @@ class _Part:
         rows = {"key": keys, "task": pa.array([task] * len(keys), pa.string()), "origin": source.origins()}
         rows |= label_columns(kind, values, name, self._table.separator, source.where, self._findings)
         rows["state"] = states
-        return self._without_refused(self._with_annotator(pa.table(rows | self._details(source, kind))), values, kind)
+        return self._table_of(rows, source, values, kind)
+
+    def _table_of(
+        self, rows: dict[str, pa.Array], source: SourceTable, values: pa.ChunkedArray, kind: Kind
+    ) -> pa.Table:
+        """The labels `rows` with what the table says of them; an object of flags says itself what was looked for."""
+        details = self._details(source, kind)
+        if "looked" in rows and "looked" in details:
+            details["looked"] = pc.coalesce(rows["looked"], details["looked"])
+        return self._without_refused(self._with_annotator(pa.table(rows | details)), values, kind)
 
     def _details(self, source: SourceTable, kind: Kind) -> dict[str, pa.ChunkedArray]:
         """What a long table says of its labels: annotator, confidence, time, and the classes that were looked for."""
@@ -278,7 +287,7 @@ class _Part:
         values = pc.if_else(named, pa.scalar(None, column.type), column)
         rows |= label_columns(kind, values, name, self._separator(), source.where, self._findings)
         rows["state"] = states
-        return self._without_refused(self._with_annotator(pa.table(rows | self._details(source, kind))), values, kind)
+        return self._table_of(rows, source, values, kind)
 
     def _without_refused(self, labels: pa.Table, values: pa.ChunkedArray, kind: Kind) -> pa.Table:
         """The labels without the ones whose cell was refused and is null now."""

@@ -117,3 +117,14 @@ def test_excluded_samples_are_not_counted_and_old_classes_become_unknown(tmp_pat
     with catalog.read() as now:
         (kind, height) = attribute_counts(now)
     assert (kind.boxes, kind.counts, height.known) == (1, {"stop": 0, "yield": 1}, 0)
+
+
+def test_a_word_is_no_number_once_a_class_became_one(tmp_path: Path) -> None:
+    catalog = make_home(tmp_path, samples=40)
+    with catalog.commit(author="ada", message="task") as change:
+        change.add_tasks([SIGNS])
+    commit(catalog, {TRAIN[0]: [sign(kind="stop")], TRAIN[1]: [sign(kind="yield")]})
+    with catalog.commit(author="ada", message="redefined") as change:
+        change.redefine_task(SIGNS.model_copy(update={"attributes": (("kind", "m"), ("height", "m"))}))
+    with catalog.read() as now:
+        assert [part.known for part in attribute_counts(now)] == [0, 0]

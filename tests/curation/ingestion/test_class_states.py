@@ -28,6 +28,9 @@ def test_classes_that_nobody_looked_for(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "t.parquet")
     found = read(tmp_path, (tmp_path / "t.parquet").read_bytes(), name="t.parquet")
     assert label_rows(found, "task", "names", "looked") == wanted[:1]
+    text = f'key,task,value,looked\n1,things,"{road}",\n2,things,tree,house;tree\n'
+    found = read(tmp_path, text, "labels")  # an object says itself what was looked for, whatever the column says
+    assert label_rows(found, "task", "names", "looked") == [wanted[0], wanted[0]]
     text = "key,task,value,looked\n1,things,tree,house;tree\n2,things,tree,\n"
     found = read(tmp_path, text, "labels")
     assert label_rows(found, "task", "names", "looked") == wanted

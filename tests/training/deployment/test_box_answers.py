@@ -111,6 +111,9 @@ def test_answers_are_compared_box_by_box_in_any_order() -> None:
     assert apart(one, other, 1e-4) == pytest.approx(0.01)
     other[0, 1, 0] = 1.0  # but not a box of a high score
     assert apart(one, other, 1e-4) == np.inf
+    thin = one.copy()
+    thin[0, 0, 3] = 0.0  # no run records a box without an area
+    assert apart(thin, one[:, 1:], 1e-4) == 0
     assert np.isnan(apart(one, one * np.nan, 1e-4))
     assert apart(np.zeros((1, 0, 6)), np.zeros((1, 2, 6)), 1e-4) == 0
 

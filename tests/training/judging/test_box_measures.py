@@ -64,7 +64,14 @@ def paired(known: Boxes, runs: list[Boxes], groups: Any, weights: Any) -> Paired
         weights=weights,
     )  # fmt: skip
     first, second = (
-        LabelledBoxes(rows=ids, weights=weights, sums=BoxSums.of(part, known, weights, groups), samples=samples)
+        LabelledBoxes(
+            rows=ids,
+            weights=weights,
+            sums=BoxSums.of(part, known, weights, groups),
+            samples=samples,
+            known=known,
+            predicted=part,
+        )
         for part in runs
     )
     return PairedBoxes(task=THINGS, first=first, second=second)

@@ -9,7 +9,7 @@ from curation import BadInput, Task
 from samplers.plan.plan import PlanTask
 from training.network.losses import Layout
 from training.network.model import Network, build_any, build_tree
-from training.network.pairs import SHIFTS, as_pair, matches, split_pair
+from training.network.pairs import SHIFTS, Joined, as_pair, matches, split_pair
 from training.network.tree_network import TreeNetwork
 from training.network.trunks import SmallTrunk
 from training.recipe import Recipe
@@ -102,6 +102,12 @@ def test_a_network_of_pairs_begins_as_one_of_single_frames() -> None:
     )
     with torch.no_grad():
         assert torch.allclose(two(as_pair(NOW, EARLIER, ALL)), one(NOW), atol=1e-5)
+
+
+def test_a_flag_may_be_a_column_or_a_map() -> None:
+    joined, maps = Joined(4, maps=True), torch.rand(2, 4, 6, 6)
+    column = torch.tensor([[1.0], [0.0]])
+    assert torch.equal(joined(maps, maps, column), joined(maps, maps, column[:, :, None, None].expand(2, 1, 6, 6)))
 
 
 def test_matches_are_highest_at_the_shift_between_frames() -> None:
