@@ -1,4 +1,4 @@
-"""Figures of boxes: equal to faster-coco-eval's on random images, from sums that merge, with intervals over groups."""
+"""Figures of boxes: equal to those of two COCO evaluations, from sums that merge, with intervals over groups."""
 
 import contextlib
 import io
@@ -9,6 +9,8 @@ import pytest
 from faster_coco_eval import COCO, COCOeval_faster
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools.coco import COCO as SlowCOCO
+from pycocotools.cocoeval import COCOeval
 
 from training.evaluation.box_matching import MOST, Boxes, found_objects
 from training.evaluation.box_sums import BoxSums, mean_figures
@@ -47,7 +49,10 @@ def sums_of(predicted: Boxes, known: Boxes, images: int = 1000, weights: Any = N
     return BoxSums.of(predicted, known, np.ones(images) if weights is None else weights, np.arange(images))
 
 
-def reference(predicted: Boxes, known: Boxes, images: int) -> COCOeval_faster:
+REFERENCES: Any = {"pycocotools": (SlowCOCO, COCOeval), "faster-coco-eval": (COCO, COCOeval_faster)}
+
+
+def reference(predicted: Boxes, known: Boxes, images: int, name: str) -> Any:
     annotations = [
         {"id": row + 1, "image_id": int(known.images[row]) + 1, "category_id": int(known.codes[row]) + 1,
          "bbox": known.corners[row].tolist(), "area": float(known.corners[row, 2:].prod()),
@@ -60,21 +65,27 @@ def reference(predicted: Boxes, known: Boxes, images: int) -> COCOeval_faster:
     ]  # fmt: skip
     categories = [{"id": code + 1, "name": str(code)} for code in range(CLASSES)]
     listed = [{"id": image + 1} for image in range(images)]
+    annotated, evaluation = REFERENCES[name]
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO({"images": listed, "categories": categories, "annotations": annotations})
-        judged = COCOeval_faster(truth, truth.loadRes(results), "bbox")
-        judged.run()
+        truth = annotated()
+        truth.dataset = {"info": {}, "images": listed, "categories": categories, "annotations": annotations}
+        truth.createIndex()
+        judged = evaluation(truth, truth.loadRes(results), "bbox")
+        judged.evaluate()
+        judged.accumulate()
+        judged.summarize()
     return judged
 
 
+@pytest.mark.parametrize("name", REFERENCES)
 @settings(deadline=None, max_examples=25)
 @given(SEEDS, st.integers(1, 30), st.integers(0, 3))
-def test_figures_equal_those_of_coco(seed: int, images: int, digits: int) -> None:
+def test_figures_equal_those_of_coco(name: str, seed: int, images: int, digits: int) -> None:
     """With crowds and equal scores; to the last digits but one."""
     predicted, known = scene(seed, images, digits=digits)
     if not len(predicted.codes) or known.crowd.all():
         return
-    theirs, ours = reference(predicted, known, images), sums_of(predicted, known)
+    theirs, ours = reference(predicted, known, images, name), sums_of(predicted, known)
     assert ours.mean_average_precision() == pytest.approx(theirs.stats[:2], abs=1e-9)
     for code in range(CLASSES):
         precision = theirs.eval["precision"][:, :, code, 0, -1]
