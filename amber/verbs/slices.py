@@ -55,12 +55,14 @@ def slices(context: click.Context, commit: int | None, home: str, as_json: bool)
     if has_verb(context):
         return
     with Catalog.open(home).read(commit) as now:
-        rows = []
-        for part in now.slices().values():
-            size = None if part.reads_predictions else len(now.members(part.predicate))
-            rows.append(
-                {"name": part.name, "task": part.task, "rare": part.rare, "samples": size, "predicate": part.predicate}
-            )
+        declared = now.slices()
+        counted = {name: part.predicate for name, part in declared.items() if not part.reads_predictions}
+        sizes = {name: len(ids) for name, ids in now.members_of(counted).items()}
+        rows = [
+            {"name": name, "task": part.task, "rare": part.rare, "samples": sizes.get(name),
+             "predicate": part.predicate}
+            for name, part in declared.items()
+        ]  # fmt: skip
     show(
         rows,
         as_json,

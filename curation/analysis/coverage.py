@@ -136,8 +136,9 @@ def coverage(now: Snapshot, members: Mapping[str, Ints] | None = None) -> Covera
     """
     tasks, slices = now.tasks(), now.slices()
     counted = {name: part for name, part in slices.items() if not part.reads_predictions}
-    found = {name: now.members(part.predicate) if members is None else members[name] for name, part in counted.items()}
-    samples = _samples(now, found)
+    if members is None:
+        members = now.members_of({name: part.predicate for name, part in counted.items()})
+    samples = _samples(now, {name: members[name] for name in counted})
     cells: list[Cell] = []
     for task in tasks.values():
         labels = _with_inapplicable(now.labels(task.name), applicability(now, task).known)

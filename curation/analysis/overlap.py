@@ -31,7 +31,8 @@ def overlaps(now: Snapshot) -> list[Overlap]:
     >>> {slice_ for pair in overlaps(now) for slice_ in (pair.slice, pair.other)} == set(now.slices())
     True
     """
-    members = {name: now.members(part.predicate) for name, part in now.slices().items() if not part.reads_predictions}
+    slices = {name: part.predicate for name, part in now.slices().items() if not part.reads_predictions}
+    members = now.members_of(slices)
     last = max((int(ids[-1]) for ids in members.values() if len(ids)), default=0)
     bits = {name: _bits(ids, last + 1) for name, ids in members.items()}
     rows = []

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from curation.catalog.slices import Column, Term, terms_of
 
-__all__ = ["members_sql"]
+__all__ = ["members_sql", "truths_sql"]
 
 
 def members_sql(predicate: str, column: Callable[[str, str], str], samples: str) -> str:
@@ -26,6 +26,15 @@ def members_sql(predicate: str, column: Callable[[str, str], str], samples: str)
         joins = " ".join(f"LEFT JOIN {queries[part]} USING (sample_id)" for part in _columns(loose))
         found = f"SELECT sample_id FROM ({found}) {joins} WHERE {_all(loose)}"
     return f"FROM ({found}) ORDER BY sample_id"
+
+
+def truths_sql(predicates: Sequence[str], column: Callable[[str, str], str], samples: str) -> str:
+    """SQL of `sample_id`, sorted, and for each of `predicates` whether it is true: columns "0", "1" and so on."""
+    terms = [terms_of(predicate) for predicate in predicates]
+    parts = _columns([term for each in terms for term in each])
+    joins = " ".join(f'LEFT JOIN ({column(*part)}) AS "{_name(part)}" USING (sample_id)' for part in parts)
+    truths = ", ".join(f'coalesce({_all(each)}, false) AS "{at}"' for at, each in enumerate(terms))
+    return f"SELECT sample_id, {truths} FROM ({samples}) {joins} ORDER BY sample_id"
 
 
 def _columns(terms: Sequence[Term]) -> list[Column]:

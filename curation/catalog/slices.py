@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from threading import Lock
+from typing import Final
 
 import duckdb
 
@@ -26,7 +27,10 @@ from curation.catalog.predicate_tree import (
 )  # fmt: skip
 from curation.errors import BadInput
 
-__all__ = ["Column", "Slice", "Term", "columns_of", "rename_classes", "terms_of"]
+__all__ = ["Column", "Slice", "Term", "columns_of", "never_breaks", "rename_classes", "terms_of"]
+
+COMPARING: Final = {"BETWEEN", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "OPERATOR"}
+"""Classes of the nodes of comparisons and logic."""
 
 Column = tuple[str, str]
 """A qualified column: its family and its name, such as ("attr", "weather")."""
@@ -71,6 +75,21 @@ def columns_of(canonical: str) -> tuple[Column, ...]:
         nodes = walk(parse(connection, canonical))
         names = [node["column_names"] for node in nodes if node.get("class") == "COLUMN_REF"]
     return tuple(sorted({(parts[0], parts[1]) for parts in names if parts[0] in FAMILIES}))
+
+
+@lru_cache(maxsize=1024)
+def never_breaks(canonical: str) -> bool:
+    """Whether a predicate only compares columns and constants, so that no value can make its evaluation fail.
+
+    >>> never_breaks("(attr.speed > 30)"), never_breaks("(CAST(attr.key AS INTEGER) = 1)")
+    (True, False)
+    """
+    with _parsing() as connection:
+        nodes = [node for node in walk(parse(connection, canonical)) if "class" in node]
+    return all(
+        node["class"] in COMPARING or (node["class"] == "CAST" and node["child"]["class"] == "CONSTANT")
+        for node in nodes
+    )
 
 
 @lru_cache(maxsize=1024)

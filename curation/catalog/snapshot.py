@@ -1,6 +1,6 @@
 """The catalog as of one commit. SQL only selects and counts, so results do not depend on the order of threads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import duckdb
@@ -16,9 +16,9 @@ from curation.catalog.predicate_tree import quoted_name
 from curation.catalog.sample_rows import samples_sql
 from curation.catalog.schema import GROWING
 from curation.catalog.slice_columns import Assumed, assumed, frame_of, labelled, predicted, predicted_instead
-from curation.catalog.slice_membership import members_sql
+from curation.catalog.slice_membership import members_sql, truths_sql
 from curation.catalog.slice_vetting import Frame, vet
-from curation.catalog.slices import Slice, columns_of
+from curation.catalog.slices import Column, Slice, columns_of, never_breaks
 from curation.catalog.snapshot_labels import SnapshotLabels
 from curation.catalog.snapshot_requests import SnapshotRequests
 from curation.catalog.snapshot_runs import SnapshotRuns
@@ -31,6 +31,8 @@ __all__ = ["RUN_SECONDS", "Snapshot"]
 
 RUN_SECONDS = 120.0
 """Longest time to find the members of a slice: ten conditions on 10 million samples take about 10 s."""
+TOGETHER = 64
+"""Predicates that are evaluated in one pass."""
 
 
 class Snapshot:
@@ -214,6 +216,38 @@ class Snapshot:
             lambda family, name: self._column(self.view, family, name, predictions, assume or {}, fill=fill),
             seconds,
         )  # fmt: skip
+
+    def members_of(self, predicates: Mapping[str, str], *, predictions: str | None = None) -> dict[str, Ints]:
+        """Ids of the samples for which each of several canonical predicates, by name, is true, sorted.
+
+        Those that read the same columns, and that no value can break, are evaluated in one pass over these.
+        """
+        found, together = {}, dict[tuple[Column, ...], list[str]]()
+        for name, predicate in predicates.items():
+            if never_breaks(predicate):
+                together.setdefault(columns_of(predicate), []).append(name)
+        for names in together.values():
+            for start in range(0, len(names), TOGETHER):
+                part = names[start : start + TOGETHER]
+                found |= dict(zip(part, self._true_for([predicates[name] for name in part], predictions), strict=True))
+        return {
+            name: found[name] if name in found else self.members(predicate, predictions=predictions)
+            for name, predicate in predicates.items()
+        }
+
+    def _true_for(self, predicates: list[str], predictions: str | None) -> list[Ints]:
+        """Ids of the samples for which each of some predicates is true, found in one pass."""
+        if len(predicates) == 1:
+            return [self.members(predicates[0], predictions=predictions)]
+        query = truths_sql(
+            predicates,
+            lambda family, name: self._column(self.view, family, name, predictions, {}),
+            f"SELECT sample_id FROM ({self.view.samples_sql})",
+        )
+        with limited(self.view.connection, RUN_SECONDS, f"slices {predicates[0]!r} to {predicates[-1]!r}"):
+            table = self.view.table(query)
+        ids = np.asarray(table["sample_id"].to_numpy(), np.int64)
+        return [ids[table[str(at)].to_numpy()] for at in range(len(predicates))]
 
     def _members(
         self, view: View, predicate: str, column: Callable[[str, str], str] | None = None, seconds: float = RUN_SECONDS

@@ -236,11 +236,12 @@ class _Builder:
             if name.startswith(TAG) and name != TAG:
                 for at in (at for at, value in enumerate(self._columns[f"attr_{name}"]) if value is True):
                     tags[at].append(name.removeprefix(TAG))
-        for name, part in self._now.slices().items():
-            if part.reads_predictions and not self._scene.predictions:
-                continue
-            members = self._now.members(part.predicate, predictions=self._scene.predictions).tolist()
-            for id_ in self._row_of.keys() & members:
+        read = {
+            name: part.predicate for name, part in self._now.slices().items()
+            if self._scene.predictions or not part.reads_predictions
+        }  # fmt: skip
+        for name, members in self._now.members_of(read, predictions=self._scene.predictions).items():
+            for id_ in self._row_of.keys() & members.tolist():
                 tags[self._row_of[id_]].append(name)
         self._columns["tags"] = tags
 

@@ -45,9 +45,9 @@ def slice_errors(now: Snapshot, run: str, tasks: list[Task], predictions: Path) 
     """
     samples, file = Samples.at(now), PredictionsFile(predictions)
     slices = now.slices()
+    found = now.members_of({name: part.predicate for name, part in slices.items()}, predictions=str(predictions))
     members: dict[str, Bools] = {"": np.ones(len(samples.ids), np.bool_)}
-    for name, declared in slices.items():
-        members[name] = samples.marked(now.members(declared.predicate, predictions=str(predictions)))
+    members |= {name: samples.marked(ids) for name, ids in found.items()}
     splits = {split: np.asarray(samples.splits == split, np.bool_) for split in SPLITS}
     rows = []
     for task in tasks:

@@ -111,7 +111,7 @@ class PairedRuns:
                 unequal[task.name] = difference
         left_out = _left_out(now.slices(), ids, predicted)
         slices = {name: part for name, part in now.slices().items() if name not in left_out}
-        inside = {name: _members(now, part, files, samples) & judged for name, part in slices.items()}
+        inside = {name: part & judged for name, part in _members(now, slices, files, samples).items()}
         return cls(
             runs=ids, split=split, samples=samples, tasks=paired, unequal=unequal, slices=slices, left_out=left_out,
             inside={"": judged, **inside},
@@ -180,9 +180,11 @@ def _left_out(slices: Mapping[str, Slice], runs: tuple[str, str], predicted: lis
     return found
 
 
-def _members(now: Snapshot, part: Slice, files: tuple[Path, ...], samples: Samples) -> Bools:
-    """The samples that are in a slice by either run's predictions."""
-    inside = np.zeros(len(samples.ids), np.bool_)
-    for file in files if part.reads_predictions else files[:1]:
-        inside |= np.isin(samples.ids, now.members(part.predicate, predictions=str(file)))
+def _members(now: Snapshot, slices: Mapping[str, Slice], files: tuple[Path, ...], samples: Samples) -> dict[str, Bools]:
+    """The samples that are in each slice by either run's predictions."""
+    inside = {name: np.zeros(len(samples.ids), np.bool_) for name in slices}
+    for at, file in enumerate(files):
+        read = {name: part.predicate for name, part in slices.items() if part.reads_predictions or not at}
+        for name, ids in now.members_of(read, predictions=str(file)).items():
+            inside[name] |= samples.marked(ids)
     return inside

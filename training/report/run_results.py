@@ -168,7 +168,7 @@ def verified_predictions(home: Path, entry: Row) -> Path:
 def load_results(now: Snapshot, run_id: str, trained: Sequence[str], predictions: Path) -> RunResults:
     """The results of a run that predicts the tasks `trained`, from its predictions file and the labels of `now`."""
     samples, tasks, slices = Samples.at(now), now.tasks(), now.slices()
-    members = {name: now.members(part.predicate, predictions=str(predictions)) for name, part in slices.items()}
+    members = now.members_of({name: part.predicate for name, part in slices.items()}, predictions=str(predictions))
     everything, test = np.ones(len(samples.ids), np.bool_), np.asarray(samples.splits == "test", np.bool_)
     file = PredictionsFile(predictions)
     found = {name: labelled(now, tasks[name], samples, file.of(name)) for name in trained}

@@ -1,5 +1,6 @@
 """Members of slices equal those computed in plain Python."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,31 @@ def test_members_agree_with_plain_python(catalog: Catalog, truth: list[dict[str,
     with catalog.read() as now:
         found = now.members(vet(" AND ".join(atoms), now.frame()))
     assert found.tolist() == expected
+
+
+def test_members_of_several_are_those_of_each(catalog: Catalog, truth: list[dict[str, object]]) -> None:
+    """All atoms and pairs of neighbours at once: some read the same columns, some read columns of their own."""
+    atoms = sorted(ATOMS)
+    texts = [(atom,) for atom in atoms] + list(pairwise(atoms))
+    with catalog.read() as now:
+        found = now.members_of({" AND ".join(text): vet(" AND ".join(text), now.frame()) for text in texts})
+    assert list(found) == [" AND ".join(text) for text in texts]
+    for text, ids in zip(texts, found.values(), strict=True):
+        assert ids.tolist() == [row["id"] for row in truth if all(ATOMS[atom](row) for atom in text)]
+
+
+def test_of_several_the_one_that_breaks_is_named(catalog: Catalog) -> None:
+    with catalog.read() as now:
+        predicates = {
+            name: vet(text, now.frame())
+            for name, text in {"fine": "key <> ''", "odd": "CAST(key AS INTEGER) = 1"}.items()
+        }
+        with pytest.raises(BadInput, match=r"CAST.*or use TRY_CAST"):
+            now.members_of(predicates)
+    with catalog.read() as now:
+        unknown = vet("pred.color.confidence < 0.5", now.frame()), vet("pred.color.confidence > 0.5", now.frame())
+        with pytest.raises(NotFound, match="needs a run"):
+            now.members_of(dict(zip("ab", unknown, strict=True)))
 
 
 def test_terms_that_never_hold_for_unknown_read_one_column() -> None:
