@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from curation.errors import BadInput
 
-__all__ = ["BOX", "LABELS", "REQUESTS", "as_labels"]
+__all__ = ["BOX", "GIVEN_LABELS", "LABELS", "REQUESTS", "as_labels"]
 
 BOX = pa.struct(
     [
@@ -40,6 +40,9 @@ task stay unknown. `confidence` is null or in
 (0, 1]. `labelled_at` is in UTC; null means the time of the commit. `origin` is where the label was read, such as
 "labels.csv line 12", or null: errors name it, the catalog does not keep it."""
 
+GIVEN_LABELS = LABELS.append(pa.field("instructions", pa.int32()))
+"""`LABELS`, and the version of the instructions under which each was given; null: not known."""
+
 REQUESTS = pa.schema(
     [
         ("sample_id", pa.int64()),
@@ -57,12 +60,12 @@ REQUESTS = pa.schema(
 
 
 def as_labels(table: pa.Table) -> pa.Table:
-    """`table` with all columns of `LABELS`, null where it lacks one; BadInput when a column has the wrong type.
+    """`table` with all columns of `GIVEN_LABELS`, null where it lacks one; BadInput when a column has the wrong type.
 
     A table that names its samples by `sample_id` (int64) keeps that column and needs no `key`.
     """
     by_id = "sample_id" in table.column_names
-    schema = LABELS.append(pa.field("sample_id", pa.int64())) if by_id else LABELS
+    schema = GIVEN_LABELS.append(pa.field("sample_id", pa.int64())) if by_id else GIVEN_LABELS
     return pa.table([_column(table, field) for field in schema], schema=schema)
 
 

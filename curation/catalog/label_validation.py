@@ -20,7 +20,7 @@ NO_CLASS: Final = "correct the label or add the class"
 
 COLUMNS: Final = [
     "sample_id", "task_id", "annotator_id", "state", "code", "number", "codes", "looked", "boxes", "confidence",
-    "labelled_at",
+    "labelled_at", "instructions",
 ]  # fmt: skip
 """Columns of `label_event` without the commit."""
 
@@ -151,7 +151,7 @@ def _query(labels: pa.Table, *, boxed: bool) -> str:
     ranks = " ".join(f"WHEN {broken} THEN {rank}" for rank, (broken, _) in enumerate(RULES))
     return f"""
         SELECT row, sample_id, task_id, annotator, state, code, number, codes, looked, boxes, confidence, labelled_at,
-            CASE {ranks} END AS broken FROM (
+            instructions, CASE {ranks} END AS broken FROM (
         SELECT row, sample.sample_id, width, height, kind, allowed, task_id,
             annotator, CAST({STATE} AS UTINYINT) AS state,
             incoming.looked AS asked,
@@ -166,7 +166,7 @@ def _query(labels: pa.Table, *, boxed: bool) -> str:
             CASE WHEN incoming.state = 'known' AND kind = 'detection' THEN list_transform(boxes, lambda b: {{
                 'code': entries[list_position(classes, b.class)],
                 'x': b.x, 'y': b.y, 'w': b.w, 'h': b.h, 'attributes': b.attributes}}) END AS boxes,
-            coalesce(confidence, CAST(1 AS REAL)) AS confidence, coalesce(labelled_at, ?) AS labelled_at
+            coalesce(confidence, CAST(1 AS REAL)) AS confidence, coalesce(labelled_at, ?) AS labelled_at, instructions
         FROM incoming {sample}
         LEFT JOIN definition ON definition.task = incoming.task)"""
 
