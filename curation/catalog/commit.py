@@ -250,9 +250,10 @@ class PendingCommit:
         """Undo an earlier commit: its events end, and the events that they replaced hold again.
 
         Returns how many labels, attributes, samples, tasks, slices, label requests, instructions, assignments and
-        people changed, and how many events were `kept` because a later commit had replaced them. Where there was no earlier event, a label is retracted, an
-        attribute loses its value and a request is withdrawn. Samples that the commit added are excluded, since only
-        `forget` removes a sample. A task that it declared stays, without those labels; runs and their figures stay.
+        people changed, and how many events were `kept` because a later commit had replaced them. Where there was no
+        earlier event, a label is retracted, an attribute loses its value and a request is withdrawn. Samples that the
+        commit added are excluded, since only `forget` removes a sample. A task that it declared stays, without those
+        labels; runs and their figures stay.
         A definition is restored by `by`, as in `redefine_task`.
         """
         if not 0 < commit < self.id:

@@ -111,12 +111,14 @@ class PendingPeople:
             add_act(self._writer, "instructions", definition.task.owner, by, subject=task, policy=digest)
         return made
 
-    def assign(self, task: str, person: str, *, most: int | None) -> None:
+    def assign(self, task: str, person: str, *, most: int | None, by: Identity) -> None:
         """Give items of a task to a person, at most `most` open ones at a time; 0 gives no more.
 
-        BadInput when the person left, or `most` is negative.
+        BadInput when the person left, when `most` is negative, and when the task's owner has members and `by` is none
+        of them.
         """
         definition = definition_at(self._view, task)
+        self._refuse_others(definition.task.owner, by, f"assignment of {task}")
         if person in self.now.left():
             raise BadInput(f"{person}: left; assign to somebody else, or say `amber label people --back {person}`")
         if most is not None and most < 0:

@@ -13,11 +13,11 @@ in `codes` the classes that are there, and in `looked` those that somebody looke
 is a sign-off ("sign_off": of the plan `subject` against the plan `before`, under the policy with the hash `policy`), or
 sets the policy in force ("policy"), the members of an owner ("owners") or the definition of a task ("redefine"), or is
 the decision of a gate ("gate": on the run `subject` against the run `before`, by the evaluation set with the digest
-`policy`), or settles a dispute about a label ("settle": `subject` is the task, `before` the sha256 of the sample's key),
-or gives a task other instructions ("instructions": `subject` is the task, `policy` the sha256 of their text).
+`policy`), or settles a dispute about a label ("settle": `subject` is the task, `before` the sha256 of the key), or sets
+the instructions of a task ("instructions": `subject` is the task, `policy` the sha256 of their text).
 
 `instructions` of a label is the version of the task's instructions that the annotator had (NULL: not known), as in
-`instruction_event`: 0 before there were any. `assignment_event` says to whom the items of a task are given, each at most
+`instruction_event`: 0 before there were any. `assignment_event` says to whom the items of a task are given, at most
 `most` open ones at a time (NULL: any number); `person_event` says who left.
 """
 
@@ -42,7 +42,7 @@ STATES: Final = {"retracted": RETRACTED, "known": KNOWN, "unsure": UNSURE, "inap
 Inapplicable: an annotator says that the task does not apply to the sample."""
 
 PRECEDENCE: Final = {"lead": 0, "human": 1, "oracle": 1, "import": 2, "model": 3}
-"""Rank of each source: a lead, who settles what people dispute, overrides them; human labels (and the oracle's) override
+"""Rank of each source: a lead, who settles disputes, overrides other people; human labels (and the oracle's) override
 imported ones, which override those of a model."""
 
 BOXES: Final = "STRUCT(code INTEGER, x DOUBLE, y DOUBLE, w DOUBLE, h DOUBLE, attributes MAP(VARCHAR, VARCHAR))[]"

@@ -38,8 +38,8 @@ RUN_SECONDS = 120.0
 class Snapshot:
     """What the catalog holds at one commit. It is valid inside `with catalog.read()`.
 
-    `labels`, `requests`, `runs`, `ownership` and `people` are objects with methods of their own, and the first three are called
-    for their main table:
+    `labels`, `requests`, `runs`, `ownership` and `people` are objects with methods of their own, and the first
+    three are called for their main table:
     `now.labels("color")`, `now.labels.by_annotator("color")`, `now.requests("open")`, `now.runs()`.
     """
 
@@ -196,8 +196,8 @@ class Snapshot:
         return frame_of(self.tasks(), self.attributes())
 
     def column(self, family: str, name: str) -> pa.Table:
-        """The column that a slice reads as FAMILY.NAME (attr, label, state, instructions or boxes): sample_id, value. Samples
-        without a value are left out."""
+        """The column that a slice reads as FAMILY.NAME (attr, label, state, instructions or boxes): sample_id, value.
+        Samples without a value are left out."""
         return self.view.table(
             f"SELECT sample_id, value FROM ({self._column(self.view, family, name, None, {})}) ORDER BY sample_id"
         )

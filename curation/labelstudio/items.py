@@ -170,8 +170,13 @@ def to_import(
     item = {
         "data": item_data(url_for(sample), question.key(workspace), views, question.people),
         "meta": meta(
-            sample["key"], question.requests, question.gold, until, instructions=_of(versions, question.tasks),
-            reasons=question.reasons, priority=question.priority,
+            sample["key"],
+            question.requests,
+            question.gold,
+            until,
+            instructions=_of(versions, question.tasks),
+            reasons=question.reasons,
+            priority=question.priority,
         ),
         "predictions": [{"model_version": VERSION, "score": score, "result": results if prefill else []}],
     }
