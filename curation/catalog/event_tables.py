@@ -40,7 +40,8 @@ task stay unknown. `confidence` is null or in
 (0, 1]. `labelled_at` is in UTC; null means the time of the commit. `origin` is where the label was read, such as
 "labels.csv line 12", or null: errors name it, the catalog does not keep it."""
 
-GIVEN_LABELS = LABELS.append(pa.field("instructions", pa.int32()))
+INSTRUCTIONS = pa.field("instructions", pa.int32())
+GIVEN_LABELS = LABELS.append(INSTRUCTIONS)
 """`LABELS`, and the version of the instructions under which each was given; null: not known."""
 
 REQUESTS = pa.schema(
@@ -60,12 +61,13 @@ REQUESTS = pa.schema(
 
 
 def as_labels(table: pa.Table) -> pa.Table:
-    """`table` with all columns of `GIVEN_LABELS`, null where it lacks one; BadInput when a column has the wrong type.
+    """`table` with all columns of `LABELS`, null where it lacks one; BadInput when a column has the wrong type.
 
-    A table that names its samples by `sample_id` (int64) keeps that column and needs no `key`.
+    A table that names its samples by `sample_id` (int64) keeps that column and needs no `key`; one that says under
+    which `instructions` labels were given keeps that column too.
     """
-    by_id = "sample_id" in table.column_names
-    schema = GIVEN_LABELS.append(pa.field("sample_id", pa.int64())) if by_id else GIVEN_LABELS
+    more = [field for field in (pa.field("sample_id", pa.int64()), INSTRUCTIONS) if field.name in table.column_names]
+    schema = pa.schema([*LABELS, *more])
     return pa.table([_column(table, field) for field in schema], schema=schema)
 
 

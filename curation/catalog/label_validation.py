@@ -147,6 +147,7 @@ def _tasks(definitions: Collection[Definition]) -> pa.Table:
 def _query(labels: pa.Table, *, boxed: bool) -> str:
     """SQL of the coded labels; `boxed` when there may be boxes, which are compared with the size of the image."""
     by_id = "sample_id" in labels.column_names
+    version = "instructions" if "instructions" in labels.column_names else "CAST(NULL AS INTEGER)"
     sample = SAMPLES if by_id and not boxed else f"LEFT JOIN sample USING ({'sample_id' if by_id else 'key'})"
     ranks = " ".join(f"WHEN {broken} THEN {rank}" for rank, (broken, _) in enumerate(RULES))
     return f"""
@@ -166,7 +167,7 @@ def _query(labels: pa.Table, *, boxed: bool) -> str:
             CASE WHEN incoming.state = 'known' AND kind = 'detection' THEN list_transform(boxes, lambda b: {{
                 'code': entries[list_position(classes, b.class)],
                 'x': b.x, 'y': b.y, 'w': b.w, 'h': b.h, 'attributes': b.attributes}}) END AS boxes,
-            coalesce(confidence, CAST(1 AS REAL)) AS confidence, coalesce(labelled_at, ?) AS labelled_at, instructions
+            coalesce(confidence, CAST(1 AS REAL)) AS confidence, coalesce(labelled_at, ?) AS labelled_at, {version} AS instructions
         FROM incoming {sample}
         LEFT JOIN definition ON definition.task = incoming.task)"""
 
