@@ -15,6 +15,7 @@ from curation.analysis.disputes import Dispute, disputes, settle
 from curation.analysis.work_of_people import work_of_people
 from curation.catalog.catalog import Catalog
 from curation.catalog.ownership import os_user
+from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, NotFound
 from curation.labelstudio.session import open_session
 
@@ -134,7 +135,7 @@ def _mark(catalog: Catalog, left: str, back: str, author: str, *, as_json: bool)
     show({"person": name, "left": bool(left)}, as_json, lambda: f"{name}: {say}")
 
 
-def _known(now: Any) -> set[str]:
+def _known(now: Snapshot) -> set[str]:
     """Everybody who gave a label, was assigned to, or left."""
     rows = now.labels.annotators().to_pylist()
     labelled = {row["annotator"] for row in rows if row["source"] == "human"}

@@ -148,7 +148,7 @@ def _words(task: Task, row: Mapping[str, Any]) -> str:
         return ", ".join(task.classes[code] for code in row["codes"]) or "none"
     if row["number"] is not None:
         return f"{row['number']:.6g} {task.unit}".strip()
-    return task.classes[row["code"]]
+    return str(task.classes[row["code"]])
 
 
 def _box(task: Task, box: Mapping[str, Any]) -> str:

@@ -167,7 +167,8 @@ def _query(labels: pa.Table, *, boxed: bool) -> str:
             CASE WHEN incoming.state = 'known' AND kind = 'detection' THEN list_transform(boxes, lambda b: {{
                 'code': entries[list_position(classes, b.class)],
                 'x': b.x, 'y': b.y, 'w': b.w, 'h': b.h, 'attributes': b.attributes}}) END AS boxes,
-            coalesce(confidence, CAST(1 AS REAL)) AS confidence, coalesce(labelled_at, ?) AS labelled_at, {version} AS instructions
+            coalesce(confidence, CAST(1 AS REAL)) AS confidence, coalesce(labelled_at, ?) AS labelled_at,
+            {version} AS instructions
         FROM incoming {sample}
         LEFT JOIN definition ON definition.task = incoming.task)"""
 

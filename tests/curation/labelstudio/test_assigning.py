@@ -37,9 +37,8 @@ def test_nobody_gets_more_than_the_limit_and_nothing_waits_while_there_is_room(
     chosen = [assigner.choose(["color"], 1) for _ in range(new)]
     count = Counter({first: present})
     count.update(person for people in chosen if people for person in people)
-    room = sum(
-        10**6 if most is None else max(0, most - (present if who == first else 0)) for who, most in limits.items()
-    )
+    before = Counter({first: present})
+    room = sum(new if most is None else max(0, most - before[who]) for who, most in limits.items())
     assert all(most is None or count[who] <= max(most, present) for who, most in limits.items())
     assert sum(people is not None for people in chosen) == min(new, room)
 
