@@ -2,11 +2,10 @@
 
 from collections.abc import Collection
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from amber.people import ItemCounts, PersonFigures, figures_of_people, item_counts
 from amber.terminal import interval, note, show, table
 from amber.verbs.identities import identity, token_option
 from amber.verbs.label_server import ServerOptions, server_options
@@ -18,6 +17,9 @@ from curation.catalog.ownership import os_user
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, NotFound
 from curation.labelstudio.session import open_session
+
+if TYPE_CHECKING:
+    from amber.people import ItemCounts, PersonFigures
 
 __all__ = ["assign_command", "disputes_command", "people_command"]
 
@@ -41,6 +43,8 @@ def people_command(
 
     Example: amber label people --weeks
     """
+    from amber.people import figures_of_people, item_counts  # loads what judges runs
+
     catalog = Catalog.open(home)
     if left or back:
         _mark(catalog, left, back, author, as_json=as_json)
@@ -166,8 +170,12 @@ def _settle(catalog: Catalog, task: str, settled: tuple[str, str], author: str, 
     show(data, as_json, lambda: f"{dispute.task} of {key}: {value}, by {author}; commit {made}")
 
 
-def _joined(rows: list[PersonFigures], counts: dict[str, ItemCounts], gone: Collection[str]) -> list[dict[str, Any]]:
+def _joined(
+    rows: "list[PersonFigures]", counts: "dict[str, ItemCounts]", gone: Collection[str]
+) -> list[dict[str, Any]]:
     """A row for each person who answered, was assigned to, or left."""
+    from amber.people import ItemCounts, PersonFigures
+
     figures = {row.person: row for row in rows}
     found = []
     for person in sorted({*figures, *counts, *gone}):
