@@ -47,7 +47,8 @@ def verdict_findings(runs: "PairedRuns", figures: Iterable["JudgedFigure"]) -> l
     keys = runs.samples.keys
     return [
         Finding(
-            name=f"{row.outcome}: {row.measure} of {row.task} on {row.slice or 'everything'}", bad=row.outcome == "block",
+            name=f"{row.outcome}: {row.measure} of {row.task} on {row.slice or 'everything'}",
+            bad=row.outcome == "block",
             keys=tuple(str(key) for key in keys.filter(pa.array(runs.inside[row.slice])).to_pylist()),
             told=f"{row.measure} {row.base:.2f} before, {row.run:.2f} now: a drop of {row.drop:+.2f}, at most "
             f"{row.high:+.2f}; margin {row.margin:g} {row.unit}",

@@ -18,7 +18,7 @@ from curation.catalog.attributes import NAME, add_attributes
 from curation.catalog.event_tables import as_labels
 from curation.catalog.event_writer import Writer, refuse
 from curation.catalog.ownership import Identity, definition_hash
-from curation.catalog.people import PendingPeople
+from curation.catalog.pending_people import PendingPeople
 from curation.catalog.revert import forget_sample, restored_slices, restored_tasks, revert_events
 from curation.catalog.slice_columns import frame_of
 from curation.catalog.slice_vetting import vet

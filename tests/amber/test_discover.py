@@ -21,6 +21,7 @@ from curation.images.embeddings import writing
 from training.evaluation.predictions import Samples
 from training.judging.literals import literals_of
 from training.judging.undeclared_slices import undeclared_slices
+from training.run_list import newest_run
 
 Capture = pytest.CaptureFixture[str]
 IMAGES, DRIVE = 1200, 4
@@ -149,7 +150,7 @@ def test_is_refused_in_one_line(words: list[str], value: str, fix: str, capsys: 
 def test_the_app_gets_the_images_of_each_slice(made: Path) -> None:
     home = made / "home"
     with Catalog.open(home).read() as now:
-        run_ = now.runs.full_id("theirs")
+        run_ = newest_run(home, now)
         found = undeclared_slices(now, home, run_, split="validation", tasks=(), embeddings="", seed=0)
         file = str(now.runs.predictions_file(home, run_))
         (view,) = slice_findings(now, found, predictions=file, split="validation")

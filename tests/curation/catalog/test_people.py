@@ -11,7 +11,8 @@ from curation.catalog.admin.migrations import migrate
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import GIVEN_LABELS
 from curation.catalog.ownership import Identity
-from curation.catalog.people import LONGEST_TEXT, Assignment
+from curation.catalog.pending_people import LONGEST_TEXT
+from curation.catalog.people import Assignment
 from curation.errors import BadInput, NotFound
 
 ADA, EVE = (Identity(name=name, via="user") for name in ("ada", "eve"))
