@@ -140,7 +140,7 @@ def push_command(options: PushOptions, server: ServerOptions, home: str, as_json
     if done.outdated:
         screen.say(f"{done.outdated:,} items without an answer were sent again with the new instructions")
     if done.reassigned:
-        screen.say(f"{done.reassigned:,} items were given to other people")
+        screen.say(f"{done.reassigned:,} items were reassigned: `amber label people` shows whose they are")
     if done.held:
         screen.say(f"{done.held:,} items wait until somebody has room: `amber label assign` sets the limits")
     for name in done.undescribed:
