@@ -1,7 +1,7 @@
 """What verbs found about a run, as views of the FiftyOne App: doubts, discovered slices, a gate's verdicts."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 import pyarrow as pa
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["doubt_findings", "open_app", "slice_findings", "verdict_findings"]
 
+LONGEST_NAME: Final = 100
+"""Characters of a view's name, of which FiftyOne takes no more."""
+
 
 def doubt_findings(found: Iterable[DoubtedLabel], run: str) -> list[Finding]:
     """A finding for each task with doubts: the images with the surest doubts first."""
@@ -34,7 +37,7 @@ def slice_findings(now: Snapshot, found: Sequence[UndeclaredSlice], *, predictio
     samples = now.samples()
     return [
         Finding(
-            name=f"discovered {number}: {(part.predicate or part.name)[:80]} of {part.task}",
+            name=f"discovered {number} of {part.task}: {part.predicate or part.name}"[:LONGEST_NAME],
             keys=_members(now, samples, part, predictions, split), bad=True,
             told=f"error {part.error.value:.3f}, elsewhere {part.outside.value:.3f}; false discovery rate {part.q:.2g}",
         ) for number, part in enumerate(found, 1)
@@ -43,16 +46,16 @@ def slice_findings(now: Snapshot, found: Sequence[UndeclaredSlice], *, predictio
 
 def verdict_findings(runs: "PairedRuns", figures: Iterable["JudgedFigure"]) -> list[Finding]:
     """A finding for each (task, slice) that a gate judged: its images, what blocks first."""
-    order = ["block", "not enough data", "pass"]
-    keys = runs.samples.keys
+    order, keys = ["block", "not enough data", "pass"], runs.samples.keys
+    judged = sorted((row for row in figures if row.task), key=lambda row: order.index(row.outcome))
     return [
         Finding(
-            name=f"{row.outcome}: {row.measure} of {row.task} on {row.slice or 'everything'}",
-            bad=row.outcome == "block",
+            name=f"verdict {number}: {row.outcome}, {row.task} on {row.slice or 'everything'}"[:LONGEST_NAME],
+            bad=row.outcome == order[0],
             keys=tuple(str(key) for key in keys.filter(pa.array(runs.inside[row.slice])).to_pylist()),
             told=f"{row.measure} {row.base:.2f} before, {row.run:.2f} now: a drop of {row.drop:+.2f}, at most "
             f"{row.high:+.2f}; margin {row.margin:g} {row.unit}",
-        ) for row in sorted(figures, key=lambda row: order.index(row.outcome)) if row.slice in runs.inside and row.task
+        ) for number, row in enumerate(judged, 1)
     ]  # fmt: skip
 
 

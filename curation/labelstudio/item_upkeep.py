@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from typing import Final
 
 from curation.catalog.catalog import Catalog
@@ -44,11 +44,16 @@ def update_items(
     return sum(0 < item.until < half for item, _ in stale), reassigned
 
 
-def remove_outdated(session: Session, instructions: Mapping[str, Instructions]) -> int:
-    """Delete the unanswered items whose tasks have other instructions since; returns how many. Their requests are sent
-    again. The items are read again between two chunks, so that an answer is hardly ever deleted with its item."""
+def remove_outdated(session: Session, instructions: Mapping[str, Instructions], tasks: Collection[str]) -> int:
+    """Delete the unanswered items for some of `tasks` alone that have other instructions since; returns how many.
+
+    Their requests are sent again. The items are read again between two chunks, so that an answer is hardly ever deleted
+    with its item.
+    """
     removed = 0
-    while old := [item for item in session.cache.items() if _outdated(item, instructions)][:REMOVED_AT_ONCE]:
+    while old := [
+        item for item in session.cache.items() if set(item.tasks) <= set(tasks) and _outdated(item, instructions)
+    ][:REMOVED_AT_ONCE]:
         for item in old:
             session.server.remove_item(item.item)
             session.cache.drop(item)
@@ -57,11 +62,14 @@ def remove_outdated(session: Session, instructions: Mapping[str, Instructions]) 
     return removed
 
 
-def end_settled(session: Session, open_: Collection[int]) -> None:
+def end_settled(session: Session, open_: Set[int]) -> None:
     """Ask nobody else for items whose requests are all closed, as a settled dispute closes them."""
-    for item in session.cache.items():
-        if item.annotations and item.unfinished and item.requests and not set(item.requests.values()) & set(open_):
-            session.server.change_item(item.item, {"overlap": len(item.people), "is_labeled": True})
+    begun = [item for item in session.cache.items() if item.annotations and item.unfinished and item.requests]
+    settled = [item for item in begun if open_.isdisjoint(item.requests.values())]
+    for item in settled:
+        session.server.change_item(item.item, {"overlap": len(item.people), "is_labeled": True})
+    if settled:
+        session.refresh()
 
 
 def add_person_views(session: Session) -> None:

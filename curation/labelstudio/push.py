@@ -169,8 +169,8 @@ def push(
         session.forget(catalog)
         with catalog.read() as now:
             instructions, assignments = now.people.instructions(), now.people.assignments()
-            open_ = set(now.requests("open")["request_id"].to_pylist())
-        outdated = remove_outdated(session, instructions)
+            tasks, open_ = now.tasks(), set(now.requests("open")["request_id"].to_pylist())
+        outdated = remove_outdated(session, instructions, asking.tasks or tuple(tasks))
         end_settled(session, open_)
         assigner = Assigner(assignments, session.cache.items(), server.people() if assignments else {})
         renewed, reassigned = update_items(session, catalog, assigner, url_for, until)

@@ -238,6 +238,6 @@ def test_the_app_gets_a_view_of_each_verdict(shared: Catalog) -> None:
         views = verdict_findings(runs, figures)
         test = {row["key"] for row in now.samples().to_pylist() if row["split"] == "test"}
     assert len({view.name for view in views}) == len(views) == len(figures)
-    assert views[0].name == "block: balanced_accuracy of color on everything"
+    assert views[0].name == "verdict 1: block, color on everything"
     assert (views[0].bad, set(views[0].keys) <= test, len(views[0].keys) > 100) == (True, True, True)
     assert [view.bad for view in views] == sorted((view.bad for view in views), reverse=True)
