@@ -44,7 +44,7 @@ SESSION = {
     "label push": [],
     "label pull": [],
     "label status": [],
-    "label assign": ["--task", "color", "--to", "amber@localhost", "--limit", "5"],
+    "label assign": ["--task", "color", "--to", "amber", "--limit", "5"],
     "label people": [],
     "label disputes": [],
     "label stop": [],

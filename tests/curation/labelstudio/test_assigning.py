@@ -55,7 +55,7 @@ def test_a_task_that_nobody_was_given_is_everybodys() -> None:
 
 
 def test_answered_items_do_not_count_as_open() -> None:
-    items = [item(0, "ann", answered=(1,)), item(1, "ann", answered=(1,), overlap=2)]
+    items = [item(0, "ann", answered=(1,)), item(1, "ann", answered=(1,), overlap=2), item(2, "ann", answered=(2,))]
     assert Assigner(assigned(ann=1), items, NAMES).choose(["color"], 1) == ("ann",)
 
 
