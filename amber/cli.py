@@ -30,7 +30,7 @@ VERBS = {
     "gate": ("gating:gate_command", "Decide whether RUN may replace another one: pass, block, or not enough data."),
     "ingest": ("ledger:ingest_command", "Add the data set declared in the folder DATASET to the catalog."),
     "init": ("ledger:init", "Create a workspace with an empty catalog, or open an existing one."),
-    "label": ("labeling:label_group", "Have people label in Label Studio: start it, push requests, pull answers."),
+    "label": ("labeling:label_group", "Have people label in Label Studio: push requests, pull answers, assign people."),
     "log": ("ledger:log", "List commits, newest first."),
     "loop": ("looping:loop_command", "Run rounds of: request labels, have them answered, plan, train, evaluate."),
     "oracle": ("requesting:oracle_command", "Answer the open requests with the labels that the data set held back."),

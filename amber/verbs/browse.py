@@ -24,7 +24,7 @@ from amber.verbs.options import workspace
 from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, Failed, NotFound
-from curation.fiftyone_app.columns import Overlay
+from curation.fiftyone_app.columns import Finding, Overlay
 from curation.fiftyone_app.edits import Edits, commit_edits, edits_of
 from curation.fiftyone_app.mirror import MirrorResult, UrlFor, mirror
 from curation.fiftyone_app.mongod import companion, fiftyone, mirror_lock, prepare_database
@@ -68,6 +68,7 @@ COMES_UP = 120.0
 def browse_command(
     slice_name: str, run_: str, against: str, view: str, plan_: str, commit: int | None, port: int, home_come: bool,
     dry_run: bool, author: str, service: str, token: str, no_app: bool, home: str, as_json: bool,
+    findings: tuple[Finding, ...] = (),
 ) -> None:  # fmt: skip
     """Show the catalog, or one SLICE of it, in the FiftyOne App. Edits there count only after --import."""
     catalog = Catalog.open(home)
@@ -76,7 +77,7 @@ def browse_command(
     fiftyone()  # takes seconds, so it comes before the catalog is opened
     screen, name = Screen(quiet=as_json), _name(catalog)
     with mirror_lock(catalog.home):
-        scene = _checked_scene(catalog, commit, slice_name, run_, against, plan_)
+        scene = replace(_checked_scene(catalog, commit, slice_name, run_, against, plan_), findings=findings)
         before = datetime.now(UTC) if home_come else None
         if home_come:
             with catalog.read(commit) as now:

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from curation.catalog.snapshot import Snapshot
 from training.evaluation.intervals import Figure
 from training.judging.undeclared_slices import UndeclaredSlice, undeclared_slices
 from training.run_list import newest_run
+
+if TYPE_CHECKING:
+    from curation.fiftyone_app.columns import Finding
 
 __all__ = ["discover_command"]
 
@@ -31,11 +34,14 @@ __all__ = ["discover_command"]
 )
 @click.option("--embeddings", default="", metavar="MODEL", help="Search clusters of these embeddings too.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE.html", help="Write examples of each as pictures.")
+@click.option("--app", is_flag=True, help="Then open the slices in the FiftyOne App.")
 @seeded
 @workspace
 @using_files
+@click.pass_context
 def discover_command(
-    run: str, tasks: Sequence[str], split: str, embeddings: str, out: Path | None, seed: int, home: str, as_json: bool
+    context: click.Context, run: str, tasks: Sequence[str], split: str, embeddings: str, out: Path | None, app: bool,
+    seed: int, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Find slices that nobody declared on which RUN (default: the newest) errs more than elsewhere.
 
@@ -48,6 +54,7 @@ def discover_command(
         found = undeclared_slices(now, catalog.home, chosen, split=split, tasks=tasks, embeddings=embeddings, seed=seed)
         if out:
             _write(now, found, chosen, out)
+        views = _views(now, catalog.home, chosen, found, split) if app else []
     if not found and not as_json:
         note(f"run {chosen}: errs on no slice of {split} surely more than elsewhere")
     data = {"run": chosen, "split": split, "slices": [asdict(part) for part in found]}
@@ -57,6 +64,16 @@ def discover_command(
     show(data, as_json, lambda: table(title, columns, cells))
     for number, part in enumerate(() if as_json else found, 1):
         click.echo(f"{number}. {_command(part)}")
+    if app:
+        from amber.findings import open_app
+
+        open_app(context, views, run=chosen, home=home, as_json=as_json)
+
+
+def _views(now: Snapshot, home: Path, run: str, found: Sequence[UndeclaredSlice], split: str) -> "list[Finding]":
+    from amber.findings import slice_findings
+
+    return slice_findings(now, found, predictions=str(now.runs.predictions_file(home, run)), split=split)
 
 
 def _command(part: UndeclaredSlice) -> str:

@@ -37,11 +37,15 @@ doubting = grouped(
 
 @click.command("doubts")
 @doubting
+@click.option("--app", is_flag=True, help="Then open the doubted images in the FiftyOne App.")
 @click.option("--ask", type=int, metavar="N", help="Ask again for one label of each of the N surest doubts.")
 @click.option("--author", default="", envvar="AMBER_AUTHOR", help="Author of the requests (AMBER_AUTHOR).")
 @workspace
 @using_files
-def doubts_command(doubting: Doubting, ask: int | None, author: str, home: str, as_json: bool) -> None:
+@click.pass_context
+def doubts_command(
+    context: click.Context, doubting: Doubting, ask: int | None, app: bool, author: str, home: str, as_json: bool
+) -> None:
     """List labels that are likely wrong, by RUN (default: the newest).
 
     Labels that RUN was trained on are predicted again by heads that did not see them, in five folds of whole groups;
@@ -67,6 +71,10 @@ def doubts_command(doubting: Doubting, ask: int | None, author: str, home: str, 
     title += f"; {len(rows):,} labels requested again" if rows else ""
     columns = ["task", "what", "given", "predicted", "doubt", "sure", "images", "first image"]
     show(data, as_json, lambda: table(title, columns, _cells(found)))
+    if app:
+        from amber.findings import doubt_findings, open_app
+
+        open_app(context, doubt_findings(found, run), run=run, home=home, as_json=as_json)
 
 
 def _cells(found: Sequence[DoubtedLabel]) -> list[list[object]]:

@@ -51,13 +51,15 @@ __all__ = ["gate_command"]
     type=click.Path(path_type=Path),
     help="Report to write; its JSON lies beside it.",
 )
+@click.option("--app", is_flag=True, help="Then open what was judged in the FiftyOne App, what blocks first.")
 @author
 @token_option
 @workspace
 @using_files
+@click.pass_context
 def gate_command(
-    run_: str, against: str, rules_file: Path | None, ask: int | None, seed: int, out: Path, author: str, token: str,
-    home: str, as_json: bool,
+    context: click.Context, run_: str, against: str, rules_file: Path | None, ask: int | None, seed: int, out: Path,
+    app: bool, author: str, token: str, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Decide whether RUN (default: the newest) may replace another run: pass, block, or not enough data.
 
@@ -98,6 +100,11 @@ def gate_command(
     written = write_gate_report(view, result, out)
     data = {**view, "disagreements": drawn, "report": [str(path) for path in written]}
     show(data, as_json, lambda: Group(_figures_table(view), *map(_drawn_line, drawn), *_lines(view, out)))
+    if app:
+        from amber.findings import open_app, verdict_findings
+
+        views = verdict_findings(runs, result.figures)
+        open_app(context, views, run=runs.runs[1], against=runs.runs[0], home=home, as_json=as_json)
     if code := OUTCOMES[result.outcome]:
         raise click.exceptions.Exit(code)
 

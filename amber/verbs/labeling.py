@@ -1,4 +1,4 @@
-"""Verbs of labeling by people in Label Studio: label start, stop, push, pull, status."""
+"""Verbs of labeling by people in Label Studio: label start, stop, push, pull, status; `label_people` has the others."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,21 +7,22 @@ from pathlib import Path
 import click
 
 from amber.service.signed_urls import SERVICE, url_for
-from amber.terminal import Screen, output, show, table
+from amber.terminal import Screen, note, output, show, table
+from amber.verbs.label_people import assign_command, disputes_command, people_command
+from amber.verbs.label_server import ServerOptions, server_options
 from amber.verbs.options import grouped, workspace
 from amber.verbs.people_options import DAY, card_option, days_option, third_option
 from amber.wait_for_labels import follow_up
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
-from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.label_config import card_sections
-from curation.labelstudio.local_server import running, start, stop
+from curation.labelstudio.local_server import start, stop
 from curation.labelstudio.pull import pull
 from curation.labelstudio.push import Asking, push
 from curation.labelstudio.session import open_session
 from curation.labelstudio.status import people, progress
 
-__all__ = ["connect", "label_group", "notes_of"]
+__all__ = ["label_group", "notes_of"]
 
 SHOWN = [
     "task",
@@ -37,45 +38,6 @@ SHOWN = [
     "open_cost",
     "hours",
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerOptions:
-    """Options that name a Label Studio."""
-
-    url: str
-    token: str
-    any_version: bool
-
-    def connect(self, home: Path) -> LabelStudioClient:
-        """The named Label Studio, or by default the workspace's own."""
-        return connect(home, self.url, self.token, any_version=self.any_version)
-
-
-server_options = grouped(
-    "server", ServerOptions,
-        click.option("--url", default="", envvar="LABEL_STUDIO_URL",
-                     help="Label Studio (LABEL_STUDIO_URL); default: what `amber label start` started."),
-        click.option("--token", default="", envvar="LABEL_STUDIO_API_KEY",
-                     help="A token from its account page (LABEL_STUDIO_API_KEY)."),
-        click.option("--any-version", is_flag=True, help="Accept a version that Amber was not tested with."),
-)  # fmt: skip
-
-
-def connect(
-    home: Path, url: str, token: str, *, any_version: bool = False, patience: float = 10.0
-) -> LabelStudioClient:
-    """The Label Studio at `url`, or by default the workspace's own."""
-    if url:
-        if not token:
-            raise BadInput(f"{url}: needs a token; pass --token, or set LABEL_STUDIO_API_KEY")
-        return LabelStudioClient(url, token, any_version=any_version, patience=patience)
-    local = running(home)
-    if local is None:
-        raise BadInput(
-            f"{home}: no Label Studio is running for it; start one with `amber label start`, or pass --url and --token"
-        )
-    return LabelStudioClient(local.url, local.token, name="local", patience=patience)
 
 
 def notes_of(catalog: Catalog, card: Path | None) -> dict[str, str]:
@@ -94,7 +56,11 @@ def notes_of(catalog: Catalog, card: Path | None) -> dict[str, str]:
 
 @click.group("label")
 def label_group() -> None:
-    """Have people label in Label Studio: start it, push requests, pull answers."""
+    """Have people label in Label Studio: start it, push requests, pull answers, see and assign people."""
+
+
+for command in (assign_command, disputes_command, people_command):
+    label_group.add_command(command)
 
 
 @label_group.command("start")
@@ -171,6 +137,12 @@ def push_command(options: PushOptions, server: ServerOptions, home: str, as_json
         lambda: f"{done.requests:,} requests in {done.items:,} items, {done.gold:,} gold; "
         f"{done.renewed:,} others with a new URL; {', '.join(done.projects)}",
     )  # fmt: skip
+    if done.outdated:
+        screen.say(f"{done.outdated:,} items without an answer were sent again with the new instructions")
+    if done.reassigned:
+        screen.say(f"{done.reassigned:,} items were reassigned: `amber label people` shows whose they are")
+    if done.held:
+        screen.say(f"{done.held:,} items wait until somebody has room: `amber label assign` sets the limits")
     for name in done.undescribed:
         screen.say(f"task {name}: annotators see only its name; describe it in a section `## {name}` of --card")
 
@@ -195,6 +167,8 @@ def pull_command(follow: bool, every: float, third: timedelta, server: ServerOpt
         lambda: f"{done.labels:,} labels, {done.retracted:,} retracted, {done.skipped:,} skips, {done.unfit:,} unfit\n"
         f"{done.closed:,} requests done, {done.disputed:,} sent to a third person, {done.waiting:,} waiting",
     )  # fmt: skip
+    if done.by_others and not as_json:
+        note(f"{done.by_others:,} answers are by people whom the item was not given to; they count like any")
     for key in done.forgotten:
         click.echo(f"left out {key}: was forgotten, its item is deleted", err=True)
     if done.unfit:

@@ -72,7 +72,8 @@ class PeopleOptions:
         if not self.label_studio:
             yield None
             return
-        from amber.verbs.labeling import connect, notes_of
+        from amber.verbs.label_server import connect
+        from amber.verbs.labeling import notes_of
         from amber.wait_for_labels import ask_people
         from curation.labelstudio.push import Asking
 

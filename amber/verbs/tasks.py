@@ -1,7 +1,8 @@
-"""Verbs of tasks: tasks, tasks redefine."""
+"""Verbs of tasks: tasks, tasks redefine, tasks instructions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,6 +11,7 @@ from amber.terminal import plain, show, table
 from amber.verbs.identities import identity, token_option
 from amber.verbs.options import author, grouped, has_verb, workspace
 from curation.catalog.catalog import Catalog
+from curation.catalog.people import NO_INSTRUCTIONS
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.files.toml_files import parse
@@ -23,7 +25,7 @@ COLUMNS = ["name", "kind", "classes", "unit", "metric", "owner"]
 @workspace
 @click.pass_context
 def tasks_group(context: click.Context, home: str, as_json: bool) -> None:
-    """List tasks: kind, classes, metric and owner; `redefine` changes one."""
+    """List tasks: kind, classes, metric and owner; `redefine` changes one, `instructions` what people are told."""
     if has_verb(context):
         return
     with Catalog.open(home).read() as now:
@@ -153,3 +155,40 @@ def redefine_task(name: str, new: NewDefinition, author: str, token: str, home: 
         task = new.task(change.now.task(name))
         change.redefine_task(task, moved, by=by)
     show(task.model_dump(mode="json"), as_json, lambda: f"task {name}: {plain(task.classes) or task.unit}")
+
+
+@tasks_group.command("instructions")
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--author", default="", envvar="AMBER_AUTHOR", help="Author of the commit (AMBER_AUTHOR).")
+@token_option
+@workspace
+def instructions_command(name: str, file: Path | None, author: str, token: str, home: str, as_json: bool) -> None:
+    """Set what people are told about the task NAME to the text in FILE, or without FILE show it.
+
+    Each text has a version, which is kept with every label that people give under it: `instructions.NAME < 2` is the
+    slice of those given under an older one. The next push sends unanswered items again with the new text.
+
+    Example: amber tasks instructions light_color light.md
+    """
+    catalog = Catalog.open(home)
+    if file is None:
+        with catalog.read() as now:
+            found = now.people.instructions().get(now.task(name).name, NO_INSTRUCTIONS)
+    else:
+        if not author.strip():
+            raise BadInput("author '': every commit has one; pass --author NAME or set AMBER_AUTHOR")
+        text, by = _text(file), identity(catalog.home, token)
+        with catalog.commit(author=author, message=f"instructions of {name}") as change:
+            found = change.people.set_instructions(name, text, by=by)
+    told = found.text if file is None else f"from the next `amber label push` on; slices: instructions.{name}"
+    show({"task": name, **vars(found)}, as_json, lambda: f"{name}: version {found.version}\n{told}".rstrip())
+
+
+def _text(file: Path) -> str:
+    """The text of a file; BadInput where it is missing or no UTF-8."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise BadInput(f"{file}: cannot be read ({why}); pass a text file") from None

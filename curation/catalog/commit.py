@@ -18,6 +18,7 @@ from curation.catalog.attributes import NAME, add_attributes
 from curation.catalog.event_tables import as_labels
 from curation.catalog.event_writer import Writer, refuse
 from curation.catalog.ownership import Identity, definition_hash
+from curation.catalog.pending_people import PendingPeople
 from curation.catalog.revert import forget_sample, restored_slices, restored_tasks, revert_events
 from curation.catalog.slice_columns import frame_of
 from curation.catalog.slice_vetting import vet
@@ -47,6 +48,7 @@ class PendingCommit:
         self.now = Snapshot.at(connection, id if not repeated else None)
         self._at = datetime.now(UTC).replace(tzinfo=None)
         self._labelled = False
+        self.people = PendingPeople(self._writer, self.now.view)
 
     @classmethod
     def begin(cls, connection: duckdb.DuckDBPyConnection, *, author: str, message: str, batch: str) -> "PendingCommit":
@@ -184,7 +186,7 @@ class PendingCommit:
             add_attributes(self._writer, attributes, self.now.attributes())
 
     def add_labels(self, labels: pa.Table, *, source: str, quarantine: str = "") -> int:
-        """Add labels (columns of `event_tables.LABELS`); returns how many. All are checked before any is added.
+        """Add labels (columns of `event_tables.GIVEN_LABELS`); returns how many. All are checked before any is added.
 
         BadInput names the first invalid label, and nothing is added. If `quarantine` names a data set, invalid labels
         are recorded under it with their reasons instead, and the valid ones are added. A table with `sample_id` in
@@ -247,10 +249,11 @@ class PendingCommit:
     def revert(self, commit: int, *, by: Identity | None = None) -> dict[str, int]:
         """Undo an earlier commit: its events end, and the events that they replaced hold again.
 
-        Returns how many labels, attributes, samples, tasks, slices and label requests changed, and how many events were
-        `kept` because a later commit had replaced them. Where there was no earlier event, a label is retracted, an
-        attribute loses its value and a request is withdrawn. Samples that the commit added are excluded, since only
-        `forget` removes a sample. A task that it declared stays, without those labels; runs and their figures stay.
+        Returns how many labels, attributes, samples, tasks, slices, label requests, instructions, assignments and
+        people changed, and how many events were `kept` because a later commit had replaced them. Where there was no
+        earlier event, a label is retracted, an attribute loses its value and a request is withdrawn. Samples that the
+        commit added are excluded, since only `forget` removes a sample. A task that it declared stays, without those
+        labels; runs and their figures stay.
         A definition is restored by `by`, as in `redefine_task`.
         """
         if not 0 < commit < self.id:

@@ -20,6 +20,7 @@ __all__ = [
     "due",
     "fold",
     "folded",
+    "instructions_at",
     "labels_at",
     "maybe_labelled_at",
     "relabel_from_events",
@@ -115,7 +116,7 @@ answer AS (
 
 1. Of each annotator, the newest label counts, unless it is retracted or its class no longer exists. A merged class
    was looked for where all its parts were, or where it is there.
-2. Of these, only the best source counts: human and oracle before import before model.
+2. Of these, only the best source counts: lead before human and oracle before import before model.
 3. One label is taken as it is. Several resolve by majority: of classes; for a multilabel, of each class by itself,
    among those who looked for it; for boxes, as `box_agreement.agreed_boxes` does. Numbers give their median if all lie
    within the task's tolerance.
@@ -205,8 +206,24 @@ def annotator_labels_at(commit: int, task_id: int) -> str:
     return f"""
         WITH {DEFINITION}, claim AS (SELECT *, {commit} AS moment FROM ({EVENT} WHERE {events})), {RULE}
         SELECT sample_id, annotator_id, source, state, code, number, codes, looked, boxes, confidence, labelled_at,
-            commit_id
+            instructions, commit_id
         FROM newest WHERE state <> 0"""
+
+
+def instructions_at(commit: int, task_id: int, within: str = "true") -> str:
+    """SQL of the lowest version of a task's instructions under which people gave the newest labels that count for a
+    sample: sample_id, value. It is 0 where no version is known; samples without a label by people are left out.
+
+    `within` is a condition on `sample_id`.
+    """
+    events = f"task_id = {task_id} AND commit_id <= {commit} AND {within} AND source IN ('lead', 'human')"
+    return f"""
+        SELECT sample_id, CAST(min(version) AS BIGINT) AS value FROM (
+            SELECT sample_id, annotator_id, rank, arg_max(state, commit_id) AS state,
+                arg_max(coalesce(instructions, 0), commit_id) AS version FROM ({EVENT} WHERE {events})
+            GROUP BY sample_id, annotator_id, rank HAVING arg_max(state, commit_id) <> 0
+            QUALIFY rank = min(rank) OVER (PARTITION BY sample_id))
+        GROUP BY sample_id"""
 
 
 def attribute_at(

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from curation.errors import BadInput
 
-__all__ = ["BOX", "LABELS", "REQUESTS", "as_labels"]
+__all__ = ["BOX", "GIVEN_LABELS", "LABELS", "REQUESTS", "as_labels"]
 
 BOX = pa.struct(
     [
@@ -40,6 +40,10 @@ task stay unknown. `confidence` is null or in
 (0, 1]. `labelled_at` is in UTC; null means the time of the commit. `origin` is where the label was read, such as
 "labels.csv line 12", or null: errors name it, the catalog does not keep it."""
 
+INSTRUCTIONS = pa.field("instructions", pa.int32())
+GIVEN_LABELS = LABELS.append(INSTRUCTIONS)
+"""`LABELS`, and the version of the instructions under which each was given; null: not known."""
+
 REQUESTS = pa.schema(
     [
         ("sample_id", pa.int64()),
@@ -59,10 +63,11 @@ REQUESTS = pa.schema(
 def as_labels(table: pa.Table) -> pa.Table:
     """`table` with all columns of `LABELS`, null where it lacks one; BadInput when a column has the wrong type.
 
-    A table that names its samples by `sample_id` (int64) keeps that column and needs no `key`.
+    A table that names its samples by `sample_id` (int64) keeps that column and needs no `key`; one that says under
+    which `instructions` labels were given keeps that column too.
     """
-    by_id = "sample_id" in table.column_names
-    schema = LABELS.append(pa.field("sample_id", pa.int64())) if by_id else LABELS
+    more = [field for field in (pa.field("sample_id", pa.int64()), INSTRUCTIONS) if field.name in table.column_names]
+    schema = pa.schema([*LABELS, *more])
     return pa.table([_column(table, field) for field in schema], schema=schema)
 
 

@@ -13,7 +13,7 @@ from curation.files.digest import digest
 __all__ = ["ADDITIONS", "Writer", "refuse"]
 
 
-ADDITIONS: Final = {"label_event": ("looked",)}
+ADDITIONS: Final = {"label_event": ("looked", "instructions")}
 """Columns that a table of events got after its first digests."""
 
 

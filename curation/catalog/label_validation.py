@@ -20,7 +20,7 @@ NO_CLASS: Final = "correct the label or add the class"
 
 COLUMNS: Final = [
     "sample_id", "task_id", "annotator_id", "state", "code", "number", "codes", "looked", "boxes", "confidence",
-    "labelled_at",
+    "labelled_at", "instructions",
 ]  # fmt: skip
 """Columns of `label_event` without the commit."""
 
@@ -147,11 +147,12 @@ def _tasks(definitions: Collection[Definition]) -> pa.Table:
 def _query(labels: pa.Table, *, boxed: bool) -> str:
     """SQL of the coded labels; `boxed` when there may be boxes, which are compared with the size of the image."""
     by_id = "sample_id" in labels.column_names
+    version = "instructions" if "instructions" in labels.column_names else "CAST(NULL AS INTEGER)"
     sample = SAMPLES if by_id and not boxed else f"LEFT JOIN sample USING ({'sample_id' if by_id else 'key'})"
     ranks = " ".join(f"WHEN {broken} THEN {rank}" for rank, (broken, _) in enumerate(RULES))
     return f"""
         SELECT row, sample_id, task_id, annotator, state, code, number, codes, looked, boxes, confidence, labelled_at,
-            CASE {ranks} END AS broken FROM (
+            instructions, CASE {ranks} END AS broken FROM (
         SELECT row, sample.sample_id, width, height, kind, allowed, task_id,
             annotator, CAST({STATE} AS UTINYINT) AS state,
             incoming.looked AS asked,
@@ -166,7 +167,8 @@ def _query(labels: pa.Table, *, boxed: bool) -> str:
             CASE WHEN incoming.state = 'known' AND kind = 'detection' THEN list_transform(boxes, lambda b: {{
                 'code': entries[list_position(classes, b.class)],
                 'x': b.x, 'y': b.y, 'w': b.w, 'h': b.h, 'attributes': b.attributes}}) END AS boxes,
-            coalesce(confidence, CAST(1 AS REAL)) AS confidence, coalesce(labelled_at, ?) AS labelled_at
+            coalesce(confidence, CAST(1 AS REAL)) AS confidence, coalesce(labelled_at, ?) AS labelled_at,
+            {version} AS instructions
         FROM incoming {sample}
         LEFT JOIN definition ON definition.task = incoming.task)"""
 

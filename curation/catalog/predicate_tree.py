@@ -28,7 +28,7 @@ __all__ = [
 
 Node = dict[str, Any]
 
-FAMILIES: Final = ("attr", "label", "looked", "state", "pred", "boxes")
+FAMILIES: Final = ("attr", "label", "looked", "state", "instructions", "pred", "boxes")
 """Families of columns that a predicate may name."""
 
 MEMBERSHIP: Final = {"array_contains", "array_has", "list_contains", "list_has"}

@@ -30,18 +30,21 @@ ENDED: Final = {
         'NULL AS text, NULL AS number, NULL AS flag, NULL AS time, NULL AS "integer"',
     ),
     "request_event": ("request_id", "'withdrawn' AS state"),
+    "instruction_event": ("task_id", "0 AS version, '' AS text"),
+    "assignment_event": ("task_id, person", "false AS active"),
+    "person_event": ("person", 'false AS "left"'),
 }
 """Tables of events: the columns that identify what an event is about, and how to end it if no event came before."""
 
 
 def revert_events(writer: Writer, commit: int) -> dict[str, int]:
-    """Revert the labels, attributes and requests of a commit: how many of each, and how many were `kept`."""
+    """Revert what a commit appended to the tables of `ENDED`: how many events of each, and how many were `kept`."""
     new_samples = f"sample_id IN (SELECT sample_id FROM sample WHERE commit_id = {commit})"
     moved = {"kept": 0}
-    for table, apart in (("label_event", ""), ("attribute_event", new_samples), ("request_event", "")):
-        events, kept = _reverting(writer, table, commit, apart=apart)
+    for table in ENDED:
+        events, kept = _reverting(writer, table, commit, apart=new_samples if table == "attribute_event" else "")
         writer.append(table, events, aside="labelled_at" if table == "label_event" else "")
-        moved[f"{table.removesuffix('_event')}s"] = len(events)
+        moved[_plural(table)] = len(events)
         moved["kept"] += kept
     return moved
 
@@ -74,6 +77,12 @@ def forget_sample(writer: Writer, key: str, predictions: Mapping[str, str]) -> N
         writer.connection.execute("UPDATE run_event SET sha256 = ? WHERE run = ?", [sha256, run])
     writer.hash("forgotten", *map(str, found))
     writer.append_row("forgotten", *found, hashlib.sha256(key.encode()).hexdigest())
+
+
+def _plural(table: str) -> str:
+    """What the events of a table are about, in words."""
+    name = table.removesuffix("_event")
+    return "people" if name == "person" else f"{name}s"
 
 
 def _last(writer: Writer, table: str, commit: int) -> list[str]:

@@ -13,7 +13,12 @@ in `codes` the classes that are there, and in `looked` those that somebody looke
 is a sign-off ("sign_off": of the plan `subject` against the plan `before`, under the policy with the hash `policy`), or
 sets the policy in force ("policy"), the members of an owner ("owners") or the definition of a task ("redefine"), or is
 the decision of a gate ("gate": on the run `subject` against the run `before`, by the evaluation set with the digest
-`policy`).
+`policy`), or settles a dispute about a label ("settle": `subject` is the task, `before` the sha256 of the key), or sets
+the instructions of a task ("instructions": `subject` is the task, `policy` the sha256 of their text).
+
+`instructions` of a label is the version of the task's instructions that the annotator had (NULL: not known), as in
+`instruction_event`: 0 before there were any. `assignment_event` says to whom the items of a task are given, at most
+`most` open ones at a time (NULL: any number); `person_event` says who left.
 """
 
 from typing import Final
@@ -23,7 +28,7 @@ __all__ = [
     "VERSION",
 ]  # fmt: skip
 
-VERSION: Final = 5
+VERSION: Final = 6
 
 EVALUATION: Final = ("test", "validation")
 """Splits for evaluation only: never trained on, never mined."""
@@ -36,8 +41,9 @@ STATES: Final = {"retracted": RETRACTED, "known": KNOWN, "unsure": UNSURE, "inap
 """States of a label event by name. Unknown is the absence of a current label, so it has no number.
 Inapplicable: an annotator says that the task does not apply to the sample."""
 
-PRECEDENCE: Final = {"human": 0, "oracle": 0, "import": 1, "model": 2}
-"""Rank of each source: human labels (and the oracle's) override imported ones, which override those of a model."""
+PRECEDENCE: Final = {"lead": 0, "human": 1, "oracle": 1, "import": 2, "model": 3}
+"""Rank of each source: a lead, who settles disputes, overrides other people; human labels (and the oracle's) override
+imported ones, which override those of a model."""
 
 BOXES: Final = "STRUCT(code INTEGER, x DOUBLE, y DOUBLE, w DOUBLE, h DOUBLE, attributes MAP(VARCHAR, VARCHAR))[]"
 
@@ -65,7 +71,7 @@ CREATE TABLE attribute_event (
 CREATE TABLE label_event (
     commit_id BIGINT NOT NULL, sample_id BIGINT NOT NULL, task_id INTEGER NOT NULL, annotator_id INTEGER NOT NULL,
     state UTINYINT NOT NULL, code INTEGER, number DOUBLE, codes INTEGER[], looked INTEGER[], boxes {BOXES},
-    confidence REAL NOT NULL, labelled_at TIMESTAMP NOT NULL);
+    confidence REAL NOT NULL, labelled_at TIMESTAMP NOT NULL, instructions INTEGER);
 CREATE TABLE forgotten (commit_id BIGINT NOT NULL, sample_id BIGINT NOT NULL, key_sha256 VARCHAR);
 CREATE TABLE folded (id BIGINT NOT NULL);
 CREATE TABLE attribute_interval (
@@ -85,6 +91,12 @@ CREATE TABLE answer_event (
     commit_id BIGINT NOT NULL, sample_id BIGINT NOT NULL, task_id INTEGER NOT NULL, annotator VARCHAR NOT NULL,
     server VARCHAR NOT NULL, project BIGINT NOT NULL, item BIGINT NOT NULL, annotation BIGINT NOT NULL,
     outcome VARCHAR NOT NULL, seconds DOUBLE NOT NULL, answered_at TIMESTAMP NOT NULL);
+CREATE TABLE instruction_event (
+    commit_id BIGINT NOT NULL, task_id INTEGER NOT NULL, version INTEGER NOT NULL, text VARCHAR NOT NULL);
+CREATE TABLE assignment_event (
+    commit_id BIGINT NOT NULL, task_id INTEGER NOT NULL, person VARCHAR NOT NULL, active BOOLEAN NOT NULL,
+    most INTEGER);
+CREATE TABLE person_event (commit_id BIGINT NOT NULL, person VARCHAR NOT NULL, "left" BOOLEAN NOT NULL);
 CREATE TABLE run_event (
     commit_id BIGINT NOT NULL, run VARCHAR NOT NULL, plan VARCHAR NOT NULL, predictions VARCHAR NOT NULL,
     sha256 VARCHAR NOT NULL);
@@ -105,9 +117,9 @@ GROWING: Final = {
     "commits": "id",
     **dict.fromkeys(
         (
-            "act_event", "answer_event", "attribute", "attribute_event", "forgotten", "label_event", "owner_event",
-            "policy_event", "quarantine_event", "request_event", "run_event", "sample", "slice_error", "slice_event",
-            "task_event",
+            "act_event", "answer_event", "assignment_event", "attribute", "attribute_event", "forgotten",
+            "instruction_event", "label_event", "owner_event", "person_event", "policy_event", "quarantine_event",
+            "request_event", "run_event", "sample", "slice_error", "slice_event", "task_event",
         ),
         "commit_id",
     ),

@@ -35,6 +35,7 @@ def frame_of(tasks: Mapping[str, Task], attributes: Mapping[str, str]) -> Frame:
             "label": labels,
             "looked": {task.name: "VARCHAR[]" for task in tasks.values() if task.kind == "multilabel"},
             "state": dict.fromkeys(tasks, "VARCHAR"),
+            "instructions": dict.fromkeys(tasks, "BIGINT"),
             "pred": {
                 name: f"STRUCT(value {type_}, confidence DOUBLE)"
                 for name, type_ in labels.items()

@@ -1,4 +1,5 @@
-"""Slices: named predicates over `attr.NAME`, `label.TASK`, `state.TASK`, `pred.TASK` and `boxes.TASK`.
+"""Slices: named predicates over `attr.NAME`, `label.TASK`, `state.TASK`, `instructions.TASK`, `pred.TASK`
+and `boxes.TASK`.
 
 The catalog stores the canonical text of a predicate, as `slice_vetting.vet` returns it: one boolean expression in which
 every column has its family.

@@ -10,8 +10,10 @@ import pyarrow as pa
 from curation.arrays import Ints
 from curation.catalog import training_samples
 from curation.catalog.arrow_query import first, limited, scalar
+from curation.catalog.current_labels import instructions_at
 from curation.catalog.ownership import SnapshotOwnership
 from curation.catalog.pages import RANGE, Page, Position, page_by_id
+from curation.catalog.people import SnapshotPeople
 from curation.catalog.predicate_tree import quoted_name
 from curation.catalog.sample_rows import samples_sql
 from curation.catalog.schema import GROWING
@@ -38,8 +40,8 @@ TOGETHER = 64
 class Snapshot:
     """What the catalog holds at one commit. It is valid inside `with catalog.read()`.
 
-    `labels`, `requests`, `runs` and `ownership` are objects with methods of their own, and the first three are called
-    for their main table:
+    `labels`, `requests`, `runs`, `ownership` and `people` are objects with methods of their own, and the first
+    three are called for their main table:
     `now.labels("color")`, `now.labels.by_annotator("color")`, `now.requests("open")`, `now.runs()`.
     """
 
@@ -51,6 +53,7 @@ class Snapshot:
         self.requests = SnapshotRequests(self.view)
         self.runs = SnapshotRuns(self.view)
         self.ownership = SnapshotOwnership(self.view)
+        self.people = SnapshotPeople(self.view)
 
     @classmethod
     def at(cls, connection: duckdb.DuckDBPyConnection, commit: int | None) -> "Snapshot":
@@ -195,8 +198,8 @@ class Snapshot:
         return frame_of(self.tasks(), self.attributes())
 
     def column(self, family: str, name: str) -> pa.Table:
-        """The column that a slice reads as FAMILY.NAME (attr, label, state or boxes): sample_id, value. Samples
-        without a value are left out."""
+        """The column that a slice reads as FAMILY.NAME (attr, label, state, instructions or boxes): sample_id, value.
+        Samples without a value are left out."""
         return self.view.table(
             f"SELECT sample_id, value FROM ({self._column(self.view, family, name, None, {})}) ORDER BY sample_id"
         )
@@ -307,6 +310,8 @@ class Snapshot:
         task = self.task(name)
         if family in ("label", "state") and name in assume:
             return assumed(family, task, assume[name], self.commit)
+        if family == "instructions":
+            return instructions_at(self.commit, self.definition(name).task_id, view.within)
         if family == "pred":
             return predicted(task, predictions, self.commit)
         known = labelled(family, task, SnapshotLabels(view).sql([name]))

@@ -50,7 +50,7 @@ class SnapshotLabels:
     def by_annotator(self, task: str) -> pa.Table:
         """The newest label of each annotator for one task, also where a better source overrides it, by sample:
         sample_id, annotator (a name), source, state, code, number, codes, looked, boxes, confidence, labelled_at,
-        commit_id."""
+        instructions, commit_id."""
         newest = annotator_labels_at(self._view.commit, definition_at(self._view, task).task_id)
         return self._view.table(
             f"""SELECT sample_id, name AS annotator, newest.* EXCLUDE (sample_id, annotator_id)

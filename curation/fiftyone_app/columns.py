@@ -21,8 +21,19 @@ from curation.images.near_duplicates import near_duplicate_groups
 from curation.requests.manual_requests import TAG
 
 __all__ = [
-    "ATTRIBUTE_TYPES", "FLIPS", "KNOWN_TASKS", "NEAR", "Columns", "Overlay", "SliceError", "columns_of", "field_types",
-    "near_duplicates", "share_wrong",
+    "ATTRIBUTE_TYPES",
+    "FLIPS",
+    "FOUND",
+    "KNOWN_TASKS",
+    "NEAR",
+    "Columns",
+    "Finding",
+    "Overlay",
+    "SliceError",
+    "columns_of",
+    "field_types",
+    "near_duplicates",
+    "share_wrong",
 ]  # fmt: skip
 
 Columns = dict[str, list[Any]]
@@ -36,6 +47,9 @@ NEAR: Final = "near_duplicate_of"
 
 KNOWN_TASKS: Final = "known_tasks"
 """The field with the number of tasks whose label is known."""
+
+FOUND: Final = "found"
+"""The field with the names of the findings about a sample."""
 
 FIXED, BROKEN, CHANGED = FLIPS = ("fixed", "broken", "changed")
 """The values of `flip_TASK`."""
@@ -61,6 +75,19 @@ class SliceError:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Samples that a verb found, such as doubts or the members of a discovered slice: the App shows them as a view.
+
+    `keys` are the most telling first, `told` says in words what was found. `bad`: the view is red.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    told: str
+    bad: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Overlay:
     """What the App shows besides the catalog: predictions of a run, columns of a plan, or other numbers.
 
@@ -69,6 +96,7 @@ class Overlay:
         boxed: tasks of boxes that `run` predicts; of others it predicts those that have a head.
         before: Parquet file of the predictions of `against`, the run that `run` is compared with.
         worst: slices of `run`, the worst first.
+        findings: what verbs found about `run`.
         extra: a table with a column `key` and columns of floats.
         urls: names the service and validity of image URLs; when it changes, the mirror is rebuilt.
         pinned: an older commit was requested.
@@ -80,6 +108,7 @@ class Overlay:
     boxed: tuple[str, ...] = ()
     before: str | None = None
     worst: tuple[SliceError, ...] = ()
+    findings: tuple[Finding, ...] = ()
     extra: pa.Table | None = None
     urls: str = ""
     pinned: bool = False
@@ -111,6 +140,8 @@ def field_types(now: Snapshot, scene: Overlay) -> dict[str, str]:
             types[f"error_{task.name}"] = "float" if task.kind in ("regression", "multilabel") else "boolean"
             if scene.before and task.kind in ("binary", "categorical"):
                 types[f"flip_{task.name}"] = "string"
+    if scene.findings:
+        types[FOUND] = "strings"
     return types | dict.fromkeys(scene.numbers, "float")
 
 
@@ -149,6 +180,7 @@ def columns_of(
     builder.requests()
     builder.slices()
     builder.extra()
+    builder.findings()
     return columns
 
 
@@ -257,6 +289,15 @@ class _Builder:
             for row, value in zip(rows, self._scene.extra[name].to_pylist(), strict=True):
                 if row is not None:
                     column[row] = value
+
+    def findings(self) -> None:
+        """The names of the findings about each sample."""
+        if not self._scene.findings:
+            return
+        column, row_of = self._new(FOUND), {key: row for row, key in enumerate(self._columns["key"])}
+        for finding in self._scene.findings:
+            for at in sorted(row_of[key] for key in {*finding.keys} & row_of.keys()):
+                column[at] = [*(column[at] or []), finding.name]
 
     def _selected(self, table: pa.Table) -> pa.Table:
         return table.filter(pc.is_in(table["sample_id"], value_set=self._ids))

@@ -84,6 +84,7 @@ def _identity(now: Snapshot, scene: Overlay) -> str:
         scene.predictions,
         scene.before and [scene.before, *FLIPS],
         [vars(part) for part in scene.worst],
+        [vars(part) for part in scene.findings],
         scene.urls,
         None if scene.extra is None else hashlib.sha256(repr(scene.extra.to_pydict()).encode()).hexdigest(),
     ]

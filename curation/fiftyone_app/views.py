@@ -1,11 +1,11 @@
-"""Saved views: where a run fails, slices, unknown and disputed labels, near-duplicates, groups."""
+"""Saved views: findings, where a run fails, slices, unknown and disputed labels, near-duplicates, groups."""
 
 from collections.abc import Iterator
 from typing import Any, Final
 
 from curation.analysis.colabelling import Hole, holes
 from curation.catalog.snapshot import Snapshot
-from curation.fiftyone_app.columns import KNOWN_TASKS, NEAR, Overlay
+from curation.fiftyone_app.columns import FOUND, KNOWN_TASKS, NEAR, Overlay
 from curation.fiftyone_app.mongod import fiftyone
 
 __all__ = ["arrange", "arrange_holes"]
@@ -14,6 +14,8 @@ SURE: Final = 0.9
 """A label is suspect when a prediction contradicts it with at least this confidence."""
 WORST, HOLES = 12, 6
 """How many of the worst slices, and of the worst co-labelling holes, get a view."""
+ORDERED: Final = 1_000
+"""A view names at most so many samples in their order; one of more holds them in any order."""
 RED: Final = "#EE0000"
 """The colour of views of bad slices with enough data."""
 
@@ -23,6 +25,7 @@ def arrange(dataset: Any, now: Snapshot, scene: Overlay, *, remote: bool) -> Non
 
     With `remote` the App shows images by URL.
     """
+    _save_findings(dataset, scene)
     _save_worst(dataset, scene)
     for name, (view, description) in _views(dataset, now, scene):
         dataset.save_view(name, view, description=description)
@@ -56,6 +59,16 @@ def _half_known(dataset: Any, hole: Hole) -> Any:
     pool = (field("attr_split") == hole.split) & (field("attr_excluded") != True)  # noqa: E712  a MongoDB condition
     half = pool & (one != other)
     return dataset.match(half).sort_by([(KNOWN_TASKS, -1), ("key", 1)])
+
+
+def _save_findings(dataset: Any, scene: Overlay) -> None:
+    """Save a view of each finding: its samples, the most telling first."""
+    for finding in scene.findings:
+        dataset.save_view(
+            finding.name, dataset.select_by("key", list(finding.keys[:ORDERED]), ordered=True)
+            if len(finding.keys) <= ORDERED else dataset.match(fiftyone().ViewField(FOUND).contains(finding.name)),
+            description=finding.told, color=RED if finding.bad else None,
+        )  # fmt: skip
 
 
 def _save_worst(dataset: Any, scene: Overlay) -> None:
@@ -124,7 +137,11 @@ def _shown(now: Snapshot) -> list[str]:
 
 
 def _groups(now: Snapshot, scene: Overlay) -> dict[str, list[str]]:
-    groups = {"tags": ["tags"], "asked and unsure": ["requests", "unsure", "inapplicable", "disputed", KNOWN_TASKS]}
+    found = [FOUND] if scene.findings else []
+    groups = {
+        "tags": ["tags", *found],
+        "asked and unsure": ["requests", "unsure", "inapplicable", "disputed", KNOWN_TASKS],
+    }
     for task in now.tasks().values():
         paths = [f"label_{task.name}"]
         if scene.predicts(task):

@@ -64,6 +64,11 @@ class Answer:
         return self.item.project, self.annotation, self.task
 
     @property
+    def by_other(self) -> bool:
+        """Whether the item was given to other people."""
+        return bool(self.item.assigned) and self.annotator not in self.item.assigned
+
+    @property
     def origin(self) -> str:
         """Project, item and annotation, in words."""
         return f"project {self.item.project} item {self.item.item} annotation {self.annotation}"

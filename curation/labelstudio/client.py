@@ -174,6 +174,19 @@ class LabelStudioClient:
             page, full = page + 1, len(answer.items) == KEYS_PAGE
         return found
 
+    def views(self, project: int) -> set[str]:
+        """The titles of a project's views (tabs)."""
+        found = self._read("/api/dm/views", lambda sdk: sdk.views.list(project=project))
+        return {str((getattr(view, "data", None) or {}).get("title", "")) for view in found}
+
+    def add_view(self, project: int, title: str, field: str, text: str) -> None:
+        """Add a view of the items whose data field holds `text`, the lowest prediction score first."""
+        rule = {"filter": f"filter:tasks:data.{field}", "operator": "contains", "type": "String", "value": text}
+        data = {
+            "title": title, "filters": {"conjunction": "and", "items": [rule]}, "ordering": ["tasks:predictions_score"],
+        }  # fmt: skip
+        self._write("/api/dm/views", lambda sdk: sdk.views.create(project=project, data=data))
+
     def hooks(self, project: int) -> list[Json]:
         """The webhooks of a project: id and url."""
         hooks = self._read("/api/webhooks", lambda sdk: sdk.webhooks.list(project=str(project)))

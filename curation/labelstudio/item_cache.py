@@ -6,6 +6,7 @@ it has seen, on the server's clock. A change becomes visible some time after its
 """
 
 import json
+import re
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
@@ -17,9 +18,9 @@ from typing import Any, Final
 from curation.files.atomic import whole
 from curation.files.read_back import json_value
 from curation.labelstudio.client import Json, LabelStudioClient
-from curation.labelstudio.label_config import KEY, MODEL
+from curation.labelstudio.label_config import ASSIGNED, KEY, MODEL
 
-__all__ = ["OVERLAP", "Item", "ItemCache", "Reach", "forget_items", "moment"]
+__all__ = ["OVERLAP", "Item", "ItemCache", "Reach", "forget_items", "moment", "named_people"]
 
 OVERLAP: Final = timedelta(seconds=60)
 """Longest delay between a change's time stamp and its visibility: longer than any write on the server takes."""
@@ -33,9 +34,11 @@ class Item:
     """One of our items: its sample, its label request by task, and its annotations.
 
     `gold` names the tasks with a known answer; a gold item has no requests. The URL of its image expires at `until`
-    (seconds since 1970; 0: never). `views` are the fields of its data that hold the model's view. `annotations` are the
-    server's JSON. `taken` is the `state` whose annotations are
-    in the catalog. `gone`: the item was deleted on the server, or its id was reused.
+    (seconds since 1970; 0: never). `views` are the fields of its data that hold the model's view. `assigned` are the
+    people who are asked (none: everybody), `instructions` has the version of each task's instructions, `reasons` why
+    each label was requested, and `priority` the item's place in the queue. `annotations` are the server's JSON. `taken`
+    is the `state` whose annotations are in the catalog. `gone`: the item was deleted on the server, or its id was
+    reused.
     """
 
     project: int
@@ -49,6 +52,10 @@ class Item:
     updated_at: str = ""
     annotations: list[Json] = field(default_factory=list)
     views: dict[str, str] = field(default_factory=dict)
+    assigned: tuple[str, ...] = ()
+    instructions: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    priority: int = 0
     taken: str = ""
     gone: bool = False
 
@@ -61,6 +68,11 @@ class Item:
     def people(self) -> set[Any]:
         """Ids of the users who answered or skipped it."""
         return {annotation.get("completed_by") for annotation in self.annotations}
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether more people are asked."""
+        return len(self.people) < self.overlap
 
     @property
     def state(self) -> str:
@@ -124,7 +136,8 @@ class ItemCache:
                 cache.reach = {int(project): Reach(**reach) for project, reach in data["reach"].items()}
                 cache.commit = int(data["commit"])
                 for row in data["items"]:
-                    cache._keep(Item(**{**row, "gold": tuple(row["gold"])}))
+                    names = {name: tuple(row.get(name, ())) for name in ("gold", "assigned")}
+                    cache._keep(Item(**{**row, **names}))
         except (OSError, ValueError, KeyError, TypeError):
             return cls(path, server)
         return cache
@@ -240,6 +253,15 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).replace(tzinfo=None)
 
 
+def named_people(text: str) -> tuple[str, ...]:
+    """The people in the field `ASSIGNED` of an item's data.
+
+    >>> named_people("<ann@example.org> <bob@example.org>")
+    ('ann@example.org', 'bob@example.org')
+    """
+    return tuple(re.findall(r"<([^<>]+)>", text))
+
+
 def _before(newest: str) -> str:
     return (moment(newest) - OVERLAP).isoformat() + "Z" if newest else ""
 
@@ -260,4 +282,8 @@ def _item(project: int, row: Json) -> Item | None:
         gold=tuple(ours.get("gold") or ()), overlap=int(row.get("overlap") or 1), until=float(ours.get("until") or 0),
         updated_at=str(row["updated_at"]), annotations=list(row.get("annotations") or []),
         views={name: str(text) for name, text in data.items() if name.startswith(MODEL)},
+        assigned=named_people(str(data.get(ASSIGNED) or "")),
+        instructions={str(task): int(version) for task, version in (ours.get("instructions") or {}).items()},
+        reasons={str(task): str(reason) for task, reason in (ours.get("reasons") or {}).items()},
+        priority=int(ours.get("priority") or 0),
     )  # fmt: skip

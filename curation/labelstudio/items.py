@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.labelstudio.annotations import Result, encode_answer
+from curation.labelstudio.assigning import shown_people
 from curation.labelstudio.client import Json
-from curation.labelstudio.label_config import FLAGS, IMAGE, KEY, MODEL, LabelConfig
+from curation.labelstudio.label_config import ASSIGNED, FLAGS, IMAGE, KEY, MODEL, LabelConfig
 from curation.labelstudio.session import VERSION
 from curation.requests.evaluation_labels import EVALUATION_ARMS
 
@@ -23,6 +24,7 @@ __all__ = [
     "UrlFor",
     "by_key",
     "gold_questions",
+    "item_data",
     "meta",
     "predicted_value",
     "questions",
@@ -72,7 +74,8 @@ class Question:
     """A future item: a sample (a row of `Snapshot.samples`), and its label request by task.
 
     A gold question has no requests; `gold` names its tasks, whose answers are known. Lower priorities come first.
-    `runs` names the run whose prediction is the model's view of each task ("": none).
+    `runs` names the run whose prediction is the model's view of each task ("": none), `reasons` why each label is
+    requested. `people` are asked (none: everybody).
     """
 
     sample: Mapping[str, Any]
@@ -80,6 +83,8 @@ class Question:
     gold: tuple[str, ...] = ()
     priority: int = 0
     runs: Mapping[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    people: tuple[str, ...] = ()
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -93,22 +98,27 @@ class Question:
 
 
 def questions(
-    requests: pa.Table, samples: pa.Table, *, sent: Collection[int], tasks: Collection[str]
-) -> list[Question]:
-    """One question for each sample with open requests for `tasks` whose ids are not in `sent`, most urgent first."""
-    open_: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    requests: pa.Table, samples: pa.Table, *, sent: Collection[int], tasks: Collection[str],
+    people_of: Callable[[str], frozenset[str]] = lambda task: frozenset(),
+) -> list[Question]:  # fmt: skip
+    """One question for each sample with open requests for `tasks` whose ids are not in `sent`, most urgent first.
+
+    Tasks that are given to different people (`people_of`) make questions of their own.
+    """
+    open_: dict[tuple[str, frozenset[str]], list[dict[str, Any]]] = defaultdict(list)
     for row in requests.sort_by("priority").to_pylist():
         if row["request_id"] not in sent and row["task"] in tasks:
-            open_[row["key"]].append(row)
-    rows = by_key(samples, open_)
+            open_[row["key"], people_of(row["task"])].append(row)
+    rows = by_key(samples, {key for key, _ in open_})
     return [
         Question(
             sample=rows[key],
             requests={row["task"]: row["request_id"] for row in reversed(own)},
             priority=min(row["priority"] for row in own),
             runs={row["task"]: "" if row["arm"] in EVALUATION_ARMS else row["run"] for row in own},
+            reasons={row["task"]: f"{row['arm']}: {row['reason']}" for row in own},
         )
-        for key, own in open_.items()
+        for (key, _), own in open_.items()
         if key in rows
     ]
 
@@ -145,34 +155,59 @@ def gold_questions(
 def to_import(
     question: Question, page: LabelConfig, workspace: str, *, url_for: UrlFor, until: float,
     predicted: Mapping[tuple[str, str, str], Prediction], errors: Errors,
-    prefill: bool,
+    prefill: bool, versions: Mapping[str, int],
 ) -> tuple[Json, int]:  # fmt: skip
     """An item in the form of the server's import, and how many predictions were left out of it.
 
     The URL of its image expires at `until` (seconds since 1970; 0: never). `predicted` holds predictions by (run, task,
     sample key); they are shown as the model's view, and with `prefill` also filled in as the answer. A prediction is
-    left out when it does not fit its task, or when `errors` finds an error in its results.
+    left out when it does not fit its task, or when `errors` finds an error in its results. `versions` has the version
+    of each task's instructions.
     """
     sample = question.sample
     views, results, unfit = _predictions(question, page, predicted, errors)
     score = min(question.priority, LAST) / LAST
     item = {
-        "data": {IMAGE: url_for(sample), KEY: question.key(workspace), **views},
-        "meta": meta(sample["key"], question.requests, question.gold, until),
+        "data": item_data(url_for(sample), question.key(workspace), views, question.people),
+        "meta": meta(
+            sample["key"],
+            question.requests,
+            question.gold,
+            until,
+            instructions=_of(versions, question.tasks),
+            reasons=question.reasons,
+            priority=question.priority,
+        ),
         "predictions": [{"model_version": VERSION, "score": score, "result": results if prefill else []}],
     }
     return item, unfit
 
 
-def meta(sample: str, requests: Mapping[str, int], gold: Sequence[str], until: float) -> Json:
-    """The metadata of an item, which the labelling page does not show."""
-    return {"amber": {"sample": sample, "requests": dict(requests), "gold": list(gold), "until": until}}
+def item_data(url: str, key: str, views: Mapping[str, str], people: Sequence[str]) -> Json:
+    """The data of an item: its image, our key, the model's views, and who is asked."""
+    return {IMAGE: url, KEY: key, ASSIGNED: shown_people(people), **views}
+
+
+def meta(
+    sample: str, requests: Mapping[str, int], gold: Sequence[str], until: float, *, instructions: Mapping[str, int],
+    reasons: Mapping[str, str], priority: int,
+) -> Json:  # fmt: skip
+    """The metadata of an item, which the labelling page does not show: a reason would prompt the answer."""
+    ours = {
+        "sample": sample, "requests": dict(requests), "gold": list(gold), "until": until,
+        "instructions": dict(instructions), "reasons": dict(reasons), "priority": priority,
+    }  # fmt: skip
+    return {"amber": ours}
 
 
 def by_key(samples: pa.Table, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The rows of `samples` with these keys, by key."""
     found = samples.filter(pc.is_in(samples["key"], value_set=pa.array(sorted(keys), pa.string())))
     return {row["key"]: row for row in found.to_pylist()}
+
+
+def _of(versions: Mapping[str, int], tasks: Iterable[str]) -> dict[str, int]:
+    return {task: versions.get(task, 0) for task in tasks}
 
 
 def _predictions(

@@ -15,6 +15,7 @@ from curation.catalog.tasks import Task
 from curation.errors import BadInput
 
 __all__ = [
+    "ASSIGNED",
     "BOXED",
     "EMPTY",
     "FLAGS",
@@ -44,6 +45,9 @@ IMAGE: Final = "image"
 """The field of an item's data that holds the image URL; also the name of the image tag."""
 KEY: Final = "amber"
 """The field of an item's data that holds our key."""
+
+ASSIGNED: Final = "assigned"
+"""The field of an item's data that names the people who are asked, each in angle brackets; "" for everybody."""
 
 MODEL: Final = "model_"
 """The prefix of the fields of an item's data that hold the model's view, before the name of the task."""

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.commit import PendingCommit
-from curation.catalog.event_tables import LABELS
+from curation.catalog.event_tables import GIVEN_LABELS
 from curation.catalog.snapshot import Snapshot
 from curation.labelstudio.annotations import Answer, decode_items, gold_truths
 from curation.labelstudio.client import LabelStudioClient
@@ -51,7 +51,8 @@ class PullResult:
     """Counts of a pull.
 
     Answers: new or changed `labels`, `retracted` labels, `skipped`, `empty` and `unfit` answers, answers to `gold`
-    questions. Requests: `closed` ones, `disputed` ones sent to a third person, and those still `waiting` for people.
+    questions; `by_others`: answers by people whom the item was not given to, which count like any. Requests: `closed`
+    ones, `disputed` ones sent to a third person, and those still `waiting` for people.
     `forgotten` are keys of forgotten samples whose items were deleted on the server, with their answers.
     """
 
@@ -60,6 +61,7 @@ class PullResult:
     skipped: int = 0
     empty: int = 0
     gold: int = 0
+    by_others: int = 0
     unfit: int = 0
     closed: int = 0
     disputed: int = 0
@@ -143,7 +145,7 @@ def _compare(catalog: Catalog, session: Session, changed: Sequence[Item]) -> _An
 def _write(change: PendingCommit, answers: _Answers) -> PullResult:
     """Add labels, retractions, quarantined answers and provenance to a commit."""
     labels, retracted = _label_rows(change.now, answers)
-    change.add_labels(pa.Table.from_pylist([*labels, *retracted], LABELS), source="human", quarantine=QUARANTINE)
+    change.add_labels(pa.Table.from_pylist([*labels, *retracted], GIVEN_LABELS), source="human", quarantine=QUARANTINE)
     unfit = [answer for answer in answers.fresh if answer.why]
     change.add_quarantine([(answer.origin, answer.why) for answer in unfit], dataset=QUARANTINE)
     change.add_answers(pa.Table.from_pylist(_events(change.now, answers), ANSWERS))
@@ -151,11 +153,12 @@ def _write(change: PendingCommit, answers: _Answers) -> PullResult:
     return PullResult(
         labels=len(labels), retracted=len(retracted), skipped=outcomes.count("skipped"),
         empty=outcomes.count("empty"), gold=sum(bool(answer.item.gold) for answer in answers.fresh), unfit=len(unfit),
+        by_others=len({answer.annotation for answer in answers.fresh if answer.by_other}),
     )  # fmt: skip
 
 
 def _label_rows(now: Snapshot, answers: _Answers) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The labels to add and those to retract, in the columns of `LABELS`.
+    """The labels to add and those to retract, in the columns of `GIVEN_LABELS`.
 
     A cell (sample, task, annotator) that changed gets the annotator's newest label; one without any is retracted.
     """
@@ -230,7 +233,8 @@ def _cell(answer: Answer) -> Cell:
 
 def _label(answer: Answer) -> dict[str, Any]:
     row = {"key": answer.sample, "task": answer.task, "annotator": answer.annotator, "labelled_at": answer.at}
-    return {**row, **answer.value, "origin": answer.origin}
+    version = answer.item.instructions.get(answer.task)
+    return {**row, **answer.value, "origin": answer.origin, "instructions": version}
 
 
 def _event(answer: Answer, server: str, ids: Mapping[str, int], task_ids: Mapping[str, int]) -> dict[str, Any]:

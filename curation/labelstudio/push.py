@@ -2,6 +2,9 @@
 
 The server accepts the same import twice without an error, and completes an import whose sender has given up. So push
 reads the present items, sends the missing ones, and reads again; it deletes duplicates that nobody has answered.
+
+An item has one text of instructions, that of its project. Where a task gets another text, items that nobody has
+answered are deleted and sent again to a project with that text; the others end under the one that they began with.
 """
 
 import time
@@ -15,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.catalog.catalog import Catalog
+from curation.catalog.people import NO_INSTRUCTIONS, Instructions
 from curation.catalog.schema import KNOWN, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
@@ -22,19 +26,25 @@ from curation.errors import BadInput
 from curation.files.progress import StageProgress
 from curation.files.read_back import read_parquet
 from curation.files.retries import Backoff
+from curation.labelstudio.assigning import Assigner
 from curation.labelstudio.client import Json, LabelStudioClient, Lost
+from curation.labelstudio.item_upkeep import (
+    add_person_views,
+    end_settled,
+    remove_duplicates,
+    remove_outdated,
+    update_items,
+)
 from curation.labelstudio.items import (
     Prediction,
     Question,
     UrlFor,
-    by_key,
     gold_questions,
-    meta,
     predicted_value,
     questions,
     to_import,
 )
-from curation.labelstudio.label_config import IMAGE, KEY, LabelConfig
+from curation.labelstudio.label_config import KEY, LabelConfig
 from curation.labelstudio.session import Session, open_session
 from curation.labelstudio.validation import PageValidator
 
@@ -88,9 +98,10 @@ class Asking:
 class PushResult:
     """Counts of a push.
 
-    `requests` sent as `items` (and `gold` questions) to these `projects`; items with a `renewed` URL; `doubled` items
-    deleted; predictions `left_out` because they do not fit their task; `undescribed` tasks, which annotators know only
-    by name because they have neither a description nor notes.
+    `requests` sent as `items` (and `gold` questions) to these `projects`; items with a `renewed` URL; items
+    `reassigned` to other people; items `outdated` by other instructions and sent again; questions `held` back because
+    nobody has room for them; `doubled` items deleted; predictions `left_out` because they do not fit their task;
+    `undescribed` tasks, which annotators know only by name because they have neither a description nor instructions.
     """
 
     requests: int
@@ -100,25 +111,43 @@ class PushResult:
     doubled: int
     left_out: int
     projects: tuple[str, ...]
+    reassigned: int = 0
+    outdated: int = 0
+    held: int = 0
     undescribed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Queue:
-    """The questions to send, the definitions of tasks, and the predictions for these questions."""
+    """The questions to send, how many are held back, the definitions and instructions of tasks, and the predictions for
+    these questions."""
 
     asked: list[Question]
     gold: list[Question]
+    held: int
     tasks: dict[str, Task]
+    instructions: dict[str, Instructions]
     predicted: Predicted
 
+    @property
+    def versions(self) -> dict[str, int]:
+        """The version of each task's instructions."""
+        return {task: part.version for task, part in self.instructions.items()}
+
     def pages(self, notes: Mapping[str, str]) -> Iterator[tuple[LabelConfig, list[Question]]]:
-        """Each page with its questions, which all have the same tasks."""
+        """Each page with its questions, which all have the same tasks; `notes` follow the instructions."""
+        texts = {
+            task: "\n\n".join(filter(None, [self._text(task), notes.get(task, "")]))
+            for task in {*self.instructions, *notes}
+        }
         same: dict[tuple[str, ...], list[Question]] = defaultdict(list)
         for question in [*self.asked, *self.gold]:
             same[question.tasks].append(question)
         for names, part in same.items():
-            yield LabelConfig(tasks=tuple(self.tasks[name] for name in names), notes=notes), part
+            yield LabelConfig(tasks=tuple(self.tasks[name] for name in names), notes=texts), part
+
+    def _text(self, task: str) -> str:
+        return self.instructions.get(task, NO_INSTRUCTIONS).text
 
 
 def push(
@@ -138,37 +167,46 @@ def push(
     with open_session(catalog, server) as session:
         session.refresh()
         session.forget(catalog)
-        renewed = _renew(session, catalog, url_for, until)
         with catalog.read() as now:
-            queue = _queue(now, catalog, session, asking)
+            instructions, assignments = now.people.instructions(), now.people.assignments()
+            tasks, open_ = now.tasks(), set(now.requests("open")["request_id"].to_pylist())
+        outdated = remove_outdated(session, instructions, asking.tasks or tuple(tasks))
+        end_settled(session, open_)
+        assigner = Assigner(assignments, session.cache.items(), server.people() if assignments else {})
+        renewed, reassigned = update_items(session, catalog, assigner, url_for, until)
+        with catalog.read() as now:
+            queue = _queue(now, catalog, session, asking, assigner)
         left_out, done, projects, undescribed = 0, 0, [], set[str]()
         total = len(queue.asked) + len(queue.gold)
         for page, part in queue.pages(asking.notes):
             project = session.project(page, _overlap(asking))
-            items, unfit = _imports(session, page, part, queue.predicted, url_for, until, prefill=asking.prefill)
+            items, unfit = _imports(session, page, part, queue, url_for, until, prefill=asking.prefill)
             left_out += unfit
             undescribed.update(page.undescribed)
             _send(session, project, items, partial(_tell, tell, done, total))
             done += len(part)
             projects.append(f"{server.url}/projects/{project['id']}")
-        doubled = _remove_duplicates(session)
+        doubled = remove_duplicates(session)
+        if assignments and asking.overlap > 1:  # the server has decided which of the new items several people answer
+            update_items(session, catalog, assigner, url_for, until)
+        add_person_views(session)
     return PushResult(
         requests=sum(len(question.requests) for question in queue.asked), items=len(queue.asked),
         gold=len(queue.gold), renewed=renewed, doubled=doubled, left_out=left_out, projects=tuple(projects),
-        undescribed=tuple(sorted(undescribed)),
+        undescribed=tuple(sorted(undescribed)), reassigned=reassigned, outdated=outdated, held=queue.held,
     )  # fmt: skip
 
 
 def _imports(
-    session: Session, page: LabelConfig, asked: Sequence[Question], predicted: Predicted, url_for: UrlFor, until: float,
+    session: Session, page: LabelConfig, asked: Sequence[Question], queue: _Queue, url_for: UrlFor, until: float,
     *, prefill: bool,
 ) -> tuple[list[Json], int]:  # fmt: skip
     """The items of a page, and how many predictions were left out of them."""
     errors = PageValidator(page).errors
     made = [
         to_import(
-            question, page, session.workspace, url_for=url_for, until=until, predicted=predicted, errors=errors,
-            prefill=prefill,
+            question, page, session.workspace, url_for=url_for, until=until, predicted=queue.predicted,
+            errors=errors, prefill=prefill, versions=queue.versions,
         ) for question in asked
     ]  # fmt: skip
     return [item for item, _ in made], sum(unfit for _, unfit in made)
@@ -184,21 +222,31 @@ def _overlap(asking: Asking) -> Json:
     return {"maximum_annotations": asking.overlap, "overlap_cohort_percentage": share}
 
 
-def _queue(now: Snapshot, catalog: Catalog, session: Session, asking: Asking) -> _Queue:
+def _queue(now: Snapshot, catalog: Catalog, session: Session, asking: Asking, assigner: Assigner) -> _Queue:
     tasks, samples = now.tasks(), now.samples()
     for name in asking.tasks:
         now.task(name)
     sent = {request for item in session.cache.items() for request in item.requests.values()}
-    asked = questions(now.requests("open"), samples, sent=sent, tasks=asking.tasks or tuple(tasks))
+    found = questions(
+        now.requests("open"), samples, sent=sent, tasks=asking.tasks or tuple(tasks), people_of=assigner.people
+    )
+    given = [(question, assigner.choose(question.tasks, 1)) for question in found]
+    asked = [replace(question, people=people) for question, people in given if people is not None]
     asked = _without_view_of_labelled(now, asked)
     gold: list[Question] = []
     if asking.gold and asked:
         used = {name for question in asked for name in question.tasks}
         present = {item.key for item in session.cache.items()}
         gold = gold_questions(asked, _known(now, samples, used), samples, tasks, share=asking.gold)
-        gold = [question for question in gold if question.key(session.workspace) not in present]
+        gold = [
+            replace(question, people=assigner.choose(question.tasks, 1, beyond=True) or ())
+            for question in gold if question.key(session.workspace) not in present
+        ]  # fmt: skip
     predicted = _predicted(now, catalog, [*asked, *gold]) if asking.model_view else {}
-    return _Queue(asked=asked, gold=gold, tasks=tasks, predicted=predicted)
+    return _Queue(
+        asked=asked, gold=gold, held=len(found) - len(asked), tasks=tasks, instructions=now.people.instructions(),
+        predicted=predicted,
+    )  # fmt: skip
 
 
 def _without_view_of_labelled(now: Snapshot, asked: Sequence[Question]) -> list[Question]:
@@ -269,35 +317,3 @@ def _send(session: Session, project: Json, items: Sequence[Json], tell: Callable
             if not missing:
                 return
         session.refresh()
-
-
-def _renew(session: Session, catalog: Catalog, url_for: UrlFor, until: float) -> int:
-    """Give a new URL to each unfinished item whose own has less than half as long left as a new one; returns how
-    many."""
-    half = (time.time() + until) / 2
-    old = [item for item in session.cache.items() if len(item.people) < item.overlap and 0 < item.until < half]
-    if not old:
-        return 0
-    with catalog.read() as now:
-        rows = by_key(now.samples(), {item.sample for item in old})
-    old = [item for item in old if item.sample in rows]
-    for item in old:
-        data = {IMAGE: url_for(rows[item.sample]), KEY: item.key, **item.views}
-        fields = {"data": data, "meta": meta(item.sample, item.requests, item.gold, until)}
-        session.server.change_item(item.item, fields)
-    return len(old)
-
-
-def _remove_duplicates(session: Session) -> int:
-    """Delete items that exist twice and that nobody has answered; returns how many."""
-    kept: dict[tuple[int, str], int] = {}
-    surplus = []
-    for item in sorted(session.cache.items(), key=lambda item: (not item.annotations, item.item)):
-        if (item.project, item.key) not in kept:
-            kept[item.project, item.key] = item.item
-        elif not item.annotations:
-            surplus.append(item)
-    for item in surplus:
-        session.server.remove_item(item.item)
-        session.cache.drop(item)
-    return len(surplus)

@@ -1,19 +1,15 @@
 """Resolution: which label requests are answered, which everybody skipped, and which items need a third person."""
 
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-import pyarrow.compute as pc
-
+from curation.analysis.disputes import human_votes
 from curation.catalog.catalog import Catalog
-from curation.catalog.schema import KNOWN, RETRACTED, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.labelstudio.item_cache import Item, ItemCache
 
-__all__ = ["AUTHOR", "THIRD", "Resolution", "close_requests", "human_votes", "resolve"]
+__all__ = ["AUTHOR", "THIRD", "Resolution", "close_requests", "resolve"]
 
 AUTHOR: Final = "label-studio"
 """The author of commits that add people's answers."""
@@ -81,19 +77,3 @@ def close_requests(catalog: Catalog, found: Resolution, *, batch: str | None = N
         with catalog.commit(author=AUTHOR, message=message, batch=batch) as change:
             change.close_requests(found.answered, state="answered")
             change.close_requests(found.skipped, state="withdrawn")
-
-
-def human_votes(now: Snapshot, tasks: Iterable[str]) -> dict[tuple[str, int], tuple[int, bool]]:
-    """By (task, sample id): how many people have labelled it, and whether they disagree so that no label holds."""
-    found: dict[tuple[str, int], tuple[int, bool]] = {}
-    for task in tasks:
-        statements = now.labels.by_annotator(task)
-        human = pc.and_(pc.equal(statements["source"], "human"), pc.not_equal(statements["state"], RETRACTED))
-        votes, labels = statements.filter(human), now.labels(task)
-        unsure = set(labels.filter(pc.equal(labels["state"], UNSURE))["sample_id"].to_pylist())
-        states: dict[int, list[int]] = defaultdict(list)
-        for sample, state in zip(votes["sample_id"].to_pylist(), votes["state"].to_pylist(), strict=True):
-            states[sample].append(state)
-        for sample, each in states.items():
-            found[task, sample] = (len(each), len(each) > 1 and sample in unsure and KNOWN in each)
-    return found

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.analysis.agreement import human_agreement
+from curation.analysis.disputes import human_votes
 from curation.catalog.snapshot import Snapshot
-from curation.labelstudio.resolution import human_votes
 
 __all__ = ["Person", "Progress", "people", "progress"]
 

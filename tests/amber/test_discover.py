@@ -6,18 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from support.homes import label, labels
 from support.refusals import refused
 
 from amber.cli import run
+from amber.findings import slice_findings
 from curation.catalog.catalog import Catalog
 from curation.catalog.slice_vetting import vet
 from curation.catalog.tasks import Task
 from curation.images.embeddings import writing
 from training.evaluation.predictions import Samples
 from training.judging.literals import literals_of
+from training.judging.undeclared_slices import undeclared_slices
+from training.run_list import newest_run
 
 Capture = pytest.CaptureFixture[str]
 IMAGES, DRIVE = 1200, 4
@@ -141,3 +145,18 @@ def test_is_refused_in_one_line(words: list[str], value: str, fix: str, capsys: 
     line = refused(capsys, "discover", *words)
     assert value in line
     assert fix in line
+
+
+def test_the_app_gets_the_images_of_each_slice(made: Path) -> None:
+    home = made / "home"
+    with Catalog.open(home).read() as now:
+        run_ = newest_run(home, now)
+        found = undeclared_slices(now, home, run_, split="validation", tasks=(), embeddings="", seed=0)
+        file = str(now.runs.predictions_file(home, run_))
+        (view,) = slice_findings(now, found, predictions=file, split="validation")
+        samples, inside = now.samples(), now.members(found[0].predicate, predictions=file)
+        keys = samples.filter(pc.is_in(samples["sample_id"], value_set=pa.array(inside)))["key"].to_pylist()
+    assert (set(view.keys), len(view.keys), view.bad) == (set(keys), found[0].images, True)
+    assert view.keys[: len(found[0].examples)] == found[0].examples
+    assert len(view.name) <= 100
+    assert view.name.startswith("discovered 1 of car: ")

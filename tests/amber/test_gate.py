@@ -14,9 +14,13 @@ from support.homes import copy_home, label, labels
 from support.planted_runs import noisy, plant_run, planted_home
 
 from amber.cli import run
+from amber.findings import verdict_findings
 from curation.catalog.catalog import Catalog
 from curation.catalog.ownership import os_user
 from samplers.plan.plan import Plan
+from training.judging.gate import decide
+from training.judging.gate_rules import GateRules
+from training.judging.paired_runs import PairedRuns
 
 WIDE = '[[judge]]\ntask = "color"\nmargin = "40 points"\n[[judge]]\ntask = "speed"\nmargin = "9 km/h"\n'
 TIGHT = '[[judge]]\ntask = "color"\nslices = ["everything", "*"]\nmargin = "2 points"\n'
@@ -223,3 +227,17 @@ def test_a_balanced_accuracy_of_one_class_is_refused(own: Catalog, capsys: pytes
         own, judged(), "all labels are red; label others, or judge recall:red", capsys, "again", "--against", "good"
     )
     assert gate(capsys, judged(metric='"recall:red"', margin='"90 points"'), "again", "--against", "good")[0] == 0
+
+
+def test_the_app_gets_a_view_of_each_verdict(shared: Catalog) -> None:
+    Path("gate.toml").write_text(TIGHT)
+    rules = GateRules.load(Path("gate.toml"))
+    with shared.read() as now:
+        runs = PairedRuns.load(now, shared.home, "good", "bad", split=rules.split, tasks=rules.tasks)
+        figures = decide(runs, rules, where="gate.toml").figures
+        views = verdict_findings(runs, figures)
+        test = {row["key"] for row in now.samples().to_pylist() if row["split"] == "test"}
+    assert len({view.name for view in views}) == len(views) == len(figures)
+    assert views[0].name == "verdict 1: block, color on everything"
+    assert (views[0].bad, set(views[0].keys) <= test, len(views[0].keys) > 100) == (True, True, True)
+    assert [view.bad for view in views] == sorted((view.bad for view in views), reverse=True)

@@ -72,9 +72,14 @@ INSERT INTO label_event VALUES
     (2, 0, 0, 1, 1, 1, NULL, NULL, 1, TIMESTAMP '2026-01-02');
 """
 
-TO_4 = """
+TO_5 = """
+ALTER TABLE label_event DROP COLUMN instructions;
+DROP TABLE instruction_event; DROP TABLE assignment_event; DROP TABLE person_event"""
+"""What turns a catalog of version 6 into one of version 5."""
+
+TO_4 = f"""{TO_5};
 ALTER TABLE label_event DROP COLUMN looked; ALTER TABLE label_interval DROP COLUMN looked"""
-"""What turns a catalog of version 5 into one of version 4."""
+"""What turns a catalog of today into one of version 4."""
 
 TO_3 = f"""{TO_4};
 ALTER TABLE attribute_event DROP COLUMN "integer"; ALTER TABLE attribute_interval DROP COLUMN "integer";
@@ -82,7 +87,7 @@ ALTER TABLE forgotten DROP COLUMN key_sha256;
 DROP TABLE owner_event; DROP TABLE policy_event; DROP TABLE act_event"""
 """What turns a catalog of today into one of version 3."""
 
-DOWN = {4: TO_4, 3: TO_3, 2: f"{TO_3}; DROP TABLE answer_event"}
+DOWN = {5: TO_5, 4: TO_4, 3: TO_3, 2: f"{TO_3}; DROP TABLE answer_event"}
 
 
 def make_version_1(home: Path) -> Path:
@@ -93,7 +98,7 @@ def make_version_1(home: Path) -> Path:
 
 
 def downgrade(home: Path, version: int, *, forgotten: bool = True) -> None:
-    """Make a catalog of today's version one of version 2, 3 or 4; what these could not hold is lost.
+    """Make a catalog of today's version one of versions 2 to 5; what these could not hold is lost.
 
     Without `forgotten` it lacks that table, as the first catalogs of version 2 do.
     """

@@ -24,7 +24,8 @@ from curation.files.atomic import whole
 
 __all__ = ["CONVERSIONS", "Migration", "convert", "lacking", "migrate"]
 
-NEW_IN_4: Final = {"owner_event": "", "policy_event": "", "act_event": ""}
+NEW_IN_6: Final = {"instruction_event": "", "assignment_event": "", "person_event": ""}
+NEW_IN_4: Final = {"owner_event": "", "policy_event": "", "act_event": "", **NEW_IN_6}
 
 FROM_1: Final = {
     "attribute": """
@@ -41,13 +42,15 @@ FROM_1: Final = {
 """Tables that version 2 changed: definitions have a book of classes, boxes have attributes, attributes have a commit;
 `forgotten` is new. Version 3 adds to each answer its item in Label Studio. Version 4 adds whole numbers to attributes,
 hashes to forgotten keys, and the tables of owners, policies in force and authored acts. Version 5 adds to a label of
-several classes those that were looked for."""
+several classes those that were looked for. Version 6 adds to a label the version of its instructions, and the tables of
+instructions, assignments and people who left."""
 
 CONVERSIONS: Final[Mapping[int, Mapping[str, str]]] = {
     1: FROM_1,
     2: {"answer_event": "", **NEW_IN_4},
     3: NEW_IN_4,
-    4: {},
+    4: NEW_IN_6,
+    5: NEW_IN_6,
 }
 """For each older version, the queries that convert its tables; an empty query for a table that it lacks."""
 

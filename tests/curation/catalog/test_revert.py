@@ -88,7 +88,8 @@ def test_events_that_a_later_commit_replaced_are_kept(catalog: Catalog) -> None:
     first = add_label(catalog, True)
     add_label(catalog, False)
     assert undo(catalog, first) == {
-        "kept": 1, "labels": 0, "attributes": 0, "requests": 0, "samples": 0, "tasks": 0, "slices": 0,
+        "kept": 1, "labels": 0, "attributes": 0, "requests": 0, "instructions": 0, "assignments": 0, "people": 0,
+        "samples": 0, "tasks": 0, "slices": 0,
     }  # fmt: skip
     with catalog.read() as now:
         codes = {

@@ -1,0 +1,199 @@
+"""Disputes: labels on which people disagree so that none holds; a lead settles them.
+
+A settlement is a label of the lead, whose source overrides those of other people (`catalog.schema.PRECEDENCE`). Their
+statements stay, so agreement counts them as before, and reverting the commit opens the dispute again.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.catalog.commit import PendingCommit
+from curation.catalog.event_tables import GIVEN_LABELS
+from curation.catalog.ownership import Identity
+from curation.catalog.people import NO_INSTRUCTIONS
+from curation.catalog.schema import KNOWN, RETRACTED, STATES, UNSURE
+from curation.catalog.snapshot import Snapshot
+from curation.catalog.tasks import Task
+from curation.errors import BadInput, NotFound
+
+__all__ = ["Dispute", "Statement", "disputes", "human_votes", "settle"]
+
+LEAD = "lead"
+INAPPLICABLE = "inapplicable"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """What one person says of a sample: `value` in words, when, and under which version of the instructions (None: not
+    known)."""
+
+    annotator: str
+    value: str
+    at: datetime
+    instructions: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dispute:
+    """A sample on whose label of a task people disagree. `reason` says why the label was requested last ("": it was
+    not); `open` whether another person is asked."""
+
+    task: str
+    key: str
+    statements: tuple[Statement, ...]
+    reason: str
+    open: bool
+
+
+def disputes(now: Snapshot, tasks: Sequence[str] = ()) -> list[Dispute]:
+    """The disputes about `tasks` (default: all), the oldest last statement first; NotFound for an unknown task.
+
+    >>> disputes(now, ["color"])
+    []
+    """
+    names = [now.task(name).name for name in tasks] or list(now.tasks())
+    votes = human_votes(now, names)
+    cells = [cell for cell, (_, disagree) in votes.items() if disagree]
+    if not cells:
+        return []
+    keys = dict(zip(*(now.samples()[name].to_pylist() for name in ("sample_id", "key")), strict=True))
+    requests = {(row["task"], row["sample_id"]): row for row in now.requests().to_pylist()}
+    statements = {name: _statements(now, now.task(name), cells) for name in {task for task, _ in cells}}
+    found = [
+        Dispute(
+            task=task, key=keys[sample], statements=tuple(statements[task][sample]),
+            reason=_reason(requests.get((task, sample))),
+            open=requests.get((task, sample), {}).get("state") == "open",
+        ) for task, sample in cells
+    ]  # fmt: skip
+    return sorted(found, key=lambda part: (max(each.at for each in part.statements), part.task, part.key))
+
+
+def settle(change: PendingCommit, key: str, value: str, *, task: str, annotator: str, by: Identity) -> Dispute:
+    """Settle the dispute about a sample: `annotator`, the lead, labels it, and its open requests are answered.
+
+    `value` is a class, "true" or "false", a number, classes separated by commas ("" for none), "inapplicable", or the
+    name of a person whose statement holds: the only way for boxes. `task` may be "" where one task is disputed.
+    NotFound where nothing is disputed; BadInput for a value that does not fit, and when the task's owner has members
+    and `by` is none of them.
+    """
+    now = change.now
+    found = [part for part in disputes(now, [task] if task else ()) if part.key == key]
+    if not found:
+        about = f" about {task}" if task else ""
+        raise NotFound(f"{key}: people do not disagree on it{about}; `amber label disputes` lists what they dispute")
+    if len(found) > 1:
+        raise BadInput(f"{key}: disputed in {', '.join(part.task for part in found)}; name one with --task")
+    (dispute,) = found
+    change.people.record_settled(dispute.task, key, by=by)
+    label = _label(now, now.task(dispute.task), key, value)
+    version = now.people.instructions().get(dispute.task, NO_INSTRUCTIONS).version
+    row = {"key": key, "task": dispute.task, "annotator": annotator, **label, "instructions": version}
+    change.add_labels(pa.Table.from_pylist([row], GIVEN_LABELS), source=LEAD)
+    cell = dispute.task, key
+    open_ = [row["request_id"] for row in now.requests("open").to_pylist() if (row["task"], row["key"]) == cell]
+    change.close_requests(open_, state="answered")
+    return dispute
+
+
+def human_votes(now: Snapshot, tasks: Iterable[str]) -> dict[tuple[str, int], tuple[int, bool]]:
+    """By (task, sample id): how many people have labelled it, and whether they disagree so that no label holds."""
+    found: dict[tuple[str, int], tuple[int, bool]] = {}
+    for task in tasks:
+        statements = now.labels.by_annotator(task)
+        human = pc.and_(pc.equal(statements["source"], "human"), pc.not_equal(statements["state"], RETRACTED))
+        votes, labels = statements.filter(human), now.labels(task)
+        unsure = set(labels.filter(pc.equal(labels["state"], UNSURE))["sample_id"].to_pylist())
+        states: dict[int, list[int]] = defaultdict(list)
+        for sample, state in zip(votes["sample_id"].to_pylist(), votes["state"].to_pylist(), strict=True):
+            states[sample].append(state)
+        for sample, each in states.items():
+            found[task, sample] = (len(each), len(each) > 1 and sample in unsure and KNOWN in each)
+    return found
+
+
+def _statements(now: Snapshot, task: Task, cells: Iterable[tuple[str, int]]) -> Mapping[int, list[Statement]]:
+    """People's statements about the disputed samples of a task."""
+    samples = [sample for name, sample in cells if name == task.name]
+    found: dict[int, list[Statement]] = defaultdict(list)
+    for row in _of_people(now.labels.by_annotator(task.name), samples):
+        found[row["sample_id"]].append(
+            Statement(
+                annotator=row["annotator"], value=_words(task, row), at=row["labelled_at"],
+                instructions=row["instructions"],
+            )
+        )  # fmt: skip
+    return found
+
+
+def _of_people(statements: pa.Table, samples: Sequence[int]) -> Iterator[dict[str, Any]]:
+    human = pc.and_(pc.equal(statements["source"], "human"), pc.not_equal(statements["state"], RETRACTED))
+    inside = pc.is_in(statements["sample_id"], value_set=pa.array(samples, pa.int64()))
+    yield from statements.filter(pc.and_(human, inside)).to_pylist()
+
+
+def _words(task: Task, row: Mapping[str, Any]) -> str:
+    """The value of a label in words."""
+    if row["state"] != KNOWN:
+        return next(name for name, state in STATES.items() if state == row["state"])
+    if row["boxes"] is not None:
+        return ", ".join(_box(task, box) for box in row["boxes"]) or "no box"
+    if row["codes"] is not None:
+        return ", ".join(task.classes[code] for code in row["codes"]) or "none"
+    if row["number"] is not None:
+        return f"{row['number']:.6g} {task.unit}".strip()
+    return str(task.classes[row["code"]])
+
+
+def _box(task: Task, box: Mapping[str, Any]) -> str:
+    return f"{task.classes[box['code']]} at {', '.join(format(box[side], '.0f') for side in 'xywh')}"
+
+
+def _reason(request: Mapping[str, Any] | None) -> str:
+    return f"{request['arm']}: {request['reason']}".removesuffix(": ") if request else ""
+
+
+def _label(now: Snapshot, task: Task, key: str, value: str) -> dict[str, Any]:
+    """The columns of `LABELS` that state a value in words, or what the person of that name states."""
+    statements = {
+        row["annotator"]: row for row in _of_people(now.labels.by_annotator(task.name), [now.sample(key)["sample_id"]])
+    }
+    if value in statements and value not in task.classes:
+        return _restated(task, statements[value])
+    if value == INAPPLICABLE and value not in task.classes:
+        return {"state": INAPPLICABLE}
+    match task.kind:
+        case "detection":
+            people = ", ".join(sorted(statements))
+            raise BadInput(f"{value!r}: boxes are settled by naming the person whose boxes hold ({people}); name one")
+        case "multilabel":
+            return {"state": "known", "names": [name.strip() for name in value.split(",") if name.strip()]}
+        case "regression":
+            try:
+                return {"state": "known", "number": float(value)}
+            except ValueError:
+                raise BadInput(f"{value!r}: {task.name} is a number in {task.unit}; write one") from None
+    return {"state": "known", "text": value}
+
+
+def _restated(task: Task, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of `LABELS` of a statement."""
+    if row["state"] == UNSURE:
+        raise BadInput(f"{row['annotator']}: could not tell, which settles nothing; name a value")
+    if row["state"] != KNOWN:
+        return {"state": INAPPLICABLE}
+    names = {
+        "text": None if row["code"] is None else task.classes[row["code"]],
+        "names": None if row["codes"] is None else [task.classes[code] for code in row["codes"]],
+        "looked": None if row["looked"] is None else [task.classes[code] for code in row["looked"]],
+        "boxes": None if row["boxes"] is None else [
+            {**box, "class": task.classes[box["code"]]} for box in row["boxes"]
+        ],
+    }  # fmt: skip
+    return {"state": "known", "number": row["number"], **names}
