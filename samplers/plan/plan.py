@@ -27,6 +27,7 @@ from curation.files.atomic import whole
 from curation.files.digest import digest
 from curation.files.prefixes import full_name
 from curation.files.read_back import read_json, read_parquet, read_with
+from samplers.plan.box_attributes import BoxAttribute
 from samplers.plan.presence import Presence
 from samplers.plan.rates import PI_UNITS, SHARE_UNITS
 from samplers.plan.strata import stratum_marks
@@ -47,7 +48,7 @@ class PlanTask:
 
     `share` is in units of 2^-22. `constant_loss` divides the task's loss; `mean` and `deviation` standardise a
     regression target; `labelled` is the number of labels per class (mined labels count their weight); `class_factor` is
-    c(y), None if the rates do not factor.
+    c(y), None if the rates do not factor. `attributes` of boxes are those that are learned.
     """
 
     task: Task
@@ -61,6 +62,7 @@ class PlanTask:
     labelled: tuple[float, ...]
     class_factor: tuple[float, ...] | None
     strata: tuple[str, ...]
+    attributes: tuple[BoxAttribute, ...] = ()
 
     @property
     def name(self) -> str:
@@ -185,6 +187,11 @@ class Plan:
         batch_row = np.repeat(np.arange(len(rows)), counts)
         within = np.arange(len(batch_row)) - np.repeat(np.cumsum(counts) - counts, counts)
         return batch_row, self._first_label[safe][batch_row] + within
+
+    @property
+    def attributes(self) -> list[tuple[BoxAttribute, ...]]:
+        """The attributes of boxes that are learned, of each task [T]."""
+        return [task.attributes for task in self.tasks]
 
     @property
     def seed(self) -> int:
@@ -394,5 +401,10 @@ def _plan_task(part: dict[str, Any]) -> PlanTask:
     factor = part["class_factor"]
     return PlanTask(
         **{**part, "task": Task.model_validate(part["task"]), "strata": tuple(part["strata"]),
-           "labelled": tuple(part["labelled"]), "class_factor": None if factor is None else tuple(factor)},
+           "labelled": tuple(part["labelled"]), "class_factor": None if factor is None else tuple(factor),
+           "attributes": tuple(_box_attribute(each) for each in part.get("attributes", ()))},
     )  # fmt: skip
+
+
+def _box_attribute(part: dict[str, Any]) -> BoxAttribute:
+    return BoxAttribute(**{**part, "classes": tuple(part["classes"]), "labelled": tuple(part["labelled"])})

@@ -130,7 +130,7 @@ def _boxes(plan: Plan, labels: Sequence[pa.Table], samples: Samples, rows: Ints)
             draws.append(np.repeat(own[own >= 0], pc.fill_null(pc.list_value_length(lists), 0).to_numpy()))
             tasks.append(np.full(len(draws[-1]), code))
             parts.append(pc.list_flatten(lists))
-    return DrawBoxes.of_struct(np.concatenate(draws), np.concatenate(tasks), pa.concat_arrays(parts))
+    return DrawBoxes.of_struct(np.concatenate(draws), np.concatenate(tasks), pa.concat_arrays(parts), plan.attributes)
 
 
 def _sizes(then: Snapshot, samples: Samples) -> Ints:
