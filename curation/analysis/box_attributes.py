@@ -13,7 +13,7 @@ from curation.catalog.ignored_boxes import ignored_boxes
 from curation.catalog.schema import KNOWN
 from curation.catalog.snapshot import Snapshot
 
-__all__ = ["AttributeCount", "attribute_counts", "stated_values"]
+__all__ = ["AttributeCount", "attribute_counts", "is_of_attribute", "stated_values"]
 
 NUMBER: Final = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 """A number as an attribute states it."""
@@ -64,6 +64,11 @@ def attribute_counts(now: Snapshot) -> tuple[AttributeCount, ...]:
             values = pc.map_lookup(stated, name, "first")
             found += _counts(task.name, name, () if isinstance(says, str) else says, split, values)
     return tuple(found)
+
+
+def is_of_attribute(metric: str) -> bool:
+    """Whether a recorded metric is of an attribute of boxes, such as "sign_kind:accuracy", and not of the boxes."""
+    return ":" in metric
 
 
 def stated_values(boxes: pa.StructArray, attribute: str, classes: Sequence[str] = ()) -> Floats:

@@ -32,9 +32,9 @@ class Deployed(nn.Module):
 
     Answers are natural class probabilities [B, C] (C = 2 for binary tasks: false, true; of a multilabel task each of
     one class, without a sum), numbers [B] in the task's unit, or boxes [B, M, 6 + A] (`network.detection.boxes_of`).
-    Where a task reads two frames (`paired`), it also takes `before`, the frames before as `images`, and `has_before`, bool
-    [B]: where it is false, `before` counts for nothing. `priors` and `adjustments` hold what natural probabilities were
-    computed with, by task: see `adjustment`.
+    Where a task reads two frames (`paired`), it also takes `before`, the frames before as `images`, and `has_before`,
+    bool [B]: where it is false, `before` counts for nothing. `priors` and `adjustments` hold what natural probabilities
+    were computed with, by task: see `adjustment`.
     """
 
     def __init__(
