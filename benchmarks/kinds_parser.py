@@ -4,6 +4,7 @@ Run by `ROWS=parser make bench-kinds`; EPOCHS is how long the trunk learns from 
 rendered. With SCALE=small on fewer of both and one seed.
 """
 
+import math
 import os
 import sys
 import tempfile
@@ -23,7 +24,8 @@ from curation.analysis.box_attributes import stated_values
 from curation.arrays import Ints
 from curation.catalog.event_tables import as_labels
 from curation.catalog.snapshot import Snapshot
-from samplers import Policy, TaskPolicy, make_pack, make_plan
+from samplers import Policy, TaskPolicy, make_pack
+from samplers.plan.build import draft_plan
 from training import Recipe, Run, evaluate, train
 from training.evaluation.features import embed
 
@@ -31,18 +33,19 @@ __all__ = ["parser_rows"]
 
 DATA: Final = Path(__file__).parents[1] / "datasets" / "street_signs"
 IMAGES = int(os.environ.get("IMAGES", "800" if small() else "6000"))
-EPOCHS = int(os.environ.get("EPOCHS", "3" if small() else "40"))
+EPOCHS = int(os.environ.get("EPOCHS", "3" if small() else "18"))
 FIRST_SEED = int(os.environ.get("FIRST_SEED", "2"))
 SEEDS = range(FIRST_SEED, FIRST_SEED + int(os.environ.get("SEEDS", "1" if small() else "2")))
 SIZE: Final = (80, 128)
 STRIDE: Final = 4
 TASK, ATTRIBUTE, LARGEST = "signs", "sign_kind", "largest_sign"
+NUMBERS: Final = ("value", "low", "high")
 KNOWN: Final = "kind_known"
 """The slice of images with a sign whose kind is known; the policy of the parser boosts it."""
 BOOST: Final = 3.0
 AUTHOR: Final = "bench"
 
-Figures = Mapping[str, Mapping[str, Any]]
+Figures = Mapping[str, Mapping[str, float]]
 
 
 def parser_rows() -> list[Row]:
@@ -136,7 +139,10 @@ def _parsed(catalog: Catalog, seed: int) -> tuple[Figures, float]:
         labelled = int(np.isin(now.labels(TASK)["sample_id"].to_numpy(), now.training_ids()).sum())
     run, seconds = _trained(catalog, recipe, TASK, draws=labelled * EPOCHS, seed=seed)
     rows = _on_test(catalog, run)
-    figures = {metric.removeprefix(f"{ATTRIBUTE}:"): row for (_, metric), row in rows.items()}
+    figures = {
+        metric.removeprefix(f"{ATTRIBUTE}:"): {name: math.nan if row[name] is None else row[name] for name in NUMBERS}
+        for (_, metric), row in rows.items()
+    }  # fmt: skip
     line = f"seed {seed}: {figures['accuracy']['value']:.3f} given, {figures['accuracy_found']['value']:.3f} found"
     sys.stderr.write(f"{line}, AP50 {figures['ap50']['value']:.3f}, {seconds:.0f} CPU-s\n")
     return figures, seconds
@@ -146,7 +152,7 @@ def _trained(catalog: Catalog, recipe: Recipe, task: str, *, draws: int, seed: i
     boost: dict[str, float | tuple[float, ...]] = {KNOWN: BOOST} if task == TASK else {}
     own = TaskPolicy(owner=AUTHOR, share=1.0, importance=1.0, rule="natural", boost=boost)
     policy = Policy(task={task: own})
-    plan = make_plan(catalog, policy, make_pack(catalog), draws=draws, seed=seed)
+    plan = draft_plan(catalog, policy, make_pack(catalog), draws=draws, seed=seed).save()
     begun = time.process_time()
     return train(recipe, plan, catalog), time.process_time() - begun
 

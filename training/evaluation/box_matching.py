@@ -15,7 +15,7 @@ from curation.arrays import Bools, Floats, Ints
 
 __all__ = ["MOST", "THRESHOLDS", "Boxes", "finders", "found_objects", "overlaps"]
 
-THRESHOLDS = np.linspace(0.5, 0.95, 10)
+THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)
 """Least overlaps at which a box counts as found."""
 
 MOST = 100

@@ -209,7 +209,7 @@ def test_the_verbs_show_and_compare_them(catalog: Catalog, learned: Run, capsys:
     home = ["--home", str(catalog.home)]
     for command in (
         ["runs", "--slice", "everything"], ["compare", learned.id, other.id],
-        ["gate", other.id, "--against", learned.id],
+        ["gate", other.id, "--against", learned.id, "--author", "ada"],
         ["doubts", learned.id, "--split", "validation"],
     ):  # fmt: skip
         code = amber([*command, "--json", *home])
