@@ -22,7 +22,7 @@ from curation.requests.manual_requests import TAG
 
 __all__ = [
     "ATTRIBUTE_TYPES", "FLIPS", "KNOWN_TASKS", "NEAR", "Columns", "Overlay", "SliceError", "columns_of", "field_types",
-    "near_duplicates", "share_wrong",
+    "label", "near_duplicates", "share_wrong",
 ]  # fmt: skip
 
 Columns = dict[str, list[Any]]

@@ -1,7 +1,8 @@
 """Attributes of boxes that a plan's labels state: the constants of their losses, and the values that losses read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +33,11 @@ class BoxAttribute:
     mean: float
     deviation: float
     labelled: tuple[int, ...]
+
+    @classmethod
+    def of_words(cls, words: Mapping[str, Any]) -> Self:
+        """The attribute as a plan's header states it."""
+        return cls(**{**words, "classes": tuple(words["classes"]), "labelled": tuple(words["labelled"])})
 
     @property
     def outputs(self) -> int:

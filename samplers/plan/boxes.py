@@ -12,7 +12,7 @@ from curation.catalog.ignored_boxes import ignored_boxes
 from samplers.plan.box_attributes import BoxAttribute, attribute_values
 from samplers.plan.plan import Plan
 
-__all__ = ["SIDES", "DrawBoxes", "PlanBoxes", "has_boxes"]
+__all__ = ["SIDES", "DrawBoxes", "PlanBoxes", "has_boxes", "learned_of"]
 
 SIDES = ("x", "y", "w", "h")
 
@@ -71,7 +71,7 @@ class PlanBoxes:
         self._first = np.cumsum(self._counts) - self._counts
         flat = pc.list_flatten(lists)
         tasks = np.repeat(np.asarray(plan.label_task, np.int64), self._counts)
-        self._boxes = DrawBoxes.of_struct(np.arange(len(flat)), tasks, flat, plan.attributes)
+        self._boxes = DrawBoxes.of_struct(np.arange(len(flat)), tasks, flat, learned_of(plan))
 
     def of(self, rows: Int32s) -> DrawBoxes:
         """The boxes of the plan's samples `rows` [B]; row -1 is padding."""
@@ -85,3 +85,8 @@ class PlanBoxes:
 def has_boxes(plan: Plan) -> bool:
     """Whether a plan has a task of boxes."""
     return any(task.task.kind == "detection" for task in plan.tasks)
+
+
+def learned_of(plan: Plan) -> list[tuple[BoxAttribute, ...]]:
+    """The attributes of boxes that a plan learns, of each of its tasks [T]."""
+    return [task.attributes for task in plan.tasks]

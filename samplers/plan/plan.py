@@ -189,11 +189,6 @@ class Plan:
         return batch_row, self._first_label[safe][batch_row] + within
 
     @property
-    def attributes(self) -> list[tuple[BoxAttribute, ...]]:
-        """The attributes of boxes that are learned, of each task [T]."""
-        return [task.attributes for task in self.tasks]
-
-    @property
     def seed(self) -> int:
         """The seed of the draws."""
         return int(self.header["seed"])
@@ -398,13 +393,8 @@ def _write_table(folder: Path, named: tuple[str, pa.Table]) -> None:
 
 
 def _plan_task(part: dict[str, Any]) -> PlanTask:
-    factor = part["class_factor"]
+    factor, said = part["class_factor"], tuple(map(BoxAttribute.of_words, part.get("attributes", ())))
     return PlanTask(
-        **{**part, "task": Task.model_validate(part["task"]), "strata": tuple(part["strata"]),
-           "labelled": tuple(part["labelled"]), "class_factor": None if factor is None else tuple(factor),
-           "attributes": tuple(_box_attribute(each) for each in part.get("attributes", ()))},
+        **{**part, "task": Task.model_validate(part["task"]), "strata": tuple(part["strata"]), "attributes": said,
+           "labelled": tuple(part["labelled"]), "class_factor": None if factor is None else tuple(factor)},
     )  # fmt: skip
-
-
-def _box_attribute(part: dict[str, Any]) -> BoxAttribute:
-    return BoxAttribute(**{**part, "classes": tuple(part["classes"]), "labelled": tuple(part["labelled"])})

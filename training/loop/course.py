@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from curation.arrays import Bools, Float32s, Int8s, Ints
 from curation.catalog.presence import UNSEEN
-from samplers.plan.boxes import DrawBoxes, has_boxes
+from samplers.plan.boxes import DrawBoxes, has_boxes, learned_of
 from samplers.plan.plan import Plan
 from samplers.plan.presence import class_spans
 from samplers.streaming.batches import Batch
@@ -104,6 +104,6 @@ class Course:
             rows = pc.index_in(plan.keys, value_set=self.root.keys).to_numpy().astype(np.int64)
         return Segment(
             start=start, plan=plan, columns=columns, rows=rows, boxed=has_boxes(self.root),
-            attributes=max(map(len, self.root.attributes)),
+            attributes=max(map(len, learned_of(self.root))),
             classes=np.concatenate([np.zeros(0, np.int64), *classes]),
         )  # fmt: skip

@@ -14,7 +14,7 @@ from support.drawn_boxes import boxes_catalog, boxes_plan
 from curation import Catalog
 from curation.analysis.box_attributes import stated_values
 from samplers import Plan
-from samplers.plan.boxes import PlanBoxes
+from samplers.plan.boxes import PlanBoxes, learned_of
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +28,11 @@ def plan(catalog: Catalog) -> Plan:
 
 
 def test_what_no_box_states_is_not_learned(plan: Plan) -> None:
-    assert [each.name for each in plan.attributes[0]] == ["mark", "shade"]
+    assert [each.name for each in plan.tasks[0].attributes] == ["mark", "shade"]
 
 
 def test_the_constant_is_the_expected_loss_of_the_best_constant(plan: Plan) -> None:
-    mark, shade = plan.attributes[0]
+    mark, shade = plan.tasks[0].attributes
     q = plan.q[0, plan.cell(plan.label_task, plan.label_stratum)]
     stated: dict[str, list[tuple[float, str]]] = {"mark": [], "shade": []}
     for chance, boxes in zip(q.tolist(), plan.label_lists["boxes"].to_pylist(), strict=True):
@@ -53,7 +53,7 @@ def test_the_constant_is_the_expected_loss_of_the_best_constant(plan: Plan) -> N
 
 
 def test_values_of_draws_are_codes_and_standardised_numbers(plan: Plan) -> None:
-    boxes, shade = PlanBoxes(plan).of(plan.draws), plan.attributes[0][1]
+    boxes, shade = PlanBoxes(plan).of(plan.draws), plan.tasks[0].attributes[1]
     lists = plan.label_lists["boxes"].to_pylist()
     wanted = [dict(box["attributes"] or ()) for row in plan.draws.tolist() for box in lists[row]]
     assert len(boxes.values) == len(wanted)
@@ -67,11 +67,11 @@ def test_values_of_draws_are_codes_and_standardised_numbers(plan: Plan) -> None:
 
 def test_a_plan_opens_as_it_was_made_and_without_attributes_says_nothing_of_them(plan: Plan, tmp_path: Path) -> None:
     again = Plan(plan.folder)
-    assert again.attributes == plan.attributes
-    assert [asdict(each) for each in again.attributes[0]]
+    assert learned_of(again) == learned_of(plan)
+    assert [asdict(each) for each in again.tasks[0].attributes]
     other = boxes_plan(boxes_catalog(tmp_path, images=16), draws=32)[0]
     assert "attributes" not in json.loads((other.folder / "plan.json").read_text())["tasks"][0]
-    assert other.attributes == [()]
+    assert learned_of(other) == [()]
 
 
 def test_numbers_that_are_none_and_undeclared_classes_are_unknown() -> None:

@@ -164,7 +164,7 @@ def test_a_run_continues_with_attributes_by_name(catalog: Catalog, learned: Run,
         change.redefine_task(renamed, {})
     try:
         plan = boxes_plan(catalog, draws=16, plates=1.0)[0]
-        assert [each.name for each in plan.attributes[0]] == ["shade", "mark"]
+        assert [each.name for each in plan.tasks[0].attributes] == ["shade", "mark"]
         run = train(replace(RECIPE, learning_rate=1e-9), plan, catalog, parent=learned.id)
         assert run.alarms == []
         rows = {(r["metric"], r["split"]): r for r in evaluate(run, catalog, author="ada").to_pylist()}
@@ -203,13 +203,17 @@ def test_a_value_that_is_not_declared_is_refused(catalog: Catalog) -> None:
             change.add_labels(labels([row]), source="human")
 
 
-def test_the_verbs_show_and_compare_them(catalog: Catalog, learned: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verbs_show_and_compare_them(
+    catalog: Catalog, learned: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = tmp_path / "gate.toml"
+    rules.write_text('[[judge]]\ntask = "plates"\nmargin = "40 points"\n')
     other = train(replace(RECIPE, seed=2), boxes_plan(catalog, draws=32, plates=1.0)[0], catalog)
     evaluate(other, catalog, author="ada")
     home = ["--home", str(catalog.home)]
     for command in (
         ["runs", "--slice", "everything"], ["compare", learned.id, other.id],
-        ["gate", other.id, "--against", learned.id, "--author", "ada"],
+        ["gate", other.id, "--against", learned.id, "--author", "ada", "--gate", str(rules)],
         ["doubts", learned.id, "--split", "validation"],
     ):  # fmt: skip
         code = amber([*command, "--json", *home])
