@@ -265,7 +265,7 @@ def interval(figure: Mapping[str, Any]) -> str:
     """
     if figure["value"] is None:
         return "no data"
-    digits = 2 if figure["metric"] == "mae" else 3
+    digits = 2 if figure["metric"].rpartition(":")[2].startswith("mae") else 3
     low, high = (f"{figure[side]:.{digits}f}" if figure[side] is not None else "?" for side in ("low", "high"))
     return f"{figure['value']:.{digits}f} [{low}, {high}]"
 

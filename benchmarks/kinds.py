@@ -12,7 +12,7 @@ PARTS = {
     "several": "kinds_several:head_rows", "weights": "kinds_several:weight_rows", "mining": "kinds_several:mining_rows",
     "lights": "kinds_detection:light_rows", "street_boxes": "kinds_detection:street_rows",
     "carla": "kinds_detection:carla_rows", "box_steps": "kinds_detection:step_rows",
-    "pairs": "kinds_pairs:pair_rows",
+    "pairs": "kinds_pairs:pair_rows", "parser": "kinds_parser:parser_rows",
 }  # fmt: skip
 """The parts by name, in the order in which they run: a module of `benchmarks` and its function."""
 

@@ -198,7 +198,7 @@ def _objects(images: int) -> Objects:
     return Objects(
         draws=torch.arange(images).repeat_interleave(3), tasks=torch.full((3 * images,), 100),
         codes=torch.arange(3 * images) % 2, corners=torch.cat([low, low + 0.2], dim=1),
-        ignored=torch.zeros(3 * images, dtype=torch.bool),
+        ignored=torch.zeros(3 * images, dtype=torch.bool), values=torch.zeros(3 * images, 0),
     )  # fmt: skip
 
 

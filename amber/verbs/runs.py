@@ -8,6 +8,7 @@ import click
 
 from amber.terminal import interval, show, table
 from amber.verbs.options import workspace
+from curation.analysis.box_attributes import is_of_attribute
 from curation.catalog.catalog import Catalog
 from training.run_list import RunEntry, list_runs
 
@@ -72,7 +73,8 @@ def shown_time(at: datetime) -> str:
 
 def _named(figure: dict[str, Any]) -> str:
     """The name of a metric that is not the only one of its task."""
-    return {"map": "AP ", "ap50": "AP50 "}.get(figure["metric"], "")
+    metric = figure["metric"]
+    return f"{metric} " if is_of_attribute(metric) else {"map": "AP ", "ap50": "AP50 "}.get(metric, "")
 
 
 def _cells(row: RunEntry) -> list[Any]:

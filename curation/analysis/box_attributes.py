@@ -1,6 +1,6 @@
 """What is known of boxes: for each declared attribute of a task of boxes, how many boxes have it, by value."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.arrays import Floats
 from curation.catalog.ignored_boxes import ignored_boxes
 from curation.catalog.schema import KNOWN
 from curation.catalog.snapshot import Snapshot
 
-__all__ = ["AttributeCount", "attribute_counts"]
+__all__ = ["AttributeCount", "attribute_counts", "is_of_attribute", "stated_values"]
 
 NUMBER: Final = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 """A number as an attribute states it."""
@@ -65,6 +66,36 @@ def attribute_counts(now: Snapshot) -> tuple[AttributeCount, ...]:
     return tuple(found)
 
 
+def is_of_attribute(metric: str) -> bool:
+    """Whether a recorded metric is of an attribute of boxes, such as "sign_kind:accuracy", and not of the boxes."""
+    return ":" in metric
+
+
+def stated_values(boxes: pa.StructArray, attribute: str, classes: Sequence[str] = ()) -> Floats:
+    """What is known of an attribute of each box [n]: the code of its class, or without `classes` its number.
+
+    NaN where it is unknown, is none of the classes, or is no finite number.
+
+    >>> kind = pa.struct([("attributes", pa.map_(pa.string(), pa.string()))])
+    >>> boxes = pa.array([([("lit", "true"), ("height", "2.5")],), (None,)], kind)
+    >>> stated_values(boxes, "lit", ("false", "true")).tolist(), stated_values(boxes, "height").tolist()
+    ([1.0, nan], [2.5, nan])
+    """
+    if boxes.type.get_field_index("attributes") < 0 or not len(boxes):
+        return np.full(len(boxes), np.nan)
+    values = pc.map_lookup(pc.struct_field(boxes, "attributes"), attribute, "first")
+    if classes:
+        codes = pc.index_in(values, value_set=pa.array(classes, pa.string()))
+        return np.asarray(pc.fill_null(pc.cast(codes, pa.float64()), np.nan), np.float64)
+    numbers = pc.if_else(_is_number(values), values, pa.scalar(None, pa.string()))
+    found = np.asarray(pc.fill_null(pc.cast(numbers, pa.float64()), np.nan), np.float64)
+    return np.where(np.isfinite(found), found, np.nan)
+
+
+def _is_number(values: pa.Array) -> pa.Array:
+    return pc.fill_null(pc.match_substring_regex(values, NUMBER), False)
+
+
 def _counts(
     task: str, name: str, classes: tuple[str, ...], split: pa.Array, values: pa.Array
 ) -> Iterator[AttributeCount]:
@@ -72,7 +103,7 @@ def _counts(
     unknown."""
     known = (
         pc.is_in(values, value_set=pa.array(classes, pa.string())) if classes
-        else pc.fill_null(pc.match_substring_regex(values, NUMBER), False)
+        else _is_number(values)
     )  # fmt: skip
     for part in sorted(pc.unique(split).to_pylist()):
         here = pc.equal(split, part)

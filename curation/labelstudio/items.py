@@ -62,11 +62,24 @@ def predicted_value(task: Task, row: Mapping[str, Any]) -> Any:
     """The value of a row of a predictions file: of boxes those with a score of at least one half."""
     if task.kind == "detection":
         sure = [box for box in row.get("boxes") or () if box["score"] >= SURE]
-        return [{"class": task.classes[box["code"]], **{side: box[side] for side in "xywh"}} for box in sure]
+        return [
+            {"class": task.classes[box["code"]], **{side: box[side] for side in "xywh"}, **_described(task, box)}
+            for box in sure
+        ]
     if task.kind == "multilabel":
         return [task.classes[code] for code in row.get("codes") or () if code < len(task.classes)]
     code, number = row.get("code"), row.get("number")
     return number if code is None else task.classes[code] if code < len(task.classes) else str(code)
+
+
+def _described(task: Task, box: Mapping[str, Any]) -> dict[str, Any]:
+    """What is predicted of the declared attributes of a box, where there is anything."""
+    declared = dict(task.attributes)
+    said = [
+        (name, value) for name, value in box.get("attributes") or ()
+        if name in declared and (isinstance(declared[name], str) or value in declared[name])
+    ]  # fmt: skip
+    return {"attributes": said} if said else {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.analysis.box_attributes import is_of_attribute
 from curation.catalog.slices import Slice
 from curation.requests.candidates import Candidates
 from curation.requests.evaluation_labels import EVALUATION_ARMS
@@ -91,6 +92,8 @@ def _errors(candidates: Candidates, task: str, known: pa.Table, run: str) -> dic
     mine = pc.and_(pc.equal(figures["split"], "validation"), pc.equal(figures["task"], task))
     errors = {}
     for row in figures.filter(pc.and_(mine, pc.is_valid(figures["value"]))).to_pylist():
+        if is_of_attribute(row["metric"]):
+            continue
         error = _relative(row["value"], known) if row["metric"] == "mae" else 1 - row["value"]
         errors[row["slice"]] = (error * row["n"] + PRIOR_ERROR * PRIOR_WEIGHT) / (row["n"] + PRIOR_WEIGHT)
     return errors

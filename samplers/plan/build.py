@@ -113,11 +113,16 @@ def _header_of(strata: Strata, policy: Policy, share: int) -> dict[str, Any]:
     section = policy.task[strata.task.name]
     mean, deviation, constant = map(_nine_digits, (*strata.statistics(), strata.constant_loss()))
     labelled = [_nine_digits(count) for count in strata.class_counts().tolist()] if strata.task.classes else []
-    return {
+    found = {
         "task": strata.task.model_dump(mode="json", exclude={"decide"}), "owner": section.owner, "share": share,
         "importance": section.importance, "rule": section.rule, "constant_loss": constant, "mean": mean,
         "deviation": deviation, "labelled": labelled, "class_factor": strata.class_factor(), "strata": strata.names,
     }  # fmt: skip
+    attributes = [
+        {name: _nine_digits(value) if isinstance(value, float) else value for name, value in vars(each).items()}
+        for each in strata.attributes()
+    ]
+    return found | {"attributes": attributes} if attributes else found
 
 
 def _nine_digits(value: float) -> float:

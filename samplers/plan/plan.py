@@ -27,6 +27,7 @@ from curation.files.atomic import whole
 from curation.files.digest import digest
 from curation.files.prefixes import full_name
 from curation.files.read_back import read_json, read_parquet, read_with
+from samplers.plan.box_attributes import BoxAttribute
 from samplers.plan.presence import Presence
 from samplers.plan.rates import PI_UNITS, SHARE_UNITS
 from samplers.plan.strata import stratum_marks
@@ -47,7 +48,7 @@ class PlanTask:
 
     `share` is in units of 2^-22. `constant_loss` divides the task's loss; `mean` and `deviation` standardise a
     regression target; `labelled` is the number of labels per class (mined labels count their weight); `class_factor` is
-    c(y), None if the rates do not factor.
+    c(y), None if the rates do not factor. `attributes` of boxes are those that are learned.
     """
 
     task: Task
@@ -61,6 +62,7 @@ class PlanTask:
     labelled: tuple[float, ...]
     class_factor: tuple[float, ...] | None
     strata: tuple[str, ...]
+    attributes: tuple[BoxAttribute, ...] = ()
 
     @property
     def name(self) -> str:
@@ -391,8 +393,8 @@ def _write_table(folder: Path, named: tuple[str, pa.Table]) -> None:
 
 
 def _plan_task(part: dict[str, Any]) -> PlanTask:
-    factor = part["class_factor"]
+    factor, said = part["class_factor"], tuple(map(BoxAttribute.of_words, part.get("attributes", ())))
     return PlanTask(
-        **{**part, "task": Task.model_validate(part["task"]), "strata": tuple(part["strata"]),
+        **{**part, "task": Task.model_validate(part["task"]), "strata": tuple(part["strata"]), "attributes": said,
            "labelled": tuple(part["labelled"]), "class_factor": None if factor is None else tuple(factor)},
     )  # fmt: skip

@@ -11,6 +11,7 @@ from curation.analysis.priors import natural_prior
 from curation.arrays import Bools, Floats, Int32s, Ints
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
+from samplers.plan.box_attributes import BoxAttribute, learned_attributes
 from samplers.plan.box_constants import constant_box_loss
 from samplers.plan.labels import TaskLabels
 from samplers.plan.presence import presence_entropy
@@ -121,6 +122,10 @@ class Strata:
             case _:
                 loss = _entropy(np.asarray(np.bincount(self.classes, self.targets), np.float64))
         return max(MIN_LOSS, loss)
+
+    def attributes(self) -> tuple[BoxAttribute, ...]:
+        """The attributes of boxes that are learned."""
+        return tuple(learned_attributes(self.labels, self._q())) if self.task.attributes else ()
 
     def statistics(self) -> tuple[float, float]:
         """Mean and standard deviation of a regression target over its labels; (0, 1) for other kinds."""

@@ -12,12 +12,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
+from curation.arrays import Floats
 from curation.errors import Damaged, Failed
 from samplers.pack.pack import Pack
+from samplers.plan.plan import PlanTask
 from samplers.streaming.frame_pairs import FramePairs
 from training.deployment.box_answers import apart, recorded_boxes
 from training.deployment.deployed import Deployed
 from training.evaluation.features import fitted_images
+from training.evaluation.predicted_boxes import BOX
 
 __all__ = ["IMAGES", "TOLERANCE", "Answers", "Differences", "Inputs", "Reference", "compare", "reference"]
 
@@ -66,14 +69,14 @@ class Reference:
     inputs: list[Inputs]
     answers: list[Answers]
     recorded: list[Answers]
-    scales: Mapping[str, float]
-    """What a difference of each task's answers is divided by."""
+    scales: Mapping[str, Floats]
+    """What a difference of each task's answers is divided by: one number, or one for each column of a box."""
 
     def distance(self, one: Sequence[Answers], other: Sequence[Answers]) -> float:
         """The largest difference of any answer over its scale; NaN where one is not finite."""
         found = [
-            apart(mine[name], theirs[name], TOLERANCE)
-            if mine[name].ndim == BOX_DIMENSIONS else float(np.abs(mine[name] - theirs[name]).max()) / scale
+            apart(mine[name] / scale, theirs[name] / scale, TOLERANCE)
+            if mine[name].ndim == BOX_DIMENSIONS else float((np.abs(mine[name] - theirs[name]) / scale).max())
             for mine, theirs in zip(one, other, strict=True) for name, scale in self.scales.items()
         ]  # fmt: skip
         return float(np.max(found))
@@ -87,7 +90,7 @@ def reference(network: Deployed, pack: Pack, recorded: Path, pairs: FramePairs |
     every = np.unique(np.linspace(0, len(pack.keys) - 1, IMAGES).round().astype(np.int32))
     truth = _recorded(recorded, network, pack, pack.keys.take(pa.array(every)))
     place = {int(row): number for number, row in enumerate(every)}
-    scales = {task.name: 1.0 if task.task.classes else task.deviation for task in network.tasks}
+    scales = {task.name: _scale(task) for task in network.tasks}
     found = Reference(run=network.run_id, inputs=[], answers=[], recorded=[], scales=scales)
     for rows, images in fitted_images(pack, network.recipe, every):
         inputs: dict[str, npt.NDArray[Any]] = {"images": images.copy()}
@@ -125,6 +128,13 @@ def compare(found: Reference, *, onnx: Run, export: Run) -> Differences:
     return Differences(images=sum(len(inputs["images"]) for inputs in found.inputs), **distances)
 
 
+def _scale(task: PlanTask) -> Floats:
+    """What differences of a task's answers are divided by: the deviation of a number, 1 of all else."""
+    if task.task.kind != "detection":
+        return np.array([1.0 if task.task.classes else task.deviation])
+    return np.concatenate([np.ones(BOX), *(np.full(each.outputs, each.deviation) for each in task.attributes)])
+
+
 def _frames_before(pairs: FramePairs, network: Deployed, rows: npt.NDArray[np.int32]) -> dict[str, npt.NDArray[Any]]:
     """The frames before the images `rows` of the pack, uint8 [n, 3, H, W], and which there are."""
     earlier = pairs.before[rows]
@@ -144,7 +154,7 @@ def _recorded(path: Path, network: Deployed, pack: Pack, keys: pa.Array) -> dict
         if rows.null_count:
             raise Damaged(f"{path}: lacks predictions of task {task.name}; evaluate run {network.run_id} again")
         if task.task.kind == "detection":
-            found[task.name] = recorded_boxes(mine["boxes"].take(rows), pack.sizes(keys.to_pylist()))
+            found[task.name] = recorded_boxes(mine["boxes"].take(rows), pack.sizes(keys.to_pylist()), task.attributes)
         elif task.task.classes:
             chances = mine["probabilities"].take(rows).combine_chunks()
             found[task.name] = np.asarray(chances.flatten()).reshape(len(keys), -1)

@@ -31,10 +31,10 @@ class Deployed(nn.Module):
     """uint8 RGB images [B, 3, H, W] of the recipe's size -> the answer of each of its `tasks`, by name.
 
     Answers are natural class probabilities [B, C] (C = 2 for binary tasks: false, true; of a multilabel task each of
-    one class, without a sum), numbers [B] in the task's unit, or boxes [B, M, 6] (`network.detection.boxes_of`). Where
-    a task reads two frames (`paired`), it also takes `before`, the frames before as `images`, and `has_before`, bool
-    [B]: where it is false, `before` counts for nothing. `priors` and `adjustments` hold what natural probabilities were
-    computed with, by task: see `adjustment`.
+    one class, without a sum), numbers [B] in the task's unit, or boxes [B, M, 6 + A] (`network.detection.boxes_of`).
+    Where a task reads two frames (`paired`), it also takes `before`, the frames before as `images`, and `has_before`,
+    bool [B]: where it is false, `before` counts for nothing. `priors` and `adjustments` hold what natural probabilities
+    were computed with, by task: see `adjustment`.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Deployed(nn.Module):
 
     def _answer(self, task: PlanTask, outputs: Tensor) -> Tensor:
         if task.task.kind == "detection":
-            return boxes_of(outputs, (self.recipe.boxes or BoxRecipe()).most)
+            return boxes_of(outputs, (self.recipe.boxes or BoxRecipe()).most, task.attributes)
         if not task.task.classes:
             return outputs[:, 0] * task.deviation + task.mean
         if task.task.kind == "binary":

@@ -236,9 +236,13 @@ def _task(network: Deployed, number: int) -> dict[str, Any]:
     task = part.task
     common = {"name": task.name, "kind": task.kind, "owner": part.owner, "description": task.description}
     if task.kind == "detection":
+        attributes = [
+            f"{each.name} = {name}" if name else each.name for each in part.attributes for name in each.classes or ("",)
+        ]
+        columns = [*BOX, *attributes]
         return common | {
-            "classes": list(task.classes), "shape": ["batch", (network.recipe.boxes or BoxRecipe()).most, len(BOX)],
-            "columns": BOX,
+            "classes": list(task.classes), "columns": columns,
+            "shape": ["batch", (network.recipe.boxes or BoxRecipe()).most, len(columns)],
         }  # fmt: skip
     if not task.classes:
         return common | {"unit": task.unit, "shape": ["batch"], "mean": part.mean, "deviation": part.deviation}

@@ -31,7 +31,7 @@ from training.deployment.unlikeness import UNLIKE, Unlikeness
 from training.evaluation.evaluation import current_task
 from training.evaluation.features import fitted_images, fitted_pixels
 from training.evaluation.labelled_classes import any_class_table
-from training.evaluation.predicted_boxes import found_boxes
+from training.evaluation.predicted_boxes import BOX, found_boxes, likeliest
 from training.evaluation.predictions import number_table
 from training.loop.task_labels import groups_of
 from training.network.model import Standardise
@@ -244,10 +244,12 @@ def _rows(
         answers = network(inputs, *(torch.from_numpy(part).to(network.device) for part in (earlier, there)))
     distances, ranks = known.of(inputs)
     keys, locations = (pa.array([getattr(image, name) for image in images]) for name in ("key", "location"))
-    for task in tasks:
+    for task, trained in zip(tasks, network.tasks, strict=True):
         found, prior = answers[task.name].double().cpu().numpy(), network.priors[task.name]
         if task.kind == "detection":
-            rows = found_boxes(task.name, keys, found, whole, network.run_id)
+            said = likeliest(found[..., BOX:], trained.attributes)
+            found = np.concatenate([found[..., :BOX], said], axis=-1)
+            rows = found_boxes(task.name, keys, found, whole, network.run_id, trained.attributes)
             rows = rows.add_column(1, "location", locations).add_column(3, "class", pa.nulls(len(keys), pa.string()))
             yield rows.append_column("distance", pa.array(distances)).append_column("rank", pa.array(ranks))
             continue

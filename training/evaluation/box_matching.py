@@ -13,9 +13,9 @@ import numpy as np
 
 from curation.arrays import Bools, Floats, Ints
 
-__all__ = ["MOST", "THRESHOLDS", "Boxes", "found_objects", "overlaps"]
+__all__ = ["MOST", "THRESHOLDS", "Boxes", "finders", "found_objects", "overlaps"]
 
-THRESHOLDS = np.linspace(0.5, 0.95, 10)
+THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)
 """Least overlaps at which a box counts as found."""
 
 MOST = 100
@@ -49,18 +49,27 @@ def found_objects(predicted: Boxes, known: Boxes) -> tuple[Boxes, Bools, Bools]:
     7
     """
     classes = 1 + max(predicted.codes.max(initial=0), known.codes.max(initial=0))
-    cell = predicted.images * classes + predicted.codes
-    order = np.lexsort((-predicted.scores, cell))
-    predicted, cell = predicted.taken(order), cell[order]
-    rank = _rank(cell)
-    predicted, cell = predicted.taken(rank < MOST), cell[rank < MOST]
+    predicted, _, cell = _ranked(predicted, classes)
     boxes, objects, overlap = overlaps(predicted, known)
     crowd = known.crowd[objects]
     near = (overlap >= THRESHOLDS[0]) & ~crowd
-    found = _greedy(cell, len(known.codes), boxes[near], objects[near], overlap[near])
+    found = _greedy(cell, len(known.codes), boxes[near], objects[near], overlap[near], THRESHOLDS) >= 0
     inside: Floats = np.zeros(len(cell))
     np.maximum.at(inside, boxes[crowd], overlap[crowd])
     return predicted, found, ~found & (inside[:, None] >= THRESHOLDS)
+
+
+def finders(predicted: Boxes, known: Boxes) -> Ints:
+    """The place among `predicted` of the box that finds each known box [k] at an overlap of one half, as
+    `found_objects` matches them; -1 where none does."""
+    classes = 1 + max(predicted.codes.max(initial=0), known.codes.max(initial=0))
+    judged, order, cell = _ranked(predicted, classes)
+    boxes, objects, overlap = overlaps(judged, known)
+    near = (overlap >= THRESHOLDS[0]) & ~known.crowd[objects]
+    taken = _greedy(cell, len(known.codes), boxes[near], objects[near], overlap[near], THRESHOLDS[:1])[:, 0]
+    found = np.full(len(known.codes), -1, np.int64)
+    found[taken[taken >= 0]] = order[taken >= 0]
+    return found
 
 
 def overlaps(predicted: Boxes, known: Boxes) -> tuple[Ints, Ints, Floats]:
@@ -76,6 +85,14 @@ def overlaps(predicted: Boxes, known: Boxes) -> tuple[Ints, Ints, Floats]:
     common = _common(predicted.corners[boxes], known.corners[objects])
     own, other = (part.prod(axis=1) for part in (predicted.corners[boxes, 2:], known.corners[objects, 2:]))
     return boxes, objects, common / np.where(known.crowd[objects], own, own + other - common)
+
+
+def _ranked(predicted: Boxes, classes: int) -> tuple[Boxes, Ints, Ints]:
+    """The judged boxes [m] by image, class and falling score, their places among all, and image and class as a cell."""
+    cell = predicted.images * classes + predicted.codes
+    order = np.lexsort((-predicted.scores, cell))
+    order = order[_rank(cell[order]) < MOST]
+    return predicted.taken(order), order, cell[order]
 
 
 def _common(one: Floats, other: Floats) -> Floats:
@@ -101,9 +118,12 @@ def _pairs(cells: Ints, others: Ints) -> tuple[Ints, Ints]:
     return places, np.asarray(np.repeat(first, counts) + offsets, np.int64)
 
 
-def _greedy(cells: Ints, objects: int, boxes: Ints, pair_objects: Ints, overlap: Floats) -> Bools:
-    """Whether each box finds an object [m, T], from the pairs that overlap: in turns, the best box of a cell first."""
-    found = np.zeros((len(cells), len(THRESHOLDS)), np.bool_)
+def _greedy(
+    cells: Ints, objects: int, boxes: Ints, pair_objects: Ints, overlap: Floats, thresholds: Floats
+) -> Ints:  # fmt: skip
+    """The object that each box finds [m, T], -1 for none, from the pairs that overlap: in turns, the best box of a
+    cell first."""
+    found = np.full((len(cells), len(thresholds)), -1, np.int64)
     if not len(boxes):
         return found
     near = np.unique(boxes)
@@ -112,10 +132,11 @@ def _greedy(cells: Ints, objects: int, boxes: Ints, pair_objects: Ints, overlap:
     order = np.lexsort((-pair_objects, -overlap, boxes, turn[boxes]))
     boxes, pair_objects, overlap = boxes[order], pair_objects[order], overlap[order]
     ends = np.searchsorted(turn[boxes], np.arange(turn.max() + 2))
-    for place, threshold in enumerate(THRESHOLDS):
+    for place, threshold in enumerate(thresholds):
         taken = np.zeros(objects, np.bool_)
         for start, end in pairwise(ends.tolist()):
             free = start + np.flatnonzero((overlap[start:end] >= threshold) & ~taken[pair_objects[start:end]])
             best = free[np.r_[True, np.diff(boxes[free]) != 0][: len(free)]]
-            found[boxes[best], place] = taken[pair_objects[best]] = True
+            found[boxes[best], place] = pair_objects[best]
+            taken[pair_objects[best]] = True
     return found

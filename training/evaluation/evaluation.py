@@ -25,9 +25,10 @@ from samplers.streaming.stream import sweep
 from training.evaluation.class_rates import class_shift, drawn_presence, shifted
 from training.evaluation.figures import slice_errors
 from training.evaluation.image_size import BATCH, images_at_once
+from training.evaluation.known_boxes import Given, known_boxes
 from training.evaluation.labelled_classes import any_class_table
 from training.evaluation.pair_inputs import pixels_of, vectors_of
-from training.evaluation.predicted_boxes import found_boxes
+from training.evaluation.predicted_boxes import BOX, found_boxes, likeliest
 from training.evaluation.predictions import filled, number_table, schema_of, write_predictions
 from training.network.model import load_any
 from training.run import Run
@@ -76,11 +77,12 @@ def _predictions(run: Run, catalog: Catalog, progress: Progress | None) -> tuple
     with catalog.read() as now:
         refuse_leaks(now, plan.keys)
         tasks = [current_task(now, task.task) for task in plan.tasks]
+        known = known_boxes(now, plan)
     with catalog.read(plan.commit) as then:
         priors = {task.name: natural_prior(then, task.task) for task in plan.tasks if has_prior(task.task)}
     pack = Pack.open(catalog.home, plan.pack_hash)
     with in_use(catalog.home):
-        outputs = _predict(run, plan, pack, catalog.home, progress)
+        outputs, given = _predict(run, plan, pack, catalog.home, known, progress)
     named = pack.keys
     sizes = pack.sizes(named.to_pylist())
     shifts = {
@@ -90,7 +92,7 @@ def _predictions(run: Run, catalog: Catalog, progress: Progress | None) -> tuple
 
     def rows(trained: PlanTask, task: Task, found: Floats) -> pa.Table:
         if task.kind == "detection":
-            return found_boxes(task.name, named, found, sizes, run.id)
+            return found_boxes(task.name, named, found, sizes, run.id, trained.attributes, given.get(task.name))
         found = shifted(found, shifts[task.name]) if task.name in shifts else found
         return _rows(trained, task, named, found, priors)
 
@@ -109,21 +111,34 @@ def current_task(now: Snapshot, trained: Task) -> Task:
 
 
 @torch.inference_mode()
-def _predict(run: Run, plan: Plan, pack: Pack, home: Path, progress: Progress | None) -> list[Floats]:
-    """For each task its class probabilities [n, C], its numbers [n], or its boxes [n, M, 6] (`boxes_of`), of the pack's
-    images."""
+def _predict(
+    run: Run, plan: Plan, pack: Pack, home: Path, known: Mapping[str, pa.ListArray], progress: Progress | None
+) -> tuple[list[Floats], dict[str, pa.Array]]:
+    """Of the pack's images, for each task its class probabilities [n, C], its numbers [n], or its boxes [n, M, 6 + 2 K]
+    (`found_boxes`); and what it says of attributes of the `known` boxes (`GIVEN`), by task."""
     torch.set_num_threads(run.recipe.threads)
     network = load_any(run, plan.tasks, home)
-    parts: list[list[Tensor]] = [[] for _ in plan.tasks]
+    given = {code: Given(plan, code, known[t.name], pack) for code, t in enumerate(plan.tasks) if t.name in known}
+    parts: list[list[Floats]] = [[] for _ in plan.tasks]
     done = 0
     for inputs in _batches(run, pack, home, pairs_of(plan, home, pack)):
         outputs = network(inputs)
         for code, part in enumerate(parts):
-            part.append(network.answers(outputs, code).double())
+            part.append(_answers(network.answers(outputs, code), plan.tasks[code]))
+        for each in given.values():
+            each.add(network, outputs, done)
         done += len(inputs)
         if progress:
             progress(done, pack.images)
-    return [torch.cat(part).numpy() for part in parts]
+    return [np.concatenate(part) for part in parts], {each.name: each.table() for each in given.values()}
+
+
+def _answers(answers: Tensor, task: PlanTask) -> Floats:
+    """Answers of a batch; of attributes of boxes, only the likeliest class."""
+    found = answers.double().numpy()
+    if not task.attributes:
+        return np.asarray(found, np.float64)
+    return np.concatenate([found[..., :BOX], likeliest(found[..., BOX:], task.attributes)], axis=-1)
 
 
 def _batches(run: Run, pack: Pack, home: Path, pairs: FramePairs | None) -> Iterator[Tensor]:

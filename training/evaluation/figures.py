@@ -58,7 +58,7 @@ def slice_errors(now: Snapshot, run: str, tasks: list[Task], predictions: Path) 
         parts = {split: within(predicted, judged) for split, judged in splits.items()}
         for name in own:
             for split, part in parts.items():
-                for metric, figure in figures_of(task, part(members[name])).items():
+                for metric, figure in _recorded(task, part(members[name])).items():
                     rows.append({"run": run, "task": task.name, "slice": name, "split": split, "metric": metric,
                                  **vars(figure)})  # fmt: skip
     return pa.Table.from_pylist(rows, ERRORS)
@@ -99,6 +99,12 @@ def figures_of(task: Task, predicted: Labelled) -> dict[str, Figure]:
     if not isinstance(predicted, LabelledPredictions):
         return predicted.figures()
     return {task.metric: figure_of(task, predicted, predicted.samples)}
+
+
+def _recorded(task: Task, predicted: Labelled) -> dict[str, Figure]:
+    """`figures_of`, and those of attributes of boxes."""
+    more = predicted.attribute_figures() if isinstance(predicted, LabelledBoxes) else {}
+    return figures_of(task, predicted) | more
 
 
 def figure_of(task: Task, predicted: LabelledPredictions, samples: Samples) -> Figure:

@@ -1,7 +1,7 @@
 """A run's predicted boxes beside the boxes that are known at a commit; without torch."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -13,6 +13,7 @@ from curation.catalog.ignored_boxes import ignored_boxes
 from curation.catalog.schema import KNOWN
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
+from training.evaluation.attribute_sums import AttributeSums, attribute_sums
 from training.evaluation.box_matching import Boxes
 from training.evaluation.box_sums import BoxSums, mean_figures
 from training.evaluation.drawn_labels import Batch, label_weights
@@ -31,7 +32,7 @@ class LabelledBoxes:
 
     `rows` [n] are positions in `Samples`, `weights` [n] inverse propensities of image and label, `sums` what the images
     add to the figures; `batches` are the requests that were drawn. `known` and `predicted` are
-    all boxes of these images.
+    all boxes of these images; `attributes` are the sums of those that the run predicts of boxes.
     """
 
     rows: Ints
@@ -41,6 +42,7 @@ class LabelledBoxes:
     known: Boxes
     predicted: Boxes
     batches: Sequence[Batch] = ()
+    attributes: Mapping[str, AttributeSums] = field(default_factory=dict)
 
     @property
     def groups(self) -> Ints:
@@ -55,7 +57,10 @@ class LabelledBoxes:
             here = here & (weights > 0)
         by_row = np.zeros(len(cell))
         by_row[self.rows[here]] = weights[here]
-        return replace(self, rows=self.rows[here], weights=weights[here], sums=self.sums.weighted(by_row))
+        return replace(
+            self, rows=self.rows[here], weights=weights[here], sums=self.sums.weighted(by_row),
+            attributes={name: part.weighted(by_row) for name, part in self.attributes.items()},
+        )  # fmt: skip
 
     def figures(self) -> dict[str, Figure]:
         """The figures of `BOX_METRICS`."""
@@ -63,39 +68,67 @@ class LabelledBoxes:
         found = mean_figures(self.sums, n=len(self.rows), groups=groups)
         return dict(zip(BOX_METRICS, found, strict=True))
 
+    def attribute_figures(self) -> dict[str, Figure]:
+        """The figures of `AttributeSums` by metric, such as "sign_kind:accuracy"."""
+        return {
+            f"{name}:{metric}": figure for name, part in self.attributes.items()
+            for metric, figure in part.figures().items()
+        }  # fmt: skip
+
 
 def labelled_boxes(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table) -> LabelledBoxes:
     """The predictions of one detection task (key, task, boxes) beside its known labels."""
-    rows, known, predicted = boxes_beside(now, task, samples, predictions)
+    beside = _Beside.of(now, task, samples, predictions)
+    rows, known, predicted = beside.rows, beside.known[0], beside.predicted[0]
     batches = judging_batches(now, task, samples)
     weights = label_weights(batches, rows, np.ones(len(samples.ids), np.bool_)) * samples.weights[rows]
     by_row = np.zeros(len(samples.ids))
     by_row[rows] = weights
-    sums = BoxSums.of(predicted, known, by_row, samples.groups)
     return LabelledBoxes(
-        rows=rows, weights=weights, sums=sums, samples=samples, known=known, predicted=predicted, batches=batches
+        rows=rows, weights=weights, samples=samples, known=known, predicted=predicted, batches=batches,
+        sums=BoxSums.of(predicted, known, by_row, samples.groups),
+        attributes=attribute_sums(task, beside.known, beside.predicted, beside.given, by_row, samples.groups),
     )  # fmt: skip
 
 
 def boxes_beside(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table) -> tuple[Ints, Boxes, Boxes]:
     """The images whose boxes are known and predicted (none, too), as positions [n] in `samples`; the known boxes on
     them, and the predicted ones."""
-    labels = now.labels(task.name)
-    labels = labels.filter(pc.equal(labels["state"], KNOWN))
-    known_rows = rows_of(samples.ids, labels)
-    mine = predictions.filter(pc.equal(predictions["task"], task.name))
-    found = pc.fill_null(pc.index_in(mine["key"], value_set=samples.keys), -1).to_numpy()
-    rows = np.intersect1d(known_rows, found[found >= 0])
-    inside = np.zeros(len(samples.ids), np.bool_)
-    inside[rows] = True
-    kept = (found >= 0) & inside[found]
-    predicted = _boxes(mine["boxes"].filter(pa.array(kept)), found[kept], task)
-    here = inside[known_rows]
-    return rows, _boxes(labels["boxes"].filter(pa.array(here)), known_rows[here], task), predicted
+    beside = _Beside.of(now, task, samples, predictions)
+    return beside.rows, beside.known[0], beside.predicted[0]
 
 
-def _boxes(lists: pa.ChunkedArray, images: Ints, task: Task) -> Boxes:
-    """The boxes of images [n], from a list for each; boxes of labels have no score and may be a crowd."""
+@dataclass(frozen=True, kw_only=True)
+class _Beside:
+    """Boxes of the images `rows`, and what Arrow holds of each; `given` are known ones as the run saw them."""
+
+    rows: Ints
+    known: tuple[Boxes, pa.Array]
+    predicted: tuple[Boxes, pa.Array]
+    given: tuple[Boxes, pa.Array]
+
+    @classmethod
+    def of(cls, now: Snapshot, task: Task, samples: Samples, predictions: pa.Table) -> "_Beside":
+        labels = now.labels(task.name)
+        labels = labels.filter(pc.equal(labels["state"], KNOWN))
+        known_rows = rows_of(samples.ids, labels)
+        mine = predictions.filter(pc.equal(predictions["task"], task.name))
+        found = pc.fill_null(pc.index_in(mine["key"], value_set=samples.keys), -1).to_numpy()
+        rows = np.intersect1d(known_rows, found[found >= 0])
+        inside = np.zeros(len(samples.ids), np.bool_)
+        inside[rows] = True
+        kept, here = (found >= 0) & inside[found], inside[known_rows]
+        mine, found = mine.filter(pa.array(kept)), found[kept]
+        given = mine["given"] if "given" in mine.column_names else mine["boxes"].slice(0, 0)
+        return cls(
+            rows=rows, predicted=_boxes(mine["boxes"], found, task), given=_boxes(given, found[: len(given)], task),
+            known=_boxes(labels["boxes"].filter(pa.array(here)), known_rows[here], task),
+        )  # fmt: skip
+
+
+def _boxes(lists: pa.ChunkedArray, images: Ints, task: Task) -> tuple[Boxes, pa.Array]:
+    """The boxes of images [n], from a list for each, and what Arrow holds of them; boxes of labels have no score and
+    may be a crowd."""
     counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
     flat = pc.list_flatten(lists)
     flat = flat.combine_chunks() if isinstance(flat, pa.ChunkedArray) else flat
@@ -110,4 +143,4 @@ def _boxes(lists: pa.ChunkedArray, images: Ints, task: Task) -> Boxes:
         corners=corners, crowd=crowd,
         scores=column["score"].to_numpy(zero_copy_only=False) if "score" in names else np.ones(n),
     )  # fmt: skip
-    return made.taken(kept)
+    return made.taken(kept), flat.filter(pa.array(kept))

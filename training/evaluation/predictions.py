@@ -21,9 +21,9 @@ from training.evaluation.decisions import decided
 from training.evaluation.drawn_labels import Batch, batches_of, label_weights
 
 __all__ = [
-    "BOXES", "CLASSES", "PREDICTIONS", "LabelledPredictions", "PredictionsFile", "Samples", "box_table", "class_table",
-    "filled", "judging_batches", "known_labels", "labelled_predictions", "number_table", "places_of", "predictions_of",
-    "probabilities_of", "rows_of", "schema_of", "write_predictions",
+    "BOXES", "CLASSES", "DESCRIBED", "GIVEN", "PREDICTIONS", "SAID", "LabelledPredictions", "PredictionsFile",
+    "Samples", "box_table", "class_table", "filled", "judging_batches", "known_labels", "labelled_predictions",
+    "number_table", "places_of", "predictions_of", "probabilities_of", "rows_of", "schema_of", "write_predictions",
 ]  # fmt: skip
 
 PREDICTIONS = pa.schema(
@@ -42,6 +42,15 @@ BOXES = pa.field(
 )  # fmt: skip
 """One column more where a task is one of boxes: class code, left and top edge, width and height in pixels, score."""
 
+SAID = [("attributes", pa.map_(pa.string(), pa.string())), ("confidences", pa.map_(pa.string(), pa.float64()))]
+"""What is predicted of a box beside its class: the likeliest class or the number of each attribute, as labels state it,
+and the probability of that class."""
+
+DESCRIBED = pa.field("boxes", pa.list_(pa.struct([*BOXES.type.value_type, *SAID])))
+"""`BOXES` where a task declares attributes of its boxes."""
+
+GIVEN = pa.field("given", pa.list_(pa.struct([*list(BOXES.type.value_type)[:5], *SAID])))
+"""One column more there: the known boxes of each image, and what the run predicts of them at their centres."""
 
 CLASSES = pa.field("codes", pa.list_(pa.int32()))
 """One column more where a task is a multilabel one: the codes of the classes that are predicted to be there."""
@@ -169,9 +178,10 @@ class LabelledPredictions:
 
 def schema_of(tasks: Iterable[Task]) -> pa.Schema:
     """The columns of the predictions of some tasks: `PREDICTIONS`, and what their kinds add."""
-    kinds = {task.kind for task in tasks}
-    more = {"multilabel": CLASSES, "detection": BOXES}
-    return pa.schema([*PREDICTIONS, *(column for kind, column in more.items() if kind in kinds)])
+    every = list(tasks)
+    kinds, described = {task.kind for task in every}, any(task.attributes for task in every)
+    more = [CLASSES] * ("multilabel" in kinds) + [DESCRIBED if described else BOXES] * ("detection" in kinds)
+    return pa.schema([*PREDICTIONS, *more, *[GIVEN] * described])
 
 
 def write_predictions(path: Path, tables: Iterable[pa.Table], schema: pa.Schema = PREDICTIONS) -> None:
@@ -190,7 +200,8 @@ def filled(table: pa.Table, schema: pa.Schema) -> pa.Table:
     for field in schema:
         if field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(len(table), field.type))
-    return table.select(schema.names)
+    found = table.select(schema.names)
+    return found if found.schema.equals(schema) else found.cast(schema)
 
 
 def class_table(task: Task, keys: pa.Array, natural: Floats, prior: Floats) -> pa.Table:
@@ -210,11 +221,15 @@ def number_table(task: str, keys: pa.Array, numbers: Floats) -> pa.Table:
     return pa.table(columns, schema=PREDICTIONS)
 
 
-def box_table(task: str, keys: pa.Array, boxes: pa.Array) -> pa.Table:
-    """Rows of `PREDICTIONS` and `BOXES` for a task of boxes, a list of them for each image [n]."""
+def box_table(task: str, keys: pa.Array, boxes: pa.Array, given: pa.Array | None = None) -> pa.Table:
+    """Rows of `PREDICTIONS` and `BOXES` for a task of boxes, a list of them for each image [n]; with attributes of
+    boxes `DESCRIBED`, and `GIVEN`."""
     empty = [pa.nulls(len(keys), field.type) for field in list(PREDICTIONS)[2:]]
     columns = [keys, pa.repeat(task, len(keys)), *empty, boxes]
-    return pa.table(columns, schema=PREDICTIONS.append(BOXES))
+    if given is None:
+        described = boxes.type.equals(DESCRIBED.type)
+        return pa.table(columns, schema=PREDICTIONS.append(DESCRIBED if described else BOXES))
+    return pa.table([*columns, given], schema=pa.schema([*PREDICTIONS, DESCRIBED, GIVEN]))
 
 
 def labelled_predictions(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table) -> LabelledPredictions:

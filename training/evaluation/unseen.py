@@ -14,7 +14,9 @@ __all__ = ["unseen_classes", "unseen_in_test"]
 
 
 def unseen_in_test(now: Snapshot, plan: Plan) -> list[str]:
-    """A line for each class that has a known label in test now and has none among the labels that `plan` draws."""
+    """A line for each class that has a known label in test now and has none among the labels that `plan` draws.
+
+    And one for each declared attribute of boxes of which no box in training is known: nothing learns it."""
     samples = now.samples()
     test = samples["sample_id"].filter(pc.equal(samples["split"], "test")).combine_chunks()
     found: list[str] = []
@@ -27,6 +29,11 @@ def unseen_in_test(now: Snapshot, plan: Plan) -> list[str]:
             else:
                 codes = labels["code"].filter(known)
             found += unseen_classes(task, codes.to_numpy().astype(np.float64))
+            learned = {each.name for each in task.attributes}
+            found += [
+                f"{task.name}: attribute {name} is known of no box in training, so it is not learned; label some"
+                for name, _ in task.task.attributes if name not in learned
+            ]  # fmt: skip
     return found
 
 

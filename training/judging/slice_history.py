@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from curation.analysis.box_attributes import is_of_attribute
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, Damaged
 from training.judging.comparison import ComparedFigure, compare_slices, measures_of
@@ -49,7 +50,8 @@ def _entries(now: Snapshot, home: Path, slice_: str, entry: RunEntry) -> list[Hi
     rows = now.runs.slice_errors(entry.run).to_pylist()
     return [
         HistoryEntry(
-            run=entry.run, before=before, change=changes.get(row["task"]), doubt=doubt,
+            run=entry.run, before=before, doubt=doubt,
+            change=None if is_of_attribute(row["metric"]) else changes.get(row["task"]),
             **{name: row[name] for name in ("task", "metric", "n", "value", "low", "high")},
         )
         for row in rows if row["split"] == "test" and row["slice"] == slice_

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from curation.arrays import Bools, Float32s, Int8s, Ints
 from curation.catalog.presence import UNSEEN
-from samplers.plan.boxes import DrawBoxes, has_boxes
+from samplers.plan.boxes import DrawBoxes, has_boxes, learned_of
 from samplers.plan.plan import Plan
 from samplers.plan.presence import class_spans
 from samplers.streaming.batches import Batch
@@ -23,7 +23,7 @@ class Segment:
 
     `columns` [T'] are the codes of its tasks in the course's first plan, `classes` [M'] the columns there of its
     multilabel tasks' classes, `rows` [S'] the rows there of its samples. `boxed` says whether the first plan has a task
-    of boxes.
+    of boxes, `attributes` the most that are learned of one.
     """
 
     start: int
@@ -32,6 +32,7 @@ class Segment:
     classes: Ints
     rows: Ints
     boxed: bool = False
+    attributes: int = 0
 
     def labels(self, batch: Batch, tasks: int) -> tuple[Float32s, Bools, Float32s]:
         """Values, known and weights [B, T] of a batch for all tasks of the first plan; the others are unknown."""
@@ -47,7 +48,7 @@ class Segment:
         """The boxes of a batch, whose tasks are codes in the first plan; None where that plan has no task of boxes."""
         found = batch.boxes
         if found is None:
-            return DrawBoxes.none() if self.boxed else None
+            return DrawBoxes.none(self.attributes) if self.boxed else None
         return DrawBoxes(**{**vars(found), "tasks": self.columns[found.tasks]})
 
     def presence(self, batch: Batch, classes: int) -> Int8s:
@@ -103,5 +104,6 @@ class Course:
             rows = pc.index_in(plan.keys, value_set=self.root.keys).to_numpy().astype(np.int64)
         return Segment(
             start=start, plan=plan, columns=columns, rows=rows, boxed=has_boxes(self.root),
+            attributes=max(map(len, learned_of(self.root))),
             classes=np.concatenate([np.zeros(0, np.int64), *classes]),
         )  # fmt: skip

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from curation.arrays import Bools, Float32s, Int8s, Pixels
-from curation.catalog.ignored_boxes import IGNORED
+from curation.catalog.event_tables import BOX
 from curation.catalog.presence import ABSENT, PRESENT, UNSEEN
 from curation.errors import BadInput, Damaged
 from curation.files.read_back import read_json
@@ -31,6 +32,9 @@ __all__ = ["Shards"]
 
 CHUNK = 16
 """Draws that a worker sends at once."""
+
+CODED = pa.struct([("code", pa.int32()), *list(BOX)[1:]])
+"""A box with the code of its class."""
 
 AGAIN = "write it again with `amber plan materialize`"
 
@@ -132,6 +136,7 @@ class _Labels:
         self._spans = class_spans([task.task for task in tasks])
         self._tasks = {task.name: column for column, task in enumerate(tasks)}
         self._codes = [{name: code for code, name in enumerate(task.task.classes)} for task in tasks]
+        self._attributes = [task.attributes for task in tasks]
         self._boxed = [column for column, task in enumerate(tasks) if task.task.kind == "detection"]
 
     def batch(self, plan: Plan, index: int, draws: list[Draw]) -> Batch:
@@ -175,15 +180,13 @@ class _Labels:
     def _boxes(self, draws: Sequence[dict[str, Any]]) -> DrawBoxes:
         names = list(self._tasks)
         found = [
-            (row, column, self._codes[column][box["class"]], *(box[side] for side in SIDES),
-             any(box.get("attributes", {}).get(name) == "true" for name in IGNORED))
-            for row, fields in enumerate(draws)
-            for column in self._boxed
+            (row, column, box) for row, fields in enumerate(draws) for column in self._boxed
             for box in fields["labels"].get(names[column], [])
         ]  # fmt: skip
-        table = np.array(found, np.float64).reshape(len(found), 4 + len(SIDES))
-        codes = table[:, [0, 1, 2]].astype(np.int64)
-        return DrawBoxes(
-            draws=codes[:, 0], tasks=codes[:, 1], codes=codes[:, 2], corners=table[:, 3:7],
-            ignored=table[:, 7].astype(np.bool_),
-        )  # fmt: skip
+        rows, tasks = np.array([each[:2] for each in found], np.int64).reshape(-1, 2).T
+        structs = [
+            {"code": self._codes[column][box["class"]], **{side: box[side] for side in SIDES},
+             "attributes": list(box.get("attributes", {}).items())}
+            for _, column, box in found
+        ]  # fmt: skip
+        return DrawBoxes.of_struct(rows, tasks, pa.array(structs, CODED), self._attributes)

@@ -14,7 +14,7 @@ from curation.arrays import Bools, Floats, Int8s, Ints
 from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from samplers.pack.pack import Pack
-from samplers.plan.boxes import DrawBoxes, has_boxes
+from samplers.plan.boxes import DrawBoxes, has_boxes, learned_of
 from samplers.plan.plan import Plan
 from training.evaluation.labelled_classes import known_presence
 from training.evaluation.predictions import Samples, rows_of
@@ -130,7 +130,7 @@ def _boxes(plan: Plan, labels: Sequence[pa.Table], samples: Samples, rows: Ints)
             draws.append(np.repeat(own[own >= 0], pc.fill_null(pc.list_value_length(lists), 0).to_numpy()))
             tasks.append(np.full(len(draws[-1]), code))
             parts.append(pc.list_flatten(lists))
-    return DrawBoxes.of_struct(np.concatenate(draws), np.concatenate(tasks), pa.concat_arrays(parts))
+    return DrawBoxes.of_struct(np.concatenate(draws), np.concatenate(tasks), pa.concat_arrays(parts), learned_of(plan))
 
 
 def _sizes(then: Snapshot, samples: Samples) -> Ints:

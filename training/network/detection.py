@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from curation.errors import BadInput
-from training.network.objects import Objects
+from samplers.plan.box_attributes import BoxAttribute
+from training.network.box_attributes import attribute_answers, attribute_outputs
+from training.network.objects import Objects, cells_of
 
 __all__ = ["EXTRA", "BoxHead", "box_losses", "boxes_of", "heat_targets", "stages_with_maps"]
 
@@ -36,12 +38,13 @@ LARGEST = 8.0
 
 
 class BoxHead(nn.Module):
-    """Maps [B, classes + 4, h, w] from the trunk's maps, the finest first; coarser ones are enlarged and added.
+    """Maps [B, classes + 4 + A, h, w] from the trunk's maps, the finest first; coarser ones are enlarged and added.
 
     Each map passes a convolution to `width` channels and a group normalisation (Lin et al. 2017, feature pyramids).
+    The last A are those of attributes of boxes.
     """
 
-    def __init__(self, channels: Sequence[int], classes: int, width: int) -> None:
+    def __init__(self, channels: Sequence[int], classes: int, width: int, attributes: int = 0) -> None:
         super().__init__()
         self.laterals = nn.ModuleList(
             nn.Sequential(nn.Conv2d(each, width, 1, bias=False), nn.GroupNorm(8, width)) for each in channels
@@ -52,13 +55,24 @@ class BoxHead(nn.Module):
         nn.init.zeros_(self.out.weight)
         begin = [-math.log((1 - PRIOR) / PRIOR)] * classes + [0.0, 0.0, 0.5, 0.5]
         self.out.bias = nn.Parameter(torch.tensor(begin))
+        self.attributes = _attribute_maps(width, attributes) if attributes else None
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         first, *others = (lateral(each) for lateral, each in zip(self.laterals, maps, strict=True))
         for each in others:
             first = first + functional.interpolate(each, size=first.shape[2:], mode="nearest")
-        found: Tensor = self.out(self.smooth(first))
-        return found
+        seen = self.smooth(first)
+        found: Tensor = self.out(seen)
+        return found if self.attributes is None else torch.cat([found, self.attributes(seen)], dim=1)
+
+
+def _attribute_maps(width: int, attributes: int) -> nn.Sequential:
+    """A convolution of the head's features and the maps of attributes, 0 before anything is learned."""
+    last = nn.Conv2d(width, attributes, 1)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    middle = nn.Conv2d(width, width, 3, padding=1, bias=False)
+    return nn.Sequential(middle, nn.GroupNorm(8, width), nn.ReLU(), last)
 
 
 @torch.no_grad()
@@ -100,7 +114,7 @@ def box_losses(maps: Tensor, objects: Objects) -> Tensor:
     wrong = (1 - targets) ** BETA * counted * chance**ALPHA * functional.logsigmoid(-heat)
     focal = -torch.where(targets == 1, missed, wrong).sum(dim=(1, 2, 3))
     mine = objects.taken(~objects.ignored)
-    cells, centres, sides = _places(mine, maps.shape[2:])
+    cells, centres, sides = cells_of(mine, maps.shape[2:])
     at = mine.draws, slice(None), cells[:, 1], cells[:, 0]
     errors = (sizes[at] - sides.clamp(min=1e-3).log()).abs() + (offsets[at] - (centres - cells)).abs()
     counts = torch.zeros(batch, device=maps.device).index_add_(0, mine.draws, torch.ones_like(errors[:, 0]))
@@ -116,7 +130,7 @@ def heat_targets(objects: Objects, shape: tuple[int, int, int, int]) -> tuple[Te
     targets, ignored = (torch.zeros(batch * classes, height, width, device=device) for _ in range(2))
     columns, rows = torch.arange(width, device=device), torch.arange(height, device=device)
     mine, regions = objects.taken(~objects.ignored), objects.taken(objects.ignored)
-    cells, _, sides = _places(mine, (height, width))
+    cells, _, sides = cells_of(mine, (height, width))
     radius = _radius(sides)
     spread = 2 * ((2 * radius + 1) / 6) ** 2
     x, y = columns[None] - cells[:, :1], rows[None] - cells[:, 1:]
@@ -134,16 +148,18 @@ def heat_targets(objects: Objects, shape: tuple[int, int, int, int]) -> tuple[Te
     return targets.view(shape), 1 - ignored.view(shape)
 
 
-def boxes_of(maps: Tensor, most: int) -> Tensor:
-    """The `most` best boxes of maps [B, C + 4, h, w]: [B, M, 6] class code, left, top, width and height as parts of the
-    input, and score, by falling score. A centre is a cell that no neighbour of its class exceeds."""
-    classes, height, width = maps.shape[1] - EXTRA, maps.shape[2], maps.shape[3]
+def boxes_of(maps: Tensor, most: int, attributes: Sequence[BoxAttribute] = ()) -> Tensor:
+    """The `most` best boxes of maps [B, C + 4 + A, h, w]: [B, M, 6 + A] class code, left, top, width and height as
+    parts of the input, and score, by falling score; then what their cells say of the attributes (`attribute_answers`).
+    A centre is a cell that no neighbour of its class exceeds."""
+    width_of = attribute_outputs(attributes)
+    classes, height, width = maps.shape[1] - EXTRA - width_of, maps.shape[2], maps.shape[3]
     heat = torch.sigmoid(maps[:, :classes])
     peaks = torch.where(functional.max_pool2d(heat, 3, stride=1, padding=1) == heat, heat, torch.zeros_like(heat))
     cells = height * width
     scores, places = peaks.flatten(1).topk(min(most, classes * cells), dim=1)
     codes, cell = torch.div(places, cells, rounding_mode="floor"), places % cells
-    rest = maps[:, classes:].flatten(2).gather(2, cell[:, None].expand(-1, EXTRA, -1))
+    rest = maps[:, classes:].flatten(2).gather(2, cell[:, None].expand(-1, EXTRA + width_of, -1))
     sides = torch.exp(rest[:, :2].clamp(max=LARGEST))
     row = torch.div(cell, width, rounding_mode="floor")
     centre_x, centre_y = (cell % width) + rest[:, 2], row + rest[:, 3]
@@ -153,22 +169,16 @@ def boxes_of(maps: Tensor, most: int) -> Tensor:
         for centre, side, length in ((centre_x, sides[:, 0], width), (centre_y, sides[:, 1], height))
     ]
     left, top, right, bottom = edges
-    return torch.stack([codes.to(maps.dtype), left, top, right - left, bottom - top, scores], dim=2)
+    found = torch.stack([codes.to(maps.dtype), left, top, right - left, bottom - top, scores], dim=2)
+    if not attributes:
+        return found
+    return torch.cat([found, attribute_answers(rest[:, EXTRA:].transpose(1, 2), attributes)], dim=2)
 
 
 def _raise(maps: Tensor, places: Tensor, values: Tensor) -> None:
     """Raise maps [M, h, w] at `places` [N] to the largest of `values` [N, h, w]."""
     flat = values.flatten(1)
     maps.view(len(maps), -1).scatter_reduce_(0, places[:, None].expand(-1, flat.shape[1]), flat, "amax")
-
-
-def _places(objects: Objects, shape: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """The cells (x, y), the exact centres and the sides of boxes [N, 2], in cells of a map of this height and width."""
-    lengths = torch.tensor([shape[1], shape[0]], device=objects.corners.device)
-    low, high = objects.corners[:, :2] * lengths, objects.corners[:, 2:] * lengths
-    centres = (low + high) / 2
-    cells = torch.minimum(centres.floor().long(), lengths - 1)
-    return cells, centres, high - low
 
 
 def _radius(sides: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn import functional
 from curation.catalog.presence import UNSEEN
 from samplers.plan.plan import PlanTask
 from samplers.plan.presence import class_spans
+from training.network.box_attributes import attribute_losses, attribute_outputs
 from training.network.class_losses import masked_logistic
 from training.network.detection import box_losses
 from training.network.objects import Objects
@@ -118,8 +119,9 @@ class TaskLosses(nn.Module):
     """The mean weighted loss of each task, over the draws of a global batch, unknown counting as 0.
 
     Binary: cross-entropy of one logit. Categorical: cross-entropy over the task's classes. Regression: half the squared
-    error of the standardised target. Multilabel: as `class_losses`, summed over the classes that are known. Each is
-    divided by the loss of the best constant predictor, fixed in the plan.
+    error of the standardised target. Multilabel: as `class_losses`, summed over the classes that are known. Boxes: as
+    `box_losses`. Each is divided by the loss of the best constant predictor, fixed in the plan. Attributes of boxes
+    have constants of their own (`attribute_losses`); the loss of their task is the mean of all of these.
     `smoothing` [T] spreads a part of each class label evenly over the classes (Szegedy et al. 2016).
     """
 
@@ -140,6 +142,7 @@ class TaskLosses(nn.Module):
         self.register_buffer("deviations", torch.tensor([task.deviation for task in tasks]))
         self.register_buffer("constants", torch.tensor([task.constant_loss for task in tasks]))
         self.register_buffer("importances", torch.tensor([task.importance for task in tasks]))
+        self.attributes = [task.attributes for task in tasks]
         linear = [t for group in self.layout.groups for t in group.tasks]
         order = torch.tensor([*linear, *self.layout.maps], dtype=torch.int64)
         self.register_buffer("_order", order, persistent=False)
@@ -183,12 +186,26 @@ class TaskLosses(nn.Module):
         ]  # fmt: skip
         for t in self.layout.maps:
             assert objects is not None, "a task of boxes needs the draws' objects"
-            parts.append(box_losses(self.maps_of(outputs, t), objects.of_task(t))[:, None])
+            parts.append(self._boxes(t, outputs, objects.of_task(t))[:, None])
         return torch.cat(parts, dim=1)
 
     def maps_of(self, outputs: Tensor, task: int) -> Tensor:
-        """The maps [B, C + 4, h, w] of a task of boxes (code) among all outputs [B, O]."""
+        """The maps [B, C + 4 + A, h, w] of a task of boxes (code) among all outputs [B, O]."""
         return outputs[:, self.layout.columns[task]].reshape(len(outputs), *self.layout.maps[task])
+
+    def attribute_maps(self, outputs: Tensor, task: int) -> Tensor:
+        """The maps [B, A, h, w] of the attributes of a task of boxes (code), which are its last."""
+        maps = self.maps_of(outputs, task)
+        return maps[:, maps.shape[1] - attribute_outputs(self.attributes[task]) :]
+
+    def _boxes(self, task: int, outputs: Tensor, objects: Objects) -> Tensor:
+        """Losses [B] of a task of boxes: c_t times the mean of the boxes' and each attribute's over their constants."""
+        maps, attributes = self.maps_of(outputs, task), self.attributes[task]
+        found = box_losses(maps[:, : maps.shape[1] - attribute_outputs(attributes)], objects)
+        if not attributes:
+            return found
+        more = attribute_losses(self.attribute_maps(outputs, task), objects, attributes)
+        return (found + self.constants[task] * more) / (1 + len(attributes))
 
     @property
     def group_order(self) -> Tensor:

@@ -1,5 +1,6 @@
 """Labelled boxes as tensors, placed in the network's input: what the heads of boxes learn from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 from curation.arrays import Floats, Ints
 from samplers.plan.boxes import DrawBoxes
 
-__all__ = ["LEAST_VISIBLE", "Objects"]
+__all__ = ["LEAST_VISIBLE", "Objects", "cells_of"]
 
 LEAST_VISIBLE = 0.25
 """An object of which augmentation leaves less than this part in view is ignored: it is neither there nor not there."""
@@ -17,14 +18,16 @@ LEAST_VISIBLE = 0.25
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Objects:
-    """N boxes of a batch: `draws`, `tasks` and `codes` [N] as in `samplers.plan.boxes.DrawBoxes`, `ignored` [N], and
-    `corners` float32 [N, 4]: left, top, right and bottom as parts of the input's width and height, inside 0 to 1."""
+    """N boxes of a batch: `draws`, `tasks` and `codes` [N] as in `samplers.plan.boxes.DrawBoxes`, `ignored` [N],
+    `values` float32 [N, K], and `corners` float32 [N, 4]: left, top, right and bottom as parts of the input's width and
+    height, inside 0 to 1."""
 
     draws: Tensor
     tasks: Tensor
     codes: Tensor
     corners: Tensor
     ignored: Tensor
+    values: Tensor
 
     @classmethod
     def of(cls, boxes: DrawBoxes, sizes: Ints, moves: Floats | None = None) -> "Objects":
@@ -45,7 +48,8 @@ class Objects:
         left = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
         kept = left > 0
         ignored = boxes.ignored | (left < LEAST_VISIBLE * area)
-        columns = {"draws": boxes.draws, "tasks": boxes.tasks, "codes": boxes.codes, "ignored": ignored}
+        columns = {"draws": boxes.draws, "tasks": boxes.tasks, "codes": boxes.codes, "ignored": ignored,
+                   "values": boxes.values.astype(np.float32)}  # fmt: skip
         return cls(
             corners=torch.from_numpy(corners[kept].astype(np.float32)),
             **{name: torch.from_numpy(np.ascontiguousarray(value[kept])) for name, value in columns.items()},
@@ -73,3 +77,12 @@ class Objects:
     def taken(self, here: Tensor) -> "Objects":
         """Only the boxes that `here` [N] marks, or at these places."""
         return Objects(**{name: value[here] for name, value in vars(self).items()})
+
+
+def cells_of(objects: Objects, shape: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """The cells (x, y), the exact centres and the sides of boxes [N, 2], in cells of a map of this height and width."""
+    lengths = torch.tensor([shape[1], shape[0]], device=objects.corners.device)
+    low, high = objects.corners[:, :2] * lengths, objects.corners[:, 2:] * lengths
+    centres = (low + high) / 2
+    cells = torch.minimum(centres.floor().long(), lengths - 1)
+    return cells, centres, high - low

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from curation.errors import BadInput
 from samplers.plan.plan import Plan, PlanTask
+from training.network.attribute_rows import take_attributes
 from training.network.detection import EXTRA, BoxHead
 from training.network.model import Network, load_any
 from training.network.tree_network import BOXES, TreeNetwork
@@ -76,8 +77,8 @@ def _alike(first: nn.Module, second: nn.Module) -> bool:
     return shapes[0] == shapes[1]
 
 
-def _alike_but(first: nn.Module, second: nn.Module, left_out: str) -> bool:
-    """Whether two modules hold the same weights beside those whose names begin with `left_out`."""
+def _alike_but(first: nn.Module, second: nn.Module, left_out: tuple[str, ...]) -> bool:
+    """Whether two modules hold the same weights beside those whose names begin with one of `left_out`."""
     shapes = [
         {name: part.shape for name, part in module.state_dict().items() if not name.startswith(left_out)}
         for module in (first, second)
@@ -121,7 +122,11 @@ def _take_boxes(
     task, before = tasks
     name = f"{BOXES}:{task.name}"
     mine, theirs = _parts(network)[name], _parts(old).get(name)
-    if not isinstance(theirs, BoxHead) or not isinstance(mine, BoxHead) or not _alike_but(mine, theirs, "out."):
+    if (
+        not isinstance(theirs, BoxHead)
+        or not isinstance(mine, BoxHead)
+        or not _alike_but(mine, theirs, ("out.", "attributes."))
+    ):
         return [f"{task.name}: its head reads or predicts something else than before, so it starts from scratch"]
     mine.laterals.load_state_dict(theirs.laterals.state_dict())
     mine.smooth.load_state_dict(theirs.smooth.state_dict())
@@ -129,7 +134,8 @@ def _take_boxes(
     assert ours.bias is not None
     assert old_out.bias is not None
     ours.weight[-EXTRA:], ours.bias[-EXTRA:] = old_out.weight[-EXTRA:], old_out.bias[-EXTRA:]
-    return _take_classes((ours.weight, ours.bias), (old_out.weight, old_out.bias), task, before)
+    said = _take_classes((ours.weight, ours.bias), (old_out.weight, old_out.bias), task, before)
+    return said + take_attributes((mine, theirs), task, before)
 
 
 def _take_classes(

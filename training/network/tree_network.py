@@ -19,6 +19,7 @@ from curation.arrays import Ints
 from curation.errors import BadInput
 from samplers.plan.interleave import hash64
 from samplers.plan.plan import PlanTask
+from training.network.box_attributes import attribute_outputs
 from training.network.detection import EXTRA, BoxHead, boxes_of, stages_with_maps
 from training.network.dropout import dropout_mask
 from training.network.losses import Layout, TaskLosses, head_order
@@ -166,7 +167,8 @@ class TreeNetwork(nn.Module):
     def answers(self, outputs: Tensor, task: int) -> Tensor:
         """As `TaskLosses.answers`; for a task of boxes `training.network.detection.boxes_of`."""
         if task in self._box_tasks:
-            return boxes_of(self.losses.maps_of(outputs, task).float(), self.box_recipe.most)
+            maps = self.losses.maps_of(outputs, task).float()
+            return boxes_of(maps, self.box_recipe.most, self.losses.attributes[task])
         return self.losses.answers(outputs, task)
 
     def head(self, node: str) -> nn.Linear:
@@ -257,13 +259,13 @@ class TreeNetwork(nn.Module):
         if not self._box_tasks:
             return nn.ModuleDict(), [], {}
         found = stages_with_maps(stages, recipe.size, self.box_recipe.stride, recipe.trunk)
-        shapes, heads = list(found.values()), nn.ModuleDict()
+        shapes, heads, maps = list(found.values()), nn.ModuleDict(), dict[int, tuple[int, int, int]]()
         for t, name in self._box_tasks.items():
             with _seeded(recipe.seed, name):
-                channels = [shape[0] for shape in shapes]
-                heads[name] = BoxHead(channels, len(tasks[t].task.classes), self.box_recipe.width)
-        _, height, width = shapes[0]
-        maps = {t: (len(tasks[t].task.classes) + EXTRA, height, width) for t in self._box_tasks}
+                channels, classes = [shape[0] for shape in shapes], len(tasks[t].task.classes)
+                more = attribute_outputs(tasks[t].attributes)
+                heads[name] = BoxHead(channels, classes, self.box_recipe.width, more)
+            maps[t] = (classes + EXTRA + more, *shapes[0][1:])
         return heads, list(found), maps
 
     def _node_path(self, task: int) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import numpy as np
 from training.evaluation.box_matching import THRESHOLDS
 from training.evaluation.box_sums import BoxSums
 from training.evaluation.intervals import Figure
+from training.report.attribute_results import attributes_view
 from training.report.box_pictures import box_pictures
 from training.report.charts import Mark, unit_chart
 from training.report.formatting import entry_view, share_row
@@ -41,6 +42,7 @@ def _task_view(results: RunResults, name: str) -> View:
     return {
         "task": task, "n": len(test.rows), "score": SCORE, "rows": rows, "hidden": len(task.classes) - len(rows),
         "curves": [_panel(sums, row) for row in worst[:CURVES]], "weighted": not np.all(test.weights == 1),
+        "attributes": attributes_view(results, name, test),
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from curation.analysis.agreement import Agreement, agreement
+from curation.analysis.box_attributes import is_of_attribute
 from curation.analysis.coverage import Coverage, coverage
 from curation.analysis.missingness import Difference, label_missingness
 from curation.arrays import Bools, Ints
@@ -49,9 +50,9 @@ CLASS_WORDS = {"map": "mean AP", "macro_f1": "mean F1", "micro_f1": "F1 of all s
 class RunResults:
     """A run as it was evaluated at one commit.
 
-    `test` and `inside` (slice -> members) are masks over `samples`; `predictions` are by task of classes or numbers,
-    `detections` by task of boxes, `listed` by multilabel task; `confusion` is that on test, by task of classes; `boxes`
-    are the known boxes of each sample, by its row.
+    `test` and `inside` (slice -> members) are masks over `samples`; `figures` are all but those of attributes of boxes;
+    `predictions` are by task of classes or numbers, `detections` by task of boxes, `listed` by multilabel task;
+    `confusion` is that on test, by task of classes; `boxes` are the known boxes of each sample, by its row.
     """
 
     tasks: Mapping[str, Task]
@@ -176,7 +177,10 @@ def load_results(now: Snapshot, run_id: str, trained: Sequence[str], predictions
     return RunResults(
         tasks=tasks, slices=slices, samples=samples, test=test,
         inside={"": everything} | {name: samples.marked(ids) for name, ids in members.items()},
-        figures=[row for row in now.runs.slice_errors(run_id).to_pylist() if row["task"] in trained],
+        figures=[
+            row for row in now.runs.slice_errors(run_id).to_pylist()
+            if row["task"] in trained and not is_of_attribute(row["metric"])
+        ],
         predictions=predicted, detections={n: part for n, part in found.items() if isinstance(part, LabelledBoxes)},
         listed={name: part for name, part in found.items() if isinstance(part, LabelledClasses)},
         confusion={

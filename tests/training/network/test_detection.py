@@ -32,7 +32,7 @@ def objects_at(*boxes: tuple[int, int, float, float, float, float], ignored: tup
     flags[list(ignored)] = True
     return Objects(
         draws=table[:, 0].long(), tasks=torch.zeros(len(table), dtype=torch.int64), codes=table[:, 1].long(),
-        corners=corners.float(), ignored=flags,
+        corners=corners.float(), ignored=flags, values=torch.zeros(len(table), 0),
     )  # fmt: skip
 
 
@@ -157,6 +157,7 @@ def test_boxes_move_as_pixels_do(augment: bool | Augmentation) -> None:
     boxes = DrawBoxes(
         draws=positions, tasks=np.zeros(count, np.int64), codes=np.zeros(count, np.int64),
         corners=2.0 * np.stack([left, top, w, h], axis=1), ignored=np.zeros(count, np.bool_),
+        values=np.zeros((count, 0)),
     )  # fmt: skip
     sizes = np.tile([160, 96], (count, 1))  # images of twice the size
     moved = Objects.of(boxes, sizes, moves_of(positions, sided, recipe))
@@ -170,6 +171,7 @@ def test_boxes_move_as_pixels_do(augment: bool | Augmentation) -> None:
 def test_what_leaves_the_view_is_cut_ignored_or_left_out() -> None:
     boxes = DrawBoxes(
         draws=np.arange(3), tasks=np.zeros(3, np.int64), codes=np.zeros(3, np.int64), ignored=np.zeros(3, np.bool_),
+        values=np.zeros((3, 0)),
         corners=np.array([[0.0, 0.0, 50.0, 50.0], [0.0, 0.0, 20.0, 20.0], [0.0, 0.0, 5.0, 5.0]]),
     )  # fmt: skip
     moves = np.tile([1.0, 1.0, -0.16, 0.0], (3, 1))
