@@ -10,6 +10,7 @@ from amber.example import example_of
 from amber.terminal import WrappedTable, plain, show, table
 from amber.verbs.options import grouped, like_option, seeded, using_files, workspace
 from curation.catalog.catalog import Catalog
+from curation.errors import BadInput
 from curation.images.embeddings import models_of
 from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
@@ -33,10 +34,16 @@ class RequestOptions:
     random_share: float
     policy_file: Path | None
     like: str
+    triggers: str
+    against: str
 
     def proposal(self, catalog: Catalog, seed: int) -> Proposal | None:
         """How to spend the budget; None without one."""
+        if self.against and not self.triggers:
+            raise BadInput(f"--against {self.against}: is read by triggers alone; name some with --triggers")
         if self.budget is None:
+            if self.triggers:
+                raise BadInput(f"--triggers {self.triggers}: shares a budget with mining; name one with --budget N")
             return None
         with catalog.read() as now:
             runs = now.runs()["run"].to_pylist()
@@ -45,6 +52,7 @@ class RequestOptions:
         return Proposal(
             budget=self.budget, seed=seed, random_share=self.random_share, run=run,
             embeddings=_embeddings(catalog, run), importance=self._importance(catalog),
+            triggers=tuple(dict.fromkeys(filter(None, self.triggers.split(",")))), against=self.against,
             **example_of(catalog, self.like, recipe.features(run)),
         )  # fmt: skip
 
@@ -67,6 +75,11 @@ request_options = grouped(
         help="Policy file whose importances weigh the tasks; default: all alike.",
     ),
     like_option,
+    click.option(
+        "--triggers", default="", metavar="NAME[,NAME]",
+        help="Triggers of the run that share the budget with mining, by what each found before.",
+    ),
+    click.option("--against", default="", metavar="RUN", help="The run that triggers compare with (`disagree`)."),
 )  # fmt: skip
 
 

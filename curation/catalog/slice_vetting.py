@@ -43,7 +43,7 @@ SYNTAX: Final = {
 """Functions that DuckDB's parser writes, with their schema, for brackets, braces, EXTRACT, ESCAPE and the like."""
 
 EXTRACTS: Final = ("ARRAY_EXTRACT", "STRUCT_EXTRACT")
-"""What brackets and dots are, which take a field. `pred.TASK` anywhere else is its value."""
+"""Operators of brackets and dots, which take a field. Anywhere else `pred.TASK` is its value."""
 
 LONGEST: Final = 10_000
 LONGEST_GROWING: Final = 2_000

@@ -24,13 +24,14 @@ from curation.catalog.predicate_tree import quoted_name
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 
-__all__ = ["BUILT_IN", "FAR", "SURE", "built_in"]
+__all__ = ["AGAINST_LABEL", "BUILT_IN", "FAR", "SURE", "built_in"]
 
+AGAINST_LABEL: Final = "against_label"
 BUILT_IN: Final = {
     "flicker": "the frames before and after are predicted alike, this one is not",
     "disagree": "another run predicts otherwise",
     "contradiction": "no labels agree with what two heads predict together",
-    "against_label": "the run predicts otherwise",
+    AGAINST_LABEL: "the run predicts otherwise",
 }
 """The triggers by name, and why their labels are requested."""
 
@@ -65,7 +66,7 @@ def built_in(
 
 
 _SIDES: Final[dict[str, tuple[str, ...]]] = {
-    "flicker": ("pred_before", "pred_after"), "disagree": ("pred_other",), "against_label": ("label",),
+    "flicker": ("pred_before", "pred_after"), "disagree": ("pred_other",), AGAINST_LABEL: ("label",),
 }  # fmt: skip
 """What the prediction for an image is compared with."""
 

@@ -21,7 +21,7 @@ from curation.catalog.slices import Slice, columns_of
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
-from curation.requests.trigger_views import BUILT_IN, built_in
+from curation.requests.trigger_views import AGAINST_LABEL, BUILT_IN, built_in
 
 __all__ = ["Trigger", "Triggers"]
 
@@ -43,15 +43,15 @@ class Trigger:
 
     @property
     def asks_again(self) -> bool:
-        """Whether it reads the label of its task, and so asks for this label again."""
+        """Whether it reads the label of its task, and so may ask for this label again."""
         return ("label", self.task) in columns_of(self.predicate)
 
     @property
     def possible(self) -> str:
-        """The predicate of the images that could fire it: all predictions that it reads are there, and the label where
-        it asks for this again."""
+        """The predicate of the images that could fire it: all predictions that it reads are there, and for
+        `against_label` the label."""
         read = [f"{family}.{quoted_name(name)}.value" for family, name in _predicted(self.predicate)]
-        read += [f'"label".{quoted_name(self.task)}'] if self.asks_again else []
+        read += [f'"label".{quoted_name(self.task)}'] if self.name == AGAINST_LABEL else []
         return f"({' AND '.join(f'({column} IS NOT NULL)' for column in read)})"
 
 
@@ -78,23 +78,21 @@ class Triggers:
         tasks = [task for name, task in now.tasks().items() if (name,) in predicted and task.outputs]
         return cls(now=now, run=ids[0], tasks=tasks, file=files[0], other=files[1] if against else "")
 
-    def named(self, names: Sequence[str] = (), tasks: Sequence[str] = ()) -> list[Trigger]:
-        """The triggers of these names, of labels of these tasks; without names, all that the run allows.
+    def check_task(self, name: str) -> None:
+        """BadInput where the run predicts no class or number of a task; NotFound where there is none."""
+        if self.now.task(name).name not in self._own:
+            raise BadInput(f"task {name}: run {self.run} predicts no class or number of it; name one that it predicts")
 
-        BadInput where a name is no trigger, or the run does not predict a task.
-        """
+    def named(self, names: Sequence[str] = ()) -> list[Trigger]:
+        """The triggers of these names; without names, all that the run allows. BadInput where a name is no trigger."""
         slices = {
             name: part for name, part in self.now.slices().items() if part.reads_predictions and name not in BUILT_IN
         }
-        for name in tasks:
-            if self.now.task(name).name not in self._own:
-                raise BadInput(f"task {name}: the run predicts no class or number of it; name one that it predicts")
         for name in names:
             self._check(name, slices)
         usable = [name for name in BUILT_IN if name != "disagree" or self.other]
         usable += [name for name, part in slices.items() if not self._missing(part)]
-        found = [part for name in dict.fromkeys(names or usable) for part in self._triggers(name, slices)]
-        return [part for part in found if not tasks or part.task in tasks]
+        return [part for name in dict.fromkeys(names or usable) for part in self._triggers(name, slices)]
 
     def where(self, predicate: str, name: str) -> list[Trigger]:
         """A predicate that is not declared, as triggers; BadInput where it is not sound, or reads no prediction."""
