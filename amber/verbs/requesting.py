@@ -1,13 +1,13 @@
 """Verbs of label requests: request, oracle."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 from rich.console import Group
 
 from amber.example import example_of
-from amber.terminal import WrappedTable, plain, show, table
+from amber.terminal import WrappedTable, interval, plain, show, table
 from amber.verbs.options import grouped, like_option, seeded, using_files, workspace
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
@@ -16,7 +16,9 @@ from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
 from curation.requests.spending import Spent, spending
 from samplers.policy.policy import Policy
+from training.evaluation.intervals import Figure
 from training.imported import is_imported
+from training.judging.request_arms import arm_figures
 from training.recipe import Recipe
 from training.run import Run
 
@@ -86,15 +88,19 @@ request_options = grouped(
 @click.command("request")
 @request_options
 @seeded
+@click.option("--arms", is_flag=True, help="Show what each arm of requests found, in place of the open requests.")
 @click.option("--author", default="", envvar="AMBER_AUTHOR", help="Author of the requests (AMBER_AUTHOR).")
 @workspace
 @using_files
-def request_command(options: RequestOptions, seed: int, author: str, home: str, as_json: bool) -> None:
+def request_command(options: RequestOptions, seed: int, arms: bool, author: str, home: str, as_json: bool) -> None:
     """Request labels where they help most (with --budget), and list the open requests.
 
     With --budget it also prints how many labels each task and slice gets, and why a task gets fewer or none.
     """
     catalog = Catalog.open(home)
+    if arms:
+        _show_arms(catalog, as_json)
+        return
     spent: list[Spent] = []
     if proposal := options.proposal(catalog, seed):
         with catalog.read() as now:
@@ -106,6 +112,27 @@ def request_command(options: RequestOptions, seed: int, author: str, home: str, 
     cells = [[row[name] for name in COLUMNS] for row in rows]
     listed = table(f"{len(rows):,} open requests", COLUMNS, cells)
     show(rows, as_json, lambda: Group(listed, _spent_table(options.budget or 0, spent)) if spent else listed)
+
+
+def _show_arms(catalog: Catalog, as_json: bool) -> None:
+    """What each arm of requests found: rare samples, and errors of the runs that they were made with."""
+    with catalog.read() as now:
+        found = arm_figures(now, catalog.home)
+    columns = ["arm", "requested", "answered", "rare finds", "of", "run was wrong", "of"]
+    cells = [
+        [
+            part.arm,
+            part.requested,
+            part.answered,
+            *(cell for share in (part.rare, part.wrong) for cell in _share(share)),
+        ]
+        for part in found
+    ]
+    show([asdict(part) for part in found], as_json, lambda: table("What each arm of requests found", columns, cells))
+
+
+def _share(figure: Figure) -> tuple[str, int]:
+    return ("" if figure.value is None else interval({"metric": "share", **vars(figure)})), figure.n
 
 
 def _spent_table(budget: int, spent: list[Spent]) -> WrappedTable:
