@@ -109,29 +109,22 @@ def triggers_command(
     data = {"run": triggers.run, "triggers": [asdict(part) for part in found], "requested": len(rows)}
     title = f"Triggers of run {triggers.run} on {chosen.split or 'all images'}"
     title += f"; {len(rows):,} labels requested" if rows else ""
-    columns = [
-        "trigger",
-        "task",
-        "fired",
-        "of",
-        "groups",
-        "labelled",
-        "error",
-        "of the others",
-        "of as many least sure",
-    ]
+    for name in () if as_json else sorted({*chosen.names} - {part.trigger for part in found}):
+        note(f"trigger {name}: can fire for no task of this run")
+    columns = ["trigger", "fired", "of", "groups", "labelled", "error", "of the others", "of the least sure"]
     show(data, as_json, lambda: table(title, columns, [_cells(part) for part in found]))
 
 
 def _cells(part: FiredTrigger) -> list[object]:
     return [
-        part.trigger, part.task, part.fired, part.could, part.groups, part.known, _interval(part.error),
-        _interval(part.others), _interval(part.least_sure),
+        f"{part.trigger} of {part.task}", part.fired, part.could, part.groups, part.known, _interval(part, part.error),
+        _interval(part, part.others), _interval(part, part.least_sure),
     ]  # fmt: skip
 
 
-def _interval(figure: Figure) -> str:
-    return "" if figure.value is None else interval({"metric": "error", **vars(figure)})
+def _interval(part: FiredTrigger, figure: Figure) -> str:
+    """An error with its interval: a share, or the mean distance of numbers; nothing without data."""
+    return "" if figure.value is None else interval({"metric": "mae" if part.unit else "error", **vars(figure)})
 
 
 def _write(now: Snapshot, found: Sequence[FiredTrigger], run: str, out: Path) -> None:

@@ -7,7 +7,8 @@
   of classes that exclude each other cannot
 - against_label: the known label is another class than the run predicts, at a confidence of at least `SURE`
 
-Numbers fire where they are far apart: beyond `FAR` robust standard deviations of all such differences.
+Numbers differ where they are far apart: beyond `FAR` robust standard deviations of all such differences. A number
+flickers where it is far from the mean of its neighbours and these are not far from each other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -84,18 +85,28 @@ def _differs(name: str, task: Task) -> str:
 
 
 def _far_apart(now: Snapshot, task: Task, sides: Sequence[str], files: Mapping[str, str]) -> str:
-    """The predicate of a task of numbers: the prediction is far from the mean of what it is compared with; "" where
-    half of all differences are the same."""
+    """The predicate of a task of numbers: the prediction is far from what it is compared with, in flicker from the mean
+    of two that are near each other; "" where all differences are the same."""
     columns = [now.column(family, task.name, predictions=files.get(family)) for family in ("pred", *sides)]
     ids = reduce(np.intersect1d, [column["sample_id"].to_numpy() for column in columns])
     mine, *given = (_numbers(column, ids) for column in columns)
-    difference = mine - sum(given) / len(given)
-    middle = float(np.median(difference)) if len(ids) else 0.0
-    limit = FAR * NORMAL * float(np.median(np.abs(difference - middle))) if len(ids) else 0.0
-    if limit <= 0:
+    value, *names = (_value(family, task.name) for family in ("pred", *sides))
+    if len(sides) == 1:
+        return _beyond(f"{value} - {names[0]}", mine - given[0])
+    near = _beyond(f"{names[0]} - {names[1]}", given[0] - given[1])
+    far = _beyond(f"{value} - ({names[0]} + {names[1]}) / 2", mine - (given[0] + given[1]) / 2)
+    return f"{far} AND NOT {near}" if far and near else far
+
+
+def _beyond(text: str, differences: Floats) -> str:
+    """The condition that a difference, written as `text`, is beyond `FAR` robust standard deviations of all [n], or
+    mean deviations where more than half are equal; "" where all are."""
+    if not len(differences):
         return ""
-    mean = " + ".join(_value(family, task.name) for family in sides)
-    return f"abs({_value('pred', task.name)} - ({mean}) / {len(sides)} - ({middle:.6g})) > {limit:.6g}"
+    middle = float(np.median(differences))
+    deviations = np.abs(differences - middle)
+    limit = FAR * (NORMAL * float(np.median(deviations)) or float(deviations.mean()))
+    return f"(abs({text} - ({middle:.6g})) > {limit:.6g})" if limit > 0 else ""
 
 
 def _numbers(column: pa.Table, ids: Ints) -> Floats:

@@ -24,8 +24,10 @@ __all__ = ["FiredTrigger", "fired_triggers"]
 
 @dataclass(frozen=True, kw_only=True)
 class FiredTrigger:
-    """A trigger of the label of `task`: how many of the images that `could` fire it have `fired`, from how many
-    `groups`, and of how many of these the label is `known`.
+    """A trigger of the label of `task` (in `unit`, "" for classes).
+
+    Of the images that `could` fire it so many have `fired`, from so many `groups`; of these the label of so many is
+    `known`.
 
     The other figures are over labels that the run was not trained on: the share predicted wrong, or the mean absolute
     error, of what fired (`error`), of all others that could fire (`others`), and of as many as fired about which the
@@ -36,6 +38,7 @@ class FiredTrigger:
 
     trigger: str
     task: str
+    unit: str
     predicate: str
     could: int
     fired: int
@@ -69,18 +72,18 @@ def fired_triggers(
 @dataclass(frozen=True, kw_only=True)
 class _Judged:
     """Of one task, which samples [N] have a label, the error [N] of the run where it was not trained on this label (NaN
-    elsewhere), the weights [N] of labels, and whether errors are those of numbers."""
+    elsewhere), the weights [N] of labels, and the unit of numbers."""
 
     labelled: Bools
     errors: Floats
     weights: Floats
-    numbers: bool
+    unit: str
     samples: Samples
 
     def figure(self, here: Bools) -> Figure:
         """The error on the samples that `here` [N] marks, as far as it is known."""
         rows = np.flatnonzero(here & np.isfinite(self.errors))
-        of = mean_of if self.numbers else proportion
+        of = mean_of if self.unit else proportion
         return of(self.errors[rows], self.weights[rows], self.samples.groups[rows])
 
 
@@ -90,13 +93,12 @@ def _judged(now: Snapshot, name: str, samples: Samples, table: pa.Table, trained
     assert not isinstance(predictions, LabelledBoxes)
     errors, weights = np.full(len(samples.ids), np.nan), np.zeros(len(samples.ids))
     weights[predictions.rows] = predictions.weights
-    numbers = task.kind == "regression"
-    errors[predictions.rows] = predictions.errors if numbers else predictions.errors > 0
+    errors[predictions.rows] = predictions.errors if task.unit else predictions.errors > 0
     known = np.isfinite(errors)
     errors[weights == 0] = np.nan
     if trained is not None:
         errors[np.asarray(pc.is_in(samples.keys, value_set=trained).to_numpy(zero_copy_only=False), np.bool_)] = np.nan
-    return _Judged(labelled=known, errors=errors, weights=weights, numbers=numbers, samples=samples)
+    return _Judged(labelled=known, errors=errors, weights=weights, unit=task.unit, samples=samples)
 
 
 def _fired(triggers: Triggers, part: Trigger, samples: Samples, here: Bools, judged: _Judged) -> FiredTrigger:
@@ -111,7 +113,8 @@ def _fired(triggers: Triggers, part: Trigger, samples: Samples, here: Bools, jud
     shown = np.flatnonzero(fired)
     shown = shown[np.argsort(sure[shown], kind="stable")]
     return FiredTrigger(
-        trigger=part.name, task=part.task, predicate=part.predicate, could=int(could.sum()), fired=int(fired.sum()),
+        trigger=part.name, task=part.task, unit=judged.unit, predicate=part.predicate, could=int(could.sum()),
+        fired=int(fired.sum()),
         groups=len(np.unique(samples.groups[fired])), known=int((fired & judged.labelled).sum()),
         error=judged.figure(fired & told), others=judged.figure(could & ~fired & told),
         least_sure=judged.figure(unsure),
