@@ -4,7 +4,8 @@ asking again for clean labels changes nothing.
 An imported run predicts what is true, speeds with an error of 1 km/h, and in every tenth burst of a task another class
 throughout. In 3% of the frames between two alike one class flickers, or the speed jumps by 25 km/h; in 3% a second run
 differs; in 3% of the images `light_present` contradicts `light_color`. Then heads are solved on 8 x 8 pixels of the
-scenes, the training labels that their run contradicts are asked again and answered as they were, and heads are solved again.
+scenes, the training labels that their run contradicts are asked again and answered as they were, and heads are solved
+again.
 """
 
 import os

@@ -241,8 +241,8 @@ def test_neighbours_are_predictions_of_any_run_in_slices() -> None:
         (["theirs", "--where", "label.car"], "'label.car'", "pred.TASK"),
         (["theirs", "--where", "pred_other.car"], "pred_other", "attr.NAME"),
         (["theirs", "--where", "pred.car", "--name", ""], "--name ''", "leave it out"),
-        (["theirs", "--ask", "0"], "--ask 0", "ask for"),
-        (["theirs", "--ask", "-3"], "--ask -3", "ask for"),
+        (["theirs", "--trigger", "flicker", "--task", "color", "--ask", "0"], "--ask 0", "ask for"),
+        (["theirs", "--trigger", "flicker", "--task", "color", "--ask", "-3"], "--ask -3", "ask for"),
     ],
 )
 def test_is_refused_in_one_line(words: list[str], value: str, fix: str, capsys: Capture) -> None:
