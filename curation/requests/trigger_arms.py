@@ -2,7 +2,8 @@
 
 In a budget each trigger has the weight `PRIOR` x 2 (hits + 1) / (n + 2), and mining `PRIOR_MINED` times the same of its
 own: n are its answered requests for the task, and a hit is one that found an error of the run or a sample of a rare
-slice. Mining weighs more at first: where runs err, the least sure images do no worse (docs/figures.md).
+slice. Mining weighs more at first: in some tasks the run errs more on the least sure images than on what fires
+(docs/figures.md).
 """
 
 from collections.abc import Sequence

@@ -16,8 +16,11 @@ from amber.cli import run
 from curation.catalog.catalog import Catalog
 from curation.catalog.slice_vetting import vet
 from curation.catalog.tasks import Task
+from curation.requests.candidates import Candidates
 from curation.requests.outcomes import Outcomes
 from curation.requests.proposals import Proposal, propose
+from curation.requests.trigger_arms import TriggerArms
+from curation.requests.triggers import Triggers
 from training.judging.request_arms import arm_figures
 
 Capture = pytest.CaptureFixture[str]
@@ -68,8 +71,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "key": keys, "color": [COLORS[code] for code in color], "car": (DRIVE % 2 == 0).tolist(),
         "light": (TRUE_COLOR.astype(bool) & ~CLASH).tolist(), "speed": speed.tolist(),
     }  # fmt: skip
+    light, tops = np.where(CLASH, 0.4, TRUE_COLOR > 0), np.where(DRIVE % 30 == 1, 0.45, 0.39)
+    unsure = {"key": keys, "light.true": light.tolist()}
+    unsure |= {f"color.{name}": np.where(code == TRUE_COLOR, tops, (1 - tops) / 2) for code, name in enumerate(COLORS)}
     other = {**columns, "color": [COLORS[code] for code in TRUE_COLOR], "speed": (speed - 30 * BLIP).tolist()}
-    for name, table in (("other", other), ("theirs", columns)):
+    for name, table in (("unsure", unsure), ("other", other), ("theirs", columns)):
         pa.csv.write_csv(pa.table(table), folder / f"{name}.csv")
         words = ["predictions", "import", str(folder / f"{name}.csv"), "--name", name, "--author", "ada"]
         assert run([*words, "--home", str(folder / "home")]) == 0
@@ -96,7 +102,7 @@ def inside(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def named(words: list[str]) -> list[str]:
     """The words with the id of a run in place of the name of its model."""
     with Catalog.open("home").read() as now:
-        ids = dict(zip(("other", "theirs"), now.runs()["run"].to_pylist(), strict=True))
+        ids = dict(zip(("unsure", "other", "theirs"), now.runs()["run"].to_pylist(), strict=True))
     return [ids.get(word, word) for word in words]
 
 
@@ -136,6 +142,32 @@ def test_each_fires_where_its_formula_holds_and_nowhere_else(capsys: Capture) ->
     inner = ((FRAME > 0) & (FRAME < FRAMES - 1)).sum()
     assert found["flicker", "color"]["could"] == inner
     assert found["against_label", "color"]["could"] == KNOWN.sum()
+
+
+def test_heads_contradict_each_other_where_their_probabilities_cannot_both_hold(capsys: Capture) -> None:
+    found = fired(capsys, "unsure", "--trigger", "contradiction")["contradiction", "color"]
+    assert frames(found) == np.flatnonzero(CLASH & (DRIVE % 30 == 1)).tolist()  # 0.6 + 0.45, and not 0.6 + 0.39
+
+
+@pytest.mark.parametrize(("hits", "share"), [(0, 1), (4, 4), (8, 6)])
+def test_the_share_of_a_trigger_follows_what_it_found(hits: int, share: int) -> None:
+    catalog = Catalog.open("home")
+    with catalog.read() as now:
+        id_ = str(now.runs()["run"].to_pylist()[-1])
+        triggers, speed = Triggers.open(now, catalog.home, id_), now.task("speed")
+        found = np.array(["trigger:flicker"] * 8, dtype=object), np.array(["speed"] * 8, dtype=object)
+        wrong = (np.arange(8) < hits).astype(np.float64)
+        outcomes = Outcomes(
+            arms=found[0], tasks=found[1], groups=found[1], answered=np.ones(8, np.bool_), wrong=wrong,
+            rare=np.full(8, np.nan),
+        )  # fmt: skip
+        candidates = Candidates(now, catalog.home, run=id_)
+        arms = TriggerArms(
+            candidates=candidates, triggers=triggers, chosen=triggers.named(["flicker"]), outcomes=outcomes
+        )  # fmt: skip
+        picks = arms.picks(speed, None, 16)
+    assert len(picks) == share
+    assert len({candidates.groups[pick.row] for pick in picks}) == share
 
 
 def test_a_condition_that_is_not_declared_reads_neighbours_in_order_of_time(capsys: Capture) -> None:
@@ -241,8 +273,8 @@ def test_neighbours_are_predictions_of_any_run_in_slices() -> None:
         (["theirs", "--where", "label.car"], "'label.car'", "pred.TASK"),
         (["theirs", "--where", "pred_other.car"], "pred_other", "attr.NAME"),
         (["theirs", "--where", "pred.car", "--name", ""], "--name ''", "leave it out"),
-        (["theirs", "--trigger", "flicker", "--task", "color", "--ask", "0"], "--ask 0", "ask for"),
-        (["theirs", "--trigger", "flicker", "--task", "color", "--ask", "-3"], "--ask -3", "ask for"),
+        (["theirs", "--trigger", "flicker", "--task", "speed", "--ask", "0"], "--ask 0", "ask for"),
+        (["theirs", "--trigger", "flicker", "--task", "speed", "--ask", "-3"], "--ask -3", "ask for"),
     ],
 )
 def test_is_refused_in_one_line(words: list[str], value: str, fix: str, capsys: Capture) -> None:
