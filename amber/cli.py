@@ -53,6 +53,7 @@ VERBS = {
     "slices": ("slices:slices", "List slices with their sizes; add, show, remove or compare them."),
     "tasks": ("tasks:tasks_group", "List tasks: kind, classes, metric and owner; `redefine` changes one."),
     "train": ("training:train_command", "Train a network on a plan; record its predictions and slice figures."),
+    "triggers": ("triggers:triggers_command", "Show conditions over predictions that fire, and ask for their labels."),
     "trunks": ("trunks:trunks_command", "List the trunks that a recipe may name: features, stages, parameters."),
     "write": ("writing:write_command", "Write what is known into a file: Parquet, CSV, COCO, or labels."),
 }

@@ -10,6 +10,7 @@ PARTS = {
     "discovery": "ask_discovery:discovery_rows",
     "doubts": "ask_doubts:doubt_rows",
     "similar": "ask_similar:similar_rows",
+    "triggers": "ask_triggers:trigger_rows",
 }
 """The parts by name, in the order in which they run: a module of `benchmarks` and its function."""
 

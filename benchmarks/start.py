@@ -35,7 +35,7 @@ WITHOUT = {
     "oracle": [], "pack": [], "policy": ["suggest"], "predict": ["run", "images"],
     "predictions": ["import", "theirs.csv", "--name", "theirs"], "prevalence": [], "report": [], "request": [],
     "restore": ["copy"], "serve": [], "similar": ["key"], "simulate": [".", "--wanted", "a=b"], "train": [],
-    "trunks": ["nosuch"], "write": ["csv", "out.csv"],
+    "triggers": [], "trunks": ["nosuch"], "write": ["csv", "out.csv"],
 }  # fmt: skip
 """Arguments of verbs that are called without a workspace: on one, their work would be measured too."""
 

@@ -1,21 +1,24 @@
 """Verbs of label requests: request, oracle."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 from rich.console import Group
 
 from amber.example import example_of
-from amber.terminal import WrappedTable, plain, show, table
+from amber.terminal import WrappedTable, interval, plain, show, table
 from amber.verbs.options import grouped, like_option, seeded, using_files, workspace
 from curation.catalog.catalog import Catalog
+from curation.errors import BadInput
 from curation.images.embeddings import models_of
 from curation.requests import oracle
 from curation.requests.proposals import Proposal, propose
 from curation.requests.spending import Spent, spending
 from samplers.policy.policy import Policy
+from training.evaluation.intervals import Figure
 from training.imported import is_imported
+from training.judging.request_arms import arm_figures
 from training.recipe import Recipe
 from training.run import Run
 
@@ -33,10 +36,16 @@ class RequestOptions:
     random_share: float
     policy_file: Path | None
     like: str
+    triggers: str
+    against: str
 
     def proposal(self, catalog: Catalog, seed: int) -> Proposal | None:
         """How to spend the budget; None without one."""
+        if self.against and not self.triggers:
+            raise BadInput(f"--against {self.against}: is read by triggers alone; name some with --triggers")
         if self.budget is None:
+            if self.triggers:
+                raise BadInput(f"--triggers {self.triggers}: shares a budget with mining; name one with --budget N")
             return None
         with catalog.read() as now:
             runs = now.runs()["run"].to_pylist()
@@ -45,6 +54,7 @@ class RequestOptions:
         return Proposal(
             budget=self.budget, seed=seed, random_share=self.random_share, run=run,
             embeddings=_embeddings(catalog, run), importance=self._importance(catalog),
+            triggers=tuple(dict.fromkeys(filter(None, self.triggers.split(",")))), against=self.against,
             **example_of(catalog, self.like, recipe.features(run)),
         )  # fmt: skip
 
@@ -67,21 +77,30 @@ request_options = grouped(
         help="Policy file whose importances weigh the tasks; default: all alike.",
     ),
     like_option,
+    click.option(
+        "--triggers", default="", metavar="NAME[,NAME]",
+        help="Triggers of the run that share the budget with mining, by what each found before.",
+    ),
+    click.option("--against", default="", metavar="RUN", help="The run that triggers compare with (`disagree`)."),
 )  # fmt: skip
 
 
 @click.command("request")
 @request_options
 @seeded
+@click.option("--arms", is_flag=True, help="Show what each arm of requests found, in place of the open requests.")
 @click.option("--author", default="", envvar="AMBER_AUTHOR", help="Author of the requests (AMBER_AUTHOR).")
 @workspace
 @using_files
-def request_command(options: RequestOptions, seed: int, author: str, home: str, as_json: bool) -> None:
+def request_command(options: RequestOptions, seed: int, arms: bool, author: str, home: str, as_json: bool) -> None:
     """Request labels where they help most (with --budget), and list the open requests.
 
     With --budget it also prints how many labels each task and slice gets, and why a task gets fewer or none.
     """
     catalog = Catalog.open(home)
+    if arms:
+        _show_arms(catalog, as_json)
+        return
     spent: list[Spent] = []
     if proposal := options.proposal(catalog, seed):
         with catalog.read() as now:
@@ -93,6 +112,27 @@ def request_command(options: RequestOptions, seed: int, author: str, home: str, 
     cells = [[row[name] for name in COLUMNS] for row in rows]
     listed = table(f"{len(rows):,} open requests", COLUMNS, cells)
     show(rows, as_json, lambda: Group(listed, _spent_table(options.budget or 0, spent)) if spent else listed)
+
+
+def _show_arms(catalog: Catalog, as_json: bool) -> None:
+    """What each arm of requests found: rare samples, and errors of the runs that they were made with."""
+    with catalog.read() as now:
+        found = arm_figures(now, catalog.home)
+    columns = ["arm", "requested", "answered", "rare finds", "of", "run was wrong", "of"]
+    cells = [
+        [
+            part.arm,
+            part.requested,
+            part.answered,
+            *(cell for share in (part.rare, part.wrong) for cell in _share(share)),
+        ]
+        for part in found
+    ]
+    show([asdict(part) for part in found], as_json, lambda: table("What each arm of requests found", columns, cells))
+
+
+def _share(figure: Figure) -> tuple[str, int]:
+    return ("" if figure.value is None else interval({"metric": "share", **vars(figure)})), figure.n
 
 
 def _spent_table(budget: int, spent: list[Spent]) -> WrappedTable:

@@ -100,11 +100,14 @@ wanted = grouped(
 @click.option("--request", "task", default="", metavar="TASK", help="Request labels of this task for them.")
 @click.option("--tag", "name", default="", metavar="NAME", help="Tag them: a slice reads attr.tag_NAME.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE.html", help="Write them as pictures.")
+@click.option("--app", is_flag=True, help="Then open the images tagged so in the FiftyOne App; needs --tag.")
 @click.option("--author", default="", envvar="AMBER_AUTHOR", help="Author of requests and tags (AMBER_AUTHOR).")
 @workspace
 @using_files
+@click.pass_context
 def similar_command(
-    wanted: Wanted, task: str, name: str, out: Path | None, author: str, home: str, as_json: bool
+    context: click.Context, wanted: Wanted, task: str, name: str, out: Path | None, app: bool, author: str, home: str,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Find the images most similar to WHAT: the key of a sample, an image file, or a vector (FILE.npy).
 
@@ -112,6 +115,8 @@ def similar_command(
     """
     if (task or name) and not author.strip():
         raise BadInput("author '': every commit has one; pass --author NAME or set AMBER_AUTHOR")
+    if app and not name:
+        raise BadInput("--app: shows the images by their tag; name one with --tag NAME")
     catalog = Catalog.open(home)
     with catalog.read() as now:
         found = wanted.search(catalog, now)
@@ -137,3 +142,7 @@ def similar_command(
     show(
         [asdict(part) for part in found], as_json, lambda: table(f"Similar to {wanted.what}", ["key", "cosine"], cells)
     )
+    if app:
+        from amber.verbs.browse import browse_command
+
+        context.invoke(browse_command, view=f"tagged {name}", home=home, as_json=as_json)

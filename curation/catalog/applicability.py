@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from curation.arrays import Ints
+from curation.catalog.predicate_tree import PREDICTED
 from curation.catalog.slice_vetting import Frame, vet
 from curation.catalog.slices import columns_of
 from curation.catalog.snapshot import Snapshot
@@ -53,8 +54,10 @@ def vet_applies(task: Task, frame: Frame) -> Task:
     except BadInput as error:
         raise BadInput(f"task {task.name}: applies: {str(error).removeprefix('slice ')}") from None
     for family, name in columns_of(canonical):
-        if family == "pred":
-            raise BadInput(f"task {task.name}: applies reads pred.{name}; read label.{name}, predicted where unknown")
+        if family in PREDICTED:
+            raise BadInput(
+                f"task {task.name}: applies reads {family}.{name}; read label.{name}, predicted where unknown"
+            )
         if family != "attr" and name == task.name:
             raise BadInput(
                 f"task {task.name}: applies reads {family}.{name}, which is the task itself; read attributes or labels "

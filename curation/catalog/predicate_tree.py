@@ -15,6 +15,7 @@ from curation.errors import BadInput
 __all__ = [
     "DEEPEST",
     "FAMILIES",
+    "PREDICTED",
     "TOO_DEEP",
     "Node",
     "compared_tasks",
@@ -28,7 +29,10 @@ __all__ = [
 
 Node = dict[str, Any]
 
-FAMILIES: Final = ("attr", "label", "looked", "state", "instructions", "pred", "boxes")
+PREDICTED: Final = ("pred", "pred_before", "pred_after", "pred_other")
+"""What a run predicts for an image, for the frames before and after it, and what another run predicts for it."""
+
+FAMILIES: Final = ("attr", "label", "looked", "state", "instructions", *PREDICTED, "boxes")
 """Families of columns that a predicate may name."""
 
 MEMBERSHIP: Final = {"array_contains", "array_has", "list_contains", "list_has"}
@@ -83,7 +87,9 @@ def compared_tasks(node: Node) -> list[str]:
     """Tasks whose label or predicted value this node compares with something."""
     columns = [side["column_names"] for side in _sides(node) if side.get("class") == "COLUMN_REF"]
     return [
-        parts[1] for parts in columns if (parts[0], parts[2:]) in (("label", []), ("looked", []), ("pred", ["value"]))
+        parts[1]
+        for parts in columns
+        if (parts[0] in ("label", "looked") and not parts[2:]) or (parts[0] in PREDICTED and parts[2:] == ["value"])
     ]
 
 

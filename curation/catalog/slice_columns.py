@@ -5,12 +5,18 @@ from pathlib import Path
 from typing import Final
 
 from curation.catalog.arrow_query import quoted
+from curation.catalog.predicate_tree import PREDICTED
+from curation.catalog.sample_rows import samples_sql
 from curation.catalog.schema import STATES
 from curation.catalog.slice_vetting import Frame
 from curation.catalog.tasks import Task
+from curation.catalog.view import View
 from curation.errors import NotFound
 
-__all__ = ["SQL_TYPES", "Assumed", "assumed", "frame_of", "labelled", "predicted", "predicted_instead"]
+__all__ = [
+    "NEIGHBOUR", "SQL_TYPES", "Assumed", "assumed", "frame_of", "labelled", "predicted", "predicted_beside",
+    "predicted_instead",
+]  # fmt: skip
 
 Assumed = Mapping[str, str | bool | float]
 """Values that replace the labels of some tasks on every sample, known or not."""
@@ -25,10 +31,17 @@ LABEL_TYPES: Final = {
 }  # fmt: skip
 BOXES_TYPE: Final = "STRUCT(class VARCHAR, x DOUBLE, y DOUBLE, w DOUBLE, h DOUBLE, attributes MAP(VARCHAR, VARCHAR))[]"
 
+NEIGHBOUR: Final = {"pred_before": "lag", "pred_after": "lead"}
+"""The window function of each family that reads the predictions of a frame beside the image."""
 
-def frame_of(tasks: Mapping[str, Task], attributes: Mapping[str, str]) -> Frame:
-    """The columns that a slice may name, from the tasks and the types of the attributes."""
+
+def frame_of(tasks: Mapping[str, Task], attributes: Mapping[str, str], *, other: bool = False) -> Frame:
+    """The columns that a slice may name, from the tasks and the types of the attributes; with `other`, also those of a
+    second run."""
     labels = {task.name: LABEL_TYPES[task.kind] for task in tasks.values() if task.kind != "detection"}
+    predicted = {
+        name: f"STRUCT(value {type_}, confidence DOUBLE)" for name, type_ in labels.items() if tasks[name].outputs
+    }
     return Frame(
         families={
             "attr": {"key": "VARCHAR", **{name: SQL_TYPES[type_] for name, type_ in attributes.items()}},
@@ -36,11 +49,7 @@ def frame_of(tasks: Mapping[str, Task], attributes: Mapping[str, str]) -> Frame:
             "looked": {task.name: "VARCHAR[]" for task in tasks.values() if task.kind == "multilabel"},
             "state": dict.fromkeys(tasks, "VARCHAR"),
             "instructions": dict.fromkeys(tasks, "BIGINT"),
-            "pred": {
-                name: f"STRUCT(value {type_}, confidence DOUBLE)"
-                for name, type_ in labels.items()
-                if tasks[name].outputs
-            },
+            **{family: predicted for family in PREDICTED if other or family != "pred_other"},
             "boxes": {task.name: BOXES_TYPE for task in tasks.values() if task.kind == "detection"},
         },
         classes={
@@ -102,3 +111,15 @@ def predicted(task: Task, predictions: str | None, commit: int) -> str:
         f"FROM read_parquet({quoted(predictions)}) JOIN sample USING (key) "
         f"WHERE task = {quoted(task.name)} AND commit_id <= {commit}"
     )
+
+
+def predicted_beside(family: str, task: Task, predictions: str | None, view: View) -> str:
+    """SQL of what a run predicts for the frame before, or after, each sample in its group, in order of `captured_at`.
+
+    Excluded samples and those without a time are no frames; of two at one time, the key decides. A sample has at most
+    one row, and none where there is no such frame.
+    """
+    given = predicted(task, predictions, view.commit)
+    beside = f'{NEIGHBOUR[family]}(value) OVER (PARTITION BY "group" ORDER BY captured_at, key)'
+    frames = f"({given}) JOIN ({samples_sql(view)}) USING (sample_id) WHERE captured_at IS NOT NULL AND NOT excluded"
+    return f"FROM (SELECT sample_id, {beside} AS value FROM {frames}) WHERE value IS NOT NULL"

@@ -12,6 +12,7 @@ import duckdb
 from curation.catalog.predicate_tree import (
     DEEPEST,
     FAMILIES,
+    PREDICTED,
     TOO_DEEP,
     Node,
     compared_tasks,
@@ -40,6 +41,9 @@ SYNTAX: Final = {
     "not_like_escape", "position", "row", "struct_extract", "struct_pack", "substring", "trim",
 }  # fmt: skip
 """Functions that DuckDB's parser writes, with their schema, for brackets, braces, EXTRACT, ESCAPE and the like."""
+
+EXTRACTS: Final = ("ARRAY_EXTRACT", "STRUCT_EXTRACT")
+"""Operators of brackets and dots, which take a field. Anywhere else `pred.TASK` is its value."""
 
 LONGEST: Final = 10_000
 LONGEST_GROWING: Final = 2_000
@@ -135,12 +139,14 @@ def _vet(predicate: str, frame: Frame) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Path:
-    """What is above a node: the parameters of lambdas, and the numbers of lambdas, expressions and growth weights."""
+    """What is above a node: the parameters of lambdas, the numbers of lambdas, expressions and growth weights, and
+    whether a field is taken of it."""
 
     bound: frozenset[str] = frozenset()
     lambdas: int = 0
     depth: int = 0
     growth: int = 0
+    field_of: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,7 +182,7 @@ class _Vetting:
         kind = node.get("class")
         if kind is None:
             return path
-        path = replace(path, depth=path.depth + 1)
+        path = replace(path, depth=path.depth + 1, field_of=path.field_of and kind == "COLUMN_REF")
         if path.depth > DEEPEST:
             self._refuse(TOO_DEEP)
         if kind not in ALLOWED:
@@ -187,11 +193,13 @@ class _Vetting:
     def operator(self, node: Node, path: _Path) -> _Path:
         if "SUBQUERY" in str(node.get("type")):
             self._refuse("holds a subquery, which slices may not; write it without")
-        return path
+        return replace(path, field_of=node.get("type") in EXTRACTS)
 
     def column(self, node: Node, path: _Path) -> _Path:
         if node["column_names"][0] not in path.bound:
-            node["column_names"] = self.frame.resolve(node["column_names"], self.predicate)
+            parts = self.frame.resolve(node["column_names"], self.predicate)
+            whole = parts[0] in PREDICTED and len(parts) == 2 and not path.field_of
+            node["column_names"] = [*parts, "value"] if whole else parts
         return path
 
     def cast(self, node: Node, path: _Path) -> _Path:
@@ -217,7 +225,7 @@ class _Vetting:
                 f"{name}() could grow beyond any memory here; take it out of the lambda or the other function, and "
                 f"write at most {LONGEST_GROWING} characters"
             )
-        return replace(path, growth=growth)
+        return replace(path, growth=growth, field_of=name.upper() in EXTRACTS)
 
     def _check_cost(self, node: Node, name: str) -> None:
         """Refuse a distance between two long texts, and patterns that a matcher tries in very many ways."""

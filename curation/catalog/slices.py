@@ -1,6 +1,8 @@
 """Slices: named predicates over `attr.NAME`, `label.TASK`, `state.TASK`, `instructions.TASK`, `pred.TASK`
 and `boxes.TASK`.
 
+`pred_before.TASK` and `pred_after.TASK` are what the run predicts for the frames beside an image (`slice_columns`).
+
 The catalog stores the canonical text of a predicate, as `slice_vetting.vet` returns it: one boolean expression in which
 every column has its family.
 """
@@ -17,6 +19,7 @@ import duckdb
 from curation.catalog.arrow_query import scalar
 from curation.catalog.predicate_tree import (
     FAMILIES,
+    PREDICTED,
     Node,
     compared_tasks,
     constants,
@@ -49,7 +52,7 @@ class Slice:
     @property
     def reads_predictions(self) -> bool:
         """Whether the predicate reads predictions, so that its members depend on a run."""
-        return any(family == "pred" for family, _ in columns_of(self.predicate))
+        return any(family in PREDICTED for family, _ in columns_of(self.predicate))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,19 @@ from curation.catalog.current_labels import instructions_at
 from curation.catalog.ownership import SnapshotOwnership
 from curation.catalog.pages import RANGE, Page, Position, page_by_id
 from curation.catalog.people import SnapshotPeople
-from curation.catalog.predicate_tree import quoted_name
+from curation.catalog.predicate_tree import PREDICTED, quoted_name
 from curation.catalog.sample_rows import samples_sql
 from curation.catalog.schema import GROWING
-from curation.catalog.slice_columns import Assumed, assumed, frame_of, labelled, predicted, predicted_instead
+from curation.catalog.slice_columns import (
+    NEIGHBOUR,
+    Assumed,
+    assumed,
+    frame_of,
+    labelled,
+    predicted,
+    predicted_beside,
+    predicted_instead,
+)  # fmt: skip
 from curation.catalog.slice_membership import members_sql, truths_sql
 from curation.catalog.slice_vetting import Frame, vet
 from curation.catalog.slices import Column, Slice, columns_of, never_breaks
@@ -193,30 +202,34 @@ class Snapshot:
             raise NotFound(f"slice {name!r}: the catalog has no such slice; `amber slices` lists them")
         return slices[name]
 
-    def frame(self) -> Frame:
-        """The columns that a slice may name."""
-        return frame_of(self.tasks(), self.attributes())
+    def frame(self, *, other: bool = False) -> Frame:
+        """The columns that a slice may name; with `other`, also those of a second run."""
+        return frame_of(self.tasks(), self.attributes(), other=other)
 
-    def column(self, family: str, name: str) -> pa.Table:
-        """The column that a slice reads as FAMILY.NAME (attr, label, state, instructions or boxes): sample_id, value.
-        Samples without a value are left out."""
-        return self.view.table(
-            f"SELECT sample_id, value FROM ({self._column(self.view, family, name, None, {})}) ORDER BY sample_id"
-        )
+    def column(self, family: str, name: str, *, predictions: str | None = None) -> pa.Table:
+        """The column that a slice reads as FAMILY.NAME: sample_id, value. Samples without a value are left out.
+
+        `predictions` is the Parquet file of the run whose predictions are read.
+        """
+        query = self._column(self.view, family, name, predictions, {})
+        return self.view.table(f"SELECT sample_id, value FROM ({query}) ORDER BY sample_id")
 
     def members(
         self, predicate: str, *, predictions: str | None = None, assume: Assumed | None = None, fill: bool = False,
-        seconds: float = RUN_SECONDS,
+        other: str | None = None, seconds: float = RUN_SECONDS,
     ) -> Ints:  # fmt: skip
         """Ids of the samples for which a canonical predicate is true, sorted.
 
-        `predictions` is the Parquet file of the run that `pred.*` reads. `assume` replaces the label of a task on every
-        sample by one value, whether or not it is known: so mining finds samples that would join a slice. With `fill`,
-        the run's predictions stand in for labels that are not known. It may take `seconds` at most.
+        `predictions` is the Parquet file of the run that `pred.*` reads, `other` that of `pred_other.*`. `assume`
+        replaces the label of a task on every sample by one value, whether or not it is known: so mining finds samples
+        that would join a slice. With `fill`, the run's predictions stand in for labels that are not known. It may take
+        `seconds` at most.
         """
         return self._members(
             self.view, predicate,
-            lambda family, name: self._column(self.view, family, name, predictions, assume or {}, fill=fill),
+            lambda family, name: self._column(
+                self.view, family, name, other if family == "pred_other" else predictions, assume or {}, fill=fill
+            ),
             seconds,
         )  # fmt: skip
 
@@ -271,7 +284,7 @@ class Snapshot:
         Call it before a commit that adds the slice, so that no writer waits for it.
         """
         canonical = vet(predicate, self.frame())
-        if not any(family == "pred" for family, _ in columns_of(canonical)):
+        if not any(family in PREDICTED for family, _ in columns_of(canonical)):
             self.members(canonical)
         return canonical
 
@@ -312,7 +325,9 @@ class Snapshot:
             return assumed(family, task, assume[name], self.commit)
         if family == "instructions":
             return instructions_at(self.commit, self.definition(name).task_id, view.within)
-        if family == "pred":
+        if family in NEIGHBOUR:
+            return predicted_beside(family, task, predictions, self.view)
+        if family in PREDICTED:
             return predicted(task, predictions, self.commit)
         known = labelled(family, task, SnapshotLabels(view).sql([name]))
         if fill and family == "label" and task.outputs:

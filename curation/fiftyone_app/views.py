@@ -7,6 +7,7 @@ from curation.analysis.colabelling import Hole, holes
 from curation.catalog.snapshot import Snapshot
 from curation.fiftyone_app.columns import FOUND, KNOWN_TASKS, NEAR, Overlay
 from curation.fiftyone_app.mongod import fiftyone
+from curation.requests.manual_requests import TAG
 
 __all__ = ["arrange", "arrange_holes"]
 
@@ -92,6 +93,8 @@ def _views(dataset: Any, now: Snapshot, scene: Overlay) -> Iterator[tuple[str, t
     for name, part in now.slices().items():
         if scene.predictions or not part.reads_predictions:
             yield f"slice {name}", (dataset.match_tags(name), part.predicate)
+    for name in (attribute for attribute in now.attributes() if attribute.startswith(TAG)):
+        yield f"tagged {name.removeprefix(TAG)}", (dataset.match_tags(name.removeprefix(TAG)), f"attr.{name} is true")
     tasks = now.tasks().values()
     yield "unsure", (dataset.exists("unsure"), "somebody looked and could not tell, or people disagree")
     yield "inapplicable", (dataset.exists("inapplicable"), "a task does not apply to the sample")

@@ -5,7 +5,7 @@ drawn uniformly with its propensity stored: it keeps the frequency of common cla
 (task, slice) cells by importance, error, yield and how few labels are known, and mined inside each cell.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,12 +15,15 @@ import pyarrow as pa
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import REQUESTS
+from curation.catalog.slices import Slice
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 from curation.requests.budget import largest_remainder, spread
 from curation.requests.candidates import Candidates
 from curation.requests.ranking import Strategy, rank
-from curation.requests.strategies import at_random
+from curation.requests.strategies import Pick, at_random
+from curation.requests.trigger_arms import TriggerArms
+from curation.requests.triggers import Triggers
 
 __all__ = ["Proposal", "Strategy", "choose_requests", "propose", "weights_of"]
 
@@ -38,6 +41,9 @@ class Proposal:
     `strategy` "margin" or "entropy" takes the samples of the smallest margin, or the largest entropy, of each task: the
     usual baselines. Its default chooses by what is known (`curation.requests.ranking`).
 
+    `triggers` are names of triggers of the run (and of `against`, a second run) that share the mined part of the budget
+    with mining, by what each found before (`curation.requests.trigger_arms`).
+
     >>> Proposal(budget=100, seed=0).random_share
     0.15
     >>> Proposal(budget=0, seed=0)
@@ -54,6 +60,8 @@ class Proposal:
     cost: float = 1.0
     like: str = ""
     strategy: Strategy = "mixed"
+    triggers: tuple[str, ...] = ()
+    against: str = ""
     example: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -64,6 +72,10 @@ class Proposal:
         wrong = [name for name, weight in (self.importance or {}).items() if not 0 <= weight < float("inf")]
         if wrong:
             raise BadInput(f"importance of {wrong[0]}: must be 0 or more, and finite; correct it")
+        if self.triggers and not self.run:
+            raise BadInput(
+                f"triggers {', '.join(self.triggers)}: need a run whose predictions fire them; train one first"
+            )
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -102,14 +114,18 @@ def choose_requests(now: Snapshot, proposal: Proposal, home: Path) -> list[dict[
     )  # fmt: skip
     chosen = _Chosen(candidates=candidates, proposal=proposal, task_ids=now.task_ids())
     weights = weights_of(now, proposal, candidates)
+    arms = _trigger_arms(proposal, candidates, home)
     _add_at_random(chosen, weights, round(proposal.budget * proposal.random_share), arm="random")
     if proposal.random_share < 1:
         for task, slice_, count in spread(
             candidates, weights, chosen.left, run=proposal.run, by_slice=proposal.strategy == "mixed"
         ):
-            slice_name, part = slice_.name if slice_ else "", candidates.tasks[task]
-            for pick in rank(candidates, part, slice_, count, chosen.seed(task), strategy=proposal.strategy):
-                chosen.add(task, pick.row, arm=pick.arm, slice_=slice_name, reason=pick.reason)
+            part = candidates.tasks[task]
+            fired = arms.picks(part, slice_, count) if arms else []
+            chosen.add_picks(task, slice_, fired)
+            if left := count - len(fired):
+                mined = rank(candidates, part, slice_, left, chosen.seed(task), strategy=proposal.strategy)
+                chosen.add_picks(task, slice_, mined)
     arm = "spare" if proposal.random_share < 1 else "random"
     while chosen.left and _add_at_random(chosen, weights, chosen.left, arm=arm):
         pass
@@ -125,6 +141,14 @@ def weights_of(now: Snapshot, proposal: Proposal, candidates: Candidates) -> dic
         if weight:
             now.task(name)
     return {name: proposal.importance.get(name, 0.0) for name in candidates.tasks}
+
+
+def _trigger_arms(proposal: Proposal, candidates: Candidates, home: Path) -> TriggerArms | None:
+    """The triggers that share the budget with mining; None without any."""
+    if not proposal.triggers:
+        return None
+    triggers = Triggers.open(candidates.now, home, proposal.run, against=proposal.against)
+    return TriggerArms.of(candidates, triggers, home, proposal.triggers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +168,11 @@ class _Chosen:
     def seed(self, task: str) -> list[int]:
         """Seed of the next draw for a task: it differs between tasks and after every request."""
         return [self.proposal.seed, self.task_ids[task], len(self.rows)]
+
+    def add_picks(self, task: str, slice_: Slice | None, picks: Sequence[Pick]) -> None:
+        """Add the picks for a slice of a task (None: the whole task)."""
+        for pick in picks:
+            self.add(task, pick.row, arm=pick.arm, slice_=slice_.name if slice_ else "", reason=pick.reason)
 
     def add(self, task: str, row: int, *, arm: str, reason: str, slice_: str = "", propensity: float = 1.0) -> None:
         self.candidates.open[task][row] = False

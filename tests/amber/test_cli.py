@@ -74,6 +74,7 @@ SESSION = {
     "similar": ["lamps/red/003", "--tag", "alike", "--out", "alike.html"],
     "doubts": [],
     "discover": ["--split", "test", "--out", "found.html"],
+    "triggers": ["--trigger", "against_label"],
     "drift": ["lamps/red/", "lamps/green/"],
     "log": ["-n", "3"],
     "runs": [],

@@ -9,6 +9,7 @@ from support.learned import WIDTH, make_features
 from support.refusals import refused
 
 from amber.cli import run
+from amber.verbs.browse import browse_command
 from curation.catalog.catalog import Catalog
 
 Capture = pytest.CaptureFixture[str]
@@ -56,6 +57,13 @@ def test_they_are_tagged_requested_and_written_as_pictures(made: Path, capsys: C
     assert (made / "alike.html").read_text().count("<img") == 3
 
 
+def test_they_are_opened_in_the_app_by_their_tag(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict[str, object]] = []
+    monkeypatch.setattr(browse_command, "callback", lambda **words: calls.append(words))
+    assert run(["similar", "pictures/00005", "-n", "3", "--tag", "near", "--app"]) == 0
+    assert [words["view"] for words in calls] == ["tagged near"]
+
+
 def test_a_vector_of_ones_own(made: Path, capsys: Capture) -> None:
     np.save(made / "wanted.npy", np.ones(WIDTH, np.float32))
     assert len(found(capsys, "wanted.npy", "-n", "2")) == 2
@@ -70,6 +78,7 @@ def test_a_vector_of_ones_own(made: Path, capsys: Capture) -> None:
         (["text.jpg"], "'text.jpg'", "name another"),
         (["pictures/00005", "--embeddings", "none"], "none", "amber train"),
         (["pictures/00005", "--request", "none"], "'none'", "amber tasks"),
+        (["pictures/00005", "--app"], "--app", "--tag"),
     ],
 )
 def test_is_refused_in_one_line(made: Path, words: list[str], value: str, fix: str, capsys: Capture) -> None:

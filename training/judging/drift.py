@@ -16,9 +16,8 @@ from curation.errors import BadInput
 from curation.files.read_back import read_parquet
 from curation.images.embeddings import Embeddings, principal_directions
 from curation.requests.clusters import k_means
-from samplers.plan.plan import Plan
-from training.imported import Imported, is_imported
 from training.judging.group_shift import GroupMeans, exchange_p, most_found
+from training.judging.trained_images import trained_images
 
 __all__ = ["RATE", "UNSEEN", "Column", "Drift", "Drifted", "ImageSets", "drift", "feature_columns", "tested"]
 
@@ -185,13 +184,10 @@ def _predictions(now: Snapshot, home: Path, run: str, sets: ImageSets, notes: li
 
 def _trained_on(now: Snapshot, home: Path, run: str, notes: list[str]) -> list[str]:
     """Keys of the images that a run was trained on, as far as is known."""
-    if is_imported(home, run):
-        found = Imported.open(home, run).trained(home)
-        if found is None:
-            notes.append(f"it is unknown what run {run} was trained on, where its predictions are surer than elsewhere")
-        return [] if found is None else list(found.to_pylist())
-    plan = next(row["plan"] for row in now.runs().to_pylist() if row["run"] == run)
-    return [str(key) for key in Plan.open(home, plan).keys.to_pylist()]
+    found = trained_images(now, home, run)
+    if found is None:
+        notes.append(f"it is unknown what run {run} was trained on, where its predictions are surer than elsewhere")
+    return [] if found is None else [str(key) for key in found.to_pylist()]
 
 
 def _features(home: Path, model: str, sets: ImageSets, notes: list[str]) -> Iterator[Column]:

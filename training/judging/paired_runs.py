@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from curation.arrays import Bools
+from curation.catalog.predicate_tree import PREDICTED
 from curation.catalog.slices import Slice, columns_of
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
@@ -173,7 +174,7 @@ def _left_out(slices: Mapping[str, Slice], runs: tuple[str, str], predicted: lis
     """For each slice that reads what one of the runs does not predict, which run and what."""
     found = {}
     for name, part in slices.items():
-        read = {column for family, column in columns_of(part.predicate) if family == "pred"}
+        read = {column for family, column in columns_of(part.predicate) if family in PREDICTED}
         for run, names in zip(runs, predicted, strict=True):
             if missing := sorted(read - names):
                 found[name] = f"reads pred.{missing[0]}, which run {run} does not predict"

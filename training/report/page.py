@@ -12,6 +12,7 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.files.atomic import whole
 from training.imported import Imported, beside_of
+from training.judging.request_arms import arm_figures
 from training.report.baselines import baselines_view, labelled_by_name
 from training.report.box_results import boxes_view
 from training.report.class_results import class_view
@@ -23,6 +24,7 @@ from training.report.list_results import lists_view
 from training.report.next_steps import next_steps, steps_of_imported
 from training.report.origin import TrainedRun, parent_of, pictures_of, reported, tasks_of
 from training.report.other_runs import confusions, raised_by_rate, run_before
+from training.report.request_arms import arms_view
 from training.report.rounds import rounds_view
 from training.report.run_results import RunResults, load_results, registered_run, verified_predictions
 from training.report.runs_table import runs_view
@@ -71,6 +73,7 @@ def write_report(
         )  # fmt: skip
         runs = runs_view(then, home, results, run_id)
         pictures = pictures_of(origin, home, then)
+        arms = arm_figures(then, home)
     sections: dict[str, Callable[[], Any]] = {
         "rounds": lambda: rounds_view(results, rounds, others),
         "figures": lambda: figures_view(results, raised_by_rate(results, before)),
@@ -82,6 +85,7 @@ def write_report(
         "coverage": lambda: coverage_view(results),
         "missing": lambda: missing_view(results),
         "agreement": lambda: agreement_view(results),
+        "arms": lambda: arms_view(arms),
         "worst": lambda: worst_view(results, pictures),
         **about,
     }

@@ -1,0 +1,159 @@
+"""Triggers: named conditions over what a run predicts. Each image fires a trigger once.
+
+They are predicates in the language of slices: the built-in ones (`trigger_views`), and every declared slice that reads
+predictions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.arrays import Floats, Ints
+from curation.catalog.arrow_query import quoted
+from curation.catalog.predicate_tree import PREDICTED, quoted_name
+from curation.catalog.slice_vetting import vet
+from curation.catalog.slices import Slice, columns_of
+from curation.catalog.snapshot import Snapshot
+from curation.catalog.tasks import Task
+from curation.errors import BadInput
+from curation.requests.trigger_views import AGAINST_LABEL, BUILT_IN, built_in
+
+__all__ = ["Trigger", "Triggers"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trigger:
+    """A condition over predictions that puts the label of `task` in question. `predicate` is canonical, `why` is the
+    reason of its requests."""
+
+    name: str
+    task: str
+    predicate: str
+    why: str = "its condition holds"
+
+    @property
+    def arm(self) -> str:
+        """The arm of its requests."""
+        return f"trigger:{self.name}"
+
+    @property
+    def asks_again(self) -> bool:
+        """Whether it reads the label of its task, and so may ask for this label again."""
+        return ("label", self.task) in columns_of(self.predicate)
+
+    @property
+    def possible(self) -> str:
+        """The predicate of the images that could fire it: all predictions that it reads are there, and for
+        `against_label` the label."""
+        read = [f"{family}.{quoted_name(name)}.value" for family, name in _predicted(self.predicate)]
+        read += [f'"label".{quoted_name(self.task)}'] if self.name == AGAINST_LABEL else []
+        return f"({' AND '.join(f'({column} IS NOT NULL)' for column in read)})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Triggers:
+    """The triggers of a run at a snapshot. `tasks` are the tasks of classes and numbers that it predicts, `file` is the
+    Parquet file of its predictions, and `other` that of the run that it is compared with ("" for none)."""
+
+    now: Snapshot
+    run: str
+    tasks: Sequence[Task]
+    file: str
+    other: str = ""
+
+    @classmethod
+    def open(cls, now: Snapshot, home: Path, run: str, *, against: str = "") -> Self:
+        """The triggers of the run whose id begins so, and of a second run; NotFound where there is none, BadInput
+        where both are one run, Damaged when predictions changed."""
+        ids = [now.runs.full_id(name) for name in (run, against) if name]
+        if ids[1:] == ids[:1]:
+            raise BadInput(f"--against {against}: is the run itself; name another, `amber runs` lists them")
+        files = [str(now.runs.predictions_file(home, id_)) for id_ in ids]
+        predicted = now.view.rows(f"SELECT DISTINCT task FROM read_parquet({quoted(files[0])})")
+        tasks = [task for name, task in now.tasks().items() if (name,) in predicted and task.outputs]
+        return cls(now=now, run=ids[0], tasks=tasks, file=files[0], other=files[1] if against else "")
+
+    def check_task(self, name: str) -> None:
+        """BadInput where the run predicts no class or number of a task; NotFound where there is none."""
+        if self.now.task(name).name not in self._own:
+            raise BadInput(f"task {name}: run {self.run} predicts no class or number of it; name one that it predicts")
+
+    def named(self, names: Sequence[str] = ()) -> list[Trigger]:
+        """The triggers of these names; without names, all that the run allows. BadInput where a name is no trigger."""
+        slices = {
+            name: part for name, part in self.now.slices().items() if part.reads_predictions and name not in BUILT_IN
+        }
+        for name in names:
+            self._check(name, slices)
+        usable = [name for name in BUILT_IN if name != "disagree" or self.other]
+        usable += [name for name, part in slices.items() if not self._missing(part)]
+        return [part for name in dict.fromkeys(names or usable) for part in self._triggers(name, slices)]
+
+    def where(self, predicate: str, name: str) -> list[Trigger]:
+        """A predicate that is not declared, as triggers; BadInput where it is not sound, or reads no prediction."""
+        part = Slice(name=name, predicate=vet(predicate, self.now.frame(other=bool(self.other))))
+        if not part.reads_predictions:
+            raise BadInput(f"trigger {name!r}: {predicate!r} reads no prediction; write a condition on pred.TASK")
+        self._check(name, {name: part})
+        return self._of(part)
+
+    def fired(self, trigger: Trigger) -> tuple[Ints, Ints]:
+        """Ids of the images that fire a trigger, and of those that could; both sorted, of any split."""
+        able = self._members(trigger.possible)
+        return np.intersect1d(self._members(trigger.predicate), able), able
+
+    def confidence(self, task: str, ids: Ints) -> Floats:
+        """The run's confidence in what it predicts for the samples `ids` [n]; NaN where it says nothing of it."""
+        table = self.now.runs.predictions(task, self.file)
+        where = pc.index_in(pa.array(ids), value_set=table["sample_id"].combine_chunks())
+        return np.asarray(pc.cast(table["confidence"].take(where), pa.float64()).to_numpy(), np.float64)
+
+    @property
+    def _own(self) -> list[str]:
+        return [task.name for task in self.tasks]
+
+    def _triggers(self, name: str, slices: dict[str, Slice]) -> list[Trigger]:
+        if name not in BUILT_IN:
+            return self._of(slices[name])
+        frame, tasks = self.now.frame(other=bool(self.other)), self.tasks
+        if name == "disagree":
+            theirs = self.now.view.rows(f"SELECT DISTINCT task FROM read_parquet({quoted(self.other)})")
+            tasks = [task for task in tasks if (task.name,) in theirs]
+        return [
+            Trigger(name=name, task=task, predicate=vet(predicate, frame), why=BUILT_IN[name])
+            for task, predicate in built_in(name, self.now, tasks, self.file, self.other)
+        ]
+
+    def _of(self, part: Slice) -> list[Trigger]:
+        """A slice as a trigger of its own task, or of each task of which it reads predictions."""
+        read = [name for _, name in _predicted(part.predicate)]
+        of = [part.task] if part.task else [name for name in self._own if name in read]
+        return [Trigger(name=part.name, task=name, predicate=part.predicate) for name in of if name in self._own]
+
+    def _missing(self, part: Slice) -> list[str]:
+        """The tasks of which a slice reads predictions that the run lacks."""
+        return [name for _, name in _predicted(part.predicate) if name not in self._own]
+
+    def _check(self, name: str, slices: dict[str, Slice]) -> None:
+        if name == "disagree" and not self.other:
+            raise BadInput("trigger 'disagree': needs a second run; name it by --against RUN")
+        if name in BUILT_IN:
+            return
+        if name not in slices:
+            known = ", ".join([*BUILT_IN, *slices])
+            raise BadInput(f"trigger {name!r}: must be one of {known}; declare a slice over pred.TASK, or correct it")
+        if missing := self._missing(slices[name]):
+            raise BadInput(f"trigger {name!r}: run {self.run} does not predict {missing[0]}; name a run that does")
+
+    def _members(self, predicate: str) -> Ints:
+        return self.now.members(predicate, predictions=self.file, other=self.other or None)
+
+
+def _predicted(predicate: str) -> list[tuple[str, str]]:
+    """The columns of predictions that a canonical predicate reads."""
+    return [part for part in columns_of(predicate) if part[0] in PREDICTED]
