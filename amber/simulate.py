@@ -25,6 +25,7 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
 from curation.files.atomic import whole
+from curation.requests.ranking import STRATEGIES
 
 __all__ = [
     "ARMS", "Beside", "Point", "Simulation", "average_precision", "copy_workspace", "labelled_test_samples",
@@ -36,9 +37,9 @@ Beside = Callable[[Catalog, "Simulation", str], Floats]
 `labelled_test_samples`."""
 
 ARMS: Final[dict[str, dict[str, Any]]] = {
-    "mined": {}, "random": {"random_share": 1.0}, "margin": {"strategy": "margin"}, "entropy": {"strategy": "entropy"},
-}  # fmt: skip
-"""The settings of the loop by which arms differ."""
+    name: {"random_share": 1.0} if name == "random" else {"strategy": name} for name in STRATEGIES
+}
+"""The settings of the loop by which arms differ: one for each strategy of requests."""
 
 AUTHOR: Final = "simulation"
 

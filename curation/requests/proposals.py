@@ -17,12 +17,13 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import REQUESTS
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
+from curation.requests.answer_seconds import relative_costs, seconds_of_answers
 from curation.requests.budget import largest_remainder, spread
 from curation.requests.candidates import Candidates
-from curation.requests.ranking import Strategy, rank
+from curation.requests.ranking import STRATEGIES, Strategy, rank
 from curation.requests.strategies import at_random
 
-__all__ = ["Proposal", "Strategy", "choose_requests", "propose", "weights_of"]
+__all__ = ["Chosen", "Proposal", "Strategy", "choose", "choose_requests", "propose", "weights_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,9 @@ class Proposal:
     (`curation.requests.cold_start`), with `like`, a sample that shows what is wanted, or `example`, the features [D] of
     an image, among them.
 
-    `strategy` "margin" or "entropy" takes the samples of the smallest margin, or the largest entropy, of each task: the
-    usual baselines. Its default chooses by what is known (`curation.requests.ranking`).
+    `strategy` is one of `STRATEGIES`. The default chooses by what is known (`curation.requests.ranking`). "random" is
+    a `random_share` of 1. The others are published ones (`curation.requests.published`), to compare with: they spread
+    the budget over tasks, without rare slices.
 
     >>> Proposal(budget=100, seed=0).random_share
     0.15
@@ -53,7 +55,7 @@ class Proposal:
     embeddings: str = ""
     cost: float = 1.0
     like: str = ""
-    strategy: Strategy = "mixed"
+    strategy: Strategy = "mined"
     example: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -61,9 +63,16 @@ class Proposal:
             raise BadInput(f"budget {self.budget}: must be at least 1 label; raise it")
         if not 0 <= self.random_share <= 1:
             raise BadInput(f"random share {self.random_share}: must be in [0, 1]; correct it")
+        if self.strategy not in STRATEGIES:
+            raise BadInput(f"strategy {self.strategy!r}: must be one of {', '.join(STRATEGIES)}; correct it")
         wrong = [name for name, weight in (self.importance or {}).items() if not 0 <= weight < float("inf")]
         if wrong:
             raise BadInput(f"importance of {wrong[0]}: must be 0 or more, and finite; correct it")
+
+    @property
+    def at_random(self) -> bool:
+        """Whether every label is drawn at random."""
+        return self.random_share == 1 or self.strategy == "random"
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -94,26 +103,37 @@ def choose_requests(now: Snapshot, proposal: Proposal, home: Path) -> list[dict[
 
     At most `budget` rows: fewer only where no task with importance has a sample left to label.
     """
+    return choose(now, proposal, home).rows
+
+
+def choose(now: Snapshot, proposal: Proposal, home: Path) -> "Chosen":
+    """The same with the candidates that they were chosen from; `open` marks those that are left."""
     if proposal.run:
         proposal = replace(proposal, run=now.runs.full_id(proposal.run))
     candidates = Candidates(
         now, home, run=proposal.run, embeddings=proposal.embeddings, like=proposal.like, example=proposal.example,
         named=proposal.named,
     )  # fmt: skip
-    chosen = _Chosen(candidates=candidates, proposal=proposal, task_ids=now.task_ids())
-    weights = weights_of(now, proposal, candidates)
-    _add_at_random(chosen, weights, round(proposal.budget * proposal.random_share), arm="random")
-    if proposal.random_share < 1:
-        for task, slice_, count in spread(
-            candidates, weights, chosen.left, run=proposal.run, by_slice=proposal.strategy == "mixed"
-        ):
-            slice_name, part = slice_.name if slice_ else "", candidates.tasks[task]
-            for pick in rank(candidates, part, slice_, count, chosen.seed(task), strategy=proposal.strategy):
-                chosen.add(task, pick.row, arm=pick.arm, slice_=slice_name, reason=pick.reason)
-    arm = "spare" if proposal.random_share < 1 else "random"
-    while chosen.left and _add_at_random(chosen, weights, chosen.left, arm=arm):
+    weights, seconds = weights_of(now, proposal, candidates), seconds_of_answers(now)
+    chosen = Chosen(
+        candidates=candidates, proposal=proposal, task_ids=now.task_ids(), weights=weights, seconds=seconds,
+        costs=relative_costs(seconds, candidates.tasks),
+    )  # fmt: skip
+    at_random = proposal.budget if proposal.at_random else round(proposal.budget * proposal.random_share)
+    _add_at_random(chosen, at_random, arm="random")
+    by_slice = proposal.strategy == "mined"
+    for task, slice_, count in (
+        spread(candidates, weights, chosen.left, run=proposal.run, by_slice=by_slice, costs=chosen.costs)
+        if chosen.left
+        else []
+    ):
+        slice_name, part = slice_.name if slice_ else "", candidates.tasks[task]
+        for pick in rank(candidates, part, slice_, count, chosen.seed(task), strategy=proposal.strategy):
+            chosen.add(task, pick.row, arm=pick.arm, slice_=slice_name, reason=pick.reason)
+    arm = "random" if proposal.at_random else "spare"
+    while chosen.left and _add_at_random(chosen, chosen.left, arm=arm):
         pass
-    return [{**row, "priority": priority} for priority, row in enumerate(chosen.rows)]
+    return chosen
 
 
 def weights_of(now: Snapshot, proposal: Proposal, candidates: Candidates) -> dict[str, float]:
@@ -128,12 +148,18 @@ def weights_of(now: Snapshot, proposal: Proposal, candidates: Candidates) -> dic
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Chosen:
-    """The requests chosen so far; `add` also closes the sample's row to further requests of the task."""
+class Chosen:
+    """The requests chosen so far; `add` also closes the sample's row to further requests of the task.
+
+    Each task has its importance in `weights` and the cost of a label in `costs`, measured ones their `seconds` too.
+    """
 
     candidates: Candidates
     proposal: Proposal
     task_ids: Mapping[str, int]
+    weights: Mapping[str, float]
+    seconds: Mapping[str, float]
+    costs: Mapping[str, float]
     rows: list[dict[str, object]] = field(default_factory=list)
 
     @property
@@ -150,13 +176,13 @@ class _Chosen:
         self.rows.append(
             {
                 "sample_id": int(self.candidates.ids[row]), "task_id": self.task_ids[task], "arm": arm,
-                "slice": slice_, "reason": reason, "run": self.proposal.run, "priority": 0,
-                "propensity": propensity, "cost": self.proposal.cost,
+                "slice": slice_, "reason": reason, "run": self.proposal.run, "priority": len(self.rows),
+                "propensity": propensity, "cost": self.proposal.cost * self.costs[task],
             }
         )  # fmt: skip
 
 
-def _add_at_random(chosen: _Chosen, weights: Mapping[str, float], count: int, *, arm: str) -> int:
+def _add_at_random(chosen: Chosen, count: int, *, arm: str) -> int:
     """Draw (task, sample) pairs uniformly: `count` is split over tasks by weight, then samples are drawn in each.
 
     The budget that mining could not spend is drawn in the same way, but as the arm "spare": mining chose first, so
@@ -165,7 +191,7 @@ def _add_at_random(chosen: _Chosen, weights: Mapping[str, float], count: int, *,
     before = len(chosen.rows)
     reason = "drawn at random" if arm == "random" else "nothing left to mine; drawn at random"
     open_ = chosen.candidates.open
-    wanted = {name: weight for name, weight in weights.items() if weight > 0 and open_[name].any()}
+    wanted = {name: weight for name, weight in chosen.weights.items() if weight > 0 and open_[name].any()}
     for task, share in largest_remainder(wanted, count).items():
         rows, propensity = at_random(open_[task], share, chosen.seed(task))
         for row in rows.tolist():
