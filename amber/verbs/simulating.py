@@ -10,7 +10,8 @@ from rich.console import Group
 
 from amber.extras import need_extra
 from amber.loop import Loop
-from amber.simulate import ARMS, Simulation, simulate
+from amber.replayed_data import Simulation
+from amber.simulate import ARMS, simulate
 from amber.simulated_picture import draw, simulated_table
 from amber.terminal import Screen, show
 from amber.verbs.options import grouped, trunk_option, workspace

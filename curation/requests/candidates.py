@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from copy import copy
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
 from curation.files.read_back import read_parquet
-from curation.images.embeddings import Embeddings, principal_directions
+from curation.images.embeddings import Embeddings, models_of, principal_directions
 
 __all__ = ["Candidates", "inside_by_class"]
 
@@ -45,6 +46,7 @@ class Candidates:
         self._predictions = read_parquet(self._predictions_path, EVALUATE) if self._predictions_path else None
         self.tasks = requestable(now, self._predictions, named)
         self._members: dict[Any, Ints] = {}
+        self._current: dict[str, pa.Table] = {}
         self._principal: Float32s | None = None
         self._directions: Float32s | None = None
         samples = now.samples().sort_by("sample_id")
@@ -56,7 +58,9 @@ class Candidates:
         self.inapplicable: dict[str, Bools] = {}
         self.predicted_inapplicable: dict[str, Bools] = {}
         self.open = {name: self._answerable(task) for name, task in self.tasks.items()}
-        self._embeddings = Embeddings.open(home, embeddings) if embeddings else None
+        self._home, self._model = home, embeddings
+        if embeddings and embeddings not in models_of(home):
+            Embeddings.open(home, embeddings)  # says what is missing
         self.example = self._example(like, example)
 
     @property
@@ -67,11 +71,16 @@ class Candidates:
     @property
     def has_vectors(self) -> bool:
         """Whether embeddings were named."""
-        return self._embeddings is not None
+        return bool(self._model)
+
+    @cached_property
+    def _embeddings(self) -> Embeddings | None:
+        """Opened when a vector is first needed, because that reads all of them to check their digest."""
+        return Embeddings.open(self._home, self._model) if self._model else None
 
     def known(self, task: str) -> pa.Table:
         """The known labels of a task on these samples."""
-        labels = self.now.labels(task)
+        labels = self._labels(task)
         labels = labels.filter(pc.equal(labels["state"], KNOWN))
         return labels.filter(pc.is_in(labels["sample_id"], value_set=pa.array(self.ids)))
 
@@ -218,6 +227,12 @@ class Candidates:
             raise NotFound(f"--like {like!r}: the pack holds no image with this key; pack it, or name an image file")
         return np.asarray(self._embeddings.standardised(self._embeddings.rows([like]))[0], np.float32)
 
+    def _labels(self, task: str) -> pa.Table:
+        """The current labels of a task, read once."""
+        if task not in self._current:
+            self._current[task] = self.now.labels(task)
+        return self._current[task]
+
     def _answerable(self, task: Task) -> Bools:
         """Whether a label may be requested of each sample [N]; it also notes where the task does not apply."""
         path = str(self._predictions_path) if self._predictions_path else None
@@ -233,7 +248,7 @@ class Candidates:
         """
         requests = self.now.requests()
         mine = pc.and_(pc.equal(requests["task"], task), pc.not_equal(requests["state"], "withdrawn"))
-        labels = self.now.labels(task)
+        labels = self._labels(task)
         if self.tasks[task].kind == "multilabel":
             labels = labels.filter(pc.invert(_partial(labels, len(self.tasks[task].classes))))
         taken = [labels["sample_id"].to_numpy(), requests.filter(mine)["sample_id"].to_numpy()]

@@ -14,7 +14,8 @@ from support.refusals import one_line
 from amber import simulate as module
 from amber.cli import run
 from amber.loop import Loop
-from amber.simulate import Point, Simulation, simulate
+from amber.replayed_data import Simulation
+from amber.simulate import Point, simulate
 from amber.simulated_picture import draw, paired
 from benchmarks.labels_data import balanced_logistic
 from curation import BadInput
