@@ -28,11 +28,12 @@ AUTHOR: Final = "simulation"
 class Simulation:
     """Which classes are wanted, how rare they are made, and the loop that every arm runs.
 
-    `task` and `labels` name the classes; a task of numbers has no `labels`, and nothing is thinned. `share` in (0, 1) is the share of each in the training pool after thinning (a
-    class that is rarer stays as it is). `wrong` in [0, 1) of the answers are corrupted: another class, or another
-    sample's value. `known` in (0, 1) is the share of each task's labels at the start; without it the loop's `start`
-    counts them. After the start, labels of the task alone are requested. With `fitted`, a frozen trunk sees images in
-    the size that fits the data set, instead of the recipe's.
+    `task` and `labels` name the classes; a task of numbers has no `labels`, and nothing is thinned. `share` in (0, 1)
+    is the share of each class in the training pool after thinning (a class that is rarer stays as it is). `wrong` in
+    [0, 1) of the answers are corrupted: another class, or another sample's value. `known` in (0, 1) is the share of
+    each task's labels at the start; without it the loop's `start` counts them. After the start, labels of the task
+    alone are requested. With `fitted`, a frozen trunk sees images in the size that fits the data set, instead of the
+    recipe's.
     """
 
     task: str
@@ -139,6 +140,11 @@ def _thin(catalog: Catalog, held: pa.Table, simulation: Simulation, seed: int) -
                 "none is left; raise the share, or name another class"
             )
         out += np.random.default_rng([seed, 3, number]).permutation(mine)[kept:].tolist()
+    pool = pc.sum(pc.is_in(train, value_set=held["key"].combine_chunks())).as_py() - len(out)
+    if (loop := simulation.loop).rounds * loop.budget > pool:
+        raise BadInput(
+            f"budget {loop.budget} in {loop.rounds} rounds: the pool holds {pool:,} labels of {task.name}; lower it"
+        )
     with catalog.commit(author=AUTHOR, message=f"thin {', '.join(keys) or 'nothing'}") as change:
         if out:
             change.add_attributes(pa.table({"key": pa.array(out, pa.string()), "excluded": [True] * len(out)}))

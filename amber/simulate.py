@@ -45,7 +45,7 @@ ARMS: Final[dict[str, dict[str, Any]]] = {
 class Point:
     """One wanted class (`label`) of one arm and seed after a round: labels bought, how many of them are of the class,
     and its figures on test: average precision (`ap`), precision, recall, F1; `tasks` has the figure of each task. Of a
-    task of numbers, `label` is "" and only `tasks` has figures."""
+    task of numbers, `label` is "", `error` is its figure, such as the mean absolute error, and the others are NaN."""
 
     arm: str
     seed: int
@@ -57,6 +57,7 @@ class Point:
     recall: float
     f1: float
     tasks: dict[str, float]
+    error: float | None = None
 
 
 def simulate(
@@ -129,7 +130,10 @@ def _points(
             yield from _of_labels(arm, simulation, loop.seed, bought, tasks, judged, task)
         else:
             nothing = dict.fromkeys(("ap", "precision", "recall", "f1"), np.nan)
-            yield Point(arm=arm, seed=loop.seed, label="", labels=bought.labels, found=0, tasks=tasks, **nothing)
+            error = tasks.get(task.name)
+            yield Point(
+                arm=arm, seed=loop.seed, label="", labels=bought.labels, found=0, tasks=tasks, error=error, **nothing
+            )  # fmt: skip
     for name, heads in beside.items():
         chances = heads(catalog, simulation, step.run)
         predicted = np.eye(chances.shape[1], dtype=np.bool_)[chances.argmax(axis=1)]
@@ -151,8 +155,8 @@ def _of_labels(
 
 
 def labelled_test_samples(now: Snapshot, simulation: Simulation) -> tuple[list[str], Int8s]:
-    """Keys of the test samples with a known label of the task, by key, and the state of each class [n, C]: 1 there, 0 not
-    there, -1 where nobody looked."""
+    """Keys of the test samples with a known label of the task, by key, and the state of each class [n, C]: 1 there,
+    0 not there, -1 where nobody looked."""
     samples, task = now.samples(), now.task(simulation.task)
     labels = now.labels(task.name)
     labels = labels.filter(pc.equal(labels["state"], KNOWN))

@@ -48,8 +48,8 @@ def request_rows() -> list[Row]:
             sys.stderr.write(f"{strategy} {tasks} {seconds:.1f} s\n")
             rows.append(
                 Row(
-                    what=f"{REQUESTS:,} requests of {SAMPLES:,}, {strategy}, {' and '.join(tasks)}", value=seconds, unit=" s",
-                    asked=f"<= {SECONDS:.0f} s" if strategy == "mined" else "",
+                    what=f"{REQUESTS:,} requests of {SAMPLES:,}, {strategy}, {' and '.join(tasks)}", value=seconds,
+                    unit=" s", asked=f"<= {SECONDS:.0f} s" if strategy == "mined" else "",
                     met=strategy != "mined" or seconds <= SECONDS, peers={"GB": gigabytes},
                 )
             )  # fmt: skip

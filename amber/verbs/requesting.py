@@ -96,9 +96,9 @@ request_options = grouped(
 def request_command(options: RequestOptions, seed: int, author: str, home: str, as_json: bool) -> None:
     """Request labels where they help most (with --budget), and list the open requests.
 
-    With --budget it also prints how many labels each task and slice gets, how long an answer takes people (from ten timed
-    answers on; tasks whose answers take longer get fewer labels), and why a task gets fewer or none. A budget larger than
-    what can be requested is refused.
+    With --budget it also prints how many labels each task and slice gets, how long an answer takes people (from ten
+    timed answers on; a task whose answers take longer gets fewer labels), and why a task gets fewer or none. A budget
+    larger than what can be requested is refused.
 
     Example: amber request --budget 200 --author ada
     """

@@ -32,7 +32,7 @@ def spread(
 
     A cell weighs importance x error x yield / (sqrt(FIRST_LABELS + known labels) x cost), with the `costs` of a label
     of each task (default: all alike). Errors fall about as the root of the number of labels, so the next label is worth
-    most where the error is large, few labels are known, earlier requests hit the slice, and an answer takes little time.
+    most where the error is large, few labels are known, earlier requests hit the slice, and an answer is quick.
     """
     rare = [part for part in candidates.now.slices().values() if part.rare]
     if not by_slice:

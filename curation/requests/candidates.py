@@ -32,9 +32,10 @@ EVALUATE = "evaluate the run again"
 class Candidates:
     """The N training samples of a snapshot that are not excluded, ordered by id; evaluation samples are never here.
 
-    `ids` and `groups` (a code of each) are arrays [N]. `open` holds for each task a mask [N]: true where a label may be requested. It is
-    false where there is a label or a request, and where the task does not apply: `inapplicable` [N] by known labels,
-    `predicted_inapplicable` [N] by predictions where labels are not known. A row is an index into these arrays.
+    `ids` and `groups` (a code of each) are arrays [N]. `open` holds for each task a mask [N]: true where a label may be
+    requested. It is false where there is a label or a request, and where the task does not apply: `inapplicable` [N] by
+    known labels, `predicted_inapplicable` [N] by predictions where labels are not known. A row is an index into these
+    arrays.
     `tasks` are those of `requestable`. NotFound when the catalog has no run of that name."""
 
     def __init__(

@@ -16,7 +16,7 @@ FEWEST: Final = 20
 
 
 def chosen_ridge(vectors: Float32s, numbers: Floats, groups: Ints) -> float:
-    """The ridge of a linear regression of `numbers` [n] on `vectors` [n, D], by the squared error on held-out groups."""
+    """The ridge of a linear regression of `numbers` [n] on `vectors` [n, D], by the error on held-out groups."""
     unit = float(np.einsum("nd,nd->n", vectors, vectors).mean()) if len(vectors) else 1.0
     folds = np.unique(groups, return_inverse=True)[1] % FOLDS
     if len(numbers) < FEWEST or len(np.unique(folds)) < 2:
