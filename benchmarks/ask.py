@@ -10,6 +10,8 @@ PARTS = {
     "discovery": "ask_discovery:discovery_rows",
     "doubts": "ask_doubts:doubt_rows",
     "similar": "ask_similar:similar_rows",
+    "requests": "ask_requests:request_rows",
+    "mining": "ask_mining:mining_rows",
 }
 """The parts by name, in the order in which they run: a module of `benchmarks` and its function."""
 

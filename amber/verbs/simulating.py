@@ -88,8 +88,8 @@ simulate_options = grouped(
 def simulate_command(dataset: Path, options: SimulateOptions, home: str, as_json: bool) -> None:
     """Run the loop on the data set declared in the folder DATASET, whose labels are all known, as if they were not.
 
-    Labels are held back, a share is made wrong, and the wanted classes are thinned. Strategies start alike and differ in
-    what they request; "mined" is Amber's. Prints one table and writes one picture. Workspaces are temporary folders
+    Labels are held back, a share is made wrong, and the wanted classes are thinned. Strategies start alike and differ
+    in what they request; "mined" is Amber's. Prints one table and writes one picture. Workspaces are temporary folders
     beside the workspace; the catalog in it is not touched.
     """
     need_extra("train")
