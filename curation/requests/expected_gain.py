@@ -6,7 +6,7 @@ import numpy as np
 
 from curation.arrays import Bools, Float32s, Floats, Ints
 
-__all__ = ["chosen_ridge", "most_expected_gain"]
+__all__ = ["RIDGES", "chosen_ridge", "most_expected_gain"]
 
 RIDGES: Final = 10.0 ** np.arange(-3, 3.5, 0.5)
 """Ridges that are compared, over the mean squared length of a vector."""
