@@ -9,7 +9,6 @@ Seeds from FIRST_SEED (1000) on; nothing was chosen on them. SEEDS of each, on J
 the data sets, STRATEGIES the strategies. Each point goes to stderr as it comes.
 """
 
-import csv
 import json
 import os
 import sys
@@ -29,9 +28,9 @@ from amber.simulate import ARMS, Point, simulate_seed
 from amber.simulated_picture import draw, paired, simulated_table
 from amber.terminal import output
 from benchmarks.labels import AUTHOR, DATASET, embed_once
+from benchmarks.streets_data import streets_folder
 from benchmarks.table import Row, small
 from curation.catalog.catalog import Catalog
-from curation.catalog.held_back_labels import read_held_back
 from curation.ingestion.dataset import Dataset
 from curation.ingestion.ingest import ingest
 from training.recipe import Recipe
@@ -45,35 +44,7 @@ SETS = os.environ.get("SETS", "lights").split(",")
 NAMES = tuple(os.environ.get("STRATEGIES", ",".join(ARMS)).split(","))
 KEPT = 10
 """Yellow crops in the pool."""
-IMAGES = int(os.environ.get("IMAGES", "1600"))
 RECIPE = Recipe.of("efficientnet_lite0", threads=1)
-STREETS = DATASET.parent / "streets"
-
-DECLARED = """
-name = "streets"
-title = "Rendered road scenes with all labels"
-licence = "Apache-2.0"
-source = "rendered by this project"
-[reader]
-kind = "tables"
-[[reader.table]]
-file = "labels.csv"
-rows = "samples"
-location = "file"
-[[task]]
-name = "stop_sign"
-kind = "binary"
-metric = "balanced_accuracy"
-owner = "signs"
-[[task]]
-name = "speed"
-kind = "regression"
-unit = "km/h"
-metric = "mae"
-owner = "planning"
-[split]
-by = "given"
-"""
 
 Started = Callable[[int], tuple[Catalog, Simulation]]
 """The workspace of a seed, and what is simulated in it."""
@@ -139,33 +110,11 @@ def _declared(name: str, home: Path) -> Started:
 
 
 def _streets(name: str, home: Path) -> Started:
-    """Scenes with all labels of stop signs and speeds, as a declared data set."""
-    os.environ["AMBER_CACHE"] = str(home / "images")
-    catalog = Catalog.create(home / "drawn")
-    ingest(catalog, Dataset.load(STREETS).with_reader({"images": IMAGES}), author=AUTHOR)
-    known: dict[str, dict[str, object]] = {"stop_sign": {}, "speed": {}}
-    with catalog.read() as now:
-        samples = now.samples().to_pylist()
-        keys = {row["sample_id"]: row["key"] for row in samples}
-        for task, values in known.items():
-            column = "number" if task == "speed" else "code"
-            values.update({keys[row["sample_id"]]: row[column] for row in now.labels(task).to_pylist()})
-    for row in read_held_back(catalog.home).to_pylist():
-        if row["task"] in known:
-            known[row["task"]][row["key"]] = row["number"] if row["task"] == "speed" else row["text"]
-    folder = home / "declared"
-    folder.mkdir()
-    with (folder / "labels.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["file", "group", "split", *known])
-        for row in samples:
-            table.writerow(
-                [row["location"], row["group"], row["split"], *(known[task].get(row["key"]) for task in known)]
-            )
-    (folder / "dataset.toml").write_text(DECLARED)
     loop = Loop(rounds=3, budget=60, start=400, recipe=RECIPE)
     task, labels = ("speed", ()) if name == "speeds" else ("stop_sign", ("true",))
-    return _template(folder, home, Simulation(task=task, labels=labels, share=0.02, fitted=True, loop=loop))
+    return _template(
+        streets_folder(home), home, Simulation(task=task, labels=labels, share=0.02, fitted=True, loop=loop)
+    )
 
 
 def _template(folder: Path, home: Path, asked: Simulation) -> Started:
