@@ -1,14 +1,13 @@
 """Requests for a task of numbers: expected gain beside farthest-first and random labels, by the error on test.
 
-`SETS=speeds` (IMAGES scenes of `streets`) or `cards` (the value of the cards in CARDS=FOLDER). 150 labels at random, then
-200 in two batches, of which 15% at random; a solved head on the frozen trunk's features judges. A quarter of the groups
-is for test, drawn by the seed; SEEDS seeds from FIRST_SEED (1000) on.
+`SETS=speeds` (IMAGES scenes of `streets`) or `cards` (the value of the cards in CARDS=FOLDER). 150 labels at random,
+then 200 in two batches, of which 15% at random; a solved head on the frozen trunk's features judges. A quarter of the
+groups is for test, drawn by the seed; SEEDS seeds from FIRST_SEED (1000) on.
 """
 
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +40,12 @@ def number_rows() -> list[Row]:
             task = {"speeds": "speed", "cards": "value"}[name]
             source = streets_folder(Path(folder)) if name == "speeds" else Path(os.environ["CARDS"])
             data = declared(source, Path(folder) / "home")
+        directions = principal_directions(data.features.numpy(), WIDTH, np.random.default_rng(0))
+        principal = np.asarray(data.features.numpy() @ directions, np.float32)
         errors: dict[str, list[float]] = {arm: [] for arm in ARMS}
         for seed in range(FIRST_SEED, FIRST_SEED + SEEDS):
             for arm in ARMS:
-                errors[arm].append(_error(data, task, arm, seed))
+                errors[arm].append(_error(data, principal, task, arm, seed))
             sys.stderr.write(f"{name} {seed} " + ", ".join(f"{arm} {errors[arm][-1]:.3f}" for arm in ARMS) + "\n")
         rows += _rows(f"{name}, {task}", errors)
     return rows
@@ -63,7 +64,7 @@ def _rows(what: str, errors: dict[str, list[float]]) -> list[Row]:
     return rows
 
 
-def _error(data: AllLabels, task: str, arm: str, seed: int) -> float:
+def _error(data: AllLabels, principal: Float32s, task: str, arm: str, seed: int) -> float:
     """The mean absolute error on test after all batches."""
     values = data.values[task]
     usable = np.flatnonzero(np.isfinite(values))
@@ -74,7 +75,7 @@ def _error(data: AllLabels, task: str, arm: str, seed: int) -> float:
     pool, test = usable[~held], usable[held]
     known, draws = generator.permutation(pool)[:START], np.random.default_rng([seed, 7])
     for _ in range(BATCHES):
-        known = np.r_[known, _batch(data, (pool, known, values, groups), arm, draws)]
+        known = np.r_[known, _batch(data, principal, (pool, known, values, groups), arm, draws)]
     labels = data.labels(data.tasks[task], known, values[known])
     features = data.features[torch.from_numpy(known)].double()
     head = exact_head(labels, features, seed=seed)
@@ -84,7 +85,9 @@ def _error(data: AllLabels, task: str, arm: str, seed: int) -> float:
     return float(np.abs(predicted - values[test]).mean())
 
 
-def _batch(data: AllLabels, state: tuple[Ints, Ints, Floats, Ints], arm: str, draws: "np.random.Generator") -> Ints:
+def _batch(
+    data: AllLabels, principal: Float32s, state: tuple[Ints, Ints, Floats, Ints], arm: str, draws: "np.random.Generator"
+) -> Ints:
     """The rows of the next batch."""
     pool, known, values, groups = state
     open_: Bools = ~np.isin(pool, known)
@@ -93,16 +96,8 @@ def _batch(data: AllLabels, state: tuple[Ints, Ints, Floats, Ints], arm: str, dr
     count, taken = BATCH - len(drawn), np.flatnonzero(~open_)
     if not count:
         return pool[drawn]
-    vectors = data.features.numpy()
     if arm == "farthest-first":
-        return pool[np.r_[drawn, farthest_first(vectors[pool], taken, count)]]
-    own = _principal(vectors, pool)
-    places = np.flatnonzero(np.isin(pool, known))
-    ridge = chosen_ridge(own[places], values[pool[places]], groups[pool[places]])
-    found, _ = most_expected_gain(own, taken, open_, groups[pool], count, ridge=ridge)
+        return pool[np.r_[drawn, farthest_first(data.features.numpy()[pool], taken, count)]]
+    ridge = chosen_ridge(principal[known], values[known], groups[known])
+    found, _ = most_expected_gain(principal[pool], taken, open_, groups[pool], count, ridge=ridge)
     return pool[np.r_[drawn, found]]
-
-
-def _principal(vectors: Float32s, rows: Sequence[int] | Ints) -> Float32s:
-    directions = principal_directions(vectors, WIDTH, np.random.default_rng(0))
-    return np.asarray(vectors[rows] @ directions, np.float32)

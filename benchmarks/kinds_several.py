@@ -27,7 +27,7 @@ from samplers.policy.policy import Policy
 from training.loop.exact_heads import ExactHead, exact_head
 from training.loop.task_labels import TaskLabels
 
-__all__ = ["head_rows", "mining_rows", "weight_rows"]
+__all__ = ["head_rows", "interval", "mining_rows", "weight_rows"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
