@@ -82,7 +82,7 @@ bench-gpu: .venv/train ## The trainer on a GPU: images a second, waiting for dat
 bench-decide: .venv/train ## Compare, gate, labels that judge, prevalence and drift, beside the usual rules (ROWS=blocks,errors; DEMO=FOLDER; SCALE=small)
 	@$(BIN)/python -m benchmarks.decide
 
-bench-ask: .venv/train .venv-ask-peers/ready ## Slices that nobody declared, labels that are wrong, similar images, triggers, beside SliceLine and cleanlab (ROWS=discovery,doubts,similar,triggers; SCALE=small)
+bench-ask: .venv/train .venv-ask-peers/ready ## Undeclared slices, wrong labels, similar images, triggers, strategies, forecasts, the queue, beside SliceLine, cleanlab and published strategies (ROWS=discovery,triggers,mining,forecast; SETS, DATA, CARDS, CINTA; SCALE=small)
 	@$(BIN)/python -m benchmarks.ask
 
 bench-kinds: .venv/train ## Tasks of several classes, of boxes, of two frames: beside scikit-learn and the mean box, mining at 2% (ROWS=several,lights,pairs; DATA, CINTA, CARLA=FOLDER; CLASS=NAME; SCALE=small)

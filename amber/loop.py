@@ -82,7 +82,7 @@ class Loop:
     first_draws: int | None = None
     policy: Policy | None = None
     like: str = ""
-    strategy: Strategy = "mixed"
+    strategy: Strategy = "mined"
     ask: tuple[str, ...] = ()
     begin: str = ""
 
@@ -98,14 +98,14 @@ class Loop:
 
     @property
     def arm(self) -> str:
-        """ "random" for the baseline; "mined", or the name of another strategy than the default."""
-        return "random" if self.random_share == 1 else "mined" if self.strategy == "mixed" else self.strategy
+        """ "random" for the baseline, else the strategy."""
+        return "random" if self.random_share == 1 else self.strategy
 
     @property
     def id(self) -> str:
         """A hash of the settings without `rounds`: the same settings continue a loop, and more rounds extend it."""
         settings = {name: value for name, value in asdict(self).items() if name != "rounds"}
-        for name, default in (("like", ""), ("strategy", "mixed"), ("ask", ()), ("begin", "")):
+        for name, default in (("like", ""), ("strategy", "mined"), ("ask", ()), ("begin", "")):
             if settings[name] == default:
                 settings.pop(name)  # loops of before these settings keep their id
         text = json.dumps(settings, sort_keys=True, default=_policy_of_id)

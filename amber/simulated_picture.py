@@ -16,14 +16,16 @@ __all__ = ["differences_of", "draw", "paired", "simulated_table"]
 
 
 FORMATS = (".png", ".svg")
-COLOURS = ("#00798c", "#d1495b", "#edae49", "#30638e", "#7a9e7e")
+COLOURS = ("#00798c", "#d1495b", "#edae49", "#30638e", "#7a9e7e", "#8d6a9f", "#5c5c5c")
 RESAMPLES = 10_000
 
 
 def simulated_table(title: str, points: Sequence[Point]) -> WrappedTable:
     """A row for each arm after its last round: figures of the wanted classes on test, means of classes and seeds, and
     the paired difference of average precision from random's with its 95% interval; then the mean of all tasks'
-    figures."""
+    figures. Of a task of numbers, the figure is that of the task, such as its mean absolute error."""
+    if points[0].error is not None:
+        return _numbers_table(title, points)
     rows: list[list[Any]] = []
     for arm in dict.fromkeys(point.arm for point in points):
         last = _last(points, arm)
@@ -38,6 +40,19 @@ def simulated_table(title: str, points: Sequence[Point]) -> WrappedTable:
         )  # fmt: skip
     columns = ["arm", "labels", "found", "AP", "precision", "recall", "F1", "AP minus random's [95%]", "mean of tasks"]
     return table(title, columns, rows)
+
+
+def _numbers_table(title: str, points: Sequence[Point]) -> WrappedTable:
+    rows: list[list[Any]] = []
+    for arm in dict.fromkeys(point.arm for point in points):
+        last = _last(points, arm)
+        difference = paired(points, arm, of=lambda point: point.error)
+        errors = [point.error for point in last if point.error is not None]
+        rows.append(
+            [arm, f"{np.mean([point.labels for point in last]):,.0f}", f"{np.mean(errors):.3f}",
+             difference and "{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference)]
+        )  # fmt: skip
+    return table(title, ["arm", "labels", "error", "error minus random's [95%]"], rows)
 
 
 def paired(
@@ -75,8 +90,8 @@ def _by_seed(points: Sequence[Point], of: Callable[[Point], float | None]) -> di
 
 
 def draw(title: str, points: Sequence[Point], path: Path) -> Path:
-    """Average precision of the wanted classes against the labels bought, a line for each arm, with the range of the
-    middle half of seeds and classes, as a PNG or SVG."""
+    """Average precision of the wanted classes (or the error of a task of numbers) against the labels bought, a line for
+    each arm, with the range of the middle half of seeds and classes, as a PNG or SVG."""
     if path.suffix not in FORMATS:
         raise BadInput(f"--picture {path}: must end in {' or '.join(FORMATS)}; correct it")
     from matplotlib.figure import Figure
@@ -89,10 +104,10 @@ def draw(title: str, points: Sequence[Point], path: Path) -> Path:
                   for one in sorted({(point.seed, point.label) for point in mine})]  # fmt: skip
         steps = min(map(len, curves))
         labels: Floats = np.mean([[point.labels for point in curve[:steps]] for curve in curves], axis=0)
-        values: Floats = np.array([[point.ap for point in curve[:steps]] for curve in curves])
+        values: Floats = np.array([[_shown(point) for point in curve[:steps]] for curve in curves])
         axes.plot(labels, values.mean(axis=0), color=color, marker="o", markersize=4, label=arm)
         axes.fill_between(labels, *np.quantile(values, [0.25, 0.75], axis=0), color=color, alpha=0.15, linewidth=0)
-    axes.set(xlabel="labels", ylabel="average precision", title=title)
+    axes.set(xlabel="labels", ylabel="average precision" if points[0].error is None else "error", title=title)
     axes.grid(axis="y", alpha=0.3)
     axes.legend(frameon=False)
     with whole(path) as part:
@@ -103,3 +118,8 @@ def draw(title: str, points: Sequence[Point], path: Path) -> Path:
 def _last(points: Sequence[Point], arm: str) -> list[Point]:
     """The point of each seed and class after the last round of an arm."""
     return list({(point.seed, point.label): point for point in points if point.arm == arm}.values())
+
+
+def _shown(point: Point) -> float:
+    """The figure that the picture shows."""
+    return point.ap if point.error is None else point.error

@@ -11,6 +11,9 @@ PARTS = {
     "doubts": "ask_doubts:doubt_rows",
     "similar": "ask_similar:similar_rows",
     "triggers": "ask_triggers:trigger_rows",
+    "requests": "ask_requests:request_rows",
+    "mining": "ask_mining:mining_rows",
+    "numbers": "ask_numbers:number_rows",
 }
 """The parts by name, in the order in which they run: a module of `benchmarks` and its function."""
 

@@ -61,7 +61,7 @@ class AllLabels:
         for name, values in self.values.items():
             labelled = np.flatnonzero((self.split == "train") & np.isfinite(values))
             chosen = np.sort(generator.permutation(labelled)[: max(10, round(fraction * len(labelled)))])
-            found.append(self._labels(self.tasks[name], chosen, values[chosen]))
+            found.append(self.labels(self.tasks[name], chosen, values[chosen]))
         return found
 
     def test(self, task: str) -> tuple[Ints, Floats]:
@@ -70,7 +70,8 @@ class AllLabels:
         rows = np.flatnonzero((self.split == "test") & np.isfinite(values))
         return rows, values[rows]
 
-    def _labels(self, task: Task, rows: Ints, values: Floats) -> TaskLabels:
+    def labels(self, task: Task, rows: Ints, values: Floats) -> TaskLabels:
+        """Labels of a task on these rows, balanced over classes."""
         numeric = task.kind == "regression"
         mean, deviation = (float(values.mean()), float(values.std())) if numeric else (0.0, 1.0)
         _, place, counts = np.unique(values, return_inverse=True, return_counts=True)

@@ -27,7 +27,7 @@ from samplers.policy.policy import Policy
 from training.loop.exact_heads import ExactHead, exact_head
 from training.loop.task_labels import TaskLabels
 
-__all__ = ["head_rows", "mining_rows", "weight_rows"]
+__all__ = ["head_rows", "interval", "mining_rows", "weight_rows"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -177,7 +177,7 @@ def mined(data: Several, pool: Ints, code: int, seed: int, *, at_random: bool) -
     """The images known in the end: some to start with, then the budget in rounds, at random or as Amber asks."""
     generator = np.random.default_rng(seed)
     known, order = generator.permutation(pool)[:START], generator.permutation(len(pool))
-    groups, share = data.groups[pool].astype(object), 0.5
+    groups, share = data.groups[pool], 0.5
     for _ in range(STEPS):
         open_, count = ~np.isin(pool, known), BUDGET // STEPS
         if at_random:

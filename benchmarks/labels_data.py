@@ -31,7 +31,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from amber.loop import Loop
-from amber.simulate import Point, Simulation, labelled_test_samples, make_template, simulate_seed
+from amber.replayed_data import Simulation, make_template
+from amber.simulate import Point, labelled_test_samples, simulate_seed
 from amber.simulated_picture import differences_of, draw, paired, simulated_table
 from amber.terminal import output
 from benchmarks.max_t import max_t

@@ -74,7 +74,7 @@ def flip(path: Path, at: float = 0.5) -> None:
 
 def mine(catalog: Catalog) -> object:
     with catalog.read() as now:
-        return Candidates(now, catalog.home, run="r", embeddings="model")
+        return Candidates(now, catalog.home, run="r", embeddings="model").principal()
 
 
 def mirror(catalog: Catalog) -> object:

@@ -13,8 +13,9 @@ from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from curation.images.embeddings import models_of
 from curation.requests import oracle
-from curation.requests.proposals import Proposal, propose
-from curation.requests.spending import Spent, spending
+from curation.requests.proposals import Proposal
+from curation.requests.ranking import STRATEGIES, Strategy
+from curation.requests.spending import Spent, spend
 from samplers.policy.policy import Policy
 from training.evaluation.intervals import Figure
 from training.imported import is_imported
@@ -38,6 +39,7 @@ class RequestOptions:
     like: str
     triggers: str
     against: str
+    strategy: Strategy
 
     def proposal(self, catalog: Catalog, seed: int) -> Proposal | None:
         """How to spend the budget; None without one."""
@@ -50,13 +52,23 @@ class RequestOptions:
         with catalog.read() as now:
             runs = now.runs()["run"].to_pylist()
             run = now.runs.full_id(self.run) if self.run else runs[-1] if runs else ""
+        self._check_strategy(catalog, run)
         recipe = Run.open(catalog.home, run).recipe if _trained_here(catalog, run) else Recipe()
         return Proposal(
             budget=self.budget, seed=seed, random_share=self.random_share, run=run,
-            embeddings=_embeddings(catalog, run), importance=self._importance(catalog),
+            embeddings=_embeddings(catalog, run), importance=self._importance(catalog), strategy=self.strategy,
             triggers=tuple(dict.fromkeys(filter(None, self.triggers.split(",")))), against=self.against,
             **example_of(catalog, self.like, recipe.features(run)),
         )  # fmt: skip
+
+    def _check_strategy(self, catalog: Catalog, run: str) -> None:
+        """Refuse a strategy that lacks what it ranks images by."""
+        if self.strategy in ("margin", "entropy", "badge", "direct") and not run:
+            raise BadInput(
+                f"--strategy {self.strategy}: needs the predictions of a run; train first, or choose another"
+            )
+        if self.strategy in ("badge", "typiclust") and not _embeddings(catalog, run):
+            raise BadInput(f"--strategy {self.strategy}: needs features of the images; train first, or choose another")
 
     def _importance(self, catalog: Catalog) -> dict[str, float] | None:
         if self.policy_file is None:
@@ -82,6 +94,9 @@ request_options = grouped(
         help="Triggers of the run that share the budget with mining, by what each found before.",
     ),
     click.option("--against", default="", metavar="RUN", help="The run that triggers compare with (`disagree`)."),
+        "--strategy", type=click.Choice(STRATEGIES), default="mined", show_default=True,
+        help="What chooses the images: what is known (mined), chance, or one published strategy.",
+    ),
 )  # fmt: skip
 
 
@@ -95,7 +110,11 @@ request_options = grouped(
 def request_command(options: RequestOptions, seed: int, arms: bool, author: str, home: str, as_json: bool) -> None:
     """Request labels where they help most (with --budget), and list the open requests.
 
-    With --budget it also prints how many labels each task and slice gets, and why a task gets fewer or none.
+    With --budget it also prints how many labels each task and slice gets, how long an answer takes people (from ten
+    timed answers on; a task whose answers take longer gets fewer labels), and why a task gets fewer or none. A budget
+    larger than what can be requested is refused.
+
+    Example: amber request --budget 200 --author ada
     """
     catalog = Catalog.open(home)
     if arms:
@@ -105,8 +124,7 @@ def request_command(options: RequestOptions, seed: int, arms: bool, author: str,
     if proposal := options.proposal(catalog, seed):
         with catalog.read() as now:
             head = now.digest
-            spent = spending(now, proposal, home=catalog.home)
-        propose(catalog, proposal, author=author, batch=f"request:{head}:{proposal}")
+        spent = spend(catalog, proposal, author=author, batch=f"request:{head}:{proposal}")
     with catalog.read() as now:
         rows = now.requests("open").to_pylist()
     cells = [[row[name] for name in COLUMNS] for row in rows]
@@ -137,9 +155,18 @@ def _share(figure: Figure) -> tuple[str, int]:
 
 def _spent_table(budget: int, spent: list[Spent]) -> WrappedTable:
     requested = sum(part.requests for part in spent)
-    rows = [[part.task, part.slice or "(all)", part.requests, plain(part.arms), part.why] for part in spent]
+    rows = [
+        [part.task, part.slice or "(all)", part.requests, plain(part.arms), _seconds(part.seconds), part.why]
+        for part in spent
+    ]
     title = f"{requested:,} of {budget:,} labels requested"
-    return table(title, ["task", "slice", "labels", "by", "why not more"], rows)
+    if hours := sum(part.requests * (part.seconds or 0) for part in spent) / 3600:
+        title += f", {hours:.1f} hours of the tasks whose answers were timed"
+    return table(title, ["task", "slice", "labels", "by", "seconds an answer", "why not more"], rows)
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 @click.command("oracle")

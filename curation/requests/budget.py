@@ -25,14 +25,15 @@ more, so that a cell without labels does not take the whole budget."""
 
 
 def spread(
-    candidates: Candidates, importance: Mapping[str, float], budget: int, *, run: str, by_slice: bool = True
-) -> list[tuple[str, Slice | None, int]]:
+    candidates: Candidates, importance: Mapping[str, float], budget: int, *, run: str, by_slice: bool = True,
+    costs: Mapping[str, float] | None = None,
+) -> list[tuple[str, Slice | None, int]]:  # fmt: skip
     """(task, slice, number of labels) for each cell that gets any; they add up to `budget` unless all weights are 0.
     Without `by_slice`, rare slices get nothing of their own.
 
-    A cell weighs importance x error x yield / sqrt(FIRST_LABELS + known labels). Errors fall about as the root of the
-    number of labels, so the next label is worth most where the error is large, few labels are known, and earlier
-    requests hit the slice.
+    A cell weighs importance x error x yield / (sqrt(FIRST_LABELS + known labels) x cost), with the `costs` of a label
+    of each task (default: all alike). Errors fall about as the root of the number of labels, so the next label is worth
+    most where the error is large, few labels are known, earlier requests hit the slice, and an answer is quick.
     """
     rare = [part for part in candidates.now.slices().values() if part.rare]
     if not by_slice:
@@ -48,6 +49,7 @@ def spread(
             worth = importance[name] * errors.get(slice_.name if slice_ else "", PRIOR_ERROR)
             worth *= _yield(candidates, name, slice_)
             weights[name, slice_] = worth / (FIRST_LABELS + _known_inside(candidates, known, slice_)) ** 0.5
+            weights[name, slice_] /= (costs or {}).get(name, 1.0)
     counts = largest_remainder(weights, budget)
     return [(name, slice_, count) for (name, slice_), count in counts.items() if count]
 

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Collection
 from copy import copy
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.arrays import Bools, Floats, Ints
+from curation.arrays import Bools, Float32s, Floats, Ints
 from curation.catalog.applicability import applicability
 from curation.catalog.schema import KNOWN
 from curation.catalog.slices import Slice, columns_of
@@ -18,7 +18,7 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
 from curation.files.read_back import read_parquet
-from curation.images.embeddings import Embeddings, principal_directions
+from curation.images.embeddings import Embeddings, models_of, principal_directions
 
 __all__ = ["Candidates", "inside_by_class"]
 
@@ -32,30 +32,36 @@ EVALUATE = "evaluate the run again"
 class Candidates:
     """The N training samples of a snapshot that are not excluded, ordered by id; evaluation samples are never here.
 
-    `ids` and `groups` are arrays [N]. `open` holds for each task a mask [N]: true where a label may be requested. It is
-    false where there is a label or a request, and where the task does not apply: `inapplicable` [N] by known labels,
-    `predicted_inapplicable` [N] by predictions where labels are not known. A row is an index into these arrays.
+    `ids` and `groups` (a code of each) are arrays [N]. `open` holds for each task a mask [N]: true where a label may be
+    requested. It is false where there is a label or a request, and where the task does not apply: `inapplicable` [N] by
+    known labels, `predicted_inapplicable` [N] by predictions where labels are not known. A row is an index into these
+    arrays.
     `tasks` are those of `requestable`. NotFound when the catalog has no run of that name."""
 
     def __init__(
         self, now: Snapshot, home: Path, *, run: str = "", embeddings: str = "", like: str = "",
-        example: npt.NDArray[np.float32] | None = None, named: Collection[str] = (),
+        example: Float32s | None = None, named: Collection[str] = (),
     ) -> None:  # fmt: skip
         self.now = now
         self._predictions_path = now.runs.predictions_file(home, run) if run else None
         self._predictions = read_parquet(self._predictions_path, EVALUATE) if self._predictions_path else None
         self.tasks = requestable(now, self._predictions, named)
         self._members: dict[Any, Ints] = {}
-        self._principal: npt.NDArray[np.float32] | None = None
+        self._current: dict[str, pa.Table] = {}
+        self._principal: Float32s | None = None
+        self._directions: Float32s | None = None
         samples = now.samples().sort_by("sample_id")
         samples = samples.filter(pc.is_in(samples["sample_id"], value_set=pa.array(now.training_ids())))
         self.keys = samples["key"].combine_chunks()
         self.ids: Ints = np.asarray(samples["sample_id"].to_numpy(), np.int64)
-        self.groups: npt.NDArray[np.object_] = np.asarray(samples["group"].to_pylist(), dtype=object)
+        coded = samples["group"].combine_chunks().dictionary_encode(null_encoding="encode")
+        self.groups: Ints = np.asarray(coded.indices.to_numpy(), np.int64)
         self.inapplicable: dict[str, Bools] = {}
         self.predicted_inapplicable: dict[str, Bools] = {}
         self.open = {name: self._answerable(task) for name, task in self.tasks.items()}
-        self._embeddings = Embeddings.open(home, embeddings) if embeddings else None
+        self._home, self._model = home, embeddings
+        if embeddings and embeddings not in models_of(home):
+            Embeddings.open(home, embeddings)  # says what is missing
         self.example = self._example(like, example)
 
     @property
@@ -66,11 +72,16 @@ class Candidates:
     @property
     def has_vectors(self) -> bool:
         """Whether embeddings were named."""
-        return self._embeddings is not None
+        return bool(self._model)
+
+    @cached_property
+    def _embeddings(self) -> Embeddings | None:
+        """Opened when a vector is first needed, because that reads all of them to check their digest."""
+        return Embeddings.open(self._home, self._model) if self._model else None
 
     def known(self, task: str) -> pa.Table:
         """The known labels of a task on these samples."""
-        labels = self.now.labels(task)
+        labels = self._labels(task)
         labels = labels.filter(pc.equal(labels["state"], KNOWN))
         return labels.filter(pc.is_in(labels["sample_id"], value_set=pa.array(self.ids)))
 
@@ -174,31 +185,38 @@ class Candidates:
         codes[rows], sure[rows] = known["code"].to_numpy(), 1.0
         return codes, sure
 
-    def vectors(self, rows: Ints) -> npt.NDArray[np.float32]:
+    def vectors(self, rows: Ints) -> Float32s:
         """Standardised embeddings [n, D] of these rows."""
         assert self._embeddings is not None
         return self._embeddings.standardised(self._embeddings.rows(self.keys.take(pa.array(rows)).to_pylist()))
 
-    def principal(self) -> npt.NDArray[np.float32]:
+    def principal(self) -> Float32s:
         """Embeddings of all samples on about 64 principal directions [N, 64], by which a cold start measures distances,
         since it looks at every sample."""
         if self._principal is None:
+            self._principal = self.principal_of(np.arange(len(self.ids)))
+        return self._principal
+
+    def principal_of(self, rows: Ints) -> Float32s:
+        """The same of these rows [n, 64]."""
+        if self._principal is not None:
+            return self._principal[rows]
+        if self._directions is None:
             every, generator = np.arange(len(self.ids)), np.random.default_rng(0)
             some = self.vectors(np.sort(generator.permutation(every)[:SKETCHED]))
-            directions = principal_directions(some, WIDTH, generator)
-            parts = [self.vectors(every[at : at + CHUNK]) @ directions for at in range(0, len(every), CHUNK)]
-            self._directions: npt.NDArray[np.float32] = directions
-            self._principal = np.asarray(np.concatenate(parts), np.float32)
-        return self._principal
+            self._directions = principal_directions(some, WIDTH, generator)
+        parts = [self.vectors(rows[at : at + CHUNK]) @ self._directions for at in range(0, len(rows), CHUNK)]
+        return np.asarray(np.concatenate(parts), np.float32) if parts else np.empty((0, WIDTH), np.float32)
 
     def distances(self) -> Floats | None:
         """The distance [N] of every sample from the example; None without an example."""
         if self.example is None:
             return None
         principal = self.principal()
+        assert self._directions is not None
         return np.asarray(np.linalg.norm(principal - self.example @ self._directions, axis=1), np.float64)
 
-    def _example(self, like: str, features: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32] | None:
+    def _example(self, like: str, features: Float32s | None) -> Float32s | None:
         """The standardised features [D] of the sample `like`, or of an image with these `features`; None without."""
         if features is None and not like:
             return None
@@ -209,6 +227,12 @@ class Candidates:
         if not self._embeddings.covers([like]):
             raise NotFound(f"--like {like!r}: the pack holds no image with this key; pack it, or name an image file")
         return np.asarray(self._embeddings.standardised(self._embeddings.rows([like]))[0], np.float32)
+
+    def _labels(self, task: str) -> pa.Table:
+        """The current labels of a task, read once."""
+        if task not in self._current:
+            self._current[task] = self.now.labels(task)
+        return self._current[task]
 
     def _answerable(self, task: Task) -> Bools:
         """Whether a label may be requested of each sample [N]; it also notes where the task does not apply."""
@@ -225,7 +249,7 @@ class Candidates:
         """
         requests = self.now.requests()
         mine = pc.and_(pc.equal(requests["task"], task), pc.not_equal(requests["state"], "withdrawn"))
-        labels = self.now.labels(task)
+        labels = self._labels(task)
         if self.tasks[task].kind == "multilabel":
             labels = labels.filter(pc.invert(_partial(labels, len(self.tasks[task].classes))))
         taken = [labels["sample_id"].to_numpy(), requests.filter(mine)["sample_id"].to_numpy()]

@@ -18,14 +18,15 @@ from curation.catalog.event_tables import REQUESTS
 from curation.catalog.slices import Slice
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
+from curation.requests.answer_seconds import relative_costs, seconds_of_answers
 from curation.requests.budget import largest_remainder, spread
 from curation.requests.candidates import Candidates
-from curation.requests.ranking import Strategy, rank
+from curation.requests.ranking import STRATEGIES, Strategy, rank
 from curation.requests.strategies import Pick, at_random
 from curation.requests.trigger_arms import TriggerArms
 from curation.requests.triggers import Triggers
 
-__all__ = ["Proposal", "Strategy", "choose_requests", "propose", "weights_of"]
+__all__ = ["Chosen", "Proposal", "Strategy", "choose", "choose_requests", "propose", "weights_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,9 @@ class Proposal:
     (`curation.requests.cold_start`), with `like`, a sample that shows what is wanted, or `example`, the features [D] of
     an image, among them.
 
-    `strategy` "margin" or "entropy" takes the samples of the smallest margin, or the largest entropy, of each task: the
-    usual baselines. Its default chooses by what is known (`curation.requests.ranking`).
+    `strategy` is one of `STRATEGIES`. The default chooses by what is known (`curation.requests.ranking`). "random" is
+    a `random_share` of 1. The others are published ones (`curation.requests.published`), to compare with: they spread
+    the budget over tasks, without rare slices.
 
     `triggers` are names of triggers of the run (and of `against`, a second run) that share the mined part of the budget
     with mining, by what each found before (`curation.requests.trigger_arms`).
@@ -59,7 +61,7 @@ class Proposal:
     embeddings: str = ""
     cost: float = 1.0
     like: str = ""
-    strategy: Strategy = "mixed"
+    strategy: Strategy = "mined"
     triggers: tuple[str, ...] = ()
     against: str = ""
     example: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
@@ -69,6 +71,8 @@ class Proposal:
             raise BadInput(f"budget {self.budget}: must be at least 1 label; raise it")
         if not 0 <= self.random_share <= 1:
             raise BadInput(f"random share {self.random_share}: must be in [0, 1]; correct it")
+        if self.strategy not in STRATEGIES:
+            raise BadInput(f"strategy {self.strategy!r}: must be one of {', '.join(STRATEGIES)}; correct it")
         wrong = [name for name, weight in (self.importance or {}).items() if not 0 <= weight < float("inf")]
         if wrong:
             raise BadInput(f"importance of {wrong[0]}: must be 0 or more, and finite; correct it")
@@ -76,6 +80,11 @@ class Proposal:
             raise BadInput(
                 f"triggers {', '.join(self.triggers)}: need a run whose predictions fire them; train one first"
             )
+
+    @property
+    def at_random(self) -> bool:
+        """Whether every label is drawn at random."""
+        return self.random_share == 1 or self.strategy == "random"
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -106,30 +115,41 @@ def choose_requests(now: Snapshot, proposal: Proposal, home: Path) -> list[dict[
 
     At most `budget` rows: fewer only where no task with importance has a sample left to label.
     """
+    return choose(now, proposal, home).rows
+
+
+def choose(now: Snapshot, proposal: Proposal, home: Path) -> "Chosen":
+    """The same with the candidates that they were chosen from; `open` marks those that are left."""
     if proposal.run:
         proposal = replace(proposal, run=now.runs.full_id(proposal.run))
     candidates = Candidates(
         now, home, run=proposal.run, embeddings=proposal.embeddings, like=proposal.like, example=proposal.example,
         named=proposal.named,
     )  # fmt: skip
-    chosen = _Chosen(candidates=candidates, proposal=proposal, task_ids=now.task_ids())
-    weights = weights_of(now, proposal, candidates)
+    weights, seconds = weights_of(now, proposal, candidates), seconds_of_answers(now)
+    chosen = Chosen(
+        candidates=candidates, proposal=proposal, task_ids=now.task_ids(), weights=weights, seconds=seconds,
+        costs=relative_costs(seconds, candidates.tasks),
+    )  # fmt: skip
     arms = _trigger_arms(proposal, candidates, home)
-    _add_at_random(chosen, weights, round(proposal.budget * proposal.random_share), arm="random")
-    if proposal.random_share < 1:
-        for task, slice_, count in spread(
-            candidates, weights, chosen.left, run=proposal.run, by_slice=proposal.strategy == "mixed"
-        ):
-            part = candidates.tasks[task]
-            fired = arms.picks(part, slice_, count) if arms else []
-            chosen.add_picks(task, slice_, fired)
-            if left := count - len(fired):
-                mined = rank(candidates, part, slice_, left, chosen.seed(task), strategy=proposal.strategy)
-                chosen.add_picks(task, slice_, mined)
-    arm = "spare" if proposal.random_share < 1 else "random"
-    while chosen.left and _add_at_random(chosen, weights, chosen.left, arm=arm):
+    at_random = proposal.budget if proposal.at_random else round(proposal.budget * proposal.random_share)
+    _add_at_random(chosen, at_random, arm="random")
+    by_slice = proposal.strategy == "mined"
+    for task, slice_, count in (
+        spread(candidates, weights, chosen.left, run=proposal.run, by_slice=by_slice, costs=chosen.costs)
+        if chosen.left
+        else []
+    ):
+        part = candidates.tasks[task]
+        fired = arms.picks(part, slice_, count) if arms else []
+        chosen.add_picks(task, slice_, fired)
+        if left := count - len(fired):
+            mined = rank(candidates, part, slice_, left, chosen.seed(task), strategy=proposal.strategy)
+            chosen.add_picks(task, slice_, mined)
+    arm = "random" if proposal.at_random else "spare"
+    while chosen.left and _add_at_random(chosen, chosen.left, arm=arm):
         pass
-    return [{**row, "priority": priority} for priority, row in enumerate(chosen.rows)]
+    return chosen
 
 
 def weights_of(now: Snapshot, proposal: Proposal, candidates: Candidates) -> dict[str, float]:
@@ -152,12 +172,18 @@ def _trigger_arms(proposal: Proposal, candidates: Candidates, home: Path) -> Tri
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Chosen:
-    """The requests chosen so far; `add` also closes the sample's row to further requests of the task."""
+class Chosen:
+    """The requests chosen so far; `add` also closes the sample's row to further requests of the task.
+
+    Each task has its importance in `weights` and the cost of a label in `costs`, measured ones their `seconds` too.
+    """
 
     candidates: Candidates
     proposal: Proposal
     task_ids: Mapping[str, int]
+    weights: Mapping[str, float]
+    seconds: Mapping[str, float]
+    costs: Mapping[str, float]
     rows: list[dict[str, object]] = field(default_factory=list)
 
     @property
@@ -179,13 +205,13 @@ class _Chosen:
         self.rows.append(
             {
                 "sample_id": int(self.candidates.ids[row]), "task_id": self.task_ids[task], "arm": arm,
-                "slice": slice_, "reason": reason, "run": self.proposal.run, "priority": 0,
-                "propensity": propensity, "cost": self.proposal.cost,
+                "slice": slice_, "reason": reason, "run": self.proposal.run, "priority": len(self.rows),
+                "propensity": propensity, "cost": self.proposal.cost * self.costs[task],
             }
         )  # fmt: skip
 
 
-def _add_at_random(chosen: _Chosen, weights: Mapping[str, float], count: int, *, arm: str) -> int:
+def _add_at_random(chosen: Chosen, count: int, *, arm: str) -> int:
     """Draw (task, sample) pairs uniformly: `count` is split over tasks by weight, then samples are drawn in each.
 
     The budget that mining could not spend is drawn in the same way, but as the arm "spare": mining chose first, so
@@ -194,7 +220,7 @@ def _add_at_random(chosen: _Chosen, weights: Mapping[str, float], count: int, *,
     before = len(chosen.rows)
     reason = "drawn at random" if arm == "random" else "nothing left to mine; drawn at random"
     open_ = chosen.candidates.open
-    wanted = {name: weight for name, weight in weights.items() if weight > 0 and open_[name].any()}
+    wanted = {name: weight for name, weight in chosen.weights.items() if weight > 0 and open_[name].any()}
     for task, share in largest_remainder(wanted, count).items():
         rows, propensity = at_random(open_[task], share, chosen.seed(task))
         for row in rows.tolist():

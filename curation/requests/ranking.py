@@ -1,7 +1,7 @@
 """Which samples to request for one slice of a task, or for a whole task: the strategy follows what is known."""
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Final, Literal, get_args
 
 import numpy as np
 import pyarrow.compute as pc
@@ -21,19 +21,25 @@ from curation.requests.class_lists import (
     unseen_classes,
 )
 from curation.requests.cold_start import cold_start
-from curation.requests.strategies import Pick, best_first, entropy, likely_share, most_likely_rare, smallest_margin
+from curation.requests.expected_gain import chosen_ridge, most_expected_gain
+from curation.requests.gradients import MOST_ROWS
+from curation.requests.picks import MARGIN, best_picks
+from curation.requests.published import PUBLISHED, picks_of_strategy
+from curation.requests.strategies import Pick, likely_share, most_likely_rare, smallest_margin
 
-__all__ = ["Strategy", "rank"]
+__all__ = ["STRATEGIES", "Strategy", "rank"]
 
 
-Strategy = Literal["mixed", "margin", "entropy"]
+Strategy = Literal["mined", "random", "margin", "entropy", "badge", "typiclust", "direct"]
+STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
+"""What chooses the requests: what is known (the default), chance, or one published strategy."""
 
 RARE_PART = 1 / 3
 """The part of the images requested for a task of boxes that are asked for its rarest class."""
 
 UNLIKE = "unlike everything labelled"
 DOUBT = "boxes in doubt: sum of min(score, 1 - score) ="
-MARGIN = "margin to the next class is small: 1 - margin ="
+GAIN = "expected to lower the error of all predictions most: share of their variance ="
 
 
 def rank(
@@ -43,7 +49,7 @@ def rank(
     count: int,
     seed: Sequence[int],
     *,
-    strategy: Strategy = "mixed",
+    strategy: Strategy = "mined",
 ) -> list[Pick]:
     """`count` open rows for a slice of a task (None: the whole task), or as many as there are, best first.
 
@@ -54,8 +60,13 @@ def rank(
     - A task of several classes: the same, with the chance of each class by itself; in place of the margin, the most
       classes in doubt.
     - A task of boxes: a third by the highest score of its rarest class, the others with the most boxes in doubt.
-    - Where the run predicts no classes of the task: the farthest from all labelled and requested samples.
+    - A task of numbers: the largest expected gain.
+    - Where there is nothing of this: the farthest from all labelled and requested samples.
+
+    A published `strategy` ranks whole tasks that it can rank; others are ranked as by default.
     """
+    if strategy in PUBLISHED and (found := picks_of_strategy(candidates, task, count, seed, strategy)) is not None:
+        return found
     if task.kind == "multilabel" and (several := _by_class(candidates, task, slice_, count, seed)) is not None:
         return several
     chances = candidates.probabilities(task)
@@ -71,12 +82,12 @@ def rank(
     within = np.ones(len(candidates.ids), np.bool_) if slice_ is None else candidates.inside(slice_)
     if (doubts := candidates.doubts(task)) is not None:
         return _boxes(candidates, task, doubts, within, count)
+    if task.kind == "regression" and candidates.has_vectors:
+        return _by_gain(candidates, task, slice_, count, seed)
     if chances is None:
         rows = _unlike_labelled(candidates, task, slice_, count, seed)[:count]
         return [Pick(row=row, arm="diverse", reason=UNLIKE) for row in rows.tolist()]
-    if strategy == "entropy":
-        return list(_picks(candidates, task, entropy(chances), "the prediction is unsure: entropy =", count))
-    return list(_picks(candidates, task, smallest_margin(chances, within), MARGIN, count))
+    return list(best_picks(candidates, task, smallest_margin(chances, within), MARGIN, count))
 
 
 def _likely_and_margin(
@@ -85,10 +96,10 @@ def _likely_and_margin(
     """The likeliest members of the slice, then rows of the smallest margin; one of each group comes first in both."""
     likely = most_likely_rare(chances, inside)
     first = round(count * likely_share(*_last_batch(candidates, task, slice_)))
-    picks = list(_picks(candidates, task, likely, f"chance to be {slice_.name} =", first))
+    picks = list(best_picks(candidates, task, likely, f"chance to be {slice_.name} =", first))
     taken = [pick.row for pick in picks]
     could: Bools = np.asarray(inside.any(axis=1), np.bool_)
-    picks += _picks(candidates, task, smallest_margin(chances, could), MARGIN, count - len(picks), taken=taken)
+    picks += best_picks(candidates, task, smallest_margin(chances, could), MARGIN, count - len(picks), taken=taken)
     return picks
 
 
@@ -105,14 +116,14 @@ def _by_class(
     unseen = unseen_classes(candidates, task)
     if slice_ is None or deciding is None:
         among = unseen if slice_ is None else unseen & candidates.inside(slice_)[:, None]
-        return list(_picks(candidates, task, classes_in_doubt(chances, among), CLASSES_IN_DOUBT, count))
+        return list(best_picks(candidates, task, classes_in_doubt(chances, among), CLASSES_IN_DOUBT, count))
     deciding = deciding & unseen
     first = round(count * likely_share(*_last_batch(candidates, task, slice_)))
     likely = chance_inside(chances, deciding)
-    picks = list(_picks(candidates, task, likely, f"chance to be {slice_.name} =", first))
+    picks = list(best_picks(candidates, task, likely, f"chance to be {slice_.name} =", first))
     taken = [pick.row for pick in picks]
     doubt = classes_in_doubt(chances, deciding)
-    return picks + list(_picks(candidates, task, doubt, CLASSES_IN_DOUBT, count - len(picks), taken=taken))
+    return picks + list(best_picks(candidates, task, doubt, CLASSES_IN_DOUBT, count - len(picks), taken=taken))
 
 
 def _boxes(candidates: Candidates, task: Task, doubts: Floats, within: Bools, count: int) -> list[Pick]:
@@ -123,9 +134,9 @@ def _boxes(candidates: Candidates, task: Task, doubts: Floats, within: Bools, co
         rarest = rarest_class(candidates, task)
         likely = best_scores(candidates, task)[:, rarest] * within
         first = round(count * RARE_PART)
-        picks = list(_picks(candidates, task, likely, f"score of {task.classes[rarest]} =", first))
+        picks = list(best_picks(candidates, task, likely, f"score of {task.classes[rarest]} =", first))
     taken = [pick.row for pick in picks]
-    return picks + list(_picks(candidates, task, doubts * within, DOUBT, count - len(picks), taken=taken))
+    return picks + list(best_picks(candidates, task, doubts * within, DOUBT, count - len(picks), taken=taken))
 
 
 def _last_batch(candidates: Candidates, task: Task, slice_: Slice) -> tuple[int, int]:
@@ -140,25 +151,44 @@ def _last_batch(candidates: Candidates, task: Task, slice_: Slice) -> tuple[int,
     return int(hits), len(batch)
 
 
-def _picks(
-    candidates: Candidates, task: Task, scores: Floats, why: str, count: int, taken: Sequence[int] = ()
-) -> Iterator[Pick]:
-    """The open rows of the highest scores [N] above 0, without those that are `taken`."""
-    open_ = candidates.open[task.name].copy()
-    open_[list(taken)] = False
-    for row in best_first(scores, open_, candidates.groups)[:count].tolist():
-        yield Pick(row=row, arm="mined", reason=f"{why} {scores[row]:.3f}")
-
-
 def _unlike_labelled(candidates: Candidates, task: Task, slice_: Slice | None, count: int, seed: Sequence[int]) -> Ints:
     """Open rows that could be in the slice, farthest first from all labelled and requested samples of the task.
 
-    Without embeddings: all such rows, in an order drawn from `seed`.
+    Without embeddings: such rows in an order drawn from `seed`.
     """
+    rows, taken = _possible(candidates, task, slice_, seed)
+    if not candidates.has_vectors:
+        return np.random.default_rng(seed).permutation(rows)
+    together = np.sort(np.concatenate([rows, taken]))
+    vectors = candidates.vectors(together)
+    found = farthest_first(vectors, np.flatnonzero(np.isin(together, taken)), count)
+    return np.asarray(together[found], np.int64)
+
+
+def _by_gain(candidates: Candidates, task: Task, slice_: Slice | None, count: int, seed: Sequence[int]) -> list[Pick]:
+    """Open rows that could be in the slice, by how much their labels lower the expected error of all of them."""
+    rows, taken = _possible(candidates, task, slice_, seed)
+    known = candidates.known(task.name)
+    labelled = np.searchsorted(candidates.ids, known["sample_id"].to_numpy())
+    groups = candidates.groups
+    ridge = chosen_ridge(candidates.principal_of(labelled), known["number"].to_numpy(), groups[labelled])
+    together = np.concatenate([rows, taken])
+    open_ = np.arange(len(together)) < len(rows)
+    vectors, waiting = candidates.principal_of(together), np.flatnonzero(~open_)
+    found, gains = most_expected_gain(vectors, waiting, open_, groups[together], count, ridge=ridge)
+    return [
+        Pick(row=row, arm="mined", reason=f"{GAIN} {gain:.5f}")
+        for row, gain in zip(together[found].tolist(), gains.tolist(), strict=True)
+    ]
+
+
+def _possible(candidates: Candidates, task: Task, slice_: Slice | None, seed: Sequence[int]) -> tuple[Ints, Ints]:
+    """The open rows that could be in the slice, and those that are labelled or requested; at most `MOST_ROWS` of each,
+    drawn from `seed`."""
     open_ = candidates.open[task.name]
     possible = open_ if slice_ is None else open_ & candidates.could_be_inside(task, slice_)
-    if not candidates.has_vectors:
-        return np.random.default_rng(seed).permutation(np.flatnonzero(possible))
-    rows = np.flatnonzero(possible | ~open_)
-    found = farthest_first(candidates.vectors(rows), np.flatnonzero(~open_[rows]), count)
-    return np.asarray(rows[found], np.int64)
+    parts, generator = [], np.random.default_rng(seed)
+    for rows in (np.flatnonzero(possible), np.flatnonzero(~open_)):
+        few = len(rows) <= MOST_ROWS
+        parts.append(rows if few else np.sort(generator.permutation(rows)[:MOST_ROWS]))
+    return parts[0], parts[1]

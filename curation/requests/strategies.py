@@ -5,6 +5,7 @@ N samples, C classes. `open_` [N] marks the samples that a label may be requeste
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,21 +70,24 @@ def likely_share(hits: int, requests: int) -> float:
     return min(MOST_LIKELY, max(LEAST_LIKELY, (hits + 1) / (requests + 2)))
 
 
-def best_first(scores: Floats, open_: Bools, groups: npt.NDArray[np.object_]) -> Ints:
+def best_first(scores: Floats, open_: Bools, groups: npt.NDArray[Any]) -> Ints:
     """Open rows with a score [N] above 0, the highest first, one of each group before the second of any."""
     order = np.argsort(-np.where(open_, scores, -1), kind="stable")
     order = one_of_each_group(order, groups, ~open_)
     return order[open_[order] & (scores[order] > 0)]
 
 
-def one_of_each_group(order: Ints, groups: npt.NDArray[np.object_], taken: Bools) -> Ints:
+def one_of_each_group(order: Ints, groups: npt.NDArray[Any], taken: Bools) -> Ints:
     """`order` with the first row of each group in front, then the second of each, and so on.
 
     Rows that are `taken` [N] (labelled or requested) count first in their groups: such a group has had its turn.
     """
-    seen: dict[object, int] = {}
-    turn = np.empty(len(order), np.int64)
     order = np.concatenate([order[taken[order]], order[~taken[order]]])
-    for i, row in enumerate(order):
-        turn[i] = seen[groups[row]] = seen.get(groups[row], -1) + 1
+    mine = groups[order]
+    by_group = np.argsort(mine, kind="stable")
+    first = np.ones(len(order), np.bool_)
+    first[1:] = mine[by_group][1:] != mine[by_group][:-1]
+    place = np.arange(len(order))
+    turn = np.empty(len(order), np.int64)
+    turn[by_group] = place - np.maximum.accumulate(np.where(first, place, 0))
     return np.asarray(order[np.argsort(turn, kind="stable")], np.int64)

@@ -91,12 +91,14 @@ def test_the_table_says_where_the_budget_went_and_why_not_more(
         (("color", 1.0), ("night", 0.0))
     )  # fmt: skip
     (tmp_path / "policy.toml").write_text(written)
-    words = ["request", "--budget", "500", "--author", "ada", "--home", str(catalog.home)]
-    assert run([*words, "--policy", str(tmp_path / "policy.toml")]) == 0
-    shown = capsys.readouterr().out
     with catalog.read() as now:
         pool = len(now.training_ids())
-    assert f"{pool} of 500 labels requested" in shown
+    words = ["--author", "ada", "--home", str(catalog.home), "--policy", str(tmp_path / "policy.toml")]
+    assert run(["request", "--budget", str(pool + 1), *words]) == 2
+    assert f"only {pool} labels can be requested" in capsys.readouterr().err
+    assert run(["request", "--budget", str(pool), *words]) == 0
+    shown = capsys.readouterr().out
+    assert f"{pool} of {pool} labels requested" in shown
     assert "no sample left" in shown
     assert "importance 0" in shown
 

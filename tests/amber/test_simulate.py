@@ -1,6 +1,8 @@
 """Simulations on a small data set: one table, one picture, equal starts, and one line for what cannot be simulated."""
 
+import csv
 import doctest
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +16,9 @@ from support.refusals import one_line
 from amber import simulate as module
 from amber.cli import run
 from amber.loop import Loop
-from amber.simulate import Point, Simulation, simulate
-from amber.simulated_picture import draw, paired
+from amber.replayed_data import Simulation
+from amber.simulate import Point, simulate
+from amber.simulated_picture import draw, paired, simulated_table
 from benchmarks.labels_data import balanced_logistic
 from curation import BadInput
 from training.recipe import Recipe
@@ -58,6 +61,66 @@ def test_several_classes_are_wanted_at_once(tmp_path: Path) -> None:
     assert paired(points, "mined") is None
 
 
+def declared_marks(folder: Path) -> Path:
+    """Pictures with up to two marks each, and how bright they are; every label is known."""
+    declare(folder, counts=(60, 12, 40))
+    with (folder / "labels.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "marks", "bright"])
+        for path in sorted((folder / "images").rglob("*.jpg")):
+            shade = float(np.asarray(Image.open(path), np.float64).mean())
+            marks = [name for name in ("yellow", "green") if name == path.parent.name] + ["dark"] * (shade < 70)
+            table.writerow([path.relative_to(folder), json.dumps(marks), shade])
+    (folder / "dataset.toml").write_text(MARKS)
+    return folder
+
+
+MARKS = """
+name = "marks"
+title = "Flat coloured pictures"
+licence = "Apache-2.0"
+source = "drawn by the tests"
+[reader]
+kind = "tables"
+[[reader.table]]
+file = "labels.csv"
+rows = "samples"
+location = "file"
+[[task]]
+name = "marks"
+kind = "multilabel"
+classes = ["yellow", "green", "dark"]
+owner = "signals"
+[[task]]
+name = "bright"
+kind = "regression"
+unit = "levels"
+metric = "mae"
+owner = "signals"
+[split]
+by = "group"
+test = 0.3
+"""
+
+
+@pytest.mark.parametrize("wanted", [("marks", ("yellow",)), ("bright", ())])
+def test_tasks_of_several_classes_and_of_numbers_are_replayed(
+    wanted: tuple[str, tuple[str, ...]], tmp_path: Path
+) -> None:
+    data = declared_marks(tmp_path / "data")
+    task, labels = wanted
+    asked = Simulation(task=task, labels=labels, share=0.06, wrong=0.2, known=0.4, loop=LOOP)
+    found = list(simulate(data, tmp_path / "work", asked, seeds=[1], arms=("mined", "random")))
+    assert [(point.arm, point.label) for point in found[::2]] == [
+        (arm, (*labels, "")[0]) for arm in ("mined", "random")
+    ]
+    assert [point.labels - found[0].labels for point in found] == [0, 6] * 2
+    for point in found:
+        assert (point.error is None) == bool(labels)
+        assert np.isnan(point.ap) == (not labels)
+    assert ("error" in simulated_table("x", found).columns) == (not labels)
+
+
 def test_the_verb_prints_a_table_and_writes_a_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,9 +152,12 @@ WRONG = {
     "a class that thinning removes": ("--wanted color=yellow --share 0.001", "none is left; raise the share"),
     "a class that is unknown": ("--wanted color=blue", "color has no such class"),
     "a task that is unknown": ("--wanted colour=red", "declares color"),
-    "no pair": ("--wanted yellow", "must be TASK=CLASS"),
+    "no pair": ("--wanted color=", "must be TASK=CLASS"),
     "a share of 1": ("--wanted color=yellow --share 1", "share 1"),
     "classes that leave no room": ("--wanted color=yellow --wanted color=red --share 0.5", "leave no room"),
+    "a class of numbers": ("--wanted bright=red", "declares color"),
+    "a task of classes without one": ("--wanted color", "name the class"),
+    "a budget above the pool": ("--wanted color=yellow --share 0.05 --rounds 9 --budget 900", "lower it"),
     "the same class twice": ("--wanted color=yellow --wanted color=yellow", "must be another class of color"),
     "nothing known": ("--wanted color=yellow --known 0", "known 0.0: must be above 0"),
 }
@@ -104,7 +170,7 @@ def test_what_cannot_be_simulated_is_one_line(
     monkeypatch.chdir(tmp_path)
     declare(tmp_path / "data")
     words, why = WRONG[case]
-    assert run(f"simulate data {words} --seeds 1 --rounds 0 --start 4 --draws 64".split()) == 2
+    assert run(f"simulate data --rounds 0 {words} --seeds 1 --start 4 --draws 64".split()) == 2
     assert why in one_line(capsys.readouterr().err)
 
 

@@ -1,5 +1,8 @@
 """Each strategy on arrays small enough to check by hand, and the rule that spreads a budget."""
 
+from collections import Counter
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -30,6 +33,18 @@ def test_one_of_each_group_comes_before_the_second_of_any() -> None:
 def test_a_group_with_a_taken_row_has_had_its_turn() -> None:
     taken = np.array([False, True, False, False, False])
     assert one_of_each_group(np.arange(5), GROUPS, taken).tolist() == [1, 2, 4, 0, 3]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=40), st.randoms(use_true_random=False))
+def test_turns_of_groups_are_those_of_counting_one_by_one(rows: list[tuple[int, bool]], random: Random) -> None:
+    groups, taken = (np.array([row[part] for row in rows], kind) for part, kind in ((0, np.int64), (1, np.bool_)))
+    order = np.array(random.sample(range(len(rows)), len(rows)), np.int64)
+    seen, turn = Counter[int](), {}
+    counted = [*order[taken[order]].tolist(), *order[~taken[order]].tolist()]
+    for row in counted:
+        turn[row] = seen[int(groups[row])]
+        seen[int(groups[row])] += 1
+    assert one_of_each_group(order, groups, taken).tolist() == sorted(counted, key=turn.__getitem__)
 
 
 def test_best_first_leaves_out_taken_rows_and_zero_scores() -> None:
