@@ -10,6 +10,8 @@ PARTS = {
     "discovery": "ask_discovery:discovery_rows",
     "doubts": "ask_doubts:doubt_rows",
     "similar": "ask_similar:similar_rows",
+    "forecast": "ask_forecast:forecast_rows",
+    "queue": "ask_queue:queue_rows",
 }
 """The parts by name, in the order in which they run: a module of `benchmarks` and its function."""
 
