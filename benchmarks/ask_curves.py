@@ -1,8 +1,8 @@
 """Curves of real refits: the exact head of a task on nested parts of its labels, judged on test, on several data sets.
 
 Real data come from `streets` (the frozen trunk of a network that learned from its pixels), `traffic_lights`, and any
-declared data sets in DATA; mixtures of Gaussians are drawn. Features are reduced to their first principal directions, which no label
-chooses, so that a refit takes a fraction of a second.
+declared data sets in DATA; mixtures of Gaussians are drawn. Features are reduced to their first principal directions,
+which no label chooses, so that a refit takes a fraction of a second.
 """
 
 import os

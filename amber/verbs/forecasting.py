@@ -52,14 +52,14 @@ def forecast_command(
 
 
 def _table(found: LabelForecast) -> Any:
-    rows = [[point.labels, _figure(found, point.value, point.low, point.high), point.run] for point in found.points]
-    how = "heads refitted on parts of the labels" if found.source == "refits" else "runs so far"
+    refitted = found.source == "refits"
+    rows = [
+        [point.labels, interval({"metric": found.metric, **asdict(point)}), *([] if refitted else [point.run])]
+        for point in found.points
+    ]
+    how = "heads refitted on parts of the labels" if refitted else "runs so far"
     title = f"{found.task} on {found.slice or 'everything'} of {found.split}, {how}"
-    return table(title, ["labels", found.metric, "run"], rows)
-
-
-def _figure(found: LabelForecast, value: float, low: float | None, high: float | None) -> str:
-    return interval({"metric": found.metric, "value": value, "low": low, "high": high})
+    return table(title, ["labels", found.metric, *([] if refitted else ["run"])], rows)
 
 
 def _lines(found: LabelForecast) -> list[str]:
@@ -78,7 +78,9 @@ def _lines(found: LabelForecast) -> list[str]:
     more = max(0, part.least - part.labels)
     first = f"{target}: at least {part.least:,} labels (95%), {more:,} more than there are{_cost(found, more)}"
     if part.verdict == "perhaps reached":
-        first = f"{target}: perhaps reached with {part.labels:,} labels; the interval includes it, and more would tell"
+        first = (
+            f"{target}: perhaps reached with {part.labels:,} labels; more labels of {found.split} would tell"
+        )  # fmt: skip
     most = f"{part.most:,}" if part.most is not None else "no number that can be named"
     middle = f"{part.median:,}" if part.median is not None else f"beyond {HORIZON:g} times the labels there are"
     return [first, f"90% interval: {part.least:,} to {most}; middle: {middle}", *_pool_line(found, more)]

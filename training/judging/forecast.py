@@ -72,7 +72,7 @@ class Forecast:
 
     `least` labels (or more) with 95% probability, `median` and `most` (95%) as the posterior has them; None is beyond
     `HORIZON` times `labels`. `verdict`: "reached" (the interval of the largest point lies beyond the target), "perhaps
-    reached" (no more labels may be needed), "at least", or "not in reach" (`least` is None).
+    reached" (`least` is no more than there are), "at least", or "not in reach" (`least` is None).
     """
 
     target: float
@@ -174,7 +174,7 @@ def forecast(points: Sequence[CurvePoint], target: float, *, share: bool) -> For
 def _verdict(newest: CurvePoint, target: float, least: int | None, *, share: bool) -> Verdict:
     if newest.low >= target if share else newest.high <= target:
         return "reached"
-    if (newest.high >= target if share else newest.low <= target) and least is not None and least <= newest.labels:
+    if least is not None and least <= newest.labels:
         return "perhaps reached"
     return "not in reach" if least is None else "at least"
 
