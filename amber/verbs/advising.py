@@ -6,7 +6,7 @@ from typing import Any
 import click
 from rich.console import Group
 
-from amber.terminal import show, table
+from amber.terminal import note, show, table
 from amber.verbs.options import using_files, workspace
 from curation.catalog.catalog import Catalog
 from training.judging.advice import TogetherAdvice, advise
@@ -32,8 +32,10 @@ def advise_command(home: str, as_json: bool) -> None:
     catalog = Catalog.open(home)
     with catalog.read() as now:
         rows = advise(now, catalog.home)
+    if not rows and not as_json:
+        note("each run learned one task, so there is nothing to learn together")
     columns = ["task", "labels", "others (median)", "amount", "together minus alone", "advice"]
-    title = f"Learning together, {rows[0].units:,} shared units for {len(rows)} tasks"
+    title = f"Learning together, {rows[0].units if rows else 0:,} shared units for {len(rows)} tasks"
     human = table(title, columns, map(_cells, rows))
     show([asdict(row) for row in rows], as_json, lambda: Group(human, *map(_line, rows)))
 

@@ -19,18 +19,21 @@ from samplers.plan.plan import Plan
 from training.judging.comparison import compare_slices, measures_of
 from training.judging.label_history import learned_labels, trained_runs
 from training.judging.paired_runs import PairedRuns
+from training.recipe import Recipe
 from training.run import Run
 from training.tree import TRUNK
 
 __all__ = ["Amount", "Together", "TogetherAdvice", "advise", "shares_layers"]
 
 Amount = Literal["few", "similar", "many"]
+Verdict = Literal["pays", "costs", "no difference shown", "cannot tell"]
 
 SIMILAR: Final = 3.0
 """Amounts of labels within so many times of each other are similar."""
 WIDE: Final = 16
 """Shared units for each task from which on a layer is wide."""
 SPLITS: Final = ("validation", "test")
+COMPARE: Final = "amber compare-trees --trees shared,separate --seeds 5"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,20 +65,25 @@ class TogetherAdvice:
     amount: Amount
     units: int
     measured: Together | None
-    verdict: Literal["pays", "costs", "no difference shown", "cannot tell"]
+    verdict: Verdict
     expected: bool
     command: str
 
 
 def advise(now: Snapshot, home: Path) -> list[TogetherAdvice]:
-    """A row for each task of the newest run that Amber trained on several; BadInput where there is none."""
+    """A row for each task of the newest run that Amber trained on several; none where each run learned one task.
+
+    BadInput where no run can be read.
+    """
     runs = [Run.open(home, entry.run) for entry in trained_runs(now, home)[0]]
+    if not runs:
+        raise BadInput(f"{home}: no run that Amber trained can be read; `amber train` makes one")
     newest = next((run for run in runs if len(learned_labels(home, run.plan)) > 1), None)
     if newest is None:
-        raise BadInput(f"{home}: no run that can be read learned several tasks; `amber train` makes one")
+        return []
     counts = learned_labels(home, newest.plan)
     measured = _recorded(newest) | _compared(now, home, runs, list(counts))
-    units, command = _units(newest), _command(newest)
+    units = _units(newest)
     rows = []
     for name, labels in counts.items():
         others = median(count for other, count in counts.items() if other != name)
@@ -86,7 +94,7 @@ def advise(now: Snapshot, home: Path) -> list[TogetherAdvice]:
             TogetherAdvice(
                 task=name, labels=labels, others=float(others), amount=amount, units=units, measured=found,
                 verdict=verdict, expected=amount != "many" and units >= WIDE * len(counts),
-                command=command if verdict in ("cannot tell", "no difference shown") else "",
+                command=_command(newest, verdict),
             )
         )  # fmt: skip
     return rows
@@ -105,7 +113,7 @@ def shares_layers(run: Run, plan: Plan, task: str) -> bool:
     return any(read[task] & read[other] & learned for other in read if other != task)
 
 
-def _verdict(measured: Together | None) -> Literal["pays", "costs", "no difference shown", "cannot tell"]:
+def _verdict(measured: Together | None) -> Verdict:
     if measured is None:
         return "cannot tell"
     return "pays" if measured.low > 0 else "costs" if measured.high < 0 else "no difference shown"
@@ -165,8 +173,9 @@ def _units(run: Run) -> int:
     return sum(widths) or run.recipe.hidden
 
 
-def _command(run: Run) -> str:
-    """What measures whether learning together pays, for a recipe like that of the run."""
-    if run.recipe.embeddings and run.recipe.heads != "auto":
-        return f"amber train --trunk {run.recipe.trunk} --heads auto"
-    return "amber compare-trees --trees shared,separate --seeds 5"
+def _command(run: Run, verdict: Verdict) -> str:
+    """What measures whether learning together pays, where nothing is shown yet."""
+    if verdict in ("pays", "costs"):
+        return ""
+    alike = run.recipe.trunk == Recipe.trunk and run.recipe.embeddings and run.recipe.heads != "auto"
+    return "amber train --heads auto" if verdict == "cannot tell" and alike else COMPARE
