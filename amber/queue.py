@@ -6,7 +6,7 @@ from amber.extras import need_extra
 from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.errors import AmberError
-from training.judging.queue import QueueRow, RefitGain, queue_rows, refit_gain
+from training.judging.queue import FEWEST_GROUPS, QueueRow, RefitGain, queue_rows, refit_gain
 from training.judging.task_changes import task_changes
 
 __all__ = ["queue"]
@@ -62,4 +62,4 @@ def _gains(
 def _why_not(kind: str) -> str:
     if kind in ("multilabel", "detection"):
         return f"heads of a {kind} task are not solved again here"
-    return "no label with cached features is known to judge by, or all its training labels are of one group"
+    return f"fewer than {FEWEST_GROUPS} groups with cached features have a label to judge by"

@@ -12,28 +12,25 @@ import torch
 from scipy import stats
 
 from amber.queue import queue
-from benchmarks.heads_data import AUTHOR, DATASETS
+from benchmarks.heads_data import frozen_streets
 from benchmarks.table import Row, small
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import LABELS, REQUESTS
-from curation.ingestion.dataset import Dataset
-from curation.ingestion.ingest import ingest
 from curation.requests import oracle
 from curation.requests.evaluation_labels import request_rows
-from samplers.pack.pack_writer import make_pack
 from samplers.plan.build import make_plan
 from samplers.policy.policy import Policy
 from training.evaluation.evaluation import evaluate
-from training.evaluation.features import embed
 from training.judging.queue import QueueRow
 from training.loop.trainer import train
-from training.recipe import Recipe
 
 __all__ = ["queue_rows"]
 
-IMAGES = 1_500 if small() else 6_000
+AUTHOR = "bench"
+
+IMAGES = 1_500 if small() else 5_000
 LABELLED = 500
-RUNS = int(os.environ.get("RUNS", "2" if small() else "5"))
+RUNS = int(os.environ.get("RUNS", "1" if small() else "4"))
 FIRST = int(os.environ.get("FIRST_SEED", "1000"))
 TASKS = ("light_color", "pedestrian", "car", "speed")
 
@@ -76,12 +73,7 @@ def queue_rows() -> list[Row]:
 
 def _template(home: Path) -> None:
     """A workspace of streets with a run of exact heads on frozen features, on the imported labels."""
-    os.environ["AMBER_CACHE"] = str(home.parent / "images")
-    catalog = Catalog.create(home)
-    ingest(catalog, Dataset.load(DATASETS / "streets").with_reader({"images": IMAGES}), author=AUTHOR)
-    pack = make_pack(catalog)
-    recipe = Recipe.of("efficientnet_lite0", size=(80, 128), heads="exact", threads=1)
-    embed(home, pack, recipe)
+    catalog, pack, recipe = frozen_streets(home, IMAGES)
     with catalog.read() as now:
         policy = Policy.for_labelled(now)
     run = train(recipe, make_plan(catalog, policy, pack, draws=1_000), catalog)
@@ -126,7 +118,7 @@ def _shuffle(catalog: Catalog, task_name: str, chosen: "np.ndarray[tuple[int], n
 def _rows(home: Path) -> dict[str, QueueRow]:
     catalog = Catalog.open(home)
     with catalog.read() as now:
-        return {row.change.task: row for row in queue(catalog, now)[0]}
+        return {row.change.task: row for row in queue(catalog, now)[0] if row.change.run}
 
 
 def _refits(what: str, rows: list[QueueRow], asked: str) -> Row:

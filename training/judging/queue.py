@@ -14,12 +14,12 @@ from typing import Final, Literal
 
 import numpy as np
 
-from training.judging.bounds import TWO_SIDED
-from training.judging.box_measures import measure_of
+from training.evaluation.paired import SeedValues, estimate
+from training.judging.measures import Measure
 from training.judging.paired_runs import PairedPredictions
 from training.judging.task_changes import TaskChange
 
-__all__ = ["ACTIONS", "GREW", "Action", "QueueRow", "RefitGain", "queue_rows", "refit_gain"]
+__all__ = ["ACTIONS", "FEWEST_GROUPS", "GREW", "Action", "QueueRow", "RefitGain", "queue_rows", "refit_gain"]
 
 Action = Literal["nothing", "head", "branch", "trunk"]
 ACTIONS: Final[tuple[Action, ...]] = ("trunk", "branch", "head", "nothing")
@@ -27,6 +27,10 @@ ACTIONS: Final[tuple[Action, ...]] = ("trunk", "branch", "head", "nothing")
 
 GREW: Final = 2.0
 """So many times as many labels, of which a head on the features gains nothing, say that the features are the limit."""
+
+
+FEWEST_GROUPS: Final = 10
+"""Groups of judged labels below which no gain is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +71,25 @@ class QueueRow:
 
 
 def refit_gain(pair: PairedPredictions, judged_on: str) -> RefitGain | None:
-    """The gain of the second head of a pair in the task's own metric; None where the labels do not define it."""
-    measure = measure_of(pair.task)
-    sums = measure.sums(pair)
-    if sums is None:
+    """The gain of the second head of a pair in the task's own metric; None below `FEWEST_GROUPS` groups of labels.
+
+    The interval is Student's over groups (`training.evaluation.paired`): it is for these two heads, and allows for the
+    images that judge them.
+    """
+    first, second = (SeedValues.of(pair.task, [part], part.samples) for part in (pair.first, pair.second))
+    groups = len(np.unique(pair.first.groups))
+    if first is None or second is None or groups < FEWEST_GROUPS:
         return None
-    bound = measure.bound(pair, z=TWO_SIDED)
-    before, now = (measure.scale * value for value in sums.values())
-    low, high = -measure.scale * bound.high, -measure.scale * bound.low
+    measure = Measure.of(pair.task)
+    found = estimate([second.minus(first)])
+    assert found.low is not None
+    assert found.high is not None
+    scale = measure.scale * measure.sign
+    low, high = sorted((scale * found.low, scale * found.high))
+    before, now = (measure.scale * float(part.by_seed()[0]) for part in (first, second))
     return RefitGain(
-        metric=measure.text, unit=measure.unit, before=before, now=now, gain=measure.sign * (now - before), low=low,
-        high=high, n=len(pair.first.rows), groups=len(np.unique(pair.first.groups)), judged_on=judged_on,
+        metric=measure.text, unit=measure.unit, before=before, now=now, gain=scale * found.value, low=low, high=high,
+        n=len(pair.first.rows), groups=groups, judged_on=judged_on,
     )  # fmt: skip
 
 
