@@ -82,7 +82,7 @@ bench-gpu: .venv/train ## The trainer on a GPU: images a second, waiting for dat
 bench-decide: .venv/train ## Compare, gate, labels that judge, prevalence and drift, beside the usual rules (ROWS=blocks,errors; DEMO=FOLDER; SCALE=small)
 	@$(BIN)/python -m benchmarks.decide
 
-bench-ask: .venv/train .venv-ask-peers/ready ## Slices that nobody declared, labels that are wrong, similar images, beside SliceLine and cleanlab (ROWS=discovery,doubts,similar; SCALE=small)
+bench-ask: .venv/train .venv-ask-peers/ready ## Undeclared slices, wrong labels, similar images, labels to a target, the queue, beside SliceLine, cleanlab, least squares (ROWS=discovery,doubts,similar,forecast,queue; DATA=FOLDER; SCALE=small)
 	@$(BIN)/python -m benchmarks.ask
 
 bench-kinds: .venv/train ## Tasks of several classes, of boxes, of two frames: beside scikit-learn and the mean box, mining at 2% (ROWS=several,lights,pairs; DATA, CINTA, CARLA=FOLDER; CLASS=NAME; SCALE=small)

@@ -45,7 +45,7 @@ def _gains(
     from training.loop.refits import refits_of
 
     try:
-        refits = refits_of(catalog, now, run, tasks=names, embeddings=embeddings)
+        refits = refits_of(catalog, now, run, tasks=names, embeddings=embeddings, fewest=FEWEST_GROUPS)
     except AmberError as error:
         return {}, dict.fromkeys(names, str(error))
     gains, unmeasured = dict[str, RefitGain](), dict[str, str]()

@@ -1,7 +1,8 @@
 """What fails unseen, which labels are wrong, and which would help most: planted truth found, null data silent.
 
 ROWS names the parts, such as `ROWS=discovery`. RUNS is how often each cell is simulated, FIRST_SEED the first seed. The
-rules were chosen on seeds below 100 (docs/log.md).
+rules were chosen on seeds below 100 (docs/log.md). `DATA=FOLDER` takes the curves of the part `forecast` from a
+declared data set whose labels are all known.
 """
 
 from benchmarks.parts import finish_parts

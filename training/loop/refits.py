@@ -35,7 +35,7 @@ from training.loop.task_labels import TaskLabels, groups_of, task_labels
 from training.network.folds import folds_of
 from training.run import Run
 
-__all__ = ["HELD_OUT", "Refit", "refits_of"]
+__all__ = ["HELD_OUT", "Known", "Refit", "refits_of"]
 
 HELD_OUT: Final = "held-out training labels"
 """What heads are judged by where a task has no label on the split."""
@@ -121,11 +121,12 @@ class Refit:
 
 def refits_of(
     catalog: Catalog, now: Snapshot, run: str, *, split: str = "validation", tasks: Sequence[str] = (),
-    embeddings: str = "",
+    embeddings: str = "", fewest: int = 0,
 ) -> dict[str, Refit]:  # fmt: skip
     """What the heads of a run's tasks (or of `tasks`) are solved again on, for tasks of classes or numbers.
 
-    A task whose classes changed since is left out, and one without labels to judge by. BadInput for a run without
+    A task with labels of fewer than `fewest` groups on `split` is judged by its training labels, held out. A task whose
+    classes changed since is left out, and one without labels to judge by. BadInput for a run without
     cached features, for labelled images that its pack lacks, and for a policy that no longer fits the tasks.
     """
     found = Run.open(catalog.home, run)
@@ -143,7 +144,7 @@ def refits_of(
             sides[name] = _known(made, groups_of(at, made), priors, cached)
     samples = Samples.at(now)
     parts = {
-        name: _refit(now, samples, sides["before"][name], known, fresh, cached, split, found)
+        name: _refit(now, samples, sides["before"][name], known, fresh, cached, split, fewest, found)
         for name, known in sides["now"].items()
         if name in sides["before"] and _alike(sides["before"][name].labels.task.task, now.task(name))
     }
@@ -166,22 +167,21 @@ def _known(plan: Plan, groups: Sequence[str], priors: Mapping[str, Floats], cach
 
 def _refit(
     now: Snapshot, samples: Samples, before: Known, known: Known, plan: Plan, cached: CachedFeatures, split: str,
-    run: Run,
+    fewest: int, run: Run,
 ) -> Refit:  # fmt: skip
-    """The refit of one task: judged on the split, or in folds of its training labels where it has no label there."""
+    """The refit of one task: judged on the split, or in folds of its training labels where too few groups are there."""
     task = current_task(now, known.labels.task.task)
     truth = known_labels(now, task, samples)
     keys = samples.keys.to_pylist()
     rows = np.flatnonzero((samples.splits == split) & np.isfinite(truth))
     rows = rows[cached.embeddings.has([keys[row] for row in rows.tolist()])]
     folds, fold_of, judged_on = np.zeros(len(rows), np.int64), dict[str, int](), split
-    if not len(rows) and known.labels.count > 1:
-        labels, judged_on = known.labels, HELD_OUT
+    own = _held_out(known, before) if len(np.unique(samples.groups[rows])) < fewest else {}
+    if own:
+        labels, judged_on, fold_of = known.labels, HELD_OUT, own
         places = np.asarray(pc.index_in(plan.keys, value_set=samples.keys).to_numpy(), np.int64)[labels.rows]
         order = np.argsort(places)
-        folds = folds_of(labels.groups, labels.strata)
-        fold_of = dict(zip(labels.names.tolist(), folds.tolist(), strict=True))
-        rows, folds = places[order], folds[order]
+        rows, folds = places[order], np.array([own[name] for name in labels.names[order].tolist()], np.int64)
     unknown = np.full(len(rows), np.nan)
     judged = LabelledPredictions.of(
         samples, batches=judging_batches(now, task, samples), rows=rows, truth=truth[rows], predicted=unknown,
@@ -192,3 +192,11 @@ def _refit(
         task=task, before=before, now=known, judged=judged, inputs=inputs, folds=folds, fold_of=fold_of,
         judged_on=judged_on, seed=run.recipe.seed, huber=run.recipe.huber,
     )  # fmt: skip
+
+
+def _held_out(known: Known, before: Known) -> dict[str, int]:
+    """The fold of each group of the labels known now; none where a fold would leave nothing to learn from."""
+    labels = known.labels
+    folds = dict(zip(labels.names.tolist(), folds_of(labels.groups, labels.strata).tolist(), strict=True))
+    held = [{folds.get(name, -1) for name in part.labels.names.tolist()} for part in (known, before)]
+    return folds if all(each - {fold} for each in held for fold in folds.values()) else {}
