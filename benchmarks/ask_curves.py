@@ -29,9 +29,9 @@ __all__ = ["FACTOR", "LabelCurves", "LabelledFeatures", "curves_of", "drawn_sets
 
 WIDTH = 48
 """Principal directions that are kept."""
-SMALLEST, LARGEST, FACTOR = 40, 2_000, 2**0.5
+SMALLEST, LARGEST, FACTOR = 40, 2_000, 1.6
 """Labels of the first and of the last point of a curve, and how many times as many each point has."""
-IMAGES = 4_000
+IMAGES = 3_000
 BURST = 4
 
 
@@ -187,7 +187,7 @@ def _drawn(seed: int) -> LabelledFeatures:
         noise += (1 - within) ** 0.5 * generator.normal(size=(len(groups), width))
         return centres[codes] + noise, codes.astype(np.float64), groups
 
-    features, values, groups = made(300)
+    features, values, groups = made(250)
     test, truth, test_groups = made(800)
     scores = test @ centres.T - 0.5 * (centres**2).sum(axis=1)
     wrong = scores.argmax(axis=1) != truth

@@ -83,13 +83,15 @@ def _lines(found: LabelForecast) -> list[str]:
         )  # fmt: skip
     most = f"{part.most:,}" if part.most is not None else "no number that can be named"
     middle = f"{part.median:,}" if part.median is not None else f"beyond {HORIZON:g} times the labels there are"
-    return [first, f"90% interval: {part.least:,} to {most}; middle: {middle}", *_pool_line(found, more)]
+    low = f"{max(part.least, part.labels):,}"
+    return [first, f"90% interval: {low} to {most}; middle: {middle}", *_pool_line(found, more)]
 
 
 def _pool_line(found: LabelForecast, more: int | None) -> list[str]:
     if more is not None and more <= found.unlabelled:
         return []
-    return [f"{found.unlabelled:,} training images have no label of {found.task} yet"]
+    left = found.unlabelled
+    return [f"{left:,} training images have no label of {found.task} yet{_cost(found, left)}"]
 
 
 def _cost(found: LabelForecast, labels: int) -> str:
