@@ -1,7 +1,7 @@
 """The verb `amber advise`."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Group
@@ -9,7 +9,9 @@ from rich.console import Group
 from amber.terminal import note, show, table
 from amber.verbs.options import using_files, workspace
 from curation.catalog.catalog import Catalog
-from training.judging.advice import TogetherAdvice, advise
+
+if TYPE_CHECKING:
+    from training.judging.advice import TogetherAdvice
 
 __all__ = ["advise_command"]
 
@@ -29,6 +31,8 @@ def advise_command(home: str, as_json: bool) -> None:
     runs on one plan with and without shared layers. Where nothing is measured, amounts of labels and width only let one
     expect something, and the command that tells stands beside.
     """
+    from training.judging.advice import advise
+
     catalog = Catalog.open(home)
     with catalog.read() as now:
         rows = advise(now, catalog.home)
@@ -40,13 +44,13 @@ def advise_command(home: str, as_json: bool) -> None:
     show([asdict(row) for row in rows], as_json, lambda: Group(human, *map(_line, rows)))
 
 
-def _cells(row: TogetherAdvice) -> list[Any]:
+def _cells(row: "TogetherAdvice") -> list[Any]:
     found = row.measured
     gain = f"{found.gain:+.2f} [{found.low:+.2f}, {found.high:+.2f}] {found.unit}" if found else "not measured"
     return [row.task, row.labels, row.others, row.amount, gain, WORDS[row.verdict]]
 
 
-def _line(row: TogetherAdvice) -> str:
+def _line(row: "TogetherAdvice") -> str:
     if row.measured and not row.command:
         return f"{row.task}: {row.measured.source}"
     tends = (

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Group
 
-from amber.queue import queue
 from amber.terminal import note, show, table
 from amber.verbs.options import using_files, workspace
 from curation.catalog.catalog import Catalog
-from training.judging.queue import QueueRow, RefitGain
-from training.judging.task_changes import TaskChange
+
+if TYPE_CHECKING:
+    from training.judging.queue import QueueRow, RefitGain
+    from training.judging.task_changes import TaskChange
 
 __all__ = ["queue_command"]
 
@@ -30,6 +31,8 @@ def queue_command(tasks: Sequence[str], no_measure: bool, embeddings: str, home:
     features with the labels of the run, and with those known now, and both are judged on validation, paired by group.
     "head" needs an interval of the gain above 0; see docs/judging.md for the rule.
     """
+    from amber.queue import queue
+
     catalog = Catalog.open(home)
     with catalog.read() as now:
         rows, notes = queue(catalog, now, tasks=tasks, measure=not no_measure, embeddings=embeddings)
@@ -41,19 +44,19 @@ def queue_command(tasks: Sequence[str], no_measure: bool, embeddings: str, home:
     show(data, as_json, lambda: Group(human, *(f"{row.change.task}: {row.why}" for row in rows)))
 
 
-def _cells(row: QueueRow) -> list[Any]:
+def _cells(row: "QueueRow") -> list[Any]:
     change = row.change
     counts = f"{change.labels_before:,} then {change.labels:,}" if change.run else f"{change.labels:,}"
     gate = change.gate or "-"
     return [change.task, row.action, change.run[:12] or "-", counts, _changed(change), _gain(row.gain), gate]
 
 
-def _changed(change: TaskChange) -> str:
+def _changed(change: "TaskChange") -> str:
     counts = {"new": change.new, "corrected": change.corrected, "gone": change.gone}
     parts = [f"{count:,} {name}" for name, count in counts.items() if count]
     moved = [f"{part.name} {100 * part.before:.1f}% then {100 * part.now:.1f}%" for part in change.prevalence]
     return ", ".join([*parts, *change.classes, *moved]) or "-"
 
 
-def _gain(gain: RefitGain | None) -> str:
+def _gain(gain: "RefitGain | None") -> str:
     return f"{gain.gain:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}] {gain.unit}" if gain else "-"

@@ -19,8 +19,7 @@ import numpy as np
 
 from curation.arrays import Floats
 from curation.errors import BadInput
-from training.evaluation.intervals import Figure
-from training.judging.bounds import TWO_SIDED
+from training.evaluation.intervals import Figure, Z
 
 __all__ = ["FEWEST", "HORIZON", "CurvePoint", "Forecast", "check_target", "forecast", "learning_curves"]
 
@@ -190,7 +189,7 @@ def _smallest(points: Sequence[CurvePoint]) -> float:
 
 def _slack(point: CurvePoint, *, share: bool) -> float:
     """How much of the error the judged labels may say too much or too little, as a standard deviation."""
-    spread = (point.high - point.low) / (2 * TWO_SIDED)
+    spread = (point.high - point.low) / (2 * Z)
     return COMMON**0.5 * spread / max(_error(point, share=share), 0.5 / max(1, point.n), TINY)
 
 
@@ -205,7 +204,7 @@ def _quantiles(values: Floats, weights: Floats, chances: Sequence[float]) -> lis
 def _likelihood(point: CurvePoint, errors: Floats, *, share: bool) -> Floats:
     """Logarithm of the likelihood of a point under the errors [G] of the curves."""
     if not share:
-        own = (1 - COMMON) * ((point.high - point.low) / (2 * TWO_SIDED)) ** 2
+        own = (1 - COMMON) * ((point.high - point.low) / (2 * Z)) ** 2
         spread = own + (MISFIT * errors) ** 2 + TINY
         return np.asarray(-0.5 * (point.value - errors) ** 2 / spread - 0.5 * np.log(spread), np.float64)
     from scipy.special import betaln
@@ -222,4 +221,4 @@ def _effective(point: CurvePoint) -> float:
     """The labels that the interval of a share is worth, by the end of Wilson's interval that is farther away."""
     below, above = point.value - point.low, point.high - point.value
     gap, end = (below, point.low) if below >= above else (above, point.high)
-    return TWO_SIDED**2 * end * (1 - end) / max(gap, TINY) ** 2 if 0 < end < 1 else float(point.n)
+    return Z**2 * end * (1 - end) / max(gap, TINY) ** 2 if 0 < end < 1 else float(point.n)
