@@ -190,7 +190,7 @@ def _smallest(points: Sequence[CurvePoint]) -> float:
 def _slack(point: CurvePoint, *, share: bool) -> float:
     """How much of the error the judged labels may say too much or too little, as a standard deviation."""
     spread = (point.high - point.low) / (2 * Z)
-    return COMMON**0.5 * spread / max(_error(point, share=share), 0.5 / max(1, point.n), TINY)
+    return float(COMMON**0.5 * spread / max(_error(point, share=share), 0.5 / max(1, point.n), TINY))
 
 
 def _quantiles(values: Floats, weights: Floats, chances: Sequence[float]) -> list[float]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
@@ -86,12 +87,12 @@ def learned_labels(home: Path, plan: str) -> dict[str, int]:
     return {part.name: int((found.label_task == code).sum()) for code, part in enumerate(found.tasks)}
 
 
-def _figures(now: Snapshot, run: str, task: str, slice_: str) -> list[dict[str, object]]:
+def _figures(now: Snapshot, run: str, task: str, slice_: str) -> list[dict[str, Any]]:
     rows = now.runs.slice_errors(run).to_pylist()
     return [row for row in rows if row["task"] == task and row["slice"] == slice_]
 
 
-def _refuse_none(task: Task, slice_: str, split: str, metric: str, rows: list[dict[str, object]]) -> None:
+def _refuse_none(task: Task, slice_: str, split: str, metric: str, rows: list[dict[str, Any]]) -> None:
     where = f"task {task.name} on {slice_ or 'everything'}"
     if not rows:
         raise BadInput(f"{where}: no run has a figure of it; `amber train` makes one, `amber evaluate` a newer one")
