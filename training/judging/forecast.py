@@ -137,9 +137,7 @@ def learning_curves(points: Sequence[CurvePoint], *, share: bool) -> LearningCur
         )
     largest = max(counts)
     start = min(_error(point, share=share) for point in points)
-    levels, floors, exponents = (
-        part.ravel() for part in np.meshgrid(max(start, _smallest(points)) * LEVELS, FLOORS, EXPONENTS, indexing="ij")
-    )
+    levels, floors, exponents = (part.ravel() for part in np.meshgrid(start * LEVELS, FLOORS, EXPONENTS, indexing="ij"))
     curves = LearningCurves(
         reference=float(largest), floors=floors * levels, levels=levels, exponents=exponents,
         weights=np.ones(len(levels)), slack=_slack(max(points, key=lambda point: point.labels), share=share),
@@ -179,18 +177,14 @@ def _verdict(newest: CurvePoint, target: float, least: int | None, *, share: boo
 
 
 def _error(point: CurvePoint, *, share: bool) -> float:
-    return 1 - point.value if share else point.value
-
-
-def _smallest(points: Sequence[CurvePoint]) -> float:
-    """An error that is seen where none was: half of one judged label."""
-    return 0.5 / max(1, *(point.n for point in points))
+    """The error of a point; at least half of one judged label of a share, where no error was seen."""
+    return max(1 - point.value, 0.5 / max(1, point.n)) if share else max(point.value, TINY)
 
 
 def _slack(point: CurvePoint, *, share: bool) -> float:
     """How much of the error the judged labels may say too much or too little, as a standard deviation."""
     spread = (point.high - point.low) / (2 * Z)
-    return float(COMMON**0.5 * spread / max(_error(point, share=share), 0.5 / max(1, point.n), TINY))
+    return float(COMMON**0.5 * spread / _error(point, share=share))
 
 
 def _quantiles(values: Floats, weights: Floats, chances: Sequence[float]) -> list[float]:
@@ -205,7 +199,7 @@ def _likelihood(point: CurvePoint, errors: Floats, *, share: bool) -> Floats:
     """Logarithm of the likelihood of a point under the errors [G] of the curves."""
     if not share:
         own = (1 - COMMON) * ((point.high - point.low) / (2 * Z)) ** 2
-        spread = own + (MISFIT * errors) ** 2 + TINY
+        spread = own + (MISFIT * errors) ** 2
         return np.asarray(-0.5 * (point.value - errors) ** 2 / spread - 0.5 * np.log(spread), np.float64)
     from scipy.special import betaln
 

@@ -66,12 +66,12 @@ def test_labels_are_counted_in_any_unit() -> None:
 
 def test_numbers_are_forecast_in_any_unit() -> None:
     found = []
-    for unit in (1.0, 1000.0):
+    for unit in (1.0, 1e-5, 1e5):
         errors = [unit * (2 + 8 * (size / SIZES[0]) ** -0.5) for size in SIZES]
         rows = zip(SIZES, errors, strict=True)
         points = [CurvePoint(labels=size, value=e, low=0.95 * e, high=1.05 * e, n=300) for size, e in rows]
         found.append(forecast(points, 4.0 * unit, share=False))
-    assert found[0].least == found[1].least
+    assert found[0].least == found[1].least == found[2].least
     assert found[0].least
     assert found[0].least <= SIZES[0] * 16 <= (found[0].most or math.inf)
 
