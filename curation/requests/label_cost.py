@@ -1,13 +1,14 @@
 """What one more label of a task costs: the time that people took for those that they gave, and the unit of requests."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from curation.catalog.snapshot import Snapshot
 
 __all__ = ["LabelCost", "label_cost"]
 
-LABEL = ("known", "unsure", "inapplicable")
-"""Outcomes of an answer that is a label."""
+COUNTED: Final = ("known", "unsure", "inapplicable", "skipped")
+"""Outcomes of answers to a request; gold questions and what was deleted are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ def label_cost(now: Snapshot, task: str) -> LabelCost:
     """
     id_ = now.task_ids()[task]
     answers = [row for row in now.requests.answers().to_pylist() if row["task_id"] == id_]
-    timed = [row for row in answers if row["seconds"] > 0 and row["outcome"] in (*LABEL, "skipped")]
+    timed = [row for row in answers if row["seconds"] > 0 and row["outcome"] in COUNTED]
     labels = len({row["sample_id"] for row in timed if row["outcome"] == "known"})
     costs = [row["cost"] for row in now.requests("answered").to_pylist() if row["task"] == task]
     return LabelCost(

@@ -13,7 +13,6 @@ from support.refusals import refused
 
 from amber.cli import run
 from curation.catalog.catalog import Catalog
-from curation.requests.label_cost import label_cost
 from training import evaluate, train
 
 Capture = pytest.CaptureFixture[str]
@@ -111,12 +110,6 @@ def test_is_refused_in_one_line(words: list[str], value: str, fix: str, capsys: 
     line = refused(capsys, "forecast", *words)
     assert value in line
     assert fix in line
-
-
-def test_people_and_requests_give_the_cost(made: Path) -> None:
-    with Catalog.open("home").read() as now:
-        free = label_cost(now, "color")
-    assert (free.seconds, free.timed, free.cost) == (None, 0, 1.0)
 
 
 def test_text_says_how_many_and_what_they_cost(capsys: Capture) -> None:
