@@ -173,9 +173,10 @@ def _refit(
     task = current_task(now, known.labels.task.task)
     truth = known_labels(now, task, samples)
     keys = samples.keys.to_pylist()
-    rows = np.flatnonzero((samples.splits == split) & np.isfinite(truth))
+    rows: Ints = np.flatnonzero((samples.splits == split) & np.isfinite(truth))
     rows = rows[cached.embeddings.has([keys[row] for row in rows.tolist()])]
-    folds, fold_of, judged_on = np.zeros(len(rows), np.int64), dict[str, int](), split
+    folds: Ints = np.zeros(len(rows), np.int64)
+    fold_of, judged_on = dict[str, int](), split
     own = _held_out(known, before) if len(np.unique(samples.groups[rows])) < fewest else {}
     if own:
         labels, judged_on, fold_of = known.labels, HELD_OUT, own
