@@ -38,10 +38,15 @@ def advise_command(home: str, as_json: bool) -> None:
         rows = advise(now, catalog.home)
     if not rows and not as_json:
         note("each run learned one task, so there is nothing to learn together")
+        return
     columns = ["task", "labels", "others (median)", "amount", "together minus alone", "advice"]
-    title = f"Learning together, {rows[0].units if rows else 0:,} shared units for {len(rows)} tasks"
-    human = table(title, columns, map(_cells, rows))
-    show([asdict(row) for row in rows], as_json, lambda: Group(human, *map(_line, rows)))
+    show(
+        [asdict(row) for row in rows], as_json,
+        lambda: Group(
+            table(f"Learning together, {rows[0].units:,} shared units for {len(rows)} tasks", columns, map(_cells, rows)),
+            *map(_line, rows),
+        ),
+    )  # fmt: skip
 
 
 def _cells(row: "TogetherAdvice") -> list[Any]:

@@ -78,12 +78,11 @@ def _lines(found: LabelForecast) -> list[str]:
     more = max(0, part.least - part.labels)
     first = f"{target}: at least {part.least:,} labels (95%), {more:,} more than there are{_cost(found, more)}"
     if part.verdict == "perhaps reached":
-        first = (
-            f"{target}: perhaps reached with {part.labels:,} labels; more labels of {found.split} would tell"
-        )  # fmt: skip
-    most = f"{part.most:,}" if part.most is not None else "no number that can be named"
-    middle = f"{part.median:,}" if part.median is not None else f"beyond {HORIZON:g} times the labels there are"
-    low = f"{max(part.least, part.labels):,}"
+        first = f"{target}: perhaps reached with {part.labels:,} labels; more labels of {found.split} would tell"
+    beyond = f"more than {HORIZON:g} times the labels there are"
+    low, middle, most = (
+        beyond if end is None else f"{max(end, part.labels):,}" for end in (part.least, part.median, part.most)
+    )
     return [first, f"90% interval: {low} to {most}; middle: {middle}", *_pool_line(found, more)]
 
 

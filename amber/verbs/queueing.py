@@ -41,7 +41,7 @@ def queue_command(tasks: Sequence[str], no_measure: bool, embeddings: str, home:
     data = {"tasks": [asdict(row) for row in rows], "notes": notes}
     columns = ["task", "train again", "run", "labels", "changed", "head gains", "gate"]
     human = table("What to train again", columns, map(_cells, rows))
-    show(data, as_json, lambda: Group(human, *(f"{row.change.task}: {row.why}" for row in rows)))
+    show(data, as_json, lambda: Group(human, *map(_line, rows)))
 
 
 def _cells(row: "QueueRow") -> list[Any]:
@@ -49,6 +49,13 @@ def _cells(row: "QueueRow") -> list[Any]:
     counts = f"{change.labels_before:,} then {change.labels:,}" if change.run else f"{change.labels:,}"
     gate = change.gate or "-"
     return [change.task, row.action, change.run[:12] or "-", counts, _changed(change), _gain(row.gain), gate]
+
+
+def _line(row: "QueueRow") -> str:
+    """Why so, and by what the gain was judged."""
+    gain = row.gain
+    judged = f" ({gain.n:,} labels of {gain.groups:,} groups: {gain.judged_on})" if gain else ""
+    return f"{row.change.task}: {row.why}{judged}"
 
 
 def _changed(change: "TaskChange") -> str:
