@@ -1,5 +1,6 @@
 """The verb `amber advise`."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -39,14 +40,13 @@ def advise_command(home: str, as_json: bool) -> None:
     if not rows and not as_json:
         note("each run learned one task, so there is nothing to learn together")
         return
+    show([asdict(row) for row in rows], as_json, lambda: _tables(rows))
+
+
+def _tables(rows: "Sequence[TogetherAdvice]") -> Group:
     columns = ["task", "labels", "others (median)", "amount", "together minus alone", "advice"]
-    show(
-        [asdict(row) for row in rows], as_json,
-        lambda: Group(
-            table(f"Learning together, {rows[0].units:,} shared units for {len(rows)} tasks", columns, map(_cells, rows)),
-            *map(_line, rows),
-        ),
-    )  # fmt: skip
+    title = f"Learning together, {rows[0].units:,} shared units for {len(rows)} tasks"
+    return Group(table(title, columns, map(_cells, rows)), *map(_line, rows))
 
 
 def _cells(row: "TogetherAdvice") -> list[Any]:
