@@ -13,6 +13,7 @@ from amber.exit_codes import guarded
 __all__ = ["VERBS", "cli", "run"]
 
 VERBS = {
+    "advise": ("advising:advise_command", "Say whether learning the tasks together pays here, by what was measured."),
     "backup": ("workspace:backup_command", "Write the whole workspace into the new FOLDER, with checksums."),
     "browse": ("browse:browse_command", "Show the catalog, or one SLICE of it, in the FiftyOne App."),
     "catalog": ("catalog:catalog_group", "Copies, backups, checks and migrations of the catalog."),
@@ -26,6 +27,7 @@ VERBS = {
     "duplicates": ("slices:duplicates_command", "List near-duplicates, and those across training and evaluation."),
     "evaluate": ("evaluating:evaluate_command", "Judge RUN again by what is known now, or estimate its error."),
     "export-model": ("deploying:export_model_command", "Write a trained network as ONNX, torch.export, safetensors."),
+    "forecast": ("forecasting:forecast_command", "Forecast how many labels of a task a target takes, and their cost."),
     "forget": ("forgetting:forget_command", "Remove SAMPLE (a key) and everything known about it."),
     "gate": ("gating:gate_command", "Decide whether RUN may replace another one: pass, block, or not enough data."),
     "ingest": ("ledger:ingest_command", "Add the data set declared in the folder DATASET to the catalog."),
@@ -42,6 +44,7 @@ VERBS = {
     "predictions": ("predictions:predictions_group", "Import the predictions of any model as a run without a plan."),
     "prevalence": ("prevalence:prevalence_command", "Show how common each class is, whatever mining labelled."),
     "prune": ("workspace:prune_command", "List what nothing needs any more; --yes removes it."),
+    "queue": ("queueing:queue_command", "Show what changed about each task, and what to train again."),
     "report": ("training:report_command", "Write report.html: figures, curves, coverage, and the worst slices."),
     "request": ("requesting:request_command", "Request labels where they help most, and list the open requests."),
     "restore": ("workspace:restore_command", "Make a workspace from the backup in FOLDER."),

@@ -28,7 +28,7 @@ from training.loop.trainer import train
 from training.network.model import Standardise
 from training.recipe import Recipe
 
-__all__ = ["DATASETS", "AllLabels", "declared", "score", "streets"]
+__all__ = ["DATASETS", "AllLabels", "all_labels", "declared", "frozen_streets", "score", "streets"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -97,7 +97,7 @@ def declared(folder: Path, home: Path) -> AllLabels:
     with catalog.read() as now:
         recipe = Recipe.of("efficientnet_lite0", size=fitted_size(now))
     embed(home, pack, recipe)
-    return _all_labels(folder.name, catalog, pack, recipe)
+    return all_labels(folder.name, catalog, pack, recipe)
 
 
 def streets(home: Path, images: int, draws: int) -> AllLabels:
@@ -112,7 +112,18 @@ def streets(home: Path, images: int, draws: int) -> AllLabels:
     )
     recipe = Recipe(trunk=f"run:{run.id}", size=small.size)
     embed(home, pack, recipe)
-    return _all_labels("streets", catalog, pack, recipe)
+    return all_labels("streets", catalog, pack, recipe)
+
+
+def frozen_streets(home: Path, images: int) -> tuple[Catalog, Pack, Recipe]:
+    """Streets on the frozen EfficientNet: the workspace with its imported labels, its pack, and an exact recipe."""
+    os.environ["AMBER_CACHE"] = str(home.parent / "images")
+    catalog = Catalog.create(home)
+    ingest(catalog, Dataset.load(DATASETS / "streets").with_reader({"images": images}), author=AUTHOR)
+    pack = make_pack(catalog)
+    recipe = Recipe.of("efficientnet_lite0", size=(80, 128), heads="exact", threads=1)
+    embed(home, pack, recipe)
+    return catalog, pack, recipe
 
 
 def score(labels: TaskLabels, outputs: Floats, truth: Floats) -> float:
@@ -134,7 +145,8 @@ def number_points(predicted: Floats, truth: Floats) -> float:
     return -100 * float(np.abs(predicted - truth).mean()) / constant
 
 
-def _all_labels(name: str, catalog: Catalog, pack: Pack, recipe: Recipe) -> AllLabels:
+def all_labels(name: str, catalog: Catalog, pack: Pack, recipe: Recipe) -> AllLabels:
+    """All labels of a workspace whose pack is embedded as the recipe says."""
     embeddings = Embeddings.open(catalog.home, recipe.embeddings)
     with catalog.read() as now:
         samples = now.samples()

@@ -28,14 +28,14 @@ READS = {
 }  # fmt: skip
 """Arguments of verbs that are called on a workspace."""
 WITHOUT = {
-    "backup": ["copy"], "browse": [], "catalog": ["verify"], "compare": [], "compare-trees": [], "coverage": [],
-    "diff": ["1"], "discover": [], "doubts": [], "drift": ["1", "2"], "duplicates": [], "evaluate": [],
-    "export-model": ["run", "--to", "out"], "forget": ["key", "--yes"],
-    "gate": ["--gate", "gate.toml", "--author", "bench"], "ingest": ["."], "label": ["status"], "loop": [],
-    "oracle": [], "pack": [], "policy": ["suggest"], "predict": ["run", "images"],
-    "predictions": ["import", "theirs.csv", "--name", "theirs"], "prevalence": [], "report": [], "request": [],
-    "restore": ["copy"], "serve": [], "similar": ["key"], "simulate": [".", "--wanted", "a=b"], "train": [],
-    "triggers": [], "trunks": ["nosuch"], "write": ["csv", "out.csv"],
+    "advise": [], "backup": ["copy"], "browse": [], "catalog": ["verify"], "compare": [], "compare-trees": [],
+    "coverage": [], "diff": ["1"], "discover": [], "doubts": [], "drift": ["1", "2"], "duplicates": [],
+    "evaluate": [], "export-model": ["run", "--to", "out"], "forecast": ["--task", "car", "--target", "0.9"],
+    "forget": ["key", "--yes"], "gate": ["--gate", "gate.toml", "--author", "bench"], "ingest": ["."],
+    "label": ["status"], "loop": [], "oracle": [], "pack": [], "policy": ["suggest"], "predict": ["run", "images"],
+    "predictions": ["import", "theirs.csv", "--name", "theirs"], "prevalence": [], "queue": [], "report": [],
+    "request": [], "restore": ["copy"], "serve": [], "similar": ["key"], "simulate": [".", "--wanted", "a=b"],
+    "train": [], "triggers": [], "trunks": ["nosuch"], "write": ["csv", "out.csv"],
 }  # fmt: skip
 """Arguments of verbs that are called without a workspace: on one, their work would be measured too."""
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.arrays import Float32s, Ints
+from curation.arrays import Bools, Float32s, Ints
 from curation.errors import BadInput, Damaged, NotFound
 from curation.files.atomic import whole
 from curation.files.read_back import check_sha256, read_json, read_npy, read_with, sha256_of
@@ -67,7 +67,11 @@ class Embeddings:
 
     def covers(self, keys: Sequence[str]) -> bool:
         """Whether every key has a vector."""
-        return all(key in self._row for key in keys)
+        return bool(self.has(keys).all())
+
+    def has(self, keys: Sequence[str]) -> Bools:
+        """Which of these keys [n] have a vector."""
+        return np.fromiter((key in self._row for key in keys), np.bool_, len(keys))
 
     def rows(self, keys: Sequence[str]) -> Ints:
         """Rows of `vectors` for these keys; NotFound names the first key without a vector."""

@@ -15,6 +15,7 @@ from curation.arrays import Floats, Ints
 __all__ = [
     "NOT_ENOUGH_DATA",
     "Figure",
+    "Z",
     "balanced",
     "mean_of",
     "mean_of_shares",
@@ -25,7 +26,8 @@ __all__ = [
 ]
 
 
-Z = 1.959963984540054  # the 97.5% quantile of the normal distribution
+Z = 1.959963984540054
+"""The 97.5% quantile of the normal distribution."""
 
 ROUNDING = 1e-12
 """Variances below this are rounding."""

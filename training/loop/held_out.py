@@ -6,26 +6,19 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from curation.arrays import Floats, Ints
 from curation.catalog.catalog import Catalog
-from curation.errors import BadInput
-from curation.images.embeddings import Embeddings
-from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
-from samplers.streaming.frame_pairs import pairs_of
-from training.evaluation.pair_inputs import vectors_of
+from training.loop.cached_features import KINDS, CachedFeatures
 from training.loop.exact_heads import held_out_outputs
 from training.loop.task_labels import TaskLabels, groups_of, task_labels
 from training.network.folds import folds_of
-from training.network.model import build
 from training.network.ridge import DEFAULT
 from training.run import Run
 
-__all__ = ["KINDS", "Folds", "HeldOut", "held_out"]
-
-KINDS = ("binary", "categorical", "regression")
-"""Kinds of tasks whose labels are predicted."""
+__all__ = ["Folds", "HeldOut", "chances_of", "held_out"]
 
 Folds = Literal["group", "image"]
 """What is held out together: whole groups, or images. Whole groups find bursts that are labelled wrong as one."""
@@ -49,29 +42,34 @@ def held_out(catalog: Catalog, run: str, *, by: Folds = "group", embeddings: str
     temperature of the run's own head where it has one. BadInput where neither has features.
     """
     found = Run.open(catalog.home, run)
-    name = embeddings or found.recipe.embeddings
-    if not name:
-        raise BadInput(
-            f"run {run}: learned from pixels, so it has no features; name those of a frozen trunk with --embeddings "
-            "MODEL, or doubt labels that it never saw with --split validation"
-        )
-    plan, vectors = Plan.open(catalog.home, found.plan), Embeddings.open(catalog.home, name)
+    plan = Plan.open(catalog.home, found.plan)
+    cached = CachedFeatures.open(
+        catalog, found, plan, embeddings,
+        instead="name those of a frozen trunk with --embeddings MODEL, or doubt labels that it never saw with --split "
+        "validation",
+    )  # fmt: skip
     with catalog.read(plan.commit) as then:
         labels = task_labels(plan, groups_of(then, plan))
-    pairs = pairs_of(plan, catalog.home, Pack.open(catalog.home, plan.pack_hash))
-    with torch.no_grad():
-        tasks = [part.task for part in labels if part.task.task.kind in KINDS]
-        features = build(found.recipe, tasks, vectors).features(vectors_of(vectors, plan.keys.to_pylist(), pairs))
+    features = cached.of(plan.keys.to_pylist())
     heads = {head.task: head for head in found.heads if head.kind == "exact"}
     made = dict[str, HeldOut]()
     for part in labels:
         if part.task.task.kind in KINDS and not part.constant and part.count > 1:
-            width = features.shape[1] if part.task.task.inputs == 2 else len(vectors.mean)
             head = heads.get(part.task.name)
             ridge, temperature = (head.ridge, head.temperature) if head and head.ridge else (DEFAULT, 1.0)
-            own = features[torch.from_numpy(part.rows), :width].double()
+            own = features[torch.from_numpy(part.rows), : cached.width(part.task)].double()
             made[part.task.name] = _held_out(part, own, by, ridge, temperature)
     return made
+
+
+def chances_of(outputs: Tensor) -> Floats:
+    """Class probabilities [n, C] of the outputs [n, K] of a head of classes."""
+    if outputs.shape[1] == 1:
+        true = outputs[:, 0].sigmoid()
+        chances = torch.stack([1 - true, true], dim=1)
+    else:
+        chances = outputs.softmax(dim=1)
+    return np.asarray(chances.numpy(), np.float64)
 
 
 def _held_out(part: TaskLabels, features: torch.Tensor, by: Folds, ridge: float, temperature: float) -> HeldOut:
@@ -81,12 +79,7 @@ def _held_out(part: TaskLabels, features: torch.Tensor, by: Folds, ridge: float,
         numbers = outputs[:, 0].numpy() * part.task.deviation + part.task.mean
         given = part.values * part.task.deviation + part.task.mean
         return HeldOut(rows=part.rows, given=given, probabilities=np.empty((len(given), 0)), numbers=numbers)
-    if part.outputs == 1:
-        true = outputs[:, 0].sigmoid()
-        chances = torch.stack([1 - true, true], dim=1)
-    else:
-        chances = outputs.softmax(dim=1)
     return HeldOut(
-        rows=part.rows, given=part.values, probabilities=np.asarray(chances.numpy(), np.float64),
+        rows=part.rows, given=part.values, probabilities=chances_of(outputs),
         numbers=np.full(len(part.rows), np.nan),
     )  # fmt: skip

@@ -1,0 +1,33 @@
+"""What a label costs: people's time for each label that they gave, and the cost of requests."""
+
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+from support.homes import make_home
+from support.label_requests import ask
+
+from curation.labelstudio.pull import ANSWERS
+from curation.requests.label_cost import LabelCost, label_cost
+
+
+def test_all_the_time_of_people_counts_for_the_labels_that_came_of_it(tmp_path: Path) -> None:
+    catalog = make_home(tmp_path, samples=8)
+    with catalog.read() as now:
+        assert label_cost(now, "car") == LabelCost(seconds=None, timed=0, cost=1.0)
+    ask(catalog, (1, "car"), (2, "car"), (3, "car"))
+    answers = [(1, "ann", "known", 4.0), (1, "bob", "known", 6.0), (2, "ann", "skipped", 2.0),
+               (3, "ann", "known", 8.0), (4, "ann", "gold_right", 90.0), (5, "bob", "known", 0.0)]  # fmt: skip
+    with catalog.commit(author="ada", message="answers") as change:
+        task = change.now.task_ids()["car"]
+        rows = [
+            {"sample_id": sample, "task_id": task, "annotator": who, "server": "s", "project": 1, "item": sample,
+             "annotation": number, "outcome": outcome, "seconds": seconds, "answered_at": datetime(2026, 1, 1)}
+            for number, (sample, who, outcome, seconds) in enumerate(answers)
+        ]  # fmt: skip
+        change.add_answers(pa.Table.from_pylist(rows, ANSWERS))
+        requests = change.now.requests("open")
+        change.close_requests(requests["request_id"].to_pylist(), state="answered")
+    with catalog.read() as now:
+        assert label_cost(now, "car") == LabelCost(seconds=10.0, timed=2, cost=2.0)
+        assert label_cost(now, "bike") == LabelCost(seconds=None, timed=0, cost=1.0)
