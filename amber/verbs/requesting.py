@@ -94,6 +94,7 @@ request_options = grouped(
         help="Triggers of the run that share the budget with mining, by what each found before.",
     ),
     click.option("--against", default="", metavar="RUN", help="The run that triggers compare with (`disagree`)."),
+    click.option(
         "--strategy", type=click.Choice(STRATEGIES), default="mined", show_default=True,
         help="What chooses the images: what is known (mined), chance, or one published strategy.",
     ),

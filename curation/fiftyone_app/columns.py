@@ -21,8 +21,8 @@ from curation.images.near_duplicates import near_duplicate_groups
 from curation.requests.manual_requests import TAG
 
 __all__ = [
-    "ATTRIBUTE_TYPES", "FLIPS", "FOUND", "KNOWN_TASKS", "NEAR", "Columns", "Finding", "Overlay", "SliceError", "columns_of",
-    "field_types", "label", "near_duplicates", "share_wrong",
+    "ATTRIBUTE_TYPES", "FLIPS", "FOUND", "KNOWN_TASKS", "NEAR", "Columns", "Finding", "Overlay", "SliceError",
+    "columns_of", "field_types", "label", "near_duplicates", "share_wrong",
 ]  # fmt: skip
 
 Columns = dict[str, list[Any]]
