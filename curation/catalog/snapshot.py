@@ -238,7 +238,7 @@ class Snapshot:
 
         Those that read the same columns, and that no value can break, are evaluated in one pass over these.
         """
-        found, together = {}, dict[tuple[Column, ...], list[str]]()
+        found, together = dict[str, Ints](), dict[tuple[Column, ...], list[str]]()
         for name, predicate in predicates.items():
             if never_breaks(predicate):
                 together.setdefault(columns_of(predicate), []).append(name)

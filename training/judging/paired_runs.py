@@ -183,7 +183,7 @@ def _left_out(slices: Mapping[str, Slice], runs: tuple[str, str], predicted: lis
 
 def _members(now: Snapshot, slices: Mapping[str, Slice], files: tuple[Path, ...], samples: Samples) -> dict[str, Bools]:
     """The samples that are in each slice by either run's predictions."""
-    inside = {name: np.zeros(len(samples.ids), np.bool_) for name in slices}
+    inside: dict[str, Bools] = {name: np.zeros(len(samples.ids), np.bool_) for name in slices}
     for at, file in enumerate(files):
         read = {name: part.predicate for name, part in slices.items() if part.reads_predictions or not at}
         for name, ids in now.members_of(read, predictions=str(file)).items():
