@@ -1,8 +1,8 @@
 """Assigning: which people an item is given to, and each person's queue.
 
-Label Studio's own edition knows no assignment and no roles: everybody may open every item. So an item names its people
-in its data, each person has a view of their own items in every project (sorted by priority, which the project's own
-queue follows only while a single person works), and a pull counts the answers of others.
+The open edition of Label Studio knows no assignment and no roles: everybody may open every item. So an item names its
+people in its data, each person has a view of their own items in every project (by priority, as in the project's queue),
+and a pull counts the answers of others.
 """
 
 from collections import Counter, defaultdict

@@ -55,7 +55,11 @@ def test_the_queue_follows_the_priority(catalog: Catalog, server: LabelStudioCli
     ask(catalog, *((sample, "color") for sample in samples))
     project = int(pushed(catalog, server).projects[0].rpartition("/")[2])
     order: list[str] = []
-    people["ann"].work(project, lambda item: order.append(item["meta"]["amber"]["sample"]) or color(catalog, "red"))
+    for person in (people["ann"], people["bob"], people["ann"], people["cem"], people["bob"]):
+        item = person.next(project)
+        assert item is not None
+        order.append(item["meta"]["amber"]["sample"])
+        person.say(item["id"], color(catalog, "red"))
     assert order == [f"pictures/{sample:05d}" for sample in samples]
 
 
