@@ -15,7 +15,7 @@ from curation.arrays import Bools, Floats, Ints
 
 __all__ = ["MOST", "THRESHOLDS", "Boxes", "finders", "found_objects", "overlaps"]
 
-THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)
+THRESHOLDS: Floats = np.asarray(np.linspace(0.5, 0.95, 10), np.float64)
 """Least overlaps at which a box counts as found."""
 
 MOST = 100

@@ -69,8 +69,8 @@ class BoxHead(nn.Module):
 def _attribute_maps(width: int, attributes: int) -> nn.Sequential:
     """A convolution of the head's features and the maps of attributes, 0 before anything is learned."""
     last = nn.Conv2d(width, attributes, 1)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
+    for part in last.parameters():
+        nn.init.zeros_(part)
     middle = nn.Conv2d(width, width, 3, padding=1, bias=False)
     return nn.Sequential(middle, nn.GroupNorm(8, width), nn.ReLU(), last)
 

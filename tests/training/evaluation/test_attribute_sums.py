@@ -12,6 +12,7 @@ from curation.arrays import Floats
 from training.evaluation.attribute_sums import AttributeSums, attribute_sums
 from training.evaluation.box_matching import Boxes
 from training.evaluation.intervals import mean_of, proportion
+from training.evaluation.predictions import BOXES, box_table, filled, schema_of
 
 KIND = pa.struct([("attributes", pa.map_(pa.string(), pa.string()))])
 MARKS = ("none", "dot", "bar")
@@ -126,3 +127,18 @@ def test_a_class_that_is_declared_no_more_is_wrong_and_without_predictions_there
     figures = sums_of([known, predicted, given], np.ones(IMAGES))["mark"].figures()
     assert figures["accuracy"].value == 0.0
     assert sums_of([known, [], []], np.ones(IMAGES)) == {}
+
+
+def test_predictions_without_attributes_fill_the_columns_and_give_no_figure() -> None:
+    boxes = pa.array([[(0, 0.0, 1.0, 20.0, 20.0, 0.9)], []], BOXES.type)
+    schema = schema_of([PLATES])
+    table = filled(box_table("plates", pa.array(["a", "b"]), boxes), schema)
+    assert table.schema.equals(schema)
+    (first, second) = table["boxes"].to_pylist()
+    assert (first[0]["score"], first[0]["attributes"], second) == (0.9, None, [])
+    assert table["given"].null_count == 2
+    assert "given" not in schema_of([PLATES.model_copy(update={"attributes": ()})]).names
+    known = held([{"image": 0, "corners": np.r_[0.0, 1.0, 20.0, 20.0], "said": {"mark": "dot"}}])
+    flat = table["boxes"].combine_chunks().flatten()
+    none = held([])
+    assert attribute_sums(PLATES, known, (known[0], flat), none, np.ones(IMAGES), GROUPS) == {}
