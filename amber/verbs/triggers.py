@@ -40,8 +40,6 @@ class Chosen:
 
     def open(self, now: Snapshot, home: Path) -> tuple[Triggers, list[Trigger]]:
         """The triggers of the run, and those that are chosen."""
-        if not self.name.strip():
-            raise BadInput("--name '': must not be empty; leave it out, or name the condition of --where")
         triggers = Triggers.open(now, home, self.run or newest_run(home, now), against=self.against)
         chosen = triggers.where(self.where, self.name) if self.where else []
         if self.names or not self.where:
@@ -88,10 +86,12 @@ def triggers_command(
     \b
     amber triggers --trigger flicker --task light --ask 20
     amber triggers --where "pred.light = 'none' AND pred.light_color <> 'none'"
-    amber slices add came_back "pred_before.car AND NOT pred.car AND pred_after.car" --task car
+    amber slices add gone "pred_before.car AND NOT pred.car AND pred_after.car" --task car
     """
     if ask is not None and not author.strip():
         raise BadInput("author '': every commit has one; pass --author NAME or set AMBER_AUTHOR")
+    if ask is not None and chosen.split not in ("", "train"):
+        raise BadInput(f"--ask {ask}: requests labels of training images, not of {chosen.split}; leave --split out")
     catalog = Catalog.open(home)
     with catalog.read() as now:
         triggers, parts = chosen.open(now, catalog.home)

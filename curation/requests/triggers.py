@@ -4,6 +4,7 @@ They are predicates in the language of slices: the built-in ones (`trigger_views
 predictions.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 
 from curation.arrays import Floats, Ints
 from curation.catalog.arrow_query import quoted
+from curation.catalog.attributes import NAME
 from curation.catalog.predicate_tree import PREDICTED, quoted_name
 from curation.catalog.slice_vetting import vet
 from curation.catalog.slices import Slice, columns_of
@@ -95,7 +97,10 @@ class Triggers:
         return [part for name in dict.fromkeys(names or usable) for part in self._triggers(name, slices)]
 
     def where(self, predicate: str, name: str) -> list[Trigger]:
-        """A predicate that is not declared, as triggers; BadInput where it is not sound, or reads no prediction."""
+        """A predicate that is not declared, as triggers of this name; BadInput where it is not sound or reads no
+        prediction, or the name is not free."""
+        if not re.fullmatch(NAME, name) or name in BUILT_IN:
+            raise BadInput(f"trigger {name!r}: is no name for a condition; take lower-case letters, digits and _")
         part = Slice(name=name, predicate=vet(predicate, self.now.frame(other=bool(self.other))))
         if not part.reads_predictions:
             raise BadInput(f"trigger {name!r}: {predicate!r} reads no prediction; write a condition on pred.TASK")

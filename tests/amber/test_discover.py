@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from support.bare_samples import bare_samples
 from support.homes import label, labels
 from support.refusals import refused
 
@@ -38,7 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     truth = generator.random(IMAGES) < 0.5
     with catalog.commit(author="ada", message="fleet") as change:
         change.add_tasks([Task(name="car", kind="binary", owner="ada"), Task(name="night", kind="binary", owner="ada")])
-        change.add_samples(_samples(keys), dataset="fleet")
+        change.add_samples(bare_samples(keys), dataset="fleet")
         change.add_attributes(
             pa.table(
                 {"key": keys, "group": [f"drive-{number}" for number in drive], "split": ["validation"] * IMAGES,
@@ -59,18 +60,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vectors[:] = generator.normal(size=(IMAGES, 6))
         vectors[rain & night, 0] += 20
     return folder
-
-
-def _samples(keys: list[str]) -> pa.Table:
-    count = len(keys)
-    return pa.table(
-        {
-            "key": keys, "location": [f"/none/{key}.jpg" for key in keys],
-            "sha256": [f"{number:064d}" for number in range(count)], "phash": pa.array(range(count), pa.uint64()),
-            "format": ["JPEG"] * count, "width": pa.array([32] * count, pa.int32()),
-            "height": pa.array([24] * count, pa.int32()), "bytes": pa.array([900] * count, pa.int64()),
-        }
-    )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

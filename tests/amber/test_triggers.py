@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pytest
+from support.bare_samples import bare_samples
 from support.homes import label, labels
 from support.refusals import refused
 
@@ -51,7 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Task(name="color", kind="categorical", classes=COLORS, owner="ada"),
             Task(name="speed", kind="regression", unit="km/h", metric="mae", owner="ada"),
         ])  # fmt: skip
-        change.add_samples(_samples(keys), dataset="fleet")
+        change.add_samples(bare_samples(keys), dataset="fleet")
         times = np.datetime64("2026-01-01", "us") + (DRIVE * 1000 + FRAME) * np.timedelta64(1_000_000, "us")
         split = np.where(DRIVE % 7 == 5, "validation", "train")
         change.add_attributes(pa.table({
@@ -80,16 +81,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words = ["predictions", "import", str(folder / f"{name}.csv"), "--name", name, "--author", "ada"]
         assert run([*words, "--home", str(folder / "home")]) == 0
     return folder
-
-
-def _samples(keys: list[str]) -> pa.Table:
-    count = len(keys)
-    return pa.table({
-        "key": keys, "location": [f"/none/{key}.jpg" for key in keys],
-        "sha256": [f"{number:064d}" for number in range(count)], "phash": pa.array(range(count), pa.uint64()),
-        "format": ["JPEG"] * count, "width": pa.array([32] * count, pa.int32()),
-        "height": pa.array([24] * count, pa.int32()), "bytes": pa.array([900] * count, pa.int64()),
-    })  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -272,7 +263,9 @@ def test_neighbours_are_predictions_of_any_run_in_slices() -> None:
         (["theirs", "--where", "pred.color = 'rde'"], "'rde'", "red"),
         (["theirs", "--where", "label.car"], "'label.car'", "pred.TASK"),
         (["theirs", "--where", "pred_other.car"], "pred_other", "attr.NAME"),
-        (["theirs", "--where", "pred.car", "--name", ""], "--name ''", "leave it out"),
+        (["theirs", "--where", "pred.car", "--name", ""], "trigger ''", "lower-case"),
+        (["theirs", "--where", "pred.car", "--name", "flicker"], "'flicker'", "lower-case"),
+        (["theirs", "--split", "test", "--ask", "3"], "not of test", "leave --split out"),
         (["theirs", "--trigger", "flicker", "--task", "speed", "--ask", "0"], "--ask 0", "ask for"),
         (["theirs", "--trigger", "flicker", "--task", "speed", "--ask", "-3"], "--ask -3", "ask for"),
     ],
