@@ -139,7 +139,7 @@ def _arms() -> list[tuple[str, tuple[str, ...]]]:
 
 
 def _alone(folder: Path, strategy: str, tasks: tuple[str, ...]) -> dict[str, float]:
-    """Seconds, seconds of processor, and peak gigabytes of one verb on a copy of the catalog, in a process of its own."""
+    """Seconds, seconds of processor, and peak gigabytes of one verb on a copy of the catalog, in its own process."""
     home, copied = folder / "home", folder / "copy"
     shutil.rmtree(copied, ignore_errors=True)
     shutil.copytree(home, copied, ignore=shutil.ignore_patterns("embeddings"))
