@@ -11,6 +11,7 @@ the data sets, STRATEGIES the strategies. Each point goes to stderr as it comes.
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -90,7 +91,9 @@ def _split_lights(home: Path, seed: int) -> tuple[Catalog, Simulation]:
     """The lights, split by the seed."""
     catalog = Catalog.create(home / f"split-{seed}")
     ingest(catalog, Dataset.load(DATASET), author=AUTHOR, seed=seed)
-    (catalog.home / "embeddings").symlink_to(home / "features" / "embeddings")
+    for part in ("embeddings", "shards"):
+        (catalog.home / part).symlink_to(home / "features" / part)
+    shutil.copytree(home / "features" / "packs", catalog.home / "packs")
     with catalog.read() as now:
         share = KEPT / len(now.training_ids())
     loop = Loop(rounds=3, budget=20, start=40, recipe=RECIPE)

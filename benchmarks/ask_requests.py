@@ -44,13 +44,14 @@ def request_rows() -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="bench-requests-") as name:
         fill(Catalog.create(Path(name) / "home"), SAMPLES)
         for strategy, tasks in _arms():
-            seconds, gigabytes = _alone(Path(name), strategy, tasks)
+            found = _alone(Path(name), strategy, tasks)
+            seconds = found.pop("seconds")
             sys.stderr.write(f"{strategy} {tasks} {seconds:.1f} s\n")
             rows.append(
                 Row(
                     what=f"{REQUESTS:,} requests of {SAMPLES:,}, {strategy}, {' and '.join(tasks)}", value=seconds,
                     unit=" s", asked=f"<= {SECONDS:.0f} s" if strategy == "mined" else "",
-                    met=strategy != "mined" or seconds <= SECONDS, peers={"GB": gigabytes},
+                    met=strategy != "mined" or seconds <= SECONDS, peers=found,
                 )
             )  # fmt: skip
     return rows
@@ -137,8 +138,8 @@ def _arms() -> list[tuple[str, tuple[str, ...]]]:
     return ours + [(strategy, ("kind",)) for strategy in STRATEGIES if strategy != "mined"]
 
 
-def _alone(folder: Path, strategy: str, tasks: tuple[str, ...]) -> tuple[float, float]:
-    """Seconds, and peak gigabytes, of one verb on a copy of the catalog, in a process of its own."""
+def _alone(folder: Path, strategy: str, tasks: tuple[str, ...]) -> dict[str, float]:
+    """Seconds, seconds of processor, and peak gigabytes of one verb on a copy of the catalog, in its own process."""
     home, copied = folder / "home", folder / "copy"
     shutil.rmtree(copied, ignore_errors=True)
     shutil.copytree(home, copied, ignore=shutil.ignore_patterns("embeddings"))
@@ -150,7 +151,7 @@ def _alone(folder: Path, strategy: str, tasks: tuple[str, ...]) -> tuple[float, 
     words = [sys.executable, "-m", "benchmarks.ask_requests", str(copied), strategy, str(folder / "policy.toml")]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found["seconds"], found["bytes"] / (1 << 30)
+    return found
 
 
 def _verb(home: str, strategy: str, policy: str) -> None:
@@ -160,13 +161,13 @@ def _verb(home: str, strategy: str, policy: str) -> None:
     from amber.cli import run
 
     words = ["request", "--budget", str(REQUESTS), "--strategy", strategy, "--policy", policy, "--author", "bench"]
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     code = run([*words, "--home", home, "--json"])
-    seconds = time.perf_counter() - began
+    seconds, busy = time.perf_counter() - began, time.process_time() - busy
     if code:
         sys.exit(code)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    sys.stdout.write("\n" + json.dumps({"seconds": seconds, "bytes": peak}) + "\n")
+    sys.stdout.write("\n" + json.dumps({"seconds": seconds, "CPU s": busy, "GB": peak / (1 << 30)}) + "\n")
 
 
 if __name__ == "__main__":

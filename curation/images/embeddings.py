@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ class Embeddings:
         self.keys: list[str] = read_with(_read_keys, folder / "keys.parquet", AGAIN)
         if self.vectors.shape != (len(self.keys), sum(width for _, width in self.blocks)):
             raise Damaged(f"{folder}: its vectors, keys and blocks do not fit each other; {AGAIN}")
-        self._row = {key: row for row, key in enumerate(self.keys)}
+
+    @cached_property
+    def _row(self) -> dict[str, int]:
+        return {key: row for row, key in enumerate(self.keys)}
 
     @classmethod
     def open(cls, home: Path, model: str) -> "Embeddings":
@@ -79,6 +83,11 @@ class Embeddings:
             return np.fromiter((self._row[key] for key in keys), np.int64, len(keys))
         except KeyError as error:
             raise NotFound(f"key {error}: has no vector of {self.model}; embed the images again") from None
+
+    def places(self, keys: pa.Array) -> Ints:
+        """The row [n] of `vectors` for each of these keys, -1 for a key without one: faster than `rows` for many."""
+        found = pc.index_in(keys, value_set=pa.array(self.keys, pa.string()))
+        return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), np.int64)
 
     def of(self, keys: Sequence[str]) -> npt.NDArray[np.float16]:
         """Vectors [n, D] float16 of these keys; NotFound for a key without one, BadInput for one that is not finite."""

@@ -50,6 +50,7 @@ class Candidates:
         self._current: dict[str, pa.Table] = {}
         self._principal: Float32s | None = None
         self._directions: Float32s | None = None
+        self._places: Ints | None = None
         samples = now.samples().sort_by("sample_id")
         samples = samples.filter(pc.is_in(samples["sample_id"], value_set=pa.array(now.training_ids())))
         self.keys = samples["key"].combine_chunks()
@@ -98,6 +99,7 @@ class Candidates:
         part = copy(self)
         part.ids, part.groups, part.keys = self.ids[rows], self.groups[rows], self.keys.take(pa.array(rows))
         part._principal = None if self._principal is None else self._principal[rows]
+        part._places = None if self._places is None else self._places[rows]
         for name in ("open", "inapplicable", "predicted_inapplicable"):
             setattr(part, name, {task: mask[rows] for task, mask in getattr(self, name).items()})
         return part
@@ -188,7 +190,12 @@ class Candidates:
     def vectors(self, rows: Ints) -> Float32s:
         """Standardised embeddings [n, D] of these rows."""
         assert self._embeddings is not None
-        return self._embeddings.standardised(self._embeddings.rows(self.keys.take(pa.array(rows)).to_pylist()))
+        if self._places is None:
+            self._places = self._embeddings.places(self.keys)
+        places = self._places[rows]
+        if (places < 0).any():
+            self._embeddings.rows(self.keys.take(pa.array(rows)).to_pylist())  # names the first key without a vector
+        return self._embeddings.standardised(places)
 
     def principal(self) -> Float32s:
         """Embeddings of all samples on about 64 principal directions [N, 64], by which a cold start measures distances,

@@ -59,22 +59,23 @@ def most_expected_gain(
     reach = np.einsum("nd,nd->n", own @ (inverse @ moments @ inverse).astype(np.float32), own).astype(np.float64)
     whole = float((inverse * moments).sum())
     left, found, gains = np.ones(len(rows), np.bool_), list[int](), list[float]()
+    mine, usable = group[rows], np.zeros(len(rows), np.bool_)
     while len(found) < min(count, len(rows)):
-        turn = turns[group[rows]]
-        usable = left & (turn == turn[left].min())
+        if not usable.any():
+            usable = left & (turns[mine] == turns[mine][left].min())
         gain = np.where(usable, reach / (1 + variance), -1.0)
         best = int(gain.argmax())
         found.append(best)
         gains.append(float(gain[best]) / whole)
-        left[best] = False
-        turns[group[rows[best]]] += 1
+        left[best], usable[mine == mine[best]] = False, False
+        turns[mine[best]] += 1
         one = own[best].astype(np.float64)
         direction = inverse @ one
         scale = 1 + float(one @ direction)
-        spread = inverse @ (moments @ direction)
-        along, across = own @ direction.astype(np.float32), own @ spread.astype(np.float32)
-        variance = np.maximum(variance - along**2 / scale, 0)
+        both = np.stack([direction, inverse @ (moments @ direction)], axis=1).astype(np.float32)
+        along, across = (own @ both).T.astype(np.float64)
         energy = float(direction @ moments @ direction)
-        reach = np.maximum(reach - 2 * along * across / scale + along**2 * energy / scale**2, 0)
+        variance = np.maximum(variance - along**2 / scale, 0)
+        reach = np.maximum(reach - along * (2 * across / scale - along * (energy / scale**2)), 0)
         inverse -= np.outer(direction, direction) / scale
     return rows[np.asarray(found, np.int64)], np.asarray(gains)

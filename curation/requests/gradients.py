@@ -39,7 +39,7 @@ def gradient_spread(residuals: Float32s, vectors: Float32s, count: int, generato
     if not count or not len(rows) or not lengths.max() > 0:
         return np.empty(0, np.int64)
     picked = [int(lengths.argmax())]
-    nearest = np.full(len(rows), np.inf)
+    nearest: Floats = np.full(len(rows), np.inf)
     floor = 1e-6 * float(lengths.max())
     while len(picked) < min(count, len(rows)):
         last = picked[-1]
