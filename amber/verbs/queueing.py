@@ -29,7 +29,7 @@ def queue_command(tasks: Sequence[str], no_measure: bool, embeddings: str, home:
 
     The action is nothing, head, branch or trunk. The gain is measured: the exact head is solved on the run's cached
     features with the labels of the run, and with those known now, and both are judged on validation, paired by group.
-    "head" needs an interval of the gain above 0; see docs/judging.md for the rule.
+    "head" needs an interval of the gain above 0 and p <= 0.05; see docs/judging.md for the rule.
     """
     from amber.queue import queue
 
@@ -54,7 +54,7 @@ def _cells(row: "QueueRow") -> list[Any]:
 def _line(row: "QueueRow") -> str:
     """Why so, and by what the gain was judged."""
     gain = row.gain
-    judged = f" ({gain.n:,} labels of {gain.groups:,} groups: {gain.judged_on})" if gain else ""
+    judged = f" (p {gain.p:.2g}; {gain.n:,} labels of {gain.groups:,} groups: {gain.judged_on})" if gain else ""
     return f"{row.change.task}: {row.why}{judged}"
 
 

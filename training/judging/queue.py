@@ -3,7 +3,7 @@
 The rule reads what changed and one measurement, the gain of a head solved again on the labels known now:
 
     nothing   nothing changed; or the head gains nothing that is shown, and the labels did not grow by `GREW` times
-    head      the classes changed; or the interval of the gain lies above 0; or no run learned it, on a frozen trunk
+    head      the classes changed; or the gain is shown; or no run learned it, on a frozen trunk
     branch    the head gains nothing that is shown although the labels grew by `GREW` times, and it reads the trunk
     trunk     the same, where the head reads a layer of its own already, or no run learned the task at all
 """
@@ -15,8 +15,10 @@ from typing import Final, Literal
 import numpy as np
 
 from training.evaluation.paired import SeedValues, estimate
+from training.judging.comparison import ALPHA
 from training.judging.measures import Measure
 from training.judging.paired_runs import PairedPredictions
+from training.judging.swaps import Swaps
 from training.judging.task_changes import TaskChange
 
 __all__ = ["ACTIONS", "FEWEST_GROUPS", "GREW", "Action", "QueueRow", "RefitGain", "queue_rows", "refit_gain"]
@@ -38,7 +40,8 @@ class RefitGain:
     """What a head with the labels known now gains over one with those before, paired on n labels of `groups` groups.
 
     `before`, `now` and the gain with its 95% interval `low` to `high` are in `unit` ("points" of a hundred, or that of
-    the numbers); a gain above 0 is better for every metric. `judged_on` is the split.
+    the numbers); a gain above 0 is better for every metric. `p` is the chance of such a gain if exchanging the heads
+    within groups changed nothing. `judged_on` is the split.
     """
 
     metric: str
@@ -48,14 +51,15 @@ class RefitGain:
     gain: float
     low: float
     high: float
+    p: float
     n: int
     groups: int
     judged_on: str
 
     @property
     def shown(self) -> bool:
-        """Whether the interval lies above 0."""
-        return self.low > 0
+        """Whether the interval lies above 0, and so few exchanges give such a gain."""
+        return self.low > 0 and self.p <= ALPHA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +78,16 @@ def refit_gain(pair: PairedPredictions, judged_on: str) -> RefitGain | None:
     """The gain of the second head of a pair in the task's own metric; None below `FEWEST_GROUPS` groups of labels.
 
     The interval is Student's over groups (`training.evaluation.paired`): it is for these two heads, and allows for the
-    images that judge them.
+    images that judge them. With few labels of a class it is too narrow, so the exact test of a comparison is beside it.
     """
     first, second = (SeedValues.of(pair.task, [part], part.samples) for part in (pair.first, pair.second))
     groups = len(np.unique(pair.first.groups))
     if first is None or second is None or groups < FEWEST_GROUPS:
         return None
     measure = Measure.of(pair.task)
+    sums = measure.sums(PairedPredictions(task=pair.task, first=pair.second, second=pair.first))
+    if sums is None:
+        return None
     found = estimate([second.minus(first)])
     assert found.low is not None
     assert found.high is not None
@@ -89,7 +96,7 @@ def refit_gain(pair: PairedPredictions, judged_on: str) -> RefitGain | None:
     before, now = (measure.scale * float(part.by_seed()[0]) for part in (first, second))
     return RefitGain(
         metric=measure.text, unit=measure.unit, before=before, now=now, gain=scale * found.value, low=low, high=high,
-        n=len(pair.first.rows), groups=groups, judged_on=judged_on,
+        p=float(Swaps.of([sums]).step_down("drop")[0]), n=len(pair.first.rows), groups=groups, judged_on=judged_on,
     )  # fmt: skip
 
 
@@ -115,7 +122,7 @@ def _action(change: TaskChange, gain: RefitGain | None, unmeasured: str) -> tupl
     if change.classes:
         return "head", f"its classes changed: {', '.join(change.classes)}"
     if gain and gain.shown:
-        return "head", "the interval of the gain lies above 0"
+        return "head", "the interval of the gain lies above 0, and exchanging the heads shows it"
     what = "the head gains nothing that is shown" if gain else f"not measured: {unmeasured}"
     grown = change.labels / max(1, change.labels_before)
     if grown < GREW:
