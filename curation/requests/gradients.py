@@ -62,7 +62,7 @@ def important_rows(masses: Floats | Float32s, count: int, generator: "np.random.
     if len(masses) <= count:
         return np.arange(len(masses)), np.ones(len(masses))
     whole = float(masses.sum())
-    chances = np.full(len(masses), 1 / len(masses))
+    chances: Floats = np.full(len(masses), 1 / len(masses))
     if whole > 0:
         chances = 0.5 * chances + 0.5 * masses / whole
     keys = np.log(chances) + generator.gumbel(size=len(masses))
