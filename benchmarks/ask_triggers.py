@@ -293,7 +293,7 @@ def _asked_again(seeds: list[Found]) -> Row:
     shown = sum(figure.verdict in ("better", "worse") for figure in figures)
     largest = max(abs(figure.difference or 0.0) for figure in figures if figure.unit == "points")
     return Row(
-        what=f"{sum(part.asked for part in seeds)} labels asked again, answered alike: figures that differ, of {len(figures)}",
+        what=f"{sum(part.asked for part in seeds)} labels asked again: figures that differ, of {len(figures)}",
         value=float(shown), asked="none: within noise of zero", met=not shown,
         peers={"largest difference, points": 100 * largest},
     )  # fmt: skip
