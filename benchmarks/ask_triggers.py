@@ -272,7 +272,7 @@ def _learned(seeds: list[Found]) -> list[Row]:
     rows = list[Row]()
     for trigger in ("flicker", "against_label"):
         parts = [part for found in seeds for part in found.fired if part.trigger == trigger]
-        rows.append(_share(f"{trigger}: fires of a run that learned clean labels", sum(p.fired for p in parts),
+        rows.append(_share(f"{trigger}: fires of a run that learned", sum(p.fired for p in parts),
                            sum(p.could for p in parts)))  # fmt: skip
     tasks = [part for found in seeds for part in found.fired if part.trigger == "flicker" and not part.unit]
     told = [part for part in tasks if part.error.n and part.least_sure.value is not None]
@@ -293,7 +293,7 @@ def _asked_again(seeds: list[Found]) -> Row:
     shown = sum(figure.verdict in ("better", "worse") for figure in figures)
     largest = max(abs(figure.difference or 0.0) for figure in figures if figure.unit == "points")
     return Row(
-        what=f"{sum(part.asked for part in seeds)} clean labels asked again: figures that differ, of {len(figures)}",
+        what=f"{sum(part.asked for part in seeds)} labels asked again: figures that differ, of {len(figures)}",
         value=float(shown), asked="none: within noise of zero", met=not shown,
         peers={"largest difference, points": 100 * largest},
     )  # fmt: skip
