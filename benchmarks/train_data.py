@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from amber.simulate import copy_workspace
+from amber.replayed_data import copy_workspace
 from curation.catalog.catalog import Catalog
 from curation.catalog.held_back_labels import read_held_back
 from curation.ingestion.dataset import Dataset
