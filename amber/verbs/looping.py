@@ -139,10 +139,10 @@ def loop_command(options: LoopOptions, people: PeopleOptions, seed: int, author:
         tasks = now.tasks().values()
         unheard = "" if loop.policy or now.ownership.policy() else left_out(tasks, Policy.even(tasks))
     need_extra("train")
-    note(unheard)
     screen = Screen(quiet=as_json)
     with ExitStack() as stack:
         answer = stack.enter_context(people.answer(catalog, screen))
+        note(unheard)
         stack.enter_context(screen.stages())
         done = list(run_loop(catalog, loop, author=author, progress=screen.tell, answer=answer))
     show([vars(step) for step in done], as_json, lambda: _print_rounds(catalog, loop, done))
