@@ -96,7 +96,7 @@ def test_new_labels_recommend_a_head_by_its_measured_gain(catalog: Catalog) -> N
     assert color.change.new == color.change.labels - KEPT
     assert color.gain
     assert color.gain.low > 0
-    assert color.gain.judged_on == "validation"
+    assert color.gain.judged_on == f"validation and {HELD_OUT}"
     assert {row.action for name, row in found.items() if name != "color"} == {"nothing"}
     assert next(iter(found)) == "color"
 

@@ -3,8 +3,9 @@
 The error after n labels is c + a n^-b (Mahmood et al., "How much more data do I need?", CVPR 2022). The posterior is
 computed on a grid of the floor c, the error at the largest point, and the exponent b. A share is beta-binomial at its
 effective number of labels, so that it varies more than a binomial one; a number is normal. Both allow the curve to be
-wrong by `MISFIT` of the error at each point. All points are judged by much the same labels, so most of what these
-labels say too much or too little is common to all points (`COMMON`): it moves the target, not the curve's shape.
+wrong by `MISFIT` of the error at each point, the target's too. All points are judged by much the same labels, so most
+of what these labels say too much or too little is common to all points (`COMMON`): it moves the target, not the shape
+of the curve.
 
 Far ahead the floor decides, and few points tell little about it: the upper end is often infinite, and the lower end is
 what can be promised. The settings were chosen on mixtures of Gaussians (benchmarks/ask_forecast.py).
@@ -40,7 +41,7 @@ FLOORS: Final = np.linspace(0.0, 0.98, 25)
 LEVELS: Final = np.exp(np.linspace(math.log(0.4), math.log(2.5), 25))
 """Errors at the largest point, over the smallest that was observed."""
 MOVES: Final = np.array([-1.5, -0.75, 0.0, 0.75, 1.5])
-"""Standard deviations by which the judged labels may say too much or too little."""
+"""Standard deviations by which the error at a target may be off its curve."""
 TINY: Final = 1e-9
 
 Verdict = Literal["reached", "perhaps reached", "at least", "not in reach"]
@@ -87,7 +88,7 @@ class Forecast:
 class LearningCurves:
     """G curves c + (e - c) (n / `reference`)^-b with their posterior weights: all arrays are [G].
 
-    `slack` is the standard deviation of what the judged labels say too much or too little, as a part of the error.
+    `slack` is how far the error at a target may be off its curve, as a part of the error (a standard deviation).
     """
 
     reference: float
@@ -182,9 +183,10 @@ def _error(point: CurvePoint, *, share: bool) -> float:
 
 
 def _slack(point: CurvePoint, *, share: bool) -> float:
-    """How much of the error the judged labels may say too much or too little, as a standard deviation."""
+    """How far the error at a target may be off the curve, as a part of the error (a standard deviation): the judged
+    labels say too much or too little, and the curve is wrong by `MISFIT` there too."""
     spread = (point.high - point.low) / (2 * Z)
-    return float(COMMON**0.5 * spread / _error(point, share=share))
+    return math.hypot(COMMON**0.5 * spread / _error(point, share=share), MISFIT)
 
 
 def _quantiles(values: Floats, weights: Floats, chances: Sequence[float]) -> list[float]:

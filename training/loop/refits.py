@@ -1,8 +1,9 @@
 """Heads solved again on cached features: with the labels of a run, with those known now, and with parts of these.
 
 The labels that are known now are weighed by the policy of the run's plan, as a plan made now would weigh them. Heads
-are judged on validation; where a task has no label there, on its own training labels, each by a head that did not see
-its group.
+are judged on validation, and on request also by the training labels that the run learned from, each by a head that did
+not see its group. Where there is enough of these, new labels judge nothing, so that wrong ones do not speak for
+themselves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
@@ -38,15 +40,18 @@ from training.run import Run
 __all__ = ["HELD_OUT", "Known", "Refit", "refits_of"]
 
 HELD_OUT: Final = "held-out training labels"
-"""What heads are judged by where a task has no label on the split."""
+"""What heads are judged by besides the labels of a split."""
+WHOLE: Final = -2
+"""The fold of labels to judge by that no head learns from."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Known:
-    """The n training labels of a task at some commit, the features [n, D] of their images, and the natural prior [C]
-    at that commit."""
+    """The n training labels of a task at some commit, the `keys` [n] and features [n, D] of their images, and the
+    natural prior [C] at that commit."""
 
     labels: TaskLabels
+    keys: npt.NDArray[np.object_]
     features: Tensor
     prior: Floats
 
@@ -63,7 +68,7 @@ class Known:
         kept = replace(
             labels, rows=labels.rows[chosen], values=values, weights=weights / weights.sum(), names=labels.names[chosen]
         )
-        return replace(self, labels=kept, features=self.features[torch.from_numpy(chosen)])
+        return replace(self, labels=kept, keys=self.keys[chosen], features=self.features[torch.from_numpy(chosen)])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,8 +76,8 @@ class Refit:
     """The labels of a task that a run learned from (`before`), those known `now`, and what heads are judged by.
 
     `judged` holds the m labels to predict, `inputs` [m, D] the features of their images, and `folds` [m] the fold in
-    which each is held out with its group (`fold_of`); on a split that nothing is trained on there is one. `judged_on`
-    names it.
+    which each is held out with its group (`fold_of`), `WHOLE` on a split that nothing is trained on. `judged_on` names
+    what they are.
     """
 
     task: Task
@@ -125,9 +130,10 @@ def refits_of(
 ) -> dict[str, Refit]:  # fmt: skip
     """What the heads of a run's tasks (or of `tasks`) are solved again on, for tasks of classes or numbers.
 
-    A task with labels of fewer than `fewest` groups on `split` is judged by its training labels, held out. A task whose
-    classes changed since is left out, and one without labels to judge by. BadInput for a run without
-    cached features, for labelled images that its pack lacks, and for a policy that no longer fits the tasks.
+    They are judged on `split`; with `fewest` above 0 also by the labels that the run learned from, and by new ones
+    where these and the split have fewer groups than that. A task whose classes changed since is left out, and one
+    without labels to judge by. BadInput for a run without cached features, for labelled images that its pack lacks, and
+    for a policy that no longer fits the tasks.
     """
     found = Run.open(catalog.home, run)
     plan = Plan.open(catalog.home, found.plan)
@@ -160,8 +166,9 @@ def _known(plan: Plan, groups: Sequence[str], priors: Mapping[str, Floats], cach
     found = {}
     for part in task_labels(plan, groups):
         if part.task.name in priors:
-            own = cached.of([keys[row] for row in part.rows.tolist()])[:, : cached.width(part.task)]
-            found[part.task.name] = Known(labels=part, features=own, prior=priors[part.task.name])
+            own = np.array([keys[row] for row in part.rows.tolist()], object)
+            features = cached.of(own.tolist())[:, : cached.width(part.task)]
+            found[part.task.name] = Known(labels=part, keys=own, features=features, prior=priors[part.task.name])
     return found
 
 
@@ -169,20 +176,25 @@ def _refit(
     now: Snapshot, samples: Samples, before: Known, known: Known, plan: Plan, cached: CachedFeatures, split: str,
     fewest: int, run: Run,
 ) -> Refit:  # fmt: skip
-    """The refit of one task: judged on the split, or in folds of its training labels where too few groups are there."""
+    """The refit of one task: judged on the split, and with `fewest` in folds of training labels."""
     task = current_task(now, known.labels.task.task)
     truth = known_labels(now, task, samples)
     keys = samples.keys.to_pylist()
     rows: Ints = np.flatnonzero((samples.splits == split) & np.isfinite(truth))
     rows = rows[cached.embeddings.has([keys[row] for row in rows.tolist()])]
-    folds: Ints = np.zeros(len(rows), np.int64)
-    fold_of, judged_on = dict[str, int](), split
-    own = _held_out(known, before) if len(np.unique(samples.groups[rows])) < fewest else {}
-    if own:
-        labels, judged_on, fold_of = known.labels, HELD_OUT, own
-        places = np.asarray(pc.index_in(plan.keys, value_set=samples.keys).to_numpy(), np.int64)[labels.rows]
-        order = np.argsort(places)
-        rows, folds = places[order], np.array([own[name] for name in labels.names[order].tolist()], np.int64)
+    folds: Ints = np.full(len(rows), WHOLE, np.int64)
+    fold_of = _held_out(known, before) if fewest else {}
+    judged_on = [split] * bool(len(rows)) + [HELD_OUT] * bool(fold_of)
+    if fold_of:
+        mine = np.isin(known.keys, before.keys)
+        if len(np.unique(samples.groups[rows])) + len(np.unique(known.labels.names[mine])) < fewest:
+            mine[:] = True
+        places = np.asarray(pc.index_in(plan.keys, value_set=samples.keys).to_numpy(), np.int64)[
+            known.labels.rows[mine]
+        ]
+        held = np.array([fold_of[name] for name in known.labels.names[mine].tolist()], np.int64)
+        order = np.argsort(np.concatenate([rows, places]))
+        rows, folds = np.concatenate([rows, places])[order], np.concatenate([folds, held])[order]
     unknown = np.full(len(rows), np.nan)
     judged = LabelledPredictions.of(
         samples, batches=judging_batches(now, task, samples), rows=rows, truth=truth[rows], predicted=unknown,
@@ -191,7 +203,7 @@ def _refit(
     inputs = cached.of([keys[row] for row in rows.tolist()])[:, : cached.width(known.labels.task)]
     return Refit(
         task=task, before=before, now=known, judged=judged, inputs=inputs, folds=folds, fold_of=fold_of,
-        judged_on=judged_on, seed=run.recipe.seed, huber=run.recipe.huber,
+        judged_on=" and ".join(judged_on), seed=run.recipe.seed, huber=run.recipe.huber,
     )  # fmt: skip
 
 
