@@ -87,9 +87,7 @@ class Triggers:
 
     def named(self, names: Sequence[str] = ()) -> list[Trigger]:
         """The triggers of these names; without names, all that the run allows. BadInput where a name is no trigger."""
-        slices = {
-            name: part for name, part in self.now.slices().items() if part.reads_predictions and name not in BUILT_IN
-        }
+        slices = {name: part for name, part in self._slices().items() if name not in BUILT_IN}
         for name in names:
             self._check(name, slices)
         usable = [name for name in BUILT_IN if name != "disagree" or self.other]
@@ -98,10 +96,15 @@ class Triggers:
 
     def where(self, predicate: str, name: str) -> list[Trigger]:
         """A predicate that is not declared, as triggers of this name; BadInput where it is not sound or reads no
-        prediction, or the name is not free."""
-        if not re.fullmatch(NAME, name) or name in BUILT_IN:
+        prediction, or another trigger has the name."""
+        if not re.fullmatch(NAME, name):
             raise BadInput(f"trigger {name!r}: is no name for a condition; take lower-case letters, digits and _")
-        part = Slice(name=name, predicate=vet(predicate, self.now.frame(other=bool(self.other))))
+        if name in {*BUILT_IN, *self._slices()}:
+            raise BadInput(f"trigger {name!r}: another trigger has this name; give the condition a free one")
+        try:
+            part = Slice(name=name, predicate=vet(predicate, self.now.frame(other=True)))
+        except BadInput as error:
+            raise BadInput(f"trigger {name!r}: {str(error).removeprefix('slice ')}") from None
         if not part.reads_predictions:
             raise BadInput(f"trigger {name!r}: {predicate!r} reads no prediction; write a condition on pred.TASK")
         self._check(name, {name: part})
@@ -119,8 +122,17 @@ class Triggers:
         return np.asarray(pc.cast(table["confidence"].take(where), pa.float64()).to_numpy(), np.float64)
 
     @property
+    def hidden(self) -> list[str]:
+        """The slices that read predictions but are no triggers, since a built-in trigger has their name."""
+        return [name for name in self._slices() if name in BUILT_IN]
+
+    @property
     def _own(self) -> list[str]:
         return [task.name for task in self.tasks]
+
+    def _slices(self) -> dict[str, Slice]:
+        """The declared slices that read predictions."""
+        return {name: part for name, part in self.now.slices().items() if part.reads_predictions}
 
     def _triggers(self, name: str, slices: dict[str, Slice]) -> list[Trigger]:
         if name not in BUILT_IN:
@@ -145,8 +157,9 @@ class Triggers:
         return [name for _, name in _predicted(part.predicate) if name not in self._own]
 
     def _check(self, name: str, slices: dict[str, Slice]) -> None:
-        if name == "disagree" and not self.other:
-            raise BadInput("trigger 'disagree': needs a second run; name it by --against RUN")
+        reads = {family for family, _ in columns_of(slices[name].predicate)} if name in slices else set[str]()
+        if not self.other and (name == "disagree" or "pred_other" in reads):
+            raise BadInput(f"trigger {name!r}: needs a second run; name it by --against RUN")
         if name in BUILT_IN:
             return
         if name not in slices:

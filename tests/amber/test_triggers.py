@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 from support.bare_samples import bare_samples
-from support.homes import label, labels
+from support.homes import copy_home, label, labels
 from support.refusals import refused
 
 from amber.cli import run
@@ -241,6 +241,18 @@ def test_pictures_and_tables_name_what_fires(made: Path, capsys: Capture) -> Non
     assert "trained on: unknown" in out.err
 
 
+def test_a_slice_with_the_name_of_a_built_in_trigger_is_named(
+    made: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_home(Catalog.open(made / "home"), tmp_path)
+    monkeypatch.setenv("AMBER_HOME", str(tmp_path / "home"))
+    assert run(["slices", "add", "contradiction", "pred.car", "--task", "car"]) == 0
+    assert run(["triggers", "--trigger", "contradiction"]) == 0
+    out = capsys.readouterr()
+    assert "slice contradiction: a built-in trigger has its name" in out.err
+    assert "contradiction of car" not in out.out
+
+
 def test_neighbours_are_predictions_of_any_run_in_slices() -> None:
     with Catalog.open("home").read() as now:
         assert now.slices()["gone"].reads_predictions
@@ -262,9 +274,12 @@ def test_neighbours_are_predictions_of_any_run_in_slices() -> None:
         (["theirs", "--where", "pred.color = lag(pred.color) OVER ()"], "window", "without"),
         (["theirs", "--where", "pred.color = 'rde'"], "'rde'", "red"),
         (["theirs", "--where", "label.car"], "'label.car'", "pred.TASK"),
-        (["theirs", "--where", "pred_other.car"], "pred_other", "attr.NAME"),
+        (["theirs", "--where", "pred_other.car"], "'where'", "--against"),
         (["theirs", "--where", "pred.car", "--name", ""], "trigger ''", "lower-case"),
-        (["theirs", "--where", "pred.car", "--name", "flicker"], "'flicker'", "lower-case"),
+        (["theirs", "--where", "pred.car", "--name", "flicker"], "'flicker'", "another trigger"),
+        (["theirs", "--where", "pred.car", "--name", "gone"], "'gone'", "another trigger"),
+        (["theirs", "--where", "pred.car AND"], "trigger 'where'", "boolean"),
+        (["theirs", "--name", "came"], "--name came", "--where"),
         (["theirs", "--split", "test", "--ask", "3"], "not of test", "leave --split out"),
         (["theirs", "--trigger", "flicker", "--task", "speed", "--ask", "0"], "--ask 0", "ask for"),
         (["theirs", "--trigger", "flicker", "--task", "speed", "--ask", "-3"], "--ask -3", "ask for"),
@@ -281,6 +296,9 @@ def test_is_refused_in_one_line(words: list[str], value: str, fix: str, capsys: 
     [
         (["--triggers", "flicker"], "flicker", "--budget"),
         (["--budget", "4", "--against", "other"], "--against", "--triggers"),
+        (["--budget", "4", "--triggers", " , "], "' , '", "names no trigger"),
+        (["--budget", "4", "--arms"], "--budget 4", "leave one out"),
+        (["--budget", "4", "--run", "theirs", "--triggers", "flicker, blink"], "'blink'", "flicker"),
         (["--budget", "4", "--run", "theirs", "--triggers", "blink"], "'blink'", "flicker"),
         (["--budget", "4", "--run", "theirs", "--triggers", "disagree"], "'disagree'", "--against"),
         (["--budget", "4", "--run", "theirs", "--triggers", "against_label"], "against_label", "amber triggers --ask"),
