@@ -76,8 +76,8 @@ class Triggers:
         if ids[1:] == ids[:1]:
             raise BadInput(f"--against {against}: is the run itself; name another, `amber runs` lists them")
         files = [str(now.runs.predictions_file(home, id_)) for id_ in ids]
-        predicted = now.view.rows(f"SELECT DISTINCT task FROM read_parquet({quoted(files[0])})")
-        tasks = [task for name, task in now.tasks().items() if (name,) in predicted and task.outputs]
+        predicted = _tasks_in(now, files[0])
+        tasks = [task for name, task in now.tasks().items() if name in predicted and task.outputs]
         return cls(now=now, run=ids[0], tasks=tasks, file=files[0], other=files[1] if against else "")
 
     def check_task(self, name: str) -> None:
@@ -139,8 +139,8 @@ class Triggers:
             return self._of(slices[name])
         frame, tasks = self.now.frame(other=bool(self.other)), self.tasks
         if name == "disagree":
-            theirs = self.now.view.rows(f"SELECT DISTINCT task FROM read_parquet({quoted(self.other)})")
-            tasks = [task for task in tasks if (task.name,) in theirs]
+            theirs = _tasks_in(self.now, self.other)
+            tasks = [task for task in tasks if task.name in theirs]
         return [
             Trigger(name=name, task=task, predicate=vet(predicate, frame), why=BUILT_IN[name])
             for task, predicate in built_in(name, self.now, tasks, self.file, self.other)
@@ -157,8 +157,9 @@ class Triggers:
         return [name for _, name in _predicted(part.predicate) if name not in self._own]
 
     def _check(self, name: str, slices: dict[str, Slice]) -> None:
-        reads = {family for family, _ in columns_of(slices[name].predicate)} if name in slices else set[str]()
-        if not self.other and (name == "disagree" or "pred_other" in reads):
+        read = _predicted(slices[name].predicate) if name in slices else []
+        compared = [task for family, task in read if family == "pred_other"]
+        if not self.other and (name == "disagree" or compared):
             raise BadInput(f"trigger {name!r}: needs a second run; name it by --against RUN")
         if name in BUILT_IN:
             return
@@ -167,9 +168,16 @@ class Triggers:
             raise BadInput(f"trigger {name!r}: must be one of {known}; declare a slice over pred.TASK, or correct it")
         if missing := self._missing(slices[name]):
             raise BadInput(f"trigger {name!r}: run {self.run} does not predict {missing[0]}; name a run that does")
+        if compared and (lacking := sorted({*compared} - _tasks_in(self.now, self.other))):
+            raise BadInput(f"trigger {name!r}: the run of --against does not predict {lacking[0]}; name another")
 
     def _members(self, predicate: str) -> Ints:
         return self.now.members(predicate, predictions=self.file, other=self.other or None)
+
+
+def _tasks_in(now: Snapshot, predictions: str) -> set[str]:
+    """The tasks in a Parquet file of predictions."""
+    return {str(name) for (name,) in now.view.rows(f"SELECT DISTINCT task FROM read_parquet({quoted(predictions)})")}
 
 
 def _predicted(predicate: str) -> list[tuple[str, str]]:

@@ -229,8 +229,11 @@ def test_a_budget_is_shared_and_each_arm_says_what_it_found(capsys: Capture) -> 
     assert figures["trigger:flicker"].wrong.value == 1.0
     assert figures["random"].requested == 8
     assert figures["random"].answered == figures["random"].rare.n
+    unread = next(iter((catalog.home / "runs").glob(f"{named(['unsure'])[0]}/*.parquet")))
+    unread.write_bytes(unread.read_bytes() + b"x")  # no request names this run, so nothing of it is read
     capsys.readouterr()
     assert run(["request", "--arms", "--json"]) == 0
+    unread.write_bytes(unread.read_bytes()[:-1])
     assert "trigger:flicker" in [part["arm"] for part in json.loads(capsys.readouterr().out)]
 
 
@@ -280,6 +283,7 @@ def test_neighbours_are_predictions_of_any_run_in_slices() -> None:
         (["theirs", "--where", "pred.car", "--name", "gone"], "'gone'", "another trigger"),
         (["theirs", "--where", "pred.car AND"], "trigger 'where'", "boolean"),
         (["theirs", "--name", "came"], "--name came", "--where"),
+        (["theirs", "--where", "pred_other.car", "--against", "unsure"], "--against does not predict car", "another"),
         (["theirs", "--split", "test", "--ask", "3"], "not of test", "leave --split out"),
         (["theirs", "--trigger", "flicker", "--task", "speed", "--ask", "0"], "--ask 0", "ask for"),
         (["theirs", "--trigger", "flicker", "--task", "speed", "--ask", "-3"], "--ask -3", "ask for"),
