@@ -107,12 +107,13 @@ def _refuse_settled(now: Snapshot, key: str, tasks: Iterable[str]) -> None:
     """BadInput where a lead has labelled a sample; NotFound for an unknown key."""
     sample = now.sample(key)["sample_id"]
     for task in tasks:
-        for row in now.labels.by_annotator(task).to_pylist():
-            if row["sample_id"] == sample and row["source"] == LEAD:
-                raise BadInput(
-                    f"{key}: {row['annotator']} has settled {task} in commit {row['commit_id']}; "
-                    f"`amber revert {row['commit_id']}` opens the dispute again"
-                )
+        stated = now.labels.by_annotator(task)
+        settled = pc.and_(pc.equal(stated["source"], LEAD), pc.equal(stated["sample_id"], sample))
+        for row in stated.filter(settled).to_pylist():
+            raise BadInput(
+                f"{key}: {row['annotator']} has settled {task} in commit {row['commit_id']}; "
+                f"`amber revert {row['commit_id']}` opens the dispute again"
+            )
 
 
 def human_votes(now: Snapshot, tasks: Iterable[str]) -> dict[tuple[str, int], tuple[int, bool]]:
