@@ -144,7 +144,7 @@ def push_command(options: PushOptions, server: ServerOptions, home: str, as_json
     if done.held:
         screen.say(f"{done.held:,} items wait until somebody has room: `amber label assign` sets the limits")
     for name in done.undescribed:
-        screen.say(f"task {name}: annotators see only its name; describe it in a section `## {name}` of --card")
+        screen.say(f"task {name}: annotators see only its name; describe it by `amber tasks instructions {name} FILE`")
 
 
 @label_group.command("pull")

@@ -43,10 +43,13 @@ class RequestOptions:
 
     def proposal(self, catalog: Catalog, seed: int) -> Proposal | None:
         """How to spend the budget; None without one."""
-        if self.against and not self.triggers:
+        names = tuple(dict.fromkeys(filter(None, (name.strip() for name in self.triggers.split(",")))))
+        if self.triggers and not names:
+            raise BadInput(f"--triggers {self.triggers!r}: names no trigger; name one, or leave --triggers out")
+        if self.against and not names:
             raise BadInput(f"--against {self.against}: is read by triggers alone; name some with --triggers")
         if self.budget is None:
-            if self.triggers:
+            if names:
                 raise BadInput(f"--triggers {self.triggers}: shares a budget with mining; name one with --budget N")
             return None
         with catalog.read() as now:
@@ -57,7 +60,7 @@ class RequestOptions:
         return Proposal(
             budget=self.budget, seed=seed, random_share=self.random_share, run=run,
             embeddings=_embeddings(catalog, run), importance=self._importance(catalog), strategy=self.strategy,
-            triggers=tuple(dict.fromkeys(filter(None, self.triggers.split(",")))), against=self.against,
+            triggers=names, against=self.against,
             **example_of(catalog, self.like, recipe.features(run)),
         )  # fmt: skip
 
@@ -118,6 +121,8 @@ def request_command(options: RequestOptions, seed: int, arms: bool, author: str,
     Example: amber request --budget 200 --author ada
     """
     catalog = Catalog.open(home)
+    if arms and options.budget is not None:
+        raise BadInput(f"--budget {options.budget}: --arms shows what was found, and requests nothing; leave one out")
     if arms:
         _show_arms(catalog, as_json)
         return

@@ -90,7 +90,7 @@ wanted = grouped(
     click.option("-n", "count", default=20, show_default=True, type=click.IntRange(min=1), help="How many."),
     click.option(
         "--split", default="", type=click.Choice(["", "train", "validation", "test"]),
-        help="Images of this split alone.",
+        metavar="[train|validation|test]", help="Images of this split alone.",
     ),
 )  # fmt: skip
 

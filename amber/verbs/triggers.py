@@ -33,7 +33,7 @@ class Chosen:
     run: str
     names: Sequence[str]
     where: str
-    name: str
+    name: str | None
     tasks: Sequence[str]
     against: str
     split: str
@@ -41,7 +41,9 @@ class Chosen:
     def open(self, now: Snapshot, home: Path) -> tuple[Triggers, list[Trigger]]:
         """The triggers of the run, and those that are chosen."""
         triggers = Triggers.open(now, home, self.run or newest_run(home, now), against=self.against)
-        chosen = triggers.where(self.where, self.name) if self.where else []
+        if self.name is not None and not self.where:
+            raise BadInput(f"--name {self.name}: names the condition of --where; write one, or leave --name out")
+        chosen = triggers.where(self.where, "where" if self.name is None else self.name) if self.where else []
         if self.names or not self.where:
             chosen += triggers.named(self.names)
         for task in self.tasks:
@@ -57,12 +59,12 @@ chosen = grouped(
         help="flicker, disagree, contradiction, against_label, or a slice that reads predictions; default: all.",
     ),
     click.option("--where", default="", metavar="PREDICATE", help="A condition that is not declared, as a trigger."),
-    click.option("--name", default="where", show_default=True, help="What to call the condition of --where."),
+    click.option("--name", metavar="NAME", help="What to call the condition of --where; default: where."),
     click.option("--task", "tasks", multiple=True, help="Triggers of labels of this task; default: all."),
     click.option("--against", default="", metavar="RUN", help="The run that `disagree` and pred_other.TASK read."),
     click.option(
         "--split", default="", type=click.Choice(["", "train", "validation", "test"]),
-        help="Images of this split alone.",
+        metavar="[train|validation|test]", help="Images of this split alone.",
     ),
 )  # fmt: skip
 
@@ -80,8 +82,8 @@ def triggers_command(
     """Show what fires of conditions over the predictions of RUN (default: the newest), and whether it errs there.
 
     Built in are flicker between frames of a group, disagree with another run, contradiction between two tasks, and
-    against_label; every slice that reads predictions is a trigger too. Beside them stands as many images of the lowest
-    confidence.
+    against_label; every slice that reads predictions is a trigger too. Beside the error where one fires stands that on
+    as many images of the lowest confidence.
 
     \b
     amber triggers --trigger flicker --task light --ask 20
@@ -95,6 +97,7 @@ def triggers_command(
     catalog = Catalog.open(home)
     with catalog.read() as now:
         triggers, parts = chosen.open(now, catalog.home)
+        hidden = triggers.hidden
         found = fired_triggers(now, catalog.home, triggers, parts, split=chosen.split)
         rows = rows_to_ask(now, catalog.home, triggers, parts, ask) if ask is not None else []
         if out:
@@ -111,6 +114,8 @@ def triggers_command(
     title += f"; {len(rows):,} labels requested" if rows else ""
     for name in () if as_json else sorted({*chosen.names} - {part.trigger for part in found}):
         note(f"trigger {name}: can fire for no task of this run")
+    for name in () if as_json else hidden:
+        note(f"slice {name}: a built-in trigger has its name, so it is none; declare it under another name")
     columns = ["trigger", "fired", "of", "groups", "labelled", "error", "of the others", "of the least sure"]
     show(data, as_json, lambda: table(title, columns, [_cells(part) for part in found]))
 

@@ -80,12 +80,13 @@ def settle(change: PendingCommit, key: str, value: str, *, task: str, annotator:
 
     `value` is a class, "true" or "false", a number, classes separated by commas ("" for none), "inapplicable", or the
     name of a person whose statement holds: the only way for boxes. `task` may be "" where one task is disputed.
-    NotFound where nothing is disputed; BadInput for a value that does not fit, and when the task's owner has members
-    and `by` is none of them.
+    NotFound where nothing is disputed; BadInput where it is settled already, for a value that does not fit, and when
+    the task's owner has members and `by` is none of them.
     """
     now = change.now
     found = [part for part in disputes(now, [task] if task else ()) if part.key == key]
     if not found:
+        _refuse_settled(now, key, [task] if task else list(now.tasks()))
         about = f" about {task}" if task else ""
         raise NotFound(f"{key}: people do not disagree on it{about}; `amber label disputes` lists what they dispute")
     if len(found) > 1:
@@ -100,6 +101,19 @@ def settle(change: PendingCommit, key: str, value: str, *, task: str, annotator:
     open_ = [row["request_id"] for row in now.requests("open").to_pylist() if (row["task"], row["key"]) == cell]
     change.close_requests(open_, state="answered")
     return dispute
+
+
+def _refuse_settled(now: Snapshot, key: str, tasks: Iterable[str]) -> None:
+    """BadInput where a lead has labelled a sample; NotFound for an unknown key."""
+    sample = now.sample(key)["sample_id"]
+    for task in tasks:
+        stated = now.labels.by_annotator(task)
+        settled = pc.and_(pc.equal(stated["source"], LEAD), pc.equal(stated["sample_id"], sample))
+        for row in stated.filter(settled).to_pylist():
+            raise BadInput(
+                f"{key}: {row['annotator']} has settled {task} in commit {row['commit_id']}; "
+                f"`amber revert {row['commit_id']}` opens the dispute again"
+            )
 
 
 def human_votes(now: Snapshot, tasks: Iterable[str]) -> dict[tuple[str, int], tuple[int, bool]]:

@@ -254,12 +254,14 @@ class PendingCommit:
         earlier event, a label is retracted, an attribute loses its value and a request is withdrawn. Samples that the
         commit added are excluded, since only `forget` removes a sample. A task that it declared stays, without those
         labels; runs and their figures stay.
-        A definition is restored by `by`, as in `redefine_task`.
+        A definition is restored by `by`, as in `redefine_task`; instructions, assignments and settled disputes are
+        undone likewise: BadInput when the owner of their task has members, and `by` is none of them.
         """
         if not 0 < commit < self.id:
             raise BadInput(f"commit {commit}: only commits 1 to {self.id - 1} can be undone; `amber log` lists them")
         if self.repeated:
             return {}
+        self.people.refuse_revert(commit, by)
         moved = revert_events(self._writer, commit)
         keys = self._writer.sql("SELECT key FROM sample WHERE commit_id = ? ORDER BY key", [commit])
         if len(keys):

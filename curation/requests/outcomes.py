@@ -1,6 +1,6 @@
 """What label requests found: whether the run that they were made with was wrong, and whether the sample is rare."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,8 @@ class Outcomes:
 
     @classmethod
     def at(cls, now: Snapshot, home: Path) -> "Outcomes":
-        """Those of a snapshot of the workspace `home`; Damaged when predictions changed since they were recorded."""
+        """Those of a snapshot of the workspace `home`; Damaged when predictions of a run that
+        an answered request names changed since they were recorded."""
         requests = now.requests()
         requests = requests.filter(pc.not_equal(requests["state"], "withdrawn"))
         samples = now.samples()
@@ -45,7 +46,7 @@ class Outcomes:
         tasks, runs = _texts(requests["task"]), _texts(requests["run"])
         answered = np.asarray(pc.equal(requests["state"], "answered").to_numpy(), np.bool_)
         wrong, rare = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
-        declared, files = now.tasks(), _files(now, home)
+        declared, files = now.tasks(), _files(now, home, set(runs[answered]))
         for name in dict.fromkeys(tasks[answered].tolist()):
             mine = answered & (tasks == name)
             labels = now.labels(name)
@@ -70,9 +71,10 @@ class Outcomes:
         return int(((self.wrong == 1) | (self.rare == 1))[told].sum()), int(told.sum())
 
 
-def _files(now: Snapshot, home: Path) -> Mapping[str, str]:
-    """The predictions file of each run whose file is there."""
-    listed = {str(row["run"]): home / str(row["predictions"]) for row in now.runs().to_pylist()}
+def _files(now: Snapshot, home: Path, named: Set[str]) -> Mapping[str, str]:
+    """The predictions file of each `named` run whose file is there."""
+    rows = [row for row in now.runs().to_pylist() if row["run"] in named]
+    listed = {str(row["run"]): home / str(row["predictions"]) for row in rows}
     return {run: str(now.runs.predictions_file(home, run)) for run, path in listed.items() if path.is_file()}
 
 

@@ -76,8 +76,8 @@ class Triggers:
         if ids[1:] == ids[:1]:
             raise BadInput(f"--against {against}: is the run itself; name another, `amber runs` lists them")
         files = [str(now.runs.predictions_file(home, id_)) for id_ in ids]
-        predicted = now.view.rows(f"SELECT DISTINCT task FROM read_parquet({quoted(files[0])})")
-        tasks = [task for name, task in now.tasks().items() if (name,) in predicted and task.outputs]
+        predicted = _tasks_in(now, files[0])
+        tasks = [task for name, task in now.tasks().items() if name in predicted and task.outputs]
         return cls(now=now, run=ids[0], tasks=tasks, file=files[0], other=files[1] if against else "")
 
     def check_task(self, name: str) -> None:
@@ -87,9 +87,7 @@ class Triggers:
 
     def named(self, names: Sequence[str] = ()) -> list[Trigger]:
         """The triggers of these names; without names, all that the run allows. BadInput where a name is no trigger."""
-        slices = {
-            name: part for name, part in self.now.slices().items() if part.reads_predictions and name not in BUILT_IN
-        }
+        slices = {name: part for name, part in self._slices().items() if name not in BUILT_IN}
         for name in names:
             self._check(name, slices)
         usable = [name for name in BUILT_IN if name != "disagree" or self.other]
@@ -98,10 +96,15 @@ class Triggers:
 
     def where(self, predicate: str, name: str) -> list[Trigger]:
         """A predicate that is not declared, as triggers of this name; BadInput where it is not sound or reads no
-        prediction, or the name is not free."""
-        if not re.fullmatch(NAME, name) or name in BUILT_IN:
+        prediction, or another trigger has the name."""
+        if not re.fullmatch(NAME, name):
             raise BadInput(f"trigger {name!r}: is no name for a condition; take lower-case letters, digits and _")
-        part = Slice(name=name, predicate=vet(predicate, self.now.frame(other=bool(self.other))))
+        if name in {*BUILT_IN, *self._slices()}:
+            raise BadInput(f"trigger {name!r}: another trigger has this name; give the condition a free one")
+        try:
+            part = Slice(name=name, predicate=vet(predicate, self.now.frame(other=True)))
+        except BadInput as error:
+            raise BadInput(f"trigger {name!r}: {str(error).removeprefix('slice ')}") from None
         if not part.reads_predictions:
             raise BadInput(f"trigger {name!r}: {predicate!r} reads no prediction; write a condition on pred.TASK")
         self._check(name, {name: part})
@@ -119,16 +122,25 @@ class Triggers:
         return np.asarray(pc.cast(table["confidence"].take(where), pa.float64()).to_numpy(), np.float64)
 
     @property
+    def hidden(self) -> list[str]:
+        """The slices that read predictions but are no triggers, since a built-in trigger has their name."""
+        return [name for name in self._slices() if name in BUILT_IN]
+
+    @property
     def _own(self) -> list[str]:
         return [task.name for task in self.tasks]
+
+    def _slices(self) -> dict[str, Slice]:
+        """The declared slices that read predictions."""
+        return {name: part for name, part in self.now.slices().items() if part.reads_predictions}
 
     def _triggers(self, name: str, slices: dict[str, Slice]) -> list[Trigger]:
         if name not in BUILT_IN:
             return self._of(slices[name])
         frame, tasks = self.now.frame(other=bool(self.other)), self.tasks
         if name == "disagree":
-            theirs = self.now.view.rows(f"SELECT DISTINCT task FROM read_parquet({quoted(self.other)})")
-            tasks = [task for task in tasks if (task.name,) in theirs]
+            theirs = _tasks_in(self.now, self.other)
+            tasks = [task for task in tasks if task.name in theirs]
         return [
             Trigger(name=name, task=task, predicate=vet(predicate, frame), why=BUILT_IN[name])
             for task, predicate in built_in(name, self.now, tasks, self.file, self.other)
@@ -145,8 +157,10 @@ class Triggers:
         return [name for _, name in _predicted(part.predicate) if name not in self._own]
 
     def _check(self, name: str, slices: dict[str, Slice]) -> None:
-        if name == "disagree" and not self.other:
-            raise BadInput("trigger 'disagree': needs a second run; name it by --against RUN")
+        read = _predicted(slices[name].predicate) if name in slices else []
+        compared = [task for family, task in read if family == "pred_other"]
+        if not self.other and (name == "disagree" or compared):
+            raise BadInput(f"trigger {name!r}: needs a second run; name it by --against RUN")
         if name in BUILT_IN:
             return
         if name not in slices:
@@ -154,9 +168,16 @@ class Triggers:
             raise BadInput(f"trigger {name!r}: must be one of {known}; declare a slice over pred.TASK, or correct it")
         if missing := self._missing(slices[name]):
             raise BadInput(f"trigger {name!r}: run {self.run} does not predict {missing[0]}; name a run that does")
+        if compared and (lacking := sorted({*compared} - _tasks_in(self.now, self.other))):
+            raise BadInput(f"trigger {name!r}: the run of --against does not predict {lacking[0]}; name another")
 
     def _members(self, predicate: str) -> Ints:
         return self.now.members(predicate, predictions=self.file, other=self.other or None)
+
+
+def _tasks_in(now: Snapshot, predictions: str) -> set[str]:
+    """The tasks in a Parquet file of predictions."""
+    return {str(name) for (name,) in now.view.rows(f"SELECT DISTINCT task FROM read_parquet({quoted(predictions)})")}
 
 
 def _predicted(predicate: str) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 from support.bare_samples import bare_samples
-from support.homes import label, labels
+from support.homes import copy_home, label, labels
 from support.refusals import refused
 
 from amber.cli import run
@@ -229,8 +229,11 @@ def test_a_budget_is_shared_and_each_arm_says_what_it_found(capsys: Capture) -> 
     assert figures["trigger:flicker"].wrong.value == 1.0
     assert figures["random"].requested == 8
     assert figures["random"].answered == figures["random"].rare.n
+    unread = next(iter((catalog.home / "runs").glob(f"{named(['unsure'])[0]}/*.parquet")))
+    unread.write_bytes(unread.read_bytes() + b"x")  # no request names this run, so nothing of it is read
     capsys.readouterr()
     assert run(["request", "--arms", "--json"]) == 0
+    unread.write_bytes(unread.read_bytes()[:-1])
     assert "trigger:flicker" in [part["arm"] for part in json.loads(capsys.readouterr().out)]
 
 
@@ -239,6 +242,18 @@ def test_pictures_and_tables_name_what_fires(made: Path, capsys: Capture) -> Non
     out = capsys.readouterr()
     assert "flicker of color" in out.out
     assert "trained on: unknown" in out.err
+
+
+def test_a_slice_with_the_name_of_a_built_in_trigger_is_named(
+    made: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_home(Catalog.open(made / "home"), tmp_path)
+    monkeypatch.setenv("AMBER_HOME", str(tmp_path / "home"))
+    assert run(["slices", "add", "contradiction", "pred.car", "--task", "car"]) == 0
+    assert run(["triggers", "--trigger", "contradiction"]) == 0
+    out = capsys.readouterr()
+    assert "slice contradiction: a built-in trigger has its name" in out.err
+    assert "contradiction of car" not in out.out
 
 
 def test_neighbours_are_predictions_of_any_run_in_slices() -> None:
@@ -262,9 +277,13 @@ def test_neighbours_are_predictions_of_any_run_in_slices() -> None:
         (["theirs", "--where", "pred.color = lag(pred.color) OVER ()"], "window", "without"),
         (["theirs", "--where", "pred.color = 'rde'"], "'rde'", "red"),
         (["theirs", "--where", "label.car"], "'label.car'", "pred.TASK"),
-        (["theirs", "--where", "pred_other.car"], "pred_other", "attr.NAME"),
+        (["theirs", "--where", "pred_other.car"], "'where'", "--against"),
         (["theirs", "--where", "pred.car", "--name", ""], "trigger ''", "lower-case"),
-        (["theirs", "--where", "pred.car", "--name", "flicker"], "'flicker'", "lower-case"),
+        (["theirs", "--where", "pred.car", "--name", "flicker"], "'flicker'", "another trigger"),
+        (["theirs", "--where", "pred.car", "--name", "gone"], "'gone'", "another trigger"),
+        (["theirs", "--where", "pred.car AND"], "trigger 'where'", "boolean"),
+        (["theirs", "--name", "came"], "--name came", "--where"),
+        (["theirs", "--where", "pred_other.car", "--against", "unsure"], "--against does not predict car", "another"),
         (["theirs", "--split", "test", "--ask", "3"], "not of test", "leave --split out"),
         (["theirs", "--trigger", "flicker", "--task", "speed", "--ask", "0"], "--ask 0", "ask for"),
         (["theirs", "--trigger", "flicker", "--task", "speed", "--ask", "-3"], "--ask -3", "ask for"),
@@ -281,6 +300,9 @@ def test_is_refused_in_one_line(words: list[str], value: str, fix: str, capsys: 
     [
         (["--triggers", "flicker"], "flicker", "--budget"),
         (["--budget", "4", "--against", "other"], "--against", "--triggers"),
+        (["--budget", "4", "--triggers", " , "], "' , '", "names no trigger"),
+        (["--budget", "4", "--arms"], "--budget 4", "leave one out"),
+        (["--budget", "4", "--run", "theirs", "--triggers", "flicker, blink"], "'blink'", "flicker"),
         (["--budget", "4", "--run", "theirs", "--triggers", "blink"], "'blink'", "flicker"),
         (["--budget", "4", "--run", "theirs", "--triggers", "disagree"], "'disagree'", "--against"),
         (["--budget", "4", "--run", "theirs", "--triggers", "against_label"], "against_label", "amber triggers --ask"),

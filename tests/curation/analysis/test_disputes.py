@@ -12,7 +12,7 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.ownership import Identity
 from curation.errors import BadInput, NotFound
 
-ADA = Identity(name="ada", via="user")
+ADA, EVE = (Identity(name=name, via="user") for name in ("ada", "eve"))
 BOXES = [[{"class": "light", "x": x, "y": 1.0, "w": 5.0, "h": 5.0}] for x in (1.0, 20.0)]
 APART = {"color": ["red", "green"], "car": [True, False], "speed": [10.0, 90.0], "things": BOXES}
 SETTLED = {"color": "yellow", "car": "true", "speed": "50", "things": "bob"}
@@ -47,6 +47,12 @@ def disputed(catalog: Catalog) -> list[tuple[str, str, list[str]]]:
 def settled(catalog: Catalog, value: str, task: str = "", sample: int = 1) -> int:
     with catalog.commit(author="ada", message="settle") as change:
         settle(change, key(sample), value, task=task, annotator="ada", by=ADA)
+        return change.id
+
+
+def reverted(catalog: Catalog, commit: int, by: Identity) -> int:
+    with catalog.commit(author=by.name, message="revert") as change:
+        change.revert(commit, by=by)
         return change.id
 
 
@@ -87,8 +93,9 @@ def test_a_lead_settles_a_dispute_and_a_revert_opens_it_again(catalog: Catalog, 
         assert [act["act"] for act in now.ownership.acts(commit - 1).to_pylist()] == ["settle"]
         kept = [row["source"] for row in now.labels.by_annotator(task).to_pylist() if row["sample_id"] == 1]
         assert kept.count("human") == 2
-    with catalog.commit(author="ada", message="revert") as change:
-        change.revert(commit)
+    with pytest.raises(BadInput, match=f"ada has settled {task} in commit {commit}; `amber revert {commit}` opens"):
+        settled(catalog, SETTLED[task])
+    reverted(catalog, commit, ADA)
     assert (disputed(catalog), states(catalog)) == (before, ["open"])
 
 
@@ -120,6 +127,20 @@ def test_what_does_not_settle_is_refused_and_changes_nothing(
 def test_only_members_of_the_owner_settle(catalog: Catalog) -> None:
     say(catalog, "color", 1, "red", "green")
     with catalog.commit(author="ada", message="members") as change:
-        change.set_members("ada", [Identity(name="eve", via="user")], by=ADA)
+        change.set_members("ada", [EVE], by=ADA)
     with pytest.raises(BadInput, match="dispute about color: needs ada"):
         settled(catalog, "red")
+
+
+def test_only_members_of_the_owner_open_a_settled_dispute_again(catalog: Catalog) -> None:
+    say(catalog, "color", 1, "red", "green")
+    commit = settled(catalog, "red")
+    with catalog.commit(author="ada", message="members") as change:
+        change.set_members("ada", [ADA], by=ADA)
+    with pytest.raises(BadInput, match="color: needs ada"):
+        reverted(catalog, commit, EVE)
+    assert disputed(catalog) == []
+    opened = reverted(catalog, commit, ADA)
+    assert len(disputed(catalog)) == 1
+    with pytest.raises(BadInput, match="color: needs ada"):
+        reverted(catalog, opened, EVE)

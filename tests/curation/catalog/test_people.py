@@ -126,6 +126,8 @@ def test_assignments_end_with_a_limit_of_0_or_when_the_person_left(catalog: Cata
         assign("color", "ann", 1)
     with pytest.raises(BadInput, match="limit -1"):
         assign("color", "bob", -1)
+    with pytest.raises(BadInput, match="limit 2147483648: must be 0 to 2,147,483,647"):
+        assign("color", "bob", 2**31)
     with catalog.commit(author="ada", message="back") as change, pytest.raises(BadInput, match="bob: is here"):
         change.people.mark_left("bob", left=False)
     with catalog.commit(author="ada", message="back") as change:
@@ -143,7 +145,21 @@ def test_only_members_of_the_owner_instruct_and_assign(catalog: Catalog) -> None
     assert set_text(catalog, "Look.") == 1
 
 
-@pytest.mark.parametrize("text", ["", " \n", "x" * (LONGEST_TEXT + 1)])
+def test_only_members_of_the_owner_undo_what_people_are_told(catalog: Catalog) -> None:
+    with catalog.commit(author="ada", message="members") as change:
+        change.set_members("ada", [ADA], by=ADA)
+    set_text(catalog, "Look.")
+    with catalog.commit(author="ada", message="assign") as change:
+        change.people.assign("color", "ann", most=1, by=ADA)
+        told = change.id
+    for commit in (told - 1, told):
+        with catalog.commit(author="eve", message="undo") as change, pytest.raises(BadInput, match="color: needs ada"):
+            change.revert(commit, by=EVE)
+    with catalog.commit(author="ada", message="undo") as change:
+        assert change.revert(told, by=ADA)["assignments"] == 1
+
+
+@pytest.mark.parametrize("text", ["", " \n", "x" * (LONGEST_TEXT + 1), "red\0", "a\x07b", "a\x85b"])
 def test_instructions_are_a_text(catalog: Catalog, text: str) -> None:
     with pytest.raises(BadInput, match="instructions of color: "):
         set_text(catalog, text)
