@@ -46,7 +46,8 @@ def label_history(
     counted: dict[int, CurvePoint] = {}
     trunk = ""
     for entry in entries:
-        run, labels = Run.open(home, entry.run), learned_labels(home, entry.plan).get(task.name, 0)
+        run = Run.open(home, entry.run)
+        labels = learned_labels(home, run).get(task.name, 0)
         own = [row for row in figures[entry.run] if (row["split"], row["metric"]) == (split, metric)]
         if not own or not labels or own[0]["low"] is None:
             continue
@@ -72,8 +73,7 @@ def trained_runs(now: Snapshot, home: Path) -> tuple[list[RunEntry], list[str]]:
             notes.append(f"run {entry.run}: is withdrawn, because an image that it was trained on was forgotten")
         else:
             try:
-                learned_labels(home, entry.plan)
-                Run.open(home, entry.run)
+                learned_labels(home, Run.open(home, entry.run))
             except (NotFound, Damaged) as error:
                 notes.append(f"run {entry.run}: is left out ({error})")
             else:
@@ -81,10 +81,17 @@ def trained_runs(now: Snapshot, home: Path) -> tuple[list[RunEntry], list[str]]:
     return kept, notes
 
 
-def learned_labels(home: Path, plan: str) -> dict[str, int]:
-    """How many labels of each task a plan holds; NotFound where the plan is missing."""
-    found = Plan.open(home, plan)
-    return {part.name: int((found.label_task == code).sum()) for code, part in enumerate(found.tasks)}
+def learned_labels(home: Path, run: Run) -> dict[str, int]:
+    """How many labels of each task that a run learned its plan holds; NotFound where the plan is missing.
+
+    A run that continues another with `only` some tasks learned these alone.
+    """
+    found, only = Plan.open(home, run.plan), run.recipe.only
+    return {
+        part.name: int((found.label_task == code).sum())
+        for code, part in enumerate(found.tasks)
+        if not only or part.name in only
+    }
 
 
 def _figures(now: Snapshot, run: str, task: str, slice_: str) -> list[dict[str, Any]]:
