@@ -10,6 +10,7 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, Damaged, NotFound
 from curation.requests.label_cost import LabelCost, label_cost
+from training.judging.box_measures import measure_of
 from training.judging.forecast import FEWEST, CurvePoint, Forecast, check_target, forecast, is_share
 from training.judging.label_history import label_history, learned_labels, trained_runs
 from training.run import Run
@@ -47,11 +48,12 @@ def forecast_labels(
     a target that the metric cannot have, and where there are fewer than `FEWEST` points.
     """
     task = now.task(task_name)
-    share = is_share(metric or task.metric)
-    check_target(target, metric or task.metric, share=share)
+    own = measure_of(task).text
+    share = is_share(metric or own)
+    check_target(target, metric or own, share=share)
     history = label_history(now, catalog.home, task, slice_, split=split, metric=metric)
     points, source, missing = history.points, "runs", list[str]()
-    if not from_runs and history.metric == task.metric:
+    if not from_runs and history.metric == own:
         try:
             refitted = _refitted(catalog, now, task, slice_, history.split)
         except (BadInput, NotFound, Damaged) as error:

@@ -8,6 +8,7 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, Damaged, NotFound
 from samplers.plan.plan import Plan
+from training.judging.box_measures import measure_of
 from training.judging.forecast import CurvePoint
 from training.run import Run
 from training.run_list import RunEntry, list_runs
@@ -30,9 +31,9 @@ def label_history(
 ) -> LabelHistory:
     """A point for each number of labels at which a run with the newest run's trunk was judged on the slice ("": all).
 
-    `split` is by default validation, or test where the task has no figure on validation; `metric` the task's own.
-    NotFound for an unknown slice; BadInput for a slice of another task, for a metric that no run has, and where no
-    label of the slice is known.
+    `split` is by default validation, or test where the task has no figure on validation; `metric` the task's own,
+    which is "map" for boxes and for several classes. NotFound for an unknown slice; BadInput for a slice of another
+    task, for a metric that no run has, and where no label of the slice is known.
     """
     if slice_ and now.slice(slice_).task not in ("", task.name):
         owner = now.slice(slice_).task
@@ -41,7 +42,7 @@ def label_history(
     figures = {entry.run: _figures(now, entry.run, task.name, slice_) for entry in entries}
     rows = [row for found in figures.values() for row in found]
     split = split or ("validation" if any(row["split"] == "validation" and row["n"] for row in rows) else "test")
-    metric = metric or task.metric
+    metric = metric or measure_of(task).text
     _refuse_none(task, slice_, split, metric, rows)
     counted: dict[int, CurvePoint] = {}
     trunk = ""

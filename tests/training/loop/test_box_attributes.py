@@ -228,4 +228,5 @@ def test_the_verbs_show_and_compare_them(
     words = ["forecast", "--task", "plates", "--metric", "shade:mae", "--target"]
     assert "shade:mae is an error above 0" in refused(capsys, *words, "-1", *home)
     assert "and a forecast takes 3" in refused(capsys, *words, "5", *home)  # runs on fewer numbers of labels
+    assert "heads of a detection task are not solved" in refused(capsys, *words[:3], "--target", "0.5", *home)
     assert pc.sum(pc.equal(recorded(catalog, other)["task"], "plates")).as_py() == 160
