@@ -10,9 +10,8 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, Damaged, NotFound
 from curation.requests.label_cost import LabelCost, label_cost
-from training.judging.box_measures import measure_of
 from training.judging.forecast import FEWEST, CurvePoint, Forecast, check_target, forecast, is_share
-from training.judging.label_history import label_history, learned_labels, trained_runs
+from training.judging.label_history import label_history, learned_labels, own_metric, trained_runs
 from training.run import Run
 
 __all__ = ["LabelForecast", "forecast_labels"]
@@ -48,7 +47,7 @@ def forecast_labels(
     a target that the metric cannot have, and where there are fewer than `FEWEST` points.
     """
     task = now.task(task_name)
-    own = measure_of(task).text
+    own = own_metric(task)
     share = is_share(metric or own)
     check_target(target, metric or own, share=share)
     history = label_history(now, catalog.home, task, slice_, split=split, metric=metric)

@@ -8,12 +8,11 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, Damaged, NotFound
 from samplers.plan.plan import Plan
-from training.judging.box_measures import measure_of
 from training.judging.forecast import CurvePoint
 from training.run import Run
 from training.run_list import RunEntry, list_runs
 
-__all__ = ["LabelHistory", "label_history", "learned_labels", "trained_runs"]
+__all__ = ["LabelHistory", "label_history", "learned_labels", "own_metric", "trained_runs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,7 @@ def label_history(
     figures = {entry.run: _figures(now, entry.run, task.name, slice_) for entry in entries}
     rows = [row for found in figures.values() for row in found]
     split = split or ("validation" if any(row["split"] == "validation" and row["n"] for row in rows) else "test")
-    metric = metric or measure_of(task).text
+    metric = metric or own_metric(task)
     _refuse_none(task, slice_, split, metric, rows)
     counted: dict[int, CurvePoint] = {}
     trunk = ""
@@ -60,6 +59,11 @@ def label_history(
             counted[labels] = CurvePoint(labels=labels, run=entry.run, **kept)
     points = [counted[labels] for labels in sorted(counted)]
     return LabelHistory(points=points, metric=metric, split=split, notes=notes)
+
+
+def own_metric(task: Task) -> str:
+    """The recorded figure by which a task is judged: its owner's; for boxes and several classes "map"."""
+    return "map" if task.kind in ("detection", "multilabel") else task.metric
 
 
 def trained_runs(now: Snapshot, home: Path) -> tuple[list[RunEntry], list[str]]:
