@@ -42,7 +42,7 @@ def _gains(
 ) -> tuple[dict[str, RefitGain], dict[str, str]]:
     """The measured gain of each of a run's tasks, and why others have none."""
     need_extra("train")
-    from training.loop.refits import refits_of
+    from training.loop.refits import refits_of, why_not_refitted
 
     try:
         refits = refits_of(catalog, now, run, tasks=names, embeddings=embeddings, fewest=FEWEST_GROUPS)
@@ -55,11 +55,6 @@ def _gains(
         if gain:
             gains[name] = gain
         else:
-            unmeasured[name] = _why_not(now.task(name).kind)
+            few = f"fewer than {FEWEST_GROUPS} groups with cached features have a label to judge by"
+            unmeasured[name] = why_not_refitted(catalog, now, run, name) or few
     return gains, unmeasured
-
-
-def _why_not(kind: str) -> str:
-    if kind in ("multilabel", "detection"):
-        return f"heads of a {kind} task are not solved again here"
-    return f"fewer than {FEWEST_GROUPS} groups with cached features have a label to judge by"

@@ -5,11 +5,13 @@ from statistics import median
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.arrays import Floats
 from curation.catalog.snapshot import Snapshot
 
-__all__ = ["FEWEST_ANSWERS", "relative_costs", "seconds_of_answers"]
+__all__ = ["FEWEST_ANSWERS", "relative_costs", "seconds_of_answers", "seconds_of_tasks"]
 
 FEWEST_ANSWERS: Final = 10
 """A task is measured from this many timed answers on."""
@@ -23,13 +25,18 @@ def seconds_of_answers(now: Snapshot) -> dict[str, float]:
     """
     answers = now.requests.answers()
     answers = answers.filter(pc.and_(pc.greater(answers["seconds"], 0), pc.not_equal(answers["outcome"], "skipped")))
-    page = answers.select(["server", "project", "annotation"]).to_pydict()
-    names = np.array([" ".join(map(str, row)) for row in zip(*page.values(), strict=True)], np.str_)
-    _, place, tasks = np.unique(names, return_inverse=True, return_counts=True)
-    each = answers["seconds"].to_numpy() / tasks[place]
+    each = seconds_of_tasks(answers)
     ids = answers["task_id"].to_numpy()
     named = {name: each[ids == id_] for name, id_ in now.task_ids().items()}
     return {name: float(np.median(own)) for name, own in named.items() if len(own) >= FEWEST_ANSWERS}
+
+
+def seconds_of_tasks(answers: pa.Table) -> Floats:
+    """The seconds of each answer [n]: those of its page, divided evenly among the page's tasks in `answers`."""
+    page = answers.select(["server", "project", "annotation"]).to_pydict()
+    names = np.array([" ".join(map(str, row)) for row in zip(*page.values(), strict=True)], np.str_)
+    _, place, tasks = np.unique(names, return_inverse=True, return_counts=True)
+    return np.asarray(answers["seconds"].to_numpy() / tasks[place], np.float64)
 
 
 def relative_costs(seconds: Mapping[str, float], tasks: Iterable[str]) -> dict[str, float]:

@@ -17,8 +17,9 @@ PASSES: Final = 8
 TYPICAL_CLUSTERS: Final = 500
 NEIGHBOURS: Final = 20
 SMALLEST: Final = 5
+CHUNK: Final = 1_024
 """What Hacohen et al. chose: at most so many clusters, neighbours by which a sample is typical, and the size from which
-a cluster counts."""
+a cluster counts; and the rows whose distances are held in memory at once."""
 
 
 def one_of_each_cluster(vectors: Float32s, taken: Bools, count: int, generator: "np.random.Generator") -> Ints:
@@ -45,7 +46,8 @@ def typical_of_clusters(vectors: Float32s, taken: Bools, count: int, generator: 
 
     k-means with as many clusters as rows are taken and wanted (at most `TYPICAL_CLUSTERS`). The clusters with the
     fewest taken rows come first, of those the largest; each gives its most typical row, whose `NEIGHBOURS` nearest of
-    its cluster are nearest in the mean, and so on in turns. Clusters below `SMALLEST` rows give none.
+    its cluster are nearest in the mean, and so on in turns. Clusters below `SMALLEST` rows give one only where no
+    larger one has rows left.
     """
     rows = _some_rows(taken, generator)
     clusters = min(count + int(taken.sum()), max(1, len(rows) // 2), TYPICAL_CLUSTERS)
@@ -92,11 +94,15 @@ def _some_rows(taken: Bools, generator: "np.random.Generator") -> Ints:
 
 def _typical_first(vectors: Float32s, members: Ints, taken: Bools) -> list[int]:
     """The rows of a cluster that are not taken, those with the nearest neighbours in it first."""
-    own = vectors[members]
+    own, free = vectors[members], ~taken[members]
+    asked, near = own[free], min(NEIGHBOURS, len(members) - 1)
+    if near < 1 or not len(asked):
+        return [int(row) for row in members[free]]
     lengths = np.einsum("nd,nd->n", own, own)
-    squares = np.maximum(lengths[:, None] + lengths - 2 * own @ own.T, 0)
-    near = min(NEIGHBOURS, len(members) - 1)
-    if near > 0:
-        distance = np.sqrt(np.partition(squares, near, axis=1)[:, : near + 1]).sum(axis=1) / near
-        members = members[np.argsort(distance, kind="stable")]
-    return [int(row) for row in members if not taken[row]]
+    distances = []
+    for start in range(0, len(asked), CHUNK):
+        part = asked[start : start + CHUNK]
+        squares = np.einsum("nd,nd->n", part, part)[:, None] + lengths - 2 * part @ own.T
+        squares = np.partition(np.maximum(squares, 0), near, axis=1)[:, : near + 1]
+        distances.append(np.sqrt(squares).sum(axis=1) / near)
+    return [int(row) for row in members[free][np.argsort(np.concatenate(distances), kind="stable")]]

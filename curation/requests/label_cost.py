@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from curation.catalog.snapshot import Snapshot
+from curation.requests.answer_seconds import seconds_of_tasks
 
 __all__ = ["LabelCost", "label_cost"]
 
@@ -24,14 +29,19 @@ class LabelCost:
 def label_cost(now: Snapshot, task: str) -> LabelCost:
     """The cost of a label of a task, from all answers and requests so far.
 
-    The time of answers that gave no label counts too, and so does that of a second person for the same image.
+    The time of answers that gave no label counts too, and so does that of a second person for the same image. The
+    seconds of a page with several tasks are divided evenly among them.
     """
     id_ = now.task_ids()[task]
-    answers = [row for row in now.requests.answers().to_pylist() if row["task_id"] == id_]
-    timed = [row for row in answers if row["seconds"] > 0 and row["outcome"] in COUNTED]
-    labels = len({row["sample_id"] for row in timed if row["outcome"] == "known"})
+    answers = now.requests.answers()
+    answers = answers.filter(
+        pc.and_(pc.greater(answers["seconds"], 0), pc.is_in(answers["outcome"], pa.array(COUNTED)))
+    )
+    mine = answers["task_id"].to_numpy() == id_
+    known = answers["outcome"].to_numpy(zero_copy_only=False) == "known"
+    labels = len(np.unique(answers["sample_id"].to_numpy()[mine & known]))
     costs = [row["cost"] for row in now.requests("answered").to_pylist() if row["task"] == task]
     return LabelCost(
-        seconds=sum(row["seconds"] for row in timed) / labels if labels else None, timed=labels,
+        seconds=float(seconds_of_tasks(answers)[mine].sum()) / labels if labels else None, timed=labels,
         cost=sum(costs) / len(costs) if costs else 1.0,
     )  # fmt: skip

@@ -19,8 +19,9 @@ def around_separations(
     `scores` [n, C] order the rows for each class: the margin p_c - max_j p_j, or p_c - 1/2 of a class by itself.
     `states` [n, C] are 1 where the class is known to be there, 0 where it is known not to be, -1 where it is unknown.
     As in the paper, half of the budget is drawn uniformly where the known labels leave the separation `undecided`, half
-    goes to the rows next to the `separation`, and classes have equal budgets, the rarest first. Labels only count, so a
-    wrong one moves a separation little.
+    goes to the rows next to the `separation`, and classes have equal budgets, the rarest first. What the undecided
+    ranges cannot use goes to the rows next to the separation of the rarest class. Labels only count, so a wrong one
+    moves a separation little.
 
     The paper asks the annotators one after another and narrows the undecided range by each answer. Here the answers of
     a batch come together, so the range is narrowed once a batch. One of each group comes first.

@@ -1,10 +1,12 @@
 """`amber advise`: what a run measured itself, two runs that differ in what they share, and what is not measured."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.homes import copy_home
 from support.learned import make_features, planned, recipe
 from support.planted_runs import noisy, plant_run, planted_home
 from support.refusals import refused
@@ -71,6 +73,14 @@ def test_what_a_run_compared_itself_counts(tmp_path: Path) -> None:
     row = found_in(catalog)["color"]
     assert (row.verdict, row.command) == ("costs", "")
     assert row.measured.gain == pytest.approx(-5.0)
+
+
+def test_a_run_that_learned_one_task_only_is_passed_over(planted: tuple[Catalog, Run], tmp_path: Path) -> None:
+    catalog = copy_home(planted[0], tmp_path)
+    for folder in (catalog.home / "runs").iterdir():
+        made = Run.open(catalog.home, folder.name)
+        replace(made, recipe=replace(made.recipe, only=("car",))).save(catalog.home)
+    assert found_in(catalog) == {}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`amber forecast`: curves of refitted heads and of runs, cost, and what is refused."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from support.refusals import refused
 
 from amber.cli import run
 from curation.catalog.catalog import Catalog
-from training import evaluate, train
+from training import Run, evaluate, train
+from training.judging.label_history import learned_labels
 
 Capture = pytest.CaptureFixture[str]
 
@@ -103,13 +105,41 @@ def test_a_slice_that_reads_predictions_is_forecast_from_runs(capsys: Capture) -
         (["--task", "things", "--target", "0.9"], "things", "amber train"),
         (["--task", "color", "--target", "0.9", "--slice", "nowhere"], "nowhere", "no label of"),
         (["--task", "color", "--target", "0.9", "--metric", "map"], "no metric map", "balanced_accuracy"),
-        (["--task", "car", "--target", "0.9", "--from-runs"], "at 1 numbers of labels", "takes 3"),
+        (["--task", "car", "--target", "0.9", "--from-runs"], "has 1 point", "takes 3"),
     ],
 )
 def test_is_refused_in_one_line(words: list[str], value: str, fix: str, capsys: Capture) -> None:
     line = refused(capsys, "forecast", *words)
     assert value in line
     assert fix in line
+
+
+def test_features_that_cannot_be_read_are_named_where_runs_are_too_few(
+    made: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    home = copy_home(Catalog.open("home"), tmp_path).home
+    next(home.glob("embeddings/*/vectors.npy")).write_bytes(b"")
+    words = ["--target", "0.9", "--home", str(home)]
+    line = refused(capsys, "forecast", "--task", "car", *words)
+    assert "has 1 point" in line
+    assert "vectors.npy" in line
+    assert "vectors.npy" in forecast(capsys, "--task", "color", *words)["notes"][0]
+    assert run(["tasks", "redefine", "color", "green", "yellow", "red", "--home", str(home)]) == 0
+    assert "their order" in forecast(capsys, "--task", "color", *words)["notes"][0]
+
+
+def test_a_run_that_learned_other_tasks_only_is_no_point(made: Path, tmp_path: Path, capsys: Capture) -> None:
+    home = copy_home(Catalog.open("home"), tmp_path).home
+    newest = forecast(capsys, "--task", "color", "--target", "0.9", "--from-runs")["points"][-1]["run"]
+    made_run = Run.open(home, newest)
+    only = replace(made_run.recipe, heads="drawn", optimizer="adamw", only=("car",))
+    replace(made_run, recipe=only).save(home)
+    found = forecast(capsys, "--task", "color", "--target", "0.9", "--home", str(home))
+    assert newest not in {point["run"] for point in found["points"]}
+    with Catalog.open(home).read() as now:
+        assert learned_labels(home, Run.open(home, newest)).keys() == {"car"}
+        known = now.labels.known(["color"])["sample_id"].to_numpy()
+        assert found["points"][-1]["labels"] == len(np.intersect1d(known, now.training_ids()))
 
 
 def test_text_says_how_many_and_what_they_cost(capsys: Capture) -> None:

@@ -138,6 +138,19 @@ def test_corrected_and_retracted_labels_are_counted(catalog: Catalog) -> None:
     assert (found.new, found.corrected, found.gone) == (0, 3, 2)
 
 
+def test_classes_in_another_order_change_no_label(catalog: Catalog, capsys: Capture) -> None:
+    assert run(["tasks", "redefine", "color", "green", "yellow", "red"]) == 0
+    assert not rows_of(catalog)["color"].change.stale
+    with catalog.commit(author="bob", message="look again") as change:
+        row = _known(change.now, "color")[0]
+        was = ("green", "yellow", "red")[row["code"]]
+        other = "red" if was == "green" else "green"
+        change.add_labels(labels([label(row["key"], "color", other, "bob")]), source="human")
+    found = rows_of(catalog)["color"]
+    assert (found.change.corrected, found.change.classes) == (1, ())
+    assert "their order" in found.unmeasured
+
+
 def test_changed_classes_need_a_new_head(catalog: Catalog, capsys: Capture) -> None:
     words = ["tasks", "redefine", "color", "red", "yellow", "green", "off"]
     assert run(words) == 0

@@ -78,10 +78,10 @@ def advise(now: Snapshot, home: Path) -> list[TogetherAdvice]:
     runs = [Run.open(home, entry.run) for entry in trained_runs(now, home)[0]]
     if not runs:
         raise BadInput(f"{home}: no run that Amber trained can be read; `amber train` makes one")
-    newest = next((run for run in runs if len(learned_labels(home, run.plan)) > 1), None)
+    newest = next((run for run in runs if len(learned_labels(home, run)) > 1), None)
     if newest is None:
         return []
-    counts = learned_labels(home, newest.plan)
+    counts = learned_labels(home, newest)
     measured = _recorded(newest) | _compared(now, home, runs, list(counts))
     units = _units(newest)
     rows = []

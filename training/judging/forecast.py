@@ -22,7 +22,7 @@ from curation.arrays import Floats
 from curation.errors import BadInput
 from training.evaluation.intervals import Figure, Z
 
-__all__ = ["FEWEST", "HORIZON", "CurvePoint", "Forecast", "check_target", "forecast", "learning_curves"]
+__all__ = ["FEWEST", "HORIZON", "CurvePoint", "Forecast", "check_target", "forecast", "is_share", "learning_curves"]
 
 FEWEST: Final = 3
 """Numbers of labels that a curve takes."""
@@ -119,6 +119,15 @@ class LearningCurves:
         return low, middle, high
 
 
+def is_share(metric: str) -> bool:
+    """Whether a recorded metric is a share, of which more is better; the others are mean errors of numbers.
+
+    >>> is_share("mark:accuracy"), is_share("mae"), is_share("shade:mae_found")
+    (True, False, False)
+    """
+    return metric.rpartition(":")[2] not in ("mae", "mae_found")
+
+
 def check_target(target: float, metric: str, *, share: bool) -> None:
     """BadInput for a target that the metric cannot have: a share outside of 0 to 1, or a number below 0."""
     if share and not 0 < target <= 1:
@@ -132,9 +141,10 @@ def learning_curves(points: Sequence[CurvePoint], *, share: bool) -> LearningCur
     """The posterior of the curve through points at `FEWEST` numbers of labels or more; BadInput for fewer."""
     counts = {point.labels for point in points}
     if len(counts) < FEWEST:
+        number = f"{len(counts)} point" + "s" * (len(counts) != 1)
         raise BadInput(
-            f"the curve has figures at {len(counts)} numbers of labels, and a forecast takes {FEWEST}; train after the "
-            "next labels, or keep the features of a frozen trunk, on which heads are refitted"
+            f"the curve has {number}, and a forecast takes {FEWEST} at different numbers of labels; train after the "
+            "next labels"
         )
     largest = max(counts)
     start = min(_error(point, share=share) for point in points)

@@ -12,7 +12,7 @@ from training.judging.forecast import CurvePoint
 from training.run import Run
 from training.run_list import RunEntry, list_runs
 
-__all__ = ["LabelHistory", "label_history", "learned_labels", "trained_runs"]
+__all__ = ["LabelHistory", "label_history", "learned_labels", "own_metric", "trained_runs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,9 @@ def label_history(
 ) -> LabelHistory:
     """A point for each number of labels at which a run with the newest run's trunk was judged on the slice ("": all).
 
-    `split` is by default validation, or test where the task has no figure on validation; `metric` the task's own.
-    NotFound for an unknown slice; BadInput for a slice of another task, for a metric that no run has, and where no
-    label of the slice is known.
+    `split` is by default validation, or test where the task has no figure on validation; `metric` the task's own,
+    which is "map" for boxes and for several classes. NotFound for an unknown slice; BadInput for a slice of another
+    task, for a metric that no run has, and where no label of the slice is known.
     """
     if slice_ and now.slice(slice_).task not in ("", task.name):
         owner = now.slice(slice_).task
@@ -41,12 +41,13 @@ def label_history(
     figures = {entry.run: _figures(now, entry.run, task.name, slice_) for entry in entries}
     rows = [row for found in figures.values() for row in found]
     split = split or ("validation" if any(row["split"] == "validation" and row["n"] for row in rows) else "test")
-    metric = metric or task.metric
+    metric = metric or own_metric(task)
     _refuse_none(task, slice_, split, metric, rows)
     counted: dict[int, CurvePoint] = {}
     trunk = ""
     for entry in entries:
-        run, labels = Run.open(home, entry.run), learned_labels(home, entry.plan).get(task.name, 0)
+        run = Run.open(home, entry.run)
+        labels = learned_labels(home, run).get(task.name, 0)
         own = [row for row in figures[entry.run] if (row["split"], row["metric"]) == (split, metric)]
         if not own or not labels or own[0]["low"] is None:
             continue
@@ -58,6 +59,11 @@ def label_history(
             counted[labels] = CurvePoint(labels=labels, run=entry.run, **kept)
     points = [counted[labels] for labels in sorted(counted)]
     return LabelHistory(points=points, metric=metric, split=split, notes=notes)
+
+
+def own_metric(task: Task) -> str:
+    """The recorded figure by which a task is judged: its owner's; for boxes and several classes "map"."""
+    return "map" if task.kind in ("detection", "multilabel") else task.metric
 
 
 def trained_runs(now: Snapshot, home: Path) -> tuple[list[RunEntry], list[str]]:
@@ -72,8 +78,7 @@ def trained_runs(now: Snapshot, home: Path) -> tuple[list[RunEntry], list[str]]:
             notes.append(f"run {entry.run}: is withdrawn, because an image that it was trained on was forgotten")
         else:
             try:
-                learned_labels(home, entry.plan)
-                Run.open(home, entry.run)
+                learned_labels(home, Run.open(home, entry.run))
             except (NotFound, Damaged) as error:
                 notes.append(f"run {entry.run}: is left out ({error})")
             else:
@@ -81,10 +86,17 @@ def trained_runs(now: Snapshot, home: Path) -> tuple[list[RunEntry], list[str]]:
     return kept, notes
 
 
-def learned_labels(home: Path, plan: str) -> dict[str, int]:
-    """How many labels of each task a plan holds; NotFound where the plan is missing."""
-    found = Plan.open(home, plan)
-    return {part.name: int((found.label_task == code).sum()) for code, part in enumerate(found.tasks)}
+def learned_labels(home: Path, run: Run) -> dict[str, int]:
+    """How many labels of each task that a run learned its plan holds; NotFound where the plan is missing.
+
+    A run that continues another with `only` some tasks learned these alone.
+    """
+    found, only = Plan.open(home, run.plan), run.recipe.only
+    return {
+        part.name: int((found.label_task == code).sum())
+        for code, part in enumerate(found.tasks)
+        if not only or part.name in only
+    }
 
 
 def _figures(now: Snapshot, run: str, task: str, slice_: str) -> list[dict[str, Any]]:

@@ -137,9 +137,11 @@ def _label_changes(
         given = now.labels.by_annotator(task.name)
         later = given.filter(pc.greater(given["commit_id"], plan.commit))["sample_id"].to_numpy()
         corrected = len(np.intersect1d(same, later))
-    elif before.classes == task.classes:
+    elif set(before.classes) == set(task.classes):
         values = labels["number" if task.kind == "regression" else "code"].to_numpy()[where]
         old = plan.label_value[mine[at]]
+        if task.classes:
+            old = np.array([task.classes.index(name) for name in before.classes])[old.astype(np.int64)]
         corrected = int((np.abs(values - old) > SAME * (1 + np.abs(old))).sum())
     return len(known) - len(same), corrected, len(ids) - len(same)
 

@@ -37,7 +37,7 @@ from training.loop.task_labels import TaskLabels, groups_of, task_labels
 from training.network.folds import folds_of
 from training.run import Run
 
-__all__ = ["HELD_OUT", "Known", "Refit", "refits_of"]
+__all__ = ["HELD_OUT", "Known", "Refit", "refits_of", "why_not_refitted"]
 
 HELD_OUT: Final = "held-out training labels"
 """What heads are judged by besides the labels of a split."""
@@ -155,6 +155,16 @@ def refits_of(
         if name in sides["before"] and _alike(sides["before"][name].labels.task.task, now.task(name))
     }
     return {name: part for name, part in parts.items() if len(part.folds)}
+
+
+def why_not_refitted(catalog: Catalog, now: Snapshot, run: str, name: str) -> str:
+    """Why `refits_of` leaves a task of a run out whatever labels it has; "" where it does not."""
+    task = now.task(name)
+    if task.kind not in KINDS:
+        return f"heads of a {task.kind} task are not solved again"
+    plan = Plan.open(catalog.home, Run.open(catalog.home, run).plan)
+    alike = all(_alike(part.task, task) for part in plan.tasks if part.name == name)
+    return "" if alike else "its classes, or their order, changed after the run"
 
 
 def _alike(trained: Task, task: Task) -> bool:

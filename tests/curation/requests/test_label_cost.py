@@ -2,13 +2,27 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from support.homes import make_home
 from support.label_requests import ask
 
+from curation import Catalog
 from curation.labelstudio.pull import ANSWERS
 from curation.requests.label_cost import LabelCost, label_cost
+
+
+def answer(catalog: Catalog, *answers: tuple[int, str, str, str, float, int]) -> None:
+    """Answers of sample, task, annotator, outcome, seconds and page."""
+    with catalog.commit(author="ada", message="answers") as change:
+        tasks = change.now.task_ids()
+        rows: list[dict[str, Any]] = [
+            {"sample_id": sample, "task_id": tasks[task], "annotator": who, "server": "s", "project": 1, "item": sample,
+             "annotation": page, "outcome": outcome, "seconds": seconds, "answered_at": datetime(2026, 1, 1)}
+            for sample, task, who, outcome, seconds, page in answers
+        ]  # fmt: skip
+        change.add_answers(pa.Table.from_pylist(rows, ANSWERS))
 
 
 def test_all_the_time_of_people_counts_for_the_labels_that_came_of_it(tmp_path: Path) -> None:
@@ -18,16 +32,19 @@ def test_all_the_time_of_people_counts_for_the_labels_that_came_of_it(tmp_path: 
     ask(catalog, (1, "car"), (2, "car"), (3, "car"))
     answers = [(1, "ann", "known", 4.0), (1, "bob", "known", 6.0), (2, "ann", "skipped", 2.0),
                (3, "ann", "known", 8.0), (4, "ann", "gold_right", 90.0), (5, "bob", "known", 0.0)]  # fmt: skip
-    with catalog.commit(author="ada", message="answers") as change:
-        task = change.now.task_ids()["car"]
-        rows = [
-            {"sample_id": sample, "task_id": task, "annotator": who, "server": "s", "project": 1, "item": sample,
-             "annotation": number, "outcome": outcome, "seconds": seconds, "answered_at": datetime(2026, 1, 1)}
-            for number, (sample, who, outcome, seconds) in enumerate(answers)
-        ]  # fmt: skip
-        change.add_answers(pa.Table.from_pylist(rows, ANSWERS))
+    answer(catalog, *((each[0], "car", *each[1:], page) for page, each in enumerate(answers)))
+    with catalog.commit(author="ada", message="answered") as change:
         requests = change.now.requests("open")
         change.close_requests(requests["request_id"].to_pylist(), state="answered")
     with catalog.read() as now:
         assert label_cost(now, "car") == LabelCost(seconds=10.0, timed=2, cost=2.0)
         assert label_cost(now, "bike") == LabelCost(seconds=None, timed=0, cost=1.0)
+
+
+def test_a_page_of_several_tasks_divides_its_seconds(tmp_path: Path) -> None:
+    catalog = make_home(tmp_path, samples=8)
+    answer(catalog, (1, "car", "ann", "known", 6.0, 0), (1, "color", "ann", "unsure", 6.0, 0),
+           (2, "color", "ann", "known", 2.0, 1))  # fmt: skip
+    with catalog.read() as now:
+        assert label_cost(now, "car").seconds == 3.0
+        assert label_cost(now, "color").seconds == 5.0

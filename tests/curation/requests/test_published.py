@@ -1,6 +1,7 @@
 """BADGE, TypiClust and DIRECT on arrays, beside plain forms of the same rules; and every strategy on one catalog."""
 
 import doctest
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,23 @@ def test_typical_rows_are_the_middles_of_large_clusters_without_labels() -> None
     distance = np.linalg.norm(vectors[found] - middles[clusters], axis=1)
     assert distance.max() < 4
     assert len(typical_of_clusters(vectors, ~taken, 5, np.random.default_rng(0))) == 1
+
+
+def test_typical_rows_of_one_large_cluster_take_little_memory() -> None:
+    vectors = np.random.default_rng(0).normal(size=(6_000, 2)).astype(np.float32)
+    tracemalloc.start()
+    found = typical_of_clusters(vectors, np.zeros(6_000, np.bool_), 1, np.random.default_rng(0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.linalg.norm(vectors[found]) < 1
+    assert peak < 100e6  # all distances at once take 144 MB, and their copies as much again
+
+
+def test_a_small_cluster_gives_a_row_only_after_the_larger_ones() -> None:
+    vectors = np.concatenate([np.zeros((20, 2)), np.full((2, 2), 50)]).astype(np.float32)
+    found = typical_of_clusters(vectors, np.zeros(22, np.bool_), 22, np.random.default_rng(3)).tolist()
+    assert sorted(found) == list(range(22))
+    assert set(found[-2:]) == {20, 21}
 
 
 @given(STATES)

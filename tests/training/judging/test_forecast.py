@@ -7,7 +7,7 @@ import pytest
 
 from curation.errors import BadInput
 from training.evaluation.intervals import proportion
-from training.judging.forecast import CurvePoint, check_target, forecast, learning_curves
+from training.judging.forecast import CurvePoint, check_target, forecast, is_share, learning_curves
 
 SIZES = (50, 71, 100, 141, 200, 283, 400)
 EFFECTIVE = 400
@@ -78,7 +78,7 @@ def test_numbers_are_forecast_in_any_unit() -> None:
 
 def test_two_numbers_of_labels_are_no_curve() -> None:
     points = curve(floor=0.0, exponent=0.5)[:2]
-    with pytest.raises(BadInput, match="at 2 numbers of labels"):
+    with pytest.raises(BadInput, match="has 2 points"):
         learning_curves([*points, points[0]], share=True)
 
 
@@ -92,3 +92,9 @@ def test_a_target_beyond_the_range_is_refused(target: float, share: bool, fix: s
     with pytest.raises(BadInput, match="--target") as raised:
         check_target(target, "accuracy" if share else "mae", share=share)
     assert fix in str(raised.value)
+
+
+@pytest.mark.parametrize("metric", ["mae", "shade:mae", "shade:mae_found"])
+def test_mean_errors_are_no_shares(metric: str) -> None:
+    assert not is_share(metric)
+    assert is_share(metric.replace("mae", "accuracy"))

@@ -14,6 +14,7 @@ import torch
 from support.described_boxes import MARKS, PLATES, described_catalog, described_picture
 from support.drawn_boxes import boxes_plan
 from support.homes import label, labels
+from support.refusals import refused
 
 from amber.cli import run as amber
 from curation import BadInput, Catalog
@@ -204,8 +205,9 @@ def test_a_value_that_is_not_declared_is_refused(catalog: Catalog) -> None:
 
 
 def test_the_verbs_show_and_compare_them(
-    catalog: Catalog, learned: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    catalog: Catalog, learned: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(catalog.home.parent)  # the gate writes its report
     rules = tmp_path / "gate.toml"
     rules.write_text('[[judge]]\ntask = "plates"\nmargin = "40 points"\n')
     other = train(replace(RECIPE, seed=2), boxes_plan(catalog, draws=32, plates=1.0)[0], catalog)
@@ -223,4 +225,8 @@ def test_the_verbs_show_and_compare_them(
         if command[0] == "runs":
             metrics = {row["metric"] for row in json.loads(printed.out)}
             assert {"mark:accuracy", "mark:accuracy_found", "mark:recall", "shade:mae"} <= metrics
+    words = ["forecast", "--task", "plates", "--metric", "shade:mae", "--target"]
+    assert "shade:mae is an error above 0" in refused(capsys, *words, "-1", *home)
+    assert "and a forecast takes 3" in refused(capsys, *words, "5", *home)  # runs on fewer numbers of labels
+    assert "heads of a detection task are not solved" in refused(capsys, *words[:3], "--target", "0.5", *home)
     assert pc.sum(pc.equal(recorded(catalog, other)["task"], "plates")).as_py() == 160
