@@ -1,6 +1,8 @@
 """Arrow schemas of tables that are added to the catalog: labels, their boxes, and label requests."""
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.errors import BadInput
 
@@ -61,14 +63,32 @@ REQUESTS = pa.schema(
 
 
 def as_labels(table: pa.Table) -> pa.Table:
-    """`table` with all columns of `LABELS`, null where it lacks one; BadInput when a column has the wrong type.
+    """`table` with all columns of `LABELS`, null where it lacks one; BadInput when a column has the wrong type, or
+    a box states one attribute twice.
 
     A table that names its samples by `sample_id` (int64) keeps that column and needs no `key`; one that says under
     which `instructions` labels were given keeps that column too.
     """
     more = [field for field in (pa.field("sample_id", pa.int64()), INSTRUCTIONS) if field.name in table.column_names]
     schema = pa.schema([*LABELS, *more])
-    return pa.table([_column(table, field) for field in schema], schema=schema)
+    found = pa.table([_column(table, field) for field in schema], schema=schema)
+    _refuse_repeated(found)
+    return found
+
+
+def _refuse_repeated(labels: pa.Table) -> None:
+    """BadInput for the first attribute that a box states twice: a box has one value of each."""
+    maps = pc.struct_field(pc.list_flatten(labels["boxes"].combine_chunks()), "attributes").drop_null()
+    if not len(maps):
+        return
+    ends = maps.offsets.to_numpy()
+    names = maps.keys.slice(ends[0], ends[-1] - ends[0]).dictionary_encode()
+    box = np.repeat(np.arange(len(maps)), np.diff(ends))
+    cells = np.sort(box * (len(names.dictionary) + 1) + names.indices.to_numpy())
+    again = cells[1:][np.diff(cells) == 0]
+    if len(again):
+        value = names.dictionary[int(again[0]) % (len(names.dictionary) + 1)].as_py()
+        raise BadInput(f"attribute {value!r} of a box: is stated twice; give each box one value")
 
 
 def _column(table: pa.Table, field: pa.Field) -> pa.Array | pa.ChunkedArray:

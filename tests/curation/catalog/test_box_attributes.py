@@ -128,3 +128,11 @@ def test_a_word_is_no_number_once_a_class_became_one(tmp_path: Path) -> None:
         change.redefine_task(SIGNS.model_copy(update={"attributes": (("kind", "m"), ("height", "m"))}))
     with catalog.read() as now:
         assert [part.known for part in attribute_counts(now)] == [0, 0]
+
+
+@pytest.mark.parametrize("repeated", [0, 2])
+def test_an_attribute_that_a_box_states_twice_is_refused(home: Catalog, repeated: int) -> None:
+    boxes = [sign(kind="stop", height="2"), sign(), sign(kind="yield")]
+    boxes[repeated]["attributes"] = [("kind", "stop"), ("height", "2"), ("kind", "yield")]
+    with pytest.raises(BadInput, match="attribute 'kind' of a box: is stated twice; give each box one value"):
+        commit(home, {TRAIN[0]: boxes})
