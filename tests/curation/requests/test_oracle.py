@@ -106,4 +106,5 @@ def test_only_the_oracle_and_simulations_touch_the_file() -> None:
     packages = [root / name for name in ("curation", "samplers", "training", "amber")]
     users = [path for package in packages for path in package.rglob("*.py") if "oracle.parquet" in path.read_text()]
     copies = ["backup.py"]  # copies its bytes, and reads no label
-    assert sorted(path.name for path in users) == [*copies, "held_back_labels.py", "oracle.py", "simulate.py"]
+    simulations = ["replayed_data.py", "simulate.py"]
+    assert sorted(path.name for path in users) == [*copies, "held_back_labels.py", "oracle.py", *simulations]
