@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -28,12 +28,14 @@ from curation.files.atomic import remove_leftovers
 from curation.files.locks import locked
 from curation.files.progress import StageProgress
 from curation.requests import oracle
-from curation.requests.proposals import Proposal, Strategy, propose
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy, default_tasks
 from training.recipe import Recipe
 from training.run import Run
+
+if TYPE_CHECKING:
+    from curation.requests.proposals import Proposal, Strategy
 
 __all__ = ["Answer", "Loop", "Round", "check_tasks", "rounds_of", "run_loop"]
 
@@ -82,7 +84,7 @@ class Loop:
     first_draws: int | None = None
     policy: Policy | None = None
     like: str = ""
-    strategy: Strategy = "mined"
+    strategy: "Strategy" = "mined"
     ask: tuple[str, ...] = ()
     begin: str = ""
 
@@ -212,8 +214,10 @@ def _rounds(catalog: Catalog, loop: Loop, author: str, tell: StageProgress, answ
 
 def _proposal(
     catalog: Catalog, loop: Loop, pack: Pack, index: int, run: str, first: str, tell: StageProgress
-) -> Proposal:
+) -> "Proposal":
     """How round `index` spends its budget, given the last run and the first one."""
+    from curation.requests.proposals import Proposal
+
     recipe = loop.recipe.features(first)
     return Proposal(
         budget=loop.budget if index else loop.start, seed=loop.seed * 1000 + index, run=run,
@@ -230,9 +234,11 @@ def _importance(loop: Loop, index: int) -> dict[str, float] | None:
     return loop.policy.importances() if loop.policy else None
 
 
-def _request(catalog: Catalog, proposal: Proposal, step: str, author: str, answer: Answer) -> None:
+def _request(catalog: Catalog, proposal: "Proposal", step: str, author: str, answer: Answer) -> None:
     """Request labels and have them answered, again for those that came back without a value: unsure, inapplicable,
     skipped, or unknown to the oracle."""
+    from curation.requests.proposals import propose
+
     missing = proposal.budget
     for again in range(REFILLS + 1):
         ask, done = _batches(step, again)

@@ -12,7 +12,6 @@ from amber.verbs.estimating import Estimating, estimating
 from amber.verbs.options import using_files, workspace
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, NotFound
-from training.foreign.imports import evaluate_imported
 from training.imported import Imported, is_imported
 from training.run import Run
 
@@ -48,6 +47,8 @@ def evaluate_command(run: str, estimating: Estimating, author: str, home: str, a
         return
     with screen.stages():
         if is_imported(catalog.home, run):
+            from training.foreign.imports import evaluate_imported
+
             made = Imported.open(catalog.home, run)
             found, origin = evaluate_imported(catalog, made, author=author), {"trained_on": made.trained_on}
         else:

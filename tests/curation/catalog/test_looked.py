@@ -145,7 +145,7 @@ def test_digests_of_full_labels_do_not_know_the_column(catalog: Catalog) -> None
     give(catalog, ["car"])
     with catalog.read() as now:
         digest = now.digest
-    assert ADDITIONS == {"label_event": ("looked",)}
+    assert ADDITIONS == {"label_event": ("looked", "instructions")}
     with catalog.commit(author="eve", message="again", batch="again") as change:
         change.revert(change.id - 1)
     assert state(catalog) == "unknown"
