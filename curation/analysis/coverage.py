@@ -100,7 +100,7 @@ class _Samples:
     members: Sequence[Ints]
     sizes: Ints
 
-    @property
+    @cached_property
     def splits(self) -> int:
         """How many of `SPLITS` are shown: unsplit only where there is such a sample."""
         unsplit = self.split == SPLITS.index(UNSPLIT)
