@@ -11,7 +11,7 @@ from amber.extras import need_extra
 from amber.terminal import note, show, table
 from amber.verbs.options import grouped, using_files, workspace
 from curation.arrays import Bools, Float32s
-from curation.catalog.catalog import Catalog
+from curation.catalog.catalog import Catalog, check_author
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 from curation.images.decoding import inspect
@@ -113,8 +113,8 @@ def similar_command(
 
     Vectors are compared by their cosine. Embeddings of a model of one's own are ingested as a table (docs/readers.md).
     """
-    if (task or name) and not author.strip():
-        raise BadInput("author '': every commit has one; pass --author NAME or set AMBER_AUTHOR")
+    if task or name:
+        check_author(author)
     if app and not name:
         raise BadInput("--app: shows the images by their tag; name one with --tag NAME")
     catalog = Catalog.open(home)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from amber.terminal import interval, note, show, table
 from amber.verbs.options import grouped, using_files, workspace
-from curation.catalog.catalog import Catalog
+from curation.catalog.catalog import Catalog, check_author
 from curation.catalog.event_tables import REQUESTS
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
@@ -90,8 +90,8 @@ def triggers_command(
     amber triggers --where "pred.light = 'none' AND pred.light_color <> 'none'"
     amber slices add gone "pred_before.car AND NOT pred.car AND pred_after.car" --task car
     """
-    if ask is not None and not author.strip():
-        raise BadInput("author '': every commit has one; pass --author NAME or set AMBER_AUTHOR")
+    if ask is not None:
+        check_author(author)
     if ask is not None and chosen.split not in ("", "train"):
         raise BadInput(f"--ask {ask}: requests labels of training images, not of {chosen.split}; leave --split out")
     catalog = Catalog.open(home)
