@@ -8,7 +8,7 @@ import click
 import pyarrow as pa
 
 from amber.terminal import interval, note, show, table
-from amber.verbs.options import grouped, using_files, workspace
+from amber.verbs.options import grouped, split_option, using_files, workspace
 from curation.catalog.catalog import Catalog, check_author
 from curation.catalog.event_tables import REQUESTS
 from curation.catalog.snapshot import Snapshot
@@ -62,10 +62,7 @@ chosen = grouped(
     click.option("--name", metavar="NAME", help="What to call the condition of --where; default: where."),
     click.option("--task", "tasks", multiple=True, help="Triggers of labels of this task; default: all."),
     click.option("--against", default="", metavar="RUN", help="The run that `disagree` and pred_other.TASK read."),
-    click.option(
-        "--split", default="", type=click.Choice(["", "train", "validation", "test"]),
-        metavar="[train|validation|test]", help="Images of this split alone.",
-    ),
+    split_option,
 )  # fmt: skip
 
 
