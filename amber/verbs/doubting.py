@@ -71,9 +71,10 @@ def doubts_command(
     columns = ["task", "what", "given", "predicted", "doubt", "sure", "images", "first image"]
     show(data, as_json, lambda: table(title, columns, _cells(found)))
     if app:
-        from amber.findings import doubt_findings, open_app
+        from amber.findings import doubt_findings
+        from amber.verbs.browse import browse_findings
 
-        open_app(context, doubt_findings(found, run), run=run, home=home, as_json=as_json)
+        browse_findings(context, doubt_findings(found, run), run=run, home=home, as_json=as_json)
 
 
 def _cells(found: Sequence[DoubtedLabel]) -> list[list[object]]:
