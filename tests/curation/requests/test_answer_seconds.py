@@ -12,7 +12,7 @@ from support.refusals import refused
 from amber.cli import run
 from curation import Catalog
 from curation.labelstudio.pull import ANSWERS
-from curation.requests.answer_seconds import relative_costs, seconds_of_answers
+from curation.requests.answer_seconds import median_seconds, relative_costs
 from curation.requests.proposals import Proposal, choose_requests
 
 
@@ -41,13 +41,13 @@ def test_seconds_are_medians_of_enough_timed_answers(catalog: Catalog) -> None:
     answered(catalog, ["car"], [2.0] * 6 + [3.0] * 5 + [900.0] + [0.0] * 9 + [7.0] * 9)
     answered(catalog, ["bike"], [4.0] * 9, first=100)
     with catalog.read() as now:
-        assert seconds_of_answers(now) == {"car": 2.5}
+        assert median_seconds(now) == {"car": 2.5}
 
 
 def test_a_page_of_several_tasks_divides_its_seconds(catalog: Catalog) -> None:
     answered(catalog, ["car", "color"], [6.0] * 10)
     with catalog.read() as now:
-        assert seconds_of_answers(now) == {"car": 3.0, "color": 3.0}
+        assert median_seconds(now) == {"car": 3.0, "color": 3.0}
         assert relative_costs({}, ["car", "bike"]) == {"car": 1.0, "bike": 1.0}
 
 
