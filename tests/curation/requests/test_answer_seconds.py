@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from support.homes import make_home
+from support.homes import make_home, work_in
 from support.refusals import refused
 
 from amber.cli import run
@@ -18,9 +18,7 @@ from curation.requests.proposals import Proposal, choose_requests
 
 @pytest.fixture
 def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AMBER_HOME", "home")
-    monkeypatch.setenv("AMBER_AUTHOR", "ada")
+    work_in(tmp_path, monkeypatch)
     return make_home(tmp_path, samples=200)
 
 
