@@ -1,19 +1,20 @@
 """What an answer takes people: measured by task, and what it changes in the spreading of a budget."""
 
 from collections import Counter
-from datetime import datetime, timedelta
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from support.homes import make_home, work_in
+from support.label_requests import answer
 from support.refusals import refused
 
 from amber.cli import run
 from curation import Catalog
-from curation.labelstudio.pull import ANSWERS
 from curation.requests.answer_seconds import median_seconds, relative_costs
 from curation.requests.proposals import Proposal, choose_requests
+
+SKIPPED = 7.0
+"""The seconds of pages that are skipped."""
 
 
 @pytest.fixture
@@ -24,19 +25,13 @@ def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
 
 def answered(catalog: Catalog, tasks: list[str], seconds: list[float], *, first: int = 0) -> None:
     """Pages that ask for all of `tasks`, one for each of `seconds`."""
-    with catalog.commit(author="people", message="answers") as change:
-        ids = change.now.task_ids()
-        rows = [
-            {"sample_id": number, "task_id": ids[task], "annotator": "ann", "server": "local", "project": 1,
-             "item": number, "annotation": first + number, "outcome": "skipped" if took == 7.0 else "known",
-             "seconds": took, "answered_at": datetime(2026, 1, 1) + timedelta(minutes=number)}
-            for number, took in enumerate(seconds) for task in tasks
-        ]  # fmt: skip
-        change.add_answers(pa.Table.from_pylist(rows, ANSWERS))
+    outcomes = ["skipped" if took == SKIPPED else "known" for took in seconds]
+    pages = enumerate(zip(outcomes, seconds, strict=True))
+    answer(catalog, *((page, task, "ann", *given, first + page) for page, given in pages for task in tasks))
 
 
 def test_seconds_are_medians_of_enough_timed_answers(catalog: Catalog) -> None:
-    answered(catalog, ["car"], [2.0] * 6 + [3.0] * 5 + [900.0] + [0.0] * 9 + [7.0] * 9)
+    answered(catalog, ["car"], [2.0] * 6 + [3.0] * 5 + [900.0] + [0.0] * 9 + [SKIPPED] * 9)
     answered(catalog, ["bike"], [4.0] * 9, first=100)
     with catalog.read() as now:
         assert median_seconds(now) == {"car": 2.5}
