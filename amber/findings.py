@@ -3,13 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from amber.doubts import DoubtedLabel
 from curation.catalog.snapshot import Snapshot
-from curation.errors import BadInput
 from curation.fiftyone_app.columns import Finding
 from training.judging.undeclared_slices import UndeclaredSlice
 
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     from training.judging.gate import JudgedFigure
     from training.judging.paired_runs import PairedRuns
 
-__all__ = ["doubt_findings", "open_app", "slice_findings", "verdict_findings"]
+__all__ = ["doubt_findings", "slice_findings", "verdict_findings"]
 
 LONGEST_NAME: Final = 100
 """Characters of a view's name, of which FiftyOne takes no more."""
@@ -57,20 +55,6 @@ def verdict_findings(runs: "PairedRuns", figures: Iterable["JudgedFigure"]) -> l
             f"{row.high:+.2f}; margin {row.margin:g} {row.unit}",
         ) for number, row in enumerate(judged, 1)
     ]  # fmt: skip
-
-
-def open_app(
-    context: click.Context, findings: Sequence[Finding], *, run: str, against: str = "", home: str, as_json: bool
-) -> None:
-    """Open the App at the first finding about a run. BadInput where nothing was found."""
-    from amber.verbs.browse import browse_command
-
-    shown = tuple(finding for finding in findings if finding.keys)
-    if not shown:
-        raise BadInput("--app: nothing was found, so there is no image to show; leave it out")
-    context.invoke(
-        browse_command, run_=run, against=against, view=shown[0].name, findings=shown, home=home, as_json=as_json
-    )
 
 
 def _members(now: Snapshot, samples: pa.Table, part: UndeclaredSlice, predictions: str, split: str) -> tuple[str, ...]:

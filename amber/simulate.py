@@ -20,7 +20,7 @@ from amber.loop import Loop, Round, run_loop
 from amber.replayed_data import AUTHOR, Simulation, copy_workspace, make_template, make_workspace
 from curation.arrays import Bools, Floats, Int8s
 from curation.catalog.catalog import Catalog
-from curation.catalog.presence import PRESENT, UNSEEN, presence_of_labels, presence_of_lists
+from curation.catalog.presence import PRESENT, UNSEEN, presence_of_classes, presence_of_lists
 from curation.catalog.schema import KNOWN
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
@@ -162,11 +162,7 @@ def labelled_test_samples(now: Snapshot, simulation: Simulation) -> tuple[list[s
     labels = labels.filter(pc.equal(labels["state"], KNOWN))
     row = pc.index_in(samples["sample_id"], value_set=labels["sample_id"].combine_chunks())
     usable = pc.and_(pc.equal(samples["split"], "test"), pc.is_valid(row))
-    mine = labels.take(row.filter(usable))
-    keys, classes = samples["key"].filter(usable).to_pylist(), len(task.classes)
-    if task.kind == "multilabel":
-        return keys, presence_of_labels(mine, classes)
-    return keys, np.asarray(mine["code"].to_numpy()[:, None] == np.arange(classes), np.int8)
+    return samples["key"].filter(usable).to_pylist(), presence_of_classes(labels.take(row.filter(usable)), task)
 
 
 def average_precision(scores: Floats, positive: Bools) -> float:

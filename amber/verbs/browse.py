@@ -4,7 +4,7 @@ import hashlib
 import io
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ from curation.images.embeddings import models_of
 from samplers.plan.plan import Plan
 from training.report.worst_slices import worst_slices
 
-__all__ = ["browse_command"]
+__all__ = ["browse_command", "browse_findings"]
 
 LET_GO = 15.0
 """Seconds in which an App that was killed releases its port."""
@@ -95,6 +95,18 @@ def browse_command(
     if not done.samples:  # the empty App explains how to add samples, which would bypass the catalog
         raise NotFound(f"{catalog.home}: the catalog has no sample at that commit; add some with `amber ingest`")
     _open_app(name, view or (f"slice {slice_name}" if slice_name else ""), port, screen)
+
+
+def browse_findings(
+    context: click.Context, findings: Sequence[Finding], *, run: str, against: str = "", home: str, as_json: bool
+) -> None:
+    """Open the App at the first finding about a run. BadInput where nothing was found."""
+    shown = tuple(finding for finding in findings if finding.keys)
+    if not shown:
+        raise BadInput("--app: nothing was found, so there is no image to show; leave it out")
+    context.invoke(
+        browse_command, run_=run, against=against, view=shown[0].name, findings=shown, home=home, as_json=as_json
+    )
 
 
 def _checked_scene(

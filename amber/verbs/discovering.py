@@ -65,9 +65,9 @@ def discover_command(
     for number, part in enumerate(() if as_json else found, 1):
         click.echo(f"{number}. {_command(part)}")
     if app:
-        from amber.findings import open_app
+        from amber.verbs.browse import browse_findings
 
-        open_app(context, views, run=chosen, home=home, as_json=as_json)
+        browse_findings(context, views, run=chosen, home=home, as_json=as_json)
 
 
 def _views(now: Snapshot, home: Path, run: str, found: Sequence[UndeclaredSlice], split: str) -> "list[Finding]":

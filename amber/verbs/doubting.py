@@ -9,9 +9,8 @@ import pyarrow as pa
 from amber.doubts import DoubtedLabel, Doubting, doubted, rows_to_ask
 from amber.terminal import note, show, table
 from amber.verbs.options import grouped, using_files, workspace
-from curation.catalog.catalog import Catalog
+from curation.catalog.catalog import Catalog, check_author
 from curation.catalog.event_tables import REQUESTS
-from curation.errors import BadInput
 from training.run_list import newest_run
 
 __all__ = ["doubts_command"]
@@ -52,8 +51,8 @@ def doubts_command(
     all others by RUN. Boxes are doubted where one is missing, spurious or badly placed. Asking again is a change like
     any other: `amber compare` tells whether it helped.
     """
-    if ask is not None and not author.strip():
-        raise BadInput("author '': every commit has one; pass --author NAME or set AMBER_AUTHOR")
+    if ask is not None:
+        check_author(author)
     catalog = Catalog.open(home)
     with catalog.read() as now:
         run = now.runs.full_id(doubting.run) if doubting.run else newest_run(catalog.home, now)
@@ -72,9 +71,10 @@ def doubts_command(
     columns = ["task", "what", "given", "predicted", "doubt", "sure", "images", "first image"]
     show(data, as_json, lambda: table(title, columns, _cells(found)))
     if app:
-        from amber.findings import doubt_findings, open_app
+        from amber.findings import doubt_findings
+        from amber.verbs.browse import browse_findings
 
-        open_app(context, doubt_findings(found, run), run=run, home=home, as_json=as_json)
+        browse_findings(context, doubt_findings(found, run), run=run, home=home, as_json=as_json)
 
 
 def _cells(found: Sequence[DoubtedLabel]) -> list[list[object]]:

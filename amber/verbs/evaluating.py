@@ -10,8 +10,8 @@ from amber.tables import figures_table
 from amber.terminal import Screen, show
 from amber.verbs.estimating import Estimating, estimating
 from amber.verbs.options import using_files, workspace
-from curation.catalog.catalog import Catalog
-from curation.errors import BadInput, NotFound
+from curation.catalog.catalog import Catalog, check_author
+from curation.errors import NotFound
 from training.imported import Imported, is_imported
 from training.run import Run
 
@@ -34,8 +34,8 @@ def evaluate_command(run: str, estimating: Estimating, author: str, home: str, a
     propensity, by which all later figures weigh them, and are never trained on.
     """
     catalog = Catalog.open(home)
-    if not author.strip() and (estimating.ask is not None or not estimating.slice):
-        raise BadInput("author '': every commit has one; pass --author NAME or set AMBER_AUTHOR")
+    if estimating.ask is not None or not estimating.slice:
+        check_author(author)
     screen = Screen(quiet=as_json)
     with catalog.read() as now:
         runs = now.runs()["run"].to_pylist()

@@ -101,10 +101,11 @@ def gate_command(
     data = {**view, "disagreements": drawn, "report": [str(path) for path in written]}
     show(data, as_json, lambda: Group(_figures_table(view), *map(_drawn_line, drawn), *_lines(view, out)))
     if app:
-        from amber.findings import open_app, verdict_findings
+        from amber.findings import verdict_findings
+        from amber.verbs.browse import browse_findings
 
         views = verdict_findings(runs, result.figures)
-        open_app(context, views, run=runs.runs[1], against=runs.runs[0], home=home, as_json=as_json)
+        browse_findings(context, views, run=runs.runs[1], against=runs.runs[0], home=home, as_json=as_json)
     if code := OUTCOMES[result.outcome]:
         raise click.exceptions.Exit(code)
 

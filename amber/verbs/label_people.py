@@ -127,9 +127,7 @@ def disputes_command(
 
 
 def _mark(catalog: Catalog, left: str, back: str, author: str, *, as_json: bool) -> None:
-    """Record that one person left, and another one came back."""
-    if not author.strip():
-        raise BadInput("author '': every commit has one; pass --author NAME or set AMBER_AUTHOR")
+    """Record that a person left or came back."""
     if left and back:
         raise BadInput(f"--left {left} --back {back}: name one of them")
     with catalog.commit(author=author, message=f"{left or back} {'left' if left else 'is back'}") as change:

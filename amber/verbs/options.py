@@ -21,6 +21,7 @@ __all__ = [
     "like_option",
     "seeded",
     "size_option",
+    "split_option",
     "trunk_option",
     "using_files",
     "workspace",
@@ -100,6 +101,10 @@ seeded = click.option("--seed", default=0, show_default=True, type=SEED, help="S
 like_option = click.option(
     "--like", default="", metavar="KEY",
     help="A sample, or an image file, that shows what is wanted while no label of it is known.",
+)  # fmt: skip
+split_option = click.option(
+    "--split", default="", type=click.Choice(["", "train", "validation", "test"]), metavar="[train|validation|test]",
+    help="Images of this split alone.",
 )  # fmt: skip
 trunk_option = click.option(
     "--trunk", default="efficientnet_lite0", show_default=True, type=click.Choice(["efficientnet_lite0", "small"]),

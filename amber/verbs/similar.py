@@ -9,9 +9,9 @@ import numpy as np
 
 from amber.extras import need_extra
 from amber.terminal import note, show, table
-from amber.verbs.options import grouped, using_files, workspace
+from amber.verbs.options import grouped, split_option, using_files, workspace
 from curation.arrays import Bools, Float32s
-from curation.catalog.catalog import Catalog
+from curation.catalog.catalog import Catalog, check_author
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 from curation.images.decoding import inspect
@@ -88,10 +88,7 @@ wanted = grouped(
     click.argument("what"),
     click.option("--embeddings", default="", metavar="MODEL", help="Default: the first of the workspace."),
     click.option("-n", "count", default=20, show_default=True, type=click.IntRange(min=1), help="How many."),
-    click.option(
-        "--split", default="", type=click.Choice(["", "train", "validation", "test"]),
-        metavar="[train|validation|test]", help="Images of this split alone.",
-    ),
+    split_option,
 )  # fmt: skip
 
 
@@ -113,8 +110,8 @@ def similar_command(
 
     Vectors are compared by their cosine. Embeddings of a model of one's own are ingested as a table (docs/readers.md).
     """
-    if (task or name) and not author.strip():
-        raise BadInput("author '': every commit has one; pass --author NAME or set AMBER_AUTHOR")
+    if task or name:
+        check_author(author)
     if app and not name:
         raise BadInput("--app: shows the images by their tag; name one with --tag NAME")
     catalog = Catalog.open(home)

@@ -8,8 +8,8 @@ import click
 import pyarrow as pa
 
 from amber.terminal import interval, note, show, table
-from amber.verbs.options import grouped, using_files, workspace
-from curation.catalog.catalog import Catalog
+from amber.verbs.options import grouped, split_option, using_files, workspace
+from curation.catalog.catalog import Catalog, check_author
 from curation.catalog.event_tables import REQUESTS
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
@@ -62,10 +62,7 @@ chosen = grouped(
     click.option("--name", metavar="NAME", help="What to call the condition of --where; default: where."),
     click.option("--task", "tasks", multiple=True, help="Triggers of labels of this task; default: all."),
     click.option("--against", default="", metavar="RUN", help="The run that `disagree` and pred_other.TASK read."),
-    click.option(
-        "--split", default="", type=click.Choice(["", "train", "validation", "test"]),
-        metavar="[train|validation|test]", help="Images of this split alone.",
-    ),
+    split_option,
 )  # fmt: skip
 
 
@@ -90,8 +87,8 @@ def triggers_command(
     amber triggers --where "pred.light = 'none' AND pred.light_color <> 'none'"
     amber slices add gone "pred_before.car AND NOT pred.car AND pred_after.car" --task car
     """
-    if ask is not None and not author.strip():
-        raise BadInput("author '': every commit has one; pass --author NAME or set AMBER_AUTHOR")
+    if ask is not None:
+        check_author(author)
     if ask is not None and chosen.split not in ("", "train"):
         raise BadInput(f"--ask {ask}: requests labels of training images, not of {chosen.split}; leave --split out")
     catalog = Catalog.open(home)

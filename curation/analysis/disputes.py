@@ -5,7 +5,7 @@ statements stay, so agreement counts them as before, and reverting the commit op
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ from curation.catalog.commit import PendingCommit
 from curation.catalog.event_tables import GIVEN_LABELS
 from curation.catalog.ownership import Identity
 from curation.catalog.people import NO_INSTRUCTIONS
-from curation.catalog.schema import KNOWN, RETRACTED, STATES, UNSURE
+from curation.catalog.schema import KNOWN, STATES, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
@@ -62,7 +62,7 @@ def disputes(now: Snapshot, tasks: Sequence[str] = ()) -> list[Dispute]:
     cells = [cell for cell, (_, disagree) in votes.items() if disagree]
     if not cells:
         return []
-    keys = dict(zip(*(now.samples()[name].to_pylist() for name in ("sample_id", "key")), strict=True))
+    keys = dict(zip(*now.samples().select(["sample_id", "key"]).to_pydict().values(), strict=True))
     requests = {(row["task"], row["sample_id"]): row for row in now.requests().to_pylist()}
     statements = {name: _statements(now, now.task(name), cells) for name in {task for task, _ in cells}}
     found = [
@@ -120,9 +120,7 @@ def human_votes(now: Snapshot, tasks: Iterable[str]) -> dict[tuple[str, int], tu
     """By (task, sample id): how many people have labelled it, and whether they disagree so that no label holds."""
     found: dict[tuple[str, int], tuple[int, bool]] = {}
     for task in tasks:
-        statements = now.labels.by_annotator(task)
-        human = pc.and_(pc.equal(statements["source"], "human"), pc.not_equal(statements["state"], RETRACTED))
-        votes, labels = statements.filter(human), now.labels(task)
+        votes, labels = now.labels.by_people(task), now.labels(task)
         unsure = set(labels.filter(pc.equal(labels["state"], UNSURE))["sample_id"].to_pylist())
         states: dict[int, list[int]] = defaultdict(list)
         for sample, state in zip(votes["sample_id"].to_pylist(), votes["state"].to_pylist(), strict=True):
@@ -136,7 +134,7 @@ def _statements(now: Snapshot, task: Task, cells: Iterable[tuple[str, int]]) -> 
     """People's statements about the disputed samples of a task."""
     samples = [sample for name, sample in cells if name == task.name]
     found: dict[int, list[Statement]] = defaultdict(list)
-    for row in _of_people(now.labels.by_annotator(task.name), samples):
+    for row in _of_people(now, task, samples):
         found[row["sample_id"]].append(
             Statement(
                 annotator=row["annotator"], value=_words(task, row), at=row["labelled_at"],
@@ -146,10 +144,10 @@ def _statements(now: Snapshot, task: Task, cells: Iterable[tuple[str, int]]) -> 
     return found
 
 
-def _of_people(statements: pa.Table, samples: Sequence[int]) -> Iterator[dict[str, Any]]:
-    human = pc.and_(pc.equal(statements["source"], "human"), pc.not_equal(statements["state"], RETRACTED))
+def _of_people(now: Snapshot, task: Task, samples: Sequence[int]) -> list[dict[str, Any]]:
+    statements = now.labels.by_people(task.name)
     inside = pc.is_in(statements["sample_id"], value_set=pa.array(samples, pa.int64()))
-    yield from statements.filter(pc.and_(human, inside)).to_pylist()
+    return list(statements.filter(inside).to_pylist())
 
 
 def _words(task: Task, row: Mapping[str, Any]) -> str:
@@ -175,9 +173,7 @@ def _reason(request: Mapping[str, Any] | None) -> str:
 
 def _label(now: Snapshot, task: Task, key: str, value: str) -> dict[str, Any]:
     """The columns of `LABELS` that state a value in words, or what the person of that name states."""
-    statements = {
-        row["annotator"]: row for row in _of_people(now.labels.by_annotator(task.name), [now.sample(key)["sample_id"]])
-    }
+    statements = {row["annotator"]: row for row in _of_people(now, task, [now.sample(key)["sample_id"]])}
     if value in statements and value not in task.classes:
         return _restated(task, statements[value])
     if value == INAPPLICABLE and value not in task.classes:

@@ -46,8 +46,7 @@ def _rows(answers: pa.Table, what: str, value: pa.ChunkedArray) -> pa.Table:
 
 def _pairs(now: Snapshot, task: str) -> pa.Table:
     """Every two statements by people of one sample, as one row for each of the two."""
-    statements = now.labels.by_annotator(task)
-    statements = statements.filter(pc.equal(statements["source"], "human"))
+    statements = now.labels.by_people(task)
     labels = AnnotatorLabels.of(now.task(task), statements, np.arange(len(statements)))
     found = [WORK.empty_table()]
     for pair in labels.pairs():

@@ -24,7 +24,7 @@ from curation.errors import BadInput, Damaged, NotFound
 from curation.files.atomic import whole
 from curation.files.toml_files import toml_value
 
-__all__ = ["ADDRESS", "Catalog", "address_of", "backend_of", "keep_address", "new_tables"]
+__all__ = ["ADDRESS", "Catalog", "address_of", "backend_of", "check_author", "keep_address", "new_tables"]
 
 ADDRESS: Final = "catalog.toml"
 """The file of a workspace that holds the URL of its catalog, when that is not a file in the workspace."""
@@ -103,8 +103,7 @@ class Catalog:
     def commit(self, *, author: str, message: str, batch: str | None = None) -> Iterator[PendingCommit]:
         """One atomic change. A `batch` id that has landed before makes it a no-op; an exception leaves the catalog
         unchanged."""
-        if not author.strip():
-            raise BadInput("author '': every commit has one; pass --author NAME or set AMBER_AUTHOR")
+        check_author(author)
         with self.backend.writing() as connection:
             with transaction(connection):
                 change = PendingCommit.begin(
@@ -157,6 +156,12 @@ def address_of(home: Path) -> str:
     except (ValueError, KeyError):
         raise BadInput(f'{path}: must hold one line, url = "postgresql://..."; correct it') from None
     return str(url)
+
+
+def check_author(author: str) -> None:
+    """BadInput where there is no author: a verb calls it before long work that ends in a commit."""
+    if not author.strip():
+        raise BadInput("author '': every commit has one; pass --author NAME or set AMBER_AUTHOR")
 
 
 def keep_address(home: Path, url: str) -> None:

@@ -1,12 +1,13 @@
-"""Which classes of a multilabel task an image has: there, not there, or nobody looked."""
+"""Which classes of a task an image has: there, not there, or nobody looked."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.arrays import Int8s, Ints
+from curation.catalog.tasks import Task
 
-__all__ = ["ABSENT", "PRESENT", "UNSEEN", "presence_of_labels", "presence_of_lists"]
+__all__ = ["ABSENT", "PRESENT", "UNSEEN", "presence_of_classes", "presence_of_labels", "presence_of_lists"]
 
 UNSEEN, ABSENT, PRESENT = -1, 0, 1
 """A class of an image: nobody looked (it adds exactly 0 to every loss and figure), not there, there."""
@@ -31,6 +32,16 @@ def presence_of_lists(present: pa.Array, looked: pa.Array | None, classes: int) 
 def presence_of_labels(labels: pa.Table, classes: int) -> Int8s:
     """The states [n, C] of the classes in n known labels of `Snapshot.labels`."""
     return presence_of_lists(labels["codes"].combine_chunks(), labels["looked"].combine_chunks(), classes)
+
+
+def presence_of_classes(labels: pa.Table, task: Task) -> Int8s:
+    """The states [n, C] of the classes in n known labels of a task of classes.
+
+    Where an image has one class, all others are absent.
+    """
+    if task.kind == "multilabel":
+        return presence_of_labels(labels, len(task.classes))
+    return np.asarray(labels["code"].to_numpy()[:, None] == np.arange(len(task.classes)), np.int8)
 
 
 def _places(lists: pa.Array) -> tuple[Ints, Ints]:

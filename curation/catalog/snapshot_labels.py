@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.arrays import Ints
 from curation.catalog.arrow_query import quoted
@@ -57,6 +58,11 @@ class SnapshotLabels:
             FROM ({newest}) AS newest JOIN (SELECT annotator_id, name FROM annotator) USING (annotator_id)
             ORDER BY sample_id, annotator_id"""
         )
+
+    def by_people(self, task: str) -> pa.Table:
+        """The same of people alone; a lead who settles disputes is none of them."""
+        statements = self.by_annotator(task)
+        return statements.filter(pc.equal(statements["source"], "human"))
 
     def annotators(self) -> pa.Table:
         """How many samples each annotator has a label on that is not retracted: task, annotator, source, labels.

@@ -218,10 +218,7 @@ def _labelled(now: Snapshot, tasks: Iterable[str], keys: Mapping[int, str]) -> s
     """The cells of these tasks and samples for which the catalog has a person's label."""
     found = set()
     for name in tasks:
-        statements = now.labels.by_annotator(name)
-        people = statements.filter(
-            pc.and_(pc.equal(statements["source"], "human"), pc.not_equal(statements["state"], 0))
-        )
+        people = now.labels.by_people(name)
         pairs = zip(people["sample_id"].to_pylist(), people["annotator"].to_pylist(), strict=True)
         found |= {(keys[id_], name, who) for id_, who in pairs if id_ in keys}
     return found

@@ -11,13 +11,13 @@ import pyarrow.compute as pc
 from curation.arrays import Floats
 from curation.catalog.snapshot import Snapshot
 
-__all__ = ["FEWEST_ANSWERS", "relative_costs", "seconds_of_answers", "seconds_of_tasks"]
+__all__ = ["FEWEST_ANSWERS", "median_seconds", "relative_costs", "seconds_of_answers"]
 
 FEWEST_ANSWERS: Final = 10
 """A task is measured from this many timed answers on."""
 
 
-def seconds_of_answers(now: Snapshot) -> dict[str, float]:
+def median_seconds(now: Snapshot) -> dict[str, float]:
     """The median seconds of an answer, by task, of tasks with at least `FEWEST_ANSWERS` timed answers.
 
     The seconds of a page with several tasks are divided evenly among them. Skipped pages and answers without a time do
@@ -25,13 +25,13 @@ def seconds_of_answers(now: Snapshot) -> dict[str, float]:
     """
     answers = now.requests.answers()
     answers = answers.filter(pc.and_(pc.greater(answers["seconds"], 0), pc.not_equal(answers["outcome"], "skipped")))
-    each = seconds_of_tasks(answers)
+    each = seconds_of_answers(answers)
     ids = answers["task_id"].to_numpy()
     named = {name: each[ids == id_] for name, id_ in now.task_ids().items()}
     return {name: float(np.median(own)) for name, own in named.items() if len(own) >= FEWEST_ANSWERS}
 
 
-def seconds_of_tasks(answers: pa.Table) -> Floats:
+def seconds_of_answers(answers: pa.Table) -> Floats:
     """The seconds of each answer [n]: those of its page, divided evenly among the page's tasks in `answers`."""
     page = answers.select(["server", "project", "annotation"]).to_pydict()
     names = np.array([" ".join(map(str, row)) for row in zip(*page.values(), strict=True)], np.str_)

@@ -4,14 +4,15 @@ from typing import Final
 
 import numpy as np
 
-from curation.arrays import Bools, Floats
-from curation.catalog.presence import PRESENT, UNSEEN, presence_of_labels
+from curation.arrays import Bools, Floats, Int8s
+from curation.catalog.presence import PRESENT, UNSEEN, presence_of_classes
 from curation.catalog.slices import Slice, columns_of
 from curation.catalog.tasks import Task
 from curation.requests.candidates import Candidates
 
 __all__ = [
-    "CLASSES_IN_DOUBT", "chance_inside", "classes_in_doubt", "deciding_classes", "known_present", "unseen_classes",
+    "CLASSES_IN_DOUBT", "chance_inside", "classes_in_doubt", "deciding_classes", "known_present", "known_states",
+    "unseen_classes",
 ]  # fmt: skip
 
 CLASSES_IN_DOUBT: Final = "classes in doubt: sum of min(p, 1 - p) ="
@@ -45,14 +46,17 @@ def deciding_classes(candidates: Candidates, task: Task, slice_: Slice) -> Bools
 
 def known_present(candidates: Candidates, task: Task) -> Bools:
     """Which classes [C] a known label of these samples has."""
-    states = presence_of_labels(candidates.known(task.name), len(task.classes))
-    return np.asarray((states == PRESENT).any(axis=0), np.bool_)
+    return np.asarray((known_states(candidates, task) == PRESENT).any(axis=0), np.bool_)
 
 
 def unseen_classes(candidates: Candidates, task: Task) -> Bools:
     """Which classes [N, C] of each sample no known label says anything about."""
-    found = np.ones((len(candidates.ids), len(task.classes)), np.bool_)
+    return np.asarray(known_states(candidates, task) == UNSEEN, np.bool_)
+
+
+def known_states(candidates: Candidates, task: Task) -> Int8s:
+    """The state of each class [N, C] by the known labels: 1 there, 0 not there, -1 unknown."""
     known = candidates.known(task.name)
-    rows = np.searchsorted(candidates.ids, known["sample_id"].to_numpy())
-    found[rows] = presence_of_labels(known, len(task.classes)) == UNSEEN
-    return found
+    states = np.full((len(candidates.ids), len(task.classes)), UNSEEN, np.int8)
+    states[np.searchsorted(candidates.ids, known["sample_id"].to_numpy())] = presence_of_classes(known, task)
+    return states

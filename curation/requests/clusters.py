@@ -5,6 +5,7 @@ from typing import Final
 import numpy as np
 
 from curation.arrays import Bools, Float32s, Ints
+from curation.requests.strategies import some_of
 
 __all__ = ["k_means", "one_of_each_cluster", "typical_of_clusters"]
 
@@ -86,10 +87,8 @@ def k_means(vectors: Float32s, clusters: int, generator: "np.random.Generator") 
 
 def _some_rows(taken: Bools, generator: "np.random.Generator") -> Ints:
     """The rows that are not taken, then those that are: all, or `MOST_ROWS` of each at random."""
-    parts = []
-    for rows in (np.flatnonzero(~taken), np.flatnonzero(taken)):
-        parts.append(rows if len(rows) <= MOST_ROWS else np.sort(generator.permutation(rows)[:MOST_ROWS]))
-    return np.concatenate(parts)
+    parts = (np.flatnonzero(~taken), np.flatnonzero(taken))
+    return np.concatenate([some_of(rows, MOST_ROWS, generator) for rows in parts])
 
 
 def _typical_first(vectors: Float32s, members: Ints, taken: Bools) -> list[int]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.catalog.snapshot import Snapshot
-from curation.requests.answer_seconds import seconds_of_tasks
+from curation.requests.answer_seconds import seconds_of_answers
 
 __all__ = ["LabelCost", "label_cost"]
 
@@ -42,6 +42,6 @@ def label_cost(now: Snapshot, task: str) -> LabelCost:
     labels = len(np.unique(answers["sample_id"].to_numpy()[mine & known]))
     costs = [row["cost"] for row in now.requests("answered").to_pylist() if row["task"] == task]
     return LabelCost(
-        seconds=float(seconds_of_tasks(answers)[mine].sum()) / labels if labels else None, timed=labels,
+        seconds=float(seconds_of_answers(answers)[mine].sum()) / labels if labels else None, timed=labels,
         cost=sum(costs) / len(costs) if costs else 1.0,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from curation.catalog.schema import KNOWN
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 
-__all__ = ["Outcomes"]
+__all__ = ["Outcomes", "values_of_samples"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,12 @@ class Outcomes:
         return int(((self.wrong == 1) | (self.rare == 1))[told].sum()), int(told.sum())
 
 
+def values_of_samples(table: pa.Table, column: str, ids: Ints) -> Floats:
+    """A column of numbers of a table (sample_id, ...) for the samples `ids` [n]; NaN for one that the table lacks."""
+    where = pc.index_in(pa.array(ids), value_set=table["sample_id"].combine_chunks())
+    return np.asarray(pc.cast(table[column].take(where), pa.float64()).to_numpy(), np.float64)
+
+
 def _files(now: Snapshot, home: Path, named: Set[str]) -> Mapping[str, str]:
     """The predictions file of each `named` run whose file is there."""
     rows = [row for row in now.runs().to_pylist() if row["run"] in named]
@@ -89,18 +95,12 @@ def _wrong(now: Snapshot, task: Task, known: pa.Table, file: str, ids: Ints) -> 
     nothing."""
     column = "code" if task.classes else "number"
     predicted = now.runs.predictions(task.name, file)
-    sides = [_values(table, column, ids) for table in (known, predicted)]
+    sides = [values_of_samples(table, column, ids) for table in (known, predicted)]
     distance = np.abs(sides[0] - sides[1])
     if task.classes:
         return np.where(np.isfinite(distance), distance > 0, np.nan)
     numbers = known["number"].to_numpy()
     return np.where(np.isfinite(distance), distance > np.abs(numbers - np.median(numbers)).mean(), np.nan)
-
-
-def _values(table: pa.Table, column: str, ids: Ints) -> Floats:
-    """A column of the samples `ids` [n]; NaN for one that the table lacks."""
-    where = pc.index_in(pa.array(ids), value_set=table["sample_id"].combine_chunks())
-    return np.asarray(pc.cast(table[column].take(where), pa.float64()).to_numpy(), np.float64)
 
 
 def _texts(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:

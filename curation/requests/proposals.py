@@ -18,7 +18,7 @@ from curation.catalog.event_tables import REQUESTS
 from curation.catalog.slices import Slice
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
-from curation.requests.answer_seconds import relative_costs, seconds_of_answers
+from curation.requests.answer_seconds import median_seconds, relative_costs
 from curation.requests.budget import largest_remainder, spread
 from curation.requests.candidates import Candidates
 from curation.requests.ranking import STRATEGIES, Strategy, rank
@@ -126,7 +126,7 @@ def choose(now: Snapshot, proposal: Proposal, home: Path) -> "Chosen":
         now, home, run=proposal.run, embeddings=proposal.embeddings, like=proposal.like, example=proposal.example,
         named=proposal.named,
     )  # fmt: skip
-    weights, seconds = weights_of(now, proposal, candidates), seconds_of_answers(now)
+    weights, seconds = weights_of(now, proposal, candidates), median_seconds(now)
     chosen = Chosen(
         candidates=candidates, proposal=proposal, task_ids=now.task_ids(), weights=weights, seconds=seconds,
         costs=relative_costs(seconds, candidates.tasks),

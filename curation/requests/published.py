@@ -5,10 +5,10 @@ from typing import Final
 
 import numpy as np
 
-from curation.arrays import Bools, Float32s, Floats, Int8s, Ints
-from curation.catalog.presence import presence_of_labels
+from curation.arrays import Bools, Float32s, Floats
 from curation.catalog.tasks import Task
 from curation.requests.candidates import Candidates
+from curation.requests.class_lists import known_states
 from curation.requests.clusters import typical_of_clusters
 from curation.requests.gradients import class_residuals, gradient_spread, statement_residuals
 from curation.requests.picks import MARGIN, best_picks
@@ -50,7 +50,7 @@ def picks_of_strategy(
     if strategy == "badge":
         residuals = statement_residuals(chances) if alone else class_residuals(chances)
         return _by_gradient(candidates, open_, residuals, count, generator)
-    scores, states = (chances - 0.5 if alone else _margins(chances)), _known_states(candidates, task)
+    scores, states = (chances - 0.5 if alone else _margins(chances)), known_states(candidates, task)
     found = around_separations(scores, states, open_, candidates.groups, count, generator)
     why = [f"near what separates {task.classes[code]} from the others" for _, code in found]
     return [Pick(row=row, arm="mined", reason=reason) for (row, _), reason in zip(found, why, strict=True)]
@@ -70,15 +70,3 @@ def _margins(chances: Floats) -> Floats:
     top = np.partition(chances, -2, axis=1)[:, -2:]
     likeliest = chances.argmax(axis=1)[:, None] == np.arange(chances.shape[1])
     return np.asarray(chances - np.where(likeliest, top[:, :1], top[:, 1:]), np.float64)
-
-
-def _known_states(candidates: Candidates, task: Task) -> Int8s:
-    """Of each class [N, C]: 1 where it is known to be there, 0 where it is known not to be, -1 where it is unknown."""
-    known = candidates.known(task.name)
-    rows: Ints = np.searchsorted(candidates.ids, known["sample_id"].to_numpy())
-    states = np.full((len(candidates.ids), len(task.classes)), -1, np.int8)
-    if task.kind == "multilabel":
-        states[rows] = presence_of_labels(known, len(task.classes))
-    else:
-        states[rows] = known["code"].to_numpy()[:, None] == np.arange(len(task.classes))
-    return states

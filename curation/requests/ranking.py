@@ -25,7 +25,7 @@ from curation.requests.expected_gain import chosen_ridge, most_expected_gain
 from curation.requests.gradients import MOST_ROWS
 from curation.requests.picks import MARGIN, best_picks
 from curation.requests.published import PUBLISHED, picks_of_strategy
-from curation.requests.strategies import Pick, likely_share, most_likely_rare, smallest_margin
+from curation.requests.strategies import Pick, likely_share, most_likely_rare, smallest_margin, some_of
 
 __all__ = ["STRATEGIES", "Strategy", "rank"]
 
@@ -187,8 +187,6 @@ def _possible(candidates: Candidates, task: Task, slice_: Slice | None, seed: Se
     drawn from `seed`."""
     open_ = candidates.open[task.name]
     possible = open_ if slice_ is None else open_ & candidates.could_be_inside(task, slice_)
-    parts, generator = [], np.random.default_rng(seed)
-    for rows in (np.flatnonzero(possible), np.flatnonzero(~open_)):
-        few = len(rows) <= MOST_ROWS
-        parts.append(rows if few else np.sort(generator.permutation(rows)[:MOST_ROWS]))
-    return parts[0], parts[1]
+    generator = np.random.default_rng(seed)
+    rows = some_of(np.flatnonzero(possible), MOST_ROWS, generator)
+    return rows, some_of(np.flatnonzero(~open_), MOST_ROWS, generator)

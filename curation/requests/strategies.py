@@ -21,6 +21,7 @@ __all__ = [
     "most_likely_rare",
     "one_of_each_group",
     "smallest_margin",
+    "some_of",
 ]
 
 
@@ -42,6 +43,11 @@ def at_random(open_: Bools, count: int, seed: Sequence[int]) -> tuple[Ints, floa
     count = min(count, len(rows))
     drawn = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
     return rows[drawn], count / len(rows)
+
+
+def some_of(rows: Ints, most: int, generator: "np.random.Generator") -> Ints:
+    """The ascending `rows` [n], or where there are more than `most`, so many of them drawn uniformly."""
+    return rows if len(rows) <= most else np.sort(generator.permutation(rows)[:most])
 
 
 def most_likely_rare(chances: Floats, inside: Bools) -> Floats:

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from curation.arrays import Floats, Ints
 from curation.catalog.arrow_query import quoted
@@ -23,6 +21,7 @@ from curation.catalog.slices import Slice, columns_of
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
+from curation.requests.outcomes import values_of_samples
 from curation.requests.trigger_views import AGAINST_LABEL, BUILT_IN, built_in
 
 __all__ = ["Trigger", "Triggers"]
@@ -116,10 +115,8 @@ class Triggers:
         return np.intersect1d(self._members(trigger.predicate), able), able
 
     def confidence(self, task: str, ids: Ints) -> Floats:
-        """The run's confidence in what it predicts for the samples `ids` [n]; NaN where it says nothing of it."""
-        table = self.now.runs.predictions(task, self.file)
-        where = pc.index_in(pa.array(ids), value_set=table["sample_id"].combine_chunks())
-        return np.asarray(pc.cast(table["confidence"].take(where), pa.float64()).to_numpy(), np.float64)
+        """The run's confidence in what it predicts for the samples `ids` [n]; NaN where it predicts nothing."""
+        return values_of_samples(self.now.runs.predictions(task, self.file), "confidence", ids)
 
     @property
     def hidden(self) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from support.homes import work_in
 from support.lamps import ingested
 from support.manual import leaves, manual
 from support.studio import installed
@@ -140,9 +141,7 @@ def session(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def enter(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    patch.chdir(folder)
-    patch.setenv("AMBER_HOME", "home")
-    patch.setenv("AMBER_AUTHOR", "ada")
+    work_in(folder, patch)
 
 
 def test_the_session_calls_every_verb() -> None:

@@ -3,6 +3,7 @@
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from support.bare_samples import bare_samples
-from support.homes import label, labels
+from support.homes import label, labels, work_in
 from support.refusals import refused
 
 from amber.cli import run
 from amber.findings import slice_findings
+from amber.verbs.browse import browse_command
 from curation.catalog.catalog import Catalog
 from curation.catalog.slice_vetting import vet
 from curation.catalog.tasks import Task
@@ -64,9 +66,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def inside(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(made)
-    monkeypatch.setenv("AMBER_HOME", "home")
-    monkeypatch.setenv("AMBER_AUTHOR", "ada")
+    work_in(made, monkeypatch)
 
 
 def discovered(capsys: Capture, *words: str) -> list[dict[str, object]]:
@@ -104,6 +104,21 @@ def test_a_cluster_of_embeddings_is_a_suggestion_with_pictures(made: Path, capsy
     assert sum(part["predicate"] == "" for part in found) <= 1
     assert found[0]["images"] > 100  # type: ignore[operator]
     assert (made / "found.html").read_text().count("<figure>") == sum(len(part["examples"]) for part in found)  # type: ignore[arg-type]
+
+
+def test_the_app_opens_at_the_first_slice_and_not_where_nothing_was_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(browse_command, "callback", lambda **words: calls.append(words))
+    assert run(["discover", "--app"]) == 0
+    assert [words["view"] for words in calls] == [calls[0]["findings"][0].name]
+    assert calls[0]["view"].startswith("discovered 1 of car: ")
+    with Catalog.open("home").read() as now:
+        calm = now.runs()["run"].to_pylist()[0]
+    assert run(["discover", calm, "--app"]) == 2
+    assert "--app: nothing was found" in capsys.readouterr().err
+    assert len(calls) == 1
 
 
 def test_every_condition_is_sound_and_holds_where_the_slice_says(made: Path) -> None:

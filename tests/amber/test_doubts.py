@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.homes import label, labels
+from support.homes import label, labels, work_in
 from support.learned import make_features, planned, recipe
 from support.refusals import refused
 
 from amber.cli import run
+from amber.verbs.browse import browse_command
 from curation.catalog.catalog import Catalog
 from training import evaluate, train
 from training.loop import held_out
@@ -53,9 +54,7 @@ def _turn(catalog: Catalog, groups: list[str]) -> None:
 
 @pytest.fixture(autouse=True)
 def inside(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(made)
-    monkeypatch.setenv("AMBER_HOME", "home")
-    monkeypatch.setenv("AMBER_AUTHOR", "ada")
+    work_in(made, monkeypatch)
 
 
 def doubts(capsys: Capture, *words: str) -> dict[str, Any]:
@@ -79,6 +78,15 @@ def test_labels_that_the_run_was_trained_on_are_judged_by_heads_that_did_not_see
 def test_a_label_that_nothing_unseen_predicts_is_not_doubted(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_out, "held_out", lambda *_, **__: {})
     assert doubts(capsys)["doubts"] == []
+
+
+def test_the_app_opens_at_the_surest_doubts(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, calls = doubts(capsys, "--task", "color")["doubts"], list[dict[str, Any]]()
+    monkeypatch.setattr(browse_command, "callback", lambda **words: calls.append(words))
+    assert run(["doubts", "--task", "color", "--app"]) == 0
+    assert [words["view"] for words in calls] == ["doubts color"]
+    (view,) = calls[0]["findings"]
+    assert list(view.keys) == list(dict.fromkeys(key for part in found for key in part["keys"]))
 
 
 def test_one_image_a_burst_is_asked_again_and_never_twice(capsys: Capture) -> None:

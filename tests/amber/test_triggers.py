@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 from support.bare_samples import bare_samples
-from support.homes import copy_home, label, labels
+from support.homes import copy_home, label, labels, work_in
 from support.refusals import refused
 
 from amber.cli import run
@@ -85,9 +85,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def inside(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(made)
-    monkeypatch.setenv("AMBER_HOME", "home")
-    monkeypatch.setenv("AMBER_AUTHOR", "ada")
+    work_in(made, monkeypatch)
 
 
 def named(words: list[str]) -> list[str]:

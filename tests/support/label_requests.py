@@ -1,5 +1,6 @@
 """Label requests of the tests, their items on the server, and the labels that came back."""
 
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -12,10 +13,11 @@ from curation.labelstudio.annotations import encode_answer
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.item_cache import Item
 from curation.labelstudio.items import UrlFor
+from curation.labelstudio.pull import ANSWERS
 from curation.labelstudio.push import Asking, PushResult, push
 from curation.labelstudio.session import open_session
 
-__all__ = ["SIZE", "URL", "ask", "color", "human_labels", "items", "mine", "pushed", "states", "unlabelled"]
+__all__ = ["SIZE", "URL", "answer", "ask", "color", "human_labels", "items", "mine", "pushed", "states", "unlabelled"]
 
 SIZE = (48, 32)
 """Size of every image, in pixels."""
@@ -38,6 +40,19 @@ def ask(catalog: Catalog, *cells: tuple[int, str], first: int = 0) -> None:
             for rank, (sample, task) in enumerate(cells)
         ]  # fmt: skip
         change.add_requests(pa.Table.from_pylist(rows, REQUESTS))
+
+
+def answer(catalog: Catalog, *answers: tuple[int, str, str, str, float, int]) -> None:
+    """Answers of sample, task, annotator, outcome, seconds and page, without their labels."""
+    with catalog.commit(author="people", message="answers") as change:
+        ids = change.now.task_ids()
+        rows = [
+            {"sample_id": sample, "task_id": ids[task], "annotator": who, "server": "local", "project": 1,
+             "item": sample, "annotation": page, "outcome": outcome, "seconds": seconds,
+             "answered_at": datetime(2026, 1, 1)}
+            for sample, task, who, outcome, seconds, page in answers
+        ]  # fmt: skip
+        change.add_answers(pa.Table.from_pylist(rows, ANSWERS))
 
 
 def mine(catalog: Catalog, *predictions: tuple[int, int]) -> None:

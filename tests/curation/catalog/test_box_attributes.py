@@ -21,7 +21,12 @@ TRAIN, TEST = ["pictures/00004", "pictures/00005", "pictures/00006"], ["pictures
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    catalog = make_home(tmp_path_factory.mktemp("attributes"), samples=40)
+    return declared(tmp_path_factory.mktemp("attributes"))
+
+
+def declared(folder: Path) -> Catalog:
+    """Pictures, and the task of signs without a label."""
+    catalog = make_home(folder, samples=40)
     with catalog.commit(author="ada", message="task") as change:
         change.add_tasks([SIGNS])
     return catalog
@@ -79,9 +84,7 @@ def test_a_value_that_is_not_declared_is_one_line(home: Catalog, wrong: dict[str
 
 
 def test_boxes_are_counted_by_what_is_known_of_them(tmp_path: Path) -> None:
-    catalog = make_home(tmp_path, samples=40)
-    with catalog.commit(author="ada", message="task") as change:
-        change.add_tasks([SIGNS])
+    catalog = declared(tmp_path)
     found = {
         TRAIN[0]: [sign(kind="stop"), sign(9.0, kind="stop", height="2.5", colour="any")],
         TRAIN[1]: [sign(kind="yield"), sign(9.0), sign(20.0, kind="stop", iscrowd="true")],
@@ -108,9 +111,7 @@ def test_boxes_are_counted_by_what_is_known_of_them(tmp_path: Path) -> None:
 
 
 def test_excluded_samples_are_not_counted_and_old_classes_become_unknown(tmp_path: Path) -> None:
-    catalog = make_home(tmp_path, samples=40)
-    with catalog.commit(author="ada", message="task") as change:
-        change.add_tasks([SIGNS])
+    catalog = declared(tmp_path)
     commit(catalog, {TRAIN[0]: [sign(kind="stop")], TRAIN[1]: [sign(kind="yield")]})
     with catalog.commit(author="ada", message="out") as change:
         change.add_attributes(pa.table({"key": [TRAIN[0]], "excluded": [True]}))
@@ -120,9 +121,7 @@ def test_excluded_samples_are_not_counted_and_old_classes_become_unknown(tmp_pat
 
 
 def test_a_word_is_no_number_once_a_class_became_one(tmp_path: Path) -> None:
-    catalog = make_home(tmp_path, samples=40)
-    with catalog.commit(author="ada", message="task") as change:
-        change.add_tasks([SIGNS])
+    catalog = declared(tmp_path)
     commit(catalog, {TRAIN[0]: [sign(kind="stop")], TRAIN[1]: [sign(kind="yield")]})
     with catalog.commit(author="ada", message="redefined") as change:
         change.redefine_task(SIGNS.model_copy(update={"attributes": (("kind", "m"), ("height", "m"))}))

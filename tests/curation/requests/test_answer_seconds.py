@@ -1,53 +1,46 @@
 """What an answer takes people: measured by task, and what it changes in the spreading of a budget."""
 
 from collections import Counter
-from datetime import datetime, timedelta
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
-from support.homes import make_home
+from support.homes import make_home, work_in
+from support.label_requests import answer
 from support.refusals import refused
 
 from amber.cli import run
 from curation import Catalog
-from curation.labelstudio.pull import ANSWERS
-from curation.requests.answer_seconds import relative_costs, seconds_of_answers
+from curation.requests.answer_seconds import median_seconds, relative_costs
 from curation.requests.proposals import Proposal, choose_requests
+
+SKIPPED = 7.0
+"""The seconds of pages that are skipped."""
 
 
 @pytest.fixture
 def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AMBER_HOME", "home")
-    monkeypatch.setenv("AMBER_AUTHOR", "ada")
+    work_in(tmp_path, monkeypatch)
     return make_home(tmp_path, samples=200)
 
 
 def answered(catalog: Catalog, tasks: list[str], seconds: list[float], *, first: int = 0) -> None:
     """Pages that ask for all of `tasks`, one for each of `seconds`."""
-    with catalog.commit(author="people", message="answers") as change:
-        ids = change.now.task_ids()
-        rows = [
-            {"sample_id": number, "task_id": ids[task], "annotator": "ann", "server": "local", "project": 1,
-             "item": number, "annotation": first + number, "outcome": "skipped" if took == 7.0 else "known",
-             "seconds": took, "answered_at": datetime(2026, 1, 1) + timedelta(minutes=number)}
-            for number, took in enumerate(seconds) for task in tasks
-        ]  # fmt: skip
-        change.add_answers(pa.Table.from_pylist(rows, ANSWERS))
+    outcomes = ["skipped" if took == SKIPPED else "known" for took in seconds]
+    pages = enumerate(zip(outcomes, seconds, strict=True))
+    answer(catalog, *((page, task, "ann", *given, first + page) for page, given in pages for task in tasks))
 
 
 def test_seconds_are_medians_of_enough_timed_answers(catalog: Catalog) -> None:
-    answered(catalog, ["car"], [2.0] * 6 + [3.0] * 5 + [900.0] + [0.0] * 9 + [7.0] * 9)
+    answered(catalog, ["car"], [2.0] * 6 + [3.0] * 5 + [900.0] + [0.0] * 9 + [SKIPPED] * 9)
     answered(catalog, ["bike"], [4.0] * 9, first=100)
     with catalog.read() as now:
-        assert seconds_of_answers(now) == {"car": 2.5}
+        assert median_seconds(now) == {"car": 2.5}
 
 
 def test_a_page_of_several_tasks_divides_its_seconds(catalog: Catalog) -> None:
     answered(catalog, ["car", "color"], [6.0] * 10)
     with catalog.read() as now:
-        assert seconds_of_answers(now) == {"car": 3.0, "color": 3.0}
+        assert median_seconds(now) == {"car": 3.0, "color": 3.0}
         assert relative_costs({}, ["car", "bike"]) == {"car": 1.0, "bike": 1.0}
 
 

@@ -1,28 +1,11 @@
 """What a label costs: people's time for each label that they gave, and the cost of requests."""
 
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 from support.homes import make_home
-from support.label_requests import ask
+from support.label_requests import answer, ask
 
-from curation import Catalog
-from curation.labelstudio.pull import ANSWERS
 from curation.requests.label_cost import LabelCost, label_cost
-
-
-def answer(catalog: Catalog, *answers: tuple[int, str, str, str, float, int]) -> None:
-    """Answers of sample, task, annotator, outcome, seconds and page."""
-    with catalog.commit(author="ada", message="answers") as change:
-        tasks = change.now.task_ids()
-        rows: list[dict[str, Any]] = [
-            {"sample_id": sample, "task_id": tasks[task], "annotator": who, "server": "s", "project": 1, "item": sample,
-             "annotation": page, "outcome": outcome, "seconds": seconds, "answered_at": datetime(2026, 1, 1)}
-            for sample, task, who, outcome, seconds, page in answers
-        ]  # fmt: skip
-        change.add_answers(pa.Table.from_pylist(rows, ANSWERS))
 
 
 def test_all_the_time_of_people_counts_for_the_labels_that_came_of_it(tmp_path: Path) -> None:
