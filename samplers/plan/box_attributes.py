@@ -13,7 +13,7 @@ from curation.arrays import Floats, Ints
 from curation.catalog.ignored_boxes import ignored_boxes
 from samplers.plan.labels import TaskLabels
 
-__all__ = ["BoxAttribute", "attribute_values", "learned_attributes"]
+__all__ = ["BoxAttribute", "attribute_columns", "attribute_outputs", "attribute_values", "learned_attributes"]
 
 MIN_LOSS = 0.01
 """The least loss that divides that of an attribute; so one that is known of few boxes weighs at most 100 times."""
@@ -70,6 +70,18 @@ def learned_attributes(labels: TaskLabels, q: Floats) -> Iterator[BoxAttribute]:
         known = np.isfinite(values)
         if known.any():
             yield _learned(name, classes, values[known], each[known])
+
+
+def attribute_outputs(attributes: Sequence[BoxAttribute]) -> int:
+    """The number A of maps of these attributes."""
+    return sum(each.outputs for each in attributes)
+
+
+def attribute_columns(attributes: Sequence[BoxAttribute], first: int = 0) -> Iterator[tuple[BoxAttribute, slice]]:
+    """Each attribute with its columns, which follow one another from the column `first` on."""
+    for each in attributes:
+        yield each, slice(first, first + each.outputs)
+        first += each.outputs
 
 
 def attribute_values(boxes: pa.StructArray, tasks: Ints, attributes: Sequence[Sequence[BoxAttribute]]) -> Floats:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from curation.arrays import Floats, Ints
 from curation.errors import BadInput
-from samplers.plan.box_attributes import BoxAttribute
+from samplers.plan.box_attributes import BoxAttribute, attribute_columns
 from training.evaluation.predictions import BOXES, GIVEN, SAID, box_table
 
 __all__ = ["BOX", "LEAST", "found_boxes", "given_boxes", "likeliest"]
@@ -64,10 +64,9 @@ def given_boxes(lists: pa.ListArray, said: Floats, attributes: Sequence[BoxAttri
 def likeliest(answers: Floats, attributes: Sequence[BoxAttribute]) -> Floats:
     """Of each attribute its likeliest class (a code) with its probability, or its number and 1 [..., 2 K], from class
     probabilities and numbers [..., A] (`network.box_attributes.attribute_answers`). Not finite where these are not."""
-    parts, start = [], 0
-    for each in attributes:
-        own = answers[..., start : start + each.outputs]
-        start += each.outputs
+    parts = []
+    for each, columns in attribute_columns(attributes):
+        own = answers[..., columns]
         if each.classes:
             parts += [own.argmax(axis=-1).astype(np.float64), own.max(axis=-1)]
         else:
