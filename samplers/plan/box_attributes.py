@@ -50,15 +50,14 @@ class BoxAttribute:
 
 
 def learned_attributes(labels: TaskLabels, q: Floats) -> Iterator[BoxAttribute]:
-    """The declared attributes of a task of boxes that a box states among its labels [L], which are drawn with the
-    probabilities `q` [L].
+    """The declared attributes of a task of boxes that at least one box of its labels [L] states.
 
-    An image's loss is the sum over its boxes whose attribute is known, divided by all of its boxes (at least 1). The
-    constant is the expected loss of the best constant predictor: the entropy of the classes, or half the variance of
-    the standardised number, times the weight of the boxes whose attribute is known; at least 0.01.
+    Labels are drawn with the probabilities `q` [L]. An image's loss is the sum over its boxes whose attribute is known,
+    divided by all of its boxes (at least 1). The constant is the expected loss of the best constant predictor: the
+    entropy of the classes, or half the variance of the standardised number, times the weight of the boxes whose
+    attribute is known; at least 0.01.
     """
-    if labels.lists is None or not labels.task.attributes:
-        return
+    assert labels.lists is not None, "only boxes have attributes"
     image = np.repeat(np.arange(len(q)), pc.fill_null(pc.list_value_length(labels.lists), 0).to_numpy())
     boxes = labels.lists.flatten()
     real = ~ignored_boxes(boxes)
