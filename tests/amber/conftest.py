@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.homes import work_in
 from support.lamps import ingested
 
 
@@ -20,7 +21,5 @@ def folder(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     """The current folder, with a copy of the workspace and a link to the data set."""
     shutil.copytree(template / "home", tmp_path / "home")
     (tmp_path / "data").symlink_to(template / "data")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AMBER_HOME", "home")
-    monkeypatch.setenv("AMBER_AUTHOR", "ada")
+    work_in(tmp_path, monkeypatch)
     return tmp_path

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.drawn_boxes import boxes_catalog
+from support.homes import work_in
 from support.refusals import refused
 
 from amber.cli import run
@@ -26,9 +27,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 @pytest.fixture
 def here(home: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(home.home.parent)
-    monkeypatch.setenv("AMBER_HOME", "home")
-    monkeypatch.setenv("AMBER_AUTHOR", "ada")
+    work_in(home.home.parent, monkeypatch)
     Path("policy.toml").write_text(BOTH)
 
 

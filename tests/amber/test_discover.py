@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from support.bare_samples import bare_samples
-from support.homes import label, labels
+from support.homes import label, labels, work_in
 from support.refusals import refused
 
 from amber.cli import run
@@ -64,9 +64,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def inside(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(made)
-    monkeypatch.setenv("AMBER_HOME", "home")
-    monkeypatch.setenv("AMBER_AUTHOR", "ada")
+    work_in(made, monkeypatch)
 
 
 def discovered(capsys: Capture, *words: str) -> list[dict[str, object]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.homes import label, labels
+from support.homes import label, labels, work_in
 from support.learned import make_features, planned, recipe
 from support.refusals import refused
 
@@ -53,9 +53,7 @@ def _turn(catalog: Catalog, groups: list[str]) -> None:
 
 @pytest.fixture(autouse=True)
 def inside(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(made)
-    monkeypatch.setenv("AMBER_HOME", "home")
-    monkeypatch.setenv("AMBER_AUTHOR", "ada")
+    work_in(made, monkeypatch)
 
 
 def doubts(capsys: Capture, *words: str) -> dict[str, Any]:

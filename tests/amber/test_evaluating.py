@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from support.homes import copy_home
+from support.homes import copy_home, work_in
 from support.judged import answer, judged_home, truth_of
 from support.refusals import refused
 
@@ -27,9 +27,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 @pytest.fixture
 def catalog(planted: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
     """A copy in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AMBER_HOME", "home")
-    monkeypatch.setenv("AMBER_AUTHOR", "ada")
+    work_in(tmp_path, monkeypatch)
     return copy_home(planted, tmp_path)
 
 
@@ -132,9 +130,7 @@ def refusing(planted: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_is_refused_in_one_line(
     words: list[str], value: str, fix: str, refusing: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.chdir(refusing)
-    monkeypatch.setenv("AMBER_HOME", "home")
-    monkeypatch.setenv("AMBER_AUTHOR", "ada")
+    work_in(refusing, monkeypatch)
     line = refused(capsys, "evaluate", *words)
     assert value in line
     assert fix in line

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.homes import copy_home, label, labels
+from support.homes import copy_home, label, labels, work_in
 from support.learned import make_features, planned, recipe
 from support.refusals import refused
 
@@ -49,9 +49,7 @@ def _label(catalog: Catalog, count: int) -> None:
 
 @pytest.fixture(autouse=True)
 def inside(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(made)
-    monkeypatch.setenv("AMBER_HOME", "home")
-    monkeypatch.setenv("AMBER_AUTHOR", "ada")
+    work_in(made, monkeypatch)
 
 
 def forecast(capsys: Capture, *words: str) -> dict[str, Any]:

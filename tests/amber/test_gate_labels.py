@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.homes import copy_home
+from support.homes import copy_home, work_in
 from support.judged import answer, judged_home, truth_of
 from support.refusals import refused
 
@@ -23,9 +23,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 @pytest.fixture
 def catalog(planted: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
     """A copy in the current folder, with rules for a gate."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AMBER_HOME", "home")
-    monkeypatch.setenv("AMBER_AUTHOR", "ada")
+    work_in(tmp_path, monkeypatch)
     Path("gate.toml").write_text(RULES)
     return copy_home(planted, tmp_path)
 

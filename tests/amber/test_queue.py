@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from support.homes import copy_home, label, labels
+from support.homes import copy_home, label, labels, work_in
 from support.learned import make_features, planned, recipe
 from support.refusals import refused
 
@@ -38,9 +38,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 @pytest.fixture
 def catalog(template: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AMBER_HOME", "home")
-    monkeypatch.setenv("AMBER_AUTHOR", "ada")
+    work_in(tmp_path, monkeypatch)
     return copy_home(template, tmp_path)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from PIL import Image
 from support.postgres import Server
 
@@ -110,6 +111,13 @@ def make_home(folder: Path, *, samples: int = 240, seed: int = 0, lake: Server |
         change.add_slice("yellow_at_night", "label.color = 'yellow' AND attr.night", task="color", rare=True)
         change.add_slice("night", "attr.night")
     return catalog
+
+
+def work_in(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make `folder` the current one and the workspace `home` in it that of verbs, with ada as the author."""
+    patch.chdir(folder)
+    patch.setenv("AMBER_HOME", "home")
+    patch.setenv("AMBER_AUTHOR", "ada")
 
 
 def copy_home(catalog: Catalog, folder: Path, lake: Server | None = None) -> Catalog:
