@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import OptimizeWarning, curve_fit, isotonic_regression
 
 from benchmarks.ask_curves import LabelCurves, LabelledFeatures, curves_of, drawn_sets, real_sets
-from benchmarks.table import Row, share_row, small
+from benchmarks.table import Row, cases_row, small
 from curation.arrays import Floats
 from training.judging.forecast import FEWEST, HORIZON, CurvePoint, forecast, learning_curves
 
@@ -110,7 +110,7 @@ def _coverage(what: str, cases: Sequence[Case], *, asked: bool) -> Row:
     ends = np.array([_ends(case) for case in cases])
     truth = np.array([case.labels for case in cases])
     covered = int(((ends[:, 0] <= truth) & (truth <= ends[:, 2])).sum())
-    return share_row(
+    return cases_row(
         what, covered, len(cases), asked="85 to 95%" if asked else "",
         met=not asked or 0.85 <= covered / len(cases) <= 0.95,
         peers={

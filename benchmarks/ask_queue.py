@@ -12,7 +12,7 @@ import torch
 
 from amber.queue import queue
 from benchmarks.heads_data import frozen_streets
-from benchmarks.table import Row, share_row, small
+from benchmarks.table import Row, cases_row, small
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import LABELS, REQUESTS
 from curation.requests import oracle
@@ -128,4 +128,4 @@ def _refits(what: str, rows: list[QueueRow], asked: str) -> Row:
 
 def _share(what: str, right: list[bool], asked: str, limit: float, peers: dict[str, float]) -> Row:
     met = not asked or sum(right) / len(right) >= limit
-    return share_row(f"{what} ({len(right)})", sum(right), len(right), asked=asked, met=met, peers=peers)
+    return cases_row(f"{what} ({len(right)})", sum(right), len(right), asked=asked, met=met, peers=peers)

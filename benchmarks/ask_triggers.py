@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from benchmarks.streets import DATASET
-from benchmarks.table import Row, share_row, small
+from benchmarks.table import Row, cases_row, small
 from curation.arrays import Bools, Floats, Ints
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import LABELS, REQUESTS
@@ -161,7 +161,7 @@ def trigger_rows() -> list[Row]:
 
 def _share(what: str, hits: int, count: int, least: float = 0.0) -> Row:
     asked = f"at least {100 * least:.0f}%" if least else "printed"
-    return share_row(f"{what}, {hits:,} of {count:,}", hits, count, asked=asked, met=hits / max(1, count) >= least)
+    return cases_row(f"{what}, {hits:,} of {count:,}", hits, count, asked=asked, met=hits / max(1, count) >= least)
 
 
 def _seed(folder: Path, seed: int) -> Found:

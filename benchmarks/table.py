@@ -12,7 +12,7 @@ from rich.console import Console
 
 from amber.terminal import table
 
-__all__ = ["Row", "finish", "share_row", "small"]
+__all__ = ["Row", "cases_row", "finish", "small"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Row:
     peers: dict[str, float] = field(default_factory=dict)
 
 
-def share_row(
+def cases_row(
     what: str, hits: int, count: int, *, asked: str = "", met: bool = True, peers: dict[str, float] | None = None
 ) -> Row:
     """How many of `count` cases are hits, in percent, with Wilson's 95% interval; 0 of none."""
