@@ -76,9 +76,11 @@ def _lines(found: LabelForecast) -> list[str]:
         ]  # fmt: skip
     assert part.least is not None
     more = max(0, part.least - part.labels)
-    first = f"{target}: at least {part.least:,} labels (95%), {more:,} more than there are{_cost(found, more)}"
-    if part.verdict == "perhaps reached":
-        first = f"{target}: perhaps reached with {part.labels:,} labels; more labels of {found.split} would tell"
+    first = (
+        f"{target}: perhaps reached with {part.labels:,} labels; more labels of {found.split} would tell"
+        if part.verdict == "perhaps reached"
+        else f"{target}: at least {part.least:,} labels (95%), {more:,} more than there are{_cost(found, more)}"
+    )
     beyond = f"more than {HORIZON:g} times the labels there are"
     low, middle, most = (
         beyond if end is None else f"{max(end, part.labels):,}" for end in (part.least, part.median, part.most)
