@@ -36,7 +36,7 @@ def forecast_command(
 
     The curve is measured: exact heads are solved again on nested parts of the labels, on the cached features of the
     newest run; without features, it is that of the runs so far. It holds for more labels like those so far. One round
-    ahead a forecast is no better than "no change": `amber queue` measures that.
+    ahead a forecast is hardly better than "no change": `amber queue` measures that.
 
         amber forecast --task light_color --slice yellow --target 0.95
     """
