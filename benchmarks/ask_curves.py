@@ -17,13 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.heads_data import DATASETS, all_labels, declared, frozen_streets
+from benchmarks.heads_data import DATASETS, all_labels, balanced_labels, declared, frozen_streets
 from curation.arrays import Floats, Ints
 from curation.catalog.tasks import Task
-from samplers.plan.plan import PlanTask
 from training.evaluation.intervals import Figure, balanced, mean_of
 from training.loop.exact_heads import exact_head
-from training.loop.task_labels import TaskLabels
 
 __all__ = ["FACTOR", "LabelCurves", "LabelledFeatures", "curves_of", "drawn_sets", "real_sets"]
 
@@ -112,22 +110,12 @@ def _one_order(work: tuple[LabelledFeatures, int]) -> tuple[Ints, Floats]:
 
 def _errors(part: LabelledFeatures, rows: Ints) -> Floats:
     """What the exact head of these labels does wrong on test."""
-    values, numeric = part.values[rows], part.task.kind == "regression"
-    mean, deviation = (float(values.mean()), float(values.std()) or 1.0) if numeric else (0.0, 1.0)
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    weights = np.full(len(rows), 1 / len(rows)) if numeric else 1 / (len(counts) * counts[place])
-    planned = PlanTask(
-        task=part.task, owner="bench", share=1, importance=1.0, rule="balanced", constant_loss=1.0, mean=mean,
-        deviation=deviation, labelled=(), class_factor=None, strata=(),
-    )  # fmt: skip
-    labels = TaskLabels(
-        task=planned, rows=rows, values=(values - mean) / deviation, weights=weights,
-        names=part.groups[rows].astype(str),
-    )  # fmt: skip
+    labels = balanced_labels(part.task, rows, part.values[rows], part.groups[rows].astype(str))
     head = exact_head(labels, part.features[torch.from_numpy(rows)].double())
     outputs = (part.test_features.double() @ head.weights.T + head.biases).numpy()
-    if numeric:
-        return np.asarray(np.abs(outputs[:, 0] * deviation + mean - part.test_values), np.float64)
+    if labels.numeric:
+        predicted = outputs[:, 0] * labels.task.deviation + labels.task.mean
+        return np.asarray(np.abs(predicted - part.test_values), np.float64)
     predicted = outputs[:, 0] > 0 if outputs.shape[1] == 1 else outputs.argmax(axis=1)
     return np.asarray(predicted != part.test_values, np.float64)
 

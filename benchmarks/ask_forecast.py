@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from scipy.optimize import OptimizeWarning, curve_fit, isotonic_regression
 
 from benchmarks.ask_curves import LabelCurves, LabelledFeatures, curves_of, drawn_sets, real_sets
-from benchmarks.table import Row, small
+from benchmarks.table import Row, cases_row, small
 from curation.arrays import Floats
 from training.judging.forecast import FEWEST, HORIZON, CurvePoint, forecast, learning_curves
 
@@ -111,11 +110,9 @@ def _coverage(what: str, cases: Sequence[Case], *, asked: bool) -> Row:
     ends = np.array([_ends(case) for case in cases])
     truth = np.array([case.labels for case in cases])
     covered = int(((ends[:, 0] <= truth) & (truth <= ends[:, 2])).sum())
-    low, high = stats.binomtest(covered, len(cases)).proportion_ci(method="wilson")
-    value = 100 * covered / len(cases)
-    return Row(
-        what=what, value=value, unit="%", low=100 * low, high=100 * high, asked="85 to 95%" if asked else "",
-        met=not asked or 85 <= value <= 95,
+    return cases_row(
+        what, covered, len(cases), asked="85 to 95%" if asked else "",
+        met=not asked or 0.85 <= covered / len(cases) <= 0.95,
         peers={
             "too many promised %": 100 * float((ends[:, 0] > truth).mean()), "off by": _off(ends[:, 1], truth),
             "least squares off by": _off(np.array([_least_squares(case) for case in cases]), truth),

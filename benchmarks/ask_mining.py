@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -126,7 +126,7 @@ def _template(folder: Path, home: Path, asked: Simulation) -> Started:
 
 
 def _same(home: Path, simulation: Simulation, seed: int) -> tuple[Catalog, Simulation]:
-    return Catalog.open(home), replace(simulation)
+    return Catalog.open(home), simulation
 
 
 def _rows(name: str, points: Sequence[Point]) -> list[Row]:

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from scipy import stats
 
 from amber.queue import queue
 from benchmarks.heads_data import frozen_streets
-from benchmarks.table import Row, small
+from benchmarks.table import Row, cases_row, small
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import LABELS, REQUESTS
 from curation.requests import oracle
@@ -128,9 +127,5 @@ def _refits(what: str, rows: list[QueueRow], asked: str) -> Row:
 
 
 def _share(what: str, right: list[bool], asked: str, limit: float, peers: dict[str, float]) -> Row:
-    low, high = stats.binomtest(sum(right), len(right)).proportion_ci(method="wilson")
-    share = sum(right) / len(right)
-    return Row(
-        what=f"{what} ({len(right)})", value=100 * share, unit="%", low=100 * low, high=100 * high, asked=asked,
-        met=not asked or share >= limit, peers=peers,
-    )  # fmt: skip
+    met = not asked or sum(right) / len(right) >= limit
+    return cases_row(f"{what} ({len(right)})", sum(right), len(right), asked=asked, met=met, peers=peers)

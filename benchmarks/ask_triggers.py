@@ -18,10 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
-from scipy import stats
 
 from benchmarks.streets import DATASET
-from benchmarks.table import Row, small
+from benchmarks.table import Row, cases_row, small
 from curation.arrays import Bools, Floats, Ints
 from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import LABELS, REQUESTS
@@ -39,6 +38,7 @@ from samplers.plan.build import make_plan
 from samplers.policy.policy import Policy
 from training import Run
 from training.evaluation.evaluation import evaluate
+from training.evaluation.predictions import rows_of
 from training.foreign.imports import import_predictions
 from training.judging.comparison import ComparedFigure, compare_slices, measures_of
 from training.judging.paired_runs import PairedRuns
@@ -82,9 +82,7 @@ class Scenes:
             truth = {name: np.zeros(len(place)) for name in tasks}
             for name, task in tasks.items():
                 known = now.labels(name)
-                order = np.argsort(ids)
-                where = order[np.searchsorted(ids[order], known["sample_id"].to_numpy())]
-                truth[name][where] = known["code" if task.classes else "number"].to_numpy()
+                truth[name][rows_of(ids, known)] = known["code" if task.classes else "number"].to_numpy()
         for row in read_held_back(catalog.home).to_pylist():
             if (task := tasks.get(row["task"])) is not None:
                 truth[task.name][place[row["key"]]] = task.classes.index(row["text"]) if task.classes else row["number"]
@@ -162,12 +160,8 @@ def trigger_rows() -> list[Row]:
 
 
 def _share(what: str, hits: int, count: int, least: float = 0.0) -> Row:
-    low, high = stats.binomtest(hits, max(1, count)).proportion_ci(method="wilson")
-    value = hits / max(1, count)
-    return Row(
-        what=f"{what}, {hits:,} of {count:,}", value=100 * value, unit="%", low=100 * low, high=100 * high,
-        asked=f"at least {100 * least:.0f}%" if least else "printed", met=value >= least,
-    )  # fmt: skip
+    asked = f"at least {100 * least:.0f}%" if least else "printed"
+    return cases_row(f"{what}, {hits:,} of {count:,}", hits, count, asked=asked, met=hits / max(1, count) >= least)
 
 
 def _seed(folder: Path, seed: int) -> Found:

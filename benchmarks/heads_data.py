@@ -28,7 +28,7 @@ from training.loop.trainer import train
 from training.network.model import Standardise
 from training.recipe import Recipe
 
-__all__ = ["DATASETS", "AllLabels", "all_labels", "declared", "frozen_streets", "score", "streets"]
+__all__ = ["DATASETS", "AllLabels", "all_labels", "balanced_labels", "declared", "frozen_streets", "score", "streets"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -72,18 +72,23 @@ class AllLabels:
 
     def labels(self, task: Task, rows: Ints, values: Floats) -> TaskLabels:
         """Labels of a task on these rows, balanced over classes."""
-        numeric = task.kind == "regression"
-        mean, deviation = (float(values.mean()), float(values.std())) if numeric else (0.0, 1.0)
-        _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-        weights = np.full(len(rows), 1 / len(rows)) if numeric else 1 / (len(counts) * counts[place])
-        planned = PlanTask(
-            task=task, owner=task.owner, share=1, importance=1 / len(self.values), rule="balanced",
-            constant_loss=0.5 if numeric else max(0.01, float(np.log(len(counts)))), mean=mean, deviation=deviation,
-            labelled=(), class_factor=None, strata=(),
-        )  # fmt: skip
-        return TaskLabels(
-            task=planned, rows=rows, values=(values - mean) / deviation, weights=weights, names=self.groups[rows]
-        )
+        return balanced_labels(task, rows, values, self.groups[rows], importance=1 / len(self.values))
+
+
+def balanced_labels(
+    task: Task, rows: Ints, values: Floats, groups: npt.NDArray[np.str_], *, importance: float = 1.0
+) -> TaskLabels:
+    """Labels of a task, class codes or numbers [n], on `rows` [n] of these groups [n]: each class weighs the same."""
+    numeric = task.kind == "regression"
+    mean, deviation = (float(values.mean()), float(values.std()) or 1.0) if numeric else (0.0, 1.0)
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    weights = np.full(len(rows), 1 / len(rows)) if numeric else 1 / (len(counts) * counts[place])
+    planned = PlanTask(
+        task=task, owner=task.owner, share=1, importance=importance, rule="balanced",
+        constant_loss=0.5 if numeric else max(0.01, float(np.log(len(counts)))), mean=mean, deviation=deviation,
+        labelled=(), class_factor=None, strata=(),
+    )  # fmt: skip
+    return TaskLabels(task=planned, rows=rows, values=(values - mean) / deviation, weights=weights, names=groups)
 
 
 def declared(folder: Path, home: Path) -> AllLabels:

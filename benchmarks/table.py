@@ -12,7 +12,7 @@ from rich.console import Console
 
 from amber.terminal import table
 
-__all__ = ["Row", "finish", "small"]
+__all__ = ["Row", "cases_row", "finish", "small"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,19 @@ class Row:
     asked: str = ""
     met: bool = True
     peers: dict[str, float] = field(default_factory=dict)
+
+
+def cases_row(
+    what: str, hits: int, count: int, *, asked: str = "", met: bool = True, peers: dict[str, float] | None = None
+) -> Row:
+    """How many of `count` cases are hits, in percent, with Wilson's 95% interval; 0 of none."""
+    from scipy import stats
+
+    low, high = stats.binomtest(hits, max(1, count)).proportion_ci(method="wilson")
+    return Row(
+        what=what, value=100 * hits / max(1, count), unit="%", low=100 * low, high=100 * high, asked=asked, met=met,
+        peers=peers or {},
+    )  # fmt: skip
 
 
 def small() -> bool:

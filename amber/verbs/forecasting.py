@@ -36,7 +36,7 @@ def forecast_command(
 
     The curve is measured: exact heads are solved again on nested parts of the labels, on the cached features of the
     newest run; without features, it is that of the runs so far. It holds for more labels like those so far. One round
-    ahead a forecast is no better than "no change": `amber queue` measures that.
+    ahead a forecast is hardly better than "no change": `amber queue` measures that.
 
         amber forecast --task light_color --slice yellow --target 0.95
     """
@@ -76,9 +76,11 @@ def _lines(found: LabelForecast) -> list[str]:
         ]  # fmt: skip
     assert part.least is not None
     more = max(0, part.least - part.labels)
-    first = f"{target}: at least {part.least:,} labels (95%), {more:,} more than there are{_cost(found, more)}"
-    if part.verdict == "perhaps reached":
-        first = f"{target}: perhaps reached with {part.labels:,} labels; more labels of {found.split} would tell"
+    first = (
+        f"{target}: perhaps reached with {part.labels:,} labels; more labels of {found.split} would tell"
+        if part.verdict == "perhaps reached"
+        else f"{target}: at least {part.least:,} labels (95%), {more:,} more than there are{_cost(found, more)}"
+    )
     beyond = f"more than {HORIZON:g} times the labels there are"
     low, middle, most = (
         beyond if end is None else f"{max(end, part.labels):,}" for end in (part.least, part.median, part.most)

@@ -28,8 +28,9 @@ def queue_command(tasks: Sequence[str], no_measure: bool, embeddings: str, home:
     """Show what changed about each task since the newest run that learned it, and what to train again.
 
     The action is nothing, head, branch or trunk. The gain is measured: the exact head is solved on the run's cached
-    features with the labels of the run, and with those known now, and both are judged on validation, paired by group.
-    "head" needs an interval of the gain above 0 and p <= 0.05; see docs/judging.md for the rule.
+    features with the labels of the run, and with those known now. Both are judged on validation and on the labels of
+    the run, each predicted by heads that did not see its group. "head" needs an interval of the gain above 0 and
+    p <= 0.05; see docs/judging.md for the rule.
     """
     from amber.queue import queue
 

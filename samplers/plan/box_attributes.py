@@ -13,7 +13,7 @@ from curation.arrays import Floats, Ints
 from curation.catalog.ignored_boxes import ignored_boxes
 from samplers.plan.labels import TaskLabels
 
-__all__ = ["BoxAttribute", "attribute_values", "learned_attributes"]
+__all__ = ["BoxAttribute", "attribute_columns", "attribute_outputs", "attribute_values", "learned_attributes"]
 
 MIN_LOSS = 0.01
 """The least loss that divides that of an attribute; so one that is known of few boxes weighs at most 100 times."""
@@ -50,15 +50,14 @@ class BoxAttribute:
 
 
 def learned_attributes(labels: TaskLabels, q: Floats) -> Iterator[BoxAttribute]:
-    """The declared attributes of a task of boxes that a box states among its labels [L], which are drawn with the
-    probabilities `q` [L].
+    """The declared attributes of a task of boxes that at least one box of its labels [L] states.
 
-    An image's loss is the sum over its boxes whose attribute is known, divided by all of its boxes (at least 1). The
-    constant is the expected loss of the best constant predictor: the entropy of the classes, or half the variance of
-    the standardised number, times the weight of the boxes whose attribute is known; at least 0.01.
+    Labels are drawn with the probabilities `q` [L]. An image's loss is the sum over its boxes whose attribute is known,
+    divided by all of its boxes (at least 1). The constant is the expected loss of the best constant predictor: the
+    entropy of the classes, or half the variance of the standardised number, times the weight of the boxes whose
+    attribute is known; at least 0.01.
     """
-    if labels.lists is None or not labels.task.attributes:
-        return
+    assert labels.lists is not None, "only boxes have attributes"
     image = np.repeat(np.arange(len(q)), pc.fill_null(pc.list_value_length(labels.lists), 0).to_numpy())
     boxes = labels.lists.flatten()
     real = ~ignored_boxes(boxes)
@@ -70,6 +69,18 @@ def learned_attributes(labels: TaskLabels, q: Floats) -> Iterator[BoxAttribute]:
         known = np.isfinite(values)
         if known.any():
             yield _learned(name, classes, values[known], each[known])
+
+
+def attribute_outputs(attributes: Sequence[BoxAttribute]) -> int:
+    """The number A of maps of these attributes."""
+    return sum(each.outputs for each in attributes)
+
+
+def attribute_columns(attributes: Sequence[BoxAttribute], first: int = 0) -> Iterator[tuple[BoxAttribute, slice]]:
+    """Each attribute with its columns, which follow one another from the column `first` on."""
+    for each in attributes:
+        yield each, slice(first, first + each.outputs)
+        first += each.outputs
 
 
 def attribute_values(boxes: pa.StructArray, tasks: Ints, attributes: Sequence[Sequence[BoxAttribute]]) -> Floats:

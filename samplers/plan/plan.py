@@ -393,8 +393,8 @@ def _write_table(folder: Path, named: tuple[str, pa.Table]) -> None:
 
 
 def _plan_task(part: dict[str, Any]) -> PlanTask:
-    factor, said = part["class_factor"], tuple(map(BoxAttribute.of_words, part.get("attributes", ())))
+    factor, attributes = part["class_factor"], tuple(map(BoxAttribute.of_words, part.get("attributes", ())))
     return PlanTask(
-        **{**part, "task": Task.model_validate(part["task"]), "strata": tuple(part["strata"]), "attributes": said,
+        **{**part, "task": Task.model_validate(part["task"]), "strata": tuple(part["strata"]), "attributes": attributes,
            "labelled": tuple(part["labelled"]), "class_factor": None if factor is None else tuple(factor)},
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """`amber forecast`: curves of refitted heads and of runs, cost, and what is refused."""
 
 import json
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -141,8 +142,15 @@ def test_a_run_that_learned_other_tasks_only_is_no_point(made: Path, tmp_path: P
 
 
 def test_text_says_how_many_and_what_they_cost(capsys: Capture) -> None:
-    assert run(["forecast", "--task", "color", "--target", "0.75", "--slice", "everything", "--from-runs"]) == 0
-    assert "balanced_accuracy 0.75: " in capsys.readouterr().out
+    assert run(["forecast", "--task", "color", "--target", "0.9", "--slice", "everything", "--from-runs"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    more = re.search(
+        r"balanced_accuracy 0\.9: at least (\d+) labels \(95%\), (\d+) more than there are; cost (\d+)", printed
+    )
+    assert more
+    least, missing, cost = map(int, more.groups())
+    assert least - missing == 201
+    assert cost == missing  # no answer was timed, and a request costs 1
 
 
 def test_runs_without_a_plan_are_named_and_left_out(made: Path, tmp_path: Path, capsys: Capture) -> None:

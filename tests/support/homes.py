@@ -113,6 +113,13 @@ def make_home(folder: Path, *, samples: int = 240, seed: int = 0, lake: Server |
     return catalog
 
 
+def work_in(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make `folder` the current one and the workspace `home` in it that of verbs, with ada as the author."""
+    patch.chdir(folder)
+    patch.setenv("AMBER_HOME", "home")
+    patch.setenv("AMBER_AUTHOR", "ada")
+
+
 def copy_home(catalog: Catalog, folder: Path, lake: Server | None = None) -> Catalog:
     """A copy of the workspace, for a test to change: cheaper than `make_home`."""
     shutil.copytree(catalog.home, folder / "home")

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from curation.analysis.box_attributes import stated_values
 from curation.arrays import Floats, Ints
-from samplers.plan.box_attributes import BoxAttribute
+from samplers.plan.box_attributes import BoxAttribute, attribute_columns, attribute_outputs
 from training.evaluation.predicted_boxes import BOX, LEAST
 
 __all__ = ["apart", "recorded_boxes"]
@@ -45,21 +45,19 @@ def recorded_boxes(lists: pa.ChunkedArray, sizes: Ints, attributes: Sequence[Box
     Of the probabilities of an attribute only that of the recorded class is known; the others are NaN.
     """
     counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-    found = np.zeros((len(lists), int(counts.max(initial=0)) + 1, BOX + sum(each.outputs for each in attributes)))
+    found = np.zeros((len(lists), int(counts.max(initial=0)) + 1, BOX + attribute_outputs(attributes)))
     image = np.repeat(np.arange(len(lists)), counts)
     place = np.arange(len(image)) - np.repeat(np.cumsum(counts) - counts, counts)
     flat = pc.list_flatten(lists).combine_chunks()
     for column, name in enumerate(("code", "x", "y", "w", "h", "score")):
         found[image, place, column] = pc.struct_field(flat, name).to_numpy()
     found[:, :, 1:5] /= np.tile(sizes, 2)[:, None]
-    first = BOX
-    for each in attributes:
+    for each, columns in attribute_columns(attributes, BOX):
         stated = stated_values(flat, each.name, each.classes)
         if each.classes:
-            found[image, place, first : first + each.outputs] = np.nan
+            found[image, place, columns] = np.nan
             sure = pc.map_lookup(pc.struct_field(flat, "confidences"), each.name, "first")
-            found[image, place, first + stated.astype(np.int64)] = sure.to_numpy(zero_copy_only=False)
+            found[image, place, columns.start + stated.astype(np.int64)] = sure.to_numpy(zero_copy_only=False)
         else:
-            found[image, place, first] = stated
-        first += each.outputs
+            found[image, place, columns.start] = stated
     return found

@@ -247,8 +247,8 @@ def _rows(
     for task, trained in zip(tasks, network.tasks, strict=True):
         found, prior = answers[task.name].double().cpu().numpy(), network.priors[task.name]
         if task.kind == "detection":
-            said = likeliest(found[..., BOX:], trained.attributes)
-            found = np.concatenate([found[..., :BOX], said], axis=-1)
+            likely = likeliest(found[..., BOX:], trained.attributes)
+            found = np.concatenate([found[..., :BOX], likely], axis=-1)
             rows = found_boxes(task.name, keys, found, whole, network.run_id, trained.attributes)
             rows = rows.add_column(1, "location", locations).add_column(3, "class", pa.nulls(len(keys), pa.string()))
             yield rows.append_column("distance", pa.array(distances)).append_column("rank", pa.array(ranks))

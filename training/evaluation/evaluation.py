@@ -112,25 +112,25 @@ def current_task(now: Snapshot, trained: Task) -> Task:
 
 @torch.inference_mode()
 def _predict(
-    run: Run, plan: Plan, pack: Pack, home: Path, known: Mapping[str, pa.ListArray], progress: Progress | None
+    run: Run, plan: Plan, pack: Pack, home: Path, known: Mapping[str, pa.Table], progress: Progress | None
 ) -> tuple[list[Floats], dict[str, pa.Array]]:
     """Of the pack's images, for each task its class probabilities [n, C], its numbers [n], or its boxes [n, M, 6 + 2 K]
     (`found_boxes`); and what it says of attributes of the `known` boxes (`GIVEN`), by task."""
     torch.set_num_threads(run.recipe.threads)
     network = load_any(run, plan.tasks, home)
-    given = {code: Given(plan, code, known[t.name], pack) for code, t in enumerate(plan.tasks) if t.name in known}
+    given = [Given(plan, code, known[t.name], pack) for code, t in enumerate(plan.tasks) if t.name in known]
     parts: list[list[Floats]] = [[] for _ in plan.tasks]
     done = 0
     for inputs in _batches(run, pack, home, pairs_of(plan, home, pack)):
         outputs = network(inputs)
         for code, part in enumerate(parts):
             part.append(_answers(network.answers(outputs, code), plan.tasks[code]))
-        for each in given.values():
+        for each in given:
             each.add(network, outputs, done)
         done += len(inputs)
         if progress:
             progress(done, pack.images)
-    return [np.concatenate(part) for part in parts], {each.name: each.table() for each in given.values()}
+    return [np.concatenate(part) for part in parts], {each.name: each.column() for each in given}
 
 
 def _answers(answers: Tensor, task: PlanTask) -> Floats:

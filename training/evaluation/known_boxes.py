@@ -44,23 +44,22 @@ class Given:
         self._lists = known["boxes"].combine_chunks().take(at)
         self._ends = np.cumsum(pc.fill_null(pc.list_value_length(self._lists), 0).to_numpy())
         self._boxes, self._sizes = self._lists.flatten(), pack.sizes(pack.keys.to_pylist())
-        self._said: list[Floats] = []
+        self._likely: list[Floats] = []
 
     def add(self, network: Network | TreeNetwork, outputs: Tensor, first: int) -> None:
         """Read the outputs [B, O] of the pack's images from the row `first` on; BadInput where one is not finite."""
         rows = np.arange(first, first + len(outputs))
-        counts = np.diff(self._ends[rows], prepend=self._ends[first - 1] if first else 0)
         place = int(self._ends[first - 1]) if first else 0
+        counts = np.diff(self._ends[rows], prepend=place)
         draws: Ints = np.repeat(np.arange(len(rows)), counts)
-        boxes = DrawBoxes.of_struct(
-            draws, np.full(len(draws), self._task), self._boxes.slice(place, len(draws)), ()
-        )  # fmt: skip
+        own = self._boxes.slice(place, len(draws))
+        boxes = DrawBoxes.of_struct(draws, np.full(len(draws), self._task), own, ())
         maps = network.losses.attribute_maps(outputs, self._task).float()
         read = attributes_at(maps, Objects.of(boxes, self._sizes[rows]))
         if not bool(read.isfinite().all()):
             raise BadInput(f"task {self.name}: predicts attributes that are no finite numbers; train at a lower rate")
-        self._said.append(likeliest(attribute_answers(read, self._attributes).double().numpy(), self._attributes))
+        self._likely.append(likeliest(attribute_answers(read, self._attributes).double().numpy(), self._attributes))
 
-    def table(self) -> pa.Array:
+    def column(self) -> pa.Array:
         """`GIVEN` of all images."""
-        return given_boxes(self._lists, np.concatenate(self._said), self._attributes)
+        return given_boxes(self._lists, np.concatenate(self._likely), self._attributes)

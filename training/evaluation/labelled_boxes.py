@@ -31,8 +31,8 @@ class LabelledBoxes:
     """The n images whose boxes of a task are known and for which a run predicts them (none, too).
 
     `rows` [n] are positions in `Samples`, `weights` [n] inverse propensities of image and label, `sums` what the images
-    add to the figures; `batches` are the requests that were drawn. `known` and `predicted` are
-    all boxes of these images; `attributes` are the sums of those that the run predicts of boxes.
+    add to the figures; `batches` are the requests that were drawn. `known` and `predicted` are all boxes of these
+    images; `attributes` are the sums of the attributes that the run predicts.
     """
 
     rows: Ints

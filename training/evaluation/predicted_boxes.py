@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from curation.arrays import Floats, Ints
 from curation.errors import BadInput
-from samplers.plan.box_attributes import BoxAttribute
-from training.evaluation.predictions import BOXES, GIVEN, SAID, box_table
+from samplers.plan.box_attributes import BoxAttribute, attribute_columns
+from training.evaluation.predictions import ATTRIBUTES, BOXES, GIVEN, box_table
 
 __all__ = ["BOX", "LEAST", "found_boxes", "given_boxes", "likeliest"]
 
@@ -45,18 +45,19 @@ def found_boxes(
     ]  # fmt: skip
     fields = list(BOXES.type.value_type)
     if attributes:
-        columns += _said(found[:, :, BOX:][kept], attributes)
-        fields += [pa.field(*part) for part in SAID]
+        columns += _attributes_of(found[:, :, BOX:][kept], attributes)
+        fields += [pa.field(*part) for part in ATTRIBUTES]
     structs = pa.StructArray.from_arrays(columns, fields=fields)
     ends = np.r_[0, np.cumsum(kept.sum(axis=1))]
     return box_table(task, keys, pa.ListArray.from_arrays(pa.array(ends, pa.int32()), structs), given)
 
 
-def given_boxes(lists: pa.ListArray, said: Floats, attributes: Sequence[BoxAttribute]) -> pa.Array:
+def given_boxes(lists: pa.ListArray, likely: Floats, attributes: Sequence[BoxAttribute]) -> pa.Array:
     """`GIVEN` for images with these known boxes (null: unknown), from what `likeliest` says of each box [k, 2 K]."""
     boxes = lists.flatten()
     sides = [pc.struct_field(boxes, side) for side in ("code", "x", "y", "w", "h")]
-    structs = pa.StructArray.from_arrays([*sides, *_said(said, attributes)], fields=list(GIVEN.type.value_type))
+    columns = [*sides, *_attributes_of(likely, attributes)]
+    structs = pa.StructArray.from_arrays(columns, fields=list(GIVEN.type.value_type))
     ends = np.r_[0, np.cumsum(pc.fill_null(pc.list_value_length(lists), 0).to_numpy())]
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), structs, mask=pc.is_null(lists))
 
@@ -64,10 +65,9 @@ def given_boxes(lists: pa.ListArray, said: Floats, attributes: Sequence[BoxAttri
 def likeliest(answers: Floats, attributes: Sequence[BoxAttribute]) -> Floats:
     """Of each attribute its likeliest class (a code) with its probability, or its number and 1 [..., 2 K], from class
     probabilities and numbers [..., A] (`network.box_attributes.attribute_answers`). Not finite where these are not."""
-    parts, start = [], 0
-    for each in attributes:
-        own = answers[..., start : start + each.outputs]
-        start += each.outputs
+    parts = []
+    for each, columns in attribute_columns(attributes):
+        own = answers[..., columns]
         if each.classes:
             parts += [own.argmax(axis=-1).astype(np.float64), own.max(axis=-1)]
         else:
@@ -75,20 +75,20 @@ def likeliest(answers: Floats, attributes: Sequence[BoxAttribute]) -> Floats:
     return np.stack(parts, axis=-1) if parts else np.zeros((*answers.shape[:-1], 0))
 
 
-def _said(said: Floats, attributes: Sequence[BoxAttribute]) -> list[pa.Array]:
-    """The columns of `SAID` of k boxes, from what `likeliest` says of them [k, 2 K]."""
-    texts = np.empty((len(said), len(attributes)), object)
+def _attributes_of(likely: Floats, attributes: Sequence[BoxAttribute]) -> list[pa.Array]:
+    """The columns of `ATTRIBUTES` of k boxes, from what `likeliest` returns of them [k, 2 K]."""
+    texts = np.empty((len(likely), len(attributes)), object)
     for column, each in enumerate(attributes):
-        values = said[:, 2 * column]
+        values = likely[:, 2 * column]
         texts[:, column] = (
             np.asarray(each.classes, object)[values.astype(np.int64)] if each.classes else [str(v) for v in values]
         )
-    numeric = np.tile([not each.classes for each in attributes], len(said))
-    names = np.tile(np.array([each.name for each in attributes], object), len(said))
-    ends = pa.array(np.arange(len(said) + 1) * len(attributes), pa.int32())
-    counted = pa.array(np.arange(len(said) + 1) * sum(bool(each.classes) for each in attributes), pa.int32())
+    numeric = np.tile([not each.classes for each in attributes], len(likely))
+    names = np.tile(np.array([each.name for each in attributes], object), len(likely))
+    ends = pa.array(np.arange(len(likely) + 1) * len(attributes), pa.int32())
+    counted = pa.array(np.arange(len(likely) + 1) * sum(bool(each.classes) for each in attributes), pa.int32())
     stated = pa.MapArray.from_arrays(ends, pa.array(names, pa.string()), pa.array(texts.ravel(), pa.string()))
     sure = pa.MapArray.from_arrays(
-        counted, pa.array(names[~numeric], pa.string()), pa.array(said[:, 1::2].ravel()[~numeric], pa.float64())
+        counted, pa.array(names[~numeric], pa.string()), pa.array(likely[:, 1::2].ravel()[~numeric], pa.float64())
     )
     return [stated, sure]

@@ -21,7 +21,7 @@ from training.evaluation.decisions import decided
 from training.evaluation.drawn_labels import Batch, batches_of, label_weights
 
 __all__ = [
-    "BOXES", "CLASSES", "DESCRIBED", "GIVEN", "PREDICTIONS", "SAID", "LabelledPredictions", "PredictionsFile",
+    "ATTRIBUTES", "BOXES", "CLASSES", "DESCRIBED", "GIVEN", "PREDICTIONS", "LabelledPredictions", "PredictionsFile",
     "Samples", "box_table", "class_table", "filled", "judging_batches", "known_labels", "labelled_predictions",
     "number_table", "places_of", "predictions_of", "probabilities_of", "rows_of", "schema_of", "write_predictions",
 ]  # fmt: skip
@@ -42,14 +42,14 @@ BOXES = pa.field(
 )  # fmt: skip
 """One column more where a task is one of boxes: class code, left and top edge, width and height in pixels, score."""
 
-SAID = [("attributes", pa.map_(pa.string(), pa.string())), ("confidences", pa.map_(pa.string(), pa.float64()))]
+ATTRIBUTES = [("attributes", pa.map_(pa.string(), pa.string())), ("confidences", pa.map_(pa.string(), pa.float64()))]
 """What is predicted of a box beside its class: the likeliest class or the number of each attribute, as labels state it,
 and the probability of that class."""
 
-DESCRIBED = pa.field("boxes", pa.list_(pa.struct([*BOXES.type.value_type, *SAID])))
+DESCRIBED = pa.field("boxes", pa.list_(pa.struct([*BOXES.type.value_type, *ATTRIBUTES])))
 """`BOXES` where a task declares attributes of its boxes."""
 
-GIVEN = pa.field("given", pa.list_(pa.struct([*list(BOXES.type.value_type)[:5], *SAID])))
+GIVEN = pa.field("given", pa.list_(pa.struct([*list(BOXES.type.value_type)[:5], *ATTRIBUTES])))
 """One column more there: the known boxes of each image, and what the run predicts of them at their centres."""
 
 CLASSES = pa.field("codes", pa.list_(pa.int32()))

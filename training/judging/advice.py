@@ -1,7 +1,8 @@
 """Whether learning tasks together pays here: what was measured, and what amounts of labels and width let one expect.
 
 Measured is what the newest run recorded when it compared a shared layer with exact heads by cross-validation, or two
-evaluated runs on one plan and trunk of which one shares layers between the task and others and the other does not.
+evaluated runs on one plan and trunk of which one shares layers between the task and others and the other does not; two
+such runs count before what a run recorded.
 Without either, only a rule of thumb is left: learning together tends to pay where tasks have similar amounts of labels,
 or the task has few against the rest, and the shared layer is wide enough (docs/judging.md).
 """

@@ -200,11 +200,8 @@ def _slack(point: CurvePoint, *, share: bool) -> float:
 
 
 def _quantiles(values: Floats, weights: Floats, chances: Sequence[float]) -> list[float]:
-    """The values below which these parts of the weights lie."""
-    order = np.argsort(values, kind="stable")
-    sums = np.cumsum(weights[order])
-    places = np.searchsorted(sums, np.asarray(chances) * sums[-1])
-    return [float(values[order[min(int(place), len(order) - 1)]]) for place in places]
+    """The least values up to which these parts of the weights lie."""
+    return [float(part) for part in np.quantile(values, chances, weights=weights, method="inverted_cdf")]
 
 
 def _likelihood(point: CurvePoint, errors: Floats, *, share: bool) -> Floats:

@@ -28,8 +28,7 @@ ACTIONS: Final[tuple[Action, ...]] = ("trunk", "branch", "head", "nothing")
 """What is trained again, the most first."""
 
 GREW: Final = 2.0
-"""So many times as many labels, of which a head on the features gains nothing, say that the features are the limit."""
-
+"""Where the labels grew at least so many times and a head on the features gains nothing, the features are the limit."""
 
 FEWEST_GROUPS: Final = 10
 """Groups of judged labels below which no gain is measured."""
@@ -41,7 +40,7 @@ class RefitGain:
 
     `before`, `now` and the gain with its 95% interval `low` to `high` are in `unit` ("points" of a hundred, or that of
     the numbers); a gain above 0 is better for every metric. `p` is the chance of such a gain if exchanging the heads
-    within groups changed nothing. `judged_on` is the split.
+    within groups changed nothing. `judged_on` names the labels that judge.
     """
 
     metric: str

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from samplers.plan.box_attributes import BoxAttribute
+from samplers.plan.box_attributes import BoxAttribute, attribute_columns
 from samplers.plan.plan import PlanTask
 from training.network.detection import BoxHead
 
@@ -18,14 +18,14 @@ def take_attributes(heads: tuple[BoxHead, BoxHead], task: PlanTask, before: Plan
     scratch, or is left out.
     """
     mine, theirs = (head.attributes for head in heads)
-    old = {each.name: (each, rows) for each, rows in _rows(before)}
+    old = {each.name: (each, rows) for each, rows in attribute_columns(before.attributes)}
     own = {each.name for each in task.attributes}
     found = [f"{task.name}: attribute {name} of before is left out" for name in old if name not in own]
     if mine is None or theirs is None:
         return [f"{task.name}: attribute {name} starts from scratch" for name in own] + found
     for place, layer in enumerate(list(mine)[:-1]):
         layer.load_state_dict(theirs[place].state_dict())
-    for each, rows in _rows(task):
+    for each, rows in attribute_columns(task.attributes):
         if each.name not in old or bool(each.classes) != bool(old[each.name][0].classes):
             found.append(f"{task.name}: attribute {each.name} starts from scratch")
         else:
@@ -56,15 +56,6 @@ def _take(
     return [f"{what.format(name)} starts from scratch" for name in new] + [
         f"{what.format(name)} of before is left out" for name in gone
     ]
-
-
-def _rows(task: PlanTask) -> list[tuple[BoxAttribute, slice]]:
-    """Each attribute with its rows of the last layer."""
-    found, start = [], 0
-    for each in task.attributes:
-        found.append((each, slice(start, start + each.outputs)))
-        start += each.outputs
-    return found
 
 
 def _last(layers: nn.Sequential) -> nn.Conv2d:

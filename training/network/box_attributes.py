@@ -5,21 +5,16 @@ attribute is what the cell of its centre says (as embeddings of identities in Fa
 2004.01888).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from samplers.plan.box_attributes import BoxAttribute
+from samplers.plan.box_attributes import BoxAttribute, attribute_columns
 from training.network.objects import Objects, cells_of
 
-__all__ = ["attribute_answers", "attribute_losses", "attribute_outputs", "attributes_at"]
-
-
-def attribute_outputs(attributes: Sequence[BoxAttribute]) -> int:
-    """The number A of maps of these attributes."""
-    return sum(each.outputs for each in attributes)
+__all__ = ["attribute_answers", "attribute_losses", "attributes_at"]
 
 
 def attribute_losses(maps: Tensor, objects: Objects, attributes: Sequence[BoxAttribute]) -> Tensor:
@@ -33,7 +28,7 @@ def attribute_losses(maps: Tensor, objects: Objects, attributes: Sequence[BoxAtt
     read = attributes_at(maps, mine)
     found = torch.zeros(len(maps), device=maps.device)
     counts = torch.zeros_like(found).index_add_(0, mine.draws, torch.ones_like(mine.draws, dtype=found.dtype))
-    for (attribute, columns), truth in zip(_columns(attributes), mine.values.T, strict=False):
+    for (attribute, columns), truth in zip(attribute_columns(attributes), mine.values.T, strict=False):
         known = ~truth.isnan()
         own, target = read[known][:, columns], truth[known]
         loss = (
@@ -55,14 +50,6 @@ def attribute_answers(outputs: Tensor, attributes: Sequence[BoxAttribute]) -> Te
     parts = [
         torch.softmax(outputs[..., columns], dim=-1) if attribute.classes
         else outputs[..., columns] * attribute.deviation + attribute.mean
-        for attribute, columns in _columns(attributes)
+        for attribute, columns in attribute_columns(attributes)
     ]  # fmt: skip
     return torch.cat(parts, dim=-1)
-
-
-def _columns(attributes: Sequence[BoxAttribute]) -> Iterator[tuple[BoxAttribute, slice]]:
-    """Each attribute with its columns among the maps."""
-    start = 0
-    for each in attributes:
-        yield each, slice(start, start + each.outputs)
-        start += each.outputs

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from curation.errors import BadInput
-from samplers.plan.box_attributes import BoxAttribute
-from training.network.box_attributes import attribute_answers, attribute_outputs
+from samplers.plan.box_attributes import BoxAttribute, attribute_outputs
+from training.network.box_attributes import attribute_answers
 from training.network.objects import Objects, cells_of
 
 __all__ = ["EXTRA", "BoxHead", "box_losses", "boxes_of", "heat_targets", "stages_with_maps"]

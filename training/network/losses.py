@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from curation.catalog.presence import UNSEEN
+from samplers.plan.box_attributes import attribute_outputs
 from samplers.plan.plan import PlanTask
 from samplers.plan.presence import class_spans
-from training.network.box_attributes import attribute_losses, attribute_outputs
+from training.network.box_attributes import attribute_losses
 from training.network.class_losses import masked_logistic
 from training.network.detection import box_losses
 from training.network.objects import Objects

@@ -134,8 +134,8 @@ def _take_boxes(
     assert ours.bias is not None
     assert old_out.bias is not None
     ours.weight[-EXTRA:], ours.bias[-EXTRA:] = old_out.weight[-EXTRA:], old_out.bias[-EXTRA:]
-    said = _take_classes((ours.weight, ours.bias), (old_out.weight, old_out.bias), task, before)
-    return said + take_attributes((mine, theirs), task, before)
+    lines = _take_classes((ours.weight, ours.bias), (old_out.weight, old_out.bias), task, before)
+    return lines + take_attributes((mine, theirs), task, before)
 
 
 def _take_classes(

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from curation.arrays import Ints
 from curation.errors import BadInput
+from samplers.plan.box_attributes import attribute_outputs
 from samplers.plan.interleave import hash64
 from samplers.plan.plan import PlanTask
-from training.network.box_attributes import attribute_outputs
 from training.network.detection import EXTRA, BoxHead, boxes_of, stages_with_maps
 from training.network.dropout import dropout_mask
 from training.network.losses import Layout, TaskLosses, head_order

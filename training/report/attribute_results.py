@@ -44,7 +44,7 @@ def _slice(name: str, sums: AttributeSums) -> View:
 
 
 def _classes(sums: AttributeSums) -> View:
-    """Boxes of each class, how many are right, and which class is most often said of the others; the confusion."""
+    """Boxes of each class, how many are right, and which class the others are most often taken for; the confusion."""
     if not sums.classes:
         return {"rows": [], "hidden": 0, "confusion": None}
     confusion = sums.confusion()
