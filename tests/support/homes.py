@@ -129,10 +129,3 @@ def copy_home(catalog: Catalog, folder: Path, lake: Server | None = None) -> Cat
         shutil.copytree(Address.parse(url).data, folder / "lake")
         keep_address(folder / "home", lake.copy(url, folder / "lake"))
     return Catalog.open(folder / "home")
-
-
-def work_in(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """Make `folder` the current one, and the workspace `home` in it that of all commands, by ada."""
-    patch.chdir(folder)
-    patch.setenv("AMBER_HOME", "home")
-    patch.setenv("AMBER_AUTHOR", "ada")
