@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-cold bench-streets bench-demo bench-heads bench-start bench-scale bench-browse bench-pack bench-stream bench-labeling bench-pages bench-train bench-gpu bench-decide bench-ask bench-kinds golden soak clean
+.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-cold bench-streets bench-demo bench-heads bench-start bench-scale bench-browse bench-pack bench-stream bench-labeling bench-pages bench-train bench-gpu bench-decide bench-ask bench-kinds bench-dynamics golden soak clean
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -88,6 +88,9 @@ bench-ask: .venv/train .venv-ask-peers/ready ## Undeclared slices, wrong labels,
 bench-kinds: .venv/train ## Tasks of several classes, of boxes, of two frames: beside scikit-learn and the mean box, mining at 2% (ROWS=several,lights,pairs; DATA, CINTA, CARLA=FOLDER; CLASS=NAME; SCALE=small)
 	@$(BIN)/python -m benchmarks.kinds
 
+bench-dynamics: .venv/train ## Which tasks help each other, trees, weights, retraining and replay: planted truth and null data (ROWS=pairs,groups,search; RUNS, FIRST_SEED; SCALE=small)
+	@$(BIN)/python -m benchmarks.dynamics
+
 golden: .venv/test ## The hash of a plan under other releases of duckdb and numpy
 	@set -e; for other in duckdb==2.0.0 duckdb==2.0.1 numpy==2.4.6; do \
 		echo "$$other"; $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --upgrade --target .venv-golden/$$other $$other; \
@@ -150,4 +153,4 @@ clean: ## Remove what the demo and the benchmarks left here
 
 .venv/test: .venv/train
 	@echo "installing the test tools"
-	@$(INSTALL) --editable '.[train,export,timm,test,lake,browse,ray,labeling,service,shards]' && touch $@
+	@$(INSTALL) --editable '.[train,export,timm,test,lake,browse,ray,labeling,service,shards,search]' && touch $@

@@ -16,6 +16,7 @@ EXTRAS: Final = {
     "labeling": ("httpx",),
     "lake": ("psycopg", "duckdb_extension_ducklake", "duckdb_extension_httpfs", "duckdb_extension_postgres_scanner"),
     "ray": ("ray",),
+    "search": ("optuna",),
     "browse": ("fiftyone", "pymongo", "bson"),
 }
 """Modules that each extra installs; the command line imports them only when a verb needs them."""

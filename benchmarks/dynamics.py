@@ -1,0 +1,13 @@
+"""Which tasks help each other, searches, retraining and replay: planted truth found, null data silent.
+
+ROWS names the parts, such as `ROWS=pairs`. RUNS is how often each cell is simulated, FIRST_SEED the first seed.
+"""
+
+from benchmarks.parts import finish_parts
+
+PARTS: dict[str, str] = {}
+"""The parts by name, in the order in which they run: a module of `benchmarks` and its function."""
+
+
+if __name__ == "__main__":
+    finish_parts("dynamics", PARTS)
