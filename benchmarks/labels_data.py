@@ -4,7 +4,8 @@
 classes four more, chosen by hash) are each thinned to `SHARE` of the pool, and 5% of the answers are wrong. `KNOWN` of
 each task's labels are known at the start; `SEEDS` seeds run, two at a time on one thread each. The arm "logistic" is a
 balanced logistic regression, with the best of eight ridges by grouped cross-validation, on the same vectors and the
-labels that the mined arm bought. Each point goes to stderr as it comes.
+labels that the mined arm bought. Each point goes to stderr as it comes. `STRATEGIES` names the arms (default: all).
+With `KEEP`, a folder, finished seeds are kept there and found again; their time then is not in the last row.
 """
 
 import json
@@ -32,13 +33,14 @@ from scipy.special import log_softmax, softmax
 
 from amber.loop import Loop
 from amber.replayed_data import Simulation, make_template
-from amber.simulate import Point, labelled_test_samples, simulate_seed
+from amber.simulate import ARMS, Beside, Point, labelled_test_samples, simulate_seed
 from amber.simulated_picture import differences_of, draw, paired, simulated_table
 from amber.terminal import output
 from benchmarks.max_t import max_t
 from benchmarks.table import Row, finish, small
 from curation.catalog.catalog import Catalog
 from curation.catalog.schema import KNOWN
+from curation.files.atomic import whole
 from curation.images.embeddings import Embeddings
 from curation.ingestion.dataset import Dataset
 from curation.ingestion.read_dataset import read
@@ -54,6 +56,8 @@ FOLDS = 4
 MANY = 20
 """Classes from which on several are wanted."""
 JOBS = int(os.environ.get("JOBS", "2"))
+STRATEGIES = tuple(os.environ.get("STRATEGIES", ",".join(ARMS)).split(","))
+KEEP = os.environ.get("KEEP", "")
 
 
 def main() -> None:
@@ -96,12 +100,20 @@ def simulated(folder: Path, simulation: Simulation, seeds: Sequence[int]) -> lis
 def _of_seed(job: tuple[Path, Simulation], seed: int) -> list[Point]:
     torch.set_num_threads(1)
     home, simulation = job
+    settings = repr((simulation, STRATEGIES, seed)).encode()
+    kept = Path(KEEP, f"{seed}-{sha256(settings).hexdigest()[:12]}.json")
+    if KEEP and kept.is_file():
+        return [Point(**row) for row in json.loads(kept.read_text())]
     points = []
     template = Catalog.open(home / "template")
-    for point in simulate_seed(template, home, simulation, seed, beside={"logistic": balanced_logistic}):
+    beside: dict[str, Beside] = {"logistic": balanced_logistic}
+    for point in simulate_seed(template, home, simulation, seed, arms=STRATEGIES, beside=beside):
         sys.stderr.write(json.dumps(asdict(point)) + "\n")
         sys.stderr.flush()
         points.append(point)
+    if KEEP:
+        with whole(kept) as part:
+            part.write_text(json.dumps([asdict(point) for point in points]))
     return points
 
 
