@@ -155,7 +155,7 @@ def coverage(now: Snapshot, members: Mapping[str, Ints] | None = None) -> Covera
 
 
 def _samples(now: Snapshot, slices: Mapping[str, Ints]) -> _Samples:
-    table = now.samples()
+    table = now.samples("sample_id", "split", "excluded")
     ids = np.asarray(table["sample_id"].to_numpy(), np.int64)
     row = np.zeros(int(ids.max(initial=-1)) + 1, np.int64)
     row[ids] = np.arange(len(ids))

@@ -116,7 +116,7 @@ def label_missingness(now: Snapshot) -> list[Difference]:
     >>> [(found.task, found.attribute) for found in label_missingness(now) if found.q < 1e-6]
     []
     """
-    samples, usable = now.samples(), pa.array(now.training_ids(before_split=True))
+    samples, usable = now.samples("sample_id", "group"), pa.array(now.training_ids(before_split=True))
     samples = samples.filter(pc.is_in(samples["sample_id"], value_set=usable))
     ids = samples["sample_id"].combine_chunks()
     names = [name for name in now.attributes() if name not in ORGANISING]
