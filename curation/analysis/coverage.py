@@ -141,7 +141,8 @@ def coverage(now: Snapshot, members: Mapping[str, Ints] | None = None) -> Covera
     samples = _samples(now, {name: members[name] for name in counted})
     cells: list[Cell] = []
     for task in tasks.values():
-        labels = _with_inapplicable(now.labels(task.name), applicability(now, task).known)
+        labels = now.labels(task.name, "sample_id", "state", *task.value_columns)
+        labels = _with_inapplicable(labels, applicability(now, task).known)
         rows = samples.row[labels["sample_id"].to_numpy()]
         mine = [at for at, name in enumerate(samples.slices) if not name or counted[name].task in ("", task.name)]
         cells += _cells(task, labels, rows, samples, mine)

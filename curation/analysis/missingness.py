@@ -121,7 +121,7 @@ def label_missingness(now: Snapshot) -> list[Difference]:
     ids = samples["sample_id"].combine_chunks()
     names = [name for name in now.attributes() if name not in ORGANISING]
     return compare(
-        {task: np.isin(ids.to_numpy(), now.labels(task)["sample_id"].to_numpy()) for task in now.tasks()},
+        {task: np.isin(ids.to_numpy(), now.labels(task, "sample_id")["sample_id"].to_numpy()) for task in now.tasks()},
         {name: aligned_attribute(now.attribute(name), ids) for name in names},
         samples["group"],
     )

@@ -246,7 +246,7 @@ def labelled_predictions(now: Snapshot, task: Task, samples: Samples, prediction
 
 def known_labels(now: Snapshot, task: Task, samples: Samples) -> Floats:
     """The known label of each sample [N], as a class code or a number; NaN where it is not known."""
-    labels = now.labels(task.name)
+    labels = now.labels(task.name, "sample_id", "state", *task.value_columns)
     known = labels.filter(pc.equal(labels["state"], 1))
     truth = np.full(len(samples.ids), np.nan)
     truth[samples.places(known["sample_id"].to_numpy())] = known[_column(task)].to_numpy()
