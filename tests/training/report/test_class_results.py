@@ -244,7 +244,7 @@ def test_predictions_without_probabilities_have_no_curves(home: tuple[Catalog, P
         predicted = labelled_predictions(now, TASKS[0], results.samples, table)
     assert np.isnan(predicted.probabilities).all()
     bare = replace(results, predictions={**results.predictions, "color": predicted})
-    view = class_view(bare, None)["tasks"][0]
+    view = class_view(bare, None, [])["tasks"][0]
     assert (view["curves"], view["brier"]) == ([], "not known")
     assert all(row["average_precision"] is None and row["recall"] for row in view["rows"])
 
