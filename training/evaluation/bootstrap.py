@@ -61,8 +61,8 @@ def _variance(positive: Bools, scores: Floats, weights: Floats, codes: Ints, gro
     for first in range(0, RESAMPLES, size):
         drawn = generator.integers(0, groups, (min(size, RESAMPLES - first), groups))
         drawn += groups * np.arange(len(drawn))[:, None]
-        times = np.bincount(drawn.ravel(), minlength=groups * len(drawn)).reshape(len(drawn), groups)
-        times = np.ascontiguousarray(times.T, np.float64)
+        counts = np.bincount(drawn.ravel(), minlength=groups * len(drawn)).reshape(len(drawn), groups)
+        times = np.ascontiguousarray(counts.T, np.float64)
         gain = own_of @ times
         reached, predicted = np.cumsum(gain, axis=0), np.cumsum(total_of @ times, axis=0)
         some = reached[-1] > 0
