@@ -8,7 +8,7 @@ from curation.arrays import Bools, Floats, Ints
 from training.evaluation.intervals import NOT_ENOUGH_DATA, Figure, share_of_variance
 from training.evaluation.metrics import RankingSums
 
-__all__ = ["average_precision"]
+__all__ = ["RESAMPLES", "SEED", "average_precision"]
 
 RESAMPLES = 200
 SEED = 0
