@@ -111,7 +111,8 @@ def agreement(now: Snapshot, task: str) -> Agreement:
     >>> agreement(now, "color").circles[0].name
     'everyone'
     """
-    definition, statements = now.task(task), now.labels.by_annotator(task)
+    definition = now.task(task)
+    statements = now.labels.by_annotator(task, "sample_id", "annotator", "source", "state", *definition.value_columns)
     names, annotator = _people(statements)
     state = np.asarray(statements["state"].to_numpy())
     unsure, inapplicable = (

@@ -13,7 +13,7 @@ from curation.arrays import Bools, Floats, Ints
 from curation.catalog.schema import KNOWN
 from curation.catalog.tasks import Task
 
-__all__ = ["AnnotatorLabels"]
+__all__ = ["AnnotatorLabels", "distinct_sets"]
 
 Numbers = TypeVar("Numbers", Ints, Floats)
 
@@ -129,6 +129,18 @@ class AnnotatorLabels:
         )  # fmt: skip
 
 
+def distinct_sets(row: Ints, code: Ints, rows: int) -> Ints:
+    """For each row (0 to `rows` - 1) the number of its set of codes, from the `row` [m], sorted, and the `code` [m] of
+    each entry: rows with the same codes in the same order have the same number, counted from 0 without gaps.
+
+    >>> distinct_sets(np.array([0, 0, 1, 2, 2]), np.array([3, 7, 3, 3, 7]), 4).tolist()
+    [0, 1, 0, 2]
+    """
+    starts = pa.array(np.searchsorted(row, np.arange(rows + 1)).astype(np.int32))
+    lists = pa.ListArray.from_arrays(starts, pa.array(code).cast(pa.string()))
+    return np.asarray(pc.binary_join(lists, ",").dictionary_encode().indices.to_numpy(), np.int64)
+
+
 def _columns(task: Task, rows: pa.Table) -> dict[str, Any]:
     """The columns of `AnnotatorLabels` that depend on the kind of task."""
     every, zeros = np.arange(len(rows)), np.zeros(len(rows), np.int64)
@@ -141,7 +153,8 @@ def _columns(task: Task, rows: pa.Table) -> dict[str, Any]:
         return {"code": code, "number": zeros + 0.0, "cell": every, "column": code, "value": zeros + 1.0}
     cell, column, value = _occurrences(rows["codes" if task.kind == "multilabel" else "boxes"], len(task.classes))
     held = np.bincount(cell, value, len(rows))
-    return {"code": _sets(cell, column, len(rows)), "number": held, "cell": cell, "column": column, "value": value}
+    sets = distinct_sets(cell, column, len(rows))
+    return {"code": sets, "number": held, "cell": cell, "column": column, "value": value}
 
 
 def _occurrences(lists: pa.ChunkedArray, classes: int) -> tuple[Ints, Ints, Floats]:
@@ -153,13 +166,6 @@ def _occurrences(lists: pa.ChunkedArray, classes: int) -> tuple[Ints, Ints, Floa
     cells = row * classes + np.asarray(code.to_numpy(zero_copy_only=False), np.int64)
     cells, count = np.unique(cells, return_counts=True)
     return cells // classes, cells % classes, count.astype(np.float64)
-
-
-def _sets(cell: Ints, column: Ints, rows: int) -> Ints:
-    """One code for each distinct set of classes."""
-    starts = pa.array(np.searchsorted(cell, np.arange(rows + 1)).astype(np.int32))
-    lists = pa.ListArray.from_arrays(starts, pa.array(column).cast(pa.string()))
-    return np.asarray(pc.binary_join(lists, ",").dictionary_encode().indices.to_numpy(), np.int64)
 
 
 def _ranges(first: Ints, length: Ints) -> Ints:

@@ -43,7 +43,7 @@ def attribute_counts(now: Snapshot) -> tuple[AttributeCount, ...]:
     declared = [task for task in now.tasks().values() if task.attributes]
     if not declared:
         return ()
-    samples = now.samples()
+    samples = now.samples("sample_id", "split", "excluded")
     samples = samples.filter(pc.invert(samples["excluded"]))
     found: list[AttributeCount] = []
     for task in declared:

@@ -141,7 +141,8 @@ def coverage(now: Snapshot, members: Mapping[str, Ints] | None = None) -> Covera
     samples = _samples(now, {name: members[name] for name in counted})
     cells: list[Cell] = []
     for task in tasks.values():
-        labels = _with_inapplicable(now.labels(task.name), applicability(now, task).known)
+        labels = now.labels(task.name, "sample_id", "state", *task.value_columns)
+        labels = _with_inapplicable(labels, applicability(now, task).known)
         rows = samples.row[labels["sample_id"].to_numpy()]
         mine = [at for at, name in enumerate(samples.slices) if not name or counted[name].task in ("", task.name)]
         cells += _cells(task, labels, rows, samples, mine)
@@ -155,7 +156,7 @@ def coverage(now: Snapshot, members: Mapping[str, Ints] | None = None) -> Covera
 
 
 def _samples(now: Snapshot, slices: Mapping[str, Ints]) -> _Samples:
-    table = now.samples()
+    table = now.samples("sample_id", "split", "excluded")
     ids = np.asarray(table["sample_id"].to_numpy(), np.int64)
     row = np.zeros(int(ids.max(initial=-1)) + 1, np.int64)
     row[ids] = np.arange(len(ids))

@@ -1,7 +1,8 @@
 """Dawid and Skene's model (1979): the likely true class, and how each annotator errs, where several label a sample.
 
 The EM of crowd-kit takes 0.7 s an iteration for a million labels and depends on transformers (430 MB). This one is
-arithmetic on arrays; it uses as many samples as fit into `CELLS`.
+arithmetic on arrays; it uses as many samples as fit into `CELLS`. Samples with the same labels have the same chances:
+each distinct set of labels is computed once and counts as often as it occurs.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from curation.analysis.annotator_labels import distinct_sets
 from curation.arrays import Floats, Ints
 
 __all__ = ["FittedModel", "fit"]
@@ -53,26 +55,39 @@ def fit(sample: Ints, annotator: Ints, code: Ints, *, annotators: int, classes: 
     step = 1 + int(sample[-1] + 1) * classes // CELLS
     taken = sample % step == 0
     sample, annotator, code = sample[taken] // step, annotator[taken], code[taken]
-    chances = np.bincount(sample * classes + code, minlength=int(sample[-1] + 1) * classes).astype(np.float64)
+    sample, annotator, code, times = _distinct(sample, annotator, code, classes)
+    chances = np.bincount(sample * classes + code, minlength=len(times) * classes).astype(np.float64)
     chances = chances.reshape(-1, classes)
     chances /= chances.sum(axis=1, keepdims=True)
     for _ in range(ROUNDS):
-        prior = chances.mean(axis=0)
-        confusion = _confusion(chances, sample, annotator, code, annotators)
+        prior = times @ chances / times.sum()
+        confusion = _confusion(chances * times[:, None], sample, annotator, code, annotators)
         fresh = _posterior(prior, confusion, sample, annotator, code)
-        moved = float(np.abs(fresh - chances).mean()) * classes
+        moved = float((times @ np.abs(fresh - chances)).sum() / times.sum())
         chances = fresh
         if moved < CLOSE:
             break
-    confusion = _confusion(chances, sample, annotator, code, annotators)
-    return FittedModel(prior=chances.mean(axis=0), confusion=confusion, fitted=len(chances))
+    confusion = _confusion(chances * times[:, None], sample, annotator, code, annotators)
+    return FittedModel(prior=times @ chances / times.sum(), confusion=confusion, fitted=int(times.sum()))
 
 
-def _confusion(chances: Floats, sample: Ints, annotator: Ints, code: Ints, annotators: int) -> Floats:
-    """Share of each given class by annotator and true class; uniform where an annotator never met a class."""
-    classes = chances.shape[1]
+def _distinct(sample: Ints, annotator: Ints, code: Ints, classes: int) -> tuple[Ints, Ints, Ints, Ints]:
+    """The labels of one sample for each distinct set of labels, and how many samples have this set."""
+    sets = distinct_sets(sample, annotator * classes + code, int(sample[-1]) + 1)
+    _, first, times = np.unique(sets, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    kept = np.zeros(len(sets), np.bool_)
+    kept[first] = True
+    rows = kept[sample]
+    return (np.cumsum(kept) - 1)[sample[rows]], annotator[rows], code[rows], times[order]
+
+
+def _confusion(weights: Floats, sample: Ints, annotator: Ints, code: Ints, annotators: int) -> Floats:
+    """Share of each given class by annotator and true class, from the weight of each true class [n, C]; uniform where
+    an annotator never met a class."""
+    classes = weights.shape[1]
     cell = annotator * classes + code
-    columns = [np.bincount(cell, chances[sample, true], annotators * classes) for true in range(classes)]
+    columns = [np.bincount(cell, weights[sample, true], annotators * classes) for true in range(classes)]
     counts = np.stack(columns).reshape(classes, annotators, classes).transpose(1, 0, 2) + SMALLEST
     return np.asarray(counts / counts.sum(axis=2, keepdims=True), np.float64)
 

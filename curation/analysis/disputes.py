@@ -62,7 +62,7 @@ def disputes(now: Snapshot, tasks: Sequence[str] = ()) -> list[Dispute]:
     cells = [cell for cell, (_, disagree) in votes.items() if disagree]
     if not cells:
         return []
-    keys = dict(zip(*now.samples().select(["sample_id", "key"]).to_pydict().values(), strict=True))
+    keys = dict(zip(*now.samples("sample_id", "key").to_pydict().values(), strict=True))
     requests = {(row["task"], row["sample_id"]): row for row in now.requests().to_pylist()}
     statements = {name: _statements(now, now.task(name), cells) for name in {task for task, _ in cells}}
     found = [

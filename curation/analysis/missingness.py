@@ -78,6 +78,35 @@ class CodedAttribute:
     rank: Floats | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _GroupedAttribute:
+    """An attribute of N samples, and what its tests of all tasks share: the `group` [N] of each sample, the `sizes` [G]
+    of the groups, how many samples have each value (`total`), and `sums`: of numbers the sum of rank - `mean` over
+    each group [G], of values the number of samples by group and value [G * K]."""
+
+    column: CodedAttribute
+    group: Ints
+    sizes: Floats
+    total: Ints
+    sums: Floats
+    mean: float
+    variance: float
+
+    @classmethod
+    def of(cls, column: CodedAttribute, cluster: Ints) -> "_GroupedAttribute":
+        group, rank, values = cluster[column.row], column.rank, len(column.names)
+        sizes, mean = np.bincount(group).astype(np.float64), 0.0 if rank is None else float(rank.mean())
+        if rank is None:
+            sums = np.bincount(group * values + column.code, minlength=len(sizes) * values).astype(np.float64)
+        else:
+            sums = np.asarray(np.bincount(group, rank - mean), np.float64)
+        return cls(
+            column=column, group=group, sizes=sizes, sums=sums, mean=mean,
+            total=np.bincount(column.code, minlength=values),
+            variance=0.0 if rank is None else float(rank.var()),
+        )  # fmt: skip
+
+
 def label_missingness(now: Snapshot) -> list[Difference]:
     """A test of every (task, attribute) of training samples that can be tested, by q, then by size of the effect.
 
@@ -87,12 +116,12 @@ def label_missingness(now: Snapshot) -> list[Difference]:
     >>> [(found.task, found.attribute) for found in label_missingness(now) if found.q < 1e-6]
     []
     """
-    samples, usable = now.samples(), pa.array(now.training_ids(before_split=True))
+    samples, usable = now.samples("sample_id", "group"), pa.array(now.training_ids(before_split=True))
     samples = samples.filter(pc.is_in(samples["sample_id"], value_set=usable))
     ids = samples["sample_id"].combine_chunks()
     names = [name for name in now.attributes() if name not in ORGANISING]
     return compare(
-        {task: np.isin(ids.to_numpy(), now.labels(task)["sample_id"].to_numpy()) for task in now.tasks()},
+        {task: np.isin(ids.to_numpy(), now.labels(task, "sample_id")["sample_id"].to_numpy()) for task in now.tasks()},
         {name: aligned_attribute(now.attribute(name), ids) for name in names},
         samples["group"],
     )
@@ -107,14 +136,14 @@ def compare(
     """
     codes = pc.dictionary_encode(groups).combine_chunks().indices
     cluster = np.asarray(codes.to_numpy(), np.int64) % CLUSTERS
-    columns = [coded_attribute(name, value, cluster) for name, value in attributes.items()]
-    tested = [
-        _tested(task, column, who, cluster)
-        for task, who in labelled.items()
-        for column in columns
-        if column is not None
-    ]
-    return _corrected([part for part in tested if part is not None])
+    found: list[Difference] = []
+    for name, value in attributes.items():
+        column = coded_attribute(name, value, cluster)
+        if column is not None:
+            grouped = _GroupedAttribute.of(column, cluster)
+            tested = [_tested(task, grouped, who) for task, who in labelled.items()]
+            found += [part for part in tested if part is not None]
+    return _corrected(found)
 
 
 def aligned_attribute(attribute: pa.Table, ids: pa.Array) -> pa.ChunkedArray:
@@ -154,59 +183,63 @@ def _values(name: str, value: pa.ChunkedArray, cluster: Ints) -> CodedAttribute 
     return CodedAttribute(name=name, row=np.arange(len(code)), code=kept[code], names=kept_names, rank=None)
 
 
-def _tested(task: str, column: CodedAttribute, labelled: Bools, cluster: Ints) -> Difference | None:
+def _tested(task: str, grouped: _GroupedAttribute, labelled: Bools) -> Difference | None:
     """The test of one task; None where all samples are labelled, or none."""
-    y, group = labelled[column.row], cluster[column.row]
-    if y.all() or not y.any():
+    column, sizes = grouped.column, grouped.sizes
+    y = np.flatnonzero(labelled[column.row])
+    samples = len(column.row)
+    if len(y) in (0, samples):
         return None
-    scores, variance = (_rank_scores if column.rank is not None else _value_scores)(column, y, group)
+    scores, variance = (_value_scores if column.rank is None else _rank_scores)(grouped, y)
     score, spread = scores.sum(axis=0), scores.T @ scores
     values, axes = np.linalg.eigh(spread)
     sound = values > SINGULAR * values.max()
     freedom, statistic = int(sound.sum()), float((((score @ axes)[sound]) ** 2 / values[sound]).sum())
-    counts, total = np.bincount(column.code[y], minlength=len(column.names)), np.bincount(column.code)
+    counts, total = np.bincount(column.code[y], minlength=len(column.names)), grouped.total
     return Difference(
         task=task, attribute=column.name, test="rank" if column.rank is not None else "chi-square",
-        samples=len(y), labelled=int(y.sum()), groups=len(np.unique(group)), statistic=statistic, freedom=freedom,
-        p=_p(statistic, freedom, group), q=1.0,
+        samples=samples, labelled=len(y), groups=int((sizes > 0).sum()), statistic=statistic, freedom=freedom,
+        p=_p(statistic, freedom, sizes), q=1.0,
         effect=_rank_biserial(column.rank, y) if column.rank is not None else _cramers_v(counts, total),
         design=float(np.trace(spread) / variance) if variance else 1.0,
         shares={name: float(k / n) for name, k, n in zip(column.names, counts, total, strict=False) if n},
     )  # fmt: skip
 
 
-def _value_scores(column: CodedAttribute, y: Bools, group: Ints) -> tuple[Floats, float]:
+def _value_scores(grouped: _GroupedAttribute, y: Ints) -> tuple[Floats, float]:
     """Scores of each group for all values but the last [G, K - 1], whose score follows from the others, and the sum of
-    their variances if samples were independent."""
-    values, rate = len(column.names), float(y.mean())
-    cell = group * values + column.code
-    size = (int(group.max()) + 1) * values
-    above = (np.bincount(cell[y], minlength=size) - rate * np.bincount(cell, minlength=size)).reshape(-1, values)
-    share = np.bincount(column.code, minlength=values) / len(y)
+    their variances if samples were independent; `y` are the places of the labelled ones."""
+    column, samples = grouped.column, len(grouped.group)
+    values, rate = len(column.names), len(y) / samples
+    inside = np.bincount(grouped.group[y] * values + column.code[y], minlength=len(grouped.sums))
+    above = (inside - rate * grouped.sums).reshape(-1, values)
+    share = grouped.total / samples
     scores = above - share * above.sum(axis=1, keepdims=True)
-    return scores[:, :-1], float(len(y) * rate * (1 - rate) * (share * (1 - share))[:-1].sum())
+    return scores[:, :-1], float(samples * rate * (1 - rate) * (share * (1 - share))[:-1].sum())
 
 
-def _rank_scores(column: CodedAttribute, y: Bools, group: Ints) -> tuple[Floats, float]:
+def _rank_scores(grouped: _GroupedAttribute, y: Ints) -> tuple[Floats, float]:
+    column, samples = grouped.column, len(grouped.group)
     assert column.rank is not None
-    rank, rate = column.rank - column.rank.mean(), float(y.mean())
-    scores = np.asarray(np.bincount(group, rank * (y - rate)), np.float64)
-    return scores[:, None], float(len(y) * rate * (1 - rate) * rank.var())
+    rate, mean = len(y) / samples, grouped.mean
+    inside = np.bincount(grouped.group[y], column.rank[y] - mean, len(grouped.sums))
+    scores = np.asarray(inside - rate * grouped.sums, np.float64)
+    return scores[:, None], float(samples * rate * (1 - rate) * grouped.variance)
 
 
-def _p(statistic: float, freedom: int, group: Ints) -> float:
+def _p(statistic: float, freedom: int, sizes: Floats) -> float:
     """The p-value: from F, not chi-square, because the variance comes from few or uneven groups."""
     from scipy import stats
 
-    sizes = np.bincount(group).astype(np.float64)
     even = float(sizes.sum() ** 2 / (sizes**2).sum())
     rest = max(1.0, even - freedom)
     return float(stats.f.sf(statistic / freedom * rest / even, freedom, rest)) if freedom else 1.0
 
 
-def _rank_biserial(rank: Floats, y: Bools) -> float:
+def _rank_biserial(rank: Floats, y: Ints) -> float:
     """How much more often a labelled sample is above an unlabelled one than below (Wendt 1972)."""
-    return float(2 * (rank[y].mean() - rank[~y].mean()))
+    mine = float(rank[y].sum())
+    return 2 * (mine / len(y) - (float(rank.sum()) - mine) / (len(rank) - len(y)))
 
 
 def _cramers_v(labelled: Ints, total: Ints) -> float:

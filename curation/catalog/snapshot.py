@@ -122,10 +122,11 @@ class Snapshot:
         """Current values of one attribute: sample_id, value; NotFound when the catalog has no such attribute."""
         return self.view.table(f"SELECT * FROM ({self.view.attribute_sql(name)}) ORDER BY sample_id")
 
-    def samples(self) -> pa.Table:
+    def samples(self, *columns: str) -> pa.Table:
         """All samples by key: sample_id, key, location, dataset, sha256, format, width, height, bytes, group, split
-        ("" for none yet), excluded, captured_at."""
-        return self.view.table(f"{samples_sql(self.view)} ORDER BY key")
+        ("" for none yet), excluded, captured_at; or these columns of them, which takes less time and memory."""
+        wanted = ", ".join(f'"{name}"' for name in columns) or "*"
+        return self.view.table(f"SELECT {wanted} FROM ({samples_sql(self.view)}) ORDER BY key")
 
     def sample(self, key: str) -> dict[str, Any]:
         """One sample, as a row of `samples`; NotFound when there is none with this key."""

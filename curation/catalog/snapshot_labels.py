@@ -24,10 +24,12 @@ class SnapshotLabels:
     def __init__(self, view: View) -> None:
         self._view = view
 
-    def __call__(self, task: str) -> pa.Table:
+    def __call__(self, task: str, *columns: str) -> pa.Table:
         """Current labels of one task: sample_id, state (1 known, 2 unsure, 3 inapplicable), code, number, codes,
-        looked, boxes, source. `looked` are the classes of a multilabel that somebody looked for, null for all."""
-        return self._view.table(f"SELECT * EXCLUDE (task_id) FROM ({self.sql([task])}) ORDER BY sample_id")
+        looked, boxes, source; or these columns of them, which takes less time and memory. `looked` are the classes of
+        a multilabel that somebody looked for, null for all."""
+        wanted = ", ".join(columns) or "* EXCLUDE (task_id)"
+        return self._view.table(f"SELECT {wanted} FROM ({self.sql([task])}) ORDER BY sample_id")
 
     def page(self, task: str, after: Position = (), *, limit: int = 100) -> Page:
         """The next `limit` current labels of one task after a position, by `sample_id`: the columns of `labels(task)`
@@ -48,14 +50,15 @@ class SnapshotLabels:
         ids = None if tasks is None else [definition_at(self._view, task).task_id for task in tasks]
         return self._view.labels_sql(ids)
 
-    def by_annotator(self, task: str) -> pa.Table:
+    def by_annotator(self, task: str, *columns: str) -> pa.Table:
         """The newest label of each annotator for one task, also where a better source overrides it, by sample:
         sample_id, annotator (a name), source, state, code, number, codes, looked, boxes, confidence, labelled_at,
-        instructions, commit_id."""
+        instructions, commit_id; or these columns of them."""
         newest = annotator_labels_at(self._view.commit, definition_at(self._view, task).task_id)
         return self._view.table(
-            f"""SELECT sample_id, name AS annotator, newest.* EXCLUDE (sample_id, annotator_id)
-            FROM ({newest}) AS newest JOIN (SELECT annotator_id, name FROM annotator) USING (annotator_id)
+            f"""SELECT {", ".join(columns) or "* EXCLUDE (annotator_id)"} FROM (
+                SELECT sample_id, name AS annotator, newest.* EXCLUDE (sample_id)
+                FROM ({newest}) AS newest JOIN (SELECT annotator_id, name FROM annotator) USING (annotator_id))
             ORDER BY sample_id, annotator_id"""
         )
 

@@ -197,3 +197,9 @@ class Task(BaseModel):
     def single(self) -> bool:
         """Whether a head answers with one class or one number for an image."""
         return self.kind in ("binary", "categorical", "regression")
+
+    @property
+    def value_columns(self) -> tuple[str, ...]:
+        """The columns of `Snapshot.labels` that hold the value of a label of this task."""
+        by_kind = {"regression": ("number",), "multilabel": ("codes", "looked"), "detection": ("boxes",)}
+        return by_kind.get(self.kind, ("code",))

@@ -8,7 +8,7 @@ from curation.arrays import Bools, Floats, Ints
 from training.evaluation.intervals import NOT_ENOUGH_DATA, Figure, share_of_variance
 from training.evaluation.metrics import RankingSums
 
-__all__ = ["average_precision"]
+__all__ = ["RESAMPLES", "SEED", "average_precision"]
 
 RESAMPLES = 200
 SEED = 0
@@ -42,20 +42,31 @@ def average_precision(positive: Bools, scores: Floats, weights: Floats, groups: 
 
 
 def _variance(positive: Bools, scores: Floats, weights: Floats, codes: Ints, groups: int) -> float:
-    """The variance over resamples that draw as many groups, with replacement; those without the class are left out."""
+    """The variance over resamples that draw as many groups, with replacement; those without the class are left out.
+
+    Only the scores of labels of the class count, so all labels from one of these scores down to the next are one part.
+    """
+    from scipy import sparse
+
     order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.r_[np.diff(scores[order]) != 0, True])  # the last label of each distinct score
     codes, total = codes[order], weights[order]
     own = total * positive[order]
+    ends = np.flatnonzero(np.r_[np.diff(scores[order]) != 0, True])  # the last label of each distinct score
+    ends = ends[np.diff(np.cumsum(own)[ends], prepend=0.0) > 0]
+    part, used = np.searchsorted(ends, np.arange(len(codes))), np.arange(len(codes)) <= ends[-1]
+    shape = (len(ends), groups)
+    own_of, total_of = (sparse.csr_array((w[used], (part[used], codes[used])), shape=shape) for w in (own, total))
     generator, found = np.random.default_rng(SEED), list[Floats]()
-    size = max(1, min(RESAMPLES, BLOCK // max(1, len(codes))))
+    size = max(1, min(RESAMPLES, BLOCK // max(len(ends), groups)))
     for first in range(0, RESAMPLES, size):
         drawn = generator.integers(0, groups, (min(size, RESAMPLES - first), groups))
         drawn += groups * np.arange(len(drawn))[:, None]
-        times = np.bincount(drawn.ravel(), minlength=groups * len(drawn)).reshape(len(drawn), groups)[:, codes]
-        reached, predicted = (np.cumsum(part * times, axis=1)[:, ends] for part in (own, total))
-        reached, predicted = (part[reached[:, -1] > 0] for part in (reached, predicted))
-        gain = np.diff(reached, prepend=0.0, axis=1)
-        found.append((gain * reached / np.maximum(predicted, 1e-300)).sum(axis=1) / reached[:, -1])
+        counts = np.bincount(drawn.ravel(), minlength=groups * len(drawn)).reshape(len(drawn), groups)
+        times = np.ascontiguousarray(counts.T, np.float64)
+        gain = own_of @ times
+        reached, predicted = np.cumsum(gain, axis=0), np.cumsum(total_of @ times, axis=0)
+        some = reached[-1] > 0
+        precision = reached / np.maximum(predicted, 1e-300)
+        found.append((gain * precision).sum(axis=0)[some] / reached[-1, some])
     each = np.concatenate(found)
     return float(np.var(each)) if len(each) else 0.0

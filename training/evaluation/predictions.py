@@ -68,7 +68,7 @@ class Samples:
 
     @classmethod
     def at(cls, now: Snapshot) -> Self:
-        samples = now.samples()
+        samples = now.samples("sample_id", "key", "group", "split")
         ids = np.asarray(samples["sample_id"].to_numpy(), np.int64)
         groups, (splits, names) = _coded(samples["group"])[0], _coded(samples["split"])
         return cls(
@@ -78,8 +78,7 @@ class Samples:
 
     def places(self, ids: Ints) -> Ints:
         """The position of the sample of each of these ids, which must all be samples."""
-        order = self._by_id
-        return np.asarray(order[np.searchsorted(self.ids, ids, sorter=order)], np.int64)
+        return self._row_of_id[ids]
 
     def marked(self, ids: Ints) -> Bools:
         """Which of the samples [n] have one of these ids."""
@@ -88,8 +87,10 @@ class Samples:
         return inside
 
     @cached_property
-    def _by_id(self) -> Ints:
-        return np.asarray(np.argsort(self.ids, kind="stable"), np.int64)
+    def _row_of_id(self) -> Ints:
+        rows = np.zeros(int(self.ids.max(initial=-1)) + 1, np.int64)
+        rows[self.ids] = np.arange(len(self.ids))
+        return rows
 
 
 class PredictionsFile:
@@ -245,7 +246,7 @@ def labelled_predictions(now: Snapshot, task: Task, samples: Samples, prediction
 
 def known_labels(now: Snapshot, task: Task, samples: Samples) -> Floats:
     """The known label of each sample [N], as a class code or a number; NaN where it is not known."""
-    labels = now.labels(task.name)
+    labels = now.labels(task.name, "sample_id", "state", *task.value_columns)
     known = labels.filter(pc.equal(labels["state"], 1))
     truth = np.full(len(samples.ids), np.nan)
     truth[samples.places(known["sample_id"].to_numpy())] = known[_column(task)].to_numpy()
@@ -257,7 +258,7 @@ def predictions_of(
 ) -> tuple[Ints, Floats, Floats, Floats]:
     """The samples among those that `wanted` [N] marks for which a task is predicted, as positions [n], ascending; the
     predictions [n], their confidence [n] and the class probabilities [n, C], as in `LabelledPredictions`."""
-    mine = predictions.filter(pc.equal(predictions["task"], task.name))
+    mine = _of_task(predictions, task)
     found = places_of(mine["key"], samples, wanted)
     predicted = np.asarray(pc.cast(mine[_column(task)], pa.float64()).to_numpy(), np.float64)
     usable = np.flatnonzero((found >= 0) & np.isfinite(predicted) & wanted[found])
@@ -291,8 +292,7 @@ def judging_batches(now: Snapshot, task: Task, samples: Samples) -> list[Batch]:
 
     slices = now.slices()
     found = batches_of(now, task.name, samples.ids, ESTIMATE, pool_of)
-    test = samples.splits == SPLIT
-    return [batch for batch in found if test[batch.rows].any()]
+    return [batch for batch in found if (samples.splits[batch.rows] == SPLIT).any()]
 
 
 def rows_of(ids: Ints, labels: pa.Table) -> Ints:
@@ -333,3 +333,9 @@ def _weights(now: Snapshot, ids: Ints) -> Floats:
         stored = now.attribute("propensity")
         weights[rows_of(ids, stored)] = 1 / stored["value"].to_numpy()
     return weights
+
+
+def _of_task(predictions: pa.Table, task: Task) -> pa.Table:
+    """The rows of one task; the table itself where it has no others, because a copy of a large one takes long."""
+    mine = pc.equal(predictions["task"], task.name)
+    return predictions if pc.all(mine, min_count=0).as_py() else predictions.filter(mine)

@@ -17,7 +17,7 @@ def unseen_in_test(now: Snapshot, plan: Plan) -> list[str]:
     """A line for each class that has a known label in test now and has none among the labels that `plan` draws.
 
     And one for each declared attribute of boxes of which no box in training is known: nothing learns it."""
-    samples = now.samples()
+    samples = now.samples("sample_id", "split")
     test = samples["sample_id"].filter(pc.equal(samples["split"], "test")).combine_chunks()
     found: list[str] = []
     for task in plan.tasks:

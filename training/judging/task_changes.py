@@ -127,7 +127,7 @@ def _label_changes(
     Labels of several classes and boxes count as corrected where anybody labelled them again.
     """
     mine = np.flatnonzero(plan.label_task == code)
-    samples = now.samples().select(["key", "sample_id"])
+    samples = now.samples("key", "sample_id")
     places = pc.index_in(plan.keys.take(pa.array(plan.label_sample[mine])), value_set=samples["key"].combine_chunks())
     ids = pc.fill_null(samples["sample_id"].combine_chunks().take(places), -1).to_numpy()
     known = labels["sample_id"].to_numpy()

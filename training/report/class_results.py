@@ -17,7 +17,7 @@ from training.evaluation.metrics import CalibrationSums, ConfusionSums, MeanSums
 from training.evaluation.predictions import LabelledPredictions
 from training.report.charts import Mark, unit_chart
 from training.report.formatting import entry_view, interval_text, share_row, share_text, value_text
-from training.report.other_runs import RaisedByRate, RunBefore, raised_by_rate
+from training.report.other_runs import RaisedByRate, RunBefore
 from training.report.run_results import RunResults, class_name, confusion_of
 
 __all__ = ["class_view", "confusion_view"]
@@ -34,11 +34,10 @@ SLICE_ROWS = 60
 """Rows of a task's table by slice from which on further slices are left out."""
 
 
-def class_view(results: RunResults, before: RunBefore | None) -> View:
-    """The tasks of classes, and what changed since the run before."""
+def class_view(results: RunResults, before: RunBefore | None, raised: Sequence[RaisedByRate]) -> View:
+    """The tasks of classes, and what changed since the run before; `raised` is of `raised_by_rate`."""
     tasks = [_task_view(results, task) for task in results.predictions if results.tasks[task].classes]
-    raised = [_raised_view(part) for part in raised_by_rate(results, before)]
-    return {"tasks": tasks, "before": before, "raised": raised}
+    return {"tasks": tasks, "before": before, "raised": [_raised_view(part) for part in raised]}
 
 
 def _task_view(results: RunResults, name: str) -> View:

@@ -62,7 +62,7 @@ def pictures_of(origin: TrainedRun | Imported, home: Path, now: Snapshot) -> Pic
     """The images of the plan's pack; for an imported run those of the files that were ingested."""
     if isinstance(origin, TrainedRun):
         return _of_pack(Pack.open(home, origin.plan.pack_hash))
-    samples = now.samples().select(["key", "location"])
+    samples = now.samples("key", "location")
     keys = samples["key"].combine_chunks()
 
     def read(key: str) -> bytes | None:

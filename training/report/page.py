@@ -74,12 +74,13 @@ def write_report(
         runs = runs_view(then, home, results, run_id)
         pictures = pictures_of(origin, home, then)
         arms = arm_figures(then, home)
+    raised = raised_by_rate(results, before)
     sections: dict[str, Callable[[], Any]] = {
         "rounds": lambda: rounds_view(results, rounds, others),
-        "figures": lambda: figures_view(results, raised_by_rate(results, before)),
+        "figures": lambda: figures_view(results, raised),
         "comparison": lambda: comparison_view(results, before),
         "runs": lambda: runs,
-        "classes": lambda: class_view(results, before),
+        "classes": lambda: class_view(results, before, raised),
         "boxes": lambda: boxes_view(results, pictures),
         "lists": lambda: lists_view(results),
         "coverage": lambda: coverage_view(results),

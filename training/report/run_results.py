@@ -46,6 +46,10 @@ CLASS_WORDS = {"map": "mean AP", "macro_f1": "mean F1", "micro_f1": "F1 of all s
 """The metrics of a multilabel task in words."""
 
 
+FIRST = 1_000
+"""So many labels are looked at first, since they show most slices to hold several classes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunResults:
     """A run as it was evaluated at one commit.
@@ -102,10 +106,16 @@ class RunResults:
         if not slice_ or not self.tasks[task].classes or task not in self.predictions:
             return None
         if (task, slice_) not in self._only:
-            predicted = self.predictions[task]
-            truth = predicted.truth[self._inside(slice_)[predicted.rows]]
-            self._only[task, slice_] = int(truth[0]) if len(truth) and (truth == truth[0]).all() else None
+            self._only[task, slice_] = self._find_only(self.predictions[task], self._inside(slice_))
         return self._only[task, slice_]
+
+    def _find_only(self, predicted: LabelledPredictions, inside: Bools) -> int | None:
+        truth = predicted.truth[:0]
+        for count in (FIRST, len(predicted.rows)):
+            truth = predicted.truth[:count][inside[predicted.rows[:count]]]
+            if (truth != truth[:1]).any():
+                return None
+        return int(truth[0]) if len(truth) else None
 
     @cached_property
     def _only(self) -> dict[tuple[str, str], int | None]:

@@ -95,6 +95,22 @@ def test_dawid_skene_equals_the_loops() -> None:
     assert found.argmax(axis=1).tolist() == chances.argmax(axis=1).tolist()
 
 
+@given(arrays.arrays(np.int64, st.tuples(st.integers(1, 30), st.integers(2, 3)), elements=st.integers(0, 2)))
+def test_samples_with_the_same_labels_count_as_often_as_they_occur(said: np.ndarray) -> None:
+    """After as many rounds the loops, which go through every sample, have the same chances."""
+    sample, annotator = np.nonzero(said >= 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("curation.analysis.dawid_skene.ROUNDS", 5)
+        patch.setattr("curation.analysis.dawid_skene.CLOSE", 0.0)
+        fitted = fit(sample, annotator, said.ravel(), annotators=said.shape[1], classes=3)
+    chances = np.stack([(said == c).mean(axis=1) for c in range(3)], axis=1)
+    for _ in range(5):
+        chances = one_round(chances, said, 3)
+    assert fitted.prior == pytest.approx(chances.mean(axis=0), abs=1e-6)
+    assert fitted.posterior(sample, annotator, said.ravel()) == pytest.approx(one_round(chances, said, 3), abs=1e-6)
+    assert fitted.fitted == len(said)
+
+
 @pytest.mark.parametrize("cells", [1_000_000, 6_000])
 def test_dawid_skene_finds_who_errs(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curation.analysis.dawid_skene.CELLS", cells)

@@ -55,6 +55,23 @@ def test_independent_samples_have_the_usual_tests() -> None:
     assert mine["height"].effect == pytest.approx(2 * usual.statistic / (y.sum() * (~y).sum()) - 1)
 
 
+def test_the_statistic_is_that_of_scores_summed_sample_by_sample() -> None:
+    table = bursts(3, depends=True)
+    y, group = table["labelled"].to_numpy().astype(float), np.array(table["group"].to_pylist())
+    height, town = table["height"].to_numpy(), np.array(table["town"].to_pylist())
+    values = np.stack([town == name for name in ("ulm", "bonn", "kiel")], axis=1).astype(float)
+    for name, x in (("height", (stats.rankdata(height) / len(height))[:, None]), ("town", values)):
+        each = (x - x.mean(axis=0)) * (y - y.mean())[:, None]
+        sums = np.stack([each[group == part].sum(axis=0) for part in np.unique(group)])
+        score, spread = sums.sum(axis=0), sums.T @ sums
+        part = found(table)[name]
+        assert part.statistic == pytest.approx(score @ np.linalg.solve(spread, score))
+        independent = len(y) * y.var() * x.var(axis=0).sum()
+        assert (part.groups, part.freedom) == (len(sums), x.shape[1])
+        if name == "height":
+            assert part.design == pytest.approx(np.trace(spread) / independent)
+
+
 @pytest.mark.parametrize("bursty", [False, True])
 def test_at_random_p_is_uniform(bursty: bool) -> None:
     """In 400 data sets without a cause, p is below a level in about that share of them, and false alarms are few."""

@@ -87,6 +87,18 @@ def test_ties_and_doubts_are_unsure(catalog: Catalog, claims: Claims) -> None:
     assert (current["state"], current["code"]) == (2, None)
 
 
+def test_some_columns_are_those_of_all(catalog: Catalog) -> None:
+    say(catalog, "color", [("human", "ada", "red"), ("human", "bob", "green"), ("import", "v", "red")])
+    with catalog.read() as now:
+        for read, names in (
+            (now.samples, ("split", "sample_id", "group")),
+            (lambda *some: now.labels("color", *some), ("state", "sample_id", "code")),
+            (lambda *some: now.labels.by_annotator("color", *some), ("sample_id", "annotator", "source", "code")),
+        ):
+            assert read(*names).equals(read().select(names))
+            assert len(read(*names)) > 0
+
+
 def test_retracted_is_unknown(catalog: Catalog) -> None:
     assert say(catalog, "color", [("human", "ada", "red"), ("human", "ada", "retract")]) is None
 

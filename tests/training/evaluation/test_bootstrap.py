@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from training.evaluation.bootstrap import average_precision
+from training.evaluation.bootstrap import RESAMPLES, SEED, average_precision
+from training.evaluation.intervals import share_of_variance
 from training.evaluation.metrics import RankingSums
 
 
@@ -52,3 +55,26 @@ def test_without_the_class_or_scores_there_is_no_value() -> None:
     nothing = average_precision(np.zeros(4, np.bool_), np.ones(4), np.ones(4), np.arange(4))
     unscored = average_precision(np.ones(4, np.bool_), np.full(4, np.nan), np.ones(4), np.arange(4))
     assert (nothing.value, unscored.value) == (None, None)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 60), st.integers(1, 12))
+def test_the_interval_is_that_of_resamples_one_by_one(seed: int, labels: int, groups: int) -> None:
+    """Scores are tied often, weights differ, and each resample is ranked by `RankingSums`."""
+    generator = np.random.default_rng(seed)
+    positive, group = generator.random(labels) < 0.4, generator.integers(0, groups, labels)
+    scores, weights = generator.integers(0, 8, labels) / 8, generator.choice([0.5, 1.0, 3.0], labels)
+    figure = average_precision(positive, scores, weights, group)
+    if figure.value is None:
+        assert not positive.any()
+        return
+    names, codes = np.unique(group, return_inverse=True)
+    drawn = np.random.default_rng(SEED).integers(0, len(names), (RESAMPLES, len(names)))
+    times = [np.bincount(row, minlength=len(names))[codes] for row in drawn]
+    repeated = [np.repeat(np.arange(labels), count) for count in times]
+    each = [RankingSums.of(positive[rows], scores[rows], weights[rows]).average_precision() for rows in repeated]
+    own = np.bincount(codes, weights * positive)
+    plain = share_of_variance(
+        figure.value, float(np.var([value for value in each if value is not None])),
+        own.sum() ** 2 / (own**2).sum(), n=int((own > 0).sum()), groups=int((own > 0).sum()),
+    )  # fmt: skip
+    assert (figure.low, figure.high) == pytest.approx((plain.low, plain.high), abs=1e-9)

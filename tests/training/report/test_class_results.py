@@ -224,6 +224,20 @@ def test_at_the_new_rate_the_run_before_is_as_good(home: tuple[Catalog, Plan]) -
     assert part.at_new_rate >= part.recall[1] > part.recall[0]
 
 
+@pytest.mark.parametrize("first", [1, 3, 1_000_000])
+def test_the_only_class_of_a_slice_is_that_of_all_its_labels(
+    first: int, home: tuple[Catalog, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.report.run_results.FIRST", first)
+    results, found = results_of(home, "raised"), set[int | None]()
+    for task, predicted in results.predictions.items():
+        for name in results.slices if results.tasks[task].classes else ():
+            codes = np.unique(predicted.truth[results.inside[name][predicted.rows]])
+            found.add(results.only_class(task, name))
+            assert results.only_class(task, name) == (codes[0] if len(codes) == 1 else None)
+    assert len(found) > 1
+
+
 def test_without_an_earlier_run_nothing_is_compared(home: tuple[Catalog, Plan], tmp_path: Path) -> None:
     page = write_report(home[0], "before", tmp_path / "report.html").read_text(encoding="utf-8")
     assert "No earlier run of this workspace" in text(section(page, "classes"))
@@ -244,7 +258,7 @@ def test_predictions_without_probabilities_have_no_curves(home: tuple[Catalog, P
         predicted = labelled_predictions(now, TASKS[0], results.samples, table)
     assert np.isnan(predicted.probabilities).all()
     bare = replace(results, predictions={**results.predictions, "color": predicted})
-    view = class_view(bare, None)["tasks"][0]
+    view = class_view(bare, None, [])["tasks"][0]
     assert (view["curves"], view["brier"]) == ([], "not known")
     assert all(row["average_precision"] is None and row["recall"] for row in view["rows"])
 
