@@ -5,7 +5,6 @@ image, in pixels), a file (an image, or a vector as FILE.npy), FILE#X,Y,W,H.
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from amber.extras import need_extra
-from curation.arrays import Bools, Float32s
+from curation.arrays import Float32s
 from curation.catalog.catalog import Catalog
 from curation.catalog.labelled_crops import LabelledCrop, LabelledCrops, boxes_task
 from curation.catalog.snapshot import Snapshot
@@ -77,7 +76,7 @@ class _Target:
 @dataclass(frozen=True, kw_only=True)
 class Search:
     """A search at a snapshot, which needs the catalog no more: `files` has location and sha256 of every image that may
-    be found or is wanted, `kept` the keys that may be found, and `boxes` the boxes to search by place, if any are.
+    be found or is wanted, `kept` the keys that may be found, and `boxes` all boxes by place, where boxes are searched.
 
     `too_small` counts the boxes that are left out because less than 2 pixels a side of them lie in their image.
     """
@@ -98,17 +97,18 @@ class Search:
         images = Embeddings.open(catalog.home, model)
         rows = now.samples().select(["key", "location", "sha256", "split", "excluded"]).to_pylist()
         files = {row["key"]: (row["location"], row["sha256"]) for row in rows}
-        known = images.has(list(files)).tolist()
         kept = {
-            row["key"] for row, here in zip(rows, known, strict=True)
-            if here and not row["excluded"] and (not wanted.split or row["split"] == wanted.split)
+            row["key"] for row in rows
+            if not row["excluded"] and (not wanted.split or row["split"] == wanted.split)
         }  # fmt: skip
         target, boxes, too_small = _target(now, wanted.what, files, model), dict[str, list[LabelledCrop]](), 0
         if wanted.boxes:
             crops = LabelledCrops.at(now, wanted.boxes)
-            boxes, too_small = crops.by_place(dict.fromkeys(kept)), int((~crops.usable & ~crops.ignored).sum())
+            boxes, too_small = crops.by_place(set(images.keys)), int((~crops.usable & ~crops.ignored).sum())
             if not boxes:
-                raise BadInput(f"--boxes {wanted.boxes}: no box of it is known on an image with a vector of {model}")
+                raise BadInput(
+                    f"--boxes {wanted.boxes}: no box of it is known on an image with a vector of {model}; name another"
+                )
         return cls(
             home=catalog.home, wanted=wanted, images=images, target=target, files=files, kept=kept, boxes=boxes,
             too_small=too_small,
@@ -116,25 +116,24 @@ class Search:
 
     def nearest(self, progress: StageProgress) -> list[Found]:
         """The nearest, the nearest first; without what is wanted itself. Boxes are embedded where they are not yet."""
-        crops = self._crops(progress) if self.boxes else None
-        search, count = SimilarImages(crops or self.images), self.wanted.count
-        vector = search.of_vector(self._vector(crops))
-        if not crops:
-            found = search.nearest(vector, count, without=self._others(search.embeddings.keys, self.target.key))
+        target, count = self.target, self.wanted.count
+        place = crop_id(target.key, target.corners) if target.key and target.corners else ""
+        if not self.boxes:
+            search = SimilarImages(self.images)
+            without = np.array([key not in self.kept or key == target.key for key in self.images.keys], np.bool_)
+            found = search.nearest(search.of_vector(self._vector()), count, without=without)
             return [Found(key=part.key, similarity=part.similarity) for part in found]
-        itself = crop_id(self.target.key, self.target.corners) if self.target.corners else ""
-        places = [place for place in crops.keys if place in self.boxes and place != itself]
-        without = np.ones(len(crops.keys), np.bool_)
-        without[crops.rows(places)] = False
+        vector = None if place in self.boxes else self._vector()  # before boxes are embedded: it may be refused
+        crops = self._crops(progress)
+        search = SimilarImages(crops)
+        wanted = search.of_vector(np.asarray(crops.of([place])[0], np.float32) if vector is None else vector)
+        here = {name for name, boxes in self.boxes.items() if boxes[0].key in self.kept and name != place}
+        without = np.array([name not in here for name in crops.keys], np.bool_)
         return [
             Found(key=box.key, similarity=part.similarity, box=box)
-            for part in search.nearest(vector, count, without=without)
+            for part in search.nearest(wanted, count, without=without)
             for box in self.boxes[part.key]
         ][:count]
-
-    def _others(self, keys: Sequence[str], itself: str) -> Bools:
-        """Which of the vectors [N] are of the image itself, or of one that must not be found."""
-        return np.array([key not in self.kept or key == itself for key in keys], np.bool_)
 
     def _crops(self, progress: StageProgress) -> Embeddings:
         recipe = self._recipe("the boxes cannot be embedded")
@@ -145,17 +144,15 @@ class Search:
             progress=lambda done, total: progress("embed", done, total),
         )  # fmt: skip
 
-    def _vector(self, crops: Embeddings | None) -> Float32s:
-        """The vector [D] of what is wanted, as the trunk gives it."""
+    def _vector(self) -> Float32s:
+        """The vector [D] of what is wanted, as the trunk gives it; BadInput for one of another length."""
         target = self.target
         if target.key and not target.corners:
             return np.asarray(self.images.of([target.key])[0], np.float32)
-        if target.key and target.corners and crops:
-            place = crop_id(target.key, target.corners)
-            if place in self.boxes:
-                return np.asarray(crops.of([place])[0], np.float32)
         if target.path and target.path.suffix == ".npy" and not target.corners:
-            return _saved(target.path)
+            vector = _saved(target.path)
+            SimilarImages(self.images).of_vector(vector)
+            return vector
         recipe = self._recipe("name a key, or a vector as FILE.npy")
         return _computed(self.home, self.wanted.what, target, self.files, recipe)
 

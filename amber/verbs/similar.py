@@ -62,7 +62,7 @@ def similar_command(
         found = search.nearest(screen.tell)
     keys, done = list(dict.fromkeys(part.key for part in found)), list[str]()
     if search.too_small:
-        done.append(f"{search.too_small:,} boxes have less than 2 pixels a side in their image and are left out")
+        done.append(f"boxes too small to search: {search.too_small:,} (less than 2 pixels a side)")
     if (task or name) and keys:
         with catalog.commit(author=author, message=f"images similar to {wanted.what}") as change:
             if task:

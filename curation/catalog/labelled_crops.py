@@ -1,7 +1,7 @@
 """The boxes of a detection task, numbered from 1 in each image in the order of its label, as `boxes.TASK[1]` reads
 them in a slice."""
 
-from collections.abc import Mapping
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Self
 
@@ -95,7 +95,7 @@ class LabelledCrops:
             raise BadInput(f"{key}#{self.task.name}:{number}: it has the boxes 1 to {len(rows)}; name one of these")
         return self.crop(rows[number - 1])
 
-    def by_place(self, keys: Mapping[str, object]) -> dict[str, list[LabelledCrop]]:
+    def by_place(self, keys: Container[str]) -> dict[str, list[LabelledCrop]]:
         """The boxes that can be looked at, on images among `keys`, by the name of their place (`LabelledCrop.id`)."""
         found = dict[str, list[LabelledCrop]]()
         for row in np.flatnonzero(self.usable & ~self.ignored).tolist():
