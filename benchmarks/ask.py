@@ -11,6 +11,7 @@ PARTS = {
     "discovery": "ask_discovery:discovery_rows",
     "doubts": "ask_doubts:doubt_rows",
     "similar": "ask_similar:similar_rows",
+    "crops": "ask_crops:crop_rows",
     "triggers": "ask_triggers:trigger_rows",
     "requests": "ask_requests:request_rows",
     "mining": "ask_mining:mining_rows",

@@ -45,7 +45,7 @@ class LabelledCrop:
 class LabelledCrops:
     """The n known boxes of a task at a snapshot: keys [n], numbers [n] in their image, codes [n] of classes (-1: none
     that is declared), corners [n, 4], which of them are `ignored` [n] regions of many objects, and whether they are
-    large enough to be looked at (`usable` [n])."""
+    large enough to be looked at (`usable` [n]). `flat` [n] is what Arrow holds of them, with attributes."""
 
     task: Task
     keys: list[str]
@@ -54,6 +54,7 @@ class LabelledCrops:
     corners: Floats
     ignored: Bools
     usable: Bools
+    flat: pa.StructArray
 
     @classmethod
     def at(cls, now: Snapshot, task: str) -> Self:
@@ -74,7 +75,7 @@ class LabelledCrops:
             numbers=1 + np.arange(len(rows)) - starts,
             codes=np.asarray(pc.fill_null(flat.field("code"), -1).to_numpy(zero_copy_only=False), np.int64),
             corners=np.asarray(corners, np.float64).reshape(-1, 4), ignored=ignored_boxes(flat),
-            usable=usable(np.asarray(corners, np.float64).reshape(-1, 4), sizes[rows]),
+            usable=usable(np.asarray(corners, np.float64).reshape(-1, 4), sizes[rows]), flat=flat,
         )  # fmt: skip
 
     def crop(self, row: int) -> LabelledCrop:
