@@ -1,7 +1,7 @@
 """How many of the boxes nearest to a box are of the same object, beside searches of whole images.
 
-A box is searched among those of other groups: the test and validation images of `street_signs` (IMAGES scenes, with 32
-kinds of signs and 3 of road users), and with CINTA the photographs of traffic lights in that folder (3 colours). A whole
+A box is searched among those of other groups: test and validation images of `street_signs` (IMAGES scenes, with 32
+kinds of signs and 3 of road users), and with CINTA photographs of traffic lights in that folder (3 colours). A whole
 image is a hit where it holds a box of the same class. Nothing was tuned.
 """
 

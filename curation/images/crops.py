@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from curation.arrays import Floats, Ints, Pixels
+from curation.arrays import Bools, Floats, Ints, Pixels
 from curation.errors import BadInput
 
 __all__ = ["FEWEST", "Corners", "clipped", "crop_id", "crop_of", "parsed_corners", "usable"]
@@ -48,7 +48,7 @@ def clipped(corners: Floats, sizes: Ints) -> Floats:
     return np.concatenate([np.maximum(first, 0.0), np.minimum(last, sizes)], axis=1)
 
 
-def usable(corners: Floats, sizes: Ints) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+def usable(corners: Floats, sizes: Ints) -> Bools:
     """Which of the corners [n, 4] have an area, and at least 2 pixels a side inside images of these sizes [n, 2]."""
     sides = clipped(corners, sizes)
     inside = (sides[:, 2:] - sides[:, :2] >= FEWEST).all(axis=1)

@@ -82,7 +82,7 @@ def _batches(
     crops: Sequence[LabelledCrop], files: Mapping[str, tuple[str, str]], recipe: Recipe
 ) -> Iterator[tuple[int, Pixels]]:
     """Where a batch of crops starts, and its images uint8 [B, 3, H, W]; each image is decoded once."""
-    key, pixels = "", np.empty((0, 0, 3), np.uint8)
+    key, pixels = "", np.asarray(np.empty((0, 0, 3)), np.uint8)
     for start in range(0, len(crops), BATCH):
         images = list[Pixels]()
         for crop in crops[start : start + BATCH]:
