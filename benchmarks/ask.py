@@ -13,6 +13,7 @@ PARTS = {
     "similar": "ask_similar:similar_rows",
     "crops": "ask_crops:crop_rows",
     "triggers": "ask_triggers:trigger_rows",
+    "again": "ask_again:again_rows",
     "requests": "ask_requests:request_rows",
     "mining": "ask_mining:mining_rows",
     "numbers": "ask_numbers:number_rows",

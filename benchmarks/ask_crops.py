@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import numpy as np
 from PIL import Image
+from scipy import stats
 
 from benchmarks.heads_data import DATASETS
 from benchmarks.kinds_detection import CINTA_FILES, declared_boxes
@@ -31,7 +32,7 @@ from curation.ingestion.ingest import ingest
 from samplers.pack.pack_writer import make_pack
 from training.evaluation.crop_features import embed_crops, pixels_of
 from training.evaluation.features import embed
-from training.evaluation.intervals import Figure, proportion
+from training.evaluation.intervals import proportion
 from training.recipe import Recipe
 
 __all__ = ["crop_rows"]
@@ -81,19 +82,21 @@ def _rows(
     assert images
     boxes = _boxes(catalog, task, attribute, splits)
     crops = embed_crops(catalog.home, recipe, task, boxes.crops, boxes.files)
-    found = {
-        "crop": _precision(boxes, crops, crops), "whole image": _precision(boxes, images, images),
-        "crop among whole images": _precision(boxes, crops, images),
-        f"crop of {SIDE} x {SIDE} pixels": _precision(boxes, *[_pixels(catalog.home, boxes)] * 2),
-        "chance": _chance(boxes),
+    ours, whole = _precision(boxes, crops, crops), _precision(boxes, images, images)
+    pixels = _pixels(catalog.home, boxes)
+    beside = {
+        "whole image": whole, "crop among whole images": _precision(boxes, crops, images),
+        f"crop of {SIDE} x {SIDE} pixels": _precision(boxes, pixels, pixels), "chance": _chance(boxes),
     }  # fmt: skip
-    ours = found.pop("crop")
+    groups = boxes.groups[_wanted(boxes)]
+    figure, (low, high) = proportion(ours, np.ones(len(ours)), groups), _mean_interval(ours - whole, groups)
     return [
         Row(
             what=f"{what}, {len(boxes.crops):,} boxes: of the {COUNT} nearest of other groups, of the same class",
-            value=100 * (ours.value or 0), unit="%", low=100 * (ours.low or 0), high=100 * (ours.high or 0),
-            asked="above whole images", met=(ours.low or 0) > (found["whole image"].high or 0),
-            peers={f"{name} %": 100 * (part.value or 0) for name, part in found.items()},
+            value=100 * (figure.value or 0), unit="%", low=100 * (figure.low or 0), high=100 * (figure.high or 0),
+            asked="above whole images", met=low > 0,
+            peers={f"{name} %": 100 * float(part.mean()) for name, part in beside.items()}
+            | {"minus whole image, from": 100 * low, "to": 100 * high},
         )
     ]  # fmt: skip
 
@@ -135,27 +138,34 @@ def _names(boxes: Boxes, crops: bool) -> tuple[dict[str, set[int]], dict[str, in
     return classes, groups
 
 
-def _precision(boxes: Boxes, of: Embeddings, among: Embeddings) -> Figure:
-    """The share of the nearest in `among` that hold the class, by the vectors of the wanted ones in `of`."""
+def _precision(boxes: Boxes, of: Embeddings, among: Embeddings) -> Floats:
+    """The share [wanted] of the nearest in `among` that hold the class, by the vectors of the wanted ones in `of`."""
     search, crops = SimilarImages(among), among.keys[0] not in boxes.files
     classes, groups = _names(boxes, crops)
     group: Ints = np.array([groups.get(name, -1) for name in among.keys])
-    wanted, shares = _wanted(boxes), list[float]()
-    for row in wanted.tolist():
+    shares = list[float]()
+    for row in _wanted(boxes).tolist():
         crop, code = boxes.crops[row], int(boxes.classes[row])
         vector = of.of([crop.key if of.keys[0] in boxes.files else crop.id])[0].astype(np.float32)
         without: Bools = np.asarray((group == boxes.groups[row]) | (group < 0), np.bool_)
         nearest = search.nearest(search.of_vector(vector), COUNT, without=without)
         shares.append(float(np.mean([code in classes.get(part.key, ()) for part in nearest])))
-    return proportion(np.array(shares), np.ones(len(shares)), boxes.groups[wanted])
+    return np.array(shares)
 
 
-def _chance(boxes: Boxes) -> Figure:
-    """The share of all boxes of other groups that are of the class."""
-    wanted = _wanted(boxes)
-    others = [boxes.classes[boxes.groups != boxes.groups[row]] == boxes.classes[row] for row in wanted.tolist()]
-    shares: Floats = np.array([float(part.mean()) for part in others])
-    return proportion(shares, np.ones(len(shares)), boxes.groups[wanted])
+def _mean_interval(values: Floats, groups: Ints) -> tuple[float, float]:
+    """The 95% interval of the mean of `values` [n], by Student's t over groups."""
+    names, place = np.unique(groups, return_inverse=True)
+    sums = np.bincount(place, values - values.mean())
+    error = float(np.sqrt((sums**2).sum() * len(names) / max(1, len(names) - 1))) / len(values)
+    half = float(stats.t.ppf(0.975, max(1, len(names) - 1))) * error
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def _chance(boxes: Boxes) -> Floats:
+    """The share [wanted] of all boxes of other groups that are of the class."""
+    others = [boxes.classes[boxes.groups != boxes.groups[row]] == boxes.classes[row] for row in _wanted(boxes).tolist()]
+    return np.array([float(part.mean()) for part in others])
 
 
 def _pixels(home: Path, boxes: Boxes) -> Embeddings:
