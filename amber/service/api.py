@@ -1,4 +1,5 @@
-"""The JSON API that reads the catalog and requests labels. Each HTTP request is one unit of work on the catalog.
+"""The JSON API that reads the catalog and requests labels. Each HTTP request is one unit of work on the catalog, or two
+where a budget follows a run: the run is found first.
 
 The names of the route functions are part of the OpenAPI document: they become its operation ids.
 """
