@@ -6,6 +6,7 @@ image, in pixels), a file (an image, or a vector as FILE.npy), FILE#X,Y,W,H.
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from curation.images.crops import Corners, crop_id, parsed_corners
 from curation.images.decoding import BadImage, load_rgb
 from curation.images.embeddings import Embeddings, is_imported, models_of
 from curation.images.similar import SimilarImages
+from training.evaluation.image_size import fitted_size
 from training.recipe import Recipe
 
 __all__ = ["Found", "Search", "Wanted"]
@@ -91,24 +93,27 @@ class Search:
     too_small: int = 0
 
     @classmethod
-    def of(cls, catalog: Catalog, now: Snapshot, wanted: Wanted) -> "Search":
-        """The search for what is wanted; BadInput, NotFound or Damaged in one line for what cannot be searched."""
-        model = wanted.embeddings or _first(catalog.home)
-        images = Embeddings.open(catalog.home, model)
-        rows = now.samples().select(["key", "location", "sha256", "split", "excluded"]).to_pylist()
-        files = {row["key"]: (row["location"], row["sha256"]) for row in rows}
+    def of(cls, catalog: Catalog, wanted: Wanted, progress: StageProgress) -> "Search":
+        """The search for what is wanted; images are embedded where the workspace has no vectors of them.
+
+        BadInput, NotFound or Damaged in one line for what cannot be searched.
+        """
+        with catalog.read() as now:
+            rows = now.samples().select(["key", "location", "sha256", "split", "excluded"]).to_pylist()
+            files = {row["key"]: (row["location"], row["sha256"]) for row in rows}
+            target = _target(now, wanted.what, files)
+            crops = LabelledCrops.at(now, wanted.boxes) if wanted.boxes else None
+        images = _embedded(catalog, wanted.embeddings, progress)
         kept = {
             row["key"] for row in rows
             if not row["excluded"] and (not wanted.split or row["split"] == wanted.split)
         }  # fmt: skip
-        target, boxes, too_small = _target(now, wanted.what, files, model), dict[str, list[LabelledCrop]](), 0
-        if wanted.boxes:
-            crops = LabelledCrops.at(now, wanted.boxes)
-            boxes, too_small = crops.by_place(set(images.keys)), int((~crops.usable & ~crops.ignored).sum())
-            if not boxes:
-                raise BadInput(
-                    f"--boxes {wanted.boxes}: no box of it is known on an image with a vector of {model}; name another"
-                )
+        boxes = crops.by_place(set(images.keys)) if crops else {}
+        if crops and not boxes:
+            raise BadInput(
+                f"--boxes {wanted.boxes}: no box of it is known on images with vectors of {images.model}; name another"
+            )
+        too_small = int((~crops.usable & ~crops.ignored).sum()) if crops else 0
         return cls(
             home=catalog.home, wanted=wanted, images=images, target=target, files=files, kept=kept, boxes=boxes,
             too_small=too_small,
@@ -141,7 +146,7 @@ class Search:
 
         return embed_crops(
             self.home, recipe, self.wanted.boxes, [boxes[0] for boxes in self.boxes.values()], self.files,
-            progress=lambda done, total: progress("embed", done, total),
+            progress=partial(progress, "boxes"),
         )  # fmt: skip
 
     def _vector(self) -> Float32s:
@@ -167,14 +172,27 @@ class Search:
         return recipe
 
 
-def _first(home: Path) -> str:
-    found = models_of(home)
-    if not found:
-        raise BadInput(f"{home}: has no embeddings; `amber train` makes them, or ingest a table with vectors")
-    return found[0]
+def _embedded(catalog: Catalog, name: str, progress: StageProgress) -> Embeddings:
+    """The embeddings of this name ("": the first of the workspace), computed where a frozen trunk of Amber's has them
+    and the workspace does not; without any, those of the pretrained trunk."""
+    name = name or next(iter(models_of(catalog.home)), "")
+    recipe = Recipe.of_embeddings(name)
+    if name and (recipe is None or name in models_of(catalog.home)):
+        return Embeddings.open(catalog.home, name)
+    if recipe is None:
+        with catalog.read() as now:
+            recipe = Recipe(size=fitted_size(now))
+    need_extra("train")
+    from samplers.pack.pack_writer import make_pack
+    from training.evaluation.features import embed
+
+    pack = make_pack(catalog, progress=partial(progress, "pack"))
+    made = embed(catalog.home, pack, recipe, progress=partial(progress, "embed"))
+    assert made
+    return made
 
 
-def _target(now: Snapshot, what: str, files: dict[str, tuple[str, str]], model: str) -> _Target:
+def _target(now: Snapshot, what: str, files: dict[str, tuple[str, str]]) -> _Target:
     """What a user names, by the keys of the catalog and then by files."""
     if what in files:
         return _Target(key=what)
@@ -189,7 +207,7 @@ def _target(now: Snapshot, what: str, files: dict[str, tuple[str, str]], model: 
         raise BadInput(f"{what!r}: names no part of the file; write FILE#X,Y,W,H in pixels")
     if now.forgotten([what, image]):
         raise BadInput(f"{what!r}: the image was forgotten (`amber forget`); name another")
-    raise BadInput(f"{what!r}: is neither a key with a vector of {model} nor a file; correct it")
+    raise BadInput(f"{what!r}: is neither the key of a sample nor a file; correct it")
 
 
 def _corners(now: Snapshot, key: str, part: str) -> Corners:

@@ -45,8 +45,9 @@ def similar_command(
     FILE            an image file           KEY#X,Y,W,H     a part of the image, in pixels; FILE#X,Y,W,H too
     FILE.npy        a vector
 
-    Vectors are compared by their cosine. Boxes are embedded as images are, when they are first searched (--boxes).
-    Embeddings of a model of one's own are ingested as a table (docs/readers.md).
+    Vectors are compared by their cosine: those that training made, or else made here. Boxes are embedded as images
+    are, when they are first searched (--boxes). Embeddings of a model of one's own are ingested as a table
+    (docs/readers.md).
 
     Example: amber similar drive-3/00017#signs:1 --boxes signs --out alike.html
     """
@@ -56,9 +57,8 @@ def similar_command(
         raise BadInput("--app: shows the images by their tag; name one with --tag NAME")
     catalog = Catalog.open(home)
     screen = Screen(quiet=as_json)
-    with catalog.read() as now:
-        search = Search.of(catalog, now, wanted)
     with screen.stages():
+        search = Search.of(catalog, wanted, screen.tell)
         found = search.nearest(screen.tell)
     keys, done = list(dict.fromkeys(part.key for part in found)), list[str]()
     if search.too_small:

@@ -2,6 +2,7 @@
 names no part of an image is refused."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,18 @@ def test_a_place_is_embedded_once_whatever_the_commit(capsys: Capture, monkeypat
     assert "boxes/signs" in refused(
         capsys, "similar", box.name, "--boxes", "signs", "--embeddings", RECIPE.embeddings, code=4
     )
+
+
+def test_images_are_embedded_where_no_training_did_it(capsys: Capture) -> None:
+    shutil.rmtree("home/embeddings")
+    capsys.readouterr()
+    refused(capsys, "similar", "nothing#0,0,9,9")
+    assert not Path("home/embeddings").exists()
+    assert run(["similar", all_boxes()[0].key, "-n", "2", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 2
+    assert [path.name for path in Path("home/embeddings").iterdir()] == ["efficientnet_lite0-64x96"]
+    found(capsys, all_boxes()[0].key, "-n", "2")
+    assert Embeddings.open(Path("home"), RECIPE.embeddings).covers(["0001"])
 
 
 def test_boxes_are_tagged_requested_and_shown(capsys: Capture, tmp_path: Path) -> None:
