@@ -27,7 +27,7 @@ from amber.verbs.options import (
     triggers_option,
     trunk_option,
     workspace,
-)  # fmt: skip
+)
 from amber.verbs.people_options import card_option, days_option, third_option
 from amber.verbs.training import run_title, size_for
 from curation.catalog.catalog import Catalog

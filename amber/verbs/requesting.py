@@ -17,7 +17,7 @@ from amber.verbs.options import (
     triggers_option,
     using_files,
     workspace,
-)  # fmt: skip
+)
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from curation.requests import oracle
