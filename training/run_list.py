@@ -15,7 +15,7 @@ from samplers.plan.plan_list import policy_name, written_at
 from training.imported import is_imported, origin_of
 from training.run import Run
 
-__all__ = ["RunEntry", "list_runs", "newest_run", "run_before", "two_runs"]
+__all__ = ["RunEntry", "embeddings_of", "list_runs", "newest_run", "run_before", "trained_here", "two_runs"]
 
 
 @dataclass(frozen=True, kw_only=True)
