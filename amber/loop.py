@@ -7,7 +7,7 @@ again: it finds the finished steps and continues to the same result.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -18,16 +18,17 @@ import numpy as np
 import pyarrow.compute as pc
 
 from amber.example import example_of
+from amber.round_requests import Answer, answers_of, foreign_commit, request_labels_of
 from curation.catalog.catalog import Catalog
 from curation.catalog.held_back_labels import FILE
 from curation.catalog.ownership import os_user
-from curation.catalog.schema import KNOWN
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, NotFound
 from curation.files.atomic import remove_leftovers
 from curation.files.locks import locked
 from curation.files.progress import StageProgress
 from curation.requests import oracle
+from curation.requests.trigger_arms import check_arms
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy, default_tasks
@@ -38,15 +39,6 @@ if TYPE_CHECKING:
     from curation.requests.proposals import Proposal, Strategy
 
 __all__ = ["Answer", "Loop", "Round", "check_tasks", "rounds_of", "run_loop"]
-
-Answer = Callable[[str], object]
-"""A function that answers every open request in a commit with the given batch id, and returns after that commit."""
-
-ASKS, ANSWERS = "ask for ", ("the oracle answers", "people are done with")
-"""How the messages of the loop's own commits begin."""
-
-REFILLS = 3
-"""A round requests labels again, at most so many times, for those that came back without a value."""
 
 CONTINUED_RATE = 1 / 3
 """Learning rate of a run that starts from another run, relative to one from scratch."""
@@ -64,7 +56,8 @@ class Loop:
     The policy's importances weigh tasks in requests too: a task of share 0 gets none. `like` is the key of a sample, or
     the path of an image file, that shows what is wanted while no label of it is known. `strategy` is `Proposal`'s.
     `ask` names the tasks that rounds request labels of, all alike (default: all, by importance). `begin` is the id of a
-    run of this workspace after which the rounds begin, instead of a round 0.
+    run of this workspace after which the rounds begin, instead of a round 0. `triggers` are names of triggers that
+    share the budget of each round with mining, by the run of the round before and `against`, the id of a second run.
 
     >>> Loop(rounds=2, budget=10, start=20).arm
     'mined'
@@ -87,6 +80,8 @@ class Loop:
     strategy: "Strategy" = "mined"
     ask: tuple[str, ...] = ()
     begin: str = ""
+    triggers: tuple[str, ...] = ()
+    against: str = ""
 
     def __post_init__(self) -> None:
         for name in ("rounds", "start", "seed"):
@@ -94,6 +89,8 @@ class Loop:
                 raise BadInput(f"{name} {getattr(self, name)}: must not be negative; correct it")
         if self.rounds and self.budget < 1:
             raise BadInput(f"budget {self.budget}: must be at least 1; raise it, or pass 0 rounds")
+        if self.triggers and self.arm == "random":
+            raise BadInput(f"triggers {', '.join(self.triggers)}: have no share of labels that are all drawn at random")
         for draws in (self.draws, self.first_draws):
             if draws is not None and draws < self.recipe.global_batch:
                 raise BadInput(f"draws {draws}: must fill a batch of {self.recipe.global_batch}; raise it")
@@ -107,7 +104,14 @@ class Loop:
     def id(self) -> str:
         """A hash of the settings without `rounds`: the same settings continue a loop, and more rounds extend it."""
         settings = {name: value for name, value in asdict(self).items() if name != "rounds"}
-        for name, default in (("like", ""), ("strategy", "mined"), ("ask", ()), ("begin", "")):
+        for name, default in (
+            ("like", ""),
+            ("strategy", "mined"),
+            ("ask", ()),
+            ("begin", ""),
+            ("triggers", ()),
+            ("against", ""),
+        ):
             if settings[name] == default:
                 settings.pop(name)  # loops of before these settings keep their id
         text = json.dumps(settings, sort_keys=True, default=_policy_of_id)
@@ -154,6 +158,8 @@ def run_loop(
         remove_leftovers(catalog.home.rglob("*.part"))
         with catalog.read() as now:
             check_tasks(now, loop.policy, loop.recipe)
+            if loop.triggers:
+                check_arms(now, loop.triggers, against=loop.against)
             if answer is None and (loop.start or loop.rounds) and not now.has(f"loop:{loop.id}:{loop.rounds}:evaluate"):
                 _check_oracle(catalog.home)
         tell = progress or (lambda stage, done, total: None)
@@ -201,7 +207,7 @@ def _rounds(catalog: Catalog, loop: Loop, author: str, tell: StageProgress, answ
         size = loop.budget if index else loop.start
         if size and not catalog.has(f"{step}:evaluate"):
             proposal = _proposal(catalog, loop, pack, index, run, first, tell)
-            _request(catalog, proposal, step, author, answer)
+            request_labels_of(catalog, proposal, step, author=author, answer=answer)
         if not catalog.has(f"{step}:evaluate"):
             trained = _train(catalog, loop, pack, step, first, run, tell)
             evaluate(trained, catalog, author=author, batch=f"{step}:evaluate", progress=partial(tell, "evaluate"))
@@ -223,6 +229,7 @@ def _proposal(
         budget=loop.budget if index else loop.start, seed=loop.seed * 1000 + index, run=run,
         random_share=loop.start_random_share if not index and loop.arm != "random" else loop.random_share,
         importance=_importance(loop, index), strategy=loop.strategy,
+        triggers=loop.triggers if run else (), against=loop.against if run else "",
         embeddings=_embedded(catalog, pack, recipe, tell), **example_of(catalog, loop.like, recipe),
     )  # fmt: skip
 
@@ -232,86 +239,6 @@ def _importance(loop: Loop, index: int) -> dict[str, float] | None:
     if loop.ask and index:
         return dict.fromkeys(loop.ask, 1.0)
     return loop.policy.importances() if loop.policy else None
-
-
-def _request(catalog: Catalog, proposal: "Proposal", step: str, author: str, answer: Answer) -> None:
-    """Request labels and have them answered, again for those that came back without a value: unsure, inapplicable,
-    skipped, or unknown to the oracle."""
-    from curation.requests.proposals import propose
-
-    missing = proposal.budget
-    for again in range(REFILLS + 1):
-        ask, done = _batches(step, again)
-        if not _answered(catalog, ask, done):
-            propose(catalog, replace(proposal, budget=missing), author=author, batch=ask)
-            answer(done)
-        with catalog.read() as now:
-            opened = [_opened(now, step, turn) for turn in range(again + 1)]
-            missing = min(proposal.budget, sum(opened)) - _valued(now, step)
-        if missing <= 0 or not opened[-1]:
-            return
-
-
-def _batches(step: str, again: int) -> tuple[str, str]:
-    """Batch ids of the requests of a step and of their answers; `again` counts the refills."""
-    return (f"{step}:ask", f"{step}:answer") if not again else (f"{step}:ask:{again}", f"{step}:answer:{again}")
-
-
-def _answers(now: Snapshot, step: str) -> list[int]:
-    """The commits that answered a step's requests, oldest first."""
-    found = [now.batch(_batches(step, again)[1]) for again in range(REFILLS + 1)]
-    return [commit for commit in found if commit is not None]
-
-
-def _opened(now: Snapshot, step: str, again: int) -> int:
-    """How many requests a batch of a step made."""
-    commit = now.batch(_batches(step, again)[0])
-    return 0 if commit is None else now.requests.opened_by(commit)
-
-
-def _valued(now: Snapshot, step: str) -> int:
-    """How many answered requests of a step have a label with a value."""
-    asked = now.requests.answered_by(_answers(now, step))
-    count = 0
-    for name in pc.unique(asked["task"]).to_pylist():
-        labels = now.labels(name)
-        known = labels.filter(pc.equal(labels["state"], KNOWN))["sample_id"].to_numpy()
-        count += int(np.isin(asked.filter(pc.equal(asked["task"], name))["sample_id"].to_numpy(), known).sum())
-    return count
-
-
-def _answered(catalog: Catalog, ask: str, done: str) -> bool:
-    """Whether the requests of the batch `ask` were answered by `done`; BadInput when another commit has their ids.
-
-    The commit of the answers follows that of the requests. It closes requests, or it adds no label and says that it
-    found none to close.
-    """
-    with catalog.read() as now:
-        asked, answered = (now.batch(batch) for batch in (ask, done))
-        if asked is not None and not _message(now, asked).startswith(ASKS):
-            raise _foreign(asked, ask)
-        if answered is None:
-            return False
-        if asked is None or asked > answered:
-            raise _foreign(answered, done)
-        before, after = (now.earlier(commit).counts() for commit in (answered - 1, answered))
-        if before["request_event"] == after["request_event"] and not (
-            before["label_event"] == after["label_event"] and _message(now, answered).startswith(ANSWERS)
-        ):
-            raise _foreign(answered, done)
-    return True
-
-
-def _message(now: Snapshot, commit: int) -> str:
-    log = now.earlier(commit).log()
-    return str(log["message"][0].as_py())
-
-
-def _foreign(commit: int | None, batch: str) -> BadInput:
-    return BadInput(
-        f"commit {commit}: has the batch id {batch!r} of this loop, but the loop did not make it; run the loop with "
-        "another --seed"
-    )
 
 
 def _embedded(catalog: Catalog, pack: Pack, recipe: Recipe | None, tell: StageProgress) -> str:
@@ -331,7 +258,7 @@ def _train(catalog: Catalog, loop: Loop, pack: Pack, step: str, first: str, last
     from training.loop.trainer import train
 
     with catalog.read() as now:
-        commit = max(_answers(now, step), default=now.commit)
+        commit = max(answers_of(now, step), default=now.commit)
     with catalog.read(commit) as then:
         policy = loop.policy or Policy.in_force(then)
     recipe, draws, parent = loop.recipe, loop.draws, ""
@@ -371,7 +298,7 @@ def _round(now: Snapshot, id_: str, arm: str, index: int) -> Round:
     runs = now.runs()
     mine = runs.filter(pc.equal(runs["commit_id"], commit))
     if not len(mine):
-        raise _foreign(commit, f"{step}:evaluate")
+        raise foreign_commit(commit, f"{step}:evaluate")
     run = mine["run"][0].as_py()
     requested, found = _requested(now, id_, index)
     return Round(
@@ -386,7 +313,7 @@ def _round(now: Snapshot, id_: str, arm: str, index: int) -> Round:
 
 def _loop_answers(now: Snapshot, id_: str, last: int) -> list[int]:
     """The commits that answered the requests of a loop up to a round."""
-    return [commit for step in range(last + 1) for commit in _answers(now, f"loop:{id_}:{step}")]
+    return [commit for step in range(last + 1) for commit in answers_of(now, f"loop:{id_}:{step}")]
 
 
 def _requested(now: Snapshot, id_: str, index: int) -> tuple[int, dict[str, int]]:

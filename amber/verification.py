@@ -24,7 +24,7 @@ def verify_files(home: Path) -> Iterator[Check]:
     """
     yield Check(name="packs", fault=_fault(home, "packs/*/manifest.json", lambda path: _pack(home, path)))
     yield Check(name="plans", fault=_fault(home, "plans/*/plan.json", _plan))
-    yield Check(name="embeddings", fault=_fault(home, "embeddings/*/embeddings.json", lambda p: Embeddings(p.parent)))
+    yield Check(name="embeddings", fault=_fault(home, "embeddings/**/embeddings.json", lambda p: Embeddings(p.parent)))
     yield Check(name="run files", fault=_fault(home, "runs/*/run.json", lambda path: _run(home, path)))
     yield Check(name="imported runs", fault=_fault(home, "runs/*/imported.json", lambda path: _imported(home, path)))
 

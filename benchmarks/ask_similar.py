@@ -22,7 +22,7 @@ def similar_rows() -> list[Row]:
     """The median time of a search, that of making the codes once, and the share of the 20 nearest that are found."""
     with tempfile.TemporaryDirectory(prefix="bench-ask-") as name:
         _write(Path(name))
-        search = SimilarImages(Path(name), Embeddings.open(Path(name), "made"))
+        search = SimilarImages(Embeddings.open(Path(name), "made"))
         begun = time.perf_counter()
         search.nearest(search.of_key("0"), COUNT)
         first = time.perf_counter() - begun

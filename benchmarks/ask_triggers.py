@@ -46,7 +46,7 @@ from training.judging.triggers import FiredTrigger, fired_triggers
 from training.loop.trainer import train
 from training.recipe import Recipe
 
-__all__ = ["trigger_rows"]
+__all__ = ["trigger_rows", "write_pixel_features"]
 
 SEEDS = int(os.environ.get("RUNS", "1" if small() else "4"))
 FIRST = int(os.environ.get("FIRST_SEED", "2000"))
@@ -159,6 +159,18 @@ def trigger_rows() -> list[Row]:
     return [*rows, *_learned(seeds), _asked_again(seeds)]
 
 
+def write_pixel_features(catalog: Catalog) -> None:
+    """8 x 8 pixels of each image, in place of the features of a pretrained trunk."""
+    with catalog.read() as now:
+        rows = now.samples().select(["key", "location"]).to_pylist()
+    keys = make_pack(catalog).keys.to_pylist()
+    places = {row["key"]: row["location"] for row in rows}
+    pictures = [Image.open(places[key]).convert("RGB").resize((SIDE, SIDE)) for key in keys]
+    vectors = np.stack([np.asarray(picture, np.float32).ravel() / 255 for picture in pictures])
+    with writing(catalog.home, Recipe().embeddings, keys, [("pixels", vectors.shape[1])]) as written:
+        written[:] = vectors.astype(np.float16)
+
+
 def _share(what: str, hits: int, count: int, least: float = 0.0) -> Row:
     asked = f"at least {100 * least:.0f}%" if least else "printed"
     return cases_row(f"{what}, {hits:,} of {count:,}", hits, count, asked=asked, met=hits / max(1, count) >= least)
@@ -201,7 +213,7 @@ def _seed(folder: Path, seed: int) -> Found:
 
 def _asked(catalog: Catalog) -> dict[str, object]:
     """What fires of a run that learned, and the comparison with the run after its doubted labels were asked again."""
-    _write_features(catalog)
+    write_pixel_features(catalog)
     first = _train(catalog, "first")
     with catalog.read() as now:
         triggers = Triggers.open(now, catalog.home, first.id)
@@ -227,18 +239,6 @@ def _train(catalog: Catalog, name: str) -> Run:
     made = train(Recipe.parse({"threads": 1, "heads": "exact"}), plan, catalog)
     evaluate(made, catalog, author=AUTHOR, batch=name)
     return made
-
-
-def _write_features(catalog: Catalog) -> None:
-    """8 x 8 pixels of each image, in place of the features of a pretrained trunk."""
-    with catalog.read() as now:
-        rows = now.samples().select(["key", "location"]).to_pylist()
-    keys = make_pack(catalog).keys.to_pylist()
-    places = {row["key"]: row["location"] for row in rows}
-    pictures = [Image.open(places[key]).convert("RGB").resize((SIDE, SIDE)) for key in keys]
-    vectors = np.stack([np.asarray(picture, np.float32).ravel() / 255 for picture in pictures])
-    with writing(catalog.home, Recipe().embeddings, keys, [("pixels", vectors.shape[1])]) as written:
-        written[:] = vectors.astype(np.float16)
 
 
 def _answer_as_before(catalog: Catalog, rows: list[dict[str, object]]) -> None:

@@ -40,10 +40,10 @@ from training.network.objects import Objects
 from training.network.trunks import SmallTrunk
 from training.recipe import Recipe
 
-__all__ = ["carla_rows", "light_rows", "step_rows", "street_rows"]
+__all__ = ["CINTA_FILES", "carla_rows", "declared_boxes", "light_rows", "step_rows", "street_rows"]
 
 AUTHOR = "bench"
-FILES = Path(__file__).parent / "cinta-files.csv"
+CINTA_FILES = Path(__file__).parent / "cinta-files.csv"
 THREADS = int(os.environ.get("THREADS", "1"))
 EPOCHS = int(os.environ.get("EPOCHS", "2" if small() else "15"))
 FROZEN_EPOCHS = 2 if small() else 6
@@ -59,7 +59,9 @@ def light_rows() -> list[Row]:
         return []
     size = (256, 256)
     with tempfile.TemporaryDirectory(prefix="bench-boxes-") as name:
-        catalog = _declared("cinta_lights", Path(data), Path(name), list(csv.DictReader(FILES.open(encoding="utf-8"))))
+        catalog = declared_boxes(
+            "cinta_lights", Path(data), Path(name), list(csv.DictReader(CINTA_FILES.open(encoding="utf-8")))
+        )
         frozen = Recipe.of(
             "efficientnet_lite0", learn_from="head", size=size, global_batch=16, augment=False, threads=THREADS
         )
@@ -106,7 +108,7 @@ def carla_rows() -> list[Row]:
     runs = [f"{file[:6]}-{int(file[7:13]) // 600}" for file in files]
     rows = [{"file": file, "group": run, "split": _split(run)} for file, run in zip(files, runs, strict=True)]
     with tempfile.TemporaryDirectory(prefix="bench-boxes-") as name:
-        catalog = _declared("carla_boxes", Path(data), Path(name), rows)
+        catalog = declared_boxes("carla_boxes", Path(data), Path(name), rows)
         recipe = Recipe.of("efficientnet_lite0", learn_from="block3", size=(192, 320), global_batch=16, threads=THREADS)
         found, seconds = _trained(catalog, recipe, EPOCHS, "objects")
         mean = _mean_box(catalog, "objects", Path(name))
@@ -129,7 +131,7 @@ def step_rows() -> list[Row]:
     return [Row(what="a step of 100 tasks and boxes over one of 100 tasks", value=value, low=low, high=high)]
 
 
-def _declared(name: str, data: Path, folder: Path, files: list[dict[str, str]]) -> Catalog:
+def declared_boxes(name: str, data: Path, folder: Path, files: list[dict[str, str]]) -> Catalog:
     """The catalog of a declared data set whose images and boxes are in `data`, with these files, groups and splits."""
     place = folder / "data"
     shutil.copytree(DATASETS / name, place)

@@ -166,6 +166,21 @@ class Recipe:
         views = ("" if self.fit == "stretch" else f"-{self.fit}") + ("-mirrored" if self.mirrored else "")
         return f"{self.trunk.replace(':', '-')}-{height}x{width}{views}"
 
+    @classmethod
+    def of_embeddings(cls, name: str) -> "Recipe | None":
+        """The recipe that computes embeddings of this name; None where no frozen trunk of Amber's has it.
+
+        >>> Recipe.of_embeddings("efficientnet_lite0-64x128-crop").fit
+        'crop'
+        >>> Recipe.of_embeddings("mine")
+        """
+        found = re.fullmatch(r"(.+?)-(\d+)x(\d+)(?:-(letterbox|crop))?(-mirrored)?", name)
+        trunk = re.sub("^run-", "run:", found[1]) if found else ""
+        if not found or not (trunk in PRETRAINED or trunk.startswith("run:")):
+            return None
+        size = int(found[2]), int(found[3])
+        return cls(trunk=trunk, size=size, fit=found[4] or "stretch", mirrored=bool(found[5]))
+
     @property
     def solved(self) -> bool:
         """Whether heads learn from the plan's labels as a whole, without its draws."""

@@ -9,12 +9,13 @@ from typing import Any
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, NotFound
 from curation.files.read_back import read_json
+from curation.images.embeddings import models_of
 from samplers.plan.plan import AGAIN
 from samplers.plan.plan_list import policy_name, written_at
-from training.imported import origin_of
+from training.imported import is_imported, origin_of
 from training.run import Run
 
-__all__ = ["RunEntry", "list_runs", "newest_run", "run_before", "two_runs"]
+__all__ = ["RunEntry", "embeddings_of", "list_runs", "newest_run", "run_before", "trained_here", "two_runs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,18 @@ def newest_run(home: Path, now: Snapshot) -> str:
     if not names:
         raise NotFound(f"{home}: the catalog has no run yet; create some with `amber train`")
     return str(names[-1])
+
+
+def trained_here(home: Path, run: str) -> bool:
+    """Whether Amber trained the run `run` (a whole id), so that it has a recipe; False for ""."""
+    return bool(run) and not is_imported(home, run)
+
+
+def embeddings_of(home: Path, run: str) -> str:
+    """The name of the embeddings by which requests with a run (a whole id, or "") compare images: those that it reads,
+    or else the first of the workspace; "" without any."""
+    name = Run.open(home, run).recipe.embeddings if trained_here(home, run) else ""
+    return name or next(iter(models_of(home)), "")
 
 
 def two_runs(home: Path, now: Snapshot, run: str, before: str) -> tuple[str, str]:

@@ -144,6 +144,11 @@ class AskedFor(Row):
 
     budget: int = Field(ge=1, le=100_000)
     random_share: float = Field(default=0.15, ge=0, le=1)
+    run: Line | None = Field(
+        default=None, description="its predictions guide the mining; with triggers: the newest run"
+    )
+    triggers: list[Line] = Field(default=[], max_length=100, description="triggers of the run that share the budget")
+    against: Line | None = Field(default=None, description="the run that triggers compare with")
     seed: int = Field(default=0, ge=0, le=2**31)
     batch: Line = Field(description="the same batch of the same token again is a no-op")
 

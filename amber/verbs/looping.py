@@ -15,10 +15,23 @@ from amber.loop import Answer, Loop, Round, check_tasks, run_loop
 from amber.service.signed_urls import SERVICE, url_for
 from amber.tables import figures_table
 from amber.terminal import Screen, note, output, show
-from amber.verbs.options import author, grouped, heads_option, like_option, seeded, size_option, trunk_option, workspace
+from amber.verbs.options import (
+    against_option,
+    author,
+    grouped,
+    heads_option,
+    like_option,
+    seeded,
+    size_option,
+    trigger_names,
+    triggers_option,
+    trunk_option,
+    workspace,
+)
 from amber.verbs.people_options import card_option, days_option, third_option
 from amber.verbs.training import run_title, size_for
 from curation.catalog.catalog import Catalog
+from curation.requests.trigger_arms import check_arms
 from samplers.policy.policy import Policy, left_out
 from training.recipe import Recipe
 from training.run import Run
@@ -41,6 +54,8 @@ class LoopOptions:
     draws: int
     first_draws: int | None
     like: str
+    triggers: str
+    against: str
 
     def loop(self, catalog: Catalog, seed: int) -> Loop:
         """The loop with these settings; BadInput names the setting that breaks a rule."""
@@ -50,6 +65,7 @@ class LoopOptions:
             draws=self.draws, first_draws=self.first_draws, seed=seed,
             recipe=Recipe.of(self.trunk, size=size, heads=self.heads, seed=seed),
             policy=Policy.load(self.policy_file) if self.policy_file else None, like=self.like,
+            triggers=trigger_names(self.triggers, self.against), against=self.against,
         )  # fmt: skip
 
 
@@ -104,6 +120,8 @@ loop_options = grouped(
         "--first-draws", type=int, help="Draws in the first plan, when the trunk is trained; default: --draws."
     ),
     like_option,
+    triggers_option,
+    against_option,
 )  # fmt: skip
 people_options = grouped(
     "people", PeopleOptions,
@@ -136,6 +154,8 @@ def loop_command(options: LoopOptions, people: PeopleOptions, seed: int, author:
     loop = options.loop(catalog, seed)
     with catalog.read() as now:
         check_tasks(now, loop.policy, loop.recipe)
+        if loop.triggers:
+            check_arms(now, loop.triggers, against=loop.against)
         tasks = now.tasks().values()
         unheard = "" if loop.policy or now.ownership.policy() else left_out(tasks, Policy.even(tasks))
     need_extra("train")

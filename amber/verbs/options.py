@@ -14,6 +14,7 @@ from curation.files.locks import in_use
 
 __all__ = [
     "SEED",
+    "against_option",
     "author",
     "grouped",
     "has_verb",
@@ -22,6 +23,8 @@ __all__ = [
     "seeded",
     "size_option",
     "split_option",
+    "trigger_names",
+    "triggers_option",
     "trunk_option",
     "using_files",
     "workspace",
@@ -119,6 +122,25 @@ heads_option = click.option(
     help="How heads learn on a frozen trunk: each solved exactly, all on one hidden layer, the better of the two by "
     "cross-validation (auto, the default), or by the plan's draws.",
 )  # fmt: skip
+
+
+against_option = click.option(
+    "--against", default="", metavar="RUN", help="The run that triggers compare with (`disagree`)."
+)
+triggers_option = click.option(
+    "--triggers", default="", metavar="NAME[,NAME]",
+    help="Triggers of the run that share the budget with mining, by what each found before.",
+)  # fmt: skip
+
+
+def trigger_names(triggers: str, against: str) -> tuple[str, ...]:
+    """The names in `--triggers`; BadInput where it names none, or `--against` stands alone."""
+    names = tuple(dict.fromkeys(filter(None, (name.strip() for name in triggers.split(",")))))
+    if triggers and not names:
+        raise BadInput(f"--triggers {triggers!r}: names no trigger; name one, or leave --triggers out")
+    if against and not names:
+        raise BadInput(f"--against {against}: is read by triggers alone; name some with --triggers")
+    return names
 
 
 def has_verb(context: click.Context) -> bool:

@@ -8,20 +8,28 @@ from rich.console import Group
 
 from amber.example import example_of
 from amber.terminal import WrappedTable, interval, plain, show, table
-from amber.verbs.options import grouped, like_option, seeded, using_files, workspace
+from amber.verbs.options import (
+    against_option,
+    grouped,
+    like_option,
+    seeded,
+    trigger_names,
+    triggers_option,
+    using_files,
+    workspace,
+)
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
-from curation.images.embeddings import models_of
 from curation.requests import oracle
 from curation.requests.proposals import Proposal
 from curation.requests.ranking import STRATEGIES, Strategy
 from curation.requests.spending import Spent, spend
 from samplers.policy.policy import Policy
 from training.evaluation.intervals import Figure
-from training.imported import is_imported
 from training.judging.request_arms import arm_figures
 from training.recipe import Recipe
 from training.run import Run
+from training.run_list import embeddings_of, trained_here
 
 __all__ = ["oracle_command", "request_command"]
 
@@ -43,11 +51,7 @@ class RequestOptions:
 
     def proposal(self, catalog: Catalog, seed: int) -> Proposal | None:
         """How to spend the budget; None without one."""
-        names = tuple(dict.fromkeys(filter(None, (name.strip() for name in self.triggers.split(",")))))
-        if self.triggers and not names:
-            raise BadInput(f"--triggers {self.triggers!r}: names no trigger; name one, or leave --triggers out")
-        if self.against and not names:
-            raise BadInput(f"--against {self.against}: is read by triggers alone; name some with --triggers")
+        names = trigger_names(self.triggers, self.against)
         if self.budget is None:
             if names:
                 raise BadInput(f"--triggers {self.triggers}: shares a budget with mining; name one with --budget N")
@@ -56,10 +60,10 @@ class RequestOptions:
             runs = now.runs()["run"].to_pylist()
             run = now.runs.full_id(self.run) if self.run else runs[-1] if runs else ""
         self._check_strategy(catalog, run)
-        recipe = Run.open(catalog.home, run).recipe if _trained_here(catalog, run) else Recipe()
+        recipe = Run.open(catalog.home, run).recipe if trained_here(catalog.home, run) else Recipe()
         return Proposal(
             budget=self.budget, seed=seed, random_share=self.random_share, run=run,
-            embeddings=_embeddings(catalog, run), importance=self._importance(catalog), strategy=self.strategy,
+            embeddings=embeddings_of(catalog.home, run), importance=self._importance(catalog), strategy=self.strategy,
             triggers=names, against=self.against,
             **example_of(catalog, self.like, recipe.features(run)),
         )  # fmt: skip
@@ -70,7 +74,7 @@ class RequestOptions:
             raise BadInput(
                 f"--strategy {self.strategy}: needs the predictions of a run; train first, or choose another"
             )
-        if self.strategy in ("badge", "typiclust") and not _embeddings(catalog, run):
+        if self.strategy in ("badge", "typiclust") and not embeddings_of(catalog.home, run):
             raise BadInput(f"--strategy {self.strategy}: needs features of the images; train first, or choose another")
 
     def _importance(self, catalog: Catalog) -> dict[str, float] | None:
@@ -92,11 +96,8 @@ request_options = grouped(
         help="Policy file whose importances weigh the tasks; default: all alike.",
     ),
     like_option,
-    click.option(
-        "--triggers", default="", metavar="NAME[,NAME]",
-        help="Triggers of the run that share the budget with mining, by what each found before.",
-    ),
-    click.option("--against", default="", metavar="RUN", help="The run that triggers compare with (`disagree`)."),
+    triggers_option,
+    against_option,
     click.option(
         "--strategy", type=click.Choice(STRATEGIES), default="mined", show_default=True,
         help="What chooses the images: what is known (mined), chance, or one published strategy.",
@@ -184,16 +185,3 @@ def oracle_command(home: str, as_json: bool) -> None:
         digest = now.digest
     count = oracle.answer(catalog, batch=f"oracle:{digest}")
     show({"labels": count}, as_json, lambda: f"{count:,} labels")
-
-
-def _trained_here(catalog: Catalog, run: str) -> bool:
-    """Whether `run` is one that Amber trained, so that it has a recipe."""
-    return bool(run) and not is_imported(catalog.home, run)
-
-
-def _embeddings(catalog: Catalog, run: str) -> str:
-    """The embeddings that a run uses, or else the first of the workspace; "" without any."""
-    name = Run.open(catalog.home, run).recipe.embeddings if _trained_here(catalog, run) else ""
-    if name:
-        return name
-    return next(iter(models_of(catalog.home)), "")

@@ -1,92 +1,24 @@
 """The verb `amber similar`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
-import numpy as np
 
-from amber.extras import need_extra
-from amber.terminal import note, show, table
+from amber.similar import Found, Search, Wanted
+from amber.terminal import Screen, note, show, table
 from amber.verbs.options import grouped, split_option, using_files, workspace
-from curation.arrays import Bools, Float32s
 from curation.catalog.catalog import Catalog, check_author
-from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
-from curation.images.decoding import inspect
-from curation.images.embeddings import Embeddings, models_of
-from curation.images.similar import Similar, SimilarImages
 from curation.requests.manual_requests import request_labels, tag
-from training.recipe import Recipe
 
 __all__ = ["similar_command"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What images should be similar to, by which embeddings, and how many are wanted."""
-
-    what: str
-    embeddings: str
-    count: int
-    split: str
-
-    def search(self, catalog: Catalog, now: Snapshot) -> list[Similar]:
-        """The nearest images, the nearest first; without the image itself, and only those of the split."""
-        model = self.embeddings or _first(catalog.home)
-        found = SimilarImages(catalog.home, Embeddings.open(catalog.home, model))
-        keys, itself = found.embeddings.keys, ""
-        if self.what in keys:
-            vector, itself = found.of_key(self.what), self.what
-        else:
-            vector = found.of_vector(self._vector(catalog, model))
-        return found.nearest(vector, self.count, without=self._left_out(now, keys, itself))
-
-    def _vector(self, catalog: Catalog, model: str) -> Float32s:
-        """The vector of a file: as it stands in a .npy file, or of an image by Amber's own trunk."""
-        path = Path(self.what)
-        if not path.is_file():
-            raise BadInput(f"{self.what!r}: is neither a key with a vector of {model} nor a file; correct it")
-        if path.suffix == ".npy":
-            try:
-                return np.asarray(np.load(path, allow_pickle=False), np.float32)
-            except (ValueError, OSError) as error:
-                raise BadInput(f"{self.what!r}: is no array of numbers ({error}); save it by numpy.save") from None
-        try:
-            inspect(path)
-        except BadInput as error:
-            raise BadInput(f"{self.what!r}: cannot be read as an image ({error}); name another") from None
-        recipe = Recipe()
-        if recipe.embeddings != model:
-            raise BadInput(f"embeddings {model}: are not of Amber's own trunk; name a key, or a vector as FILE.npy")
-        need_extra("train")
-        from training.evaluation.features import features_of_file
-
-        return np.asarray(features_of_file(catalog.home, path, recipe), np.float32)
-
-    def _left_out(self, now: Snapshot, keys: Sequence[str], itself: str) -> Bools:
-        """Which of the vectors [N] are of the image itself, excluded, of another split, or not of the catalog."""
-        samples = now.samples().to_pydict()
-        kept = {
-            key
-            for key, split, excluded in zip(samples["key"], samples["split"], samples["excluded"], strict=True)
-            if not excluded and (not self.split or split == self.split) and key != itself
-        }
-        return np.array([key not in kept for key in keys], np.bool_)
-
-
-def _first(home: Path) -> str:
-    found = models_of(home)
-    if not found:
-        raise BadInput(f"{home}: has no embeddings; `amber train` makes them, or ingest a table with vectors")
-    return found[0]
-
 
 wanted = grouped(
     "wanted", Wanted,
     click.argument("what"),
     click.option("--embeddings", default="", metavar="MODEL", help="Default: the first of the workspace."),
+    click.option("--boxes", default="", metavar="TASK", help="Search the known boxes of this task, not whole images."),
     click.option("-n", "count", default=20, show_default=True, type=click.IntRange(min=1), help="How many."),
     split_option,
 )  # fmt: skip
@@ -106,19 +38,31 @@ def similar_command(
     context: click.Context, wanted: Wanted, task: str, name: str, out: Path | None, app: bool, author: str, home: str,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Find the images most similar to WHAT: the key of a sample, an image file, or a vector (FILE.npy).
+    """Find the images, or boxes, most similar to WHAT: a sample, a box of it, a part of an image, a file, or a vector.
 
-    Vectors are compared by their cosine. Embeddings of a model of one's own are ingested as a table (docs/readers.md).
+    \b
+    KEY             a sample                KEY#TASK:N      box N of a task of boxes, from 1
+    FILE            an image file           KEY#X,Y,W,H     a part of the image, in pixels; FILE#X,Y,W,H too
+    FILE.npy        a vector
+
+    Vectors are compared by their cosine: those that training made, or else made here. Boxes are embedded as images
+    are, when they are first searched (--boxes). Embeddings of a model of one's own are ingested as a table
+    (docs/readers.md).
+
+    Example: amber similar drive-3/00017#signs:1 --boxes signs --out alike.html
     """
     if task or name:
         check_author(author)
     if app and not name:
         raise BadInput("--app: shows the images by their tag; name one with --tag NAME")
     catalog = Catalog.open(home)
-    with catalog.read() as now:
-        found = wanted.search(catalog, now)
-        places = {row["key"]: row["location"] for row in now.samples().select(["key", "location"]).to_pylist()}
-    keys, done = [part.key for part in found], list[str]()
+    screen = Screen(quiet=as_json)
+    with screen.stages():
+        search = Search.of(catalog, wanted, screen.tell)
+        found = search.nearest(screen.tell)
+    keys, done = list(dict.fromkeys(part.key for part in found)), list[str]()
+    if search.too_small:
+        done.append(f"boxes too small to search: {search.too_small:,} (less than 2 pixels a side)")
     if (task or name) and keys:
         with catalog.commit(author=author, message=f"images similar to {wanted.what}") as change:
             if task:
@@ -131,15 +75,22 @@ def similar_command(
     for line in () if as_json else done:
         note(line)
     if out:
-        from amber.picture_page import PictureRow, write_pictures
-
-        pictures = [(places[part.key], [part.key, f"{part.similarity:.3f}"]) for part in found]
-        write_pictures(out, f"Similar to {wanted.what}", [PictureRow(title="nearest first", pictures=pictures)])
-    cells = [[part.key, f"{part.similarity:.3f}"] for part in found]
-    show(
-        [asdict(part) for part in found], as_json, lambda: table(f"Similar to {wanted.what}", ["key", "cosine"], cells)
-    )
+        _write(out, wanted.what, search, found)
+    cells = [
+        [part.name, *([part.box.label] if part.box else []), f"{part.similarity:.3f}"] for part in found
+    ]  # fmt: skip
+    columns = ["box", "class", "cosine"] if wanted.boxes else ["key", "cosine"]
+    show([part.row() for part in found], as_json, lambda: table(f"Similar to {wanted.what}", columns, cells))
     if app:
         from amber.verbs.browse import browse_command
 
         context.invoke(browse_command, view=f"tagged {name}", home=home, as_json=as_json)
+
+
+def _write(out: Path, what: str, search: Search, found: Sequence[Found]) -> None:
+    """A page of the images or boxes that were found."""
+    from amber.picture_page import PictureRow, write_pictures
+
+    pictures = [(search.files[part.key][0], [part.name, f"{part.similarity:.3f}"]) for part in found]
+    parts = [part.box.corners for part in found if part.box]
+    write_pictures(out, f"Similar to {what}", [PictureRow(title="nearest first", pictures=pictures, parts=parts)])

@@ -26,7 +26,7 @@ from curation.files.read_back import check_sha256, read_json, read_npy, read_wit
 
 __all__ = [
     "AGAIN", "CHUNK", "Embeddings", "add_vectors", "check_vectors", "farthest_first", "forget_vectors", "is_imported",
-    "models_of", "principal_directions", "statistics", "writing",
+    "models_of", "principal_directions", "statistics", "writing", "writing_in",
 ]  # fmt: skip
 
 
@@ -46,6 +46,7 @@ class Embeddings:
     def __init__(self, folder: Path) -> None:
         if not (folder / "embeddings.json").is_file():
             raise NotFound(f"{folder}: has no complete embeddings; `amber train` makes them")
+        self.folder = folder
         self.model, self.blocks, hashes = read_json(folder / "embeddings.json", AGAIN, _header)
         for name, sha256 in hashes.items():
             check_sha256(folder / name, sha256, AGAIN)
@@ -111,8 +112,16 @@ def writing(
     home: Path, model: str, keys: Sequence[str], blocks: Sequence[tuple[str, int]]
 ) -> Iterator[npt.NDArray[np.float16]]:
     """An array [len(keys), D] to fill; when the block ends without an exception, the embeddings appear as a whole."""
-    final = home / "embeddings" / model
-    with whole(final) as part:
+    with writing_in(home / "embeddings" / model, model, keys, blocks) as vectors:
+        yield vectors
+
+
+@contextmanager
+def writing_in(
+    folder: Path, model: str, keys: Sequence[str], blocks: Sequence[tuple[str, int]]
+) -> Iterator[npt.NDArray[np.float16]]:
+    """As `writing`, into a folder of one's own."""
+    with whole(folder) as part:
         part.mkdir()
         width = sum(size for _, size in blocks)
         vectors = np.lib.format.open_memmap(part / "vectors.npy", mode="w+", dtype=np.float16, shape=(len(keys), width))

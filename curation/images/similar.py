@@ -35,11 +35,10 @@ class Similar:
 
 
 class SimilarImages:
-    """Search among the N vectors of `embeddings` in the workspace `home`."""
+    """Search among the N vectors of `embeddings`; codes are kept in their folder."""
 
-    def __init__(self, home: Path, embeddings: Embeddings) -> None:
+    def __init__(self, embeddings: Embeddings) -> None:
         self.embeddings = embeddings
-        self._folder = home / "embeddings" / embeddings.model
 
     def of_key(self, key: str) -> Float32s:
         """The standardised vector [D] of a sample; NotFound without one."""
@@ -85,7 +84,7 @@ class SimilarImages:
 
     def _codes(self) -> tuple[Float32s, Float32s]:
         """The code of each vector [N, 64], of length 1, and the directions [D, 64]; made where they are missing."""
-        path = self._folder / "codes"
+        path = self.embeddings.folder / "codes"
         if not (path / "codes.npy").is_file():
             self._make(path)
         return read_npy(path / "codes.npy", AGAIN, mmap=True), read_npy(path / "directions.npy", AGAIN)

@@ -26,9 +26,9 @@ from curation.requests.evaluation_labels import request_rows
 from curation.requests.outcomes import Outcomes
 from curation.requests.strategies import Pick, one_of_each_group
 from curation.requests.trigger_views import AGAINST_LABEL
-from curation.requests.triggers import Trigger, Triggers
+from curation.requests.triggers import Trigger, Triggers, check_names
 
-__all__ = ["TriggerArms", "rows_to_ask"]
+__all__ = ["TriggerArms", "check_arms", "rows_to_ask"]
 
 PRIOR: Final = 1.0
 PRIOR_MINED: Final = 3.0
@@ -49,8 +49,7 @@ class TriggerArms:
     @classmethod
     def of(cls, candidates: Candidates, triggers: Triggers, home: Path, names: Sequence[str]) -> "TriggerArms":
         """The triggers of these names; BadInput where one is none, or asks for known labels again."""
-        if AGAINST_LABEL in names:
-            raise BadInput(f"trigger {AGAINST_LABEL!r}: asks for known labels again; use `amber triggers --ask` for it")
+        _check_shared(names)
         outcomes = Outcomes.at(candidates.now, home)
         return cls(candidates=candidates, triggers=triggers, chosen=triggers.named(names), outcomes=outcomes)
 
@@ -85,6 +84,12 @@ class TriggerArms:
             open_ = self.candidates.open[part.task]
             self._fired[part.name, part.task] = _ordered(self.candidates, self.triggers, part, ~open_)
         return self._fired[part.name, part.task]
+
+
+def check_arms(now: Snapshot, names: Sequence[str], *, against: str = "") -> None:
+    """Refuse, before there is a run, names of triggers that cannot be arms of a budget."""
+    _check_shared(names)
+    check_names(now, names, against=against)
 
 
 def rows_to_ask(
@@ -122,6 +127,11 @@ def rows_to_ask(
             reason=f"{part.name}: {part.why}",
         )  # fmt: skip
     return [{**row, "priority": priority} for priority, row in enumerate(found)]
+
+
+def _check_shared(names: Sequence[str]) -> None:
+    if AGAINST_LABEL in names:
+        raise BadInput(f"trigger {AGAINST_LABEL!r}: asks for known labels again; use `amber triggers --ask` for it")
 
 
 def _ordered(candidates: Candidates, triggers: Triggers, part: Trigger, taken: Bools) -> Ints:

@@ -5,7 +5,7 @@ predictions.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -24,7 +24,7 @@ from curation.errors import BadInput
 from curation.requests.outcomes import values_of_samples
 from curation.requests.trigger_views import AGAINST_LABEL, BUILT_IN, built_in
 
-__all__ = ["Trigger", "Triggers"]
+__all__ = ["Trigger", "Triggers", "check_names"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class Triggers:
 
     def named(self, names: Sequence[str] = ()) -> list[Trigger]:
         """The triggers of these names; without names, all that the run allows. BadInput where a name is no trigger."""
-        slices = {name: part for name, part in self._slices().items() if name not in BUILT_IN}
+        slices = _free_slices(self.now)
         for name in names:
             self._check(name, slices)
         usable = [name for name in BUILT_IN if name != "disagree" or self.other]
@@ -128,8 +128,7 @@ class Triggers:
         return [task.name for task in self.tasks]
 
     def _slices(self) -> dict[str, Slice]:
-        """The declared slices that read predictions."""
-        return {name: part for name, part in self.now.slices().items() if part.reads_predictions}
+        return _slices_over_predictions(self.now)
 
     def _triggers(self, name: str, slices: dict[str, Slice]) -> list[Trigger]:
         if name not in BUILT_IN:
@@ -154,15 +153,10 @@ class Triggers:
         return [name for _, name in _predicted(part.predicate) if name not in self._own]
 
     def _check(self, name: str, slices: dict[str, Slice]) -> None:
-        read = _predicted(slices[name].predicate) if name in slices else []
-        compared = [task for family, task in read if family == "pred_other"]
-        if not self.other and (name == "disagree" or compared):
-            raise BadInput(f"trigger {name!r}: needs a second run; name it by --against RUN")
+        _check_name(name, slices, compared=bool(self.other))
         if name in BUILT_IN:
             return
-        if name not in slices:
-            known = ", ".join([*BUILT_IN, *slices])
-            raise BadInput(f"trigger {name!r}: must be one of {known}; declare a slice over pred.TASK, or correct it")
+        compared = _compared(slices[name])
         if missing := self._missing(slices[name]):
             raise BadInput(f"trigger {name!r}: run {self.run} does not predict {missing[0]}; name a run that does")
         if compared and (lacking := sorted({*compared} - _tasks_in(self.now, self.other))):
@@ -170,6 +164,39 @@ class Triggers:
 
     def _members(self, predicate: str) -> Ints:
         return self.now.members(predicate, predictions=self.file, other=self.other or None)
+
+
+def check_names(now: Snapshot, names: Sequence[str], *, against: str = "") -> None:
+    """Refuse, before there is a run, names that are no triggers, or that need a second run where `against` names
+    none; NotFound where it names no run."""
+    slices = _free_slices(now)
+    if against:
+        now.runs.full_id(against)
+    for name in names:
+        _check_name(name, slices, compared=bool(against))
+
+
+def _check_name(name: str, slices: Mapping[str, Slice], *, compared: bool) -> None:
+    """BadInput where a name is no trigger, or one that needs a second run and has none."""
+    if not compared and (name == "disagree" or (name in slices and _compared(slices[name]))):
+        raise BadInput(f"trigger {name!r}: needs a second run; name it by --against RUN")
+    if name not in BUILT_IN and name not in slices:
+        known = ", ".join([*BUILT_IN, *slices])
+        raise BadInput(f"trigger {name!r}: must be one of {known}; declare a slice over pred.TASK, or correct it")
+
+
+def _slices_over_predictions(now: Snapshot) -> dict[str, Slice]:
+    return {name: part for name, part in now.slices().items() if part.reads_predictions}
+
+
+def _free_slices(now: Snapshot) -> dict[str, Slice]:
+    """The declared slices that are triggers: they read predictions, and no built-in trigger has their name."""
+    return {name: part for name, part in _slices_over_predictions(now).items() if name not in BUILT_IN}
+
+
+def _compared(part: Slice) -> list[str]:
+    """The tasks of which a slice reads the predictions of a second run."""
+    return [task for family, task in _predicted(part.predicate) if family == "pred_other"]
 
 
 def _tasks_in(now: Snapshot, predictions: str) -> set[str]:

@@ -13,7 +13,7 @@ from PIL import Image
 from curation.arrays import Pixels
 from curation.images.decoding import load_rgb
 
-__all__ = ["decode_into"]
+__all__ = ["decode_into", "stretch_into"]
 
 _START_OF_SCAN, _APP1 = 0xDA, 0xE1
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # these three markers are not frames
@@ -26,7 +26,15 @@ _TURNED = re.compile(
 def decode_into(data: memoryview, out: Pixels) -> None:
     """Decode `data` upright into `out` [H, W, 3] RGB; `BadImage` if it is not an image."""
     if not _decode_jpeg(data, out):
-        _stretch(load_rgb(bytes(data)), out)
+        stretch_into(load_rgb(bytes(data)), out)
+
+
+def stretch_into(pixels: Pixels, out: Pixels) -> None:
+    """Stretch pixels [h, w, 3] into `out` [H, W, 3], by an antialiased bilinear filter."""
+    if pixels.shape != out.shape:
+        size = out.shape[1], out.shape[0]
+        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+    out[...] = pixels
 
 
 def _decode_jpeg(data: memoryview, out: Pixels) -> bool:
@@ -38,7 +46,7 @@ def _decode_jpeg(data: memoryview, out: Pixels) -> bool:
         if shape == out.shape[:2]:
             simplejpeg.decode_jpeg(data, "RGB", buffer=out)
         else:
-            _stretch(simplejpeg.decode_jpeg(data, "RGB", min_height=out.shape[0], min_width=out.shape[1]), out)
+            stretch_into(simplejpeg.decode_jpeg(data, "RGB", min_height=out.shape[0], min_width=out.shape[1]), out)
         return True
     except (ValueError, IndexError):
         return False
@@ -58,10 +66,3 @@ def _upright_jpeg(data: memoryview) -> tuple[int, int] | None:
             shape = data[at + 5] << 8 | data[at + 6], data[at + 7] << 8 | data[at + 8]
         at += 2 + length
     return shape
-
-
-def _stretch(pixels: Pixels, out: Pixels) -> None:
-    if pixels.shape != out.shape:
-        size = out.shape[1], out.shape[0]
-        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
-    out[...] = pixels

@@ -16,7 +16,7 @@ from curation.images.decoding import load_rgb
 from curation.images.embeddings import Embeddings
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
-from samplers.streaming.decode import decode_into
+from samplers.streaming.decode import decode_into, stretch_into
 from samplers.streaming.stream import sweep
 from training.network.model import Network, as_pixels, load_any
 from training.network.tree_network import TreeNetwork
@@ -25,8 +25,8 @@ from training.recipe import Recipe
 from training.run import Run
 
 __all__ = [
-    "GREY", "Frozen", "embed", "embed_some", "features_of_file", "fitted", "fitted_images", "fitted_pixels",
-    "framed", "frozen_features", "frozen_trunk",
+    "BATCH", "GREY", "Frozen", "embed", "embed_some", "features_of_file", "fitted", "fitted_crop", "fitted_images",
+    "fitted_pixels", "framed", "frozen_features", "frozen_trunk",
 ]  # fmt: skip
 
 
@@ -118,13 +118,29 @@ def features_of_file(home: Path, path: Path, recipe: Recipe) -> npt.NDArray[np.f
 
 def fitted_pixels(data: bytes, recipe: Recipe) -> Pixels:
     """The image in the bytes of a file, uint8 [3, H, W], fitted as the recipe says; BadImage when there is none."""
+    height, width = load_rgb(data).shape[:2] if recipe.fit != "stretch" else recipe.size
+    pixels = _room(height, width, recipe)
+    decode_into(memoryview(data), pixels)
+    return _framed_one(pixels, recipe)
+
+
+def fitted_crop(crop: Pixels, recipe: Recipe) -> Pixels:
+    """Pixels [h, w, 3] as an image of their own, uint8 [3, H, W], fitted as the recipe says."""
+    pixels = _room(crop.shape[0], crop.shape[1], recipe)
+    stretch_into(crop, pixels)
+    return _framed_one(pixels, recipe)
+
+
+def _room(height: int, width: int, recipe: Recipe) -> Pixels:
+    """Room [h, w, 3] for an image of this shape, fitted as the recipe says, before it is framed."""
     inner = recipe.size
     if recipe.fit != "stretch":
-        height, width = load_rgb(data).shape[:2]
         (shape,) = fitted(np.array([height]), np.array([width]), recipe.size, recipe.fit).tolist()
         inner = (shape[0], shape[1])
-    pixels = np.empty((*inner, 3), np.uint8)
-    decode_into(memoryview(data), pixels)
+    return np.empty((*inner, 3), np.uint8)
+
+
+def _framed_one(pixels: Pixels, recipe: Recipe) -> Pixels:
     return np.asarray(framed(pixels.transpose(2, 0, 1)[None], recipe.size)[0], np.uint8)
 
 

@@ -24,7 +24,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def search(home: Path) -> SimilarImages:
-    return SimilarImages(home, Embeddings.open(home, "toy"))
+    return SimilarImages(Embeddings.open(home, "toy"))
 
 
 def test_the_nearest_are_those_of_the_largest_cosine(home: Path) -> None:
@@ -58,10 +58,10 @@ def test_new_vectors_get_new_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     generator = np.random.default_rng(1)
     table = pa.table({"key": ["a", "b", "c"], "vector": generator.normal(size=(3, 8)).tolist()})
     add_vectors(tmp_path, "mine", table)
-    before = SimilarImages(tmp_path, Embeddings.open(tmp_path, "mine"))
+    before = SimilarImages(Embeddings.open(tmp_path, "mine"))
     assert len(before.nearest(before.of_key("a"), 9)) == 3
     add_vectors(tmp_path, "mine", pa.table({"key": ["d"], "vector": [table["vector"][0].as_py()]}))
-    after = SimilarImages(tmp_path, Embeddings.open(tmp_path, "mine"))
+    after = SimilarImages(Embeddings.open(tmp_path, "mine"))
     assert {part.key for part in after.nearest(after.of_key("a"), 2)} == {"a", "d"}
 
 
