@@ -57,8 +57,7 @@ def write_report(
     is in an evaluation split, because the figures would be too good. An imported run has no section about training,
     baselines and plan; where nobody declared what its model was trained on, that stands beside its figures.
     """
-    home, report = catalog.home, progress or (lambda done, total: None)
-    origin = reported(home, run_id)
+    home, report, origin = catalog.home, progress or (lambda done, total: None), reported(catalog.home, run_id)
     run_id = origin.id
     with catalog.read() as now:
         entry = registered_run(now, run_id)
