@@ -52,9 +52,9 @@ class Link:
 
     `plan` is the plan that it was trained on, `course` the plans that its draws came from where these are others.
     `how` says in words how it learned. Of the plan's tasks, `learned` took steps or were solved, `distilled` learned
-    soft labels for a while, `frozen` did not move, or no longer at the end. `trunk` says whose trunk it has and what of it learned.
-    `commit` is that of its labels. `author` and `evaluated` are the author and the commit of its newest evaluation (""
-    and 0: none). `state` is "" for a link that can be repeated.
+    soft labels for a while, `frozen` did not move, or no longer at the end. `trunk` says whose trunk it has and what of
+    it learned. `commit` is that of its labels. `author` and `evaluated` are the author and the commit of its newest
+    evaluation ("" and 0: none). `state` is "" for a link that can be repeated.
     """
 
     run: str
