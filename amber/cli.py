@@ -33,6 +33,7 @@ VERBS = {
     "ingest": ("ledger:ingest_command", "Add the data set declared in the folder DATASET to the catalog."),
     "init": ("ledger:init", "Create a workspace with an empty catalog, or open an existing one."),
     "label": ("labeling:label_group", "Have people label in Label Studio: push requests, pull answers, assign people."),
+    "lineage": ("lineage:lineage_command", "Show the chain of trainings and plans that led to RUN."),
     "log": ("ledger:log", "List commits, newest first."),
     "loop": ("looping:loop_command", "Run rounds of: request labels, have them answered, plan, train, evaluate."),
     "oracle": ("requesting:oracle_command", "Answer the open requests with the labels that the data set held back."),

@@ -94,6 +94,16 @@ class PairedRuns:
         ids = now.runs.full_id(first), now.runs.full_id(second)
         if ids[0] == ids[1]:
             raise BadInput(f"run {ids[0]!r}: cannot be compared with itself; name two runs of `amber runs`")
+        return cls._of(now, home, ids, split, tasks)
+
+    @classmethod
+    def alone(cls, now: Snapshot, home: Path, run: str, *, split: str = "test", tasks: Sequence[str] = ()) -> Self:
+        """One run in both places, for figures that are judged by themselves; raises what `load` raises."""
+        id_ = now.runs.full_id(run)
+        return cls._of(now, home, (id_, id_), split, tasks)
+
+    @classmethod
+    def _of(cls, now: Snapshot, home: Path, ids: tuple[str, str], split: str, tasks: Sequence[str]) -> Self:
         files = tuple(now.runs.predictions_file(home, id_) for id_ in ids)
         samples = Samples.at(now)
         judged = np.asarray(samples.splits == split, np.bool_)
@@ -103,7 +113,7 @@ class PairedRuns:
         paired, unequal = {}, {}
         for task in _common(now, ids, predicted, tasks):
             both = [labelled(now, task, samples, table) for table in tables]
-            if split == SPLIT:
+            if split == SPLIT and ids[0] != ids[1]:
                 both = [
                     drawn.weighed(now, part, task) if isinstance(part, LabelledPredictions) else part for part in both
                 ]
@@ -117,6 +127,11 @@ class PairedRuns:
             runs=ids, split=split, samples=samples, tasks=paired, unequal=unequal, slices=slices, left_out=left_out,
             inside={"": judged, **inside},
         )  # fmt: skip
+
+    @property
+    def base(self) -> str:
+        """The id of the first run; "" where one run is in both places."""
+        return self.runs[0] if self.runs[0] != self.runs[1] else ""
 
     def cell(self, task: str, slice_: str) -> AnyPair:
         """The predictions of both runs for the labels of one (task, slice)."""
