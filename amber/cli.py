@@ -49,6 +49,7 @@ VERBS = {
     "report": ("training:report_command", "Write report.html: figures, curves, coverage, and the worst slices."),
     "request": ("requesting:request_command", "Request labels where they help most, and list the open requests."),
     "restore": ("workspace:restore_command", "Make a workspace from the backup in FOLDER."),
+    "retrain": ("retraining:retrain_command", "Train again what changed, as little as the gate accepts."),
     "revert": ("ledger:revert_command", "Undo COMMIT with a new commit."),
     "runs": ("runs:runs_command", "List runs: date, author, plan, policy, parent, figures, withdrawn."),
     "serve": ("serving:serve_group", "Serve images under signed URLs, and the catalog as a JSON API."),

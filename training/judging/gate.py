@@ -1,6 +1,8 @@
 """The decision of a gate: whether a run may replace another one, is worse, or needs more labels to tell.
 
 *Pass* where the upper bound of the drop is below the margin on everything that is judged, and the team's rule holds.
+Of a task that both runs predict alike, to the bit, for every image of the catalog, the drop is 0, however few labels
+judge it: a run that solved the heads of other tasks again is not held up by it.
 *Block* where a drop is shown (step-down max-T at 5% over all that is judged) on something that does not pass. Otherwise
 *not enough data*, with the number of groups that would do. What truly drops by its margin passes with a chance of about
 5%, and a run that is as good is blocked with a chance of at most 5% in all.
@@ -155,8 +157,9 @@ def _truth(pair: AnyPair) -> Floats:
 def _judged(runs: PairedRuns, cell: _Cell, p: float) -> JudgedFigure:
     measure, scale = cell.measure, cell.measure.scale
     base, run = (scale * value for value in cell.sums.values())
-    high = scale * cell.bound.high
-    outcome = _outcome(high < cell.margin, p)
+    alike = measure.task.name in runs.alike
+    high = 0.0 if alike else scale * cell.bound.high
+    outcome = _outcome(alike or high < cell.margin, p)
     return JudgedFigure(
         what=f"{measure.task.name} on {cell.slice or EVERYTHING}", task=measure.task.name, slice=cell.slice,
         measure=measure.text, unit=measure.unit, n=len(cell.pair.first.rows),

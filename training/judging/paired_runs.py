@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Generic, Self, TypeVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.arrays import Bools
@@ -71,7 +73,7 @@ class PairedRuns:
     `slices` are those that both runs allow to evaluate, and `inside` (slice -> members on the split, "" for
     everything) masks over `samples`. A slice that reads predictions holds the images that are in it by the predictions
     of either run, so it does not change when the two are exchanged. `left_out` says of each other slice why it is not
-    evaluated.
+    evaluated. `alike` are the tasks of which both predict the same, to the bit, for every image of the catalog.
     """
 
     runs: tuple[str, str]
@@ -82,6 +84,7 @@ class PairedRuns:
     slices: Mapping[str, Slice]
     inside: Mapping[str, Bools]
     left_out: Mapping[str, str]
+    alike: frozenset[str] = frozenset()
 
     @classmethod
     def load(
@@ -125,7 +128,7 @@ class PairedRuns:
         inside = {name: part & judged for name, part in _members(now, slices, files, samples).items()}
         return cls(
             runs=ids, split=split, samples=samples, tasks=paired, unequal=unequal, slices=slices, left_out=left_out,
-            inside={"": judged, **inside},
+            inside={"": judged, **inside}, alike=frozenset(name for name in paired if _alike(name, *tables)),
         )  # fmt: skip
 
     @property
@@ -161,6 +164,13 @@ def _common(now: Snapshot, runs: tuple[str, str], predicted: Sequence[set[str]],
             f"runs {runs[0]} and {runs[1]}: have no task in common ({told[0]}; {told[1]}); name runs of the same tasks"
         )
     return [task for task in common if not names or task.name in names]
+
+
+def _alike(task: str, first: pa.Table, second: pa.Table) -> bool:
+    """Whether two tables of predictions say the same of a task, of the same images in the same order."""
+    parts = [table.filter(pc.equal(table["task"], task)) for table in (first, second)]
+    names = sorted(set(first.column_names) & set(second.column_names))
+    return bool(len(parts[0]) and parts[0].select(names).equals(parts[1].select(names)))
 
 
 def _judged(task: Task) -> bool:
