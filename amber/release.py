@@ -18,6 +18,7 @@ from curation.errors import BadInput, NotFound
 from curation.files.locks import in_use, locked
 from curation.files.progress import Progress
 from samplers.plan.plan import Plan
+from training.dynamics.flattened_mark import FlattenedMark
 from training.dynamics.lineage import Lineage, lineage_of
 from training.dynamics.releases import (
     BACK,
@@ -42,6 +43,9 @@ from training.run import Run
 __all__ = ["Released", "Returned", "go_back", "release", "sign_release"]
 
 STEPS: Final = 4
+NOT_FLATTENED: Final = (
+    "nobody looked whether one training from scratch on its last plan does as well (`amber replay --flat`)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,10 +222,21 @@ def _prepared(
         write_gate_report({**view, "next": []}, decision.result, part / "gate.md")
         (part / "lineage.json").write_text(json.dumps(asdict(lineage), indent=1))
         write_lineage(lineage, part / "lineage.html")
+        mark = FlattenedMark.of(home, run.id)
         with catalog.read() as now:
             number = sum(not each.is_back for each in releases(now)) + 1
             before = stack_of(releases(now))
-            card = card_view(now, home, run, lineage, view, number=number, notes=notes, unjudged=list(unjudged))
+            card = card_view(
+                now,
+                home,
+                run,
+                lineage,
+                view,
+                number=number,
+                notes=notes,
+                unjudged=list(unjudged),
+                marks=[mark.text] if mark else [NOT_FLATTENED],
+            )
         write_card(card, part)
         tell(2, STEPS)
         export_model(run, catalog, part / EXPORT)

@@ -132,6 +132,7 @@ def _back(catalog: Catalog, author: str, token: str, as_json: bool) -> None:
 
 def _list(catalog: Catalog, as_json: bool) -> None:
     """Every release and return, the newest first, and which one is deployed."""
+    from training.dynamics.flattened_mark import FlattenedMark
     from training.dynamics.releases import folder_of, releases, write_pointer
 
     with catalog.read() as now:
@@ -143,6 +144,7 @@ def _list(catalog: Catalog, as_json: bool) -> None:
             "before": each.before, "release": each.digest, "commit": each.commit, "deployed": each is history[-1],
             "withdrawn": (catalog.home / "runs" / each.run / "withdrawn.json").is_file(),
             "folder": str(folder_of(catalog.home, each.digest)),
+            "flattened": mark.text if (mark := FlattenedMark.of(catalog.home, each.run)) else "",
         }
         for each in reversed(history)
     ]  # fmt: skip
@@ -155,4 +157,5 @@ def _list(catalog: Catalog, as_json: bool) -> None:
         ]
         for row in rows
     ]  # fmt: skip
-    show({"releases": rows, "current": pointer}, as_json, lambda: table("Releases", columns, cells))
+    marks = dict.fromkeys(f"run {row['run']}: {row['flattened']}" for row in rows if row["flattened"])
+    show({"releases": rows, "current": pointer}, as_json, lambda: Group(table("Releases", columns, cells), *marks))

@@ -1,6 +1,5 @@
 """Floors of a gate: planted runs above, below and near them, and the same floors beside a comparison."""
 
-
 import pytest
 from support.planted_runs import noisy, plant_run, planted_home
 
