@@ -46,6 +46,8 @@ VERBS = {
     "prevalence": ("prevalence:prevalence_command", "Show how common each class is, whatever mining labelled."),
     "prune": ("workspace:prune_command", "List what nothing needs any more; --yes removes it."),
     "queue": ("queueing:queue_command", "Show what changed about each task, and what to train again."),
+    "release": ("releasing:release_command", "Deploy RUN where the gate passes it, or go back to the release before."),
+    "replay": ("replaying:replay_command", "Rebuild the chain of RUN from the ledger, and say whether it reproduces."),
     "report": ("training:report_command", "Write report.html: figures, curves, coverage, and the worst slices."),
     "request": ("requesting:request_command", "Request labels where they help most, and list the open requests."),
     "restore": ("workspace:restore_command", "Make a workspace from the backup in FOLDER."),

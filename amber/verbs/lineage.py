@@ -12,6 +12,7 @@ from amber.verbs.options import workspace
 from amber.verbs.runs import HASH
 from curation.catalog.catalog import Catalog
 from training.dynamics.lineage import Lineage, lineage_of
+from training.dynamics.run_marks import run_marks
 from training.run_list import newest_run
 
 __all__ = ["lineage_command"]
@@ -30,15 +31,18 @@ def lineage_command(run_: str, out: Path | None, home: str, as_json: bool) -> No
     catalog = Catalog.open(home)
     with catalog.read() as now:
         lineage = lineage_of(catalog.home, now, run_ or newest_run(catalog.home, now))
+        marks = run_marks(catalog.home, now, [link.run for link in lineage.links])
     if out is not None:
         from training.dynamics.lineage_page import write_lineage
 
-        write_lineage(lineage, out)
+        write_lineage(lineage, out, marks)
     data = {
         **asdict(lineage), "edges": [asdict(edge) for edge in lineage.edges()], "broken": lineage.broken,
-        "page": str(out) if out else None,
+        "marks": marks, "page": str(out) if out else None,
     }  # fmt: skip
-    show(data, as_json, lambda: Group(*_tables(lineage), *lineage.broken, *([f"page {out}"] if out else [])))
+    lines = [f"run {run}: {mark}" for run, found in marks.items() for mark in found]
+    last = [*lineage.broken, *lines, *([f"page {out}"] if out else [])]
+    show(data, as_json, lambda: Group(*_tables(lineage), *last))
 
 
 def _tables(lineage: Lineage) -> list[Any]:

@@ -17,7 +17,7 @@ from samplers.plan.plan_list import policy_name
 from training.recipe import Recipe
 from training.run import Run
 
-__all__ = ["Edge", "Lineage", "LineagePlan", "Link", "LinkState", "lineage_of"]
+__all__ = ["OF_RUN", "Edge", "Lineage", "LineagePlan", "Link", "LinkState", "lineage_of"]
 
 OF_RUN: Final = "run:"
 """What the name of a trunk begins with that is one of another run."""
