@@ -139,7 +139,7 @@ def _trunk_due(catalog: Catalog, base: Run, days: float) -> bool:
         return False
     with catalog.read() as now:
         entries = {entry.run: entry for entry in list_runs(catalog.home, now)}
-        newest = now.log()["committed_at"].to_pylist()[-1]
+        newest = max(now.log()["committed_at"].to_pylist())
     run = base
     while run.recipe.only and run.parent:
         run = Run.open(catalog.home, run.parent)
@@ -153,9 +153,13 @@ def _begin(
     """A new retraining: what the queue says, measured once, and the notes on runs that cannot be read."""
     with catalog.read() as now:
         rows, notes = queue(catalog, now, tasks=ladder.tasks, run=base.id)
+        planned = _policy(now, Plan.open(catalog.home, base.plan)).task
+        why = {
+            row.change.task: row.why if row.change.task in planned else "the policy does not train it" for row in rows
+        }
         begun = Retraining(
-            base=base.id, commit=now.commit, settings=ladder.settings, ledger=ledger,
-            wanted=first_rungs(rows, base.recipe, trunk_due=due), why={row.change.task: row.why for row in rows},
+            base=base.id, commit=now.commit, settings=ladder.settings, ledger=ledger, why=why,
+            wanted=first_rungs([row for row in rows if row.change.task in planned], base.recipe, trunk_due=due),
         )  # fmt: skip
     return begun.save(catalog.home), notes
 
@@ -248,12 +252,17 @@ def _plan(catalog: Catalog, base: Run, pack: Pack, commit: int, by: Identity, *,
 
     before = Plan.open(catalog.home, base.plan)
     with catalog.read(commit) as then:
-        stored = then.ownership.policy()
-        policy = Policy.model_validate_json(stored) if stored else Policy.model_validate(before.header["policy"])
+        policy = _policy(then, before)
     draft = draft_plan(catalog, policy, pack, draws=len(before.draws), seed=before.seed, commit=commit)
     if own:
         return draft.save(by=by.name, derived=True)
     return save_signed(catalog, draft, Plan.newest_or_none(catalog.home), policy, by=by)
+
+
+def _policy(then: Snapshot, before: Plan) -> Policy:
+    """The policy in force, or without one that of the base's plan."""
+    stored = then.ownership.policy()
+    return Policy.model_validate_json(stored) if stored else Policy.model_validate(before.header["policy"])
 
 
 def _outcomes(catalog: Catalog, done: Retraining) -> list[TaskOutcome]:

@@ -23,7 +23,7 @@ from training.evaluation.evaluation import evaluate
 from training.judging.queue import QueueRow
 from training.loop.trainer import train
 
-__all__ = ["queue_rows"]
+__all__ = ["label_task", "make_template", "queue_rows"]
 
 AUTHOR = "bench"
 
@@ -39,7 +39,7 @@ def queue_rows() -> list[Row]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="bench-ask-") as name:
         home = Path(name) / "template"
-        _template(home)
+        make_template(home)
         still = _rows(home)
         real, others, seconds = [], [], []
         noise = []
@@ -47,7 +47,7 @@ def queue_rows() -> list[Row]:
             for task in TASKS:
                 copy = Path(name) / f"{task}-{seed}"
                 shutil.copytree(home, copy)
-                _label(copy, task, seed)
+                label_task(copy, task, seed)
                 begun = time.perf_counter()
                 rows = _rows(copy)
                 seconds.append(time.perf_counter() - begun)
@@ -55,7 +55,7 @@ def queue_rows() -> list[Row]:
                 others += [row for name, row in rows.items() if name != task]
                 shutil.rmtree(copy)
                 shutil.copytree(home, copy)
-                _label(copy, task, seed, noisy=True)
+                label_task(copy, task, seed, noisy=True)
                 noise.append(_rows(copy)[task])
                 shutil.rmtree(copy)
     return [
@@ -70,7 +70,7 @@ def queue_rows() -> list[Row]:
     ]  # fmt: skip
 
 
-def _template(home: Path) -> None:
+def make_template(home: Path) -> None:
     """A workspace of streets with a run of exact heads on frozen features, on the imported labels."""
     catalog, pack, recipe = frozen_streets(home, IMAGES)
     with catalog.read() as now:
@@ -79,7 +79,7 @@ def _template(home: Path) -> None:
     evaluate(run, catalog, author=AUTHOR)
 
 
-def _label(home: Path, task: str, seed: int, *, noisy: bool = False) -> None:
+def label_task(home: Path, task: str, seed: int, *, noisy: bool = False) -> None:
     """Have 500 random training images answered for a task; `noisy`, with the answers of other images."""
     catalog, generator = Catalog.open(home), np.random.default_rng(seed)
     with catalog.commit(author=AUTHOR, message=f"ask for {task}") as change:

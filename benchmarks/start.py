@@ -34,6 +34,7 @@ WITHOUT = {
     "forget": ["key", "--yes"], "gate": ["--gate", "gate.toml", "--author", "bench"], "ingest": ["."],
     "label": ["status"], "loop": [], "oracle": [], "pack": [], "policy": ["suggest"], "predict": ["run", "images"],
     "predictions": ["import", "theirs.csv", "--name", "theirs"], "prevalence": [], "queue": [], "report": [],
+    "retrain": ["--gate", "gate.toml"],
     "request": [], "restore": ["copy"], "serve": [], "similar": ["key"], "simulate": [".", "--wanted", "a=b"],
     "train": [], "triggers": [], "trunks": ["nosuch"], "write": ["csv", "out.csv"],
 }  # fmt: skip

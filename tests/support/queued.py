@@ -9,7 +9,7 @@ from support.learned import make_features, planned, recipe
 from curation.catalog.catalog import Catalog
 from training import evaluate, train
 
-__all__ = ["KEPT", "answer_colors", "known_at_import", "make_queued"]
+__all__ = ["KEPT", "answer_colors", "hide_colors", "known_at_import", "make_queued"]
 
 KEPT = 8
 """Labels of color that the run learned from; the others are unsure until somebody looks again."""
@@ -18,13 +18,18 @@ KEPT = 8
 def make_queued(folder: Path) -> Catalog:
     """A workspace with an evaluated run of exact heads, which learned color from `KEPT` labels."""
     catalog = make_features(folder, samples=600)
+    hide_colors(catalog)
+    found = train(recipe(heads="exact", hidden=0), planned(catalog), catalog)
+    evaluate(found, catalog, author="ada")
+    return catalog
+
+
+def hide_colors(catalog: Catalog) -> None:
+    """Bob is unsure of every color but `KEPT`."""
     with catalog.commit(author="bob", message="unsure") as change:
         rows = known_at_import(change.now, "color")
         given = [label(row["key"], "color", None, "bob") for row in rows[KEPT:]]
         change.add_labels(labels(given), source="human")
-    found = train(recipe(heads="exact", hidden=0), planned(catalog), catalog)
-    evaluate(found, catalog, author="ada")
-    return catalog
 
 
 def known_at_import(now: Any, task: str) -> list[dict[str, Any]]:
