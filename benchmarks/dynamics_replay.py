@@ -31,13 +31,13 @@ __all__ = ["replay_rows"]
 
 RUNS = int(os.environ.get("RUNS", "1" if small() else "4"))
 FIRST = int(os.environ.get("FIRST_SEED", "2000"))
-IMAGES = int(os.environ.get("IMAGES", "300" if small() else "800"))
-DRAWS = 640 if small() else 3_200
+IMAGES = int(os.environ.get("IMAGES", "400" if small() else "800"))
+DRAWS = 640 if small() else 1_600
 THREADS = 1
 OTHER_THREADS = 2
 TASKS = ("light_present", "car", "stop_sign", "speed")
 SMALL = {"trunk": "small", "size": (48, 80), "global_batch": 32, "hidden": 32, "threads": THREADS}
-STOPPING = {"every": DRAWS // 320, "patience": 1, "floor": 0.5}
+STOPPING = {"every": DRAWS // 160, "patience": 1, "floor": 0.5}
 
 
 @dataclass(frozen=True, kw_only=True)

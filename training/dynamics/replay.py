@@ -21,7 +21,7 @@ from training.evaluation.predictions import LabelledPredictions, Samples
 from training.judging.comparison import ComparedFigure, compare_slices, measures_of
 from training.judging.paired_runs import PairedRuns
 from training.loop.ranks import Ranks
-from training.run import Run
+from training.run import Run, libraries
 
 __all__ = ["Contribution", "Replay", "ReplayedLink", "SeedGain", "Verdict", "contribution", "flattened", "replay"]
 
@@ -218,9 +218,16 @@ def _verdict(figures: Sequence[ComparedFigure]) -> Verdict:
 
 
 def _notes(home: Path, steps: Sequence[Step]) -> list[str]:
-    """A line for each training of several ranks, whose sums have another order here."""
-    machines = [(step.run, Run.open(home, step.run).machine) for step in steps]
-    return [f"run {run} was trained on {machine}" for run, machine in machines if " ranks" in machine]
+    """A line for each training on several ranks, or with other versions of libraries, after which bits may differ."""
+    here, found = libraries(), list[str]()
+    for run in (Run.open(home, step.run) for step in steps):
+        if " ranks" in run.machine:
+            found.append(f"run {run.id} was trained on {run.machine}, and was repeated on one rank")
+        other = [f"{name} {version} (here {here[name]})" for name, version in run.libraries.items()
+                 if here.get(name, version) != version]  # fmt: skip
+        if other:
+            found.append(f"run {run.id} was trained with {', '.join(other)}")
+    return found
 
 
 def _gains(catalog: Catalog, pairs: Sequence[tuple[str, str]], split: str) -> list[SeedGain]:
