@@ -16,7 +16,7 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.ownership import os_user
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import make_pack
-from samplers.plan.build import make_plan
+from samplers.plan.build import draft_plan, make_plan
 from samplers.plan.plan import Plan
 from samplers.plan.replan import draft_child, replan
 from samplers.policy.policy import Policy
@@ -124,7 +124,8 @@ def _tuned(catalog: Catalog, first: Run, seed: int) -> tuple[Run, Run]:
     """A short training after one that learned next to nothing after `first`: the last run, and the idle one."""
     pack, plan = make_pack(catalog), Plan.open(catalog.home, first.plan)
     idle = _run(catalog, pack, plan, Recipe.parse(SMALL | {"seed": seed + 1, "learning_rate": 1e-6}), first.id)
-    short = make_plan(catalog, _policy(catalog), pack, draws=DRAWS // 8, seed=seed + 1)
+    draft = draft_plan(catalog, _policy(catalog), pack, draws=DRAWS // 8, seed=seed + 1)
+    short = draft.save(by="bench")  # nobody signs here
     recipe = Recipe.parse(SMALL | {"seed": seed + 2, "learning_rate": 3e-4})
     return _run(catalog, pack, short, recipe, idle.id), idle
 

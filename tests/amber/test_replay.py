@@ -13,11 +13,13 @@ from amber.cli import run
 from amber.forget import forget
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
+from samplers.plan.plan import Plan
 from training.dynamics.chain_steps import flat, reseeded, steps_of, with_threads, without
 from training.dynamics.flattened_mark import FlattenedMark
 from training.dynamics.lineage import lineage_of
 from training.dynamics.replay import Contribution, SeedGain
 from training.evaluation.paired import Estimate
+from training.loop.trainer import train
 from training.recipe import Recipe
 
 Capture = pytest.CaptureFixture[str]
@@ -131,3 +133,13 @@ def test_a_chain_with_a_broken_link_is_refused(own_chain: Chain, capsys: Capture
     forget(own_chain.catalog, "pictures/00008", author="ada")
     for words in ([], ["--without", own_chain.pixel.id], ["--flat"]):
         assert "was withdrawn, because an image" in refused(capsys, "replay", own_chain.frozen.id, *words)
+
+
+def test_a_run_that_nobody_evaluated_is_judged_by_its_weights(own_chain: Chain, capsys: Capture) -> None:
+    catalog = own_chain.catalog
+    recipe = Recipe.parse({"trunk": "small", "size": (32, 48), "global_batch": 16, "threads": 1, "seed": 5})
+    other = train(recipe, Plan.open(catalog.home, own_chain.pixel.plan), catalog)
+    found = replayed(capsys, other.id)
+    assert (found["verdict"], found["predictions"], found["figures"]) == ("equal", "not recorded", [])
+    Path("gate.toml").write_text('[[judge]]\ntask = "car"\nmargin = "9 points"\n')
+    assert "was not evaluated" in refused(capsys, "release", other.id, "--gate", "gate.toml")

@@ -124,8 +124,11 @@ def replay(
     last = made[lineage.run]
     mine = builder.predictions(last)
     if not evaluated:
-        same, verdict = "not recorded", "equal" if links[-1].weights == "equal" else "cannot tell"
-        return Replay(run=lineage.run, made=last, links=links, predictions=same, split="", figures=(), verdict=verdict)  # type: ignore[arg-type]
+        return Replay(
+            run=lineage.run, made=last, links=links, predictions="not recorded", split="", figures=(),
+            verdict="equal" if links[-1].weights == "equal" else "cannot tell",
+            notes=tuple(_notes(catalog.home, steps)),
+        )  # fmt: skip
     name = builder.recorded(lineage.run)
     theirs = builder.catalog.home / "runs" / name / "predictions.parquet"
     equal = sha256_of(mine) == sha256_of(theirs) or pq.read_table(mine).equals(pq.read_table(theirs))
@@ -235,7 +238,7 @@ def _gains(catalog: Catalog, pairs: Sequence[tuple[str, str]], split: str) -> li
     with catalog.read() as now:
         samples, found = Samples.at(now), []
         sides = [[_predicted(now, catalog, pair[side], samples, split) for pair in pairs] for side in (0, 1)]
-        for name in sides[0][0]:
+        for name in (name for name in sides[0][0] if all(name in each for side in sides for each in side)):
             values = [SeedValues.of(now.task(name), [each[name] for each in side], samples) for side in sides]
             if values[0] is None or values[1] is None:
                 continue
