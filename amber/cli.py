@@ -13,6 +13,7 @@ from amber.exit_codes import guarded
 __all__ = ["VERBS", "cli", "run"]
 
 VERBS = {
+    "accounts": ("accounting:accounts_command", "Show who paid for what over the last plans, and who lost by it."),
     "advise": ("advising:advise_command", "Say whether learning the tasks together pays here, by what was measured."),
     "backup": ("workspace:backup_command", "Write the whole workspace into the new FOLDER, with checksums."),
     "browse": ("browse:browse_command", "Show the catalog, or one SLICE of it, in the FiftyOne App."),

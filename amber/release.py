@@ -84,7 +84,7 @@ def release(
     another process releases. Raises what `decide_gate` and `export_model` raise.
     """
     rules, tell = GateRules.load(rules_file), progress or (lambda done, total: None)
-    with _alone(catalog.home), in_use(catalog.home):
+    with _alone(catalog), in_use(catalog.home):
         found, lineage, base = _candidate(catalog, run, against)
         if base == found.id:
             with catalog.read() as now:
@@ -111,7 +111,7 @@ def go_back(catalog: Catalog, *, by: Identity, author: str) -> Returned:
     Releases of runs that were withdrawn since are passed over. BadInput where there is none to go back to; Damaged
     where a file of it is not what was written: then nothing changes.
     """
-    with _alone(catalog.home):
+    with _alone(catalog):
         with catalog.read() as now:
             stack = stack_of(releases(now))
             if not stack:
@@ -151,12 +151,16 @@ def sign_release(
 
 
 @contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """Hold the lock of releases, and remove what a killed release has left."""
+def _alone(catalog: Catalog) -> Iterator[None]:
+    """Hold the lock of releases, and remove the folders that a killed release has left without an act."""
+    home = catalog.home
     busy = f"{home}: {{}} releases a run there; wait for it, or end it"
     with locked(home / LOCK, busy.format):
-        for path in (home / "releases").glob("*.part"):
-            shutil.rmtree(path, ignore_errors=True)
+        with catalog.read() as now:
+            kept = {folder_of(home, each.digest) for each in releases(now)}
+        for path in (home / "releases").glob("*/"):
+            if path not in kept:
+                shutil.rmtree(path, ignore_errors=True)
         yield
 
 

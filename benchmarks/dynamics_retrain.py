@@ -109,7 +109,8 @@ def _write_rules(home: Path, path: Path) -> None:
     with Catalog.open(home).read() as now:
         parts = [
             f'[[judge]]\ntask = "{task.name}"\nmargin = "{MARGINS.get(task.name, "5 points")}"'
-            for task in now.tasks().values() if task.kind != "detection"
+            for task in now.tasks().values()
+            if task.kind != "detection"
         ]
     path.write_text("\n".join(parts) + "\n")
 

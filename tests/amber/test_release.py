@@ -116,9 +116,11 @@ def test_back_deploys_the_release_before_and_refuses_where_there_is_none(
 def test_a_release_that_was_killed_before_its_pointer_is_completed(own: Catalog, capsys: Capture) -> None:
     before = pointer()
     Path("home/releases/current.json").unlink()
+    Path("home/releases/0123456789abcdef/export").mkdir(parents=True)  # killed before its act
     assert run(["release", before["run"], "--gate", "gate.toml"]) == 0
     assert "is deployed already" in capsys.readouterr().out
     assert pointer() == before
+    assert not Path("home/releases/0123456789abcdef").exists()
 
 
 def test_prune_keeps_the_weights_of_releases(own: Catalog, made_chain: Chain) -> None:

@@ -46,4 +46,4 @@ class FlattenedMark:
             return f"not reproduced: one training from scratch on its last plan is worse on {worse} {judged}"
         if self.worse:
             return f"one training from scratch on its last plan is better on {', '.join(self.worse)} {judged}"
-        return f"one training from scratch on its last plan does as well, within noise {judged}"
+        return f"no difference from one training from scratch on its last plan is shown {judged}"

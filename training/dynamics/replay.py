@@ -21,7 +21,7 @@ from training.evaluation.predictions import LabelledPredictions, Samples
 from training.judging.comparison import ComparedFigure, compare_slices, measures_of
 from training.judging.paired_runs import PairedRuns
 from training.loop.ranks import Ranks
-from training.run import Run
+from training.run import Run, libraries
 
 __all__ = ["Contribution", "Replay", "ReplayedLink", "SeedGain", "Verdict", "contribution", "flattened", "replay"]
 
@@ -124,8 +124,11 @@ def replay(
     last = made[lineage.run]
     mine = builder.predictions(last)
     if not evaluated:
-        same, verdict = "not recorded", "equal" if links[-1].weights == "equal" else "cannot tell"
-        return Replay(run=lineage.run, made=last, links=links, predictions=same, split="", figures=(), verdict=verdict)  # type: ignore[arg-type]
+        return Replay(
+            run=lineage.run, made=last, links=links, predictions="not recorded", split="", figures=(),
+            verdict="equal" if links[-1].weights == "equal" else "cannot tell",
+            notes=tuple(_notes(catalog.home, steps)),
+        )  # fmt: skip
     name = builder.recorded(lineage.run)
     theirs = builder.catalog.home / "runs" / name / "predictions.parquet"
     equal = sha256_of(mine) == sha256_of(theirs) or pq.read_table(mine).equals(pq.read_table(theirs))
@@ -218,9 +221,16 @@ def _verdict(figures: Sequence[ComparedFigure]) -> Verdict:
 
 
 def _notes(home: Path, steps: Sequence[Step]) -> list[str]:
-    """A line for each training of several ranks, whose sums have another order here."""
-    machines = [(step.run, Run.open(home, step.run).machine) for step in steps]
-    return [f"run {run} was trained on {machine}" for run, machine in machines if " ranks" in machine]
+    """A line for each training on several ranks, or with other versions of libraries, after which bits may differ."""
+    here, found = libraries(), list[str]()
+    for run in (Run.open(home, step.run) for step in steps):
+        if " ranks" in run.machine:
+            found.append(f"run {run.id} was trained on {run.machine}, and was repeated on one rank")
+        other = [f"{name} {version} (here {here[name]})" for name, version in run.libraries.items()
+                 if here.get(name, version) != version]  # fmt: skip
+        if other:
+            found.append(f"run {run.id} was trained with {', '.join(other)}")
+    return found
 
 
 def _gains(catalog: Catalog, pairs: Sequence[tuple[str, str]], split: str) -> list[SeedGain]:
@@ -228,7 +238,7 @@ def _gains(catalog: Catalog, pairs: Sequence[tuple[str, str]], split: str) -> li
     with catalog.read() as now:
         samples, found = Samples.at(now), []
         sides = [[_predicted(now, catalog, pair[side], samples, split) for pair in pairs] for side in (0, 1)]
-        for name in sides[0][0]:
+        for name in (name for name in sides[0][0] if all(name in each for side in sides for each in side)):
             values = [SeedValues.of(now.task(name), [each[name] for each in side], samples) for side in sides]
             if values[0] is None or values[1] is None:
                 continue
