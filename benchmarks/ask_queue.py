@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +71,10 @@ def queue_rows() -> list[Row]:
     ]  # fmt: skip
 
 
-def make_template(home: Path) -> None:
-    """A workspace of streets with a run of exact heads on frozen features, on the imported labels."""
+def make_template(home: Path, *, heads: str = "exact") -> None:
+    """A workspace of streets with a run of such heads on frozen features, on the imported labels."""
     catalog, pack, recipe = frozen_streets(home, IMAGES)
+    recipe = replace(recipe, heads=heads)
     with catalog.read() as now:
         policy = Policy.for_labelled(now)
     run = train(recipe, make_plan(catalog, policy, pack, draws=1_000), catalog)
