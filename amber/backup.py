@@ -37,6 +37,7 @@ CHUNK: Final = 1 << 20
 KEPT: Final = (
     "oracle.parquet", "service.json", "packs/reduced.json", "packs/*/manifest.json", "packs/*/index.parquet",
     "packs/*/moved.json", "plans/*/*", "runs/**/*", "embeddings/*/*", "reduced/**/*",
+    "releases/**/*",
 )  # fmt: skip
 """Patterns of the files that a backup holds; shards are those of complete packs."""
 SILENT: Final = (
@@ -49,6 +50,7 @@ SILENT: Final = (
     "runs",
     "embeddings",
     "reduced",
+    "releases",
     *KEPT[:2],
 )
 """Patterns of what is in a backup in some form, or needs no word; the rest of a workspace is reported as left out."""

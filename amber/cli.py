@@ -13,6 +13,7 @@ from amber.exit_codes import guarded
 __all__ = ["VERBS", "cli", "run"]
 
 VERBS = {
+    "accounts": ("accounting:accounts_command", "Show who paid for what over the last plans, and who lost by it."),
     "advise": ("advising:advise_command", "Say whether learning the tasks together pays here, by what was measured."),
     "backup": ("workspace:backup_command", "Write the whole workspace into the new FOLDER, with checksums."),
     "browse": ("browse:browse_command", "Show the catalog, or one SLICE of it, in the FiftyOne App."),
@@ -33,6 +34,7 @@ VERBS = {
     "ingest": ("ledger:ingest_command", "Add the data set declared in the folder DATASET to the catalog."),
     "init": ("ledger:init", "Create a workspace with an empty catalog, or open an existing one."),
     "label": ("labeling:label_group", "Have people label in Label Studio: push requests, pull answers, assign people."),
+    "lineage": ("lineage:lineage_command", "Show the chain of trainings and plans that led to RUN."),
     "log": ("ledger:log", "List commits, newest first."),
     "loop": ("looping:loop_command", "Run rounds of: request labels, have them answered, plan, train, evaluate."),
     "oracle": ("requesting:oracle_command", "Answer the open requests with the labels that the data set held back."),
@@ -45,9 +47,12 @@ VERBS = {
     "prevalence": ("prevalence:prevalence_command", "Show how common each class is, whatever mining labelled."),
     "prune": ("workspace:prune_command", "List what nothing needs any more; --yes removes it."),
     "queue": ("queueing:queue_command", "Show what changed about each task, and what to train again."),
+    "release": ("releasing:release_command", "Deploy RUN where the gate passes it, or go back to the release before."),
+    "replay": ("replaying:replay_command", "Rebuild the chain of RUN from the ledger, and say whether it reproduces."),
     "report": ("training:report_command", "Write report.html: figures, curves, coverage, and the worst slices."),
     "request": ("requesting:request_command", "Request labels where they help most, and list the open requests."),
     "restore": ("workspace:restore_command", "Make a workspace from the backup in FOLDER."),
+    "retrain": ("retraining:retrain_command", "Train again what changed, as little as the gate accepts."),
     "revert": ("ledger:revert_command", "Undo COMMIT with a new commit."),
     "runs": ("runs:runs_command", "List runs: date, author, plan, policy, parent, figures, withdrawn."),
     "serve": ("serving:serve_group", "Serve images under signed URLs, and the catalog as a JSON API."),

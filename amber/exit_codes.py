@@ -1,7 +1,7 @@
 """Errors of the command line: one line on standard error, and an exit code.
 
-0 done, 1 the machine failed (a full disk), 2 bad input, 3 the catalog is locked, 4 a damaged file, 10 a gate blocks,
-11 a gate lacks data, 130 interrupted.
+0 done, 1 the machine failed (a full disk), 2 bad input, 3 the catalog is locked, 4 a damaged file, 10 a gate blocks (or
+a replay differs), 11 a gate lacks data, 130 interrupted.
 """
 
 import errno

@@ -26,6 +26,7 @@ from samplers.pack.pack_writer import complete_packs, pack_lock
 from samplers.pack.shard_jobs import noted_shards
 from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy
+from training.dynamics.releases import RELEASE
 from training.run import Run
 
 __all__ = ["DAY", "Unneeded", "prune", "unneeded"]
@@ -69,9 +70,9 @@ def prune(catalog: Catalog, *, older: float = DAY, checkpoints: bool = False) ->
 def unneeded(catalog: Catalog, *, older: float = DAY, checkpoints: bool = False) -> list[Unneeded]:
     """What nothing needs and has not changed for `older` seconds, largest first; nothing is removed.
 
-    With `checkpoints` also those of finished runs, except the newest run, the runs of the latest loop, and the runs
-    that one of these continues. Damaged for a plan, pack or run that cannot be read: then nothing can be called
-    unneeded.
+    With `checkpoints` also those of finished runs, except the newest run, released runs, the runs of the latest loop,
+    and the runs that one of these continues. Damaged for a plan, pack or run that cannot be read: then nothing can be
+    called unneeded.
     """
     needs, before = _Needs(catalog, checkpoints), time.time() - older
     found = [part for look in _LOOKS for part in look(needs) if _changed(needs.home / part.path) <= before]
@@ -140,7 +141,8 @@ class _Needs:
         all_ = self.runs.keys() - self.withdrawn
         if not self.drop_checkpoints:
             return set(all_)
-        needed = (self.loop | {row["run"] for row in self.registered[-1:]}) & all_
+        deployed = {act["subject"] for act in self.acts if act["act"] == RELEASE}
+        needed = (self.loop | deployed | {row["run"] for row in self.registered[-1:]}) & all_
         while origins := {name for run in needed for name in _origins(self.runs[run])} & all_ - needed:
             needed |= origins
         return needed
@@ -192,7 +194,7 @@ def _checkpoints(needs: _Needs) -> Iterator[Unneeded]:
             why = (
                 "its run is withdrawn" if run in needs.withdrawn
                 else "its run was never finished" if run not in needs.runs
-                else "neither the newest run nor the latest loop continues it"
+                else "neither the newest run, a release nor the latest loop needs it"
             )  # fmt: skip
             yield _part(needs.home, "checkpoint", f"runs/{run}/checkpoints", why)
 

@@ -13,16 +13,23 @@ __all__ = ["queue"]
 
 
 def queue(
-    catalog: Catalog, now: Snapshot, *, tasks: Sequence[str] = (), measure: bool = True, embeddings: str = ""
+    catalog: Catalog,
+    now: Snapshot,
+    *,
+    tasks: Sequence[str] = (),
+    measure: bool = True,
+    embeddings: str = "",
+    run: str = "",
 ) -> tuple[list[QueueRow], list[str]]:
     """A row for each task (or each of `tasks`), those with the most to train first; and notes.
 
     With `measure`, the head of each task whose labels changed is solved again on the features of its newest run, or on
-    `embeddings`, with the labels before and with those known now. NotFound for an unknown task.
+    `embeddings`, with the labels before and with those known now. With `run`, what changed is counted since that run
+    and those that it continues. NotFound for an unknown task.
     """
     for name in tasks:
         now.task(name)
-    changes, notes = task_changes(now, catalog.home)
+    changes, notes = task_changes(now, catalog.home, run=run)
     changes = [change for change in changes if not tasks or change.task in tasks]
     gains, unmeasured = dict[str, RefitGain](), dict[str, str]()
     changed = [change for change in changes if change.run and change.stale and not change.classes]

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from training.evaluation.evaluation import evaluate
 from training.judging.queue import QueueRow
 from training.loop.trainer import train
 
-__all__ = ["queue_rows"]
+__all__ = ["label_task", "make_template", "queue_rows"]
 
 AUTHOR = "bench"
 
@@ -39,7 +40,7 @@ def queue_rows() -> list[Row]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="bench-ask-") as name:
         home = Path(name) / "template"
-        _template(home)
+        make_template(home)
         still = _rows(home)
         real, others, seconds = [], [], []
         noise = []
@@ -47,7 +48,7 @@ def queue_rows() -> list[Row]:
             for task in TASKS:
                 copy = Path(name) / f"{task}-{seed}"
                 shutil.copytree(home, copy)
-                _label(copy, task, seed)
+                label_task(copy, task, seed)
                 begun = time.perf_counter()
                 rows = _rows(copy)
                 seconds.append(time.perf_counter() - begun)
@@ -55,7 +56,7 @@ def queue_rows() -> list[Row]:
                 others += [row for name, row in rows.items() if name != task]
                 shutil.rmtree(copy)
                 shutil.copytree(home, copy)
-                _label(copy, task, seed, noisy=True)
+                label_task(copy, task, seed, noisy=True)
                 noise.append(_rows(copy)[task])
                 shutil.rmtree(copy)
     return [
@@ -70,16 +71,17 @@ def queue_rows() -> list[Row]:
     ]  # fmt: skip
 
 
-def _template(home: Path) -> None:
-    """A workspace of streets with a run of exact heads on frozen features, on the imported labels."""
+def make_template(home: Path, *, heads: str = "exact") -> None:
+    """A workspace of streets with a run of such heads on frozen features, on the imported labels."""
     catalog, pack, recipe = frozen_streets(home, IMAGES)
+    recipe = replace(recipe, heads=heads)
     with catalog.read() as now:
         policy = Policy.for_labelled(now)
     run = train(recipe, make_plan(catalog, policy, pack, draws=1_000), catalog)
     evaluate(run, catalog, author=AUTHOR)
 
 
-def _label(home: Path, task: str, seed: int, *, noisy: bool = False) -> None:
+def label_task(home: Path, task: str, seed: int, *, noisy: bool = False) -> None:
     """Have 500 random training images answered for a task; `noisy`, with the answers of other images."""
     catalog, generator = Catalog.open(home), np.random.default_rng(seed)
     with catalog.commit(author=AUTHOR, message=f"ask for {task}") as change:

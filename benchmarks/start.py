@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent.parent
 LIBRARIES = "click, duckdb, numpy, pyarrow.compute, pyarrow.parquet, pydantic, PIL.Image, rich.console, rich.table"
 """What nearly every verb needs, imported by nothing else."""
 READS = {
-    "init": [], "log": [], "owners": [], "plan": ["--list"], "prune": [], "revert": ["99"], "runs": [],
+    "accounts": [], "init": [], "log": [], "owners": [], "plan": ["--list"], "prune": [], "revert": ["99"], "runs": [],
     "slices": [], "tasks": [],
 }  # fmt: skip
 """Arguments of verbs that are called on a workspace."""
@@ -32,9 +32,11 @@ WITHOUT = {
     "coverage": [], "diff": ["1"], "discover": [], "doubts": [], "drift": ["1", "2"], "duplicates": [],
     "evaluate": [], "export-model": ["run", "--to", "out"], "forecast": ["--task", "car", "--target", "0.9"],
     "forget": ["key", "--yes"], "gate": ["--gate", "gate.toml", "--author", "bench"], "ingest": ["."],
-    "label": ["status"], "loop": [], "oracle": [], "pack": [], "policy": ["suggest"], "predict": ["run", "images"],
-    "predictions": ["import", "theirs.csv", "--name", "theirs"], "prevalence": [], "queue": [], "report": [],
-    "request": [], "restore": ["copy"], "serve": [], "similar": ["key"], "simulate": [".", "--wanted", "a=b"],
+    "label": ["status"], "lineage": [], "loop": [], "oracle": [], "pack": [], "policy": ["suggest"],
+    "predict": ["run", "images"], "predictions": ["import", "theirs.csv", "--name", "theirs"], "prevalence": [],
+    "queue": [], "release": ["--list"], "replay": [], "report": [], "request": [], "restore": ["copy"],
+    "retrain": ["--gate", "gate.toml"],
+    "serve": [], "similar": ["key"], "simulate": [".", "--wanted", "a=b"],
     "train": [], "triggers": [], "trunks": ["nosuch"], "write": ["csv", "out.csv"],
 }  # fmt: skip
 """Arguments of verbs that are called without a workspace: on one, their work would be measured too."""

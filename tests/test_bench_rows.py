@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from amber.cli import VERBS
-from benchmarks import ask, decide, decide_labels, kinds, start
+from benchmarks import ask, decide, decide_labels, dynamics, kinds, start
 from benchmarks.heads import Points, peer_rows
 from benchmarks.parts import finish_parts
 from benchmarks.table import Row, finish
@@ -38,7 +38,7 @@ def test_the_start_of_every_verb_is_measured() -> None:
     assert sorted(start.READS | start.WITHOUT) == sorted(VERBS)
 
 
-@pytest.mark.parametrize("bench", [ask, decide, kinds])
+@pytest.mark.parametrize("bench", [ask, decide, dynamics, kinds])
 def test_the_parts_of_a_benchmark_exist_and_others_are_refused(
     bench: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,10 +50,11 @@ class Recipe:
     result is that of the whole batch, up to rounding. `clip` bounds the norm of the gradient (0: no bound).
     `trunk_rate` multiplies the learning rate of the trunk. `compile` compiles the stages of a trunk that learns, which
     takes a C++ compiler and up to a minute at the start. `only` names the tasks that learn in a run that continues
-    another: whatever another task reads is frozen. `learn_from` is the stage from which on the trunk learns ("input":
-    all of it, as every trunk but efficientnet_lite0 does by default); what comes before keeps its weights. `weights` of
-    a model of timm is the path of a state dict, "hub" (timm fetches it), or "random". `boxes` says how tasks of boxes
-    are learned; a plan without one does not need it, and a plan with one has its defaults (`with_boxes`).
+    another: whatever another task reads is frozen. Solved heads take it too; the shared layer that they read stays.
+    `learn_from` is the stage from which on the trunk learns ("input": all of it, as every trunk but efficientnet_lite0
+    does by default); what comes before keeps its weights. `weights` of a model of timm is the path of a state dict,
+    "hub" (timm fetches it), or "random". `boxes` says how tasks of boxes are learned; a plan without one does not need
+    it, and a plan with one has its defaults (`with_boxes`).
 
     >>> Recipe.of("small").heads, Recipe.of("efficientnet_lite0", size=(96, 96)).heads
     ('drawn', 'auto')
@@ -145,7 +146,8 @@ class Recipe:
     @property
     def plain(self) -> bool:
         """Whether the network is one branch for all tasks that learn alike, as all were before trees."""
-        return not (set(self.words) & ADDED) and not _own(self.trunk) and not self.trunk.startswith(TIMM)
+        added = set(self.words) & ADDED - ({"only"} if self.solved else set())
+        return not added and not _own(self.trunk) and not self.trunk.startswith(TIMM)
 
     @property
     def learns(self) -> bool:

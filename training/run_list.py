@@ -15,7 +15,9 @@ from samplers.plan.plan_list import policy_name, written_at
 from training.imported import is_imported, origin_of
 from training.run import Run
 
-__all__ = ["RunEntry", "embeddings_of", "list_runs", "newest_run", "run_before", "trained_here", "two_runs"]
+__all__ = [
+    "RunEntry", "ancestors", "embeddings_of", "list_runs", "newest_run", "run_before", "trained_here", "two_runs",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,15 @@ def run_before(home: Path, now: Snapshot, run_id: str) -> str:
     earlier = [row["run"] for row in rows if row["run"] != run_id and row["commit_id"] < own]
     parent = Run.open(home, run_id).parent if (home / "runs" / run_id / "run.json").is_file() else ""
     return parent if parent in earlier else earlier[-1] if earlier else ""
+
+
+def ancestors(home: Path, run: str) -> list[str]:
+    """The run and those that it continues, each the parent of the one before; without those that are gone."""
+    found = []
+    while run and (home / "runs" / run / "run.json").is_file():
+        found.append(run)
+        run = Run.open(home, run).parent
+    return found
 
 
 def newest_run(home: Path, now: Snapshot) -> str:

@@ -1,7 +1,5 @@
 """The verb `amber gate`: may a run replace another one?"""
 
-import hashlib
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +10,7 @@ import pyarrow as pa
 from rich.console import Group
 
 from amber.exit_codes import OUTCOMES
+from amber.gate import decide_gate, gate_lines
 from amber.terminal import show, table
 from amber.verbs.identities import identity, token_option
 from amber.verbs.options import author, seeded, using_files, workspace
@@ -19,11 +18,7 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.event_tables import REQUESTS
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
-from curation.ingestion.leaks import refuse_leaks
 from curation.requests.evaluation_labels import SPLIT
-from samplers.plan.plan import Plan
-from training.imported import Imported, beside_of, is_imported
-from training.run import Run
 from training.run_list import two_runs
 
 if TYPE_CHECKING:
@@ -69,11 +64,8 @@ def gate_command(
     Where the runs predict alike, their difference is 0. So --ask requests labels only where they disagree, of the tasks
     of the rules or for all that both predict; the next gate of the two runs counts them by inverse propensity.
     """
-    from training.judging.evaluation_set import EvaluationSet
-    from training.judging.gate import decide
-    from training.judging.gate_report import gate_view, write_gate_report
+    from training.judging.gate_report import write_gate_report
     from training.judging.gate_rules import GateRules
-    from training.judging.paired_runs import PairedRuns
 
     catalog = Catalog.open(home)
     if ask is not None:
@@ -86,40 +78,23 @@ def gate_command(
     by = identity(catalog.home, token)
     with catalog.read() as now:
         pair = two_runs(catalog.home, now, run_, against)
-        runs = PairedRuns.load(now, catalog.home, *pair, split=rules.split, tasks=rules.tasks)
-        for name in runs.runs:
-            _refuse_trained(catalog.home, now, name)
-        result = decide(runs, rules, where=str(rules_file))
-        batch = _batch(now, runs.runs, rules.sha256, EvaluationSet.of(now, runs).digest)
-        labels = EvaluationSet.of(now, runs, but=now.batch(batch))
-        drawn = _where_they_disagree(now, catalog.home, runs) if rules.split == SPLIT else []
-    with catalog.commit(author=author, message=f"gate {runs.runs[1]}: {result.outcome}", batch=batch) as change:
-        change.record_gate(runs.runs[1], against=runs.runs[0], evaluation_set=labels.digest, by=by)
-    beside = {name: beside_of(catalog.home, name) for name in runs.runs}
-    view = gate_view(runs, rules, result, labels, now.commit, beside, next_steps=_next(runs, result.outcome, home))
+    decision = decide_gate(catalog, pair, rules, where=str(rules_file), by=by, author=author, home=home)
+    with catalog.read() as now:
+        drawn = _where_they_disagree(now, catalog.home, decision.runs) if rules.split == SPLIT else []
+    view, result = decision.view, decision.result
     written = write_gate_report(view, result, out)
     data = {**view, "disagreements": drawn, "report": [str(path) for path in written]}
-    show(data, as_json, lambda: Group(_figures_table(view), *map(_drawn_line, drawn), *_lines(view, out)))
+    show(data, as_json, lambda: Group(*gate_lines(view, map(_drawn_line, drawn)), f"report {out}", *view["next"]))
     if app:
         from amber.findings import verdict_findings
         from amber.verbs.browse import browse_findings
 
-        views = verdict_findings(runs, result.figures)
-        browse_findings(context, views, run=runs.runs[1], against=runs.runs[0], home=home, as_json=as_json)
+        views = verdict_findings(decision.runs, result.figures)
+        browse_findings(
+            context, views, run=decision.runs.runs[1], against=decision.runs.runs[0], home=home, as_json=as_json
+        )
     if code := OUTCOMES[result.outcome]:
         raise click.exceptions.Exit(code)
-
-
-def _next(runs: "PairedRuns", outcome: str, home: str) -> list[str]:
-    """What to do after a decision, as commands: look at what broke, or get the labels that tell."""
-    base, run = runs.runs
-    words = {
-        "block": [["compare", base, run, "--sheet", "flips.html"], ["browse", "--run", run, "--against", base]],
-        "not enough data": [["gate", run, "--against", base, "--ask", "50"], ["label", "push"]],
-    }.get(outcome, [])
-    if runs.split != SPLIT and outcome == "not enough data":
-        words = []
-    return [shlex.join(["amber", *each, "--home", home]) for each in words]
 
 
 def _ask(
@@ -166,47 +141,3 @@ def _drawn_line(row: dict[str, Any]) -> str:
         f"{row['task']}: on these images the run is better by {value:+.2f} {row['unit']} [{low:+.2f}, {high:+.2f}] "
         f"({'share predicted right' if scale == 100 else 'mean absolute error'}; {row['n']} labels where they disagree)"
     )
-
-
-def _refuse_trained(home: Path, now: Snapshot, run: str) -> None:
-    """BadInput where a run is known to have been trained on a group of the evaluation splits."""
-    if is_imported(home, run):
-        Imported.open(home, run).refuse_leaks(home, now)
-    elif (home / "runs" / run / "run.json").is_file():
-        refuse_leaks(now, Plan.open(home, Run.open(home, run).plan).keys)
-
-
-def _batch(now: Snapshot, runs: tuple[str, str], rules: str, labels: str) -> str:
-    """One decision: the same predictions, rules and labels give the same, and count once."""
-    files = {row["run"]: row["sha256"] for row in now.runs().to_pylist()}
-    parts = [*runs, *(files[name] for name in runs), rules, labels]
-    return f"gate:{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:32]}"
-
-
-def _figures_table(view: dict[str, Any]) -> Any:
-    figures = [*view["figures"], *([view["team"]] if view["team"] else [])]
-    rows = [
-        [
-            row["what"], row["measure"], row["n"], row["groups"], f"{row['base']:.2f}", f"{row['run']:.2f}",
-            f"{row['drop']:+.2f}", f"{row['high']:+.2f}", f"{row['margin']:g} {row['unit']}", row["p"], row["outcome"],
-            row["groups_needed"],
-        ]
-        for row in figures
-    ]  # fmt: skip
-    columns = [
-        "judged", "metric", "labels", "groups", "base", "run", "drop", "upper bound", "margin", "p", "outcome",
-        "groups that would do",
-    ]  # fmt: skip
-    return table(f"Gate of {view['run']} against {view['against']}: {view['outcome']}", columns, rows)
-
-
-def _lines(view: dict[str, Any], out: Path) -> list[str]:
-    labels = view["evaluation_set"]
-    used = f"used for {labels['used']} earlier decisions, other versions of it for {labels['used_before']}"
-    beside = [f"{run}: {text}" for run, text in view["beside"].items() if text]
-    return [
-        *beside,
-        f"evaluation set {labels['digest'][:12]}: {labels['labels']:,} labels, {used}",
-        f"report {out}",
-        *view["next"],
-    ]

@@ -20,9 +20,11 @@ __all__ = [
     "has_verb",
     "heads_option",
     "like_option",
+    "maybe_author",
     "seeded",
     "size_option",
     "split_option",
+    "text_of",
     "trigger_names",
     "triggers_option",
     "trunk_option",
@@ -100,6 +102,8 @@ def _not_empty(context: click.Context, parameter: click.Parameter, value: str) -
 author = click.option(
     "--author", default="", envvar="AMBER_AUTHOR", callback=_not_empty, help="Author of the commit (AMBER_AUTHOR)."
 )
+maybe_author = click.option("--author", default="", envvar="AMBER_AUTHOR", help="Author of the commit (AMBER_AUTHOR).")
+"""For a verb that commits in some of its forms."""
 seeded = click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of all random choices.")
 like_option = click.option(
     "--like", default="", metavar="KEY",
@@ -141,6 +145,15 @@ def trigger_names(triggers: str, against: str) -> tuple[str, ...]:
     if against and not names:
         raise BadInput(f"--against {against}: is read by triggers alone; name some with --triggers")
     return names
+
+
+def text_of(file: Path) -> str:
+    """The text of a file; BadInput where it is missing or no UTF-8."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise BadInput(f"{file}: cannot be read ({why}); pass a text file") from None
 
 
 def has_verb(context: click.Context) -> bool:

@@ -9,7 +9,7 @@ import click
 
 from amber.terminal import plain, show, table
 from amber.verbs.identities import identity, token_option
-from amber.verbs.options import author, grouped, has_verb, workspace
+from amber.verbs.options import author, grouped, has_verb, maybe_author, text_of, workspace
 from curation.catalog.catalog import Catalog
 from curation.catalog.people import NO_INSTRUCTIONS
 from curation.catalog.tasks import Task
@@ -160,7 +160,7 @@ def redefine_task(name: str, new: NewDefinition, author: str, token: str, home: 
 @tasks_group.command("instructions")
 @click.argument("name")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option("--author", default="", envvar="AMBER_AUTHOR", help="Author of the commit (AMBER_AUTHOR).")
+@maybe_author
 @token_option
 @workspace
 def instructions_command(name: str, file: Path | None, author: str, token: str, home: str, as_json: bool) -> None:
@@ -176,17 +176,8 @@ def instructions_command(name: str, file: Path | None, author: str, token: str, 
         with catalog.read() as now:
             found = now.people.instructions().get(now.task(name).name, NO_INSTRUCTIONS)
     else:
-        text, by = _text(file), identity(catalog.home, token)
+        text, by = text_of(file), identity(catalog.home, token)
         with catalog.commit(author=author, message=f"instructions of {name}") as change:
             found = change.people.set_instructions(name, text, by=by)
     told = found.text if file is None else f"from the next `amber label push` on; slices: instructions.{name}"
     show({"task": name, **vars(found)}, as_json, lambda: f"{name}: version {found.version}\n{told}".rstrip())
-
-
-def _text(file: Path) -> str:
-    """The text of a file; BadInput where it is missing or no UTF-8."""
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
-        raise BadInput(f"{file}: cannot be read ({why}); pass a text file") from None

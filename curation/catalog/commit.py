@@ -311,6 +311,14 @@ class PendingCommit:
         if not self.repeated:
             add_act(self._writer, "gate", "", by, subject=run, before=against, policy=evaluation_set)
 
+    def record_release(self, act: str, *, run: str, before: str, record: str, by: Identity) -> None:
+        """Record that `run` is deployed in place of the run `before`, as its record with the sha256 `record` says.
+
+        `act` is "release", or "release_back" for a return to an earlier release.
+        """
+        if not self.repeated:
+            add_act(self._writer, act, "", by, subject=run, before=before, policy=record)
+
     def _define_by_owner(self, new: Definition, old: Definition, by: Identity | None) -> None:
         """Define a task again, as an act of its owner where owner, classes (of boxes' attributes too), the codes of
         classes or metric change."""

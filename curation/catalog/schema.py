@@ -14,7 +14,10 @@ is a sign-off ("sign_off": of the plan `subject` against the plan `before`, unde
 sets the policy in force ("policy"), the members of an owner ("owners") or the definition of a task ("redefine"), or is
 the decision of a gate ("gate": on the run `subject` against the run `before`, by the evaluation set with the digest
 `policy`), or settles a dispute about a label ("settle": `subject` is the task, `before` the sha256 of the key), or sets
-the instructions of a task ("instructions": `subject` is the task, `policy` the sha256 of their text).
+the instructions of a task ("instructions": `subject` is the task, `policy` the sha256 of their text), or deploys a run
+("release", and "release_back" for a return to an earlier one: the run `subject` in place of the run `before`, by the
+record with the sha256 `policy`). A sign-off may also be of the release of the run `subject` in place of the run
+`before`, under the rules of a gate with the hash `policy`.
 
 `instructions` of a label is the version of the task's instructions that the annotator had (NULL: not known), as in
 `instruction_event`: 0 before there were any. `assignment_event` says to whom the items of a task are given, at most

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from support.homes import copy_home, label, labels, work_in
-from support.learned import make_features, planned, recipe
+from support.learned import planned, recipe
+from support.queued import KEPT, answer_colors, known_at_import, make_queued
 from support.refusals import refused
 
 from amber.cli import run
@@ -19,48 +20,18 @@ from training.judging.queue import GREW, QueueRow
 from training.loop.refits import HELD_OUT
 
 Capture = pytest.CaptureFixture[str]
-KEPT = 8
-"""Labels of color that the run learned from; the others are unsure until somebody looks again."""
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     """A run of exact heads, which learned color from few labels."""
-    catalog = make_features(tmp_path_factory.mktemp("queued"), samples=600)
-    with catalog.commit(author="bob", message="unsure") as change:
-        rows = _known(change.now, "color")
-        given = [label(row["key"], "color", None, "bob") for row in rows[KEPT:]]
-        change.add_labels(labels(given), source="human")
-    found = train(recipe(heads="exact", hidden=0), planned(catalog), catalog)
-    evaluate(found, catalog, author="ada")
-    return catalog
+    return make_queued(tmp_path_factory.mktemp("queued"))
 
 
 @pytest.fixture
 def catalog(template: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
     work_in(tmp_path, monkeypatch)
     return copy_home(template, tmp_path)
-
-
-def _known(now: Any, task: str) -> list[dict[str, Any]]:
-    """The training images that had a label of a task when they were imported, with its code."""
-    given = {
-        row["sample_id"]: row["code"] for row in now.labels.by_annotator(task).to_pylist() if row["source"] == "import"
-    }
-    trained = set(now.training_ids().tolist()) & set(given)
-    return [
-        {**row, "code": given[row["sample_id"]]} for row in now.samples().to_pylist() if row["sample_id"] in trained
-    ]
-
-
-def answer_colors(catalog: Catalog) -> None:
-    """Bob is sure of every color after all."""
-    with catalog.commit(author="bob", message="sure") as change:
-        names = ("red", "yellow", "green")
-        rows = _known(change.now, "color")[KEPT:]
-        change.add_labels(
-            labels([label(row["key"], "color", names[row["code"]], "bob") for row in rows]), source="human"
-        )
 
 
 def answer_at_random(catalog: Catalog, task: str, count: int) -> None:
@@ -128,7 +99,7 @@ def test_without_validation_held_out_groups_judge(catalog: Catalog) -> None:
 
 def test_corrected_and_retracted_labels_are_counted(catalog: Catalog) -> None:
     with catalog.commit(author="bob", message="look again") as change:
-        rows = [row for row in _known(change.now, "car") if row["code"] is not None][:5]
+        rows = [row for row in known_at_import(change.now, "car") if row["code"] is not None][:5]
         given = [label(row["key"], "car", not row["code"], "bob") for row in rows[:3]]
         given += [label(row["key"], "car", None, "bob") for row in rows[3:]]
         change.add_labels(labels(given), source="human")
@@ -140,7 +111,7 @@ def test_classes_in_another_order_change_no_label(catalog: Catalog, capsys: Capt
     assert run(["tasks", "redefine", "color", "green", "yellow", "red"]) == 0
     assert not rows_of(catalog)["color"].change.stale
     with catalog.commit(author="bob", message="look again") as change:
-        row = _known(change.now, "color")[0]
+        row = known_at_import(change.now, "color")[0]
         was = ("green", "yellow", "red")[row["code"]]
         other = "red" if was == "green" else "green"
         change.add_labels(labels([label(row["key"], "color", other, "bob")]), source="human")

@@ -29,8 +29,8 @@ Results go to standard output; progress, and errors of one line, to standard err
 | 2 | Bad input, or images and labels that were quarantined while the rest went in. |
 | 3 | Another process holds the workspace. |
 | 4 | A file is damaged: its content differs from what was written. |
-| 10 | `amber gate`: blocked, because a drop is shown. |
-| 11 | `amber gate`: not enough data to decide. |
+| 10 | `amber gate`, `amber release`: blocked, because a drop is shown. `amber replay`: a figure differs. |
+| 11 | `amber gate`, `amber release`: not enough data to decide. `amber replay`: no label can tell. |
 | 130 | Interrupted; run the command again. |
 """
 EVERYWHERE = {"home", "as_json", "author"}

@@ -1,6 +1,8 @@
 """The decision of a gate: whether a run may replace another one, is worse, or needs more labels to tell.
 
 *Pass* where the upper bound of the drop is below the margin on everything that is judged, and the team's rule holds.
+Of a task that both runs predict alike, to the bit, for every image of the catalog, the drop is 0, however few labels
+judge it: a run that solved the heads of other tasks again is not held up by it.
 *Block* where a drop is shown (step-down max-T at 5% over all that is judged) on something that does not pass. Otherwise
 *not enough data*, with the number of groups that would do. What truly drops by its margin passes with a chance of about
 5%, and a run that is as good is blocked with a chance of at most 5% in all.
@@ -8,7 +10,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -17,41 +18,15 @@ from curation.errors import BadInput, NotFound
 from training.judging.bounds import ONE_SIDED, Bound
 from training.judging.box_measures import AnyMeasure, measure_of
 from training.judging.comparison import ALPHA
+from training.judging.floors import floor_figures
 from training.judging.gate_rules import ALL, EVERYTHING, GateRules, Judged, margin_in
 from training.judging.group_sums import PairedSums
+from training.judging.judged import JudgedFigure, Outcome
 from training.judging.paired_runs import AnyPair, PairedPredictions, PairedRuns
 from training.judging.swaps import Swaps
 from training.judging.team import TeamFigure, team_figure
 
-__all__ = ["GateResult", "JudgedFigure", "Outcome", "decide"]
-
-Outcome = Literal["pass", "block", "not enough data"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgedFigure:
-    """One measure on one slice (or of the team), in its own `unit`, over n labels of `groups` groups.
-
-    `base` and `run` are the values of the two runs, `drop` by how much the run is worse, `high` the upper bound of the
-    true drop (one-sided 95%), `margin` the smallest drop that matters. `p` says how likely such a drop is by chance,
-    adjusted for all that is judged. `groups_needed` would do, if the two runs were equal; None where it passes.
-    """
-
-    what: str
-    task: str
-    slice: str
-    measure: str
-    unit: str
-    n: int
-    groups: int
-    base: float
-    run: float
-    drop: float
-    high: float
-    margin: float
-    p: float
-    outcome: Outcome
-    groups_needed: int | None
+__all__ = ["GateResult", "JudgedFigure", "Outcome", "decide", "decide_by_floors"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +57,34 @@ def decide(runs: PairedRuns, rules: GateRules, *, where: str = "gate") -> GateRe
     its labels, and for a margin in another unit than the metric.
     """
     _refuse_other_labels(runs)
-    cells = [_cell(runs, part, slice_, where) for part in rules.judge for slice_ in _slices(runs, part, where)]
+    places = [(part, slice_) for part in rules.judge for slice_ in _slices(runs, part, where)]
+    cells = [_cell(runs, part, slice_, where) for part, slice_ in places]
     _refuse_twice(cells, where)
     team = team_figure(runs, rules.team, rules.tasks, where) if rules.team else None
     sums = [*(cell.sums for cell in cells), *([team.sums] if team else [])]
     chances = Swaps.of(sums).step_down("drop").tolist()
     figures = [_judged(runs, cell, p) for cell, p in zip(cells, chances, strict=False)]
+    figures += floor_figures(runs, places, where)
     for_team = _judged_team(team, chances[-1]) if team else None
     return GateResult(outcome=_together([*figures, *([for_team] if for_team else [])]), figures=figures, team=for_team)
+
+
+def decide_by_floors(runs: PairedRuns, rules: GateRules, *, where: str = "gate") -> GateResult:
+    """The decision on a run that nothing came before (`PairedRuns.alone`): all that is judged must beat its floor.
+
+    BadInput where something has no floor, for a team's rule, which needs a run before, and for what `decide` refuses.
+    """
+    for part in rules.judge:
+        if not part.floor:
+            raise BadInput(
+                f"{where}: judge {part.task}: has no floor, and there is no run to compare with; add a line such as "
+                "floor = '90 points', or name a run with --against"
+            )
+    if rules.team:
+        raise BadInput(f"{where}: the team's rule compares with a run; name one with --against, or take the rule out")
+    places = [(part, slice_) for part in rules.judge for slice_ in _slices(runs, part, where)]
+    figures = floor_figures(runs, places, where)
+    return GateResult(outcome=_together(figures), figures=figures, team=None)
 
 
 def _together(figures: Sequence[JudgedFigure]) -> Outcome:
@@ -162,8 +157,9 @@ def _truth(pair: AnyPair) -> Floats:
 def _judged(runs: PairedRuns, cell: _Cell, p: float) -> JudgedFigure:
     measure, scale = cell.measure, cell.measure.scale
     base, run = (scale * value for value in cell.sums.values())
-    high = scale * cell.bound.high
-    outcome = _outcome(high < cell.margin, p)
+    alike = measure.task.name in runs.alike
+    high = 0.0 if alike else scale * cell.bound.high
+    outcome = _outcome(alike or high < cell.margin, p)
     return JudgedFigure(
         what=f"{measure.task.name} on {cell.slice or EVERYTHING}", task=measure.task.name, slice=cell.slice,
         measure=measure.text, unit=measure.unit, n=len(cell.pair.first.rows),

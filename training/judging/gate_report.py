@@ -27,10 +27,10 @@ def gate_view(
 ) -> dict[str, Any]:  # fmt: skip
     """The report as plain values; `commit` is that of the labels, `beside` what stands beside each run's figures.
 
-    `next_steps` are commands.
+    `next_steps` are commands. `against` is "" where the run was judged by floors alone.
     """
     return {
-        "outcome": result.outcome, "run": runs.runs[1], "against": runs.runs[0], "commit": commit,
+        "outcome": result.outcome, "run": runs.runs[1], "against": runs.base, "commit": commit,
         "beside": dict(beside), "next": list(next_steps),
         "evaluation_set": asdict(labels), "rules": rules.model_dump(mode="json"), "rules_sha256": rules.sha256,
         "figures": [asdict(figure) for figure in result.figures],
@@ -55,7 +55,8 @@ def _markdown(view: dict[str, Any], result: GateResult) -> Iterator[str]:
     labels = view["evaluation_set"]
     yield f"# Gate: {view['outcome']}"
     yield ""
-    yield f"Run `{view['run']}` against `{view['against']}`. {NOTES[result.outcome]}"
+    against = f"against `{view['against']}`" if view["against"] else "by its floors alone"
+    yield f"Run `{view['run']}` {against}. {NOTES[result.outcome]}"
     yield ""
     yield "| judged | metric | labels | groups | base | run | drop | upper bound | margin | p | outcome |"
     yield "|---|---|---|---|---|---|---|---|---|---|---|"

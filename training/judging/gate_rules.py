@@ -1,6 +1,7 @@
 """The rules of a gate: a TOML file with what is judged, by which margin, and the team's rule."""
 
 import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -32,23 +33,23 @@ Margin = Annotated[str, AfterValidator(_margin)]
 """A number with its unit: points (hundredths) for shares, the task's own unit for numbers."""
 
 
-def margin_in(text: str, measure: AnyMeasure, where: str) -> float:
-    """A margin in the unit of `measure`; BadInput for any other unit, or 100 points and more."""
+def margin_in(text: str, measure: AnyMeasure, where: str, what: str = "margin") -> float:
+    """A margin (or `what` else) in the unit of `measure`; BadInput for any other unit, or 100 points and more."""
     found = _MARGIN.fullmatch(text)
     assert found is not None
     number, unit = float(found[1]), found[2].strip()
     if (POINTS if unit == "point" else unit) != measure.unit:
         raise BadInput(
-            f"{where}: margin {text!r} of {measure.task.name}: {measure.text} is measured in {measure.unit}; write it "
+            f"{where}: {what} {text!r} of {measure.task.name}: {measure.text} is measured in {measure.unit}; write it "
             f"as '{number:g} {measure.unit}'"
         )
     if measure.unit == POINTS and number >= 100:
-        raise BadInput(f"{where}: margin {text!r} of {measure.task.name}: must be below 100 points; lower it")
+        raise BadInput(f"{where}: {what} {text!r} of {measure.task.name}: must be below 100 points; lower it")
     return number
 
 
 class Judged(BaseModel):
-    """One task of the gate: on each of `slices` it may not drop by `margin`."""
+    """One task of the gate: on each of `slices` it may not drop by `margin`, and must be better than `floor`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,6 +57,7 @@ class Judged(BaseModel):
     slices: tuple[str, ...] = Field(default=(EVERYTHING,), min_length=1, description="slices, 'everything' or '*'")
     metric: str = Field(default="", description="as `amber compare --metric`; empty: the task's own")
     margin: Margin = Field(description="smallest drop that matters, with its unit")
+    floor: Margin | Literal[""] = Field(default="", description="what the run must beat by itself, with its unit")
 
 
 class Team(BaseModel):
@@ -113,7 +115,11 @@ class GateRules(BaseModel):
     @property
     def sha256(self) -> str:
         """The hash of the rules, whatever their layout in the file."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        words = self.model_dump(mode="json")
+        for part in words["judge"]:  # rules without floors keep the hash that they had before there were any
+            if not part["floor"]:
+                del part["floor"]
+        return hashlib.sha256(json.dumps(words, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
 
     @property
     def tasks(self) -> tuple[str, ...]:

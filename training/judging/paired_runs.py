@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Generic, Self, TypeVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.arrays import Bools
@@ -71,7 +73,7 @@ class PairedRuns:
     `slices` are those that both runs allow to evaluate, and `inside` (slice -> members on the split, "" for
     everything) masks over `samples`. A slice that reads predictions holds the images that are in it by the predictions
     of either run, so it does not change when the two are exchanged. `left_out` says of each other slice why it is not
-    evaluated.
+    evaluated. `alike` are the tasks of which both predict the same, to the bit, for every image of the catalog.
     """
 
     runs: tuple[str, str]
@@ -82,6 +84,7 @@ class PairedRuns:
     slices: Mapping[str, Slice]
     inside: Mapping[str, Bools]
     left_out: Mapping[str, str]
+    alike: frozenset[str] = frozenset()
 
     @classmethod
     def load(
@@ -94,6 +97,16 @@ class PairedRuns:
         ids = now.runs.full_id(first), now.runs.full_id(second)
         if ids[0] == ids[1]:
             raise BadInput(f"run {ids[0]!r}: cannot be compared with itself; name two runs of `amber runs`")
+        return cls._of(now, home, ids, split, tasks)
+
+    @classmethod
+    def alone(cls, now: Snapshot, home: Path, run: str, *, split: str = "test", tasks: Sequence[str] = ()) -> Self:
+        """One run in both places, for figures that are judged by themselves; raises what `load` raises."""
+        id_ = now.runs.full_id(run)
+        return cls._of(now, home, (id_, id_), split, tasks)
+
+    @classmethod
+    def _of(cls, now: Snapshot, home: Path, ids: tuple[str, str], split: str, tasks: Sequence[str]) -> Self:
         files = tuple(now.runs.predictions_file(home, id_) for id_ in ids)
         samples = Samples.at(now)
         judged = np.asarray(samples.splits == split, np.bool_)
@@ -103,7 +116,7 @@ class PairedRuns:
         paired, unequal = {}, {}
         for task in _common(now, ids, predicted, tasks):
             both = [labelled(now, task, samples, table) for table in tables]
-            if split == SPLIT:
+            if split == SPLIT and ids[0] != ids[1]:
                 both = [
                     drawn.weighed(now, part, task) if isinstance(part, LabelledPredictions) else part for part in both
                 ]
@@ -115,8 +128,13 @@ class PairedRuns:
         inside = {name: part & judged for name, part in _members(now, slices, files, samples).items()}
         return cls(
             runs=ids, split=split, samples=samples, tasks=paired, unequal=unequal, slices=slices, left_out=left_out,
-            inside={"": judged, **inside},
+            inside={"": judged, **inside}, alike=frozenset(name for name in paired if _alike(name, *tables)),
         )  # fmt: skip
+
+    @property
+    def base(self) -> str:
+        """The id of the first run; "" where one run is in both places."""
+        return self.runs[0] if self.runs[0] != self.runs[1] else ""
 
     def cell(self, task: str, slice_: str) -> AnyPair:
         """The predictions of both runs for the labels of one (task, slice)."""
@@ -146,6 +164,13 @@ def _common(now: Snapshot, runs: tuple[str, str], predicted: Sequence[set[str]],
             f"runs {runs[0]} and {runs[1]}: have no task in common ({told[0]}; {told[1]}); name runs of the same tasks"
         )
     return [task for task in common if not names or task.name in names]
+
+
+def _alike(task: str, first: pa.Table, second: pa.Table) -> bool:
+    """Whether two tables of predictions say the same of a task, of the same images in the same order."""
+    parts = [table.filter(pc.equal(table["task"], task)) for table in (first, second)]
+    names = sorted(set(first.column_names) & set(second.column_names))
+    return bool(len(parts[0]) and parts[0].select(names).equals(parts[1].select(names)))
 
 
 def _judged(task: Task) -> bool:

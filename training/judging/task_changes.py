@@ -17,6 +17,7 @@ from samplers.plan.plan import Plan
 from training.judging.label_history import trained_runs
 from training.judging.prevalence import ClassPrevalence, prevalence
 from training.run import Run
+from training.run_list import ancestors
 
 __all__ = ["MOVED", "MovedClass", "TaskChange", "task_changes"]
 
@@ -68,10 +69,14 @@ class TaskChange:
         return bool(not self.run or self.new or self.corrected or self.gone or self.classes or self.prevalence)
 
 
-def task_changes(now: Snapshot, home: Path) -> tuple[list[TaskChange], list[str]]:
-    """A row for each task of the catalog, in the order of declaration; and notes on runs that cannot be read."""
+def task_changes(now: Snapshot, home: Path, *, run: str = "") -> tuple[list[TaskChange], list[str]]:
+    """A row for each task of the catalog, in the order of declaration; and notes on runs that cannot be read.
+
+    With `run`, changes are those since that run and the runs that it continues, whatever was trained beside them.
+    """
     entries, notes = trained_runs(now, home)
-    runs = [Run.open(home, entry.run) for entry in entries]
+    line = ancestors(home, run) if run else []
+    runs = [Run.open(home, entry.run) for entry in entries if not run or entry.run in line]
     plans = {run.plan: Plan.open(home, run.plan) for run in runs}
     gates = _gates(now)
     trained = now.training_ids()

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,9 +16,10 @@ from training.evaluation.pair_inputs import vectors_of
 from training.loop.alarms import solved_alarms
 from training.loop.exact_heads import Start
 from training.loop.solved_heads import SolvedHeads, solve_heads
+from training.loop.solved_only import solve_only, starts_of
 from training.loop.task_labels import TaskLabels, groups_of, task_labels
 from training.network.losses import Layout
-from training.network.model import Beside, Network, build, load_network
+from training.network.model import Beside, Network, build
 from training.recipe import Recipe
 from training.run import Head, Run
 
@@ -33,7 +33,8 @@ def solve_plan(
 
     Heads follow those of the run `parent`, if it has the same features: an exact head begins where it ended, and the
     choice between exact and shared is kept while there are few new labels. `progress` is called with the
-    steps done, all steps, and 0. BadInput for a vector that is not finite.
+    steps done, all steps, and 0. BadInput for a vector that is not finite. With `only`, the heads of the other tasks
+    and the shared layer are those of the parent, to the bit.
     """
     embeddings = Embeddings.open(catalog.home, recipe.embeddings)
     pairs = pairs_of(plan, catalog.home, Pack.open(catalog.home, plan.pack_hash))
@@ -42,7 +43,9 @@ def solve_plan(
         features = build(recipe, plan.tasks, embeddings).features(vectors)
     with catalog.read(plan.commit) as then:
         labels = task_labels(plan, groups_of(then, plan))
-    starts = _starts(recipe, Run.open(catalog.home, parent), plan.tasks, catalog.home) if parent else {}
+    if recipe.only:
+        return solve_only(recipe, plan, labels, features, catalog.home, parent, progress)
+    starts = starts_of(recipe, Run.open(catalog.home, parent), plan.tasks, catalog.home) if parent else {}
     solved = _solved(recipe, labels, features, len(embeddings.mean), starts, progress)
     units = recipe.units * len({layer.epochs for layer in solved.shared.values()})
     network = build(recipe, plan.tasks, embeddings, beside=units)
@@ -73,30 +76,6 @@ def _solved(
         )
     order = [part.task.name for part in labels]
     return replace(found, records=sorted(found.records, key=lambda record: order.index(record.task)))
-
-
-def _starts(recipe: Recipe, parent: Run, tasks: Sequence[PlanTask], home: Path) -> dict[str, Start]:
-    """The heads of an earlier run for the same tasks and features; its choices too, if its recipe is the same."""
-    if parent.recipe.embeddings != recipe.embeddings:
-        return {}
-    theirs = Plan.open(home, parent.plan).tasks
-    network = load_network(parent, theirs, home)
-    same = parent.recipe == recipe
-    records = {
-        head.task: head if same else replace(head, compared=0) for head in parent.heads if head.kind != "constant"
-    }
-    columns = {task.task: network.losses.layout.columns[code] for code, task in enumerate(theirs)}
-    weights, biases = network.heads.weight.detach().double(), network.heads.bias.detach().double()
-    own = weights[:, : network.width]
-    both = own if network.before is None else torch.cat([own, network.before.weight.detach().double()], dim=1)
-    return {
-        task.name: Start(
-            record=records[task.name], weights=(both if task.task.inputs == 2 else own)[columns[task.task]],
-            biases=biases[columns[task.task]],
-        )
-        for task in tasks
-        if task.task in columns and task.name in records
-    }  # fmt: skip
 
 
 @torch.no_grad()

@@ -1,0 +1,169 @@
+"""`amber retrain`: from what changed to the cheapest training that the gate accepts."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.homes import copy_home, label, labels, work_in
+from support.queued import answer_colors, make_queued
+from support.refusals import refused
+
+from amber.cli import run
+from curation.catalog.catalog import Catalog
+from curation.files.locks import locked
+from training import Run
+from training.dynamics.retraining import FILE
+from training.run_list import newest_run
+
+Capture = pytest.CaptureFixture[str]
+GATE = '[[judge]]\ntask = "color"\nmargin = "20 points"\n[[judge]]\ntask = "car"\nmargin = "1 points"\n'
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    return make_queued(tmp_path_factory.mktemp("retrained"))
+
+
+@pytest.fixture
+def catalog(template: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
+    work_in(tmp_path, monkeypatch)
+    Path("gate.toml").write_text(GATE)
+    return copy_home(template, tmp_path)
+
+
+def base(catalog: Catalog) -> str:
+    with catalog.read() as now:
+        return newest_run(catalog.home, now)
+
+
+def retrained(capsys: Capture, *words: str, code: int = 0) -> dict[str, Any]:
+    capsys.readouterr()
+    assert run(["retrain", *words, "--gate", "gate.toml", "--json"]) == code
+    out, err = capsys.readouterr()
+    assert err == ""
+    return dict(json.loads(out))
+
+
+def test_new_labels_of_one_task_train_its_head_alone(catalog: Catalog, capsys: Capture) -> None:
+    before = base(catalog)
+    answer_colors(catalog)
+    found = retrained(capsys, before)
+    (attempt,) = found["attempts"]
+    assert (found["outcome"], attempt["rung"], attempt["tasks"]) == ("pass", "head", ["color"])
+    assert Run.open(catalog.home, found["candidate"]).parent == before
+    tasks = {row["task"]: row for row in found["tasks"]}
+    assert tasks["color"]["trained"] == "head"
+    assert tasks["color"]["figure"]["difference"] > 0
+    others = {row["verdict"] for name, row in tasks.items() if name != "color" and row["figure"]}
+    assert others == {"equal to the bit"}
+    assert found["next"] == [f"amber release {found['candidate']} --gate gate.toml --home home"]
+
+
+def test_nothing_new_trains_nothing(catalog: Catalog, capsys: Capture) -> None:
+    before = base(catalog)
+    assert (retrained(capsys, before)["outcome"], base(catalog)) == ("nothing", before)
+
+
+def test_it_shows_the_last_outcome_until_something_changes(catalog: Catalog, capsys: Capture) -> None:
+    before = base(catalog)
+    answer_colors(catalog)
+    first = retrained(capsys, before)
+    with catalog.read() as now:
+        commit = now.commit
+    again = retrained(capsys, before)
+    assert (first["earlier"], again["earlier"], again["candidate"]) == (False, True, first["candidate"])
+    with catalog.read() as now:
+        assert now.commit == commit
+    assert run(["retrain", before, "--gate", "gate.toml"]) == 0
+    out = capsys.readouterr().out
+    assert "nothing changed since this was found" in out
+    assert "Who gained and who paid" in out
+
+
+@pytest.mark.parametrize("step", ["trained", "evaluated", "judged"])
+def test_one_that_was_killed_comes_to_the_same(catalog: Catalog, capsys: Capture, step: str, tmp_path: Path) -> None:
+    """The state of a workspace after each step, with the file as it was before that step was recorded."""
+    before = base(catalog)
+    answer_colors(catalog)
+    shutil.copytree("home", tmp_path / "copy")
+    whole = retrained(capsys, before)
+    begun = json.loads(Path("home", FILE).read_text()) | {"attempts": [], "candidate": "", "outcome": ""}
+    if step == "judged":
+        Path("home", FILE).write_text(json.dumps(begun))
+        assert retrained(capsys, before)["candidate"] == whole["candidate"]
+        return
+    runs = Path("home", "runs", whole["candidate"])
+    shutil.copytree(runs, Path("copy", "runs", whole["candidate"]))
+    if step == "trained":
+        Path("copy", "runs", whole["candidate"], "predictions.parquet").unlink()
+    Path("copy", FILE).write_text(json.dumps(begun))
+    for plan in Path("home", "plans").iterdir():
+        if not Path("copy", "plans", plan.name).exists():
+            shutil.copytree(plan, Path("copy", "plans", plan.name))
+    shutil.rmtree("home")
+    shutil.copytree("copy", "home")
+    found = retrained(capsys, before)
+    assert (found["candidate"], found["commit"]) == (whole["candidate"], whole["commit"])
+
+
+def test_a_task_whose_owner_loses_is_left_out(catalog: Catalog, capsys: Capture) -> None:
+    """Two owners' heads are tried together, then without the one whose figure the gate does not accept."""
+    before = base(catalog)
+    answer_colors(catalog)
+    spoil(catalog, "car")
+    assert run(["tasks", "redefine", "car", "--owner", "cleo"]) == 0
+    Path("gate.toml").write_text(GATE)
+    found = retrained(capsys, before, "--up-to", "head")
+    tried = [(attempt["tasks"], attempt["outcome"]) for attempt in found["attempts"]]
+    assert tried[-1] == (["color"], "pass")
+    tasks = {row["task"]: row for row in found["tasks"]}
+    assert tasks["car"]["verdict"] == "equal to the bit"
+
+
+def spoil(catalog: Catalog, task: str) -> None:
+    """Turn every training label of a binary task around, so that its head must be refused."""
+    with catalog.commit(author="bob", message="wrong") as change:
+        trained = set(change.now.training_ids().tolist())
+        codes = {row["sample_id"]: row["code"] for row in change.now.labels(task).to_pylist() if row["state"] == 1}
+        rows = [
+            label(row["key"], task, not codes[row["sample_id"]], "bob")
+            for row in change.now.samples().to_pylist() if row["sample_id"] in codes and row["sample_id"] in trained
+        ]  # fmt: skip
+        change.add_labels(labels(rows), source="human")
+
+
+def test_a_trunk_that_is_due_trains_everything(catalog: Catalog, capsys: Capture) -> None:
+    before = base(catalog)
+    answer_colors(catalog)
+    found = retrained(capsys, before, "--trunk-every", "0.0000001")
+    assert [attempt["rung"] for attempt in found["attempts"]][-1] == "branch"
+    assert found["attempts"][-1]["tasks"] == []
+
+
+def test_two_at_once_are_refused(catalog: Catalog, capsys: Capture) -> None:
+    with locked(catalog.home / "retrain.lock", lambda holder: holder):
+        line = refused(capsys, "retrain", base(catalog), "--gate", "gate.toml", code=3)
+    assert "retrains there; wait for it, or end it" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "says", "code"),
+    [
+        ((), "nothing was released; release a run with `amber release`, or name one to retrain", 2),
+        (("nosuch",), "nosuch", 2),
+        (("--task", "boat"), "boat", 2),
+    ],
+)
+def test_bad_input_is_one_line(catalog: Catalog, capsys: Capture, words: tuple[str, ...], says: str, code: int) -> None:
+    if words and words[0] == "--task":
+        words = (base(catalog), *words)
+    assert says in refused(capsys, "retrain", *words, "--gate", "gate.toml", code=code)
+    assert not Path("home", FILE).exists()
+
+
+def test_a_damaged_record_is_one_line(catalog: Catalog, capsys: Capture) -> None:
+    Path("home", FILE).write_text("{")
+    line = refused(capsys, "retrain", base(catalog), "--gate", "gate.toml", code=4)
+    assert FILE in line
