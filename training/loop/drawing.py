@@ -55,6 +55,7 @@ class Drawn:
     states: list[dict[str, Any]] = field(default_factory=list)
     ended: dict[str, dict[str, str]] = field(default_factory=dict)
     gradients: list[dict[str, Any]] = field(default_factory=list)
+    affinity: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Drawing:
@@ -233,6 +234,8 @@ class Drawing:
         drawn.replaced.sort(key=lambda row: row.position)
         if self.course.state() != [(0, self.plan.hash)]:
             drawn.course = self.course.state()
+        if self.learner.affinity:
+            drawn.affinity = self.learner.affinity.rows([task.name for task in self.plan.tasks])
         if self.stops:
             drawn.states, drawn.ended = self.stops.history, self.stops.ended()
         self.network.eval().cpu()
@@ -250,6 +253,7 @@ class Drawing:
                     "step": self.step, "steps": self.steps, "network": self.network.state_dict(),
                     "optimiser": learner.optimiser.inner.state_dict(), "weights": learner.weights,
                     "norms": None if learner.norms is None else learner.norms.squares,
+                    "affinity": None if learner.affinity is None else learner.affinity.sums,
                     "course": self.course.state(), "stops": self.stops.state() if self.stops else None,
                     "curve": self.drawn.curve, "gradients": self.drawn.gradients, "alarms": self.drawn.alarms,
                     "recent": self.recent, "clipped": self.clipped, "numbers": self.numbers.state(),
@@ -274,6 +278,8 @@ class Drawing:
         learner.weights = state["weights"]
         if learner.norms is not None:
             learner.norms.squares = state["norms"]
+        if learner.affinity is not None and "affinity" in state:
+            learner.affinity.sums = state["affinity"]
         self.drawn.curve, self.drawn.gradients = state["curve"], state["gradients"]
         self.drawn.alarms = state["alarms"]
         self.numbers.restore(state["numbers"])
