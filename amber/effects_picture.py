@@ -1,4 +1,4 @@
-"""The effects of pairs of tasks as tables and as a picture: task x task, each cell a gain or a harm with its interval."""
+"""The effects of pairs of tasks as tables and as a picture of task x task, each cell a gain with its interval."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +63,7 @@ def write_effects_picture(effects: Effects, path: Path) -> Path:
         xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5), xticks=range(count), yticks=range(count),
         xticklabels=names, yticklabels=[f"{name} ({effects.alone[name]:.0f})" for name in names],
         xlabel="learned together with", ylabel="task (points learned alone)",
-        title=f"Gain in points of {effects.split}, {len(effects.seeds)} seeds; filled: synergy (blue) or conflict (red)\n"
+        title=f"Gain in points of {effects.split}, {len(effects.seeds)} seeds; blue: synergy, red: conflict\n"
         "intervals hold in 95% of cases for all pairs together",
     )  # fmt: skip
     axes.title.set_fontsize(9)

@@ -21,7 +21,7 @@ __all__ = ["Candidate", "Groups", "choose", "tree_words", "write_tree"]
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A grouping, the multiply-accumulate operations of an image in all its networks, and whether they fit the limits."""
+    """A grouping, the multiply-accumulate operations (`macs`) of an image in all its networks, and whether it fits."""
 
     name: str
     grouping: Grouping
@@ -31,8 +31,11 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Groups:
-    """The chosen grouping first, then all tasks in one network and each in its own; `width` and `parent` of the branches
-    that make these networks. `unmeasured` are tasks of the run that no pair holds."""
+    """The chosen grouping first, then all tasks in one network and each in its own.
+
+    `width` and `parent` are those of the branches that make these networks, `unmeasured` the tasks of the run that no
+    pair holds.
+    """
 
     candidates: tuple[Candidate, ...]
     unmeasured: tuple[str, ...]
@@ -70,7 +73,7 @@ def choose(
                 fits=len(grouping.networks) <= networks and (not budget or found[name] <= budget),
             ) for name, grouping in named.items()
         ),
-        unmeasured=tuple(task.name for task in Plan.open(catalog.home, run.plan).tasks if task.name not in effects.tasks),
+        unmeasured=tuple(name for name in _tasks(catalog, run) if name not in effects.tasks),
         parent=INPUT if run.recipe.learns else TRUNK, width=recipe.hidden if run.recipe.learns else recipe.units,
     )  # fmt: skip
 
@@ -98,8 +101,12 @@ def write_tree(groups: Groups, path: Path) -> Path:
     return path
 
 
+def _tasks(catalog: Catalog, run: Run) -> list[str]:
+    return [task.name for task in Plan.open(catalog.home, run.plan).tasks]
+
+
 def _cost_of(catalog: Catalog, run: Run, recipe: Recipe) -> Callable[[Grouping], int]:
-    """The operations of an image in all networks of a grouping: each serves its tasks from the input, or from features."""
+    """What counts the operations of an image in all networks of a grouping, each from the input or from features."""
     import torch
 
     from training.evaluation.cost import network_cost
@@ -109,9 +116,7 @@ def _cost_of(catalog: Catalog, run: Run, recipe: Recipe) -> Callable[[Grouping],
     embeddings = Embeddings.open(catalog.home, recipe.embeddings) if recipe.embeddings else None
     inputs = torch.zeros(1, len(embeddings.mean)) if embeddings else torch.zeros(1, 3, *recipe.size)
     width = recipe.hidden if recipe.learns else recipe.units
-    shared = replace(
-        recipe, heads="drawn", optimizer="adamw", tree=Tree.shared(width), task={}, only=(), hidden=width
-    )
+    shared = replace(recipe, heads="drawn", optimizer="adamw", tree=Tree.shared(width), task={}, only=(), hidden=width)
 
     def macs(serves: Sequence[str]) -> int:
         tasks = [task for task in plan.tasks if task.name in serves]

@@ -5,7 +5,10 @@ ROWS names the parts, such as `ROWS=pairs`. RUNS is how often each cell is simul
 
 from benchmarks.parts import finish_parts
 
-PARTS: dict[str, str] = {}
+PARTS: dict[str, str] = {
+    "pairs": "dynamics_pairs:pair_rows",
+    "groups": "dynamics_groups:group_rows",
+}
 """The parts by name, in the order in which they run: a module of `benchmarks` and its function."""
 
 

@@ -110,7 +110,7 @@ def affinity_command(run: str, options: AffinityOptions, seed: int, home: str, a
 
 
 def _tasks(catalog: Catalog, run: Run, only: Sequence[str]) -> list[str]:
-    """The names of the tasks of a run, or `only` those; BadInput for fewer than two, and for one that it did not learn."""
+    """The tasks of a run, or `only` those; BadInput for fewer than two, and for one that it did not learn."""
     from samplers.plan.plan import Plan
 
     names = [task.name for task in Plan.open(catalog.home, run.plan).tasks]
@@ -118,7 +118,9 @@ def _tasks(catalog: Catalog, run: Run, only: Sequence[str]) -> list[str]:
         raise BadInput(f"task {unknown[0]}: run {run.id} learned {', '.join(names)}; name some of these")
     found = [name for name in names if not only or name in only]
     if len(found) < 2:
-        raise BadInput(f"task {found[0]}: affinity is between two tasks, and run {run.id} is asked about one; add another")
+        raise BadInput(
+            f"task {found[0]}: affinity is between two tasks, and run {run.id} is asked about one; add another"
+        )
     return found
 
 

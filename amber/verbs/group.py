@@ -41,7 +41,7 @@ group_options = grouped(
     ),
     click.option(
         "--budget", default=0, type=click.IntRange(min=0), metavar="MACS",
-        help="Multiply-accumulate operations of an image in all networks together, without a frozen trunk's, which they "
+        help="Multiply-accumulate operations of an image in all networks, without those of a frozen trunk, which they "
         "share; default: any number.",
     ),
     click.option(
@@ -61,7 +61,7 @@ def group_command(run: str, options: GroupOptions, home: str, as_json: bool) -> 
 
     The expected gain of a task in a network is the mean of its gains with each other task there; alone it is 0. The
     grouping with the largest mean is exact up to 12 tasks. One network for all tasks and one for each stand beside it.
-    Gains are estimates, and the largest sum of them is flattered: train the groups with fresh seeds before you ship them.
+    Gains are estimates, and the largest sum of them is flattered: train the groups with fresh seeds before they ship.
 
     \b
     amber group --networks 3 --budget 5000000 --out groups.toml
@@ -113,6 +113,8 @@ def _tables(run: Run, effects: Effects, groups: "Groups", options: GroupOptions)
     if run.recipe.learns:
         parts.append(f"pairs were measured on the frozen features {effects.features}; the run learned from pixels")
     out = str(options.out or "groups.toml")
-    command = shlex.join(["amber", "compare-trees", run.plan[:12], "--trees", f"shared,{out},separate", "--seed", "100"])
+    command = shlex.join(
+        ["amber", "compare-trees", run.plan[:12], "--trees", f"shared,{out},separate", "--seed", "100"]
+    )
     parts.append(f"{'' if options.out else f'with --out {out}, '}train them with fresh seeds: {command}")
     return Group(*parts)

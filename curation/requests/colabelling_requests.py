@@ -66,8 +66,8 @@ def rows_to_co_label(
 ) -> list[dict[str, object]]:
     """Rows of `REQUESTS` for `count` labels that make the `pairs` known together; the pairs take turns.
 
-    Each is of a training sample of which one task is known and the other may be requested, drawn uniformly among those of
-    its pair, of the task with fewer labels first. BadInput where fewer than `count` are there.
+    Each is of a training sample of which one task is known and the other may be requested, drawn uniformly among those
+    of its pair, of the task with fewer labels first. BadInput where fewer than `count` are there.
     """
     candidates, ids = Candidates(now, home), now.task_ids()
     if closed := [name for pair in pairs for name in pair if name not in candidates.open]:

@@ -35,7 +35,7 @@ class Effect:
 
     @property
     def verdict(self) -> Verdict:
-        """"synergy" where the whole interval is a gain, "conflict" where it is a harm."""
+        """ "synergy" where the whole interval is a gain, "conflict" where it is a harm."""
         if self.low is None or self.high is None or self.low <= 0 <= self.high:
             return "cannot tell"
         return "synergy" if self.low > 0 else "conflict"

@@ -1,4 +1,4 @@
-"""Which tasks to learn together: from measured pairs to networks under a budget (Standley et al. 2020, arXiv 1905.07553).
+"""Which tasks to learn together: from measured pairs to networks (Standley et al. 2020, arXiv 1905.07553).
 
 The expected gain of a task in a network is the mean of its gains with each of the network's other tasks; alone it is 0.
 With helpers, a network may also learn tasks that it does not serve, whose heads are dropped afterwards.
@@ -77,8 +77,11 @@ def choose_groups(tasks: Sequence[str], gains: Floats, networks: int, *, helpers
 def grouping_of(
     tasks: Sequence[str], gains: Floats, served: Sequence[Sequence[str]], *, helpers: bool = False
 ) -> Grouping:
-    """The grouping in which each of these lists of tasks is served by a network; with `helpers`, those that pay there."""
-    search, place = _Search(np.asarray(gains, np.float64), helpers=helpers), {name: code for code, name in enumerate(tasks)}
+    """The grouping in which each of these lists of tasks is served by a network, with the `helpers` that pay there."""
+    search, place = (
+        _Search(np.asarray(gains, np.float64), helpers=helpers),
+        {name: code for code, name in enumerate(tasks)},
+    )
     networks, expected = [], dict[str, float]()
     for names in served:
         block = frozenset(place[name] for name in names)
@@ -110,9 +113,7 @@ class _Search:
         """The best division, over all of them: best[mask] of k networks is that of a block with the lowest task of
         `mask`, and of k - 1 networks for the rest."""
         full = 1 << self.count
-        worth = np.array(
-            [self.worth(frozenset(_members(mask))) if mask else 0.0 for mask in range(full)], np.float64
-        )
+        worth = np.array([self.worth(frozenset(_members(mask))) if mask else 0.0 for mask in range(full)], np.float64)
         best, taken = worth.copy(), list[Ints]()
         for _ in range(1, networks):
             found, blocks = best.copy(), np.zeros(full, np.int64)
@@ -194,9 +195,7 @@ class _Search:
         return float(values[most]), frozenset(others[place] for place in order[:most].tolist())
 
 
-def _placements(
-    blocks: tuple[frozenset[int], ...], code: int, networks: int
-) -> list[tuple[frozenset[int], ...]]:
+def _placements(blocks: tuple[frozenset[int], ...], code: int, networks: int) -> list[tuple[frozenset[int], ...]]:
     """The ways to place one more task: with any block, or in one of its own."""
     found = [(*blocks[:at], blocks[at] | {code}, *blocks[at + 1 :]) for at in range(len(blocks))]
     return [*found, (*blocks, frozenset([code]))] if len(blocks) < networks else found
@@ -216,7 +215,7 @@ def _blocks(mask: int) -> Ints:
 
 
 def _divided(mask: int, taken: Sequence[Ints]) -> list[tuple[int, ...]]:
-    """The blocks of the best division of `mask`, from the first block of each number of networks (0: one less will do)."""
+    """The blocks of the best division of `mask`, from the first block at each number of networks (0: fewer will do)."""
     blocks = []
     for choice in reversed(taken):
         blocks.append(int(choice[mask]))

@@ -1,7 +1,7 @@
-"""What the pairs of a run are measured on: its training labels, cached features, and the labels of an evaluation split."""
+"""What the pairs of a plan are measured on: training labels, cached features, and labels of an evaluation split."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.compute as pc

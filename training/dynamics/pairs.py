@@ -85,7 +85,8 @@ def measure_pairs(
             progress((done + 1) * len(seeds), len(arms) * len(seeds))
     names = tuple(task.name for task in tasks)
     return Effects(
-        tasks=names, seeds=tuple(seeds), split=split, features=recipe.embeddings, alone={names[code]: float(alone[code].by_seed().mean()) for code in alone},
+        tasks=names, seeds=tuple(seeds), split=split, features=recipe.embeddings,
+        alone={names[code]: float(values.by_seed().mean()) for code, values in alone.items()},
         labels={task.name: len(task.labels.rows) for task in tasks},
         judged={task.name: len(task.weights) for task in tasks},
         groups={task.name: len(np.unique(task.groups)) for task in tasks},
@@ -116,7 +117,9 @@ def _epochs(recipe: Recipe, tasks: Sequence[JudgedTask]) -> int:
     """How often every training takes each image: alone and in a pair as often, so that a task learns from its labels
     equally often. The recipe's, or more where a task of median size has few labels."""
     images = sorted(len(task.labels.rows) for task in tasks)
-    largest = len(np.union1d(*[task.labels.rows for task in sorted(tasks, key=lambda task: len(task.labels.rows))[-2:]]))
+    largest = len(
+        np.union1d(*[task.labels.rows for task in sorted(tasks, key=lambda task: len(task.labels.rows))[-2:]])
+    )
     return max(1, min(epochs_of(recipe, images[len(images) // 2]), STEPS // steps_an_epoch(largest)))
 
 

@@ -79,7 +79,9 @@ class SeedValues:
         return np.asarray(self.weights / (totals * len(totals))[codes], np.float64)
 
 
-def estimate(parts: Sequence[SeedValues], *, level: float = 0.95, spread: tuple[float, float] | None = None) -> Estimate:
+def estimate(
+    parts: Sequence[SeedValues], *, level: float = 0.95, spread: tuple[float, float] | None = None
+) -> Estimate:
     """The mean over `parts` (one or more, such as tasks, which may share images) of their means, with its interval.
 
     `level` is how often the interval is to hold the mean. `spread` is the variance of one seed's mean and its degrees

@@ -1,7 +1,7 @@
 """Whether the gradients of tasks agree at the features that their heads read, watched while a network learns.
 
-The gradients of tasks a and b at the features of draw i are D_a[i] W_a and D_b[i] W_b, with D the gradient at the outputs
-and W the heads' weights. So their inner product, summed over the draws, is the sum over their block of
+The gradients of tasks a and b at the features of draw i are D_a[i] W_a and D_b[i] W_b, with D the gradient at the
+outputs and W the heads' weights. So their inner product, summed over the draws, is the sum over their block of
 (D^T D) * (W W^T), without a further backward pass. Draws on which only one of the two is known add nothing to it, and
 nothing to the norms that the cosine divides by.
 """
