@@ -45,12 +45,10 @@ def _brute_force(gains: Floats, *, helpers: bool) -> list[float]:
     count = len(gains)
     sets = [frozenset(part) for size in range(count) for part in combinations(range(count), size + 1)]
     means = {learned: _means(gains, learned) for learned in sets}
-    worth = {
-        block: max(
-            sum(means[learned][task] for task in block) for learned in (sets if helpers else [block]) if block <= learned
-        )
-        for block in sets
-    }  # fmt: skip
+    worth = {}
+    for block in sets:
+        learned = [each for each in sets if block <= each] if helpers else [block]
+        worth[block] = max(sum(means[each][task] for task in block) for each in learned)
     best = [-np.inf] * count
     for blocks in _divisions(range(count)):
         value = sum(worth[block] for block in blocks) / count
