@@ -159,8 +159,10 @@ def _effects(
 
 
 def _pair(run: Run, part: CoLabelling) -> dict[str, Any]:
-    """What is known of the gradients of two tasks: with labels together as counted now, the cosine as recorded."""
+    """What is known of the gradients of two tasks: the cosine as recorded, where labels lie together now too."""
     recorded = next(({**row} for row in run.affinity if {row["one"], row["other"]} == {part.one, part.other}), None)
+    if recorded and part.share < RELIABLE:
+        recorded["cosine"] = None
     return {
         "one": part.one, "other": part.other, "labels": part.known, "both": part.both, "share": part.share,
         "cosine": recorded["cosine"] if recorded else None, "missing": part.missing(RELIABLE),
