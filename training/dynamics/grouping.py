@@ -114,17 +114,19 @@ class _Search:
         `mask`, and of k - 1 networks for the rest."""
         full = 1 << self.count
         worth = np.array([self.worth(frozenset(_members(mask))) if mask else 0.0 for mask in range(full)], np.float64)
+        parts = [_blocks(mask) if mask else np.zeros(0, np.int64) for mask in range(full)]
         best, taken = worth.copy(), list[Ints]()
         for _ in range(1, networks):
             found, blocks = best.copy(), np.zeros(full, np.int64)
             for mask in range(1, full):
-                parts = _blocks(mask)
-                values = worth[parts] + best[mask ^ parts]
+                values = worth[parts[mask]] + best[mask ^ parts[mask]]
                 place = int(values.argmax())
                 if values[place] > found[mask] + TIE:
-                    found[mask], blocks[mask] = values[place], parts[place]
+                    found[mask], blocks[mask] = values[place], parts[mask][place]
             best = found
             taken.append(blocks)
+            if not blocks.any():  # one more network gains nothing for any part of the tasks
+                break
         return _divided(full - 1, taken), True
 
     def bounded(self, networks: int) -> tuple[list[tuple[int, ...]], bool]:
