@@ -127,9 +127,11 @@ def order_recipes(orders: Sequence[str], words: Mapping[str, Any]) -> dict[str, 
     fewer than two, for a name twice, and for recipes of different trunks or sizes of images.
     """
     files = [Path(order) for order in orders if order != JOINT]
+    if not files:
+        raise BadInput(f"orders {','.join(orders) or 'none'}: {JOINT} is a file without its stages; name the file too")
     found: dict[str, Recipe] = {}
     for order in orders:
-        path = files[0] if order == JOINT and files else Path(order)
+        path = files[0] if order == JOINT else Path(order)
         own = {"tree": "shared", **read_toml(path)}
         if order == JOINT:
             own.pop("stages", None)

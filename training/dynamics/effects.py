@@ -78,9 +78,8 @@ class Effects:
 
     @classmethod
     def _of(cls, data: dict[str, Any]) -> Self:
-        effects = tuple(Effect(**each) for each in data.pop("effects"))
-        lists = {name: tuple(data.pop(name)) for name in ("tasks", "seeds")}
-        return cls(**data, **lists, effects=effects)
+        lists = {"tasks": tuple(data["tasks"]), "seeds": tuple(data["seeds"])}
+        return cls(**{**data, **lists, "effects": tuple(Effect(**each) for each in data["effects"])})
 
     @property
     def gains(self) -> Floats:
