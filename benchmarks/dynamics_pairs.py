@@ -188,9 +188,10 @@ def _points(part: TaskLabels, truth: Floats) -> Callable[[Tensor], Floats]:
     def points(outputs: Tensor) -> Floats:
         found = outputs.double().numpy()
         if part.numeric:
-            return -100 * np.abs(found[:, 0] * part.task.deviation + part.task.mean - truth) / constant
+            errors = np.abs(found[:, 0] * part.task.deviation + part.task.mean - truth)
+            return np.asarray(-100 * errors / constant, np.float64)
         answers = (found[:, 0] > 0).astype(np.int64) if part.outputs == 1 else found.argmax(axis=1)
-        return 100.0 * (answers == truth)
+        return np.asarray(100.0 * (answers == truth), np.float64)
 
     return points
 

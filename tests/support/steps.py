@@ -30,8 +30,8 @@ def learner(**changed: object) -> Learner:
     made: Recipe = recipe(**({"tree": TREE} | changed))
     network = TreeNetwork(Features(), made, made.branching.nodes([task.name for task in TASKS]), TASKS)
     torch.manual_seed(0)
-    for head in network.heads.values():
-        nn.init.normal_(head.weight, std=0.3)
+    for node in network.heads:
+        nn.init.normal_(network.head(node).weight, std=0.3)
     return Learner(made, network, TASKS, Ranks())
 
 

@@ -65,8 +65,8 @@ def measure_pairs(
     called with the trainings done and all. BadInput for fewer than two tasks, and for no seed.
     """
     if len(tasks) < 2:
-        names = ", ".join(task.name for task in tasks) or "none"
-        raise BadInput(f"tasks {names}: a pair takes two tasks with labels to learn from and to judge by; add one")
+        given = ", ".join(task.name for task in tasks) or "none"
+        raise BadInput(f"tasks {given}: a pair takes two tasks with labels to learn from and to judge by; add one")
     if not seeds:
         raise BadInput("seeds: none given; name at least one")
     epochs = _epochs(recipe, tasks)

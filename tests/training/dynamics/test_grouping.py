@@ -64,7 +64,7 @@ def test_the_optimum_is_that_of_brute_force(
 
 
 def test_families_come_apart_and_a_tie_takes_fewer_networks() -> None:
-    families = np.kron(np.eye(2), np.ones((2, 2))) * 4 - 2
+    families = np.asarray(np.kron(np.eye(2), np.ones((2, 2))) * 4 - 2, np.float64)
     found = choose_groups(names(4), families, 4)
     assert [network.serves for network in found.networks] == [("t0", "t1"), ("t2", "t3")]
     assert [network.serves for network in choose_groups(names(4), np.zeros((4, 4)), 4).networks] == [tuple(names(4))]

@@ -14,9 +14,10 @@ from training import Run, train
 from training.loop.checkpoint import Stop
 from training.loop.drawing import Drawing
 from training.network.model import load_any
+from training.network.tree_network import TreeNetwork
 from training.run import run_id
 
-FIRST = {"part": 0.5, "tasks": ["color", "car"]}
+FIRST: dict[str, Any] = {"part": 0.5, "tasks": ["color", "car"]}
 SECOND = {"part": 0.25, "tasks": ["speed"], "fixed": True}
 THIRD = {"part": 0.25}
 
@@ -56,11 +57,12 @@ def test_the_heads_of_resting_tasks_do_not_move(catalog: Catalog, plan: Plan) ->
     start = load_any(
         train(staged({**FIRST, "part": 1.0}, learning_rate=1e-12), plan, catalog), plan.tasks, catalog.home
     )
-    codes = {task.name: code for code, task in enumerate(plan.tasks)}
-    for name, code in codes.items():
-        node, rows = one.rows(code)  # type: ignore[union-attr]
-        moved = not torch.allclose(one.head(node).weight[rows], start.head(node).weight[rows], atol=1e-6)  # type: ignore[union-attr]
-        assert moved == (name in FIRST["tasks"])
+    assert isinstance(one, TreeNetwork)
+    assert isinstance(start, TreeNetwork)
+    for code, task in enumerate(plan.tasks):
+        node, rows = one.rows(code)
+        moved = not torch.allclose(one.head(node).weight[rows], start.head(node).weight[rows], atol=1e-6)
+        assert moved == (task.name in FIRST["tasks"])
 
 
 @pytest.mark.parametrize("fixed", [True, False])
@@ -89,7 +91,7 @@ def test_a_run_that_was_stopped_in_a_stage_ends_at_the_same_bits(catalog: Catalo
             stop.asked = drawing.step + 1 >= steps
             return learn(*words[:-1], stop.asked)
 
-        drawing._learn = counted  # type: ignore[method-assign]
+        drawing._learn = counted  # type: ignore[method-assign, assignment]
         with pytest.raises(Failed, match=f"stopped after step {steps}"):
             drawing.run(stop=stop)
         again = Drawing(made, plan, catalog, folder)
