@@ -15,6 +15,7 @@ __all__ = ["VERBS", "cli", "run"]
 VERBS = {
     "accounts": ("accounting:accounts_command", "Show who paid for what over the last plans, and who lost by it."),
     "advise": ("advising:advise_command", "Say whether learning the tasks together pays here, by what was measured."),
+    "affinity": ("affinity:affinity_command", "Show which tasks of RUN help or harm each other; --pairs measures it."),
     "backup": ("workspace:backup_command", "Write the whole workspace into the new FOLDER, with checksums."),
     "browse": ("browse:browse_command", "Show the catalog, or one SLICE of it, in the FiftyOne App."),
     "catalog": ("catalog:catalog_group", "Copies, backups, checks and migrations of the catalog."),
@@ -31,6 +32,7 @@ VERBS = {
     "forecast": ("forecasting:forecast_command", "Forecast how many labels of a task a target takes, and their cost."),
     "forget": ("forgetting:forget_command", "Remove SAMPLE (a key) and everything known about it."),
     "gate": ("gating:gate_command", "Decide whether RUN may replace another one: pass, block, or not enough data."),
+    "group": ("group:group_command", "Choose which tasks of RUN to learn together, from measured pairs."),
     "ingest": ("ledger:ingest_command", "Add the data set declared in the folder DATASET to the catalog."),
     "init": ("ledger:init", "Create a workspace with an empty catalog, or open an existing one."),
     "label": ("labeling:label_group", "Have people label in Label Studio: push requests, pull answers, assign people."),

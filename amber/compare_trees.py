@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from training.evaluation.cost import Cost
     from training.loop.ranks import Ranks
 
-__all__ = ["ComparedTree", "TreeComparison", "TreeFigure", "compare_trees", "tree_recipes"]
+__all__ = ["JOINT", "ComparedTree", "TreeComparison", "TreeFigure", "compare_trees", "order_recipes", "tree_recipes"]
 
 NAMED = ("shared", "separate")
 """Trees that need no file."""
+
+JOINT = "joint"
+"""The order that needs no file: all tasks from the first draw on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +117,35 @@ def tree_recipes(words: Mapping[str, Any], trees: Sequence[str]) -> dict[str, Re
         found[name] = Recipe.parse({**words, "tree": given}, where=where)
     if len(found) < 2:
         raise BadInput(f"trees {','.join(trees) or 'none'}: a comparison needs two; name another, such as separate")
+    return found
+
+
+def order_recipes(orders: Sequence[str], words: Mapping[str, Any]) -> dict[str, Recipe]:
+    """The recipes of `orders`, TOML files with `stages`; "joint" is that of the first file without them.
+
+    `words` hold where a file says nothing. The name of a file's recipe is the file's without its ending. BadInput for
+    fewer than two, for a name twice, and for recipes of different trunks or sizes of images.
+    """
+    files = [Path(order) for order in orders if order != JOINT]
+    if not files:
+        raise BadInput(f"orders {','.join(orders) or 'none'}: {JOINT} is a file without its stages; name the file too")
+    found: dict[str, Recipe] = {}
+    for order in orders:
+        path = files[0] if order == JOINT else Path(order)
+        own = {"tree": "shared", **read_toml(path)}
+        if order == JOINT:
+            own.pop("stages", None)
+        name = order if order == JOINT else path.stem
+        if name in found:
+            raise BadInput(f"orders: {name} is there twice; leave one out, or rename its file")
+        found[name] = Recipe.parse({**words, **own}, where=str(path))
+    if len(found) < 2:
+        raise BadInput(f"orders {','.join(orders) or 'none'}: a comparison needs two; name another, such as joint")
+    first, *others = found.values()
+    if any(
+        (other.trunk, other.size, other.embeddings) != (first.trunk, first.size, first.embeddings) for other in others
+    ):
+        raise BadInput(f"orders {','.join(orders)}: have different trunks or sizes of images; make them equal")
     return found
 
 

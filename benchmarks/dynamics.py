@@ -6,6 +6,8 @@ ROWS names the parts, such as `ROWS=pairs`. RUNS is how often each cell is simul
 from benchmarks.parts import finish_parts
 
 PARTS = {
+    "pairs": "dynamics_pairs:pair_rows",
+    "groups": "dynamics_groups:group_rows",
     "replay": "dynamics_replay:replay_rows",
     "retrain": "dynamics_retrain:retrain_rows",
 }

@@ -28,10 +28,11 @@ READS = {
 }  # fmt: skip
 """Arguments of verbs that are called on a workspace."""
 WITHOUT = {
-    "advise": [], "backup": ["copy"], "browse": [], "catalog": ["verify"], "compare": [], "compare-trees": [],
+    "advise": [], "affinity": [], "backup": ["copy"], "browse": [], "catalog": ["verify"], "compare": [],
+    "compare-trees": [],
     "coverage": [], "diff": ["1"], "discover": [], "doubts": [], "drift": ["1", "2"], "duplicates": [],
     "evaluate": [], "export-model": ["run", "--to", "out"], "forecast": ["--task", "car", "--target", "0.9"],
-    "forget": ["key", "--yes"], "gate": ["--gate", "gate.toml", "--author", "bench"], "ingest": ["."],
+    "forget": ["key", "--yes"], "gate": ["--gate", "gate.toml", "--author", "bench"], "group": [], "ingest": ["."],
     "label": ["status"], "lineage": [], "loop": [], "oracle": [], "pack": [], "policy": ["suggest"],
     "predict": ["run", "images"], "predictions": ["import", "theirs.csv", "--name", "theirs"], "prevalence": [],
     "queue": [], "release": ["--list"], "replay": [], "report": [], "request": [], "restore": ["copy"],

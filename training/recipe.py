@@ -12,10 +12,10 @@ from pydantic import ConfigDict
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.files.toml_files import parse, read_toml
-from training.recipe_parts import Augmentation, BoxRecipe, Stopping, TaskRecipe, refuse
+from training.recipe_parts import Augmentation, BoxRecipe, Stage, Stopping, TaskRecipe, refuse
 from training.tree import Tree
 
-__all__ = ["ADDED", "TIMM", "Augmentation", "BoxRecipe", "Recipe", "Stopping", "TaskRecipe"]
+__all__ = ["ADDED", "TIMM", "Augmentation", "BoxRecipe", "Recipe", "Stage", "Stopping", "TaskRecipe"]
 
 HEADS = ("auto", "exact", "shared", "drawn")
 
@@ -54,7 +54,7 @@ class Recipe:
     `learn_from` is the stage from which on the trunk learns ("input": all of it, as every trunk but efficientnet_lite0
     does by default); what comes before keeps its weights. `weights` of a model of timm is the path of a state dict,
     "hub" (timm fetches it), or "random". `boxes` says how tasks of boxes are learned; a plan without one does not need
-    it, and a plan with one has its defaults (`with_boxes`).
+    it, and a plan with one has its defaults (`with_boxes`). `stages` let tasks learn one after the other.
 
     >>> Recipe.of("small").heads, Recipe.of("efficientnet_lite0", size=(96, 96)).heads
     ('drawn', 'auto')
@@ -92,6 +92,7 @@ class Recipe:
     learn_from: str = ""
     weights: str = ""
     boxes: BoxRecipe | None = None
+    stages: tuple[Stage, ...] = ()
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -246,6 +247,15 @@ class Recipe:
             raise BadInput(
                 f'recipe: trunk {self.trunk} needs weights; give the path of a state dict, "hub" or "random"'
             )
+        if self.stages and (self.only or self.stopping or abs(sum(stage.part for stage in self.stages) - 1) > 1e-6):
+            parts = " + ".join(f"{stage.part:g}" for stage in self.stages)
+            what = "only" if self.only else "stopping" if self.stopping else ""
+            fix = (
+                f"{what} decides what learns too; leave one out"
+                if what
+                else f"parts {parts} must sum to 1; correct them"
+            )
+            raise BadInput(f"recipe: stages: {fix}")
         if self.boxes and not self.learns:
             raise BadInput(
                 f"recipe: boxes are found on maps, and {self.trunk} is read as features alone; set learn_from = "
@@ -298,6 +308,7 @@ ADDED: Final = frozenset(
         "learn_from",
         "weights",
         "boxes",
+        "stages",
     }
 )
 """Fields that recipes did not have at first; a recipe that says nothing in them keeps its run's id."""

@@ -9,7 +9,7 @@ from pydantic import ConfigDict
 
 from curation.errors import BadInput
 
-__all__ = ["Augmentation", "BoxRecipe", "Stopping", "TaskRecipe", "refuse"]
+__all__ = ["Augmentation", "BoxRecipe", "Stage", "Stopping", "TaskRecipe", "refuse"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,24 @@ class Stopping:
             "tolerance": 0 <= self.tolerance < math.inf,
         }
         refuse(self, rules, "stopping")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A part of the draws in which some tasks learn (`training.loop.stages`); the parts of all stages sum to 1.
+
+    `tasks` are those that learn and are drawn (default: all). The heads of the others rest. Layers that `tasks` share
+    with them learn, unless the stage is `fixed`: then what a resting task of an earlier stage reads keeps its weights.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    part: float
+    tasks: tuple[str, ...] = ()
+    fixed: bool = False
+
+    def __post_init__(self) -> None:
+        refuse(self, {"part": 0 < self.part <= 1, "tasks": len(set(self.tasks)) == len(self.tasks)}, "stages")
 
 
 @dataclass(frozen=True, kw_only=True)

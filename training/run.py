@@ -89,6 +89,8 @@ class Run:
     gradients: list[dict[str, Any]] = field(default_factory=list)
     """Over `Draws`, where gradients were balanced or clipped: the part of steps that were `clipped`, and of each task
     the norm of its gradient at the features that heads read (`norms`) and what multiplied its loss (`factors`)."""
+    affinity: list[dict[str, Any]] = field(default_factory=list)
+    """Of each pair of tasks that learned from draws: how their gradients agreed (`TaskAffinity.rows`)."""
 
     @property
     def shared_units(self) -> int:

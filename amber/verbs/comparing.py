@@ -12,6 +12,7 @@ from amber.terminal import Screen, show
 from amber.verbs.options import grouped, seeded, size_option, trunk_option, using_files, workspace
 from amber.verbs.training import size_for
 from curation.catalog.catalog import Catalog
+from curation.errors import BadInput
 from curation.files.toml_files import read_toml
 from samplers.plan.plan import Plan
 from training.recipe import Recipe
@@ -24,6 +25,7 @@ class CompareOptions:
     """Options of a comparison of trees."""
 
     trees: str
+    orders: str
     seeds: int
     recipe_file: Path | None
     trunk: str
@@ -37,15 +39,35 @@ class CompareOptions:
     out: Path
 
     def recipes(self, catalog: Catalog) -> dict[str, Recipe]:
-        """The recipe of each tree: the words of the file, and these settings where it names none."""
+        """The recipe of each tree or order: the words of the file, and these settings where it names none."""
         from amber.compare_trees import tree_recipes
 
+        if self.orders:
+            return self._by_order(catalog)
         words = read_toml(self.recipe_file) if self.recipe_file else {}
         trunk = words.get("trunk", self.trunk)
         size = self.size or (None if "size" in words else size_for(catalog, trunk))
         given = {"trunk": trunk, "size": size, "global_batch": self.batch, "learning_rate": self.learning_rate}
-        trees = [name.strip() for name in self.trees.split(",") if name.strip()]
-        return tree_recipes({**{name: value for name, value in given.items() if value is not None}, **words}, trees)
+        return tree_recipes(
+            {**{name: value for name, value in given.items() if value is not None}, **words}, _names(self.trees)
+        )
+
+    def _by_order(self, catalog: Catalog) -> dict[str, Recipe]:
+        """The recipe of each order; a file may say everything that a recipe says."""
+        from amber.compare_trees import JOINT, order_recipes
+
+        if self.recipe_file:
+            raise BadInput(f"--recipe {self.recipe_file}: the files of --orders are whole recipes; leave it out")
+        named = [read_toml(Path(name)) for name in _names(self.orders) if name != JOINT]
+        trunk = named[0].get("trunk", self.trunk) if named else self.trunk
+        sized = any("size" in words for words in named)
+        size = self.size or (None if sized else size_for(catalog, trunk))
+        given = {"trunk": trunk, "size": size, "global_batch": self.batch, "learning_rate": self.learning_rate}
+        return order_recipes(_names(self.orders), {name: value for name, value in given.items() if value is not None})
+
+
+def _names(listed: str) -> list[str]:
+    return [name.strip() for name in listed.split(",") if name.strip()]
 
 
 compare_options = grouped(
@@ -54,6 +76,10 @@ compare_options = grouped(
         "--trees", default="shared,separate", show_default=True, metavar="TREE,TREE[,...]",
         help="shared, separate, or TOML files with a table [tree] as in a recipe; the first is what others are "
         "compared with.",
+    ),
+    click.option(
+        "--orders", default="", metavar="joint,FILE[,...]",
+        help="Compare recipes with stages instead, each a TOML file; joint is the first file's without stages.",
     ),
     click.option("--seeds", default=5, show_default=True, type=click.IntRange(min=1), help="Trainings of each tree."),
     click.option(
@@ -94,7 +120,7 @@ compare_options = grouped(
 @workspace
 @using_files
 def compare_trees_command(plan_hash: str, options: CompareOptions, seed: int, home: str, as_json: bool) -> None:
-    """Train several trees on PLAN (a prefix of its hash; default: the newest) with the same seeds, and compare them.
+    """Train several trees, or orders, on PLAN (a prefix of its hash; default: the newest) with the same seeds; compare.
 
     For each task and slice: each tree's figure, and its paired difference from the first tree with a 95% interval. For
     each tree: parameters, multiply-accumulate operations, and time for one image. Trainings stay as runs of the

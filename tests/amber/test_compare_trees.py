@@ -15,7 +15,7 @@ from support.refusals import amber, refused
 
 from amber import tree_front
 from amber.cli import run
-from amber.compare_trees import TreeComparison, compare_trees, tree_recipes
+from amber.compare_trees import TreeComparison, compare_trees, order_recipes, tree_recipes
 from amber.tree_front import comparison_tables, write_comparison
 from curation import BadInput, Catalog
 from samplers import Plan
@@ -193,3 +193,43 @@ def test_a_split_without_labels_is_refused(catalog: Catalog, plan: Plan) -> None
 def test_the_examples_run() -> None:
     done = [doctest.testmod(module) for module in (tree_front, cost)]
     assert [(each.failed, each.attempted > 0) for each in done] == [(0, True)] * 2
+
+
+STAGED = """hidden = 8
+[[stages]]
+part = 0.5
+tasks = ["color"]
+[[stages]]
+part = 0.5
+"""
+
+
+def test_an_order_is_compared_with_learning_all_from_the_start(catalog: Catalog, plan: Plan, tmp_path: Path) -> None:
+    path = tmp_path / "staged.toml"
+    path.write_text(STAGED)
+    recipes = order_recipes(["joint", str(path)], WORDS)
+    assert [len(recipe.stages) for recipe in recipes.values()] == [0, 2]
+    assert recipes["joint"] == replace(recipes["staged"], stages=())
+    found = compare_trees(catalog, plan, recipes, seeds=[3], turns=2)
+    assert [tree.tree for tree in found.trees] == ["joint", "staged"]
+    assert found.trees[0].macs == found.trees[1].macs
+    assert found.trees[1].gap is not None
+
+
+@pytest.mark.parametrize(
+    ("orders", "says"),
+    [
+        (["staged.toml"], "a comparison needs two"),
+        (["joint"], "joint"),
+        (["staged.toml", "staged.toml"], "staged is there twice"),
+        (["staged.toml", "pixels.toml"], "have different trunks"),
+    ],
+)
+def test_orders_that_cannot_be_compared_are_refused(
+    orders: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("staged.toml").write_text(STAGED)
+    Path("pixels.toml").write_text(f'trunk = "small"\n{STAGED}')
+    with pytest.raises(BadInput, match=says):
+        order_recipes(orders, {"size": (32, 32)})

@@ -21,7 +21,7 @@ __all__ = ["Estimate", "SeedValues", "estimate"]
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean with its 95% interval; `low` and `high` are None where the data give none."""
+    """A mean with its interval (95% where nothing else is said); `low` and `high` are None where the data give none."""
 
     value: float
     low: float | None
@@ -79,11 +79,14 @@ class SeedValues:
         return np.asarray(self.weights / (totals * len(totals))[codes], np.float64)
 
 
-def estimate(parts: Sequence[SeedValues]) -> Estimate:
-    """The mean over `parts` (one or more, such as tasks, which may share images) of their means, with a 95% interval.
+def estimate(
+    parts: Sequence[SeedValues], *, level: float = 0.95, spread: tuple[float, float] | None = None
+) -> Estimate:
+    """The mean over `parts` (one or more, such as tasks, which may share images) of their means, with its interval.
 
-    One seed says nothing about seeds: the interval is then that of the images alone. With one seed and one group there
-    is none.
+    `level` is how often the interval is to hold the mean. `spread` is the variance of one seed's mean and its degrees
+    of freedom, where more trainings than these show it. One seed alone says nothing about seeds: the interval is then
+    that of the images. With one seed and one group there is none.
 
     >>> values = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
     >>> part = SeedValues(values=values, weights=np.ones(4), groups=np.arange(4), strata=np.zeros(4, int))
@@ -95,22 +98,24 @@ def estimate(parts: Sequence[SeedValues]) -> Estimate:
     residuals = np.concatenate([part.residuals() for part in parts]) / len(parts)
     sums = np.bincount(np.unique(groups, return_inverse=True)[1], residuals)
     value = float(seeds.mean())
+    if spread is None:
+        spread = (float(seeds.var(ddof=1)), len(seeds) - 1) if len(seeds) > 1 else (0.0, 0)
     variances = [
-        (float(seeds.var(ddof=1)) / len(seeds), len(seeds) - 1) if len(seeds) > 1 else (0.0, 0),
+        (spread[0] / len(seeds), spread[1]),
         (len(sums) / (len(sums) - 1) * float((sums**2).sum()), len(sums) - 1) if len(sums) > 1 else (0.0, 0),
     ]
     known = [(variance, freedom) for variance, freedom in variances if freedom]
     if not known:
         return Estimate(value=value, low=None, high=None)
-    half = _half_width(known)
+    half = _half_width(known, level)
     return Estimate(value=value, low=value - half, high=value + half)
 
 
-def _half_width(variances: Sequence[tuple[float, int]]) -> float:
-    """Half of the 95% interval of a sum of independent errors, of which each has a variance and its freedom."""
+def _half_width(variances: Sequence[tuple[float, float]], level: float) -> float:
+    """Half of the interval of a sum of independent errors, of which each has a variance and its freedom."""
     from scipy import stats
 
     total = sum(variance for variance, _ in variances)
     spread = sum(variance**2 / freedom for variance, freedom in variances)
     freedom = total**2 / spread if spread > 0 else 1.0
-    return float(stats.t.ppf(0.975, freedom) * total**0.5)
+    return float(stats.t.ppf(0.5 + level / 2, freedom) * total**0.5)

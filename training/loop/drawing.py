@@ -27,6 +27,7 @@ from training.loop.inputs import Inputs, Source
 from training.loop.learner import Draws, Learner, Step
 from training.loop.memory import out_of_memory
 from training.loop.ranks import Ranks
+from training.loop.stages import Stages, staged_plan
 from training.loop.states import STATES
 from training.loop.task_stops import TaskStops
 from training.network.model import build_any
@@ -55,6 +56,7 @@ class Drawn:
     states: list[dict[str, Any]] = field(default_factory=list)
     ended: dict[str, dict[str, str]] = field(default_factory=dict)
     gradients: list[dict[str, Any]] = field(default_factory=list)
+    affinity: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Drawing:
@@ -89,6 +91,9 @@ class Drawing:
         self.recent: list[Tensor] = []
         self.clipped, self.step = 0, 0
         self.stops = self._stops(before)
+        self.stages = Stages(recipe.stages, plan, self.steps) if recipe.stages else None
+        if self.stages:
+            self.stages.apply(0, self.learner)
         self.fence = Fence(self.learner, plan, self.inputs) if recipe.only else None
         self.events: Events | None = None
         """TensorBoard events, on rank 0 while it runs."""
@@ -113,7 +118,7 @@ class Drawing:
             while self.step < self.steps:
                 for inputs, batch in self.inputs.draws(self.course.now, self.step * self.recipe.global_batch):
                     found = self._learn(inputs, batch, progress, stop is not None and stop.asked)
-                    again = self._judged(states)
+                    again = self._judged(states) or self._staged()
                     if found.stop or (every and self.step % every == 0 and self.step < self.steps):
                         self._save()
                     if found.stop and self.step < self.steps:
@@ -182,6 +187,15 @@ class Drawing:
             states(position, {name: state.state for name, state in self.stops.states.items()})
         return moved and self._replanned(position)
 
+    def _staged(self) -> bool:
+        """Begin the next stage where it is time; whether the draws now come from another plan."""
+        if not self.stages or not self.stages.begins(self.step):
+            return False
+        position = self.step * self.recipe.global_batch
+        self.stages.follow(self.step, position, self.course, self.catalog, self.ranks)
+        self.stages.apply(self.step, self.learner)
+        return True
+
     def _replanned(self, position: int) -> bool:
         """Follow the plan of the tasks' states from `position` on; with all tasks frozen, end here.
 
@@ -210,8 +224,11 @@ class Drawing:
         return stops
 
     def _fenced_plan(self, parent: str) -> Plan:
-        """The plan that is drawn from: with `only`, one for these tasks alone, which rank 0 makes."""
+        """The plan that is drawn from: with `only` or `stages`, one for the tasks that learn, which rank 0 makes."""
         only = self.recipe.only
+        if self.recipe.stages:
+            hash_ = staged_plan(self.recipe.stages, self.plan, self.catalog).hash if self.ranks.first else ""
+            return Plan.open(self.catalog.home, self.ranks.from_first(hash_))
         if not only:
             return self.plan
         names = [task.name for task in self.plan.tasks]
@@ -233,6 +250,8 @@ class Drawing:
         drawn.replaced.sort(key=lambda row: row.position)
         if self.course.state() != [(0, self.plan.hash)]:
             drawn.course = self.course.state()
+        if self.learner.affinity:
+            drawn.affinity = self.learner.affinity.rows([task.name for task in self.plan.tasks])
         if self.stops:
             drawn.states, drawn.ended = self.stops.history, self.stops.ended()
         self.network.eval().cpu()
@@ -250,6 +269,7 @@ class Drawing:
                     "step": self.step, "steps": self.steps, "network": self.network.state_dict(),
                     "optimiser": learner.optimiser.inner.state_dict(), "weights": learner.weights,
                     "norms": None if learner.norms is None else learner.norms.squares,
+                    "affinity": None if learner.affinity is None else learner.affinity.sums,
                     "course": self.course.state(), "stops": self.stops.state() if self.stops else None,
                     "curve": self.drawn.curve, "gradients": self.drawn.gradients, "alarms": self.drawn.alarms,
                     "recent": self.recent, "clipped": self.clipped, "numbers": self.numbers.state(),
@@ -272,8 +292,12 @@ class Drawing:
         if self.stops:
             self.stops.restore(state["stops"])
         learner.weights = state["weights"]
+        if self.stages:
+            self.stages.apply(self.step, learner)
         if learner.norms is not None:
             learner.norms.squares = state["norms"]
+        if learner.affinity is not None and "affinity" in state:
+            learner.affinity.sums = state["affinity"]
         self.drawn.curve, self.drawn.gradients = state["curve"], state["gradients"]
         self.drawn.alarms = state["alarms"]
         self.numbers.restore(state["numbers"])

@@ -13,6 +13,7 @@ from training.evaluation.image_size import images_at_once
 from training.loop.inputs import Inputs
 from training.loop.learner import Learner
 from training.loop.optimise import TreeOptimiser
+from training.loop.stages import narrowed
 from training.network.tree_network import TreeNetwork
 
 __all__ = ["Fence", "fenced_plan"]
@@ -88,20 +89,8 @@ def fenced_plan(plan: Plan, only: tuple[str, ...], catalog: Catalog) -> Plan:
     """
     policy = Policy.model_validate(plan.header["policy"])
     share = sum(policy.task[name].share for name in only)
-    importance = sum(policy.task[name].importance for name in only)
-    if share <= 0 or importance <= 0:
-        raise BadInput(f"only {', '.join(only)}: has no share or no importance in the plan; plan with some")
-    parts = {
-        name: part.model_copy(
-            update={
-                "share": part.share / share if name in only else 0.0,
-                "importance": part.importance / importance if name in only else 0.0,
-            }
-        )
-        for name, part in policy.task.items()
-    }
     draft = draft_plan(
-        catalog, policy.model_copy(update={"task": parts}), Pack.open(catalog.home, plan.pack_hash),
+        catalog, narrowed(policy, only), Pack.open(catalog.home, plan.pack_hash),
         draws=max(1, round(len(plan.draws) * share)), seed=plan.seed, commit=plan.commit,
     )  # fmt: skip
     return draft.save(by="training", derived=True)

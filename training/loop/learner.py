@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from curation.arrays import Ints
 from curation.errors import BadInput
 from samplers.plan.plan import PlanTask
+from training.loop.affinity import TaskAffinity
 from training.loop.gradient_norms import GradientNorms
 from training.loop.optimise import optimiser_of
 from training.loop.ranks import Ranks
@@ -76,6 +77,7 @@ class Learner:
         self.weights = network.losses.importances.clone()
         watched = recipe.balance != "none" or recipe.clip > 0
         self.norms = GradientNorms(network) if watched and isinstance(network, TreeNetwork) else None
+        self.affinity = TaskAffinity(network) if len(tasks) > 1 else None
         self.only: frozenset[int] | None = None
         """The tasks (codes) whose outputs are computed; None for all."""
         self._bf16 = ranks.device.type == "cuda"
@@ -103,10 +105,11 @@ class Learner:
         for parameter in self.optimiser.parameters:
             parameter.grad = None
         weights = self.weights * self.factors()
-        outputs, losses, squares = self._backward(draws, weights)
+        affinity = self.affinity if self.affinity and self.affinity.watches(number) else None
+        outputs, losses, squares, agreed = self._backward(draws, weights, affinity)
         flags = torch.stack([draws.known.any().float(), torch.tensor(float(stop), device=losses.device)])
         gradients = [p.grad for p in self.optimiser.parameters if p.grad is not None]
-        self.ranks.sum_([*gradients, losses, squares, flags])
+        self.ranks.sum_([*gradients, losses, squares, flags, *([] if agreed is None else [agreed])])
         if not bool(torch.isfinite(losses).all()):
             raise BadInput(self._not_finite(draws, outputs, losses, number))
         known, stopped = (float(flag) for flag in flags)
@@ -118,16 +121,22 @@ class Learner:
             self.optimiser.step(share)
             if self.norms is not None:
                 self.norms.add(squares)
+            if affinity and agreed is not None:
+                affinity.add(agreed)
         return Step(losses=losses, outputs=outputs, clipped=clipped, stop=stopped > 0)
 
-    def _backward(self, draws: Draws, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Outputs [B, O], losses [T] and squared gradient norms [T] of this rank's draws, in `accumulate` parts."""
+    def _backward(
+        self, draws: Draws, weights: Tensor, affinity: TaskAffinity | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Outputs [B, O], losses [T] and squared gradient norms [T] of this rank's draws, in `accumulate` parts; and
+        what they add to an `affinity` that watches them."""
         count, parts = len(draws.values), self.recipe.accumulate
         found, losses, squares = [], torch.zeros_like(weights), torch.zeros_like(weights)
+        agreed = torch.zeros_like(affinity.sums) if affinity else None
         for at in range(0, count, count // parts):
             part = draws.part(slice(at, at + count // parts)) if parts > 1 else draws
             outputs = self._outputs(part)
-            if self.norms is not None:
+            if self.norms is not None or affinity:
                 outputs.retain_grad()
             own = self.network.losses(
                 outputs, part.values, part.known, part.weights, total=self.recipe.global_batch, soft=part.soft,
@@ -139,9 +148,11 @@ class Learner:
                 objective.backward()
             if self.norms is not None and outputs.grad is not None:
                 squares += self.norms.of(outputs.grad, weights)
+            if affinity and agreed is not None and outputs.grad is not None:
+                agreed += affinity.of(outputs.grad, part.known)
             losses += own.detach()
             found.append(outputs.detach())
-        return torch.cat(found) if parts > 1 else found[0], losses, squares
+        return torch.cat(found) if parts > 1 else found[0], losses, squares, agreed
 
     def _outputs(self, draws: Draws) -> Tensor:
         autocast = torch.autocast("cuda", torch.bfloat16) if self._bf16 else contextlib.nullcontext()

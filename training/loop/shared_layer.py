@@ -25,7 +25,7 @@ from training.network.dropout import dropout_mask
 from training.network.losses import TaskLosses
 from training.recipe import Recipe
 
-__all__ = ["CHECKPOINTS", "SharedLayer", "Table", "epochs_of", "table_of", "train_shared"]
+__all__ = ["CHECKPOINTS", "SharedLayer", "Table", "epochs_of", "steps_an_epoch", "table_of", "train_shared"]
 
 
 BATCH = 64
@@ -103,19 +103,29 @@ def table_of(labels: Sequence[TaskLabels]) -> Table:
 
 def epochs_of(recipe: Recipe, images: int) -> int:
     """The recipe's epochs; more where these are fewer than `STEPS` steps."""
-    return max(recipe.epochs, math.ceil(STEPS / math.ceil(images / BATCH)))
+    return max(recipe.epochs, math.ceil(STEPS / steps_an_epoch(images)))
 
 
-def train_shared(recipe: Recipe, tasks: Sequence[PlanTask], table: Table, features: Tensor) -> list[SharedLayer]:
-    """The layer at each of `CHECKPOINTS`, trained on `features` [N, D] float32 of the images of `table`."""
+def steps_an_epoch(images: int) -> int:
+    """How many steps take each of so many images once."""
+    return math.ceil(images / BATCH)
+
+
+def train_shared(
+    recipe: Recipe, tasks: Sequence[PlanTask], table: Table, features: Tensor, *, epochs: int = 0
+) -> list[SharedLayer]:
+    """The layer at each of `CHECKPOINTS`, trained on `features` [N, D] float32 of the images of `table`.
+
+    `epochs` 0 are those of `epochs_of`.
+    """
     images, width = features.shape
     scale = float((width / (features**2).sum(dim=1).mean().clamp(min=1e-12)).sqrt())
     losses = TaskLosses(tasks)
     hidden, heads = _layers(recipe, width, losses.layout.outputs)
     parameters = [*hidden.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY, fused=True)
-    epochs = epochs_of(recipe, images)
-    steps = epochs * math.ceil(images / BATCH)
+    epochs = epochs or epochs_of(recipe, images)
+    steps = epochs * steps_an_epoch(images)
     wanted = {max(1, round(part * epochs)) for part in CHECKPOINTS}
     found, step = [], 0
     for epoch in range(epochs):

@@ -105,6 +105,7 @@ def _train(
             libraries=libraries(), machine=_machine(ranks), seconds=round(time.monotonic() - started, 2),
             curve=drawn.curve, alarm=drawn.alarm, heads=heads, alarms=drawn.alarms, course=drawn.course,
             states=drawn.states, ended=drawn.ended, gradients=drawn.gradients,
+            affinity=drawn.affinity,
         ).save(catalog.home)  # fmt: skip
         for path in (folder / "checkpoints").glob("*.pt"):
             if path.name != "last.pt":
