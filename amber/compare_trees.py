@@ -23,6 +23,7 @@ from curation.files.toml_files import read_toml
 from curation.images.embeddings import Embeddings
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
+from training.evaluation.halves import halves
 from training.evaluation.paired import Estimate, SeedValues, estimate
 from training.evaluation.predictions import LabelledPredictions, Samples, labelled_predictions, rows_of
 from training.recipe import Recipe
@@ -82,6 +83,7 @@ class TreeFigure:
 class TreeComparison:
     """Trees compared on one split; the first of `trees` is the one that the others are compared with.
 
+    `bounds[A][B]` is the one-sided 95% lower bound of the score of tree A minus that of B; None where there is none.
     `frozen_macs` are the operations of the frozen trunk whose features are cached: the same for every tree, and in
     none of their figures. 0 where the trunk learns.
     """
@@ -92,6 +94,7 @@ class TreeComparison:
     frozen_macs: int
     trees: list[ComparedTree]
     figures: list[TreeFigure]
+    bounds: dict[str, dict[str, float | None]]
 
 
 def tree_recipes(words: Mapping[str, Any], trees: Sequence[str]) -> dict[str, Recipe]:
@@ -128,11 +131,11 @@ def _tree_of(path: Path) -> Any:
 
 def compare_trees(
     catalog: Catalog, plan: Plan, recipes: Mapping[str, Recipe], *, seeds: Sequence[int], split: str = "test",
-    turns: int = 50, every: int = 500, ranks: "Ranks | None" = None, progress: StageProgress | None = None,
+    half: bool = False, turns: int = 50, every: int = 500, ranks: "Ranks | None" = None, progress: StageProgress | None = None,
 ) -> TreeComparison:  # fmt: skip
     """Train each recipe with each seed on `plan`, and compare them on the labels of `split` that are known now.
 
-    A training that the workspace has is not repeated; `every` is that of `training.loop.trainer.train`. Times are
+    With `half`, only the half of the groups judges that confirms what the other half chose (`halves`). A training that the workspace has is not repeated; `every` is that of `training.loop.trainer.train`. Times are
     medians of `turns` passes over one image, in which the trees take turns. Slices that read predictions are left out,
     since their members differ from run to run. BadInput before any training for a tree that does not fit the plan's
     tasks, and for a split without known labels.
@@ -155,10 +158,10 @@ def compare_trees(
         runs[name].append(run)
         predicted[name].append(found)
     with catalog.read(commit) as then:
-        judged = _Judged(then, plan, split, predicted)
+        judged = _Judged(then, plan, split, predicted, half=half)
     return TreeComparison(
         plan=plan.hash, split=split, seeds=tuple(seeds), frozen_macs=_frozen_macs(first, catalog.home),
-        trees=_compared(judged, runs, costs, milliseconds), figures=list(judged.figures()),
+        trees=_compared(judged, runs, costs, milliseconds), figures=list(judged.figures()), bounds=_bounds(judged, list(runs)),
     )  # fmt: skip
 
 
@@ -241,9 +244,12 @@ class _Judged:
         plan: Plan,
         split: str,
         predicted: Mapping[str, Sequence[Mapping[str, LabelledPredictions]]],
+        *,
+        half: bool,
     ) -> None:
         self._samples, self._predicted = Samples.at(then), predicted
-        self._split: Bools = np.asarray(self._samples.splits == split, np.bool_)
+        chosen = halves(self._samples, split)[1] if half else self._samples.splits == split
+        self._split: Bools = np.asarray(chosen, np.bool_)
         self._tasks = [then.tasks()[task.name] for task in plan.tasks]
         self._slices = {name: part for name, part in then.slices().items() if not part.reads_predictions}
         self._inside = {"": self._split} | {
@@ -310,5 +316,16 @@ def _compared(
                 tree=name, runs=tuple(runs[name]), parameters=costs[name].parameters, macs=costs[name].macs,
                 milliseconds=milliseconds[name], score=means[name], gap=gap, front=not beaten,
             )
-        )  # fmt: skip  # fmt: skip
+        )  # fmt: skip
     return found
+
+
+def _bounds(judged: _Judged, trees: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """The lower bound of each tree's score minus every other's."""
+    scores = {tree: judged.scores(tree) for tree in trees}
+    return {
+        tree: {
+            other: estimate([a.minus(b) for a, b in zip(mine, theirs, strict=True)], level=0.9).low
+            for other, theirs in scores.items() if other != tree
+        } for tree, mine in scores.items()
+    }  # fmt: skip

@@ -79,10 +79,10 @@ class SeedValues:
         return np.asarray(self.weights / (totals * len(totals))[codes], np.float64)
 
 
-def estimate(parts: Sequence[SeedValues]) -> Estimate:
+def estimate(parts: Sequence[SeedValues], *, level: float = 0.95) -> Estimate:
     """The mean over `parts` (one or more, such as tasks, which may share images) of their means, with a 95% interval.
 
-    One seed says nothing about seeds: the interval is then that of the images alone. With one seed and one group there
+    With `level` 0.9, `low` is the one-sided 95% bound. One seed says nothing about seeds: the interval is then that of the images alone. With one seed and one group there
     is none.
 
     >>> values = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
@@ -102,15 +102,16 @@ def estimate(parts: Sequence[SeedValues]) -> Estimate:
     known = [(variance, freedom) for variance, freedom in variances if freedom]
     if not known:
         return Estimate(value=value, low=None, high=None)
-    half = _half_width(known)
+    half = _half_width(known, (1 + level) / 2)
     return Estimate(value=value, low=value - half, high=value + half)
 
 
-def _half_width(variances: Sequence[tuple[float, int]]) -> float:
-    """Half of the 95% interval of a sum of independent errors, of which each has a variance and its freedom."""
+def _half_width(variances: Sequence[tuple[float, int]], quantile: float) -> float:
+    """Student's `quantile` times the error of a sum of independent errors, of which each has a variance and its
+    freedom."""
     from scipy import stats
 
     total = sum(variance for variance, _ in variances)
     spread = sum(variance**2 / freedom for variance, freedom in variances)
     freedom = total**2 / spread if spread > 0 else 1.0
-    return float(stats.t.ppf(0.975, freedom) * total**0.5)
+    return float(stats.t.ppf(quantile, freedom) * total**0.5)
