@@ -75,7 +75,9 @@ def search_trees(
 
     tell = progress or (lambda stage, done, total: None)
     _refuse(plan, recipe)
-    cached = embed(catalog.home, Pack.open(catalog.home, plan.pack_hash), recipe, progress=lambda *of: tell("embed", *of))
+    cached = embed(
+        catalog.home, Pack.open(catalog.home, plan.pack_hash), recipe, progress=lambda *of: tell("embed", *of)
+    )
     runs = ShortRuns(catalog, plan, ranks=ranks)
     runs.steps(recipe, part)
     base = replace(recipe, tree=_shared_tree(recipe), seed=seed)
