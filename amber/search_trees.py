@@ -5,10 +5,10 @@ seeds that chose nothing, and are judged by the other half of the groups.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from amber.compare_trees import ComparedTree, TreeComparison, compare_trees
+from amber.compare_trees import TreeComparison, compare_trees
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from curation.files.progress import StageProgress
@@ -67,7 +67,7 @@ def search_trees(
     Short runs have `part` of the draws and the seeds from `seed` on, the finalists the `seeds` seeds after these. Trees
     with more than `largest` times the operations of the shared one are not tried (0: no limit); separate is shown, and
     then not recommended. BadInput for one task, for a plan too short for one batch of a short run, and for a recipe
-    with a tree or with heads that are solved.
+    whose heads are solved.
     """
     from training.dynamics.short_runs import ShortRuns
     from training.dynamics.tree_candidates import SEPARATE, SHARED, tree_candidates
@@ -183,13 +183,3 @@ def _score(runs: "ShortRuns", losses: Sequence[Any]) -> float:
 def _ranked(gains: Mapping[str, Sequence[float]]) -> list[str]:
     """The names, those of the last round first, each round by its gain."""
     return sorted(gains, key=lambda name: (-len(gains[name]), -gains[name][-1]))
-
-
-def tree_of(search: TreeSearch, name: str) -> ComparedTree:
-    """One of the compared trees."""
-    return next(tree for tree in search.comparison.trees if tree.tree == name)
-
-
-def figures_of(search: TreeSearch) -> dict[str, Any]:
-    """What figures.json has beside the comparison."""
-    return {"recommended": search.recommended, "tried": [asdict(each) for each in search.tried]}

@@ -1,6 +1,5 @@
 """Groups of similar tasks, from the top down: each step cuts in two the group that gains most by it."""
 
-from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -73,8 +72,3 @@ def _moved(excess: Floats) -> tuple[float, Bools]:
         if gains[best] <= gain + 1e-12:
             return gain, side if side[0] else ~side
         gain, side = float(gains[best]), moved[best]
-
-
-def named(groups: Sequence[Sequence[int]], names: Sequence[str]) -> list[list[str]]:
-    """The groups with the names of their tasks."""
-    return [[names[code] for code in group] for group in groups]

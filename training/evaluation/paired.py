@@ -82,8 +82,8 @@ class SeedValues:
 def estimate(parts: Sequence[SeedValues], *, level: float = 0.95) -> Estimate:
     """The mean over `parts` (one or more, such as tasks, which may share images) of their means, with a 95% interval.
 
-    With `level` 0.9, `low` is the one-sided 95% bound. One seed says nothing about seeds: the interval is then that of the images alone. With one seed and one group there
-    is none.
+    With `level` 0.9, `low` is the one-sided 95% bound. One seed says nothing about seeds: the interval is then that of
+    the images alone. With one seed and one group there is none.
 
     >>> values = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
     >>> part = SeedValues(values=values, weights=np.ones(4), groups=np.arange(4), strata=np.zeros(4, int))

@@ -99,7 +99,8 @@ class Drawing:
     ) -> Drawn:  # fmt: skip
         """Train to the end. A checkpoint is written every `every` steps (0: none), and where `stop` is asked for.
 
-        Without `events` no TensorBoard events are written. Failed after such a checkpoint, or where memory runs out. The same training again goes on at the checkpoint.
+        Without `events` no TensorBoard events are written. Failed after such a checkpoint, or where memory runs out.
+        The same training again goes on at the checkpoint.
         """
         if (self.folder / "resume.pt").is_file():
             self._restore(load_state(self.folder / "resume.pt", self.ranks.device))
