@@ -25,7 +25,7 @@ from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from training.evaluation.halves import halves
 from training.evaluation.paired import Estimate, SeedValues, estimate
-from training.evaluation.predictions import LabelledPredictions, Samples, labelled_predictions, rows_of
+from training.evaluation.predictions import KnownLabels, LabelledPredictions, Samples, rows_of
 from training.recipe import Recipe
 from training.report.run_results import constant_error
 
@@ -131,14 +131,16 @@ def _tree_of(path: Path) -> Any:
 
 def compare_trees(
     catalog: Catalog, plan: Plan, recipes: Mapping[str, Recipe], *, seeds: Sequence[int], split: str = "test",
-    half: bool = False, turns: int = 50, every: int = 500, ranks: "Ranks | None" = None, progress: StageProgress | None = None,
+    half: bool = False, turns: int = 50, every: int = 500, ranks: "Ranks | None" = None,
+    progress: StageProgress | None = None,
 ) -> TreeComparison:  # fmt: skip
     """Train each recipe with each seed on `plan`, and compare them on the labels of `split` that are known now.
 
-    With `half`, only the half of the groups judges that confirms what the other half chose (`halves`). A training that the workspace has is not repeated; `every` is that of `training.loop.trainer.train`. Times are
-    medians of `turns` passes over one image, in which the trees take turns. Slices that read predictions are left out,
-    since their members differ from run to run. BadInput before any training for a tree that does not fit the plan's
-    tasks, and for a split without known labels.
+    With `half`, only the half of the groups judges that confirms what the other half chose (`halves`). A
+    training that the workspace has is not repeated; `every` is that of `training.loop.trainer.train`. Times are medians
+    of `turns` passes over one image, in which the trees take turns. Slices that read predictions are left out, since
+    their members differ from run to run. BadInput before any training for a tree that does not fit the plan's tasks,
+    and for a split without known labels.
     """
     from training.evaluation.features import embed
     from training.loop.ranks import Ranks
@@ -161,7 +163,8 @@ def compare_trees(
         judged = _Judged(then, plan, split, predicted, half=half)
     return TreeComparison(
         plan=plan.hash, split=split, seeds=tuple(seeds), frozen_macs=_frozen_macs(first, catalog.home),
-        trees=_compared(judged, runs, costs, milliseconds), figures=list(judged.figures()), bounds=_bounds(judged, list(runs)),
+        trees=_compared(judged, runs, costs, milliseconds), figures=list(judged.figures()),
+        bounds=_bounds(judged, list(runs)),
     )  # fmt: skip
 
 
@@ -180,18 +183,21 @@ def _trained(
     ranks: "Ranks", tell: StageProgress,
 ) -> Iterator[tuple[str, str, dict[str, LabelledPredictions]]]:  # fmt: skip
     """Name of the tree, id of the run, and its predictions by task, for each seed and tree."""
-    from training.evaluation.evaluation import predict
+    from training.evaluation.evaluation import current_task, natural_priors, predict
     from training.loop.trainer import train
 
     todo = [(name, replace(recipe, seed=seed)) for seed in seeds for name, recipe in recipes.items()]
+    with catalog.read(commit) as then:
+        tasks = [current_task(then, task.task) for task in plan.tasks]
+        known = KnownLabels.of(then, tasks)
+    with catalog.read(plan.commit) as before:
+        priors = natural_priors(before, plan)
     for turn, (name, recipe) in enumerate(todo):
         draws = len(plan.draws) // recipe.global_batch * recipe.global_batch
         here = partial(_tell_draws, tell, turn * draws, len(todo) * draws)
         run = train(recipe, plan, catalog, every=every, ranks=ranks, progress=here)
-        tasks, table = predict(run, catalog)
-        with catalog.read(commit) as then:
-            samples = Samples.at(then)
-            found = {task.name: labelled_predictions(then, task, samples, table) for task in tasks}
+        table = predict(run, catalog, priors=priors)[1]
+        found = {task.name: known.beside(task, table) for task in tasks}
         tell("train", (turn + 1) * draws, len(todo) * draws)
         yield name, run.id, found
 

@@ -5,7 +5,12 @@ ROWS names the parts, such as `ROWS=pairs`. RUNS is how often each cell is simul
 
 from benchmarks.parts import finish_parts
 
-PARTS: dict[str, str] = {}
+PARTS: dict[str, str] = {
+    "trees": "dynamics_search:tree_rows",
+    "weights": "dynamics_search:weight_rows",
+    "null": "dynamics_search:null_rows",
+    "kills": "dynamics_search:kill_rows",
+}
 """The parts by name, in the order in which they run: a module of `benchmarks` and its function."""
 
 

@@ -25,10 +25,11 @@ SIZE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Planted:
-    """T tasks of four classes on vectors of `width`; `families` [T] says which of them read the same `units` directions.
+    """T tasks of four classes on vectors of `width`; `families` [T] says which of them read the same directions.
 
-    `labels` training labels a task, on images of its own choice, and `held` images each of validation and of test. Of
-    `unrelated` tasks each is its own family; without a `signal` labels are drawn without looking at the image.
+    A family reads `units` of them. There are `labels` training labels a task, on images of its own choice, and `held`
+    images each of validation and of test. Of unrelated tasks each is its own family; without a `signal` labels are
+    drawn without looking at the image.
     """
 
     families: tuple[int, ...]

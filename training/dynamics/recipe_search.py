@@ -26,7 +26,9 @@ from training.dynamics.study import Asked, Study, TrialRow, opened_study
 from training.evaluation.paired import Estimate, estimate
 from training.recipe import Recipe
 
-__all__ = ["FRESH", "PAIRED", "PART", "RecipeSearch", "TaskGain", "Trials", "Verdict", "search_recipe", "trials_within"]
+__all__ = [
+    "RecipeSearch", "TaskGain", "Trials", "Verdict", "run_trials", "search_recipe", "trial_losses", "trials_within",
+]  # fmt: skip
 
 PART = 1 / 8
 """The part of the plan's draws of a trial's trainings."""
@@ -122,7 +124,7 @@ def search_recipe(
     with opened_study(
         catalog.home, study, _about(plan, recipe, space, how), space, sampler=how.sampler, seed=how.seed
     ) as opened:
-        _run_trials(opened, runs, recipe, space, budget, how, tell)
+        run_trials(opened, runs, recipe, space, budget, how, tell)
         trials = opened.trials()
         standing, best = trials[0], max(trials, key=lambda row: (_score(row), -row.number))
         won = best if best.number and _score(best) > _score(standing) else None
@@ -131,6 +133,43 @@ def search_recipe(
             fresh = _Fresh(runs, recipe, space, how, catalog.home / "studies" / study / "fresh", tell)
             verdict = fresh.verdict(standing, won, trials)
     return RecipeSearch(plan=plan.hash, study=study, trials=trials, winner=won, verdict=verdict)
+
+
+def run_trials(
+    study: Study,
+    runs: ShortRuns,
+    recipe: Recipe,
+    space: Space,
+    budget: int,
+    how: Trials,
+    progress: StageProgress | None = None,
+) -> None:
+    """Ask, train and tell until there are `budget` trials; only this process writes the study.
+
+    `progress` is called with the trials that ended and all.
+    """
+    done = sum(row.score is not None for row in study.trials())
+    tell = progress or (lambda stage, done, total: None)
+    with _workers(runs, recipe, space, how) as submit:
+        running: dict[Future[float], int] = {}
+        while True:
+            while len(running) < how.processes and (asked := study.ask(budget)):
+                running[submit(asked)] = asked.number
+            if not running:
+                return
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in sorted(ended, key=lambda each: running[each]):
+                study.tell(running.pop(future), future.result())
+                done += 1
+                tell("search", done, budget)
+
+
+def trial_losses(
+    runs: ShortRuns, recipe: Recipe, space: Space, point: Mapping[str, float], seed: int, part: float
+) -> Floats:
+    """The validation losses of one training at a point, on a part of the draws, as `ShortRuns.train` gives them."""
+    changed = replace(space.recipe(recipe, point), seed=seed)
+    return runs.train(changed, part, importances=space.importances(runs.plan, point)).losses
 
 
 def _score(row: TrialRow) -> float:
@@ -149,34 +188,8 @@ def _about(plan: Plan, recipe: Recipe, space: Space, how: Trials) -> dict[str, o
 def _scored(runs: ShortRuns, recipe: Recipe, space: Space, how: Trials, point: Mapping[str, float]) -> float:
     """The score of a trial: its paired seeds on the choosing half."""
     seeds = range(how.seed, how.seed + how.seeds)
-    losses = [_losses(runs, recipe, space, point, seed, how.part) for seed in seeds]
+    losses = [trial_losses(runs, recipe, space, point, seed, how.part) for seed in seeds]
     return mean_score(runs.values(losses, runs.choosing))
-
-
-def _losses(
-    runs: ShortRuns, recipe: Recipe, space: Space, point: Mapping[str, float], seed: int, part: float
-) -> Floats:
-    changed = replace(space.recipe(recipe, point), seed=seed)
-    return runs.train(changed, part, importances=space.importances(runs.plan, point)).losses
-
-
-def _run_trials(
-    study: Study, runs: ShortRuns, recipe: Recipe, space: Space, budget: int, how: Trials, tell: StageProgress
-) -> None:
-    """Ask, train and tell until there are `budget` trials; only this process writes the study."""
-    done = sum(row.score is not None for row in study.trials())
-    with _workers(runs, recipe, space, how) as submit:
-        running: dict[Future[float], int] = {}
-        while True:
-            while len(running) < how.processes and (asked := study.ask(budget)):
-                running[submit(asked)] = asked.number
-            if not running:
-                return
-            ended, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in sorted(ended, key=lambda each: running[each]):
-                study.tell(running.pop(future), future.result())
-                done += 1
-                tell("search", done, budget)
 
 
 @contextmanager
@@ -261,7 +274,7 @@ class _Fresh:
             words = json.dumps([sorted(point.items()), part, seed])
             path = self._folder / f"{hashlib.sha256(words.encode()).hexdigest()[:16]}.npy"
             if not path.is_file():
-                losses = _losses(self._runs, self._recipe, self._space, point, seed, part)
+                losses = trial_losses(self._runs, self._recipe, self._space, point, seed, part)
                 with whole(path) as made, made.open("wb") as file:
                     np.save(file, losses)
             found.append(np.load(path))
