@@ -80,7 +80,7 @@ def null_rows() -> list[Row]:
         trees, weights, runs = 0, 0, (NULLS + 1) // 2
         for seed, catalog in _made(planted, runs):
             tree = _tree_search(catalog, NULL_STEPS, 24, largest=1.0).recommended
-            found, _ = _weight_search(catalog, planted_plan(catalog, NULL_STEPS), BUDGET // 2, "tpe")
+            found, _ = _weight_search(catalog, planted_plan(catalog, NULL_STEPS), BUDGET // 2, "gp")
             trees, weights = trees + (tree != "shared"), weights + found.recommended
             _say(f"null, {name}", seed, tree=tree, weights=found.recommended)
         rows.append(
@@ -107,7 +107,7 @@ def weight_rows() -> list[Row]:
         blind = Space(kind=space.kind, knobs=tuple(_blind(knob) for knob in space.knobs), groups=space.groups)
         runs, recipe = ShortRuns(catalog, plan), _shared(16)
         points = {}
-        for arm, sampler in (("search", "tpe"), ("random", "random")):
+        for arm, sampler in (("search", "gp"), ("random", "random")):
             how = Trials(part=WEIGHTS.part, sampler=sampler)
             points[arm] = _best_point(runs, recipe, blind, how, BUDGET)
         points |= {"stands": space.starts[0], "even": space.starts[1]}

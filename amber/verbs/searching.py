@@ -170,7 +170,7 @@ def trial_options(command: Command) -> Command:
         ),
         click.option("--group", "named", multiple=True, metavar="TASK,TASK", help="Tasks that move together."),
         click.option(
-            "--sampler", type=click.Choice(["tpe", "random"]), default="tpe", show_default=True,
+            "--sampler", type=click.Choice(["gp", "tpe", "random"]), default="gp", show_default=True,
             help="How points are chosen; random is what to compare with at an equal budget.",
         ),
         click.option(

@@ -15,18 +15,20 @@ EXACT = 12
 def partitions(similarity: Floats, most: int) -> list[tuple[tuple[int, ...], ...]]:
     """Partitions of T tasks into 2, 3, ... and at most `most` groups, each a refinement of the one before.
 
-    `similarity` [T, T] is symmetric; its diagonal does not count. A cut gains the mean similarity inside a group minus
-    that between its two sides, times the number of pairs that it parts; the group and the cut of the largest gain are
-    taken, also where no gain is positive. Groups are sorted by their first task.
+    `similarity` [T, T] is symmetric; its diagonal does not count. A cut gains, for each pair of tasks that it parts,
+    the mean similarity of all pairs minus theirs (modularity: Newman & Girvan 2004); the group and the cut of the
+    largest gain are taken, also where no gain is positive. Groups are sorted by their first task.
 
     >>> similarity = np.array([[0, 9, 1, 0], [9, 0, 0, 1], [1, 0, 0, 8], [0, 1, 8, 0]], float)
     >>> partitions(similarity, 3)
     [((0, 1), (2, 3)), ((0, 1), (2,), (3,))]
     """
+    off = ~np.eye(len(similarity), dtype=bool)
+    excess = np.where(off, similarity - similarity[off].mean(), 0.0) if len(similarity) > 1 else similarity
     groups: list[tuple[int, ...]] = [tuple(range(len(similarity)))]
     found = []
     while len(groups) < min(most, len(similarity)):
-        cuts = {group: _best_cut(similarity[np.ix_(group, group)]) for group in groups if len(group) > 1}
+        cuts = {group: _best_cut(excess[np.ix_(group, group)]) for group in groups if len(group) > 1}
         group = max(cuts, key=lambda each: cuts[each][0])
         side = cuts[group][1]
         groups.remove(group)
@@ -36,11 +38,9 @@ def partitions(similarity: Floats, most: int) -> list[tuple[tuple[int, ...], ...
     return found
 
 
-def _best_cut(similarity: Floats) -> tuple[float, Bools]:
+def _best_cut(excess: Floats) -> tuple[float, Bools]:
     """The gain of the best cut of a group, and the side of each of its tasks; the first task is on the side True."""
-    size = len(similarity)
-    off = ~np.eye(size, dtype=bool)
-    excess = np.where(off, similarity - similarity[off].mean(), 0.0)
+    size = len(excess)
     if size <= EXACT:
         rest = range(1, size)
         others = [part for count in range(1, size) for part in combinations(rest, count)]

@@ -48,7 +48,7 @@ class Trials:
     seeds: int = PAIRED
     fresh: int = FRESH
     seed: int = 0
-    sampler: str = "tpe"
+    sampler: str = "gp"
     processes: int = 1
 
 

@@ -25,7 +25,7 @@ from training.dynamics.search_space import Space
 
 __all__ = ["SAMPLERS", "Asked", "Study", "TrialRow", "opened_study"]
 
-SAMPLERS = ("tpe", "random")
+SAMPLERS = ("gp", "tpe", "random")
 
 STARTUP = 8
 """Random trials before the sampler models the scores."""
@@ -95,6 +95,8 @@ class Study:
         seed = int(hash64(self._seed, number)) % 2**32
         if self._sampler == "random":
             return optuna.samplers.RandomSampler(seed=seed)
+        if self._sampler == "gp":
+            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP + len(self._space.starts))
         return optuna.samplers.TPESampler(
             seed=seed, n_startup_trials=STARTUP + len(self._space.starts), multivariate=True, constant_liar=True,
         )  # fmt: skip
