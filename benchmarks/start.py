@@ -34,7 +34,8 @@ WITHOUT = {
     "forget": ["key", "--yes"], "gate": ["--gate", "gate.toml", "--author", "bench"], "ingest": ["."],
     "label": ["status"], "loop": [], "oracle": [], "pack": [], "policy": ["suggest"], "predict": ["run", "images"],
     "predictions": ["import", "theirs.csv", "--name", "theirs"], "prevalence": [], "queue": [], "report": [],
-    "request": [], "restore": ["copy"], "serve": [], "similar": ["key"], "simulate": [".", "--wanted", "a=b"],
+    "request": [], "restore": ["copy"], "search": ["tree"], "serve": [], "similar": ["key"],
+    "simulate": [".", "--wanted", "a=b"],
     "train": [], "triggers": [], "trunks": ["nosuch"], "write": ["csv", "out.csv"],
 }  # fmt: skip
 """Arguments of verbs that are called without a workspace: on one, their work would be measured too."""
