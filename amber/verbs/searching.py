@@ -307,20 +307,18 @@ def _tree_tables(found: "TreeSearch", folder: Path) -> Group:
     from amber.tree_front import comparison_tables
 
     shared = found.tried[0]
-    rows = [
-        [each.tree, " | ".join(" ".join(group) for group in each.groups), f"{each.macs / max(1, shared.macs):.2f}",
-         *(f"{gain:+.3f}" for gain in (*each.gains, *[None] * (2 - len(each.gains))) if gain is not None)]
-        for each in found.tried
-    ]  # fmt: skip
-    rows = [row + [""] * (5 - len(row)) for row in rows]
+    rows = []
+    for each in found.tried:
+        gains = [f"{gain:+.3f}" for gain in each.gains]
+        groups = " | ".join(" ".join(group) for group in each.groups)
+        rows.append([each.tree, groups, f"{each.macs / max(1, shared.macs):.2f}", gains[0], *(gains[1:] or [""])])
     columns = ["tree", "groups", "MACs / shared", "gain, round 1", "round 2"]
-    said = "no tree is surely better than the shared one" if found.recommended == shared.tree else (
-        f"{found.recommended} is better than the shared tree"
-    )  # fmt: skip
+    better = found.recommended != shared.tree
+    said = "is better than the shared tree" if better else "no tree is surely better than it"
     return Group(
         table("Tried by short trainings (gain over shared, on the half that chooses)", columns, rows),
         comparison_tables(found.comparison),
-        f"recommended: {found.recommended} ({said}; one-sided 95% bound, fresh seeds, the half that confirms)",
+        f"recommended: {found.recommended} ({said}: one-sided 95% bound, fresh seeds, the half that confirms)",
         f"picture, figures and recipe: {folder}; train it with `amber train --recipe {folder / 'recipe.toml'}`",
     )
 

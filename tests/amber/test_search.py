@@ -84,10 +84,9 @@ def test_weights_are_searched_again_only_where_trials_are_missing(here: Path, ca
     if first["verdict"]:
         verdict = first["verdict"]
         assert verdict["shrinkage"] == pytest.approx(verdict["searched"] - verdict["fresh"])
-    before = journal.read_text()
     assert run([*WEIGHTS, "--processes", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == first
-    assert journal.read_text() == before
+    assert journal.read_text().count('"state":1,') == TRIALS
 
 
 def test_processes_find_what_one_finds_at_random(here: Path, capsys: Capture) -> None:
