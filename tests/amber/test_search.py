@@ -98,7 +98,7 @@ def test_processes_find_what_one_finds_at_random(here: Path, capsys: Capture) ->
     assert found[0] == found[1]
 
 
-def test_a_recipe_is_searched_for_one_task_too(here: Path, capsys: Capture) -> None:
+def test_a_recipe_search_moves_rates_and_decays_by_group(here: Path, capsys: Capture) -> None:
     words = ["search", "recipe", "--recipe", "recipe.toml", "--budget", "1", "--group", "color,car", "--groups", "2"]
     assert run([*words, "--out", "better.toml"]) == 0
     text = " ".join(capsys.readouterr().out.split())
@@ -119,7 +119,7 @@ def test_a_recipe_is_searched_for_one_task_too(here: Path, capsys: Capture) -> N
         ([*WEIGHTS, "--group", "boat,car"], "--group boat: is no task"),
         ([*WEIGHTS, "--group", "car,car"], "--group car: is in two groups"),
         ([*WEIGHTS, "--groups", "1"], "a search needs two"),
-        (["search", "recipe", "--recipe", "solved.toml"], "is for heads = drawn"),
+        (["search", "recipe", "--recipe", "solved.toml"], "set heads = drawn"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_searched_is_one_line(here: Path, capsys: Capture, words: list[str], says: str) -> None:
