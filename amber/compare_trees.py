@@ -24,7 +24,7 @@ from curation.images.embeddings import Embeddings
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from training.evaluation.halves import halves
-from training.evaluation.paired import Estimate, SeedValues, estimate
+from training.evaluation.paired import Estimate, SeedValues, chance, estimate
 from training.evaluation.predictions import KnownLabels, LabelledPredictions, Samples, rows_of
 from training.recipe import Recipe
 from training.report.run_results import constant_error
@@ -83,7 +83,7 @@ class TreeFigure:
 class TreeComparison:
     """Trees compared on one split; the first of `trees` is the one that the others are compared with.
 
-    `bounds[A][B]` is the one-sided 95% lower bound of the score of tree A minus that of B; None where there is none.
+    `chances[A][B]` is the one-sided p of the score of tree A minus that of B: small where A is surely better.
     `frozen_macs` are the operations of the frozen trunk whose features are cached: the same for every tree, and in
     none of their figures. 0 where the trunk learns.
     """
@@ -94,7 +94,7 @@ class TreeComparison:
     frozen_macs: int
     trees: list[ComparedTree]
     figures: list[TreeFigure]
-    bounds: dict[str, dict[str, float | None]]
+    chances: dict[str, dict[str, float]]
 
 
 def tree_recipes(words: Mapping[str, Any], trees: Sequence[str]) -> dict[str, Recipe]:
@@ -164,7 +164,7 @@ def compare_trees(
     return TreeComparison(
         plan=plan.hash, split=split, seeds=tuple(seeds), frozen_macs=_frozen_macs(first, catalog.home),
         trees=_compared(judged, runs, costs, milliseconds), figures=list(judged.figures()),
-        bounds=_bounds(judged, list(runs)),
+        chances=_chances(judged, list(runs)),
     )  # fmt: skip
 
 
@@ -326,12 +326,12 @@ def _compared(
     return found
 
 
-def _bounds(judged: _Judged, trees: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """The lower bound of each tree's score minus every other's."""
+def _chances(judged: _Judged, trees: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The one-sided p of each tree's score minus every other's."""
     scores = {tree: judged.scores(tree) for tree in trees}
     return {
         tree: {
-            other: estimate([a.minus(b) for a, b in zip(mine, theirs, strict=True)], level=0.9).low
+            other: chance([a.minus(b) for a, b in zip(mine, theirs, strict=True)])
             for other, theirs in scores.items() if other != tree
         } for tree, mine in scores.items()
     }  # fmt: skip

@@ -29,6 +29,9 @@ PART = 1 / 8
 PAIRED = 2
 """Seeds of a short run."""
 
+ALPHA = 0.05
+"""The chance of a recommendation where no tree is better than the shared one."""
+
 FINALISTS = 2
 """Groupings that are trained on the whole plan, beside shared and separate."""
 
@@ -94,8 +97,8 @@ def search_trees(
         seeds=range(seed + PAIRED, seed + PAIRED + seeds), split="validation", half=True, turns=turns, every=every,
         ranks=ranks, progress=progress,
     )  # fmt: skip
-    order = [name for name in _ranked(gains) if name != SHARED and name in {each.name for each in affordable}]
-    chosen = recommended_tree(comparison, order)
+    eligible = [each.name for each in finalists if each in affordable and each.name != SHARED]
+    chosen = recommended_tree(comparison, eligible)
     tree = next(each.tree for each in finalists if each.name == chosen)
     return TreeSearch(
         recommended=chosen, comparison=comparison, recipe=replace(recipe, tree=tree).words,
@@ -106,31 +109,24 @@ def search_trees(
     )  # fmt: skip
 
 
-def recommended_tree(comparison: TreeComparison, order: Sequence[str]) -> str:
+def recommended_tree(comparison: TreeComparison, eligible: Sequence[str]) -> str:
     """The tree to use among the compared ones, of which the first is the shared one.
 
-    The trees in `order`, the best of the short runs first, are tested in turn against the shared one until one fails:
-    the one-sided 95% bound of its score minus that of the shared tree must be above 0. So the chance that any is taken
-    where none is better is 5%. Of those that pass, the one with the fewest operations is taken that no other one is
-    better than, by the same bound.
+    The `eligible` trees are tested against the shared one, one-sided at 5% all together (Holm 1979): the chance that
+    any is taken where none is better is 5%. Of those that pass, the one with the fewest operations is taken that no
+    other one is better than, at 5%.
     """
     costs = {tree.tree: tree.macs for tree in comparison.trees}
-    shared = comparison.trees[0].tree
+    shared, chances = comparison.trees[0].tree, comparison.chances
     passed: list[str] = []
-    for name in order:
-        if name in costs:
-            if not _better(comparison, name, shared):
-                break
-            passed.append(name)
+    for name in sorted(eligible, key=lambda each: chances[each][shared]):
+        if chances[name][shared] > ALPHA / (len(eligible) - len(passed)):
+            break
+        passed.append(name)
     for name in sorted(passed, key=lambda each: costs[each]):
-        if not any(_better(comparison, other, name) for other in passed if other != name):
+        if not any(chances[other][name] <= ALPHA for other in passed if other != name):
             return name
     return shared
-
-
-def _better(comparison: TreeComparison, tree: str, other: str) -> bool:
-    bound = comparison.bounds[tree][other]
-    return bound is not None and bound > 0
 
 
 def _refuse(plan: Plan, recipe: Recipe) -> None:

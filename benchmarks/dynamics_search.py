@@ -36,16 +36,16 @@ NULLS = int(os.environ.get("RUNS", "2" if small() else "30"))
 FIRST_SEED = int(os.environ.get("FIRST_SEED", "100"))
 RATE = 0.03
 
-FAMILIES = Planted(families=(0, 1, 2) * 3, labels=600, held=250)
+FAMILIES = Planted(families=(0, 1, 2) * 3, labels=800, held=500)
 UNRELATED = Planted(families=(0, 1, 2, 3), labels=300, held=200)
 SILENT = Planted(families=(0, 1, 2, 3), labels=300, held=200, signal=0.0)
 NEIGHBOURS = Planted(families=tuple(range(6)), labels=400, held=300)
 LOUD = {"t00": 30.0}
 """The importance of one task over that of each other."""
 
-TREE_STEPS, NULL_STEPS, WEIGHT_STEPS = 128, 64, 120
+TREE_STEPS, NULL_STEPS, WEIGHT_STEPS = 160, 64, 120
 WEIGHTS = Trials(part=0.25)
-BUDGET = 32
+BUDGET = 24
 KILLS = 3 if small() else 10
 KILL_BUDGET = 24
 

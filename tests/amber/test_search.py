@@ -157,28 +157,30 @@ def test_without_the_extra_one_line_says_how_to_install_it(here: Path) -> None:
     assert "amber-curation[search]" in done.stderr
 
 
-def compared(bounds: dict[str, dict[str, float]]) -> TreeComparison:
-    """A comparison of trees whose operations grow in the order of `bounds`."""
+def compared(chances: dict[str, dict[str, float]]) -> TreeComparison:
+    """A comparison of trees whose operations grow in the order of `chances`."""
     trees = [
         ComparedTree(tree=name, runs=(), parameters=1, macs=number, milliseconds=1.0, score=0.0, gap=None, front=True)
-        for number, name in enumerate(bounds, 1)
+        for number, name in enumerate(chances, 1)
     ]
-    whole = {a: {b: found.get(b, -1.0) for b in bounds if b != a} for a, found in bounds.items()}
-    return TreeComparison(plan="", split="", seeds=(), frozen_macs=0, trees=trees, figures=[], bounds=whole)
+    whole = {a: {b: found.get(b, 0.9) for b in chances if b != a} for a, found in chances.items()}
+    return TreeComparison(plan="", split="", seeds=(), frozen_macs=0, trees=trees, figures=[], chances=whole)
 
 
 @pytest.mark.parametrize(
-    ("bounds", "order", "chosen"),
+    ("small", "large", "chosen"),
     [
-        ({"shared": {}, "small": {}, "large": {}}, ["large", "small"], "shared"),
-        ({"shared": {}, "small": {"shared": 0.1}, "large": {"shared": 0.1}}, ["large", "small"], "small"),
-        ({"shared": {}, "small": {"shared": 0.1}, "large": {"shared": 0.2, "small": 0.1}}, ["large", "small"], "large"),
-        ({"shared": {}, "small": {"shared": 0.1}, "large": {}}, ["large", "small"], "shared"),
-        ({"shared": {}, "small": {"shared": 0.1}, "large": {}}, ["small", "large"], "small"),
+        ({}, {}, "shared"),
+        ({"shared": 0.01}, {"shared": 0.01}, "small"),
+        ({"shared": 0.01}, {"shared": 0.01, "small": 0.01}, "large"),
+        ({"shared": 0.02}, {}, "small"),
+        ({"shared": 0.03}, {}, "shared"),  # 5% all together, for two trees
+        ({"shared": 0.04}, {"shared": 0.02}, "small"),
     ],
 )  # fmt: skip
-def test_a_tie_takes_the_simpler_tree(bounds: dict[str, dict[str, float]], order: list[str], chosen: str) -> None:
-    assert recommended_tree(compared(bounds), order) == chosen
+def test_a_tie_takes_the_simpler_tree(small: dict[str, float], large: dict[str, float], chosen: str) -> None:
+    comparison = compared({"shared": {}, "small": small, "large": large})
+    assert recommended_tree(comparison, ["large", "small"]) == chosen
 
 
 def test_the_examples_run() -> None:

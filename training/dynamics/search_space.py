@@ -18,7 +18,7 @@ __all__ = ["Kind", "Knob", "Space", "open_tasks", "recipe_space", "weights_space
 Kind = Literal["weights", "recipe"]
 
 SPAN = 32.0
-"""Importances of groups are searched between 1 / SPAN and SPAN of each other's mean."""
+"""The importance of a group is searched between 1 / SPAN and SPAN of the first group's."""
 
 RATES = 8.0
 """A learning rate is searched between 1 / RATES and RATES of the recipe's."""
@@ -59,7 +59,7 @@ class Space:
     def importances(self, plan: Plan, point: Mapping[str, float]) -> dict[str, float] | None:
         """The importance of each task of the plan at a point; None where the plan's own hold.
 
-        Tasks of no group keep theirs, and the groups together keep their sum, so nobody outside them gets less. Inside
+        A group without a knob has the importance 1 of its scale. Tasks of no group keep theirs, and the groups together keep their sum, so nobody outside them gets less. Inside
         a group tasks keep their proportions.
         """
         if self.kind != "weights" or all(math.isclose(point[k.name], k.own, rel_tol=1e-9) for k in self.knobs):
@@ -67,7 +67,7 @@ class Space:
         own = {task.name: task.importance for task in plan.tasks}
         means = {name: sum(own[task] for task in tasks) / len(tasks) for name, tasks in self.groups.items()}
         moved = {
-            task: point[_importance(name)] * own[task] / means[name]
+            task: point.get(_importance(name), 1.0) * own[task] / means[name]
             for name, tasks in self.groups.items() for task in tasks
         }  # fmt: skip
         scale = sum(own[task] for task in moved) / sum(moved.values())
@@ -110,7 +110,7 @@ def open_tasks(plan: Plan, now: Snapshot, by: Identity) -> list[str]:
 
 
 def weights_space(plan: Plan, groups: Sequence[Sequence[str]]) -> Space:
-    """Importances by group, around their mean. BadInput for fewer than two groups with an importance above 0."""
+    """Importances by group, relative to the first group: another scale is the same objective. BadInput for fewer than two groups with an importance above 0."""
     own = {task.name: task.importance for task in plan.tasks}
     kept = [tuple(task for task in group if own[task] > 0) for group in groups]
     named = {_name(group): group for group in kept if group}
@@ -120,15 +120,13 @@ def weights_space(plan: Plan, groups: Sequence[Sequence[str]]) -> Space:
             "without members, or of which you are one); weights are relative, so a search needs two"
         )
     means = {name: sum(own[task] for task in group) / len(group) for name, group in named.items()}
-    middle = math.exp(sum(map(math.log, means.values())) / len(means))
-    knobs = []
-    for name, mean in means.items():
-        value = mean / middle
-        knobs.append(
-            Knob(
-                name=_importance(name), low=min(1 / SPAN, value), high=max(SPAN, value), own=value, plain=1.0
-            )
-        )  # fmt: skip
+    first = next(iter(means))
+    knobs = [
+        Knob(
+            name=_importance(name), low=min(1 / SPAN, mean / means[first]), high=max(SPAN, mean / means[first]),
+            own=mean / means[first], plain=1.0,
+        ) for name, mean in means.items() if name != first
+    ]  # fmt: skip
     return Space(kind="weights", knobs=tuple(knobs), groups=named)
 
 

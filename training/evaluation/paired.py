@@ -16,7 +16,7 @@ from curation.arrays import Floats, Ints
 from curation.catalog.tasks import Task
 from training.evaluation.predictions import LabelledPredictions, Samples
 
-__all__ = ["Estimate", "SeedValues", "estimate"]
+__all__ = ["Estimate", "SeedValues", "chance", "estimate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,28 +90,42 @@ def estimate(parts: Sequence[SeedValues], *, level: float = 0.95) -> Estimate:
     >>> estimate([part]).value
     0.25
     """
+    from scipy import stats
+
+    value, error, freedom = _mean(parts)
+    if error is None:
+        return Estimate(value=value, low=None, high=None)
+    half = float(stats.t.ppf((1 + level) / 2, freedom) * error)
+    return Estimate(value=value, low=value - half, high=value + half)
+
+
+def chance(parts: Sequence[SeedValues]) -> float:
+    """The one-sided p of the mean of `estimate`: how likely so large a one is where the true mean is 0; 1 where the
+    data give no error.
+
+    >>> part = SeedValues(values=np.zeros((2, 4)), weights=np.ones(4), groups=np.arange(4), strata=np.zeros(4, int))
+    >>> chance([part])
+    1.0
+    """
+    from scipy import stats
+
+    value, error, freedom = _mean(parts)
+    return float(stats.t.sf(value / error, freedom)) if error else 1.0
+
+
+def _mean(parts: Sequence[SeedValues]) -> tuple[float, float | None, float]:
+    """The mean over parts, its standard error (None where the data give none), and the error's degrees of freedom."""
     seeds = np.mean([part.by_seed() for part in parts], axis=0)
     groups = np.concatenate([part.groups for part in parts])
     residuals = np.concatenate([part.residuals() for part in parts]) / len(parts)
     sums = np.bincount(np.unique(groups, return_inverse=True)[1], residuals)
-    value = float(seeds.mean())
     variances = [
         (float(seeds.var(ddof=1)) / len(seeds), len(seeds) - 1) if len(seeds) > 1 else (0.0, 0),
         (len(sums) / (len(sums) - 1) * float((sums**2).sum()), len(sums) - 1) if len(sums) > 1 else (0.0, 0),
     ]
     known = [(variance, freedom) for variance, freedom in variances if freedom]
     if not known:
-        return Estimate(value=value, low=None, high=None)
-    half = _half_width(known, (1 + level) / 2)
-    return Estimate(value=value, low=value - half, high=value + half)
-
-
-def _half_width(variances: Sequence[tuple[float, int]], quantile: float) -> float:
-    """Student's `quantile` times the error of a sum of independent errors, of which each has a variance and its
-    freedom."""
-    from scipy import stats
-
-    total = sum(variance for variance, _ in variances)
-    spread = sum(variance**2 / freedom for variance, freedom in variances)
-    freedom = total**2 / spread if spread > 0 else 1.0
-    return float(stats.t.ppf(quantile, freedom) * total**0.5)
+        return float(seeds.mean()), None, 0.0
+    total = sum(variance for variance, _ in known)
+    spread = sum(variance**2 / freedom for variance, freedom in known)
+    return float(seeds.mean()), total**0.5, total**2 / spread if spread > 0 else 1.0
