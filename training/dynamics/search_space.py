@@ -59,8 +59,8 @@ class Space:
     def importances(self, plan: Plan, point: Mapping[str, float]) -> dict[str, float] | None:
         """The importance of each task of the plan at a point; None where the plan's own hold.
 
-        A group without a knob has the importance 1 of its scale. Tasks of no group keep theirs, and the groups together keep their sum, so nobody outside them gets less. Inside
-        a group tasks keep their proportions.
+        A group without a knob is the one that the others are relative to. Tasks of no group keep theirs, and the groups
+        together keep their sum, so nobody outside them gets less. Inside a group tasks keep their proportions.
         """
         if self.kind != "weights" or all(math.isclose(point[k.name], k.own, rel_tol=1e-9) for k in self.knobs):
             return None
@@ -110,7 +110,10 @@ def open_tasks(plan: Plan, now: Snapshot, by: Identity) -> list[str]:
 
 
 def weights_space(plan: Plan, groups: Sequence[Sequence[str]]) -> Space:
-    """Importances by group, relative to the first group: another scale is the same objective. BadInput for fewer than two groups with an importance above 0."""
+    """Importances by group, relative to the first group, since all of them times a number is the same objective.
+
+    BadInput for fewer than two groups with an importance above 0.
+    """
     own = {task.name: task.importance for task in plan.tasks}
     kept = [tuple(task for task in group if own[task] > 0) for group in groups]
     named = {_name(group): group for group in kept if group}
