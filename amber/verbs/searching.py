@@ -318,7 +318,7 @@ def _tree_tables(found: "TreeSearch", folder: Path) -> Group:
     return Group(
         table("Tried by short trainings (gain over shared, on the half that chooses)", columns, rows),
         comparison_tables(found.comparison),
-        f"recommended: {found.recommended} ({said}: one-sided 95% bound, fresh seeds, the half that confirms)",
+        f"recommended: {found.recommended} ({said}, at 5% one-sided, by fresh seeds and the half that confirms)",
         f"picture, figures and recipe: {folder}; train it with `amber train --recipe {folder / 'recipe.toml'}`",
     )
 

@@ -63,6 +63,8 @@ def tree_candidates(
             if embeddings is not None:
                 narrow = _narrowed(groups, width, shared.macs, macs)
                 found.append(candidate(f"groups{len(groups)}", narrow, groups))
+                if len(groups) == len(names):
+                    continue  # each task alone with the recipe's width is the separate tree
                 suffix = "_wide"
             found.append(candidate(f"groups{len(groups)}{suffix}", wide, groups))
     return found
