@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from benchmarks.train_stopping import _samples
+from benchmarks.train_stopping import one_image_samples
 from curation import Catalog, Task
 from curation.arrays import Floats, Ints
 from curation.catalog.event_tables import LABELS
@@ -63,7 +63,7 @@ class Planted:
         splits = ["train"] * first + ["validation"] * self.held + ["test"] * self.held
         with catalog.commit(author="o", message="made", batch="made") as change:
             change.add_tasks(tasks)
-            change.add_samples(_samples(keys, path, inspect(path)), dataset="made")
+            change.add_samples(one_image_samples(keys, path, inspect(path)), dataset="made")
             change.add_attributes(pa.table({"key": keys, "group": keys, "split": splits}))
             change.add_labels(pa.Table.from_pylist(rows, LABELS), source="import")
         packed = make_pack(catalog).keys.to_pylist()

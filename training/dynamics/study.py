@@ -72,6 +72,7 @@ class Study:
             return None
         number = left[0].number if left else None
         self._study.sampler = self._sampler_of(len(trials) if number is None else number)
+        # Optuna has no call that runs a trial again under its number; a value that it has is not drawn again
         trial = self._study.ask() if number is None else optuna.Trial(self._study, left[0]._trial_id)
         self._asked.add(trial.number)
         point = {
