@@ -84,7 +84,9 @@ class ShortRuns:
         """One training on a part of the draws; `importances` take the place of the plan's, `keep` keeps the network.
 
         A training that diverges has twice the best constant's loss. A schedule ends where the part ends.
+        BadInput for tasks of boxes on a frozen trunk.
         """
+        recipe = recipe.with_boxes([task.task for task in self.plan.tasks])
         draws = self.steps(recipe, part) * recipe.global_batch
         torch.set_num_threads(recipe.threads)
         with tempfile.TemporaryDirectory(prefix="amber-search-") as folder:
