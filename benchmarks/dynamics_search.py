@@ -129,7 +129,7 @@ def weight_rows() -> list[Row]:
     return [
         _bounded(f"{what}: score of the search minus that of random search, {BUDGET} trials each",
                  np.array(arms["search"]) - np.array(arms["random"]), means),
-        Row(what=f"{what}: the best fixed importances ({best}) minus the winner of the verb", value=short, asked="<= 0.02",
+        Row(what=f"{what}: the best fixed importances ({best}) minus the verb's winner", value=short, asked="<= 0.02",
             met=short <= 0.02, peers=means),
     ]  # fmt: skip
 
