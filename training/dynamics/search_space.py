@@ -32,7 +32,8 @@ DECAYS = (1e-4, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Knob:
-    """A positive number of a search, on a logarithmic scale; `own` is what the plan or the recipe has."""
+    """A positive number of a search, on a logarithmic scale: `own` is what the plan or the recipe has, `plain` the plain
+    choice."""
 
     name: str
     low: float
