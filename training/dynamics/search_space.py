@@ -32,7 +32,7 @@ DECAYS = (1e-4, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Knob:
-    """A positive number of a search, on a logarithmic scale: `own` is what the plan or the recipe has, `plain` the plain
+    """A positive number of a search, on a logarithmic scale: `own` is what the plan or recipe has, `plain` the plain
     choice."""
 
     name: str
