@@ -29,7 +29,7 @@ from training.loop.validation import Validation
 from training.network.tree_network import TreeNetwork
 from training.recipe import Recipe
 
-__all__ = ["SPLIT", "ShortRuns", "Trained", "mean_score"]
+__all__ = ["DIVERGED", "SPLIT", "ShortRuns", "Trained", "mean_score"]
 
 SPLIT = "validation"
 """What short runs are judged on."""
