@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from amber.search_trees import TreeSearch
     from training.dynamics.recipe_search import RecipeSearch, Trials
     from training.dynamics.search_space import Kind, Space
+    from training.evaluation.paired import Estimate
 
 __all__ = ["search_group"]
 
@@ -248,7 +249,14 @@ def _search(
             progress=screen.tell,
         )  # fmt: skip
     written = _write(trial.out, plan, recipe, space, found)
-    shown = {**asdict(found), "kind": kind, "recommended": found.recommended, "groups": space.groups, "out": written}
+    chosen = found.recommended
+    shown = {
+        **asdict(found),
+        "kind": kind,
+        "recommended": asdict(chosen) if chosen else None,
+        "groups": space.groups,
+        "out": written,
+    }
     show(shown, as_json, lambda: _trial_tables(found, space, how, written))
 
 
@@ -291,9 +299,9 @@ def _groups(
 
 def _write(out: Path | None, plan: Plan, recipe: Recipe, space: "Space", found: "RecipeSearch") -> str:
     """Write the winner, where it is recommended, as a policy or a recipe; returns the file's name, "" for none."""
-    if out is None or not found.recommended or found.winner is None:
+    if out is None or found.recommended is None:
         return ""
-    point = found.winner.point
+    point = found.recommended.point
     if space.kind == "weights":
         text = toml_text(space.policy(plan, point).model_dump(mode="json", exclude_defaults=True))
     else:
@@ -339,8 +347,10 @@ def _trial_tables(found: "RecipeSearch", space: "Space", how: "Trials", written:
     if found.verdict is None:
         return Group(*parts, "recommended: nothing; no trial scores above what stands")
     verdict = found.verdict
-    whole_plan = f"{verdict.whole.value:+.4f} (one-sided 95% bound {verdict.whole.low:+.4f})"
-    plain = "" if verdict.plain is None else f"; even importances: {verdict.plain:+.4f}"
+    chosen = found.recommended
+    plain = ""
+    if verdict.plain is not None and verdict.over_plain is not None:
+        plain = f"; the plain choice {_bounded(verdict.plain)}, the winner over it {_bounded(verdict.over_plain)}"
     tasks = [
         [each.task, f"{each.gain.value:+.4f}", f"[{each.gain.low:+.4f}, {each.gain.high:+.4f}]"]
         for each in verdict.tasks
@@ -349,12 +359,16 @@ def _trial_tables(found: "RecipeSearch", space: "Space", how: "Trials", written:
         table("What the winner gains and costs by task, on the whole plan", ["task", "gain", "95%"], tasks),
         f"gain in the search {verdict.searched:+.4f}, on fresh seeds and groups {verdict.fresh:+.4f}: "
         f"shrinkage {verdict.shrinkage:+.4f}",
-        f"on the whole plan: {whole_plan}{plain}",
-        f"recommended: trial {found.winner.number if found.winner else ''}" if found.recommended else
-        "recommended: nothing; the bound does not clear 0",
+        f"on the whole plan: the winner {_bounded(verdict.whole)}{plain} (gains, with one-sided bounds)",
+        "recommended: nothing; no bound clears 0" if chosen is None else
+        f"recommended: trial {chosen.number}, {what.get(chosen.number, 'the winner')}",
     ]  # fmt: skip
     if written and space.kind == "weights":
         parts.append(f"next: {shlex.join(['amber', 'plan', '--policy', written])}; owners who get less sign it off")
     elif written:
         parts.append(f"next: {shlex.join(['amber', 'train', '--recipe', written])}")
     return Group(*parts)
+
+
+def _bounded(gain: "Estimate") -> str:
+    return f"{gain.value:+.4f}" + ("" if gain.low is None else f" (above {gain.low:+.4f})")

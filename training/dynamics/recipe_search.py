@@ -66,14 +66,16 @@ class Verdict:
 
     `searched` is the winner's gain in the search, `fresh` that of the same short trainings on fresh seeds and the other
     half of the groups, and `shrinkage` the first minus the second: the winner's curse. `whole` is the gain on the whole
-    plan; its `low` is the one-sided 95% bound. `plain` is the gain of the plain choice there, None where that stands.
+    plan, `plain` that of the plain choice there, and `over_plain` the winner minus the plain choice; None where that is
+    what stands, or what won. `low` of these three is a one-sided bound: 95% of the one test, or of the two together.
     """
 
     searched: float
     fresh: float
     shrinkage: float
     whole: Estimate
-    plain: float | None
+    plain: Estimate | None
+    over_plain: Estimate | None
     tasks: tuple[TaskGain, ...]
 
 
@@ -91,10 +93,16 @@ class RecipeSearch:
     verdict: Verdict | None
 
     @property
-    def recommended(self) -> bool:
-        """Whether the winner is better: the one-sided 95% bound of its gain on the whole plan is above 0."""
-        low = self.verdict.whole.low if self.verdict else None
-        return low is not None and low > 0
+    def recommended(self) -> TrialRow | None:
+        """The trial to use: the winner, where it is better than what stands and than the plain choice; the plain choice
+        where that is better than what stands. A tie takes the simpler one, so None leaves what stands.
+        """
+        verdict = self.verdict
+        if verdict is None:
+            return None
+        if _above(verdict.whole) and (verdict.over_plain is None or _above(verdict.over_plain)):
+            return self.winner
+        return self.trials[1] if verdict.plain is not None and _above(verdict.plain) else None
 
 
 def trials_within(budget: float, trials: Trials) -> int:
@@ -170,6 +178,10 @@ def trial_losses(
     """The validation losses of one training at a point, on a part of the draws, as `ShortRuns.train` gives them."""
     changed = replace(space.recipe(recipe, point), seed=seed)
     return runs.train(changed, part, importances=space.importances(runs.plan, point)).losses
+
+
+def _above(gain: Estimate) -> bool:
+    return gain.low is not None and gain.low > 0
 
 
 def _score(row: TrialRow) -> float:
@@ -249,7 +261,7 @@ class _Fresh:
     def verdict(self, standing: TrialRow, won: TrialRow, trials: Sequence[TrialRow]) -> Verdict:
         """The winner beside what stands."""
         runs, starts = self._runs, self._space.starts
-        plain = starts[1] if len(starts) > 1 else None
+        plain = starts[1] if len(starts) > 1 and won.number != 1 else None
         total = len(self._seeds) * (4 + (plain is not None))
         short, whole = (
             [self._losses(point, part, total) for point in (standing.point, won.point)]
@@ -258,12 +270,13 @@ class _Fresh:
         searched = _score(won) - _score(standing)
         fresh = _gain(runs, short[1], short[0]).value
         each = zip(runs.judged(runs.confirming), *(runs.values(part, runs.confirming) for part in whole), strict=True)
-        gain = None
+        simple, over, level = None, None, 0.9
         if plain is not None:
-            gain = _gain(runs, self._losses(plain, 1.0, total), whole[0]).value
+            losses, level = self._losses(plain, 1.0, total), 0.95
+            simple, over = _gain(runs, losses, whole[0], level), _gain(runs, whole[1], losses)
         return Verdict(
-            searched=searched, fresh=fresh, shrinkage=searched - fresh, whole=_gain(runs, whole[1], whole[0]),
-            plain=gain,
+            searched=searched, fresh=fresh, shrinkage=searched - fresh, whole=_gain(runs, whole[1], whole[0], level),
+            plain=simple, over_plain=over,
             tasks=tuple(TaskGain(task=task, gain=estimate([new.minus(old)])) for task, old, new in each),
         )  # fmt: skip
 
@@ -283,7 +296,7 @@ class _Fresh:
         return found
 
 
-def _gain(runs: ShortRuns, new: Sequence[Floats], old: Sequence[Floats]) -> Estimate:
+def _gain(runs: ShortRuns, new: Sequence[Floats], old: Sequence[Floats], level: float = 0.9) -> Estimate:
     """The score of some trainings minus that of others on the confirming half; `low` is the one-sided 95% bound."""
     pairs = zip(*(runs.values(part, runs.confirming) for part in (new, old)), strict=True)
-    return estimate([mine.minus(other) for mine, other in pairs], level=0.9)
+    return estimate([mine.minus(other) for mine, other in pairs], level=level)
