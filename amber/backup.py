@@ -1,7 +1,7 @@
 """Backups of a whole workspace: the catalog's history, and every file that could not be made again from it.
 
     catalog/      the catalog, as `amber catalog export` writes it
-    files/        plans, runs, embeddings, packs, smaller copies, held-back labels, tokens, at their paths
+    files/        plans, runs, studies, embeddings, packs, smaller copies, held-back labels, tokens, at their paths
     backup.json   the digest of every file; written last: a folder with backup.json is complete
 
 Left out: `service.key` (whoever has it can sign URLs for every image of the workspace, and a backup lies where others
@@ -38,6 +38,7 @@ KEPT: Final = (
     "oracle.parquet", "service.json", "packs/reduced.json", "packs/*/manifest.json", "packs/*/index.parquet",
     "packs/*/moved.json", "plans/*/*", "runs/**/*", "embeddings/*/*", "reduced/**/*",
     "releases/**/*",
+    "studies/*/study.json", "studies/*/journal.log", "studies/*/fresh/*",
 )  # fmt: skip
 """Patterns of the files that a backup holds; shards are those of complete packs."""
 SILENT: Final = (
@@ -51,6 +52,7 @@ SILENT: Final = (
     "embeddings",
     "reduced",
     "releases",
+    "studies",
     *KEPT[:2],
 )
 """Patterns of what is in a backup in some form, or needs no word; the rest of a workspace is reported as left out."""

@@ -57,6 +57,7 @@ VERBS = {
     "retrain": ("retraining:retrain_command", "Train again what changed, as little as the gate accepts."),
     "revert": ("ledger:revert_command", "Undo COMMIT with a new commit."),
     "runs": ("runs:runs_command", "List runs: date, author, plan, policy, parent, figures, withdrawn."),
+    "search": ("searching:search_group", "Search a tree of tasks, importances or rates, judged on fresh seeds."),
     "serve": ("serving:serve_group", "Serve images under signed URLs, and the catalog as a JSON API."),
     "similar": ("similar:similar_command", "Find the images most similar to a key, a file or a vector."),
     "simulate": ("simulating:simulate_command", "Run the loop on a data set whose labels are all known."),

@@ -23,8 +23,9 @@ from curation.files.toml_files import read_toml
 from curation.images.embeddings import Embeddings
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
-from training.evaluation.paired import Estimate, SeedValues, estimate
-from training.evaluation.predictions import LabelledPredictions, Samples, labelled_predictions, rows_of
+from training.evaluation.halves import halves
+from training.evaluation.paired import Estimate, SeedValues, chance, estimate
+from training.evaluation.predictions import KnownLabels, LabelledPredictions, Samples, rows_of
 from training.recipe import Recipe
 from training.report.run_results import constant_error
 
@@ -85,6 +86,7 @@ class TreeFigure:
 class TreeComparison:
     """Trees compared on one split; the first of `trees` is the one that the others are compared with.
 
+    `chances[A][B]` is the one-sided p of the score of tree A minus that of B: small where A is surely better.
     `frozen_macs` are the operations of the frozen trunk whose features are cached: the same for every tree, and in
     none of their figures. 0 where the trunk learns.
     """
@@ -95,6 +97,7 @@ class TreeComparison:
     frozen_macs: int
     trees: list[ComparedTree]
     figures: list[TreeFigure]
+    chances: dict[str, dict[str, float]]
 
 
 def tree_recipes(words: Mapping[str, Any], trees: Sequence[str]) -> dict[str, Recipe]:
@@ -160,14 +163,16 @@ def _tree_of(path: Path) -> Any:
 
 def compare_trees(
     catalog: Catalog, plan: Plan, recipes: Mapping[str, Recipe], *, seeds: Sequence[int], split: str = "test",
-    turns: int = 50, every: int = 500, ranks: "Ranks | None" = None, progress: StageProgress | None = None,
+    half: bool = False, turns: int = 50, every: int = 500, ranks: "Ranks | None" = None,
+    progress: StageProgress | None = None,
 ) -> TreeComparison:  # fmt: skip
     """Train each recipe with each seed on `plan`, and compare them on the labels of `split` that are known now.
 
-    A training that the workspace has is not repeated; `every` is that of `training.loop.trainer.train`. Times are
-    medians of `turns` passes over one image, in which the trees take turns. Slices that read predictions are left out,
-    since their members differ from run to run. BadInput before any training for a tree that does not fit the plan's
-    tasks, and for a split without known labels.
+    With `half`, only the half of the groups judges that confirms what the other half chose (`halves`). A
+    training that the workspace has is not repeated; `every` is that of `training.loop.trainer.train`. Times are medians
+    of `turns` passes over one image, in which the trees take turns. Slices that read predictions are left out, since
+    their members differ from run to run. BadInput before any training for a tree that does not fit the plan's tasks,
+    and for a split without known labels.
     """
     from training.evaluation.features import embed
     from training.loop.ranks import Ranks
@@ -187,10 +192,11 @@ def compare_trees(
         runs[name].append(run)
         predicted[name].append(found)
     with catalog.read(commit) as then:
-        judged = _Judged(then, plan, split, predicted)
+        judged = _Judged(then, plan, split, predicted, half=half)
     return TreeComparison(
         plan=plan.hash, split=split, seeds=tuple(seeds), frozen_macs=_frozen_macs(first, catalog.home),
         trees=_compared(judged, runs, costs, milliseconds), figures=list(judged.figures()),
+        chances=_chances(judged, list(runs)),
     )  # fmt: skip
 
 
@@ -209,18 +215,21 @@ def _trained(
     ranks: "Ranks", tell: StageProgress,
 ) -> Iterator[tuple[str, str, dict[str, LabelledPredictions]]]:  # fmt: skip
     """Name of the tree, id of the run, and its predictions by task, for each seed and tree."""
-    from training.evaluation.evaluation import predict
+    from training.evaluation.evaluation import current_task, natural_priors, predict
     from training.loop.trainer import train
 
     todo = [(name, replace(recipe, seed=seed)) for seed in seeds for name, recipe in recipes.items()]
+    with catalog.read(commit) as then:
+        tasks = [current_task(then, task.task) for task in plan.tasks]
+        known = KnownLabels.of(then, tasks)
+    with catalog.read(plan.commit) as before:
+        priors = natural_priors(before, plan)
     for turn, (name, recipe) in enumerate(todo):
         draws = len(plan.draws) // recipe.global_batch * recipe.global_batch
         here = partial(_tell_draws, tell, turn * draws, len(todo) * draws)
         run = train(recipe, plan, catalog, every=every, ranks=ranks, progress=here)
-        tasks, table = predict(run, catalog)
-        with catalog.read(commit) as then:
-            samples = Samples.at(then)
-            found = {task.name: labelled_predictions(then, task, samples, table) for task in tasks}
+        table = predict(run, catalog, priors=priors)[1]
+        found = {task.name: known.beside(task, table) for task in tasks}
         tell("train", (turn + 1) * draws, len(todo) * draws)
         yield name, run.id, found
 
@@ -273,9 +282,12 @@ class _Judged:
         plan: Plan,
         split: str,
         predicted: Mapping[str, Sequence[Mapping[str, LabelledPredictions]]],
+        *,
+        half: bool,
     ) -> None:
         self._samples, self._predicted = Samples.at(then), predicted
-        self._split: Bools = np.asarray(self._samples.splits == split, np.bool_)
+        chosen = halves(self._samples, split)[1] if half else self._samples.splits == split
+        self._split: Bools = np.asarray(chosen, np.bool_)
         self._tasks = [then.tasks()[task.name] for task in plan.tasks]
         self._slices = {name: part for name, part in then.slices().items() if not part.reads_predictions}
         self._inside = {"": self._split} | {
@@ -342,5 +354,16 @@ def _compared(
                 tree=name, runs=tuple(runs[name]), parameters=costs[name].parameters, macs=costs[name].macs,
                 milliseconds=milliseconds[name], score=means[name], gap=gap, front=not beaten,
             )
-        )  # fmt: skip  # fmt: skip
+        )  # fmt: skip
     return found
+
+
+def _chances(judged: _Judged, trees: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The one-sided p of each tree's score minus every other's."""
+    scores = {tree: judged.scores(tree) for tree in trees}
+    return {
+        tree: {
+            other: chance([a.minus(b) for a, b in zip(mine, theirs, strict=True)])
+            for other, theirs in scores.items() if other != tree
+        } for tree, mine in scores.items()
+    }  # fmt: skip

@@ -1,6 +1,7 @@
 """A comparison of trees as tables, and as a folder with a picture of the front and all figures."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,23 +17,30 @@ from training.report.formatting import FEW
 
 __all__ = ["comparison_tables", "refuse_foreign", "write_comparison"]
 
-PICTURE, FIGURES = "front.svg", "figures.json"
+PICTURE, FIGURES, RECIPE = "front.svg", "figures.json", "recipe.toml"
 
 
 def refuse_foreign(folder: Path) -> None:
     """BadInput for a folder that holds anything but an earlier comparison: writing replaces it."""
     if folder.exists():
         held = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
-        if other := sorted(held - {PICTURE, FIGURES}):
+        if other := sorted(held - {PICTURE, FIGURES, RECIPE}):
             raise BadInput(f"--out {folder}: holds {other[0]}, which is no part of a comparison; name a new folder")
 
 
-def write_comparison(folder: Path, comparison: TreeComparison) -> Path:
-    """Write front.svg and figures.json into `folder`, both or neither; returns `folder`."""
+def write_comparison(
+    folder: Path, comparison: TreeComparison, *, more: Mapping[str, Any] | None = None, recipe: str = ""
+) -> Path:
+    """Write front.svg and figures.json into `folder`, both or neither; returns `folder`.
+
+    `more` are further entries of figures.json; a `recipe` becomes recipe.toml.
+    """
     refuse_foreign(folder)
     with whole(folder) as part:
         part.mkdir()
-        (part / FIGURES).write_text(json.dumps(asdict(comparison), indent=1))
+        (part / FIGURES).write_text(json.dumps(asdict(comparison) | dict(more or {}), indent=1))
+        if recipe:
+            (part / RECIPE).write_text(recipe)
         _draw(comparison, part / PICTURE)
     return folder
 

@@ -10,6 +10,10 @@ PARTS = {
     "groups": "dynamics_groups:group_rows",
     "replay": "dynamics_replay:replay_rows",
     "retrain": "dynamics_retrain:retrain_rows",
+    "trees": "dynamics_search:tree_rows",
+    "weights": "dynamics_search:weight_rows",
+    "null": "dynamics_search:null_rows",
+    "kills": "dynamics_search:kill_rows",
 }
 """The parts by name, in the order in which they run: a module of `benchmarks` and its function."""
 

@@ -36,7 +36,7 @@ WITHOUT = {
     "label": ["status"], "lineage": [], "loop": [], "oracle": [], "pack": [], "policy": ["suggest"],
     "predict": ["run", "images"], "predictions": ["import", "theirs.csv", "--name", "theirs"], "prevalence": [],
     "queue": [], "release": ["--list"], "replay": [], "report": [], "request": [], "restore": ["copy"],
-    "retrain": ["--gate", "gate.toml"],
+    "retrain": ["--gate", "gate.toml"], "search": ["tree"],
     "serve": [], "similar": ["key"], "simulate": [".", "--wanted", "a=b"],
     "train": [], "triggers": [], "trunks": ["nosuch"], "write": ["csv", "out.csv"],
 }  # fmt: skip

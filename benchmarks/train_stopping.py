@@ -23,7 +23,7 @@ from training.loop.drawing import Drawing
 from training.loop.validation import Validation
 from training.recipe import Recipe
 
-__all__ = ["data_rows", "make_catalog", "planned", "stopping_rows", "words"]
+__all__ = ["data_rows", "make_catalog", "one_image_samples", "planned", "stopping_rows", "words"]
 
 SEEDS = int(os.environ.get("SEEDS", "2" if small() else "12"))
 FIRST_SEED = int(os.environ.get("FIRST_SEED", "0"))
@@ -74,7 +74,7 @@ def make_catalog(folder: Path, seed: int, sizes: Sequence[int] = tuple(SIZES), i
     splits = ["train"] * first + ["validation"] * HELD_OUT + ["test"] * HELD_OUT
     with catalog.commit(author="o", message="made", batch="made") as change:
         change.add_tasks(tasks)
-        change.add_samples(_samples(keys, path, fact), dataset="made")
+        change.add_samples(one_image_samples(keys, path, fact), dataset="made")
         change.add_attributes(pa.table({"key": keys, "group": keys, "split": splits}))
         change.add_labels(pa.Table.from_pylist(rows, LABELS), source="import")
     packed = make_pack(catalog).keys.to_pylist()
@@ -83,7 +83,8 @@ def make_catalog(folder: Path, seed: int, sizes: Sequence[int] = tuple(SIZES), i
     return catalog
 
 
-def _samples(keys: Sequence[str], path: Path, fact: ImageFacts) -> pa.Table:
+def one_image_samples(keys: Sequence[str], path: Path, fact: ImageFacts) -> pa.Table:
+    """Samples of these keys that all show one image."""
     n = len(keys)
     return pa.table(
         {

@@ -25,7 +25,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("dataset
 HEAVY = (
     "torch", "efficientnet_lite_pytorch", "fiftyone", "label_studio_sdk", "fastapi", "psycopg",
     "duckdb_extension_ducklake", "httpx", "uvicorn", "starlette", "anyio", "prometheus_client", "ray", "bson",
-    "webdataset", "tensorboardX", "onnx", "onnxruntime", "onnxscript", "safetensors", "timm",
+    "webdataset", "tensorboardX", "onnx", "onnxruntime", "onnxscript", "safetensors", "timm", "optuna",
     "torchvision",
 )  # fmt: skip
 
@@ -121,7 +121,7 @@ sys.exit(run(["--version"]))
 def test_every_dependency_is_imported_and_every_import_is_declared() -> None:
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
-    named = ("train", "export", "timm", "labeling", "service", "ray", "shards")
+    named = ("train", "export", "timm", "labeling", "service", "ray", "shards", "search")
     declared = [*project["dependencies"], *(text for name in named for text in extras[name])]
     wanted = {normal(re.split(r"[^\w.-]", text)[0]) for text in declared}
     owners = metadata.packages_distributions()

@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,7 @@ def libraries() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
+@cache
 def revision() -> str:
     """The git revision of this code with "+" when files differ from it; empty outside a checkout."""
     here = Path(__file__).resolve().parent

@@ -1,6 +1,8 @@
 """TOML files that people write, validated by pydantic: a model, or a dataclass."""
 
+import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from curation.errors import BadInput, NotFound
 
-__all__ = ["parse", "read_toml", "toml_value"]
+__all__ = ["parse", "read_toml", "toml_text", "toml_value"]
 
 Model = TypeVar("Model")
 
@@ -33,6 +35,31 @@ def toml_value(text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError:
         raise ValueError("is nested too deep") from None
+
+
+def toml_text(data: Mapping[str, Any], prefix: str = "") -> str:
+    """Words as TOML: texts, numbers, flags, lists and tables of these. What is None is left out; a list holds no table.
+
+    >>> print(toml_text({"trunk": "small", "size": (80, 128), "task": {"car": {"rate": 0.5}}}), end="")
+    trunk = "small"
+    size = [80, 128]
+    <BLANKLINE>
+    [task.car]
+    rate = 0.5
+    """
+    plain = {name: value for name, value in data.items() if not isinstance(value, Mapping) and value is not None}
+    text = "".join(f"{_toml_key(name)} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in plain.items())
+    if prefix and (plain or not data):
+        text = f"\n[{prefix}]\n{text}"
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            text += toml_text(value, f"{prefix}.{_toml_key(name)}" if prefix else _toml_key(name))
+    return text
+
+
+def _toml_key(name: str) -> str:
+    bare = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
+    return name if bare else json.dumps(name, ensure_ascii=False)
 
 
 def parse(model: type[Model], data: dict[str, Any], *, where: str) -> Model:

@@ -12,6 +12,7 @@ import click
 import pytest
 from support.homes import work_in
 from support.lamps import ingested
+from support.learned import make_features, planned
 from support.manual import leaves, manual
 from support.studio import installed
 
@@ -23,6 +24,9 @@ AMBER = Path(sys.executable).with_name("amber")
 VERBS = {" ".join(words): command for words, command in leaves(cli)}
 
 POLICY = '[task.color]\nowner = "signals"\nshare = 1.0\nimportance = 1.0\nrule = "balanced"\n'
+
+SEARCHED = ["--home", "searched/home", "--size", "32", "32"]
+"""A workspace of several tasks with cached features."""
 
 SESSION = {
     "init": [],
@@ -68,6 +72,9 @@ SESSION = {
     "train": ["--batch", "32"],
     "predictions import": ["theirs.csv", "--name", "theirs"],
     "compare-trees": ["--seeds", "1", "--batch", "32", "--turns", "2"],
+    "search tree": [*SEARCHED, "--seeds", "2", "--turns", "2"],
+    "search weights": [*SEARCHED, "--budget", "0.5"],
+    "search recipe": [*SEARCHED, "--budget", "0.5"],
     "evaluate": [],
     "report": ["--out", "report.html"],
     "loop": ["--rounds", "1", "--budget", "4", "--start", "8", "--draws", "128"],
@@ -123,6 +130,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, label_studio: None) -> Iter
     """A folder in which every verb has been called once."""
     here = tmp_path_factory.mktemp("session")
     ingested(here)
+    (here / "searched").mkdir()
+    planned(make_features(here / "searched"))
     (here / "policy.toml").write_text(POLICY)
     (here / "gate.toml").write_text('[[judge]]\ntask = "color"\nmargin = "99 points"\n')
     with pytest.MonkeyPatch.context() as patch:

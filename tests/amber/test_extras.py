@@ -27,6 +27,8 @@ sys.exit(run(sys.argv[1:]))
 COMMANDS = {
     "train": ["train"],
     "loop": ["loop", "--draws", "64"],
+    "search tree": ["search", "tree"],
+    "search weights": ["search", "weights"],
     "serve": ["serve"],
     "label push": ["label", "push", "--url", "http://127.0.0.1:9", "--token", "t"],
     "label status": ["label", "status", "--url", "http://127.0.0.1:9", "--token", "t"],

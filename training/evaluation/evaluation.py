@@ -33,7 +33,7 @@ from training.evaluation.predictions import filled, number_table, schema_of, wri
 from training.network.model import load_any
 from training.run import Run
 
-__all__ = ["current_task", "evaluate", "has_prior", "natural_probabilities", "predict"]
+__all__ = ["current_task", "evaluate", "has_prior", "natural_priors", "natural_probabilities", "predict"]
 
 
 def evaluate(
@@ -60,26 +60,38 @@ def evaluate(
     return errors
 
 
-def predict(run: Run, catalog: Catalog, *, progress: Progress | None = None) -> tuple[list[Task], pa.Table]:
+def natural_priors(then: Snapshot, plan: Plan) -> dict[str, Floats]:
+    """The natural prior of each task of a plan that predicts probabilities of classes, at the plan's commit."""
+    return {task.name: natural_prior(then, task.task) for task in plan.tasks if has_prior(task.task)}
+
+
+def predict(
+    run: Run, catalog: Catalog, *, progress: Progress | None = None, priors: Mapping[str, Floats] | None = None
+) -> tuple[list[Task], pa.Table]:
     """The tasks of a run as they are defined now, and its predictions as `evaluate` records them; records nothing.
 
     The table has the columns key, task, code, number, confidence and probabilities, a row for each task and image of
-    the run's pack. `progress` and BadInput are those of `evaluate`.
+    the run's pack. `progress` and BadInput are those of `evaluate`. `priors` are those of `natural_priors`, where they
+    have been read for another run of the plan.
     """
-    tasks, tables = _predictions(run, catalog, progress)
+    tasks, tables = _predictions(run, catalog, progress, priors)
     schema = schema_of(tasks)
     return tasks, pa.concat_tables(filled(table, schema) for table in tables)
 
 
-def _predictions(run: Run, catalog: Catalog, progress: Progress | None) -> tuple[list[Task], Iterator[pa.Table]]:
+def _predictions(
+    run: Run, catalog: Catalog, progress: Progress | None, given_priors: Mapping[str, Floats] | None = None
+) -> tuple[list[Task], Iterator[pa.Table]]:
     """The tasks of a run as they are defined now, and the rows of each for the predictions file."""
     plan = Plan.open(catalog.home, run.plan)
     with catalog.read() as now:
         refuse_leaks(now, plan.keys)
         tasks = [current_task(now, task.task) for task in plan.tasks]
         known = known_boxes(now, plan)
-    with catalog.read(plan.commit) as then:
-        priors = {task.name: natural_prior(then, task.task) for task in plan.tasks if has_prior(task.task)}
+    priors = given_priors
+    if priors is None:
+        with catalog.read(plan.commit) as then:
+            priors = natural_priors(then, plan)
     pack = Pack.open(catalog.home, plan.pack_hash)
     with in_use(catalog.home):
         outputs, given = _predict(run, plan, pack, catalog.home, known, progress)

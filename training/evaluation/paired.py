@@ -16,7 +16,7 @@ from curation.arrays import Floats, Ints
 from curation.catalog.tasks import Task
 from training.evaluation.predictions import LabelledPredictions, Samples
 
-__all__ = ["Estimate", "SeedValues", "estimate"]
+__all__ = ["Estimate", "SeedValues", "chance", "estimate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,20 +84,44 @@ def estimate(
 ) -> Estimate:
     """The mean over `parts` (one or more, such as tasks, which may share images) of their means, with its interval.
 
-    `level` is how often the interval is to hold the mean. `spread` is the variance of one seed's mean and its degrees
-    of freedom, where more trainings than these show it. One seed alone says nothing about seeds: the interval is then
-    that of the images. With one seed and one group there is none.
+    `level` is how often the interval is to hold the mean; with 0.9, `low` is the one-sided 95% bound. `spread` is the
+    variance of one seed's mean and its degrees of freedom, where more trainings than these show it. One seed alone says
+    nothing about seeds: the interval is then that of the images. With one seed and one group there is none.
 
     >>> values = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
     >>> part = SeedValues(values=values, weights=np.ones(4), groups=np.arange(4), strata=np.zeros(4, int))
     >>> estimate([part]).value
     0.25
     """
+    from scipy import stats
+
+    value, error, freedom = _mean(parts, spread)
+    if error is None:
+        return Estimate(value=value, low=None, high=None)
+    half = float(stats.t.ppf((1 + level) / 2, freedom) * error)
+    return Estimate(value=value, low=value - half, high=value + half)
+
+
+def chance(parts: Sequence[SeedValues]) -> float:
+    """The one-sided p of the mean of `estimate`: how likely so large a one is where the true mean is 0; 1 where the
+    data give no error.
+
+    >>> part = SeedValues(values=np.zeros((2, 4)), weights=np.ones(4), groups=np.arange(4), strata=np.zeros(4, int))
+    >>> chance([part])
+    1.0
+    """
+    from scipy import stats
+
+    value, error, freedom = _mean(parts)
+    return float(stats.t.sf(value / error, freedom)) if error else 1.0
+
+
+def _mean(parts: Sequence[SeedValues], spread: tuple[float, float] | None = None) -> tuple[float, float | None, float]:
+    """The mean over parts, its standard error (None where the data give none), and the error's degrees of freedom."""
     seeds = np.mean([part.by_seed() for part in parts], axis=0)
     groups = np.concatenate([part.groups for part in parts])
     residuals = np.concatenate([part.residuals() for part in parts]) / len(parts)
     sums = np.bincount(np.unique(groups, return_inverse=True)[1], residuals)
-    value = float(seeds.mean())
     if spread is None:
         spread = (float(seeds.var(ddof=1)), len(seeds) - 1) if len(seeds) > 1 else (0.0, 0)
     variances = [
@@ -106,16 +130,7 @@ def estimate(
     ]
     known = [(variance, freedom) for variance, freedom in variances if freedom]
     if not known:
-        return Estimate(value=value, low=None, high=None)
-    half = _half_width(known, level)
-    return Estimate(value=value, low=value - half, high=value + half)
-
-
-def _half_width(variances: Sequence[tuple[float, float]], level: float) -> float:
-    """Half of the interval of a sum of independent errors, of which each has a variance and its freedom."""
-    from scipy import stats
-
-    total = sum(variance for variance, _ in variances)
-    spread = sum(variance**2 / freedom for variance, freedom in variances)
-    freedom = total**2 / spread if spread > 0 else 1.0
-    return float(stats.t.ppf(0.5 + level / 2, freedom) * total**0.5)
+        return float(seeds.mean()), None, 0.0
+    total = sum(variance for variance, _ in known)
+    squares = sum(variance**2 / freedom for variance, freedom in known)
+    return float(seeds.mean()), total**0.5, total**2 / squares if squares > 0 else 1.0

@@ -21,7 +21,8 @@ from training.evaluation.decisions import decided
 from training.evaluation.drawn_labels import Batch, batches_of, label_weights
 
 __all__ = [
-    "ATTRIBUTES", "BOXES", "CLASSES", "DESCRIBED", "GIVEN", "PREDICTIONS", "LabelledPredictions", "PredictionsFile",
+    "ATTRIBUTES", "BOXES", "CLASSES", "DESCRIBED", "GIVEN", "PREDICTIONS", "KnownLabels", "LabelledPredictions",
+    "PredictionsFile",
     "Samples", "box_table", "class_table", "filled", "judging_batches", "known_labels", "labelled_predictions",
     "number_table", "places_of", "predictions_of", "probabilities_of", "rows_of", "schema_of", "write_predictions",
 ]  # fmt: skip
@@ -235,13 +236,34 @@ def box_table(task: str, keys: pa.Array, boxes: pa.Array, given: pa.Array | None
 
 def labelled_predictions(now: Snapshot, task: Task, samples: Samples, predictions: pa.Table) -> LabelledPredictions:
     """The predictions of one task (key, task, code or number, confidence, probabilities) beside its known labels."""
-    truth = known_labels(now, task, samples)
-    batches = judging_batches(now, task, samples)
-    rows, *predicted = predictions_of(task, samples, predictions, np.isfinite(truth))
-    return LabelledPredictions.of(
-        samples, batches=batches, rows=rows, truth=truth[rows], predicted=predicted[0], confidence=predicted[1],
-        probabilities=predicted[2],
-    )  # fmt: skip
+    return KnownLabels.of(now, [task], samples).beside(task, predictions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownLabels:
+    """The known labels of some tasks at a snapshot, read once for any number of runs."""
+
+    samples: Samples
+    truth: dict[str, Floats]
+    batches: dict[str, list[Batch]]
+
+    @classmethod
+    def of(cls, now: Snapshot, tasks: Iterable[Task], samples: Samples | None = None) -> Self:
+        """The labels of these tasks."""
+        samples, every = samples or Samples.at(now), list(tasks)
+        return cls(
+            samples=samples, truth={task.name: known_labels(now, task, samples) for task in every},
+            batches={task.name: judging_batches(now, task, samples) for task in every},
+        )  # fmt: skip
+
+    def beside(self, task: Task, predictions: pa.Table) -> LabelledPredictions:
+        """The predictions of one task (key, task, code or number, confidence, probabilities) beside its labels."""
+        truth = self.truth[task.name]
+        rows, *predicted = predictions_of(task, self.samples, predictions, np.isfinite(truth))
+        return LabelledPredictions.of(
+            self.samples, batches=self.batches[task.name], rows=rows, truth=truth[rows], predicted=predicted[0],
+            confidence=predicted[1], probabilities=predicted[2],
+        )  # fmt: skip
 
 
 def known_labels(now: Snapshot, task: Task, samples: Samples) -> Floats:

@@ -100,15 +100,16 @@ class Drawing:
 
     def run(
         self, progress: LossProgress | None = None, *, every: int = 0, stop: Stop | None = None,
-        states: StatesProgress | None = None,
+        states: StatesProgress | None = None, events: bool = True,
     ) -> Drawn:  # fmt: skip
         """Train to the end. A checkpoint is written every `every` steps (0: none), and where `stop` is asked for.
 
-        Failed after such a checkpoint, or where memory runs out. The same training again goes on at the checkpoint.
+        Without `events` no TensorBoard events are written. Failed after such a checkpoint, or where memory runs out.
+        The same training again goes on at the checkpoint.
         """
         if (self.folder / "resume.pt").is_file():
             self._restore(load_state(self.folder / "resume.pt", self.ranks.device))
-        if self.ranks.first:
+        if self.ranks.first and events:
             self.events = Events(self.folder.parent / "events", self.step * self.recipe.global_batch)
         with (
             closing(self.events) if self.events else nullcontext(),

@@ -20,7 +20,11 @@ from training.network.objects import Objects
 from training.network.tree_network import TreeNetwork
 from training.recipe import Recipe
 
-__all__ = ["Draws", "Learner", "Step"]
+__all__ = ["Diverged", "Draws", "Learner", "Step"]
+
+
+class Diverged(BadInput):
+    """A loss is not finite: the learning rate is too high, or a label is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,7 +103,7 @@ class Learner:
     def step(self, draws: Draws, number: int, share: float, *, stop: bool = False) -> Step:
         """Learn from these draws at `share` of the learning rate, as step `number`.
 
-        A global batch without a known label changes nothing. `stop` on any rank is `Step.stop` on all. BadInput where a
+        A global batch without a known label changes nothing. `stop` on any rank is `Step.stop` on all. Diverged where a
         loss is not finite: it names the task, the step and the samples, and nothing has been learned from them.
         """
         for parameter in self.optimiser.parameters:
@@ -111,7 +115,7 @@ class Learner:
         gradients = [p.grad for p in self.optimiser.parameters if p.grad is not None]
         self.ranks.sum_([*gradients, losses, squares, flags, *([] if agreed is None else [agreed])])
         if not bool(torch.isfinite(losses).all()):
-            raise BadInput(self._not_finite(draws, outputs, losses, number))
+            raise Diverged(self._not_finite(draws, outputs, losses, number))
         known, stopped = (float(flag) for flag in flags)
         clipped = False
         if known:
