@@ -1,0 +1,157 @@
+"""Mining a class of boxes at 2%: 200 images asked for by Amber beside 200 at random, on scenes of `street_signs`.
+
+Run by `ROWS=box_mining make bench-kinds`. Of the training images with a bicycle, one of a drive at most is kept, so
+many that 2% of the pool have one; both arms start from the same known images. Each seed has images, a start, plans and
+initial weights of its own. KEPT=FOLDER keeps the figures of finished seeds.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from benchmarks.kinds_several import interval
+from benchmarks.kinds_signs import AUTHOR, by_seed, scenes, trained, workspace
+from benchmarks.table import Row, small
+from curation import Catalog, Task
+from curation.catalog.event_tables import LABELS
+from curation.catalog.held_back_labels import read_held_back
+from curation.requests.proposals import Proposal, choose_requests
+from training import Recipe, Run, evaluate
+from training.evaluation.labelled_boxes import labelled_boxes
+from training.evaluation.predictions import Samples
+
+__all__ = ["box_mining_rows"]
+
+IMAGES = int(os.environ.get("IMAGES", "600" if small() else "4000"))
+DRAWS = int(os.environ.get("DRAWS", "128" if small() else "3200"))
+FIRST_SEED = int(os.environ.get("FIRST_SEED", "0"))
+SEEDS = range(FIRST_SEED, FIRST_SEED + int(os.environ.get("SEEDS", "2" if small() else "5")))
+START, BUDGET, ROUNDS = (60, 40, 2) if small() else (200, 200, 2)
+"""Images known in the beginning, images asked for, and in how many rounds."""
+RARE: Final = 0.02
+CLASSES: Final = ("car", "bicycle", "pedestrian")
+BICYCLE: Final = CLASSES.index("bicycle")
+WORDS: Final = {"trunk": "small", "size": (40, 64), "boxes": {"width": 32, "stride": 4}, "threads": 1}
+ARMS: Final = {"mined": "mined", "random": "random"}
+"""Each arm is a task of its own on the same images, and the strategy of its requests."""
+
+Truth = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def box_mining_rows() -> list[Row]:
+    """AP50 of bicycles on test after the requests, mined minus random, paired by seed; and what was found."""
+    found = by_seed("box_mining", SEEDS, _figures)
+    each = {name: float(np.mean([seed[name] for seed in found])) for name in found[0]}
+    mean, low, high = interval([seed["mined AP50"] - seed["random AP50"] for seed in found])
+    return [
+        Row(
+            what=f"AP50 of bicycles at 2% after {BUDGET} images, mined minus random, {len(found)} seeds", value=mean,
+            low=low, high=high, asked="lower bound > 0", met=bool(low > 0), peers=each,
+        )
+    ]  # fmt: skip
+
+
+def _figures(seed: int) -> Mapping[str, float]:
+    """Of both arms of one seed: AP50 of bicycles on test, and images with one among those that are known."""
+    with scenes() as folder:
+        catalog = workspace(folder / "home", IMAGES, seed=seed, road_users={"inputs": 1, "gap": 0.0, "attributes": ()})
+        truth = _truth(catalog)
+        _begin(catalog, truth, np.random.default_rng(seed))
+        first = _learned(catalog, "mined", seed)
+        found = {"AP50 before": _precision(catalog, first, "mined")}
+        for arm, strategy in ARMS.items():
+            run = first
+            for turn in range(ROUNDS):
+                if turn and strategy != "random":
+                    run = _learned(catalog, arm, seed)
+                _ask(catalog, arm, truth, Proposal(
+                    budget=BUDGET // ROUNDS, seed=seed + turn, importance={arm: 1.0}, strategy=strategy,
+                    run="" if strategy == "random" else run.id,
+                ))  # fmt: skip
+            found[f"{arm} AP50"] = _precision(catalog, _learned(catalog, arm, seed), arm)
+            found[f"bicycles known, {arm}"] = float(_with_bicycle(catalog, arm))
+    return found
+
+
+def _truth(catalog: Catalog) -> Truth:
+    """The true boxes of each image, by key."""
+    with catalog.read() as now:
+        known, samples = now.labels("road_users"), now.samples()
+        keys = samples["key"].take(pc.index_in(known["sample_id"], value_set=samples["sample_id"].combine_chunks()))
+        found = {
+            key: [{**{side: box[side] for side in "xywh"}, "class": CLASSES[box["code"]]} for box in boxes]
+            for key, boxes in zip(keys.to_pylist(), known["boxes"].to_pylist(), strict=True)
+        }
+    held = read_held_back(catalog.home)
+    for row in held.filter(pc.equal(held["task"], "road_users")).to_pylist():
+        found[row["key"]] = [{name: box[name] for name in ("class", *"xywh")} for box in row["boxes"]]
+    return found
+
+
+def _begin(catalog: Catalog, truth: Truth, generator: np.random.Generator) -> None:
+    """Thin bicycles in the pool, and label the first images and those of validation and test, for both arms."""
+    with catalog.read() as now:
+        samples = now.samples().select(["key", "group", "split"]).to_pylist()
+    rare = {row["key"] for row in samples if any(box["class"] == CLASSES[BICYCLE] for box in truth[row["key"]])}
+    train = [row for row in samples if row["split"] == "train"]
+    plain = [row["key"] for row in train if row["key"] not in rare]
+    shown = {row["group"]: row["key"] for row in train if row["key"] in rare}  # the last frame of each drive
+    kept = generator.permutation(sorted(shown.values()))[: round(RARE / (1 - RARE) * len(plain))].tolist()
+    left_out = [row["key"] for row in train if row["key"] in rare - set(kept)]
+    first = generator.permutation(sorted([*plain, *kept]))[:START].tolist()
+    judged = [row["key"] for row in samples if row["split"] != "train"]
+    with catalog.commit(author=AUTHOR, message="both arms", batch="arms") as change:
+        change.add_tasks([Task(name=arm, kind="detection", classes=CLASSES, owner=AUTHOR) for arm in ARMS])
+        change.add_attributes(pa.table({"key": left_out, "excluded": [True] * len(left_out)}))
+        for arm in ARMS:
+            change.add_labels(_labels(arm, [*first, *judged], truth), source="import")
+
+
+def _labels(arm: str, keys: Sequence[str], truth: Truth) -> pa.Table:
+    rows = [
+        {"key": key, "task": arm, "state": "known", "annotator": AUTHOR, "boxes": truth[key]} for key in keys
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, LABELS)
+
+
+def _ask(catalog: Catalog, arm: str, truth: Truth, proposal: Proposal) -> None:
+    """Label the images that are requested for an arm."""
+    with catalog.read() as now:
+        rows = choose_requests(now, proposal, catalog.home)
+        samples = now.samples()
+        places = pc.index_in(
+            pa.array([row["sample_id"] for row in rows]), value_set=samples["sample_id"].combine_chunks()
+        )
+        keys = samples["key"].take(places).to_pylist()
+    with catalog.commit(author=AUTHOR, message=f"answers for {arm}") as change:
+        change.add_labels(_labels(arm, keys, truth), source="human")
+
+
+def _learned(catalog: Catalog, arm: str, seed: int) -> Run:
+    """A run of one arm from its known images, with its predictions."""
+    run, _ = trained(catalog, [arm], Recipe.parse({**WORDS, "seed": seed}), draws=DRAWS)
+    evaluate(run, catalog, author=AUTHOR)
+    return run
+
+
+def _precision(catalog: Catalog, run: Run, arm: str) -> float:
+    """AP50 of bicycles on test."""
+    predictions = pq.read_table(catalog.home / "runs" / run.id / "predictions.parquet")
+    with catalog.read() as now:
+        samples = Samples.at(now)
+        judged = labelled_boxes(now, now.task(arm), samples, predictions).at(samples.splits == "test")
+    found = judged.sums.average_precisions(BICYCLE)
+    return 0.0 if found is None else float(found[0])
+
+
+def _with_bicycle(catalog: Catalog, arm: str) -> int:
+    """The training images with a known bicycle."""
+    with catalog.read() as now:
+        labels, inside = now.labels(arm), now.training_ids()
+    mine = labels.filter(pa.array(np.isin(labels["sample_id"].to_numpy(), inside)))["boxes"].to_pylist()
+    return sum(any(box["code"] == BICYCLE for box in boxes or ()) for boxes in mine)

@@ -1,0 +1,132 @@
+"""`street_signs` for `make bench-kinds`: workspaces that declare its tasks otherwise, trainings of some of them, and
+their figures on test."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+from unittest.mock import patch
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curation import Catalog, Dataset, ingest
+from curation.analysis.box_attributes import stated_values
+from curation.arrays import Floats, Ints
+from samplers import Policy, TaskPolicy, make_pack
+from samplers.plan.build import draft_plan
+from training import Recipe, Run, evaluate, train
+from training.evaluation.box_matching import Boxes
+from training.evaluation.box_sums import BoxSums
+
+__all__ = ["AUTHOR", "DATA", "by_seed", "moving_precision", "on_test", "scenes", "trained", "workspace"]
+
+DATA: Final = Path(__file__).parents[1] / "datasets" / "street_signs"
+AUTHOR: Final = "bench"
+
+USERS, MOVING = "road_users", "moving"
+
+
+@contextmanager
+def scenes() -> Iterator[Path]:
+    """A folder for workspaces, beside which their images are kept; both are deleted in the end."""
+    with (
+        TemporaryDirectory(prefix="bench-signs-") as name,
+        patch.dict(os.environ, AMBER_CACHE=f"{name}/images"),
+    ):
+        yield Path(name)
+
+
+def by_seed(
+    name: str, seeds: Sequence[int], figures: Callable[[int], Mapping[str, float]]
+) -> list[Mapping[str, float]]:  # fmt: skip
+    """The figures of each seed, printed as they come. With KEPT=FOLDER they are kept in its file NAME.jsonl, and a seed
+    that is there is not measured again."""
+    path = Path(os.environ["KEPT"]) / f"{name}.jsonl" if os.environ.get("KEPT") else None
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines() if path and path.exists() else ())
+    kept: dict[int, Mapping[str, float]] = {row.pop("seed"): row for row in rows}
+    for seed in seeds:
+        if seed in kept:
+            continue
+        kept[seed] = figures(seed)
+        line = json.dumps({"seed": seed, **kept[seed]})
+        sys.stderr.write(f"{name}: {line}\n")
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+    return [kept[seed] for seed in seeds]
+
+
+def workspace(home: Path, images: int, *, seed: int = 0, **changed: Mapping[str, Any]) -> Catalog:
+    """A workspace with `images` scenes of `seed`, with other fields of the tasks that `changed` names."""
+    declared = Dataset.load(DATA).with_reader({"images": images, "seed": seed})
+    tasks = tuple(task.model_copy(update=dict(changed.get(task.name, {}))) for task in declared.task)
+    catalog = Catalog.create(home)
+    ingest(catalog, declared.model_copy(update={"task": tasks}), author=AUTHOR)
+    return catalog
+
+
+def trained(catalog: Catalog, names: Sequence[str], recipe: Recipe, *, draws: int) -> tuple[Run, float]:
+    """A run of these tasks, of equal shares and importances, and the CPU seconds of its training."""
+    even = 1 / len(names)
+    own = {
+        name: TaskPolicy(owner=AUTHOR, share=even, importance=even, rule="natural" if name == "speed" else "balanced")
+        for name in names
+    }
+    plan = draft_plan(catalog, Policy(task=own), make_pack(catalog), draws=draws, seed=recipe.seed).save()
+    begun = time.process_time()
+    return train(recipe, plan, catalog), time.process_time() - begun
+
+
+def on_test(catalog: Catalog, run: Run) -> dict[str, float]:
+    """The figures of a run on test, by task and metric, such as "signs ap50"; NaN where test does not define one."""
+    rows = evaluate(run, catalog, author=AUTHOR).to_pylist()
+    return {
+        f"{row['task']} {row['metric']}": np.nan if row["value"] is None else row["value"]
+        for row in rows if (row["slice"], row["split"]) == ("", "test")
+    }  # fmt: skip
+
+
+def moving_precision(catalog: Catalog, run: Run) -> float:
+    """AP50 on test of what moves: known boxes whose `moving` is true, and every predicted box with its score times the
+    chance that it moves; the mean over the classes of road users."""
+    with catalog.read() as now:
+        labels, samples, test = now.labels(USERS), now.samples(), pa.array(now.split_ids("test"))
+        labels = labels.filter(pc.is_in(labels["sample_id"], value_set=test))
+        keys = samples["key"].take(pc.index_in(labels["sample_id"], value_set=samples["sample_id"].combine_chunks()))
+    predicted = pq.read_table(catalog.home / "runs" / run.id / "predictions.parquet")
+    predicted = predicted.filter(
+        pc.and_(pc.equal(predicted["task"], USERS), pc.is_in(predicted["key"], value_set=keys.combine_chunks()))
+    )
+    places = pc.index_in(predicted["key"], value_set=keys.combine_chunks()).to_numpy()
+    known, found = _flat(labels["boxes"], np.arange(len(labels))), _flat(predicted["boxes"], places)
+    moves = stated_values(known[0], MOVING, ("false", "true"))
+    own = stated_values(found[0], MOVING, ("false", "true"))
+    sure = pc.map_lookup(pc.struct_field(found[0], "confidences"), MOVING, "first").to_numpy(zero_copy_only=False)
+    scores = found[0].field("score").to_numpy(zero_copy_only=False) * np.where(own == 1, sure, 1 - sure)
+    weights, images = np.ones(len(labels)), np.arange(len(labels))
+    true = _boxes(*known, np.ones(len(moves))).taken(moves == 1)
+    found_at = BoxSums.of(_boxes(*found, scores), true, weights, images).mean_average_precision()
+    return found_at[1] if found_at else np.nan
+
+
+def _flat(lists: pa.ChunkedArray, images: Ints) -> tuple[pa.StructArray, Ints]:
+    """The boxes of lists, and the image [n] of each."""
+    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    return lists.combine_chunks().flatten(), np.repeat(images, counts)
+
+
+def _boxes(flat: pa.StructArray, images: Ints, scores: Floats) -> Boxes:
+    sides = [flat.field(side).to_numpy(zero_copy_only=False) for side in "xywh"]
+    codes = np.asarray(flat.field("code").to_numpy(zero_copy_only=False), np.int64)
+    return Boxes(
+        images=images, codes=codes, corners=np.stack(sides, axis=1), scores=scores, crowd=np.zeros(len(codes), np.bool_)
+    )
