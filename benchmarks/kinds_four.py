@@ -2,7 +2,7 @@
 
 A sign detector (boxes), a sign parser (which of 32 signs is in the box), a detector of what moves (boxes of two
 frames) and a speed predictor (two frames). Run by `ROWS=four make bench-kinds`. Each seed has images, plans and initial
-weights of its own. DRAWS is how many draws the one network learns from; KEPT=FOLDER keeps the figures of finished seeds.
+weights of its own. DRAWS is how many draws the one network learns from; KEPT=FOLDER keeps what finished seeds gave.
 """
 
 import os
