@@ -28,7 +28,8 @@ from training.evaluation.predictions import Samples
 __all__ = ["box_mining_rows"]
 
 IMAGES = int(os.environ.get("IMAGES", "600" if small() else "4000"))
-DRAWS = int(os.environ.get("DRAWS", "128" if small() else "3200"))
+DRAWS = (128, 64) if small() else (9_600, 4_800)
+"""Draws of the first training, and of each later one, which continues the one before as in a loop."""
 FIRST_SEED = int(os.environ.get("FIRST_SEED", "0"))
 SEEDS = range(FIRST_SEED, FIRST_SEED + int(os.environ.get("SEEDS", "2" if small() else "5")))
 START, BUDGET, ROUNDS = (60, 40, 2) if small() else (200, 200, 2)
@@ -47,7 +48,7 @@ def box_mining_rows() -> list[Row]:
     """AP50 of bicycles on test after the requests, mined minus random, paired by seed; and what was found."""
     found = by_seed("box_mining", SEEDS, _figures)
     each = {name: float(np.mean([seed[name] for seed in found])) for name in found[0]}
-    mean, low, high = interval([seed["mined AP50"] - seed["random AP50"] for seed in found])
+    mean, low, high = interval([seed["AP50, mined"] - seed["AP50, random"] for seed in found])
     return [
         Row(
             what=f"AP50 of bicycles at 2% after {BUDGET} images, mined minus random, {len(found)} seeds", value=mean,
@@ -62,19 +63,17 @@ def _figures(seed: int) -> Mapping[str, float]:
         catalog = workspace(folder / "home", IMAGES, seed=seed, road_users={"inputs": 1, "gap": 0.0, "attributes": ()})
         truth = _truth(catalog)
         _begin(catalog, truth, np.random.default_rng(seed))
-        first = _learned(catalog, "mined", seed)
-        found = {"AP50 before": _precision(catalog, first, "mined")}
+        found = dict[str, float]()
         for arm, strategy in ARMS.items():
-            run = first
+            run = _learned(catalog, arm, seed)
+            found |= {f"AP50 before, {arm}": _precision(catalog, run, arm), f"known before, {arm}": _rare(catalog, arm)}
             for turn in range(ROUNDS):
-                if turn and strategy != "random":
-                    run = _learned(catalog, arm, seed)
-                _ask(catalog, arm, truth, Proposal(
-                    budget=BUDGET // ROUNDS, seed=seed + turn, importance={arm: 1.0}, strategy=strategy,
-                    run="" if strategy == "random" else run.id,
-                ))  # fmt: skip
-            found[f"{arm} AP50"] = _precision(catalog, _learned(catalog, arm, seed), arm)
-            found[f"bicycles known, {arm}"] = float(_with_bicycle(catalog, arm))
+                asked = Proposal(
+                    budget=BUDGET // ROUNDS, seed=seed + turn, importance={arm: 1.0}, strategy=strategy, run=run.id
+                )
+                _ask(catalog, arm, truth, asked)
+                run = _learned(catalog, arm, seed, parent=run.id)
+            found |= {f"AP50, {arm}": _precision(catalog, run, arm), f"known, {arm}": _rare(catalog, arm)}
     return found
 
 
@@ -132,9 +131,10 @@ def _ask(catalog: Catalog, arm: str, truth: Truth, proposal: Proposal) -> None:
         change.add_labels(_labels(arm, keys, truth), source="human")
 
 
-def _learned(catalog: Catalog, arm: str, seed: int) -> Run:
-    """A run of one arm from its known images, with its predictions."""
-    run, _ = trained(catalog, [arm], Recipe.parse({**WORDS, "seed": seed}), draws=DRAWS)
+def _learned(catalog: Catalog, arm: str, seed: int, *, parent: str = "") -> Run:
+    """A run of one arm from its known images, with its predictions; a later one at a third of the learning rate."""
+    words = {**WORDS, "seed": seed} | ({"learning_rate": 0.001} if parent else {})
+    run, _ = trained(catalog, [arm], Recipe.parse(words), draws=DRAWS[bool(parent)], parent=parent)
     evaluate(run, catalog, author=AUTHOR)
     return run
 
@@ -149,9 +149,9 @@ def _precision(catalog: Catalog, run: Run, arm: str) -> float:
     return 0.0 if found is None else float(found[0])
 
 
-def _with_bicycle(catalog: Catalog, arm: str) -> int:
-    """The training images with a known bicycle."""
+def _rare(catalog: Catalog, arm: str) -> float:
+    """How many training images have a known bicycle."""
     with catalog.read() as now:
         labels, inside = now.labels(arm), now.training_ids()
     mine = labels.filter(pa.array(np.isin(labels["sample_id"].to_numpy(), inside)))["boxes"].to_pylist()
-    return sum(any(box["code"] == BICYCLE for box in boxes or ()) for boxes in mine)
+    return float(sum(any(box["code"] == BICYCLE for box in boxes or ()) for boxes in mine))

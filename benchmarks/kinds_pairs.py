@@ -1,6 +1,7 @@
 """Two frames beside one on `street_signs`, with the same labels, draws and seeds.
 
-`ROWS=pairs make bench-kinds` measures the error of `speed`, `ROWS=moving` what is found to move. With SCALE=small on fewer images, steps and seeds. KEPT=FOLDER keeps what finished seeds of `moving` gave.
+`ROWS=pairs make bench-kinds` measures the error of `speed`, `ROWS=moving` what is found to move. With SCALE=small on
+fewer images, steps and seeds. KEPT=FOLDER keeps what finished seeds of `moving` gave.
 """
 
 import os

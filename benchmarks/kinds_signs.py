@@ -74,8 +74,11 @@ def workspace(home: Path, images: int, *, seed: int = 0, **changed: Mapping[str,
     return catalog
 
 
-def trained(catalog: Catalog, names: Sequence[str], recipe: Recipe, *, draws: int) -> tuple[Run, float]:
-    """A run of these tasks, of equal shares and importances, and the CPU seconds of its training."""
+def trained(
+    catalog: Catalog, names: Sequence[str], recipe: Recipe, *, draws: int, parent: str = ""
+) -> tuple[Run, float]:  # fmt: skip
+    """A run of these tasks, of equal shares and importances, and the CPU seconds of its training; `parent` is the id of
+    the run that it continues."""
     even = 1 / len(names)
     own = {
         name: TaskPolicy(owner=AUTHOR, share=even, importance=even, rule="natural" if name == "speed" else "balanced")
@@ -83,7 +86,7 @@ def trained(catalog: Catalog, names: Sequence[str], recipe: Recipe, *, draws: in
     }
     plan = draft_plan(catalog, Policy(task=own), make_pack(catalog), draws=draws, seed=recipe.seed).save()
     begun = time.process_time()
-    return train(recipe, plan, catalog), time.process_time() - begun
+    return train(recipe, plan, catalog, parent=parent), time.process_time() - begun
 
 
 def on_test(catalog: Catalog, run: Run) -> dict[str, float]:
