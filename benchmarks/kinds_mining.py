@@ -6,6 +6,7 @@ initial weights of its own. KEPT=FOLDER keeps the figures of finished seeds.
 """
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -38,8 +39,10 @@ RARE: Final = 0.02
 CLASSES: Final = ("car", "bicycle", "pedestrian")
 BICYCLE: Final = CLASSES.index("bicycle")
 WORDS: Final = {"trunk": "small", "size": (40, 64), "boxes": {"width": 32, "stride": 4}, "threads": 1}
-ARMS: Final = {"mined": "mined", "random": "random"}
-"""Each arm is a task of its own on the same images, and the strategy of its requests."""
+ARMS: Final = ("mined", "random")
+"""Strategies of requests; each has a copy of the workspace, with the first run."""
+USERS: Final = "users"
+"""The task of both arms: boxes of road users, of which one frame is read."""
 
 Truth = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -60,20 +63,20 @@ def box_mining_rows() -> list[Row]:
 def _figures(seed: int) -> Mapping[str, float]:
     """Of both arms of one seed: AP50 of bicycles on test, and images with one among those that are known."""
     with scenes() as folder:
-        catalog = workspace(folder / "home", IMAGES, seed=seed, road_users={"inputs": 1, "gap": 0.0, "attributes": ()})
+        catalog = workspace(folder / "home", IMAGES, seed=seed)
         truth = _truth(catalog)
         _begin(catalog, truth, np.random.default_rng(seed))
-        found = dict[str, float]()
-        for arm, strategy in ARMS.items():
-            run = _learned(catalog, arm, seed)
-            found |= {f"AP50 before, {arm}": _precision(catalog, run, arm), f"known before, {arm}": _rare(catalog, arm)}
+        first = _learned(catalog, seed)
+        found = {"AP50 before": _precision(catalog, first), "known before": _rare(catalog)}
+        for arm in ARMS:
+            shutil.copytree(folder / "home", folder / arm)
+            catalog, run = Catalog.open(folder / arm), first
             for turn in range(ROUNDS):
-                asked = Proposal(
-                    budget=BUDGET // ROUNDS, seed=seed + turn, importance={arm: 1.0}, strategy=strategy, run=run.id
-                )
-                _ask(catalog, arm, truth, asked)
-                run = _learned(catalog, arm, seed, parent=run.id)
-            found |= {f"AP50, {arm}": _precision(catalog, run, arm), f"known, {arm}": _rare(catalog, arm)}
+                share = BUDGET // ROUNDS
+                asked = Proposal(budget=share, seed=seed + turn, importance={USERS: 1}, strategy=arm, run=run.id)
+                _ask(catalog, truth, asked)
+                run = _learned(catalog, seed, parent=run.id)
+            found |= {f"AP50, {arm}": _precision(catalog, run), f"known, {arm}": _rare(catalog)}
     return found
 
 
@@ -93,7 +96,7 @@ def _truth(catalog: Catalog) -> Truth:
 
 
 def _begin(catalog: Catalog, truth: Truth, generator: np.random.Generator) -> None:
-    """Thin bicycles in the pool, and label the first images and those of validation and test, for both arms."""
+    """Thin bicycles in the pool, and label the first images and those of validation and test."""
     with catalog.read() as now:
         samples = now.samples().select(["key", "group", "split"]).to_pylist()
     rare = {row["key"] for row in samples if any(box["class"] == CLASSES[BICYCLE] for box in truth[row["key"]])}
@@ -104,22 +107,21 @@ def _begin(catalog: Catalog, truth: Truth, generator: np.random.Generator) -> No
     left_out = [row["key"] for row in train if row["key"] in rare - set(kept)]
     first = generator.permutation(sorted([*plain, *kept]))[:START].tolist()
     judged = [row["key"] for row in samples if row["split"] != "train"]
-    with catalog.commit(author=AUTHOR, message="both arms", batch="arms") as change:
-        change.add_tasks([Task(name=arm, kind="detection", classes=CLASSES, owner=AUTHOR) for arm in ARMS])
+    with catalog.commit(author=AUTHOR, message="what is known first", batch="first") as change:
+        change.add_tasks([Task(name=USERS, kind="detection", classes=CLASSES, owner=AUTHOR)])
         change.add_attributes(pa.table({"key": left_out, "excluded": [True] * len(left_out)}))
-        for arm in ARMS:
-            change.add_labels(_labels(arm, [*first, *judged], truth), source="import")
+        change.add_labels(_labels([*first, *judged], truth), source="import")
 
 
-def _labels(arm: str, keys: Sequence[str], truth: Truth) -> pa.Table:
+def _labels(keys: Sequence[str], truth: Truth) -> pa.Table:
     rows = [
-        {"key": key, "task": arm, "state": "known", "annotator": AUTHOR, "boxes": truth[key]} for key in keys
+        {"key": key, "task": USERS, "state": "known", "annotator": AUTHOR, "boxes": truth[key]} for key in keys
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, LABELS)
 
 
-def _ask(catalog: Catalog, arm: str, truth: Truth, proposal: Proposal) -> None:
-    """Label the images that are requested for an arm."""
+def _ask(catalog: Catalog, truth: Truth, proposal: Proposal) -> None:
+    """Label the images that are requested."""
     with catalog.read() as now:
         rows = choose_requests(now, proposal, catalog.home)
         samples = now.samples()
@@ -127,31 +129,31 @@ def _ask(catalog: Catalog, arm: str, truth: Truth, proposal: Proposal) -> None:
             pa.array([row["sample_id"] for row in rows]), value_set=samples["sample_id"].combine_chunks()
         )
         keys = samples["key"].take(places).to_pylist()
-    with catalog.commit(author=AUTHOR, message=f"answers for {arm}") as change:
-        change.add_labels(_labels(arm, keys, truth), source="human")
+    with catalog.commit(author=AUTHOR, message="answers") as change:
+        change.add_labels(_labels(keys, truth), source="human")
 
 
-def _learned(catalog: Catalog, arm: str, seed: int, *, parent: str = "") -> Run:
-    """A run of one arm from its known images, with its predictions; a later one at a third of the learning rate."""
+def _learned(catalog: Catalog, seed: int, *, parent: str = "") -> Run:
+    """A run from the known images, with its predictions; a later one at a third of the learning rate."""
     words = {**WORDS, "seed": seed} | ({"learning_rate": 0.001} if parent else {})
-    run, _ = trained(catalog, [arm], Recipe.parse(words), draws=DRAWS[bool(parent)], parent=parent)
+    run, _ = trained(catalog, [USERS], Recipe.parse(words), draws=DRAWS[bool(parent)], parent=parent)
     evaluate(run, catalog, author=AUTHOR)
     return run
 
 
-def _precision(catalog: Catalog, run: Run, arm: str) -> float:
+def _precision(catalog: Catalog, run: Run) -> float:
     """AP50 of bicycles on test."""
     predictions = pq.read_table(catalog.home / "runs" / run.id / "predictions.parquet")
     with catalog.read() as now:
         samples = Samples.at(now)
-        judged = labelled_boxes(now, now.task(arm), samples, predictions).at(samples.splits == "test")
+        judged = labelled_boxes(now, now.task(USERS), samples, predictions).at(samples.splits == "test")
     found = judged.sums.average_precisions(BICYCLE)
     return 0.0 if found is None else float(found[0])
 
 
-def _rare(catalog: Catalog, arm: str) -> float:
+def _rare(catalog: Catalog) -> float:
     """How many training images have a known bicycle."""
     with catalog.read() as now:
-        labels, inside = now.labels(arm), now.training_ids()
+        labels, inside = now.labels(USERS), now.training_ids()
     mine = labels.filter(pa.array(np.isin(labels["sample_id"].to_numpy(), inside)))["boxes"].to_pylist()
     return float(sum(any(box["code"] == BICYCLE for box in boxes or ()) for boxes in mine))
