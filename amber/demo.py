@@ -24,12 +24,8 @@ from amber.verbs.options import size_option
 from curation.catalog.catalog import Catalog
 from curation.ingestion.dataset import Dataset
 from curation.ingestion.ingest import ingest
-from samplers.pack.pack_writer import make_pack
-from samplers.plan.build import make_plan
 from samplers.policy.policy import Policy
-from training.evaluation.evaluation import evaluate
 from training.evaluation.image_size import fitted_size
-from training.loop.trainer import train
 from training.recipe import Recipe
 from training.report import write_report
 
@@ -126,6 +122,11 @@ def _tasks_table(rounds: list[Round]) -> object:
 
 def _street_signs(out: Path, screen: Screen, results: Console, images: int, draws: int) -> list[Path]:
     """A sign detector, a sign parser, a detector of what moves and a speed predictor in one network, and its report."""
+    from samplers.pack.pack_writer import make_pack  # loads scipy
+    from samplers.plan.build import make_plan
+    from training.evaluation.evaluation import evaluate  # loads torch, as the next
+    from training.loop.trainer import train
+
     screen.say("\n[bold]street_signs[/bold]: signs and which they are, what moves, and how fast the car drives")
     catalog, folder = Catalog.create(out / "street_signs"), DATASETS / "street_signs"
     step = f"demo:{images}:{draws}"
