@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
-from benchmarks.kinds_signs import by_seed, moving_precision, on_test, scenes, trained, workspace
+from benchmarks.kinds_signs import by_seed, on_test, scenes, trained, workspace
 from benchmarks.max_t import max_t
 from benchmarks.table import Row, small
 from curation import Catalog
@@ -79,8 +79,7 @@ def _figures(seed: int) -> Mapping[str, float]:
 def _learned(catalog: Catalog, names: list[str], seed: int, draws: int) -> tuple[Mapping[str, float], float]:
     """The figures on test of a network of these tasks, and the CPU seconds of its training."""
     run, seconds = trained(catalog, names, Recipe.parse({**WORDS, "seed": seed}), draws=draws)
-    found = on_test(catalog, run)
-    return (found | {"moving ap50": moving_precision(catalog, run)} if "road_users" in names else found), seconds
+    return on_test(catalog, run), seconds
 
 
 def _row(what: str, differences: Floats, one: Floats, each: Floats) -> Row:

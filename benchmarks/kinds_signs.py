@@ -15,18 +15,22 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curation import Catalog, Dataset, ingest
 from curation.analysis.box_attributes import stated_values
-from curation.arrays import Floats, Ints
+from curation.arrays import Bools, Floats, Ints
+from curation.catalog.snapshot import Snapshot
 from samplers import Policy, TaskPolicy, make_pack
 from samplers.plan.build import draft_plan
-from training import Recipe, Run, evaluate, train
+from training import Recipe, Run, train
 from training.evaluation.box_matching import Boxes
 from training.evaluation.box_sums import BoxSums
+from training.evaluation.evaluation import predict
+from training.evaluation.figures import labelled
+from training.evaluation.labelled_boxes import LabelledBoxes
+from training.evaluation.predictions import LabelledPredictions, Samples
 
-__all__ = ["AUTHOR", "DATA", "by_seed", "moving_precision", "on_test", "scenes", "trained", "workspace"]
+__all__ = ["AUTHOR", "DATA", "by_seed", "on_test", "scenes", "trained", "workspace"]
 
 DATA: Final = Path(__file__).parents[1] / "datasets" / "street_signs"
 AUTHOR: Final = "bench"
@@ -90,41 +94,50 @@ def trained(
 
 
 def on_test(catalog: Catalog, run: Run) -> dict[str, float]:
-    """The figures of a run on test, by task and metric, such as "signs ap50"; NaN where test does not define one."""
-    rows = evaluate(run, catalog, author=AUTHOR).to_pylist()
-    return {
-        f"{row['task']} {row['metric']}": np.nan if row["value"] is None else row["value"]
-        for row in rows if (row["slice"], row["split"]) == ("", "test")
-    }  # fmt: skip
+    """The figures of a run on test, by task and metric, such as "signs ap50"; NaN where test does not define one.
 
-
-def moving_precision(catalog: Catalog, run: Run) -> float:
-    """AP50 on test of what moves: known boxes whose `moving` is true, and every predicted box with its score times the
-    chance that it moves; the mean over the classes of road users."""
+    "moving ap50" is AP50 of what moves: known boxes of road users whose `moving` is true, and every predicted box with
+    its score times the chance that it moves.
+    """
+    tasks, predictions = predict(run, catalog)
+    found = dict[str, float | None]()
     with catalog.read() as now:
-        labels, samples, test = now.labels(USERS), now.samples(), pa.array(now.split_ids("test"))
-        labels = labels.filter(pc.is_in(labels["sample_id"], value_set=test))
-        keys = samples["key"].take(pc.index_in(labels["sample_id"], value_set=samples["sample_id"].combine_chunks()))
-    predicted = pq.read_table(catalog.home / "runs" / run.id / "predictions.parquet")
-    predicted = predicted.filter(
-        pc.and_(pc.equal(predicted["task"], USERS), pc.is_in(predicted["key"], value_set=keys.combine_chunks()))
-    )
-    places = pc.index_in(predicted["key"], value_set=keys.combine_chunks()).to_numpy()
-    known, found = _flat(labels["boxes"], np.arange(len(labels))), _flat(predicted["boxes"], places)
-    moves = stated_values(known[0], MOVING, ("false", "true"))
-    own = stated_values(found[0], MOVING, ("false", "true"))
+        samples = Samples.at(now)
+        test = np.asarray(samples.splits == "test", np.bool_)
+        for task in tasks:
+            part = labelled(now, task, samples, predictions).at(test)
+            if isinstance(part, LabelledBoxes):
+                figures = part.figures() | part.attribute_figures()
+                found |= {f"{task.name} {metric}": figure.value for metric, figure in figures.items()}
+                if MOVING in part.attributes:
+                    found["moving ap50"] = _moving_precision(now, samples, test, predictions)
+            elif isinstance(part, LabelledPredictions):
+                found[f"{task.name} mae"] = float(np.average(np.abs(part.errors), weights=part.weights))
+    return {name: np.nan if value is None else value for name, value in found.items()}
+
+
+def _moving_precision(now: Snapshot, samples: Samples, test: Bools, predictions: pa.Table) -> float | None:
+    labels = now.labels(USERS)
+    keys = samples.keys.filter(pa.array(test))
+    images = pc.index_in(samples.keys.take(pa.array(samples.places(labels["sample_id"].to_numpy()))), value_set=keys)
+    labels = labels.filter(images.is_valid())
+    mine = predictions.filter(pc.equal(predictions["task"], USERS))
+    places = pc.index_in(mine["key"].combine_chunks(), value_set=keys)
+    mine, places = mine.filter(places.is_valid()), places.drop_null()
+    known, found = _flat(labels["boxes"], images.drop_null()), _flat(mine["boxes"], places)
+    moves, own = (stated_values(boxes, MOVING, ("false", "true")) for boxes, _ in (known, found))
     sure = pc.map_lookup(pc.struct_field(found[0], "confidences"), MOVING, "first").to_numpy(zero_copy_only=False)
     scores = found[0].field("score").to_numpy(zero_copy_only=False) * np.where(own == 1, sure, 1 - sure)
-    weights, images = np.ones(len(labels)), np.arange(len(labels))
     true = _boxes(*known, np.ones(len(moves))).taken(moves == 1)
-    found_at = BoxSums.of(_boxes(*found, scores), true, weights, images).mean_average_precision()
-    return found_at[1] if found_at else np.nan
+    numbers = np.arange(len(keys))
+    found_at = BoxSums.of(_boxes(*found, scores), true, np.ones(len(keys)), numbers).mean_average_precision()
+    return None if found_at is None else found_at[1]
 
 
-def _flat(lists: pa.ChunkedArray, images: Ints) -> tuple[pa.StructArray, Ints]:
+def _flat(lists: pa.ChunkedArray, images: pa.Array) -> tuple[pa.StructArray, Ints]:
     """The boxes of lists, and the image [n] of each."""
     counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-    return lists.combine_chunks().flatten(), np.repeat(images, counts)
+    return lists.combine_chunks().flatten(), np.repeat(images.to_numpy().astype(np.int64), counts)
 
 
 def _boxes(flat: pa.StructArray, images: Ints, scores: Floats) -> Boxes:
