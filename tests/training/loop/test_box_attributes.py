@@ -255,6 +255,7 @@ def _judged_by_attributes(
     gate = ["gate", ids[1], "--against", ids[0], "--author", "ada", "--gate", str(rules), "--json", *home]
     rules.write_text('[[judge]]\ntask = "plates"\nmetric = "mark:accuracy"\nmargin = "5 points"\n')
     assert amber(gate) == 10
+    capsys.readouterr()
     rules.write_text('[[judge]]\ntask = "plates"\nmetric = "shade:mae"\nmargin = "5 points"\n')
     assert "shade:mae is measured in %; write it as '5 %'" in refused(capsys, *gate)
     rules.write_text('[[judge]]\ntask = "plates"\nmetric = "lit:accuracy"\nmargin = "5 points"\n')
