@@ -63,7 +63,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 @pytest.fixture(scope="module")
 def plan(catalog: Catalog) -> Plan:
-    return boxes_plan(catalog, draws=1600, movers=1.0)[0]
+    return boxes_plan(catalog, draws=2400, movers=1.0)[0]
 
 
 @pytest.fixture(scope="module")
