@@ -22,11 +22,17 @@ from training import Recipe
 
 __all__ = ["four_rows"]
 
-IMAGES = int(os.environ.get("IMAGES", "400" if small() else "2000"))
-DRAWS = int(os.environ.get("DRAWS", "256" if small() else "6400"))
+IMAGES = int(os.environ.get("IMAGES", "400" if small() else "4000"))
+DRAWS = int(os.environ.get("DRAWS", "256" if small() else "20480"))
 FIRST_SEED = int(os.environ.get("FIRST_SEED", "0"))
 SEEDS = range(FIRST_SEED, FIRST_SEED + int(os.environ.get("SEEDS", "1" if small() else "5")))
-WORDS: Final = {"trunk": "small", "size": (40, 64), "boxes": {"stride": 4}, "threads": 1, "global_batch": 64}
+WORDS: Final = {
+    "trunk": "small",
+    "size": (40, 64),
+    "boxes": {"width": 32, "stride": 4},
+    "threads": 1,
+    "global_batch": 64,
+}
 
 FIGURES: Final = {
     "sign detector, AP50": ("signs ap50", 1), "sign parser, accuracy of boxes given": ("signs sign_kind:accuracy", 1),
