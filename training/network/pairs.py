@@ -17,12 +17,16 @@ from samplers.streaming.batches import Batch
 from training.tree import TRUNK, Node, Tree
 
 __all__ = [
-    "PAIRS", "SHIFTS", "Joined", "Pair", "PairBranch", "as_pair", "both_frames", "flagged", "matches",
+    "BOX_PAIRS", "SHIFTS", "Joined", "Pair", "PairBranch", "as_pair", "both_frames", "flagged", "matches",
     "paired_tasks", "split_nodes", "split_pair",
 ]  # fmt: skip
 
 PAIRS = "pairs"
 """The name of the branch that tasks of two frames have of their own, and the end of the names of such branches."""
+
+BOX_PAIRS = "boxes_pairs"
+"""The name of the branch whose maps tasks of boxes of two frames read. No other task reads it: the gradients of boxes
+are the larger ones (docs/log.md)."""
 
 REACH = 4
 """The farthest shift, in cells of a map, by which two frames are compared."""
@@ -156,17 +160,15 @@ def split_nodes(nodes: Sequence[Node], tree: Tree | None, paired: frozenset[str]
 
     Without a `tree` of the recipe they leave the trunk at its first stage, the `stem`. In one, a branch that both kinds
     of tasks read becomes two; those at the trunk's end get a branch without a layer. Tasks of boxes, which stand at no
-    node, read the maps of the branch `PAIRS`: it is added where no other task has it. BadInput where a tree has a
-    branch of this name for other tasks.
+    node, have the branch `BOX_PAIRS`. BadInput where a tree has a branch of this name.
     """
     standing = {name for node in nodes for name in node.tasks}
     found = _split(nodes, tree, paired & standing, stem, hidden)
     if paired <= standing:
         return found
-    if tree is not None and any(node.name == PAIRS for node in nodes):
-        raise BadInput(f"tree: branch {PAIRS} is that of tasks of boxes that read two frames; name yours otherwise")
-    have = any(node.name == PAIRS for node in found)
-    return found if have else [*found, Node(name=PAIRS, parent=stem, width=0, tasks=())]
+    if any(node.name == BOX_PAIRS for node in nodes):
+        raise BadInput(f"tree: branch {BOX_PAIRS} is that of tasks of boxes that read two frames; name yours otherwise")
+    return [*found, Node(name=BOX_PAIRS, parent=stem, width=0, tasks=())]
 
 
 def _split(nodes: Sequence[Node], tree: Tree | None, paired: frozenset[str], stem: str, hidden: int) -> list[Node]:

@@ -23,7 +23,7 @@ from samplers.plan.plan import PlanTask
 from training.network.detection import EXTRA, BoxHead, boxes_of, stages_with_maps
 from training.network.dropout import dropout_mask
 from training.network.losses import Layout, TaskLosses, head_order
-from training.network.pairs import PAIRS, Joined, PairBranch, paired_tasks, split_nodes, split_pair
+from training.network.pairs import BOX_PAIRS, Joined, PairBranch, paired_tasks, split_nodes, split_pair
 from training.recipe import BoxRecipe, Recipe
 from training.tree import INPUT, TRUNK, Node, path_of
 
@@ -55,7 +55,7 @@ class TreeNetwork(nn.Module):
     """A tree of layers on `trunk`, with heads of the tasks (names as in `nodes`) at its nodes.
 
     Tasks of boxes stand at no node: each has a head of its own on the maps of the trunk's stages, or, where it reads
-    two frames, on those of the same stages in the branch `PAIRS`. `nodes` are those of the other tasks.
+    two frames, on those of the same stages in the branch `BOX_PAIRS`. `nodes` are those of the other tasks.
     Outputs are laid out as `losses.layout` says. The weights of a branch depend on the recipe's seed and the branch's
     name alone, not on the other branches. BadInput for a stage that the trunk does not have.
 
@@ -71,7 +71,7 @@ class TreeNetwork(nn.Module):
         self.trunk, self.nodes, self._seed = trunk, tuple(nodes), recipe.seed
         boxed = {task.name for task in tasks if task.task.kind == "detection"}
         self._paired_boxes = frozenset(t for t, task in enumerate(tasks) if task.name in boxed & two)
-        own = {PAIRS} if self._paired_boxes else set()
+        own = {BOX_PAIRS} if self._paired_boxes else set()
         self.paired = frozenset(node.name for node in nodes if set(node.tasks) & two or node.name in own)
         """The branches whose tasks read two frames."""
         self.branches, self.heads = nn.ModuleDict(), nn.ModuleDict()
@@ -92,7 +92,7 @@ class TreeNetwork(nn.Module):
             if node.name in self.paired:
                 joined = _joined(node, stages, width, recipe)
                 width = width if joined.mix else 2 * width + 1
-            branch = _branch(node, stages if node.tasks else stages[: self._map_depth()], width, recipe.seed)
+            branch = _branch(node, stages[: self._map_depth()] if node.name in own else stages, width, recipe.seed)
             self._copied[node.name] = len(branch) - 2 * bool(node.width)
             self.branches[node.name] = PairBranch(joined, branch, self._places(node)) if joined else branch
             widths[node.name] = node.width or width
@@ -113,7 +113,7 @@ class TreeNetwork(nn.Module):
         With `only` (codes of tasks), nothing but their paths is computed, and other nodes put out 0 without a gradient.
         """
         nodes = None if only is None else frozenset(self._node_of[t] for t in only if t in self._node_of)
-        at = self.features(inputs, nodes if nodes is None or not only & self._paired_boxes else nodes | {PAIRS})
+        at = self.features(inputs, nodes if nodes is None or not only & self._paired_boxes else nodes | {BOX_PAIRS})
         found = [
             self._at_node(name, head, at[name], positions)
             if nodes is None or name in nodes
@@ -192,8 +192,8 @@ class TreeNetwork(nn.Module):
         return self._node_of.get(task, "")
 
     def maps_read(self, task: int) -> list[str]:
-        """The places whose maps a task of boxes (code) reads, the finest first: "trunk:STAGE" or "pairs:STAGE"."""
-        return [f"{PAIRS if task in self._paired_boxes else TRUNK}:{stage}" for stage in self.map_stages]
+        """The places whose maps a task of boxes (code) reads, the finest first, such as "trunk:STAGE"."""
+        return [f"{BOX_PAIRS if task in self._paired_boxes else TRUNK}:{stage}" for stage in self.map_stages]
 
     def path(self, task: int) -> tuple[str, ...]:
         """The names of the parts that `task` (code) reads, in order: stages of the trunk, then branches."""
@@ -263,9 +263,11 @@ class TreeNetwork(nn.Module):
         return max((names.index(stage) + 1 for stage in self.map_stages), default=0)
 
     def _places(self, node: Node) -> list[int]:
-        """After how many layers of the branch `PAIRS`, which leaves the trunk at its first stage, it puts out maps."""
+        """After how many layers a branch puts out maps: `BOX_PAIRS`, which leaves the trunk at its first stage."""
         names = [name for name, _ in self._stages()]
-        return [names.index(stage) for stage in self.map_stages] if self._paired_boxes and node.name == PAIRS else []
+        return (
+            [names.index(stage) for stage in self.map_stages] if self._paired_boxes and node.name == BOX_PAIRS else []
+        )
 
     def _box_heads(
         self, tasks: Sequence[PlanTask], stages: Sequence[tuple[str, nn.Module]], recipe: Recipe
@@ -287,7 +289,7 @@ class TreeNetwork(nn.Module):
     def _path_of(self, task: int) -> tuple[str, ...]:
         """The places from where the task's path begins (the input, an exit of the trunk, its end) to its node, or to
         the branch whose maps it reads."""
-        return path_of(self.nodes, self._node_of.get(task, PAIRS))
+        return path_of(self.nodes, self._node_of.get(task, BOX_PAIRS))
 
     def _reach(self, start: str, names: Sequence[str]) -> int:
         """How many stages of the trunk a path reads that begins at `start`."""

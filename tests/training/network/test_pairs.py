@@ -158,20 +158,24 @@ def test_other_tasks_keep_their_outputs_when_a_task_of_two_frames_is_added() -> 
         assert torch.equal(found, without(NOW.contiguous(memory_format=torch.channels_last)))
 
 
-def test_boxes_of_two_frames_share_the_branch_of_pairs_and_need_no_more_of_it() -> None:
+def test_boxes_of_two_frames_have_a_branch_of_their_own_that_ends_with_their_maps() -> None:
     made, tasks = family("boxes")
-    assert made.nodes[-1].tasks == ("speed",)
-    assert {name for name, part in made.parts().items() if tasks.index(MOVERS) in part.readers} == {
-        "trunk:stage1", "pairs", "boxes:movers",
-    }  # fmt: skip
-    alone, _ = family("boxes of two frames alone")
-    assert len(alone.branches["pairs"].rest) == 3  # type: ignore[arg-type]
-    assert len(made.branches["pairs"].rest) == 6  # type: ignore[arg-type]
+    names = {code: {name for name, part in made.parts().items() if code in part.readers} for code in range(len(tasks))}
+    assert names[tasks.index(MOVERS)] == {"trunk:stage1", "boxes_pairs", "boxes:movers"}
+    assert names[tasks.index(TWO)] == {"trunk:stage1", "pairs"}
+    assert len(made.branches["boxes_pairs"].rest) == 3  # type: ignore[arg-type]
+
+
+def test_a_branch_without_tasks_that_leads_to_others_keeps_its_stages() -> None:
+    words = {"tree": {"branch": {"first": {"parent": "trunk:stage2", "width": 8},
+                                 "second": {"parent": "first", "width": 4, "tasks": ["*"]}}}}  # fmt: skip
+    made = network(words, [*ONE, MOVERS])
+    assert len(made.branches["first"]) == 5  # type: ignore[arg-type]
 
 
 def test_a_branch_of_the_name_for_other_tasks_is_one_line() -> None:
-    words = {"tree": {"branch": {"pairs": {"width": 8, "tasks": ["*"]}}}}
-    with pytest.raises(BadInput, match="tree: branch pairs is that of tasks of boxes that read two frames; name yours"):
+    words = {"tree": {"branch": {"boxes_pairs": {"width": 8, "tasks": ["*"]}}}}
+    with pytest.raises(BadInput, match="tree: branch boxes_pairs is that of tasks of boxes that read two frames"):
         network(words, [*ONE, MOVERS])
 
 
