@@ -21,7 +21,7 @@ from benchmarks.table import Row, small
 from curation import Catalog, Task
 from curation.catalog.event_tables import LABELS
 from curation.catalog.held_back_labels import read_held_back
-from curation.requests.proposals import Proposal, choose_requests
+from curation.requests.proposals import Proposal, Strategy, choose_requests
 from training import Recipe, Run, evaluate
 from training.evaluation.labelled_boxes import labelled_boxes
 from training.evaluation.predictions import Samples
@@ -39,7 +39,7 @@ RARE: Final = 0.02
 CLASSES: Final = ("car", "bicycle", "pedestrian")
 BICYCLE: Final = CLASSES.index("bicycle")
 WORDS: Final = {"trunk": "small", "size": (40, 64), "boxes": {"width": 32, "stride": 4}, "threads": 1}
-ARMS: Final = ("mined", "random")
+ARMS: Final[tuple[Strategy, ...]] = ("mined", "random")
 """Strategies of requests; each has a copy of the workspace, with the first run."""
 USERS: Final = "users"
 """The task of both arms: boxes of road users, of which one frame is read."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from curation import BadInput, Task
 from samplers.plan.plan import PlanTask
+from training.network.detection import BoxHead
 from training.network.losses import Layout
 from training.network.model import Network, build_any, build_tree
 from training.network.pairs import SHIFTS, Joined, as_pair, matches, split_pair
@@ -45,7 +46,7 @@ def network(tree: dict[str, object], tasks: list[PlanTask] = TASKS) -> TreeNetwo
     found = build_any(Recipe.parse({"trunk": "small", "size": (32, 48), "hidden": 8, **tree}), tasks, None)
     assert isinstance(found, TreeNetwork)
     generator = torch.Generator().manual_seed(0)
-    for head in (*found.heads.values(), *(each.out for each in found.boxes.values())):
+    for head in (*found.heads.values(), *(part.out for part in found.boxes.values() if isinstance(part, BoxHead))):
         torch.nn.init.normal_(head.weight, generator=generator)
     return found.eval()
 
