@@ -113,7 +113,8 @@ class TreeNetwork(nn.Module):
         With `only` (codes of tasks), nothing but their paths is computed, and other nodes put out 0 without a gradient.
         """
         nodes = None if only is None else frozenset(self._node_of[t] for t in only if t in self._node_of)
-        at = self.features(inputs, nodes if nodes is None or not only & self._paired_boxes else nodes | {BOX_PAIRS})
+        pairs = {BOX_PAIRS} if only and only & self._paired_boxes else set()
+        at = self.features(inputs, None if nodes is None else nodes | pairs)
         found = [
             self._at_node(name, head, at[name], positions)
             if nodes is None or name in nodes
