@@ -1,6 +1,7 @@
-"""`make demo`: the loop on real traffic lights beside the same loop with random requests, then streets.
+"""`make demo`: the loop on real traffic lights beside the same loop with random requests, then two networks.
 
-Streets is a multitask network on rendered images. Run again, the demo reuses its results.
+These are multitask networks on rendered images: eight tasks of whole images (streets), and four of boxes and of pairs
+of frames (street_signs). Run again, the demo reuses its results.
 """
 
 import resource
@@ -8,9 +9,12 @@ import shutil
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
+from rich.console import Console
 
 from amber.exit_codes import guarded
 from amber.loop import Loop, Round, run_loop
@@ -35,8 +39,12 @@ AUTHOR = "demo"
 @click.option("--out", default="demo-out", show_default=True, type=click.Path(path_type=Path))
 @click.option("--images", default=20_000, show_default=True, help="Images of streets to render.")
 @click.option("--draws", default=96_000, show_default=True, help="Draws of the training from pixels.")
+@click.option("--sign-images", default=4_000, show_default=True, help="Images of street_signs to render.")
+@click.option("--sign-draws", default=19_200, show_default=True, help="Draws of its training; 0 leaves it out.")
 @size_option
-def demo(out: Path, images: int, draws: int, size: tuple[int, int] | None) -> None:
+def demo(
+    out: Path, images: int, draws: int, sign_images: int, sign_draws: int, size: tuple[int, int] | None
+) -> None:  # fmt: skip
     """Watch Amber find the yellow lights."""
     started = time.monotonic()
     screen, results = Screen(), output()
@@ -47,6 +55,7 @@ def demo(out: Path, images: int, draws: int, size: tuple[int, int] | None) -> No
     screen.say("\n[bold]streets[/bold]: eight tasks, each labelled on its own part of the images; trained from pixels")
     rounds = _streets(out, screen, images, draws)
     results.print(_tasks_table(rounds))
+    made = _street_signs(out, screen, results, sign_images, sign_draws) if sign_draws else []
     with screen.stages():
         first = write_report(
             Catalog.open(out / "traffic_lights"), arms["mined"][-1].run, out / "report.html",
@@ -57,7 +66,7 @@ def demo(out: Path, images: int, draws: int, size: tuple[int, int] | None) -> No
             rounds=[vars(step) for step in rounds],
         )  # fmt: skip
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    results.print(f"reports: {first} and {second}")
+    results.print(f"reports: {', '.join(map(str, [first, second, *made]))}")
     results.print('next: `source .venv/bin/activate`, and go on with the README at "A first workspace"')
     results.print(f"{time.monotonic() - started:.0f} s, {peak:.1f} GB at the peak")
 
@@ -109,6 +118,52 @@ def _tasks_table(rounds: list[Round]) -> object:
             rows.append([*named, interval(before), interval(figure)])
     columns = ["task", "slice", "n", "metric", "imported labels", f"and {rounds[-1].labels:,} requested"]
     return table("Streets, one network for all tasks (test, 95% intervals)", columns, rows)
+
+
+def _street_signs(out: Path, screen: Screen, results: Console, images: int, draws: int) -> list[Path]:
+    """A sign detector, a sign parser, a detector of what moves and a speed predictor in one network, and its report."""
+    from samplers.pack.pack_writer import make_pack  # loads scipy
+    from samplers.plan.build import make_plan
+    from training.evaluation.evaluation import evaluate  # loads torch, as the next
+    from training.loop.trainer import train
+
+    screen.say("\n[bold]street_signs[/bold]: signs and which they are, what moves, and how fast the car drives")
+    catalog, folder = Catalog.create(out / "street_signs"), DATASETS / "street_signs"
+    step = f"demo:{images}:{draws}"
+    with screen.stages():
+        if not catalog.has(step):
+            dataset = Dataset.load(folder).with_reader({"images": images})
+            ingest(catalog, dataset, author=AUTHOR, progress=screen.tell)
+            pack = make_pack(catalog, progress=partial(screen.tell, "pack"))
+            plan = make_plan(catalog, Policy.load(folder / "policy.toml"), pack, draws=draws)
+            recipe = Recipe.load(folder / "recipe.toml")
+            run = train(recipe, plan, catalog, progress=lambda done, total, loss: screen.tell("train", done, total))
+            evaluate(run, catalog, author=AUTHOR, batch=step, progress=partial(screen.tell, "evaluate"))
+        with catalog.read() as now:
+            last = now.runs()["run"][-1].as_py()
+            figures = [row for row in now.runs.slice_errors(last).to_pylist() if _of_test(row)]
+    results.print(_four_table({(row["task"], row["metric"]): row for row in figures}))
+    with screen.stages():
+        return [write_report(catalog, last, out / "street_signs.html", title="Street signs")]
+
+
+FOUR = {
+    "sign detector: AP50": ("signs", "ap50"),
+    "sign parser: accuracy, boxes given, 32 signs": ("signs", "sign_kind:accuracy"),
+    "road users: AP50": ("road_users", "ap50"),
+    "moving or standing: accuracy, boxes given": ("road_users", "moving:accuracy"),
+    "speed: mean absolute error in km/h": ("speed", "mae"),
+}
+
+
+def _of_test(figure: dict[str, Any]) -> bool:
+    return (figure["slice"], figure["split"]) == ("", "test")
+
+
+def _four_table(figures: dict[tuple[str, str], dict[str, Any]]) -> object:
+    """One row for each of the four tasks, and for road users as they are found."""
+    rows = [[what, figures[cell]["n"], interval(figures[cell])] for what, cell in FOUR.items()]
+    return table("Street signs, four tasks in one network (test, 95% intervals)", ["task", "n", "figure"], rows)
 
 
 if __name__ == "__main__":

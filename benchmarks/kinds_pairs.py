@@ -1,6 +1,7 @@
-"""Two frames beside one: the error of `speed` on `street_signs`, the same labels, draws and seeds.
+"""Two frames beside one on `street_signs`, with the same labels, draws and seeds.
 
-Run by `ROWS=pairs make bench-kinds`; with SCALE=small on fewer images, steps and seeds.
+`ROWS=pairs make bench-kinds` measures the error of `speed`, `ROWS=moving` what is found to move. With SCALE=small on
+fewer images, steps and seeds. KEPT=FOLDER keeps what finished seeds of `moving` gave.
 """
 
 import os
@@ -14,22 +15,24 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
+from benchmarks.kinds_signs import by_seed, on_test, scenes, trained, workspace
 from benchmarks.table import Row, small
-from curation import Catalog, Dataset, ingest
+from curation import Catalog
 from curation.arrays import Floats
 from samplers import Policy, make_pack, make_plan
 from training import Recipe, evaluate, train
 from training.evaluation.features import embed
 
-__all__ = ["pair_rows"]
+__all__ = ["moving_rows", "pair_rows"]
 
-DATA: Final = Path(__file__).parents[1] / "datasets" / "street_signs"
 IMAGES = 1_000 if small() else 4_000
 STEPS = 60 if small() else 400
 FIRST_SEED = int(os.environ.get("FIRST_SEED", "0"))
 SEEDS = range(FIRST_SEED, FIRST_SEED + int(os.environ.get("SEEDS", "2" if small() else "5")))
+MOVING_STEPS = int(os.environ.get("STEPS", "4" if small() else "300"))
 SIZE = (40, 64)
 TASK = "speed"
+ONE_FRAME: Final = {"inputs": 1, "gap": 0.0}
 
 
 def pair_rows() -> list[Row]:
@@ -48,14 +51,45 @@ def pair_rows() -> list[Row]:
     ]  # fmt: skip
 
 
+def moving_rows() -> list[Row]:
+    """AP50 of what moves with two frames beside that with one, each seed on images, plans and networks of its own."""
+    found = by_seed("moving", SEEDS, _moving)
+    precision = {inputs: np.array([seed[f"{inputs} moving ap50"] for seed in found]) for inputs in (1, 2)}
+    means = {
+        f"{name}, {word}": float(np.mean([seed[f"{inputs} {metric}"] for seed in found]))
+        for name, metric in (("AP50 of road users", "ap50"), ("moving or standing, boxes given", "moving:accuracy"))
+        for inputs, word in ((1, "one"), (2, "two"))
+    }
+    mean, low, high = _bounds(precision[2] - precision[1])
+    ends = {word: float(precision[inputs].mean()) for inputs, word in ((1, "one"), (2, "two"))}
+    return [
+        Row(
+            what=f"AP50 of what moves, two frames - one, {len(found)} seeds", value=mean, low=low, high=high,
+            limit="one-sided 95% bound", asked="bound above 0", met=low > 0, peers=ends | means,
+        )
+    ]  # fmt: skip
+
+
+def _moving(seed: int) -> dict[str, float]:
+    """The figures of road users on test with one frame and with two, of one seed."""
+    found = {}
+    with scenes() as folder:
+        for inputs in (1, 2):
+            home = workspace(folder / f"{inputs}", IMAGES, seed=seed, road_users=ONE_FRAME if inputs == 1 else {})
+            recipe = Recipe.parse(
+                {"trunk": "small", "size": SIZE, "boxes": {"stride": 4, "width": 32}, "seed": seed, "threads": 1,
+                 "global_batch": 64}
+            )  # fmt: skip
+            run, seconds = trained(home, ["road_users"], recipe, draws=64 * MOVING_STEPS)
+            figures = on_test(home, run)
+            for metric in ("ap50", "moving:accuracy"):
+                found[f"{inputs} {metric}"] = figures[f"road_users {metric}"]
+            found |= {f"{inputs} moving ap50": figures["moving ap50"], f"{inputs} seconds": seconds}
+    return found
+
+
 def _workspace(home: Path, inputs: int) -> Catalog:
-    declared = Dataset.load(DATA).with_reader({"images": IMAGES})
-    speed = next(task for task in declared.task if task.name == TASK)
-    alone = speed.model_copy(update={"inputs": inputs, "gap": speed.gap if inputs == 2 else 0.0})
-    tasks = tuple(alone if task.name == TASK else task for task in declared.task)
-    catalog = Catalog.create(home)
-    ingest(catalog, declared.model_copy(update={"task": tasks}), author="bench")
-    return catalog
+    return workspace(home, IMAGES, speed=ONE_FRAME if inputs == 1 else {})
 
 
 def _errors(catalog: Catalog, trunk: str, seeds: Sequence[int]) -> Floats:
@@ -86,12 +120,17 @@ def _constant(catalog: Catalog) -> float:
 
 
 def _row(what: str, differences: Floats, errors: dict[int, Floats], constant: float) -> Row:
-    """The mean difference over seeds with its one-sided 95% bound (Student's t)."""
+    mean, low, high = _bounds(differences)
+    return Row(
+        what=what, value=mean, unit=" km/h", low=low, high=high, limit="one-sided 95% bound",
+        asked="bound below 0", met=high < 0,
+        peers={"one": float(errors[1].mean()), "two": float(errors[2].mean()), "median of train": constant},
+    )  # fmt: skip
+
+
+def _bounds(differences: Floats) -> tuple[float, float, float]:
+    """The mean difference over seeds with its one-sided 95% bounds (Student's t)."""
     spread = float(differences.std(ddof=1)) / len(differences) ** 0.5
     reach = float(stats.t.ppf(0.95, len(differences) - 1)) * spread
     mean = float(differences.mean())
-    return Row(
-        what=what, value=mean, unit=" km/h", low=mean - reach, high=mean + reach, limit="one-sided 95% bound",
-        asked="bound below 0", met=mean + reach < 0,
-        peers={"one": float(errors[1].mean()), "two": float(errors[2].mean()), "median of train": constant},
-    )  # fmt: skip
+    return mean, mean - reach, mean + reach

@@ -33,7 +33,7 @@ __all__ = ["compare_command"]
     multiple=True,
     metavar="NAME",
     help="Measure instead of each task's own: accuracy, balanced_accuracy, macro_f1, map, mae, or recall, precision, "
-    "f1 or ap with :CLASS; may be given several times.",
+    "f1 or ap with :CLASS; of an attribute of boxes NAME:accuracy, NAME:mae, NAME:recall; may be given several times.",
 )
 @click.option("--sheet", type=click.Path(path_type=Path), help="Write an HTML page of the flipped images.")
 @click.option("--app", is_flag=True, help="Then open the flipped images in the FiftyOne App.")

@@ -159,8 +159,6 @@ class Task(BaseModel):
             raise ValueError(f"attributes: are of boxes, and a {self.kind} task has none; leave them out")
         if (self.inputs == 2) != (self.gap > 0):
             raise ValueError("inputs = 2 needs a gap in seconds above 0, and only that has one; state both or neither")
-        if self.inputs == 2 and self.kind == "detection":
-            raise ValueError(f"inputs = 2: a {self.kind} task reads one frame; leave it out")
         self._check_decide()
         return self
 

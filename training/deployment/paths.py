@@ -28,7 +28,8 @@ class Paths(nn.Module):
     def __init__(self, network: Network | TreeNetwork, codes: Collection[int]) -> None:
         super().__init__()
         self.parts, self.heads, self.boxes = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
-        self._maps: list[str] = []
+        self._maps: dict[int, list[str]] = {}
+        self._stages: list[str] = []
         self._reads: dict[str, str] = {}
         self._places: dict[int, tuple[str, slice]] = {}
         self.before: nn.Linear | None = None
@@ -54,7 +55,8 @@ class Paths(nn.Module):
         for name, part in self.parts.items():
             reads = self._reads[name]
             if pair is not None and isinstance(part, PairBranch):
-                at[name] = part(at[reads], earlier[reads], pair.flag)
+                at[name], *maps = part(at[reads], earlier[reads], pair.flag)
+                at |= {f"{name}:{stage}": each for stage, each in zip(self._stages, maps, strict=False)}
                 continue
             at[name] = part(at[reads])
             if name in self._twice:
@@ -66,7 +68,7 @@ class Paths(nn.Module):
             )
         found = {code: rows[node][:, columns] for code, (node, columns) in self._places.items()}
         for code, name in self._boxes.items():
-            found[code] = self.boxes[name]([at[stage] for stage in self._maps])
+            found[code] = self.boxes[name]([at[place] for place in self._maps[code]])
         return found
 
     def _take_plain(self, network: Network, codes: Sequence[int]) -> None:
@@ -106,7 +108,7 @@ class Paths(nn.Module):
         """The head of a task of boxes, where it is one of `codes`."""
         for code in part.readers & codes:
             self.boxes[name], self._boxes[code] = part.module, name
-            self._maps = [f"{TRUNK}:{stage}" for stage in network.map_stages]
+            self._maps[code], self._stages = network.maps_read(code), network.map_stages
 
     def _add(self, name: str, part: nn.Module, reads: str) -> None:
         self.parts[name] = part

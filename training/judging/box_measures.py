@@ -13,6 +13,7 @@ from curation.errors import BadInput
 from training.evaluation.box_matching import THRESHOLDS
 from training.evaluation.box_sums import RECALLS, BoxSums
 from training.evaluation.labelled_boxes import BOX_METRICS
+from training.judging.attribute_measures import AttributeMeasure, attribute_metrics
 from training.judging.bounds import Bound, effective_labels
 from training.judging.class_measures import ClassMeasure
 from training.judging.group_sums import PairedSums
@@ -40,7 +41,8 @@ class BoxMeasure:
     def of(cls, task: Task, text: str = "") -> Self:
         """The measure that `text` names, by default AP; BadInput for any other."""
         if text and text not in BOX_METRICS:
-            raise BadInput(f"metric {text!r} of {task.name}: a detection task has {' and '.join(BOX_METRICS)}")
+            *most, last = (*BOX_METRICS, *attribute_metrics(task))
+            raise BadInput(f"metric {text!r} of {task.name}: a detection task has {', '.join(most)} and {last}")
         return cls(task=task, name=text or BOX_METRICS[0])
 
     @property
@@ -78,13 +80,15 @@ class BoxMeasure:
         return Bound.of_sums(sums, z=z, effective=effective_labels(objects.object_weights, objects.object_groups))
 
 
-AnyMeasure = Measure | BoxMeasure | ClassMeasure
+AnyMeasure = Measure | BoxMeasure | ClassMeasure | AttributeMeasure
 
 
 def measure_of(task: Task, text: str = "") -> AnyMeasure:
     """The measure of a task that `text` names, by default its own; BadInput for one that it does not have."""
     if task.kind == "multilabel":
         return ClassMeasure.of(task, text)
+    if task.kind == "detection" and text in attribute_metrics(task):
+        return AttributeMeasure.of(task, text)
     return BoxMeasure.of(task, text) if task.kind == "detection" else Measure.of(task, text)
 
 

@@ -52,8 +52,13 @@ class PairedSums:
     @classmethod
     def of_errors(cls, first: MeanSums, second: MeanSums) -> Self:
         """The mean of an error, such as the mean absolute error; less is better."""
+        return cls.of_means(first, second, sign=-1)
+
+    @classmethod
+    def of_means(cls, first: MeanSums, second: MeanSums, *, sign: int) -> Self:
+        """A mean of which more is better (`sign` 1), or less (-1)."""
         parts = [(sums.groups, [sums.total, sums.weight]) for sums in (first, second)]
-        return cls._of_entries(parts, ratio, sign=-1)
+        return cls._of_entries(parts, ratio, sign=sign)
 
     @classmethod
     def of_recalls(cls, first: ConfusionSums, second: ConfusionSums) -> Self:

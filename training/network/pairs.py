@@ -11,18 +11,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from curation.errors import BadInput
 from samplers.plan.plan import PlanTask
 from samplers.streaming.batches import Batch
 from training.tree import TRUNK, Node, Tree
 
 __all__ = [
-    "SHIFTS", "Joined", "Pair", "PairBranch", "as_pair", "both_frames", "flagged", "matches",
+    "BOX_PAIRS", "SHIFTS", "Joined", "Pair", "PairBranch", "as_pair", "both_frames", "flagged", "matches",
     "paired_tasks", "split_nodes", "split_pair",
 ]  # fmt: skip
 
 PAIRS = "pairs"
 """The name of the branch that tasks of two frames have of their own, and the end of the names of such branches."""
 
+BOX_PAIRS = "boxes_pairs"
+"""The name of the branch whose maps tasks of boxes of two frames read. No other task reads it: the gradients of boxes
+are the larger ones (docs/log.md)."""
 
 REACH = 4
 """The farthest shift, in cells of a map, by which two frames are compared."""
@@ -105,15 +109,23 @@ class Joined(nn.Module):
 
 
 class PairBranch(nn.Module):
-    """A branch of tasks that read two frames: what its parent gives for both, joined, then the layers of any branch."""
+    """A branch of tasks that read two frames: what its parent gives for both, joined, then the layers of any branch.
 
-    def __init__(self, joined: Joined, rest: nn.Sequential) -> None:
+    It puts out what its last layer gives, then the maps that heads of boxes read: what it holds after `maps` of its
+    layers, 0 for what is joined.
+    """
+
+    def __init__(self, joined: Joined, rest: nn.Sequential, maps: Sequence[int] = ()) -> None:
         super().__init__()
-        self.joined, self.rest = joined, rest
+        self.joined, self.rest, self.maps = joined, rest, tuple(maps)
 
-    def forward(self, now: Tensor, before: Tensor, flag: Tensor) -> Tensor:
-        found: Tensor = self.rest(self.joined(now, before, flag))
-        return found
+    def forward(self, now: Tensor, before: Tensor, flag: Tensor) -> tuple[Tensor, ...]:
+        seen: Tensor = self.joined(now, before, flag)
+        found = [seen]
+        for layer in self.rest:
+            seen = layer(seen)
+            found.append(seen)
+        return seen, *(found[place] for place in self.maps)
 
 
 def matches(now: Tensor, before: Tensor) -> Tensor:
@@ -147,8 +159,19 @@ def split_nodes(nodes: Sequence[Node], tree: Tree | None, paired: frozenset[str]
     """The nodes of a tree, with tasks of two frames (`paired`, names) at nodes of their own.
 
     Without a `tree` of the recipe they leave the trunk at its first stage, the `stem`. In one, a branch that both kinds
-    of tasks read becomes two; those at the trunk's end get a branch without a layer.
+    of tasks read becomes two; those at the trunk's end get a branch without a layer. Tasks of boxes, which stand at no
+    node, have the branch `BOX_PAIRS`. BadInput where a tree has a branch of this name.
     """
+    standing = {name for node in nodes for name in node.tasks}
+    found = _split(nodes, tree, paired & standing, stem, hidden)
+    if paired <= standing:
+        return found
+    if any(node.name == BOX_PAIRS for node in nodes):
+        raise BadInput(f"tree: branch {BOX_PAIRS} is that of tasks of boxes that read two frames; name yours otherwise")
+    return [*found, Node(name=BOX_PAIRS, parent=stem, width=0, tasks=())]
+
+
+def _split(nodes: Sequence[Node], tree: Tree | None, paired: frozenset[str], stem: str, hidden: int) -> list[Node]:
     if not paired:
         return list(nodes)
     found = []

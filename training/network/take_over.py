@@ -123,7 +123,8 @@ def _take_boxes(
     name = f"{BOXES}:{task.name}"
     mine, theirs = _parts(network)[name], _parts(old).get(name)
     if (
-        not isinstance(theirs, BoxHead)
+        task.task.inputs != before.task.inputs
+        or not isinstance(theirs, BoxHead)
         or not isinstance(mine, BoxHead)
         or not _alike_but(mine, theirs, ("out.", "attributes."))
     ):

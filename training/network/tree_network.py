@@ -23,7 +23,7 @@ from samplers.plan.plan import PlanTask
 from training.network.detection import EXTRA, BoxHead, boxes_of, stages_with_maps
 from training.network.dropout import dropout_mask
 from training.network.losses import Layout, TaskLosses, head_order
-from training.network.pairs import Joined, PairBranch, paired_tasks, split_nodes, split_pair
+from training.network.pairs import BOX_PAIRS, Joined, PairBranch, paired_tasks, split_nodes, split_pair
 from training.recipe import BoxRecipe, Recipe
 from training.tree import INPUT, TRUNK, Node, path_of
 
@@ -54,8 +54,8 @@ class Part:
 class TreeNetwork(nn.Module):
     """A tree of layers on `trunk`, with heads of the tasks (names as in `nodes`) at its nodes.
 
-    Tasks of boxes stand at no node: each has a head of its own on the maps of the trunk's stages. `nodes` are those of
-    the other tasks.
+    Tasks of boxes stand at no node: each has a head of its own on the maps of the trunk's stages, or, where it reads
+    two frames, on those of the same stages in the branch `BOX_PAIRS`. `nodes` are those of the other tasks.
     Outputs are laid out as `losses.layout` says. The weights of a branch depend on the recipe's seed and the branch's
     name alone, not on the other branches. BadInput for a stage that the trunk does not have.
 
@@ -69,29 +69,32 @@ class TreeNetwork(nn.Module):
         two = frozenset(tasks[t].name for t in paired_tasks(tasks))
         nodes = split_nodes(nodes, recipe.tree, two, f"{TRUNK}:{stages[0][0]}", recipe.hidden)
         self.trunk, self.nodes, self._seed = trunk, tuple(nodes), recipe.seed
-        self.paired = frozenset(node.name for node in nodes if set(node.tasks) & two)
+        boxed = {task.name for task in tasks if task.task.kind == "detection"}
+        self._paired_boxes = frozenset(t for t, task in enumerate(tasks) if task.name in boxed & two)
+        own = {BOX_PAIRS} if self._paired_boxes else set()
+        self.paired = frozenset(node.name for node in nodes if set(node.tasks) & two or node.name in own)
         """The branches whose tasks read two frames."""
         self.branches, self.heads = nn.ModuleDict(), nn.ModuleDict()
         self._copied: dict[str, int] = {}
         codes = {task.name: t for t, task in enumerate(tasks)}
-        own = [recipe.task.get(task.name) for task in tasks]
+        words = [recipe.task.get(task.name) for task in tasks]
         self._dropout = {
-            t: recipe.dropout if part is None or part.dropout is None else part.dropout for t, part in enumerate(own)
+            t: recipe.dropout if part is None or part.dropout is None else part.dropout for t, part in enumerate(words)
         }
         self.box_recipe = recipe.boxes or BoxRecipe()
         self.boxes, self.map_stages, maps = self._box_heads(tasks, stages, recipe)
         standing = [node for node in nodes if node.tasks]
         order = [head_order(tasks, [codes[name] for name in node.tasks], self._dropout) for node in standing]
-        self.losses = TaskLosses(tasks, Layout(tasks, order, maps), [part.smoothing if part else 0.0 for part in own])
+        self.losses = TaskLosses(tasks, Layout(tasks, order, maps), [part.smoothing if part else 0.0 for part in words])
         widths = {TRUNK: self.width}
         for node in nodes[1:]:
             width, joined = widths.get(node.parent, self.width), None
             if node.name in self.paired:
                 joined = _joined(node, stages, width, recipe)
                 width = width if joined.mix else 2 * width + 1
-            branch = _branch(node, stages, width, recipe.seed)
+            branch = _branch(node, stages[: self._map_depth()] if node.name in own else stages, width, recipe.seed)
             self._copied[node.name] = len(branch) - 2 * bool(node.width)
-            self.branches[node.name] = PairBranch(joined, branch) if joined else branch
+            self.branches[node.name] = PairBranch(joined, branch, self._places(node)) if joined else branch
             widths[node.name] = node.width or width
         for node, span in zip(standing, self.losses.layout.nodes, strict=True):
             head = nn.Linear(widths[node.name], span.stop - span.start)
@@ -110,7 +113,8 @@ class TreeNetwork(nn.Module):
         With `only` (codes of tasks), nothing but their paths is computed, and other nodes put out 0 without a gradient.
         """
         nodes = None if only is None else frozenset(self._node_of[t] for t in only if t in self._node_of)
-        at = self.features(inputs, nodes)
+        pairs = {BOX_PAIRS} if only and only & self._paired_boxes else set()
+        at = self.features(inputs, None if nodes is None else nodes | pairs)
         found = [
             self._at_node(name, head, at[name], positions)
             if nodes is None or name in nodes
@@ -118,7 +122,7 @@ class TreeNetwork(nn.Module):
             for name, head in self.heads.items()
         ]
         found += [
-            self.boxes[name]([at[f"{TRUNK}:{stage}"] for stage in self.map_stages]).flatten(1)
+            self.boxes[name]([at[place] for place in self.maps_read(t)]).flatten(1)
             if only is None or t in only
             else inputs.new_zeros(len(inputs), math.prod(self.losses.layout.maps[t]), dtype=torch.float32)
             for t, name in self._box_tasks.items()
@@ -137,7 +141,9 @@ class TreeNetwork(nn.Module):
             parents = frozenset(node.parent for node in joined)
             earlier = self._along(pair.before, self._ancestors(parents), self._depth_of(parents))
             for node in joined:
-                at[node.name] = self.branches[node.name](at[node.parent], earlier[node.parent], pair.flag)
+                branch = self.branches[node.name]
+                at[node.name], *maps = branch(at[node.parent], earlier[node.parent], pair.flag)
+                at |= {f"{node.name}:{stage}": each for stage, each in zip(self.map_stages, maps, strict=False)}
         return at
 
     def _along(self, inputs: Tensor, wanted: Collection[str], depth: int) -> dict[str, Tensor]:
@@ -186,6 +192,10 @@ class TreeNetwork(nn.Module):
         """The node at which the head of `task` (code) stands; "" for a task of boxes."""
         return self._node_of.get(task, "")
 
+    def maps_read(self, task: int) -> list[str]:
+        """The places whose maps a task of boxes (code) reads, the finest first, such as "trunk:STAGE"."""
+        return [f"{BOX_PAIRS if task in self._paired_boxes else TRUNK}:{stage}" for stage in self.map_stages]
+
     def path(self, task: int) -> tuple[str, ...]:
         """The names of the parts that `task` (code) reads, in order: stages of the trunk, then branches."""
         return tuple(name for name, part in self.parts().items() if task in part.readers)
@@ -205,9 +215,9 @@ class TreeNetwork(nn.Module):
     def parts(self) -> dict[str, Part]:
         """Each stage of the trunk ("trunk:NAME"), branch and head of boxes ("boxes:TASK") by name, with its readers."""
         names = [name for name, _ in self._stages()]
-        paths = {t: self._node_path(t) for t in self._node_of}
+        paths = {t: self._path_of(t) for t in (*self._node_of, *self._paired_boxes)}
         reach = {t: self._reach(path[0], names) for t, path in paths.items()}
-        reach |= dict.fromkeys(self._box_tasks, self._map_depth(names))
+        reach |= dict.fromkeys(self._box_tasks.keys() - self._paired_boxes, self._map_depth())
         stages = {
             f"{TRUNK}:{name}": Part(module=stage, readers=frozenset(t for t, depth in reach.items() if depth > at))
             for at, (name, stage) in enumerate(self._stages())
@@ -244,12 +254,21 @@ class TreeNetwork(nn.Module):
     def _needed_stages(self, stages: Sequence[tuple[str, nn.Module]]) -> int:
         """How many stages of the trunk any task reads."""
         names = [name for name, _ in stages]
-        deepest = max((self._reach(self._node_path(t)[0], names) for t in self._node_of), default=0)
-        return max(deepest, self._map_depth(names))
+        standing = (*self._node_of, *self._paired_boxes)
+        deepest = max((self._reach(self._path_of(t)[0], names) for t in standing), default=0)
+        return max(deepest, self._map_depth() if self._box_tasks.keys() - self._paired_boxes else 0)
 
-    def _map_depth(self, names: Sequence[str]) -> int:
-        """How many stages of the trunk heads of boxes read."""
+    def _map_depth(self) -> int:
+        """How many stages of the trunk a head of boxes reads."""
+        names = [name for name, _ in self._stages()]
         return max((names.index(stage) + 1 for stage in self.map_stages), default=0)
+
+    def _places(self, node: Node) -> list[int]:
+        """After how many layers a branch puts out maps: `BOX_PAIRS`, which leaves the trunk at its first stage."""
+        names = [name for name, _ in self._stages()]
+        return (
+            [names.index(stage) for stage in self.map_stages] if self._paired_boxes and node.name == BOX_PAIRS else []
+        )
 
     def _box_heads(
         self, tasks: Sequence[PlanTask], stages: Sequence[tuple[str, nn.Module]], recipe: Recipe
@@ -268,9 +287,10 @@ class TreeNetwork(nn.Module):
             maps[t] = (classes + EXTRA + more, *shapes[0][1:])
         return heads, list(found), maps
 
-    def _node_path(self, task: int) -> tuple[str, ...]:
-        """The places from where the task's path begins (the input, an exit of the trunk, its end) to its node."""
-        return path_of(self.nodes, self._node_of[task])
+    def _path_of(self, task: int) -> tuple[str, ...]:
+        """The places from where the task's path begins (the input, an exit of the trunk, its end) to its node, or to
+        the branch whose maps it reads."""
+        return path_of(self.nodes, self._node_of.get(task, BOX_PAIRS))
 
     def _reach(self, start: str, names: Sequence[str]) -> int:
         """How many stages of the trunk a path reads that begins at `start`."""

@@ -225,8 +225,40 @@ def test_the_verbs_show_and_compare_them(
         if command[0] == "runs":
             metrics = {row["metric"] for row in json.loads(printed.out)}
             assert {"mark:accuracy", "mark:accuracy_found", "mark:recall", "shade:mae"} <= metrics
+    _judged_by_attributes(catalog, (learned, other), rules, capsys)
     words = ["forecast", "--task", "plates", "--metric", "shade:mae", "--target"]
     assert "shade:mae is an error above 0" in refused(capsys, *words, "-1", *home)
     assert "and a forecast takes 3" in refused(capsys, *words, "5", *home)  # runs on fewer numbers of labels
     assert "heads of a detection task are not solved" in refused(capsys, *words[:3], "--target", "0.5", *home)
     assert pc.sum(pc.equal(recorded(catalog, other)["task"], "plates")).as_py() == 160
+
+
+def _judged_by_attributes(
+    catalog: Catalog, runs: tuple[Run, Run], rules: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`amber compare` gives both runs' figures, and the gate blocks a run that reads attributes much worse."""
+    home, ids = ["--home", str(catalog.home)], [run.id for run in runs]
+    metrics = ["mark:accuracy", "mark:recall", "shade:mae"]
+    assert amber(["compare", *ids, *(f"--metric={metric}" for metric in metrics), "--json", *home]) == 0
+    shown = {row["measure"]: row for row in json.loads(capsys.readouterr().out)["figures"] if not row["slice"]}
+    with catalog.read() as now:
+        recorded_figures = [
+            {row["metric"]: row["value"] for row in now.runs.slice_errors(id_).to_pylist()
+             if (row["slice"], row["split"]) == ("", "test")}
+            for id_ in ids
+        ]  # fmt: skip
+    for metric in metrics:
+        for side, figures in zip(("first", "second"), recorded_figures, strict=True):
+            assert shown[metric][side] == pytest.approx(figures[metric])
+    assert shown["shade:mae"]["unit"] == "%"
+    assert (shown["shade:mae"]["difference"] > 0) == (shown["shade:mae"]["second"] > shown["shade:mae"]["first"])
+    gate = ["gate", ids[1], "--against", ids[0], "--author", "ada", "--gate", str(rules), "--json", *home]
+    rules.write_text('[[judge]]\ntask = "plates"\nmetric = "mark:accuracy"\nmargin = "5 points"\n')
+    assert amber(gate) == 10
+    capsys.readouterr()
+    rules.write_text('[[judge]]\ntask = "plates"\nmetric = "shade:mae"\nmargin = "5 points"\n')
+    assert "shade:mae is measured in %; write it as '5 %'" in refused(capsys, *gate)
+    rules.write_text('[[judge]]\ntask = "plates"\nmetric = "lit:accuracy"\nmargin = "5 points"\n')
+    assert "is not defined, because a run does not predict lit" in refused(capsys, *gate)
+    rules.write_text('[[judge]]\ntask = "plates"\nmetric = "mark:f1"\nmargin = "5 points"\n')
+    assert "a detection task has map, ap50, mark:accuracy" in refused(capsys, *gate)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from curation import BadInput, Task
 from samplers.plan.plan import PlanTask
+from training.network.detection import BoxHead
 from training.network.losses import Layout
 from training.network.model import Network, build_any, build_tree
 from training.network.pairs import SHIFTS, Joined, as_pair, matches, split_pair
@@ -18,7 +19,14 @@ ONE = [plan_task("car"), plan_task("color")]
 TWO = plan_task(
     "speed", task=Task(name="speed", kind="regression", unit="m", metric="mae", owner="ada", inputs=2, gap=0.1)
 )
+SIGNS, MOVERS = (
+    plan_task(
+        "car", task=Task.model_validate({"name": name, "kind": "detection", "classes": ["x"], "owner": "ada", **two})
+    )
+    for name, two in (("signs", {}), ("movers", {"inputs": 2, "gap": 0.1}))
+)
 TASKS = [*ONE, TWO]
+BOXES = {"boxes": [*TASKS, SIGNS, MOVERS], "boxes of two frames alone": [MOVERS], "both alone": [SIGNS, MOVERS]}
 TREES = {
     "default": {},
     "early": {"tree": {"branch": {"shared": {"width": 8, "tasks": ["*"]},
@@ -28,16 +36,25 @@ TREES = {
     "its own": {"tree": "separate"},
     "inner": {"tree": {"branch": {"first": {"width": 8, "tasks": ["car"]},
                                   "inner": {"parent": "first", "width": 4, "tasks": ["*"]}}}},
+    **{key: {} for key in BOXES}, "boxes beside a tree": {"tree": {"tasks": ["*"]}},
 }  # fmt: skip
+BOXES["boxes beside a tree"] = BOXES["boxes"]
 
 
 def network(tree: dict[str, object], tasks: list[PlanTask] = TASKS) -> TreeNetwork:
+    """A network whose heads and joints have random weights: they begin at 0."""
     found = build_any(Recipe.parse({"trunk": "small", "size": (32, 48), "hidden": 8, **tree}), tasks, None)
     assert isinstance(found, TreeNetwork)
     generator = torch.Generator().manual_seed(0)
-    for head in found.heads.values():
+    for head in (*found.heads.values(), *(part.out for part in found.boxes.values() if isinstance(part, BoxHead))):
         torch.nn.init.normal_(head.weight, generator=generator)
     return found.eval()
+
+
+def family(name: str) -> tuple[TreeNetwork, list[PlanTask]]:
+    """The network of a tree by name, and its tasks."""
+    tasks = BOXES.get(name, TASKS)
+    return network(TREES[name], tasks), tasks
 
 
 def plain() -> Recipe:
@@ -65,7 +82,7 @@ def test_a_pair_is_one_tensor(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("tree", TREES)
 def test_only_tasks_of_two_frames_read_the_other(tree: str) -> None:
-    made = network(TREES[tree])
+    made, tasks = family(tree)
     with torch.no_grad():
         for part in made.branches.values():
             for name, weight in part.named_parameters():
@@ -75,15 +92,17 @@ def test_only_tasks_of_two_frames_read_the_other(tree: str) -> None:
         missing = [made(as_pair(NOW, before, NONE)) for before in (EARLIER, OTHER)]
     for code, columns in made.losses.layout.columns.items():
         same = torch.equal(outputs[0][:, columns], outputs[1][:, columns])
-        assert same == (TASKS[code].task.inputs == 1), TASKS[code].name
+        assert same == (tasks[code].task.inputs == 1), tasks[code].name
         assert torch.equal(missing[0][:, columns], missing[1][:, columns])
-        assert torch.equal(made.outputs_of(as_pair(NOW, EARLIER, ALL), code), outputs[0][:, columns])
+        assert torch.equal(made(as_pair(NOW, EARLIER, ALL), only=frozenset([code]))[:, columns], outputs[0][:, columns])
+        if made.node_of(code):
+            assert torch.equal(made.outputs_of(as_pair(NOW, EARLIER, ALL), code), outputs[0][:, columns])
 
 
 @pytest.mark.parametrize("tree", TREES)
 def test_every_path_has_its_gradient_and_no_other(tree: str) -> None:
-    made = network(TREES[tree])
-    for code in range(len(TASKS)):
+    made, tasks = family(tree)
+    for code in range(len(tasks)):
         made.zero_grad(set_to_none=True)
         made(as_pair(NOW, EARLIER, ALL))[:, made.losses.layout.columns[code]].sum().backward()
         for name, part in made.parts().items():
@@ -138,6 +157,27 @@ def test_other_tasks_keep_their_outputs_when_a_task_of_two_frames_is_added() -> 
         columns = Layout(ONE, [[0, 1]]).nodes[0]
         found = with_pairs(as_pair(NOW, EARLIER, ALL))[:, columns]
         assert torch.equal(found, without(NOW.contiguous(memory_format=torch.channels_last)))
+
+
+def test_boxes_of_two_frames_have_a_branch_of_their_own_that_ends_with_their_maps() -> None:
+    made, tasks = family("boxes")
+    names = {code: {name for name, part in made.parts().items() if code in part.readers} for code in range(len(tasks))}
+    assert names[tasks.index(MOVERS)] == {"trunk:stage1", "boxes_pairs", "boxes:movers"}
+    assert names[tasks.index(TWO)] == {"trunk:stage1", "pairs"}
+    assert len(made.branches["boxes_pairs"].rest) == 3  # type: ignore[arg-type]
+
+
+def test_a_branch_without_tasks_that_leads_to_others_keeps_its_stages() -> None:
+    words = {"tree": {"branch": {"first": {"parent": "trunk:stage2", "width": 8},
+                                 "second": {"parent": "first", "width": 4, "tasks": ["*"]}}}}  # fmt: skip
+    made = network(words, [*ONE, MOVERS])
+    assert len(made.branches["first"]) == 5  # type: ignore[arg-type]
+
+
+def test_a_branch_of_the_name_for_other_tasks_is_one_line() -> None:
+    words = {"tree": {"branch": {"boxes_pairs": {"width": 8, "tasks": ["*"]}}}}
+    with pytest.raises(BadInput, match="tree: branch boxes_pairs is that of tasks of boxes that read two frames"):
+        network(words, [*ONE, MOVERS])
 
 
 def test_solved_heads_of_one_frame_take_exactly_nothing_from_the_other() -> None:
