@@ -38,7 +38,7 @@ from training.run import Run
 if TYPE_CHECKING:
     from curation.requests.proposals import Proposal, Strategy
 
-__all__ = ["Answer", "Loop", "Round", "check_tasks", "rounds_of", "run_loop"]
+__all__ = ["CONTINUED_RATE", "Answer", "Loop", "Round", "check_tasks", "rounds_of", "run_loop"]
 
 CONTINUED_RATE = 1 / 3
 """Learning rate of a run that starts from another run, relative to one from scratch."""

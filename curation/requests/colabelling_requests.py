@@ -75,8 +75,8 @@ def rows_to_co_label(
     generator = np.random.default_rng(seed)
     turns = [_turns(now, candidates, pair, generator) for pair in pairs]
     found, taken = list[tuple[str, str, int, int]](), set[tuple[str, int]]()
-    for row in zip_longest(*turns):
-        for task, other, place, of in filter(None, row):
+    for turn in zip_longest(*turns):
+        for task, other, place, of in filter(None, turn):
             if (task, place) not in taken:
                 taken.add((task, place))
                 found.append((task, other, place, of))
