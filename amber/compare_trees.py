@@ -215,15 +215,15 @@ def _trained(
     ranks: "Ranks", tell: StageProgress,
 ) -> Iterator[tuple[str, str, dict[str, LabelledPredictions]]]:  # fmt: skip
     """Name of the tree, id of the run, and its predictions by task, for each seed and tree."""
-    from training.evaluation.evaluation import current_task, natural_priors, predict
+    from training.evaluation.evaluation import current_task, predict
+    from training.evaluation.learned_tasks import LearnedTask, learned_priors
     from training.loop.trainer import train
 
     todo = [(name, replace(recipe, seed=seed)) for seed in seeds for name, recipe in recipes.items()]
     with catalog.read(commit) as then:
         tasks = [current_task(then, task.task) for task in plan.tasks]
         known = KnownLabels.of(then, tasks)
-    with catalog.read(plan.commit) as before:
-        priors = natural_priors(before, plan)
+    priors = learned_priors(catalog, [LearnedTask(plan=plan, code=code) for code in range(len(plan.tasks))])
     for turn, (name, recipe) in enumerate(todo):
         draws = len(plan.draws) // recipe.global_batch * recipe.global_batch
         here = partial(_tell_draws, tell, turn * draws, len(todo) * draws)

@@ -24,6 +24,8 @@ from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy
 from training.dynamics.releases import champion
 from training.dynamics.retraining import RUNGS, Attempt, Retraining, Rung, failing_tasks, first_rungs
+from training.imported import is_imported
+from training.judging.task_changes import gate_outcomes
 from training.run import Run
 from training.run_list import ancestors, list_runs
 
@@ -43,7 +45,8 @@ LEDGER = (
 class Ladder:
     """How a workspace retrains: by which rules, for which `tasks` (default: all), and how far up.
 
-    `rules` with `where` they come from decide whether a run may replace `base` (default: the released run). No rung
+    `rules` with `where` they come from decide whether a run may replace `base` (default: the released run, or where
+    nothing was released the newest that no gate held up). No rung
     above `up_to` is tried. With `trunk_every` days, everything is trained again where that was so long ago.
     """
 
@@ -97,16 +100,16 @@ def retrain(catalog: Catalog, ladder: Ladder, *, progress: StageProgress | None 
 
     The gate compares each candidate with the base. Tasks whose owner's figures it does not accept are left out, and
     the others tried again; what was left out goes up to the next rung. Busy while another retraining runs there.
-    NotFound where nothing was released and no base is named; BadInput where owners must first sign a plan.
+    NotFound where there is no run to begin with; BadInput where owners must first sign a plan.
     """
     busy = f"{catalog.home}: {{}} retrains there; wait for it, or end it"
     with locked(catalog.home / "retrain.lock", busy.format):
+        before = Retraining.newest(catalog.home)
         with catalog.read() as now:
-            base = _base(catalog.home, now, ladder.base)
+            base = _base(catalog.home, now, ladder.base, before)
             for name in ladder.tasks:
                 now.task(name)
             ledger = _ledger(now)
-        before = Retraining.newest(catalog.home)
         same = before is not None and before.follows(base.id, ladder.settings)
         due = _trunk_due(catalog, base, ladder.trunk_every)
         if same and before and before.outcome and before.ledger == ledger and not due:
@@ -120,11 +123,15 @@ def retrain(catalog: Catalog, ladder: Ladder, *, progress: StageProgress | None 
         return Outcome(retraining=done, tasks=_outcomes(catalog, done), notes=notes)
 
 
-def _base(home: Path, now: Snapshot, name: str) -> Run:
-    """The run to improve."""
-    found = name or champion(now)
+def _base(home: Path, now: Snapshot, name: str, before: Retraining | None) -> Run:
+    """The run to improve: `name`, the released one, that of a killed retraining, or the newest that no gate held up."""
+    found = name or champion(now) or (before.base if before and not before.outcome else "")
     if not found:
-        raise NotFound(f"{home}: nothing was released; release a run with `amber release`, or name one to retrain")
+        held = {run for run, outcome in gate_outcomes(now).items() if outcome != "pass"}
+        runs = [run for run in now.runs()["run"].to_pylist() if run not in held and not is_imported(home, run)]
+        if not runs:
+            raise NotFound(f"{home}: there is no run that no gate held up; train one, or name one to retrain")
+        found = runs[-1]
     return Run.open(home, found)
 
 

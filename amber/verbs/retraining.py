@@ -49,7 +49,9 @@ def retrain_command(
     run_: str, rules_file: Path, tasks: tuple[str, ...], up_to: Rung, trunk_every: float, author: str, token: str,
     home: str, as_json: bool,
 ) -> None:  # fmt: skip
-    """Train again what changed since RUN (default: the released run), as little as the gate accepts.
+    """Train again what changed since RUN, as little as the gate accepts.
+
+    By default RUN is the released run, or where nothing was released the newest that no gate held up.
 
     First the heads that gain by their new labels, by `amber queue`; then, for what the gate did not accept or what
     needs more, the branch with the trunk fenced; then the trunk. The heads of several owners are tried together, and

@@ -91,6 +91,7 @@ SESSION = {
     "diff": ["0"],
     "compare": ["--sheet", "flips.html"],
     "gate": ["--gate", "gate.toml"],
+    "retrain": ["--gate", "gate.toml", "--up-to", "head"],
     "lineage": ["--out", "lineage.html"],
     "replay": [],
     "release": ["--list"],

@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.homes import copy_home, label, labels, work_in
+from support.homes import copy_home, work_in
+from support.learned import recipe
 from support.queued import answer_colors, make_queued
 from support.refusals import refused
 
 from amber.cli import run
 from curation.catalog.catalog import Catalog
+from curation.catalog.ownership import os_user
 from curation.files.locks import locked
-from training import Run
+from samplers.pack.pack_writer import make_pack
+from samplers.plan.build import make_plan
+from samplers.policy.policy import Policy
+from training import Run, evaluate, train
 from training.dynamics.retraining import FILE
 from training.run_list import newest_run
 
@@ -92,7 +97,7 @@ def test_one_that_was_killed_comes_to_the_same(catalog: Catalog, capsys: Capture
     begun = json.loads(Path("home", FILE).read_text()) | {"attempts": [], "candidate": "", "outcome": ""}
     if step == "judged":
         Path("home", FILE).write_text(json.dumps(begun))
-        assert retrained(capsys, before)["candidate"] == whole["candidate"]
+        assert retrained(capsys)["candidate"] == whole["candidate"]
         return
     runs = Path("home", "runs", whole["candidate"])
     shutil.copytree(runs, Path("copy", "runs", whole["candidate"]))
@@ -108,30 +113,47 @@ def test_one_that_was_killed_comes_to_the_same(catalog: Catalog, capsys: Capture
     assert (found["candidate"], found["commit"]) == (whole["candidate"], whole["commit"])
 
 
-def test_a_task_whose_owner_loses_is_left_out(catalog: Catalog, capsys: Capture) -> None:
+def test_a_task_whose_owner_the_gate_holds_up_is_left_out(catalog: Catalog, capsys: Capture) -> None:
     """Two owners' heads are tried together, then without the one whose figure the gate does not accept."""
-    before = base(catalog)
+    before = without_car(catalog)
     answer_colors(catalog)
-    spoil(catalog, "car")
-    assert run(["tasks", "redefine", "car", "--owner", "cleo"]) == 0
-    Path("gate.toml").write_text(GATE)
+    assert run(["tasks", "redefine", "color", "--owner", "cleo"]) == 0
+    Path("gate.toml").write_text('[[judge]]\ntask = "color"\nmargin = "0.001 points"\n')
     found = retrained(capsys, before, "--up-to", "head")
-    tried = [(attempt["tasks"], attempt["outcome"]) for attempt in found["attempts"]]
-    assert tried[-1] == (["color"], "pass")
+    tried = [(attempt["tasks"], attempt["outcome"], attempt["failing"]) for attempt in found["attempts"]]
+    assert tried == [(["color", "car"], "not enough data", ["color"]), (["car"], "pass", [])]
     tasks = {row["task"]: row for row in found["tasks"]}
-    assert tasks["car"]["verdict"] == "equal to the bit"
+    assert (tasks["color"]["verdict"], tasks["color"]["trained"], tasks["car"]["trained"]) == (
+        "equal to the bit", "", "head",
+    )  # fmt: skip
 
 
-def spoil(catalog: Catalog, task: str) -> None:
-    """Turn every training label of a binary task around, so that its head must be refused."""
-    with catalog.commit(author="bob", message="wrong") as change:
-        trained = set(change.now.training_ids().tolist())
-        codes = {row["sample_id"]: row["code"] for row in change.now.labels(task).to_pylist() if row["state"] == 1}
-        rows = [
-            label(row["key"], task, not codes[row["sample_id"]], "bob")
-            for row in change.now.samples().to_pylist() if row["sample_id"] in codes and row["sample_id"] in trained
-        ]  # fmt: skip
-        change.add_labels(labels(rows), source="human")
+def test_what_the_gate_holds_up_goes_up_a_rung(catalog: Catalog, capsys: Capture) -> None:
+    answer_colors(catalog)
+    Path("gate.toml").write_text('[[judge]]\ntask = "color"\nmargin = "0.001 points"\n')
+    before = base(catalog)
+    found = retrained(capsys, before, code=11)
+    assert [(attempt["rung"], attempt["tasks"]) for attempt in found["attempts"]] == [
+        ("head", ["color"]), ("branch", []),
+    ]  # fmt: skip
+    assert found["candidate"] == ""
+    assert f"amber gate {found['attempts'][-1]['run']} --against {before} --ask 50 --home home" in found["next"]
+    assert base(catalog) != before
+    again = retrained(capsys, code=11)
+    assert (again["base"], again["earlier"]) == (before, True), "the newest run is one that the gate held up"
+
+
+def without_car(catalog: Catalog) -> str:
+    """A run of all tasks but car, which the policy in force draws for."""
+    with catalog.read() as now:
+        tasks = [task for task in now.tasks().values() if task.name in ("color", "car", "bike", "speed")]
+    policy = Policy.even([task for task in tasks if task.name != "car"])
+    made = train(recipe(heads="exact", hidden=0), make_plan(catalog, policy, make_pack(catalog), draws=640), catalog)
+    evaluate(made, catalog, author="ada")
+    with catalog.commit(author="ada", message="policy") as change:
+        whole = Policy.even(tasks)
+        change.set_policy(whole.model_dump_json(), whole.sha256, by=os_user())
+    return made.id
 
 
 def test_a_trunk_that_is_due_trains_everything(catalog: Catalog, capsys: Capture) -> None:
@@ -140,6 +162,15 @@ def test_a_trunk_that_is_due_trains_everything(catalog: Catalog, capsys: Capture
     found = retrained(capsys, before, "--trunk-every", "0.0000001")
     assert [attempt["rung"] for attempt in found["attempts"]][-1] == "branch"
     assert found["attempts"][-1]["tasks"] == []
+
+
+def test_a_workspace_without_a_run_has_none_to_begin_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    work_in(tmp_path, monkeypatch)
+    Path("gate.toml").write_text(GATE)
+    Catalog.create(tmp_path / "home")
+    assert "no run that no gate held up; train one" in refused(capsys, "retrain", "--gate", "gate.toml")
 
 
 def test_two_at_once_are_refused(catalog: Catalog, capsys: Capture) -> None:
@@ -151,7 +182,6 @@ def test_two_at_once_are_refused(catalog: Catalog, capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("words", "says", "code"),
     [
-        ((), "nothing was released; release a run with `amber release`, or name one to retrain", 2),
         (("nosuch",), "nosuch", 2),
         (("--task", "boat"), "boat", 2),
     ],

@@ -1,20 +1,19 @@
 """A trained network from the pixels of an image to the answers of its tasks, as a run records them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from curation.analysis.priors import natural_prior
 from curation.arrays import Floats
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from samplers.plan.plan import Plan, PlanTask
 from training.deployment.paths import Paths
 from training.evaluation.class_rates import class_shift, drawn_presence
-from training.evaluation.evaluation import has_prior
 from training.evaluation.features import Frozen, frozen_features, frozen_trunk
+from training.evaluation.learned_tasks import LearnedTask, has_prior, learned_priors, learned_tasks
 from training.network.detection import boxes_of
 from training.network.model import as_pixels, load_any
 from training.network.pairs import as_pair
@@ -34,21 +33,30 @@ class Deployed(nn.Module):
     one class, without a sum), numbers [B] in the task's unit, or boxes [B, M, 6 + A] (`network.detection.boxes_of`).
     Where a task reads two frames (`paired`), it also takes `before`, the frames before as `images`, and `has_before`,
     bool [B]: where it is false, `before` counts for nothing. `priors` and `adjustments` hold what natural probabilities
-    were computed with, by task: see `adjustment`.
+    were computed with, by task: see `adjustment`. `scales` are the deviation and the mean that undo what the network
+    does to numbers.
     """
 
     def __init__(
-        self, run: Run, plan: Plan, trunk: Frozen | None, paths: Paths, codes: Sequence[int], priors: Sequence[Floats]
+        self,
+        run: Run,
+        learned: Sequence[LearnedTask],
+        trunk: Frozen | None,
+        paths: Paths,
+        codes: Sequence[int],
+        priors: Mapping[str, Floats],
+        scales: Sequence[tuple[float, float]],
     ) -> None:
         super().__init__()
         self.run_id, self.recipe = run.id, run.recipe
         self.trunk, self.paths, self.codes = trunk, paths, tuple(codes)
-        self.tasks = tuple(plan.tasks[code] for code in codes)
-        self.priors = {task.name: prior for task, prior in zip(self.tasks, priors, strict=True)}
+        self.tasks = tuple(part.task for part in learned)
+        self.scales = {task.name: scale for task, scale in zip(self.tasks, scales, strict=True)}
+        self.priors = {task.name: priors.get(task.name, np.zeros(0)) for task in self.tasks}
         self.adjustments = {
-            task.name: class_shift(drawn_presence(plan, code), self.priors[task.name]).tolist()
-            if task.task.kind == "multilabel" else adjustment(task, self.priors[task.name])
-            for code, task in zip(codes, self.tasks, strict=True) if has_prior(task.task)
+            part.task.name: class_shift(drawn_presence(part.plan, part.code), priors[part.task.name]).tolist()
+            if part.task.task.kind == "multilabel" else adjustment(part.task, priors[part.task.name])
+            for part in learned if has_prior(part.task.task)
         }  # fmt: skip
         for name, added in self.adjustments.items():
             self.register_buffer(f"adjustment_{name}", torch.tensor(added, dtype=torch.float32))
@@ -88,7 +96,8 @@ class Deployed(nn.Module):
         if task.task.kind == "detection":
             return boxes_of(outputs, (self.recipe.boxes or BoxRecipe()).most, task.attributes)
         if not task.task.classes:
-            return outputs[:, 0] * task.deviation + task.mean
+            deviation, mean = self.scales[task.name]
+            return outputs[:, 0] * deviation + mean
         if task.task.kind == "binary":
             outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
         added: Tensor = getattr(self, f"adjustment_{task.name}")
@@ -122,12 +131,12 @@ def deployed(run: Run, catalog: Catalog, names: Sequence[str] = ()) -> Deployed:
     if unknown := next((name for name in names if name not in codes), None):
         raise BadInput(f"task {unknown!r}: run {run.id} does not have it; its tasks are {', '.join(codes)}")
     chosen = [code for name, code in codes.items() if not names or name in names]
-    with catalog.read(plan.commit) as then:
-        priors = [
-            natural_prior(then, plan.tasks[code].task) if has_prior(plan.tasks[code].task) else np.zeros(0)
-            for code in chosen
-        ]
+    whole = learned_tasks(catalog.home, run)
+    learned = [whole[code] for code in chosen]
+    priors = learned_priors(catalog, learned)
     network = load_any(run, plan.tasks, catalog.home)
     trunk = frozen_trunk(catalog.home, run.recipe) if run.recipe.embeddings else None
-    made = Deployed(run, plan, trunk, Paths(network, chosen), chosen, priors)
+    losses = network.losses
+    scales = [(float(losses.deviations[code]), float(losses.means[code])) for code in chosen]
+    made = Deployed(run, learned, trunk, Paths(network, chosen), chosen, priors, scales)
     return made.eval().requires_grad_(False)

@@ -9,7 +9,6 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from curation.analysis.priors import natural_prior
 from curation.arrays import Floats
 from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
@@ -27,13 +26,14 @@ from training.evaluation.figures import slice_errors
 from training.evaluation.image_size import BATCH, images_at_once
 from training.evaluation.known_boxes import Given, known_boxes
 from training.evaluation.labelled_classes import any_class_table
+from training.evaluation.learned_tasks import learned_priors, learned_tasks
 from training.evaluation.pair_inputs import pixels_of, vectors_of
 from training.evaluation.predicted_boxes import BOX, found_boxes, likeliest
 from training.evaluation.predictions import filled, number_table, schema_of, write_predictions
 from training.network.model import load_any
 from training.run import Run
 
-__all__ = ["current_task", "evaluate", "has_prior", "natural_priors", "natural_probabilities", "predict"]
+__all__ = ["current_task", "evaluate", "natural_probabilities", "predict"]
 
 
 def evaluate(
@@ -60,18 +60,13 @@ def evaluate(
     return errors
 
 
-def natural_priors(then: Snapshot, plan: Plan) -> dict[str, Floats]:
-    """The natural prior of each task of a plan that predicts probabilities of classes, at the plan's commit."""
-    return {task.name: natural_prior(then, task.task) for task in plan.tasks if has_prior(task.task)}
-
-
 def predict(
     run: Run, catalog: Catalog, *, progress: Progress | None = None, priors: Mapping[str, Floats] | None = None
 ) -> tuple[list[Task], pa.Table]:
     """The tasks of a run as they are defined now, and its predictions as `evaluate` records them; records nothing.
 
     The table has the columns key, task, code, number, confidence and probabilities, a row for each task and image of
-    the run's pack. `progress` and BadInput are those of `evaluate`. `priors` are those of `natural_priors`, where they
+    the run's pack. `progress` and BadInput are those of `evaluate`. `priors` are those of `learned_priors`, where they
     have been read for another run of the plan.
     """
     tasks, tables = _predictions(run, catalog, progress, priors)
@@ -88,18 +83,16 @@ def _predictions(
         refuse_leaks(now, plan.keys)
         tasks = [current_task(now, task.task) for task in plan.tasks]
         known = known_boxes(now, plan)
-    priors = given_priors
-    if priors is None:
-        with catalog.read(plan.commit) as then:
-            priors = natural_priors(then, plan)
+    learned = learned_tasks(catalog.home, run)
+    priors = learned_priors(catalog, learned) if given_priors is None else given_priors
     pack = Pack.open(catalog.home, plan.pack_hash)
     with in_use(catalog.home):
         outputs, given = _predict(run, plan, pack, catalog.home, known, progress)
     named = pack.keys
     sizes = pack.sizes(named.to_pylist())
     shifts = {
-        task.name: class_shift(drawn_presence(plan, code), priors[task.name])
-        for code, task in enumerate(plan.tasks) if task.task.kind == "multilabel"
+        part.task.name: class_shift(drawn_presence(part.plan, part.code), priors[part.task.name])
+        for part in learned if part.task.task.kind == "multilabel"
     }  # fmt: skip
 
     def rows(trained: PlanTask, task: Task, found: Floats) -> pa.Table:
@@ -108,12 +101,7 @@ def _predictions(
         found = shifted(found, shifts[task.name]) if task.name in shifts else found
         return _rows(trained, task, named, found, priors)
 
-    return tasks, (rows(*each) for each in zip(plan.tasks, tasks, outputs, strict=True))
-
-
-def has_prior(task: Task) -> bool:
-    """Whether a task predicts the probabilities of its classes: one of boxes predicts scores, which have no prior."""
-    return bool(task.classes) and task.kind != "detection"
+    return tasks, (rows(*each) for each in zip([part.task for part in learned], tasks, outputs, strict=True))
 
 
 def current_task(now: Snapshot, trained: Task) -> Task:

@@ -19,7 +19,7 @@ from training.judging.prevalence import ClassPrevalence, prevalence
 from training.run import Run
 from training.run_list import ancestors
 
-__all__ = ["MOVED", "MovedClass", "TaskChange", "task_changes"]
+__all__ = ["MOVED", "MovedClass", "TaskChange", "gate_outcomes", "task_changes"]
 
 MOVED: Final = 0.1
 """A class that became more or less common by a smaller part of what it was has not moved."""
@@ -78,7 +78,7 @@ def task_changes(now: Snapshot, home: Path, *, run: str = "") -> tuple[list[Task
     line = ancestors(home, run) if run else []
     runs = [Run.open(home, entry.run) for entry in entries if not run or entry.run in line]
     plans = {run.plan: Plan.open(home, run.plan) for run in runs}
-    gates = _gates(now)
+    gates = gate_outcomes(now)
     trained = now.training_ids()
     frozen = bool(runs) and not runs[0].recipe.learns
     return [_change(now, task, runs, plans, gates, trained, frozen) for task in now.tasks().values()], notes
@@ -184,7 +184,7 @@ def _difference(before: ClassPrevalence, now: ClassPrevalence) -> MovedClass:
     )  # fmt: skip
 
 
-def _gates(now: Snapshot) -> dict[str, str]:
+def gate_outcomes(now: Snapshot) -> dict[str, str]:
     """The newest decision of a gate on each run: pass, block or not enough data."""
     messages = {row["id"]: row["message"] for row in now.log().to_pylist()}
     acts = now.ownership.acts()

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import torch
 from support.homes import copy_home, label, labels
@@ -12,6 +14,7 @@ from support.queued import answer_colors, make_queued
 from curation import BadInput, Catalog
 from samplers import Plan
 from training import Run, evaluate, train
+from training.evaluation.learned_tasks import learned_tasks
 from training.network.model import Network, load_network
 
 EXACT = recipe(heads="exact", hidden=0)
@@ -123,3 +126,19 @@ def test_a_plan_without_a_head_that_must_stay_is_refused(catalog: Catalog) -> No
         train(replace(EXACT, only=("car",)), plan, catalog, parent=before.id)
     found = train(replace(EXACT, only=("color",)), plan, catalog, parent=before.id)
     assert isinstance(load_network(found, plan.tasks, catalog.home), Network)
+
+
+def test_labels_that_came_since_do_not_move_what_a_head_predicts(catalog: Catalog) -> None:
+    """Natural probabilities follow from the labels that a head learned from, not from those of the plan beside it."""
+    before = train(EXACT, planned(catalog), catalog)
+    evaluate(before, catalog, author="ada")
+    answer_colors(catalog)
+    _, after = again(catalog, before, "car")
+    evaluate(after, catalog, author="ada")
+    old, new = (pq.read_table(catalog.home / "runs" / run.id / "predictions.parquet") for run in (before, after))
+    colors = [table.filter(pc.equal(table["task"], "color")) for table in (old, new)]
+    assert colors[0].equals(colors[1])
+    learned = {part.task.name: part for part in learned_tasks(catalog.home, after)}
+    assert {name: part.plan.hash for name, part in learned.items()} == {
+        name: after.plan if name == "car" else before.plan for name in learned
+    }
