@@ -28,7 +28,6 @@ from curation.files.atomic import remove_leftovers
 from curation.files.locks import locked
 from curation.files.progress import StageProgress
 from curation.requests import oracle
-from curation.requests.trigger_arms import check_arms
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy, default_tasks
@@ -159,6 +158,8 @@ def run_loop(
         with catalog.read() as now:
             check_tasks(now, loop.policy, loop.recipe)
             if loop.triggers:
+                from curation.requests.trigger_arms import check_arms
+
                 check_arms(now, loop.triggers, against=loop.against)
             if answer is None and (loop.start or loop.rounds) and not now.has(f"loop:{loop.id}:{loop.rounds}:evaluate"):
                 _check_oracle(catalog.home)

@@ -18,12 +18,12 @@ from curation.catalog.catalog import Catalog, check_author
 from curation.catalog.event_tables import REQUESTS
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, NotFound
-from curation.requests.colabelling_requests import CoLabelling, co_labellings, rows_to_co_label
 from training.recipe import Recipe
 from training.run import Run
 from training.run_list import newest_run
 
 if TYPE_CHECKING:
+    from curation.requests.colabelling_requests import CoLabelling
     from training.dynamics.effects import Effects
 
 __all__ = ["affinity_command"]
@@ -87,6 +87,8 @@ def affinity_command(run: str, options: AffinityOptions, seed: int, home: str, a
         check_author(options.author)
     if options.out.suffix not in (".svg", ".png", ".pdf"):
         raise BadInput(f"--out {options.out}: must end in .svg, .png or .pdf; rename it")
+    from curation.requests.colabelling_requests import co_labellings
+
     catalog = Catalog.open(home)
     with catalog.read() as now:
         chosen = Run.open(catalog.home, now.runs.full_id(run) if run else newest_run(catalog.home, now))
@@ -125,8 +127,10 @@ def _tasks(catalog: Catalog, run: Run, only: Sequence[str]) -> list[str]:
 
 
 def _to_ask(
-    now: Snapshot, catalog: Catalog, together: Sequence[CoLabelling], count: int | None, seed: int, run: str
+    now: Snapshot, catalog: Catalog, together: "Sequence[CoLabelling]", count: int | None, seed: int, run: str
 ) -> list[dict[str, object]]:
+    from curation.requests.colabelling_requests import rows_to_co_label
+
     pairs = [(part.one, part.other) for part in together if part.share < RELIABLE]
     return rows_to_co_label(now, catalog.home, pairs, count or 0, seed=seed, run=run)
 
@@ -158,7 +162,7 @@ def _effects(
     return effects, left_out
 
 
-def _pair(run: Run, part: CoLabelling) -> dict[str, Any]:
+def _pair(run: Run, part: "CoLabelling") -> dict[str, Any]:
     """What is known of the gradients of two tasks: the cosine as recorded, where labels lie together now too."""
     recorded = next(({**row} for row in run.affinity if {row["one"], row["other"]} == {part.one, part.other}), None)
     if recorded and part.share < RELIABLE:
@@ -170,7 +174,7 @@ def _pair(run: Run, part: CoLabelling) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _why(run: Run, part: CoLabelling, recorded: dict[str, Any] | None) -> str:
+def _why(run: Run, part: "CoLabelling", recorded: dict[str, Any] | None) -> str:
     """Why a cosine is unknown; "" where it is known."""
     if recorded and recorded["cosine"] is not None:
         return ""

@@ -31,7 +31,6 @@ from amber.verbs.options import (
 from amber.verbs.people_options import card_option, days_option, third_option
 from amber.verbs.training import run_title, size_for
 from curation.catalog.catalog import Catalog
-from curation.requests.trigger_arms import check_arms
 from samplers.policy.policy import Policy, left_out
 from training.recipe import Recipe
 from training.run import Run
@@ -155,6 +154,8 @@ def loop_command(options: LoopOptions, people: PeopleOptions, seed: int, author:
     with catalog.read() as now:
         check_tasks(now, loop.policy, loop.recipe)
         if loop.triggers:
+            from curation.requests.trigger_arms import check_arms
+
             check_arms(now, loop.triggers, against=loop.against)
         tasks = now.tasks().values()
         unheard = "" if loop.policy or now.ownership.policy() else left_out(tasks, Policy.even(tasks))

@@ -26,7 +26,6 @@ from curation.requests.ranking import STRATEGIES, Strategy
 from curation.requests.spending import Spent, spend
 from samplers.policy.policy import Policy
 from training.evaluation.intervals import Figure
-from training.judging.request_arms import arm_figures
 from training.recipe import Recipe
 from training.run import Run
 from training.run_list import embeddings_of, trained_here
@@ -142,6 +141,8 @@ def request_command(options: RequestOptions, seed: int, arms: bool, author: str,
 def _show_arms(catalog: Catalog, as_json: bool) -> None:
     """What each arm of requests found: rare samples, and errors of the runs that they were made with."""
     with catalog.read() as now:
+        from training.judging.request_arms import arm_figures
+
         found = arm_figures(now, catalog.home)
     columns = ["arm", "requested", "answered", "rare finds", "of", "run was wrong", "of"]
     cells = [

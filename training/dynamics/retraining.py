@@ -11,13 +11,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from curation.files.atomic import whole
 from curation.files.read_back import read_json
-from training.judging.judged import JudgedFigure
-from training.judging.queue import QueueRow
 from training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from training.judging.judged import JudgedFigure
+    from training.judging.queue import QueueRow
 
 __all__ = ["FILE", "RUNGS", "Attempt", "Retraining", "Rung", "failing_tasks", "first_rungs"]
 
@@ -108,7 +110,7 @@ class Retraining:
         return replace(self, outcome="block" if "block" in outcomes else "not enough data")
 
 
-def first_rungs(rows: Sequence[QueueRow], recipe: Recipe, *, trunk_due: bool) -> dict[str, tuple[str, ...]]:
+def first_rungs(rows: "Sequence[QueueRow]", recipe: Recipe, *, trunk_due: bool) -> dict[str, tuple[str, ...]]:
     """The tasks that each rung trains at first, by what a queue says of them.
 
     On a trunk that does not learn there is nothing above the branch, and heads that learn from draws go on with what
@@ -124,7 +126,7 @@ def first_rungs(rows: Sequence[QueueRow], recipe: Recipe, *, trunk_due: bool) ->
     return found
 
 
-def failing_tasks(figures: Sequence[JudgedFigure], team: JudgedFigure | None) -> tuple[str, ...]:
+def failing_tasks(figures: "Sequence[JudgedFigure]", team: "JudgedFigure | None") -> tuple[str, ...]:
     """The tasks that a gate did not pass; "" for the team's figure."""
     failed = [figure.task for figure in figures if figure.outcome != "pass"]
     return tuple(dict.fromkeys([*failed, *([""] if team and team.outcome != "pass" else [])]))

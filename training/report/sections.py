@@ -98,6 +98,8 @@ def _unused(recipe: Recipe) -> frozenset[str]:
 
 
 def _recipe_value(name: str, value: object) -> str:
+    if isinstance(value, tuple) and value and isinstance(value[0], Mapping):
+        value = tuple(f"({_recipe_value(name, part)})" for part in value)
     if isinstance(value, Mapping):
         value = tuple(f"{key.replace('_', ' ')} ({_recipe_value(key, part)})" for key, part in value.items())
     if isinstance(value, bool):

@@ -20,6 +20,7 @@ from training.evaluation import group_order
 from training.evaluation.metrics import ConfusionSums, RankingSums
 from training.evaluation.predictions import labelled_predictions
 from training.recipe import ADDED, BoxRecipe, Stopping, TaskRecipe
+from training.recipe_parts import Stage
 from training.report import formatting, write_report
 from training.report.class_results import class_view, confusion_view
 from training.report.other_runs import RunBefore, raised_by_rate, run_before
@@ -58,6 +59,13 @@ LEARNED = {
     "boxes": (BoxRecipe(most=7), "boxes width (64), stride (8), most (7)"),
 }
 """The same for the fields that only a trunk that learns from pixels follows."""
+STAGED = {
+    "stages": (
+        (Stage(part=0.4, tasks=("bike",)), Stage(part=0.6, fixed=True)),
+        "stages (part (0.4), tasks (bike), fixed (no)), (part (0.6), tasks (none), fixed (yes))",
+    ),
+}
+"""The same for a field that does not stand beside `only` and `stopping`."""
 SOLVED = {"huber": (True, "huber yes"), "units": (99, "units 99"), "epochs": (7, "epochs 7")}
 """The same for the fields that only heads without draws follow."""
 DIFFERENT = Recipe(**{name: STATED[name][0] for name in DRAWN})
@@ -100,9 +108,9 @@ def results_of(home: tuple[Catalog, Plan], run: str) -> RunResults:
 
 def test_every_field_of_the_recipe_is_stated(page: str) -> None:
     """From the record alone: every field that the training followed, though none has its default, and no other word."""
-    assert {*DRAWN, *LEARNED, *SOLVED} == set(NAMES)
+    assert {*DRAWN, *LEARNED, *SOLVED, *STAGED} == set(NAMES)
     recipe = text(page[page.index("<dt>Recipe</dt>") :].split("</dd>")[0])
-    assert recipe.removeprefix("Recipe ").split("; ") == [STATED[name][1] for name in DRAWN]
+    assert recipe.removeprefix("Recipe ").split("; ") == [*(STATED[name][1] for name in DRAWN), "stages none"]
 
 
 @pytest.mark.parametrize("name", [name for name in DRAWN if name != "heads"])
@@ -110,7 +118,7 @@ def test_a_changed_field_changes_its_words(name: str) -> None:
     """The default of one field is stated as such; all other words stay unchanged."""
     defaults, plain = vars(Recipe()), [name for name in DRAWN if name not in ADDED]
     base = DIFFERENT if name != "optimizer" else Recipe(**{each: STATED[each][0] for each in plain})
-    stated = DRAWN if name != "optimizer" else plain
+    stated = [*DRAWN, *STAGED] if name != "optimizer" else plain
     one, other = (recipe_text(each).split("; ") for each in (base, replace(base, **{name: defaults[name]})))
     assert [field for field, old, new in zip(stated, one, other, strict=True) if old != new] == [name]
 
@@ -131,6 +139,12 @@ def test_a_trunk_that_learns_states_its_own_fields() -> None:
     )
     assert {stated for _, stated in LEARNED.values()} <= set(words)
     assert not [word for word in recipe_text(DIFFERENT).split("; ") if word.split(" ")[0] in LEARNED]
+
+
+def test_stages_are_stated_by_their_parts() -> None:
+    (stages, stated), words = STAGED["stages"], Recipe.of("small", stages=STAGED["stages"][0])
+    assert stages == words.stages
+    assert recipe_text(words).split("; ")[-1] == stated
 
 
 def test_an_alarm_of_the_run_is_shown(home: tuple[Catalog, Plan], tmp_path: Path) -> None:
