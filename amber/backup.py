@@ -35,8 +35,8 @@ FORMAT: Final = 1
 MANIFEST: Final = "backup.json"
 CHUNK: Final = 1 << 20
 KEPT: Final = (
-    "oracle.parquet", "service.json", "packs/reduced.json", "packs/*/manifest.json", "packs/*/index.parquet",
-    "packs/*/moved.json", "plans/*/*", "runs/**/*", "embeddings/*/*", "reduced/**/*",
+    "oracle.parquet", "service.json", "retraining.json", "packs/reduced.json", "packs/*/manifest.json",
+    "packs/*/index.parquet", "packs/*/moved.json", "plans/*/*", "runs/**/*", "embeddings/*/*", "reduced/**/*",
     "releases/**/*",
     "studies/*/study.json", "studies/*/journal.log", "studies/*/fresh/*",
 )  # fmt: skip
@@ -53,7 +53,7 @@ SILENT: Final = (
     "reduced",
     "releases",
     "studies",
-    *KEPT[:2],
+    *KEPT[:3],
 )
 """Patterns of what is in a backup in some form, or needs no word; the rest of a workspace is reported as left out."""
 

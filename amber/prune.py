@@ -52,7 +52,7 @@ def prune(catalog: Catalog, *, older: float = DAY, checkpoints: bool = False) ->
     """Remove what `unneeded` lists, and return it.
 
     Busy while another process, or a stream of this one, uses plans, packs, features or checkpoints of the workspace,
-    packs there, or runs a loop; then nothing is removed. Failed, naming the path, where the disk refuses. A killed
+    packs there, retrains, or runs a loop; then nothing is removed. Failed, naming the path, where the disk refuses. A killed
     prune is run again.
     """
     home = catalog.home
@@ -60,6 +60,7 @@ def prune(catalog: Catalog, *, older: float = DAY, checkpoints: bool = False) ->
     with ExitStack() as held:
         held.enter_context(not_in_use(home))
         held.enter_context(locked(home / "loop.lock", busy.format))
+        held.enter_context(locked(home / "retrain.lock", f"{home}: {{}} retrains there; wait for it, or end it".format))
         held.enter_context(pack_lock(home))
         found = unneeded(catalog, older=older, checkpoints=checkpoints)
         for part in found:
