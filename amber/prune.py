@@ -60,7 +60,8 @@ def prune(catalog: Catalog, *, older: float = DAY, checkpoints: bool = False) ->
     with ExitStack() as held:
         held.enter_context(not_in_use(home))
         held.enter_context(locked(home / "loop.lock", busy.format))
-        held.enter_context(locked(home / "retrain.lock", f"{home}: {{}} retrains there; wait for it, or end it".format))
+        retrains = f"{home}: {{}} retrains there; wait for it, or end it"
+        held.enter_context(locked(home / "retrain.lock", retrains.format))
         held.enter_context(pack_lock(home))
         found = unneeded(catalog, older=older, checkpoints=checkpoints)
         for part in found:
