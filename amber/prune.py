@@ -52,8 +52,8 @@ def prune(catalog: Catalog, *, older: float = DAY, checkpoints: bool = False) ->
     """Remove what `unneeded` lists, and return it.
 
     Busy while another process, or a stream of this one, uses plans, packs, features or checkpoints of the workspace,
-    packs there, retrains, or runs a loop; then nothing is removed. Failed, naming the path, where the disk refuses. A killed
-    prune is run again.
+    packs there, retrains, or runs a loop; then nothing is removed. Failed, naming the path, where the disk refuses. A
+    killed prune is run again.
     """
     home = catalog.home
     busy = f"{home}: {{}} runs a loop there; wait for it, or end it"

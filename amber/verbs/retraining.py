@@ -100,8 +100,8 @@ def _human(done: "Outcome", following: list[str]) -> Group:
     parts: list[Any] = [f"Retraining of {found.base} with the labels of commit {found.commit}: {said}{earlier}"]
     if tried:
         parts.append(table("Tried", ["what", "tasks", "run", "seconds", "gate", "not passed"], tried))
-    columns = ["task", "owner", "trained", "before", "after", "difference", "verdict"]
-    parts.append(table("Who gained and who paid", columns, [_cells(row) for row in done.tasks]))
+        columns = ["task", "owner", "trained", "before", "after", "difference", "verdict"]
+        parts.append(table("Who gained and who paid", columns, [_cells(row) for row in done.tasks]))
     return Group(*parts, *(f"{row.task}: {row.why}" for row in done.tasks if row.why), *following)
 
 
