@@ -40,7 +40,7 @@ AUTHOR = "demo"
 @click.option("--images", default=20_000, show_default=True, help="Images of streets to render.")
 @click.option("--draws", default=96_000, show_default=True, help="Draws of the training from pixels.")
 @click.option("--sign-images", default=4_000, show_default=True, help="Images of street_signs to render.")
-@click.option("--sign-draws", default=19_200, show_default=True, help="Draws of its training; 0 leaves it out.")
+@click.option("--sign-draws", default=0, show_default=True, help="Draws of its training, such as 19200; 0: none.")
 @size_option
 def demo(
     out: Path, images: int, draws: int, sign_images: int, sign_draws: int, size: tuple[int, int] | None
