@@ -1,7 +1,7 @@
-"""`make demo`: the loop on real traffic lights beside the same loop with random requests, then two networks.
+"""`make demo`: the loop on real traffic lights beside the same loop with random requests, then one or two networks.
 
-These are multitask networks on rendered images: eight tasks of whole images (streets), and four of boxes and of pairs
-of frames (street_signs). Run again, the demo reuses its results.
+These are multitask networks on rendered images: eight tasks of whole images (streets), and on request four of boxes and
+of pairs of frames (street_signs). Run again, the demo reuses its results.
 """
 
 import resource
