@@ -113,6 +113,8 @@ class Loop:
         ):
             if settings[name] == default:
                 settings.pop(name)  # loops of before these settings keep their id
+        if not settings["recipe"]["stages"]:
+            settings["recipe"].pop("stages")
         text = json.dumps(settings, sort_keys=True, default=_policy_of_id)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

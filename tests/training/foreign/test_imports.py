@@ -235,7 +235,7 @@ def test_forgetting_an_image_reaches_predictions_and_training_lists(
         (entry,) = list_runs(mine.home, now)
     assert trained[0] not in stored["key"].to_pylist()
     assert entry.withdrawn
-    assert [check.fault for check in verify_files(mine.home)] == [""] * 5
+    assert [check.fault for check in verify_files(mine.home)] == [""] * 6
 
 
 def test_a_changed_training_list_is_damaged(home: Catalog, mine: Catalog, tmp_path: Path) -> None:
