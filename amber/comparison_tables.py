@@ -8,7 +8,7 @@ from training.judging.comparison import ComparedFigure
 from training.judging.flips import Flip
 from training.judging.paired_runs import PairedRuns
 
-__all__ = ["comparison_tables", "difference_text", "unequal_lines"]
+__all__ = ["comparison_tables", "difference_text", "unequal_lines", "value_text"]
 
 SHOWN = 12
 """Flipped images that are listed; a page shows more."""
@@ -30,8 +30,8 @@ def comparison_tables(
 def _figures_table(title: str, figures: Sequence[ComparedFigure], chance: str) -> WrappedTable:
     rows = [
         [
-            part.task, part.slice or "everything", part.measure, part.n, part.groups, _value(part, part.first),
-            _value(part, part.second), difference_text(part), getattr(part, chance), part.verdict, part.fixed,
+            part.task, part.slice or "everything", part.measure, part.n, part.groups, value_text(part, part.first),
+            value_text(part, part.second), difference_text(part), getattr(part, chance), part.verdict, part.fixed,
             part.broken,
         ]
         for part in figures
@@ -43,7 +43,8 @@ def _figures_table(title: str, figures: Sequence[ComparedFigure], chance: str) -
     return table(title, columns, rows)
 
 
-def _value(part: ComparedFigure, value: float | None) -> str | None:
+def value_text(part: ComparedFigure, value: float | None) -> str | None:
+    """One run's value of a compared figure; None where the labels do not define it."""
     return None if value is None else f"{value:.3f}" if part.unit == "points" else f"{value:.2f}"
 
 

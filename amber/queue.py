@@ -33,12 +33,12 @@ def queue(
     changes = [change for change in changes if not tasks or change.task in tasks]
     gains, unmeasured = dict[str, RefitGain](), dict[str, str]()
     changed = [change for change in changes if change.run and change.stale and not change.classes]
-    for run in dict.fromkeys(change.run for change in changed):
-        names = [change.task for change in changed if change.run == run]
+    for learned in dict.fromkeys(change.run for change in changed):
+        names = [change.task for change in changed if change.run == learned]
         if not measure:
             unmeasured |= dict.fromkeys(names, "--no-measure was given")
             continue
-        found, missing = _gains(catalog, now, run, names, embeddings)
+        found, missing = _gains(catalog, now, learned, names, embeddings)
         gains |= found
         unmeasured |= missing
     return queue_rows(changes, gains, unmeasured), notes

@@ -45,9 +45,9 @@ LEDGER = (
 class Ladder:
     """How a workspace retrains: by which rules, for which `tasks` (default: all), and how far up.
 
-    `rules` with `where` they come from decide whether a run may replace `base` (default: the released run, or where
-    nothing was released the newest that no gate held up). No rung
-    above `up_to` is tried. With `trunk_every` days, everything is trained again where that was so long ago.
+    `rules`, which `where` names in errors, decide whether a run may replace `base` (default: the released run, or where
+    nothing was released the newest that no gate held up). No rung above `up_to` is tried. With `trunk_every` days,
+    everything is trained again where that was so long ago.
     """
 
     rules: "GateRules"
@@ -60,10 +60,11 @@ class Ladder:
     up_to: Rung = "trunk"
     trunk_every: float = 0.0
 
-    @property
-    def settings(self) -> dict[str, object]:
-        """What the result follows from, beside the base and the catalog."""
-        return {"rules": self.rules.sha256, "tasks": sorted(self.tasks), "up_to": self.up_to}
+    def settings(self, *, trunk_due: bool) -> dict[str, object]:
+        """What the result depends on, beside the base and the catalog."""
+        return {
+            "rules": self.rules.sha256, "tasks": sorted(self.tasks), "up_to": self.up_to, "trunk_due": trunk_due,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +111,13 @@ def retrain(catalog: Catalog, ladder: Ladder, *, progress: StageProgress | None 
             for name in ladder.tasks:
                 now.task(name)
             ledger = _ledger(now)
-        same = before is not None and before.follows(base.id, ladder.settings)
-        due = _trunk_due(catalog, base, ladder.trunk_every)
-        if same and before and before.outcome and before.ledger == ledger and not due:
-            return Outcome(retraining=before, tasks=_outcomes(catalog, before), notes=[], earlier=True)
-        notes: list[str] = []
-        going = before if same and before and not before.outcome else None
-        if going is None:
+            due = _trunk_due(catalog.home, now, base, ladder.trunk_every)
+        going, notes = before, list[str]()
+        if before is None or not before.follows(base.id, ladder.settings(trunk_due=due)):
+            going = None
+        elif before.outcome and before.ledger == ledger:
+            return Outcome(retraining=before, tasks=_outcomes(catalog, before), notes=notes, earlier=True)
+        if going is None or going.outcome:
             going, notes = _begin(catalog, ladder, base, ledger, due=due)
         climb = _Climb(catalog, ladder, base, progress or (lambda stage, done, total: None))
         done = climb.all(going).end().save(catalog.home)
@@ -136,22 +137,20 @@ def _base(home: Path, now: Snapshot, name: str, before: Retraining | None) -> Ru
 
 
 def _ledger(now: Snapshot) -> dict[str, int]:
+    """How much the catalog holds of what a retraining depends on."""
     counts = now.counts()
     return {name: counts[name] for name in LEDGER}
 
 
-def _trunk_due(catalog: Catalog, base: Run, days: float) -> bool:
-    """Whether the last training of everything, in the line of `base`, is `days` old."""
+def _trunk_due(home: Path, now: Snapshot, base: Run, days: float) -> bool:
+    """Whether the last training of everything, in the line of `base`, was `days` before the newest commit."""
     if not days:
         return False
-    with catalog.read() as now:
-        entries = {entry.run: entry for entry in list_runs(catalog.home, now)}
-        newest = max(now.log()["committed_at"].to_pylist())
-    run = base
-    while run.recipe.only and run.parent:
-        run = Run.open(catalog.home, run.parent)
-    made = entries[run.id].at if run.id in entries else None
-    return made is not None and (newest - made).total_seconds() >= 86_400 * days
+    line = [Run.open(home, name) for name in ancestors(home, base.id)]
+    whole = next((run.id for run in line if not run.recipe.only), line[-1].id)
+    (made,) = [entry.at for entry in list_runs(home, now) if entry.run == whole]
+    newest = max(now.log()["committed_at"].to_pylist())
+    return bool((newest - made).total_seconds() >= 86_400 * days)
 
 
 def _begin(
@@ -165,7 +164,7 @@ def _begin(
             row.change.task: row.why if row.change.task in planned else "the policy does not train it" for row in rows
         }
         begun = Retraining(
-            base=base.id, commit=now.commit, settings=ladder.settings, ledger=ledger, why=why,
+            base=base.id, commit=now.commit, settings=ladder.settings(trunk_due=due), ledger=ledger, why=why,
             wanted=first_rungs([row for row in rows if row.change.task in planned], base.recipe, trunk_due=due),
         )  # fmt: skip
     return begun.save(catalog.home), notes

@@ -94,9 +94,15 @@ class Run:
     """Of each pair of tasks that learned from draws: how their gradients agreed (`TaskAffinity.rows`)."""
 
     @property
+    def layers(self) -> list[int]:
+        """The checkpoints of the shared layer from which heads were taken, by their epochs; their units lie in this
+        order."""
+        return sorted({head.epochs for head in self.heads if head.kind == "shared"})
+
+    @property
     def shared_units(self) -> int:
-        """Units of the shared layer: the recipe's for each checkpoint from which a head was taken."""
-        return self.recipe.units * len({head.epochs for head in self.heads if head.kind == "shared"})
+        """Units of the shared layer: the recipe's for each of `layers`."""
+        return self.recipe.units * len(self.layers)
 
     @classmethod
     def open(cls, home: Path, id_: str) -> "Run":

@@ -78,8 +78,10 @@ def retrain_command(
     for line in () if as_json else done.notes:
         note(line)
     following = _next(done.retraining, rules_file, home)
-    data = {**asdict(done.retraining), "earlier": done.earlier, "tasks": [asdict(row) for row in done.tasks],
-            "notes": done.notes, "next": following}  # fmt: skip
+    data = {
+        **asdict(done.retraining), "candidate": done.retraining.candidate, "earlier": done.earlier,
+        "tasks": [asdict(row) for row in done.tasks], "notes": done.notes, "next": following,
+    }  # fmt: skip
     show(data, as_json, partial(_human, done, following))
     if code := OUTCOMES.get(done.retraining.outcome, 0):
         raise click.exceptions.Exit(code)
@@ -106,17 +108,13 @@ def _human(done: "Outcome", following: list[str]) -> Group:
 
 
 def _cells(row: "TaskOutcome") -> list[Any]:
-    figure = row.figure
-    if figure is None or figure.first is None or figure.second is None or figure.difference is None:
-        return [row.task, row.owner, row.trained or "-", "-", "-", "-", row.verdict]
-    scale, unit = (100, "points") if figure.unit in ("", "points") else (1, figure.unit)
-    ends = (
-        "" if figure.low is None or figure.high is None else f" [{scale * figure.low:+.2f}, {scale * figure.high:+.2f}]"
-    )
-    return [
-        row.task, row.owner, row.trained or "-", f"{scale * figure.first:.2f}", f"{scale * figure.second:.2f}",
-        f"{scale * figure.difference:+.2f}{ends} {unit}", row.verdict,
-    ]  # fmt: skip
+    from amber.comparison_tables import difference_text, value_text
+
+    figure, shown = row.figure, [row.task, row.owner, row.trained or "-"]
+    if figure is None:
+        return [*shown, "-", "-", "-", row.verdict]
+    values = [value_text(figure, value) for value in (figure.first, figure.second)]
+    return [*shown, *values, difference_text(figure), row.verdict]
 
 
 def _next(found: Retraining, rules: Path, home: str) -> list[str]:

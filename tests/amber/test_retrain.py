@@ -94,7 +94,7 @@ def test_one_that_was_killed_comes_to_the_same(catalog: Catalog, capsys: Capture
     answer_colors(catalog)
     shutil.copytree("home", tmp_path / "copy")
     whole = retrained(capsys, before)
-    begun = json.loads(Path("home", FILE).read_text()) | {"attempts": [], "candidate": "", "outcome": ""}
+    begun = json.loads(Path("home", FILE).read_text()) | {"attempts": [], "outcome": ""}
     if step == "judged":
         Path("home", FILE).write_text(json.dumps(begun))
         assert retrained(capsys)["candidate"] == whole["candidate"]
@@ -162,6 +162,8 @@ def test_a_trunk_that_is_due_trains_everything(catalog: Catalog, capsys: Capture
     found = retrained(capsys, before, "--trunk-every", "0.0000001")
     assert [attempt["rung"] for attempt in found["attempts"]][-1] == "branch"
     assert found["attempts"][-1]["tasks"] == []
+    again = retrained(capsys, before, "--trunk-every", "0.0000001")
+    assert (again["earlier"], again["candidate"]) == (True, found["candidate"])
 
 
 def test_a_workspace_without_a_run_has_none_to_begin_with(

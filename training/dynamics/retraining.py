@@ -9,7 +9,7 @@ A rung of the ladder trains more than the one below it:
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -35,26 +35,27 @@ AGAIN: Final = "remove it, then retrain again"
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One training of a retraining: `tasks` are those that learned (all: ()), and `outcome` what the gate said of it.
+    """One training of a retraining: `tasks` are those that learned (all: ()), and `outcome` the gate's decision.
 
-    `failing` are the tasks that the gate did not pass. `seconds` is the time of training and evaluation.
+    `failing` are the tasks that the gate did not pass ("": the team's figure). `seconds` is the time of training and
+    evaluation.
     """
 
     rung: Rung
     tasks: tuple[str, ...]
     run: str
-    outcome: str = ""
-    failing: tuple[str, ...] = ()
-    seconds: float = 0.0
+    outcome: str
+    failing: tuple[str, ...]
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Retraining:
     """A retraining of the run `base` with the labels of `commit`, to the rung `up_to` at most.
 
-    `settings` are what else it follows from, `ledger` counts what the catalog held. `wanted` names the tasks that each
-    rung is to train, as decided at the beginning. `candidate` is the last run that the gate passed ("": none yet).
-    `outcome` is "" until it has ended, then "nothing", "pass", "block" or "not enough data".
+    `settings` are what else it depends on, `ledger` counts what the catalog held. `wanted` names the tasks that each
+    rung is to train, as decided at the beginning. `outcome` is "" until it has ended, then "nothing", "pass", "block"
+    or "not enough data".
     """
 
     base: str
@@ -62,11 +63,15 @@ class Retraining:
     settings: dict[str, Any]
     ledger: dict[str, int]
     wanted: dict[str, tuple[str, ...]]
-    attempts: tuple[Attempt, ...] = ()
-    candidate: str = ""
-    outcome: str = ""
-    why: dict[str, str] = field(default_factory=dict)
+    why: dict[str, str]
     """By task, why it is trained or not."""
+    attempts: tuple[Attempt, ...] = ()
+    outcome: str = ""
+
+    @property
+    def candidate(self) -> str:
+        """The last run that the gate passed; "" where there is none."""
+        return next((each.run for each in reversed(self.attempts) if each.outcome == "pass"), "")
 
     def save(self, home: Path) -> "Retraining":
         """Write it, whole or not at all."""
@@ -98,9 +103,8 @@ class Retraining:
         return next((each for each in self.attempts if (each.rung, each.tasks) == (rung, tuple(tasks))), None)
 
     def with_attempt(self, attempt: Attempt) -> "Retraining":
-        """With one attempt more; it is the candidate where its gate passed."""
-        passed = attempt.outcome == "pass"
-        return replace(self, attempts=(*self.attempts, attempt), candidate=attempt.run if passed else self.candidate)
+        """With one attempt more."""
+        return replace(self, attempts=(*self.attempts, attempt))
 
     def end(self) -> "Retraining":
         """With its outcome: "pass" with a candidate, else the worst of the attempts."""
@@ -111,7 +115,7 @@ class Retraining:
 
 
 def first_rungs(rows: "Sequence[QueueRow]", recipe: Recipe, *, trunk_due: bool) -> dict[str, tuple[str, ...]]:
-    """The tasks that each rung trains at first, by what a queue says of them.
+    """The tasks that each rung trains at first, by their actions in the queue.
 
     On a trunk that does not learn there is nothing above the branch, and heads that learn from draws go on with what
     only they read, so a head is a branch there. A trunk that is due takes all tasks.

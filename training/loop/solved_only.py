@@ -68,7 +68,7 @@ def _parent(recipe: Recipe, plan: Plan, home: Path, parent: str) -> Run:
 
 @torch.no_grad()
 def _keep(network: Network, tasks: Sequence[PlanTask], before: Run, home: Path, only: tuple[str, ...]) -> None:
-    """Copy the layer, the heads and the units of numbers of a run; BadInput where a task out of `only` has no head."""
+    """Copy the layer, the heads and the units of numbers of a run; BadInput where a task outside `only` has no head."""
     changed = take_over(network, tasks, before, home)
     if wrong := [line for line in changed if line.partition(":")[0] not in only]:
         raise BadInput(f"run {before.id}: {wrong[0]}; name that task in `only` too, or train all")
@@ -76,10 +76,11 @@ def _keep(network: Network, tasks: Sequence[PlanTask], before: Run, home: Path, 
     old = load_network(before, theirs, home)
     codes = {task.name: code for code, task in enumerate(theirs)}
     for code, task in enumerate(tasks):
-        if task.name not in only:
-            for name in ("means", "deviations"):
-                getattr(network.losses, name)[code] = getattr(old.losses, name)[codes[task.name]]
-        if network.before is not None and old.before is not None and task.name not in only:
+        if task.name in only:
+            continue
+        for name in ("means", "deviations"):
+            getattr(network.losses, name)[code] = getattr(old.losses, name)[codes[task.name]]
+        if network.before is not None and old.before is not None:
             mine, rows = network.losses.layout.columns[code], old.losses.layout.columns[codes[task.name]]
             network.before.weight[mine] = old.before.weight[rows]
 
@@ -107,8 +108,7 @@ def _on_features(
 def _on_layer(network: Network, code: int, part: TaskLabels, features: Tensor, before: Run, kept: Head) -> Head:
     """Write a head that is solved on the units of its layer, which stays, into the network."""
     assert isinstance(network.branch, Beside)
-    layers = sorted({head.epochs for head in before.heads if head.kind == "shared"})
-    units, place = before.recipe.units, layers.index(kept.epochs)
+    units, place = before.recipe.units, before.layers.index(kept.epochs)
     span = slice(place * units, (place + 1) * units)
     hidden = network.branch.hidden
     own = features[torch.from_numpy(part.rows), : network.width]
