@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from training.evaluation.cost import Cost
     from training.loop.ranks import Ranks
 
-__all__ = ["JOINT", "ComparedTree", "TreeComparison", "TreeFigure", "compare_trees", "order_recipes", "tree_recipes"]
+__all__ = [
+    "JOINT", "ComparedTree", "TreeComparison", "TreeFigure", "compare_trees", "order_recipes", "refuse_lists",
+    "tree_recipes",
+]  # fmt: skip
 
 NAMED = ("shared", "separate")
 """Trees that need no file."""
@@ -168,16 +171,17 @@ def compare_trees(
 ) -> TreeComparison:  # fmt: skip
     """Train each recipe with each seed on `plan`, and compare them on the labels of `split` that are known now.
 
-    With `half`, only the half of the groups judges that confirms what the other half chose (`halves`). A
-    training that the workspace has is not repeated; `every` is that of `training.loop.trainer.train`. Times are medians
-    of `turns` passes over one image, in which the trees take turns. Slices that read predictions are left out, since
-    their members differ from run to run. BadInput before any training for a tree that does not fit the plan's tasks,
-    and for a split without known labels.
+    With `half`, only the half of the groups that confirms what the other half chose is judged on (`halves`). A training
+    that the workspace has is not repeated; `every` is that of `training.loop.trainer.train`. Times are medians of
+    `turns` passes over one image, in which the trees take turns. Slices that read predictions are left out, since their
+    members differ from run to run. BadInput before any training for a tree that does not fit the plan's tasks, for
+    tasks that `refuse_lists` refuses, and for a split without known labels.
     """
     from training.evaluation.features import embed
     from training.loop.ranks import Ranks
 
     tell = progress or (lambda stage, done, total: None)
+    refuse_lists(plan)
     for recipe in recipes.values():
         recipe.branching.nodes([task.name for task in plan.tasks])
     with catalog.read() as now:
@@ -193,11 +197,19 @@ def compare_trees(
         predicted[name].append(found)
     with catalog.read(commit) as then:
         judged = _Judged(then, plan, split, predicted, half=half)
+    scores = {name: judged.scores(name) for name in runs}
     return TreeComparison(
         plan=plan.hash, split=split, seeds=tuple(seeds), frozen_macs=_frozen_macs(first, catalog.home),
-        trees=_compared(judged, runs, costs, milliseconds), figures=list(judged.figures()),
-        chances=_chances(judged, list(runs)),
+        trees=_compared(scores, runs, costs, milliseconds), figures=list(judged.figures()), chances=_chances(scores),
     )  # fmt: skip
+
+
+def refuse_lists(plan: Plan) -> None:
+    """BadInput for a plan with a task of boxes or of several classes: only classes and numbers have a paired figure."""
+    if lists := [task for task in plan.tasks if task.task.kind in ("detection", "multilabel")]:
+        raise BadInput(
+            f"task {lists[0].name} ({lists[0].task.kind}): trees are compared on classes and numbers; plan without it"
+        )
 
 
 def _refuse_unjudged(now: Snapshot, plan: Plan, split: str) -> None:
@@ -294,7 +306,7 @@ class _Judged:
             name: self._split & np.isin(self._samples.ids, then.members(part.predicate))
             for name, part in self._slices.items()
         }
-        self.first = next(iter(predicted))
+        self._first = next(iter(predicted))
 
     def figures(self) -> Iterator[TreeFigure]:
         """By task and slice, a figure for each tree."""
@@ -304,7 +316,7 @@ class _Judged:
                     continue
                 values = {tree: self._values(tree, task, inside) for tree in self._predicted}
                 for tree, mine in values.items():
-                    first = values[self.first]
+                    first = values[self._first]
                     if mine is not None and first is not None:
                         yield self._figure(tree, task, name, mine, first)
 
@@ -323,7 +335,7 @@ class _Judged:
 
     def _figure(self, tree: str, task: Task, slice_: str, mine: SeedValues, first: SeedValues) -> TreeFigure:
         seeds = mine.by_seed()
-        gap = estimate([mine.minus(first)]) if tree != self.first else None
+        gap = estimate([mine.minus(first)]) if tree != self._first else None
         return TreeFigure(
             tree=tree, task=task.name, slice=slice_, metric=task.metric, n=len(mine.weights),
             groups=len(np.unique(mine.groups)), value=float(seeds.mean()), values=tuple(seeds.tolist()), gap=gap,
@@ -334,17 +346,17 @@ class _Judged:
 
 
 def _compared(
-    judged: _Judged, runs: Mapping[str, Sequence[str]], costs: Mapping[str, "Cost"], milliseconds: Mapping[str, float]
-) -> list[ComparedTree]:
+    scores: Mapping[str, Sequence[SeedValues]], runs: Mapping[str, Sequence[str]], costs: Mapping[str, "Cost"],
+    milliseconds: Mapping[str, float],
+) -> list[ComparedTree]:  # fmt: skip
     """Each tree with its score and whether it is on the front."""
-    scores = {name: judged.scores(name) for name in runs}
+    first = next(iter(scores))
     means = {name: estimate(parts).value for name, parts in scores.items()}
     found = []
     for name in runs:
         gap = None
-        if name != judged.first:
-            pairs = zip(scores[name], scores[judged.first], strict=True)
-            gap = estimate([mine.minus(first) for mine, first in pairs])
+        if name != first:
+            gap = estimate([a.minus(b) for a, b in zip(scores[name], scores[first], strict=True)])
         beaten = any(
             means[other] >= means[name] and costs[other].macs <= costs[name].macs
             and (means[other] > means[name] or costs[other].macs < costs[name].macs) for other in runs
@@ -358,9 +370,8 @@ def _compared(
     return found
 
 
-def _chances(judged: _Judged, trees: Sequence[str]) -> dict[str, dict[str, float]]:
+def _chances(scores: Mapping[str, Sequence[SeedValues]]) -> dict[str, dict[str, float]]:
     """The one-sided p of each tree's score minus every other's."""
-    scores = {tree: judged.scores(tree) for tree in trees}
     return {
         tree: {
             other: chance([a.minus(b) for a, b in zip(mine, theirs, strict=True)])

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from amber.compare_trees import TreeComparison, compare_trees
+from amber.compare_trees import TreeComparison, compare_trees, refuse_lists
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 from curation.files.progress import StageProgress
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from training.recipe import Recipe
+from training.tree import Tree
 
 if TYPE_CHECKING:
     from training.dynamics.short_runs import ShortRuns
@@ -69,8 +70,8 @@ def search_trees(
 
     Short runs have `part` of the draws and the seeds from `seed` on, the finalists the `seeds` seeds after these. Trees
     with more than `largest` times the operations of the shared one are not tried (0: no limit); separate is shown, and
-    then not recommended. BadInput for one task, for a plan too short for one batch of a short run, and for a recipe
-    whose heads are solved.
+    then not recommended. BadInput for one task, for tasks of boxes or of several classes, for a plan too short for one
+    batch of a short run, and for a recipe whose heads are solved.
     """
     from training.dynamics.short_runs import ShortRuns
     from training.dynamics.tree_candidates import SEPARATE, SHARED, tree_candidates
@@ -83,7 +84,7 @@ def search_trees(
     )
     runs = ShortRuns(catalog, plan, ranks=ranks)
     runs.steps(recipe, part)
-    base = replace(recipe, tree=_shared_tree(recipe), seed=seed)
+    base = replace(recipe, tree=Tree.shared(max(1, recipe.hidden)), seed=seed)
     network = runs.train(base, 1.0, keep=True).network
     assert network is not None  # a recipe with a tree has a tree network
     candidates = tree_candidates(recipe, plan.tasks, network, cached)
@@ -113,8 +114,8 @@ def recommended_tree(comparison: TreeComparison, eligible: Sequence[str]) -> str
     """The tree to use among the compared ones, of which the first is the shared one.
 
     The `eligible` trees are tested against the shared one, one-sided at 5% all together (Holm 1979): the chance that
-    any is taken where none is better is 5%. Of those that pass, the one with the fewest operations is taken that no
-    other one is better than, at 5%.
+    any is taken where none is better is 5%. Of those that pass, the one with the fewest operations is taken among those
+    that no other is better than, at 5%.
     """
     costs = {tree.tree: tree.macs for tree in comparison.trees}
     shared, chances = comparison.trees[0].tree, comparison.chances
@@ -130,22 +131,14 @@ def recommended_tree(comparison: TreeComparison, eligible: Sequence[str]) -> str
 
 
 def _refuse(plan: Plan, recipe: Recipe) -> None:
-    names = [task.name for task in plan.tasks if task.task.kind != "detection"]
-    if len(names) < 2:
-        raise BadInput(
-            f"plan {plan.hash[:12]}: trains {len(names)} task that a branch could hold; a search of trees needs two"
-        )
+    refuse_lists(plan)
+    if len(plan.tasks) < 2:
+        raise BadInput(f"plan {plan.hash[:12]}: trains one task; a search of trees needs two")
     if recipe.solved or recipe.optimizer != "adamw":
         raise BadInput(
             f"recipe: heads = {recipe.heads} with optimizer = {recipe.optimizer} has no tree; set heads = drawn and "
             "optimizer = adamw, or leave both out"
         )
-
-
-def _shared_tree(recipe: Recipe) -> Any:
-    from training.tree import Tree
-
-    return Tree.shared(max(1, recipe.hidden))
 
 
 def _halved(

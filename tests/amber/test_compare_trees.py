@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support.drawn_boxes import boxes_catalog, boxes_plan
 from support.learned import make_features, planned
 from support.processes import ending
 from support.refusals import amber, refused
@@ -16,6 +17,7 @@ from support.refusals import amber, refused
 from amber import tree_front
 from amber.cli import run
 from amber.compare_trees import TreeComparison, compare_trees, order_recipes, tree_recipes
+from amber.search_trees import search_trees
 from amber.tree_front import comparison_tables, write_comparison
 from curation import BadInput, Catalog
 from samplers import Plan
@@ -233,3 +235,13 @@ def test_orders_that_cannot_be_compared_are_refused(
     Path("pixels.toml").write_text(f'trunk = "small"\n{STAGED}')
     with pytest.raises(BadInput, match=says):
         order_recipes(orders, {"size": (32, 32)})
+
+
+def test_tasks_of_boxes_are_refused_before_a_training(tmp_path: Path) -> None:
+    boxed = boxes_catalog(tmp_path, images=20)
+    plan, _ = boxes_plan(boxed, draws=32, signs=0.5, dark=0.5)
+    recipes = tree_recipes({"trunk": "small"}, ["shared", "separate"])
+    with pytest.raises(BadInput, match=r"task signs \(detection\): trees are compared on classes and numbers"):
+        compare_trees(boxed, plan, recipes, seeds=[0])
+    with pytest.raises(BadInput, match="task signs"):
+        search_trees(boxed, plan, recipes["shared"])

@@ -67,7 +67,7 @@ def test_a_tree_search_ends_in_a_recipe_and_a_picture(here: Path, capsys: Captur
 
 def test_weights_are_searched_again_only_where_trials_are_missing(here: Path, capsys: Capture) -> None:
     with ending(amber(*WEIGHTS, "--json")) as process:
-        journal = next(iter(()), None)
+        journal: Path | None = None
         while journal is None or '"state":1' not in journal.read_text():
             assert process.poll() is None, "it ended before it was killed"
             journal = next(iter(here.glob("home/studies/*/journal.log")), None)

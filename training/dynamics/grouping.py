@@ -78,10 +78,8 @@ def grouping_of(
     tasks: Sequence[str], gains: Floats, served: Sequence[Sequence[str]], *, helpers: bool = False
 ) -> Grouping:
     """The grouping in which each of these lists of tasks is served by a network, with the `helpers` that pay there."""
-    search, place = (
-        _Search(np.asarray(gains, np.float64), helpers=helpers),
-        {name: code for code, name in enumerate(tasks)},
-    )
+    search = _Search(np.asarray(gains, np.float64), helpers=helpers)
+    place = {name: code for code, name in enumerate(tasks)}
     networks, expected = [], dict[str, float]()
     for names in served:
         block = frozenset(place[name] for name in names)

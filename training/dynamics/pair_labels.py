@@ -61,27 +61,28 @@ def pair_labels(
     embeddings = Embeddings.open(catalog.home, recipe.embeddings)
     pack = Pack.open(catalog.home, plan.pack_hash)
     usable, left_out = _usable(found)
-    judged: list[tuple[TaskLabels, LabelledPredictions, Tensor]] = []
+    judged: list[tuple[TaskLabels, Task, LabelledPredictions, Tensor]] = []
     standardise = Standardise(embeddings.mean, embeddings.scale, embeddings.widths)
     with torch.no_grad():
 
         def vectors(keys: list[str]) -> Tensor:
-            found: Tensor = standardise(vectors_of(embeddings, keys, None))
-            return found
+            inputs: Tensor = standardise(vectors_of(embeddings, keys, None))
+            return inputs
 
         with catalog.read() as now:
             samples = Samples.at(now)
             held = np.asarray(pc.is_in(samples.keys, value_set=pack.keys).to_numpy(zero_copy_only=False), np.bool_)
             for part in usable:
-                truth = _judging(now, part, samples, held & (samples.splits == split))
+                task = current_task(now, part.task.task)
+                truth = _judging(now, task, samples, held & (samples.splits == split))
                 if truth is None:
                     left_out[part.task.name] = f"no label of {split} that a network of the run's pack can predict"
                     continue
-                judged.append((part, truth, vectors(samples.keys.take(truth.rows).to_pylist())))
-        features, others = compressed(vectors(plan.keys.to_pylist()), [inputs for _, _, inputs in judged])
+                judged.append((part, task, truth, vectors(samples.keys.take(truth.rows).to_pylist())))
+        features, others = compressed(vectors(plan.keys.to_pylist()), [inputs for *_, inputs in judged])
     tasks = [
-        _judged(part, truth, inputs, priors.get(part.task.name, np.empty(0)), current)
-        for (part, truth, _), inputs, current in zip(judged, others, _current(catalog, judged), strict=True)
+        _judged(part, truth, inputs, priors.get(part.task.name, np.empty(0)), task)
+        for (part, task, truth, _), inputs in zip(judged, others, strict=True)
     ]
     return PairLabels(tasks=tasks, features=features, left_out=left_out)
 
@@ -102,9 +103,8 @@ def _usable(found: Sequence[TaskLabels]) -> tuple[list[TaskLabels], dict[str, st
     return usable, left_out
 
 
-def _judging(now: Snapshot, part: TaskLabels, samples: Samples, inside: Bools) -> LabelledPredictions | None:
+def _judging(now: Snapshot, task: Task, samples: Samples, inside: Bools) -> LabelledPredictions | None:
     """The labels of a task that judge it, with nothing predicted yet; None without any."""
-    task = current_task(now, part.task.task)
     truth = known_labels(now, task, samples)
     rows: Ints = np.flatnonzero(inside & np.isfinite(truth))
     unknown = np.full(len(rows), np.nan)
@@ -113,11 +113,6 @@ def _judging(now: Snapshot, part: TaskLabels, samples: Samples, inside: Bools) -
         confidence=unknown, probabilities=np.empty((len(rows), 0)),
     ).at(inside)  # fmt: skip
     return found if len(found.rows) else None
-
-
-def _current(catalog: Catalog, judged: Sequence[tuple[TaskLabels, LabelledPredictions, Tensor]]) -> list[Task]:
-    with catalog.read() as now:
-        return [current_task(now, part.task.task) for part, _, _ in judged]
 
 
 def _judged(part: TaskLabels, truth: LabelledPredictions, inputs: Tensor, prior: Floats, task: Task) -> JudgedTask:

@@ -16,7 +16,7 @@ from curation.arrays import Floats, Ints
 from curation.errors import BadInput
 from curation.files.progress import Progress
 from training.dynamics.effects import Effect, Effects
-from training.evaluation.paired import Estimate, SeedValues, estimate
+from training.evaluation.paired import SeedValues, estimate
 from training.loop.shared_layer import SharedLayer, epochs_of, steps_an_epoch, table_of, train_shared
 from training.loop.task_labels import TaskLabels
 from training.network.losses import Layout
@@ -113,16 +113,6 @@ def subset_values(
     ]
 
 
-def _epochs(recipe: Recipe, tasks: Sequence[JudgedTask]) -> int:
-    """How often every training takes each image: alone and in a pair as often, so that a task learns from its labels
-    equally often. The recipe's, or more where a task of median size has few labels."""
-    images = sorted(len(task.labels.rows) for task in tasks)
-    largest = len(
-        np.union1d(*[task.labels.rows for task in sorted(tasks, key=lambda task: len(task.labels.rows))[-2:]])
-    )
-    return max(1, min(epochs_of(recipe, images[len(images) // 2]), STEPS // steps_an_epoch(largest)))
-
-
 def compressed(features: Tensor, others: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """`features` [S, D] and `others` [n, D] in the `DIRECTIONS` principal directions of the first, centred there.
 
@@ -140,6 +130,16 @@ def compressed(features: Tensor, others: Sequence[Tensor]) -> tuple[Tensor, list
     return ((features - mean) @ top.float()), [(part - mean) @ top.float() for part in others]
 
 
+def _epochs(recipe: Recipe, tasks: Sequence[JudgedTask]) -> int:
+    """How often every training takes each image, alone and in a pair: as the recipe says, or more often where a task of
+    median size has few labels."""
+    images = sorted(len(task.labels.rows) for task in tasks)
+    largest = len(
+        np.union1d(*[task.labels.rows for task in sorted(tasks, key=lambda task: len(task.labels.rows))[-2:]])
+    )
+    return max(1, min(epochs_of(recipe, images[len(images) // 2]), STEPS // steps_an_epoch(largest)))
+
+
 def _points(tasks: Sequence[JudgedTask], layout: Layout, layer: SharedLayer) -> Iterator[Floats]:
     for code, task in enumerate(tasks):
         yield task.points(layer.outputs(task.features)[:, layout.columns[code]])
@@ -154,7 +154,7 @@ def _effects(
         gaps = {partner: values.minus(alone[code]) for (task, partner), values in both.items() if task == code}
         spread = _spread([gap.by_seed() for gap in gaps.values()])
         for partner, gap in sorted(gaps.items()):
-            found: Estimate = estimate([gap], level=level, spread=spread)
+            found = estimate([gap], level=level, spread=spread)
             yield Effect(task=name, partner=names[partner], gain=found.value, low=found.low, high=found.high)
 
 

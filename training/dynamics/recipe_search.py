@@ -42,7 +42,10 @@ FRESH = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Trials:
-    """How the trials of a search are trained: each on a `part` of the draws, with `seeds` seeds from `seed` on."""
+    """How the trials of a search are trained: each on a `part` of the draws, with `seeds` seeds from `seed` on.
+
+    The verdict has the `fresh` seeds after these. `sampler` chooses the points, and `processes` trials run at a time.
+    """
 
     part: float = PART
     seeds: int = PAIRED
@@ -139,7 +142,7 @@ def search_recipe(
         verdict = None
         if won:
             fresh = _Fresh(runs, recipe, space, how, catalog.home / "studies" / study / "fresh", tell)
-            verdict = fresh.verdict(standing, won, trials)
+            verdict = fresh.verdict(standing, won)
     return RecipeSearch(plan=plan.hash, study=study, trials=trials, winner=won, verdict=verdict)
 
 
@@ -193,7 +196,7 @@ def _about(plan: Plan, recipe: Recipe, space: Space, how: Trials) -> dict[str, o
     knobs = [[knob.name, knob.low, knob.high] for knob in space.knobs]
     return {
         "plan": plan.hash, "kind": space.kind, "part": how.part, "seeds": how.seeds, "knobs": knobs,
-        "recipe": recipe.words,
+        "groups": space.groups, "recipe": recipe.words,
     }  # fmt: skip
 
 
@@ -258,7 +261,7 @@ class _Fresh:
         first = how.seed + how.seeds
         self._seeds, self._done = range(first, first + how.fresh), 0
 
-    def verdict(self, standing: TrialRow, won: TrialRow, trials: Sequence[TrialRow]) -> Verdict:
+    def verdict(self, standing: TrialRow, won: TrialRow) -> Verdict:
         """The winner beside what stands."""
         runs, starts = self._runs, self._space.starts
         plain = starts[1] if len(starts) > 1 and won.number != 1 else None

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from curation.catalog.ownership import Identity
 from curation.catalog.snapshot import Snapshot
@@ -32,8 +32,8 @@ DECAYS = (1e-4, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Knob:
-    """A positive number of a search, on a logarithmic scale: `own` is what the plan or recipe has, `plain` the plain
-    choice."""
+    """A positive number of a search, on a logarithmic scale: `own` is what the plan or recipe has (moved into the range
+    where it lies outside), `plain` the plain choice."""
 
     name: str
     low: float
@@ -63,7 +63,7 @@ class Space:
         A group without a knob is the one that the others are relative to. Tasks of no group keep theirs, and the groups
         together keep their sum, so nobody outside them gets less. Inside a group tasks keep their proportions.
         """
-        if self.kind != "weights" or all(math.isclose(point[k.name], k.own, rel_tol=1e-9) for k in self.knobs):
+        if self.kind != "weights" or self._stands(point):
             return None
         own = {task.name: task.importance for task in plan.tasks}
         means = {name: sum(own[task] for task in tasks) / len(tasks) for name, tasks in self.groups.items()}
@@ -75,18 +75,13 @@ class Space:
         return own | {task: value * scale for task, value in moved.items()}
 
     def recipe(self, recipe: Recipe, point: Mapping[str, float]) -> Recipe:
-        """The recipe at a point."""
-        if self.kind != "recipe":
+        """The recipe at a point; as it stands at what stands, also where a knob does not reach its value."""
+        if self.kind != "recipe" or self._stands(point):
             return recipe
         tasks = dict(recipe.task)
         for name, members in self.groups.items():
-            changed: dict[str, Any] = {}
-            if f"rate {name}" in point:
-                changed["rate"] = point[f"rate {name}"]
-            if f"decay {name}" in point:
-                changed["decay"] = point[f"decay {name}"]
-            if changed:
-                tasks |= {task: replace(tasks.get(task, TaskRecipe()), **changed) for task in members}
+            rate, decay = point[f"rate {name}"], point[f"decay {name}"]
+            tasks |= {task: replace(tasks.get(task, TaskRecipe()), rate=rate, decay=decay) for task in members}
         return replace(recipe, learning_rate=point["learning_rate"], weight_decay=point["weight_decay"], task=tasks)
 
     def policy(self, plan: Plan, point: Mapping[str, float]) -> Policy:
@@ -98,6 +93,9 @@ class Space:
             for name, part in policy.task.items()
         }
         return policy.model_copy(update={"task": parts})
+
+    def _stands(self, point: Mapping[str, float]) -> bool:
+        return all(math.isclose(point[knob.name], knob.own, rel_tol=1e-9) for knob in self.knobs)
 
 
 def open_tasks(plan: Plan, now: Snapshot, by: Identity) -> list[str]:

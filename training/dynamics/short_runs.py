@@ -83,8 +83,8 @@ class ShortRuns:
     ) -> Trained:
         """One training on a part of the draws; `importances` take the place of the plan's, `keep` keeps the network.
 
-        A training that diverges has twice the best constant's loss. A schedule ends where the part ends.
-        BadInput for tasks of boxes on a frozen trunk.
+        A loss that is not finite, at a step or on validation, counts as twice the best constant's. A schedule ends where
+        the part ends. BadInput for tasks of boxes on a frozen trunk.
         """
         recipe = recipe.with_boxes([task.task for task in self.plan.tasks])
         draws = self.steps(recipe, part) * recipe.global_batch
@@ -99,7 +99,8 @@ class ShortRuns:
                 drawing.network.to(self._ranks.device)
                 losses = self.validation.losses(drawing.learner, drawing.inputs)
             except Diverged:
-                losses = np.where(self.validation.known, DIVERGED, np.nan)
+                losses = np.full(self.validation.known.shape, np.inf)
+        losses = np.where(np.isfinite(losses), losses, np.where(self.validation.known, DIVERGED, np.nan))
         network = drawing.network if keep and isinstance(drawing.network, TreeNetwork) else None
         return Trained(losses=losses, network=network)
 

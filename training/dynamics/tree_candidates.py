@@ -1,7 +1,7 @@
 """The trees that a search compares: shared, separate, and up to three depths of grouping in two widths or places."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -42,7 +42,7 @@ def tree_candidates(
     On cached features a grouping is tried with the width at which it costs no more than the shared network, and with
     the recipe's width. On a trunk that learns, its branches leave the trunk's end, or its last stage but one.
     """
-    names = [task.name for task in tasks if task.task.kind != "detection"]
+    names = [task.name for task in tasks]
     width = max(1, recipe.hidden)
 
     def macs(tree: Tree) -> int:
@@ -54,9 +54,7 @@ def tree_candidates(
     shared = candidate(SHARED, Tree.shared(width), [names])
     found = [shared, candidate(SEPARATE, Tree.separate(width), [[name] for name in names])]
     places = {"": TRUNK} if embeddings is not None else {"": TRUNK, "_early": _early(network)}
-    codes = [code for code, task in enumerate(tasks) if task.name in names]
-    similarity = task_similarity(network)[codes][:, codes]
-    for partition in partitions(similarity, DEPTHS + 1):
+    for partition in partitions(task_similarity(network), DEPTHS + 1):
         groups = [[names[code] for code in group] for group in partition]
         for suffix, place in places.items():
             wide = grouped_tree(groups, width, place)
@@ -101,8 +99,7 @@ def _early(network: TreeNetwork) -> str:
 
 
 def _macs(recipe: Recipe, tree: Tree, tasks: Sequence[PlanTask], embeddings: Embeddings | None) -> int:
-    words: Mapping[str, object] = {**recipe.words, "tree": tree}
-    network = build_tree(Recipe(**words), tasks, embeddings).eval()  # type: ignore[arg-type]
+    network = build_tree(replace(recipe, tree=tree), tasks, embeddings).eval()
     inputs = torch.zeros(1, len(embeddings.mean)) if embeddings else torch.zeros(1, 3, *recipe.size)
     if paired_tasks(tasks):
         inputs = as_pair(inputs, inputs, torch.ones(1, dtype=torch.bool))

@@ -14,6 +14,7 @@ from curation.errors import BadInput, Failed
 from curation.files.progress import LossProgress, StatesProgress
 from samplers.plan.plan import Plan
 from samplers.plan.replan import draft_child
+from samplers.policy.policy import Policy
 from samplers.streaming.batches import Batch
 from samplers.streaming.draws import ReplacedDraw
 from training.loop.alarms import NumberRanges, drawn_alarms
@@ -192,28 +193,31 @@ class Drawing:
         """Begin the next stage where it is time; whether the draws now come from another plan."""
         if not self.stages or not self.stages.begins(self.step):
             return False
-        position = self.step * self.recipe.global_batch
-        self.stages.follow(self.step, position, self.course, self.catalog, self.ranks)
+        self._follow(self.step * self.recipe.global_batch, self.stages.policy(self.step))
         self.stages.apply(self.step, self.learner)
         return True
 
     def _replanned(self, position: int) -> bool:
-        """Follow the plan of the tasks' states from `position` on; with all tasks frozen, end here.
-
-        The recipe's rule decides it, not a new policy, so that it needs no sign-off.
-        """
+        """Follow the plan of the tasks' states from `position` on; with all tasks frozen, end here."""
         assert self.stops
-        policy, segment = self.stops.policy(), self.course.now
+        policy = self.stops.policy()
         if policy is None:
             self.steps = self.step
             self._point(None) if self.recent else None
             return True
-        at = segment.plan.start + position - segment.start
-        hash_ = ""
+        self._follow(position, policy)
+        return True
+
+    def _follow(self, position: int, policy: Policy) -> None:
+        """Draw by `policy` from `position` on, from a plan that rank 0 makes.
+
+        The recipe's rule decides it, not a new policy, so that it needs no sign-off.
+        """
+        segment, hash_ = self.course.now, ""
         if self.ranks.first:
+            at = segment.plan.start + position - segment.start
             hash_ = draft_child(segment.plan, at, policy, self.catalog).save(by="training", derived=True).hash
         self.course.follow(position, Plan.open(self.catalog.home, self.ranks.from_first(hash_)))
-        return True
 
     def _stops(self, before: Run | None) -> TaskStops | None:
         rules = self.recipe.stopping

@@ -7,12 +7,9 @@ from curation.errors import BadInput
 from samplers.pack.pack import Pack
 from samplers.plan.build import draft_plan
 from samplers.plan.plan import Plan
-from samplers.plan.replan import draft_child
 from samplers.policy.policy import Policy
-from training.loop.course import Course
 from training.loop.learner import Learner
 from training.loop.optimise import TreeOptimiser
-from training.loop.ranks import Ranks
 from training.recipe_parts import Stage
 
 __all__ = ["Stages", "narrowed", "staged_plan"]
@@ -39,17 +36,9 @@ class Stages:
         """Whether a stage after the first begins before this step."""
         return step > 0 and step in self._begins
 
-    def follow(self, step: int, position: int, course: Course, catalog: Catalog, ranks: Ranks) -> None:
-        """Draw from `position` on what the stage that begins before `step` learns from, in a plan that rank 0 makes.
-
-        The recipe's rule decides it, not a new policy, so that it needs no sign-off.
-        """
-        segment, hash_ = course.now, ""
-        at = segment.plan.start + position - segment.start
-        if ranks.first:
-            policy = narrowed(self._policy, self._learned(self._at(step)))
-            hash_ = draft_child(segment.plan, at, policy, catalog).save(by="training", derived=True).hash
-        course.follow(position, Plan.open(catalog.home, ranks.from_first(hash_)))
+    def policy(self, step: int) -> Policy:
+        """The policy of the stage at `step`."""
+        return narrowed(self._policy, self._learned(self._at(step)))
 
     def apply(self, step: int, learner: Learner) -> None:
         """Let the tasks of the stage at `step` learn, and nothing else: their importances sum to 1."""
@@ -57,7 +46,7 @@ class Stages:
         now = self._at(step)
         learned = set(self._learned(now))
         others = frozenset(t for t, name in enumerate(self._names) if name not in learned)
-        before = {name for stage in self._stages[:now] for name in stage.tasks or self._names}
+        before = {name for stage in range(now) for name in self._learned(stage)}
         kept = frozenset(t for t in others if self._names[t] in before) if self._stages[now].fixed else frozenset()
         learner.optimiser.freeze(others, kept)
         weights = learner.network.losses.importances.clone()

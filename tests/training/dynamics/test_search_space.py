@@ -72,6 +72,13 @@ def test_rates_and_decays_are_those_of_the_groups() -> None:
     assert found.task["sign"] == TaskRecipe(smoothing=0.1)
 
 
+def test_what_stands_is_the_recipe_even_where_no_knob_reaches_it() -> None:
+    base = recipe(tree="shared", weight_decay=0.0, task={name: {"rate": 9.0} for name in ("car", "bike")})
+    space = recipe_space(base, GROUPS)
+    assert space.recipe(base, space.starts[0]) == base
+    assert space.recipe(base, {**space.starts[0], "learning_rate": 0.5}) != base
+
+
 def test_one_group_has_no_weights(plan: Plan) -> None:
     with pytest.raises(BadInput, match="a search needs two"):
         weights_space(plan, [["car", "bike"]])
