@@ -26,6 +26,7 @@ from samplers.pack.pack_writer import complete_packs, pack_lock
 from samplers.pack.shard_jobs import noted_shards
 from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy
+from training.dynamics.lineage import origins_of
 from training.dynamics.releases import RELEASE
 from training.run import Run
 
@@ -145,7 +146,7 @@ class _Needs:
             return set(all_)
         deployed = {act["subject"] for act in self.acts if act["act"] == RELEASE}
         needed = (self.loop | deployed | {row["run"] for row in self.registered[-1:]}) & all_
-        while origins := {name for run in needed for name in _origins(self.runs[run])} & all_ - needed:
+        while origins := {name for run in needed for name in origins_of(self.home, self.runs[run])} & all_ - needed:
             needed |= origins
         return needed
 
@@ -246,12 +247,6 @@ def _parent(plans: dict[str, dict[str, Any]], name: str) -> str:
 def _successor(home: Path, pack: str) -> str:
     path = home / "packs" / pack / "moved.json"
     return read_json(path, "pack again", lambda found: str(found["to"])) if path.is_file() else ""
-
-
-def _origins(run: Run) -> Iterator[str]:
-    """The runs that a run continues: its parent, and the run whose trunk it reads features of."""
-    yield run.parent
-    yield run.recipe.trunk.removeprefix("run:")
 
 
 def _runs_of_latest_loop(log: list[dict[str, Any]], registered: list[dict[str, Any]]) -> set[str]:

@@ -99,7 +99,7 @@ def release(
             return Released(decision=decision, pointer=None)
         record = _prepared(catalog, found, lineage, decision, accepted, unjudged, notes, tell)
         with catalog.commit(author=author, message=f"release run {found.id}") as change:
-            record_act(change, RELEASE, run=found.id, before=champion(change.now), digest=record.digest, by=by)
+            record_act(change, RELEASE, run=found.id, before=record.before, digest=record.digest, by=by)
         with catalog.read() as now:
             pointer = write_pointer(catalog.home, now)
     return Released(decision=decision, pointer=pointer, folder=folder_of(catalog.home, record.digest))
@@ -229,26 +229,19 @@ def _prepared(
         mark = FlattenedMark.of(home, run.id)
         with catalog.read() as now:
             number = sum(not each.is_back for each in releases(now)) + 1
-            before = stack_of(releases(now))
+            before = champion(now)
             card = card_view(
-                now,
-                home,
-                run,
-                lineage,
-                view,
-                number=number,
-                notes=notes,
-                unjudged=list(unjudged),
+                now, home, run, lineage, view, number=number, notes=notes, unjudged=list(unjudged),
                 marks=[mark.text] if mark else [NOT_FLATTENED],
-            )
+            )  # fmt: skip
         write_card(card, part)
         tell(2, STEPS)
         export_model(run, catalog, part / EXPORT)
         tell(3, STEPS)
         record = ReleaseRecord(
-            number=number, run=run.id, plan=run.plan, commit=run.commit, before=before[-1].run if before else "",
-            against=view["against"], rules_sha256=view["rules_sha256"], accepted=tuple(accepted),
-            evaluation_set=view["evaluation_set"]["digest"], files=files_of(part),
+            number=number, run=run.id, plan=run.plan, commit=run.commit, before=before, against=view["against"],
+            rules_sha256=view["rules_sha256"], accepted=tuple(accepted), files=files_of(part),
+            evaluation_set=view["evaluation_set"]["digest"],
         )  # fmt: skip
         (part / RECORD).write_text(record.text)
         part.chmod(0o755)

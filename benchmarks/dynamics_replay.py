@@ -43,15 +43,15 @@ STOPPING = {"every": DRAWS // 160, "patience": 1, "floor": 0.5}
 @dataclass(frozen=True, kw_only=True)
 class _Case:
     """One chain: its replays on as many threads and on others, the seconds of training it and of the first replay, and
-    on how many tasks and slices the run is better than without the link that taught it, and than without one that
-    learned next to nothing; and of how many."""
+    on which tasks and slices a difference is shown from the chain without the link that taught the network, and from
+    the chain without a link that learned next to nothing."""
 
     same: Replay
     other: Replay
     trained: float
     replayed: float
-    planted: tuple[list[str], int]
-    null: tuple[list[str], int]
+    planted: list[str]
+    null: list[str]
 
 
 def replay_rows() -> list[Row]:
@@ -69,8 +69,8 @@ def replay_rows() -> list[Row]:
     noise = [case.other.verdict == "within noise" for case in cases]
     moved = [abs(part.difference) for case in cases for part in case.other.figures if part.difference is not None
              and part.unit == "points"]  # fmt: skip
-    found = sum(bool(case.planted[0]) for case in cases)
-    false = sum(bool(case.null[0]) for case in cases)
+    found = sum(bool(case.planted) for case in cases)
+    false = sum(bool(case.null) for case in cases)
     ratio = sum(case.replayed for case in cases) / sum(case.trained for case in cases)
     chains = f"{len(cases)} chains of 4 links on streets"
     return [
@@ -103,9 +103,9 @@ def _case(folder: Path, seed: int) -> _Case:
     return _Case(same=same, other=other, trained=trained, replayed=replayed, planted=sides[0], null=sides[1])
 
 
-def _shown(catalog: Catalog, run: Run, link: Run, folder: Path) -> tuple[list[str], int]:
+def _shown(catalog: Catalog, run: Run, link: Run, folder: Path) -> list[str]:
     found = contribution(catalog, run.id, link.id, folder)
-    return [*found.better, *found.worse], len(found.figures)
+    return [*found.better, *found.worse]
 
 
 def _chain(catalog: Catalog, seed: int) -> tuple[Run, Run]:

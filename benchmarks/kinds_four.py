@@ -11,8 +11,8 @@ from functools import partial
 from typing import Final
 
 import numpy as np
-from scipy import stats
 
+from benchmarks.kinds_several import interval
 from benchmarks.kinds_signs import by_seed, on_test, scenes, trained, workspace
 from benchmarks.max_t import max_t
 from benchmarks.table import Row, small
@@ -89,11 +89,8 @@ def _learned(catalog: Catalog, names: list[str], seed: int, draws: int) -> tuple
 
 
 def _row(what: str, differences: Floats, one: Floats, each: Floats) -> Row:
-    """The mean difference over seeds with Student's 95% interval."""
-    spread = float(differences.std(ddof=1)) / len(differences) ** 0.5 if len(differences) > 1 else np.nan
-    half = float(stats.t.ppf(0.975, max(1, len(differences) - 1))) * spread
-    mean = float(differences.mean())
+    mean, low, high = interval(differences.tolist())
     return Row(
-        what=what, value=mean, low=mean - half, high=mean + half, asked="printed",
+        what=what, value=mean, low=low, high=high, asked="printed",
         peers={"one network": float(one.mean()), "one each": float(each.mean())},
     )  # fmt: skip

@@ -182,6 +182,13 @@ def test_checkpoints(catalog: Catalog) -> None:
     assert Run.open(catalog.home, "c").plan == plan.hash
 
 
+def test_weights_whose_features_a_run_reads_stay_however_it_names_them(catalog: Catalog) -> None:
+    plan = planned(catalog, 1)
+    for name, trunk in (("first", "small"), ("other", "small"), ("second", "run:fir")):
+        trained(catalog, plan, name, Recipe(trunk=trunk, heads="drawn", size=(32, 32)))
+    assert paths(catalog, checkpoints=True) == {"runs/other/checkpoints"}
+
+
 def test_a_forgotten_image_is_really_gone(catalog: Catalog) -> None:
     """Weights and features of runs that learned from it, replaced packs, and what a killed `forget` left."""
     with catalog.commit(author="ada", message="label") as change:

@@ -221,13 +221,12 @@ def _figure_steps(now: Snapshot, home: Path, plans: Mapping[str, PlanEntry]) -> 
 def _pairs(now: Snapshot, runs: Sequence[RunEntry]) -> list[tuple[RunEntry, RunEntry, list[str]]]:
     """Runs to compare, each with the tasks for which the first is the last one before the second that predicts them."""
     last: dict[str, RunEntry] = {}
-    found = []
+    found, declared = [], now.tasks().keys()
     for run in runs:
-        names = sorted({row["task"] for row in now.runs.slice_errors(run.run).to_pylist()} & now.tasks().keys())
-        before = dict.fromkeys(last[name].run for name in names if name in last)
-        for id_ in before:
-            mine = [name for name in names if name in last and last[name].run == id_]
-            found.append((last[mine[0]], run, mine))
+        names = sorted({row["task"] for row in now.runs.slice_errors(run.run).to_pylist()} & declared)
+        known = [name for name in names if name in last]
+        for before in {last[name].run: last[name] for name in known}.values():
+            found.append((before, run, [name for name in known if last[name].run == before.run]))
         last |= dict.fromkeys(names, run)
     return found
 

@@ -37,10 +37,11 @@ def steps_of(home: Path, lineage: Lineage) -> list[Step]:
     lineage.refuse_broken()
     return [
         Step(
-            run=link.run, plan=link.plan, recipe=Run.open(home, link.run).recipe, parent=link.parent,
-            features_of=link.features_of, quarantine=bool(Run.open(home, link.run).replaced(home)),
+            run=link.run, plan=link.plan, recipe=run.recipe, parent=link.parent, features_of=link.features_of,
+            quarantine=bool(run.replaced(home)),
         )
         for link in lineage.links
+        for run in [Run.open(home, link.run)]
     ]  # fmt: skip
 
 

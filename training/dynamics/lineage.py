@@ -17,7 +17,7 @@ from samplers.plan.plan_list import policy_name
 from training.recipe import Recipe
 from training.run import Run
 
-__all__ = ["OF_RUN", "Edge", "Lineage", "LineagePlan", "Link", "LinkState", "lineage_of"]
+__all__ = ["OF_RUN", "Edge", "Lineage", "LineagePlan", "Link", "LinkState", "lineage_of", "origins_of"]
 
 OF_RUN: Final = "run:"
 """What the name of a trunk begins with that is one of another run."""
@@ -158,6 +158,11 @@ def lineage_of(home: Path, now: Snapshot, run: str) -> Lineage:
     return Lineage(run=top, links=tuple(links.values()), plans=tuple(plans.values()))
 
 
+def origins_of(home: Path, run: Run) -> tuple[str, ...]:
+    """The whole ids of the runs that a run continues or reads features of."""
+    return tuple(dict.fromkeys(name for name in (run.parent, _features_of(home, run.recipe)) if name))
+
+
 def _oldest_first(home: Path, top: str) -> list[str]:
     """The ids of all runs that `top` was made of, each after its own origins; `top` is the last."""
     found: dict[str, None] = {}
@@ -170,15 +175,9 @@ def _oldest_first(home: Path, top: str) -> list[str]:
             found[name] = None
             continue
         waiting.append((name, True))
-        waiting += [(origin, False) for origin in reversed(_origins(home, name))]
+        origins = origins_of(home, Run.open(home, name)) if _is_there(home, name) else ()
+        waiting += [(origin, False) for origin in reversed(origins)]
     return list(found)
-
-
-def _origins(home: Path, name: str) -> list[str]:
-    if not _is_there(home, name):
-        return []
-    run = Run.open(home, name)
-    return list(dict.fromkeys(part for part in (run.parent, _features_of(home, run.recipe)) if part))
 
 
 def _features_of(home: Path, recipe: Recipe) -> str:

@@ -66,13 +66,9 @@ def _task(now: Snapshot, plan: Plan, code: int, part: PlanTask) -> View:
     members = now.ownership.members().get(task.owner, ())
     labels = now.labels(task.name)
     known = labels["sample_id"].filter(pc.equal(labels["state"], KNOWN)).combine_chunks()
-    samples = now.samples()
-    counts = {
-        split: len(
-            pc.indices_nonzero(pc.and_(pc.equal(samples["split"], split), pc.is_in(samples["sample_id"], known)))
-        )
-        for split in EVALUATION
-    }
+    samples = now.samples("sample_id", "split", "excluded")
+    labelled = samples.filter(pc.and_not(pc.is_in(samples["sample_id"], known), samples["excluded"]))
+    counts = {split: pc.sum(pc.equal(labelled["split"], split)).as_py() or 0 for split in EVALUATION}
     return {
         "name": task.name, "kind": task.kind, "owner": task.owner, "members": ", ".join(map(str, members)) or "anybody",
         "predicts": ", ".join(task.classes) or task.unit, "description": task.description,
@@ -83,8 +79,8 @@ def _task(now: Snapshot, plan: Plan, code: int, part: PlanTask) -> View:
 
 def _images(now: Snapshot) -> list[View]:
     """Images by data set and split, without excluded ones."""
-    samples = now.samples()
-    kept = samples.filter(pc.invert(pc.fill_null(samples["excluded"], False)))
+    samples = now.samples("dataset", "split", "excluded")
+    kept = samples.filter(pc.invert(samples["excluded"]))
     rows = kept.group_by(["dataset", "split"]).aggregate([([], "count_all")]).to_pylist()
     named = [{"dataset": row["dataset"], "split": row["split"] or "none", "images": row["count_all"]} for row in rows]
     return sorted(named, key=lambda row: (row["dataset"], row["split"]))

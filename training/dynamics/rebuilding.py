@@ -19,14 +19,15 @@ from curation.files.progress import StageProgress
 from curation.files.read_back import one_line, read_json, sha256_of
 from samplers.pack.pack import Pack
 from samplers.plan.build import Parent, draft_plan
-from samplers.plan.plan import AGAIN, MADE, Plan
+from samplers.plan.plan import AGAIN, Plan
 from samplers.policy.policy import Policy
 from training.dynamics.chain_steps import Step
-from training.dynamics.lineage import OF_RUN, Lineage
+from training.dynamics.lineage import OF_RUN, Lineage, LineagePlan
 from training.evaluation.evaluation import evaluate
 from training.evaluation.features import embed
 from training.loop.ranks import Ranks
 from training.loop.trainer import train
+from training.recipe import Recipe
 from training.run import Run
 
 __all__ = ["RECORDED", "Rebuilder", "weights_sha256"]
@@ -58,7 +59,7 @@ class Rebuilder:
         self.plans: dict[str, str] = {}
         for number, plan in enumerate(lineage.plans):
             if plan.by != "training":
-                self._make_plan(plan.plan)
+                self._make_plan(plan)
             self._tell("plans", number + 1, len(lineage.plans))
 
     def run(self, steps: Sequence[Step], *, reuse: bool = False) -> dict[str, str]:
@@ -109,22 +110,20 @@ class Rebuilder:
                 raise Damaged(f"{source / 'shards' / name}: is not what was packed; delete the shard, then pack again")
             self._tell("images", number + 1, len(shards))
 
-    def _make_plan(self, hash_: str) -> None:
+    def _make_plan(self, plan: LineagePlan) -> None:
         """Make a plan again from its policy and commit, and compare it with what was recorded."""
-        folder = self._source.home / "plans" / hash_
-        header = read_json(folder / "plan.json", AGAIN, dict)
-        before = header["parent"]
-        parent = Parent(plan=self._hashes[before["plan"]], position=before["position"]) if before else None
+        header = read_json(self._source.home / "plans" / plan.plan / "plan.json", AGAIN, dict)
+        parent = Parent(plan=self._hashes[plan.parent], position=plan.position) if plan.parent else None
         draft = draft_plan(
             self.catalog, Policy.model_validate(header["policy"]), Pack.open(self.catalog.home, header["pack"]),
-            draws=header["draws"], seed=header["seed"], commit=header["commit"], parent=parent,
+            draws=plan.draws, seed=header["seed"], commit=plan.commit, parent=parent,
         )  # fmt: skip
-        made = folder / MADE
-        draft.save(by=read_json(made, AGAIN, lambda note: str(note["by"])) if made.is_file() else "")
-        self._hashes[hash_] = draft.hash
+        draft.save(by=plan.by)
+        self._hashes[plan.plan] = draft.hash
         tables = [{name: part for name, part in each["tables"].items() if name != "samples"} for each in
                   (header, draft.header)]  # fmt: skip
-        self.plans[hash_] = "equal" if draft.hash == hash_ else "same draws" if tables[0] == tables[1] else "differs"
+        same = "same draws" if tables[0] == tables[1] else "differs"
+        self.plans[plan.plan] = "equal" if draft.hash == plan.plan else same
 
     def _trained(self, step: Step, made: dict[str, str], *, reuse: bool) -> str:
         """Train one step, after the steps that it is made of, and return the id of its run."""
@@ -135,7 +134,7 @@ class Rebuilder:
         plan = Plan.open(home, self._hashes[step.plan])
         parent = made[step.parent] if step.parent else ""
         if reuse:
-            self._take_over(step, recipe == Run.open(self._source.home, step.run).recipe, plan.hash, parent)
+            self._take_over(step, recipe, plan.hash, parent)
         embed(home, Pack.open(home, plan.pack_hash), recipe)
         done = train(
             recipe, plan, self.catalog, parent=parent, ranks=self._ranks,
@@ -143,16 +142,16 @@ class Rebuilder:
         )  # fmt: skip
         return done.id
 
-    def _take_over(self, step: Step, same_recipe: bool, plan: str, parent: str) -> None:
+    def _take_over(self, step: Step, recipe: Recipe, plan: str, parent: str) -> None:
         """Copy the record and the weights of a recorded run that this step would repeat exactly."""
         recorded = self._source.home / "runs" / step.run
         run = Run.open(self._source.home, step.run)
         weights = recorded / "checkpoints" / "last.pt"
         target = self.catalog.home / "runs" / step.run
-        if not (same_recipe and (run.plan, run.parent) == (plan, parent) and weights.is_file()) or target.exists():
+        same = (run.recipe, run.plan, run.parent) == (recipe, plan, parent)
+        if not same or not weights.is_file() or target.exists():
             return
-        for name in (".", "checkpoints"):
-            (target / name).mkdir(parents=True, exist_ok=True)
+        (target / "checkpoints").mkdir(parents=True)
         shutil.copyfile(weights, target / "checkpoints" / "last.pt")
         shutil.copyfile(recorded / "run.json", target / "run.json")
 

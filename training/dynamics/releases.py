@@ -103,12 +103,12 @@ def releases(now: Snapshot) -> list[Release]:
 
 
 def stack_of(history: Iterable[Release]) -> list[Release]:
-    """The releases that are deployed or that one can go back to, the deployed one last.
+    """The releases that are deployed or that one can go back to, the deployed one last; `history` is oldest first.
 
     A release is put on top; going back takes off everything above the one that it returned to.
     """
     found: list[Release] = []
-    for each in sorted(history, key=lambda part: part.commit):
+    for each in history:
         if each.is_back:
             while found and found[-1].digest != each.digest:
                 found.pop()
@@ -119,8 +119,8 @@ def stack_of(history: Iterable[Release]) -> list[Release]:
 
 def champion(now: Snapshot) -> str:
     """The run that is deployed; "" while nothing was released."""
-    stack = stack_of(releases(now))
-    return stack[-1].run if stack else ""
+    history = releases(now)
+    return history[-1].run if history else ""
 
 
 def folder_of(home: Path, digest: str) -> Path:
@@ -164,10 +164,10 @@ def write_pointer(home: Path, now: Snapshot) -> dict[str, Any] | None:
     The file has the run, the release (the digest of its record, and its number), the commit and time of the act, the
     path of the exported network from the workspace, the sha256 of its description, and that of every file of it.
     """
-    stack = stack_of(releases(now))
-    if not stack:
+    history = releases(now)
+    if not history:
         return None
-    newest = max(releases(now), key=lambda part: part.commit)
+    newest = history[-1]
     record = read_json(folder_of(home, newest.digest) / RECORD, AGAIN, _of)
     words = _pointer(home, newest, record)
     path = home / "releases" / POINTER

@@ -183,12 +183,12 @@ def _beside(
             made = builder.run(reseeded(part, turn, common), reuse=True)
             both.append(made[part[-1].run])
             builder.predictions(both[-1])
+        if both[0] == both[1]:
+            raise BadInput(
+                f"run {steps[-1].run}: is one training from scratch already; there is nothing to compare it with"
+            )
         pairs.append((both[0], both[1]))
     first, second = pairs[0]
-    if first == second:
-        raise BadInput(
-            f"run {steps[-1].run}: is one training from scratch already; there is nothing to compare it with"
-        )
     split, figures = _compared(builder.catalog, first, second)
     gains = _gains(builder.catalog, pairs, split) if seeds > 1 else []
     return Contribution(

@@ -57,9 +57,8 @@ def decide(runs: PairedRuns, rules: GateRules, *, where: str = "gate") -> GateRe
     its labels, and for a margin in another unit than the metric.
     """
     _refuse_other_labels(runs)
-    places = [(part, slice_) for part in rules.judge for slice_ in _slices(runs, part, where)]
+    places = _places(runs, rules, where)
     cells = [_cell(runs, part, slice_, where) for part, slice_ in places]
-    _refuse_twice(cells, where)
     team = team_figure(runs, rules.team, rules.tasks, where) if rules.team else None
     sums = [*(cell.sums for cell in cells), *([team.sums] if team else [])]
     chances = Swaps.of(sums).step_down("drop").tolist()
@@ -82,8 +81,7 @@ def decide_by_floors(runs: PairedRuns, rules: GateRules, *, where: str = "gate")
             )
     if rules.team:
         raise BadInput(f"{where}: the team's rule compares with a run; name one with --against, or take the rule out")
-    places = [(part, slice_) for part in rules.judge for slice_ in _slices(runs, part, where)]
-    figures = floor_figures(runs, places, where)
+    figures = floor_figures(runs, _places(runs, rules, where), where)
     return GateResult(outcome=_together(figures), figures=figures, team=None)
 
 
@@ -103,15 +101,20 @@ def _refuse_other_labels(runs: PairedRuns) -> None:
         )
 
 
-def _refuse_twice(cells: Sequence[_Cell], where: str) -> None:
+def _places(runs: PairedRuns, rules: GateRules, where: str) -> list[tuple[Judged, str]]:
+    """Each entry of the rules with each of its slices; BadInput where two judge the same, or a margin is in another
+    unit than its metric."""
+    places = [(part, slice_) for part in rules.judge for slice_ in _slices(runs, part, where)]
     seen = set()
-    for cell in cells:
-        name = (cell.measure.task.name, cell.slice, cell.measure.text)
-        if name in seen:
+    for part, slice_ in places:
+        measure = measure_of(runs.tasks[part.task].task, part.metric)
+        margin_in(part.margin, measure, where)
+        if (name := (part.task, slice_, measure.text)) in seen:
             raise BadInput(
                 f"{where}: {name[2]} of {name[0]} on {name[1] or EVERYTHING} is judged twice; keep one of them"
             )
         seen.add(name)
+    return places
 
 
 def _slices(runs: PairedRuns, part: Judged, where: str) -> list[str]:

@@ -63,6 +63,8 @@ def test_bad_floors_are_refused_and_old_rules_keep_their_hash(catalog: Catalog) 
         ({"floor": "100 points"}, "must be below 100 points"),
         ({"floor": "3 points", "metric": "f1:red"}, "has no interval of its own; declare it on balanced_accuracy"),
         ({"floor": "3 points", "slices": ("nothing",)}, "the catalog has no such slice"),
+        ({"floor": "3 points", "margin": "9 km/h"}, "margin '9 km/h' of color: balanced_accuracy is measured in"),
+        ({"floor": "3 points", "slices": ("everything",) * 2}, "color on everything is judged twice"),
     ):
         with pytest.raises(AmberError, match=line):
             judged(catalog, "good", **words)
