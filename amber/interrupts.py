@@ -1,11 +1,13 @@
 """Ctrl-C that is never lost.
 
-Python raises KeyboardInterrupt wherever the main thread is. Inside a callback of C code, or while a C extension is
-imported, a library may swallow it, and the command would go on. So the signal is remembered as well, and whoever
-reports progress raises it again.
+Python raises KeyboardInterrupt wherever the main thread is. Inside a callback of C code, in a weak reference's callback
+or a `__del__`, or while a C extension is imported, it may be swallowed, and the command would go on. So the signal is
+remembered as well, and whoever reports progress raises it again; the interpreter's own words about one that it could
+not raise are left unsaid.
 """
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -27,9 +29,12 @@ def remembered() -> Iterator[None]:
             signal.signal(signal.SIGINT, _interrupt)
     except ValueError:  # only the main thread receives signals
         ours = False
+    told = sys.unraisablehook
+    sys.unraisablehook = lambda lost: None if lost.exc_type is KeyboardInterrupt and _pending else told(lost)
     try:
         yield
     finally:
+        sys.unraisablehook = told
         if ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -113,6 +114,31 @@ def test_an_interrupt_that_a_library_swallows(capsys: Capture) -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert reached == ["swallowed"]
+    assert "interrupted" in one_line(capsys.readouterr().err)
+
+
+def test_an_interrupt_that_python_cannot_raise(capsys: Capture) -> None:
+    """Inside the callback of a weak reference; only our line is printed."""
+
+    class Referred:
+        pass
+
+    def lose() -> None:
+        referred = Referred()
+        reference = weakref.ref(referred, lambda _: signal.raise_signal(signal.SIGINT))
+        del referred
+        assert reference() is None
+        Screen(quiet=True).tell("embed", 1, 2)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hook = sys.unraisablehook
+    sys.unraisablehook = sys.__unraisablehook__  # pytest's own keeps it and prints nothing
+    try:
+        assert guarded(lose) == 130
+        assert sys.unraisablehook is sys.__unraisablehook__
+    finally:
+        sys.unraisablehook = hook
+        signal.signal(signal.SIGINT, before)
     assert "interrupted" in one_line(capsys.readouterr().err)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.homes import make_home, work_in
+from support.processes import ending
 from support.queued import answer_colors, hide_colors
 from support.refusals import amber
 
@@ -43,12 +44,10 @@ def test_from_the_queue_to_a_release_and_back(
     rows = {row["change"]["task"]: row for row in said(capsys, "queue")["tasks"]}
     assert rows["color"]["action"] == "head"
 
-    killed = amber("retrain", "--gate", "gate.toml", "--task", "color")
-    deadline = time.monotonic() + 60
-    while not Path("home", FILE).is_file() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    killed.kill()
-    killed.wait()
+    with ending(amber("retrain", "--gate", "gate.toml", "--task", "color")):
+        deadline = time.monotonic() + 60
+        while not Path("home", FILE).is_file() and time.monotonic() < deadline:
+            time.sleep(0.01)
     found = said(capsys, "retrain", "--gate", "gate.toml", "--task", "color")
     assert (found["base"], found["outcome"], found["attempts"][0]["tasks"]) == (base, "pass", ["color"])
     new = found["candidate"]

@@ -83,8 +83,8 @@ class ShortRuns:
     ) -> Trained:
         """One training on a part of the draws; `importances` take the place of the plan's, `keep` keeps the network.
 
-        A loss that is not finite, at a step or on validation, counts as twice the best constant's. A schedule ends where
-        the part ends. BadInput for tasks of boxes on a frozen trunk.
+        A loss that is not finite, at a step or on validation, counts as twice the best constant's. A schedule ends
+        where the part ends. BadInput for tasks of boxes on a frozen trunk.
         """
         recipe = recipe.with_boxes([task.task for task in self.plan.tasks])
         draws = self.steps(recipe, part) * recipe.global_batch

@@ -13,9 +13,9 @@ __all__ = ["task_similarity"]
 def task_similarity(network: TreeNetwork) -> Floats:
     """The cosine [T, T] between the tasks' second moments of head weights, W' W, in a trained network.
 
-    It is |W_a W_b'|^2 / (|W_a W_a'| |W_b W_b'|), from the weights alone, so no image needs labels of both tasks. Weights
-    of classes are taken around their mean, which no probability depends on. 0 between tasks at different nodes, and for
-    tasks of boxes.
+    It is |W_a W_b'|^2 / (|W_a W_a'| |W_b W_b'|), from the weights alone, so no image needs labels of both tasks.
+    Weights of classes are taken around their mean, which no probability depends on. 0 between tasks at different nodes,
+    and for tasks of boxes.
     """
     kinds = network.losses.layout.kinds
     heads = {}
