@@ -153,4 +153,4 @@ clean: ## Remove what the demo and the benchmarks left here
 
 .venv/test: .venv/train
 	@echo "installing the test tools"
-	@$(INSTALL) --editable '.[train,export,timm,test,lake,browse,ray,labeling,service,shards,search]' && touch $@
+	@$(INSTALL) --editable '.[train,export,timm,test,lake,browse,ray,labeling,service,shards,search,docs]' && touch $@
