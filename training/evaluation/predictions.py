@@ -95,11 +95,16 @@ class Samples:
 
 
 class PredictionsFile:
-    """The predictions file of a run, read task by task: where the rows of a task lie together, only those."""
+    """The predictions file of a run, read task by task: where the rows of a task lie together, only those.
+
+    Most runs predict each task for the same images: keys that are stored in the same bytes as those of the task read
+    before are not decoded again.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._file = pq.ParquetFile(path)
+        self._path, self._file = path, pq.ParquetFile(path, read_dictionary=["task"])
         self._parts: dict[str, list[int]] | None = self._by_task()
+        self._stored, self._keys = list[bytes](), pa.chunked_array([], pa.string())
 
     @property
     def tasks(self) -> list[str]:
@@ -113,7 +118,22 @@ class PredictionsFile:
         if self._parts is None:
             table = self._file.read()
             return table.filter(pc.equal(table["task"], task))
-        return self._file.read_row_groups(self._parts.get(task, []))
+        parts = self._parts.get(task, [])
+        stored = self._stored_keys(parts)
+        if stored != self._stored:
+            self._stored, self._keys = stored, self._file.read_row_groups(parts, columns=["key"])["key"]
+        others = [name for name in self._file.schema_arrow.names if name != "key"]
+        return self._file.read_row_groups(parts, columns=others).add_column(0, "key", self._keys)
+
+    def _stored_keys(self, parts: list[int]) -> list[bytes]:
+        """The bytes of the keys of some row groups, as they are stored."""
+        column, found = self._file.schema_arrow.get_field_index("key"), list[bytes]()
+        with self._path.open("rb") as file:
+            for number in parts:
+                chunk = self._file.metadata.row_group(number).column(column)
+                file.seek(chunk.dictionary_page_offset or chunk.data_page_offset)
+                found.append(file.read(chunk.total_compressed_size))
+        return found
 
     def _by_task(self) -> dict[str, list[int]] | None:
         """The row groups of each task; None where one holds several tasks, or does not say."""
@@ -168,12 +188,12 @@ class LabelledPredictions:
         """
         here = cell[self.rows]
         if not self.batches:
-            return self.taken(here)
+            return self.taken(np.flatnonzero(here))
         weights = label_weights(self.batches, self.rows, cell) * self.samples.weights[self.rows]
-        return replace(self, weights=weights).taken(here & (weights > 0))
+        return replace(self, weights=weights).taken(np.flatnonzero(here & (weights > 0)))
 
     def taken(self, here: Bools | Ints) -> Self:
-        """The predictions that `here` marks [n], or at these positions, with their weights."""
+        """The predictions that `here` marks [n], or at these positions (faster for few), with their weights."""
         kept = ("samples", "batches")
         return replace(self, **{name: value[here] for name, value in vars(self).items() if name not in kept})
 
@@ -282,12 +302,16 @@ def predictions_of(
     predictions [n], their confidence [n] and the class probabilities [n, C], as in `LabelledPredictions`."""
     mine = _of_task(predictions, task)
     found = places_of(mine["key"], samples, wanted)
-    predicted = np.asarray(pc.cast(mine[_column(task)], pa.float64()).to_numpy(), np.float64)
-    usable = np.flatnonzero((found >= 0) & np.isfinite(predicted) & wanted[found])
-    usable = usable[np.argsort(found[usable], kind="stable")]
-    mine, rows = mine.take(pa.array(usable)), found[usable].astype(np.int64)
-    confidence = np.asarray(pc.cast(mine["confidence"], pa.float64()).to_numpy(), np.float64)
-    return rows, predicted[usable], confidence, probabilities_of(mine, len(task.classes))
+    here = np.flatnonzero(found >= 0)
+    here = here[np.argsort(found[here], kind="stable")]
+    stated = {_column(task), "confidence", "probabilities"}
+    mine = mine.select([name for name in mine.column_names if name in stated]).take(pa.array(here))
+    predicted, confidence = (
+        np.asarray(pc.cast(mine[name], pa.float64()).to_numpy(), np.float64) for name in (_column(task), "confidence")
+    )
+    usable = np.isfinite(predicted)
+    chances = probabilities_of(mine, len(task.classes))[usable]
+    return found[here][usable], predicted[usable], confidence[usable], chances
 
 
 def places_of(keys: pa.ChunkedArray, samples: Samples, wanted: Bools) -> Ints:

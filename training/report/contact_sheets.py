@@ -26,11 +26,13 @@ def worst_view(results: RunResults, picture_of: PictureOf) -> View:
     sheets: list[View] = []
     shown: set[tuple[str, int]] = set()
     for row in _worst_first(results):
+        if len(sheets) == SHEETS:
+            break
         task, predicted = row["task"], results.predictions[row["task"]]
         errors = results.errors(task, row["slice"])
         chosen = groups_first(errors, results.samples.groups[predicted.rows])[:PICTURES]
         new = {(task, int(sample)) for sample in predicted.rows[chosen]} - shown
-        if new and len(sheets) < SHEETS:
+        if new:
             shown |= new
             sheets.append(
                 {
