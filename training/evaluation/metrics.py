@@ -7,6 +7,7 @@ define (no label of the class, no prediction of it) has the value None: "not eno
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -99,10 +100,14 @@ class ConfusionSums:
         """The share of `hits` among the cells, each counted `times` times; both are [m]."""
         if not len(self.groups):
             return NOT_ENOUGH_DATA
-        _, codes = np.unique(self.groups, return_inverse=True)
         weight = self.weight * times
-        hit, total = _summed(codes, weight * hits), _summed(codes, weight)
+        hit, total = _summed(self._group_codes, weight * hits), _summed(self._group_codes, weight)
         return share_of_sums(hit, total, int(self.count[times > 0].sum()))
+
+    @cached_property
+    def _group_codes(self) -> Ints:
+        """The group of each cell [m], numbered from 0 without gaps."""
+        return np.unique(self.groups, return_inverse=True)[1]
 
     def _matrix(self, values: Floats) -> Floats:
         size = self.classes**2

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from curation.arrays import Floats
 from curation.catalog.slices import columns_of
 from curation.catalog.tasks import Task
-from training.evaluation.bootstrap import average_precision
+from training.evaluation.bootstrap import average_precisions
 from training.evaluation.decisions import SuggestedThreshold, rule_in_words, suggested_threshold
 from training.evaluation.figures import within
 from training.evaluation.intervals import Figure
@@ -43,7 +43,7 @@ def class_view(results: RunResults, before: RunBefore | None, raised: Sequence[R
 def _task_view(results: RunResults, name: str) -> View:
     task, test = results.tasks[name], results.predictions[name].at(results.test)
     sums = results.confusion[name]
-    rows = [_class_row(task, code, sums, test) for code in range(len(task.classes))]
+    rows = _class_rows(task, sums, test)
     chances = np.isfinite(test.probabilities).all(axis=1)
     weights, groups = test.weights, test.groups
     calibration = CalibrationSums.of(*_claims(task, test), weights, groups)
@@ -57,15 +57,18 @@ def _task_view(results: RunResults, name: str) -> View:
     }  # fmt: skip
 
 
-def _class_row(task: Task, code: int, sums: ConfusionSums, test: LabelledPredictions) -> View:
-    counts = sums.counts()
-    ranked = average_precision(test.truth == code, test.probabilities[:, code], test.weights, test.groups)
-    return {
-        "code": code, "name": task.classes[code], "ranked": ranked.value,
-        "true": int(counts[code].sum()), "predicted": int(counts[:, code].sum()),
-        "precision": _entry(sums.precision(code)), "recall": _entry(sums.recall(code)), "f1": _entry(sums.f1(code)),
-        "average_precision": _entry(ranked),
-    }  # fmt: skip
+def _class_rows(task: Task, sums: ConfusionSums, test: LabelledPredictions) -> list[View]:
+    counts, codes = sums.counts(), np.arange(len(task.classes))
+    ranked = average_precisions(test.truth[:, None] == codes, test.probabilities, test.weights, test.groups)
+    return [
+        {
+            "code": code, "name": task.classes[code], "ranked": ranked[code].value,
+            "true": int(counts[code].sum()), "predicted": int(counts[:, code].sum()),
+            "precision": _entry(sums.precision(code)), "recall": _entry(sums.recall(code)), "f1": _entry(sums.f1(code)),
+            "average_precision": _entry(ranked[code]),
+        }
+        for code in codes.tolist()
+    ]  # fmt: skip
 
 
 def _ranking(predicted: LabelledPredictions, code: int) -> RankingSums:
@@ -197,7 +200,7 @@ def _slice_rows(results: RunResults, task: Task) -> View:
 def _rows_of_slice(results: RunResults, task: Task, slice_: str, test: LabelledPredictions) -> list[View]:
     """The classes that occur on a slice, among its labels or among its predictions."""
     sums = confusion_of(task, test, results.samples)
-    rows = [_class_row(task, code, sums, test) for code in range(len(task.classes))]
+    rows = _class_rows(task, sums, test)
     return [{"slice": slice_, **row} for row in rows if row["true"] or row["predicted"]]
 
 
