@@ -29,12 +29,13 @@ def members_sql(predicate: str, column: Callable[[str, str], str], samples: str)
 
 
 def truths_sql(predicates: Sequence[str], column: Callable[[str, str], str], samples: str) -> str:
-    """SQL of `sample_id`, sorted, and for each of `predicates` whether it is true: columns "0", "1" and so on."""
+    """SQL of `sample_id`, in no order, and for each of `predicates` whether it is true (null where that is not known):
+    columns "0", "1" and so on."""
     terms = [terms_of(predicate) for predicate in predicates]
     parts = _columns([term for each in terms for term in each])
     joins = " ".join(f'LEFT JOIN ({column(*part)}) AS "{_name(part)}" USING (sample_id)' for part in parts)
-    truths = ", ".join(f'coalesce({_all(each)}, false) AS "{at}"' for at, each in enumerate(terms))
-    return f"SELECT sample_id, {truths} FROM ({samples}) {joins} ORDER BY sample_id"
+    truths = ", ".join(f'{_all(each)} AS "{at}"' for at, each in enumerate(terms))
+    return f"SELECT sample_id, {truths} FROM ({samples}) {joins}"
 
 
 def _columns(terms: Sequence[Term]) -> list[Column]:

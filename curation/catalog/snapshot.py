@@ -263,8 +263,9 @@ class Snapshot:
         )
         with limited(self.view.connection, RUN_SECONDS, f"slices {predicates[0]!r} to {predicates[-1]!r}"):
             table = self.view.table(query)
-        ids = np.asarray(table["sample_id"].to_numpy(), np.int64)
-        return [ids[table[str(at)].to_numpy()] for at in range(len(predicates))]
+        ids = table["sample_id"]
+        found = (ids.filter(table[str(at)]).to_numpy() for at in range(len(predicates)))
+        return [np.sort(np.asarray(part, np.int64)) for part in found]
 
     def _members(
         self, view: View, predicate: str, column: Callable[[str, str], str] | None = None, seconds: float = RUN_SECONDS

@@ -40,7 +40,7 @@ class Outcomes:
         an answered request names changed since they were recorded."""
         requests = now.requests()
         requests = requests.filter(pc.not_equal(requests["state"], "withdrawn"))
-        samples = now.samples()
+        samples = now.samples("sample_id", "group")
         where = pc.index_in(requests["sample_id"], value_set=samples["sample_id"].combine_chunks())
         ids = np.asarray(requests["sample_id"].to_numpy(), np.int64)
         tasks, runs = _texts(requests["task"]), _texts(requests["run"])
