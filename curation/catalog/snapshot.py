@@ -126,7 +126,7 @@ class Snapshot:
         """All samples by key: sample_id, key, location, dataset, sha256, format, width, height, bytes, group, split
         ("" for none yet), excluded, captured_at; or these columns of them, which takes less time and memory."""
         wanted = ", ".join(f'"{name}"' for name in columns) or "*"
-        return self.view.table(f"SELECT {wanted} FROM ({samples_sql(self.view)}) ORDER BY key")
+        return self.view.table(f"SELECT {wanted} FROM ({samples_sql(self.view, columns)}) ORDER BY key")
 
     def sample(self, key: str) -> dict[str, Any]:
         """One sample, as a row of `samples`; NotFound when there is none with this key."""

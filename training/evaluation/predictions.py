@@ -1,8 +1,10 @@
 """A run's predictions beside the labels that are known at a commit; without torch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Self
 
@@ -124,6 +126,16 @@ class PredictionsFile:
             self._stored, self._keys = stored, self._file.read_row_groups(parts, columns=["key"])["key"]
         others = [name for name in self._file.schema_arrow.names if name != "key"]
         return self._file.read_row_groups(parts, columns=others).add_column(0, "key", self._keys)
+
+    def each(self, tasks: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+        """Each of some tasks and its rows. Those of the next task are read in a thread meanwhile."""
+        with ThreadPoolExecutor(1, "amber-predictions") as pool:
+            coming = pool.submit(self.of, tasks[0]) if tasks else None
+            for task, following in zip_longest(tasks, tasks[1:]):
+                assert coming is not None
+                table = coming.result()
+                coming = pool.submit(self.of, following) if following else None
+                yield task, table
 
     def _stored_keys(self, parts: list[int]) -> list[bytes]:
         """The bytes of the keys of some row groups, as they are stored."""

@@ -126,5 +126,5 @@ def _predictions(now: Snapshot, home: Path, id_: str, results: RunResults) -> di
         file = PredictionsFile(verified_predictions(home, registered_run(now, id_)))
     except (Damaged, NotFound):
         return None
-    tasks = {name: results.tasks[name] for name in results.judged if name in file.tasks}
-    return {name: labelled(now, task, results.samples, file.of(name)) for name, task in tasks.items()}
+    both = [name for name in results.judged if name in file.tasks]
+    return {name: labelled(now, results.tasks[name], results.samples, table) for name, table in file.each(both)}

@@ -182,7 +182,7 @@ def load_results(now: Snapshot, run_id: str, trained: Sequence[str], predictions
     members = now.members_of({name: part.predicate for name, part in slices.items()}, predictions=str(predictions))
     everything, test = np.ones(len(samples.ids), np.bool_), np.asarray(samples.splits == "test", np.bool_)
     file = PredictionsFile(predictions)
-    found = {name: labelled(now, tasks[name], samples, file.of(name)) for name in trained}
+    found = {name: labelled(now, tasks[name], samples, table) for name, table in file.each(trained)}
     predicted = {name: part for name, part in found.items() if isinstance(part, LabelledPredictions)}
     return RunResults(
         tasks=tasks, slices=slices, samples=samples, test=test,
