@@ -13,7 +13,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curation.analysis.alpha import disagreement
 from curation.analysis.annotator_labels import AnnotatorLabels
@@ -112,8 +111,8 @@ def agreement(now: Snapshot, task: str) -> Agreement:
     'everyone'
     """
     definition = now.task(task)
-    statements = now.labels.by_annotator(task, "sample_id", "annotator", "source", "state", *definition.value_columns)
-    names, annotator = _people(statements)
+    statements = _statements(now, definition)
+    names, annotator = _people(now, statements)
     state = np.asarray(statements["state"].to_numpy())
     unsure, inapplicable = (
         np.bincount(annotator[state == code], minlength=len(names)) for code in (UNSURE, INAPPLICABLE)
@@ -132,9 +131,10 @@ def agreement(now: Snapshot, task: str) -> Agreement:
 
 def human_agreement(now: Snapshot, task: str) -> tuple[Ints, npt.NDArray[np.bool_]]:
     """Every two labels by people of one sample: the ids of the samples [n], and whether they agree [n]."""
-    statements = now.labels.by_annotator(task)
-    statements = statements.filter(pc.equal(statements["source"], PEOPLE))
-    labels = AnnotatorLabels.of(now.task(task), statements, _people(statements)[1])
+    statements = _statements(now, now.task(task))
+    names, annotator = _people(now, statements)
+    people = np.array([source == PEOPLE for source, _ in names], np.bool_)[annotator]
+    labels = AnnotatorLabels.of(now.task(task), statements.filter(pa.array(people)), annotator[people])
     samples: list[Ints] = [np.zeros(0, np.int64)]
     agree: list[npt.NDArray[np.bool_]] = [np.zeros(0, np.bool_)]
     for one, other in labels.pairs():
@@ -143,14 +143,20 @@ def human_agreement(now: Snapshot, task: str) -> tuple[Ints, npt.NDArray[np.bool
     return np.concatenate(samples), np.concatenate(agree)
 
 
-def _people(statements: pa.Table) -> tuple[list[tuple[str, str]], Ints]:
+def _statements(now: Snapshot, task: Task) -> pa.Table:
+    """The newest label of each annotator for one task, by sample; without names, which take longer than the rest."""
+    return now.labels.by_annotator(task.name, "sample_id", "annotator_id", "state", *task.value_columns)
+
+
+def _people(now: Snapshot, statements: pa.Table) -> tuple[list[tuple[str, str]], Ints]:
     """(source, name) of each annotator, sorted, and the number of the annotator of each label."""
-    who = pc.binary_join_element_wise(statements["source"], statements["annotator"], "\n")
-    names = sorted(pc.unique(who).to_pylist())
-    numbers = pc.index_in(who, value_set=pa.array(names, pa.string()))
-    return [(name.split("\n", 1)[0], name.split("\n", 1)[1]) for name in names], np.asarray(
-        numbers.to_numpy(), np.int64
-    )
+    ids, numbers = np.unique(np.asarray(statements["annotator_id"].to_numpy(), np.int64), return_inverse=True)
+    known = now.labels.annotator_names()
+    names = [known[id_] for id_ in ids.tolist()]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    rank: Ints = np.empty(len(names), np.int64)
+    rank[order] = np.arange(len(names))
+    return [names[place] for place in order], rank[numbers]
 
 
 def _circles(labels: AnnotatorLabels, sources: list[str]) -> Iterator[AgreementGroup]:

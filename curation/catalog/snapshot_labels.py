@@ -53,7 +53,7 @@ class SnapshotLabels:
     def by_annotator(self, task: str, *columns: str) -> pa.Table:
         """The newest label of each annotator for one task, also where a better source overrides it, by sample:
         sample_id, annotator (a name), source, state, code, number, codes, looked, boxes, confidence, labelled_at,
-        instructions, commit_id; or these columns of them."""
+        instructions, commit_id; or these columns of them, and of `annotator_id`."""
         newest = annotator_labels_at(self._view.commit, definition_at(self._view, task).task_id)
         return self._view.table(
             f"""SELECT {", ".join(columns) or "* EXCLUDE (annotator_id)"} FROM (
@@ -66,6 +66,11 @@ class SnapshotLabels:
         """The same of people alone; a lead who settles disputes is none of them."""
         statements = self.by_annotator(task)
         return statements.filter(pc.equal(statements["source"], "human"))
+
+    def annotator_names(self) -> dict[int, tuple[str, str]]:
+        """Source and name of each annotator, by `annotator_id`."""
+        rows = self._view.rows("SELECT annotator_id, source, name FROM annotator")
+        return {id_: (source, name) for id_, source, name in rows}
 
     def annotators(self) -> pa.Table:
         """How many samples each annotator has a label on that is not retracted: task, annotator, source, labels.

@@ -343,12 +343,11 @@ def judging_batches(now: Snapshot, task: Task, samples: Samples) -> list[Batch]:
     """
 
     def pool_of(slice_: str, _: str) -> Bools | None:
-        test = np.asarray(samples.splits == SPLIT, np.bool_)
+        test, slices = np.asarray(samples.splits == SPLIT, np.bool_), now.slices()
         if slice_ and (slice_ not in slices or slices[slice_].reads_predictions):
             return None
         return test & samples.marked(now.members(slices[slice_].predicate)) if slice_ else test
 
-    slices = now.slices()
     found = batches_of(now, task.name, samples.ids, ESTIMATE, pool_of)
     return [batch for batch in found if (samples.splits[batch.rows] == SPLIT).any()]
 
@@ -395,5 +394,6 @@ def _weights(now: Snapshot, ids: Ints) -> Floats:
 
 def _of_task(predictions: pa.Table, task: Task) -> pa.Table:
     """The rows of one task; the table itself where it has no others, because a copy of a large one takes long."""
-    mine = pc.equal(predictions["task"], task.name)
-    return predictions if pc.all(mine, min_count=0).as_py() else predictions.filter(mine)
+    if pc.unique(predictions["task"]).to_pylist() == [task.name]:
+        return predictions
+    return predictions.filter(pc.equal(predictions["task"], task.name))

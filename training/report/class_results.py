@@ -140,7 +140,7 @@ def _curve_panel(results: RunResults, task: Task, test: LabelledPredictions, sum
 
 def _suggested(results: RunResults, task: Task, code: int) -> SuggestedThreshold | None:
     """The threshold that validation suggests for a class."""
-    predicted = results.predictions[task.name].at(np.asarray(results.samples.splits == "validation", np.bool_))
+    predicted = results.predictions[task.name].at(results.validation)
     scores = predicted.probabilities[:, code]
     if not np.isfinite(scores).all():
         return None

@@ -75,6 +75,11 @@ class RunResults:
     missing: Sequence[Difference]
     commit: Row
 
+    @cached_property
+    def validation(self) -> Bools:
+        """A mask over `samples`."""
+        return np.asarray(self.samples.splits == "validation", np.bool_)
+
     @property
     def judged(self) -> list[str]:
         """The tasks that the run predicts, in the order of the catalog."""
