@@ -164,9 +164,7 @@ def _alone(what: str, home: Path, path: Path) -> dict[str, float]:
 
 
 def _verb(what: str, home: str, path: str) -> None:
-    """The measured process."""
-    import resource
-
+    """The measured process. `getrusage` would begin with the peak of the process that started it, so /proc is read."""
     from amber.cli import run
 
     words = {
@@ -178,7 +176,8 @@ def _verb(what: str, home: str, path: str) -> None:
     seconds = time.perf_counter() - began
     if code:
         sys.exit(code)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
     sys.stdout.write("\n" + json.dumps({"seconds": seconds, "bytes": peak}) + "\n")
 
 

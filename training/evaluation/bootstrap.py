@@ -48,7 +48,8 @@ def average_precisions(positive: Bools, scores: Floats, weights: Floats, groups:
     variances = dict(zip(there, _variances(ranked, len(names)), strict=True))
     return [
         NOT_ENOUGH_DATA if value is None
-        else _figure(value, variances[place], each[0], np.bincount(codes, weights * each[0], len(names)))
+        else _figure(value, variances[place], each[0],
+            np.asarray(np.bincount(codes, weights * each[0], len(names)), np.float64))
         for place, (value, each) in enumerate(zip(values, classes, strict=True))
     ]  # fmt: skip
 
