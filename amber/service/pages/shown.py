@@ -1,0 +1,21 @@
+"""All pages, and what they have counted in the background."""
+
+from typing import Final
+
+from fastapi import APIRouter
+
+from amber.service.pages import signing_in, tasks
+from amber.service.pages.counted import Counted, Making
+from curation.catalog.catalog import Catalog
+
+__all__ = ["ROUTERS", "counted"]
+
+ROUTERS: Final[tuple[APIRouter, ...]] = (signing_in.router, tasks.router)
+
+PARTS: Final[dict[str, Making]] = {**tasks.COUNTED}
+"""What is costly, by name: one function each, of a snapshot and the workspace."""
+
+
+def counted(catalog: Catalog) -> Counted:
+    """What is counted of a workspace, from now on."""
+    return Counted(catalog, PARTS)
