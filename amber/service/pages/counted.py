@@ -6,6 +6,7 @@ again. Values are of one commit each and never of two.
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,19 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.errors import AmberError
 
-__all__ = ["Counted", "Figure", "Making"]
+__all__ = ["Counted", "Figure", "Making", "MakingOf"]
 
 Making = Callable[[Snapshot, Path], Any]
 """What computes a value from a snapshot and the workspace."""
 
+MakingOf = Callable[[Snapshot, Path, str], Any]
+"""The same for one of many things, such as a task; the value's name is PART:THING."""
+
 PATIENCE: Final = 0.15
 """Seconds that a page waits for values of its own commit."""
+
+KEPT: Final = 900
+"""Seconds for which a value is kept, and made again after a commit, once somebody has looked at it."""
 
 LOG: Final = logging.getLogger("amber.service")
 
@@ -36,11 +43,15 @@ class Figure:
 
 
 class Counted:
-    """Values by name, each by the function of `parts` with that name; `close` ends the thread."""
+    """Values by name, each by the function of `parts` with that name, or by that of `families` with what stands before
+    the colon of its name; `close` ends the thread. A value that nobody asked for in `KEPT` seconds is dropped."""
 
-    def __init__(self, catalog: Catalog, parts: Mapping[str, Making]) -> None:
-        self._catalog, self._parts = catalog, dict(parts)
+    def __init__(
+        self, catalog: Catalog, parts: Mapping[str, Making], families: Mapping[str, MakingOf] | None = None
+    ) -> None:
+        self._catalog, self._parts, self._families = catalog, dict(parts), dict(families or {})
         self._known: dict[str, Figure] = {}
+        self._asked: dict[str, float] = {}
         self._wanted = 0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -53,6 +64,7 @@ class Counted:
         """
         with self._changed:
             self._wanted = max(self._wanted, commit)
+            self._asked |= dict.fromkeys(names, time.monotonic())
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._work, name="amber-counted", daemon=True)
                 self._thread.start()
@@ -72,7 +84,12 @@ class Counted:
         return self._known[name].commit if name in self._known else -1
 
     def _stale(self) -> list[str]:
-        return [name for name in self._parts if self._at(name) < self._wanted]
+        """What somebody looks at and is not of the newest commit that was asked for."""
+        now = time.monotonic()
+        for name in [name for name, at in self._asked.items() if now - at > KEPT]:
+            del self._asked[name]
+            self._known.pop(name, None)
+        return [name for name in self._asked if self._at(name) < self._wanted]
 
     def _work(self) -> None:
         while True:
@@ -91,7 +108,13 @@ class Counted:
         before = self._known.get(name)
         try:
             with self._catalog.read() as now:
-                return Figure(value=self._parts[name](now, self._catalog.home), commit=max(now.commit, self._wanted))
+                part, colon, thing = name.partition(":")
+                made = (
+                    self._families[part](now, self._catalog.home, thing)
+                    if colon
+                    else (self._parts[part](now, self._catalog.home))
+                )
+                return Figure(value=made, commit=now.commit)
         except AmberError as error:
             return Figure(value=before.value if before else None, commit=self._wanted, problem=str(error))
         except Exception as error:
