@@ -29,7 +29,7 @@ router = APIRouter(include_in_schema=False)
 def _known(now: Snapshot, home: Path) -> dict[str, dict[str, int]]:
     """Counts of all images by task: samples, known, unsure, inapplicable."""
     found: dict[str, dict[str, int]] = {}
-    for cell in coverage(now).cells:
+    for cell in coverage(now, {}).cells:
         if not cell.slice:
             sums = found.setdefault(cell.task, dict.fromkeys(("samples", "known", "unsure", "inapplicable"), 0))
             for name in sums:

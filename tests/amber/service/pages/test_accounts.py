@@ -46,11 +46,13 @@ def visitor(service: Served) -> Iterator[httpx.Client]:
 
 ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
 PAGES = [
-    route.path for route in ROUTES if "GET" in route.methods and "{" not in route.path
+    route.path for route in ROUTES if "GET" in (route.methods or ()) and "{" not in route.path
     and not route.path.startswith(("/sign-in", "/events"))
 ]  # fmt: skip
 FORMS = [
-    re.sub(r"\{[^}]*\}", "1", route.path) for route in ROUTES if "POST" in route.methods and "/api/" not in route.path
+    re.sub(r"\{[^}]*\}", "1", route.path)
+    for route in ROUTES
+    if "POST" in (route.methods or ()) and "/api/" not in route.path
 ]
 FORMS.remove("/sign-in")
 
