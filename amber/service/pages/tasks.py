@@ -30,10 +30,11 @@ router = APIRouter(include_in_schema=False)
 def _known(now: Snapshot, home: Path) -> dict[str, dict[str, int]]:
     """Counts of all images by task: samples, known, unsure, inapplicable (as an annotator said it)."""
     samples = now.samples("sample_id").num_rows
-    found = {name: {"samples": samples} | dict.fromkeys(STATES.values(), 0) for name in now.tasks()}
+    names = {code: name for name, code in STATES.items()}
+    found = {name: {"samples": samples} | dict.fromkeys(STATES, 0) for name in now.tasks()}
     for name, sums in found.items():
         counts = pc.value_counts(now.labels(name, "state")["state"].combine_chunks()).to_pylist()
-        sums |= {STATES[row["values"]]: row["counts"] for row in counts}
+        sums |= {names[row["values"]]: row["counts"] for row in counts}
     return found
 
 

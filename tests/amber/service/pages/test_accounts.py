@@ -1,6 +1,7 @@
 """Signing in to the pages, and what an attacker may try: other sites, scripts, frames, scopes, hostile names."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +75,16 @@ def test_every_page_is_shown_to_every_token(
         answer = visitor.get(path)
         assert answer.status_code == 200, (path, answer.text)
         assert scope in answer.text
+
+
+def test_everything_counted_in_the_background_is_counted(visitor: httpx.Client, secrets: dict[str, str]) -> None:
+    signed_in(visitor, secrets["read"])
+    for path in [*PAGES, "/tasks/color"]:
+        deadline = time.monotonic() + 60
+        while 'hx-trigger="load delay' in (text := visitor.get(path).text) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert "load delay" not in text, path
+        assert "Error: " not in text, path
 
 
 def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(
