@@ -137,16 +137,12 @@ def paint_rows(secret: str) -> list[Row]:
     """The first contentful paint of the first page in Chromium."""
     sys.path.append("tests")
     from support.chromium import Chromium
+    from support.pages import sign_in
 
     script = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
     times = []
     with Chromium() as browser:
-        browser.open(f"http://127.0.0.1:{PORT}/sign-in")
-        browser.wait_for("!!document.querySelector('input[name=token]')")
-        browser.press("document.querySelector('input[name=token]')")
-        browser.write(secret)
-        browser.press("document.querySelector('form.box button')")
-        browser.wait_for("!!document.querySelector('.tiles')")
+        sign_in(browser, f"http://127.0.0.1:{PORT}", secret)
         for _ in range(5):
             browser.open(f"http://127.0.0.1:{PORT}/")
             time.sleep(0.5)

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi.routing import APIRoute
 from support.homes import make_home
-from support.pages import form_word, runs_foreign_code, signed_in
+from support.pages import FORMS, PAGES, form_word, runs_foreign_code, signed_in
 from support.served import Served, served
 
-from amber.service.pages.shown import ROUTERS
 from amber.service.tokens import SCOPES, Tokens
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import Task
@@ -43,19 +41,6 @@ def service(catalog: Catalog) -> Iterator[Served]:
 def visitor(service: Served) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=service.url, follow_redirects=True, timeout=60) as client:
         yield client
-
-
-ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
-PAGES = [
-    route.path for route in ROUTES if "GET" in (route.methods or ()) and "{" not in route.path
-    and not route.path.startswith(("/sign-in", "/events"))
-]  # fmt: skip
-FORMS = [
-    re.sub(r"\{[^}]*\}", "1", route.path)
-    for route in ROUTES
-    if "POST" in (route.methods or ()) and "/api/" not in route.path
-]
-FORMS.remove("/sign-in")
 
 
 def test_pages_ask_whoever_is_not_signed_in_for_a_token(service: Served, visitor: httpx.Client) -> None:
