@@ -20,7 +20,7 @@ from training.report.formatting import entry_view, interval_text, share_row, sha
 from training.report.other_runs import RaisedByRate, RunBefore
 from training.report.run_results import RunResults, class_name, confusion_of
 
-__all__ = ["class_view", "confusion_view"]
+__all__ = ["class_rows", "class_view", "confusion_view"]
 
 View = dict[str, Any]
 
@@ -40,24 +40,8 @@ def class_view(results: RunResults, before: RunBefore | None, raised: Sequence[R
     return {"tasks": tasks, "before": before, "raised": [_raised_view(part) for part in raised]}
 
 
-def _task_view(results: RunResults, name: str) -> View:
-    task, test = results.tasks[name], results.predictions[name].at(results.test)
-    sums = results.confusion[name]
-    rows = _class_rows(task, sums, test)
-    chances = np.isfinite(test.probabilities).all(axis=1)
-    weights, groups = test.weights, test.groups
-    calibration = CalibrationSums.of(*_claims(task, test), weights, groups)
-    brier = MeanSums.brier(np.where(chances, test.truth, np.nan), test.probabilities, weights, groups).mean()
-    return {
-        "task": task, "n": len(test.rows), "rule": rule_in_words(task), "rows": rows,
-        "accuracy": share_text(sums.accuracy()), "balanced_accuracy": share_text(sums.balanced_accuracy()),
-        "brier": _brier_text(brier), "calibration_error": calibration.error(), "weighted": not np.all(weights == 1),
-        "confusion": confusion_view(task, sums), "curves": _curve_panels(results, task, test, sums, rows),
-        "reliability": _reliability_panel(task, calibration), "slices": _slice_rows(results, task),
-    }  # fmt: skip
-
-
-def _class_rows(task: Task, sums: ConfusionSums, test: LabelledPredictions) -> list[View]:
+def class_rows(task: Task, sums: ConfusionSums, test: LabelledPredictions) -> list[View]:
+    """Each class on test: how often it is true and predicted, and its figures."""
     counts, codes = sums.counts(), np.arange(len(task.classes))
     ranked = average_precisions(test.truth[:, None] == codes, test.probabilities, test.weights, test.groups)
     return [
@@ -69,6 +53,23 @@ def _class_rows(task: Task, sums: ConfusionSums, test: LabelledPredictions) -> l
         }
         for code in codes.tolist()
     ]  # fmt: skip
+
+
+def _task_view(results: RunResults, name: str) -> View:
+    task, test = results.tasks[name], results.predictions[name].at(results.test)
+    sums = results.confusion[name]
+    rows = class_rows(task, sums, test)
+    chances = np.isfinite(test.probabilities).all(axis=1)
+    weights, groups = test.weights, test.groups
+    calibration = CalibrationSums.of(*_claims(task, test), weights, groups)
+    brier = MeanSums.brier(np.where(chances, test.truth, np.nan), test.probabilities, weights, groups).mean()
+    return {
+        "task": task, "n": len(test.rows), "rule": rule_in_words(task), "rows": rows,
+        "accuracy": share_text(sums.accuracy()), "balanced_accuracy": share_text(sums.balanced_accuracy()),
+        "brier": _brier_text(brier), "calibration_error": calibration.error(), "weighted": not np.all(weights == 1),
+        "confusion": confusion_view(task, sums), "curves": _curve_panels(results, task, test, sums, rows),
+        "reliability": _reliability_panel(task, calibration), "slices": _slice_rows(results, task),
+    }  # fmt: skip
 
 
 def _ranking(predicted: LabelledPredictions, code: int) -> RankingSums:
@@ -200,7 +201,7 @@ def _slice_rows(results: RunResults, task: Task) -> View:
 def _rows_of_slice(results: RunResults, task: Task, slice_: str, test: LabelledPredictions) -> list[View]:
     """The classes that occur on a slice, among its labels or among its predictions."""
     sums = confusion_of(task, test, results.samples)
-    rows = _class_rows(task, sums, test)
+    rows = class_rows(task, sums, test)
     return [{"slice": slice_, **row} for row in rows if row["true"] or row["predicted"]]
 
 
