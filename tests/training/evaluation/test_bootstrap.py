@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.evaluation.bootstrap import RESAMPLES, SEED, average_precision
+from training.evaluation.bootstrap import RESAMPLES, SEED, average_precision, average_precisions
 from training.evaluation.intervals import share_of_variance
 from training.evaluation.metrics import RankingSums
 
@@ -78,3 +78,13 @@ def test_the_interval_is_that_of_resamples_one_by_one(seed: int, labels: int, gr
         own.sum() ** 2 / (own**2).sum(), n=int((own > 0).sum()), groups=int((own > 0).sum()),
     )  # fmt: skip
     assert (figure.low, figure.high) == pytest.approx((plain.low, plain.high), abs=1e-9)
+
+
+def test_classes_together_have_the_figures_of_each_alone() -> None:
+    generator = np.random.default_rng(5)
+    truth, scores, groups = generator.integers(0, 3, 300), generator.random((300, 4)), generator.integers(0, 40, 300)
+    scores[7] = np.nan
+    positive = truth[:, None] == np.arange(4)
+    together = average_precisions(positive, scores, np.ones(300), groups)
+    assert together == [average_precision(positive[:, c], scores[:, c], np.ones(300), groups) for c in range(4)]
+    assert together[3].value is None
