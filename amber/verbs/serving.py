@@ -4,6 +4,7 @@ import ipaddress
 import logging
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -25,9 +26,12 @@ PATIENCE = 10
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8460, show_default=True, help="Port to listen on.")
 @click.option("--name", "names", multiple=True, help="Another host name under which clients reach it; may be repeated.")
+@click.option("--notices", is_flag=True, help="Also send notices, once a minute, as `amber notices send` does.")
 @workspace
 @click.pass_context
-def serve_group(context: click.Context, host: str, port: int, names: tuple[str, ...], home: str, as_json: bool) -> None:
+def serve_group(
+    context: click.Context, host: str, port: int, names: tuple[str, ...], notices: bool, home: str, as_json: bool
+) -> None:
     """Serve images under signed URLs, and the catalog as a JSON API, until it is stopped.
 
     Any address but 127.0.0.1 needs a reverse proxy with TLS in front of it.
@@ -42,6 +46,7 @@ def serve_group(context: click.Context, host: str, port: int, names: tuple[str, 
     import uvicorn
     from PIL import Image
 
+    from amber.notices.background import sending
     from amber.service.app import make_app
     from amber.service.connections import limited_protocol
 
@@ -51,10 +56,11 @@ def serve_group(context: click.Context, host: str, port: int, names: tuple[str, 
     logging.getLogger("httpx").setLevel(logging.WARNING)
     show({"url": f"http://{host}:{port}"}, as_json, lambda: f"http://{host}:{port}")
     sys.stdout.flush()
-    uvicorn.run(
-        app, host=host, port=port, http=limited_protocol(app.state.metrics), access_log=False, log_level="warning",
-        server_header=False, timeout_graceful_shutdown=PATIENCE,
-    )  # fmt: skip
+    with sending(Path(home)) if notices else nullcontext():
+        uvicorn.run(
+            app, host=host, port=port, http=limited_protocol(app.state.metrics), access_log=False, log_level="warning",
+            server_header=False, timeout_graceful_shutdown=PATIENCE,
+        )  # fmt: skip
 
 
 @serve_group.group("tokens", invoke_without_command=True)

@@ -115,9 +115,7 @@ def tolerance_in_force(now: Snapshot) -> float:
     return Policy.model_validate_json(stored).tolerance if stored else default
 
 
-def _unsigned(
-    after: Plan, before: Plan | None, policy: Policy, now: Snapshot, *, by: Identity
-) -> dict[str, list[str]]:
+def _unsigned(after: Plan, before: Plan | None, policy: Policy, now: Snapshot, *, by: Identity) -> dict[str, list[str]]:
     """Owners whose sign-off is missing, each with the figures that fall."""
     if before is None or after.hash == before.hash or _same_rules(after, before, now):
         return {}
