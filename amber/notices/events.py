@@ -65,7 +65,8 @@ def _blocked_line(each: RecordedDecision) -> str:
 def _blocked_text(each: RecordedDecision) -> str:
     names = ["the team's figure" if name == TEAM else name for name in each.blocking]
     below = "drop by more than is allowed" if each.before else "do not reach their floors"
-    return f"{f'{', '.join(names)}: {below}; ' if names else ''}the gate was run by {each.by}"
+    what = f"{', '.join(names)}: {below}; " if names else ""
+    return f"{what}the gate was run by {each.by}"
 
 
 def _waiting(row: Waiting, owner: str, team: Team) -> Notice:

@@ -11,7 +11,7 @@ from curation.catalog.snapshot import Snapshot
 __all__ = ["KINDS", "TEST", "Notice", "Team"]
 
 KINDS: Final = ("regressed", "share", "blocked", "waiting", "dry")
-"""A run does worse on a slice; a plan gives a task less; a gate blocks; a sign-off waits; a queue of requests is empty."""
+"""A run is worse on a slice; a plan gives a task less; a gate blocks; a sign-off waits; nobody is asked for labels."""
 
 TEST: Final = "test"
 """The kind of a notice that is only sent to try a channel."""
@@ -22,8 +22,8 @@ class Notice:
     """What happened at a `commit`, at the time `at` (UTC).
 
     `subject` is one line that no other notice of its kind and commit has, `text` says more, `command` shows it in a
-    terminal, and `link` is its path on the pages, such as "runs/3f2a". It concerns `tasks` (none: the whole team), their
-    `owners`, and the `persons` who are members of these, such as "user:ann".
+    terminal, and `link` is its path on the pages, such as "runs/3f2a". It concerns `tasks` (none: the whole team),
+    their `owners`, and the `persons` who are members of these, such as "user:ann".
     """
 
     kind: str

@@ -34,7 +34,7 @@ LONGEST: Final = timedelta(days=3)
 KEPT: Final = 1_000
 """Ended deliveries that stay listed, beside those of the newest commits."""
 OVERLAP: Final = 1
-"""Commits that are looked at again: a plan belongs to the commit before it, and may be made after that was looked at."""
+"""Commits that are looked at again: a plan belongs to the newest commit, and may be made after that was looked at."""
 
 State = Literal["open", "sent", "failed"]
 
@@ -68,7 +68,7 @@ class Delivery:
         return replace(self, tries=self.tries + 1, state="sent", error="", ended=at)
 
     def failed(self, error: AmberError, at: datetime) -> "Delivery":
-        """The delivery after a try that failed: due again, or failed for good where it was `Refused` or after `LONGEST`."""
+        """The delivery after a try that failed: due again, or failed for good where `Refused`, or after `LONGEST`."""
         tried = replace(self, tries=self.tries + 1, error=str(error))
         if isinstance(error, Refused) or at - self.queued >= LONGEST:
             return replace(tried, state="failed", ended=at)
@@ -83,7 +83,9 @@ class Outbox:
         self.seen: int | None = None
         self._deliveries: dict[tuple[str, str], Delivery] = {}
         if self._path.is_file():
-            self.seen, rows = read_json(self._path, "remove it; notices of the newest commits are sent again", _parts)
+            self.seen, rows = read_json(
+                self._path, "remove it; all that happened since each choice is sent again", _parts
+            )
             self._deliveries = {row.key: row for row in rows}
 
     def all(self) -> list[Delivery]:
@@ -109,7 +111,7 @@ class Outbox:
         self._deliveries |= {each.key: each for each in deliveries}
 
     def follow(self, choices: Sequence[Choice]) -> None:
-        """Forget open deliveries that nobody chooses any more; one of two choices of a target takes over for the other."""
+        """Forget open deliveries whose choice has ended, unless another choice of the target wants the notice too."""
         made = {each.id for each in choices}
         for key, each in list(self._deliveries.items()):
             if each.state == "open" and each.choice not in made:
@@ -120,7 +122,7 @@ class Outbox:
                     self._deliveries[key] = replace(each, choice=other.id)
 
     def save(self) -> None:
-        """Write it, whole or not at all. Old deliveries that ended are forgotten: nothing derives their notices again."""
+        """Write it, whole or not at all. Old deliveries that ended are forgotten: their notices are not found again."""
         rows = self.all()
         oldest = (self.seen or 0) - OVERLAP
         listed = {each.key for each in [each for each in rows if each.state != "open"][-KEPT:]}

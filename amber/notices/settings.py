@@ -24,8 +24,8 @@ class MailServer:
     """The `[mail]` part: who carries mail.
 
     `sender` is the address in From. The connection is encrypted by STARTTLS or from its start (`tls`), and the server's
-    certificate is checked; "none" is for a server on this machine. `port` is 587, 465 or 25 where it is 0. With a `user`,
-    the password is in the environment variable `password_env` or the file `password_file`.
+    certificate is checked; "none" is for a server on this machine. `port` is 587, 465 or 25 where it is 0. With a
+    `user`, the password is in the environment variable `password_env` or the file `password_file`.
     """
 
     host: Annotated[str, Field(min_length=1, pattern=r"^[!-~]+$")]

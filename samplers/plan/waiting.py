@@ -1,7 +1,7 @@
 """What waits for the sign-off of owners: plans and releases that were refused, one file each in `waiting/`.
 
-A person who proposes again in place of the same plan, or of the same run, replaces the earlier proposal: trying policies
-out leaves one.
+A person who proposes again in place of the same plan, or of the same run, replaces the earlier proposal: trying
+policies out leaves one.
 """
 
 import hashlib
@@ -31,9 +31,9 @@ class Waiting:
     """A plan, the child of a plan (`replan`), or the release of a run, that waits for owners.
 
     `subject`, `before` and `policy` are what a sign-off names: the hashes of the plan, of the plan that it is compared
-    with, and of the policy; of a release both runs and the hash of the gate's rules. `losses` holds for each owner whose
-    sign-off was missing, by whom it was proposed (`by`) and what it takes. `labels` is the commit whose labels a plan
-    uses (0 for a release), `commit` the newest one when it was refused, at the time `at` (UTC).
+    with, and of the policy; of a release both runs and the hash of the gate's rules. `losses` says for each owner
+    whose sign-off was missing what it takes, `by` who proposed it. `labels` is the commit whose labels a plan uses (0
+    for a release), `commit` the newest one when it was refused, at the time `at` (UTC).
     """
 
     what: What

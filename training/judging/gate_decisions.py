@@ -19,7 +19,7 @@ TEAM: Final = "team"
 class RecordedDecision:
     """A decision on `run` in place of `before` ("": by floors alone), of a commit, by an identity such as `user:ann`.
 
-    `blocking` names the tasks with a figure that blocks, and `TEAM` for the team's; () where an older Amber recorded it.
+    `blocking` names the tasks with a figure that blocks, and `TEAM` for the team's; an older Amber recorded none.
     """
 
     commit: int
