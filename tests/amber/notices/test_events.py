@@ -196,7 +196,7 @@ def test_a_new_proposal_of_the_same_person_replaces_the_earlier_one(home: Catalo
     refused(home, {"car": 0.7}, by=EVE)
     waits = found(home, since - 1)
     assert {(each.owners, each.text.rpartition("proposed by ")[2].split()[0]) for each in waits} == {
-        (("eve",), "user:bob"), (("ada",), "user:eve"),
+        (("eve",), "user:bob"), (("ada",), "user:eve"), (("bob",), "user:eve"),
     }  # fmt: skip
     assert [second.hash[:12] in each.subject for each in waits if each.owners == ("eve",)] == [True]
     drafted(home, {}, draws=500).save(by="user:ada")  # then nothing is compared with the plan before
