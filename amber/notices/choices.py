@@ -40,8 +40,7 @@ class Choice:
 
     `tasks` and `owners` limit them to notices that concern one of these (none: all); `mine` to those that concern an
     owner that the person is a member of. A notice that names no task concerns the whole team. Only what happens since
-    it was `made` is sent (UTC, in whole seconds; the newest commit was `commit`). `secret` signs what is posted ("" for
-    mail).
+    it was `made` is sent (UTC; the newest commit was `commit`). `secret` signs what is posted ("" for mail).
     """
 
     id: str
@@ -93,14 +92,15 @@ class Choices:
             raise BadInput(f"channel {channel!r}: must be one of {', '.join(CHANNELS)}; correct it")
         target = (_url if channel == "webhook" else _address)(target)
         _check(now, kinds, tasks, owners)
+        fresh = secrets.token_urlsafe(32) if channel == "webhook" else ""
         with self._alone():
             known = self.all()
             same = next((each for each in known if (each.person, each.target) == (person, target)), None)
             made = Choice(
                 id=same.id if same else secrets.token_hex(4), person=person, channel=channel, target=target,
+                made=same.made if same else datetime.now(UTC).replace(tzinfo=None),
+                commit=same.commit if same else now.commit, secret=same.secret if same else fresh, mine=mine,
                 kinds=tuple(kind for kind in KINDS if kind in kinds), tasks=tuple(tasks), owners=tuple(owners),
-                mine=mine, made=same.made if same else _second(), commit=same.commit if same else now.commit,
-                secret=(same.secret if same else secrets.token_urlsafe(32)) if channel == "webhook" else "",
             )  # fmt: skip
             self._write([*(each for each in known if each is not same), made])
         return made
@@ -128,10 +128,6 @@ class Choices:
 def _choice(row: dict[str, Any]) -> Choice:
     lists = {name: tuple(row[name]) for name in ("kinds", "tasks", "owners")}
     return Choice(**{**row, **lists, "made": datetime.fromisoformat(row["made"])})
-
-
-def _second() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None, microsecond=0)
 
 
 def _check(now: Snapshot, kinds: Collection[str], tasks: Collection[str], owners: Collection[str]) -> None:
