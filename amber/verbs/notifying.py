@@ -42,7 +42,7 @@ def notices_group(context: click.Context, since: str, kinds: tuple[str, ...], ho
 
     A run that got worse on a slice than the run before it in its line (regressed), a task that gets less from a plan
     than from the one before (share), a gate that blocks (blocked), a plan or a release that waits for an owner's
-    sign-off (waiting), and a task of which nobody is asked for labels any more (dry).
+    sign-off (waiting), and a task whose queue of label requests ran dry (dry).
     """
     if has_verb(context):
         return

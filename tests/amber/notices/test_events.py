@@ -3,6 +3,7 @@
 import doctest
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,6 @@ from support.homes import copy_home, label, labels
 from support.planted_runs import noisy, plant_run, planted_home
 
 from amber.gate import decide_gate
-from amber.notices import events, notice, webhook
 from amber.notices.events import notices_since
 from amber.notices.notice import Notice
 from curation.catalog.catalog import Catalog
@@ -286,7 +286,7 @@ def test_times_are_in_utc(home: Catalog) -> None:
 
 
 def test_doctests(home: Catalog) -> None:
-    for module in (events, notice, webhook):
-        done = doctest.testmod(module, extraglobs={"catalog": home})
+    for name in ("events", "notice", "webhook"):
+        done = doctest.testmod(import_module(f"amber.notices.{name}"), extraglobs={"catalog": home})
         assert done.attempted > 0
         assert done.failed == 0
