@@ -33,8 +33,10 @@ LONGEST: Final = timedelta(days=3)
 """After so long without success a delivery is given up."""
 KEPT: Final = 1_000
 """Ended deliveries that stay listed, beside those of the newest commits."""
+AFTER: Final = ("share", "waiting", "dry")
+"""Kinds that may follow the newest commit without a commit of their own, as a plan does: it is looked at again."""
 OVERLAP: Final = 1
-"""Commits that are looked at again: a plan belongs to the newest commit, and may be made after that was looked at."""
+"""Commits that are looked at again."""
 
 State = Literal["open", "sent", "failed"]
 
@@ -153,7 +155,7 @@ class Sent:
 
 
 Sending = Callable[[Sequence[Notice], Choice, Settings], None]
-"""Sends notices to the target of a choice; raises Failed where it may be tried again, BadInput where not."""
+"""Sends notices to the target of a choice; raises an AmberError: `Refused` where trying again is of no use."""
 
 
 def send(catalog: Catalog, *, sending: Sending | None = None, at: datetime | None = None) -> Sent:
@@ -211,7 +213,8 @@ def _look(catalog: Catalog, outbox: Outbox, choices: Sequence[Choice], at: datet
     try:
         with catalog.read() as now:
             since = min((each.commit for each in choices), default=now.commit) if outbox.seen is None else outbox.seen
-            found, notes = notices_since(now, catalog.home, max(0, since - OVERLAP), kinds=kinds)
+            found, notes = notices_since(now, catalog.home, since, kinds=kinds.difference(AFTER))
+            found += notices_since(now, catalog.home, max(0, since - OVERLAP), kinds=kinds.intersection(AFTER))[0]
     except AmberError as error:
         return [], f"new notices were not looked for: {error}"
     outbox.seen = now.commit
