@@ -22,6 +22,8 @@ __all__ = ["mail_of", "send_mail"]
 
 TIMEOUT: Final = 20.0
 """Seconds for a connection, and for each answer of the server."""
+NO_SUCH_ADDRESS: Final = (550, 551, 553)
+"""Codes by which a server refuses an address for good (RFC 5321)."""
 SUBJECT: Final = 150
 """Letters of a subject."""
 
@@ -47,9 +49,13 @@ def send_mail(notices: Sequence[Notice], to: str, settings: Settings) -> None:
         raise BadInput(f"{where}: {one_line(error)}; correct `encryption` or `user` in notices/settings.toml") from None
     except smtplib.SMTPRecipientsRefused as error:
         code, text = next(iter(error.recipients.values()))
-        raise _refused(where, to, code, text) from None
+        line = f"{where}: refuses mail to {to} ({code} {_text(text)})"
+        if code in NO_SUCH_ADDRESS:
+            raise Refused(f"{line}; choose another address") from None
+        raise Failed(f"{line}; see why there, it is tried again") from None
     except smtplib.SMTPResponseException as error:
-        raise _refused(where, to, error.smtp_code, error.smtp_error) from None
+        line = f"{where}: refuses mail of {server.sender} ({error.smtp_code} {_text(error.smtp_error)})"
+        raise Failed(f"{line}; see why there, it is tried again") from None
     except TimeoutError:
         raise Failed(f"{where}: did not answer within {TIMEOUT:g} s; see whether it is up") from None
     except (OSError, smtplib.SMTPException) as error:
@@ -104,8 +110,6 @@ def _converse(server: MailServer, password: str, message: EmailMessage) -> None:
         client.close()
 
 
-def _refused(where: str, to: str, code: int, text: bytes | str) -> Refused | Failed:
-    words = one_line(ValueError(text.decode(errors="replace") if isinstance(text, bytes) else text))
-    if code >= 500:
-        return Refused(f"{where}: refuses mail to {to} ({code} {words}); correct the address or the server")
-    return Failed(f"{where}: refuses mail to {to} for now ({code} {words}); it is tried again")
+def _text(answer: bytes | str) -> str:
+    """What a server answered, as one short line."""
+    return one_line(ValueError(answer.decode(errors="replace") if isinstance(answer, bytes) else answer))

@@ -78,8 +78,8 @@ def post(notice: Notice, url: str, secret: str, settings: Settings) -> None:
     where = f"webhook {parts.scheme}://{parts.netloc}"
     host = str(parts.hostname)
     connection = (
-        http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT, context=ssl.create_default_context())
-        if parts.scheme == "https" else http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT)
+        http.client.HTTPSConnection(host, parts.port or 443, timeout=TIMEOUT, context=ssl.create_default_context())
+        if parts.scheme == "https" else http.client.HTTPConnection(host, parts.port or 80, timeout=TIMEOUT)
     )  # fmt: skip
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     status = _status(connection, path, body, headers, where)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.console import Group
@@ -17,6 +17,9 @@ from amber.verbs.runs import shown_time
 from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.errors import AmberError, BadInput, NotFound
+
+if TYPE_CHECKING:
+    from amber.notices.outbox import Delivery
 
 __all__ = ["notices_group"]
 
@@ -199,7 +202,7 @@ def _row(choice: Choice) -> dict[str, Any]:
     return {**{name: value for name, value in vars(choice).items() if name != "secret"}, "made": str(choice.made)}
 
 
-def _delivery(each: Any) -> dict[str, Any]:
+def _delivery(each: "Delivery") -> dict[str, Any]:
     """A delivery in short."""
     words = {name: getattr(each, name) for name in ("state", "channel", "target", "tries", "error")}
     times = {name: str(getattr(each, name).replace(microsecond=0)) for name in ("queued", "due")}
@@ -207,10 +210,6 @@ def _delivery(each: Any) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    return (
-        (plain(value) or "all")
-        if isinstance(value, tuple)
-        else ("yes" if value else "no")
-        if isinstance(value, bool)
-        else value
-    )
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return (plain(value) or "all") if isinstance(value, tuple) else value
