@@ -1,9 +1,7 @@
 """What happened after a commit, as notices: a function of the catalog and the files of a workspace alone."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
-
-import pyarrow.compute as pc
 
 from amber.notices.losses import losses
 from amber.notices.notice import KINDS, Notice, Team
@@ -78,7 +76,7 @@ def _waiting(row: Waiting, owner: str, team: Team) -> Notice:
         again = f"amber plan --commit {row.labels}"
     return Notice(
         kind="waiting", subject=f"{what} waits for the sign-off of {owner}",
-        text=f"{'; '.join(row.losses[owner])}; proposed by {row.by} in place of {row.before[:16] or 'nothing'}",
+        text="\n".join([*row.losses[owner], f"proposed by {row.by} in place of {row.before[:16] or 'nothing'}"]),
         link=f"sign-offs/{row.name}", command=f"{again} --sign {owner} (with the other arguments of {row.by})",
         commit=row.commit, at=row.at, **team.concerned([task for task in tasks if task in team.owner_of], [owner]),
     )  # fmt: skip
@@ -86,38 +84,40 @@ def _waiting(row: Waiting, owner: str, team: Team) -> Notice:
 
 def _dry(now: Snapshot, home: Path, team: Team, since: int) -> list[Notice]:
     """A notice for each task whose last open request was closed, or whose last item was answered, after `since`."""
-    counts, left = now.requests.open_counts(), items_left(home)
-    times = {row["id"]: row["committed_at"] for row in now.log().to_pylist()} if len(counts) else {}
-    found: list[Notice] = []
-    for task in team.owner_of:
-        rows = counts.filter(pc.equal(counts["task"], task)).to_pylist()
+    left, found, counts = items_left(home), dict[str, tuple[int, int]](), dict[str, list[tuple[int, int]]]()
+    for row in now.requests.open_counts().to_pylist():
+        counts.setdefault(row["task"], []).append((row["commit_id"], row["open"]))
+    for task, rows in counts.items():
         commit = _emptied(rows, waits_for_items=left.get(task) == 0)
-        if commit <= since:
-            continue
-        if rows[-1]["open"]:
-            text = f"{rows[-1]['open']:,} requests are open, and no item in Label Studio asks for any of them"
-            command = "amber label push"
-        elif unasked := int(Candidates(now, home, named=[task]).open[task].sum()):
-            text = f"{unasked:,} training images have neither a label nor a request"
-            command = "amber request --budget N"
-        else:
-            continue
-        found.append(
-            Notice(
-                kind="dry", subject=f"nobody is asked for labels of {task}", text=text, link=f"tasks/{task}",
-                command=command, commit=commit, at=times[commit], **team.concerned([task]),
-            )
-        )  # fmt: skip
-    return found
+        if commit > since:
+            found[task] = commit, rows[-1][1]
+    unasked = _unasked(now, home, [task for task, (_, open_) in found.items() if not open_])
+    times = {row["id"]: row["committed_at"] for row in now.log().to_pylist()} if found else {}
+    return [
+        Notice(
+            kind="dry", subject=f"nobody is asked for labels of {task}", link=f"tasks/{task}",
+            text=f"{open_:,} requests are open, and no item in Label Studio asks for any of them" if open_
+            else f"{unasked[task]:,} training images have neither a label nor a request",
+            command="amber label push" if open_ else "amber request --budget N",
+            commit=commit, at=times[commit], **team.concerned([task]),
+        )
+        for task, (commit, open_) in found.items() if open_ or unasked[task]
+    ]  # fmt: skip
 
 
-def _emptied(rows: list[dict[str, int]], *, waits_for_items: bool) -> int:
+def _unasked(now: Snapshot, home: Path, tasks: list[str]) -> dict[str, int]:
+    """On how many images labels of each of some tasks may be requested."""
+    candidates = Candidates(now, home, named=tasks) if tasks else None
+    return {task: int(candidates.open[task].sum()) for task in tasks} if candidates else {}
+
+
+def _emptied(rows: Sequence[tuple[int, int]], *, waits_for_items: bool) -> int:
     """The commit since which nobody is asked, by how many requests were open after each commit; 0 while somebody is.
 
     Where open requests wait for items, it is the commit by which their number last fell.
     """
-    counts = [0, *(row["open"] for row in rows)]
+    counts = [0, *(open_ for _, open_ in rows)]
     if counts[-1] and not waits_for_items:
         return 0
     falls = [place for place in range(1, len(counts)) if counts[place] < counts[place - 1]]
-    return rows[falls[-1] - 1]["commit_id"] if falls else 0
+    return rows[falls[-1] - 1][0] if falls else 0

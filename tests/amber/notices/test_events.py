@@ -178,7 +178,7 @@ def test_a_plan_waits_for_each_owner_until_it_signs(home: Catalog) -> None:
     waits = found(home, since - 1)
     assert [(each.kind, each.commit, each.owners) for each in waits] == [("waiting", since, ("eve",))]
     assert waits[0].subject == f"plan {draft.hash[:12]} waits for the sign-off of eve"
-    assert waits[0].text.startswith("speed: share 0.25 -> 0.1; speed: importance ")
+    assert waits[0].text.startswith("speed: share 0.25 -> 0.1\nspeed: importance ")
     assert waits[0].persons == ("user:eve",)
     assert waits[0].command.startswith(f"amber plan --commit {draft.commit} --sign eve")
     refused(home, {"color": 0.7})  # the same again is the same
