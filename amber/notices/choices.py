@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from amber.notices.notice import KINDS, Notice
 from amber.service.secret_files import write_secret
+from curation.catalog.ownership import Identity
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, NotFound
 from curation.files.locks import locked
@@ -86,10 +87,12 @@ class Choices:
         """Add what a person chooses, and return it with its new secret.
 
         The same person and target again replace the earlier choice, which keeps its id, secret and start. BadInput for
-        an unknown kind or owner and a target that nothing can be sent to; NotFound for an unknown task.
+        a person that is neither user:NAME nor token:NAME, an unknown kind or owner, and a target that nothing can be
+        sent to; NotFound for an unknown task.
         """
         if channel not in CHANNELS:
             raise BadInput(f"channel {channel!r}: must be one of {', '.join(CHANNELS)}; correct it")
+        person = str(Identity.parse(person))
         target = (_url if channel == "webhook" else _address)(target)
         _check(now, kinds, tasks, owners)
         fresh = secrets.token_urlsafe(32) if channel == "webhook" else ""

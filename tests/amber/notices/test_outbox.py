@@ -121,6 +121,8 @@ def test_what_is_no_address(target: str, home: Catalog) -> None:
 def test_an_unknown_kind_task_or_owner(words: dict[str, list[str]], line: str, home: Catalog) -> None:
     with pytest.raises((BadInput, NotFound), match=line):
         choose(home, "https://a.b/c", **words)
+    with pytest.raises(BadInput, match="'mail:ann': must be user:NAME or token:NAME"):
+        choose(home, "https://a.b/c", person="mail:ann")
     with home.read() as now, pytest.raises(BadInput, match="channel 'fax'"):
         Choices(home.home).add(now, "user:ann", "fax", "1")  # type: ignore[arg-type]
 
