@@ -49,7 +49,7 @@ class Notice:
 
     def as_json(self) -> dict[str, Any]:
         """The notice as plain values, with its id."""
-        return {"id": self.id, **vars(self), "at": self.at.isoformat(timespec="seconds")}
+        return {"id": self.id, **vars(self), "at": self.at.isoformat()}
 
     @classmethod
     def of_json(cls, data: Mapping[str, Any]) -> Self:
