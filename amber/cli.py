@@ -39,6 +39,7 @@ VERBS = {
     "lineage": ("lineage:lineage_command", "Show the chain of trainings and plans that led to RUN."),
     "log": ("ledger:log", "List commits, newest first."),
     "loop": ("looping:loop_command", "Run rounds of: request labels, have them answered, plan, train, evaluate."),
+    "notices": ("notifying:notices_group", "List what happened that somebody may want to know; send it as chosen."),
     "oracle": ("requesting:oracle_command", "Answer the open requests with the labels that the data set held back."),
     "owners": ("owners:owners_group", "List owners with their tasks and members; `set` maps one to users and tokens."),
     "pack": ("sampling:pack_command", "Write the images of the catalog into WebDataset shards, once."),

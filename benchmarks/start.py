@@ -23,8 +23,8 @@ HERE = Path(__file__).resolve().parent.parent
 LIBRARIES = "click, duckdb, numpy, pyarrow.compute, pyarrow.parquet, pydantic, PIL.Image, rich.console, rich.table"
 """What nearly every verb needs, imported by nothing else."""
 READS = {
-    "accounts": [], "init": [], "log": [], "owners": [], "plan": ["--list"], "prune": [], "revert": ["99"], "runs": [],
-    "slices": [], "tasks": [],
+    "accounts": [], "init": [], "log": [], "notices": [], "owners": [], "plan": ["--list"], "prune": [],
+    "revert": ["99"], "runs": [], "slices": [], "tasks": [],
 }  # fmt: skip
 """Arguments of verbs that are called on a workspace."""
 WITHOUT = {

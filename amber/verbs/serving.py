@@ -4,6 +4,7 @@ import ipaddress
 import logging
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -32,11 +33,13 @@ PATIENCE = 10
     help="Header by which a proxy names who has signed in there, as the name of a token; the proxy must take it away "
     "from what comes from outside. Default: no header is trusted.",
 )
+@click.option("--notices", is_flag=True, help="Also send notices, once a minute, as `amber notices send` does.")
 @workspace
 @click.pass_context
 def serve_group(
-    context: click.Context, host: str, port: int, names: tuple[str, ...], user_header: str, home: str, as_json: bool
-) -> None:
+    context: click.Context, host: str, port: int, names: tuple[str, ...], user_header: str, notices: bool, home: str,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Serve the team's pages, images under signed URLs, and the catalog as a JSON API, until it is stopped.
 
     Sign in to the pages with a token: `amber serve tokens add NAME SCOPE` prints one. Any address but 127.0.0.1 needs a
@@ -52,6 +55,7 @@ def serve_group(
     import uvicorn
     from PIL import Image
 
+    from amber.notices.background import sending
     from amber.service.app import make_app
     from amber.service.connections import limited_protocol
 
@@ -61,10 +65,11 @@ def serve_group(
     logging.getLogger("httpx").setLevel(logging.WARNING)
     show({"url": f"http://{host}:{port}"}, as_json, lambda: f"http://{host}:{port}")
     sys.stdout.flush()
-    uvicorn.run(
-        app, host=host, port=port, http=limited_protocol(app.state.metrics), access_log=False, log_level="warning",
-        server_header=False, timeout_graceful_shutdown=PATIENCE,
-    )  # fmt: skip
+    with sending(Path(home)) if notices else nullcontext():
+        uvicorn.run(
+            app, host=host, port=port, http=limited_protocol(app.state.metrics), access_log=False, log_level="warning",
+            server_header=False, timeout_graceful_shutdown=PATIENCE,
+        )  # fmt: skip
 
 
 @serve_group.group("tokens", invoke_without_command=True)

@@ -96,6 +96,11 @@ SESSION = {
     "replay": [],
     "release": ["--list"],
     "accounts": [],
+    "notices": [],
+    "notices choose": ["--webhook", "http://127.0.0.1:9/", "--kind", "waiting"],
+    "notices choices": [],
+    "notices send": [],
+    "notices sent": [],
     "write": ["parquet", "known.parquet"],
     "forget": ["lamps/red/006", "--yes"],
     "catalog verify": [],
@@ -159,8 +164,9 @@ def enter(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
 def test_the_session_calls_every_verb() -> None:
     # serve and browse run until they are stopped, simulate makes workspaces of its own, affinity and group need two
-    # tasks, the others need a network
+    # tasks, notices drop and test the id of a choice and a receiver, the others a network
     elsewhere = {"serve", "browse", "simulate", "affinity", "group", "export-model", "predict"}
+    elsewhere |= {"notices drop", "notices test"}
     assert set(SESSION) == set(VERBS) - elsewhere
 
 
@@ -226,6 +232,8 @@ def test_json_is_the_only_output(verb: str, capsys: pytest.CaptureFixture[str]) 
         "replay": r"Replay of run [0-9a-f]{16}: equal",
         "release": r"\(none\)",
         "accounts": r"no alarm",
+        "notices": r"Notices after commit 0",
+        "notices send": r"0 sent, 0 not sent",
         "diff": r"color +│ yellow +│",
         "evaluate": r"color +│ \(all\) +│ test +│",
         "revert": r"commit \d+ undoes nothing",

@@ -18,6 +18,7 @@ from amber.prune import prune
 from curation.catalog.catalog import Catalog
 from curation.catalog.ownership import Identity
 from curation.files.locks import locked
+from samplers.plan.waiting import Waiting, waiting_sign_offs
 from training.dynamics.releases import champion, releases, stack_of, verify_release
 
 Capture = pytest.CaptureFixture[str]
@@ -177,18 +178,27 @@ def test_what_does_not_pass_is_not_released(fresh: Chain, capsys: Capture) -> No
     assert not list(Path("home").glob("releases/*"))
 
 
+def waiting(chain: Chain) -> list[Waiting]:
+    with chain.catalog.read() as now:
+        return waiting_sign_offs(chain.catalog.home, now)
+
+
 def test_a_task_that_is_not_judged_needs_its_owner(fresh: Chain, capsys: Capture) -> None:
     Path("gate.toml").write_text(rules(without="speed"))
     with fresh.catalog.commit(author="eve", message="members") as change:
         change.set_members("eve", [Identity(name="eve", via="token")], by=Identity(name="eve", via="token"))
     words = (fresh.pixel.id, "--gate", "gate.toml")
     assert "does not judge speed (eve) on everything" in nothing_released(capsys, *words)
+    assert [(row.what, row.subject, list(row.losses)) for row in waiting(fresh)] == [
+        ("release", fresh.pixel.id, ["eve"])
+    ]
     assert "needs eve (token:eve)" in nothing_released(capsys, *words, "--sign", "eve")
     assert "owns no task" in nothing_released(capsys, *words, "--sign", "nobody")
     with fresh.catalog.commit(author="eve", message="nobody in particular") as change:
         change.set_members("eve", [], by=Identity(name="eve", via="token"))
     assert run(["release", *words, "--sign", "eve"]) == 0
     assert "eve accepts the release" in capsys.readouterr().out
+    assert waiting(fresh) == []
     Path("gate.toml").write_text(rules(without="speed").replace("1 point", "2 points", 1))
     assert "does not judge speed" in nothing_released(capsys, *words)  # she signed other rules
 
