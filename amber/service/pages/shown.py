@@ -4,13 +4,15 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from amber.service.pages import signing_in, tasks
+from amber.service.pages import compare, log, releasing, run_page, runs, signing_in, tasks
 from amber.service.pages.counted import Counted, Making
 from curation.catalog.catalog import Catalog
 
 __all__ = ["ROUTERS", "counted"]
 
-ROUTERS: Final[tuple[APIRouter, ...]] = (signing_in.router, tasks.router)
+ROUTERS: Final[tuple[APIRouter, ...]] = (
+    signing_in.router, tasks.router, runs.router, run_page.router, compare.router, releasing.router, log.router,
+)  # fmt: skip
 
 PARTS: Final[dict[str, Making]] = {**tasks.COUNTED}
 """What is costly, by name: one function each, of a snapshot and the workspace."""
