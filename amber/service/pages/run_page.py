@@ -106,7 +106,7 @@ def _frame(now: Snapshot, home: Path, entry: RunEntry, part: str, task: str) -> 
     finished = not imported and (home / "runs" / entry.run / "run.json").is_file()
     record = Run.open(home, entry.run) if finished else None
     return {
-        "title": f"Run {entry.run[:12]}", "run": run_view(entry), "part": part, "task": task, "record": record,
+        "title": f"Run {entry.run[:12]}", "run": run_view(entry), "tab": part, "task": task, "record": record,
         "recipe": recipe_text(record.recipe) if record else "", "beside": beside_of(home, entry.run),
         "before": run_before(home, now, entry.run) if entry.commit else "", "deployed": champion(now) == entry.run,
         "marks": run_marks(home, now, [entry.run]).get(entry.run, []), "asked": None, "few": FEW, "wide": WIDE,

@@ -123,7 +123,7 @@ def _here(live: Live) -> bool:
 def _live(home: Path) -> dict[str, Any]:
     """The trainings that go on, and those that ended a short time ago without anybody's doing."""
     found = live_runs(home, since=time() - RECENT)
-    return {"rows": [_row(each) for each in found], "training": any(each.state == "training" for each in found)}
+    return {"lives": [_row(each) for each in found], "training": any(each.state == "training" for each in found)}
 
 
 def _row(live: Live) -> dict[str, Any]:
