@@ -5,6 +5,7 @@ the process is gone without a word, it was killed.
 """
 
 import json
+import math
 import os
 import time
 from collections import deque
@@ -166,7 +167,7 @@ def live_run(home: Path, run: str) -> Live | None:
         return None
 
 
-def live_runs(home: Path, *, since: float = 0.0) -> list[Live]:
+def live_runs(home: Path, *, since: float = math.inf) -> list[Live]:
     """The trainings that run, and those that ended without a run, or after `since` (seconds since 1970); newest first.
 
     A run whose training was finished is in the list of runs, so an old note of it is left out.

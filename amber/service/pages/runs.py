@@ -87,7 +87,7 @@ def live_page(request: Request, account: Account, workspace: Workspace, run: str
     """The page of a training that is not in the list of runs yet; NotFound when there is none, or several."""
     names = [path.parent.name for path in (workspace.catalog.home / "runs").glob(f"*/{NAME}")]
     id_ = full_name(run, names, what="run", where=workspace.catalog.home, listed="amber runs")
-    view = {"title": f"Run {id_[:12]}", "run": id_, "view": live_view(workspace, id_)}
+    view = {"title": f"Run {id_[:12]}", "run": id_, "view": live_view(workspace, id_), "spark": spark}
     return page(request, "run_live.html", view, account=account)
 
 
