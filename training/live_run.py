@@ -127,7 +127,8 @@ class LiveRun:
         if at - self._written < EVERY:
             return
         self._past.append((at, done))
-        (begun, before), since = self._past[0], at - self._past[0][0]
+        begun, before = self._past[0]
+        since = at - begun
         rate = (done - before) / since if since > 0 and self.now.unit == "images" else 0.0
         self.now = replace(self.now, done=done, total=total, rate=rate, losses=dict(losses()) if losses else {})
         self._write()

@@ -180,9 +180,7 @@ class Client:
         self, *, author: str = "", task: str = "", slice: str = "", limit: int = 100, after: str = ""
     ) -> Page[CommitRow]:
         """A page of commits, newest first, after the page whose `next` is `after`."""
-        return self._page(
-            CommitRow, "/api/commits", author=author, task=task, slice=slice, limit=limit, after=after
-        )
+        return self._page(CommitRow, "/api/commits", author=author, task=task, slice=slice, limit=limit, after=after)
 
     def commit(self, commit: int) -> CommitRow:
         """One commit."""

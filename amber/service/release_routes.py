@@ -71,12 +71,12 @@ def released(workspace: Workspace, work: RunWork) -> ReleasesRow:
         )
         for each in reversed(history)
     ]  # fmt: skip
-    return ReleasesRow(releases=rows, deployed=deployed, work=_work_row(work.releasing.now) if work.releasing.now else None)
+    return ReleasesRow(
+        releases=rows, deployed=deployed, work=_work_row(work.releasing.now) if work.releasing.now else None
+    )
 
 
-def begin_release(
-    work: RunWork, run: str, rules: str, *, by: Identity, against: str = "", notes: str = ""
-) -> Working:
+def begin_release(work: RunWork, run: str, rules: str, *, by: Identity, against: str = "", notes: str = "") -> Working:
     """Begin to release a run by the TOML text `rules`; `run` may be the beginning of its id. Busy while another one is
     released."""
     parsed = GateRules.of_text(rules)

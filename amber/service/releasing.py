@@ -83,7 +83,9 @@ class Releasing:
             self._note(outcome="failed", line=f"{type(error).__name__}: {error}")
         else:
             decision = done.decision
-            outcome = "deployed already" if decision is None else "released" if done.pointer else decision.result.outcome
+            outcome = (
+                "deployed already" if decision is None else "released" if done.pointer else decision.result.outcome
+            )
             self._note(outcome=outcome, gate=decision.view if decision else None)
 
     def _tell(self, done: int, total: int) -> None:

@@ -107,9 +107,7 @@ def gate(token: AnyLabeler, workspace: Served, work: Works, asked: GateAsked) ->
     rules = GateRules.of_text(asked.rules)
     earlier, newest, commit = pair_of(workspace.catalog, asked.against, asked.run)
     by = Identity(name=token.name, via="token")
-    key, maker = decision(
-        workspace.catalog, (earlier, newest), rules, by=by, author=token.name, commit=commit
-    )
+    key, maker = decision(workspace.catalog, (earlier, newest), rules, by=by, author=token.name, commit=commit)
     return GateRow.model_validate(finite(work.take(key, maker)))
 
 
@@ -124,7 +122,8 @@ def live_row(live: Live) -> LiveRow:
 def comparison_row(found: Comparison, workspace: Workspace) -> ComparisonRow:
     """A comparison as the API shows it."""
     figures, attributes = (
-        [ComparedRow.model_validate(finite(asdict(part))) for part in rows] for rows in (found.figures, found.attributes)
+        [ComparedRow.model_validate(finite(asdict(part))) for part in rows]
+        for rows in (found.figures, found.attributes)
     )
     flipped: dict[str, dict[str, int]] = {}
     for (task, what), number in found.flipped.items():

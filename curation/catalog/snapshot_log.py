@@ -70,7 +70,9 @@ class SnapshotLog:
             conditions.append(f"id IN ({declared} UNION SELECT commit_id FROM request_event WHERE slice = ?)")
             values = [*values, slice, slice]  # type: ignore[list-item]
         where = " AND ".join(conditions)
-        rows = self._view.table(f"SELECT {COLUMNS} FROM commits WHERE {where} ORDER BY id DESC LIMIT {limit + 1}", values)
+        rows = self._view.table(
+            f"SELECT {COLUMNS} FROM commits WHERE {where} ORDER BY id DESC LIMIT {limit + 1}", values
+        )
         more, rows = len(rows) > limit, rows.slice(0, limit)
         return Page(rows=rows, next=(rows["id"][limit - 1].as_py(),) if more else None)
 
@@ -91,7 +93,9 @@ class SnapshotLog:
 
     def labelled(self, commit: int) -> set[int]:
         """The ids of the tasks whose labels or definition a commit touched."""
-        parts = [f"SELECT task_id FROM {name} WHERE commit_id = {int(commit)}" for name in ("label_event", "task_event")]
+        parts = [
+            f"SELECT task_id FROM {name} WHERE commit_id = {int(commit)}" for name in ("label_event", "task_event")
+        ]
         return {int(id_) for (id_,) in self._view.rows(" UNION ".join(parts))}
 
     def authors(self) -> list[str]:

@@ -120,7 +120,12 @@ def test_a_silent_training_of_another_machine_counts_as_lost(begun: tuple[LiveRu
 
 def test_notes_that_cannot_be_read_are_no_trainings(tmp_path: Path, begun: tuple[LiveRun, Clock]) -> None:
     good = {"format": 1, **asdict(begun[0].now)}
-    texts = {"a": "{", "b": json.dumps({**good, "format": 2}), "c": json.dumps({**good, "more": 1}), "d": json.dumps(good)}
+    texts = {
+        "a": "{",
+        "b": json.dumps({**good, "format": 2}),
+        "c": json.dumps({**good, "more": 1}),
+        "d": json.dumps(good),
+    }
     for name, text in texts.items():
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / NAME).write_text(text)

@@ -89,9 +89,7 @@ def rules_of(typed: str, file: UploadFile | None) -> str:
     return text.replace("\r\n", "\n")
 
 
-def _begin(
-    workspace: Workspace, work: RunWork, account: Account, a: str, b: str, text: str
-) -> tuple[Asked, str]:
+def _begin(workspace: Workspace, work: RunWork, account: Account, a: str, b: str, text: str) -> tuple[Asked, str]:
     """Ask for a decision, and note the text by a word that names it."""
     parsed = GateRules.of_text(text)
     first, second, commit = pair_of(workspace.catalog, a, b)
@@ -116,9 +114,7 @@ def _gate_view(work: RunWork, word: str) -> View:
     return view | {"gate_line": str(asked.error) if asked.error else "", "gate": asked.value}
 
 
-def _view(
-    workspace: Workspace, work: RunWork, a: str, b: str, split: str, task: str, flip: str
-) -> View:
+def _view(workspace: Workspace, work: RunWork, a: str, b: str, split: str, task: str, flip: str) -> View:
     """The page without a decision: `line` says why there is nothing to compare."""
     view: View = {
         "title": "Compare two runs", "a": a, "b": b, "split": split, "task": task, "flip": flip, "line": "",

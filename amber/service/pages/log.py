@@ -63,9 +63,7 @@ def commit(
 
 
 @router.get("/log/{commit}/revert")
-def ask_revert(
-    request: Request, account: Looks, workspace: Served, work: Works, commit: Number
-) -> HTMLResponse:
+def ask_revert(request: Request, account: Looks, workspace: Served, work: Works, commit: Number) -> HTMLResponse:
     """What a revert of a commit would undo, and the form that does it."""
     return _revert_page(request, account, workspace, work, commit)
 

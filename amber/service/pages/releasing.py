@@ -78,9 +78,7 @@ def sign(
         text = rules_of(rules, file)
         if not owner:
             raise BadInput("owner: name the owner for whom you sign")
-        id_, before = sign_release_of(
-            workspace.catalog, run, text, owner, by=account.identity, against=against
-        )
+        id_, before = sign_release_of(workspace.catalog, run, text, owner, by=account.identity, against=against)
     except AmberError as error:
         typed = {"rules": text, "owner": owner, "against": against, "line": str(error)}
         return _again(request, account, workspace, work, run, typed)

@@ -161,7 +161,9 @@ def _figure(row: Row, task: Task) -> View:
 def _part(workspace: Workspace, work: RunWork, entry: RunEntry, part: str, task: str) -> View:
     """What takes longer, in the background; or the line that says why there is none."""
     if task and not part and entry.commit:
-        return _asked(work, _key(workspace, entry, "task", task), lambda tell: task_parts(work.catalog, entry.run, task, tell))
+        return _asked(
+            work, _key(workspace, entry, "task", task), lambda tell: task_parts(work.catalog, entry.run, task, tell)
+        )
     if part == "training" and entry.plan and not entry.model:
         return _asked(work, ("training", entry.run), lambda tell: _training(workspace.catalog.home, entry.run))
     if part == "lineage":

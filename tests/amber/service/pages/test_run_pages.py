@@ -73,7 +73,9 @@ def test_older_runs_are_on_later_pages(own: Catalog, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("amber.service.pages.runs.LIMIT", 1)
     with visiting(own.home) as visitor:
         first = visitor.get("/runs").text
-        later = visitor.get("/runs?" + first.split('rel="next" href="/runs?')[1].split('"')[0].replace("&amp;", "&")).text
+        later = visitor.get(
+            "/runs?" + first.split('rel="next" href="/runs?')[1].split('"')[0].replace("&amp;", "&")
+        ).text
     assert "/runs/old" in first
     assert 'href="/runs/new">' not in first
     assert 'href="/runs/new">' in later
