@@ -70,8 +70,8 @@ class Returned:
 
 
 def release(
-    catalog: Catalog, run: str, rules: Path | GateRules, *, by: Identity, author: str, against: str = "", notes: str = "",
-    home: str = "", progress: Progress | None = None,
+    catalog: Catalog, run: str, rules: Path | GateRules, *, by: Identity, author: str, against: str = "",
+    notes: str = "", home: str = "", progress: Progress | None = None,
 ) -> Released:  # fmt: skip
     """Deploy a run, where the gate with `rules`, or those of a file, passes it against the run that is deployed.
 

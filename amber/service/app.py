@@ -47,8 +47,8 @@ def make_app(
     """The service of the workspace at `home`. It refuses requests whose Host header is not in `hosts`.
 
     `user_header` names the header by which a proxy says who has signed in there, as the name of a token; "" trusts
-    none. `app.state` holds its `workspace`, its `metrics`, its `pictures`, what its pages have `counted`, and the `work`
-    behind the pages of runs.
+    none. `app.state` holds its `workspace`, its `metrics`, its `pictures`, what its pages have `counted`, and the
+    `work` behind the pages of runs.
     """
     catalog = Catalog.open(home)
     workspace = Workspace(catalog=catalog, signer=Signer.of(catalog.home), tokens=Tokens(catalog.home))

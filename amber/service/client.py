@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, TypeAdapter
 
-from amber.service.log_models import ChangesRow, CommitRow, Reverted, RevertAsked
+from amber.service.log_models import ChangesRow, CommitRow, RevertAsked, Reverted
 from amber.service.models import (
     Asked,
     AskedFor,
@@ -42,8 +42,8 @@ from amber.service.run_models import (
     ReleaseAsked,
     ReleaseSigned,
     ReleasesRow,
-    Returned,
     ReturnAsked,
+    Returned,
     RunEntryRow,
     SignedRelease,
     WorkRow,

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 
 from amber.service.access import Admin, Reader, Served, batch_of
 from amber.service.changes import changes, revert, reverting
-from amber.service.log_models import ChangesRow, CommitRow, Reverted, RevertAsked
+from amber.service.log_models import ChangesRow, CommitRow, RevertAsked, Reverted
 from amber.service.models import FAULTS
 from amber.service.paging import LINK, Paging
 from amber.service.run_work import Works

@@ -11,8 +11,8 @@ from amber.service.run_models import (
     ReleaseRow,
     ReleaseSigned,
     ReleasesRow,
-    Returned,
     ReturnAsked,
+    Returned,
     SignedRelease,
     WorkRow,
 )
@@ -23,7 +23,7 @@ from curation.errors import BadInput
 from training.dynamics.releases import champion, releases
 from training.judging.gate_rules import GateRules
 
-__all__ = ["begin_release", "return_back", "released", "router", "sign_release_of"]
+__all__ = ["begin_release", "released", "return_back", "router", "sign_release_of"]
 
 router = APIRouter(prefix="/api", responses=FAULTS)
 
@@ -96,7 +96,8 @@ def sign_release_of(
 
 
 def return_back(catalog: Catalog, deployed: str, *, by: Identity) -> Returned:
-    """Go back to the release before; BadInput where another run than `deployed` is deployed, as after a second click."""
+    """Go back to the release before; BadInput where another run than `deployed` is deployed, as after a double
+    click."""
     from amber.release import go_back
 
     with catalog.read() as now:

@@ -8,8 +8,22 @@ from pydantic import BaseModel, Field, StringConstraints
 from amber.service.models import Line, Row
 
 __all__ = [
-    "ComparedRow", "ComparisonRow", "FlipRow", "GateAsked", "GateRow", "LineageRow", "LiveRow", "ReleaseAsked",
-    "ReleaseRow", "ReleasesRow", "ReleaseSigned", "ReturnAsked", "Returned", "RunEntryRow", "SignedRelease", "WorkRow",
+    "ComparedRow",
+    "ComparisonRow",
+    "FlipRow",
+    "GateAsked",
+    "GateRow",
+    "LineageRow",
+    "LiveRow",
+    "ReleaseAsked",
+    "ReleaseRow",
+    "ReleaseSigned",
+    "ReleasesRow",
+    "ReturnAsked",
+    "Returned",
+    "RunEntryRow",
+    "SignedRelease",
+    "WorkRow",
 ]  # fmt: skip
 
 Rules = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]

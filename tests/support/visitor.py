@@ -41,8 +41,7 @@ class Visitor:
         """Send a form."""
         if not self.word:
             self.get("/tasks")
-        answer = self.client.post(path, data={"form_word": self.word, **fields}, files=files)
-        return answer
+        return self.client.post(path, data={"form_word": self.word, **fields}, files=files)
 
     def _keep(self, answer: httpx.Response) -> None:
         found = re.search(r'name="form_word" value="([^"]+)"', answer.text)

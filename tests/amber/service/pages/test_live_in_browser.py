@@ -66,9 +66,7 @@ def link(text: str) -> str:
     return f"[...document.querySelectorAll('main a, main button')].find(each => each.innerText.trim() == '{text}')"
 
 
-def test_a_training_is_watched_compared_and_a_commit_reverted(
-    made: tuple[Catalog, Plan], tmp_path: Path
-) -> None:
+def test_a_training_is_watched_compared_and_a_commit_reverted(made: tuple[Catalog, Plan], tmp_path: Path) -> None:
     catalog, plan = made
     secret = Tokens(catalog.home).add("lead", "admin")
     with served(catalog.home) as service, Chromium() as browser:
@@ -83,10 +81,11 @@ def test_a_training_is_watched_compared_and_a_commit_reverted(
             browser.wait_for(f"document.querySelector('#live .progress')?.ariaValueNow > {first}")
             assert "images/s" in browser.wait_for("document.querySelector('#live')?.innerText")
             assert any(address.endswith(f"/events/runs/{run}") for address in browser.requested)
-            browser.wait_for("document.querySelector('main .figures caption')?.innerText.includes('on test')", seconds=120)
+            caption = "document.querySelector('main .figures caption')?.innerText.includes('on test')"
+            browser.wait_for(caption, seconds=120)
             assert child.wait(60) == 0
         assert browser.evaluate("location.pathname") == f"/runs/{run}"
-        assert f"by tia in" in browser.evaluate("document.querySelector('main').innerText")
+        assert "by tia in" in browser.evaluate("document.querySelector('main').innerText")
         assert browser.evaluate("document.querySelectorAll('main').length") == 1
         browser.press(link("Compare"))
         browser.wait_for("document.querySelector('main')?.innerText.includes('no difference shown') || "

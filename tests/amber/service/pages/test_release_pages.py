@@ -1,6 +1,7 @@
 """Releases by the pages: in the background, one at a time, by leads; and the way back."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -106,17 +107,20 @@ def test_a_second_release_is_refused_while_one_goes_on(
 
     monkeypatch.setattr(module, "release", slow)
     names = {scope: Tokens(own.home).add(f"api-{scope}", scope) for scope in ("read", "admin")}  # type: ignore[arg-type]
-    with served(own.home) as service, Client(service.url, names["admin"]) as lead:
-        with Client(service.url, names["read"]) as reader:
-            assert lead.release(ReleaseAsked(run=run[:8], rules=ALL)).outcome == ""
-            with pytest.raises(Busy, match="is being released; wait for it"):
-                lead.release(ReleaseAsked(run=run, rules=ALL))
-            assert reader.releases().work is not None
-            with pytest.raises(BadInput, match="scope"):
-                reader.release(ReleaseAsked(run=run, rules=ALL))
-            held.set()
-            while (work := reader.releases().work) and not work.outcome:
-                pass
-            assert work
-            assert (work.outcome, work.gate and work.gate.outcome) == ("released", "pass")
-            assert reader.releases().deployed == run
+    with (
+        served(own.home) as service,
+        Client(service.url, names["admin"]) as lead,
+        Client(service.url, names["read"]) as reader,
+    ):
+        assert lead.release(ReleaseAsked(run=run[:8], rules=ALL)).outcome == ""
+        with pytest.raises(Busy, match="is being released; wait for it"):
+            lead.release(ReleaseAsked(run=run, rules=ALL))
+        assert reader.releases().work is not None
+        with pytest.raises(BadInput, match="scope"):
+            reader.release(ReleaseAsked(run=run, rules=ALL))
+        held.set()
+        while (work := reader.releases().work) and not work.outcome:
+            time.sleep(0.1)
+        assert work
+        assert (work.outcome, work.gate and work.gate.outcome) == ("released", "pass")
+        assert reader.releases().deployed == run
