@@ -6,6 +6,7 @@ again. Values are of one commit each and never of two.
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,25 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.errors import AmberError
 
-__all__ = ["Counted", "Figure", "Making"]
+__all__ = ["Counted", "Figure", "Making", "MakingOf"]
 
 Making = Callable[[Snapshot, Path], Any]
 """What computes a value from a snapshot and the workspace."""
 
+MakingOf = Callable[[Snapshot, Path, str], Any]
+"""The same for one of many things, such as a task; the value's name is PART:THING."""
+
 PATIENCE: Final = 0.15
 """Seconds that a page waits for values of its own commit."""
+
+QUICK: Final = 0.05
+"""Seconds of making a value for which no rest is taken."""
+
+REST: Final = 20.0
+"""How many times as long as it took to make values the thread rests: while it reads, commits wait."""
+
+KEPT: Final = 900
+"""Seconds for which a value is kept, and made again after a commit, once somebody has looked at it."""
 
 LOG: Final = logging.getLogger("amber.service")
 
@@ -36,12 +49,16 @@ class Figure:
 
 
 class Counted:
-    """Values by name, each by the function of `parts` with that name; `close` ends the thread."""
+    """Values by name, each by the function of `parts` with that name, or by that of `families` with what stands before
+    the colon of its name; `close` ends the thread. A value that nobody asked for in `KEPT` seconds is dropped."""
 
-    def __init__(self, catalog: Catalog, parts: Mapping[str, Making]) -> None:
-        self._catalog, self._parts = catalog, dict(parts)
+    def __init__(
+        self, catalog: Catalog, parts: Mapping[str, Making], families: Mapping[str, MakingOf] | None = None
+    ) -> None:
+        self._catalog, self._parts, self._families = catalog, dict(parts), dict(families or {})
         self._known: dict[str, Figure] = {}
-        self._wanted = 0
+        self._asked: dict[str, float] = {}
+        self._wanted, self._rested = 0, 0.0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -53,6 +70,7 @@ class Counted:
         """
         with self._changed:
             self._wanted = max(self._wanted, commit)
+            self._asked |= dict.fromkeys(names, time.monotonic())
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._work, name="amber-counted", daemon=True)
                 self._thread.start()
@@ -72,17 +90,28 @@ class Counted:
         return self._known[name].commit if name in self._known else -1
 
     def _stale(self) -> list[str]:
-        return [name for name in self._parts if self._at(name) < self._wanted]
+        """What somebody looks at and is not of the newest commit that was asked for."""
+        now = time.monotonic()
+        for name in [name for name, at in self._asked.items() if now - at > KEPT]:
+            del self._asked[name]
+            self._known.pop(name, None)
+        stale = [name for name in self._asked if self._at(name) < self._wanted]
+        return stale if now >= self._rested else [name for name in stale if name not in self._known]
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._stale())
+                while not self._closed and not self._stale():
+                    rest = self._rested - time.monotonic()
+                    self._changed.wait(rest if rest > 0 else None)
                 if self._closed:
                     return
                 name = min(self._stale(), key=self._at)
+            began = time.monotonic()
             figure = self._made(name)
             with self._changed:
+                ended = time.monotonic()
+                self._rested = ended + REST * max(0.0, ended - began - QUICK)
                 self._known[name] = figure
                 self._changed.notify_all()
 
@@ -91,7 +120,13 @@ class Counted:
         before = self._known.get(name)
         try:
             with self._catalog.read() as now:
-                return Figure(value=self._parts[name](now, self._catalog.home), commit=max(now.commit, self._wanted))
+                part, colon, thing = name.partition(":")
+                made = (
+                    self._families[part](now, self._catalog.home, thing)
+                    if colon
+                    else (self._parts[part](now, self._catalog.home))
+                )
+                return Figure(value=made, commit=now.commit)
         except AmberError as error:
             return Figure(value=before.value if before else None, commit=self._wanted, problem=str(error))
         except Exception as error:

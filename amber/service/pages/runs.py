@@ -36,9 +36,16 @@ RECENT: Final = 900.0
 
 
 @router.get("/runs")
-def runs(request: Request, account: Looks, workspace: Served, at: str = "", after: str = "") -> HTMLResponse:
-    """All runs, the newest first; `at` and `after` are the time and the id of the last run of the page before."""
+def runs(
+    request: Request, account: Looks, workspace: Served, at: str = "", after: str = "", live: bool = False
+) -> HTMLResponse:
+    """All runs, the newest first; `at` and `after` are the time and the id of the last run of the page before.
+
+    With `live` htmx gets the part about trainings that go on.
+    """
     home = workspace.catalog.home
+    if live and request.headers.get("hx-request") == "true":
+        return HTMLResponse(_rendered("runs_live.html", _live(home)))
     with workspace.catalog.read() as now:
         entries, more = run_page(home, now, (at, after) if after else None, limit=LIMIT)
         deployed = champion(now)
@@ -47,12 +54,6 @@ def runs(request: Request, account: Looks, workspace: Served, at: str = "", afte
         "first": not after, **_live(home),
     }  # fmt: skip
     return page(request, "runs.html", view, account=account)
-
-
-@router.get("/runs/live")
-def live(request: Request, account: Looks, workspace: Served) -> HTMLResponse:
-    """The part of the list about trainings that go on."""
-    return HTMLResponse(_rendered("runs_live.html", _live(workspace.catalog.home)))
 
 
 @router.get("/events/runs")

@@ -4,20 +4,24 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from amber.service.pages import compare, log, releasing, run_page, runs, signing_in, tasks
-from amber.service.pages.counted import Counted, Making
+from amber.service.pages import compare, home, log, one_task, releasing, run_page, runs, signing_in, tasks
+from amber.service.pages.counted import Counted, Making, MakingOf
 from curation.catalog.catalog import Catalog
 
 __all__ = ["ROUTERS", "counted"]
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
-    signing_in.router, tasks.router, runs.router, run_page.router, compare.router, releasing.router, log.router,
+    signing_in.router, home.router, tasks.router, one_task.router, runs.router, run_page.router, compare.router,
+    releasing.router, log.router,
 )  # fmt: skip
 
-PARTS: Final[dict[str, Making]] = {**tasks.COUNTED}
+PARTS: Final[dict[str, Making]] = {**home.COUNTED, **tasks.COUNTED}
 """What is costly, by name: one function each, of a snapshot and the workspace."""
+
+FAMILIES: Final[dict[str, MakingOf]] = {**one_task.COUNTED}
+"""The same of one of many things."""
 
 
 def counted(catalog: Catalog) -> Counted:
     """What is counted of a workspace, from now on."""
-    return Counted(catalog, PARTS)
+    return Counted(catalog, PARTS, FAMILIES)

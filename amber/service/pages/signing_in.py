@@ -1,8 +1,8 @@
 """Signing in and out, the page's own files, and what happens to a form whose session has ended."""
 
+import re
 from importlib import resources
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse
@@ -77,6 +77,5 @@ async def form_without_session(request: Request) -> Response:
 
 
 def _inside(path: str) -> str:
-    """`path` if it is one of this service, else its first page."""
-    parts = urlsplit(path)
-    return path if path.startswith("/") and not path.startswith("//") and not (parts.scheme or parts.netloc) else "/"
+    """`path` if it is one of this service, else its first page; browsers take a backslash for a slash."""
+    return path if re.fullmatch(r"/(?![/\\])[^\\\s]*", path) else "/"
