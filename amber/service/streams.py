@@ -24,6 +24,9 @@ PREFIX: Final = "/events/"
 MOST: Final = 32
 """Streams at the same time; more are refused."""
 
+HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
+"""No cache and no proxy may hold events back."""
+
 EVERY: Final = 1.0
 SECONDS: Final = 600.0
 QUIET: Final = 15.0
@@ -92,7 +95,7 @@ class _Counted(StreamingResponse):
     """A stream that counts while it runs."""
 
     def __init__(self, streams: Streams, events: AsyncIterator[str]) -> None:
-        super().__init__(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
+        super().__init__(events, media_type="text/event-stream", headers=HEADERS)
         self._streams = streams
         streams.running += 1
 

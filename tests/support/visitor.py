@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from support.pages import signed_in
 from support.served import served
 
 from amber.service.tokens import Scope, Tokens
@@ -24,7 +25,7 @@ class Visitor:
 
     def __init__(self, client: httpx.Client, app: FastAPI, secret: str) -> None:
         self.client, self.app = client, app
-        assert client.post("/sign-in", data={"token": secret}).status_code == 303
+        signed_in(client, secret)
         self.word = ""
 
     def get(self, path: str) -> httpx.Response:

@@ -32,7 +32,13 @@ LIMIT: Final = 25
 """Runs of a page."""
 
 RECENT: Final = 900.0
-"""Seconds for which a training that ended is shown among those that go on."""
+"""Seconds for which a finished training is shown among those that go on."""
+
+KEPT: Final = 7 * 86_400.0
+"""Seconds for which one is shown that was stopped, failed or was killed."""
+
+EVALUATION: Final = 3_600.0
+"""Seconds that the evaluation of a run on another machine may take."""
 
 
 @router.get("/runs")
@@ -102,7 +108,7 @@ def live_view(workspace: Workspace, run: str) -> dict[str, Any]:
         with workspace.catalog.read() as now:
             evaluated = run in now.runs()["run"].to_pylist()
     state = "evaluated" if evaluated else found.state if found else "trained" if finished else "gone"
-    waits = bool(found) and state == "trained" and (not _here(found) or process_runs(found.process))
+    waits = found is not None and state == "trained" and _evaluates(found)
     goes_on = state == "training" or waits
     view = _row(found) if found else {"live": None}
     return {**view, "run": run, "state": state, "waits": waits, "goes_on": goes_on}
@@ -117,14 +123,15 @@ def run_view(entry: RunEntry) -> dict[str, Any]:
     return {**asdict(entry), "figures": figures}
 
 
-def _here(live: Live) -> bool:
-    return live.machine == machine()
+def _evaluates(live: Live) -> bool:
+    """Whether the process that trained a run may still evaluate it."""
+    return process_runs(live.process) if live.machine == machine() else time() - live.at < EVALUATION
 
 
 def _live(home: Path) -> dict[str, Any]:
     """The trainings that go on, and those that ended a short time ago without anybody's doing."""
-    found = live_runs(home, since=time() - RECENT)
-    return {"lives": [_row(each) for each in found], "training": any(each.state == "training" for each in found)}
+    found = [_row(each) for each in live_runs(home, since=time() - RECENT) if time() - each.at < KEPT or not each.lost]
+    return {"lives": found, "training": any(row["state"] == "training" for row in found)}
 
 
 def _row(live: Live) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from support.chains import SMALL
 from support.chromium import Chromium
 from support.homes import label, labels
+from support.pages import sign_in
 from support.planted_runs import noisy, plant_run, planted_home
 from support.served import served
 
@@ -52,15 +53,6 @@ def training(catalog: Catalog, plan: Plan, folder: Path) -> Iterator[subprocess.
         child.communicate()
 
 
-def sign_in(browser: Chromium, url: str, secret: str) -> None:
-    browser.open(f"{url}/runs")
-    browser.wait_for("!!document.querySelector('input[name=token]')")
-    browser.press("document.querySelector('input[name=token]')")
-    browser.write(secret)
-    browser.press("document.querySelector('form.box button')")
-    browser.wait_for("document.querySelector('h1')?.innerText == 'Runs'")
-
-
 def link(text: str) -> str:
     """The link or button of the page with this text, as an expression."""
     return f"[...document.querySelectorAll('main a, main button')].find(each => each.innerText.trim() == '{text}')"
@@ -71,6 +63,8 @@ def test_a_training_is_watched_compared_and_a_commit_reverted(made: tuple[Catalo
     secret = Tokens(catalog.home).add("lead", "admin")
     with served(catalog.home) as service, Chromium() as browser:
         sign_in(browser, service.url, secret)
+        browser.open(f"{service.url}/runs")
+        browser.wait_for("document.querySelector('h1')?.innerText == 'Runs'")
         with training(catalog, plan, tmp_path) as child:
             browser.wait_for("document.querySelector('.training .progress')?.ariaValueNow > 0", seconds=90)
             (note,) = catalog.home.glob(f"runs/*/{NAME}")

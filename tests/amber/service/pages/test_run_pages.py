@@ -12,6 +12,7 @@ import httpx
 import pytest
 from support.homes import copy_home
 from support.judged import judged_home
+from support.pages import signed_in
 from support.served import served
 from support.visitor import Visitor, alert, visiting
 
@@ -178,9 +179,9 @@ def test_a_trained_run_waits_for_its_figures_while_its_process_runs(own: Catalog
         assert "there are no figures" in visitor.client.get("/runs/fresh").text
 
 
-def signed_in(url: str, secret: str) -> httpx.Client:
+def visit(url: str, secret: str) -> httpx.Client:
     client = httpx.Client(base_url=url, timeout=20)
-    assert client.post("/sign-in", data={"token": secret}).status_code == 303
+    signed_in(client, secret)
     return client
 
 
@@ -200,7 +201,7 @@ def test_a_stream_sends_what_changes_and_ends_with_the_training(own: Catalog, mo
     monkeypatch.setattr(streams.Streams.__init__, "__kwdefaults__", {"every": 0.05, "seconds": 60.0})
     secret = Tokens(own.home).add("reader", "read")
     note(own.home, "abc", done=1, total=9)
-    with served(own.home) as service, closing(signed_in(service.url, secret)) as client:
+    with served(own.home) as service, closing(visit(service.url, secret)) as client:
         work = service.app.state.work
         seen = []
         with client.stream("GET", "/events/runs/abc") as answer:
@@ -226,7 +227,7 @@ def test_streams_are_limited_and_end_with_their_clients(own: Catalog) -> None:
     with ExitStack() as last, served(own.home) as service:
         work = service.app.state.work
         work.streams = streams.Streams(2)
-        clients = [signed_in(service.url, secret) for _ in range(3)]
+        clients = [visit(service.url, secret) for _ in range(3)]
         with ExitStack() as watching:
             for client in clients[:2]:
                 watching.enter_context(closing(client))
