@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Catalog, Plan]:
         change.add_labels(labels([label(KEY, "color", "green", annotator="bob")]), source="human")
     with catalog.read() as now:
         policy = Policy.even([now.task("color"), now.task("car")])
-    return catalog, make_plan(catalog, policy, Pack.open(catalog.home, plan.pack_hash), draws=16_000)
+    return catalog, make_plan(catalog, policy, Pack.open(catalog.home, plan.pack_hash), draws=4_000)
 
 
 @contextmanager
