@@ -84,7 +84,7 @@ class Streams:
         """One look for all streams of `key`, if the last one is not younger than the time between two."""
         at, task = self._looks.get(key, (0.0, None))
         if task is None or time.monotonic() - at >= 0.9 * self._every:
-            task = asyncio.create_task(to_thread.run_sync(look))  # type: ignore[arg-type]
+            task = asyncio.create_task(to_thread.run_sync(look))
             self._looks[key] = (time.monotonic(), task)
             for old in [name for name, (then, _) in self._looks.items() if time.monotonic() - then > 10 * self._every]:
                 del self._looks[old]

@@ -3,6 +3,7 @@ reverted, all by clicks."""
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Catalog, Plan]:
         change.add_labels(labels([label(KEY, "color", "green", annotator="bob")]), source="human")
     with catalog.read() as now:
         policy = Policy.even([now.task("color"), now.task("car")])
-    return catalog, make_plan(catalog, policy, Pack.open(catalog.home, plan.pack_hash), draws=4_000)
+    return catalog, make_plan(catalog, policy, Pack.open(catalog.home, plan.pack_hash), draws=8_000)
 
 
 @contextmanager
@@ -63,12 +64,12 @@ def test_a_training_is_watched_compared_and_a_commit_reverted(made: tuple[Catalo
     secret = Tokens(catalog.home).add("lead", "admin")
     with served(catalog.home) as service, Chromium() as browser:
         sign_in(browser, service.url, secret)
-        browser.open(f"{service.url}/runs")
-        browser.wait_for("document.querySelector('h1')?.innerText == 'Runs'")
         with training(catalog, plan, tmp_path) as child:
-            browser.wait_for("document.querySelector('.training .progress')?.ariaValueNow > 0", seconds=90)
-            (note,) = catalog.home.glob(f"runs/*/{NAME}")
-            run = note.parent.name
+            while not (notes := list(catalog.home.glob(f"runs/*/{NAME}"))) and child.poll() is None:
+                time.sleep(0.05)
+            run = notes[0].parent.name
+            browser.open(f"{service.url}/runs")
+            browser.wait_for("document.querySelector('.training .progress')?.ariaValueNow > 0")
             browser.press("document.querySelector('.training a')")
             browser.wait_for("document.querySelector('#live .progress')?.ariaValueNow > 0")
             first = float(browser.evaluate("document.querySelector('#live .progress').ariaValueNow"))
