@@ -24,7 +24,7 @@ from training.live_run import NAME, Live, live_run, live_runs
 from training.report.formatting import entry_view
 from training.run_list import RunEntry, run_page
 
-__all__ = ["live_view", "router", "run_view"]
+__all__ = ["live_page", "live_view", "router", "run_view"]
 
 router = APIRouter(include_in_schema=False)
 
