@@ -24,7 +24,7 @@ Text = Annotated[str, Query(max_length=200)]
 Number = Annotated[int, Path(ge=1, le=2**53)]
 
 
-@router.get("/commits", responses={**LINK, **TABLES})
+@router.get("/commits", responses={200: {**LINK[200], **TABLES[200]}})
 def commits(
     token: Reader, paging: Paging, author: Text = "", task: Text = "", slice: Text = "", format: Format = "json"
 ) -> list[CommitRow]:

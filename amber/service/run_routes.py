@@ -40,7 +40,7 @@ Split = Literal["test", "validation"]
 Run = Annotated[str, Query(max_length=100)]
 
 
-@router.get("/run-entries", responses={**LINK, **TABLES})
+@router.get("/run-entries", responses={200: {**LINK[200], **TABLES[200]}})
 def run_entries(token: Reader, workspace: Served, paging: Paging, format: Format = "json") -> list[RunEntryRow]:
     """Runs as `amber runs` lists them, newest first: also those that are imported, withdrawn or not evaluated yet."""
     with paging.read() as now:
