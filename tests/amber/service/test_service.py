@@ -270,7 +270,7 @@ def test_the_service_matches_its_openapi_document(http: Http, service: Served, s
 
 
 def check(http: Http, secrets: dict[str, str], case: schemathesis.Case) -> None:
-    leads = case.path == "/metrics" or case.path.endswith(("/revert", "/releases", "/back")) and case.method == "POST"
+    leads = case.path == "/metrics" or (case.path.endswith(("/revert", "/releases", "/back")) and case.method == "POST")
     scope = "admin" if leads else "label" if case.method == "POST" else "read"
     request = case.as_transport_kwargs(base_url=str(http.base_url))
     request["headers"] = {**dict(request.get("headers") or {}), **bearer(secrets[scope])}
