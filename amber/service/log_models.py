@@ -1,11 +1,10 @@
 """Requests and responses of the service about commits."""
 
-from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, Field
 
-from amber.service.models import Line, Row
+from amber.service.models import Line, Moment, Row
 
 __all__ = ["ChangesRow", "CommitRow", "LabelsChangedRow", "RevertAsked", "Reverted"]
 
@@ -14,7 +13,7 @@ class CommitRow(Row):
     """A commit, and how many rows of each kind it added."""
 
     commit: int
-    at: datetime
+    at: Moment
     author: str
     message: str
     batch: str

@@ -1,11 +1,10 @@
 """Requests and responses of the service about runs: lists, trainings that go on, comparisons, gates and releases."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from amber.service.models import Line, Row
+from amber.service.models import Line, Moment, Row
 
 __all__ = [
     "ComparedRow",
@@ -34,7 +33,7 @@ class RunEntryRow(Row):
     """A run, as `amber runs` lists it; `figures` are those on all images of test, `model` that of an imported run."""
 
     run: str
-    at: datetime
+    at: Moment
     author: str
     commit: int
     plan: str
@@ -199,7 +198,7 @@ class ReleaseRow(Row):
 
     run: str
     act: str
-    at: datetime
+    at: Moment
     by: str
     before: str
     release: str

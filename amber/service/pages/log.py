@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from amber.service.access import Served, Workspace, batch_of
 from amber.service.changes import changes, revert, reverting
+from amber.service.log_models import CommitRow
 from amber.service.log_routes import commit_rows, log_page
 from amber.service.made import Asked
 from amber.service.pages.accounts import Account, Leads, Looks
@@ -46,7 +47,7 @@ def log(
         except AmberError as error:
             line = str(error)
         view = {
-            "title": "Log", "rows": [row.model_dump() for row in rows], "more": more[0] if more else None,
+            "title": "Log", "rows": [_shown(row) for row in rows], "more": more[0] if more else None,
             "author": author, "task": task, "slice": slice, "authors": now.log.authors(), "tasks": list(now.tasks()),
             "slices": list(now.slices()), "first": not before, "line": line,
         }  # fmt: skip
@@ -99,9 +100,14 @@ def _revert_page(
 def _commit(workspace: Workspace, commit: int) -> View:
     """One commit; NotFound when there is none."""
     with workspace.catalog.read() as now:
-        row = commit_rows(now, [now.log.commit(commit)])[0].model_dump()
+        row = _shown(commit_rows(now, [now.log.commit(commit)])[0])
         newest = now.commit
     return {"title": f"Commit {commit}", "commit": row, "newest": newest}
+
+
+def _shown(row: CommitRow) -> View:
+    """A commit for a template, its time without a zone, which is UTC."""
+    return {**row.model_dump(), "at": row.at.replace(tzinfo=None)}
 
 
 def _changes(workspace: Workspace, work: RunWork, commit: int) -> View:
