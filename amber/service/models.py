@@ -8,8 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 __all__ = [
     "FAULTS", "Asked", "AskedFor", "CoverageRow", "Done", "DoubtPicked", "FigureRow", "Given", "GivenLabel",
-    "Health", "LabelRow", "Line", "Moment", "PickedSamples", "Problem", "ReasonRow", "RequestPicked", "RequestRow", "Row",
-    "RunRow", "SampleRow", "Shown", "ShownPicked", "SignOff", "SignedOff", "SliceRow", "TagPicked", "TaskRow",
+    "Health", "LabelRow", "Line", "Moment", "PickedSamples", "Problem", "ReasonRow", "RequestPicked", "RequestRow",
+    "Row", "RunRow", "SampleRow", "Shown", "ShownPicked", "SignOff", "SignedOff", "SliceRow", "TagPicked", "TaskRow",
 ]  # fmt: skip
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]

@@ -124,7 +124,7 @@ def test_a_revert_shows_what_it_undoes_and_keeps_what_was_replaced(own: Catalog)
 
 def test_only_a_lead_reverts(own: Catalog) -> None:
     for scope in ("read", "label", "owner"):
-        with visiting(own.home, scope) as visitor:  # type: ignore[arg-type]
+        with visiting(own.home, scope, f"of-{scope}") as visitor:  # type: ignore[arg-type]
             assert "A token of the scope admin can revert" in visitor.get("/log/3/revert").text
             assert visitor.send("/log/3/revert", once="x").status_code == 403
     secret = Tokens(own.home).add("lead", "admin")
