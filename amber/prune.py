@@ -28,6 +28,7 @@ from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy
 from training.dynamics.lineage import origins_of
 from training.dynamics.releases import RELEASE
+from training.live_run import NAME
 from training.run import Run
 
 __all__ = ["DAY", "Unneeded", "prune", "unneeded"]
@@ -202,6 +203,12 @@ def _checkpoints(needs: _Needs) -> Iterator[Unneeded]:
             yield _part(needs.home, "checkpoint", f"runs/{run}/checkpoints", why)
 
 
+def _live_notes(needs: _Needs) -> Iterator[Unneeded]:
+    for path in _sorted(needs.home, f"runs/*/{NAME}"):
+        if path.parent.name not in needs.runs:
+            yield _part(needs.home, "note", f"runs/{path.parent.name}/{NAME}", "its run was never finished")
+
+
 def _leftovers(needs: _Needs) -> Iterator[Unneeded]:
     for path in _sorted(needs.home, "**/*.part"):
         if is_leftover(path):
@@ -209,7 +216,7 @@ def _leftovers(needs: _Needs) -> Iterator[Unneeded]:
 
 
 _LOOKS: Final[tuple[Callable[[_Needs], Iterable[Unneeded]], ...]] = (
-    _plans, _packs, _shards, _features, _checkpoints, _leftovers,
+    _plans, _packs, _shards, _features, _checkpoints, _live_notes, _leftovers,
 )  # fmt: skip
 
 

@@ -71,10 +71,10 @@ class Returned:
 
 
 def release(
-    catalog: Catalog, run: str, rules_file: Path, *, by: Identity, author: str, against: str = "", notes: str = "",
-    home: str = "", progress: Progress | None = None,
+    catalog: Catalog, run: str, rules: Path | GateRules, *, by: Identity, author: str, against: str = "",
+    notes: str = "", home: str = "", progress: Progress | None = None,
 ) -> Released:  # fmt: skip
-    """Deploy a run, where the gate with the rules of a file passes it against the run that is deployed.
+    """Deploy a run, where the gate with `rules`, or those of a file, passes it against the run that is deployed.
 
     The first release is judged against the run `against`, or without one by the floors of the rules. Everything that
     the release consists of is in its folder before the act is recorded; the pointer is written last, and again by the
@@ -84,7 +84,8 @@ def release(
     its owner has not signed (`sign_release`); Damaged where a file of the run is not what was written; Busy while
     another process releases. Raises what `decide_gate` and `export_model` raise.
     """
-    rules, tell = GateRules.load(rules_file), progress or (lambda done, total: None)
+    rules, where = _loaded(rules)
+    tell = progress or (lambda done, total: None)
     with _alone(catalog), in_use(catalog.home):
         found, lineage, base = _candidate(catalog, run, against)
         if base == found.id:
@@ -94,7 +95,7 @@ def release(
         with catalog.read() as now:
             unjudged = _unjudged(now, catalog.home, found, base, rules)
             accepted = _accepted(now, catalog.home, (found.id, base), rules, unjudged, by)
-        decision = decide_gate(catalog, (base, found.id), rules, where=str(rules_file), by=by, author=author, home=home)
+        decision = decide_gate(catalog, (base, found.id), rules, where=where, by=by, author=author, home=home)
         tell(1, STEPS)
         if decision.result.outcome != "pass":
             return Released(decision=decision, pointer=None)
@@ -134,14 +135,14 @@ def go_back(catalog: Catalog, *, by: Identity, author: str) -> Returned:
 
 
 def sign_release(
-    catalog: Catalog, run: str, rules_file: Path, owner: str, *, by: Identity, against: str = ""
+    catalog: Catalog, run: str, rules: Path | GateRules, owner: str, *, by: Identity, against: str = ""
 ) -> tuple[str, str]:
     """Record that `owner` accepts the release of a run although its rules leave a task of that owner out.
 
     The sign-off is bound to the run, to the run that it replaces, and to the rules. Returns the ids of both runs.
     BadInput for an owner of no task, and for who is no member of it.
     """
-    rules = GateRules.load(rules_file)
+    rules, _ = _loaded(rules)
     found, _, base = _candidate(catalog, run, against)
     with catalog.commit(author=by.name, message=f"sign off the release of {found.id} for {owner}") as change:
         owners = {task.owner for task in change.now.tasks().values()}
@@ -149,6 +150,11 @@ def sign_release(
             raise BadInput(f"--sign {owner}: owns no task; owners are {', '.join(sorted(owners))}")
         change.sign_off(owner, plan=found.id, before=base, policy=rules.sha256, by=by)
     return found.id, base
+
+
+def _loaded(rules: Path | GateRules) -> tuple[GateRules, str]:
+    """The rules, and how errors name them."""
+    return (rules, "rules") if isinstance(rules, GateRules) else (GateRules.load(rules), str(rules))
 
 
 @contextmanager

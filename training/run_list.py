@@ -8,6 +8,7 @@ from typing import Any
 
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, NotFound
+from curation.files.prefixes import full_name
 from curation.files.read_back import read_json
 from curation.images.embeddings import models_of
 from samplers.plan.plan import AGAIN
@@ -16,7 +17,8 @@ from training.imported import is_imported, origin_of
 from training.run import Run
 
 __all__ = [
-    "RunEntry", "ancestors", "embeddings_of", "list_runs", "newest_run", "run_before", "trained_here", "two_runs",
+    "RunEntry", "ancestors", "embeddings_of", "list_runs", "newest_run", "run_before", "run_entry", "run_page",
+    "trained_here", "two_runs",
 ]  # fmt: skip
 
 
@@ -46,13 +48,36 @@ class RunEntry:
 
 def list_runs(home: Path, now: Snapshot) -> list[RunEntry]:
     """The finished runs of `home` and those that the catalog has figures of, the newest first."""
+    return run_page(home, now, limit=None)[0]
+
+
+def run_page(
+    home: Path, now: Snapshot, after: tuple[str, str] | None = None, *, limit: int | None
+) -> tuple[list[RunEntry], tuple[str, str] | None]:
+    """The next `limit` runs (None: all) of `list_runs` after a position, and the position after which more follow."""
     registered = {row["run"]: row for row in now.runs().to_pylist()}
     finished = {path.parent.name for path in (home / "runs").glob("*/run.json")}
-    commits = {row["id"]: row for row in now.log().to_pylist()}
+    commits = now.log.of(row["commit_id"] for row in registered.values())
+    times = {name: _time(home, name, registered.get(name), commits) for name in {*registered, *finished}}
+    order = sorted(((at.isoformat(), name) for name, at in times.items()), reverse=True)
+    order = [place for place in order if after is None or place < after]
+    page = order[:limit]
+    figures = _figures(now) if page else {}
     entries = [
-        _entry(home, now, name, registered.get(name), commits, name in finished) for name in {*registered, *finished}
+        _entry(home, now, name, registered.get(name), commits, figures.get(name, []), name in finished)
+        for _, name in page
     ]
-    return sorted(entries, key=lambda entry: (entry.at, entry.run), reverse=True)
+    return entries, page[-1] if len(page) < len(order) else None
+
+
+def run_entry(home: Path, now: Snapshot, run: str) -> RunEntry:
+    """The run whose id is `run` or begins so; NotFound when there is none, or several."""
+    registered = {row["run"]: row for row in now.runs().to_pylist()}
+    finished = {path.parent.name for path in (home / "runs").glob("*/run.json")}
+    name = full_name(run, {*registered, *finished}, what="run", where=home, listed="amber runs")
+    row = registered.get(name)
+    commits = now.log.of([row["commit_id"]] if row else [])
+    return _entry(home, now, name, row, commits, _figures(now).get(name, []), name in finished)
 
 
 def run_before(home: Path, now: Snapshot, run_id: str) -> str:
@@ -108,20 +133,28 @@ def two_runs(home: Path, now: Snapshot, run: str, before: str) -> tuple[str, str
     return earlier, newest
 
 
+def _time(home: Path, name: str, row: Mapping[str, Any] | None, commits: Mapping[int, Any]) -> datetime:
+    """When a run was evaluated last; where it was not, when it was finished."""
+    if row and row["commit_id"] in commits:
+        at: datetime = commits[row["commit_id"]]["committed_at"].replace(microsecond=0)
+        return at
+    return written_at(home / "runs" / name / "run.json")
+
+
 def _entry(
-    home: Path, now: Snapshot, name: str, row: Mapping[str, Any] | None, commits: Mapping[int, Any], finished: bool
-) -> RunEntry:
+    home: Path, now: Snapshot, name: str, row: Mapping[str, Any] | None, commits: Mapping[int, Any],
+    figures: list[dict[str, Any]], finished: bool,
+) -> RunEntry:  # fmt: skip
     run = Run.open(home, name) if finished else None
-    folder = home / "runs" / name
     commit = commits.get(row["commit_id"]) if row else None
     plan = run.plan if run else str(row["plan"]) if row else ""
-    note, origin = folder / "withdrawn.json", origin_of(home, name)
+    note, origin = home / "runs" / name / "withdrawn.json", origin_of(home, name)
     beside = {"trained_on": origin["trained_on"]} if origin else {}
     return RunEntry(
         run=name, plan=plan, parent=run.parent if run else "", policy=_policy(home, plan, now),
-        at=commit["committed_at"].replace(microsecond=0) if commit else written_at(folder / "run.json"),
+        at=_time(home, name, row, commits),
         author=commit["author"] if commit else "", commit=commit["id"] if commit else 0,
-        figures=[{**part, **beside} for part in _figures(now, name)] if row else [],
+        figures=[{**part, **beside} for part in figures],
         alarms=[alarm for alarm in (run.alarm, *run.alarms) if alarm] if run else [],
         withdrawn=read_json(note, AGAIN, lambda data: str(data["at"])) if note.is_file() else "",
         **origin,
@@ -133,7 +166,8 @@ def _policy(home: Path, plan: str, now: Snapshot) -> str:
     return policy_name(read_json(path, AGAIN, dict), now) if path.is_file() else ""
 
 
-def _figures(now: Snapshot, name: str) -> list[dict[str, Any]]:
-    rows = now.runs.slice_errors(name).to_pylist()
-    columns = ("task", "metric", "n", "groups", "value", "low", "high")
-    return [{column: row[column] for column in columns} for row in rows if row["split"] == "test" and not row["slice"]]
+def _figures(now: Snapshot) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in now.runs.on_everything().to_pylist():
+        found.setdefault(row.pop("run"), []).append(row)
+    return found

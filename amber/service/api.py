@@ -4,12 +4,12 @@ where a budget follows a run: the run is found first.
 The names of the route functions are part of the OpenAPI document: they become its operation ids.
 """
 
-from math import isfinite
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 
 from amber.service.access import Labeler, Reader, Served, Workspace, batch_of
+from amber.service.finite import finite
 from amber.service.models import (
     FAULTS,
     Asked,
@@ -104,7 +104,7 @@ def figures(token: Reader, paging: Paging, run: Name) -> list[FigureRow]:
         page = now.runs.slice_errors_page(now.runs.full_id(run), paging.after, limit=paging.limit)
     paging.link(page, now.commit)
     rows = page.rows.to_pylist()
-    return [FigureRow.model_validate({name: _finite(cell) for name, cell in row.items()}) for row in rows]
+    return [FigureRow.model_validate(finite(row)) for row in rows]
 
 
 @router.get("/requests", responses=LINK)
@@ -144,8 +144,3 @@ def _proposal(asked: AskedFor, catalog: Catalog) -> Proposal:
 def _sample_row(row: dict[str, Any], workspace: Workspace) -> SampleRow:
     fields = {name: value for name, value in row.items() if name in SampleRow.model_fields}
     return SampleRow.model_validate({**fields, "image": workspace.image_path(row)})
-
-
-def _finite(cell: Any) -> Any:
-    """None for NaN and infinity, which JSON cannot express."""
-    return None if isinstance(cell, float) and not isfinite(cell) else cell

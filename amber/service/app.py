@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException as NoRoute
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from amber.service import api, label_routes, picked_samples, sign_offs
+from amber.service import api, label_routes, log_routes, picked_samples, release_routes, run_routes, sign_offs
 from amber.service.access import Admin, Reader, Workspace
 from amber.service.docs_page import docs_page
 from amber.service.forgotten import Forgotten
@@ -25,6 +25,7 @@ from amber.service.pages.accounts import NotSignedIn
 from amber.service.pages.rendering import message
 from amber.service.pages.signing_in import form_without_session
 from amber.service.pictures import Pictures
+from amber.service.run_work import RunWork
 from amber.service.signed_urls import Signer
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
@@ -32,7 +33,7 @@ from curation.errors import AmberError, Busy, NotFound
 
 __all__ = ["make_app"]
 
-MACHINE: Final = ("/api/", "/images/", "/health", "/metrics", "/openapi.json", "/docs", "/static/")
+MACHINE: Final = ("/api/", "/images/", "/health", "/metrics", "/openapi.json", "/docs", "/static/", "/events/")
 """What the paths begin with that are not read by people in a browser."""
 
 DESCRIPTION = "Images under signed URLs, and what the catalog knows. Every route but /health needs a token."
@@ -46,24 +47,26 @@ def make_app(
     """The service of the workspace at `home`. It refuses requests whose Host header is not in `hosts`.
 
     `user_header` names the header by which a proxy says who has signed in there, as the name of a token; "" trusts
-    none. `app.state` holds its `workspace`, its `metrics`, its `pictures` and what its pages have `counted`.
+    none. `app.state` holds its `workspace`, its `metrics`, its `pictures`, what its pages have `counted`, and the
+    `work` behind the pages of runs.
     """
     catalog = Catalog.open(home)
     workspace = Workspace(catalog=catalog, signer=Signer.of(catalog.home), tokens=Tokens(catalog.home))
     metrics, pictures = Metrics(), Pictures()
-    counted = shown.counted(catalog)
+    counted, work = shown.counted(catalog), RunWork(workspace)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         yield
         counted.close()
+        work.close()
 
     app = FastAPI(
         title="Amber", version="1", docs_url=None, redoc_url=None, openapi_url=None, description=DESCRIPTION,
         lifespan=life,
     )  # fmt: skip
     app.state.workspace, app.state.metrics, app.state.pictures = workspace, metrics, pictures
-    app.state.counted, app.state.user_header = counted, user_header
+    app.state.counted, app.state.user_header, app.state.work = counted, user_header, work
     forgotten = Forgotten(catalog.home, workspace.signer)
     app.add_middleware(Capacity, metrics=metrics)
     app.add_middleware(Images, signer=workspace.signer, pictures=pictures, forgotten=forgotten)
@@ -73,7 +76,7 @@ def make_app(
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(NoRoute, _http_error)
     app.add_exception_handler(NotSignedIn, _not_signed_in)
-    for part in (router, api.router, label_routes.router, picked_samples.router, sign_offs.router, *shown.ROUTERS):
+    for part in (*ROUTERS, *shown.ROUTERS):
         app.include_router(part)
     return app
 
@@ -98,6 +101,13 @@ def document(token: Reader, request: Request) -> Any:
 @router.get("/docs", include_in_schema=False)
 def docs(token: Reader, request: Request) -> Any:
     return HTMLResponse(docs_page(request.app.openapi()))
+
+
+ROUTERS: Final = (
+    router, api.router, label_routes.router, picked_samples.router, sign_offs.router, run_routes.router,
+    release_routes.router, log_routes.router,
+)  # fmt: skip
+"""The routes for machines."""
 
 
 async def _amber_error(request: Request, error: Exception) -> Response:
@@ -129,6 +139,8 @@ async def _invalid_request(request: Request, error: Exception) -> Response:
 
 
 async def _not_signed_in(request: Request, error: Exception) -> Response:
+    if not _is_page(request):
+        return _said(request, "session: has ended; sign in again", 401)
     return await form_without_session(request)
 
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, TypeAdapter
 
+from amber.service.log_models import ChangesRow, CommitRow, RevertAsked, Reverted
 from amber.service.models import (
     Asked,
     AskedFor,
@@ -31,6 +32,21 @@ from amber.service.models import (
     SliceRow,
     TagPicked,
     TaskRow,
+)
+from amber.service.run_models import (
+    ComparisonRow,
+    GateAsked,
+    GateRow,
+    LineageRow,
+    LiveRow,
+    ReleaseAsked,
+    ReleaseSigned,
+    ReleasesRow,
+    ReturnAsked,
+    Returned,
+    RunEntryRow,
+    SignedRelease,
+    WorkRow,
 )
 from curation.errors import BadInput, Busy, Failed, NotFound
 
@@ -114,6 +130,70 @@ class Client:
     def figures(self, run: str) -> list[FigureRow]:
         """All figures of a run by task, slice and split; NotFound when the run is unknown."""
         return self._all(FigureRow, f"/api/runs/{quote(run, safe='')}/figures")
+
+    def run_entries(self) -> list[RunEntryRow]:
+        """All runs as `amber runs` lists them, newest first."""
+        return self._all(RunEntryRow, "/api/run-entries")
+
+    def run(self, run: str) -> RunEntryRow:
+        """One run; NotFound when it is unknown, or when several begin so."""
+        return RunEntryRow.model_validate(self._ask("GET", f"/api/runs/{quote(run, safe='')}"))
+
+    def live_runs(self) -> list[LiveRow]:
+        """Trainings that go on, or ended without a run."""
+        return self._rows(LiveRow, "/api/live-runs")
+
+    def lineage(self, run: str) -> LineageRow:
+        """The runs and plans that led to a run."""
+        return LineageRow.model_validate(self._ask("GET", f"/api/runs/{quote(run, safe='')}/lineage"))
+
+    def report(self, run: str) -> bytes:
+        """The report of a run as one HTML file; Busy while it is being made."""
+        return self._sent("GET", f"/api/runs/{quote(run, safe='')}/report").content
+
+    def comparison(self, second: str = "", first: str = "", *, split: str = "test") -> ComparisonRow:
+        """Two runs beside each other, by default the newest and the run before it; Busy while this is computed."""
+        asked = {"first": first, "second": second, "split": split}
+        return ComparisonRow.model_validate(self._ask("GET", "/api/comparison", asked))
+
+    def gate(self, asked: GateAsked) -> GateRow:
+        """Decide by rules whether a run may replace another one; needs a token of the scope label, owner or admin."""
+        return GateRow.model_validate(self._ask("POST", "/api/gates", body=asked))
+
+    def releases(self) -> ReleasesRow:
+        """All releases, the deployed run, and the release that goes on."""
+        return ReleasesRow.model_validate(self._ask("GET", "/api/releases"))
+
+    def release(self, asked: ReleaseAsked) -> WorkRow:
+        """Begin to release a run; needs a token of the scope admin. `releases` says how far it is."""
+        return WorkRow.model_validate(self._ask("POST", "/api/releases", body=asked))
+
+    def sign_release(self, signed: ReleaseSigned) -> SignedRelease:
+        """Accept a release for an owner; needs a token that is a member of it."""
+        return SignedRelease.model_validate(self._ask("POST", "/api/releases/signed", body=signed))
+
+    def go_back(self, deployed: str) -> Returned:
+        """Deploy the release before `deployed` again; needs a token of the scope admin."""
+        return Returned.model_validate(self._ask("POST", "/api/releases/back", body=ReturnAsked(deployed=deployed)))
+
+    def commits(
+        self, *, author: str = "", task: str = "", slice: str = "", limit: int = 100, after: str = ""
+    ) -> Page[CommitRow]:
+        """A page of commits, newest first, after the page whose `next` is `after`."""
+        return self._page(CommitRow, "/api/commits", author=author, task=task, slice=slice, limit=limit, after=after)
+
+    def commit(self, commit: int) -> CommitRow:
+        """One commit."""
+        return CommitRow.model_validate(self._ask("GET", f"/api/commits/{commit}"))
+
+    def changes(self, commit: int) -> ChangesRow:
+        """What a commit changed; Busy while this is computed."""
+        return ChangesRow.model_validate(self._ask("GET", f"/api/commits/{commit}/changes"))
+
+    def revert(self, commit: int, *, batch: str, preview: bool = False) -> Reverted:
+        """Undo a commit, or with `preview` say what that would undo; needs a token of the scope admin."""
+        asked = RevertAsked(batch=batch, preview=preview)
+        return Reverted.model_validate(self._ask("POST", f"/api/commits/{commit}/revert", body=asked))
 
     def requests(self, *, state: str = "open", limit: int = 100, after: str = "") -> Page[RequestRow]:
         """A page of label requests in a state, the most urgent first, after the page whose `next` is `after`."""

@@ -6,6 +6,7 @@ from typing import Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from amber.service.metrics import Metrics
+from amber.service.streams import PREFIX
 
 __all__ = ["HEADER_BYTES", "URL_BYTES", "limited_protocol"]
 
@@ -52,6 +53,14 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().connection_lost(exc)
         self.metrics.connections.set(len(self.connections))
+
+    def shutdown(self) -> None:
+        """Finish the request that runs, when the service stops; a stream, which would go on, ends at once."""
+        running = self.cycle
+        if running is not None and not running.response_complete and running.scope["path"].startswith(PREFIX):
+            self.transport.close()
+            return
+        super().shutdown()
 
     def data_received(self, data: bytes) -> None:
         if not self._refused:

@@ -1,15 +1,15 @@
 """Requests and responses of the service: the schemas of its OpenAPI document."""
 
 from abc import abstractmethod
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 __all__ = [
-    "FAULTS", "Asked", "AskedFor", "CoverageRow", "Done", "DoubtPicked", "FigureRow", "Given", "GivenLabel", "Health",
-    "LabelRow", "PickedSamples", "Problem", "ReasonRow", "RequestPicked", "RequestRow", "RunRow", "SampleRow", "Shown",
-    "ShownPicked", "SignOff", "SignedOff", "SliceRow", "TagPicked", "TaskRow",
+    "FAULTS", "Asked", "AskedFor", "CoverageRow", "Done", "DoubtPicked", "FigureRow", "Given", "GivenLabel",
+    "Health", "LabelRow", "Line", "Moment", "PickedSamples", "Problem", "ReasonRow", "RequestPicked", "RequestRow",
+    "Row", "RunRow", "SampleRow", "Shown", "ShownPicked", "SignOff", "SignedOff", "SliceRow", "TagPicked", "TaskRow",
 ]  # fmt: skip
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -18,6 +18,14 @@ Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"
 
 Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
 """The whole hash of a plan or a policy."""
+
+
+def _in_utc(at: datetime) -> datetime:
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
+"""A moment; one without a zone is UTC."""
 
 
 class Row(BaseModel):

@@ -69,10 +69,14 @@ class Paged:
 
     def link(self, page: Page, commit: int) -> None:
         """Put the address of the next page, if there is one, into the header Link."""
-        if page.next is None:
+        self.link_next(page.next, commit)
+
+    def link_next(self, position: Position | None, commit: int) -> None:
+        """As `link`, for a list whose next page begins after `position`; None at its end."""
+        if position is None:
             return
         path, asked = self._request.url.path, self._request.query_params
-        word = seal_position(self._workspace.signer, path, asked, commit, page.next)
+        word = seal_position(self._workspace.signer, path, asked, commit, position)
         query = urlencode({**asked, "limit": str(self.limit), "after": word})
         self._response.headers["Link"] = f'<{quote(path)}?{query}>; rel="next"'
 

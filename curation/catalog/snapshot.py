@@ -1,6 +1,6 @@
 """The catalog as of one commit. SQL only selects and counts, so results do not depend on the order of threads."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import duckdb
@@ -31,6 +31,7 @@ from curation.catalog.slice_membership import members_sql, truths_sql
 from curation.catalog.slice_vetting import Frame, vet
 from curation.catalog.slices import Column, Slice, columns_of, never_breaks
 from curation.catalog.snapshot_labels import SnapshotLabels
+from curation.catalog.snapshot_log import SnapshotLog
 from curation.catalog.snapshot_requests import SnapshotRequests
 from curation.catalog.snapshot_runs import SnapshotRuns
 from curation.catalog.task_definitions import Definition, definition_at, definitions_at
@@ -49,9 +50,9 @@ TOGETHER = 64
 class Snapshot:
     """What the catalog holds at one commit. It is valid inside `with catalog.read()`.
 
-    `labels`, `requests`, `runs`, `ownership` and `people` are objects with methods of their own, and the first
-    three are called for their main table:
-    `now.labels("color")`, `now.labels.by_annotator("color")`, `now.requests("open")`, `now.runs()`.
+    `labels`, `requests`, `runs`, `log`, `ownership` and `people` are objects with methods of their own, and the first
+    four are called for their main table:
+    `now.labels("color")`, `now.labels.by_annotator("color")`, `now.requests("open")`, `now.runs()`, `now.log()`.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, commit: int, digest: str) -> None:
@@ -63,6 +64,7 @@ class Snapshot:
         self.runs = SnapshotRuns(self.view)
         self.ownership = SnapshotOwnership(self.view)
         self.people = SnapshotPeople(self.view)
+        self.log = SnapshotLog(self.view)
 
     @classmethod
     def at(cls, connection: duckdb.DuckDBPyConnection, commit: int | None) -> "Snapshot":
@@ -86,13 +88,6 @@ class Snapshot:
         """The id of the commit that landed this batch, or None."""
         rows = self.view.rows("SELECT id FROM commits WHERE batch = ? AND id <= ?", [batch, self.commit])
         return int(rows[0][0]) if rows else None
-
-    def log(self) -> pa.Table:
-        """Commits, newest first: id, committed_at, author, message, batch, digest."""
-        return self.view.table(
-            "SELECT id, committed_at, author, message, batch, digest FROM commits WHERE id <= ? ORDER BY id DESC",
-            [self.commit],
-        )
 
     def tasks(self) -> dict[str, Task]:
         """Tasks by name, in the order of declaration, each by its newest definition."""
@@ -135,6 +130,12 @@ class Snapshot:
             raise NotFound(f"key {key!r}: the catalog has no such sample; check it")
         ((id_,),) = found
         return dict(self.view.table(samples_sql(self.view.between(id_ - 1, id_))).to_pylist()[0])
+
+    def locations(self, keys: Iterable[str]) -> dict[str, str]:
+        """The locations of those of `keys` that are samples, by key."""
+        query = "SELECT key, location FROM sample SEMI JOIN wanted USING (key) WHERE commit_id <= ?"
+        wanted = pa.table({"key": pa.array(dict.fromkeys(keys), pa.string())})
+        return {row["key"]: row["location"] for row in self.view.table(query, [self.commit], wanted=wanted).to_pylist()}
 
     def sample_page(self, after: Position = (), *, limit: int = 100, predicate: str = "") -> Page:
         """The next `limit` samples after a position, by `sample_id`: the columns of `samples` but sha256, format, bytes

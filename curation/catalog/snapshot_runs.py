@@ -63,6 +63,32 @@ class SnapshotRuns:
         order = ("task", "slice", "split", "metric")
         return keyset_page(self._view, FIGURES, order, after, limit, [run, self._view.commit])
 
+    def on_everything(self) -> pa.Table:
+        """Figures of the newest evaluation of every run on all images of test: run, task, metric, n, groups, value,
+        low, high; by run, task and metric."""
+        query = """
+            WITH newest AS (SELECT run, max(commit_id) AS commit_id FROM slice_error WHERE commit_id <= ? GROUP BY run)
+            SELECT run, task, metric, n, groups, value, low, high FROM slice_error JOIN newest USING (run, commit_id)
+            WHERE split = 'test' AND slice = '' ORDER BY run, task, metric"""
+        return self._view.table(query, [self._view.commit])
+
+    def figures_of(self, run: str, task: str) -> pa.Table:
+        """The figures of the newest evaluation of a run for one task: the columns of `slice_errors`."""
+        query = f"SELECT * FROM ({FIGURES}) WHERE task = ? ORDER BY ALL"
+        return self._view.table(query, [run, self._view.commit, task])
+
+    def worst_slices(self, run: str, *, fewest: int, widest: float, limit: int = 12) -> pa.Table:
+        """The slices of test with the lowest shares, in the newest evaluation of a run: the columns of `slice_errors`.
+
+        Only figures of at least `fewest` images with an interval of at most `widest`; figures in a unit are left out.
+        """
+        query = f"""
+            SELECT * FROM ({FIGURES})
+            WHERE split = 'test' AND slice <> '' AND value BETWEEN 0 AND 1 AND n >= ? AND high - low <= ?
+                AND metric IN ('accuracy', 'balanced_accuracy', 'map', 'macro_f1')
+            ORDER BY value, task, slice, metric LIMIT {int(limit)}"""
+        return self._view.table(query, [run, self._view.commit, fewest, widest])
+
     def predictions(self, task: str, file: str) -> pa.Table:
         """What the Parquet file of a run predicts for one task: sample_id, code, number, confidence; and boxes,
         or class codes and probabilities of several classes, where it predicts any."""

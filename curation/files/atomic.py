@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from curation.errors import Failed
 
-__all__ = ["is_leftover", "remove_leftovers", "whole"]
+__all__ = ["is_leftover", "machine", "process_runs", "remove_leftovers", "whole"]
 
 _PART = re.compile(r"\.([0-9a-f]{12})\.(\d+)\.[0-9a-f]{8}\.part$")  # machine, process, random digits
 _ABANDONED = 7 * 24 * 3600.0  # seconds after which an unfinished file of another machine counts as abandoned
@@ -28,7 +28,7 @@ def whole(path: Path) -> Iterator[Path]:
     the temporary path holds the machine and the process: no two processes share one, and `remove_leftovers` recognises
     those whose process died.
     """
-    part = path.with_name(f"{path.name}.{_machine()}.{os.getpid()}.{uuid4().hex[:8]}.part")
+    part = path.with_name(f"{path.name}.{machine()}.{os.getpid()}.{uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
@@ -58,13 +58,13 @@ def is_leftover(path: Path) -> bool:
     writer = _PART.search(path.name)
     if writer is None:
         return False
-    if writer[1] == _machine():
-        return not _runs(int(writer[2]))
+    if writer[1] == machine():
+        return not process_runs(int(writer[2]))
     return time.time() - _written(path) > _ABANDONED
 
 
 @cache
-def _machine() -> str:
+def machine() -> str:
     """12 hex digits that identify the process namespace: this boot of this machine, or a container on it."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text() + os.readlink("/proc/self/ns/pid")
@@ -73,15 +73,10 @@ def _machine() -> str:
     return hashlib.sha256(boot.encode()).hexdigest()[:12]
 
 
-def _written(path: Path) -> float:
-    """Time of the last write to a file, or to any file of a folder, in seconds since 1970; now if it is gone."""
-    try:
-        return max(part.stat().st_mtime for part in (path, *path.rglob("*")))
-    except OSError:
-        return time.time()
-
-
-def _runs(process: int) -> bool:
+def process_runs(process: int) -> bool:
+    """Whether a process of this `machine` with this id runs; one that has ended and waits for its parent does not."""
+    with suppress(OSError):  # no /proc: not Linux, or the process is gone
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -89,6 +84,14 @@ def _runs(process: int) -> bool:
     except PermissionError:  # it runs, under another user
         return True
     return True
+
+
+def _written(path: Path) -> float:
+    """Time of the last write to a file, or to any file of a folder, in seconds since 1970; now if it is gone."""
+    try:
+        return max(part.stat().st_mtime for part in (path, *path.rglob("*")))
+    except OSError:
+        return time.time()
 
 
 def _remove(path: Path) -> None:

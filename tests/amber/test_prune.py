@@ -36,6 +36,7 @@ from samplers.plan.build import draft_plan, make_plan
 from samplers.plan.plan import Plan
 from samplers.plan.replan import draft_child
 from samplers.policy.policy import Policy
+from training.live_run import LiveRun
 from training.recipe import Recipe
 from training.run import Run
 
@@ -238,6 +239,13 @@ def test_leftovers_of_killed_processes_go(catalog: Catalog) -> None:
     prune(catalog, older=0)
     assert (left.exists(), theirs.exists()) == (False, True)
     running.communicate()
+
+
+def test_notes_of_trainings_that_were_never_finished_go(catalog: Catalog) -> None:
+    for name in ("half", "whole"):
+        LiveRun.begin(catalog.home / "runs" / name, plan="", parent="", solved=False).step(1, 2)
+    Run(id="whole", plan="", commit=0, recipe=Recipe()).save(catalog.home)
+    assert paths(catalog) == {"runs/half/live.json"}
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from curation.errors import BadInput
-from curation.files.toml_files import parse, read_toml
+from curation.files.toml_files import parse, read_toml, toml_value
 from training.judging.box_measures import AnyMeasure
 from training.judging.measures import POINTS
 
@@ -111,6 +111,18 @@ class GateRules(BaseModel):
         """The rules of a TOML file; BadInput is one line with the key, value and rule of each problem."""
         data: dict[str, Any] = read_toml(path)
         return parse(cls, data, where=str(path))
+
+    @classmethod
+    def of_text(cls, text: str, *, where: str = "rules") -> Self:
+        """The rules of a TOML text; BadInput is one line, after `where`."""
+        try:
+            data = toml_value(text)
+        except ValueError as error:
+            raise BadInput(f"{where}: not valid TOML ({error}); correct it") from None
+        try:
+            return parse(cls, data, where=where)
+        except BadInput as error:
+            raise BadInput(str(error).removesuffix("; fix the file") + "; correct it") from None
 
     @property
     def sha256(self) -> str:

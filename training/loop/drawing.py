@@ -17,6 +17,7 @@ from samplers.plan.replan import draft_child
 from samplers.policy.policy import Policy
 from samplers.streaming.batches import Batch
 from samplers.streaming.draws import ReplacedDraw
+from training.live_run import LiveRun
 from training.loop.alarms import NumberRanges, drawn_alarms
 from training.loop.checkpoint import Stop, load_state, save_state
 from training.loop.compiling import compiled
@@ -98,18 +99,20 @@ class Drawing:
         self.fence = Fence(self.learner, plan, self.inputs) if recipe.only else None
         self.events: Events | None = None
         """TensorBoard events, on rank 0 while it runs."""
+        self.live: LiveRun | None = None
 
     def run(
         self, progress: LossProgress | None = None, *, every: int = 0, stop: Stop | None = None,
-        states: StatesProgress | None = None, events: bool = True,
+        states: StatesProgress | None = None, events: bool = True, live: LiveRun | None = None,
     ) -> Drawn:  # fmt: skip
         """Train to the end. A checkpoint is written every `every` steps (0: none), and where `stop` is asked for.
 
-        Without `events` no TensorBoard events are written. Failed after such a checkpoint, or where memory runs out.
-        The same training again goes on at the checkpoint.
+        Without `events` no TensorBoard events are written; `live` is told of each step. Failed after such a
+        checkpoint, or where memory runs out. The same training again goes on at the checkpoint.
         """
         if (self.folder / "resume.pt").is_file():
             self._restore(load_state(self.folder / "resume.pt", self.ranks.device))
+        self.live = live if self.ranks.first else None
         if self.ranks.first and events:
             self.events = Events(self.folder.parent / "events", self.step * self.recipe.global_batch)
         with (
@@ -150,16 +153,28 @@ class Drawing:
         self.clipped += found.clipped
         self.delivered.add(batch)
         self.numbers.add(found.outputs[:, : self.network.losses.layout.linear].cpu())
+        if self.live:
+            self.live.step(*self._progress(), lambda: self._losses(found.losses))
         if self.step % max(1, self.steps // CURVE_POINTS) == 0 or self.step == self.steps:
             self._point(progress)
         return found
 
+    def _progress(self) -> tuple[int, int]:
+        """Draws done, and all of them."""
+        return self.step * self.recipe.global_batch, self.steps * self.recipe.global_batch
+
+    def _losses(self, losses: Tensor) -> dict[str, float]:
+        """Losses [T] by task."""
+        return dict(zip((task.name for task in self.plan.tasks), losses.tolist(), strict=True))
+
     def _point(self, progress: LossProgress | None) -> None:
         """A point of the curve, and of the tasks' gradients where they are watched."""
         mean = torch.stack(self.recent).mean(dim=0)
-        position, names = self.step * self.recipe.global_batch, [task.name for task in self.plan.tasks]
-        losses = dict(zip(names, mean.tolist(), strict=True))
+        (position, total), names = self._progress(), [task.name for task in self.plan.tasks]
+        losses = self._losses(mean)
         self.drawn.curve.append({"Draws": position, **losses})
+        if self.live:
+            self.live.point(self.drawn.curve[-1])
         if self.events:
             self.events.add(position, "loss", losses)
         if self.learner.norms is not None:
@@ -173,7 +188,7 @@ class Drawing:
         self.recent.clear()
         self.clipped = 0
         if progress and self.ranks.first:
-            progress(position, self.steps * self.recipe.global_batch, float(mean @ self.learner.weights))
+            progress(position, total, float(mean @ self.learner.weights))
 
     def _judged(self, states: StatesProgress | None) -> bool:
         """Judge the tasks where it is time; whether the draws now come from another plan, or end."""
@@ -185,8 +200,11 @@ class Drawing:
             rows = [row for row in self.stops.history if row["Draws"] == position]
             self.events.add(position, "validation", {row["task"]: row["loss"] for row in rows})
             self.events.add(position, "state", {row["task"]: STATES.index(row["state"]) for row in rows})
+        found = {name: state.state for name, state in self.stops.states.items()}
+        if self.live:
+            self.live.judge(found)
         if states and self.ranks.first:
-            states(position, {name: state.state for name, state in self.stops.states.items()})
+            states(position, found)
         return moved and self._replanned(position)
 
     def _staged(self) -> bool:

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from curation.files.locks import in_use
 from curation.files.progress import LossProgress, StatesProgress
 from samplers.plan.plan import Plan
 from samplers.streaming.stream import OnError
+from training.live_run import LiveRun
 from training.loop.checkpoint import listening, write_tensors
 from training.loop.drawing import Drawing, Drawn
 from training.loop.inputs import Source
@@ -54,7 +56,7 @@ def train(
     pack. `progress` is called with the draws (or heads) done, all of them, and the objective of the last batches.
     `states` is called with the draws done and each task's state, where tasks stop by themselves. A drawn one writes
     TensorBoard events into the run's folder, and a checkpoint every `every` steps (0: none) and on SIGTERM, after which
-    it raises Failed.
+    it raises Failed. How far it is stands in `live.json` there (`training.live_run`).
     With `ranks`, this process is one of several (`training.loop.ranks.joined`), all of which call this; rank 0 writes.
     Damaged where a table of the plan, or a shard, is not what was written.
     """
@@ -68,8 +70,10 @@ def train(
         return Run.open(catalog.home, id_)
     with in_use(catalog.home):
         source = Source(on_error=on_error, shards=shards)
-        told = Told(progress=progress, states=states)
-        return _train(recipe, plan, catalog, id_, parent, source, told, every, ranks or Ranks())
+        told, ranks = Told(progress=progress, states=states), ranks or Ranks()
+        live = LiveRun.begin(catalog.home / "runs" / id_, plan=plan.hash, parent=parent, solved=recipe.solved)
+        with live.watched() if ranks.first else nullcontext() as noted:
+            return _train(recipe, plan, catalog, id_, parent, source, told, every, ranks, noted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +86,7 @@ class Told:
 
 def _train(
     recipe: Recipe, plan: Plan, catalog: Catalog, id_: str, parent: str, source: Source,
-    told: Told, every: int, ranks: Ranks,
+    told: Told, every: int, ranks: Ranks, live: LiveRun | None,
 ) -> Run:  # fmt: skip
     plan.verify()
     started = time.monotonic()
@@ -90,13 +94,13 @@ def _train(
     folder, heads, drawn = catalog.home / "runs" / id_, list[Head](), Drawn()
     network: Network | TreeNetwork
     if recipe.solved:
-        network, heads, drawn.alarms = solve_plan(recipe, plan, catalog, parent, told.progress)
+        network, heads, drawn.alarms = solve_plan(recipe, plan, catalog, parent, _noting(told.progress, live))
     else:
         if not recipe.embeddings:
             keep_freed_memory()
         drawing = Drawing(recipe, plan, catalog, folder, parent=parent, source=source, ranks=ranks)
         with listening() as stop:
-            drawn = drawing.run(told.progress, every=every, stop=stop, states=told.states)
+            drawn = drawing.run(told.progress, every=every, stop=stop, states=told.states, live=live)
         network = drawing.network
     if ranks.first:
         _save(network, drawn, folder)
@@ -112,6 +116,18 @@ def _train(
                 path.unlink()
     ranks.gather(None)
     return Run.open(catalog.home, id_)
+
+
+def _noting(progress: LossProgress | None, live: LiveRun | None) -> LossProgress:
+    """`progress`, which also notes how many heads are solved."""
+
+    def tell(done: int, total: int, loss: float) -> None:
+        if live:
+            live.step(done, total)
+        if progress:
+            progress(done, total, loss)
+
+    return tell
 
 
 def _check_shards(shards: Shards, recipe: Recipe, plan: Plan, on_error: OnError, ranks: Ranks | None) -> None:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from amber.service.pages.accounts import Account
 
-__all__ = ["NAV", "message", "page", "see"]
+__all__ = ["ENVIRONMENT", "NAV", "message", "page", "see"]
 
 NAV: Final = (
     ("Home", "/"), ("Tasks", "/tasks"), ("Slices", "/slices"), ("Requests", "/requests"), ("Plans", "/plans"),
@@ -90,3 +90,4 @@ def _environment() -> jinja2.Environment:
 
 
 ENVIRONMENT: Final = _environment()
+"""The templates of pages, and those of reports."""

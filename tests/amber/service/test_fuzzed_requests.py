@@ -163,6 +163,11 @@ FIELDS = {
     "/api/picked/doubts": ["keys", "batch", "preview", "task", "state"],
     "/api/picked/shown": ["keys", "run", "against", "commit"],
     "/api/sign-offs": ["owner", "plan", "before", "policy", "batch"],
+    "/api/gates": ["run", "against", "rules"],
+    "/api/releases": ["run", "rules", "against", "notes"],
+    "/api/releases/signed": ["run", "owner", "rules", "against"],
+    "/api/releases/back": ["deployed"],
+    "/api/commits/{commit}/revert": ["batch", "preview"],
 }
 
 

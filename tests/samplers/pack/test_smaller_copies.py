@@ -106,7 +106,7 @@ import pyarrow.parquet as pq
 from curation.files import atomic
 from samplers.pack.smaller_copies import SmallerCopies
 if sys.argv[3] == "far":
-    atomic._machine, os.getpid = lambda: "0" * 12, lambda: 3_999_999  # a number that no process has here
+    atomic.machine, os.getpid = lambda: "0" * 12, lambda: 3_999_999  # a number that no process has here
 write = Path.write_bytes
 def write_bytes(path, data):
     write(path, data)

@@ -1,0 +1,126 @@
+"""Releases by the pages: in the background, one at a time, by leads; and the way back."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from support.chains import Chain
+from support.homes import copy_home
+from support.served import served
+from support.visitor import alert, visiting
+
+from amber import release as module
+from amber.service.client import Client
+from amber.service.run_models import ReleaseAsked
+from amber.service.tokens import Tokens
+from curation.catalog.catalog import Catalog
+from curation.errors import BadInput, Busy
+from training.dynamics.releases import champion
+
+TASKS = {"color": ("90 points", "1 point"), "car": ("90 points", "1 point"), "speed": ("400 km/h", "900 km/h")}
+
+
+def rules(*names: str) -> str:
+    return "".join(
+        f'[[judge]]\ntask = "{name}"\nmargin = "{TASKS[name][0]}"\nfloor = "{TASKS[name][1]}"\n' for name in names
+    )
+
+
+ALL = rules(*TASKS)
+
+
+@pytest.fixture
+def own(made_chain: Chain, tmp_path: Path) -> Catalog:
+    return copy_home(made_chain.catalog, tmp_path)
+
+
+def deployed(catalog: Catalog) -> str:
+    with catalog.read() as now:
+        return champion(now)
+
+
+def test_a_lead_releases_in_the_background_and_goes_back(own: Catalog, made_chain: Chain) -> None:
+    first, second = made_chain.pixel.id, made_chain.distilled.id
+    with visiting(own.home, "admin", "lena") as lead:
+        for run in (first, second):
+            sent = lead.send(f"/runs/{run[:8]}/release", rules=ALL, notes="For the yard at night only.")
+            assert (sent.status_code, sent.headers["location"]) == (303, f"/runs/{run}/release")
+            assert "released, and deployed from now on" in lead.get(f"/runs/{run}/release").text
+            assert deployed(own) == run
+        listed = lead.get("/releases").text
+        assert "token:lena" in listed
+        assert lead.send("/releases/back", deployed=second).status_code == 303
+        assert deployed(own) == first
+        again = lead.send("/releases/back", deployed=second)  # a double click
+        assert again.status_code == 409
+        assert "is not deployed" in alert(again)
+        assert deployed(own) == first
+        assert "went back" in lead.get("/releases").text
+        assert "deployed already" in _released(lead, first)
+
+
+def _released(lead: object, run: str) -> str:
+    lead.send(f"/runs/{run}/release", rules=ALL)  # type: ignore[attr-defined]
+    return str(lead.get(f"/runs/{run}/release").text)  # type: ignore[attr-defined]
+
+
+REFUSED = {
+    "no floor": (ALL.replace('floor = "1 point"\n', ""), "has no floor"),
+    "unjudged": (rules("color"), "the gate does not judge car (bob), speed (eve) on everything"),
+    "wrong unit": (ALL.replace('"400 km/h"', '"400 points"'), "is measured in km/h"),
+}
+
+
+@pytest.mark.parametrize(("text", "line"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused_is_told_and_nothing_is_released(own: Catalog, made_chain: Chain, text: str, line: str) -> None:
+    with visiting(own.home) as lead:
+        lead.send(f"/runs/{made_chain.pixel.id}/release", rules=text)
+        shown = lead.get(f"/runs/{made_chain.pixel.id}/release")
+        assert line in alert(shown)
+    assert deployed(own) == ""
+
+
+def test_owners_sign_and_others_are_refused(own: Catalog, made_chain: Chain) -> None:
+    run = made_chain.pixel.id
+    with visiting(own.home, "label", "bob") as bob:
+        done = bob.send(f"/runs/{run}/release/sign", rules=rules("color"), owner="bob")
+        assert "bob accepts the release of" in done.text
+        wrong = bob.send(f"/runs/{run}/release/sign", rules=rules("color"), owner="nobody")
+        assert "owns no task" in alert(wrong)
+        assert 'name="rules"' in wrong.text
+        assert bob.send(f"/runs/{run}/release", rules=ALL).status_code == 403
+        assert bob.send("/releases/back", deployed=run).status_code == 403
+    with own.read() as now:
+        assert [act["owner"] for act in now.ownership.acts().to_pylist() if act["subject"] == run] == ["bob"]
+
+
+def test_a_second_release_is_refused_while_one_goes_on(
+    own: Catalog, made_chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, run = threading.Event(), made_chain.pixel.id
+    real = module.release
+
+    def slow(*words: object, **named: object) -> object:
+        held.wait(30)
+        return real(*words, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "release", slow)
+    names = {scope: Tokens(own.home).add(f"api-{scope}", scope) for scope in ("read", "admin")}  # type: ignore[arg-type]
+    with (
+        served(own.home) as service,
+        Client(service.url, names["admin"]) as lead,
+        Client(service.url, names["read"]) as reader,
+    ):
+        assert lead.release(ReleaseAsked(run=run[:8], rules=ALL)).outcome == ""
+        with pytest.raises(Busy, match="is being released; wait for it"):
+            lead.release(ReleaseAsked(run=run, rules=ALL))
+        assert reader.releases().work is not None
+        with pytest.raises(BadInput, match="scope"):
+            reader.release(ReleaseAsked(run=run, rules=ALL))
+        held.set()
+        while (work := reader.releases().work) and not work.outcome:
+            time.sleep(0.1)
+        assert work
+        assert (work.outcome, work.gate and work.gate.outcome) == ("released", "pass")
+        assert reader.releases().deployed == run
