@@ -12,7 +12,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException as NoRoute
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from amber.service import api, label_routes, picked_samples, sign_offs
+from amber.service import (
+    api,
+    label_routes,
+    people_routes,
+    picked_samples,
+    plan_routes,
+    request_routes,
+    sign_offs,
+)
 from amber.service.access import Admin, Reader, Workspace
 from amber.service.docs_page import docs_page
 from amber.service.forgotten import Forgotten
@@ -34,6 +42,9 @@ __all__ = ["make_app"]
 
 MACHINE: Final = ("/api/", "/images/", "/health", "/metrics", "/openapi.json", "/docs", "/static/")
 """What the paths begin with that are not read by people in a browser."""
+
+API: Final = (api, request_routes, label_routes, picked_samples, plan_routes, sign_offs, people_routes)
+"""The modules of the JSON API."""
 
 DESCRIPTION = "Images under signed URLs, and what the catalog knows. Every route but /health needs a token."
 
@@ -73,7 +84,7 @@ def make_app(
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(NoRoute, _http_error)
     app.add_exception_handler(NotSignedIn, _not_signed_in)
-    for part in (router, api.router, label_routes.router, picked_samples.router, sign_offs.router, *shown.ROUTERS):
+    for part in (router, *(module.router for module in API), *shown.ROUTERS):
         app.include_router(part)
     return app
 

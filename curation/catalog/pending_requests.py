@@ -40,8 +40,8 @@ class PendingRequests:
         for row in rows.to_pylist():
             self._refuse(row)
         moved = self._writer.sql(
-            "SELECT * EXCLUDE (asked, wanted, opened, key, task) REPLACE (CAST(wanted AS INTEGER) AS priority) FROM moved "
-            "WHERE wanted <> priority ORDER BY request_id",
+            """SELECT * EXCLUDE (asked, wanted, opened, key, task) REPLACE (CAST(wanted AS INTEGER) AS priority)
+            FROM moved WHERE wanted <> priority ORDER BY request_id""",
             moved=rows,
         )  # fmt: skip
         self._writer.append("request_event", moved)

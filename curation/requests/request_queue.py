@@ -109,7 +109,8 @@ def _named(now: Snapshot, request_ids: Iterable[int]) -> list[dict[str, Any]]:
     """The current rows of requests; NotFound where one is unknown."""
     wanted = sorted(set(request_ids))
     requests = now.requests()
-    rows = requests.filter(pc.is_in(requests["request_id"], value_set=pa.array(wanted, pa.int64()))).to_pylist()
+    mine = pc.is_in(requests["request_id"], value_set=pa.array(wanted, pa.int64()))
+    rows: list[dict[str, Any]] = requests.filter(mine).to_pylist()
     if missing := set(wanted) - {row["request_id"] for row in rows}:
         raise NotFound(f"request {min(missing)}: there is no such request; `amber request` lists them")
     return rows

@@ -1,4 +1,4 @@
-"""A policy as the text that people edit: read with the lines of its problems, and put in force over the one they read."""
+"""A policy as the text that people edit: read with the lines of its problems, and put in force over what they read."""
 
 import re
 import tomllib
@@ -79,8 +79,8 @@ def put_in_force(change: PendingCommit, policy: Policy, *, by: Identity, read: s
     newest = Policy.model_validate_json(stored).sha256 if stored else ""
     if read is not None and read != newest and not change.repeated:
         raise BadInput(
-            f"policy {policy.sha256[:12]}: was written over {read[:12] or 'none'}, and {newest[:12] or 'none'} is in force "
-            "by now; compare the two, and save again"
+            f"policy {policy.sha256[:12]}: was written over {read[:12] or 'none'}, and {newest[:12] or 'none'} is in "
+            "force by now; compare the two, and save again"
         )
     change.set_policy(policy.model_dump_json(), policy.sha256, by=by)
 
