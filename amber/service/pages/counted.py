@@ -42,6 +42,7 @@ class Counted:
         self._catalog, self._parts = catalog, dict(parts)
         self._known: dict[str, Figure] = {}
         self._wanted = 0
+        self._asked: frozenset[str] = frozenset()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -49,10 +50,11 @@ class Counted:
     def figures(self, names: Sequence[str], commit: int) -> dict[str, Figure | None]:
         """The newest value of each name, and as soon as possible one of `commit`; None while there is none.
 
-        Waits `PATIENCE` seconds at most for those of `commit`, so that a small catalog is shown as it is.
+        Waits `PATIENCE` seconds at most for those of `commit`, so that a small catalog is shown as it is: what was asked
+        for last is computed first.
         """
         with self._changed:
-            self._wanted = max(self._wanted, commit)
+            self._wanted, self._asked = max(self._wanted, commit), frozenset(names)
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._work, name="amber-counted", daemon=True)
                 self._thread.start()
@@ -80,7 +82,7 @@ class Counted:
                 self._changed.wait_for(lambda: self._closed or self._stale())
                 if self._closed:
                     return
-                name = min(self._stale(), key=self._at)
+                name = min(self._stale(), key=lambda name: (name not in self._asked, self._at(name)))
             figure = self._made(name)
             with self._changed:
                 self._known[name] = figure

@@ -143,7 +143,7 @@ def _queue(
     seconds = {row.task: row.seconds for row in paces or ()}
     links = addresses(workspace.catalog.home, [row["request_id"] for row in rows])
     view = {
-        "title": "Requests", "asked": asked, "states": STATES, "tasks": tasks, "slices": slices, "runs": runs,
+        "title": "Requests", "asked": asked, "each_state": STATES, "tasks": tasks, "slices": slices, "runs": runs,
         "arms": (figures["arms"].value if figures["arms"] else None) or [],
         "rows": [{**row, "seconds": seconds.get(row["task"]), "url": links.get(row["request_id"])} for row in rows],
         "next": paging.next_path(listed.next, commit) if listed.next and request.method == "GET" else "",
