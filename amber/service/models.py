@@ -161,7 +161,7 @@ class PaceRow(Row):
 class RequestsChosen(BaseModel):
     """Label requests, by id."""
 
-    requests: list[Annotated[int, Field(ge=0, le=2**62)]] = Field(min_length=1, max_length=10_000)
+    requests: list[Annotated[int, Field(ge=0, le=2**53)]] = Field(min_length=1, max_length=10_000)
     batch: Line = Field(description="the same batch again is a no-op")
 
 

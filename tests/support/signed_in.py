@@ -1,0 +1,112 @@
+"""Sessions of people who signed in to the pages, and the forms that they send, without a browser."""
+
+import html
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from amber.service.app import make_app
+from amber.service.tokens import Scope, Tokens
+
+__all__ = ["Sessions", "alerts", "forms", "seen", "send", "words"]
+
+
+class Sessions:
+    """The app of a workspace, and a session of each token that `of` adds; use it in a `with` block."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.app: FastAPI = make_app(home, hosts=("testserver",))
+        self._opened: list[TestClient] = []
+
+    def __enter__(self) -> "Sessions":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for client in self._opened:
+            client.close()
+        self.app.state.counted.close()
+
+    def of(self, name: str, scope: Scope, *, expires: str = "") -> TestClient:
+        """A new token's session."""
+        secret = Tokens(self.home).add(name, scope, expires=expires)
+        client = TestClient(self.app, follow_redirects=False)
+        self._opened.append(client)
+        assert client.post("/sign-in", data={"token": secret}).status_code == 303
+        client.headers["authorization"] = f"Bearer {secret}"  # for the API; pages read the cookie alone
+        return client
+
+
+def send(client: TestClient, page: httpx.Response | str, action: str, **typed: Any) -> httpx.Response:
+    """Send the form with this action of a page (a response, or its path), with what it holds and what is typed."""
+    shown = client.get(page) if isinstance(page, str) else page
+    found = [fields for target, fields in forms(shown.text) if target.partition("#")[0] == action]
+    assert found, (action, [target for target, _ in forms(shown.text)])
+    return client.post(action, data={**found[0], **typed})
+
+
+def seen(client: TestClient, path: str, text: str) -> httpx.Response:
+    """A page once it holds `text`, which may be counted in the background."""
+    for _ in range(200):
+        answer = client.get(path)
+        if text in html.unescape(answer.text):
+            return answer
+        time.sleep(0.05)
+    raise AssertionError(f"{path} never showed {text!r}")
+
+
+def forms(page: str) -> list[tuple[str, dict[str, Any]]]:
+    """The action and the fields with their values of every form of a page, and of its buttons with their own action."""
+    reader = _Reader()
+    reader.feed(page)
+    return reader.found
+
+
+def alerts(page: httpx.Response) -> str:
+    """What a page says is wrong."""
+    found = re.findall(r'role="alert">(.*?)</(?:p|div)>', page.text, re.S)
+    return " ".join(words(part) for part in found)
+
+
+def words(page: str) -> str:
+    """The text of a part of a page."""
+    return " ".join(html.unescape(re.sub("<[^>]+>", " ", page)).split())
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, Any]]] = []
+        self._text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        fields = dict(attrs)
+        if tag == "form":
+            self.found.append((fields.get("action") or "", {}))
+        elif tag == "button" and fields.get("formaction") and self.found:
+            self.found.append((str(fields["formaction"]), self.found[-1][1]))
+        elif tag == "input" and self.found and (fields.get("type") != "checkbox" or "checked" in fields):
+            self._keep(fields.get("name") or "", fields.get("value") or "")
+        elif tag == "textarea":
+            self._text = fields.get("name") or ""
+
+    def handle_data(self, data: str) -> None:
+        if self._text:
+            self._keep(self._text, data.removeprefix("\n"))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "textarea":
+            self._text = ""
+
+    def _keep(self, name: str, value: str) -> None:
+        fields = self.found[-1][1]
+        if name in ("chosen",):
+            fields.setdefault(name, []).append(value)
+        elif name:
+            fields[name] = value
