@@ -3,47 +3,43 @@
 import html
 import re
 import time
+from contextlib import ExitStack
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import httpx
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
+from support.served import served
 
-from amber.service.app import make_app
 from amber.service.tokens import Scope, Tokens
 
 __all__ = ["Sessions", "alerts", "forms", "seen", "send", "words"]
 
 
 class Sessions:
-    """The app of a workspace, and a session of each token that `of` adds; use it in a `with` block."""
+    """The service of a workspace, and a session of each token that `of` adds; use it in a `with` block."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.app: FastAPI = make_app(home, hosts=("testserver",))
-        self._opened: list[TestClient] = []
+        self._open = ExitStack()
 
     def __enter__(self) -> "Sessions":
+        self._url = self._open.enter_context(served(self.home)).url
         return self
 
     def __exit__(self, *_: object) -> None:
-        for client in self._opened:
-            client.close()
-        self.app.state.counted.close()
+        self._open.close()
 
-    def of(self, name: str, scope: Scope, *, expires: str = "") -> TestClient:
-        """A new token's session."""
-        secret = Tokens(self.home).add(name, scope, expires=expires)
-        client = TestClient(self.app, follow_redirects=False)
-        self._opened.append(client)
+    def of(self, name: str, scope: Scope) -> httpx.Client:
+        """A new token's session; to the API it sends the token itself."""
+        secret = Tokens(self.home).add(name, scope)
+        client = self._open.enter_context(httpx.Client(base_url=self._url, timeout=60))
         assert client.post("/sign-in", data={"token": secret}).status_code == 303
-        client.headers["authorization"] = f"Bearer {secret}"  # for the API; pages read the cookie alone
+        client.headers["authorization"] = f"Bearer {secret}"
         return client
 
 
-def send(client: TestClient, page: httpx.Response | str, action: str, **typed: Any) -> httpx.Response:
+def send(client: httpx.Client, page: httpx.Response | str, action: str, **typed: Any) -> httpx.Response:
     """Send the form with this action of a page (a response, or its path), with what it holds and what is typed."""
     shown = client.get(page) if isinstance(page, str) else page
     found = [fields for target, fields in forms(shown.text) if target.partition("#")[0] == action]
@@ -51,7 +47,7 @@ def send(client: TestClient, page: httpx.Response | str, action: str, **typed: A
     return client.post(action, data={**found[0], **typed})
 
 
-def seen(client: TestClient, path: str, text: str) -> httpx.Response:
+def seen(client: httpx.Client, path: str, text: str) -> httpx.Response:
     """A page once it holds `text`, which may be counted in the background."""
     for _ in range(200):
         answer = client.get(path)
