@@ -50,8 +50,8 @@ class Counted:
     def figures(self, names: Sequence[str], commit: int) -> dict[str, Figure | None]:
         """The newest value of each name, and as soon as possible one of `commit`; None while there is none.
 
-        Waits `PATIENCE` seconds at most for those of `commit`, so that a small catalog is shown as it is: what was asked
-        for last is computed first.
+        Waits `PATIENCE` seconds at most for those of `commit`, so that a small catalog is shown as it is: what was
+        asked for last is computed first.
         """
         with self._changed:
             self._wanted, self._asked = max(self._wanted, commit), frozenset(names)

@@ -134,7 +134,8 @@ def _plans(
     figures = counted.figures(("accounts",), commit)
     may = {(row.owner, row.subject) for row in waits if account.may("owner") and may_sign(row, account.identity)}
     view = {
-        "title": "Plans", "policy": policy, "rows": rows[:SHOWN], "more": len(rows) - SHOWN, "waits": _by_plan(waits), "may": may,
+        "title": "Plans", "policy": policy, "rows": rows[:SHOWN], "more": len(rows) - SHOWN,
+        "waits": _by_plan(waits), "may": may,
         "facts": facts, "shifts": {row.task: row for row in facts.shifts} if facts else {}, "signed": signed,
         "commit": commit, "figures": figures, "alarms": (figures["accounts"].value if figures["accounts"] else None),
         "problem": problem, "done": done_line(request), "once": secrets.token_urlsafe(16), "owns": account.may("owner"),

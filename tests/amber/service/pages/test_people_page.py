@@ -47,14 +47,14 @@ def test_work_and_items_are_shown(home: Catalog, sessions: Sessions) -> None:
     for number, given, annotations in ((1, ("ann@x.org",), done), (2, ("ann@x.org",), [])):
         cache._keep(
             Item(
-                project=1, item=number, key=str(number), sample=f"pictures/{number:05d}", requests={"color": number - 1},
-                assigned=given, annotations=annotations,
+                project=1, item=number, key=str(number), sample=f"pictures/{number:05d}",
+                requests={"color": number - 1}, assigned=given, annotations=annotations,
             )
         )  # fmt: skip
     cache.save()
     reader = sessions.of("amy", "read")
     page = words(seen(reader, "/people", "ann@x.org").text)
-    assert "ann@x.org 2 4.0 – 0.000 [0.00, 0.79]† 1 pairs 2 1 1 0 –" in page
+    assert "ann@x.org 2 4.0 \u2013 0.000 [0.00, 0.79]\u200a† 1 pairs 2 1 1 0 \u2013" in page
     assert "Settling needs a token of the scope admin" in words(seen(reader, "/people", "pictures/00001").text)
     (ann, bob) = reader.get("/api/people").json()
     assert (ann["person"], ann["answers"], ann["given"], ann["open"], ann["answered"]) == ("ann@x.org", 2, 2, 1, 1)

@@ -77,7 +77,7 @@ def test_a_policy_is_checked_then_saved_by_an_owner(home: Catalog, sessions: Ses
         ("[task", "line 1 : not valid TOML"),
         ("", "task is missing"),
         (
-            '[task.color]\nowner = "<script>alert(1)</script>"\nshare = 2\nimportance = 1',
+            '[task.color]\nowner = "<script>alert(1)"\nshare = 2\nimportance = 1',
             "line 3 : task.color.share = 2",
         ),
     ],

@@ -13,6 +13,9 @@ from curation.catalog.catalog import Catalog
 from curation.files.atomic import whole
 from curation.labelstudio.item_cache import Item, ItemCache
 
+NOTHING = "\u2013"
+"""What a cell without a figure holds."""
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
@@ -68,7 +71,7 @@ def test_costs_and_pace_are_measured(sessions: Sessions) -> None:
     bob = sessions.of("bob", "read")
     page = words(seen(bob, "/requests", "days to finish are").text)
     assert "color 3 1 0 4.0 0.0 1.0 3.0" in page
-    assert "car 4 0 0 – – – –" in page
+    assert f"car 4 0 0{4 * f' {NOTHING}'}" in page
     rows = {row["task"]: row for row in bob.get("/api/requests/pace").json()}
     assert (rows["color"]["seconds"], rows["color"]["days"], rows["car"]["days"]) == (4.0, pytest.approx(3), None)
 
