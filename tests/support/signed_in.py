@@ -66,8 +66,8 @@ def forms(page: str) -> list[tuple[str, dict[str, Any]]]:
 
 def alerts(page: httpx.Response) -> str:
     """What a page says is wrong."""
-    found = re.findall(r'role="alert">(.*?)</(?:p|div)>', page.text, re.S)
-    return " ".join(words(part) for part in found)
+    found = re.findall(r'<(p|div)[^>]*role="alert">(.*?)</\1>', page.text, re.S)
+    return " ".join(words(part) for _, part in found)
 
 
 def words(page: str) -> str:

@@ -55,7 +55,7 @@ def test_a_plan_is_refused_signed_off_in_the_page_and_planned(
         assert run([*words, "--commit", str(before.commit + 1), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["plan"] == plan
         browser.open(f"{service.url}/plans/{plan}")
-        browser.wait_for("document.body.innerText.includes('speed pays')")
+        browser.wait_for("document.body?.innerText.includes('speed pays')")
         assert {url.partition("/")[0] for url in browser.requested if not url.startswith(service.url)} <= {
             "about:blank", "data:image"
         }  # fmt: skip
