@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 __all__ = [
     "FAULTS", "Asked", "AskedFor", "CoverageRow", "Done", "DoubtPicked", "FigureRow", "Given", "GivenLabel", "Health",
-    "LabelRow", "PaceRow", "PickedSamples", "Problem", "QueueChanged", "ReasonRow", "RequestPicked", "RequestRow",
-    "RequestsChosen", "RunRow", "SampleRow", "Shown",
+    "LabelRow", "Line", "PaceRow", "PickedSamples", "Problem", "QueueChanged", "ReasonRow", "RequestPicked", "RequestRow",
+    "RequestsChosen", "Row", "RunRow", "SampleRow", "Shown",
     "ShownPicked", "SignOff", "SignedOff", "SliceRow", "TagPicked", "TaskRow",
 ]  # fmt: skip
 

@@ -19,7 +19,7 @@ from curation.catalog.pages import Page, Position
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 
-__all__ = ["LINK", "Paging", "seal_position"]
+__all__ = ["LINK", "Paged", "Paging", "seal_position"]
 
 PURPOSE: Final = "page"
 

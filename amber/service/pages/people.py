@@ -89,7 +89,7 @@ def _people(
         "title": "People", "commit": commit, "figures": figures, "tasks": list(tasks), "task": task,
         "rows": [_shown(row) for row in _value(figures["people"])], "leads": by_settling,
         "weeks": [_shown(row) for row in weeks if row.week in kept], "limits": limits,
-        "disputes": [{"row": row, "values": _values(row, tasks)} for row in disputed[:SHOWN]],
+        "disputes": [{"row": row, "choices": _values(row, tasks)} for row in disputed[:SHOWN]],
         "more": len(disputed) - SHOWN,
         "lead": is_lead(workspace, account.token), "typed": {"task": "", "person": "", "limit": "", **typed},
         "assign_problem": assign_problem, "settled": {"task": "", "key": "", "value": "", **settled},
