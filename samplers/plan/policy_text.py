@@ -65,7 +65,7 @@ def read_policy(text: str, now: Snapshot) -> ReadPolicy:
         return _refused([PolicyProblem(text=f"not valid TOML ({error})", lines=lines)])
     if wrong := problems(data, now):
         places = _places(text)
-        return _refused([PolicyProblem(text=line, lines=_lines_of(line, places)) for line in wrong])
+        return _refused([PolicyProblem(text=_plain(line), lines=_lines_of(line, places)) for line in wrong])
     return ReadPolicy(policy=parse(Policy, data, where="policy"))
 
 
@@ -87,6 +87,11 @@ def put_in_force(change: PendingCommit, policy: Policy, *, by: Identity, read: s
 
 def _refused(found: Sequence[PolicyProblem]) -> ReadPolicy:
     return ReadPolicy(policy=None, problems=tuple(found))
+
+
+def _plain(problem: str) -> str:
+    """The text of a problem, without the beginning of a policy that is wrong as a whole."""
+    return re.sub(r"^file = .{0,64}?(?:\.\.\.|\}): ", "", problem)
 
 
 def _places(text: str) -> dict[Path, int]:

@@ -58,7 +58,7 @@ def seen(client: httpx.Client, path: str, text: str) -> httpx.Response:
 
 
 def forms(page: str) -> list[tuple[str, dict[str, Any]]]:
-    """The action and fields, with their values, of every form that a page posts, and of buttons with their own action."""
+    """The action and fields, with values, of every form that a page posts, and of buttons with their own action."""
     reader = _Reader()
     reader.feed(page)
     return reader.found
