@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 __all__ = [
     "FAULTS", "Asked", "AskedFor", "CoverageRow", "Done", "DoubtPicked", "FigureRow", "Given", "GivenLabel", "Health",
     "LabelRow", "Line", "PaceRow", "PickedSamples", "Problem", "QueueChanged", "ReasonRow", "RequestPicked",
-    "RequestRow", "RequestsChosen", "Row", "RunRow", "SampleRow", "Shown", "ShownPicked", "SignOff", "SignedOff", "SliceRow", "TagPicked", "TaskRow",
+    "RequestRow", "RequestsChosen", "Row", "RunRow", "SampleRow", "Shown", "ShownPicked", "SignOff", "SignedOff",
+    "SliceRow", "TagPicked", "TaskRow",
 ]  # fmt: skip
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
