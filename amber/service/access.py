@@ -12,7 +12,10 @@ from amber.service.signed_urls import Signer
 from amber.service.tokens import Scope, Token, Tokens
 from curation.catalog.catalog import Catalog
 
-__all__ = ["Admin", "AnyLabeler", "Labeler", "ReadOrLabel", "Reader", "Served", "Workspace", "batch_of"]
+__all__ = [
+    "Admin", "AnyLabeler", "Labeler", "Lead", "Owner", "ReadOrLabel", "Reader", "Served", "Workspace", "batch_of",
+    "is_lead",
+]  # fmt: skip
 
 IMAGE_SECONDS = 3_600
 """Seconds for which the image URLs in the JSON API are valid."""
@@ -66,6 +69,14 @@ def token_of_scope(*scopes: Scope) -> Callable[[Request], Token]:
     return check
 
 
+def is_lead(workspace: Workspace, token: Token) -> bool:
+    """Whether a token leads: its scope is admin, or its name is one that has settled disputes in the catalog."""
+    if token.scope in ("read", "admin"):
+        return token.scope == "admin"
+    with workspace.catalog.read() as now:
+        return token.name in now.people.leads()
+
+
 def _secret(header: str) -> str:
     kind, _, rest = header.partition(" ")
     if kind.lower() == "bearer":
@@ -81,4 +92,18 @@ Reader = Annotated[Token, Depends(token_of_scope("read", "owner"))]
 Labeler = Annotated[Token, Depends(token_of_scope("label", "owner"))]
 AnyLabeler = Annotated[Token, Depends(token_of_scope("label", "owner", "admin"))]
 ReadOrLabel = Annotated[Token, Depends(token_of_scope("read", "label", "owner"))]
+Owner = Annotated[Token, Depends(token_of_scope("owner"))]
 Admin = Annotated[Token, Depends(token_of_scope("admin"))]
+
+
+def leading(token: AnyLabeler, request: Request) -> Token:
+    """A dependency that returns the token of a lead: 403 for any other."""
+    if not is_lead(request.app.state.workspace, token):
+        raise HTTPException(
+            403, f"token {token.name}: its scope is {token.scope} and it is no lead of the catalog; use one of the "
+            "scope admin, or of somebody who settles disputes",
+        )  # fmt: skip
+    return token
+
+
+Lead = Annotated[Token, Depends(leading)]

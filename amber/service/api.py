@@ -1,5 +1,4 @@
-"""The JSON API that reads the catalog and requests labels. Each HTTP request is one unit of work on the catalog, or two
-where a budget follows a run: the run is found first.
+"""The JSON API that reads the catalog. Each HTTP request is one unit of work on the catalog.
 
 The names of the route functions are part of the OpenAPI document: they become its operation ids.
 """
@@ -8,15 +7,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 
-from amber.service.access import Labeler, Reader, Served, Workspace, batch_of
+from amber.service.access import Reader, Served, Workspace
 from amber.service.finite import finite
 from amber.service.models import (
     FAULTS,
-    Asked,
-    AskedFor,
     CoverageRow,
     FigureRow,
-    RequestRow,
     RunRow,
     SampleRow,
     SliceRow,
@@ -24,10 +20,6 @@ from amber.service.models import (
 )
 from amber.service.paging import LINK, Paging
 from curation.analysis.coverage import coverage
-from curation.catalog.catalog import Catalog
-from curation.errors import BadInput
-from curation.requests.proposals import Proposal, propose
-from training.run_list import embeddings_of, newest_run
 
 __all__ = ["Name", "router"]
 
@@ -105,40 +97,6 @@ def figures(token: Reader, paging: Paging, run: Name) -> list[FigureRow]:
     paging.link(page, now.commit)
     rows = page.rows.to_pylist()
     return [FigureRow.model_validate(finite(row)) for row in rows]
-
-
-@router.get("/requests", responses=LINK)
-def requests(token: Reader, paging: Paging, state: str = "open") -> list[RequestRow]:
-    """Label requests in a state, the most urgent first."""
-    with paging.read() as now:
-        page = now.requests.page(state, paging.after, limit=paging.limit)
-    paging.link(page, now.commit)
-    return [RequestRow.model_validate(row) for row in page.rows.select(list(RequestRow.model_fields)).to_pylist()]
-
-
-@router.post("/requests")
-def ask(token: Labeler, workspace: Served, asked: AskedFor) -> Asked:
-    """Request labels where they help most; sending the same batch again changes nothing."""
-    return Asked(
-        requests=propose(
-            workspace.catalog, _proposal(asked, workspace.catalog), author="service", batch=batch_of(token, asked.batch)
-        )
-    )  # fmt: skip
-
-
-def _proposal(asked: AskedFor, catalog: Catalog) -> Proposal:
-    """How to spend the budget: with triggers by the newest run where none is named."""
-    if asked.against and not asked.triggers:
-        raise BadInput(f"against {asked.against}: is read by triggers alone; name some, or leave it out")
-    run = ""
-    if asked.run or asked.triggers:
-        with catalog.read() as now:
-            run = now.runs.full_id(asked.run) if asked.run else newest_run(catalog.home, now)
-    return Proposal(
-        budget=asked.budget, seed=asked.seed, random_share=asked.random_share, run=run,
-        embeddings=embeddings_of(catalog.home, run) if run else "",
-        triggers=tuple(dict.fromkeys(asked.triggers)), against=asked.against or "",
-    )  # fmt: skip
 
 
 def _sample_row(row: dict[str, Any], workspace: Workspace) -> SampleRow:

@@ -12,7 +12,18 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException as NoRoute
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from amber.service import api, label_routes, log_routes, picked_samples, release_routes, run_routes, sign_offs
+from amber.service import (
+    api,
+    label_routes,
+    log_routes,
+    people_routes,
+    picked_samples,
+    plan_routes,
+    release_routes,
+    request_routes,
+    run_routes,
+    sign_offs,
+)
 from amber.service.access import Admin, Reader, Workspace
 from amber.service.docs_page import docs_page
 from amber.service.forgotten import Forgotten
@@ -104,8 +115,8 @@ def docs(token: Reader, request: Request) -> Any:
 
 
 ROUTERS: Final = (
-    router, api.router, label_routes.router, picked_samples.router, sign_offs.router, run_routes.router,
-    release_routes.router, log_routes.router,
+    router, api.router, request_routes.router, label_routes.router, picked_samples.router, plan_routes.router,
+    sign_offs.router, people_routes.router, run_routes.router, release_routes.router, log_routes.router,
 )  # fmt: skip
 """The routes for machines."""
 

@@ -20,9 +20,12 @@ from amber.service.models import (
     GivenLabel,
     Health,
     LabelRow,
+    PaceRow,
+    QueueChanged,
     ReasonRow,
     RequestPicked,
     RequestRow,
+    RequestsChosen,
     RunRow,
     SampleRow,
     Shown,
@@ -32,6 +35,27 @@ from amber.service.models import (
     SliceRow,
     TagPicked,
     TaskRow,
+)
+from amber.service.people_models import (
+    Assigned,
+    AssignedTo,
+    DisputeRow,
+    PersonRow,
+    Settled,
+    Settlement,
+    WeekRow,
+)
+from amber.service.plan_models import (
+    AccountLine,
+    PlanFacts,
+    PlanRow,
+    PolicyAsked,
+    PolicyChecked,
+    PolicyFacts,
+    PolicySaved,
+    PolicyWish,
+    SignedRow,
+    WaitingRow,
 )
 from amber.service.run_models import (
     ComparisonRow,
@@ -123,6 +147,31 @@ class Client:
         """Hashes of the plans."""
         return [str(plan) for plan in self._ask("GET", "/api/plans")]
 
+    def plan_list(self) -> list[PlanRow]:
+        """The plans, the newest first: when and by whom each was made, and of what."""
+        return self._rows(PlanRow, "/api/plan-list")
+
+    def plan(self, plan: str, *, against: str = "") -> PlanFacts:
+        """What each task gets from a plan, and what fell against another one (default: the plan before)."""
+        path = f"/api/plans/{quote(plan, safe='')}"
+        return PlanFacts.model_validate(self._ask("GET", path, {"against": against} if against else None))
+
+    def accounts(self) -> list[AccountLine]:
+        """Tasks that fell under a plan or a run of somebody else."""
+        return self._rows(AccountLine, "/api/accounts")
+
+    def policy(self) -> PolicyFacts:
+        """The policy in force, as TOML."""
+        return PolicyFacts.model_validate(self._ask("GET", "/api/policy"))
+
+    def check_policy(self, text: str) -> PolicyChecked:
+        """Whether a text is a policy, and who gains and who pays by it."""
+        return PolicyChecked.model_validate(self._ask("POST", "/api/policy/check", body=PolicyWish(text=text)))
+
+    def put_policy(self, asked: PolicyAsked) -> PolicySaved:
+        """Put a policy in force over the one that was read; needs a token of the scope owner."""
+        return PolicySaved.model_validate(self._ask("POST", "/api/policy", body=asked))
+
     def runs(self) -> list[RunRow]:
         """All registered runs, oldest first."""
         return self._all(RunRow, "/api/runs")
@@ -195,9 +244,25 @@ class Client:
         asked = RevertAsked(batch=batch, preview=preview)
         return Reverted.model_validate(self._ask("POST", f"/api/commits/{commit}/revert", body=asked))
 
-    def requests(self, *, state: str = "open", limit: int = 100, after: str = "") -> Page[RequestRow]:
-        """A page of label requests in a state, the most urgent first, after the page whose `next` is `after`."""
-        return self._page(RequestRow, "/api/requests", state=state, limit=limit, after=after)
+    def requests(
+        self, *, state: str = "open", task: str = "", slice: str = "", arm: str = "", limit: int = 100, after: str = ""
+    ) -> Page[RequestRow]:
+        """A page of label requests in a state, the most urgent first, after the page whose `next` is `after`; only
+        those of a task, a slice and an arm where these are given."""
+        chosen = {"task": task, "slice": slice, "arm": arm}
+        return self._page(RequestRow, "/api/requests", state=state, limit=limit, after=after, **chosen)
+
+    def pace(self) -> list[PaceRow]:
+        """The requests of each task by state, and how fast they are answered."""
+        return self._rows(PaceRow, "/api/requests/pace")
+
+    def withdraw(self, chosen: RequestsChosen) -> QueueChanged:
+        """Withdraw requests that were not answered; needs a token of the scope label, owner or admin."""
+        return QueueChanged.model_validate(self._ask("POST", "/api/requests/withdrawn", body=chosen))
+
+    def put_first(self, chosen: RequestsChosen) -> QueueChanged:
+        """Put open requests before all others; needs a token of the scope label, owner or admin."""
+        return QueueChanged.model_validate(self._ask("POST", "/api/requests/raised", body=chosen))
 
     def ask(self, asked: AskedFor) -> Asked:
         """Request labels; needs a token of the scope label."""
@@ -219,6 +284,34 @@ class Client:
     def sign_off(self, signed: SignOff) -> SignedOff:
         """Sign a plan off for an owner, as a member of it; needs a token of the scope label or admin."""
         return SignedOff.model_validate(self._ask("POST", "/api/sign-offs", body=signed))
+
+    def waiting(self) -> list[WaitingRow]:
+        """What waits for the sign-off of an owner."""
+        return self._rows(WaitingRow, "/api/sign-offs")
+
+    def signed(self) -> list[SignedRow]:
+        """Recorded sign-offs, the newest first."""
+        return self._rows(SignedRow, "/api/signed")
+
+    def people(self) -> list[PersonRow]:
+        """Each person's work and items."""
+        return self._rows(PersonRow, "/api/people")
+
+    def weeks(self) -> list[WeekRow]:
+        """Each person's work by week."""
+        return self._rows(WeekRow, "/api/people/weeks")
+
+    def disputes(self) -> list[DisputeRow]:
+        """Labels on which people disagree so that none holds."""
+        return self._rows(DisputeRow, "/api/disputes")
+
+    def assign(self, wish: AssignedTo) -> Assigned:
+        """Give the items of a task to a person; needs a token of the scope admin, or of a lead."""
+        return Assigned.model_validate(self._ask("POST", "/api/assignments", body=wish))
+
+    def settle(self, wish: Settlement) -> Settled:
+        """Settle a dispute; needs a token of the scope admin, or of a lead."""
+        return Settled.model_validate(self._ask("POST", "/api/settlements", body=wish))
 
     def shown(self, asked: ShownPicked) -> Shown:
         """The fields that the App shows of picked samples."""

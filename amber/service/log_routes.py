@@ -33,7 +33,7 @@ def commits(
         page = log_page(now, paging.after, limit=paging.limit, author=author, task=task, slice=slice)
         rows = commit_rows(now, page.rows.to_pylist())
     paging.link(page, now.commit)
-    return table_out(rows, format)  # type: ignore[no-any-return]
+    return table_out(rows, format, CommitRow, paging.response)  # type: ignore[no-any-return]
 
 
 @router.get("/commits/{commit}")

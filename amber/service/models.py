@@ -7,9 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 __all__ = [
-    "FAULTS", "Asked", "AskedFor", "CoverageRow", "Done", "DoubtPicked", "FigureRow", "Given", "GivenLabel",
-    "Health", "LabelRow", "Line", "Moment", "PickedSamples", "Problem", "ReasonRow", "RequestPicked", "RequestRow",
-    "Row", "RunRow", "SampleRow", "Shown", "ShownPicked", "SignOff", "SignedOff", "SliceRow", "TagPicked", "TaskRow",
+    "FAULTS", "Asked", "AskedFor", "CoverageRow", "Done", "DoubtPicked", "FigureRow", "Given", "GivenLabel", "Health", "LabelRow", "Line", "Moment", "PaceRow", "PickedSamples", "Problem", "QueueChanged", "ReasonRow", "RequestPicked", "RequestRow", "RequestsChosen", "Row", "RunRow", "SampleRow", "Shown", "ShownPicked", "SignOff", "SignedOff", "SliceRow", "TagPicked", "TaskRow",
 ]  # fmt: skip
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -145,6 +143,38 @@ class RequestRow(Row):
     priority: int
     propensity: float
     cost: float
+
+
+class PaceRow(Row):
+    """The requests of a task by state and how fast they are answered: see `curation.requests.request_queue`.
+
+    `cost` is that of the open ones, `seconds` the median of an answer, `hours` the work that is left, `rate` requests
+    answered a day over the last week, `days` the time until the open ones are answered; null for no data.
+    """
+
+    task: str
+    open: int
+    answered: int
+    withdrawn: int
+    cost: float
+    seconds: float | None
+    hours: float | None
+    rate: float | None
+    days: float | None
+
+
+class RequestsChosen(BaseModel):
+    """Label requests, by id."""
+
+    requests: list[Annotated[int, Field(ge=0, le=2**53)]] = Field(min_length=1, max_length=10_000)
+    batch: Line = Field(description="the same batch again is a no-op")
+
+
+class QueueChanged(Row):
+    """How many requests were withdrawn, or moved in the queue; 0 when the batch was committed before."""
+
+    requests: int
+    commit: int
 
 
 class AskedFor(Row):

@@ -19,9 +19,12 @@ from curation.catalog.pages import Page, Position
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 
-__all__ = ["LINK", "Paging", "seal_position"]
+__all__ = ["LINK", "Paged", "Paging", "seal_position"]
 
 PURPOSE: Final = "page"
+
+UNLISTED: Final = ("limit", "after", "done")
+"""Parameters that do not choose the rows of a list: how many, after which, and what a page says was done."""
 
 LINK: Final[dict[int | str, dict[str, Any]]] = {
     200: {
@@ -51,7 +54,7 @@ class Paged:
         self, request: Request, response: Response, limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
         after: Annotated[str, Query(max_length=4_000, description="the cursor in the Link of the page before")] = "",
     ) -> None:  # fmt: skip
-        self._request, self._response = request, response
+        self._request, self.response = request, response
         self._workspace: Workspace = request.app.state.workspace
         self.limit = limit
         self._cursor = self._read(after) if after else Cursor(commit=None, position=())
@@ -69,16 +72,19 @@ class Paged:
 
     def link(self, page: Page, commit: int) -> None:
         """Put the address of the next page, if there is one, into the header Link."""
-        self.link_next(page.next, commit)
+        self.link_to(page.next, commit)
 
-    def link_next(self, position: Position | None, commit: int) -> None:
-        """As `link`, for a list whose next page begins after `position`; None at its end."""
-        if position is None:
-            return
+    def link_to(self, position: Position | None, commit: int) -> None:
+        """The same for the page after a position; None is the end of the list."""
+        if position is not None:
+            self.response.headers["Link"] = f'<{self.next_path(position, commit)}>; rel="next"'
+
+    def next_path(self, position: Position, commit: int) -> str:
+        """The address of the page after a position, with the same parameters."""
         path, asked = self._request.url.path, self._request.query_params
         word = seal_position(self._workspace.signer, path, asked, commit, position)
-        query = urlencode({**asked, "limit": str(self.limit), "after": word})
-        self._response.headers["Link"] = f'<{quote(path)}?{query}>; rel="next"'
+        kept = {name: text for name, text in asked.items() if name not in UNLISTED}
+        return f"{quote(path)}?{urlencode({**kept, 'limit': str(self.limit), 'after': word})}"
 
     def _read(self, word: str) -> Cursor:
         try:
@@ -97,7 +103,7 @@ def seal_position(signer: Signer, path: str, asked: Mapping[str, str], commit: i
 
 def _list(path: str, asked: Mapping[str, str]) -> list[str]:
     """A list: its path, and a hash of the parameters that choose its rows."""
-    chosen = sorted((name, text) for name, text in asked.items() if name not in ("limit", "after"))
+    chosen = sorted((name, text) for name, text in asked.items() if name not in UNLISTED)
     return [path, hashlib.sha256(repr(chosen).encode()).hexdigest()[:16]]
 
 

@@ -48,8 +48,8 @@ def run_entries(token: Reader, workspace: Served, paging: Paging, format: Format
         entries, more = run_page(workspace.catalog.home, now, after, limit=paging.limit)
         commit = now.commit
     rows = [RunEntryRow.model_validate(finite(asdict(entry))) for entry in entries]
-    paging.link_next(more, commit)
-    return table_out(rows, format)  # type: ignore[no-any-return]
+    paging.link_to(more, commit)
+    return table_out(rows, format, RunEntryRow, paging.response)  # type: ignore[no-any-return]
 
 
 @router.get("/runs/{run}")
@@ -95,7 +95,7 @@ def compared(
     earlier, newest, commit = pair_of(workspace.catalog, first, second)
     key, maker = comparison(workspace.catalog, earlier, newest, split, commit)
     found = comparison_row(work.take(key, maker), workspace)
-    return found if format == "json" else table_out(found.figures, format)  # type: ignore[no-any-return]
+    return found if format == "json" else table_out(found.figures, format, ComparedRow)  # type: ignore[no-any-return]
 
 
 @router.post("/gates")

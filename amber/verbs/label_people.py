@@ -11,11 +11,11 @@ from amber.verbs.identities import identity, token_option
 from amber.verbs.label_server import ServerOptions, server_options
 from amber.verbs.options import author, workspace
 from curation.analysis.disputes import Dispute, disputes, settle
+from curation.analysis.known_people import known_people, person_named
 from curation.analysis.work_of_people import work_of_people
 from curation.catalog.catalog import Catalog
 from curation.catalog.ownership import os_user
-from curation.catalog.snapshot import Snapshot
-from curation.errors import BadInput, NotFound
+from curation.errors import BadInput
 from curation.labelstudio.session import open_session
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def assign_command(
     with server.connect(catalog.home) as studio:
         users = sorted(studio.people().values())
     with catalog.commit(author=author, message=f"assign {task} to {person}") as change:
-        name = _person(person, {*users, *change.now.people.left()})
+        name = person_named(person, {*users, *change.now.people.left()})
         change.people.assign(task, name, most=limit, by=os_user())
     most = {None: "any number of", 0: "no more"}.get(limit, f"at most {limit}")
     data = {"task": task, "person": name, "limit": limit}
@@ -131,29 +131,10 @@ def _mark(catalog: Catalog, left: str, back: str, author: str, *, as_json: bool)
     if left and back:
         raise BadInput(f"--left {left} --back {back}: name one of them")
     with catalog.commit(author=author, message=f"{left or back} {'left' if left else 'is back'}") as change:
-        name = _person(left or back, _known(change.now))
+        name = person_named(left or back, known_people(change.now))
         change.people.mark_left(name, left=bool(left))
     say = "left; the next `amber label push` gives the open items to others" if left else "is back"
     show({"person": name, "left": bool(left)}, as_json, lambda: f"{name}: {say}")
-
-
-def _known(now: Snapshot) -> set[str]:
-    """Everybody who gave a label, was assigned to, or left."""
-    rows = now.labels.annotators().to_pylist()
-    labelled = {row["annotator"] for row in rows if row["source"] == "human"}
-    answered = set(now.requests.answers()["annotator"].to_pylist())
-    return labelled | answered | {part.person for part in now.people.assignments()} | now.people.left()
-
-
-def _person(name: str, known: Collection[str]) -> str:
-    """The person called `name`: an e-mail address, or the part of one before the @ where only one begins with it."""
-    fits = [each for each in known if name in (each, each.partition("@")[0])]
-    if name in fits:
-        return name
-    if len(fits) != 1:
-        listed = ", ".join(sorted(fits or known)[:10]) or "nobody"
-        raise NotFound(f"{name}: {'several people have this name' if fits else 'not known'}; known are {listed}")
-    return fits[0]
 
 
 def _settle(catalog: Catalog, task: str, settled: tuple[str, str], author: str, token: str, *, as_json: bool) -> None:

@@ -20,6 +20,7 @@ from samplers.pack.pack_writer import check_part, finish_pack, packable_samples,
 from samplers.pack.ray_cluster import map_on_ray, write_on_ray
 from samplers.pack.smaller_copies import SmallerCopies, map_in_threads
 from samplers.plan.policy_check import notes, problems, suggest
+from samplers.plan.policy_text import put_in_force
 from samplers.policy.policy import Policy
 
 __all__ = ["pack_command", "policy"]
@@ -88,8 +89,7 @@ def set_policy(file: Path, token: str, home: str, as_json: bool) -> None:
     catalog, loaded = Catalog.open(home), Policy.load(file)
     by = identity(catalog.home, token)
     with catalog.commit(author=by.name, message=f"policy in force: {loaded.sha256[:12]}") as change:
-        loaded.check(change.now)
-        change.set_policy(loaded.model_dump_json(), loaded.sha256, by=by)
+        put_in_force(change, loaded, by=by)
     shown = {"policy": loaded.sha256, "by": str(by)}
     show(shown, as_json, lambda: f"policy {loaded.sha256[:12]} is in force (set by {by})")
 

@@ -19,6 +19,7 @@ from curation.catalog.event_tables import as_labels
 from curation.catalog.event_writer import Writer, refuse
 from curation.catalog.ownership import Identity, definition_hash
 from curation.catalog.pending_people import PendingPeople
+from curation.catalog.pending_requests import PendingRequests
 from curation.catalog.revert import forget_sample, restored_slices, restored_tasks, revert_events
 from curation.catalog.slice_columns import frame_of
 from curation.catalog.slice_vetting import vet
@@ -49,6 +50,7 @@ class PendingCommit:
         self._at = datetime.now(UTC).replace(tzinfo=None)
         self._labelled = False
         self.people = PendingPeople(self._writer, self.now.view)
+        self.requests = PendingRequests(self._writer, self.now)
 
     @classmethod
     def begin(cls, connection: duckdb.DuckDBPyConnection, *, author: str, message: str, batch: str) -> "PendingCommit":

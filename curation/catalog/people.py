@@ -30,7 +30,7 @@ class Assignment:
 
 
 class SnapshotPeople:
-    """`now.people`: instructions, assignments and people who left, as of one commit."""
+    """`now.people`: instructions, assignments, leads and people who left, as of one commit."""
 
     def __init__(self, view: View) -> None:
         self._view = view
@@ -72,6 +72,10 @@ class SnapshotPeople:
             [self._view.commit],
         )
         return {str(person) for person, left in rows if left}
+
+    def leads(self) -> set[str]:
+        """The names of those who have settled disputes: annotators of the source `lead`."""
+        return {str(name) for (name,) in self._view.rows("SELECT name FROM annotator WHERE source = 'lead'", [])}
 
 
 _NAMES = "SELECT DISTINCT task_id, name FROM task_event"

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.catalog.pages import Page, Position, keyset_page
+from curation.catalog.task_definitions import definition_at
 from curation.catalog.view import View
 
 __all__ = ["SnapshotRequests"]
@@ -45,16 +46,23 @@ class SnapshotRequests:
             {"commit": self._view.commit, "task": task},
         )
 
-    def page(self, state: str, after: Position = (), *, limit: int = 100) -> Page:
-        """The next `limit` requests in `state` after a position, by priority and id: the columns of a call."""
+    def page(
+        self, state: str, after: Position = (), *, limit: int = 100, task: str = "", slice: str = "", arm: str = ""
+    ) -> Page:
+        """The next `limit` requests in `state` after a position, by priority and id: the columns of a call; only those
+        of a task, of a slice and of an arm where these are given. NotFound for an unknown task."""
         view = self._view
-        query = """SELECT * EXCLUDE (commit_id) FROM request_event SEMI JOIN (
+        wanted = {"slice": slice, "arm": arm, "task_id": definition_at(view, task).task_id if task else ""}
+        chosen = {name: value for name, value in wanted.items() if value != ""}
+        query = f"""SELECT * EXCLUDE (commit_id) FROM request_event SEMI JOIN (
                 SELECT request_id, max(2 * commit_id + CAST(state <> 'open' AS BIGINT)) AS moment FROM request_event
                 WHERE commit_id <= ? GROUP BY request_id) AS newest
             ON request_event.request_id = newest.request_id
                 AND 2 * commit_id + CAST(state <> 'open' AS BIGINT) = moment
-            WHERE state = ?"""
-        page = keyset_page(view, query, ("priority", "request_id"), after, limit, [view.commit, state])
+            WHERE state = ? {"".join(f"AND {name} = ? " for name in chosen)}"""
+        page = keyset_page(
+            view, query, ("priority", "request_id"), after, limit, [view.commit, state, *chosen.values()]
+        )
         asked = view.of(np.unique(page.rows["sample_id"].to_numpy()))
         rows = view.table(
             f"""SELECT page.*, key, name AS task FROM page JOIN ({asked.samples_sql}) AS sample USING (sample_id)
@@ -62,6 +70,19 @@ class SnapshotRequests:
             page=page.rows,
         )
         return Page(rows=rows, next=page.next)
+
+    def moments(self) -> pa.Table:
+        """Every request with the commit that opened it and the one that last changed it: task, state, cost, opened,
+        moved."""
+        return self._view.table(
+            """SELECT name AS task, state, cost, opened, moved FROM (
+                SELECT task_id, min(commit_id) AS opened, max(commit_id) AS moved,
+                    arg_max(state, 2 * commit_id + CAST(state <> 'open' AS BIGINT)) AS state,
+                    arg_max(cost, commit_id) AS cost
+                FROM request_event WHERE commit_id <= ? GROUP BY request_id, task_id)
+            JOIN (SELECT DISTINCT task_id, name FROM task_event) USING (task_id) ORDER BY ALL""",
+            [self._view.commit],
+        )
 
     def answered_by(self, commits: Sequence[int]) -> pa.Table:
         """Requests that these commits answered: request_id, sample_id, key, task, arm, slice."""
@@ -75,7 +96,8 @@ class SnapshotRequests:
 
     def opened_by(self, commit: int) -> int:
         """How many requests this commit made."""
-        query = "SELECT count(*) FROM request_event WHERE state = 'open' AND commit_id = ?"
+        query = """SELECT count(*) FROM (
+            SELECT request_id FROM request_event GROUP BY request_id HAVING min(commit_id) = ?)"""
         return int(self._view.rows(query, [commit])[0][0])
 
     def open_counts(self) -> pa.Table:

@@ -38,7 +38,7 @@ Errors = Callable[[Sequence[Result]], Sequence[str]]
 """Finds the errors in the results of a pre-annotation."""
 
 LAST: Final = 1_000_000
-"""Priorities from here on share the last rank: the server accepts scores from 0 to 1."""
+"""Priorities from here on share the last rank, and those below 0 the first: the server accepts scores from 0 to 1."""
 
 SURE: Final = 0.5
 """The score from which on a box is the model's view."""
@@ -179,7 +179,7 @@ def to_import(
     """
     sample = question.sample
     views, results, unfit = _predictions(question, page, predicted, errors)
-    score = min(question.priority, LAST) / LAST
+    score = min(max(question.priority, 0), LAST) / LAST
     item = {
         "data": item_data(url_for(sample), question.key(workspace), views, question.people),
         "meta": meta(

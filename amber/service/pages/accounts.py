@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, cast
 
 from fastapi import Depends, HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
-from amber.service.access import Workspace
+from amber.service.access import Workspace, is_lead
 from amber.service.tokens import SCOPES, Scope, Token
 from curation.catalog.ownership import Identity
 
 __all__ = [
-    "FIELD", "Account", "Labels", "Leads", "Looks", "NotSignedIn", "Owns", "SignsOut", "begin_session", "end_session",
+    "FIELD", "Account", "Labels", "Leads", "LeadsPeople", "Looks", "NotSignedIn", "Owns", "Sends", "SignsOut",
+    "begin_session", "end_session",
 ]  # fmt: skip
 
 COOKIE: Final = "amber_session"
@@ -132,6 +134,22 @@ Labels = Annotated[Account, Depends(changing("label", "owner", "admin"))]
 """Somebody who may ask for labels, give them, tag, and withdraw requests."""
 Owns = Annotated[Account, Depends(changing("owner"))]
 """Somebody who acts for owners of tasks; which of them, the catalog decides."""
+Sends = Annotated[Account, Depends(changing(*SCOPES))]
+"""Anybody who signed in, by a form that changes nothing of the catalog."""
 SignsOut = Annotated[Account, Depends(changing(*SCOPES))]
 Leads = Annotated[Account, Depends(changing("admin"))]
 """Somebody who leads: assigns people, settles disputes, reverts, releases."""
+
+
+async def leading(request: Request, account: Labels) -> Account:
+    """A dependency that returns the account of a lead: 403 for any other."""
+    if not await run_in_threadpool(is_lead, request.app.state.workspace, account.token):
+        raise HTTPException(
+            403, f"token {account.name}: its scope is {account.token.scope} and it is no lead of the catalog; sign in "
+            "with one of the scope admin, or of somebody who settles disputes",
+        )  # fmt: skip
+    return account
+
+
+LeadsPeople = Annotated[Account, Depends(leading)]
+"""Somebody who leads people: of the scope admin, or a lead of the catalog."""

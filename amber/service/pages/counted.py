@@ -66,7 +66,8 @@ class Counted:
     def figures(self, names: Sequence[str], commit: int) -> dict[str, Figure | None]:
         """The newest value of each name, and as soon as possible one of `commit`; None while there is none.
 
-        Waits `PATIENCE` seconds at most for those of `commit`, so that a small catalog is shown as it is.
+        Waits `PATIENCE` seconds at most for those of `commit`, so that a small catalog is shown as it is: what was
+        asked for last is computed first.
         """
         with self._changed:
             self._wanted = max(self._wanted, commit)
@@ -106,7 +107,7 @@ class Counted:
                     self._changed.wait(rest if rest > 0 else None)
                 if self._closed:
                     return
-                name = min(self._stale(), key=self._at)
+                name = min(self._stale(), key=lambda name: (name in self._known, -self._asked[name]))
             began = time.monotonic()
             figure = self._made(name)
             with self._changed:

@@ -4,18 +4,34 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from amber.service.pages import compare, home, log, one_task, releasing, run_page, runs, signing_in, tasks
+from amber.service.pages import (
+    compare,
+    home,
+    log,
+    one_task,
+    people,
+    plans,
+    policy,
+    releasing,
+    requests,
+    run_page,
+    runs,
+    signing_in,
+    tasks,
+)
 from amber.service.pages.counted import Counted, Making, MakingOf
 from curation.catalog.catalog import Catalog
 
 __all__ = ["ROUTERS", "counted"]
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
-    signing_in.router, home.router, tasks.router, one_task.router, runs.router, run_page.router, compare.router,
-    releasing.router, log.router,
+    signing_in.router, home.router, tasks.router, one_task.router, requests.router, policy.router, plans.router,
+    runs.router, run_page.router, compare.router, releasing.router, people.router, log.router,
 )  # fmt: skip
 
-PARTS: Final[dict[str, Making]] = {**home.COUNTED, **tasks.COUNTED}
+PARTS: Final[dict[str, Making]] = {
+    **home.COUNTED, **tasks.COUNTED, **plans.COUNTED, **requests.COUNTED, **people.COUNTED,
+}  # fmt: skip
 """What is costly, by name: one function each, of a snapshot and the workspace."""
 
 FAMILIES: Final[dict[str, MakingOf]] = {**one_task.COUNTED}

@@ -136,7 +136,8 @@ def shot(pick: random.Random, secrets: dict[str, str], method: str, path: str, f
     asked = "&".join(f"{name}={odd(pick)}" for name in names if pick.random() < 0.6)
     headers = dict(pick.choice(HEADERS)) if pick.random() < 0.3 else {}
     if pick.random() < 0.95:
-        scope = "admin" if path == "/metrics" else "label" if method == "POST" else "read"
+        admins = path in ("/metrics", "/api/assignments", "/api/settlements")
+        scope = "admin" if admins else "owner" if "/policy" in path else "label" if method == "POST" else "read"
         headers["Authorization"] = f"Bearer {secrets[scope]}".encode()
     body = b""
     if method == "POST" or pick.random() < 0.1:
@@ -162,6 +163,12 @@ FIELDS = {
     "/api/picked/tags": ["keys", "batch", "preview", "tag", "on"],
     "/api/picked/doubts": ["keys", "batch", "preview", "task", "state"],
     "/api/picked/shown": ["keys", "run", "against", "commit"],
+    "/api/policy": ["text", "read", "batch"],
+    "/api/policy/check": ["text"],
+    "/api/requests/withdrawn": ["requests", "batch"],
+    "/api/requests/raised": ["requests", "batch"],
+    "/api/assignments": ["task", "person", "limit", "batch"],
+    "/api/settlements": ["task", "key", "value", "batch"],
     "/api/sign-offs": ["owner", "plan", "before", "policy", "batch"],
     "/api/gates": ["run", "against", "rules"],
     "/api/releases": ["run", "rules", "against", "notes"],

@@ -63,7 +63,8 @@ def routes(service: Served) -> list[tuple[str, str]]:
     found = [
         (
             method.upper(),
-            path.replace("{key}", "k").replace("{task}", "color").replace("{run}", "r").replace("{commit}", "1"),
+            path.replace("{key}", "k").replace("{task}", "color").replace("{run}", "r").replace("{commit}", "1")
+            .replace("{plan}", "0000"),
         )
         for path, ms in paths
         for method in ms
@@ -89,9 +90,12 @@ def test_a_token_of_one_scope_fails_on_another(
     wants = {"POST": ("label", "owner"), "GET": ("read", "owner")}
     more = {
         "/metrics": ("admin",), "/api/labels": ("label", "owner", "admin"), "/api/why/k": ("read", "label", "owner"),
-        "/api/picked/shown": ("read", "label", "owner"), "/api/sign-offs": ("label", "owner", "admin"),
+        "/api/picked/shown": ("read", "label", "owner"), "POST /api/sign-offs": ("label", "owner", "admin"),
         "/api/gates": ("label", "owner", "admin"), "/api/releases/signed": ("label", "owner", "admin"),
         "POST /api/releases": ("admin",), "/api/releases/back": ("admin",), "/api/commits/1/revert": ("admin",),
+        "/api/requests/withdrawn": ("label", "owner", "admin"), "/api/requests/raised": ("label", "owner", "admin"),
+        "/api/policy/check": ("read", "owner"), "POST /api/policy": ("owner",), "/api/assignments": ("admin",),
+        "/api/settlements": ("admin",),
     }  # fmt: skip
     for method, path in routes(service):
         status = http.request(method, path, headers=bearer(secrets[scope]), json={}).status_code
@@ -270,8 +274,12 @@ def test_the_service_matches_its_openapi_document(http: Http, service: Served, s
 
 
 def check(http: Http, secrets: dict[str, str], case: schemathesis.Case) -> None:
-    leads = case.path == "/metrics" or (case.path.endswith(("/revert", "/releases", "/back")) and case.method == "POST")
-    scope = "admin" if leads else "label" if case.method == "POST" else "read"
+    named = {
+        "/metrics": "admin", "/api/assignments": "admin", "/api/settlements": "admin", "/api/policy": "owner",
+        "/api/policy/check": "read",
+    }  # fmt: skip
+    leads = case.path.endswith(("/revert", "/releases", "/back")) and case.method == "POST"
+    scope = named.get(case.path, "admin" if leads else "label" if case.method == "POST" else "read")
     request = case.as_transport_kwargs(base_url=str(http.base_url))
     request["headers"] = {**dict(request.get("headers") or {}), **bearer(secrets[scope])}
     answer = requests.request(**request, timeout=60)

@@ -10,7 +10,18 @@ from support.homes import make_home, sample_rows
 from support.served import Served, served
 
 from amber.service.client import Client
-from amber.service.models import AskedFor, DoubtPicked, GivenLabel, RequestPicked, ShownPicked, SignOff, TagPicked
+from amber.service.models import (
+    AskedFor,
+    DoubtPicked,
+    GivenLabel,
+    RequestPicked,
+    RequestsChosen,
+    ShownPicked,
+    SignOff,
+    TagPicked,
+)
+from amber.service.people_models import AssignedTo, Settlement
+from amber.service.plan_models import PolicyAsked
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, Failed, NotFound
@@ -60,6 +71,22 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "POST /api/sign-offs": lambda client: client.sign_off(
         SignOff(owner="o", plan="0" * 32, before="0" * 32, policy="0" * 32, batch="b")
     ),
+    "GET /api/sign-offs": Client.waiting,
+    "GET /api/signed": Client.signed,
+    "GET /api/plan-list": Client.plan_list,
+    "GET /api/plans/0000": lambda client: client.plan("0000"),
+    "GET /api/accounts": Client.accounts,
+    "GET /api/policy": Client.policy,
+    "POST /api/policy": lambda client: client.put_policy(PolicyAsked(text="", read="", batch="b")),
+    "POST /api/policy/check": lambda client: client.check_policy(""),
+    "GET /api/requests/pace": Client.pace,
+    "POST /api/requests/withdrawn": lambda client: client.withdraw(RequestsChosen(requests=[1], batch="b")),
+    "POST /api/requests/raised": lambda client: client.put_first(RequestsChosen(requests=[1], batch="b")),
+    "GET /api/people": Client.people,
+    "GET /api/people/weeks": Client.weeks,
+    "GET /api/disputes": Client.disputes,
+    "POST /api/assignments": lambda client: client.assign(AssignedTo(task="t", person="p", batch="b")),
+    "POST /api/settlements": lambda client: client.settle(Settlement(task="t", key="k", value="v", batch="b")),
     "POST /api/picked/shown": lambda client: client.shown(ShownPicked(keys=["k"])),
     "GET /api/why/k": lambda client: client.why("k"),
     "GET /metrics": Client.metrics,
@@ -67,7 +94,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
 
 
 def test_it_has_every_route(service: Served) -> None:
-    names = {"{key}": "k", "{task}": "color", "{run}": "r"}
+    names = {"{key}": "k", "{task}": "color", "{run}": "r", "{plan}": "0000"}
     known = {
         f"{method.upper()} {'/'.join(names.get(part, part) for part in path.split('/'))}"
         for path, methods in service.app.openapi()["paths"].items()
