@@ -1,13 +1,15 @@
 """Backups of a whole workspace: the catalog's history, and every file that could not be made again from it.
 
     catalog/      the catalog, as `amber catalog export` writes it
-    files/        plans, runs, studies, embeddings, packs, smaller copies, held-back labels, tokens, at their paths
+    files/        plans, runs, studies, embeddings, packs, smaller copies, held-back labels, tokens,
+                  proposals that wait for a sign-off, at their paths
     backup.json   the digest of every file; written last: a folder with backup.json is complete
 
 Left out: `service.key` (whoever has it can sign URLs for every image of the workspace, and a backup lies where others
 may read; a restored workspace makes a new one, and URLs signed before are void), `service.forgotten` (hashed with
 that key), `labeling/` (the item cache is read again from Label Studio, whose own database is backed up with its own
-means), locks, unfinished files, and copies that migrations kept.
+means), `notices/` (addresses of people and secrets of receivers; and a restored copy must not send what the workspace
+itself sends), locks, unfinished files, and copies that migrations kept.
 """
 
 import hashlib
@@ -37,7 +39,7 @@ CHUNK: Final = 1 << 20
 KEPT: Final = (
     "oracle.parquet", "service.json", "retraining.json", "packs/reduced.json", "packs/*/manifest.json",
     "packs/*/index.parquet", "packs/*/moved.json", "plans/*/*", "runs/**/*", "embeddings/*/*", "reduced/**/*",
-    "releases/**/*",
+    "releases/**/*", "waiting/*.json",
     "studies/*/study.json", "studies/*/journal.log", "studies/*/fresh/*",
 )  # fmt: skip
 """Patterns of the files that a backup holds; shards are those of complete packs."""
@@ -53,6 +55,7 @@ SILENT: Final = (
     "reduced",
     "releases",
     "studies",
+    "waiting",
     *KEPT[:3],
 )
 """Patterns of what is in a backup in some form, or needs no word; the rest of a workspace is reported as left out."""

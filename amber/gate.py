@@ -45,6 +45,7 @@ def decide_gate(
     """
     from training.judging.evaluation_set import EvaluationSet
     from training.judging.gate import decide, decide_by_floors
+    from training.judging.gate_decisions import decision_message
     from training.judging.gate_report import gate_view
     from training.judging.paired_runs import PairedRuns
 
@@ -59,7 +60,8 @@ def decide_gate(
         batch = _batch(now, runs.runs, rules.sha256, EvaluationSet.of(now, runs).digest)
         labels = EvaluationSet.of(now, runs, but=now.batch(batch))
         commit = now.commit
-    with catalog.commit(author=author, message=f"gate {runs.runs[1]}: {result.outcome}", batch=batch) as change:
+    message = decision_message(runs.runs[1], result.outcome, result.figures, result.team)
+    with catalog.commit(author=author, message=message, batch=batch) as change:
         change.record_gate(runs.runs[1], against=runs.base, evaluation_set=labels.digest, by=by)
     beside = {name: beside_of(catalog.home, name) for name in dict.fromkeys(runs.runs)}
     view = gate_view(runs, rules, result, labels, commit, beside, next_steps=_next(runs, result.outcome, home))

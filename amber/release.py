@@ -18,6 +18,7 @@ from curation.errors import BadInput, NotFound
 from curation.files.locks import in_use, locked
 from curation.files.progress import Progress
 from samplers.plan.plan import Plan
+from samplers.plan.waiting import ask_sign_offs
 from training.dynamics.flattened_mark import FlattenedMark
 from training.dynamics.lineage import Lineage, lineage_of
 from training.dynamics.releases import (
@@ -92,7 +93,7 @@ def release(
         check_run_files(catalog.home, found.id)
         with catalog.read() as now:
             unjudged = _unjudged(now, catalog.home, found, base, rules)
-            accepted = _accepted(now, found.id, base, rules, unjudged, by)
+            accepted = _accepted(now, catalog.home, (found.id, base), rules, unjudged, by)
         decision = decide_gate(catalog, (base, found.id), rules, where=str(rules_file), by=by, author=author, home=home)
         tell(1, STEPS)
         if decision.result.outcome != "pass":
@@ -194,13 +195,19 @@ def _unjudged(now: Snapshot, home: Path, run: Run, base: str, rules: GateRules) 
 
 
 def _accepted(
-    now: Snapshot, run: str, base: str, rules: GateRules, unjudged: Mapping[str, str], by: Identity
+    now: Snapshot, home: Path, runs: tuple[str, str], rules: GateRules, unjudged: Mapping[str, str], by: Identity
 ) -> tuple[str, ...]:
-    """The owners of unjudged tasks, all of whom signed; BadInput naming those who did not."""
+    """The owners of unjudged tasks, all of whom signed; BadInput naming those who did not, for whom it then waits."""
+    run, base = runs
     members = now.ownership.members()
     signed = now.ownership.signed(run, base, rules.sha256) | {owner for owner, each in members.items() if by in each}
     owners = tuple(dict.fromkeys(unjudged.values()))
     if missing := [owner for owner in owners if owner not in signed]:
+        losses = {
+            owner: [f"{task}: the gate does not judge it" for task, each in unjudged.items() if each == owner]
+            for owner in missing
+        }
+        ask_sign_offs(home, now, "release", (run, base, rules.sha256), losses, by=by)
         tasks = ", ".join(f"{task} ({owner})" for task, owner in unjudged.items() if owner in missing)
         raise BadInput(
             f"release of {run}: the gate does not judge {tasks} on {EVERYTHING}; add it to the rules, or have its "

@@ -78,6 +78,24 @@ class SnapshotRequests:
         query = "SELECT count(*) FROM request_event WHERE state = 'open' AND commit_id = ?"
         return int(self._view.rows(query, [commit])[0][0])
 
+    def open_counts(self) -> pa.Table:
+        """How many requests of a task were open after each commit that changed one, by task and commit: task,
+        commit_id, open."""
+        return self._view.table(
+            """WITH states AS (
+                SELECT request_id, task_id, commit_id, state = 'open' AS is_open FROM request_event WHERE commit_id <= ?
+                QUALIFY row_number() OVER (PARTITION BY request_id, commit_id ORDER BY state = 'open') = 1),
+            moves AS (
+                SELECT task_id, commit_id, CAST(is_open AS BIGINT) - coalesce(CAST(lag(is_open) OVER (
+                    PARTITION BY request_id ORDER BY commit_id) AS BIGINT), 0) AS moved FROM states),
+            totals AS (SELECT task_id, commit_id, sum(moved) AS moved FROM moves GROUP BY ALL)
+            SELECT name AS task, commit_id,
+                CAST(sum(moved) OVER (PARTITION BY task_id ORDER BY commit_id) AS BIGINT) AS open
+            FROM totals JOIN (SELECT DISTINCT task_id, name FROM task_event) USING (task_id)
+            ORDER BY task_id, commit_id""",
+            [self._view.commit],
+        )
+
     def answers(self) -> pa.Table:
         """The newest outcome of each answer that people gave elsewhere: sample_id, task_id, annotator, server, project,
         item, annotation, outcome, seconds, answered_at."""

@@ -20,7 +20,7 @@ from curation.files.read_back import json_value
 from curation.labelstudio.client import Json, LabelStudioClient
 from curation.labelstudio.label_config import ASSIGNED, KEY, MODEL
 
-__all__ = ["OVERLAP", "Item", "ItemCache", "Reach", "forget_items", "moment", "named_people"]
+__all__ = ["OVERLAP", "Item", "ItemCache", "Reach", "forget_items", "items_left", "moment", "named_people"]
 
 OVERLAP: Final = timedelta(seconds=60)
 """Longest delay between a change's time stamp and its visibility: longer than any write on the server takes."""
@@ -246,6 +246,23 @@ def forget_items(home: Path, key: str) -> tuple[str, ...]:
             found += [str(data["server"])] if any(row["sample"] == key for row in data["items"]) else []
         path.unlink()
     return tuple(found)
+
+
+def items_left(home: Path) -> dict[str, int]:
+    """How many items ask somebody about each task that was ever asked, by the item caches of a workspace.
+
+    They are as of the last push or pull.
+    """
+    left: dict[str, int] = {}
+    for path in sorted((home / "labeling").glob("[0-9a-f]" * 12 + ".json")):
+        try:
+            server = str(json_value(path.read_text())["server"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # an unreadable cache is read again by the next pull
+        for item in ItemCache.open(path, server).with_deleted():
+            for task in item.requests:
+                left[task] = left.get(task, 0) + (item.unfinished and not item.gone)
+    return left
 
 
 def moment(text: str) -> datetime:

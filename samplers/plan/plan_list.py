@@ -20,7 +20,8 @@ class PlanEntry:
     """A plan: its hash, when it was made (or made again; UTC), by whom ("" for not recorded), and what it was made of.
 
     `policy` is "even" for equal shares, or the first digits of the policy's hash. `parent` is "" for a plan without
-    one. `withdrawn` is the time at which one of its images was forgotten, or "".
+    one. `withdrawn` is the time at which one of its images was forgotten, or "". A training made a `derived` plan from
+    its own.
     """
 
     plan: str
@@ -32,6 +33,7 @@ class PlanEntry:
     tasks: tuple[str, ...]
     parent: str
     withdrawn: str
+    derived: bool = False
 
 
 def list_plans(home: Path, now: Snapshot) -> list[PlanEntry]:
@@ -63,10 +65,11 @@ def written_at(path: Path) -> datetime:
 
 def _entry(path: Path, now: Snapshot) -> PlanEntry:
     header: dict[str, Any] = read_json(path, AGAIN, dict)
-    made, withdrawn = path.with_name(MADE), path.with_name("withdrawn.json")
+    withdrawn = path.with_name("withdrawn.json")
+    made: dict[str, Any] = read_json(path.with_name(MADE), AGAIN, dict) if path.with_name(MADE).is_file() else {}
     return PlanEntry(
         plan=path.parent.name, at=written_at(path),
-        by=read_json(made, AGAIN, lambda note: str(note["by"])) if made.is_file() else "",
+        by=str(made.get("by", "")), derived=bool(made.get("derived")),
         policy=policy_name(header, now), commit=header["commit"], draws=header["draws"],
         tasks=tuple(part["task"]["name"] for part in header["tasks"]),
         parent=(header["parent"] or {"plan": ""})["plan"],

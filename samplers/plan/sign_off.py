@@ -12,9 +12,13 @@ from curation.errors import BadInput
 from samplers.plan.plan import Plan
 from samplers.plan.rates import PI_UNITS
 from samplers.plan.task_outcomes import TaskOutcome, task_outcomes
+from samplers.plan.waiting import ask_sign_offs
 from samplers.policy.policy import Policy
 
-__all__ = ["TargetChange", "TaskChange", "changes", "is_even", "missing_sign_offs", "refuse_unsigned", "save_signed"]
+__all__ = [
+    "TargetChange", "TaskChange", "changes", "is_even", "missing_sign_offs", "refuse_unsigned", "save_signed",
+    "tolerance_in_force",
+]  # fmt: skip
 
 Stratum = tuple[str, tuple[str, ...]]
 """The name and the marks of a stratum: a class may have the name of another stratum."""
@@ -75,9 +79,18 @@ def missing_sign_offs(rows: Sequence[TaskChange], signed: Collection[str]) -> di
 
 
 def save_signed(catalog: Catalog, draft: Plan, before: Plan | None, policy: Policy, *, by: Identity) -> Plan:
-    """`draft` of `policy`, written by `by`; raises what `refuse_unsigned` raises, and then writes nothing."""
+    """`draft` of `policy`, written by `by`; raises what `refuse_unsigned` raises, and then writes no plan.
+
+    What was refused is recorded as waiting for its owners (`samplers.plan.waiting`).
+    """
     with catalog.read() as now:
-        refuse_unsigned(draft, before, policy, now, by=by)
+        missing = _unsigned(draft, before, policy, now, by=by)
+        if before and missing:
+            ask_sign_offs(
+                catalog.home, now, "replan" if draft.start else "plan", (draft.hash, before.hash, policy.sha256),
+                missing, by=by, labels=draft.commit,
+            )  # fmt: skip
+            raise _refusal(draft, before, policy, missing)
     return draft.save(by=str(by))
 
 
@@ -89,23 +102,43 @@ def refuse_unsigned(after: Plan, before: Plan | None, policy: Policy, now: Snaps
     to equal shares while no policy is in force: new labels alone change the figures. A catalog whose tasks have one
     owner without members has nobody to ask.
     """
+    missing = _unsigned(after, before, policy, now, by=by)
+    if before and missing:
+        raise _refusal(after, before, policy, missing)
+
+
+def tolerance_in_force(now: Snapshot) -> float:
+    """The relative loss that needs no sign-off: that of the policy in force, else the default. A proposal cannot widen
+    it."""
+    stored = now.ownership.policy()
+    default = float(Policy.model_fields["tolerance"].default)
+    return Policy.model_validate_json(stored).tolerance if stored else default
+
+
+def _unsigned(
+    after: Plan, before: Plan | None, policy: Policy, now: Snapshot, *, by: Identity
+) -> dict[str, list[str]]:
+    """Owners whose sign-off is missing, each with the figures that fall."""
     if before is None or after.hash == before.hash or _same_rules(after, before, now):
-        return
+        return {}
     owners, members = {name: task.owner for name, task in now.tasks().items()}, now.ownership.members()
     if len(set(owners.values())) < 2 and not members.keys() & set(owners.values()):
-        return
-    rows = changes(after, before, tolerance=min(policy.tolerance, _tolerance(now)))
+        return {}
+    rows = changes(after, before, tolerance=min(policy.tolerance, tolerance_in_force(now)))
     rows = [replace(row, owner=owners.get(row.task, row.owner)) for row in rows]
     signed = now.ownership.signed(after.hash, before.hash, policy.sha256)
     signed |= {owner for owner, each in members.items() if by in each}
-    if missing := missing_sign_offs(rows, signed):
-        losses = "; ".join(f"{owner} ({', '.join(texts)})" for owner, texts in missing.items())
-        raise BadInput(
-            f"plan {after.hash[:12]} against {before.hash[:12]}: lowers what others get without the sign-off of "
-            f"{losses}; have each run the same `amber plan` with --commit {after.commit} --sign OWNER (or sign by the "
-            f"service: plan {after.hash}, before {before.hash}, policy {policy.sha256}), then plan again with --commit "
-            f"{after.commit}"
-        )
+    return missing_sign_offs(rows, signed)
+
+
+def _refusal(after: Plan, before: Plan, policy: Policy, missing: Mapping[str, Sequence[str]]) -> BadInput:
+    losses = "; ".join(f"{owner} ({', '.join(texts)})" for owner, texts in missing.items())
+    return BadInput(
+        f"plan {after.hash[:12]} against {before.hash[:12]}: lowers what others get without the sign-off of "
+        f"{losses}; have each run the same `amber plan` with --commit {after.commit} --sign OWNER (or sign by the "
+        f"service: plan {after.hash}, before {before.hash}, policy {policy.sha256}), then plan again with --commit "
+        f"{after.commit}"
+    )
 
 
 def _same_rules(after: Plan, before: Plan, now: Snapshot) -> bool:
@@ -120,13 +153,6 @@ def is_even(header: Mapping[str, Any]) -> bool:
         return bool(Policy.even(tasks).sampling_rules() == header["policy"])
     except BadInput:  # no task with a head
         return False
-
-
-def _tolerance(now: Snapshot) -> float:
-    """The tolerance of the policy in force, else the default: a proposal cannot widen it."""
-    stored = now.ownership.policy()
-    default = float(Policy.model_fields["tolerance"].default)
-    return Policy.model_validate_json(stored).tolerance if stored else default
 
 
 def _lowered(

@@ -18,9 +18,8 @@ from curation.errors import BadInput
 from curation.requests.answer_seconds import seconds_of_answers
 from samplers.plan.plan import Plan
 from samplers.plan.plan_list import PlanEntry, list_plans
-from samplers.plan.sign_off import TaskChange, changes
+from samplers.plan.sign_off import TaskChange, changes, tolerance_in_force
 from samplers.plan.task_outcomes import TaskOutcome, task_outcomes
-from samplers.policy.policy import Policy
 from training.judging.comparison import ALPHA, ComparedFigure, compare_slices, measures_of
 from training.judging.paired_runs import PairedRuns
 from training.run_list import RunEntry, list_runs
@@ -136,12 +135,11 @@ def _plan_steps(
     now: Snapshot, home: Path, entries: Sequence[PlanEntry], team: _Team
 ) -> tuple[list[PlanStep], list[AccountAlarm]]:
     plans = [Plan.open(home, entry.plan) for entry in entries]
-    stored = now.ownership.policy()
-    tolerance = Policy.model_validate_json(stored).tolerance if stored else Policy.model_fields["tolerance"].default
+    tolerance = tolerance_in_force(now)
     steps, alarms = list[PlanStep](), list[AccountAlarm]()
     for number, (entry, plan) in enumerate(zip(entries, plans, strict=True)):
         before = plans[number - 1] if number else None
-        rows = changes(plan, before, tolerance=float(tolerance)) if before else []
+        rows = changes(plan, before, tolerance=tolerance) if before else []
         signed = _signed(now, entry.plan, before.hash if before else "")
         steps.append(
             PlanStep(

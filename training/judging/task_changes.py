@@ -14,6 +14,7 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from samplers.plan.plan import Plan
+from training.judging.gate_decisions import gate_decisions
 from training.judging.label_history import trained_runs
 from training.judging.prevalence import ClassPrevalence, prevalence
 from training.run import Run
@@ -186,7 +187,4 @@ def _difference(before: ClassPrevalence, now: ClassPrevalence) -> MovedClass:
 
 def gate_outcomes(now: Snapshot) -> dict[str, str]:
     """The newest decision of a gate on each run: pass, block or not enough data."""
-    messages = {row["id"]: row["message"] for row in now.log().to_pylist()}
-    acts = now.ownership.acts()
-    gates = acts.filter(pc.equal(acts["act"], "gate")).to_pylist()
-    return {row["subject"]: messages[row["commit_id"]].partition(": ")[2] for row in gates}
+    return {decision.run: decision.outcome for decision in gate_decisions(now)}
