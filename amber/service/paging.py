@@ -23,6 +23,9 @@ __all__ = ["LINK", "Paging", "seal_position"]
 
 PURPOSE: Final = "page"
 
+UNLISTED: Final = ("limit", "after", "done")
+"""Parameters that do not choose the rows of a list: how many, after which, and what a page says was done."""
+
 LINK: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "headers": {
@@ -69,12 +72,15 @@ class Paged:
 
     def link(self, page: Page, commit: int) -> None:
         """Put the address of the next page, if there is one, into the header Link."""
-        if page.next is None:
-            return
+        if page.next is not None:
+            self._response.headers["Link"] = f'<{self.next_path(page.next, commit)}>; rel="next"'
+
+    def next_path(self, position: Position, commit: int) -> str:
+        """The address of the page after a position, with the same parameters."""
         path, asked = self._request.url.path, self._request.query_params
-        word = seal_position(self._workspace.signer, path, asked, commit, page.next)
-        query = urlencode({**asked, "limit": str(self.limit), "after": word})
-        self._response.headers["Link"] = f'<{quote(path)}?{query}>; rel="next"'
+        word = seal_position(self._workspace.signer, path, asked, commit, position)
+        kept = {name: text for name, text in asked.items() if name not in UNLISTED}
+        return f"{quote(path)}?{urlencode({**kept, 'limit': str(self.limit), 'after': word})}"
 
     def _read(self, word: str) -> Cursor:
         try:
@@ -93,7 +99,7 @@ def seal_position(signer: Signer, path: str, asked: Mapping[str, str], commit: i
 
 def _list(path: str, asked: Mapping[str, str]) -> list[str]:
     """A list: its path, and a hash of the parameters that choose its rows."""
-    chosen = sorted((name, text) for name, text in asked.items() if name not in ("limit", "after"))
+    chosen = sorted((name, text) for name, text in asked.items() if name not in UNLISTED)
     return [path, hashlib.sha256(repr(chosen).encode()).hexdigest()[:16]]
 
 

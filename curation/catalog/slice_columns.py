@@ -95,8 +95,11 @@ def predicted_instead(task: Task, predictions: str | None, commit: int, known: s
     return f"SELECT sample_id, value.value AS value FROM ({given}) ANTI JOIN ({known}) USING (sample_id)"
 
 
-def predicted(task: Task, predictions: str | None, commit: int) -> str:
-    """SQL of the predictions of a run for a task, with confidence, from its Parquet file."""
+def predicted(task: Task, predictions: str | None, commit: int, within: str = "true") -> str:
+    """SQL of the predictions of a run for a task, with confidence, from its Parquet file.
+
+    `within` is a condition on `sample_id`.
+    """
     if predictions is None:
         raise NotFound(f"pred.{task.name}: a slice over predictions needs a run; train one, or name it with --run")
     if not Path(predictions).is_file():
@@ -108,8 +111,8 @@ def predicted(task: Task, predictions: str | None, commit: int) -> str:
     }.get(task.kind, "number")  # fmt: skip
     return (
         f"SELECT sample_id, {{'value': {value}, 'confidence': confidence}} AS value "
-        f"FROM read_parquet({quoted(predictions)}) JOIN sample USING (key) "
-        f"WHERE task = {quoted(task.name)} AND commit_id <= {commit}"
+        f"FROM read_parquet({quoted(predictions)}) JOIN (SELECT sample_id, key FROM sample WHERE commit_id <= {commit} "
+        f"AND {within}) USING (key) WHERE task = {quoted(task.name)}"
     )
 
 

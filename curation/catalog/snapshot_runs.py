@@ -1,5 +1,6 @@
 """Runs as of one commit: what they predict, and how well."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -73,4 +74,17 @@ class SnapshotRuns:
             f"""SELECT sample_id, code, number, confidence{lists} FROM read_parquet({quoted(file)}) AS predicted
             JOIN sample USING (key) WHERE predicted.task = ? AND commit_id <= ? ORDER BY sample_id""",
             [task, self._view.commit],
+        )
+
+    def predictions_of(self, keys: Sequence[str], file: str) -> pa.Table:
+        """What the Parquet file of a run predicts for the samples with these keys, for a few: key, task, code, number,
+        confidence, boxes, codes; boxes and codes are null where the file has none."""
+        if not keys:
+            return pa.table({name: pa.array([], pa.string()) for name in ("key", "task")})
+        schema = self._view.rows(f"SELECT name FROM parquet_schema({quoted(file)})")
+        lists = "".join(f", {name if (name,) in schema else f'NULL AS {name}'}" for name in ("boxes", "codes"))
+        return self._view.table(
+            f"""SELECT key, task, code, number, confidence{lists} FROM read_parquet({quoted(file)})
+            WHERE key IN ({", ".join(map(quoted, keys))}) AND key BETWEEN {quoted(min(keys))} AND {quoted(max(keys))}
+            ORDER BY key, task"""
         )
