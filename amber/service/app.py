@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException as NoRoute
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from amber.service import api, label_routes, picked_samples, sign_offs
+from amber.service import api, label_routes, picked_samples, sign_offs, slice_routes
 from amber.service.access import Admin, Reader, Workspace
 from amber.service.docs_page import docs_page
 from amber.service.forgotten import Forgotten
@@ -73,7 +73,8 @@ def make_app(
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(NoRoute, _http_error)
     app.add_exception_handler(NotSignedIn, _not_signed_in)
-    for part in (router, api.router, label_routes.router, picked_samples.router, sign_offs.router, *shown.ROUTERS):
+    parts = (api.router, label_routes.router, picked_samples.router, sign_offs.router, slice_routes.router)
+    for part in (router, *parts, *shown.ROUTERS):
         app.include_router(part)
     return app
 

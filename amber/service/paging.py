@@ -72,8 +72,12 @@ class Paged:
 
     def link(self, page: Page, commit: int) -> None:
         """Put the address of the next page, if there is one, into the header Link."""
-        if page.next is not None:
-            self._response.headers["Link"] = f'<{self.next_path(page.next, commit)}>; rel="next"'
+        self.link_to(page.next, commit)
+
+    def link_to(self, position: Position | None, commit: int) -> None:
+        """The same for the page after a position; None is the end of the list."""
+        if position is not None:
+            self._response.headers["Link"] = f'<{self.next_path(position, commit)}>; rel="next"'
 
     def next_path(self, position: Position, commit: int) -> str:
         """The address of the page after a position, with the same parameters."""

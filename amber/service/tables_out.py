@@ -26,11 +26,12 @@ TABLES: Final[dict[int | str, dict[str, Any]]] = {
 """The other forms of a table in the OpenAPI document."""
 
 
-def table_out(rows: Sequence[BaseModel], format: Format) -> Any:
-    """The answer of a route: `rows` themselves for JSON, else a response with them as a table."""
+def table_out(rows: Sequence[BaseModel], format: Format, of: type[BaseModel]) -> Any:
+    """The answer of a route: `rows` of the model `of` themselves for JSON, else a response with them as a table."""
     if format == "json":
         return rows
-    table = pa.Table.from_pylist([row.model_dump() for row in rows])
+    found = [row.model_dump() for row in rows]
+    table = pa.table({name: pa.array([row[name] for row in found]) for name in of.model_fields})
     sink = pa.BufferOutputStream()
     if format == "csv":
         pacsv.write_csv(without_formulas(table), sink)

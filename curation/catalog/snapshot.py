@@ -254,19 +254,20 @@ class Snapshot:
 
     def members(
         self, predicate: str, *, predictions: str | None = None, assume: Assumed | None = None, fill: bool = False,
-        other: str | None = None, seconds: float = RUN_SECONDS,
+        other: str | None = None, seconds: float = RUN_SECONDS, among: Ints | None = None,
     ) -> Ints:  # fmt: skip
         """Ids of the samples for which a canonical predicate is true, sorted.
 
         `predictions` is the Parquet file of the run that `pred.*` reads, `other` that of `pred_other.*`. `assume`
         replaces the label of a task on every sample by one value, whether or not it is known: so mining finds samples
         that would join a slice. With `fill`, the run's predictions stand in for labels that are not known. It may take
-        `seconds` at most.
+        `seconds` at most. Only the samples `among` (a few, sorted) are looked at, if they are given.
         """
+        view = self.view if among is None else self.view.of(among)
         return self._members(
-            self.view, predicate,
+            view, predicate,
             lambda family, name: self._column(
-                self.view, family, name, other if family == "pred_other" else predictions, assume or {}, fill=fill
+                view, family, name, other if family == "pred_other" else predictions, assume or {}, fill=fill
             ),
             seconds,
         )  # fmt: skip
