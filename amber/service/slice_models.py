@@ -8,9 +8,9 @@ from pydantic import BaseModel, Field, StringConstraints
 from amber.service.models import Line, Row
 
 __all__ = [
-    "AttributeRow", "BoxRow", "CurrentLabel", "Declaration", "Elsewhere", "ItemRow", "NearRow", "NewSlice", "PictureFacts", "PictureRow",
-    "Predicate", "PredictedRow", "SampleRequest", "SliceFacts", "SliceFigure", "SlicePreview", "SliceSize",
-    "SliceSummary", "StatementRow",
+    "AttributeRow", "BoxRow", "CurrentLabel", "Declaration", "Elsewhere", "ItemRow", "NearRow", "NewSlice",
+    "PictureFacts", "PictureRow", "PredictedRow", "SampleRequest", "SliceFacts", "SliceFigure", "SlicePreview",
+    "SliceSize", "SliceSummary", "StatementRow",
 ]  # fmt: skip
 
 Predicate = Annotated[str, StringConstraints(min_length=1, max_length=10_000)]

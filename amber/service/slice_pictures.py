@@ -27,9 +27,12 @@ from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
 
-__all__ = ["Labelled", "PictureFilter", "picture_page", "picture_rows"]
+__all__ = ["Labelled", "PictureFilter", "picture_page", "picture_rows", "shown_keys"]
 
 Labelled = Literal["", "known", "unknown", "unsure", "inapplicable"]
+
+ALL_SECONDS: Final = 10.0
+"""Longest time to find all images that the filters show."""
 
 PATIENCE: Final = 0.15
 """Seconds after which no further images are looked for where few of a slice pass the filters."""
@@ -72,8 +75,7 @@ def picture_page(
     predictions without a run.
     """
     task = now.task(shown.task) if shown.task else None
-    if text := shown.text(task):
-        predicate = f"(({predicate}) AND ({vet(text, now.frame())}))"
+    predicate = _filtered(now, predicate, shown)
     end, found = time.monotonic() + PATIENCE, list[dict[str, Any]]()
     position: Position | None = after
     while position is not None and len(found) < limit:
@@ -83,6 +85,17 @@ def picture_page(
         if time.monotonic() > end:
             break
     return picture_rows(now, workspace, found, task, run), position
+
+
+def shown_keys(now: Snapshot, predicate: str, shown: PictureFilter, run: RunChoice, *, most: int) -> list[str]:
+    """The keys of all images for which a canonical predicate and the filters are true; BadInput for more than
+    `most`."""
+    filtered = _filtered(now, predicate, shown)
+    ids = now.members(filtered, predictions=run.file, seconds=ALL_SECONDS)
+    if len(ids) > most:
+        raise BadInput(f"pictures: {len(ids):,} pass the filters, at most {most:,} are changed at once; filter further")
+    found = now.view.table(f"SELECT sample_id, key FROM ({now.view.of(ids).samples_sql}) ORDER BY sample_id")
+    return [str(key) for key in found["key"].to_pylist()]
 
 
 def picture_rows(
@@ -104,6 +117,12 @@ def picture_rows(
         _picture(workspace, row, task, tasks, by_name, known.get(row["sample_id"], []), said.get(row["key"], []))
         for row in samples
     ]
+
+
+def _filtered(now: Snapshot, predicate: str, shown: PictureFilter) -> str:
+    """A canonical predicate AND the filters."""
+    text = shown.text(now.task(shown.task) if shown.task else None)
+    return f"(({predicate}) AND ({vet(text, now.frame())}))" if text else predicate
 
 
 def _picture(

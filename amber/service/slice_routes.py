@@ -24,7 +24,7 @@ from amber.service.slice_models import (
     SliceSummary,
 )
 from amber.service.slice_pictures import Labelled, PictureFilter, picture_page
-from amber.service.slice_table import PARTS, gate_outcomes, slice_facts, slice_summaries
+from amber.service.slice_table import PARTS, gate_outcomes, slice_facts, slice_rows
 from amber.service.tables_out import TABLES, Format, table_out
 
 __all__ = ["Predicted", "RunName", "router"]
@@ -42,7 +42,7 @@ def slice_table(token: Reader, workspace: Served, request: Request, format: Form
     counted: Counted = request.app.state.counted
     with workspace.catalog.read() as now:
         slices, commit, (_, gates) = now.slices(), now.commit, gate_outcomes(workspace.catalog.home, now)
-    rows = slice_summaries(slices, counted.figures(PARTS, commit), gates)
+    rows = [row.slice for row in slice_rows(slices, counted.figures(PARTS, commit), gates)]
     answer: Any = table_out(rows, format, SliceSummary)
     return answer  # type: ignore[no-any-return]
 

@@ -1,6 +1,7 @@
 """All slices: definition, size, newest figure, and the gate of the newest release on each; and one slice in detail."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from curation.errors import AmberError, BadInput
 from curation.files.read_back import read_json
 from training.dynamics.releases import folder_of, releases
 
-__all__ = ["PARTS", "gate_outcomes", "slice_facts", "slice_sizes", "slice_summaries", "trends_of"]
+__all__ = ["PARTS", "SliceRowView", "gate_outcomes", "slice_facts", "slice_rows", "slice_sizes", "trends_of"]
 
 PARTS: Final = ("slice sizes", "trends")
 """What is counted in the background of a page of slices."""
@@ -33,16 +34,27 @@ def slice_sizes(now: Snapshot, home: Path) -> dict[str, int]:
         return {name: size for name in wanted if (size := _size(now, wanted[name], run.file)) is not None}
 
 
-def slice_summaries(
+@dataclass(frozen=True, kw_only=True)
+class SliceRowView:
+    """A slice in a table, with the trend whose newest figure is shown."""
+
+    slice: SliceSummary
+    trend: Trend | None
+
+
+def slice_rows(
     slices: Mapping[str, Slice], figures: Mapping[str, Figure | None], gates: Mapping[tuple[str, str], str]
-) -> list[SliceSummary]:
+) -> list[SliceRowView]:
     """A row for each slice, from what was counted (`PARTS`) and the outcomes of a gate by (task, slice)."""
-    sizes = figures["slice sizes"]
-    return [
-        _summary(part, sizes, trend, gates.get((trend.task if trend else part.task, part.name), ""))
-        for part in slices.values()
-        for trend in [_worst(trends_of(figures, part))]
-    ]
+    sizes, by_slice = figures["slice sizes"], dict[str, list[Trend]]()
+    for trend in _all_trends(figures):
+        by_slice.setdefault(trend.slice, []).append(trend)
+    found = []
+    for name, part in slices.items():
+        worst = _worst([trend for trend in by_slice.get(name, []) if part.task in ("", trend.task)])
+        gate = gates.get((worst.task if worst else part.task, name), "")
+        found.append(SliceRowView(slice=_summary(part, sizes, worst, gate), trend=worst))
+    return found
 
 
 def slice_facts(now: Snapshot, part: Slice, figures: Mapping[str, Figure | None]) -> SliceFacts:
@@ -65,10 +77,8 @@ def slice_facts(now: Snapshot, part: Slice, figures: Mapping[str, Figure | None]
 
 def trends_of(figures: Mapping[str, Figure | None], part: Slice) -> list[Trend]:
     """The trends of a slice, by task."""
-    counted = figures["trends"]
-    found: Trends | None = counted.value if counted else None
-    cells = sorted(cell for cell in found.by_cell if cell[1] == part.name) if found else []
-    return [found.by_cell[cell] for cell in cells if part.task in ("", cell[0])] if found else []
+    found = [each for each in _all_trends(figures) if each.slice == part.name and part.task in ("", each.task)]
+    return sorted(found, key=lambda trend: trend.task)
 
 
 def gate_outcomes(home: Path, now: Snapshot) -> tuple[str, dict[tuple[str, str], str]]:
@@ -80,6 +90,12 @@ def gate_outcomes(home: Path, now: Snapshot) -> tuple[str, dict[tuple[str, str],
         except AmberError:
             break
     return "", {}
+
+
+def _all_trends(figures: Mapping[str, Figure | None]) -> list[Trend]:
+    counted = figures["trends"]
+    found: Trends | None = counted.value if counted else None
+    return list(found.by_cell.values()) if found else []
 
 
 def _figure(run: str, row: Mapping[str, Any]) -> SliceFigure:

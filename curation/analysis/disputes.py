@@ -18,7 +18,7 @@ from curation.catalog.event_tables import GIVEN_LABELS
 from curation.catalog.label_words import label_words
 from curation.catalog.ownership import Identity
 from curation.catalog.people import NO_INSTRUCTIONS
-from curation.catalog.schema import KNOWN, STATES, UNSURE
+from curation.catalog.schema import KNOWN, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound

@@ -127,7 +127,8 @@ class Snapshot:
         """The current attributes of one sample by name, those without a value left out."""
         types = self.attributes()
         rows = self.view.table(
-            """SELECT name, text, number, flag, time, "integer" FROM attribute_event WHERE sample_id = ? AND commit_id <= ?
+            """SELECT name, text, number, flag, time, "integer" FROM attribute_event
+            WHERE sample_id = ? AND commit_id <= ?
             QUALIFY row_number() OVER (PARTITION BY name ORDER BY commit_id DESC) = 1 ORDER BY name""",
             [sample_id, self.commit],
         ).to_pylist()
