@@ -105,10 +105,10 @@ def picture_rows(
     samples = list(samples)
     tasks = {definition.task_id: definition.task for definition in now.definitions().values()}
     by_name = {each.name: each for each in tasks.values()}
-    names = [each.name for each in tasks.values() if each.kind == "detection" or each == task]
+    wanted = [id_ for id_, each in tasks.items() if each.kind == "detection" or each == task]
     ids = np.asarray(sorted(row["sample_id"] for row in samples), np.int64)
     known: dict[int, list[dict[str, Any]]] = {}
-    for row in now.labels.of_samples(ids, names).to_pylist() if names and samples else []:
+    for row in now.labels.of_samples(ids, wanted).to_pylist() if wanted and samples else []:
         known.setdefault(row["sample_id"], []).append(row)
     said: dict[str, list[dict[str, Any]]] = {}
     for row in now.runs.predictions_of([row["key"] for row in samples], run.file).to_pylist() if run.file else []:

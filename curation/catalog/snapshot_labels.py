@@ -45,9 +45,10 @@ class SnapshotLabels:
 
         return page_by_id(self._view, after, limit, find, rows, width=RANGE)
 
-    def of_samples(self, ids: Ints, tasks: Sequence[str] | None = None) -> pa.Table:
-        """Current labels of these samples, for a few, of these tasks or of all: task_id and the columns of a call."""
-        return self._view.table(f"FROM ({SnapshotLabels(self._view.of(ids)).sql(tasks)}) ORDER BY sample_id, task_id")
+    def of_samples(self, ids: Ints, task_ids: Sequence[int] | None = None) -> pa.Table:
+        """Current labels of these samples, for a few, of the tasks with these ids or of all: task_id and the columns of
+        a call."""
+        return self._view.table(f"FROM ({self._view.of(ids).labels_sql(task_ids)}) ORDER BY sample_id, task_id")
 
     def sql(self, tasks: Sequence[str] | None = None) -> str:
         """SQL of the current labels of these tasks, or of all: task_id and the columns above."""

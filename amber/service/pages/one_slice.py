@@ -141,7 +141,7 @@ def _page(
         runs = runs_shown(now, choice.run)
         commit = now.commit
     view = {
-        "title": name, "part": part, "facts": facts, "predicate": plain_text(part.predicate), "figures": figures,
+        "title": name, "slice": part, "facts": facts, "predicate": plain_text(part.predicate), "figures": figures,
         "commit": commit, "shown": shown, "runs": runs, "run": choice.run, "run_problem": choice.problem,
         "tasks": list(tasks), "label_states": STATES, "splits": [split for split in SPLITS if split != UNSPLIT],
         "pictures": pictures, "some_boxes": any(each.boxes or each.predicted_boxes for each in pictures),
