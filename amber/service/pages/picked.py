@@ -82,14 +82,13 @@ def _told(wish: PickedSamples, done: Done) -> str:
     match wish:
         case RequestPicked():
             text = f"Asked for {things}"
-        case TagPicked(on=True):
-            text = f"Tagged {things} {wish.tag}"
         case TagPicked():
-            text = f"Took the tag {wish.tag} from {things}"
-        case DoubtPicked(state="unsure"):
-            text = f"Marked {things} as unsure in {wish.task}"
+            text = f"Tagged {things} {wish.tag}" if wish.on else f"Took the tag {wish.tag} from {things}"
+        case DoubtPicked():
+            retracted = f"Retracted your labels of {wish.task} on {things}"
+            text = retracted if wish.state == "retracted" else f"Marked {things} as unsure in {wish.task}"
         case _:
-            text = f"Retracted your labels of {wish.task} on {things}"
+            raise AssertionError(wish)
     counts = [*done.passed_over.items(), *done.noted.items()]
     more = "; ".join(f"{count:,} {why}" for why, count in counts)
     commit = f" in commit {done.commit}" if done.commit is not None else ""

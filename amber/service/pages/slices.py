@@ -98,7 +98,7 @@ def _page(
     with workspace.catalog.read() as now:
         declared, tasks, commit, frame = now.slices(), list(now.tasks()), now.commit, now.frame()
         gate_run, gates = gate_outcomes(home, now)
-        decision = (gate_decisions(now) or [None])[-1]
+        decision = next(reversed(gate_decisions(now)), None)
     figures = counted.figures(PARTS, commit)
     found, unsound = (None, "") if problem else _previewed(workspace, typed.predicate, typed.task)
     view = {

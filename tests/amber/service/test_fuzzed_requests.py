@@ -162,6 +162,7 @@ FIELDS = {
     "/api/picked/tags": ["keys", "batch", "preview", "tag", "on"],
     "/api/picked/doubts": ["keys", "batch", "preview", "task", "state"],
     "/api/picked/shown": ["keys", "run", "against", "commit"],
+    "/api/slices": ["name", "predicate", "task", "rare", "replace", "batch"],
     "/api/sign-offs": ["owner", "plan", "before", "policy", "batch"],
 }
 
