@@ -11,7 +11,7 @@ from starlette.responses import Response
 from amber.service.access import Served, Workspace
 from amber.service.pages.accounts import Account, Labels, Looks
 from amber.service.pages.done_lines import done_line, see_done
-from amber.service.pages.one_slice import here, runs_shown
+from amber.service.pages.one_slice import here, path_of, runs_shown
 from amber.service.pages.picked import Chosen, act_on, new_once
 from amber.service.pages.rendering import page
 from amber.service.pages.slices import MAY_LABEL
@@ -94,7 +94,7 @@ def _page(
         "predicted_runs": predicted, "labels": _beside(facts, predicted), "chosen": chosen, "here": here(request),
         "once": chosen.once or new_once(), "problem": problem or fault, "done": done_line(request),
         "run_problem": "; ".join(choice.problem for choice in choices if choice.problem),
-        "may": account.may(*MAY_LABEL),
+        "may": account.may(*MAY_LABEL), "path": path_of(request),
     }  # fmt: skip
     return page(request, "image.html", view, account=account, status=409 if problem else 200)
 

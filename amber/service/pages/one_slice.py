@@ -32,7 +32,7 @@ from curation.catalog.tasks import Task
 from curation.errors import AmberError
 from training.report.formatting import entry_view, plain_text
 
-__all__ = ["here", "router", "runs_shown"]
+__all__ = ["here", "path_of", "router", "runs_shown"]
 
 router = APIRouter(include_in_schema=False)
 
@@ -197,4 +197,9 @@ def _figures(trends: Sequence[Trend]) -> dict[str, Any]:
 def here(request: Request, but: Sequence[str] = (DONE,)) -> str:
     """The address of this page, with its parameters but some."""
     kept = [(name, text) for name, text in request.query_params.multi_items() if name not in but]
-    return f"{quote(request.url.path)}{'?' if kept else ''}{urlencode(kept)}"
+    return f"{path_of(request)}{'?' if kept else ''}{urlencode(kept)}"
+
+
+def path_of(request: Request) -> str:
+    """The path of this page as an address: a key may hold any letter, `?` and `#` too."""
+    return quote(request.scope["path"])

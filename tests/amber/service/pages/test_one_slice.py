@@ -168,9 +168,9 @@ def test_chosen_pictures_are_asked_for_once_tagged_and_marked(own: tuple[Catalog
 
 def test_every_picture_that_the_filters_show_is_taken(own: tuple[Catalog, Visitor]) -> None:
     catalog, eve = own
-    path = "/slices/dark?task=light&wrong=true&split=test&limit=2"
+    path = "/slices/dark?task=light&wrong=true&split=test&limit=1"
     shown = all_keys(eve, path)
-    assert len(shown) > 2
+    assert len(shown) > 1
     assert eve.send(path, every="1", act="tag", tag="look").status_code == 303
     with catalog.read() as now:
         names = dict(zip(now.samples()["sample_id"].to_pylist(), now.samples()["key"].to_pylist(), strict=True))

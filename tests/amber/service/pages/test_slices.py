@@ -190,28 +190,34 @@ def test_in_a_browser_a_slice_is_typed_counted_declared_and_its_pictures_tagged(
         browser.write(secret)
         browser.press("document.querySelector('form.box button')")
         browser.wait_for("!!document.querySelector('textarea[name=predicate]')")
-        browser.press("document.querySelector('textarea[name=predicate]')")
+        press(browser, "textarea[name=predicate]")
         browser.write("attr.drak")
         browser.wait_for("document.querySelector('#preview [role=alert]')?.textContent.includes('did you mean')")
         browser.evaluate("document.querySelector('textarea[name=predicate]').select()")
         browser.write("attr.dark AND label.wet")
         browser.wait_for("document.querySelector('#preview')?.textContent.includes('of 80 images')")
-        browser.press("document.querySelector('input[name=name]')")
+        press(browser, "input[name=name]")
         browser.write("dark_wet")
-        browser.press("document.querySelector('form.box.wide button')")
+        press(browser, "form.box.wide button")
         browser.wait_for("document.querySelector('.done')?.textContent.includes('is declared')")
-        browser.press("document.querySelector('[data-choose=keys]')")
+        press(browser, "[data-choose=keys]")
         chosen = browser.evaluate("document.querySelectorAll('input[name=keys]:checked').length")
-        browser.press("document.querySelectorAll('.act summary')[1]")
-        browser.press("document.querySelector('.act input[name=tag]')")
+        press(browser, ".act details:nth-of-type(2) summary")
+        press(browser, ".act input[name=tag]")
         browser.write("seen")
-        browser.press("document.querySelector('.act button[value=tag]')")
+        press(browser, ".act button[value=tag]")
         browser.wait_for("document.querySelector('.done')?.textContent.includes('Tagged')")
         asked = [url for url in browser.requested if not url.startswith((running.url, "about:", "data:"))]
     assert asked == []
     with catalog.read() as now:
         assert now.slice("dark_wet").predicate == '(attr.dark AND "label".wet)'
         assert len(now.members("attr.tag_seen")) == chosen > 5
+
+
+def press(browser: Chromium, selector: str) -> None:
+    """Click on an element, after it was scrolled into view."""
+    browser.evaluate(f"document.querySelector('{selector}').scrollIntoView({{block: 'center'}})")
+    browser.press(f"document.querySelector('{selector}')")
 
 
 def test_forms_of_another_session_are_refused(own: tuple[Catalog, Visitor]) -> None:
