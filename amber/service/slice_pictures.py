@@ -111,7 +111,8 @@ def picture_rows(
     for row in now.labels.of_samples(ids, wanted).to_pylist() if wanted and samples else []:
         known.setdefault(row["sample_id"], []).append(row)
     said: dict[str, list[dict[str, Any]]] = {}
-    for row in now.runs.predictions_of([row["key"] for row in samples], run.file).to_pylist() if run.file else []:
+    keys, names = [row["key"] for row in samples], [tasks[id_].name for id_ in wanted]
+    for row in now.runs.predictions_of(keys, run.file, names).to_pylist() if run.file else []:
         said.setdefault(row["key"], []).append(row)
     return [
         _picture(workspace, row, task, tasks, by_name, known.get(row["sample_id"], []), said.get(row["key"], []))

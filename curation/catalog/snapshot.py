@@ -159,13 +159,14 @@ class Snapshot:
     def near_duplicates(self, key: str, distance: int) -> pa.Table:
         """Images whose perceptual hash differs from that of a sample in at most `distance` of 64 bits, the nearest
         first: key, location, width, height, distance."""
+        own = self.view.rows("SELECT phash FROM sample WHERE key = ? AND commit_id <= ?", [key, self.commit])
+        bits = f"CAST(bit_count(xor(phash, CAST({own[0][0] if own else 'NULL'} AS UBIGINT))) AS BIGINT)"
+        near = self.view.table(f"SELECT sample_id FROM ({self.view.samples_sql}) WHERE {bits} <= {distance} ORDER BY 1")
+        rows = self.view.of(np.asarray(near["sample_id"].to_numpy(), np.int64)).samples_sql
         return self.view.table(
-            """SELECT other.key, other.location, other.width, other.height,
-                CAST(bit_count(xor(other.phash, own.phash)) AS BIGINT) AS distance
-            FROM sample AS other, (SELECT key, phash FROM sample WHERE key = $key AND commit_id <= $commit) AS own
-            WHERE other.key <> own.key AND other.commit_id <= $commit
-                AND bit_count(xor(other.phash, own.phash)) <= $distance ORDER BY distance, other.key""",
-            {"key": key, "commit": self.commit, "distance": distance},
+            f"""SELECT key, location, width, height, {bits} AS distance FROM ({rows}) WHERE key <> ?
+            ORDER BY distance, key""",
+            [key],
         )
 
     def sample_page(
