@@ -379,7 +379,7 @@ class Snapshot:
         if family in NEIGHBOUR:
             return predicted_beside(family, task, predictions, self.view)
         if family in PREDICTED:
-            return predicted(task, predictions, self.commit, view.within)
+            return predicted(task, predictions, self.commit, view.within, view.span())
         known = labelled(family, task, SnapshotLabels(view).sql([name]))
         if fill and family == "label" and task.outputs:
             return f"{known} UNION ALL {predicted_instead(task, predictions, self.commit, known)}"
