@@ -100,8 +100,8 @@ def predicted(
 ) -> str:
     """SQL of the predictions of a run for a task, with confidence, from its Parquet file.
 
-    `within` is a condition on `sample_id`; `span` are the first and last key of the samples that fulfil it, so that only
-    their part of the file is read.
+    `within` is a condition on `sample_id`; `span` are the first and last key of its samples: only that part of the file
+    is read.
     """
     if predictions is None:
         raise NotFound(f"pred.{task.name}: a slice over predictions needs a run; train one, or name it with --run")
