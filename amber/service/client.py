@@ -72,6 +72,16 @@ from amber.service.run_models import (
     SignedRelease,
     WorkRow,
 )
+from amber.service.slice_models import (
+    Elsewhere,
+    NewSlice,
+    PictureFacts,
+    PictureRow,
+    SliceFacts,
+    SlicePreview,
+    SliceSize,
+    SliceSummary,
+)
 from curation.errors import BadInput, Busy, Failed, NotFound
 
 __all__ = ["Client", "Page"]
@@ -142,6 +152,45 @@ class Client:
     def slices(self) -> list[SliceRow]:
         """Declared slices."""
         return self._rows(SliceRow, "/api/slices")
+
+    def slice_summaries(self) -> list[SliceSummary]:
+        """Slices with their sizes and newest figures; null while these are being counted."""
+        return self._rows(SliceSummary, "/api/slice-summaries")
+
+    def slice(self, name: str) -> SliceFacts:
+        """One slice with its declarations and figures; NotFound when there is none."""
+        return SliceFacts.model_validate(self._ask("GET", f"/api/slices/{quote(name, safe='')}"))
+
+    def slice_sizes(self, name: str, *, run: str = "") -> list[SliceSize]:
+        """How many samples a slice held after some of the commits, the oldest first."""
+        return self._rows(SliceSize, f"/api/slices/{quote(name, safe='')}/sizes", run=run)
+
+    def slice_elsewhere(self, name: str, *, run: str = "") -> Elsewhere:
+        """Where else a slice can be looked at: the FiftyOne App, and its open items in Label Studio."""
+        return Elsewhere.model_validate(self._ask("GET", f"/api/slices/{quote(name, safe='')}/elsewhere", {"run": run}))
+
+    def pictures(
+        self, slice: str, *, run: str = "", task: str = "", split: str = "", state: str = "", predicted: str = "",
+        wrong: bool = False, limit: int = 100, after: str = "",
+    ) -> Page[PictureRow]:  # fmt: skip
+        """A page of images of a slice with the labels of a task and the predictions of a run (default: the newest)."""
+        return self._page(
+            PictureRow, f"/api/slices/{quote(slice, safe='')}/pictures", run=run, task=task, split=split, state=state,
+            predicted=predicted, wrong=wrong or "", limit=limit, after=after,
+        )  # fmt: skip
+
+    def picture(self, key: str, *, runs: Iterable[str] = ()) -> PictureFacts:
+        """Everything that is known of one image; NotFound when it is unknown or was forgotten."""
+        return PictureFacts.model_validate(self._ask("GET", f"/api/pictures/{quote(key)}", {"run": list(runs)}))
+
+    def preview_slice(self, predicate: str, *, task: str = "", run: str = "") -> SlicePreview:
+        """What a predicate would hold as a slice; BadInput says which part of it fails."""
+        asked = {"predicate": predicate, "task": task, "run": run}
+        return SlicePreview.model_validate(self._ask("GET", "/api/slice-preview", asked))
+
+    def declare_slice(self, wanted: NewSlice) -> SliceRow:
+        """Declare a slice; needs a token of the scope label, owner or admin."""
+        return SliceRow.model_validate(self._ask("POST", "/api/slices", body=wanted))
 
     def plans(self) -> list[str]:
         """Hashes of the plans."""

@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 __all__ = [
-    "FAULTS", "Asked", "AskedFor", "CoverageRow", "Done", "DoubtPicked", "FigureRow", "Given", "GivenLabel", "Health", "LabelRow", "Line", "Moment", "PaceRow", "PickedSamples", "Problem", "QueueChanged", "ReasonRow", "RequestPicked", "RequestRow", "RequestsChosen", "Row", "RunRow", "SampleRow", "Shown", "ShownPicked", "SignOff", "SignedOff", "SliceRow", "TagPicked", "TaskRow",
+    "FAULTS", "Asked", "AskedFor", "CoverageRow", "Done", "DoubtPicked", "FigureRow", "Given", "GivenLabel",
+    "Health", "LabelRow", "Line", "Moment", "PaceRow", "PickedSamples", "Problem", "QueueChanged", "ReasonRow",
+    "RequestPicked", "RequestRow", "RequestsChosen", "Row", "RunRow", "SampleRow", "Shown", "ShownPicked",
+    "SignOff", "SignedOff", "SliceRow", "TagPicked", "TaskRow",
 ]  # fmt: skip
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]

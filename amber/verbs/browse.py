@@ -1,6 +1,5 @@
 """The verb `amber browse`: the FiftyOne App on a mirror of the catalog."""
 
-import hashlib
 import io
 import socket
 import time
@@ -18,6 +17,7 @@ import pyarrow as pa
 
 from amber.plugin.environment import offer_plugin
 from amber.run_overlay import overlay_of
+from amber.service.elsewhere import dataset_name
 from amber.service.signed_urls import SERVICE, Signer
 from amber.terminal import Screen, show, table
 from amber.verbs.options import workspace
@@ -158,8 +158,7 @@ def _urls(catalog: Catalog, now: Snapshot, service: str) -> UrlFor | None:
 
 
 def _name(catalog: Catalog) -> str:
-    """The name of the FiftyOne data set: the workspace's, made unique by a hash of its path."""
-    return f"amber-{catalog.home.name}-{hashlib.sha256(str(catalog.home).encode()).hexdigest()[:6]}"
+    return dataset_name(catalog.home)
 
 
 def _dataset(name: str) -> Any:

@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 from curation.arrays import Ints
 from curation.catalog.commit import PendingCommit
 from curation.catalog.event_tables import GIVEN_LABELS
+from curation.catalog.label_words import label_words
 from curation.catalog.ownership import Identity
 from curation.catalog.people import NO_INSTRUCTIONS
-from curation.catalog.schema import KNOWN, STATES, UNSURE
+from curation.catalog.schema import KNOWN, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
@@ -150,7 +151,7 @@ def _statements(now: Snapshot, task: Task, cells: Iterable[tuple[str, int]]) -> 
     for row in _of_people(now, task, samples):
         found[row["sample_id"]].append(
             Statement(
-                annotator=row["annotator"], value=_words(task, row), at=row["labelled_at"],
+                annotator=row["annotator"], value=label_words(task, row), at=row["labelled_at"],
                 instructions=row["instructions"],
             )
         )  # fmt: skip
@@ -161,23 +162,6 @@ def _of_people(now: Snapshot, task: Task, samples: Sequence[int]) -> list[dict[s
     statements = now.labels.by_people(task.name)
     inside = pc.is_in(statements["sample_id"], value_set=pa.array(samples, pa.int64()))
     return list(statements.filter(inside).to_pylist())
-
-
-def _words(task: Task, row: Mapping[str, Any]) -> str:
-    """The value of a label in words."""
-    if row["state"] != KNOWN:
-        return next(name for name, state in STATES.items() if state == row["state"])
-    if row["boxes"] is not None:
-        return ", ".join(_box(task, box) for box in row["boxes"]) or "no box"
-    if row["codes"] is not None:
-        return ", ".join(task.classes[code] for code in row["codes"]) or "none"
-    if row["number"] is not None:
-        return f"{row['number']:.6g} {task.unit}".strip()
-    return str(task.classes[row["code"]])
-
-
-def _box(task: Task, box: Mapping[str, Any]) -> str:
-    return f"{task.classes[box['code']]} at {', '.join(format(box[side], '.0f') for side in 'xywh')}"
 
 
 def _reason(request: Mapping[str, Any] | None) -> str:

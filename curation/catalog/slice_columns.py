@@ -95,8 +95,14 @@ def predicted_instead(task: Task, predictions: str | None, commit: int, known: s
     return f"SELECT sample_id, value.value AS value FROM ({given}) ANTI JOIN ({known}) USING (sample_id)"
 
 
-def predicted(task: Task, predictions: str | None, commit: int) -> str:
-    """SQL of the predictions of a run for a task, with confidence, from its Parquet file."""
+def predicted(
+    task: Task, predictions: str | None, commit: int, within: str = "true", span: tuple[str, str] | None = None
+) -> str:
+    """SQL of the predictions of a run for a task, with confidence, from its Parquet file.
+
+    `within` is a condition on `sample_id`; `span` are the first and last key of its samples: only that part of the file
+    is read.
+    """
     if predictions is None:
         raise NotFound(f"pred.{task.name}: a slice over predictions needs a run; train one, or name it with --run")
     if not Path(predictions).is_file():
@@ -106,10 +112,11 @@ def predicted(task: Task, predictions: str | None, commit: int) -> str:
         "binary": "code = 1", "categorical": f"{classes}[code + 1]",
         "multilabel": f"list_transform(codes, lambda c: {classes}[c + 1])",
     }.get(task.kind, "number")  # fmt: skip
+    part = f" AND key BETWEEN {quoted(span[0])} AND {quoted(span[1])}" if span else ""
     return (
         f"SELECT sample_id, {{'value': {value}, 'confidence': confidence}} AS value "
-        f"FROM read_parquet({quoted(predictions)}) JOIN sample USING (key) "
-        f"WHERE task = {quoted(task.name)} AND commit_id <= {commit}"
+        f"FROM read_parquet({quoted(predictions)}) JOIN (SELECT sample_id, key FROM sample WHERE commit_id <= {commit} "
+        f"AND {within}) USING (key) WHERE task = {quoted(task.name)}{part}"
     )
 
 

@@ -1,6 +1,7 @@
 """The catalog as of one commit. SQL only selects and counts, so results do not depend on the order of threads."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import duckdb
@@ -117,6 +118,17 @@ class Snapshot:
         """Current values of one attribute: sample_id, value; NotFound when the catalog has no such attribute."""
         return self.view.table(f"SELECT * FROM ({self.view.attribute_sql(name)}) ORDER BY sample_id")
 
+    def attributes_of(self, sample_id: int) -> dict[str, Any]:
+        """The current attributes of one sample by name, those without a value left out."""
+        types = self.attributes()
+        rows = self.view.table(
+            """SELECT name, text, number, flag, time, "integer" FROM attribute_event
+            WHERE sample_id = ? AND commit_id <= ?
+            QUALIFY row_number() OVER (PARTITION BY name ORDER BY commit_id DESC) = 1 ORDER BY name""",
+            [sample_id, self.commit],
+        ).to_pylist()
+        return {row["name"]: value for row in rows if (value := row[types[row["name"]]]) is not None}
+
     def samples(self, *columns: str) -> pa.Table:
         """All samples by key: sample_id, key, location, dataset, sha256, format, width, height, bytes, group, split
         ("" for none yet), excluded, captured_at; or these columns of them, which takes less time and memory."""
@@ -137,15 +149,42 @@ class Snapshot:
         wanted = pa.table({"key": pa.array(dict.fromkeys(keys), pa.string())})
         return {row["key"]: row["location"] for row in self.view.table(query, [self.commit], wanted=wanted).to_pylist()}
 
-    def sample_page(self, after: Position = (), *, limit: int = 100, predicate: str = "") -> Page:
+    def samples_of(self, keys: Sequence[str]) -> pa.Table:
+        """The samples with these keys, by `sample_id`, as rows of `samples`: for a few keys. Unknown ones are left
+        out."""
+        wanted = pa.table({"key": pa.array(dict.fromkeys(keys), pa.string())})
+        query = "SELECT sample_id FROM sample SEMI JOIN wanted USING (key) WHERE commit_id <= ? ORDER BY sample_id"
+        ids = self.view.table(query, [self.commit], wanted=wanted)["sample_id"]
+        return self.view.table(f"FROM ({samples_sql(self.view.of(np.asarray(ids.to_numpy())))}) ORDER BY sample_id")
+
+    def near_duplicates(self, key: str, distance: int) -> pa.Table:
+        """Images whose perceptual hash differs from that of a sample in at most `distance` of 64 bits, the nearest
+        first: key, location, width, height, distance."""
+        own = self.view.rows("SELECT phash FROM sample WHERE key = ? AND commit_id <= ?", [key, self.commit])
+        bits = f"CAST(bit_count(xor(phash, CAST({own[0][0] if own else 'NULL'} AS UBIGINT))) AS BIGINT)"
+        near = self.view.table(f"SELECT sample_id FROM ({self.view.samples_sql}) WHERE {bits} <= {distance} ORDER BY 1")
+        rows = self.view.of(np.asarray(near["sample_id"].to_numpy(), np.int64)).samples_sql
+        return self.view.table(
+            f"""SELECT key, location, width, height, {bits} AS distance FROM ({rows}) WHERE key <> ?
+            ORDER BY distance, key""",
+            [key],
+        )
+
+    def sample_page(
+        self, after: Position = (), *, limit: int = 100, predicate: str = "", predictions: str | None = None
+    ) -> Page:
         """The next `limit` samples after a position, by `sample_id`: the columns of `samples` but sha256, format, bytes
         and captured_at, which take twice as long to read.
 
         With a canonical `predicate` only those for which it is true; then a page may be shorter, see `page_by_id`.
+        `predictions` is the Parquet file of the run that it reads.
         """
 
         def find(view: View, left: int) -> Ints:
-            return self._members(view, predicate)[:left] if predicate else view.first_ids(view.samples_sql, left)
+            if not predicate:
+                return view.first_ids(view.samples_sql, left)
+            column = partial(self._column, view, predictions=predictions, assume={})
+            return self._members(view, predicate, column)[:left]
 
         def rows(view: View) -> str:
             return f"SELECT * EXCLUDE (sha256, format, bytes, captured_at) FROM ({samples_sql(view)})"
@@ -218,19 +257,20 @@ class Snapshot:
 
     def members(
         self, predicate: str, *, predictions: str | None = None, assume: Assumed | None = None, fill: bool = False,
-        other: str | None = None, seconds: float = RUN_SECONDS,
+        other: str | None = None, seconds: float = RUN_SECONDS, among: Ints | None = None,
     ) -> Ints:  # fmt: skip
         """Ids of the samples for which a canonical predicate is true, sorted.
 
         `predictions` is the Parquet file of the run that `pred.*` reads, `other` that of `pred_other.*`. `assume`
         replaces the label of a task on every sample by one value, whether or not it is known: so mining finds samples
         that would join a slice. With `fill`, the run's predictions stand in for labels that are not known. It may take
-        `seconds` at most.
+        `seconds` at most. Only the samples `among` (a few, sorted) are looked at, if they are given.
         """
+        view = self.view if among is None else self.view.of(among)
         return self._members(
-            self.view, predicate,
+            view, predicate,
             lambda family, name: self._column(
-                self.view, family, name, other if family == "pred_other" else predictions, assume or {}, fill=fill
+                view, family, name, other if family == "pred_other" else predictions, assume or {}, fill=fill
             ),
             seconds,
         )  # fmt: skip
@@ -281,14 +321,24 @@ class Snapshot:
             raise BadInput(f"slice {predicate!r}: {str(error).splitlines()[0]}; correct it, or use TRY_CAST") from None
         return np.asarray(found["sample_id"].to_numpy(), dtype=np.int64)
 
-    def check_slice(self, predicate: str) -> str:
-        """The canonical text of a predicate, after it was vetted and run; BadInput when it is not sound.
+    def slice_history(self, name: str) -> pa.Table:
+        """Every declaration of a slice, the newest first: commit_id, committed_at, author, task, predicate ("" where it
+        was removed), rare."""
+        return self.view.table(
+            """SELECT commit_id, committed_at, author, task, predicate, rare FROM slice_event
+            JOIN commits ON commits.id = commit_id WHERE name = ? AND commit_id <= ? ORDER BY commit_id DESC""",
+            [name, self.commit],
+        )
+
+    def check_slice(self, predicate: str, *, seconds: float = RUN_SECONDS) -> str:
+        """The canonical text of a predicate, after it was vetted and run; BadInput when it is not sound, or takes more
+        than `seconds` to run.
 
         Call it before a commit that adds the slice, so that no writer waits for it.
         """
         canonical = vet(predicate, self.frame())
         if not any(family in PREDICTED for family, _ in columns_of(canonical)):
-            self.members(canonical)
+            self.members(canonical, seconds=seconds)
         return canonical
 
     def decided_by(self, predicate: str, task: Task) -> list[bool]:
@@ -331,7 +381,7 @@ class Snapshot:
         if family in NEIGHBOUR:
             return predicted_beside(family, task, predictions, self.view)
         if family in PREDICTED:
-            return predicted(task, predictions, self.commit)
+            return predicted(task, predictions, self.commit, view.within, view.span())
         known = labelled(family, task, SnapshotLabels(view).sql([name]))
         if fill and family == "label" and task.outputs:
             return f"{known} UNION ALL {predicted_instead(task, predictions, self.commit, known)}"

@@ -45,6 +45,11 @@ class SnapshotLabels:
 
         return page_by_id(self._view, after, limit, find, rows, width=RANGE)
 
+    def of_samples(self, ids: Ints, task_ids: Sequence[int] | None = None) -> pa.Table:
+        """Current labels of these samples, for a few, of the tasks with these ids or of all: task_id and the columns of
+        a call."""
+        return self._view.table(f"FROM ({self._view.of(ids).labels_sql(task_ids)}) ORDER BY sample_id, task_id")
+
     def sql(self, tasks: Sequence[str] | None = None) -> str:
         """SQL of the current labels of these tasks, or of all: task_id and the columns above."""
         ids = None if tasks is None else [definition_at(self._view, task).task_id for task in tasks]
@@ -60,6 +65,18 @@ class SnapshotLabels:
                 SELECT sample_id, name AS annotator, newest.* EXCLUDE (sample_id)
                 FROM ({newest}) AS newest JOIN (SELECT annotator_id, name FROM annotator) USING (annotator_id))
             ORDER BY sample_id, annotator_id"""
+        )
+
+    def statements_of(self, sample_id: int) -> pa.Table:
+        """Every label event of one sample, the newest first: commit_id, committed_at, author (of the commit), task_id,
+        annotator, source, state (0 retracted), code, number, codes, looked, boxes, confidence, labelled_at,
+        instructions. Codes are entries of the task's book, as they were stored (`Definition.book`)."""
+        return self._view.table(
+            """SELECT event.commit_id, committed_at, author, task_id, annotator.name AS annotator, source, state, code,
+                number, codes, looked, boxes, confidence, labelled_at, instructions
+            FROM label_event AS event JOIN annotator USING (annotator_id) JOIN commits ON commits.id = event.commit_id
+            WHERE sample_id = ? AND event.commit_id <= ? ORDER BY event.commit_id DESC, task_id, annotator.name""",
+            [sample_id, self._view.commit],
         )
 
     def by_people(self, task: str) -> pa.Table:

@@ -84,6 +84,24 @@ class SnapshotRequests:
             [self._view.commit],
         )
 
+    def of_sample(self, sample_id: int) -> pa.Table:
+        """The requests of one sample in their current state, the newest first: request_id, task, state, arm, slice,
+        reason, run, priority, propensity, cost, and commit and time that opened and last changed each: opened,
+        opened_at, changed, changed_at."""
+        return self._view.table(
+            """WITH mine AS (SELECT * FROM request_event WHERE sample_id = $sample AND commit_id <= $commit),
+            newest AS (SELECT * FROM mine
+                QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY commit_id DESC, state = 'open') = 1),
+            first AS (SELECT request_id, min(commit_id) AS opened FROM mine GROUP BY request_id)
+            SELECT request_id, name AS task, state, arm, slice, reason, run, priority, propensity, cost, opened,
+                one.committed_at AS opened_at, commit_id AS changed, other.committed_at AS changed_at
+            FROM newest JOIN first USING (request_id)
+            JOIN (SELECT DISTINCT task_id, name FROM task_event) USING (task_id)
+            JOIN commits AS one ON one.id = opened JOIN commits AS other ON other.id = commit_id
+            ORDER BY request_id DESC""",
+            {"sample": sample_id, "commit": self._view.commit},
+        )
+
     def answered_by(self, commits: Sequence[int]) -> pa.Table:
         """Requests that these commits answered: request_id, sample_id, key, task, arm, slice."""
         return self._view.table(

@@ -1,5 +1,6 @@
 """Runs as of one commit: what they predict, and how well."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -99,4 +100,20 @@ class SnapshotRuns:
             f"""SELECT sample_id, code, number, confidence{lists} FROM read_parquet({quoted(file)}) AS predicted
             JOIN sample USING (key) WHERE predicted.task = ? AND commit_id <= ? ORDER BY sample_id""",
             [task, self._view.commit],
+        )
+
+    def predictions_of(self, keys: Sequence[str], file: str, tasks: Sequence[str] | None = None) -> pa.Table:
+        """What the Parquet file of a run predicts of these tasks, or of all, for the samples with these keys, for a
+        few: key, task, code, number, confidence, boxes, codes; boxes and codes are null where the file has none.
+
+        Each task costs a look at all keys of its row groups."""
+        if not keys or tasks == []:
+            return pa.table({name: pa.array([], pa.string()) for name in ("key", "task")})
+        schema = self._view.rows(f"SELECT name FROM parquet_schema({quoted(file)})")
+        lists = "".join(f", {name if (name,) in schema else f'NULL AS {name}'}" for name in ("boxes", "codes"))
+        mine = "" if tasks is None else f"AND task IN ({', '.join(map(quoted, tasks))})"
+        return self._view.table(
+            f"""SELECT key, task, code, number, confidence{lists} FROM read_parquet({quoted(file)})
+            WHERE key IN ({", ".join(map(quoted, keys))}) AND key BETWEEN {quoted(min(keys))} AND {quoted(max(keys))}
+            {mine} ORDER BY key, task"""
         )

@@ -34,6 +34,13 @@ class View:
         within = f"sample_id >= {low} AND sample_id <= {high} AND sample_id IN ({listed})"
         return View(self.connection, self.commit, within)
 
+    def span(self) -> tuple[str, str] | None:
+        """The first and the last key, by name, where samples are left out; None where none are, or all."""
+        if self.within == "true":
+            return None
+        ((first, last),) = self.rows(f"SELECT min(key), max(key) FROM ({self.samples_sql})")
+        return None if first is None else (str(first), str(last))
+
     @property
     def samples_sql(self) -> str:
         """SQL of the rows of `sample`."""

@@ -19,6 +19,7 @@ from curation.labelstudio.session import VERSION
 from curation.requests.evaluation_labels import EVALUATION_ARMS
 
 __all__ = [
+    "SURE",
     "Prediction",
     "Question",
     "UrlFor",

@@ -102,9 +102,7 @@ def mark_state(now: Snapshot, keys: Sequence[str], task: str, state: MarkedState
 
 def _samples(now: Snapshot, keys: Sequence[str]) -> list[dict[str, object]]:
     """The samples of `keys`, in their order, each once; NotFound when one is missing."""
-    table = now.samples().select(["key", "sample_id", "split"])
-    found = table.filter(pc.is_in(table["key"], value_set=pa.array(keys, pa.string()))).to_pylist()
-    by_key = {row["key"]: row for row in found}
+    by_key = {row["key"]: row for row in now.samples_of(keys).select(["key", "sample_id", "split"]).to_pylist()}
     missing = [key for key in keys if key not in by_key]
     if missing:
         raise NotFound(f"sample {missing[0]!r}: the catalog has no sample with this key; reload the page")

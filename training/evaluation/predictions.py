@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,11 @@ GIVEN = pa.field("given", pa.list_(pa.struct([*list(BOXES.type.value_type)[:5], 
 
 CLASSES = pa.field("codes", pa.list_(pa.int32()))
 """One column more where a task is a multilabel one: the codes of the classes that are predicted to be there."""
+
+
+ROW_GROUP: Final = 122_880
+"""Rows of one row group of a predictions file: the predictions for a few images are found without reading all of a
+task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +231,7 @@ def write_predictions(path: Path, tables: Iterable[pa.Table], schema: pa.Schema 
     """
     with whole(path) as part, pq.ParquetWriter(part, schema, use_dictionary=["task"]) as writer:
         for table in tables:
-            writer.write_table(filled(table, schema))
+            writer.write_table(filled(table, schema), row_group_size=ROW_GROUP)
 
 
 def filled(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -7,7 +7,9 @@ from fastapi import APIRouter
 from amber.service.pages import (
     compare,
     home,
+    images,
     log,
+    one_slice,
     one_task,
     people,
     plans,
@@ -17,6 +19,7 @@ from amber.service.pages import (
     run_page,
     runs,
     signing_in,
+    slices,
     tasks,
 )
 from amber.service.pages.counted import Counted, Making, MakingOf
@@ -25,12 +28,13 @@ from curation.catalog.catalog import Catalog
 __all__ = ["ROUTERS", "counted"]
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
-    signing_in.router, home.router, tasks.router, one_task.router, requests.router, policy.router, plans.router,
-    runs.router, run_page.router, compare.router, releasing.router, people.router, log.router,
+    signing_in.router, home.router, tasks.router, one_task.router, slices.router, one_slice.router, images.router,
+    requests.router, policy.router, plans.router, runs.router, run_page.router, compare.router, releasing.router,
+    people.router, log.router,
 )  # fmt: skip
 
 PARTS: Final[dict[str, Making]] = {
-    **home.COUNTED, **tasks.COUNTED, **plans.COUNTED, **requests.COUNTED, **people.COUNTED,
+    **home.COUNTED, **tasks.COUNTED, **slices.COUNTED, **plans.COUNTED, **requests.COUNTED, **people.COUNTED,
 }  # fmt: skip
 """What is costly, by name: one function each, of a snapshot and the workspace."""
 

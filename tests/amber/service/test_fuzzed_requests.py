@@ -169,6 +169,7 @@ FIELDS = {
     "/api/requests/raised": ["requests", "batch"],
     "/api/assignments": ["task", "person", "limit", "batch"],
     "/api/settlements": ["task", "key", "value", "batch"],
+    "/api/slices": ["name", "predicate", "task", "rare", "replace", "batch"],
     "/api/sign-offs": ["owner", "plan", "before", "policy", "batch"],
     "/api/gates": ["run", "against", "rules"],
     "/api/releases": ["run", "rules", "against", "notes"],

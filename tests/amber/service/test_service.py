@@ -63,7 +63,10 @@ def routes(service: Served) -> list[tuple[str, str]]:
     found = [
         (
             method.upper(),
-            path.replace("{key}", "k").replace("{task}", "color").replace("{run}", "r").replace("{commit}", "1")
+            path.replace("{key}", "k")
+            .replace("{task}", "color")
+            .replace("{run}", "r")
+            .replace("{commit}", "1")
             .replace("{plan}", "0000"),
         )
         for path, ms in paths
@@ -95,7 +98,7 @@ def test_a_token_of_one_scope_fails_on_another(
         "POST /api/releases": ("admin",), "/api/releases/back": ("admin",), "/api/commits/1/revert": ("admin",),
         "/api/requests/withdrawn": ("label", "owner", "admin"), "/api/requests/raised": ("label", "owner", "admin"),
         "/api/policy/check": ("read", "owner"), "POST /api/policy": ("owner",), "/api/assignments": ("admin",),
-        "/api/settlements": ("admin",),
+        "/api/settlements": ("admin",), "POST /api/slices": ("label", "owner", "admin"),
     }  # fmt: skip
     for method, path in routes(service):
         status = http.request(method, path, headers=bearer(secrets[scope]), json={}).status_code

@@ -20,3 +20,16 @@ document.addEventListener("click", (event) => {
   for (const box of document.querySelectorAll(`input[name="${all.dataset.choose}"]`)) box.checked = true;
   event.preventDefault();
 });
+
+document.addEventListener("error", (event) => unreadable(event.target), true);
+for (const image of document.querySelectorAll("img[data-picture]")) if (image.complete && !image.naturalWidth) unreadable(image);
+
+function unreadable(image) {
+  if (!(image instanceof HTMLImageElement) || !("picture" in image.dataset)) return;
+  const line = document.createElement("span");
+  line.className = "unreadable";
+  line.style.display = "block";
+  line.textContent = `${image.alt}: the picture cannot be shown`;
+  image.parentElement.querySelector("svg.boxes")?.remove();
+  image.replaceWith(line);
+}
