@@ -10,6 +10,7 @@ from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, NotFound
 from curation.files.read_back import read_json
 from curation.images.embeddings import models_of
+from curation.rows import tabled
 from samplers.plan.plan import AGAIN
 from samplers.plan.plan_list import policy_name, written_at
 from training.imported import is_imported, origin_of
@@ -44,6 +45,7 @@ class RunEntry:
     trained_on: str = ""
 
 
+@tabled(RunEntry)
 def list_runs(home: Path, now: Snapshot) -> list[RunEntry]:
     """The finished runs of `home` and those that the catalog has figures of, the newest first."""
     registered = {row["run"]: row for row in now.runs().to_pylist()}

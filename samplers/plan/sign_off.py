@@ -9,6 +9,7 @@ from curation.catalog.ownership import Identity
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
+from curation.rows import tabled
 from samplers.plan.plan import Plan
 from samplers.plan.rates import PI_UNITS
 from samplers.plan.task_outcomes import TaskOutcome, task_outcomes
@@ -46,6 +47,7 @@ class TaskChange:
     lowered: tuple[str, ...]
 
 
+@tabled(TaskChange)
 def changes(after: Plan, before: Plan, *, tolerance: float = 0.01) -> list[TaskChange]:
     """One row for each task of either plan, tasks of `before` first. `tolerance` is the relative loss that is ignored.
 
@@ -94,7 +96,7 @@ def refuse_unsigned(after: Plan, before: Plan | None, policy: Policy, now: Snaps
     owners, members = {name: task.owner for name, task in now.tasks().items()}, now.ownership.members()
     if len(set(owners.values())) < 2 and not members.keys() & set(owners.values()):
         return
-    rows = changes(after, before, tolerance=min(policy.tolerance, _tolerance(now)))
+    rows: list[TaskChange] = changes(after, before, tolerance=min(policy.tolerance, _tolerance(now)))
     rows = [replace(row, owner=owners.get(row.task, row.owner)) for row in rows]
     signed = now.ownership.signed(after.hash, before.hash, policy.sha256)
     signed |= {owner for owner, each in members.items() if by in each}
