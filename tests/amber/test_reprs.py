@@ -29,7 +29,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Catalog, Plan, Ru
         change.add_tasks([Task(name="night", kind="binary", owner=MARKUP)])
         change.add_slice("at_night", "label.night", task="night")
     plan = planned(catalog)
-    return catalog, plan, train(catalog, plan, Recipe.parse({"size": (32, 32)}))
+    return catalog, plan, train(Recipe.parse({"size": (32, 32)}), plan, catalog)
 
 
 @pytest.fixture
