@@ -77,8 +77,8 @@ def _secret(header: str) -> str:
 
 
 Served = Annotated[Workspace, Depends(served_workspace)]
-Reader = Annotated[Token, Depends(token_of_scope("read"))]
-Labeler = Annotated[Token, Depends(token_of_scope("label"))]
-AnyLabeler = Annotated[Token, Depends(token_of_scope("label", "admin"))]
-ReadOrLabel = Annotated[Token, Depends(token_of_scope("read", "label"))]
+Reader = Annotated[Token, Depends(token_of_scope("read", "owner"))]
+Labeler = Annotated[Token, Depends(token_of_scope("label", "owner"))]
+AnyLabeler = Annotated[Token, Depends(token_of_scope("label", "owner", "admin"))]
+ReadOrLabel = Annotated[Token, Depends(token_of_scope("read", "label", "owner"))]
 Admin = Annotated[Token, Depends(token_of_scope("admin"))]

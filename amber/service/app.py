@@ -1,12 +1,15 @@
 """The service as one ASGI application."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException as NoRoute
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from amber.service import api, label_routes, picked_samples, sign_offs
@@ -17,6 +20,10 @@ from amber.service.images import Images
 from amber.service.metrics import Metrics
 from amber.service.middleware import Capacity, Watch
 from amber.service.models import Health
+from amber.service.pages import shown
+from amber.service.pages.accounts import NotSignedIn
+from amber.service.pages.rendering import message
+from amber.service.pages.signing_in import form_without_session
 from amber.service.pictures import Pictures
 from amber.service.signed_urls import Signer
 from amber.service.tokens import Tokens
@@ -25,21 +32,38 @@ from curation.errors import AmberError, Busy, NotFound
 
 __all__ = ["make_app"]
 
+MACHINE: Final = ("/api/", "/images/", "/health", "/metrics", "/openapi.json", "/docs", "/static/")
+"""What the paths begin with that are not read by people in a browser."""
+
 DESCRIPTION = "Images under signed URLs, and what the catalog knows. Every route but /health needs a token."
 
 router = APIRouter()
 
 
-def make_app(home: Path | str, *, hosts: tuple[str, ...] = ("127.0.0.1", "localhost")) -> FastAPI:
+def make_app(
+    home: Path | str, *, hosts: tuple[str, ...] = ("127.0.0.1", "localhost"), user_header: str = ""
+) -> FastAPI:
     """The service of the workspace at `home`. It refuses requests whose Host header is not in `hosts`.
 
-    `app.state` holds its `workspace`, its `metrics` and its `pictures`.
+    `user_header` names the header by which a proxy says who has signed in there, as the name of a token; "" trusts
+    none. `app.state` holds its `workspace`, its `metrics`, its `pictures` and what its pages have `counted`.
     """
     catalog = Catalog.open(home)
     workspace = Workspace(catalog=catalog, signer=Signer.of(catalog.home), tokens=Tokens(catalog.home))
     metrics, pictures = Metrics(), Pictures()
-    app = FastAPI(title="Amber", version="1", docs_url=None, redoc_url=None, openapi_url=None, description=DESCRIPTION)
+    counted = shown.counted(catalog)
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        counted.close()
+
+    app = FastAPI(
+        title="Amber", version="1", docs_url=None, redoc_url=None, openapi_url=None, description=DESCRIPTION,
+        lifespan=life,
+    )  # fmt: skip
     app.state.workspace, app.state.metrics, app.state.pictures = workspace, metrics, pictures
+    app.state.counted, app.state.user_header = counted, user_header
     forgotten = Forgotten(catalog.home, workspace.signer)
     app.add_middleware(Capacity, metrics=metrics)
     app.add_middleware(Images, signer=workspace.signer, pictures=pictures, forgotten=forgotten)
@@ -47,7 +71,9 @@ def make_app(home: Path | str, *, hosts: tuple[str, ...] = ("127.0.0.1", "localh
     app.add_middleware(Watch, metrics=metrics)
     app.add_exception_handler(AmberError, _amber_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
-    for part in (router, api.router, label_routes.router, picked_samples.router, sign_offs.router):
+    app.add_exception_handler(NoRoute, _http_error)
+    app.add_exception_handler(NotSignedIn, _not_signed_in)
+    for part in (router, api.router, label_routes.router, picked_samples.router, sign_offs.router, *shown.ROUTERS):
         app.include_router(part)
     return app
 
@@ -74,22 +100,47 @@ def docs(token: Reader, request: Request) -> Any:
     return HTMLResponse(docs_page(request.app.openapi()))
 
 
-async def _amber_error(request: Request, error: Exception) -> JSONResponse:
+async def _amber_error(request: Request, error: Exception) -> Response:
     """An error that a user can cause, as its one line: 404 not found, 503 busy, 409 anything else."""
-    detail = {"detail": _sendable(str(error))}
-    if isinstance(error, Busy):
-        return JSONResponse(detail, 503, {"Retry-After": "5"})
-    return JSONResponse(detail, 404 if isinstance(error, NotFound) else 409)
+    status = 503 if isinstance(error, Busy) else 404 if isinstance(error, NotFound) else 409
+    answer = _said(request, _sendable(str(error)), status)
+    if status == 503:
+        answer.headers["Retry-After"] = "5"
+    return answer
 
 
-async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, NoRoute)
+    answer = _said(request, str(error.detail), error.status_code)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _invalid_request(request: Request, error: Exception) -> Response:
     """What does not fit the schema, without the input itself: it may hold NaN or text that JSON cannot express."""
     assert isinstance(error, RequestValidationError)
     rows = [
         {"type": row["type"], "loc": [_sendable(part) for part in row["loc"]], "msg": _sendable(row["msg"])}
         for row in error.errors()
     ]
+    if _is_page(request):
+        return _said(request, "; ".join(f"{row['loc'][-1]}: {row['msg']}" for row in rows), 422)
     return JSONResponse({"detail": rows}, 422)
+
+
+async def _not_signed_in(request: Request, error: Exception) -> Response:
+    return await form_without_session(request)
+
+
+def _said(request: Request, line: str, status: int) -> Response:
+    """One line: as a page to people, as JSON to everybody else."""
+    if _is_page(request):
+        return message(request, line, account=getattr(request.state, "account", None), status=status)
+    return JSONResponse({"detail": line}, status)
+
+
+def _is_page(request: Request) -> bool:
+    return not request.url.path.startswith(MACHINE)
 
 
 def _sendable(value: Any) -> Any:

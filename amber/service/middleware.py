@@ -22,11 +22,15 @@ BODY_SECONDS: Final = 30.0
 LENGTH_DIGITS: Final = 12
 """Digits of a Content-Length at most: int() refuses thousands of them."""
 
+FREE: Final = ("/images/", "/health", "/metrics", "/static/", "/events/")
+"""What the paths begin with that need no turn: they do not read the catalog, or go on for as long as somebody looks."""
+
 RUNNING: Final = 4
-"""Requests to the JSON API that run at the same time; the others wait, so that each of the first ends soon."""
+"""Requests to the JSON API and for pages that run at the same time; the others wait, so that
+each of the first ends soon."""
 
 WAITING: Final = 32
-"""Requests to the JSON API that wait for one of `RUNNING` to end; more get 503."""
+"""Requests that wait for one of `RUNNING` to end; more get 503."""
 
 LOG: Final = logging.getLogger("amber.service")
 
@@ -65,7 +69,8 @@ class Watch:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message["headers"], *SAFE]}
+                said = {name for name, _ in message["headers"]}
+                message = {**message, "headers": [*message["headers"], *(pair for pair in SAFE if pair[0] not in said)]}
             await send(message)
 
         self._metrics.running.inc()
@@ -143,9 +148,9 @@ class _Body:
 
 
 class Capacity:
-    """Lets `RUNNING` requests to /api run at the same time and `WAITING` wait; 503 to all others.
+    """Lets `RUNNING` requests run at the same time and `WAITING` wait; 503 to all others.
 
-    /health, /metrics and images do not wait.
+    Those of `FREE` do not wait.
     """
 
     def __init__(self, app: Any, metrics: Metrics, running: int = RUNNING, waiting: int = WAITING) -> None:
@@ -156,7 +161,7 @@ class Capacity:
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Answer one request."""
-        if scope["type"] != "http" or not scope["path"].startswith("/api/"):
+        if scope["type"] != "http" or scope["path"].startswith(FREE):
             await self._app(scope, receive, send)
             return
         async with self._slot():

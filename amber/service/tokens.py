@@ -16,8 +16,10 @@ from curation.files.read_back import read_json
 
 __all__ = ["SCOPES", "Scope", "Token", "Tokens"]
 
-Scope = Literal["read", "label", "admin"]
-"""read: read the catalog. label: request labels and give one's own. admin: read metrics, give labels of others."""
+Scope = Literal["read", "label", "owner", "admin"]
+"""read: read the catalog. label: request labels and give one's own. owner: both, and act for the owners of whom the
+token is a member (`amber owners`). admin: read metrics, give labels of others, and in the pages lead people, revert and
+release. Every token may look at the pages."""
 
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 

@@ -25,12 +25,22 @@ PATIENCE = 10
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8460, show_default=True, help="Port to listen on.")
 @click.option("--name", "names", multiple=True, help="Another host name under which clients reach it; may be repeated.")
+@click.option(
+    "--user-header",
+    default="",
+    metavar="NAME",
+    help="Header by which a proxy names who has signed in there, as the name of a token; the proxy must take it away "
+    "from what comes from outside. Default: no header is trusted.",
+)
 @workspace
 @click.pass_context
-def serve_group(context: click.Context, host: str, port: int, names: tuple[str, ...], home: str, as_json: bool) -> None:
-    """Serve images under signed URLs, and the catalog as a JSON API, until it is stopped.
+def serve_group(
+    context: click.Context, host: str, port: int, names: tuple[str, ...], user_header: str, home: str, as_json: bool
+) -> None:
+    """Serve the team's pages, images under signed URLs, and the catalog as a JSON API, until it is stopped.
 
-    Any address but 127.0.0.1 needs a reverse proxy with TLS in front of it.
+    Sign in to the pages with a token: `amber serve tokens add NAME SCOPE` prints one. Any address but 127.0.0.1 needs a
+    reverse proxy with TLS in front of it.
     """
     if has_verb(context):
         return
@@ -45,7 +55,7 @@ def serve_group(context: click.Context, host: str, port: int, names: tuple[str, 
     from amber.service.app import make_app
     from amber.service.connections import limited_protocol
 
-    app = make_app(Path(home), hosts=("127.0.0.1", "localhost", host, *names))
+    app = make_app(Path(home), hosts=("127.0.0.1", "localhost", host, *names), user_header=user_header)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # pictures.py has a limit of its own
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -77,7 +87,7 @@ def tokens_group(context: click.Context, home: str, as_json: bool) -> None:
 @click.option("--expires", type=click.DateTime(), help="When it ends, in UTC; default: never.")
 @workspace
 def add_token(name: str, scope: str, expires: object, home: str, as_json: bool) -> None:
-    """Create the token NAME, which may read, label or administer; its secret is shown only now."""
+    """Create the token NAME, which may read, label, act for owners, or administer; its secret is shown only now."""
     until = expires.isoformat() if hasattr(expires, "isoformat") else ""
     secret = Tokens(Catalog.open(home).home).add(name, scope, expires=until)  # type: ignore[arg-type]
     show({"name": name, "scope": scope, "secret": secret}, as_json, lambda: secret)

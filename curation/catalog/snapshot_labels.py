@@ -83,6 +83,19 @@ class SnapshotLabels:
             names=names.cast(pa.schema([("task_id", pa.int32()), ("task", pa.string())])),
         )
 
+    def statements(self, since: int = 0) -> pa.Table:
+        """How many statements the commits after `since` made: commit_id, task, source, statements. A retraction
+        counts."""
+        ids = {name: definition.task_id for name, definition in definitions_at(self._view).items()}
+        names = pa.table({"task_id": list(ids.values()), "task": list(ids)})
+        return self._view.table(
+            """SELECT commit_id, task, source, count(*) AS statements FROM label_event
+            JOIN names USING (task_id) JOIN (SELECT annotator_id, source FROM annotator) USING (annotator_id)
+            WHERE commit_id > ? AND commit_id <= ? GROUP BY ALL ORDER BY commit_id, task, source""",
+            [since, self._view.commit],
+            names=names.cast(pa.schema([("task_id", pa.int32()), ("task", pa.string())])),
+        )
+
     def known(self, tasks: Sequence[str] | None = None) -> pa.Table:
         """Every current label that is known, of these tasks or of all, in no order: task_id, sample_id."""
         return self._view.table(f"SELECT task_id, sample_id FROM ({self.sql(tasks)}) WHERE state = 1")

@@ -26,9 +26,9 @@ class Served:
 
 
 @contextmanager
-def served(home: Path, **limits: Any) -> Iterator[Served]:
+def served(home: Path, *, user_header: str = "", **limits: Any) -> Iterator[Served]:
     """The service of a workspace on a free port of this machine, with `limits` of `limited_protocol`."""
-    app, port = make_app(home), free_port()
+    app, port = make_app(home, user_header=user_header), free_port()
     protocol = limited_protocol(app.state.metrics, **limits)
     config = uvicorn.Config(app, host="127.0.0.1", port=port, http=protocol, access_log=False, log_level="critical")
     server = uvicorn.Server(config)

@@ -20,7 +20,7 @@ from training.report.formatting import entry_view, interval_text, share_row, sha
 from training.report.other_runs import RaisedByRate, RunBefore
 from training.report.run_results import RunResults, class_name, confusion_of
 
-__all__ = ["class_view", "confusion_view"]
+__all__ = ["class_row", "class_view", "confusion_view"]
 
 View = dict[str, Any]
 
@@ -40,10 +40,22 @@ def class_view(results: RunResults, before: RunBefore | None, raised: Sequence[R
     return {"tasks": tasks, "before": before, "raised": [_raised_view(part) for part in raised]}
 
 
+def class_row(task: Task, code: int, sums: ConfusionSums, test: LabelledPredictions) -> View:
+    """One class on test: how often it is true and predicted, and its figures."""
+    counts = sums.counts()
+    ranked = average_precision(test.truth == code, test.probabilities[:, code], test.weights, test.groups)
+    return {
+        "code": code, "name": task.classes[code], "ranked": ranked.value,
+        "true": int(counts[code].sum()), "predicted": int(counts[:, code].sum()),
+        "precision": _entry(sums.precision(code)), "recall": _entry(sums.recall(code)), "f1": _entry(sums.f1(code)),
+        "average_precision": _entry(ranked),
+    }  # fmt: skip
+
+
 def _task_view(results: RunResults, name: str) -> View:
     task, test = results.tasks[name], results.predictions[name].at(results.test)
     sums = results.confusion[name]
-    rows = [_class_row(task, code, sums, test) for code in range(len(task.classes))]
+    rows = [class_row(task, code, sums, test) for code in range(len(task.classes))]
     chances = np.isfinite(test.probabilities).all(axis=1)
     weights, groups = test.weights, test.groups
     calibration = CalibrationSums.of(*_claims(task, test), weights, groups)
@@ -54,17 +66,6 @@ def _task_view(results: RunResults, name: str) -> View:
         "brier": _brier_text(brier), "calibration_error": calibration.error(), "weighted": not np.all(weights == 1),
         "confusion": confusion_view(task, sums), "curves": _curve_panels(results, task, test, sums, rows),
         "reliability": _reliability_panel(task, calibration), "slices": _slice_rows(results, task),
-    }  # fmt: skip
-
-
-def _class_row(task: Task, code: int, sums: ConfusionSums, test: LabelledPredictions) -> View:
-    counts = sums.counts()
-    ranked = average_precision(test.truth == code, test.probabilities[:, code], test.weights, test.groups)
-    return {
-        "code": code, "name": task.classes[code], "ranked": ranked.value,
-        "true": int(counts[code].sum()), "predicted": int(counts[:, code].sum()),
-        "precision": _entry(sums.precision(code)), "recall": _entry(sums.recall(code)), "f1": _entry(sums.f1(code)),
-        "average_precision": _entry(ranked),
     }  # fmt: skip
 
 
@@ -197,7 +198,7 @@ def _slice_rows(results: RunResults, task: Task) -> View:
 def _rows_of_slice(results: RunResults, task: Task, slice_: str, test: LabelledPredictions) -> list[View]:
     """The classes that occur on a slice, among its labels or among its predictions."""
     sums = confusion_of(task, test, results.samples)
-    rows = [_class_row(task, code, sums, test) for code in range(len(task.classes))]
+    rows = [class_row(task, code, sums, test) for code in range(len(task.classes))]
     return [{"slice": slice_, **row} for row in rows if row["true"] or row["predicted"]]
 
 

@@ -83,9 +83,11 @@ def test_every_route_but_health_needs_a_token(http: Http, service: Served) -> No
 def test_a_token_of_one_scope_fails_on_another(
     http: Http, service: Served, secrets: dict[str, str], scope: str
 ) -> None:
-    wants = {"POST": ("label",), "GET": ("read",)}
-    more = {"/metrics": ("admin",), "/api/labels": ("label", "admin"), "/api/why/k": ("read", "label"),
-            "/api/picked/shown": ("read", "label"), "/api/sign-offs": ("label", "admin")}  # fmt: skip
+    wants = {"POST": ("label", "owner"), "GET": ("read", "owner")}
+    more = {
+        "/metrics": ("admin",), "/api/labels": ("label", "owner", "admin"), "/api/why/k": ("read", "label", "owner"),
+        "/api/picked/shown": ("read", "label", "owner"), "/api/sign-offs": ("label", "owner", "admin"),
+    }  # fmt: skip
     for method, path in routes(service):
         status = http.request(method, path, headers=bearer(secrets[scope]), json={}).status_code
         assert (status == 403) == (scope not in more.get(path, wants[method])), (method, path, status)

@@ -1,0 +1,124 @@
+"""What pages show and takes seconds at a million samples: computed once a commit, by one thread, in the background.
+
+A page shows the newest value that is ready, and the commit that it is of; where none is ready yet it says so and asks
+again. Values are of one commit each and never of two.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from curation.catalog.catalog import Catalog
+from curation.catalog.snapshot import Snapshot
+from curation.errors import AmberError
+
+__all__ = ["Counted", "Figure", "Making", "MakingOf"]
+
+Making = Callable[[Snapshot, Path], Any]
+"""What computes a value from a snapshot and the workspace."""
+
+MakingOf = Callable[[Snapshot, Path, str], Any]
+"""The same for one of many things, such as a task; the value's name is PART:THING."""
+
+PATIENCE: Final = 0.15
+"""Seconds that a page waits for values of its own commit."""
+
+KEPT: Final = 900
+"""Seconds for which a value is kept, and made again after a commit, once somebody has looked at it."""
+
+LOG: Final = logging.getLogger("amber.service")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A value, the commit that it is of, and why it could not be made of a newer one ("": it could)."""
+
+    value: Any
+    commit: int
+    problem: str = ""
+
+
+class Counted:
+    """Values by name, each by the function of `parts` with that name, or by that of `families` with what stands before
+    the colon of its name; `close` ends the thread. A value that nobody asked for in `KEPT` seconds is dropped."""
+
+    def __init__(
+        self, catalog: Catalog, parts: Mapping[str, Making], families: Mapping[str, MakingOf] | None = None
+    ) -> None:
+        self._catalog, self._parts, self._families = catalog, dict(parts), dict(families or {})
+        self._known: dict[str, Figure] = {}
+        self._asked: dict[str, float] = {}
+        self._wanted = 0
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def figures(self, names: Sequence[str], commit: int) -> dict[str, Figure | None]:
+        """The newest value of each name, and as soon as possible one of `commit`; None while there is none.
+
+        Waits `PATIENCE` seconds at most for those of `commit`, so that a small catalog is shown as it is.
+        """
+        with self._changed:
+            self._wanted = max(self._wanted, commit)
+            self._asked |= dict.fromkeys(names, time.monotonic())
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._work, name="amber-counted", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._closed or all(self._at(name) >= commit for name in names), PATIENCE)
+            return {name: self._known.get(name) for name in names}
+
+    def close(self) -> None:
+        """End the thread after the value that it computes."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _at(self, name: str) -> int:
+        return self._known[name].commit if name in self._known else -1
+
+    def _stale(self) -> list[str]:
+        """What somebody looks at and is not of the newest commit that was asked for."""
+        now = time.monotonic()
+        for name in [name for name, at in self._asked.items() if now - at > KEPT]:
+            del self._asked[name]
+            self._known.pop(name, None)
+        return [name for name in self._asked if self._at(name) < self._wanted]
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._stale())
+                if self._closed:
+                    return
+                name = min(self._stale(), key=self._at)
+            figure = self._made(name)
+            with self._changed:
+                self._known[name] = figure
+                self._changed.notify_all()
+
+    def _made(self, name: str) -> Figure:
+        """The value of the newest commit; the one before with the problem where it cannot be made."""
+        before = self._known.get(name)
+        try:
+            with self._catalog.read() as now:
+                part, colon, thing = name.partition(":")
+                made = (
+                    self._families[part](now, self._catalog.home, thing)
+                    if colon
+                    else (self._parts[part](now, self._catalog.home))
+                )
+                return Figure(value=made, commit=now.commit)
+        except AmberError as error:
+            return Figure(value=before.value if before else None, commit=self._wanted, problem=str(error))
+        except Exception as error:
+            LOG.exception("counting %s failed", name)
+            return Figure(
+                value=before.value if before else None, commit=self._wanted, problem=f"{type(error).__name__}: {error}"
+            )

@@ -1,0 +1,46 @@
+"""Signing in to the pages of the service, in tests."""
+
+import re
+from html.parser import HTMLParser
+
+import httpx
+
+__all__ = ["form_word", "runs_foreign_code", "signed_in"]
+
+
+def signed_in(visitor: httpx.Client, secret: str) -> None:
+    """Sign a visitor in with the secret of a token."""
+    assert visitor.post("/sign-in", data={"token": secret}, follow_redirects=False).status_code == 303
+
+
+def form_word(text: str) -> str:
+    """The word that the forms of a page carry."""
+    found = re.search(r'name="form_word" value="([^"]+)"', text)
+    assert found, text
+    return found[1]
+
+
+def runs_foreign_code(text: str) -> list[str]:
+    """What a page could run, or load, that is not a file of the service."""
+    parser = _Elements()
+    parser.feed(text)
+    return parser.found
+
+
+class _Elements(HTMLParser):
+    """Finds inline scripts, handlers, and addresses of other sites."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Look at one element."""
+        said = {name: value or "" for name, value in attrs}
+        if tag == "script" and not said.get("src", "").startswith("/static/"):
+            self.found.append(tag)
+        self.found += [name for name in said if name.startswith("on")]
+        loads = [
+            said.get(name, "").strip().lower() for name in ("src", "href", "action", "formaction", "hx-get", "hx-post")
+        ]
+        self.found += [url for url in loads if url.startswith(("javascript:", "//")) or (tag != "a" and "://" in url)]
