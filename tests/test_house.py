@@ -142,6 +142,7 @@ def test_every_tool_of_the_tests_is_used() -> None:
     used |= {"flask", "flask-cors"} if "moto" in used else set()
     used |= {"pytest-xdist"} if "--numprocesses" in (ROOT / "Makefile").read_text() else set()
     used |= {"pytest-timeout"} if "timeout" in PROJECT["tool"]["pytest"]["ini_options"] else set()
+    used |= {"ipykernel"} if "nbclient" in used else set()
     assert {normal(re.split(r"[^\w.-]", text)[0]) for text in declared} - used == set()
 
 

@@ -57,7 +57,8 @@ def _section(words: tuple[str, ...], command: click.Command) -> str:
     arguments = [str(part.metavar or part.name).upper() for part in command.params if isinstance(part, click.Argument)]
     rows = [_row(part) for part in command.params if isinstance(part, click.Option) and part.name not in EVERYWHERE]
     table = "\n| option | default | meaning |\n|---|---|---|\n" + "".join(rows) if rows else ""
-    return f"\n## amber {' '.join([*words, *arguments])}\n\n{_prose(command.help or '')}\n{table}"
+    title = re.sub(r"([][])", r"\\\1", " ".join([*words, *arguments]))  # else Markdown reads [RUN] as a link
+    return f"\n## amber {title}\n\n{_prose(command.help or '')}\n{table}"
 
 
 def _prose(text: str) -> str:
