@@ -36,7 +36,7 @@ def run_notebook() -> Any:
     """The notebook with the outputs of a fresh run; an error in a cell is raised."""
     notebook = nbformat.read(NOTEBOOK, nbformat.NO_CONVERT)
     kernels = KernelManager(kernel_name="python3", transport="ipc")
-    return nbclient.NotebookClient(notebook, km=kernels, timeout=SECONDS).execute()
+    return nbclient.NotebookClient(notebook, km=kernels, timeout=SECONDS).execute(cleanup_kc=True)
 
 
 def notebook_page(notebook: Any) -> str:
