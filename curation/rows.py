@@ -186,4 +186,8 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{name} {_cell(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        value = ", ".join(map(_cell, value))
     return f"{value:.4g}" if isinstance(value, float) else shortened(str(value), LONGEST_CELL)

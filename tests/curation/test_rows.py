@@ -89,6 +89,7 @@ def test_a_notebook_shows_the_first_rows_and_escapes_them() -> None:
     assert f"{2 * SHOWN} rows, of which the first {SHOWN} are shown" in shown
     assert shown.count("<tr>") == SHOWN + 1
     assert "<b>" not in shown
+    assert "<td>n 2</td><td>a, b</td><td>red 1</td>" in shown
     assert "<td>&lt;b&gt;car&lt;/b&gt;</td><td>1,200</td><td>0.1235</td><td>yes</td>" in shown
 
 

@@ -16,6 +16,7 @@ NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebook.ipynb"
 SECONDS = 300
 OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./[^)]*\)")
 """A link to a file outside of the docs."""
+CODE = re.compile(r"`[^`]*`")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -25,11 +26,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Let links to the notebook lead to its page, and take those to files outside of the docs away.
-
-    On a code host both lead to the files.
-    """
-    return OUTSIDE.sub(r"\1", markdown.replace("](notebook.ipynb)", "](notebook.md)"))
+    """Let links to the notebook lead to its page, take those to files outside of the docs away, and free code in tables
+    of the backslashes before bars, which a code host needs."""
+    lines = OUTSIDE.sub(r"\1", markdown.replace("](notebook.ipynb)", "](notebook.md)")).split("\n")
+    return "\n".join(CODE.sub(_bare, line) if line.startswith("|") else line for line in lines)
 
 
 def run_notebook() -> Any:
@@ -55,3 +55,7 @@ def _output(part: Any) -> str:
         return f'<div class="amber-output">{data["text/html"].strip()}</div>'
     text = part.get("text") or data.get("text/plain", "")
     return f"```text\n{text.strip()}\n```" if part.get("name") != "stderr" else ""
+
+
+def _bare(code: re.Match[str]) -> str:
+    return code[0].replace(r"\|", "|")
