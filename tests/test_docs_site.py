@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -70,11 +69,11 @@ def test_the_search_works_from_a_folder(site: Path) -> None:
         pytest.skip("no chromium")
     with Chromium() as browser:
         browser.open(f"{site.as_uri()}/index.html")
-        browser.wait_for("document.readyState == 'complete'")
-        time.sleep(0.5)
+        browser.wait_for("!!document.querySelector('.md-search__input') && document.readyState == 'complete'")
         browser.evaluate("document.querySelector('.md-search__input').focus()")
         browser.write("propensity")
-        assert browser.wait_for("document.querySelectorAll('.md-search-result__item').length > 0")
+        pressed = "document.querySelector('.md-search__input').dispatchEvent(new Event('keyup'))"
+        assert browser.wait_for(f"{pressed} && document.querySelectorAll('.md-search-result__item').length > 0")
         assert [url for url in browser.requested if not url.startswith(("file:", "data:"))] == []
 
 
