@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo docs test lint types bench-catalog bench-plan bench-pays bench-labels bench-cold bench-streets bench-demo bench-tutorial bench-heads bench-start bench-scale bench-browse bench-pack bench-stream bench-labeling bench-pages bench-train bench-gpu bench-decide bench-ask bench-kinds bench-dynamics golden soak clean
+.PHONY: help install demo docs test lint types bench-catalog bench-plan bench-pays bench-labels bench-cold bench-streets bench-demo bench-tutorial bench-heads bench-start bench-scale bench-browse bench-pack bench-stream bench-labeling bench-pages bench-page bench-train bench-gpu bench-decide bench-ask bench-kinds bench-dynamics golden soak clean
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ bench-stream: .venv/test .venv-stream-peers/ready ## Batches, first batch, memor
 
 bench-pages: .venv/test ## Time and memory of one page of every long list of the service (SAMPLES=10000000)
 	@SAMPLES=$(or $(SAMPLES),1000000) $(BIN)/python -m benchmarks.pages
+
+bench-page: .venv/test ## The team's pages in a browser at 1M samples, 50 tasks, 200 slices, 20 runs, with 32 readers (SCALE=small, SAMPLES, CATALOG=FOLDER)
+	@$(BIN)/python -m benchmarks.page
 
 bench-labeling: .venv/test .venv-label-studio/ready ## Push 10,000 items, pull 1,000 changed, the loop with people who err, thumbnails for 32 clients (SCALE=small)
 	@AMBER_LABEL_STUDIO=.venv-label-studio $(BIN)/python -m benchmarks.labeling

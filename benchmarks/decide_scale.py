@@ -26,7 +26,7 @@ from training.evaluation.figures import slice_errors
 from training.evaluation.predictions import class_table, write_predictions
 from training.imported import Imported
 
-__all__ = ["import_rows", "report_rows"]
+__all__ = ["declare_slices", "import_rows", "plant_run", "report_rows", "split_fleet"]
 
 IMPORTED, REPORTED = 11, 50
 """Tasks."""
@@ -43,7 +43,7 @@ def import_rows() -> list[Row]:
             with tempfile.TemporaryDirectory(prefix="bench-import-") as name:
                 catalog = Catalog.create(Path(name) / "home")
                 build(catalog, images, tasks=IMPORTED, batch=1_000_000)
-                _split(catalog)
+                split_fleet(catalog)
                 file = _file(Path(name) / "predictions.parquet", images)
                 took = _alone("import", catalog.home, file)
             rows.append(
@@ -63,10 +63,10 @@ def report_rows() -> list[Row]:
             with tempfile.TemporaryDirectory(prefix="bench-report-") as name:
                 catalog = Catalog.create(Path(name) / "home")
                 build(catalog, images, tasks=REPORTED, batch=1_000_000)
-                _split(catalog)
-                _declare(catalog)
+                split_fleet(catalog)
+                declare_slices(catalog)
                 for run in ("before", "after"):
-                    _plant(catalog, run)
+                    plant_run(catalog, run)
                 took = _alone("report", catalog.home, Path(name) / "report.html")
             rows += [
                 Row(
@@ -81,7 +81,7 @@ def report_rows() -> list[Row]:
     return rows
 
 
-def _split(catalog: Catalog) -> None:
+def split_fleet(catalog: Catalog) -> None:
     """Groups are drives of 40 images; every tenth is for test, the one after it for validation."""
     with catalog.commit(author="bench", message="splits") as change:
         keys = change.now.samples()["key"].combine_chunks()
@@ -93,7 +93,7 @@ def _split(catalog: Catalog) -> None:
         change.add_attributes(pa.table({"key": keys, "group": groups, "split": split, "scene": scene}))
 
 
-def _declare(catalog: Catalog) -> None:
+def declare_slices(catalog: Catalog) -> None:
     """150 slices of attributes, in which all tasks are judged, and 50 of one task each."""
     with catalog.commit(author="bench", message="slices") as change:
         for number in range(SLICES - REPORTED):
@@ -135,11 +135,11 @@ def _fields() -> list[pa.Field]:
     return [pa.field("key", pa.string()), *(pa.field(f"{task}.{name}", pa.float32()) for task, name in classes)]
 
 
-def _plant(catalog: Catalog, run: str) -> None:
-    """Register a run that predicts every task for every image, and judge it."""
+def plant_run(catalog: Catalog, run: str, *, every: int = 1) -> None:
+    """Register a run that predicts every task for every image (or each of `every`), and judge it."""
     path = catalog.home / "runs" / run / "predictions.parquet"
     with catalog.read() as now:
-        keys, commit = now.samples()["key"].combine_chunks(), now.commit
+        keys, commit = now.samples()["key"].combine_chunks()[::every], now.commit
     seed = len(run)
     write_predictions(
         path,

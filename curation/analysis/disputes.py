@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.arrays import Ints
 from curation.catalog.commit import PendingCommit
 from curation.catalog.event_tables import GIVEN_LABELS
 from curation.catalog.ownership import Identity
@@ -60,8 +62,7 @@ def disputes(now: Snapshot, tasks: Sequence[str] = ()) -> list[Dispute]:
     []
     """
     names = [now.task(name).name for name in tasks] or list(now.tasks())
-    votes = human_votes(now, names)
-    cells = [cell for cell, (_, disagree) in votes.items() if disagree]
+    cells = [(name, sample) for name in names for sample in _disputed(now, name).tolist()]
     if not cells:
         return []
     keys = dict(zip(*now.samples("sample_id", "key").to_pydict().values(), strict=True))
@@ -116,6 +117,18 @@ def _refuse_settled(now: Snapshot, key: str, tasks: Iterable[str]) -> None:
                 f"{key}: {row['annotator']} has settled {task} in commit {row['commit_id']}; "
                 f"`amber revert {row['commit_id']}` opens the dispute again"
             )
+
+
+def _disputed(now: Snapshot, task: str) -> Ints:
+    """The ids of the samples on which people disagree: several have labelled them, not all unsure, and none holds."""
+    votes = now.labels.by_people(task).select(["sample_id", "state"])
+    labels = now.labels(task, "sample_id", "state")
+    unsure = labels.filter(pc.equal(labels["state"], UNSURE))["sample_id"].to_numpy()
+    samples, first, count = np.unique(votes["sample_id"].to_numpy(), return_index=True, return_counts=True)
+    known = votes["state"].to_numpy() == KNOWN
+    some_known = np.logical_or.reduceat(known, first) if len(first) else known
+    found: Ints = samples[(count > 1) & some_known & np.isin(samples, unsure)]
+    return found
 
 
 def human_votes(now: Snapshot, tasks: Iterable[str]) -> dict[tuple[str, int], tuple[int, bool]]:

@@ -94,6 +94,15 @@ class Chromium:
         """Type into the focused element."""
         self._call("Input.insertText", session=True, text=text)
 
+    def look(self, *, width: int, dark: bool = False, height: int = 950) -> None:
+        """Show pages in a window of this size, in light or dark."""
+        self._call(
+            "Emulation.setDeviceMetricsOverride", session=True, width=width, height=height, deviceScaleFactor=1,
+            mobile=False,
+        )  # fmt: skip
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._call("Emulation.setEmulatedMedia", session=True, features=[scheme])
+
     def screenshot(self, path: Path) -> None:
         """Write the visible page as PNG."""
         path.write_bytes(self.png())

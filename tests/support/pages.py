@@ -4,8 +4,35 @@ import re
 from html.parser import HTMLParser
 
 import httpx
+from fastapi.routing import APIRoute
+from support.chromium import Chromium
 
-__all__ = ["form_word", "runs_foreign_code", "signed_in"]
+from amber.service.pages.shown import ROUTERS
+
+__all__ = ["FORMS", "PAGES", "form_word", "runs_foreign_code", "sign_in", "signed_in"]
+
+ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+PAGES = [
+    route.path for route in ROUTES if "GET" in (route.methods or ()) and "{" not in route.path
+    and not route.path.startswith(("/sign-in", "/events"))
+]  # fmt: skip
+"""Every address of a page without a part that must be filled in."""
+
+FORMS = [
+    re.sub(r"\{[^}]*\}", "1", route.path) for route in ROUTES if "POST" in (route.methods or ())
+    and route.path != "/sign-in"
+]  # fmt: skip
+"""Every address that takes a form, with something in the place of what must be filled in."""
+
+
+def sign_in(browser: Chromium, url: str, secret: str) -> None:
+    """Sign in by typing the secret of a token into the form of the service at `url`, and wait for the first page."""
+    browser.open(f"{url}/sign-in")
+    browser.wait_for("!!document.querySelector('input[name=token]')")
+    browser.press("document.querySelector('input[name=token]')")
+    browser.write(secret)
+    browser.press("document.querySelector('form.box button')")
+    browser.wait_for("location.pathname === '/' && !!document.querySelector('.tiles')")
 
 
 def signed_in(visitor: httpx.Client, secret: str) -> None:

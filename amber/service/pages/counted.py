@@ -27,6 +27,12 @@ MakingOf = Callable[[Snapshot, Path, str], Any]
 PATIENCE: Final = 0.15
 """Seconds that a page waits for values of its own commit."""
 
+QUICK: Final = 0.05
+"""Seconds of making a value for which no rest is taken."""
+
+REST: Final = 20.0
+"""How many times as long as it took to make values the thread rests: while it reads, commits wait."""
+
 KEPT: Final = 900
 """Seconds for which a value is kept, and made again after a commit, once somebody has looked at it."""
 
@@ -52,7 +58,7 @@ class Counted:
         self._catalog, self._parts, self._families = catalog, dict(parts), dict(families or {})
         self._known: dict[str, Figure] = {}
         self._asked: dict[str, float] = {}
-        self._wanted = 0
+        self._wanted, self._rested = 0, 0.0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -89,17 +95,23 @@ class Counted:
         for name in [name for name, at in self._asked.items() if now - at > KEPT]:
             del self._asked[name]
             self._known.pop(name, None)
-        return [name for name in self._asked if self._at(name) < self._wanted]
+        stale = [name for name in self._asked if self._at(name) < self._wanted]
+        return stale if now >= self._rested else [name for name in stale if name not in self._known]
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._stale())
+                while not self._closed and not self._stale():
+                    rest = self._rested - time.monotonic()
+                    self._changed.wait(rest if rest > 0 else None)
                 if self._closed:
                     return
                 name = min(self._stale(), key=self._at)
+            began = time.monotonic()
             figure = self._made(name)
             with self._changed:
+                ended = time.monotonic()
+                self._rested = ended + REST * max(0.0, ended - began - QUICK)
                 self._known[name] = figure
                 self._changed.notify_all()
 

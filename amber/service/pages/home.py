@@ -20,7 +20,6 @@ from training.dynamics.releases import releases
 from training.judging.queue import queue_rows
 from training.judging.task_changes import gate_outcomes, task_changes
 from training.report.worst_slices import worst_slices
-from training.run_list import list_runs
 
 __all__ = ["COUNTED", "router"]
 
@@ -88,12 +87,11 @@ COUNTED: Final[Mapping[str, Making]] = {
 def home(request: Request, account: Looks, workspace: Served) -> HTMLResponse:
     """What a team looks at in the morning."""
     counted: Counted = request.app.state.counted
-    root = workspace.catalog.home
     with workspace.catalog.read() as now:
         commit, tasks, members = now.commit, now.tasks(), now.ownership.members()
         images = int(now.view.rows("SELECT count(*) FROM sample WHERE commit_id <= ?", [commit])[0][0])
         gates, released = gate_outcomes(now), releases(now)
-        newest = next((entry for entry in list_runs(root, now) if entry.commit), None)
+        newest = _newest(now)
     figures = counted.figures(tuple(COUNTED), commit)
     values = {name: figure.value if figure else None for name, figure in figures.items()}
     mine = {owner for owner, people in members.items() if account.identity in people}
@@ -103,6 +101,14 @@ def home(request: Request, account: Looks, workspace: Served) -> HTMLResponse:
         "trend_of": lambda row: _trend(values["trends"], row), "you": _yours(account, mine, tasks, values),
     }  # fmt: skip
     return page(request, "home.html", view, account=account)
+
+
+def _newest(now: Snapshot) -> dict[str, Any] | None:
+    """The run that was evaluated last: its id, when and by whom; None without one."""
+    rows = now.runs().slice(max(0, now.runs().num_rows - 1)).to_pylist()
+    commits = {row["id"]: row for row in now.log().to_pylist()} if rows else {}
+    return next(({"run": row["run"], "at": commits[row["commit_id"]]["committed_at"],
+                  "author": commits[row["commit_id"]]["author"]} for row in rows), None)  # fmt: skip
 
 
 def _trend(found: Trends | None, row: Mapping[str, Any]) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow.compute as pc
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
@@ -13,7 +14,7 @@ from amber.service.pages.accounts import Looks
 from amber.service.pages.counted import Counted, Figure, Making
 from amber.service.pages.rendering import page
 from amber.service.pages.trends import Trends, spark, trends
-from curation.analysis.coverage import coverage
+from curation.catalog.schema import STATES
 from curation.catalog.snapshot import Snapshot
 from samplers.plan.plan import Plan
 from samplers.plan.plan_list import list_plans
@@ -27,13 +28,13 @@ router = APIRouter(include_in_schema=False)
 
 
 def _known(now: Snapshot, home: Path) -> dict[str, dict[str, int]]:
-    """Counts of all images by task: samples, known, unsure, inapplicable."""
-    found: dict[str, dict[str, int]] = {}
-    for cell in coverage(now).cells:
-        if not cell.slice:
-            sums = found.setdefault(cell.task, dict.fromkeys(("samples", "known", "unsure", "inapplicable"), 0))
-            for name in sums:
-                sums[name] += getattr(cell, name)
+    """Counts of all images by task: samples, known, unsure, inapplicable (as an annotator said it)."""
+    samples = now.samples("sample_id").num_rows
+    names = {code: name for name, code in STATES.items()}
+    found = {name: {"samples": samples} | dict.fromkeys(STATES, 0) for name in now.tasks()}
+    for name, sums in found.items():
+        counts = pc.value_counts(now.labels(name, "state")["state"].combine_chunks()).to_pylist()
+        sums |= {names[row["values"]]: row["counts"] for row in counts}
     return found
 
 

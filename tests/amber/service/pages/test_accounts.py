@@ -1,17 +1,16 @@
 """Signing in to the pages, and what an attacker may try: other sites, scripts, frames, scopes, hostile names."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from fastapi.routing import APIRoute
 from support.homes import make_home
-from support.pages import form_word, runs_foreign_code, signed_in
+from support.pages import FORMS, PAGES, form_word, runs_foreign_code, signed_in
 from support.served import Served, served
 
-from amber.service.pages.shown import ROUTERS
 from amber.service.tokens import SCOPES, Tokens
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import Task
@@ -44,17 +43,6 @@ def visitor(service: Served) -> Iterator[httpx.Client]:
         yield client
 
 
-ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
-PAGES = [
-    route.path for route in ROUTES if "GET" in route.methods and "{" not in route.path
-    and not route.path.startswith(("/sign-in", "/events"))
-]  # fmt: skip
-FORMS = [
-    re.sub(r"\{[^}]*\}", "1", route.path) for route in ROUTES if "POST" in route.methods and "/api/" not in route.path
-]
-FORMS.remove("/sign-in")
-
-
 def test_pages_ask_whoever_is_not_signed_in_for_a_token(service: Served, visitor: httpx.Client) -> None:
     assert len(PAGES) >= 2
     for path in PAGES:
@@ -72,6 +60,16 @@ def test_every_page_is_shown_to_every_token(
         answer = visitor.get(path)
         assert answer.status_code == 200, (path, answer.text)
         assert scope in answer.text
+
+
+def test_everything_counted_in_the_background_is_counted(visitor: httpx.Client, secrets: dict[str, str]) -> None:
+    signed_in(visitor, secrets["read"])
+    for path in [*PAGES, "/tasks/color"]:
+        deadline = time.monotonic() + 60
+        while 'hx-trigger="load delay' in (text := visitor.get(path).text) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert "load delay" not in text, path
+        assert "Error: " not in text, path
 
 
 def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(

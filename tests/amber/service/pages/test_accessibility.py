@@ -1,0 +1,78 @@
+"""Every page in a real browser, wide and narrow, light and dark: axe-core finds nothing serious, nothing is foreign.
+
+AMBER_SHOTS=FOLDER keeps a picture of each.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from support.chromium import Chromium
+from support.pages import PAGES, sign_in
+from support.planted_runs import noisy, plant_run, planted_home
+from support.served import Served, served
+
+from amber.service.tokens import Tokens
+from curation.catalog.catalog import Catalog
+from curation.requests.proposals import Proposal, propose
+
+VIEWS = [(1400, False), (1400, True), (400, False), (400, True)]
+SERIOUS = ("serious", "critical")
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    """Two runs, a plan, slices, and open requests."""
+    made, plan = planted_home(tmp_path_factory.mktemp("pages"))
+    for seed, name in enumerate(("old", "new")):
+        plant_run(made, plan, name, lambda task, seed=seed: noisy(made, task, signal=3.0, seed=seed))  # type: ignore[misc]
+    propose(made, Proposal(budget=30, seed=0, random_share=0.5, run="new"), author="ada", batch="asked")
+    return made
+
+
+@pytest.fixture(scope="module")
+def service(catalog: Catalog) -> Iterator[Served]:
+    with served(catalog.home) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(catalog: Catalog, service: Served) -> Iterator[Chromium]:
+    with Chromium() as chromium:
+        sign_in(chromium, service.url, Tokens(catalog.home).add("lead", "admin"))
+        chromium.evaluate("1")
+        yield chromium
+
+
+def paths(catalog: Catalog) -> list[str]:
+    """An address of every kind of page."""
+    return [*PAGES, "/tasks/color"]
+
+
+def test_every_page_is_accessible_and_fits(catalog: Catalog, service: Served, browser: Chromium) -> None:
+    script = resources.files("axe_core_python").joinpath("axe.min.js").read_text()
+    shots, problems = os.environ.get("AMBER_SHOTS"), []
+    for path in dict.fromkeys(paths(catalog)):
+        browser.look(width=1400)
+        browser.open(service.url + path)
+        browser.wait_for(
+            "document.readyState === 'complete' && !document.querySelector('[hx-trigger^=\"load delay\"]')"
+        )
+        browser.evaluate(script + "; 1")
+        for width, dark in VIEWS:
+            browser.look(width=width, dark=dark)
+            found = json.loads(browser.evaluate("axe.run().then(found => JSON.stringify(found.violations))"))
+            problems += [
+                f"{path} at {width}{' dark' if dark else ''}: {each['id']}: {node['html'][:160]}"
+                for each in found if each["impact"] in SERIOUS for node in each["nodes"][:3]
+            ]  # fmt: skip
+            if browser.evaluate("document.documentElement.scrollWidth") > width:
+                problems.append(f"{path} at {width}: is wider than the window")
+            if shots:
+                name = path.strip("/").replace("/", "-").replace("?", "-") or "home"
+                browser.screenshot(Path(shots) / f"{name}-{width}{'-dark' if dark else ''}.png")
+    assert "\n".join(problems) == ""
+    assert [url for url in browser.requested if not url.startswith((service.url, "data:", "about:"))] == []
