@@ -71,8 +71,7 @@ class Rows(list[Row]):
         """Names of the columns, in order."""
         if self._kind is not None and not isinstance(self._kind, type):
             return list(self._kind)
-        kind: Any = self._kind or (type(self[0]) if self else None)
-        if kind is not None and is_dataclass(kind):
+        if kind := self._dataclass():
             return [field.name for field in fields(kind)]
         return list(dict.fromkeys(name for row in self if isinstance(row, Mapping) for name in row))
 
@@ -99,8 +98,8 @@ class Rows(list[Row]):
         return Rows(super().__getitem__(at), self._kind) if isinstance(at, slice) else super().__getitem__(at)
 
     def __repr__(self) -> str:
-        kind = self._kind if isinstance(self._kind, type) else type(self[0]) if self else None
-        name = f" of {kind.__name__}" if kind is not None and is_dataclass(kind) else ""
+        kind = self._dataclass()
+        name = f" of {kind.__name__}" if kind else ""
         return shortened(f"{len(self):,} rows{name}: {', '.join(self.columns)}")
 
     def _repr_html_(self) -> str:
@@ -108,13 +107,15 @@ class Rows(list[Row]):
         left = f"{len(self):,} rows" + (f", of which the first {SHOWN} are shown" if len(self) > SHOWN else "")
         return html_table(left, self.columns, [[row.get(name) for name in self.columns] for row in plain])
 
+    def _dataclass(self) -> Any:
+        """The dataclass of the rows; None for others."""
+        kind = self._kind if isinstance(self._kind, type) else type(self[0]) if self else None
+        return kind if kind is not None and is_dataclass(kind) else None
+
     def _types(self) -> dict[str, pa.DataType]:
         """The Arrow types that the fields of the dataclass declare."""
-        kind = self._kind if isinstance(self._kind, type) else type(self[0]) if self else None
-        if kind is None or not is_dataclass(kind):
-            return {}
         try:
-            hints = get_type_hints(kind)
+            hints = get_type_hints(self._dataclass() or object)
         except NameError:  # a name that only type checkers import
             return {}
         return {name: ARROW[bare] for name, hint in hints.items() if (bare := _bare(hint)) in ARROW}
