@@ -6,11 +6,14 @@ The module of a verb is imported only when that verb is called, so that each sta
 import platform
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module, metadata
+from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
 
 from amber.exit_codes import guarded
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["VERBS", "cli", "run"]
 
@@ -115,8 +118,10 @@ class VerbGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, VERBS[name][1]) for name in sorted(VERBS)])
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
         """The verbs that begin with what was typed, and the options of `amber`; no verb is imported for it."""
+        from click.shell_completion import CompletionItem
+
         verbs = [CompletionItem(name, help=line) for name, (_, line) in VERBS.items() if name.startswith(incomplete)]
         return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
 

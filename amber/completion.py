@@ -7,13 +7,15 @@ being read, such as a commit that takes long, completes nothing.
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
-from click.shell_completion import CompletionItem
 from click.types import StringParamType
 
 from curation.errors import AmberError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["PLAN", "RUN", "SHELLS", "SLICE", "TASK", "install_line"]
 
@@ -34,8 +36,10 @@ class WorkspaceName(StringParamType):
     def __init__(self, names: Callable[[Path], Iterable[str]]) -> None:
         self._names = names
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
         """The names that begin with what was typed; none where there is no workspace or it cannot be read."""
+        from click.shell_completion import CompletionItem
+
         with suppress(AmberError, OSError):
             names = self._names(Path(ctx.params.get("home") or "./amber-home"))
             return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]

@@ -1,6 +1,5 @@
 """Tables that come out of functions: a list of rows that a notebook shows, and that becomes Arrow or pandas."""
 
-import html
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from datetime import datetime
@@ -140,10 +139,12 @@ def html_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
     >>> html_table("one <b>", [], [[1200]])
     '<table><caption>one &lt;b&gt;</caption><tbody><tr><td>1,200</td></tr></tbody></table>'
     """
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(_cell(value))}</td>' for value in row)}</tr>" for row in rows)
+    from html import escape  # no verb needs it
+
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(_cell(value))}</td>' for value in row)}</tr>" for row in rows)
     thead = f"<thead><tr>{head}</tr></thead>" if columns else ""
-    return f"<table><caption>{html.escape(title)}</caption>{thead}<tbody>{body}</tbody></table>"
+    return f"<table><caption>{escape(title)}</caption>{thead}<tbody>{body}</tbody></table>"
 
 
 def shortened(text: str, longest: int = LONGEST_REPR) -> str:
