@@ -41,7 +41,7 @@ def page(checkout: Path) -> Iterator[httpx.Client]:
         words, cwd=checkout, env=_environment(), stderr=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", follow_redirects=True) as visitor:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", follow_redirects=True, timeout=60) as visitor:
             _wait_for(lambda: visitor.get("/health").status_code == 200)
             signed_in(visitor, re.findall(r"^amber_\S+$", (checkout / "printed").read_text(), re.MULTILINE)[-1])
             yield visitor
