@@ -118,8 +118,8 @@ clean: ## Remove what the demo and the benchmarks left here
 	@$(PYTHON) -m venv .venv
 
 .venv/train: .venv/bin/python pyproject.toml constraints.txt
-	@echo "installing Amber and its training dependencies (a minute or two)"
-	@$(INSTALL) --editable '.[train]' && touch $@
+	@echo "installing Amber with what trains and serves (a minute or two)"
+	@$(INSTALL) --editable '.[train,service]' && touch $@
 
 .venv-peers/ready: benchmarks/catalog-peers.txt
 	@echo "making .venv-peers with what the catalog is measured against (a minute or two)"

@@ -52,7 +52,7 @@ def _served(folder: Path) -> float:
     words = ["bash", "-c", f"source .venv/bin/activate; exec {SERVE.strip()} --home photos-home --port {port}"]
     process = subprocess.Popen(words, cwd=folder, env=_environment(), stdout=subprocess.DEVNULL)
     try:
-        while time.monotonic() - begun < LONGEST:
+        while process.poll() is None and time.monotonic() - begun < LONGEST:
             try:
                 if httpx.get(f"http://127.0.0.1:{port}/", follow_redirects=True).is_success:
                     return time.monotonic() - begun
