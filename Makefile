@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo test lint types bench-catalog bench-plan bench-pays bench-labels bench-cold bench-streets bench-demo bench-heads bench-start bench-scale bench-browse bench-pack bench-stream bench-labeling bench-pages bench-page bench-train bench-gpu bench-decide bench-ask bench-kinds bench-dynamics golden soak clean
+.PHONY: help install demo docs test lint types bench-catalog bench-plan bench-pays bench-labels bench-cold bench-streets bench-demo bench-tutorial bench-heads bench-start bench-scale bench-browse bench-pack bench-stream bench-labeling bench-pages bench-page bench-train bench-gpu bench-decide bench-ask bench-kinds bench-dynamics golden soak clean
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -21,6 +21,9 @@ test: .venv/test .venv-label-studio/ready ## Lint, types and all tests
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+docs: .venv/test ## Build the docs into site/: open site/index.html; it needs neither a network nor a server
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet && echo "open site/index.html"
 
 lint: .venv/test ## Mend what the linter can mend
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
@@ -48,6 +51,9 @@ bench-streets: .venv/train ## The rare slices and all other tasks of streets: mi
 
 bench-demo: .venv/test ## Time and memory of the demo
 	@$(BIN)/python -m benchmarks.demo
+
+bench-tutorial: .venv/test ## From a clone through the tutorial to the team's page, on the clock
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks.tutorial
 
 bench-heads: .venv/train .venv-heads-peers/ready ## Heads on frozen features beside scikit-learn, alone and shared (SCALE=small, DATA=FOLDER)
 	@$(BIN)/python -m benchmarks.heads
@@ -103,7 +109,7 @@ soak: .venv/test .venv-label-studio/ready ## The long tests: kills, writers side
 	@AMBER_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 3600
 
 clean: ## Remove what the demo and the benchmarks left here
-	rm -rf demo-out bench-out build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo-out bench-out build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -112,8 +118,8 @@ clean: ## Remove what the demo and the benchmarks left here
 	@$(PYTHON) -m venv .venv
 
 .venv/train: .venv/bin/python pyproject.toml constraints.txt
-	@echo "installing Amber and its training dependencies (a minute or two)"
-	@$(INSTALL) --editable '.[train]' && touch $@
+	@echo "installing Amber with what trains and serves (a minute or two)"
+	@$(INSTALL) --editable '.[train,service]' && touch $@
 
 .venv-peers/ready: benchmarks/catalog-peers.txt
 	@echo "making .venv-peers with what the catalog is measured against (a minute or two)"

@@ -1,5 +1,6 @@
 """The entry point (`amber`, `python -m amber`): it catches Ctrl-C before anything heavy is imported."""
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -22,7 +23,7 @@ class WithoutPandas:
 
 def main() -> None:
     """Run the command line."""
-    if WITHOUT_PANDAS & set(sys.argv[1:2]):
+    if WITHOUT_PANDAS & set(sys.argv[1:2]) or "_AMBER_COMPLETE" in os.environ:
         sys.meta_path.insert(0, WithoutPandas())
     try:
         from amber.cli import run

@@ -3,12 +3,17 @@
 The module of a verb is imported only when that verb is called, so that each starts fast.
 """
 
+import platform
 from collections.abc import Iterator, MutableMapping
-from importlib import import_module
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING
 
 import click
 
 from amber.exit_codes import guarded
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["VERBS", "cli", "run"]
 
@@ -21,6 +26,7 @@ VERBS = {
     "catalog": ("catalog:catalog_group", "Copies, backups, checks and migrations of the catalog."),
     "compare": ("judging:compare_command", "Compare two runs on every slice: differences, p values, flipped images."),
     "compare-trees": ("comparing:compare_trees_command", "Train trees of tasks with the same seeds, and compare them."),
+    "completion": ("completing:completion_command", "Print the script with which a shell completes amber."),
     "coverage": ("slices:coverage_command", "Show what is labelled, by whom, and what is not missing at random."),
     "diff": ("ledger:diff", "Show what changed from commit FIRST to commit LAST, by task and slice."),
     "discover": ("discovering:discover_command", "Find slices that nobody declared on which RUN errs."),
@@ -113,12 +119,38 @@ class VerbGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, VERBS[name][1]) for name in sorted(VERBS)])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """The verbs that begin with what was typed, and the options of `amber`; no verb is imported for it."""
+        from click.shell_completion import CompletionItem
+
+        verbs = [CompletionItem(name, help=line) for name, (_, line) in VERBS.items() if name.startswith(incomplete)]
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
+
+
+def _show_version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    """Print the versions of Amber and of what its figures depend on, by their metadata: nothing is imported."""
+    if asked and not context.resilient_parsing:
+        shown = {"amber": "amber-curation", "Python": "", "DuckDB": "duckdb", "torch": "torch"}
+        click.echo(", ".join(f"{name} {_version(package)}" for name, package in shown.items()))
+        context.exit()
+
+
+def _version(package: str) -> str:
+    """The installed version of a package, of Python where it is empty; "not installed" where it is missing."""
+    try:
+        return metadata.version(package) if package else platform.python_version()
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
 
 @click.group(
     cls=VerbGroup,
     commands=LazyCommands(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(package_name="amber-curation", prog_name="amber")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,
+    help="Show the versions of Amber, Python, DuckDB and torch.",
+)  # fmt: skip
 def cli() -> None:
     """Curate and sample data for multitask vision: catalog, plan, stream, and the loop that requests labels."""

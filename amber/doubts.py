@@ -16,6 +16,7 @@ from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.files.read_back import read_parquet
 from curation.requests.evaluation_labels import request_rows
+from curation.rows import Rows
 from samplers.plan.plan import Plan
 from training.evaluation.labelled_boxes import boxes_beside
 from training.evaluation.predictions import LabelledPredictions, Samples, labelled_predictions
@@ -63,7 +64,7 @@ class Doubting:
     embeddings: str = ""
 
 
-def doubted(catalog: Catalog, now: Snapshot, doubting: Doubting) -> tuple[list[DoubtedLabel], list[str]]:
+def doubted(catalog: Catalog, now: Snapshot, doubting: Doubting) -> tuple[Rows[DoubtedLabel], list[str]]:
     """The doubted labels, the surest of each task first, and notes.
 
     Labels that the run was trained on are judged by heads that did not see them, all others by the run's own
@@ -77,7 +78,7 @@ def doubted(catalog: Catalog, now: Snapshot, doubting: Doubting) -> tuple[list[D
         raise BadInput(f"task {unknown[0]}: run {doubting.run} does not predict it; name one that it predicts")
     inside = np.asarray(samples.splits == doubting.split, np.bool_)
     seen, notes = _seen(catalog, now, doubting, samples)
-    found = list[DoubtedLabel]()
+    found = Rows[DoubtedLabel](kind=DoubtedLabel)
     for name in names:
         task = now.task(name)
         if task.kind == "detection":

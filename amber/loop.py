@@ -28,6 +28,7 @@ from curation.files.atomic import remove_leftovers
 from curation.files.locks import locked
 from curation.files.progress import StageProgress
 from curation.requests import oracle
+from curation.rows import shortened
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 from samplers.policy.policy import Policy, default_tasks
@@ -138,6 +139,9 @@ class Round:
     found: dict[str, int]
     run: str
     figures: list[dict[str, Any]]
+
+    def __repr__(self) -> str:
+        return shortened(f"Round {self.index} ({self.arm}): {self.labels:,} labels, run {self.run}")
 
     def figure(self, task: str, slice_: str = "", split: str = "test") -> dict[str, Any]:
         """The row of one (task, slice, split); KeyError when the run has none."""

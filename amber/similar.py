@@ -24,6 +24,7 @@ from curation.images.crops import Corners, crop_id, parsed_corners
 from curation.images.decoding import BadImage, load_rgb
 from curation.images.embeddings import Embeddings, is_imported, models_of
 from curation.images.similar import SimilarImages
+from curation.rows import tabled
 from training.evaluation.image_size import fitted_size
 from training.recipe import Recipe
 
@@ -119,6 +120,7 @@ class Search:
             too_small=too_small,
         )  # fmt: skip
 
+    @tabled(Found)
     def nearest(self, progress: StageProgress) -> list[Found]:
         """The nearest, the nearest first; without what is wanted itself. Boxes are embedded where they are not yet."""
         target, count = self.target, self.wanted.count

@@ -29,7 +29,7 @@ READS = {
 """Arguments of verbs that are called on a workspace."""
 WITHOUT = {
     "advise": [], "affinity": [], "backup": ["copy"], "browse": [], "catalog": ["verify"], "compare": [],
-    "compare-trees": [],
+    "compare-trees": [], "completion": ["zsh"],
     "coverage": [], "diff": ["1"], "discover": [], "doubts": [], "drift": ["1", "2"], "duplicates": [],
     "evaluate": [], "export-model": ["run", "--to", "out"], "forecast": ["--task", "car", "--target", "0.9"],
     "forget": ["key", "--yes"], "gate": ["--gate", "gate.toml", "--author", "bench"], "group": [], "ingest": ["."],

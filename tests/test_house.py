@@ -142,6 +142,7 @@ def test_every_tool_of_the_tests_is_used() -> None:
     used |= {"flask", "flask-cors"} if "moto" in used else set()
     used |= {"pytest-xdist"} if "--numprocesses" in (ROOT / "Makefile").read_text() else set()
     used |= {"pytest-timeout"} if "timeout" in PROJECT["tool"]["pytest"]["ini_options"] else set()
+    used |= {"ipykernel"} if "nbclient" in used else set()
     assert {normal(re.split(r"[^\w.-]", text)[0]) for text in declared} - used == set()
 
 
@@ -278,9 +279,13 @@ def test_links_lead_somewhere(path: Path) -> None:
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("path", [page for page in PAGES if page.name not in ("packs.md", "README.md")], ids=short)
+RUN_ELSEWHERE = ("README.md", "packs.md", "tutorial.md")
+"""Pages whose blocks test_readme, test_packs_page and test_tutorial run."""
+
+
+@pytest.mark.parametrize("path", [page for page in PAGES if page.name not in RUN_ELSEWHERE], ids=short)
 def test_code_of_the_pages_runs(path: Path, tmp_path: Path) -> None:
-    """But that of packs.md and of the README: test_packs_page and test_readme run their commands too."""
+    """But that of the pages whose commands are run too, by tests of their own."""
     blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
     if not blocks:
         return

@@ -14,6 +14,7 @@ from curation.errors import BadInput, NotFound
 from curation.files.atomic import whole
 from curation.files.prefixes import full_name
 from curation.files.read_back import read_json, sha256_of
+from curation.rows import Rows, html_table, shortened
 from samplers.plan.plan import Plan
 from training.imported import refuse_imported
 from training.recipe import Recipe
@@ -93,6 +94,19 @@ class Run:
     affinity: list[dict[str, Any]] = field(default_factory=list)
     """Of each pair of tasks that learned from draws: how their gradients agreed (`TaskAffinity.rows`)."""
 
+    def __repr__(self) -> str:
+        return shortened(f"Run {self.id}: {self._in_short()}")
+
+    def _repr_html_(self) -> str:
+        rows = [[head.task, head.kind, head.labels, head.groups, head.ridge or None] for head in self.heads]
+        columns = ["task", "head", "labels", "groups", "ridge"]
+        alarms = "".join(f"; {alarm}" for alarm in (self.alarm, *self.alarms) if alarm)
+        return html_table(f"Run {self.id}: {self._in_short()}{alarms}", columns if rows else [], rows)
+
+    def _in_short(self) -> str:
+        parent = f", from run {self.parent}" if self.parent else ""
+        return f"trunk {self.recipe.trunk} on plan {self.plan[:12]} at commit {self.commit}{parent}"
+
     @property
     def layers(self) -> list[int]:
         """The checkpoints of the shared layer from which heads were taken, by their epochs; their units lie in this
@@ -127,21 +141,22 @@ class Run:
         course = [(start, hash_) for start, hash_ in data.pop("course", [])]
         return cls(**data, recipe=recipe, heads=heads, course=course)
 
-    def exposure(self, home: Path) -> list[dict[str, Any]]:
+    def exposure(self, home: Path) -> Rows[dict[str, Any]]:
         """Requested and actual draws of each task, stratum, boosted slice and rank.
 
         Empty where heads were solved, which consume no draws, and in runs that are older than this record.
         """
-        return self._rows(home / "runs" / self.id / "exposure.json")
+        return self._rows(home / "runs" / self.id / "exposure.json", "kind", "name", "asked", "drawn")
 
-    def replaced(self, home: Path) -> list[dict[str, Any]]:
+    def replaced(self, home: Path) -> Rows[dict[str, Any]]:
         """The draws whose image could not be read and was replaced: position, key, by (the other image's key), reason,
         and mass, as in `samplers.streaming.draws.ReplacedDraw`."""
-        return self._rows(home / "runs" / self.id / "replaced.json")
+        return self._rows(home / "runs" / self.id / "replaced.json", "position", "key", "by", "reason", "mass")
 
-    def _rows(self, path: Path) -> list[dict[str, Any]]:
+    def _rows(self, path: Path, *columns: str) -> Rows[dict[str, Any]]:
         fix = f"remove it or train run {self.id} again"
-        return read_json(path, fix, lambda rows: [dict(row) for row in rows]) if path.is_file() else []
+        rows = read_json(path, fix, lambda rows: [dict(row) for row in rows]) if path.is_file() else []
+        return Rows(rows, columns)
 
     def save(self, home: Path) -> None:
         """Write `run.json`, whole or not at all."""

@@ -11,6 +11,7 @@ from curation.errors import BadInput, NotFound
 from curation.files.prefixes import full_name
 from curation.files.read_back import read_json
 from curation.images.embeddings import models_of
+from curation.rows import tabled
 from samplers.plan.plan import AGAIN
 from samplers.plan.plan_list import policy_name, written_at
 from training.imported import is_imported, origin_of
@@ -46,6 +47,7 @@ class RunEntry:
     trained_on: str = ""
 
 
+@tabled(RunEntry)
 def list_runs(home: Path, now: Snapshot) -> list[RunEntry]:
     """The finished runs of `home` and those that the catalog has figures of, the newest first."""
     return run_page(home, now, limit=None)[0]

@@ -95,7 +95,7 @@ def compared(
     earlier, newest, commit = pair_of(workspace.catalog, first, second)
     key, maker = comparison(workspace.catalog, earlier, newest, split, commit)
     found = comparison_row(work.take(key, maker), workspace)
-    return found if format == "json" else table_out(found.figures, format, ComparedRow)  # type: ignore[no-any-return]
+    return found if format == "json" else table_out(found.figures, format, ComparedRow)
 
 
 @router.post("/gates")

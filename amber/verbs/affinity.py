@@ -10,6 +10,7 @@ import click
 import pyarrow as pa
 from rich.console import Group, RenderableType
 
+from amber.completion import RUN, TASK
 from amber.extras import need_extra
 from amber.terminal import Screen, note, show, table
 from amber.verbs.options import grouped, seeded, using_files, workspace
@@ -53,7 +54,9 @@ affinity_options = grouped(
         "--split", type=click.Choice(["validation", "test"]), default="test", show_default=True,
         help="Whose labels judge pairs. Groups chosen on test look too good there: choose by validation.",
     ),
-    click.option("--task", "tasks", multiple=True, help="Only this task; may be given several times. Default: all."),
+    click.option(
+        "--task", "tasks", multiple=True, type=TASK, help="Only this task; may be given several times. Default: all."
+    ),
     click.option(
         "--out", default="affinity.svg", show_default=True, type=click.Path(path_type=Path), metavar="FILE",
         help="Picture of the measured pairs: SVG, PNG or PDF.",
@@ -67,7 +70,7 @@ affinity_options = grouped(
 
 
 @click.command("affinity")
-@click.argument("run", required=False, default="")
+@click.argument("run", required=False, default="", type=RUN)
 @affinity_options
 @seeded
 @workspace

@@ -15,6 +15,7 @@ import click
 import numpy as np
 import pyarrow as pa
 
+from amber.completion import PLAN, RUN, SLICE
 from amber.plugin.environment import offer_plugin
 from amber.run_overlay import overlay_of
 from amber.service.elsewhere import dataset_name
@@ -47,11 +48,11 @@ COMES_UP = 120.0
 
 
 @click.command("browse")
-@click.argument("slice_name", metavar="[SLICE]", default="")
-@click.option("--run", "run_", default="", help="Show the predictions of this run, and what it gets wrong.")
-@click.option("--against", default="", help="With --run: show where its predictions differ from this run.")
+@click.argument("slice_name", metavar="[SLICE]", default="", type=SLICE)
+@click.option("--run", "run_", default="", type=RUN, help="Show the predictions of this run, and what it gets wrong.")
+@click.option("--against", default="", type=RUN, help="With --run: show where its predictions differ from this run.")
 @click.option("--view", default="", help="Open this saved view of the App, such as 'flips light'.")
-@click.option("--plan", "plan_", default="", help="Show draw probabilities and weights of this plan.")
+@click.option("--plan", "plan_", default="", type=PLAN, help="Show draw probabilities and weights of this plan.")
 @click.option("--commit", type=int, help="Show the catalog at this commit; default: now.")
 @click.option(
     "--port", default=5151, show_default=True, type=click.IntRange(1024, 65535), help="Port of the App on 127.0.0.1."

@@ -7,6 +7,7 @@ from typing import Any
 import click
 from rich.console import Group
 
+from amber.completion import PLAN
 from amber.extras import need_extra
 from amber.terminal import Screen, show
 from amber.verbs.options import grouped, seeded, size_option, trunk_option, using_files, workspace
@@ -114,7 +115,7 @@ compare_options = grouped(
 
 
 @click.command("compare-trees")
-@click.argument("plan_hash", metavar="[PLAN]", default="")
+@click.argument("plan_hash", metavar="[PLAN]", default="", type=PLAN)
 @compare_options
 @seeded
 @workspace

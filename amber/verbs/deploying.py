@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from amber.completion import RUN, TASK
 from amber.extras import need_extra
 from amber.terminal import Screen, note, plain, show, table
 from amber.verbs.options import using_files, workspace
@@ -23,8 +24,8 @@ __all__ = ["export_model_command", "predict_command"]
 
 
 @click.command("export-model")
-@click.argument("run_", metavar="RUN")
-@click.option("--task", "tasks", multiple=True, help="Only the path of this task; may be repeated.")
+@click.argument("run_", metavar="RUN", type=RUN)
+@click.option("--task", "tasks", multiple=True, type=TASK, help="Only the path of this task; may be repeated.")
 @click.option("--to", "folder", required=True, type=click.Path(path_type=Path), help="Folder to make.")
 @workspace
 @using_files
@@ -53,7 +54,7 @@ def export_model_command(run_: str, tasks: tuple[str, ...], folder: Path, home: 
 
 
 @click.command("predict")
-@click.argument("run_", metavar="RUN")
+@click.argument("run_", metavar="RUN", type=RUN)
 @click.argument("place", metavar="FOLDER", type=click.Path(path_type=Path))
 @click.option(
     "--out", default="predictions.parquet", show_default=True, type=click.Path(path_type=Path), help="File to write."

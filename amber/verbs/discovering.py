@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from amber.completion import RUN, TASK
 from amber.terminal import interval, note, show, table
 from amber.verbs.options import seeded, using_files, workspace
 from curation.catalog.catalog import Catalog
@@ -23,8 +24,8 @@ __all__ = ["discover_command"]
 
 
 @click.command("discover")
-@click.argument("run", required=False, default="")
-@click.option("--task", "tasks", multiple=True, help="Search the errors of this task; default: of each.")
+@click.argument("run", required=False, default="", type=RUN)
+@click.option("--task", "tasks", multiple=True, type=TASK, help="Search the errors of this task; default: of each.")
 @click.option(
     "--split",
     type=click.Choice(["validation", "test"]),

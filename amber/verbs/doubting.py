@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 import click
 import pyarrow as pa
 
+from amber.completion import RUN, TASK
 from amber.doubts import DoubtedLabel, Doubting, doubted, rows_to_ask
 from amber.terminal import note, show, table
 from amber.verbs.options import grouped, using_files, workspace
@@ -20,12 +21,14 @@ SHOWN = 50
 
 doubting = grouped(
     "doubting", Doubting,
-    click.argument("run", default=""),
+    click.argument("run", default="", type=RUN),
     click.option(
         "--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True,
         help="Whose labels are doubted.",
     ),
-    click.option("--task", "tasks", multiple=True, help="Doubt labels of this task; default: all that RUN predicts."),
+    click.option(
+        "--task", "tasks", multiple=True, type=TASK, help="Doubt labels of this task; default: all that RUN predicts."
+    ),
     click.option(
         "--by", type=click.Choice(["group", "image"]), default="group", show_default=True,
         help="What was labelled in one go, and so is wrong together.",

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 from rich.console import Group
 
+from amber.completion import RUN
 from amber.terminal import note, show, table
 from amber.verbs.moments import DAY, moment_of
 from amber.verbs.options import seeded, using_files, workspace
@@ -27,7 +28,9 @@ __all__ = ["drift_command"]
 @click.command("drift")
 @click.argument("first")
 @click.argument("second")
-@click.option("--run", default="", help="Run whose predictions are compared; default: the newest, none without one.")
+@click.option(
+    "--run", default="", type=RUN, help="Run whose predictions are compared; default: the newest, none without one."
+)
 @click.option(
     "--embeddings", default="", metavar="MODEL", help="Features that are compared; default: the first there are."
 )

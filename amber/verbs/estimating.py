@@ -6,6 +6,7 @@ from typing import Any
 import click
 import pyarrow as pa
 
+from amber.completion import TASK
 from amber.terminal import WrappedTable, interval, show, table
 from amber.verbs.options import SEED, grouped
 from curation.catalog.catalog import Catalog
@@ -78,7 +79,9 @@ estimating = grouped(
         "--estimate", "slice", default="", metavar="SLICE",
         help=f"Estimate the error on this slice of test from few labels ({EVERYTHING}: on all images).",
     ),
-    click.option("--task", default="", help="Estimate the error of this task; default: of all that the slice is of."),
+    click.option(
+        "--task", default="", type=TASK, help="Estimate the error of this task; default: of all that the slice is of."
+    ),
     click.option("--ask", type=int, metavar="N", help="Request N labels of test images, where the run is unsure."),
     click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the draw of --ask."),
 )  # fmt: skip

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from amber.completion import RUN
 from amber.extras import need_extra
 from amber.tables import figures_table
 from amber.terminal import Screen, show
@@ -19,7 +20,7 @@ __all__ = ["evaluate_command"]
 
 
 @click.command("evaluate")
-@click.argument("run", default="")
+@click.argument("run", default="", type=RUN)
 @estimating
 @click.option("--author", default="", envvar="AMBER_AUTHOR", help="Author of the commit (AMBER_AUTHOR).")
 @workspace

@@ -6,6 +6,7 @@ from typing import Any
 import click
 from rich.console import Group
 
+from amber.completion import SLICE, TASK
 from amber.label_forecasts import LabelForecast, forecast_labels
 from amber.terminal import interval, note, show, table
 from amber.verbs.options import using_files, workspace
@@ -18,9 +19,11 @@ MINUTE, HOUR = 60.0, 3600.0
 
 
 @click.command("forecast")
-@click.option("--task", required=True, help="Whose labels are counted.")
+@click.option("--task", required=True, type=TASK, help="Whose labels are counted.")
 @click.option("--target", type=float, required=True, help="The figure to reach: a share such as 0.95, or a mean error.")
-@click.option("--slice", "slice_", default="", metavar="NAME", help="Where it is to be reached; default: everywhere.")
+@click.option(
+    "--slice", "slice_", default="", metavar="NAME", type=SLICE, help="Where it is to be reached; default: everywhere."
+)
 @click.option(
     "--split", type=click.Choice(["validation", "test"]),
     help="Whose labels judge; default: validation, or test where the task has no label there.",

@@ -9,6 +9,7 @@ import click
 import pyarrow as pa
 from rich.console import Group
 
+from amber.completion import RUN
 from amber.exit_codes import OUTCOMES
 from amber.gate import decide_gate, gate_lines
 from amber.terminal import show, table
@@ -28,8 +29,10 @@ __all__ = ["gate_command"]
 
 
 @click.command("gate")
-@click.argument("run_", metavar="[RUN]", default="")
-@click.option("--against", default="", help="Run that it would replace; default: its parent, or the run before it.")
+@click.argument("run_", metavar="[RUN]", default="", type=RUN)
+@click.option(
+    "--against", default="", type=RUN, help="Run that it would replace; default: its parent, or the run before it."
+)
 @click.option(
     "--gate",
     "rules_file",

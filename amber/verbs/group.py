@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Group, RenderableType
 
+from amber.completion import RUN
 from amber.extras import need_extra
 from amber.terminal import show, table
 from amber.verbs.options import grouped, using_files, workspace
@@ -52,7 +53,7 @@ group_options = grouped(
 
 
 @click.command("group")
-@click.argument("run", required=False, default="")
+@click.argument("run", required=False, default="", type=RUN)
 @group_options
 @workspace
 @using_files

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Group
 
+from amber.completion import RUN, TASK
 from amber.terminal import note, show
 from amber.verbs.options import workspace
 from curation.catalog.catalog import Catalog
@@ -21,12 +22,12 @@ __all__ = ["compare_command"]
 
 
 @click.command("compare")
-@click.argument("first", metavar="[FIRST]", default="")
-@click.argument("second", metavar="[SECOND]", default="")
+@click.argument("first", metavar="[FIRST]", default="", type=RUN)
+@click.argument("second", metavar="[SECOND]", default="", type=RUN)
 @click.option(
     "--split", type=click.Choice(sorted(EVALUATION)), default="test", show_default=True, help="Split to judge on."
 )
-@click.option("--task", "tasks", multiple=True, help="Compare only this task; may be given several times.")
+@click.option("--task", "tasks", multiple=True, type=TASK, help="Compare only this task; may be given several times.")
 @click.option(
     "--metric",
     "metrics",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from amber.completion import TASK
 from amber.terminal import interval, note, show, table
 from amber.verbs.identities import identity, token_option
 from amber.verbs.label_server import ServerOptions, server_options
@@ -69,7 +70,7 @@ def people_command(
 
 
 @click.command("assign")
-@click.option("--task", required=True, help="The task whose items are given.")
+@click.option("--task", required=True, type=TASK, help="The task whose items are given.")
 @click.option("--to", "person", required=True, metavar="PERSON", help="An e-mail address of Label Studio, or its name.")
 @click.option("--limit", type=int, metavar="N", help="At most N open items at a time; 0: no more. Default: any number.")
 @author
@@ -98,7 +99,7 @@ def assign_command(
 
 
 @click.command("disputes")
-@click.option("--task", default="", help="Only disputes about this task.")
+@click.option("--task", default="", type=TASK, help="Only disputes about this task.")
 @click.option("--settle", type=(str, str), metavar="KEY VALUE", help="Settle the dispute about the sample KEY.")
 @click.option("--author", default="", envvar="AMBER_AUTHOR", help="Who settles: author and annotator (AMBER_AUTHOR).")
 @token_option

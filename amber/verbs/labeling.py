@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from amber.completion import TASK
 from amber.service.signed_urls import SERVICE, url_for
 from amber.terminal import Screen, note, output, show, table
 from amber.verbs.label_people import assign_command, disputes_command, people_command
@@ -108,7 +109,7 @@ class PushOptions:
 
 push_options = grouped(
     "options", PushOptions,
-    click.option("--task", "tasks", multiple=True, help="Only this task; may be repeated."),
+    click.option("--task", "tasks", multiple=True, type=TASK, help="Only this task; may be repeated."),
     click.option("--overlap", default=1, show_default=True, help="Annotators per label."),
     click.option("--overlap-share", default=1.0, show_default=True, help="Share of the items with that overlap."),
     click.option("--gold", default=0.0, show_default=True, help="Share of items whose answer is known, in [0, 1)."),

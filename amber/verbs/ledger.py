@@ -1,6 +1,6 @@
 """Verbs of the catalog's commits: init, ingest, log, diff, revert."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ def _figures(now: Snapshot, before: str, after: str) -> list[dict[str, Any]]:
 
 
 def _tables(
-    changed: dict[str, list[dict[str, Any]]], acts: list[dict[str, Any]], figures: list[dict[str, Any]]
+    changed: Mapping[str, list[dict[str, Any]]], acts: list[dict[str, Any]], figures: list[dict[str, Any]]
 ) -> Iterator[Any]:
     """Tables of definitions and slices that changed, of acts, and of figures, where there are any."""
     for name, rows in {**changed, "figures on test": figures}.items():

@@ -7,6 +7,7 @@ from typing import Any
 import click
 from rich.console import Group
 
+from amber.completion import RUN
 from amber.terminal import plain, show, table
 from amber.verbs.options import workspace
 from amber.verbs.runs import HASH
@@ -19,7 +20,7 @@ __all__ = ["lineage_command"]
 
 
 @click.command("lineage")
-@click.argument("run_", metavar="[RUN]", default="")
+@click.argument("run_", metavar="[RUN]", default="", type=RUN)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write an HTML page with a picture, too.")
 @workspace
 def lineage_command(run_: str, out: Path | None, home: str, as_json: bool) -> None:

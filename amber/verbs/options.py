@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import click
 from click.core import ParameterSource
 
+from amber.completion import RUN
 from curation.errors import BadInput
 from curation.files.locks import in_use
 
@@ -93,7 +94,7 @@ def grouped(name: str, group: type[Any], *options: Callable[[Any], Any]) -> Call
 
 def _not_empty(context: click.Context, parameter: click.Parameter, value: str) -> str:
     """Refuse an empty home, which would mean the current folder, or an empty author, before any work is done."""
-    if not value.strip():
+    if not value.strip() and not context.resilient_parsing:  # a shell that completes calls nothing
         name = str(parameter.name)
         raise BadInput(f"{name} {value!r}: must not be empty; pass --{name} or set AMBER_{name.upper()}")
     return value
@@ -129,7 +130,7 @@ heads_option = click.option(
 
 
 against_option = click.option(
-    "--against", default="", metavar="RUN", help="The run that triggers compare with (`disagree`)."
+    "--against", default="", metavar="RUN", type=RUN, help="The run that triggers compare with (`disagree`)."
 )
 triggers_option = click.option(
     "--triggers", default="", metavar="NAME[,NAME]",

@@ -9,6 +9,7 @@ import click
 import numpy as np
 from rich.console import Group
 
+from amber.completion import PLAN, RUN
 from amber.terminal import Screen, note, plain, show, table
 from amber.verbs.acting import Acting, signing
 from amber.verbs.options import has_verb, seeded, using_files, workspace
@@ -54,7 +55,7 @@ class _Plans(click.Group):
 @click.option("--draws", default=6_400, show_default=True, type=click.IntRange(min=1), help="Number of draws.")
 @seeded
 @click.option("--commit", type=int, help="Plan on the labels at this commit; default: now.")
-@click.option("--against", help="Hash of the plan to compare with; default: the newest.")
+@click.option("--against", type=PLAN, help="Hash of the plan to compare with; default: the newest.")
 @signing
 @click.option("--list", "listed", is_flag=True, help="List the plans instead: date, who made it, policy.")
 @workspace
@@ -95,8 +96,8 @@ def plan_group(
 
 
 @plan_group.command("show")
-@click.argument("plan", required=False)
-@click.option("--against", help="Hash of another plan: show which tasks lose to it.")
+@click.argument("plan", required=False, type=PLAN)
+@click.option("--against", type=PLAN, help="Hash of another plan: show which tasks lose to it.")
 @workspace
 def show_plan(plan: str | None, against: str | None, home: str, as_json: bool) -> None:
     """Show what every task gets from PLAN (default: the newest), and which tasks lose by it; `show` may be omitted."""
@@ -106,7 +107,7 @@ def show_plan(plan: str | None, against: str | None, home: str, as_json: bool) -
 
 @plan_group.command("why")
 @click.argument("sample")
-@click.option("--plan", help="Hash of the plan; default: the newest.")
+@click.option("--plan", type=PLAN, help="Hash of the plan; default: the newest.")
 @workspace
 def why_command(sample: str, plan: str | None, home: str, as_json: bool) -> None:
     """Explain why SAMPLE, a key, is drawn: its strata, its probability, its label weights, and which tasks drew it."""
@@ -120,9 +121,9 @@ def why_command(sample: str, plan: str | None, home: str, as_json: bool) -> None
 
 
 @plan_group.command("exposure")
-@click.argument("plan", required=False)
+@click.argument("plan", required=False, type=PLAN)
 @click.option("--upto", type=click.IntRange(min=1), help="Count only this many draws from the start; default: all.")
-@click.option("--run", "run_", help="Show the draws this run was trained on instead.")
+@click.option("--run", "run_", type=RUN, help="Show the draws this run was trained on instead.")
 @workspace
 def exposure_command(plan: str | None, upto: int | None, run_: str | None, home: str, as_json: bool) -> None:
     """Compare the requested share of each task, stratum and boosted slice with the draws of PLAN or of a run."""
@@ -156,7 +157,7 @@ def _of_plan(plan: Plan, upto: int | None) -> tuple[dict[str, str], list[dict[st
 
 @plan_group.command("replan")
 @click.argument("position", type=click.IntRange(min=1))
-@click.option("--plan", help="Hash of the plan to change; default: the newest.")
+@click.option("--plan", type=PLAN, help="Hash of the plan to change; default: the newest.")
 @click.option(
     "--policy", "policy_file", type=click.Path(path_type=Path), help="Policy from there on; default: unchanged."
 )
@@ -246,7 +247,7 @@ def _before_after(change: TaskChange, name: str) -> str:
 
 @plan_group.command("materialize")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--plan", "prefix", default="", help="Plan (a prefix of its hash); default: the newest.")
+@click.option("--plan", "prefix", default="", type=PLAN, help="Plan (a prefix of its hash); default: the newest.")
 @click.option(
     "--shard-size",
     "mebibytes",

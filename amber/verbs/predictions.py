@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from amber.completion import TASK
 from amber.tables import figures_table
 from amber.terminal import Screen, note, show
 from amber.verbs.options import author, grouped, using_files, workspace
@@ -28,7 +29,7 @@ class ImportOptions:
 import_options = grouped(
     "options", ImportOptions,
     click.option("--name", required=True, metavar="MODEL", help="Name of the model."),
-    click.option("--task", default="", help="The task of a table that names none, or of boxes."),
+    click.option("--task", default="", type=TASK, help="The task of a table that names none, or of boxes."),
     click.option(
         "--trained-on", type=click.Path(path_type=Path), metavar="FILE",
         help="Keys of the images that the model was trained on, one a line; default: unknown.",

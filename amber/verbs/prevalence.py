@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import click
 
+from amber.completion import TASK
 from amber.terminal import note, show, table
 from amber.verbs.options import workspace
 from curation.catalog.catalog import Catalog
@@ -15,7 +16,7 @@ __all__ = ["prevalence_command"]
 
 
 @click.command("prevalence")
-@click.argument("tasks", nargs=-1, metavar="[TASK]...")
+@click.argument("tasks", nargs=-1, metavar="[TASK]...", type=TASK)
 @workspace
 def prevalence_command(tasks: Sequence[str], home: str, as_json: bool) -> None:
     """Show how common each class of TASK (default: all) is among the images that may be trained on.

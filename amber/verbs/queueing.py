@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Group
 
+from amber.completion import TASK
 from amber.terminal import note, show, table
 from amber.verbs.options import using_files, workspace
 from curation.catalog.catalog import Catalog
@@ -19,7 +20,9 @@ __all__ = ["queue_command"]
 
 
 @click.command("queue")
-@click.option("--task", "tasks", multiple=True, help="Look at this task; may be given several times. Default: all.")
+@click.option(
+    "--task", "tasks", multiple=True, type=TASK, help="Look at this task; may be given several times. Default: all."
+)
 @click.option("--no-measure", is_flag=True, help="Solve no head again; only list what changed.")
 @click.option("--embeddings", default="", metavar="MODEL", help="Features for a run that learned from pixels.")
 @workspace

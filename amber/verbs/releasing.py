@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Group
 
+from amber.completion import RUN
 from amber.exit_codes import OUTCOMES
 from amber.extras import need_extra
 from amber.terminal import Screen, note, show, table
@@ -24,7 +25,7 @@ __all__ = ["release_command"]
 
 
 @click.command("release")
-@click.argument("run_", metavar="[RUN]", default="")
+@click.argument("run_", metavar="[RUN]", default="", type=RUN)
 @click.option(
     "--gate",
     "rules_file",
@@ -32,7 +33,9 @@ __all__ = ["release_command"]
     metavar="FILE",
     help="TOML file with what is judged, as for `amber gate`; a release without one is refused.",
 )
-@click.option("--against", default="", help="Run to judge the first release against; default: by the rules' floors.")
+@click.option(
+    "--against", default="", type=RUN, help="Run to judge the first release against; default: by the rules' floors."
+)
 @click.option("--sign", default="", metavar="OWNER", help="Only sign for OWNER, whose tasks the rules leave out.")
 @click.option("--back", is_flag=True, help="Deploy the release before again.")
 @click.option("--list", "listed", is_flag=True, help="List the releases instead.")

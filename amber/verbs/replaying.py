@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Group
 
+from amber.completion import RUN
 from amber.exit_codes import OUTCOMES
 from amber.extras import need_extra
 from amber.terminal import Screen, show, table
@@ -29,7 +30,7 @@ CODES = {"differs": OUTCOMES["block"], "cannot tell": OUTCOMES["not enough data"
 
 
 @click.command("replay")
-@click.argument("run_", metavar="[RUN]", default="")
+@click.argument("run_", metavar="[RUN]", default="", type=RUN)
 @click.option("--without", metavar="LINK", help="Leave out this run of the chain, and show what it contributed.")
 @click.option("--flat", "flat", is_flag=True, help="Compare with one training from scratch on the last plan.")
 @click.option("--threads", type=click.IntRange(min=1), help="Train on so many threads; default: as each recipe says.")

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 from rich.console import Group
 
+from amber.completion import RUN
 from amber.example import example_of
 from amber.terminal import WrappedTable, interval, plain, show, table
 from amber.verbs.options import (
@@ -88,7 +89,7 @@ class RequestOptions:
 request_options = grouped(
     "options", RequestOptions,
     click.option("--budget", type=int, help="Request this many labels."),
-    click.option("--run", default="", help="Run whose predictions guide the mining; default: the newest."),
+    click.option("--run", default="", type=RUN, help="Run whose predictions guide the mining; default: the newest."),
     click.option("--random-share", default=0.15, show_default=True, help="Share of the budget requested at random."),
     click.option(
         "--policy", "policy_file", type=click.Path(path_type=Path),

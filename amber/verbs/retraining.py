@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Group
 
+from amber.completion import RUN, TASK
 from amber.exit_codes import OUTCOMES
 from amber.extras import need_extra
 from amber.terminal import Screen, note, show, table
@@ -24,12 +25,14 @@ __all__ = ["retrain_command"]
 
 
 @click.command("retrain")
-@click.argument("run_", metavar="[RUN]", default="")
+@click.argument("run_", metavar="[RUN]", default="", type=RUN)
 @click.option(
     "--gate", "rules_file", type=click.Path(path_type=Path), metavar="FILE", required=True,
     help="TOML file with the rules of the gate that a candidate must pass.",
 )  # fmt: skip
-@click.option("--task", "tasks", multiple=True, help="Retrain only for this task; may be given several times.")
+@click.option(
+    "--task", "tasks", multiple=True, type=TASK, help="Retrain only for this task; may be given several times."
+)
 @click.option(
     "--up-to", type=click.Choice(RUNGS), default="trunk", show_default=True,
     help="Train no more than this again, whatever the queue says.",

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from amber.completion import SLICE
 from amber.terminal import interval, show, table
 from amber.verbs.options import workspace
 from curation.analysis.box_attributes import is_of_attribute
@@ -24,7 +25,7 @@ EVERYTHING = "everything"
 @click.command("runs")
 @click.option("-n", "count", default=20, show_default=True, type=click.IntRange(min=0), help="Number of runs.")
 @click.option(
-    "--slice", "slice_", metavar="NAME",
+    "--slice", "slice_", metavar="NAME", type=SLICE,
     help="Show this slice over all runs instead ('everything' for all images), and what changed since the run before.",
 )  # fmt: skip
 @workspace

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from rich.console import Group
 
+from amber.completion import PLAN
 from amber.extras import need_extra
 from amber.terminal import Screen, show, table
 from amber.verbs.identities import identity, token_option
@@ -79,7 +80,7 @@ def search_group() -> None:
 
 
 @search_group.command("tree")
-@click.argument("plan_hash", metavar="[PLAN]", default="")
+@click.argument("plan_hash", metavar="[PLAN]", default="", type=PLAN)
 @recipe_options
 @part_option
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(min=2), help="Seeds of the verdict.")
@@ -184,7 +185,7 @@ def trial_options(command: Command) -> Command:
 
 
 @search_group.command("weights")
-@click.argument("plan_hash", metavar="[PLAN]", default="")
+@click.argument("plan_hash", metavar="[PLAN]", default="", type=PLAN)
 @recipe_options
 @trial_options
 @token_option
@@ -204,7 +205,7 @@ def search_weights(
 
 
 @search_group.command("recipe")
-@click.argument("plan_hash", metavar="[PLAN]", default="")
+@click.argument("plan_hash", metavar="[PLAN]", default="", type=PLAN)
 @recipe_options
 @trial_options
 @seeded

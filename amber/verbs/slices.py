@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from amber.completion import SLICE, TASK
 from amber.tables import agreement_tables, coverage_tables
 from amber.terminal import plain, show, table
 from amber.verbs.options import author, has_verb, workspace
@@ -82,7 +83,7 @@ def overlap_command(commit: int | None, home: str, as_json: bool) -> None:
 
 
 @slices.command("remove")
-@click.argument("name")
+@click.argument("name", type=SLICE)
 @author
 @workspace
 def remove_slice(name: str, author: str, home: str, as_json: bool) -> None:
@@ -95,7 +96,7 @@ def remove_slice(name: str, author: str, home: str, as_json: bool) -> None:
 @slices.command("add")
 @click.argument("name")
 @click.argument("predicate")
-@click.option("--task", default="", help="Report it only for this task.")
+@click.option("--task", default="", type=TASK, help="Report it only for this task.")
 @click.option("--rare", is_flag=True, help="Mine label requests for it.")
 @author
 @workspace
@@ -110,7 +111,7 @@ def add_slice(name: str, predicate: str, task: str, rare: bool, author: str, hom
 
 
 @slices.command("show")
-@click.argument("name")
+@click.argument("name", type=SLICE)
 @click.option("--commit", type=int, help="As of this commit.")
 @workspace
 def show_slice(name: str, commit: int | None, home: str, as_json: bool) -> None:

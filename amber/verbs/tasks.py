@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from amber.completion import TASK
 from amber.terminal import plain, show, table
 from amber.verbs.identities import identity, token_option
 from amber.verbs.options import author, grouped, has_verb, maybe_author, text_of, workspace
@@ -138,7 +139,7 @@ new_definition = grouped(
 
 
 @tasks_group.command("redefine")
-@click.argument("name")
+@click.argument("name", type=TASK)
 @new_definition
 @author
 @token_option
@@ -158,7 +159,7 @@ def redefine_task(name: str, new: NewDefinition, author: str, token: str, home: 
 
 
 @tasks_group.command("instructions")
-@click.argument("name")
+@click.argument("name", type=TASK)
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @maybe_author
 @token_option

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pyarrow as pa
 
+from amber.completion import PLAN, RUN
 from amber.extras import need_extra
 from amber.loop import rounds_of
 from amber.tables import figures_table
@@ -74,7 +75,8 @@ class TrainOptions:
 train_options = grouped(
     "options", TrainOptions,
     click.option(
-        "--plan", "plan_hash", default="", help="Plan to train on (a prefix of its hash); default: the newest."
+        "--plan", "plan_hash", default="", type=PLAN,
+        help="Plan to train on (a prefix of its hash); default: the newest.",
     ),
     trunk_option,
     size_option,
@@ -215,7 +217,7 @@ def _train(
 
 
 @click.command("report")
-@click.option("--run", "run_", default="", help="Run to report; default: the newest.")
+@click.option("--run", "run_", default="", type=RUN, help="Run to report; default: the newest.")
 @click.option("--out", default="report.html", show_default=True, type=click.Path(path_type=Path), help="File to write.")
 @click.option(
     "--baseline", "baselines", multiple=True, type=click.Choice(["exact", "separate"]),

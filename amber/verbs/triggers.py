@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pyarrow as pa
 
+from amber.completion import RUN, TASK
 from amber.terminal import interval, note, show, table
 from amber.verbs.options import grouped, split_option, using_files, workspace
 from curation.catalog.catalog import Catalog, check_author
@@ -53,15 +54,17 @@ class Chosen:
 
 chosen = grouped(
     "chosen", Chosen,
-    click.argument("run", default=""),
+    click.argument("run", default="", type=RUN),
     click.option(
         "--trigger", "names", multiple=True, metavar="NAME",
         help="flicker, disagree, contradiction, against_label, or a slice that reads predictions; default: all.",
     ),
     click.option("--where", default="", metavar="PREDICATE", help="A condition that is not declared, as a trigger."),
     click.option("--name", metavar="NAME", help="What to call the condition of --where; default: where."),
-    click.option("--task", "tasks", multiple=True, help="Triggers of labels of this task; default: all."),
-    click.option("--against", default="", metavar="RUN", help="The run that `disagree` and pred_other.TASK read."),
+    click.option("--task", "tasks", multiple=True, type=TASK, help="Triggers of labels of this task; default: all."),
+    click.option(
+        "--against", default="", metavar="RUN", type=RUN, help="The run that `disagree` and pred_other.TASK read."
+    ),
     split_option,
 )  # fmt: skip
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from amber.completion import SLICE, TASK
 from amber.terminal import show
 from amber.verbs.options import workspace
 from curation.catalog.catalog import Catalog
@@ -26,8 +27,8 @@ __all__ = ["write_command"]
 @click.command("write")
 @click.argument("kind", metavar="FORMAT", type=click.Choice(sorted(WRITERS)))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--task", "tasks", multiple=True, help="Only this task; may be repeated.")
-@click.option("--slice", "slice_", default="", help="Only the samples of this slice.")
+@click.option("--task", "tasks", multiple=True, type=TASK, help="Only this task; may be repeated.")
+@click.option("--slice", "slice_", default="", type=SLICE, help="Only the samples of this slice.")
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Only the samples of this split.")
 @click.option("--commit", type=int, help="As of this commit.")
 @click.option("--formulas", is_flag=True, help="Keep text in a CSV that a spreadsheet would run as a formula.")

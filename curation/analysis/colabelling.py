@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.catalog.snapshot import Snapshot
+from curation.rows import tabled
 
 __all__ = ["Hole", "colabelled", "holes"]
 
@@ -32,6 +33,7 @@ class Hole:
     split: str
 
 
+@tabled(Hole)
 def holes(now: Snapshot, most: int) -> list[Hole]:
     """At most `most` pairs of tasks that are (nearly) never known on the same sample, the largest gap first.
 

@@ -2,7 +2,7 @@
 together."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Final
 
@@ -17,6 +17,7 @@ from curation.catalog.applicability import applicability
 from curation.catalog.schema import INAPPLICABLE, KNOWN, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
+from curation.rows import Rows
 
 __all__ = ["SPLITS", "UNSPLIT", "AnnotatorCount", "Cell", "Coverage", "coverage"]
 
@@ -78,9 +79,16 @@ class Coverage:
     attributes: tuple[AttributeCount, ...] = ()
     """Of the boxes of each task that declares attributes, by split."""
 
-    def rows(self) -> list[dict[str, object]]:
-        """The cells as plain rows."""
-        return [{**asdict(cell), "unknown": cell.unknown} for cell in self.cells]
+    def rows(self) -> Rows[dict[str, object]]:
+        """The cells as plain rows, with how many are `unknown`."""
+        rows: list[dict[str, object]] = [{**asdict(cell), "unknown": cell.unknown} for cell in self.cells]
+        return Rows(rows, [*(field.name for field in fields(Cell)), "unknown"])
+
+    def __repr__(self) -> str:
+        return f"Coverage at commit {self.commit}: {self.samples:,} samples, {len(self.cells):,} cells"
+
+    def _repr_html_(self) -> str:
+        return self.rows()._repr_html_()
 
     @property
     def split(self) -> str:

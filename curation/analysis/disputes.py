@@ -24,6 +24,7 @@ from curation.catalog.schema import KNOWN, UNSURE
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
+from curation.rows import tabled
 
 __all__ = ["Dispute", "Statement", "disputes", "human_votes", "settle"]
 
@@ -54,6 +55,7 @@ class Dispute:
     open: bool
 
 
+@tabled(Dispute)
 def disputes(now: Snapshot, tasks: Sequence[str] = ()) -> list[Dispute]:
     """The disputes about `tasks` (default: all), the oldest last statement first; NotFound for an unknown task.
 

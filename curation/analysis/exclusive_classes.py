@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from curation.arrays import Ints
 from curation.catalog.schema import KNOWN
 from curation.catalog.snapshot import Snapshot
+from curation.rows import tabled
 
 __all__ = ["ExclusiveClasses", "exclusive_classes"]
 
@@ -30,6 +31,7 @@ class ExclusiveClasses:
     expected: float
 
 
+@tabled(ExclusiveClasses)
 def exclusive_classes(now: Snapshot) -> list[ExclusiveClasses]:
     """The pairs of classes of two binary or categorical tasks that no training image has, the most expected first.
 

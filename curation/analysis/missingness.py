@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from curation.arrays import Bools, Floats, Ints
 from curation.catalog.snapshot import Snapshot
+from curation.rows import tabled
 
 __all__ = [
     "CLUSTERS", "ORGANISING", "CodedAttribute", "Difference", "aligned_attribute", "coded_attribute", "compare",
@@ -107,6 +108,7 @@ class _GroupedAttribute:
         )  # fmt: skip
 
 
+@tabled(Difference)
 def label_missingness(now: Snapshot) -> list[Difference]:
     """A test of every (task, attribute) of training samples that can be tested, by q, then by size of the effect.
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.catalog.snapshot import Snapshot
+from curation.rows import tabled
 
 __all__ = ["Overlap", "overlaps"]
 
@@ -25,6 +26,7 @@ class Overlap:
     jaccard: float
 
 
+@tabled(Overlap)
 def overlaps(now: Snapshot) -> list[Overlap]:
     """Each pair of slices, the largest Jaccard index first. Slices over predictions are left out.
 

@@ -20,14 +20,18 @@ from curation.catalog.backends.duckdb_file import DuckDBFile
 from curation.catalog.backends.ducklake import DuckLake
 from curation.catalog.commit import PendingCommit
 from curation.catalog.snapshot import Snapshot
-from curation.errors import BadInput, Damaged, NotFound
+from curation.errors import AmberError, BadInput, Damaged, NotFound
 from curation.files.atomic import whole
 from curation.files.toml_files import toml_value
+from curation.rows import html_table, shortened
 
 __all__ = ["ADDRESS", "Catalog", "address_of", "backend_of", "check_author", "keep_address", "new_tables"]
 
 ADDRESS: Final = "catalog.toml"
 """The file of a workspace that holds the URL of its catalog, when that is not a file in the workspace."""
+
+GLANCE: Final = 0.5
+"""Seconds for which a notebook that shows a catalog waits for a commit."""
 
 
 class Catalog:
@@ -45,6 +49,20 @@ class Catalog:
         self.home = home
         self.file = home / "catalog.duckdb"
         self.backend = backend_of(home, patience=patience)
+
+    def __repr__(self) -> str:
+        return shortened(f"Catalog of {self.home}")
+
+    def _repr_html_(self) -> str:
+        """What it holds; only its name while another process, or a `with` block, commits."""
+        quick = Catalog(self.home, patience=GLANCE)
+        try:
+            with quick.read() as now:
+                return html_table(repr(self), [], now.overview())
+        except AmberError:
+            return html_table(repr(self), [], [])
+        finally:
+            quick.close()
 
     @classmethod
     def create(cls, home: Path | str, *, url: str = "") -> "Catalog":

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from curation.arrays import Ints
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
+from curation.rows import Rows, tabled
 
 __all__ = ["Difference", "definition_changes", "differences", "slice_changes"]
 
@@ -34,6 +35,7 @@ class Difference:
     lost: int
 
 
+@tabled(Difference)
 def differences(before: Snapshot, after: Snapshot, tasks: Collection[str] | None = None) -> list[Difference]:
     """A row for each (task, slice) of `after` with a change. Slices over predictions are left out.
 
@@ -62,9 +64,9 @@ def differences(before: Snapshot, after: Snapshot, tasks: Collection[str] | None
     return [row for row in rows if row.learned or row.changed or row.doubted or row.lost]
 
 
-def definition_changes(before: Snapshot, after: Snapshot) -> list[dict[str, object]]:
+def definition_changes(before: Snapshot, after: Snapshot) -> Rows[dict[str, object]]:
     """A row for each field of a task that was defined otherwise: task, field, before (None for a new task), after."""
-    old, rows = before.tasks(), list[dict[str, object]]()
+    old, rows = before.tasks(), Rows[dict[str, object]](kind=("task", "field", "before", "after"))
     for name, task in after.tasks().items():
         was, now = old[name].model_dump(mode="json") if name in old else {}, task.model_dump(mode="json")
         rows += [
@@ -75,20 +77,21 @@ def definition_changes(before: Snapshot, after: Snapshot) -> list[dict[str, obje
     return rows
 
 
-def slice_changes(before: Snapshot, after: Snapshot) -> list[dict[str, object]]:
+def slice_changes(before: Snapshot, after: Snapshot) -> Rows[dict[str, object]]:
     """A row for each slice that was added, removed or declared otherwise: slice, and its predicate before and after.
 
     The predicate is None where there is no such slice.
     """
     old, new = before.slices(), after.slices()
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return [
+    rows: list[dict[str, object]] = [
         {
             "slice": name, "before": old[name].predicate if name in old else None,
             "after": new[name].predicate if name in new else None,
         }
         for name in names
     ]  # fmt: skip
+    return Rows(rows, ("slice", "before", "after"))
 
 
 def _members(before: Snapshot, name: str) -> Ints:

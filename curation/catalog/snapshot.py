@@ -1,6 +1,7 @@
 """The catalog as of one commit. SQL only selects and counts, so results do not depend on the order of threads."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -39,6 +40,7 @@ from curation.catalog.task_definitions import Definition, definition_at, definit
 from curation.catalog.tasks import Task
 from curation.catalog.view import View
 from curation.errors import BadInput, NotFound
+from curation.rows import html_table
 
 __all__ = ["RUN_SECONDS", "Snapshot"]
 
@@ -66,6 +68,15 @@ class Snapshot:
         self.ownership = SnapshotOwnership(self.view)
         self.people = SnapshotPeople(self.view)
         self.log = SnapshotLog(self.view)
+
+    def __repr__(self) -> str:
+        return f"Snapshot of commit {self.commit}, digest {self.digest[:12]}"
+
+    def _repr_html_(self) -> str:
+        """What it holds; only its commit after its `with` block has ended."""
+        with suppress(duckdb.Error):
+            return html_table(repr(self), [], self.overview())
+        return html_table(repr(self), [], [])
 
     @classmethod
     def at(cls, connection: duckdb.DuckDBPyConnection, commit: int | None) -> "Snapshot":
@@ -357,6 +368,14 @@ class Snapshot:
         return self.view.table(
             "SELECT dataset, location, reason FROM quarantine_event WHERE commit_id <= ? ORDER BY ALL", [self.commit]
         )
+
+    def overview(self) -> list[tuple[str, Any]]:
+        """What it holds, as pairs of a name and a count or names: commit, samples, label events, tasks, slices."""
+        counts = self.counts()
+        return [
+            ("commit", self.commit), ("samples", counts["sample"]), ("label events", counts["label_event"]),
+            ("tasks", ", ".join(self.tasks())), ("slices", ", ".join(self.slices())),
+        ]  # fmt: skip
 
     def counts(self) -> dict[str, int]:
         """Rows up to this commit of every table that only grows: equal for two catalogs with the same history."""

@@ -21,6 +21,7 @@ from curation.files.digest import digest
 from curation.files.locations import is_url
 from curation.files.progress import Progress
 from curation.files.read_back import json_value
+from curation.rows import SHOWN, html_table, shortened
 from samplers.shards.open_shards import LocalShards, Shard, ShardSource, VerifiedShards
 from samplers.shards.prefetcher import Cache
 from samplers.shards.row_index import RowIndex
@@ -62,6 +63,16 @@ class Pack:
 
     cache: Cache = field(default_factory=Cache)
     """The cache for the images of a pack at a URL."""
+
+    def __repr__(self) -> str:
+        return shortened(f"Pack {self.hash[:12]}: {self._in_short()}")
+
+    def _repr_html_(self) -> str:
+        rows = [[shard.name, shard.images, shard.size] for shard in self.shards[:SHOWN]]
+        return html_table(f"Pack {self.hash}: {self._in_short()}", ["shard", "images", "bytes"], rows)
+
+    def _in_short(self) -> str:
+        return f"{self.images:,} images, {self.bytes:,} bytes, in {len(self.shards):,} shards"
 
     @classmethod
     def open(cls, home: Path | str, hash: str, *, cache: Cache | None = None) -> "Pack":

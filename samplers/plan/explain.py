@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from curation.errors import NotFound
+from curation.rows import tabled
 from samplers.plan.plan import Plan
 
 __all__ = ["DrawReason", "explain_draws"]
@@ -33,6 +34,7 @@ class DrawReason:
     hot: bool
 
 
+@tabled(DrawReason)
 def explain_draws(plan: Plan, key: str) -> list[DrawReason]:
     """One row per phase and task that has a label of the image; NotFound if the plan does not draw `key`.
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from curation.arrays import Floats, Ints
 from curation.errors import BadInput
+from curation.rows import tabled
 from samplers.plan.plan import Plan
 
 __all__ = ["Exposure", "ExposureRow"]
@@ -95,6 +96,7 @@ class Exposure:
         else:
             self._ranks += np.diff(np.arange(len(self._ranks) + 1) * int(counts["ranks"].sum()) // len(self._ranks))
 
+    @tabled(ExposureRow)
     def rows(self) -> list[ExposureRow]:
         """Requested and delivered draws by task, stratum, boosted slice and rank."""
         plan = self._plan

@@ -21,13 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.arrays import Bools, Float32s, Floats, Int8s, Int16s, Int32s, Ints
-from curation.catalog.tasks import Task
 from curation.errors import Damaged, NotFound
 from curation.files.atomic import whole
 from curation.files.digest import digest
 from curation.files.prefixes import full_name
 from curation.files.read_back import read_json, read_parquet, read_with
-from samplers.plan.box_attributes import BoxAttribute
+from curation.rows import Rows, html_table, shortened
+from samplers.plan.plan_task import PlanTask
 from samplers.plan.presence import Presence
 from samplers.plan.rates import PI_UNITS, SHARE_UNITS
 from samplers.plan.strata import stratum_marks
@@ -40,34 +40,6 @@ AGAIN = "remove its folder and make the plan again"
 WRITERS = 2
 MADE = "made.json"
 """Who made a plan, outside of what its hash covers; the time is that of `plan.json`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanTask:
-    """One task in a plan: its definition, its share and importance, and the constants of its loss.
-
-    `share` is in units of 2^-22. `constant_loss` divides the task's loss; `mean` and `deviation` standardise a
-    regression target; `labelled` is the number of labels per class (mined labels count their weight); `class_factor` is
-    c(y), None if the rates do not factor. `attributes` of boxes are those that are learned.
-    """
-
-    task: Task
-    owner: str
-    share: int
-    importance: float
-    rule: str
-    constant_loss: float
-    mean: float
-    deviation: float
-    labelled: tuple[float, ...]
-    class_factor: tuple[float, ...] | None
-    strata: tuple[str, ...]
-    attributes: tuple[BoxAttribute, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The task's name."""
-        return self.task.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +62,26 @@ class Plan:
         self.hash: str = self.header["hash"]
         self.pack_hash: str = self.header["pack"]
         self.commit: int = self.header["commit"]
-        self.tasks = tuple(_plan_task(part) for part in self.header["tasks"])
+        self.tasks = tuple(PlanTask.of_words(part) for part in self.header["tasks"])
         self.phases: Ints = np.asarray(self.header["phases"], np.int64)
         """Draws of each phase [P]."""
         self.start: int = (self.header["parent"] or {"position": 0})["position"]
         """The position of the run at which this plan takes over from its parent; 0 for a plan without a parent."""
         self.shares: Floats = np.asarray([task.share for task in self.tasks], np.float64) / SHARE_UNITS
+
+    def __repr__(self) -> str:
+        return shortened(f"Plan {self.hash[:12]}: {self._in_short()}")
+
+    def _repr_html_(self) -> str:
+        columns = ["task", "kind", "owner", "share", "importance", "rule"]
+        rows = [
+            [task.name, task.task.kind, task.owner, float(share), task.importance, task.rule]
+            for task, share in zip(self.tasks, self.shares, strict=True)
+        ]
+        return html_table(f"Plan {self.hash}: {self._in_short()}", columns, rows)
+
+    def _in_short(self) -> str:
+        return f"{self.phases.sum():,} draws for {', '.join(task.name for task in self.tasks)} at commit {self.commit}"
 
     @classmethod
     def open(cls, home: Path, prefix: str) -> "Plan":
@@ -222,7 +208,7 @@ class Plan:
         bounds = pairwise([0, *np.cumsum(self.phases).tolist()])
         return np.stack([np.bincount(cells[begin:end], minlength=len(self.sizes)) for begin, end in bounds])
 
-    def rates(self) -> list[dict[str, Any]]:
+    def rates(self) -> Rows[dict[str, Any]]:
         """One row per task and stratum: its number of labels n, its target pi over all phases, and its draws.
 
         >>> sorted(plan.rates()[0])
@@ -231,10 +217,11 @@ class Plan:
         pi = self.phases @ self.pi / self.phases.sum()
         names = [(task.name, stratum) for task in self.tasks for stratum in task.strata]
         columns = (names, self.sizes.tolist(), pi.tolist(), self.drawn().sum(axis=0).tolist())
-        return [
+        rows = [
             {"task": task, "stratum": stratum, "n": n, "pi": target, "drawn": count}
             for (task, stratum), n, target, count in zip(*columns, strict=True)
         ]
+        return Rows(rows, ("task", "stratum", "n", "pi", "drawn"))
 
     @cached_property
     def first_cell(self) -> Ints:
@@ -390,11 +377,3 @@ def _write_table(folder: Path, named: tuple[str, pa.Table]) -> None:
     pq.write_table(
         table, folder / f"{name}.parquet", compression="zstd", use_dictionary=words or False, write_page_checksum=True
     )
-
-
-def _plan_task(part: dict[str, Any]) -> PlanTask:
-    factor, attributes = part["class_factor"], tuple(map(BoxAttribute.of_words, part.get("attributes", ())))
-    return PlanTask(
-        **{**part, "task": Task.model_validate(part["task"]), "strata": tuple(part["strata"]), "attributes": attributes,
-           "labelled": tuple(part["labelled"]), "class_factor": None if factor is None else tuple(factor)},
-    )  # fmt: skip

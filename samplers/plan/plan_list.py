@@ -8,6 +8,7 @@ from typing import Any
 
 from curation.catalog.snapshot import Snapshot
 from curation.files.read_back import read_json
+from curation.rows import tabled
 from samplers.plan.plan import AGAIN, MADE
 from samplers.plan.sign_off import is_even
 from samplers.policy.policy import Policy
@@ -36,6 +37,7 @@ class PlanEntry:
     derived: bool = False
 
 
+@tabled(PlanEntry)
 def list_plans(home: Path, now: Snapshot) -> list[PlanEntry]:
     """The plans of `home`, the newest first.
 

@@ -9,6 +9,7 @@ from curation.catalog.ownership import Identity
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
+from curation.rows import tabled
 from samplers.plan.plan import Plan
 from samplers.plan.rates import PI_UNITS
 from samplers.plan.task_outcomes import TaskOutcome, task_outcomes
@@ -50,6 +51,7 @@ class TaskChange:
     lowered: tuple[str, ...]
 
 
+@tabled(TaskChange)
 def changes(after: Plan, before: Plan, *, tolerance: float = 0.01) -> list[TaskChange]:
     """One row for each task of either plan, tasks of `before` first. `tolerance` is the relative loss that is ignored.
 
@@ -122,7 +124,7 @@ def _unsigned(after: Plan, before: Plan | None, policy: Policy, now: Snapshot, *
     owners, members = {name: task.owner for name, task in now.tasks().items()}, now.ownership.members()
     if len(set(owners.values())) < 2 and not members.keys() & set(owners.values()):
         return {}
-    rows = changes(after, before, tolerance=min(policy.tolerance, tolerance_in_force(now)))
+    rows: list[TaskChange] = changes(after, before, tolerance=min(policy.tolerance, tolerance_in_force(now)))
     rows = [replace(row, owner=owners.get(row.task, row.owner)) for row in rows]
     signed = now.ownership.signed(after.hash, before.hash, policy.sha256)
     signed |= {owner for owner, each in members.items() if by in each}

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.arrays import Floats, Ints
+from curation.rows import tabled
 from samplers.plan.plan import Plan
 
 __all__ = ["TaskOutcome", "task_outcomes"]
@@ -34,6 +35,7 @@ class TaskOutcome:
     most_repeated: int
 
 
+@tabled(TaskOutcome)
 def task_outcomes(plan: Plan) -> list[TaskOutcome]:
     """One row per task of the plan, in the plan's order.
 

@@ -31,6 +31,7 @@ SEARCHED = ["--home", "searched/home", "--size", "32", "32"]
 SESSION = {
     "init": [],
     "ingest": ["data"],
+    "completion": ["zsh"],
     "tasks": [],
     "trunks": ["small"],
     "coverage": ["--split", "test"],
@@ -304,7 +305,7 @@ def test_the_executable(session: Path) -> None:
     def amber(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([AMBER, *words], cwd=session, capture_output=True, text=True, check=False)
 
-    assert re.fullmatch(r"amber, version [\d.]+\n", amber("--version").stdout)
+    assert re.fullmatch(r"amber [\d.]+, Python [\d.]+, DuckDB [\d.]+, torch [\d.+a-z]+\n", amber("--version").stdout)
     assert json.loads(amber("tasks", "--json").stdout)[0]["name"] == "color"
     wrong = amber("tasks", "--home", "nowhere")
     assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)

@@ -1,6 +1,9 @@
 """Writes the reference of the command line: `python tests/support/manual.py > docs/cli.md`."""
 
+import re
 from collections.abc import Iterator
+from inspect import cleandoc
+from textwrap import dedent, indent
 
 import click
 
@@ -54,7 +57,21 @@ def _section(words: tuple[str, ...], command: click.Command) -> str:
     arguments = [str(part.metavar or part.name).upper() for part in command.params if isinstance(part, click.Argument)]
     rows = [_row(part) for part in command.params if isinstance(part, click.Option) and part.name not in EVERYWHERE]
     table = "\n| option | default | meaning |\n|---|---|---|\n" + "".join(rows) if rows else ""
-    return f"\n## amber {' '.join([*words, *arguments])}\n\n{command.help}\n{table}"
+    title = re.sub(r"([][])", r"\\\1", " ".join([*words, *arguments]))  # else Markdown reads [RUN] as a link
+    return f"\n## amber {title}\n\n{_prose(command.help or '')}\n{table}"
+
+
+def _prose(text: str) -> str:
+    """The help of a verb as Markdown: examples, which click marks with a backspace, become blocks of code."""
+    parts = cleandoc(text).replace("\b\n", "\b").split("\n\n")
+    return "\n\n".join(indent(dedent(part[1:]), " " * 4) if part[0] == "\b" else _escaped(part) for part in parts)
+
+
+def _escaped(text: str) -> str:
+    """Text with the signs escaped that Markdown would read, outside of code."""
+    return "`".join(
+        re.sub(r"([*|])", r"\\\1", part) if at % 2 == 0 else part for at, part in enumerate(text.split("`"))
+    )
 
 
 def _row(option: click.Option) -> str:
@@ -62,7 +79,7 @@ def _row(option: click.Option) -> str:
     kind = "" if option.is_flag else f" {option.make_metavar(context)}".removesuffix(" RANGE").replace("|", "\\|")
     default = option.to_info_dict()["default"]
     default = "" if option.is_flag or default in (None, "") else f"`{default}`"
-    return f"| `{option.opts[-1]}{kind}` | {default} | {option.help or ''} |\n"
+    return f"| `{option.opts[-1]}{kind}` | {default} | {_escaped(option.help or '')} |\n"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, Damaged
 from curation.files.atomic import whole
 from curation.files.read_back import check_sha256, read_json, sha256_of
+from curation.rows import tabled
 
 __all__ = [
     "BACK", "EXPORT", "LETTERS", "LOCK", "RECORD", "RELEASE", "Release", "ReleaseRecord", "champion", "files_of",
@@ -90,6 +91,7 @@ class Release:
         return self.act == BACK
 
 
+@tabled(Release)
 def releases(now: Snapshot) -> list[Release]:
     """Every release and every return to one, oldest first."""
     times = {row["id"]: row["committed_at"] for row in now.log().to_pylist()}

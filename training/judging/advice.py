@@ -16,6 +16,7 @@ from typing import Final, Literal
 
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, Damaged
+from curation.rows import tabled
 from samplers.plan.plan import Plan
 from training.judging.comparison import compare_slices, measures_of
 from training.judging.label_history import learned_labels, trained_runs
@@ -71,6 +72,7 @@ class TogetherAdvice:
     command: str
 
 
+@tabled(TogetherAdvice)
 def advise(now: Snapshot, home: Path) -> list[TogetherAdvice]:
     """A row for each task of the newest run that Amber trained on several; none where each run learned one task.
 

@@ -9,6 +9,7 @@ import numpy as np
 from curation.analysis.attribute_values import attribute_values
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
+from curation.rows import tabled
 from training.judging.bounds import TWO_SIDED
 from training.judging.box_measures import AnyMeasure, measure_of
 from training.judging.group_sums import PairedSums
@@ -82,6 +83,7 @@ def measures_of(runs: PairedRuns, texts: Sequence[str] = ()) -> dict[str, list[A
     return found
 
 
+@tabled(ComparedFigure)
 def compare_slices(
     runs: PairedRuns, measures: Mapping[str, Sequence[AnyMeasure]], slices: Collection[str] | None = None
 ) -> list[ComparedFigure]:
@@ -100,6 +102,7 @@ def compare_slices(
     return [_figure(runs, cell, p=next(adjusted) if cell.sums is not None else None) for cell in cells]
 
 
+@tabled(ComparedFigure)
 def compare_attributes(now: Snapshot, runs: PairedRuns, measures: dict[str, list[AnyMeasure]]) -> list[ComparedFigure]:
     """The differences found on values of attributes, which nobody declared as slices, at a false discovery rate of 10%.
 

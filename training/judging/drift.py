@@ -16,6 +16,7 @@ from curation.errors import BadInput
 from curation.files.read_back import read_parquet
 from curation.images.embeddings import Embeddings, principal_directions
 from curation.requests.clusters import k_means
+from curation.rows import tabled
 from training.judging.group_shift import GroupMeans, exchange_p, most_found
 from training.judging.trained_images import trained_images
 
@@ -62,6 +63,7 @@ class Drift:
     notes: list[str]
 
     @property
+    @tabled(Drifted)
     def found(self) -> list[Drifted]:
         """The differences with a false discovery rate of at most 5%."""
         return [row for row in self.rows if row.q <= RATE]

@@ -8,6 +8,7 @@ import numpy as np
 
 from curation.arrays import Bools, Ints
 from curation.catalog.tasks import Task
+from curation.rows import tabled
 from training.evaluation.group_order import groups_first
 from training.evaluation.predictions import LabelledPredictions
 from training.judging.paired_runs import PairedPredictions, PairedRuns
@@ -31,6 +32,7 @@ class Flip:
     confidence: tuple[float | None, float | None]
 
 
+@tabled(Flip)
 def flips(runs: PairedRuns, tasks: Sequence[str] = ()) -> list[Flip]:
     """The flipped labels of these tasks (default: all): broken ones first, of each the surest of the wrong answers.
 

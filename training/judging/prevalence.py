@@ -19,6 +19,7 @@ from curation.catalog.schema import KNOWN
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
+from curation.rows import tabled
 from training.evaluation.drawn_labels import Batch, answered, batches_of
 from training.evaluation.intervals import share_of_variance
 
@@ -42,6 +43,7 @@ class ClassPrevalence:
     high: float
 
 
+@tabled(ClassPrevalence)
 def prevalence(now: Snapshot, task: Task) -> list[ClassPrevalence]:
     """A row for each class of a task, over the images that may be trained on and that the task applies to.
 

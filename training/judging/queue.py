@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from curation.rows import tabled
 from training.evaluation.paired import SeedValues, estimate
 from training.judging.comparison import ALPHA
 from training.judging.measures import Measure
@@ -99,6 +100,7 @@ def refit_gain(pair: PairedPredictions, judged_on: str) -> RefitGain | None:
     )  # fmt: skip
 
 
+@tabled(QueueRow)
 def queue_rows(
     changes: list[TaskChange], gains: Mapping[str, RefitGain], unmeasured: Mapping[str, str]
 ) -> list[QueueRow]:

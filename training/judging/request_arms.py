@@ -8,6 +8,7 @@ import numpy as np
 from curation.arrays import Bools, Floats
 from curation.catalog.snapshot import Snapshot
 from curation.requests.outcomes import Outcomes
+from curation.rows import tabled
 from training.evaluation.intervals import Figure, proportion
 
 __all__ = ["ArmFigures", "arm_figures"]
@@ -28,6 +29,7 @@ class ArmFigures:
     wrong: Figure
 
 
+@tabled(ArmFigures)
 def arm_figures(now: Snapshot, home: Path) -> list[ArmFigures]:
     """The arms in the order of their first request; Damaged when predictions changed since they were recorded.
 

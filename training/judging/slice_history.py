@@ -6,6 +6,7 @@ from pathlib import Path
 from curation.analysis.box_attributes import is_of_attribute
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, Damaged
+from curation.rows import tabled
 from training.judging.comparison import ComparedFigure, compare_slices, measures_of
 from training.judging.paired_runs import PairedRuns
 from training.run_list import RunEntry, list_runs, run_before
@@ -33,6 +34,7 @@ class HistoryEntry:
     doubt: str
 
 
+@tabled(HistoryEntry)
 def slice_history(now: Snapshot, home: Path, slice_: str, *, count: int = 20) -> list[HistoryEntry]:
     """Entries on test of the `count` newest evaluated runs, the newest first, for the slice of this name.
 

@@ -12,6 +12,7 @@ from curation.arrays import Bools, Floats
 from curation.catalog.snapshot import Snapshot
 from curation.files.read_back import read_parquet
 from curation.requests.triggers import Trigger, Triggers
+from curation.rows import tabled
 from training.evaluation.figures import labelled
 from training.evaluation.group_order import groups_first
 from training.evaluation.intervals import Figure, mean_of, proportion
@@ -51,6 +52,7 @@ class FiredTrigger:
     keys: tuple[str, ...]
 
 
+@tabled(FiredTrigger)
 def fired_triggers(
     now: Snapshot, home: Path, triggers: Triggers, chosen: Sequence[Trigger], *, split: str = ""
 ) -> list[FiredTrigger]:

@@ -15,6 +15,7 @@ from curation.errors import BadInput
 from curation.files.read_back import read_parquet
 from curation.images.embeddings import Embeddings, principal_directions
 from curation.requests.clusters import k_means
+from curation.rows import tabled
 from training.evaluation.group_order import groups_first
 from training.evaluation.intervals import Figure, mean_of, proportion
 from training.evaluation.predictions import LabelledPredictions, Samples, labelled_predictions
@@ -77,6 +78,7 @@ class _Judged:
         )
 
 
+@tabled(UndeclaredSlice)
 def undeclared_slices(
     now: Snapshot, home: Path, run: str, *, split: str = "validation", tasks: Sequence[str] = (), embeddings: str = "",
     seed: int = 0,
