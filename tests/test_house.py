@@ -128,8 +128,8 @@ def test_every_dependency_is_imported_and_every_import_is_declared() -> None:
     tops = {module.split(".")[0] for path in MODULES for module, _ in imports(path)} - set(PACKAGES)
     used = {normal(owner) for top in tops - sys.stdlib_module_names for owner in owners[top]}
     assert (
-        used | {"httptools", "onnxscript", "timm", "torchvision"} == wanted
-    )  # uvicorn is told its name; torch.onnx imports it
+        used | {"httptools", "onnxscript", "python-multipart", "timm", "torchvision"} == wanted
+    )  # uvicorn is told its name; torch.onnx and FastAPI import theirs
 
 
 def test_every_tool_of_the_tests_is_used() -> None:
@@ -143,6 +143,7 @@ def test_every_tool_of_the_tests_is_used() -> None:
     used |= {"pytest-xdist"} if "--numprocesses" in (ROOT / "Makefile").read_text() else set()
     used |= {"pytest-timeout"} if "timeout" in PROJECT["tool"]["pytest"]["ini_options"] else set()
     used |= {"ipykernel"} if "nbclient" in used else set()
+    used |= {"axe-core-python"} if any('"axe_core_python"' in path.read_text() for path in OTHERS) else set()
     assert {normal(re.split(r"[^\w.-]", text)[0]) for text in declared} - used == set()
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, TypeAdapter
 
-from amber.service.log_models import ChangesRow, CommitRow, RevertAsked, Reverted
+from amber.service import log_models, people_models, plan_models, run_models, slice_models
 from amber.service.models import (
     Asked,
     AskedFor,
@@ -35,52 +35,6 @@ from amber.service.models import (
     SliceRow,
     TagPicked,
     TaskRow,
-)
-from amber.service.people_models import (
-    Assigned,
-    AssignedTo,
-    DisputeRow,
-    PersonRow,
-    Settled,
-    Settlement,
-    WeekRow,
-)
-from amber.service.plan_models import (
-    AccountLine,
-    PlanFacts,
-    PlanRow,
-    PolicyAsked,
-    PolicyChecked,
-    PolicyFacts,
-    PolicySaved,
-    PolicyWish,
-    SignedRow,
-    WaitingRow,
-)
-from amber.service.run_models import (
-    ComparisonRow,
-    GateAsked,
-    GateRow,
-    LineageRow,
-    LiveRow,
-    ReleaseAsked,
-    ReleaseSigned,
-    ReleasesRow,
-    ReturnAsked,
-    Returned,
-    RunEntryRow,
-    SignedRelease,
-    WorkRow,
-)
-from amber.service.slice_models import (
-    Elsewhere,
-    NewSlice,
-    PictureFacts,
-    PictureRow,
-    SliceFacts,
-    SlicePreview,
-    SliceSize,
-    SliceSummary,
 )
 from curation.errors import BadInput, Busy, Failed, NotFound
 
@@ -153,42 +107,46 @@ class Client:
         """Declared slices."""
         return self._rows(SliceRow, "/api/slices")
 
-    def slice_summaries(self) -> list[SliceSummary]:
+    def slice_summaries(self) -> list[slice_models.SliceSummary]:
         """Slices with their sizes and newest figures; null while these are being counted."""
-        return self._rows(SliceSummary, "/api/slice-summaries")
+        return self._rows(slice_models.SliceSummary, "/api/slice-summaries")
 
-    def slice(self, name: str) -> SliceFacts:
+    def slice(self, name: str) -> slice_models.SliceFacts:
         """One slice with its declarations and figures; NotFound when there is none."""
-        return SliceFacts.model_validate(self._ask("GET", f"/api/slices/{quote(name, safe='')}"))
+        return slice_models.SliceFacts.model_validate(self._ask("GET", f"/api/slices/{quote(name, safe='')}"))
 
-    def slice_sizes(self, name: str, *, run: str = "") -> list[SliceSize]:
+    def slice_sizes(self, name: str, *, run: str = "") -> list[slice_models.SliceSize]:
         """How many samples a slice held after some of the commits, the oldest first."""
-        return self._rows(SliceSize, f"/api/slices/{quote(name, safe='')}/sizes", run=run)
+        return self._rows(slice_models.SliceSize, f"/api/slices/{quote(name, safe='')}/sizes", run=run)
 
-    def slice_elsewhere(self, name: str, *, run: str = "") -> Elsewhere:
+    def slice_elsewhere(self, name: str, *, run: str = "") -> slice_models.Elsewhere:
         """Where else a slice can be looked at: the FiftyOne App, and its open items in Label Studio."""
-        return Elsewhere.model_validate(self._ask("GET", f"/api/slices/{quote(name, safe='')}/elsewhere", {"run": run}))
+        return slice_models.Elsewhere.model_validate(
+            self._ask("GET", f"/api/slices/{quote(name, safe='')}/elsewhere", {"run": run})
+        )
 
     def pictures(
         self, slice: str, *, run: str = "", task: str = "", split: str = "", state: str = "", predicted: str = "",
         wrong: bool = False, limit: int = 100, after: str = "",
-    ) -> Page[PictureRow]:  # fmt: skip
+    ) -> Page[slice_models.PictureRow]:  # fmt: skip
         """A page of images of a slice with the labels of a task and the predictions of a run (default: the newest)."""
         return self._page(
-            PictureRow, f"/api/slices/{quote(slice, safe='')}/pictures", run=run, task=task, split=split, state=state,
-            predicted=predicted, wrong=wrong or "", limit=limit, after=after,
+            slice_models.PictureRow, f"/api/slices/{quote(slice, safe='')}/pictures", run=run, task=task, split=split,
+            state=state, predicted=predicted, wrong=wrong or "", limit=limit, after=after,
         )  # fmt: skip
 
-    def picture(self, key: str, *, runs: Iterable[str] = ()) -> PictureFacts:
+    def picture(self, key: str, *, runs: Iterable[str] = ()) -> slice_models.PictureFacts:
         """Everything that is known of one image; NotFound when it is unknown or was forgotten."""
-        return PictureFacts.model_validate(self._ask("GET", f"/api/pictures/{quote(key)}", {"run": list(runs)}))
+        return slice_models.PictureFacts.model_validate(
+            self._ask("GET", f"/api/pictures/{quote(key)}", {"run": list(runs)})
+        )
 
-    def preview_slice(self, predicate: str, *, task: str = "", run: str = "") -> SlicePreview:
+    def preview_slice(self, predicate: str, *, task: str = "", run: str = "") -> slice_models.SlicePreview:
         """What a predicate would hold as a slice; BadInput says which part of it fails."""
         asked = {"predicate": predicate, "task": task, "run": run}
-        return SlicePreview.model_validate(self._ask("GET", "/api/slice-preview", asked))
+        return slice_models.SlicePreview.model_validate(self._ask("GET", "/api/slice-preview", asked))
 
-    def declare_slice(self, wanted: NewSlice) -> SliceRow:
+    def declare_slice(self, wanted: slice_models.NewSlice) -> SliceRow:
         """Declare a slice; needs a token of the scope label, owner or admin."""
         return SliceRow.model_validate(self._ask("POST", "/api/slices", body=wanted))
 
@@ -196,30 +154,32 @@ class Client:
         """Hashes of the plans."""
         return [str(plan) for plan in self._ask("GET", "/api/plans")]
 
-    def plan_list(self) -> list[PlanRow]:
+    def plan_list(self) -> list[plan_models.PlanRow]:
         """The plans, the newest first: when and by whom each was made, and of what."""
-        return self._rows(PlanRow, "/api/plan-list")
+        return self._rows(plan_models.PlanRow, "/api/plan-list")
 
-    def plan(self, plan: str, *, against: str = "") -> PlanFacts:
+    def plan(self, plan: str, *, against: str = "") -> plan_models.PlanFacts:
         """What each task gets from a plan, and what fell against another one (default: the plan before)."""
         path = f"/api/plans/{quote(plan, safe='')}"
-        return PlanFacts.model_validate(self._ask("GET", path, {"against": against} if against else None))
+        return plan_models.PlanFacts.model_validate(self._ask("GET", path, {"against": against} if against else None))
 
-    def accounts(self) -> list[AccountLine]:
+    def accounts(self) -> list[plan_models.AccountLine]:
         """Tasks that fell under a plan or a run of somebody else."""
-        return self._rows(AccountLine, "/api/accounts")
+        return self._rows(plan_models.AccountLine, "/api/accounts")
 
-    def policy(self) -> PolicyFacts:
+    def policy(self) -> plan_models.PolicyFacts:
         """The policy in force, as TOML."""
-        return PolicyFacts.model_validate(self._ask("GET", "/api/policy"))
+        return plan_models.PolicyFacts.model_validate(self._ask("GET", "/api/policy"))
 
-    def check_policy(self, text: str) -> PolicyChecked:
+    def check_policy(self, text: str) -> plan_models.PolicyChecked:
         """Whether a text is a policy, and who gains and who pays by it."""
-        return PolicyChecked.model_validate(self._ask("POST", "/api/policy/check", body=PolicyWish(text=text)))
+        return plan_models.PolicyChecked.model_validate(
+            self._ask("POST", "/api/policy/check", body=plan_models.PolicyWish(text=text))
+        )
 
-    def put_policy(self, asked: PolicyAsked) -> PolicySaved:
+    def put_policy(self, asked: plan_models.PolicyAsked) -> plan_models.PolicySaved:
         """Put a policy in force over the one that was read; needs a token of the scope owner."""
-        return PolicySaved.model_validate(self._ask("POST", "/api/policy", body=asked))
+        return plan_models.PolicySaved.model_validate(self._ask("POST", "/api/policy", body=asked))
 
     def runs(self) -> list[RunRow]:
         """All registered runs, oldest first."""
@@ -229,69 +189,73 @@ class Client:
         """All figures of a run by task, slice and split; NotFound when the run is unknown."""
         return self._all(FigureRow, f"/api/runs/{quote(run, safe='')}/figures")
 
-    def run_entries(self) -> list[RunEntryRow]:
+    def run_entries(self) -> list[run_models.RunEntryRow]:
         """All runs as `amber runs` lists them, newest first."""
-        return self._all(RunEntryRow, "/api/run-entries")
+        return self._all(run_models.RunEntryRow, "/api/run-entries")
 
-    def run(self, run: str) -> RunEntryRow:
+    def run(self, run: str) -> run_models.RunEntryRow:
         """One run; NotFound when it is unknown, or when several begin so."""
-        return RunEntryRow.model_validate(self._ask("GET", f"/api/runs/{quote(run, safe='')}"))
+        return run_models.RunEntryRow.model_validate(self._ask("GET", f"/api/runs/{quote(run, safe='')}"))
 
-    def live_runs(self) -> list[LiveRow]:
+    def live_runs(self) -> list[run_models.LiveRow]:
         """Trainings that go on, or ended without a run."""
-        return self._rows(LiveRow, "/api/live-runs")
+        return self._rows(run_models.LiveRow, "/api/live-runs")
 
-    def lineage(self, run: str) -> LineageRow:
+    def lineage(self, run: str) -> run_models.LineageRow:
         """The runs and plans that led to a run."""
-        return LineageRow.model_validate(self._ask("GET", f"/api/runs/{quote(run, safe='')}/lineage"))
+        return run_models.LineageRow.model_validate(self._ask("GET", f"/api/runs/{quote(run, safe='')}/lineage"))
 
     def report(self, run: str) -> bytes:
         """The report of a run as one HTML file; Busy while it is being made."""
         return self._sent("GET", f"/api/runs/{quote(run, safe='')}/report").content
 
-    def comparison(self, second: str = "", first: str = "", *, split: str = "test") -> ComparisonRow:
+    def comparison(self, second: str = "", first: str = "", *, split: str = "test") -> run_models.ComparisonRow:
         """Two runs beside each other, by default the newest and the run before it; Busy while this is computed."""
         asked = {"first": first, "second": second, "split": split}
-        return ComparisonRow.model_validate(self._ask("GET", "/api/comparison", asked))
+        return run_models.ComparisonRow.model_validate(self._ask("GET", "/api/comparison", asked))
 
-    def gate(self, asked: GateAsked) -> GateRow:
+    def gate(self, asked: run_models.GateAsked) -> run_models.GateRow:
         """Decide by rules whether a run may replace another one; needs a token of the scope label, owner or admin."""
-        return GateRow.model_validate(self._ask("POST", "/api/gates", body=asked))
+        return run_models.GateRow.model_validate(self._ask("POST", "/api/gates", body=asked))
 
-    def releases(self) -> ReleasesRow:
+    def releases(self) -> run_models.ReleasesRow:
         """All releases, the deployed run, and the release that goes on."""
-        return ReleasesRow.model_validate(self._ask("GET", "/api/releases"))
+        return run_models.ReleasesRow.model_validate(self._ask("GET", "/api/releases"))
 
-    def release(self, asked: ReleaseAsked) -> WorkRow:
+    def release(self, asked: run_models.ReleaseAsked) -> run_models.WorkRow:
         """Begin to release a run; needs a token of the scope admin. `releases` says how far it is."""
-        return WorkRow.model_validate(self._ask("POST", "/api/releases", body=asked))
+        return run_models.WorkRow.model_validate(self._ask("POST", "/api/releases", body=asked))
 
-    def sign_release(self, signed: ReleaseSigned) -> SignedRelease:
+    def sign_release(self, signed: run_models.ReleaseSigned) -> run_models.SignedRelease:
         """Accept a release for an owner; needs a token that is a member of it."""
-        return SignedRelease.model_validate(self._ask("POST", "/api/releases/signed", body=signed))
+        return run_models.SignedRelease.model_validate(self._ask("POST", "/api/releases/signed", body=signed))
 
-    def go_back(self, deployed: str) -> Returned:
+    def go_back(self, deployed: str) -> run_models.Returned:
         """Deploy the release before `deployed` again; needs a token of the scope admin."""
-        return Returned.model_validate(self._ask("POST", "/api/releases/back", body=ReturnAsked(deployed=deployed)))
+        return run_models.Returned.model_validate(
+            self._ask("POST", "/api/releases/back", body=run_models.ReturnAsked(deployed=deployed))
+        )
 
     def commits(
         self, *, author: str = "", task: str = "", slice: str = "", limit: int = 100, after: str = ""
-    ) -> Page[CommitRow]:
+    ) -> Page[log_models.CommitRow]:
         """A page of commits, newest first, after the page whose `next` is `after`."""
-        return self._page(CommitRow, "/api/commits", author=author, task=task, slice=slice, limit=limit, after=after)
+        return self._page(
+            log_models.CommitRow, "/api/commits", author=author, task=task, slice=slice, limit=limit, after=after
+        )
 
-    def commit(self, commit: int) -> CommitRow:
+    def commit(self, commit: int) -> log_models.CommitRow:
         """One commit."""
-        return CommitRow.model_validate(self._ask("GET", f"/api/commits/{commit}"))
+        return log_models.CommitRow.model_validate(self._ask("GET", f"/api/commits/{commit}"))
 
-    def changes(self, commit: int) -> ChangesRow:
+    def changes(self, commit: int) -> log_models.ChangesRow:
         """What a commit changed; Busy while this is computed."""
-        return ChangesRow.model_validate(self._ask("GET", f"/api/commits/{commit}/changes"))
+        return log_models.ChangesRow.model_validate(self._ask("GET", f"/api/commits/{commit}/changes"))
 
-    def revert(self, commit: int, *, batch: str, preview: bool = False) -> Reverted:
+    def revert(self, commit: int, *, batch: str, preview: bool = False) -> log_models.Reverted:
         """Undo a commit, or with `preview` say what that would undo; needs a token of the scope admin."""
-        asked = RevertAsked(batch=batch, preview=preview)
-        return Reverted.model_validate(self._ask("POST", f"/api/commits/{commit}/revert", body=asked))
+        asked = log_models.RevertAsked(batch=batch, preview=preview)
+        return log_models.Reverted.model_validate(self._ask("POST", f"/api/commits/{commit}/revert", body=asked))
 
     def requests(
         self, *, state: str = "open", task: str = "", slice: str = "", arm: str = "", limit: int = 100, after: str = ""
@@ -334,33 +298,33 @@ class Client:
         """Sign a plan off for an owner, as a member of it; needs a token of the scope label or admin."""
         return SignedOff.model_validate(self._ask("POST", "/api/sign-offs", body=signed))
 
-    def waiting(self) -> list[WaitingRow]:
+    def waiting(self) -> list[plan_models.WaitingRow]:
         """What waits for the sign-off of an owner."""
-        return self._rows(WaitingRow, "/api/sign-offs")
+        return self._rows(plan_models.WaitingRow, "/api/sign-offs")
 
-    def signed(self) -> list[SignedRow]:
+    def signed(self) -> list[plan_models.SignedRow]:
         """Recorded sign-offs, the newest first."""
-        return self._rows(SignedRow, "/api/signed")
+        return self._rows(plan_models.SignedRow, "/api/signed")
 
-    def people(self) -> list[PersonRow]:
+    def people(self) -> list[people_models.PersonRow]:
         """Each person's work and items."""
-        return self._rows(PersonRow, "/api/people")
+        return self._rows(people_models.PersonRow, "/api/people")
 
-    def weeks(self) -> list[WeekRow]:
+    def weeks(self) -> list[people_models.WeekRow]:
         """Each person's work by week."""
-        return self._rows(WeekRow, "/api/people/weeks")
+        return self._rows(people_models.WeekRow, "/api/people/weeks")
 
-    def disputes(self) -> list[DisputeRow]:
+    def disputes(self) -> list[people_models.DisputeRow]:
         """Labels on which people disagree so that none holds."""
-        return self._rows(DisputeRow, "/api/disputes")
+        return self._rows(people_models.DisputeRow, "/api/disputes")
 
-    def assign(self, wish: AssignedTo) -> Assigned:
+    def assign(self, wish: people_models.AssignedTo) -> people_models.Assigned:
         """Give the items of a task to a person; needs a token of the scope admin, or of a lead."""
-        return Assigned.model_validate(self._ask("POST", "/api/assignments", body=wish))
+        return people_models.Assigned.model_validate(self._ask("POST", "/api/assignments", body=wish))
 
-    def settle(self, wish: Settlement) -> Settled:
+    def settle(self, wish: people_models.Settlement) -> people_models.Settled:
         """Settle a dispute; needs a token of the scope admin, or of a lead."""
-        return Settled.model_validate(self._ask("POST", "/api/settlements", body=wish))
+        return people_models.Settled.model_validate(self._ask("POST", "/api/settlements", body=wish))
 
     def shown(self, asked: ShownPicked) -> Shown:
         """The fields that the App shows of picked samples."""

@@ -73,7 +73,8 @@ def comparison(catalog: Catalog, first: str, second: str, split: str, commit: in
             for flip in flipped:
                 number = counts[flip.task, flip.what] = counts.get((flip.task, flip.what), 0) + 1
                 kept += [flip] if number <= KEPT else []
-            locations = now.locations(flip.key for flip in kept)
+            shown = now.samples_of([flip.key for flip in kept]).select(["key", "location"]).to_pylist()
+            locations = {row["key"]: row["location"] for row in shown}
             return Comparison(
                 first=first, second=second, split=split, commit=now.commit, figures=figures, attributes=found,
                 flips=kept, flipped=counts, notes=unequal_lines(runs), locations=locations,

@@ -1,6 +1,6 @@
 """The catalog as of one commit. SQL only selects and counts, so results do not depend on the order of threads."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -154,15 +154,8 @@ class Snapshot:
         ((id_,),) = found
         return dict(self.view.table(samples_sql(self.view.between(id_ - 1, id_))).to_pylist()[0])
 
-    def locations(self, keys: Iterable[str]) -> dict[str, str]:
-        """The locations of those of `keys` that are samples, by key."""
-        query = "SELECT key, location FROM sample SEMI JOIN wanted USING (key) WHERE commit_id <= ?"
-        wanted = pa.table({"key": pa.array(dict.fromkeys(keys), pa.string())})
-        return {row["key"]: row["location"] for row in self.view.table(query, [self.commit], wanted=wanted).to_pylist()}
-
     def samples_of(self, keys: Sequence[str]) -> pa.Table:
-        """The samples with these keys, by `sample_id`, as rows of `samples`: for a few keys. Unknown ones are left
-        out."""
+        """The samples with these keys, by `sample_id`, as rows of `samples`, for a few keys; without unknown ones."""
         wanted = pa.table({"key": pa.array(dict.fromkeys(keys), pa.string())})
         query = "SELECT sample_id FROM sample SEMI JOIN wanted USING (key) WHERE commit_id <= ? ORDER BY sample_id"
         ids = self.view.table(query, [self.commit], wanted=wanted)["sample_id"]
@@ -365,9 +358,8 @@ class Snapshot:
 
     def quarantine(self) -> pa.Table:
         """Files that ingest refused: dataset, location, reason."""
-        return self.view.table(
-            "SELECT dataset, location, reason FROM quarantine_event WHERE commit_id <= ? ORDER BY ALL", [self.commit]
-        )
+        query = "SELECT dataset, location, reason FROM quarantine_event WHERE commit_id <= ? ORDER BY ALL"
+        return self.view.table(query, [self.commit])
 
     def overview(self) -> list[tuple[str, Any]]:
         """What it holds, as pairs of a name and a count or names: commit, samples, label events, tasks, slices."""

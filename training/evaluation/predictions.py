@@ -60,8 +60,7 @@ CLASSES = pa.field("codes", pa.list_(pa.int32()))
 
 
 ROW_GROUP: Final = 122_880
-"""Rows of one row group of a predictions file: the predictions for a few images are found without reading all of a
-task."""
+"""Rows of a row group of a predictions file: those for a few images are found without reading all of a task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,11 +340,8 @@ def places_of(keys: pa.ChunkedArray, samples: Samples, wanted: Bools) -> Ints:
 
 
 def judging_batches(now: Snapshot, task: Task, samples: Samples) -> list[Batch]:
-    """The requests for labels of test images that were drawn to judge runs, the oldest first.
-
-    A batch for the error of a slice counts for this slice and for any part of it; one for the difference of two runs
-    only for that difference, so here for nothing.
-    """
+    """The requests for labels of test images that were drawn to judge a slice, for which and any part of which they
+    count, the oldest first; those drawn for the difference of two runs count for that alone."""
 
     def pool_of(slice_: str, _: str) -> Bools | None:
         test, slices = np.asarray(samples.splits == SPLIT, np.bool_), now.slices()

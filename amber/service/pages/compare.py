@@ -51,7 +51,7 @@ def compare(
     view = _view(workspace, work, a, b, split, task, flip)
     if gate:
         view |= _gate_view(work, gate)
-    return page(request, "compare.html", view, account=account, status=409 if view["line"] else 200)
+    return page(request, "compare.html", view, account=account, status=409 if view["line"] and (a or b) else 200)
 
 
 @router.post("/compare/gate")

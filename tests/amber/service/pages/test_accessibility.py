@@ -49,7 +49,13 @@ def browser(catalog: Catalog, service: Served) -> Iterator[Chromium]:
 
 def paths(catalog: Catalog) -> list[str]:
     """An address of every kind of page."""
-    return [*PAGES, "/tasks/color"]
+    with catalog.read() as now:
+        key = now.samples("key")["key"][0].as_py()
+    plan = next((catalog.home / "plans").iterdir()).name
+    return [
+        *PAGES, "/tasks/color", "/slices/yellow", f"/image/{key}", f"/plans/{plan}", "/runs/new", "/runs/new/release",
+        "/compare?a=old&b=new", "/log/1", "/log/1/revert",
+    ]  # fmt: skip
 
 
 def test_every_page_is_accessible_and_fits(catalog: Catalog, service: Served, browser: Chromium) -> None:
