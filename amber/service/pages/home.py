@@ -1,7 +1,7 @@
 """The first page: where the loop stands, what changed in a week, what fails, and what waits for whoever looks."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from amber.service.pages.rendering import page
 from amber.service.pages.trends import Trends, spark, trends
 from curation.analysis.disputes import disputes
 from curation.catalog.snapshot import Snapshot
+from samplers.plan.waiting import Waiting, waiting_sign_offs
 from training.dynamics.releases import releases
 from training.judging.queue import queue_rows
 from training.judging.task_changes import gate_outcomes, task_changes
@@ -68,7 +69,8 @@ def _stale(now: Snapshot, home: Path) -> list[dict[str, Any]]:
     changes, _ = task_changes(now, home)
     rows = queue_rows(changes, {}, {})
     return [
-        {"task": row.change.task, "new": row.change.new, "corrected": row.change.corrected, "action": row.action}
+        {"task": row.change.task, "run": row.change.run, "new": row.change.new, "corrected": row.change.corrected,
+         "action": row.action}
         for row in rows if row.change.stale
     ]  # fmt: skip
 
@@ -79,7 +81,7 @@ def _disputes(now: Snapshot, home: Path) -> dict[str, int]:
 
 
 COUNTED: Final[Mapping[str, Making]] = {
-    "worst": _worst, "week": _week, "asked": _asked, "stale": _stale, "disputes": _disputes, "trends": trends,
+    "worst": _worst, "week": _week, "asked": _asked, "stale": _stale, "disputed": _disputes, "trends": trends,
 }  # fmt: skip
 
 
@@ -91,14 +93,14 @@ def home(request: Request, account: Looks, workspace: Served) -> HTMLResponse:
         commit, tasks, members = now.commit, now.tasks(), now.ownership.members()
         images = int(now.view.rows("SELECT count(*) FROM sample WHERE commit_id <= ?", [commit])[0][0])
         gates, released = gate_outcomes(now), releases(now)
-        newest = _newest(now)
+        newest, waiting = _newest(now), waiting_sign_offs(workspace.catalog.home, now)
     figures = counted.figures(tuple(COUNTED), commit)
     values = {name: figure.value if figure else None for name, figure in figures.items()}
     mine = {owner for owner, people in members.items() if account.identity in people}
     view = {
         "title": "Home", "commit": commit, "figures": figures, **values, "newest": newest, "gates": gates,
         "released": released[-1] if released else None, "tasks": tasks, "images_known": images, "spark": spark,
-        "trend_of": lambda row: _trend(values["trends"], row), "you": _yours(account, mine, tasks, values),
+        "trend_of": lambda row: _trend(values["trends"], row), "you": _yours(account, mine, tasks, values, waiting),
     }  # fmt: skip
     return page(request, "home.html", view, account=account)
 
@@ -115,11 +117,14 @@ def _trend(found: Trends | None, row: Mapping[str, Any]) -> Any:
     return found.by_cell.get((row["task"], row["slice"])) if found else None
 
 
-def _yours(account: Account, mine: set[str], tasks: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """What waits for this account: stale tasks of owners for whom it acts, and disputes for leads."""
+def _yours(
+    account: Account, mine: set[str], tasks: Mapping[str, Any], values: Mapping[str, Any], waiting: Sequence[Waiting]
+) -> dict[str, Any]:
+    """What waits for this account: sign-offs and stale tasks of owners for whom it acts, and disputes for leads."""
     own = {name for name, task in tasks.items() if task.owner in mine}
     return {
         "owners": sorted(mine),
         "stale": [row for row in values["stale"] or [] if row["task"] in own or account.may("admin")],
-        "disputes": values["disputes"] or {} if account.may("admin") else {},
+        "disputes": values["disputed"] or {} if account.may("admin") else {},
+        "waiting": [row for row in waiting if mine & row.losses.keys()],
     }
