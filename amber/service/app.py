@@ -24,6 +24,7 @@ from amber.service import (
     run_routes,
     sign_offs,
     slice_routes,
+    standing_routes,
 )
 from amber.service.access import Admin, Reader, Workspace
 from amber.service.docs_page import docs_page
@@ -118,7 +119,7 @@ def docs(token: Reader, request: Request) -> Any:
 ROUTERS: Final = (
     router, api.router, request_routes.router, label_routes.router, picked_samples.router, plan_routes.router,
     sign_offs.router, people_routes.router, run_routes.router, release_routes.router, log_routes.router,
-    slice_routes.router,
+    slice_routes.router, standing_routes.router,
 )  # fmt: skip
 """The routes for machines."""
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, TypeAdapter
 
-from amber.service import log_models, people_models, plan_models, run_models, slice_models
+from amber.service import log_models, people_models, plan_models, run_models, slice_models, standing_models
 from amber.service.models import (
     Asked,
     AskedFor,
@@ -98,6 +98,18 @@ class Client:
     def labels(self, task: str, *, limit: int = 100, after: str = "") -> Page[LabelRow]:
         """A page of a task's current labels, after the page whose `next` is `after`."""
         return self._page(LabelRow, f"/api/labels/{quote(task, safe='')}", limit=limit, after=after)
+
+    def standing(self) -> standing_models.Standing:
+        """Where the loop stands, as last counted."""
+        return standing_models.Standing.model_validate(self._ask("GET", "/api/standing"))
+
+    def task_standing(self, task: str) -> standing_models.TaskStanding:
+        """Where one task stands, as last counted; NotFound for an unknown task."""
+        return standing_models.TaskStanding.model_validate(self._ask("GET", f"/api/standing/{quote(task, safe='')}"))
+
+    def trends(self, task: str = "") -> list[standing_models.TrendRow]:
+        """Figures of test over the newest runs, as last counted."""
+        return self._rows(standing_models.TrendRow, "/api/trends", task=task)
 
     def coverage(self) -> list[CoverageRow]:
         """Counts of known, unsure, inapplicable and unknown labels by task, slice and split."""

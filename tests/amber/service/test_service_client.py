@@ -22,6 +22,8 @@ from amber.service.models import (
 )
 from amber.service.people_models import AssignedTo, Settlement
 from amber.service.plan_models import PolicyAsked
+from amber.service.run_models import GateAsked, ReleaseAsked, ReleaseSigned
+from amber.service.slice_models import NewSlice
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, Failed, NotFound
@@ -90,11 +92,37 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "POST /api/picked/shown": lambda client: client.shown(ShownPicked(keys=["k"])),
     "GET /api/why/k": lambda client: client.why("k"),
     "GET /metrics": Client.metrics,
+    "GET /api/standing": Client.standing,
+    "GET /api/standing/color": lambda client: client.task_standing("color"),
+    "GET /api/trends": Client.trends,
+    "POST /api/slices": lambda client: client.declare_slice(NewSlice(name="n", predicate="true", batch="b")),
+    "GET /api/slice-summaries": Client.slice_summaries,
+    "GET /api/slice-preview": lambda client: client.preview_slice("true"),
+    "GET /api/slices/night": lambda client: client.slice("night"),
+    "GET /api/slices/night/sizes": lambda client: client.slice_sizes("night"),
+    "GET /api/slices/night/pictures": lambda client: client.pictures("night"),
+    "GET /api/slices/night/elsewhere": lambda client: client.slice_elsewhere("night"),
+    "GET /api/pictures/k": lambda client: client.picture("k"),
+    "GET /api/run-entries": Client.run_entries,
+    "GET /api/runs/r": lambda client: client.run("r"),
+    "GET /api/live-runs": Client.live_runs,
+    "GET /api/runs/r/lineage": lambda client: client.lineage("r"),
+    "GET /api/runs/r/report": lambda client: client.report("r"),
+    "GET /api/comparison": Client.comparison,
+    "POST /api/gates": lambda client: client.gate(GateAsked(run="r", rules="x = 1")),
+    "GET /api/releases": Client.releases,
+    "POST /api/releases": lambda client: client.release(ReleaseAsked(run="r", rules="x = 1")),
+    "POST /api/releases/signed": lambda client: client.sign_release(ReleaseSigned(run="r", owner="o", rules="x = 1")),
+    "POST /api/releases/back": lambda client: client.go_back("r"),
+    "GET /api/commits": Client.commits,
+    "GET /api/commits/1": lambda client: client.commit(1),
+    "GET /api/commits/1/changes": lambda client: client.changes(1),
+    "POST /api/commits/1/revert": lambda client: client.revert(1, batch="b"),
 }
 
 
 def test_it_has_every_route(service: Served) -> None:
-    names = {"{key}": "k", "{task}": "color", "{run}": "r", "{plan}": "0000"}
+    names = {"{key}": "k", "{task}": "color", "{run}": "r", "{plan}": "0000", "{slice}": "night", "{commit}": "1"}
     known = {
         f"{method.upper()} {'/'.join(names.get(part, part) for part in path.split('/'))}"
         for path, methods in service.app.openapi()["paths"].items()

@@ -1,0 +1,84 @@
+"""Routes of what the first page and the pages of tasks show: counts that are made in the background."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from amber.service.access import Reader, Served
+from amber.service.api import Name
+from amber.service.finite import finite
+from amber.service.models import FAULTS
+from amber.service.pages.counted import Counted
+from amber.service.standing_models import Standing, TaskStanding, TrendRow
+from amber.service.tables_out import TABLES, Format, table_out
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/api", responses=FAULTS)
+
+
+@router.get("/standing")
+def standing(token: Reader, request: Request, workspace: Served) -> Standing:
+    """Where the loop stands, as last counted: null for what is counted for the first time."""
+    with workspace.catalog.read() as now:
+        commit = now.commit
+    names = ("worst", "week", "asked", "stale", "disputed")
+    values, counted_at = _values(request, names, commit)
+    if values["week"]:
+        values["week"] = {name: values["week"][name] for name in ("commits", "authors", "labels", "runs")}
+    return Standing.model_validate({"commit": commit, "counted_at": counted_at, **finite(values)})
+
+
+@router.get("/standing/{task}")
+def task_standing(token: Reader, request: Request, workspace: Served, task: Name) -> TaskStanding:
+    """One task: its labels, what it gets from the newest plan, its classes by the newest run, and who labelled it."""
+    with workspace.catalog.read() as now:
+        name, commit = now.task(task).name, now.commit
+    names = ("known", "outcomes", f"classes:{name}", f"labels:{name}")
+    values, counted_at = _values(request, names, commit)
+    known, outcomes, classes, labels = values.values()
+    found = {
+        "task": name, "commit": commit, "counted_at": counted_at, "known": (known or {}).get(name),
+        "outcome": (outcomes or {}).get(name), "run": classes["run"] if classes else "",
+        "classes": [_class(row) for row in classes["rows"]] if classes else [],
+        "annotators": labels["annotators"] if labels else [],
+    }  # fmt: skip
+    return TaskStanding.model_validate(finite(found))
+
+
+@router.get("/trends", response_model=list[TrendRow], responses=TABLES)
+def trends(
+    token: Reader, request: Request, workspace: Served, task: str = "", slice: str | None = None,
+    format: Format = "json",
+) -> object:  # fmt: skip
+    """Figures of test over the newest 20 runs, the oldest first, as last counted; of a task, of a slice ("":
+    everything)."""
+    with workspace.catalog.read() as now:
+        commit = now.commit
+    values, _ = _values(request, ("trends",), commit)
+    found = values["trends"].by_cell.values() if values["trends"] else []
+    rows = [
+        TrendRow.model_validate(
+            {"run": run, "task": trend.task, "slice": trend.slice, "metric": trend.metric,
+             **finite({name: row[name] for name in ("n", "value", "low", "high")})}
+        )
+        for trend in found if task in ("", trend.task) and slice in (None, trend.slice) for run, row in trend.rows
+    ]  # fmt: skip
+    return table_out(rows, format, of=TrendRow)
+
+
+def _values(request: Request, names: tuple[str, ...], commit: int) -> tuple[dict[str, Any], int]:
+    """What was counted last, None where nothing was, and the oldest commit that it is of (0: none)."""
+    counted: Counted = request.app.state.counted
+    figures = counted.figures(names, commit)
+    made = [figure.commit for figure in figures.values() if figure]
+    values = {name: figure.value if figure else None for name, figure in figures.items()}
+    return values, min(made) if len(made) == len(names) else 0
+
+
+def _class(row: dict[str, Any]) -> dict[str, Any]:
+    figures = ("precision", "recall", "f1", "average_precision")
+    return {
+        "name": row["name"], "true": row["true"], "predicted": row["predicted"],
+        **{name: float(row[name]["value"]) if row[name] else None for name in figures},
+    }  # fmt: skip
