@@ -9,7 +9,7 @@ from support.chromium import Chromium
 
 from amber.service.pages.shown import ROUTERS
 
-__all__ = ["FORMS", "PAGES", "form_word", "runs_foreign_code", "sign_in", "signed_in"]
+__all__ = ["FORMS", "PAGES", "form_word", "press", "runs_foreign_code", "sign_in", "signed_in"]
 
 ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
 PAGES = [
@@ -71,3 +71,9 @@ class _Elements(HTMLParser):
             said.get(name, "").strip().lower() for name in ("src", "href", "action", "formaction", "hx-get", "hx-post")
         ]
         self.found += [url for url in loads if url.startswith(("javascript:", "//")) or (tag != "a" and "://" in url)]
+
+
+def press(browser: Chromium, selector: str) -> None:
+    """Click on an element, after it was scrolled into view."""
+    browser.evaluate(f"document.querySelector('{selector}')?.scrollIntoView({{block: 'center'}})")
+    browser.press(f"document.querySelector('{selector}')")

@@ -11,6 +11,7 @@ import pytest
 from support.chromium import Chromium
 from support.every_kind import EVIL, every_kind
 from support.homes import copy_home
+from support.pages import press, sign_in
 from support.served import served
 from support.visitors import Visitor, elements, visiting
 
@@ -184,11 +185,8 @@ def test_in_a_browser_a_slice_is_typed_counted_declared_and_its_pictures_tagged(
     catalog = copy_home(made, tmp_path)
     secret = Tokens(catalog.home).add("ann", "owner")
     with served(catalog.home) as running, Chromium() as browser:
+        sign_in(browser, running.url, secret)
         browser.open(running.url + "/slices")
-        browser.wait_for("!!document.querySelector('input[name=token]')")
-        browser.press("document.querySelector('input[name=token]')")
-        browser.write(secret)
-        browser.press("document.querySelector('form.box button')")
         browser.wait_for("!!document.querySelector('textarea[name=predicate]')")
         press(browser, "textarea[name=predicate]")
         browser.write("attr.drak")
@@ -212,12 +210,6 @@ def test_in_a_browser_a_slice_is_typed_counted_declared_and_its_pictures_tagged(
     with catalog.read() as now:
         assert now.slice("dark_wet").predicate == '(attr.dark AND "label".wet)'
         assert len(now.members("attr.tag_seen")) == chosen > 5
-
-
-def press(browser: Chromium, selector: str) -> None:
-    """Click on an element, after it was scrolled into view."""
-    browser.evaluate(f"document.querySelector('{selector}').scrollIntoView({{block: 'center'}})")
-    browser.press(f"document.querySelector('{selector}')")
 
 
 def test_forms_of_another_session_are_refused(own: tuple[Catalog, Visitor]) -> None:
