@@ -91,6 +91,6 @@ def test_from_the_worst_slice_to_a_new_figure(
         ]
         browser.wait_for("document.querySelector('#figures .spark')?.getAttribute('aria-label').includes('2 runs')")
         browser.open(f"{service.url}/tasks/color")
-        browser.wait_for("document.body.innerText.includes('3 by human')")
+        browser.wait_for("document.body?.innerText.includes('3 by human')")
         browser.open(f"{service.url}/requests?state=answered")
         browser.wait_for("document.querySelectorAll('main tbody tr').length >= 3")
