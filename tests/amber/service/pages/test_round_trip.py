@@ -91,6 +91,7 @@ def test_from_the_worst_slice_to_a_new_figure(
         ]
         browser.wait_for("document.querySelector('#figures .spark')?.getAttribute('aria-label').includes('2 runs')")
         browser.open(f"{service.url}/tasks/color")
-        browser.wait_for("document.body?.innerText.includes('3 by human')")
+        rows = "[...document.querySelectorAll('tbody tr')].map(row => row.innerText)"
+        browser.wait_for(f"{rows}.some(text => /ann@people.test\\s+human\\s+3/.test(text))")
         browser.open(f"{service.url}/requests?state=answered")
         browser.wait_for("document.querySelectorAll('main tbody tr').length >= 3")
