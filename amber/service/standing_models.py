@@ -1,8 +1,9 @@
 """Responses about where the loop and single tasks stand."""
 
 from amber.service.models import Row
+from amber.service.plan_models import OutcomeRow
 
-__all__ = ["Standing", "TaskStanding", "TrendRow"]
+__all__ = ["KnownLabels", "Standing", "TaskStanding", "TrendRow"]
 
 
 class WorstSlice(Row):
@@ -62,22 +63,6 @@ class KnownLabels(Row):
     inapplicable: int
 
 
-class TaskOutcomeRow(Row):
-    """What a task gets from the newest plan, as `amber plan` says it."""
-
-    task: str
-    owner: str
-    share: float
-    importance: float
-    labels: int
-    ess: float
-    drawn_ess: float
-    distinct_ess: float
-    distinct: int
-    most_repeated: int
-    plan: str
-
-
 class ClassRow(Row):
     """A class on test by the newest run; null where there is not enough data."""
 
@@ -100,13 +85,14 @@ class AnnotatorRow(Row):
 
 
 class TaskStanding(Row):
-    """Where one task stands."""
+    """Where one task stands: `outcome` is what it gets from the newest plan, `classes` how the newest run does."""
 
     task: str
     commit: int
     counted_at: int
     known: KnownLabels | None
-    outcome: TaskOutcomeRow | None
+    plan: str
+    outcome: OutcomeRow | None
     run: str
     classes: list[ClassRow]
     annotators: list[AnnotatorRow]

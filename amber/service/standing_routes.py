@@ -9,7 +9,7 @@ from amber.service.api import Name
 from amber.service.finite import finite
 from amber.service.models import FAULTS
 from amber.service.pages.counted import Counted
-from amber.service.standing_models import Standing, TaskStanding, TrendRow
+from amber.service.standing_models import KnownLabels, Standing, TaskStanding, TrendRow
 from amber.service.tables_out import TABLES, Format, table_out
 
 __all__ = ["router"]
@@ -37,9 +37,10 @@ def task_standing(token: Reader, request: Request, workspace: Served, task: Name
     names = ("known", "outcomes", f"classes:{name}", f"labels:{name}")
     values, counted_at = _values(request, names, commit)
     known, outcomes, classes, labels = values.values()
+    gets = dict((outcomes or {}).get(name) or {})
     found = {
-        "task": name, "commit": commit, "counted_at": counted_at, "known": (known or {}).get(name),
-        "outcome": (outcomes or {}).get(name), "run": classes["run"] if classes else "",
+        "task": name, "commit": commit, "counted_at": counted_at, "known": _states((known or {}).get(name)),
+        "plan": gets.pop("plan", ""), "outcome": gets or None, "run": classes["run"] if classes else "",
         "classes": [_class(row) for row in classes["rows"]] if classes else [],
         "annotators": labels["annotators"] if labels else [],
     }  # fmt: skip
@@ -74,6 +75,10 @@ def _values(request: Request, names: tuple[str, ...], commit: int) -> tuple[dict
     made = [figure.commit for figure in figures.values() if figure]
     values = {name: figure.value if figure else None for name, figure in figures.items()}
     return values, min(made) if len(made) == len(names) else 0
+
+
+def _states(counts: dict[str, int] | None) -> dict[str, int] | None:
+    return counts and {name: counts[name] for name in KnownLabels.model_fields}
 
 
 def _class(row: dict[str, Any]) -> dict[str, Any]:
