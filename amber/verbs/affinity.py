@@ -14,7 +14,6 @@ from amber.completion import RUN, TASK
 from amber.extras import need_extra
 from amber.terminal import Screen, note, show, table
 from amber.verbs.options import grouped, seeded, using_files, workspace
-from amber.verbs.training import size_for
 from curation.catalog.catalog import Catalog, check_author
 from curation.catalog.event_tables import REQUESTS
 from curation.catalog.snapshot import Snapshot
@@ -152,6 +151,7 @@ def _effects(
     need_extra("train")
     from amber.effects_picture import write_effects_picture
     from amber.pairs import features_recipe, measure_run
+    from amber.verbs.training import size_for
 
     size = size_for(catalog, Recipe.trunk)
     assert size is not None

@@ -2,7 +2,6 @@
 
 import click
 
-from amber.forget import forget
 from amber.terminal import show
 from amber.verbs.options import author, workspace
 from curation.catalog.catalog import Catalog
@@ -21,6 +20,8 @@ def forget_command(sample: str, yes: bool, author: str, home: str, as_json: bool
 
     Plans and runs that used it are withdrawn. Only the fact that a sample was forgotten is kept. There is no undo.
     """
+    from amber.forget import forget
+
     if not yes and not click.confirm(f"forget {sample} in {home}, at every commit?", err=True):
         raise BadInput(f"{sample}: not forgotten, because nobody confirmed it; answer y, or pass --yes")
     gone = forget(Catalog.open(home), sample, author=author)

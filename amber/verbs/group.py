@@ -12,7 +12,6 @@ from amber.completion import RUN
 from amber.extras import need_extra
 from amber.terminal import show, table
 from amber.verbs.options import grouped, using_files, workspace
-from amber.verbs.training import size_for
 from curation.catalog.catalog import Catalog
 from training.dynamics.effects import Effects
 from training.recipe import Recipe
@@ -74,6 +73,7 @@ def group_command(run: str, options: GroupOptions, home: str, as_json: bool) -> 
     effects = Effects.open(catalog.home, chosen.id)
     need_extra("train")
     from amber.groups import choose, write_tree
+    from amber.verbs.training import size_for
 
     size = size_for(catalog, Recipe.trunk)
     assert size is not None

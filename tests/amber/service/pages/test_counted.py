@@ -31,7 +31,7 @@ def counted(catalog: Catalog, made: list[str]) -> Iterator[Counted]:
         return now.commit
 
     def broken(now: Snapshot, home: Path) -> int:
-        raise BadInput("slice 'x': is broken; mend it")
+        raise BadInput("slice 'x': is broken; correct it")
 
     def of(now: Snapshot, home: Path, thing: str) -> str:
         made.append(thing)
@@ -85,4 +85,4 @@ def test_what_cannot_be_made_says_why(catalog: Catalog, counted: Counted) -> Non
     assert until_ready(counted, "broken", commit) is None
     figure = counted.figures(("broken",), commit)["broken"]
     assert figure is not None
-    assert figure.problem == "slice 'x': is broken; mend it"
+    assert figure.problem == "slice 'x': is broken; correct it"
