@@ -76,7 +76,7 @@ bench-stream: .venv/test .venv-stream-peers/ready ## Batches, first batch, memor
 bench-pages: .venv/test ## Time and memory of one page of every long list of the service (SAMPLES=10000000)
 	@SAMPLES=$(or $(SAMPLES),1000000) $(BIN)/python -m benchmarks.pages
 
-bench-page: .venv/test ## The team's pages in a browser at 1M samples, 50 tasks, 200 slices, 20 runs, with 32 readers (SCALE=small, SAMPLES, CATALOG=FOLDER)
+bench-page: .venv/test ## The team's pages in a browser at 1M samples, 50 tasks, 200 slices, 20 runs, with 32 readers (ROWS=pages,paint,readers; SCALE=small, SAMPLES, CATALOG=FOLDER)
 	@$(BIN)/python -m benchmarks.page
 
 bench-labeling: .venv/test .venv-label-studio/ready ## Push 10,000 items, pull 1,000 changed, the loop with people who err, thumbnails for 32 clients (SCALE=small)

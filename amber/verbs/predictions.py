@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +12,9 @@ from amber.tables import figures_table
 from amber.terminal import Screen, note, show
 from amber.verbs.options import author, grouped, using_files, workspace
 from curation.catalog.catalog import Catalog
-from training.foreign.imports import ImportedFigures, import_predictions
+
+if TYPE_CHECKING:
+    from training.foreign.imports import ImportedFigures
 
 __all__ = ["predictions_group"]
 
@@ -57,6 +60,8 @@ def import_command(file: Path, options: ImportOptions, author: str, home: str, a
 
     The run has no plan. Where nobody declares what its model was trained on, that stands beside each of its figures.
     """
+    from training.foreign.imports import import_predictions
+
     catalog = Catalog.open(home)
     screen = Screen(quiet=as_json)
     with screen.stages():
@@ -73,7 +78,7 @@ def _tell(screen: Screen, stage: str, done: int, total: int) -> None:
     screen.tell(stage, done, total)
 
 
-def _show(made: ImportedFigures, as_json: bool) -> None:
+def _show(made: "ImportedFigures", as_json: bool) -> None:
     run, origin = made.run, {"trained_on": made.run.trained_on}
     figures = [{**row, **origin} for row in made.figures.to_pylist()]
     predicted = ", ".join(f"{task} {count:,}" for task, count in run.tasks.items())

@@ -7,7 +7,6 @@ import click
 from rich.console import Group
 
 from amber.completion import RUN
-from amber.example import example_of
 from amber.terminal import WrappedTable, interval, plain, show, table
 from amber.verbs.options import (
     against_option,
@@ -21,7 +20,6 @@ from amber.verbs.options import (
 )
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
-from curation.requests import oracle
 from curation.requests.proposals import Proposal
 from curation.requests.ranking import STRATEGIES, Strategy
 from curation.requests.spending import Spent, spend
@@ -60,6 +58,8 @@ class RequestOptions:
             runs = now.runs()["run"].to_pylist()
             run = now.runs.full_id(self.run) if self.run else runs[-1] if runs else ""
         self._check_strategy(catalog, run)
+        from amber.example import example_of
+
         recipe = Run.open(catalog.home, run).recipe if trained_here(catalog.home, run) else Recipe()
         return Proposal(
             budget=self.budget, seed=seed, random_share=self.random_share, run=run,
@@ -182,6 +182,8 @@ def _seconds(value: float | None) -> str:
 @workspace
 def oracle_command(home: str, as_json: bool) -> None:
     """Answer the open requests with the labels that the data set held back."""
+    from curation.requests import oracle
+
     catalog = Catalog.open(home)
     with catalog.read() as now:
         digest = now.digest
