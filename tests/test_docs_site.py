@@ -3,7 +3,6 @@
 import ast
 import importlib
 import re
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -65,8 +64,6 @@ def test_every_page_of_the_docs_is_in_the_site(site: Path) -> None:
 
 
 def test_the_search_works_from_a_folder(site: Path) -> None:
-    if not shutil.which("chromium"):
-        pytest.skip("no chromium")
     with Chromium() as browser:
         browser.open(f"{site.as_uri()}/index.html")
         browser.wait_for("!!document.querySelector('.md-search__input') && document.readyState == 'complete'")

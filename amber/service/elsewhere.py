@@ -6,19 +6,16 @@ import re
 import shlex
 import socket
 from collections.abc import Collection
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from amber.service.label_items import item_address, item_caches
 from amber.service.slice_models import ItemRow
 from curation.catalog.slices import Slice
 from curation.catalog.snapshot import Snapshot
-from curation.errors import AmberError
-from curation.files.read_back import json_value
-from curation.labelstudio.item_cache import Item, ItemCache
-from curation.labelstudio.local_server import running
+from curation.labelstudio.item_cache import Item
 
 __all__ = ["app_address", "app_command", "dataset_name", "items_of", "open_items"]
 
@@ -53,7 +50,7 @@ def open_items(home: Path, now: Snapshot, part: Slice, predictions: str | None) 
 
     A slice over predictions without any has none.
     """
-    found = [(url, item) for url, items in _caches(home) for item in items if item.unfinished and not item.gone]
+    found = [(url, item) for url, items in item_caches(home) for item in items if item.unfinished and not item.gone]
     if not found or (part.reads_predictions and predictions is None):
         return []
     samples = now.samples_of([item.sample for _, item in found]).select(["key", "sample_id"]).to_pydict()
@@ -65,7 +62,7 @@ def open_items(home: Path, now: Snapshot, part: Slice, predictions: str | None) 
 
 def items_of(home: Path, key: str) -> list[ItemRow]:
     """Items of Label Studio that ask somebody about one sample; as of the last push or pull."""
-    found = [(url, item) for url, items in _caches(home) for item in items if item.unfinished and not item.gone]
+    found = [(url, item) for url, items in item_caches(home) for item in items if item.unfinished and not item.gone]
     return _rows(found, {key})
 
 
@@ -73,31 +70,10 @@ def _rows(found: list[tuple[str, Item]], keys: Collection[str]) -> list[ItemRow]
     rows = [
         ItemRow(
             key=item.sample, tasks=sorted(item.tasks),
-            url=f"{url}/projects/{item.project}/data?task={item.item}" if url else "",
+            url=item_address(url, item),
         ) for url, item in found if item.sample in keys
     ]  # fmt: skip
     return sorted(rows, key=lambda row: row.key)
-
-
-def _caches(home: Path) -> list[tuple[str, tuple[Item, ...]]]:
-    """The address of each server that a workspace pushed to ("" while its own does not run), and its items."""
-    found = []
-    for path in sorted((home / "labeling").glob("[0-9a-f]" * 12 + ".json")):
-        try:
-            state = path.stat()
-            server, items = _items(path, state.st_mtime_ns, state.st_size, state.st_ino)
-        except (OSError, ValueError, KeyError, TypeError, AmberError):
-            continue  # an unreadable cache is read again by the next pull
-        local = running(home) if server == "local" else None
-        address = local.url if local else server
-        found.append((address.rstrip("/") if address.startswith(("http://", "https://")) else "", items))
-    return found
-
-
-@lru_cache(maxsize=8)
-def _items(path: Path, *state: int) -> tuple[str, tuple[Item, ...]]:
-    server = str(json_value(path.read_text())["server"])
-    return server, tuple(ItemCache.open(path, server).items())
 
 
 def _is_held(path: Path) -> bool:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from curation.errors import AmberError
 from curation.files.read_back import json_value
 from curation.labelstudio.item_cache import Item, ItemCache
 from curation.labelstudio.local_server import running
 
-__all__ = ["addresses", "cached_items", "people_by_id"]
+__all__ = ["addresses", "cached_items", "item_address", "item_caches", "people_by_id"]
 
 LOCAL = "local"
 """The name of the server that `amber label start` started."""
@@ -18,21 +19,37 @@ LOCAL = "local"
 
 def addresses(home: Path, requests: Iterable[int]) -> dict[int, str]:
     """The address of the item that asks for each request, where it was sent; a local server must run."""
-    wanted, local = set(requests), running(home)
-    found: dict[int, str] = {}
-    for server, items in _caches(home):
-        url = (local.url if local else "") if server == LOCAL else server
-        if url.startswith(("http://", "https://")):
-            found |= {
-                request: f"{url}/projects/{item.project}/data?task={item.item}"
-                for request, item in items.items() if request in wanted
-            }  # fmt: skip
-    return found
+    wanted = set(requests)
+    return {
+        request: item_address(server, item)
+        for server, items in item_caches(home) if server for item in items
+        for request in item.requests.values() if request in wanted
+    }  # fmt: skip
 
 
 def cached_items(home: Path) -> list[Item]:
     """All items that exist on servers, each once."""
-    return list({id(item): item for _, items in _caches(home) for item in items.values()}.values())
+    return [item for _, items in item_caches(home) for item in items]
+
+
+def item_address(server: str, item: Item) -> str:
+    """The address of an item on the server with this address; "" for a server without one."""
+    return f"{server}/projects/{item.project}/data?task={item.item}" if server else ""
+
+
+def item_caches(home: Path) -> list[tuple[str, tuple[Item, ...]]]:
+    """The address of each server that a workspace pushed to ("" while its own does not run), and its items."""
+    found = []
+    for path in sorted((home / "labeling").glob("[0-9a-f]" * 12 + ".json")):
+        try:
+            state = path.stat()
+            server, items = _items(path, state.st_mtime_ns, state.st_size, state.st_ino)
+        except (OSError, ValueError, KeyError, TypeError, AmberError):
+            continue  # an unreadable cache is read again by the next pull
+        local = running(home) if server == LOCAL else None
+        address = local.url if local else server
+        found.append((address.rstrip("/") if address.startswith(("http://", "https://")) else "", items))
+    return found
 
 
 def people_by_id(items: Iterable[Item], answers: pa.Table) -> dict[int, str]:
@@ -44,23 +61,8 @@ def people_by_id(items: Iterable[Item], answers: pa.Table) -> dict[int, str]:
     }  # fmt: skip
 
 
-def _caches(home: Path) -> list[tuple[str, dict[int, Item]]]:
-    """Each server with its items by request; gold questions have none, and count by numbers below 0."""
-    found = []
-    for path in sorted((home / "labeling").glob("[0-9a-f]" * 12 + ".json")):
-        try:
-            state = path.stat()
-            found.append(_items(path, state.st_mtime_ns, state.st_size, state.st_ino))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # the next pull reads an unreadable cache again
-    return found
-
-
 @lru_cache(maxsize=8)
-def _items(path: Path, *state: int) -> tuple[str, dict[int, Item]]:
-    """The items of one version of a cache file."""
+def _items(path: Path, *state: int) -> tuple[str, tuple[Item, ...]]:
+    """The server and the items of one version of a cache file."""
     server = str(json_value(path.read_text())["server"])
-    found: dict[int, Item] = {}
-    for place, item in enumerate(ItemCache.open(path, server).items()):
-        found |= dict.fromkeys(item.requests.values(), item) if item.requests else {-1 - place: item}
-    return server, found
+    return server, tuple(ItemCache.open(path, server).items())
