@@ -65,7 +65,8 @@ def test_every_page_is_accessible_and_fits(catalog: Catalog, service: Served, br
         browser.look(width=1400)
         browser.open(service.url + path)
         browser.wait_for(
-            "document.readyState === 'complete' && !document.querySelector('[hx-trigger^=\"load delay\"]')"
+            "document.readyState === 'complete' "
+            "&& !document.querySelector('[hx-trigger^=\"load delay\"], .htmx-request')"
         )
         browser.evaluate(script + "; 1")
         for width, dark in VIEWS:
