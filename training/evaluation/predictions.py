@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Final, Self
 
@@ -133,14 +132,12 @@ class PredictionsFile:
 
     def each(self, tasks: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
         """Each of some tasks and its rows. Those of the next task are read in a thread meanwhile."""
-        if not tasks:
-            return
         with ThreadPoolExecutor(1, "amber-predictions") as pool:
-            coming = pool.submit(self.of, tasks[0])
-            for task, following in pairwise(tasks):
-                table, coming = coming.result(), pool.submit(self.of, following)
+            coming = [pool.submit(self.of, task) for task in tasks[:1]]
+            for task, following in zip(tasks, [*tasks[1:], None], strict=False):
+                table = coming.pop().result()
+                coming += [pool.submit(self.of, following)] if following else []
                 yield task, table
-            yield tasks[-1], coming.result()
 
     def _stored_keys(self, parts: list[int]) -> list[bytes]:
         """The bytes of the keys of some row groups, as they are stored."""
