@@ -17,7 +17,7 @@ from curation.errors import AmberError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-__all__ = ["PLAN", "RUN", "SHELLS", "SLICE", "TASK", "install_line"]
+__all__ = ["PLAN", "RUN", "SHELLS", "SLICE", "TASK"]
 
 SHELLS: Final = {
     "bash": "echo 'eval \"$(amber completion bash)\"' >> ~/.bashrc",
@@ -44,15 +44,6 @@ class WorkspaceName(StringParamType):
             names = self._names(Path(ctx.params.get("home") or "./amber-home"))
             return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
         return []
-
-
-def install_line(shell: str) -> str:
-    """The command that installs completion in a shell of `SHELLS`.
-
-    >>> install_line("fish")
-    'amber completion fish > ~/.config/fish/completions/amber.fish'
-    """
-    return SHELLS[shell]
 
 
 def _runs(home: Path) -> list[str]:

@@ -78,7 +78,7 @@ def doubted(catalog: Catalog, now: Snapshot, doubting: Doubting) -> tuple[Rows[D
         raise BadInput(f"task {unknown[0]}: run {doubting.run} does not predict it; name one that it predicts")
     inside = np.asarray(samples.splits == doubting.split, np.bool_)
     seen, notes = _seen(catalog, now, doubting, samples)
-    found = Rows[DoubtedLabel](kind=DoubtedLabel)
+    found = Rows[DoubtedLabel]([], DoubtedLabel)
     for name in names:
         task = now.task(name)
         if task.kind == "detection":

@@ -1,7 +1,7 @@
 """Tables that come out of functions: a list of rows that a notebook shows, and that becomes Arrow or pandas."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields
 from datetime import datetime
 from functools import wraps
 from importlib.util import find_spec
@@ -32,8 +32,10 @@ SHOWN: Final = 20
 """Rows that a notebook shows."""
 
 LONGEST_CELL: Final = 80
+"""Letters of a cell in a notebook."""
+
 LONGEST_REPR: Final = 200
-"""Letters of a cell in a notebook, and of a `repr`."""
+"""Letters of a `repr`."""
 
 ARROW: Final = {
     str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), datetime: pa.timestamp("us", tz="UTC"),
@@ -44,8 +46,8 @@ ARROW: Final = {
 class Rows(list[Row]):
     """A list of dataclasses, or of dictionaries with the same names, that is also a table.
 
-    `kind` is the dataclass, which gives the columns their names and types where there is no row, or the columns of
-    dictionaries. A notebook shows the first 20 rows.
+    `kind` is the dataclass, which gives the columns their names and types, or the columns of dictionaries. A notebook
+    shows the first 20 rows.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
@@ -61,23 +63,20 @@ class Rows(list[Row]):
     [DataType(string), DataType(int64)]
     """
 
-    def __init__(self, rows: Iterable[Row] = (), kind: type[Row] | Sequence[str] | None = None) -> None:
+    def __init__(self, rows: Iterable[Row], kind: type[Row] | Sequence[str]) -> None:
         super().__init__(rows)
         self._kind = kind
 
     @property
     def columns(self) -> list[str]:
         """Names of the columns, in order."""
-        if self._kind is not None and not isinstance(self._kind, type):
-            return list(self._kind)
-        if kind := self._dataclass():
-            return [field.name for field in fields(kind)]
-        return list(dict.fromkeys(name for row in self if isinstance(row, Mapping) for name in row))
+        kind: Any = self._kind
+        return [field.name for field in fields(kind)] if isinstance(kind, type) else list(kind)
 
     def to_arrow(self) -> pa.Table:
         """The rows as an Arrow table; nested dataclasses become structs."""
         types = self._types()
-        plain: list[Mapping[str, Any]] = [_plain(row) for row in self]
+        plain = [_plain(row) for row in self]
         return pa.table({name: _column([row.get(name) for row in plain], types.get(name)) for name in self.columns})
 
     def to_pandas(self) -> Any:
@@ -97,8 +96,7 @@ class Rows(list[Row]):
         return Rows(super().__getitem__(at), self._kind) if isinstance(at, slice) else super().__getitem__(at)
 
     def __repr__(self) -> str:
-        kind = self._dataclass()
-        name = f" of {kind.__name__}" if kind else ""
+        name = f" of {self._kind.__name__}" if isinstance(self._kind, type) else ""
         return shortened(f"{len(self):,} rows{name}: {', '.join(self.columns)}")
 
     def _repr_html_(self) -> str:
@@ -106,15 +104,10 @@ class Rows(list[Row]):
         left = f"{len(self):,} rows" + (f", of which the first {SHOWN} are shown" if len(self) > SHOWN else "")
         return html_table(left, self.columns, [[row.get(name) for name in self.columns] for row in plain])
 
-    def _dataclass(self) -> Any:
-        """The dataclass of the rows; None for others."""
-        kind = self._kind if isinstance(self._kind, type) else type(self[0]) if self else None
-        return kind if kind is not None and is_dataclass(kind) else None
-
     def _types(self) -> dict[str, pa.DataType]:
         """The Arrow types that the fields of the dataclass declare."""
         try:
-            hints = get_type_hints(self._dataclass() or object)
+            hints = get_type_hints(self._kind) if isinstance(self._kind, type) else {}
         except NameError:  # a name that only type checkers import
             return {}
         return {name: ARROW[bare] for name, hint in hints.items() if (bare := _bare(hint)) in ARROW}
@@ -160,7 +153,7 @@ def shortened(text: str, longest: int = LONGEST_REPR) -> str:
 
 
 def _plain(row: Any) -> Mapping[str, Any]:
-    return asdict(row) if is_dataclass(row) and not isinstance(row, type) else row
+    return row if isinstance(row, Mapping) else asdict(row)
 
 
 def _bare(hint: Any) -> Any:

@@ -19,7 +19,7 @@ from curation.errors import AmberError, Failed
 from curation.files.atomic import machine, process_runs, whole
 from curation.files.read_back import read_json
 
-__all__ = ["NAME", "Live", "LiveRun", "Outcome", "live_run", "live_runs"]
+__all__ = ["NAME", "Live", "LiveRun", "Outcome", "Stopped", "live_run", "live_runs"]
 
 NAME: Final = "live.json"
 
@@ -38,6 +38,10 @@ AGAIN: Final = "train the run again"
 
 Outcome = Literal["", "trained", "stopped", "failed"]
 """How a training ended, as it said itself; "" while it runs."""
+
+
+class Stopped(Failed):
+    """A training was asked to stop, and wrote a checkpoint first: the same again goes on there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +114,7 @@ class LiveRun:
         try:
             yield self
         except BaseException as error:
-            stopped = isinstance(error, KeyboardInterrupt) or "stopped after step" in str(error)
+            stopped = isinstance(error, KeyboardInterrupt | Stopped)
             line = str(error) if isinstance(error, AmberError) else f"{type(error).__name__} {error}".strip()
             self._end("stopped" if stopped else "failed", " ".join(line.split())[:500])
             if not self.now.total:

@@ -57,29 +57,24 @@ def run_page(
     home: Path, now: Snapshot, after: tuple[str, str] | None = None, *, limit: int | None
 ) -> tuple[list[RunEntry], tuple[str, str] | None]:
     """The next `limit` runs (None: all) of `list_runs` after a position, and the position after which more follow."""
-    registered = {row["run"]: row for row in now.runs().to_pylist()}
-    finished = {path.parent.name for path in (home / "runs").glob("*/run.json")}
-    commits = now.log.of(row["commit_id"] for row in registered.values())
-    times = {name: _time(home, name, registered.get(name), commits) for name in {*registered, *finished}}
+    rows = _rows(home, now)
+    commits = now.log.of(row["commit_id"] for row in rows.values() if row)
+    times = {name: _time(home, name, row, commits) for name, row in rows.items()}
     order = sorted(((at.isoformat(), name) for name, at in times.items()), reverse=True)
     order = [place for place in order if after is None or place < after]
     page = order[:limit]
     figures = _figures(now) if page else {}
-    entries = [
-        _entry(home, now, name, registered.get(name), commits, figures.get(name, []), name in finished)
-        for _, name in page
-    ]
+    entries = [_entry(home, now, name, rows[name], commits, figures.get(name, [])) for _, name in page]
     return entries, page[-1] if len(page) < len(order) else None
 
 
 def run_entry(home: Path, now: Snapshot, run: str) -> RunEntry:
     """The run whose id is `run` or begins so; NotFound when there is none, or several."""
-    registered = {row["run"]: row for row in now.runs().to_pylist()}
-    finished = {path.parent.name for path in (home / "runs").glob("*/run.json")}
-    name = full_name(run, {*registered, *finished}, what="run", where=home, listed="amber runs")
-    row = registered.get(name)
+    rows = _rows(home, now)
+    name = full_name(run, rows, what="run", where=home, listed="amber runs")
+    row = rows[name]
     commits = now.log.of([row["commit_id"]] if row else [])
-    return _entry(home, now, name, row, commits, _figures(now).get(name, []), name in finished)
+    return _entry(home, now, name, row, commits, _figures(now).get(name, []))
 
 
 def run_before(home: Path, now: Snapshot, run_id: str) -> str:
@@ -135,6 +130,12 @@ def two_runs(home: Path, now: Snapshot, run: str, before: str) -> tuple[str, str
     return earlier, newest
 
 
+def _rows(home: Path, now: Snapshot) -> dict[str, dict[str, Any] | None]:
+    """By run, what the catalog registered of it; None of a finished run that it has no figures of."""
+    finished = dict.fromkeys(path.parent.name for path in (home / "runs").glob("*/run.json"))
+    return finished | {row["run"]: row for row in now.runs().to_pylist()}
+
+
 def _time(home: Path, name: str, row: Mapping[str, Any] | None, commits: Mapping[int, Any]) -> datetime:
     """When a run was evaluated last; where it was not, when it was finished."""
     if row and row["commit_id"] in commits:
@@ -145,9 +146,9 @@ def _time(home: Path, name: str, row: Mapping[str, Any] | None, commits: Mapping
 
 def _entry(
     home: Path, now: Snapshot, name: str, row: Mapping[str, Any] | None, commits: Mapping[int, Any],
-    figures: list[dict[str, Any]], finished: bool,
+    figures: list[dict[str, Any]],
 ) -> RunEntry:  # fmt: skip
-    run = Run.open(home, name) if finished else None
+    run = Run.open(home, name) if (home / "runs" / name / "run.json").is_file() else None
     commit = commits.get(row["commit_id"]) if row else None
     plan = run.plan if run else str(row["plan"]) if row else ""
     note, origin = home / "runs" / name / "withdrawn.json", origin_of(home, name)

@@ -44,12 +44,12 @@ def notices_since(
 
 def _blocked(now: Snapshot, team: Team, since: int) -> list[Notice]:
     decisions = [each for each in gate_decisions(now, since) if each.outcome == "block"]
-    times = {row["id"]: row["committed_at"] for row in now.log().to_pylist()} if decisions else {}
+    commits = now.log.of(each.commit for each in decisions)
     return [
         Notice(
             kind="blocked", subject=_blocked_line(each), text=_blocked_text(each), link=f"runs/{each.run}",
             command=f"amber compare {each.before} {each.run}" if each.before else f"amber evaluate {each.run}",
-            commit=each.commit, at=times[each.commit],
+            commit=each.commit, at=commits[each.commit]["committed_at"],
             **team.concerned([task for task in each.blocking if task in team.owner_of]),
         )
         for each in decisions
@@ -92,14 +92,14 @@ def _dry(now: Snapshot, home: Path, team: Team, since: int) -> list[Notice]:
         if commit > since:
             found[task] = commit, rows[-1][1]
     unasked = _unasked(now, home, [task for task, (_, open_) in found.items() if not open_])
-    times = {row["id"]: row["committed_at"] for row in now.log().to_pylist()} if found else {}
+    commits = now.log.of(commit for commit, _ in found.values())
     return [
         Notice(
             kind="dry", subject=f"nobody is asked for labels of {task}", link=f"tasks/{task}",
             text=f"{open_:,} requests are open, and no item in Label Studio asks for any of them" if open_
             else f"{unasked[task]:,} training images have neither a label nor a request",
             command="amber label push" if open_ else "amber request --budget N",
-            commit=commit, at=times[commit], **team.concerned([task]),
+            commit=commit, at=commits[commit]["committed_at"], **team.concerned([task]),
         )
         for task, (commit, open_) in found.items() if open_ or unasked[task]
     ]  # fmt: skip

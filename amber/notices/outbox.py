@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -100,13 +101,12 @@ class Outbox:
 
     def queue(self, notices: Sequence[Notice], choices: Sequence[Choice], at: datetime) -> None:
         """Queue each notice for everybody who chose it; one that is known for a target stays as it is."""
-        for notice in notices:
-            for choice in choices:
-                if choice.wants(notice):
-                    made = Delivery(
-                        notice=notice, choice=choice.id, channel=choice.channel, target=choice.target, queued=at, due=at
-                    )
-                    self._deliveries.setdefault(made.key, made)
+        for notice, choice in product(notices, choices):
+            if choice.wants(notice):
+                made = Delivery(
+                    notice=notice, choice=choice.id, channel=choice.channel, target=choice.target, queued=at, due=at
+                )
+                self._deliveries.setdefault(made.key, made)
 
     def put(self, deliveries: Sequence[Delivery]) -> None:
         """Record what became of deliveries."""
@@ -116,18 +116,19 @@ class Outbox:
         """Forget open deliveries whose choice has ended, unless another choice of the target wants the notice too."""
         made = {each.id for each in choices}
         for key, each in list(self._deliveries.items()):
-            if each.state == "open" and each.choice not in made:
-                other = next((part for part in choices if part.target == each.target and part.wants(each.notice)), None)
-                if other is None:
-                    del self._deliveries[key]
-                else:
-                    self._deliveries[key] = replace(each, choice=other.id)
+            if each.state != "open" or each.choice in made:
+                continue
+            other = next((part for part in choices if part.target == each.target and part.wants(each.notice)), None)
+            if other is None:
+                del self._deliveries[key]
+            else:
+                self._deliveries[key] = replace(each, choice=other.id)
 
     def save(self) -> None:
         """Write it, whole or not at all. Old deliveries that ended are forgotten: their notices are not found again."""
         rows = self.all()
         oldest = (self.seen or 0) - OVERLAP
-        listed = {each.key for each in [each for each in rows if each.state != "open"][-KEPT:]}
+        listed = {row.key for row in [row for row in rows if row.state != "open"][-KEPT:]}
         kept = [row for row in rows if row.state == "open" or row.key in listed or row.notice.commit >= oldest]
         self._deliveries = {row.key: row for row in kept}
         data = {"format": FORMAT, "seen": self.seen, "deliveries": [_as_json(row) for row in kept]}
@@ -158,41 +159,6 @@ Sending = Callable[[Sequence[Notice], Choice, Settings], None]
 """Sends notices to the target of a choice; raises an AmberError: `Refused` where trying again is of no use."""
 
 
-def send(catalog: Catalog, *, sending: Sending | None = None, at: datetime | None = None) -> Sent:
-    """Look for new notices, and send all that is due, each as its person chose; what fails stops nothing else.
-
-    Mails to one address are sent as one. `at` is the time (default: now). Busy while another process sends from the
-    workspace; BadInput where the settings break a rule.
-    """
-    home, deliver, settings = catalog.home, sending or send_by, Settings.load(catalog.home)
-    if not (home / FOLDER).is_dir():
-        return Sent(tried=(), notes=())
-    busy = f"{home}: {{}} sends its notices; wait for it, or end it"
-    with locked(home / FOLDER / "send.lock", busy.format):
-        choices, outbox = Choices(home).all(), Outbox(home)
-        outbox.follow(choices)
-        notes, error = _look(catalog, outbox, choices, at or _now())
-        outbox.save()
-        by_id, tried = {each.id: each for each in choices}, list[Delivery]()
-        for batch in _batches(outbox.due(at or _now())):
-            ended = _tried(batch, by_id[batch[0].choice], settings, deliver, at)
-            outbox.put(ended)
-            outbox.save()
-            tried += ended
-    return Sent(tried=tuple(tried), notes=tuple(notes), error=error)
-
-
-def send_test(catalog: Catalog, choice: Choice, *, sending: Sending | None = None) -> None:
-    """Send a notice of the kind "test" to a choice; it is not recorded. Raises what the channel raises."""
-    with catalog.read() as now:
-        commit = now.commit
-    notice = Notice(
-        kind=TEST, subject=f"a test for {choice.person}", text="notices that you chose will arrive like this one",
-        link="", command="amber notices", commit=commit, at=_now(),
-    )  # fmt: skip
-    (sending or send_by)([notice], choice, Settings.load(catalog.home))
-
-
 def send_by(notices: Sequence[Notice], choice: Choice, settings: Settings) -> None:
     """Send notices by the channel of a choice."""
     if choice.channel == "mail":
@@ -204,6 +170,41 @@ def send_by(notices: Sequence[Notice], choice: Choice, settings: Settings) -> No
 
         for notice in notices:
             post(notice, choice.target, choice.secret, settings)
+
+
+def send(catalog: Catalog, *, sending: Sending = send_by, at: datetime | None = None) -> Sent:
+    """Look for new notices, and send all that is due, each as its person chose; what fails stops nothing else.
+
+    Mails to one address are sent as one. `at` is the time (default: now). Busy while another process sends from the
+    workspace; BadInput where the settings break a rule.
+    """
+    home, settings = catalog.home, Settings.load(catalog.home)
+    if not (home / FOLDER).is_dir():
+        return Sent(tried=(), notes=())
+    busy = f"{home}: {{}} sends its notices; wait for it, or end it"
+    with locked(home / FOLDER / "send.lock", busy.format):
+        choices, outbox = Choices(home).all(), Outbox(home)
+        outbox.follow(choices)
+        notes, error = _look(catalog, outbox, choices, at or _now())
+        outbox.save()
+        by_id, tried = {each.id: each for each in choices}, list[Delivery]()
+        for batch in _batches(outbox.due(at or _now())):
+            ended = _tried(batch, by_id[batch[0].choice], settings, sending, at)
+            outbox.put(ended)
+            outbox.save()
+            tried += ended
+    return Sent(tried=tuple(tried), notes=tuple(notes), error=error)
+
+
+def send_test(catalog: Catalog, choice: Choice, *, sending: Sending = send_by) -> None:
+    """Send a notice of the kind "test" to a choice; it is not recorded. Raises what the channel raises."""
+    with catalog.read() as now:
+        commit = now.commit
+    notice = Notice(
+        kind=TEST, subject=f"a test for {choice.person}", text="notices that you chose will arrive like this one",
+        link="", command="amber notices", commit=commit, at=_now(),
+    )  # fmt: skip
+    sending([notice], choice, Settings.load(catalog.home))
 
 
 def _look(catalog: Catalog, outbox: Outbox, choices: Sequence[Choice], at: datetime) -> tuple[list[str], str]:
@@ -223,10 +224,10 @@ def _look(catalog: Catalog, outbox: Outbox, choices: Sequence[Choice], at: datet
 
 
 def _tried(
-    batch: Sequence[Delivery], choice: Choice, settings: Settings, deliver: Sending, at: datetime | None
+    batch: Sequence[Delivery], choice: Choice, settings: Settings, sending: Sending, at: datetime | None
 ) -> list[Delivery]:
     try:
-        deliver([each.notice for each in batch], choice, settings)
+        sending([each.notice for each in batch], choice, settings)
     except AmberError as error:
         return [each.failed(error, at or _now()) for each in batch]
     return [each.succeeded(at or _now()) for each in batch]

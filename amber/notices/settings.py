@@ -1,7 +1,7 @@
 """How notices are sent: `notices/settings.toml`, which the keeper of the workspace writes."""
 
 import os
-from dataclasses import field
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -72,14 +72,14 @@ class Settings:
 
     name: Annotated[str, Field(pattern=LINE, max_length=80)] = ""
     pages: Annotated[str, Field(pattern=r"^(https?://[!-~]+)?$")] = ""
-    mail: MailServer | None = field(default=None)
+    mail: MailServer | None = None
 
     @classmethod
     def load(cls, home: Path) -> "Settings":
         """The settings of a workspace, the defaults without a file; BadInput for a file that breaks a rule."""
         path = home / FOLDER / "settings.toml"
         found = parse(cls, read_toml(path) if path.exists() else {}, where=str(path))
-        return found if found.name else cls(name=home.resolve().name, pages=found.pages, mail=found.mail)
+        return found if found.name else replace(found, name=home.resolve().name)
 
     def link_to(self, path: str) -> str:
         """The address of a page; "" where nobody said where the pages are."""

@@ -3,7 +3,7 @@
 import click
 from click.shell_completion import get_completion_class
 
-from amber.completion import SHELLS, install_line
+from amber.completion import SHELLS
 from amber.terminal import show
 from amber.verbs.options import workspace
 
@@ -28,4 +28,4 @@ def completion_command(shell: str, home: str, as_json: bool) -> None:
     complete = get_completion_class(shell)
     assert complete is not None
     script = complete(cli, {}, "amber", "_AMBER_COMPLETE").source()
-    show({"shell": shell, "install": install_line(shell), "script": script}, as_json, lambda: script)
+    show({"shell": shell, "install": SHELLS[shell], "script": script}, as_json, lambda: script)

@@ -66,7 +66,7 @@ def differences(before: Snapshot, after: Snapshot, tasks: Collection[str] | None
 
 def definition_changes(before: Snapshot, after: Snapshot) -> Rows[dict[str, object]]:
     """A row for each field of a task that was defined otherwise: task, field, before (None for a new task), after."""
-    old, rows = before.tasks(), Rows[dict[str, object]](kind=("task", "field", "before", "after"))
+    old, rows = before.tasks(), Rows[dict[str, object]]([], ("task", "field", "before", "after"))
     for name, task in after.tasks().items():
         was, now = old[name].model_dump(mode="json") if name in old else {}, task.model_dump(mode="json")
         rows += [

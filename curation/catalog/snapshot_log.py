@@ -57,18 +57,18 @@ class SnapshotLog:
         Only those of `author`; those that define the task with the id `task`, add labels, answers or requests of it,
         its instructions or its assignments; and those that declare the slice `slice` or request labels for it.
         """
-        conditions, values = ["id <= ?"], [self._view.commit]
-        if after:
-            conditions, values = ["id < ?"], [min(int(after[0]), self._view.commit + 1)]
+        newest = min(int(after[0]) - 1, self._view.commit) if after else self._view.commit
+        conditions, values = ["id <= ?"], list[int | str]([newest])
         if author:
-            conditions, values = [*conditions, "author = ?"], [*values, author]  # type: ignore[list-item]
+            conditions.append("author = ?")
+            values.append(author)
         if task is not None:
             parts = [f"SELECT commit_id FROM {table} WHERE task_id = {int(task)}" for table in OF_TASK]
             conditions.append(f"id IN ({' UNION '.join(parts)})")
         if slice:
             declared = "SELECT commit_id FROM slice_event WHERE name = ?"
             conditions.append(f"id IN ({declared} UNION SELECT commit_id FROM request_event WHERE slice = ?)")
-            values = [*values, slice, slice]  # type: ignore[list-item]
+            values += [slice, slice]
         where = " AND ".join(conditions)
         rows = self._view.table(
             f"SELECT {COLUMNS} FROM commits WHERE {where} ORDER BY id DESC LIMIT {limit + 1}", values

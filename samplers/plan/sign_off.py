@@ -13,6 +13,7 @@ from curation.rows import tabled
 from samplers.plan.plan import Plan
 from samplers.plan.rates import PI_UNITS
 from samplers.plan.task_outcomes import TaskOutcome, task_outcomes
+from samplers.plan.waiting import ask_sign_offs
 from samplers.policy.policy import Policy
 
 __all__ = [
@@ -87,8 +88,6 @@ def save_signed(catalog: Catalog, draft: Plan, before: Plan | None, policy: Poli
     with catalog.read() as now:
         missing = _unsigned(draft, before, policy, now, by=by)
         if before and missing:
-            from samplers.plan.waiting import ask_sign_offs
-
             ask_sign_offs(
                 catalog.home, now, "replan" if draft.start else "plan", (draft.hash, before.hash, policy.sha256),
                 missing, by=by, labels=draft.commit,

@@ -7,7 +7,7 @@ policies out leaves one.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -51,6 +51,11 @@ class Waiting:
         """The name of its file: one for each proposer and what would be replaced."""
         return hashlib.sha256(" ".join((self.what, self.by, self.before)).encode()).hexdigest()[:16]
 
+    @property
+    def hashes(self) -> tuple[str, str, str]:
+        """What a sign-off names: subject, before and policy."""
+        return self.subject, self.before, self.policy
+
 
 def ask_sign_offs(
     home: Path, now: Snapshot, what: What, hashes: tuple[str, str, str],
@@ -66,7 +71,7 @@ def ask_sign_offs(
         losses={owner: tuple(texts) for owner, texts in losses.items()}, at=datetime.now(UTC).replace(tzinfo=None),
     )  # fmt: skip
     path = home / WAITING / f"{asked.name}.json"
-    if path.is_file() and (_hashes(found := _read(path)) == hashes and losses.keys() <= found.losses.keys()):
+    if path.is_file() and (found := _read(path)).hashes == hashes and losses.keys() <= found.losses.keys():
         return
     with whole(path) as part:
         part.write_text(json.dumps({**asdict(asked), "at": asked.at.isoformat()}, indent=1), encoding="utf-8")
@@ -84,9 +89,8 @@ def waiting_sign_offs(home: Path, now: Snapshot) -> list[Waiting]:
 
 
 def _unsigned(row: Waiting, now: Snapshot) -> Waiting:
-    signed = now.ownership.signed(*_hashes(row))
-    losses = {owner: texts for owner, texts in row.losses.items() if owner not in signed}
-    return Waiting(**{**vars(row), "losses": losses})
+    signed = now.ownership.signed(*row.hashes)
+    return replace(row, losses={owner: texts for owner, texts in row.losses.items() if owner not in signed})
 
 
 def _is_done(row: Waiting, home: Path, now: Snapshot) -> bool:
@@ -97,10 +101,6 @@ def _is_done(row: Waiting, home: Path, now: Snapshot) -> bool:
         return True
     newest = Plan.newest_or_none(home)
     return row.what == "plan" and newest is not None and newest.hash != row.before
-
-
-def _hashes(row: Waiting) -> tuple[str, str, str]:
-    return row.subject, row.before, row.policy
 
 
 def _read(path: Path) -> Waiting:

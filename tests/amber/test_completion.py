@@ -11,7 +11,7 @@ from support.lamps import ingested
 from support.manual import leaves
 
 from amber.cli import VERBS, cli, run
-from amber.completion import SHELLS, install_line
+from amber.completion import SHELLS
 from curation import Catalog
 
 ROOT = Path(__file__).parents[2]
@@ -121,11 +121,11 @@ def test_every_shell_has_a_script_and_the_line_that_installs_it(shell: str, caps
     assert run(["completion", shell, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "shell": shell,
-        "install": install_line(shell),
+        "install": SHELLS[shell],
         "script": script[:-1],
     }
     assert run(["completion", "--help"]) == 0
-    assert install_line(shell) in capsys.readouterr().out
+    assert SHELLS[shell] in capsys.readouterr().out
 
 
 def test_no_other_shell_is_known(capsys: pytest.CaptureFixture[str]) -> None:

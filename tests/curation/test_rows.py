@@ -75,7 +75,7 @@ def test_without_a_row_they_have_their_columns() -> None:
         pa.string(), pa.int64(), pa.float64(), pa.bool_(),
     ]  # fmt: skip
     assert Rows([], ("task", "n")).to_arrow().column_names == ["task", "n"]
-    assert Rows[int]().to_arrow().num_columns == 0
+    assert Rows[object]([], ()).to_arrow().num_columns == 0
 
 
 def test_pandas_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +107,6 @@ def test_a_shortened_text_is_short(text: str, longest: int) -> None:
 
 
 def test_a_repr_is_short() -> None:
-    wide = Rows([{f"column {number}": 0 for number in range(100)}])
+    wide = Rows[dict[str, int]]([], [f"column {number}" for number in range(100)])
     assert len(repr(wide)) <= LONGEST_REPR
     assert repr(Rows(MEASURES, Measure)).startswith("2 rows of Measure: task, n, value")

@@ -18,7 +18,7 @@ from samplers.pack.pack_writer import make_pack
 from samplers.plan.build import make_plan
 from samplers.policy.policy import Policy
 from training import live_run as module
-from training.live_run import NAME, LiveRun, live_run, live_runs
+from training.live_run import NAME, LiveRun, Stopped, live_run, live_runs
 from training.loop.trainer import train
 from training.recipe import Recipe
 
@@ -63,8 +63,9 @@ def test_a_step_is_noted_once_a_second_and_losses_are_read_only_then(
 
 
 ENDS = {
-    "stopped": (Failed("stopped after step 3 of 9"), "stopped", "step 3"),
+    "stopped": (Stopped("stopped after step 3 of 9"), "stopped", "step 3"),
     "failed": (Failed("disk: full"), "failed", "disk: full"),
+    "named alike": (Failed("stopped after step 3"), "failed", "step 3"),
     "broken": (ValueError("a\nb"), "failed", "ValueError a b"),
     "interrupted": (KeyboardInterrupt(), "stopped", "KeyboardInterrupt"),
 }  # fmt: skip

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import zip_longest
 from pathlib import Path
 from typing import Final, Self
 
@@ -134,11 +133,10 @@ class PredictionsFile:
     def each(self, tasks: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
         """Each of some tasks and its rows. Those of the next task are read in a thread meanwhile."""
         with ThreadPoolExecutor(1, "amber-predictions") as pool:
-            coming = pool.submit(self.of, tasks[0]) if tasks else None
-            for task, following in zip_longest(tasks, tasks[1:]):
-                assert coming is not None
-                table = coming.result()
-                coming = pool.submit(self.of, following) if following else None
+            coming = [pool.submit(self.of, task) for task in tasks[:1]]
+            for task, following in zip(tasks, [*tasks[1:], None], strict=False):
+                table = coming.pop().result()
+                coming += [pool.submit(self.of, following)] if following else []
                 yield task, table
 
     def _stored_keys(self, parts: list[int]) -> list[bytes]:

@@ -42,8 +42,8 @@ def gate_decisions(now: Snapshot, after: int = 0) -> list[RecordedDecision]:
     """Decisions in commits after `after`, oldest first."""
     acts = now.ownership.acts(after)
     gates = acts.filter(pc.equal(acts["act"], "gate")).to_pylist()
-    messages = {row["id"]: str(row["message"]) for row in now.log().to_pylist()} if gates else {}
-    return [_decision(row, messages[row["commit_id"]]) for row in gates]
+    commits = now.log.of(row["commit_id"] for row in gates)
+    return [_decision(row, commits[row["commit_id"]]["message"]) for row in gates]
 
 
 def _decision(act: dict[str, object], message: str) -> RecordedDecision:

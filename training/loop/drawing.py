@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from curation.catalog.catalog import Catalog
-from curation.errors import BadInput, Failed
+from curation.errors import BadInput
 from curation.files.progress import LossProgress, StatesProgress
 from samplers.plan.plan import Plan
 from samplers.plan.replan import draft_child
 from samplers.policy.policy import Policy
 from samplers.streaming.batches import Batch
 from samplers.streaming.draws import ReplacedDraw
-from training.live_run import LiveRun
+from training.live_run import LiveRun, Stopped
 from training.loop.alarms import NumberRanges, drawn_alarms
 from training.loop.checkpoint import Stop, load_state, save_state
 from training.loop.compiling import compiled
@@ -127,7 +127,7 @@ class Drawing:
                     if found.stop or (every and self.step % every == 0 and self.step < self.steps):
                         self._save()
                     if found.stop and self.step < self.steps:
-                        raise Failed(f"stopped after step {self.step} of {self.steps}; run the same again to go on")
+                        raise Stopped(f"stopped after step {self.step} of {self.steps}; run the same again to go on")
                     if again:
                         break
         return self._finished()

@@ -3,10 +3,12 @@
 import hashlib
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from threading import RLock
+from typing import Any, Final
 
 import matplotlib
 import numpy as np
@@ -38,6 +40,9 @@ MARKERS, DASHES = "osD^", ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
 POINTS = 200
 """Points of a curve that are drawn at most."""
+
+DRAWING: Final = RLock()
+"""Held while a figure is drawn: the service draws in several threads, and matplotlib's settings are global."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,25 +113,33 @@ def unit_chart(
     diagonal: bool = False,
 ) -> Markup:
     """A curve [n] in the unit square as inline SVG, with its band, marks on it, and the diagonal as reference."""
-    figure, axes = _unit_square()
-    if diagonal:
-        axes.plot([0, 1], [0, 1], color=INKS["muted"], linewidth=1, linestyle=(0, (3, 3)))
-    if band is not None:
-        axes.fill_between(x, *band, color=INKS["series-0"], alpha=0.16, linewidth=0)
-    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS)).astype(int)) if len(x) else []
-    marker = "o" if band is not None else ""
-    axes.plot(x[kept], y[kept], color=INKS["series-0"], linewidth=1.8, marker=marker, markersize=5, clip_on=False)
-    _mark(axes, marks)
-    axes.set_xlabel(across)
-    try:
+    with _unit_square() as (figure, axes):
+        if diagonal:
+            axes.plot([0, 1], [0, 1], color=INKS["muted"], linewidth=1, linestyle=(0, (3, 3)))
+        if band is not None:
+            axes.fill_between(x, *band, color=INKS["series-0"], alpha=0.16, linewidth=0)
+        kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS)).astype(int)) if len(x) else []
+        marker = "o" if band is not None else ""
+        axes.plot(x[kept], y[kept], color=INKS["series-0"], linewidth=1.8, marker=marker, markersize=5, clip_on=False)
+        _mark(axes, marks)
+        axes.set_xlabel(across)
         return _inline(figure, alt)
-    finally:
-        for artist in (*axes.lines, *axes.collections):
-            artist.remove()
+
+
+@contextmanager
+def _unit_square() -> Iterator[tuple[Figure, Axes]]:
+    """The axes of the unit square, for one thread at a time; what the block draws on them is taken off at its end."""
+    with DRAWING:
+        figure, axes = _empty_square()
+        try:
+            yield figure, axes
+        finally:
+            for artist in (*axes.lines, *axes.collections):
+                artist.remove()
 
 
 @lru_cache(maxsize=1)
-def _unit_square() -> tuple[Figure, Axes]:
+def _empty_square() -> tuple[Figure, Axes]:
     """Axes of the unit square without a curve: to make them takes as long as to draw a curve."""
     figure, axes = _empty(240)
     axes.set_xlim(0, 1.0)
@@ -164,7 +177,7 @@ def _inline(figure: Figure, alt: str) -> Markup:
     """A figure as the SVG element of an HTML page: its own ids, the page's colours and fonts, no namespace."""
     ident = "c" + hashlib.sha256(alt.encode()).hexdigest()[:8]
     text = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": ident}):
+    with DRAWING, matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": ident}):
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(text, format="svg", transparent=True, metadata=nothing)
     svg = text.getvalue()

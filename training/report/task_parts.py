@@ -35,8 +35,8 @@ def task_parts(catalog: Catalog, run: str, task: str, progress: Callable[[int, i
     origin = reported(home, run)
     with catalog.read() as now:
         entry = registered_run(now, origin.id)
-    if task not in tasks_of(origin):
-        raise NotFound(f"task {task!r}: run {origin.id} does not predict it (it predicts {_names(tasks_of(origin))})")
+    if task not in (predicted := tasks_of(origin)):
+        raise NotFound(f"task {task!r}: run {origin.id} does not predict it (it predicts {', '.join(predicted)})")
     tell(0, 3)
     with catalog.read(entry["commit_id"]) as then:
         results = _results(then, catalog, origin.id, task, entry)
@@ -71,7 +71,3 @@ def _results(then: Snapshot, catalog: Catalog, run: str, task: str, entry: Any) 
         confusion=sums, boxes={}, coverage=Coverage(commit=then.commit, samples=len(samples.ids), cells=(), overlap={}),
         agreement=(), missing=(), commit={},
     )  # fmt: skip
-
-
-def _names(names: list[str]) -> str:
-    return ", ".join(names)

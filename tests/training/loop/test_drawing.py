@@ -11,9 +11,10 @@ import torch
 from support.learned import make_features, planned, recipe
 
 from curation import BadInput, Catalog
-from curation.errors import Damaged, Failed
+from curation.errors import Damaged
 from samplers import Plan
 from training import Recipe, Run, evaluate, train
+from training.live_run import Stopped
 from training.loop.drawing import Drawing
 from training.network.model import load_any
 from training.network.tree_network import TreeNetwork
@@ -109,7 +110,7 @@ def test_sigterm_leaves_a_checkpoint_and_one_line(catalog: Catalog, plan: Plan) 
         if done == 160:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Failed, match=r"^stopped after step 11 of 60; run the same again to go on$"):
+    with pytest.raises(Stopped, match=r"^stopped after step 11 of 60; run the same again to go on$"):
         train(made, plan, catalog, progress=told)
     assert (catalog.home / "runs" / id_ / "checkpoints" / "resume.pt").is_file()
     assert not (catalog.home / "runs" / id_ / "run.json").exists()
