@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from amber.service.access import AnyLabeler, Labeler, Reader, Served, Workspace, batch_of
+from amber.service.last_counted import last_rows
 from amber.service.models import (
     FAULTS,
     Asked,
@@ -18,7 +19,6 @@ from amber.service.models import (
     RequestRow,
     RequestsChosen,
 )
-from amber.service.pages.counted import Counted
 from amber.service.paging import LINK, Paging
 from amber.service.tables_out import TABLES, Format, table_out
 from amber.service.tokens import Token
@@ -60,11 +60,7 @@ def ask(token: Labeler, workspace: Served, asked: AskedFor) -> Asked:
 @router.get("/requests/pace", response_model=list[PaceRow], responses=TABLES)
 def request_pace(token: Reader, request: Request, workspace: Served, format: Format = "json") -> object:
     """The requests of each task by state, and how fast they are answered, as last counted."""
-    counted: Counted = request.app.state.counted
-    with workspace.catalog.read() as now:
-        commit = now.commit
-    figure = counted.figures(("pace",), commit)["pace"]
-    return table_out(figure.value or [] if figure else [], format, of=PaceRow)
+    return table_out(last_rows(request, workspace, "pace"), format, of=PaceRow)
 
 
 @router.post("/requests/withdrawn")

@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 from support.homes import make_home
-from support.pages import FORMS, PAGES, form_word, runs_foreign_code, signed_in
+from support.pages import FORMS, PAGES, runs_foreign_code
 from support.served import Served, served
+from support.visitors import form_word, signed_in
 
 from amber.service.tokens import SCOPES, Tokens
 from curation.catalog.catalog import Catalog

@@ -8,7 +8,7 @@ import pytest
 from support.chains import Chain
 from support.homes import copy_home
 from support.served import served
-from support.visitor import alert, visiting
+from support.visitors import alerts, visiting
 
 from amber import release as module
 from amber.service.client import Client
@@ -54,7 +54,7 @@ def test_a_lead_releases_in_the_background_and_goes_back(own: Catalog, made_chai
         assert deployed(own) == first
         again = lead.send("/releases/back", deployed=second)  # a double click
         assert again.status_code == 409
-        assert "is not deployed" in alert(again)
+        assert "is not deployed" in alerts(again)
         assert deployed(own) == first
         assert "went back" in lead.get("/releases").text
         assert "deployed already" in _released(lead, first)
@@ -77,7 +77,7 @@ def test_what_is_refused_is_told_and_nothing_is_released(own: Catalog, made_chai
     with visiting(own.home) as lead:
         lead.send(f"/runs/{made_chain.pixel.id}/release", rules=text)
         shown = lead.get(f"/runs/{made_chain.pixel.id}/release")
-        assert line in alert(shown)
+        assert line in alerts(shown)
     assert deployed(own) == ""
 
 
@@ -87,7 +87,7 @@ def test_owners_sign_and_others_are_refused(own: Catalog, made_chain: Chain) -> 
         done = bob.send(f"/runs/{run}/release/sign", rules=rules("color"), owner="bob")
         assert "bob accepts the release of" in done.text
         wrong = bob.send(f"/runs/{run}/release/sign", rules=rules("color"), owner="nobody")
-        assert "owns no task" in alert(wrong)
+        assert "owns no task" in alerts(wrong)
         assert 'name="rules"' in wrong.text
         assert bob.send(f"/runs/{run}/release", rules=ALL).status_code == 403
         assert bob.send("/releases/back", deployed=run).status_code == 403
