@@ -111,6 +111,12 @@ class SliceRow(Row):
     rare: bool
 
 
+class ListedPlan(Row):
+    """A plan of the list of plans, as a table."""
+
+    plan: str
+
+
 class RunRow(Row):
     """A registered run."""
 

@@ -17,6 +17,7 @@ from amber.service.run_models import (
     WorkRow,
 )
 from amber.service.run_work import RunWork, Works
+from amber.service.tables_out import TABLES, Format, table_out
 from curation.catalog.catalog import Catalog
 from curation.catalog.ownership import Identity
 from curation.errors import BadInput
@@ -28,10 +29,12 @@ __all__ = ["begin_release", "released", "return_back", "router", "sign_release_o
 router = APIRouter(prefix="/api", responses=FAULTS)
 
 
-@router.get("/releases")
-def listed(token: Reader, workspace: Served, work: Works) -> ReleasesRow:
-    """All releases, the newest first, the deployed run, and the release that goes on."""
-    return released(workspace, work)
+@router.get("/releases", response_model=ReleasesRow, responses=TABLES)
+def listed(token: Reader, workspace: Served, work: Works, format: Format = "json") -> object:
+    """All releases, the newest first, the deployed run, and the release that goes on. As Arrow or CSV only the
+    releases."""
+    found = released(workspace, work)
+    return found if format == "json" else table_out(found.releases, format, of=ReleaseRow)
 
 
 @router.post("/releases", status_code=202)

@@ -3,7 +3,7 @@
 Asking is two units of work on the catalog where a budget follows a run: the run is found first.
 """
 
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
@@ -19,8 +19,8 @@ from amber.service.models import (
     RequestRow,
     RequestsChosen,
 )
-from amber.service.paging import LINK, Paging
-from amber.service.tables_out import TABLES, Format, table_out
+from amber.service.paging import Paging
+from amber.service.tables_out import PAGED, TABLES, Format, table_out
 from amber.service.tokens import Token
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
@@ -32,12 +32,10 @@ __all__ = ["ask_for", "put_requests_first", "router", "withdraw_requests"]
 
 router = APIRouter(prefix="/api", responses=FAULTS)
 
-LISTED: Final[dict[int | str, dict[str, Any]]] = {200: {**LINK[200], **TABLES[200]}}
-
 Name = Annotated[str, Query(max_length=500)]
 
 
-@router.get("/requests", response_model=list[RequestRow], responses=LISTED)
+@router.get("/requests", response_model=list[RequestRow], responses=PAGED)
 def requests(
     token: Reader, paging: Paging, answer: Response, state: Name = "open", task: Name = "", slice: Name = "",
     arm: Name = "", format: Format = "json",

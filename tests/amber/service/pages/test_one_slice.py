@@ -180,7 +180,7 @@ def test_every_picture_that_the_filters_show_is_taken(own: tuple[Catalog, Visito
 BAD = {
     "nothing chosen": ({"act": "tag", "tag": "x"}, "pictures: none is chosen"),
     "no button": ({"keys": KEYS[:1]}, "form: says nothing to do"),
-    "no task": ({"keys": KEYS[:1], "act": "request"}, "tasks: none is chosen"),
+    "no task": ({"keys": KEYS[:1], "act": "request", "tasks": []}, "tasks: none is chosen"),
     "unknown task": ({"keys": KEYS[:1], "act": "request", "tasks": "nix"}, "the catalog has no such task"),
     "no tag": ({"keys": KEYS[:1], "act": "tag"}, "tag: string should have at least 1"),
     "evil tag": ({"keys": KEYS[:1], "act": "tag", "tag": EVIL}, "a tag is lower-case letters"),
