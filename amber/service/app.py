@@ -44,7 +44,7 @@ from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.errors import AmberError, Busy, NotFound
 
-__all__ = ["make_app"]
+__all__ = ["ROUTERS", "make_app"]
 
 MACHINE: Final = ("/api/", "/images/", "/health", "/metrics", "/openapi.json", "/docs", "/static/", "/events/")
 """What the paths begin with that are not read by people in a browser."""
