@@ -18,7 +18,7 @@ from curation.errors import BadInput, NotFound
 from curation.files.locks import in_use, locked
 from curation.files.progress import Progress
 from samplers.plan.plan import Plan
-from samplers.plan.waiting import ask_sign_offs
+from samplers.plan.waiting import ask_sign_offs, waiting_sign_offs
 from training.dynamics.flattened_mark import FlattenedMark
 from training.dynamics.lineage import Lineage, lineage_of
 from training.dynamics.releases import (
@@ -41,7 +41,7 @@ from training.dynamics.releases import (
 from training.judging.gate_rules import EVERYTHING, GateRules
 from training.run import Run
 
-__all__ = ["Released", "Returned", "go_back", "release", "sign_release"]
+__all__ = ["Released", "Returned", "go_back", "release", "sign_release", "sign_waiting_release"]
 
 STEPS: Final = 4
 NOT_FLATTENED: Final = (
@@ -150,6 +150,24 @@ def sign_release(
             raise BadInput(f"--sign {owner}: owns no task; owners are {', '.join(sorted(owners))}")
         change.sign_off(owner, plan=found.id, before=base, policy=rules.sha256, by=by)
     return found.id, base
+
+
+def sign_waiting_release(
+    catalog: Catalog, hashes: tuple[str, str, str], owner: str, *, by: Identity, batch: str | None = None
+) -> None:
+    """Record that `owner` accepts a release that was refused and waits for it, as `sign_release` does, by its run, the
+    run that it replaces ("" for none) and the hash of its rules. The same `batch` again changes nothing.
+
+    NotFound where no such release waits for the owner; BadInput for who is no member of it.
+    """
+    run, before, rules = hashes
+    message = f"sign off the release of {run} for {owner}"
+    with catalog.commit(author=by.name, message=message, batch=batch) as change:
+        waiting = [row for row in waiting_sign_offs(catalog.home, change.now) if row.what == "release"]
+        named = [row for row in waiting if (row.subject, row.before, row.policy) == hashes and owner in row.losses]
+        if not named and not change.repeated:
+            raise NotFound(f"release of {run}: does not wait for {owner} by these rules; look at what waits again")
+        change.sign_off(owner, plan=run, before=before, policy=rules, by=by)
 
 
 def _loaded(rules: Path | GateRules) -> tuple[GateRules, str]:

@@ -13,12 +13,14 @@ from amber.service.models import (
     FAULTS,
     CoverageRow,
     FigureRow,
+    ListedPlan,
     RunRow,
     SampleRow,
     SliceRow,
     TaskRow,
 )
-from amber.service.paging import LINK, Paging
+from amber.service.paging import Paging
+from amber.service.tables_out import PAGED, TABLES, Format, table_out
 from curation.analysis.coverage import coverage
 
 __all__ = ["Name", "router"]
@@ -28,16 +30,16 @@ router = APIRouter(prefix="/api", responses=FAULTS)
 Name = Annotated[str, Path(max_length=100)]
 
 
-@router.get("/tasks")
-def tasks(token: Reader, workspace: Served) -> list[TaskRow]:
+@router.get("/tasks", response_model=list[TaskRow], responses=TABLES)
+def tasks(token: Reader, workspace: Served, format: Format = "json") -> object:
     """Learning tasks."""
     with workspace.catalog.read() as now:
         rows = [task.model_dump(include=set(TaskRow.model_fields)) for task in now.tasks().values()]
-    return [TaskRow.model_validate(row) for row in rows]
+    return table_out([TaskRow.model_validate(row) for row in rows], format, of=TaskRow)
 
 
-@router.get("/samples", responses=LINK)
-def samples(token: Reader, workspace: Served, paging: Paging, slice: str = "") -> list[SampleRow]:
+@router.get("/samples", response_model=list[SampleRow], responses=PAGED)
+def samples(token: Reader, workspace: Served, paging: Paging, slice: str = "", format: Format = "json") -> object:
     """Samples in the order in which they were added, and only those of `slice` if given.
 
     A page of a slice looks at a limited number of samples, so it may be short, or empty, before the last page.
@@ -46,7 +48,8 @@ def samples(token: Reader, workspace: Served, paging: Paging, slice: str = "") -
         predicate = now.slice(slice).predicate if slice else ""
         page = now.sample_page(paging.after, limit=paging.limit, predicate=predicate)
     paging.link(page, now.commit)
-    return [_sample_row(row, workspace) for row in page.rows.to_pylist()]
+    rows = [_sample_row(row, workspace) for row in page.rows.to_pylist()]
+    return table_out(rows, format, of=SampleRow, beside=paging.response)
 
 
 @router.get("/samples/{key:path}")
@@ -57,46 +60,50 @@ def sample(token: Reader, workspace: Served, key: Annotated[str, Path(max_length
     return _sample_row(row, workspace)
 
 
-@router.get("/coverage")
-def covered(token: Reader, workspace: Served) -> list[CoverageRow]:
+@router.get("/coverage", response_model=list[CoverageRow], responses=TABLES)
+def covered(token: Reader, workspace: Served, format: Format = "json") -> object:
     """Counts of known, unsure, inapplicable and unknown labels by task, slice and split."""
     with workspace.catalog.read() as now:
         cells = coverage(now).cells
     names = list(CoverageRow.model_fields)
-    return [CoverageRow.model_validate({name: getattr(cell, name) for name in names}) for cell in cells]
+    rows = [CoverageRow.model_validate({name: getattr(cell, name) for name in names}) for cell in cells]
+    return table_out(rows, format, of=CoverageRow)
 
 
-@router.get("/slices")
-def slices(token: Reader, workspace: Served) -> list[SliceRow]:
+@router.get("/slices", response_model=list[SliceRow], responses=TABLES)
+def slices(token: Reader, workspace: Served, format: Format = "json") -> object:
     """Declared slices, with their predicates."""
     with workspace.catalog.read() as now:
         found = now.slices().values()
-    return [SliceRow(name=part.name, task=part.task, predicate=part.predicate, rare=part.rare) for part in found]
+    rows = [SliceRow(name=part.name, task=part.task, predicate=part.predicate, rare=part.rare) for part in found]
+    return table_out(rows, format, of=SliceRow)
 
 
-@router.get("/plans")
-def plans(token: Reader, workspace: Served) -> list[str]:
+@router.get("/plans", response_model=list[str], responses=TABLES)
+def plans(token: Reader, workspace: Served, format: Format = "json") -> object:
     """Hashes of the plans."""
-    return sorted(path.parent.name for path in (workspace.catalog.home / "plans").glob("*/plan.json"))
+    found = sorted(path.parent.name for path in (workspace.catalog.home / "plans").glob("*/plan.json"))
+    return found if format == "json" else table_out([ListedPlan(plan=each) for each in found], format, of=ListedPlan)
 
 
-@router.get("/runs", responses=LINK)
-def runs(token: Reader, paging: Paging) -> list[RunRow]:
+@router.get("/runs", response_model=list[RunRow], responses=PAGED)
+def runs(token: Reader, paging: Paging, format: Format = "json") -> object:
     """Registered runs, oldest first."""
     with paging.read() as now:
         page = now.runs.page(paging.after, limit=paging.limit)
     paging.link(page, now.commit)
-    return [RunRow(run=row["run"], plan=row["plan"], commit=row["commit_id"]) for row in page.rows.to_pylist()]
+    rows = [RunRow(run=row["run"], plan=row["plan"], commit=row["commit_id"]) for row in page.rows.to_pylist()]
+    return table_out(rows, format, of=RunRow, beside=paging.response)
 
 
-@router.get("/runs/{run}/figures", responses=LINK)
-def figures(token: Reader, paging: Paging, run: Name) -> list[FigureRow]:
+@router.get("/runs/{run}/figures", response_model=list[FigureRow], responses=PAGED)
+def figures(token: Reader, paging: Paging, run: Name, format: Format = "json") -> object:
     """Figures of a run by task, slice and split, from its latest evaluation; `run` may be the beginning of its id."""
     with paging.read() as now:
         page = now.runs.slice_errors_page(now.runs.full_id(run), paging.after, limit=paging.limit)
     paging.link(page, now.commit)
-    rows = page.rows.to_pylist()
-    return [FigureRow.model_validate(finite(row)) for row in rows]
+    rows = [FigureRow.model_validate(finite(row)) for row in page.rows.to_pylist()]
+    return table_out(rows, format, of=FigureRow, beside=paging.response)
 
 
 def _sample_row(row: dict[str, Any], workspace: Workspace) -> SampleRow:

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -34,7 +34,7 @@ from amber.service.metrics import Metrics
 from amber.service.middleware import Capacity, Watch
 from amber.service.models import Health
 from amber.service.pages import shown
-from amber.service.pages.accounts import NotSignedIn
+from amber.service.pages.accounts import NotSignedIn, from_here
 from amber.service.pages.rendering import message
 from amber.service.pages.signing_in import form_without_session
 from amber.service.pictures import Pictures
@@ -44,7 +44,7 @@ from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.errors import AmberError, Busy, NotFound
 
-__all__ = ["make_app"]
+__all__ = ["ROUTERS", "make_app"]
 
 MACHINE: Final = ("/api/", "/images/", "/health", "/metrics", "/openapi.json", "/docs", "/static/", "/events/")
 """What the paths begin with that are not read by people in a browser."""
@@ -89,8 +89,10 @@ def make_app(
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(NoRoute, _http_error)
     app.add_exception_handler(NotSignedIn, _not_signed_in)
-    for part in (*ROUTERS, *shown.ROUTERS):
+    for part in ROUTERS:
         app.include_router(part)
+    for part in shown.ROUTERS:
+        app.include_router(part, dependencies=[Depends(from_here)])
     return app
 
 

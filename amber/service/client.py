@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
+import pyarrow as pa
 from pydantic import BaseModel, TypeAdapter
 
 from amber.service import log_models, people_models, plan_models, run_models, slice_models, standing_models
@@ -353,6 +354,10 @@ class Client:
     def page(self, path: str, **asked: Any) -> Page[Any]:
         """A page of the list at `path`, as plain objects."""
         return self._page(dict, path, **asked)
+
+    def table(self, path: str, **asked: Any) -> pa.Table:
+        """The list at `path`, or one page of it, as Arrow."""
+        return pa.ipc.open_stream(self._sent("GET", path, {**asked, "format": "arrow"}).content).read_all()
 
     def _page(self, row: type[Item], path: str, **asked: Any) -> Page[Item]:
         answer = self._sent("GET", path, {name: value for name, value in asked.items() if value != ""})

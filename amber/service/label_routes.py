@@ -10,7 +10,8 @@ from fastapi import APIRouter, HTTPException
 from amber.service.access import AnyLabeler, Reader, Served, batch_of
 from amber.service.api import Name
 from amber.service.models import FAULTS, Asked, Given, GivenLabel, LabelRow
-from amber.service.paging import LINK, Paging
+from amber.service.paging import Paging
+from amber.service.tables_out import PAGED, Format, table_out
 from amber.service.tokens import Token
 from curation.catalog.event_tables import LABELS
 from curation.catalog.schema import KNOWN, STATES
@@ -23,8 +24,8 @@ __all__ = ["router"]
 router = APIRouter(prefix="/api", responses=FAULTS)
 
 
-@router.get("/labels/{task}", responses=LINK)
-def labels(token: Reader, paging: Paging, task: Name) -> list[LabelRow]:
+@router.get("/labels/{task}", response_model=list[LabelRow], responses=PAGED)
+def labels(token: Reader, paging: Paging, task: Name, format: Format = "json") -> object:
     """Current labels of a task, in the order in which their samples were added.
 
     A page looks at a limited number of samples, so it may be short, or empty, before the last page.
@@ -32,7 +33,8 @@ def labels(token: Reader, paging: Paging, task: Name) -> list[LabelRow]:
     with paging.read() as now:
         definition, page = now.task(task), now.labels.page(task, paging.after, limit=paging.limit)
     paging.link(page, now.commit)
-    return [_label_row(definition, row) for row in page.rows.to_pylist()]
+    rows = [_label_row(definition, row) for row in page.rows.to_pylist()]
+    return table_out(rows, format, of=LabelRow, beside=paging.response)
 
 
 @router.post("/labels")

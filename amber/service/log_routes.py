@@ -9,9 +9,9 @@ from amber.service.access import Admin, Reader, Served, batch_of
 from amber.service.changes import changes, revert, reverting
 from amber.service.log_models import ChangesRow, CommitRow, RevertAsked, Reverted
 from amber.service.models import FAULTS
-from amber.service.paging import LINK, Paging
+from amber.service.paging import Paging
 from amber.service.run_work import Works
-from amber.service.tables_out import TABLES, Format, table_out
+from amber.service.tables_out import PAGED, Format, table_out
 from curation.catalog.ownership import Identity
 from curation.catalog.pages import Page
 from curation.catalog.snapshot import Snapshot
@@ -24,16 +24,16 @@ Text = Annotated[str, Query(max_length=200)]
 Number = Annotated[int, Path(ge=1, le=2**53)]
 
 
-@router.get("/commits", responses={200: {**LINK[200], **TABLES[200]}})
+@router.get("/commits", response_model=list[CommitRow], responses=PAGED)
 def commits(
     token: Reader, paging: Paging, author: Text = "", task: Text = "", slice: Text = "", format: Format = "json"
-) -> list[CommitRow]:
+) -> object:
     """Commits, newest first: of an author, about a task, about a slice."""
     with paging.read() as now:
         page = log_page(now, paging.after, limit=paging.limit, author=author, task=task, slice=slice)
         rows = commit_rows(now, page.rows.to_pylist())
     paging.link(page, now.commit)
-    return table_out(rows, format, CommitRow, paging.response)  # type: ignore[no-any-return]
+    return table_out(rows, format, of=CommitRow, beside=paging.response)
 
 
 @router.get("/commits/{commit}")

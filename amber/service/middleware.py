@@ -37,7 +37,7 @@ LOG: Final = logging.getLogger("amber.service")
 Message = Mapping[str, Any]
 
 SAFE: Final = [
-    (b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"), (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"), (b"referrer-policy", b"same-origin"),
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
 ]  # fmt: skip
 

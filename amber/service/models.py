@@ -7,10 +7,38 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 __all__ = [
-    "FAULTS", "Asked", "AskedFor", "CoverageRow", "Done", "DoubtPicked", "FigureRow", "Given", "GivenLabel",
-    "Health", "LabelRow", "Line", "Moment", "PaceRow", "PickedSamples", "Problem", "QueueChanged", "ReasonRow",
-    "RequestPicked", "RequestRow", "RequestsChosen", "Row", "RunRow", "SampleRow", "Shown", "ShownPicked",
-    "SignOff", "SignedOff", "SliceRow", "TagPicked", "TaskRow",
+    "FAULTS",
+    "Asked",
+    "AskedFor",
+    "CoverageRow",
+    "Done",
+    "DoubtPicked",
+    "FigureRow",
+    "Given",
+    "GivenLabel",
+    "Health",
+    "LabelRow",
+    "Line",
+    "ListedPlan",
+    "Moment",
+    "PaceRow",
+    "PickedSamples",
+    "Problem",
+    "QueueChanged",
+    "ReasonRow",
+    "RequestPicked",
+    "RequestRow",
+    "RequestsChosen",
+    "Row",
+    "RunRow",
+    "SampleRow",
+    "Shown",
+    "ShownPicked",
+    "SignOff",
+    "SignedOff",
+    "SliceRow",
+    "TagPicked",
+    "TaskRow",
 ]  # fmt: skip
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -109,6 +137,12 @@ class SliceRow(Row):
     task: str
     predicate: str
     rare: bool
+
+
+class ListedPlan(Row):
+    """A plan of the list of plans, as a table."""
+
+    plan: str
 
 
 class RunRow(Row):

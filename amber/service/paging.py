@@ -23,8 +23,9 @@ __all__ = ["LINK", "Paged", "Paging", "seal_position"]
 
 PURPOSE: Final = "page"
 
-UNLISTED: Final = ("limit", "after", "done")
-"""Parameters that do not choose the rows of a list: how many, after which, and what a page says was done."""
+UNLISTED: Final = ("limit", "after", "done", "format")
+"""Parameters that do not choose the rows of a list: how many, after which, in which form, and what a page says was
+done."""
 
 LINK: Final[dict[int | str, dict[str, Any]]] = {
     200: {

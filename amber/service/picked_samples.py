@@ -21,6 +21,7 @@ from amber.service.models import (
     TagPicked,
 )
 from amber.service.picking import pick
+from amber.service.tables_out import TABLES, Format, table_out
 from curation.fiftyone_app.refresh import fields_of
 from samplers.plan.explain import explain_draws
 from samplers.plan.plan import Plan
@@ -55,10 +56,12 @@ def shown(token: ReadOrLabel, workspace: Served, asked: ShownPicked) -> Shown:
         return Shown(commit=now.commit, samples=fields_of(now, asked.keys, scene))
 
 
-@router.get("/why/{key:path}")
+@router.get("/why/{key:path}", response_model=list[ReasonRow], responses=TABLES)
 def reasons(
-    token: ReadOrLabel, workspace: Served, key: Annotated[str, Path(max_length=500)], plan: PlanHash = ""
-) -> list[ReasonRow]:
+    token: ReadOrLabel, workspace: Served, key: Annotated[str, Path(max_length=500)], plan: PlanHash = "",
+    format: Format = "json",
+) -> object:  # fmt: skip
     home = workspace.catalog.home
     found = Plan.open(home, plan) if plan else Plan.newest(home)
-    return [ReasonRow(plan=found.hash, **vars(row)) for row in explain_draws(found, key)]
+    rows = [ReasonRow(plan=found.hash, **vars(row)) for row in explain_draws(found, key)]
+    return table_out(rows, format, of=ReasonRow)

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from amber.service.access import Workspace
 from amber.service.elsewhere import items_of
-from amber.service.picture_words import finite, known_boxes, predicted_boxes, predicted_words, short_words, state_name
+from amber.service.finite import finite
+from amber.service.picture_words import known_boxes, predicted_boxes, predicted_words, short_words, state_name
 from amber.service.run_choice import RunChoice
 from amber.service.slice_models import (
     AttributeRow,

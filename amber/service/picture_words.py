@@ -1,16 +1,16 @@
 """What is known and what is predicted of images, in words and as boxes, for a few images at a time."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import isfinite
 from typing import Any, Final
 
+from amber.service.finite import finite
 from amber.service.slice_models import BoxRow
 from curation.catalog.label_words import label_words
 from curation.catalog.schema import KNOWN, STATES
 from curation.catalog.tasks import Task
 from curation.labelstudio.items import SURE
 
-__all__ = ["finite", "is_wrong", "known_boxes", "predicted_boxes", "predicted_words", "short_words", "state_name"]
+__all__ = ["is_wrong", "known_boxes", "predicted_boxes", "predicted_words", "short_words", "state_name"]
 
 Row = Mapping[str, Any]
 
@@ -54,11 +54,6 @@ def is_wrong(task: Task, known: Row | None, predicted: Row | None) -> bool | Non
         looked = set(range(len(task.classes)) if known["looked"] is None else known["looked"]) | set(known["codes"])
         return set(predicted["codes"] or ()) & looked != set(known["codes"])
     return bool(predicted["code"] != known["code"])
-
-
-def finite(number: float | None) -> float | None:
-    """None for NaN and infinity, which JSON cannot express."""
-    return number if number is not None and isfinite(number) else None
 
 
 def known_boxes(tasks: Mapping[int, Task], rows: Iterable[Row]) -> list[BoxRow]:

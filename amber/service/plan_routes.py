@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 
 from amber.service.access import Owner, Reader, Served
+from amber.service.last_counted import last_rows
 from amber.service.models import FAULTS
-from amber.service.pages.counted import Counted
 from amber.service.plan_facts import plan_facts, plan_rows, policy_facts, signed_rows
 from amber.service.plan_models import (
     AccountLine,
@@ -56,11 +56,7 @@ def signed(token: Reader, workspace: Served, format: Format = "json") -> object:
 @router.get("/accounts", response_model=list[AccountLine], responses=TABLES)
 def account_alarms(token: Reader, request: Request, workspace: Served, format: Format = "json") -> object:
     """Alarms of the accounts: tasks that fell under a plan or a run of somebody else, as last counted."""
-    counted: Counted = request.app.state.counted
-    with workspace.catalog.read() as now:
-        commit = now.commit
-    figure = counted.figures(("accounts",), commit)["accounts"]
-    return table_out(figure.value or [] if figure else [], format, of=AccountLine)
+    return table_out(last_rows(request, workspace, "accounts"), format, of=AccountLine)
 
 
 @router.get("/policy")

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from amber.service.access import Admin, AnyLabeler, Reader, Served, Workspace
+from amber.service.access import Admin, AnyLabeler, Reader, Served, Workspace, batch_of
 from amber.service.finite import finite
 from amber.service.models import FAULTS
 from amber.service.releasing import Working
@@ -17,21 +17,25 @@ from amber.service.run_models import (
     WorkRow,
 )
 from amber.service.run_work import RunWork, Works
+from amber.service.tables_out import TABLES, Format, table_out
+from amber.service.tokens import Token
 from curation.catalog.catalog import Catalog
 from curation.catalog.ownership import Identity
 from curation.errors import BadInput
 from training.dynamics.releases import champion, releases
 from training.judging.gate_rules import GateRules
 
-__all__ = ["begin_release", "released", "return_back", "router", "sign_release_of"]
+__all__ = ["begin_release", "released", "return_back", "router", "sign_release_of", "sign_waiting_of"]
 
 router = APIRouter(prefix="/api", responses=FAULTS)
 
 
-@router.get("/releases")
-def listed(token: Reader, workspace: Served, work: Works) -> ReleasesRow:
-    """All releases, the newest first, the deployed run, and the release that goes on."""
-    return released(workspace, work)
+@router.get("/releases", response_model=ReleasesRow, responses=TABLES)
+def listed(token: Reader, workspace: Served, work: Works, format: Format = "json") -> object:
+    """All releases, the newest first, the deployed run, and the release that goes on. As Arrow or CSV only the
+    releases."""
+    found = released(workspace, work)
+    return found if format == "json" else table_out(found.releases, format, of=ReleaseRow)
 
 
 @router.post("/releases", status_code=202)
@@ -43,7 +47,11 @@ def release(token: Admin, workspace: Served, work: Works, asked: ReleaseAsked) -
 
 @router.post("/releases/signed")
 def sign(token: AnyLabeler, workspace: Served, signed: ReleaseSigned) -> SignedRelease:
-    """Accept for an owner a release whose rules leave tasks of that owner out, as `amber release --sign OWNER`."""
+    """Accept for an owner a release whose rules leave tasks of that owner out, as `amber release --sign OWNER`; by
+    `rules_sha256` one that waits, as /api/sign-offs names it."""
+    if signed.rules_sha256:
+        hashes = signed.run, signed.against, signed.rules_sha256
+        return sign_waiting_of(workspace, token, hashes, signed.owner, batch=signed.batch)
     by = Identity(name=token.name, via="token")
     run, against = sign_release_of(
         workspace.catalog, signed.run, signed.rules, signed.owner, by=by, against=signed.against
@@ -93,6 +101,18 @@ def sign_release_of(
     from amber.release import sign_release
 
     return sign_release(catalog, run, GateRules.of_text(rules), owner, by=by, against=against)
+
+
+def sign_waiting_of(
+    workspace: Workspace, token: Token, hashes: tuple[str, str, str], owner: str, *, batch: str
+) -> SignedRelease:
+    """Sign for an owner a release that was refused and waits: its run, the run that it replaces, and the hash of its
+    rules. The same batch again changes nothing."""
+    from amber.release import sign_waiting_release
+
+    by = Identity(name=token.name, via="token")
+    sign_waiting_release(workspace.catalog, hashes, owner, by=by, batch=batch_of(token, batch))
+    return SignedRelease(run=hashes[0], against=hashes[1], owner=owner, by=str(by))
 
 
 def return_back(catalog: Catalog, deployed: str, *, by: Identity) -> Returned:

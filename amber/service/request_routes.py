@@ -3,12 +3,13 @@
 Asking is two units of work on the catalog where a budget follows a run: the run is found first.
 """
 
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from amber.service.access import AnyLabeler, Labeler, Reader, Served, Workspace, batch_of
+from amber.service.last_counted import last_rows
 from amber.service.models import (
     FAULTS,
     Asked,
@@ -18,9 +19,8 @@ from amber.service.models import (
     RequestRow,
     RequestsChosen,
 )
-from amber.service.pages.counted import Counted
-from amber.service.paging import LINK, Paging
-from amber.service.tables_out import TABLES, Format, table_out
+from amber.service.paging import Paging
+from amber.service.tables_out import PAGED, TABLES, Format, table_out
 from amber.service.tokens import Token
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
@@ -32,12 +32,10 @@ __all__ = ["ask_for", "put_requests_first", "router", "withdraw_requests"]
 
 router = APIRouter(prefix="/api", responses=FAULTS)
 
-LISTED: Final[dict[int | str, dict[str, Any]]] = {200: {**LINK[200], **TABLES[200]}}
-
 Name = Annotated[str, Query(max_length=500)]
 
 
-@router.get("/requests", response_model=list[RequestRow], responses=LISTED)
+@router.get("/requests", response_model=list[RequestRow], responses=PAGED)
 def requests(
     token: Reader, paging: Paging, answer: Response, state: Name = "open", task: Name = "", slice: Name = "",
     arm: Name = "", format: Format = "json",
@@ -60,11 +58,7 @@ def ask(token: Labeler, workspace: Served, asked: AskedFor) -> Asked:
 @router.get("/requests/pace", response_model=list[PaceRow], responses=TABLES)
 def request_pace(token: Reader, request: Request, workspace: Served, format: Format = "json") -> object:
     """The requests of each task by state, and how fast they are answered, as last counted."""
-    counted: Counted = request.app.state.counted
-    with workspace.catalog.read() as now:
-        commit = now.commit
-    figure = counted.figures(("pace",), commit)["pace"]
-    return table_out(figure.value or [] if figure else [], format, of=PaceRow)
+    return table_out(last_rows(request, workspace, "pace"), format, of=PaceRow)
 
 
 @router.post("/requests/withdrawn")

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from amber.service.models import Line, Moment, Row
 
@@ -163,12 +163,26 @@ class ReleaseAsked(BaseModel):
 
 
 class ReleaseSigned(BaseModel):
-    """The release of `run`, which `owner` accepts although its rules leave tasks of that owner out."""
+    """The release of `run`, which `owner` accepts although its rules leave tasks of that owner out.
+
+    The `rules` are the gate's, as TOML; of a release that waits, `rules_sha256` is their hash and `against` the run
+    that it replaces, both as /api/sign-offs names them.
+    """
 
     run: Line
     owner: Line
-    rules: Rules
+    rules: Rules | Literal[""] = ""
+    rules_sha256: Line | Literal[""] = ""
     against: Line | Literal[""] = ""
+    batch: Line | Literal[""] = Field("", description="with rules_sha256: the same batch again is a no-op")
+
+    @model_validator(mode="after")
+    def _has_rules(self) -> "ReleaseSigned":
+        if bool(self.rules) == bool(self.rules_sha256):
+            raise ValueError("rules: give them or their rules_sha256, one of both")
+        if self.rules_sha256 and not self.batch:
+            raise ValueError("batch: is missing; a random word makes a repeated request do nothing")
+        return self
 
 
 class SignedRelease(Row):

@@ -12,7 +12,7 @@ from amber.service.api import Name
 from amber.service.comparing import Comparison, comparison, decision, pair_of
 from amber.service.finite import finite
 from amber.service.models import FAULTS
-from amber.service.paging import LINK, Paging
+from amber.service.paging import Paging
 from amber.service.run_models import (
     ComparedRow,
     ComparisonRow,
@@ -24,7 +24,7 @@ from amber.service.run_models import (
     RunEntryRow,
 )
 from amber.service.run_work import Works
-from amber.service.tables_out import TABLES, Format, table_out
+from amber.service.tables_out import PAGED, TABLES, Format, table_out
 from curation.catalog.ownership import Identity
 from training.dynamics.lineage import lineage_of
 from training.dynamics.run_marks import run_marks
@@ -40,8 +40,8 @@ Split = Literal["test", "validation"]
 Run = Annotated[str, Query(max_length=100)]
 
 
-@router.get("/run-entries", responses={200: {**LINK[200], **TABLES[200]}})
-def run_entries(token: Reader, workspace: Served, paging: Paging, format: Format = "json") -> list[RunEntryRow]:
+@router.get("/run-entries", response_model=list[RunEntryRow], responses=PAGED)
+def run_entries(token: Reader, workspace: Served, paging: Paging, format: Format = "json") -> object:
     """Runs as `amber runs` lists them, newest first: also those that are imported, withdrawn or not evaluated yet."""
     with paging.read() as now:
         after = (str(paging.after[0]), str(paging.after[1])) if paging.after else None
@@ -49,7 +49,7 @@ def run_entries(token: Reader, workspace: Served, paging: Paging, format: Format
         commit = now.commit
     rows = [RunEntryRow.model_validate(finite(asdict(entry))) for entry in entries]
     paging.link_to(more, commit)
-    return table_out(rows, format, RunEntryRow, paging.response)  # type: ignore[no-any-return]
+    return table_out(rows, format, of=RunEntryRow, beside=paging.response)
 
 
 @router.get("/runs/{run}")
@@ -59,10 +59,10 @@ def run(token: Reader, workspace: Served, run: Name) -> RunEntryRow:
         return RunEntryRow.model_validate(finite(asdict(run_entry(workspace.catalog.home, now, run))))
 
 
-@router.get("/live-runs")
-def live(token: Reader, workspace: Served) -> list[LiveRow]:
+@router.get("/live-runs", response_model=list[LiveRow], responses=TABLES)
+def live(token: Reader, workspace: Served, format: Format = "json") -> object:
     """Trainings that go on, and those that were stopped, failed or were killed; the newest first."""
-    return [live_row(each) for each in live_runs(workspace.catalog.home)]
+    return table_out([live_row(each) for each in live_runs(workspace.catalog.home)], format, of=LiveRow)
 
 
 @router.get("/runs/{run}/lineage")

@@ -8,8 +8,8 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from amber.service.access import Workspace
+from amber.service.finite import finite
 from amber.service.picture_words import (
-    finite,
     is_wrong,
     known_boxes,
     predicted_boxes,

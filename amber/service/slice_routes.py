@@ -1,6 +1,6 @@
 """Routes about slices and single images: what the pages of slices and images show and do."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 
@@ -9,12 +9,13 @@ from amber.service.api import Name
 from amber.service.elsewhere import app_address, app_command, open_items
 from amber.service.models import FAULTS, SliceRow
 from amber.service.pages.counted import Counted
-from amber.service.paging import LINK, Paging
+from amber.service.paging import Paging
 from amber.service.picture_facts import picture_facts, sample_or_why
 from amber.service.run_choice import chosen_run
 from amber.service.slice_declaration import declare_slice, preview_slice, sizes_over_commits
 from amber.service.slice_models import (
     Elsewhere,
+    ItemRow,
     NewSlice,
     PictureFacts,
     PictureRow,
@@ -25,7 +26,7 @@ from amber.service.slice_models import (
 )
 from amber.service.slice_pictures import Labelled, PictureFilter, picture_page
 from amber.service.slice_table import PARTS, gate_outcomes, slice_facts, slice_rows
-from amber.service.tables_out import TABLES, Format, table_out
+from amber.service.tables_out import PAGED, TABLES, Format, table_out
 
 __all__ = ["Predicted", "RunName", "router"]
 
@@ -36,15 +37,14 @@ TaskName = Annotated[str, Query(max_length=100)]
 Predicted = Annotated[str, Query(max_length=500, description="a class of the task")]
 
 
-@router.get("/slice-summaries", responses=TABLES)
-def slice_table(token: Reader, workspace: Served, request: Request, format: Format = "json") -> list[SliceSummary]:
+@router.get("/slice-summaries", response_model=list[SliceSummary], responses=TABLES)
+def slice_table(token: Reader, workspace: Served, request: Request, format: Format = "json") -> object:
     """Slices with their sizes and newest figures, which are counted in the background: null where none is ready."""
     counted: Counted = request.app.state.counted
     with workspace.catalog.read() as now:
         slices, commit, (_, gates) = now.slices(), now.commit, gate_outcomes(workspace.catalog.home, now)
     rows = [row.slice for row in slice_rows(slices, counted.figures(PARTS, commit), gates)]
-    answer: Any = table_out(rows, format, SliceSummary)
-    return answer  # type: ignore[no-any-return]
+    return table_out(rows, format, of=SliceSummary)
 
 
 @router.get("/slice-preview")
@@ -71,20 +71,20 @@ def one_slice(token: Reader, workspace: Served, request: Request, slice: Name) -
         return slice_facts(now, now.slice(slice), counted.figures(PARTS, now.commit))
 
 
-@router.get("/slices/{slice}/sizes")
-def sizes(token: Reader, workspace: Served, slice: Name, run: RunName = "") -> list[SliceSize]:
+@router.get("/slices/{slice}/sizes", response_model=list[SliceSize], responses=TABLES)
+def sizes(token: Reader, workspace: Served, slice: Name, run: RunName = "", format: Format = "json") -> object:
     """How many samples the slice held after some of the commits, the oldest first."""
     with workspace.catalog.read() as now:
         choice = chosen_run(workspace.catalog.home, now, run)
-        return sizes_over_commits(now, now.slice(slice), choice.file)
+        return table_out(sizes_over_commits(now, now.slice(slice), choice.file), format, of=SliceSize)
 
 
-@router.get("/slices/{slice}/pictures", responses=LINK)
+@router.get("/slices/{slice}/pictures", response_model=list[PictureRow], responses=PAGED)
 def pictures(
     token: Reader, workspace: Served, paging: Paging, slice: Name, run: RunName = "", task: TaskName = "",
     split: Annotated[str, Query(max_length=100)] = "", state: Labelled = "", predicted: Predicted = "",
-    wrong: bool = False,
-) -> list[PictureRow]:  # fmt: skip
+    wrong: bool = False, format: Format = "json",
+) -> object:  # fmt: skip
     """Images of a slice in the order in which they were added, with what is known of a task and what a run predicts.
 
     A page may be short, or empty, before the last page.
@@ -96,16 +96,19 @@ def pictures(
             now, workspace, now.slice(slice).predicate, shown, choice, paging.after, limit=paging.limit
         )
     paging.link_to(after, now.commit)
-    return rows
+    return table_out(rows, format, of=PictureRow, beside=paging.response)
 
 
-@router.get("/slices/{slice}/elsewhere")
-def elsewhere(token: Reader, workspace: Served, slice: Name, run: RunName = "") -> Elsewhere:
-    """Where else a slice can be looked at: the FiftyOne App, and its open items in Label Studio."""
+@router.get("/slices/{slice}/elsewhere", response_model=Elsewhere, responses=TABLES)
+def elsewhere(token: Reader, workspace: Served, slice: Name, run: RunName = "", format: Format = "json") -> object:
+    """Where else a slice can be looked at: the FiftyOne App, and its open items in Label Studio. As Arrow or CSV only
+    the items."""
     home = workspace.catalog.home
     with workspace.catalog.read() as now:
         part, choice = now.slice(slice), chosen_run(home, now, run)
         items = open_items(home, now, part, choice.file)
+    if format != "json":
+        return table_out(items, format, of=ItemRow)
     return Elsewhere(app=app_address(home, part), command=app_command(home, part, choice.run), items=items)
 
 

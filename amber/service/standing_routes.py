@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request
 from amber.service.access import Reader, Served
 from amber.service.api import Name
 from amber.service.finite import finite
+from amber.service.last_counted import last_counted
 from amber.service.models import FAULTS
-from amber.service.pages.counted import Counted
 from amber.service.standing_models import KnownLabels, Standing, TaskStanding, TrendRow
 from amber.service.tables_out import TABLES, Format, table_out
 
@@ -23,7 +23,7 @@ def standing(token: Reader, request: Request, workspace: Served) -> Standing:
     with workspace.catalog.read() as now:
         commit = now.commit
     names = ("worst", "week", "asked", "stale", "disputed")
-    values, counted_at = _values(request, names, commit)
+    values, counted_at = last_counted(request, names, commit)
     if values["week"]:
         values["week"] = {name: values["week"][name] for name in ("commits", "authors", "labels", "runs")}
     return Standing.model_validate({"commit": commit, "counted_at": counted_at, **finite(values)})
@@ -35,7 +35,7 @@ def task_standing(token: Reader, request: Request, workspace: Served, task: Name
     with workspace.catalog.read() as now:
         name, commit = now.task(task).name, now.commit
     names = ("known", "outcomes", f"classes:{name}", f"labels:{name}")
-    values, counted_at = _values(request, names, commit)
+    values, counted_at = last_counted(request, names, commit)
     known, outcomes, classes, labels = values.values()
     gets = dict((outcomes or {}).get(name) or {})
     found = {
@@ -56,7 +56,7 @@ def trends(
     everything)."""
     with workspace.catalog.read() as now:
         commit = now.commit
-    values, _ = _values(request, ("trends",), commit)
+    values, _ = last_counted(request, ("trends",), commit)
     found = values["trends"].by_cell.values() if values["trends"] else []
     rows = [
         TrendRow.model_validate(
@@ -66,15 +66,6 @@ def trends(
         for trend in found if task in ("", trend.task) and slice in (None, trend.slice) for run, row in trend.rows
     ]  # fmt: skip
     return table_out(rows, format, of=TrendRow)
-
-
-def _values(request: Request, names: tuple[str, ...], commit: int) -> tuple[dict[str, Any], int]:
-    """What was counted last, None where nothing was, and the oldest commit that it is of (0: none)."""
-    counted: Counted = request.app.state.counted
-    figures = counted.figures(names, commit)
-    made = [figure.commit for figure in figures.values() if figure]
-    values = {name: figure.value if figure else None for name, figure in figures.items()}
-    return values, min(made) if len(made) == len(names) else 0
 
 
 def _states(counts: dict[str, int] | None) -> dict[str, int] | None:

@@ -10,9 +10,10 @@ from fastapi import Query
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from amber.service.paging import LINK
 from curation.ingestion.writers import without_formulas
 
-__all__ = ["TABLES", "Format", "table_out"]
+__all__ = ["PAGED", "TABLES", "Format", "table_out"]
 
 ARROW: Final = "application/vnd.apache.arrow.stream"
 
@@ -25,6 +26,9 @@ TABLES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {ARROW: {"schema": {"type": "string", "format": "binary"}}, "text/csv": {"schema": {}}}}
 }
 """The other forms of a table in the OpenAPI document."""
+
+PAGED: Final[dict[int | str, dict[str, Any]]] = {200: {**LINK[200], **TABLES[200]}}
+"""The same of a table that comes in pages."""
 
 
 def table_out(rows: Sequence[BaseModel], format: Format, of: type[BaseModel], beside: Response | None = None) -> Any:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.pages import signed_in
 from support.served import free_port
 from support.tutorial import PAGE, SERVE, script, steps
+from support.visitors import signed_in
 
 ROOT = PAGE.parents[1]
 

@@ -2,7 +2,8 @@
 
 The cookie holds the token's name, the beginning of its hash, when the session ends, and a random word. Scripts cannot
 read it, other sites cannot send it, and it ends with its token. Every form carries a second word, sealed from the
-cookie's random one: a page of another site knows neither.
+cookie's random one: a page of another site knows neither. No form of another site is read, that for signing in
+included, which has no session yet: `from_here` is a dependency of every page.
 """
 
 import hmac
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, cast
+from urllib.parse import urlsplit
 
 from fastapi import Depends, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -20,8 +22,8 @@ from amber.service.tokens import SCOPES, Scope, Token
 from curation.catalog.ownership import Identity
 
 __all__ = [
-    "FIELD", "Account", "Labels", "Leads", "LeadsPeople", "Looks", "NotSignedIn", "Owns", "Sends", "SignsOut",
-    "begin_session", "end_session",
+    "FIELD", "Account", "Labels", "Leads", "LeadsPeople", "Looks", "NotSignedIn", "Owns", "Sends", "begin_session",
+    "end_session", "from_here",
 ]  # fmt: skip
 
 COOKIE: Final = "amber_session"
@@ -82,6 +84,23 @@ def end_session(response: Response) -> None:
     response.delete_cookie(COOKIE, httponly=True, samesite="strict")
 
 
+async def from_here(request: Request) -> None:
+    """A dependency of all pages: 403 for a form that a browser sends from a page of another site.
+
+    Browsers say so in Sec-Fetch-Site, and without TLS in Origin alone, whose host must be that of the request; what
+    sends neither is no browser. This is the algorithm of Go's `http.CrossOriginProtection`.
+    """
+    if request.method != "POST":
+        return
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None:
+        here = site in ("same-origin", "none")
+    else:
+        here = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    if not here:
+        raise HTTPException(403, "form: was sent by a page of another site; open the page here and send it from there")
+
+
 async def looking(request: Request) -> Account:
     """The account of whoever asks for a page; NotSignedIn without a valid session."""
     workspace: Workspace = request.app.state.workspace
@@ -96,13 +115,11 @@ async def looking(request: Request) -> Account:
 
 def changing(*scopes: Scope) -> Callable[..., Any]:
     """A dependency that returns the account of whoever sends a form: 403 when the form was not made for this session,
-    comes from another site, or needs another scope."""
+    or needs another scope."""
 
     async def check(request: Request, account: Annotated[Account, Depends(looking)]) -> Account:
         word = request.headers.get("x-form-word") or (await request.form()).get(FIELD) or ""
-        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none") or not (
-            hmac.compare_digest(str(word).encode(), account.form_word.encode())
-        ):
+        if not hmac.compare_digest(str(word).encode(), account.form_word.encode()):
             raise HTTPException(403, "form: was not made for this session; open the page again and send it from there")
         if not account.may(*scopes):
             raise HTTPException(
@@ -136,7 +153,6 @@ Owns = Annotated[Account, Depends(changing("owner"))]
 """Somebody who acts for owners of tasks; which of them, the catalog decides."""
 Sends = Annotated[Account, Depends(changing(*SCOPES))]
 """Anybody who signed in, by a form that changes nothing of the catalog."""
-SignsOut = Annotated[Account, Depends(changing(*SCOPES))]
 Leads = Annotated[Account, Depends(changing("admin"))]
 """Somebody who leads: assigns people, settles disputes, reverts, releases."""
 

@@ -122,11 +122,8 @@ class Counted:
         try:
             with self._catalog.read() as now:
                 part, colon, thing = name.partition(":")
-                made = (
-                    self._families[part](now, self._catalog.home, thing)
-                    if colon
-                    else (self._parts[part](now, self._catalog.home))
-                )
+                home = self._catalog.home
+                made = self._families[part](now, home, thing) if colon else self._parts[part](now, home)
                 return Figure(value=made, commit=now.commit)
         except AmberError as error:
             return Figure(value=before.value if before else None, commit=self._wanted, problem=str(error))

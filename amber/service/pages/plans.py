@@ -1,7 +1,6 @@
 """Plans: the policy in force, what waits for an owner, what each task gets, and who pays beside the plan before."""
 
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -18,8 +17,8 @@ from amber.service.pages.counted import Counted, Making
 from amber.service.pages.done_lines import done_line, see_done
 from amber.service.pages.rendering import page
 from amber.service.pages.typed_forms import parsed
+from amber.service.pages.waiting import waiting_view
 from amber.service.plan_facts import (
-    may_sign,
     outcomes_of,
     plan_before,
     plan_facts,
@@ -29,7 +28,7 @@ from amber.service.plan_facts import (
     signed_rows,
     waiting_rows,
 )
-from amber.service.plan_models import AccountLine, WaitingRow
+from amber.service.plan_models import AccountLine
 from amber.service.sign_offs import record_sign_off
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, NotFound
@@ -132,20 +131,11 @@ def _plans(
         facts = plan_facts(home, now, newest.plan) if newest else None
         signed, commit = signed_rows(home, now)[:SHOWN], now.commit
     figures = counted.figures(("accounts",), commit)
-    may = {(row.owner, row.subject) for row in waits if account.may("owner") and may_sign(row, account.identity)}
     view = {
         "title": "Plans", "policy": policy, "rows": rows[:SHOWN], "more": len(rows) - SHOWN,
-        "waits": _by_plan(waits), "may": may,
+        **waiting_view(waits, account),
         "facts": facts, "shifts": {row.task: row for row in facts.shifts} if facts else {}, "signed": signed,
         "commit": commit, "figures": figures, "alarms": (figures["accounts"].value if figures["accounts"] else None),
-        "problem": problem, "done": done_line(request), "once": secrets.token_urlsafe(16), "owns": account.may("owner"),
+        "problem": problem, "done": done_line(request), "owns": account.may("owner"),
     }  # fmt: skip
     return page(request, "plans.html", view, account=account, status=status)
-
-
-def _by_plan(waits: Sequence[WaitingRow]) -> list[dict[str, list[WaitingRow]]]:
-    """What waits, with all owners of one proposal together."""
-    groups: dict[tuple[str, str], list[WaitingRow]] = {}
-    for row in waits:
-        groups.setdefault((row.subject, row.before), []).append(row)
-    return [{"rows": rows} for rows in groups.values()]

@@ -8,10 +8,13 @@ from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 
 from amber.service.access import Served, Workspace
-from amber.service.pages.accounts import Account, Labels, Leads, Looks
+from amber.service.pages.accounts import Account, Labels, Leads, Looks, Owns
 from amber.service.pages.compare import EXAMPLE, rules_of
+from amber.service.pages.done_lines import done_line, see_done
 from amber.service.pages.rendering import page, see
-from amber.service.release_routes import begin_release, released, return_back, sign_release_of
+from amber.service.pages.waiting import waiting_view
+from amber.service.plan_facts import waiting_rows
+from amber.service.release_routes import begin_release, released, return_back, sign_release_of, sign_waiting_of
 from amber.service.run_work import RunWork, Works
 from curation.errors import AmberError, BadInput
 from samplers.plan.plan import Plan
@@ -28,7 +31,22 @@ View = dict[str, Any]
 @router.get("/releases")
 def releases(request: Request, account: Looks, workspace: Served, work: Works) -> HTMLResponse:
     """All releases, the deployed run, and the release that goes on."""
-    return page(request, "releases.html", _list(workspace, work), account=account)
+    return _releases(request, account, workspace, work)
+
+
+@router.post("/releases/sign")
+def sign_waiting(
+    request: Request, account: Owns, workspace: Served, work: Works, run: Annotated[str, Form()],
+    owner: Annotated[str, Form()], rules: Annotated[str, Form()], once: Annotated[str, Form()],
+    before: Annotated[str, Form()] = "",
+) -> Response:  # fmt: skip
+    """Sign a release that waits off for an owner, by the hash of its rules."""
+    try:
+        done = sign_waiting_of(workspace, account.token, (run, before, rules), owner, batch=once)
+    except AmberError as error:
+        return _releases(request, account, workspace, work, line=str(error), status=409)
+    line = f"{done.by} signed the release of run {run[:12]} off for {owner}. Release it again by the same rules."
+    return see_done(request, "/releases", line)
 
 
 @router.post("/releases/back")
@@ -39,8 +57,7 @@ def back(
     try:
         return_back(workspace.catalog, deployed, by=account.identity)
     except AmberError as error:
-        view = _list(workspace, work) | {"line": str(error)}
-        return page(request, "releases.html", view, account=account, status=409)
+        return _releases(request, account, workspace, work, line=str(error), status=409)
     return see(request, "/releases")
 
 
@@ -94,12 +111,19 @@ def _again(
     return page(request, "release.html", _form(workspace, work, run) | typed, account=account, status=409)
 
 
-def _list(workspace: Workspace, work: RunWork) -> View:
+def _releases(
+    request: Request, account: Account, workspace: Workspace, work: RunWork, *, line: str = "", status: int = 200
+) -> HTMLResponse:
+    """The page of all releases, with the line that says why something was not done."""
     found = released(workspace, work)
-    return {
+    with workspace.catalog.read() as now:
+        waits = [row for row in waiting_rows(workspace.catalog.home, now) if row.what == "release"]
+    view = {
         "title": "Releases", "rows": [row.model_dump() for row in found.releases], "deployed": found.deployed,
-        "work": work.releasing.now, "line": "", "here": "/releases",
+        "work": work.releasing.now, "line": line, "done": done_line(request), "here": "/releases",
+        **waiting_view(waits, account),
     }  # fmt: skip
+    return page(request, "releases.html", view, account=account, status=status)
 
 
 def _form(workspace: Workspace, work: RunWork, run: str) -> View:

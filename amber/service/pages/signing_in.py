@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 
-from amber.service.pages.accounts import FIELD, SignsOut, begin_session, end_session
+from amber.service.pages.accounts import FIELD, Sends, begin_session, end_session
 from amber.service.pages.rendering import page, see
 
 __all__ = ["form_without_session", "router"]
@@ -44,7 +44,7 @@ async def sign_in(request: Request, token: Annotated[str, Form()], to: Annotated
 
 
 @router.post("/sign-out")
-def sign_out(request: Request, account: SignsOut) -> Response:
+def sign_out(request: Request, account: Sends) -> Response:
     """End the session."""
     answer = see(request, "/sign-in")
     end_session(answer)

@@ -8,14 +8,21 @@ from pathlib import Path
 import httpx
 import pytest
 from support.homes import make_home
-from support.pages import FORMS, PAGES, form_word, runs_foreign_code, signed_in
+from support.pages import FORMS, PAGES, runs_foreign_code
 from support.served import Served, served
+from support.visitors import form_word, signed_in
 
 from amber.service.tokens import SCOPES, Tokens
 from curation.catalog.catalog import Catalog
 from curation.catalog.tasks import Task
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"
+
+OTHER_SITES = [
+    {"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"}, {"origin": "http://evil.example"},
+    {"origin": "http://127.0.0.1:1"}, {"origin": "null"},
+]  # fmt: skip
+"""What browsers send with a form of another site; without TLS, Origin alone."""
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +121,35 @@ def test_a_form_of_another_site_or_session_is_refused(
         theirs = form_word(other.get("/").text)
     assert mine != theirs
     for path in FORMS:
-        for word, site in (("", "same-origin"), (theirs, "same-origin"), (mine, "cross-site"), (mine, "same-site")):
-            answer = visitor.post(path, data={"form_word": word}, headers={"sec-fetch-site": site})
-            assert answer.status_code == 403, (path, word, site)
+        for word in ("", theirs):
+            answer = visitor.post(path, data={"form_word": word}, headers={"sec-fetch-site": "same-origin"})
+            assert answer.status_code == 403, (path, word)
             assert "was not made for this session" in answer.text
+        for site in OTHER_SITES:
+            answer = visitor.post(path, data={"form_word": mine}, headers=site)
+            assert answer.status_code == 403, (path, site)
+            assert "by a page of another site" in answer.text
+
+
+@pytest.mark.parametrize("site", OTHER_SITES, ids=str)
+def test_no_other_site_signs_anybody_in_or_has_its_form_kept(
+    service: Served, visitor: httpx.Client, secrets: dict[str, str], site: dict[str, str]
+) -> None:
+    for path, data in (("/sign-in", {"token": secrets["admin"]}), ("/slices", {"predicate": "planted"})):
+        answer = visitor.post(path, data=data, headers=site)
+        assert answer.status_code == 403
+        assert "planted" not in answer.text
+        assert not visitor.cookies
+
+
+def test_a_browser_at_the_service_and_what_is_no_browser_sign_in(
+    service: Served, visitor: httpx.Client, secrets: dict[str, str]
+) -> None:
+    for here in ({}, {"origin": service.url}, {"sec-fetch-site": "same-origin", "origin": "null"}):
+        visitor.cookies.clear()
+        visitor.post("/sign-in", data={"token": secrets["read"]}, headers=here)
+        assert visitor.cookies, here
+    assert visitor.get("/").headers["referrer-policy"] == "same-origin"  # for any other, Origin is null
 
 
 def test_a_token_to_read_changes_nothing(service: Served, visitor: httpx.Client, secrets: dict[str, str]) -> None:

@@ -33,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 @pytest.fixture
 def own(made: Catalog, tmp_path: Path) -> Iterator[tuple[Catalog, Visitor]]:
     catalog = copy_home(made, tmp_path)
-    with visiting(catalog.home, "eve", "owner") as visitor:
+    with visiting(catalog.home, "owner", "eve") as visitor:
         yield catalog, visitor
 
 
@@ -56,7 +56,7 @@ def test_who_said_what_is_told_newest_first_retractions_and_renamed_classes_too(
         ("bob", "retracted", "retracted"), ("bob", "known", "it's"), (EVIL, "known", "red (called crimson since)"),
     ]  # fmt: skip
     assert next(row for row in facts.labels if row.task == "light").value == "crimson"
-    page = html.unescape(eve.see(f"/image/{key}").text)
+    page = html.unescape(eve.get(f"/image/{key}").text)
     assert "red (called crimson since)" in page
     assert page.index("it's</td>") < page.index("called crimson")
 
@@ -68,17 +68,17 @@ def test_predictions_of_chosen_runs_requests_attributes_and_near_duplicates_are_
     facts = Client("", eve.secret, http=eve.client).picture(EVIL_KEY, runs=[RUN])
     assert {row.task for row in facts.predictions} == set(TASKS)
     assert ("split", "validation") in [(row.name, row.value) for row in facts.attributes]
-    answer = eve.send(EVIL_PATH, act="request", tasks=["wet"], reason=EVIL)
+    answer = eve.send(EVIL_PATH, EVIL_PATH, act="request", tasks=["wet"], reason=EVIL)
     assert answer.status_code == 303
-    page = eve.see(answer.headers["location"])
+    page = eve.get(answer.headers["location"])
     assert "Asked for 1 label" in page.text
     requests = Client("", eve.secret, http=eve.client).picture(EVIL_KEY).requests
     assert [(row.task, row.state, row.arm, row.reason) for row in requests] == [("wet", "open", "picked", EVIL)]
     assert not [each for _, each in elements(page.text) if each.get("src") == "x"]
-    eve.send(EVIL_PATH, act="tag", tag="odd")
+    eve.send(EVIL_PATH, EVIL_PATH, act="tag", tag="odd")
     with catalog.read() as now:
         assert now.members("attr.tag_odd").tolist() == [now.sample(EVIL_KEY)["sample_id"]]
-    assert "tag: string should" in eve.send(EVIL_PATH, act="tag", tag="").text
+    assert "tag: string should" in eve.send(EVIL_PATH, EVIL_PATH, act="tag", tag="").text
 
 
 def test_near_duplicates_are_the_hashes_within_four_bits(made: Catalog) -> None:
@@ -101,14 +101,14 @@ def test_an_image_is_unknown_or_forgotten_and_shows_nothing(own: tuple[Catalog, 
         location = now.sample(key)["location"]
     forget(catalog, key, author="ada")
     for path in (f"/image/{key}", f"/why-drawn/{key}"):
-        answer = eve.see(path)
+        answer = eve.get(path)
         assert answer.status_code == 404
         assert "was forgotten" in answer.text
         assert location not in answer.text
         assert "/images/" not in answer.text
-    assert eve.send(f"/image/{key}", page=f"/image/{KEYS[0]}", act="tag", tag="x").status_code == 404
+    assert eve.send(f"/image/{key}", act="tag", tag="x").status_code == 404
     for unknown in ("nix", quote(EVIL), "a/../b", "%00"):
-        answer = eve.see(f"/image/{unknown}")
+        answer = eve.get(f"/image/{unknown}")
         assert answer.status_code == 404, unknown
         assert "Not done" in answer.text
         assert "<img" not in answer.text
@@ -127,7 +127,7 @@ def test_a_picture_that_cannot_be_read_is_a_line(own: tuple[Catalog, Visitor], d
     before = path.read_bytes()
     try:
         path.unlink() if damage == "gone" else path.write_bytes(b"no image")
-        answer = eve.see(f"/image/{KEYS[7]}")
+        answer = eve.get(f"/image/{KEYS[7]}")
     finally:
         path.write_bytes(before)
     assert answer.status_code == 200
@@ -139,13 +139,13 @@ def test_why_it_is_drawn_says_the_weights_of_the_plan(tmp_path: Path) -> None:
     catalog = make_home(tmp_path, samples=40)
     pack = make_pack(catalog)
     part = {"owner": "ada", "share": 1.0, "importance": 1.0, "rule": "natural"}
-    with visiting(catalog.home, "eve", "owner") as eve:
+    with visiting(catalog.home, "owner", "eve") as eve:
         with catalog.read() as now:
             key = now.samples()["key"][0].as_py()
-        assert "there is no plan yet" in eve.see(f"/why-drawn/{key}").text
+        assert "there is no plan yet" in eve.get(f"/why-drawn/{key}").text
         plan = written_plan(catalog, Policy.model_validate({"task": {"color": part}}), pack, draws=64)
         drawn = plan.keys[0].as_py()
-        page = eve.see(f"/why-drawn/{drawn}").text
+        page = eve.get(f"/why-drawn/{drawn}").text
         reasons = Client("", eve.secret, http=eve.client).why(drawn)
     assert all(f"{row.weight:.3f}" in page and row.stratum in html.unescape(page) for row in reasons)
 
@@ -167,7 +167,7 @@ def test_open_items_of_a_slice_are_found_where_label_studio_has_some(own: tuple[
         items = open_items(catalog.home, now, part, None)
     assert [(item.key, item.url) for item in items] == [(dark, "http://studio.test/projects/3/data?task=0")]
     for path in ("/slices/dark", f"/image/{dark}"):
-        assert "http://studio.test/projects/3/data?task=0" in eve.see(path).text
+        assert "http://studio.test/projects/3/data?task=0" in eve.get(path).text
     assert app_address(catalog.home, part) == ""
     assert dataset_name(catalog.home).startswith("amber-home-")
 
@@ -175,6 +175,6 @@ def test_open_items_of_a_slice_are_found_where_label_studio_has_some(own: tuple[
 def test_a_reader_may_look(own: tuple[Catalog, Visitor]) -> None:
     catalog, _ = own
     assert Tokens(catalog.home).all()
-    with visiting(catalog.home, "reader", "read") as reader:
-        assert "need a token" in reader.see(EVIL_PATH).text
+    with visiting(catalog.home, "read", "reader") as reader:
+        assert "need a token" in reader.get(EVIL_PATH).text
         assert reader.send(EVIL_PATH, act="tag", tag="x").status_code == 403

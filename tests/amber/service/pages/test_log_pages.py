@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support.homes import copy_home, label, labels, make_home
 from support.served import served
-from support.visitor import Visitor, alert, visiting
+from support.visitors import Visitor, alerts, visiting
 
 from amber.service.client import Client
 from amber.service.tokens import Tokens
@@ -91,7 +91,7 @@ def test_a_commit_shows_what_it_changed(visitor: Visitor) -> None:
     assert "dusk" in visitor.get("/log/4").text
     assert "No current label, definition or slice is another after it" in visitor.get("/log/2").text
     for path in ("/log/99", "/log/99/revert"):
-        assert "the catalog has commits 1 to" in alert(visitor.get(path))
+        assert "the catalog has commits 1 to" in alerts(visitor.get(path))
     assert visitor.get("/log/nosuch").status_code == 422
 
 

@@ -7,7 +7,7 @@ import pytest
 from support.homes import copy_home, label, labels, make_home
 from support.label_requests import answer, ask
 from support.shared_plans import EVE, set_members
-from support.signed_in import Sessions, alerts, seen, send, words
+from support.visitors import Visitors, alerts, words
 
 from curation.catalog.catalog import Catalog
 from curation.labelstudio.item_cache import Item, ItemCache
@@ -31,9 +31,9 @@ def home(made: Catalog, tmp_path: Path) -> Catalog:
 
 
 @pytest.fixture
-def sessions(home: Catalog) -> Iterator[Sessions]:
-    with Sessions(home.home) as sessions:
-        yield sessions
+def visitors(home: Catalog) -> Iterator[Visitors]:
+    with Visitors(home.home) as visitors:
+        yield visitors
 
 
 def settled_by(catalog: Catalog) -> list[str]:
@@ -41,7 +41,7 @@ def settled_by(catalog: Catalog) -> list[str]:
         return [row["annotator"] for row in now.labels.by_annotator("color").to_pylist() if row["source"] == "lead"]
 
 
-def test_work_and_items_are_shown(home: Catalog, sessions: Sessions) -> None:
+def test_work_and_items_are_shown(home: Catalog, visitors: Visitors) -> None:
     cache = ItemCache(home.home / "labeling" / f"{'0' * 12}.json", "https://studio.example.org")
     done = [{"id": 1, "completed_by": 9, "updated_at": "2026-01-01T00:00:00Z"}]
     for number, given, annotations in ((1, ("ann@x.org",), done), (2, ("ann@x.org",), [])):
@@ -52,11 +52,11 @@ def test_work_and_items_are_shown(home: Catalog, sessions: Sessions) -> None:
             )
         )  # fmt: skip
     cache.save()
-    reader = sessions.of("amy", "read")
-    page = words(seen(reader, "/people", "ann@x.org").text)
+    reader = visitors.of("amy", "read")
+    page = words(reader.seen("/people", "ann@x.org").text)
     assert "ann@x.org 2 4.0" in page
     assert "1 pair 2 1 1 0" in page
-    assert "Settling needs a token of the scope admin" in words(seen(reader, "/people", "pictures/00001").text)
+    assert "Settling needs a token of the scope admin" in words(reader.seen("/people", "pictures/00001").text)
     (ann, bob) = reader.get("/api/people").json()
     assert (ann["person"], ann["answers"], ann["given"], ann["open"], ann["answered"]) == ("ann@x.org", 2, 2, 1, 1)
     assert (bob["agreement"]["value"], bob["tasks"]) == (0.0, {})
@@ -65,26 +65,26 @@ def test_work_and_items_are_shown(home: Catalog, sessions: Sessions) -> None:
     assert reader.get("/api/people?format=csv").text.startswith('"person","week"')
 
 
-def test_a_lead_settles_a_dispute(home: Catalog, sessions: Sessions) -> None:
-    lea = sessions.of("lea", "admin")
-    page = seen(lea, "/people", "pictures/00001")
-    refused = send(lea, page, "/people/settle", value="blue")
+def test_a_lead_settles_a_dispute(home: Catalog, visitors: Visitors) -> None:
+    lea = visitors.of("lea", "admin")
+    page = lea.seen("/people", "pictures/00001")
+    refused = lea.send("/people/settle", page, value="blue")
     assert refused.status_code == 409
     assert "blue" in alerts(refused)
     assert 'value="blue"' in refused.text
-    done = send(lea, page, "/people/settle", value="bob@x.org", once="other")
+    done = lea.send("/people/settle", page, value="bob@x.org", once="other")
     assert done.status_code == 303
     assert "settled by token:lea" in lea.get(done.headers["location"]).text
-    assert send(lea, page, "/people/settle", value="bob@x.org", once="other").status_code == 303
+    assert lea.send("/people/settle", page, value="bob@x.org", once="other").status_code == 303
     assert settled_by(home) == ["lea"]
-    assert "lea has settled color" in alerts(send(lea, page, "/people/settle", value="red", once="third"))
-    seen(lea, "/people", "Nothing is disputed")
+    assert "lea has settled color" in alerts(lea.send("/people/settle", page, value="red", once="third"))
+    lea.seen("/people", "Nothing is disputed")
     with home.read() as now:
         assert now.labels("color").filter(now.labels("color")["sample_id"].to_numpy() == 1)["code"].to_pylist() == [2]
 
 
-def test_items_are_assigned_with_a_limit(home: Catalog, sessions: Sessions) -> None:
-    lea = sessions.of("lea", "admin")
+def test_items_are_assigned_with_a_limit(home: Catalog, visitors: Visitors) -> None:
+    lea = visitors.of("lea", "admin")
     page = lea.get("/people")
     for typed, why in (
         ({"person": "nobody"}, "nobody: not known; known are ann@x.org, bob@x.org"),
@@ -94,30 +94,33 @@ def test_items_are_assigned_with_a_limit(home: Catalog, sessions: Sessions) -> N
         ({"person": "<x>@x.org"}, "must be an e-mail address"),
         ({"person": ""}, "person ''"),
     ):
-        refused = send(lea, page, "/people/assign", **{"task": "color", "once": "x", **typed})
+        refused = lea.send("/people/assign", page, **{"task": "color", "once": "x", **typed})
         assert (refused.status_code, why in alerts(refused)) == (409, True), alerts(refused)
-    assert 'value="&lt;x&gt;@x.org"' in send(lea, page, "/people/assign", task="color", person="<x>@x.org").text
+    assert 'value="&lt;x&gt;@x.org"' in lea.send("/people/assign", page, task="color", person="<x>@x.org").text
     for person, limit in (("ann", "5"), ("new@x.org", ""), ("bob", "0")):
-        done = send(lea, page, "/people/assign", task="color", person=person, limit=limit, once=person)
+        done = lea.send("/people/assign", page, task="color", person=person, limit=limit, once=person)
         assert done.status_code == 303
     with home.read() as now:
         found = [(part.task, part.person, part.most) for part in now.people.assignments()]
     assert found == [("color", "ann@x.org", 5), ("color", "new@x.org", None)]
 
 
-def test_who_leads(home: Catalog, sessions: Sessions) -> None:
-    admin, eve, reader = sessions.of("lea", "admin"), sessions.of("eve", "label"), sessions.of("amy", "read")
-    page = seen(admin, "/people", "pictures/00001")
+def test_who_leads(home: Catalog, visitors: Visitors) -> None:
+    admin, eve, reader = visitors.of("lea", "admin"), visitors.of("eve", "label"), visitors.of("amy", "read")
+    page = admin.seen("/people", "pictures/00001")
     body = {"task": "color", "person": "ann@x.org", "batch": "b"}
-    assert eve.post("/api/assignments", json=body).status_code == 403
+    assert eve.client.post("/api/assignments", json=body).status_code == 403
     with home.commit(author="eve", message="settle") as change:  # eve settles one on the command line
         change.add_labels(labels([label("pictures/00009", "color", "red", "eve")]), source="lead")
         change.add_labels(labels([label("pictures/00010", "color", "red", "amy")]), source="lead")
-    assert eve.post("/api/assignments", json=body).status_code == 200
-    assert reader.post("/api/assignments", json=body).status_code == 403
-    assert send(eve, seen(eve, "/people", "pictures/00001"), "/people/settle", value="red").status_code == 303
+    assert eve.client.post("/api/assignments", json=body).status_code == 200
+    assert reader.client.post("/api/assignments", json=body).status_code == 403
+    assert eve.send("/people/settle", eve.seen("/people", "pictures/00001"), value="red").status_code == 303
     assert settled_by(home).count("eve") == 2
     set_members(home, "ada", EVE)  # then the catalog decides: color is ada's, and lea is no member
-    refused = send(admin, page, "/people/assign", task="color", person="ann", once="y")
+    refused = admin.send("/people/assign", page, task="color", person="ann", once="y")
     assert "assignment of color: needs ada (token:eve), and you are token:lea" in alerts(refused)
-    assert eve.post("/api/settlements", json={"task": "car", "key": "k", "value": "x", "batch": "c"}).status_code == 404
+    assert (
+        eve.client.post("/api/settlements", json={"task": "car", "key": "k", "value": "x", "batch": "c"}).status_code
+        == 404
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from support.chromium import Chromium
 from support.homes import work_in
+from support.pages import sign_in
 from support.refusals import refused
 from support.served import served
 from support.shared_plans import DRAWS, EVE, file_of, policy_of, set_members, shared_home
@@ -13,14 +14,6 @@ from support.shared_plans import DRAWS, EVE, file_of, policy_of, set_members, sh
 from amber.cli import run
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
-
-
-def sign_in(browser: Chromium, url: str, secret: str) -> None:
-    browser.open(f"{url}/sign-in?to=/plans")
-    browser.press("document.querySelector('input[name=token]')")
-    browser.write(secret)
-    browser.press("document.querySelector('form.box button')")
-    browser.wait_for("!!document.querySelector('#waiting')")
 
 
 def signed(catalog: Catalog) -> list[tuple[str, str, str]]:
@@ -39,13 +32,13 @@ def test_a_plan_is_refused_signed_off_in_the_page_and_planned(
     words = ["plan", "--policy", str(file_of(tmp_path, policy_of(5))), "--draws", str(DRAWS)]
     assert "without the sign-off of eve (speed: share 0.5 -> 0.1667" in refused(capsys, *words)
     with served(catalog.home) as service, Chromium() as browser:
-        sign_in(browser, service.url, secrets["bob"])  # another owner's token
+        sign_in(browser, service.url, secrets["bob"], to="/plans", shows="#waiting")  # another owner's token
         assert "Only token:eve may sign" in browser.evaluate("document.body.innerText")
         assert not browser.evaluate("!!document.querySelector('form[action=\"/plans/sign\"]')")
         browser.press("document.querySelector('form.who button')")
         browser.wait_for("!!document.querySelector('input[name=token]')")
         assert signed(catalog) == []
-        sign_in(browser, service.url, secrets["eve"])
+        sign_in(browser, service.url, secrets["eve"], to="/plans", shows="#waiting")
         browser.press("document.querySelector('form[action=\"/plans/sign\"] button')")
         browser.wait_for("document.querySelector('.done')?.innerText.includes('token:eve signed')")
         assert not browser.evaluate("!!document.querySelector('#waiting')")

@@ -5,6 +5,7 @@ from pathlib import Path
 from support.chromium import Chromium
 from support.homes import label, labels, make_home
 from support.label_requests import ask
+from support.pages import sign_in
 from support.served import served
 
 from amber.service.tokens import Tokens
@@ -18,10 +19,7 @@ def test_requests_are_withdrawn_and_a_dispute_is_settled(tmp_path: Path) -> None
             change.add_labels(labels([label("pictures/00001", "color", value, who)]), source="human")
     secret = Tokens(catalog.home).add("lea", "admin")
     with served(catalog.home) as service, Chromium() as browser:
-        browser.open(f"{service.url}/sign-in?to=/requests")
-        browser.press("document.querySelector('input[name=token]')")
-        browser.write(secret)
-        browser.press("document.querySelector('form.box button')")
+        sign_in(browser, service.url, secret, to="/requests", shows="input[name=chosen]")
         browser.press("document.querySelector('input[name=chosen][value=\"1\"]')")
         browser.press("document.querySelector('.act button:last-of-type')")
         browser.wait_for("!!document.querySelector('.done')?.innerText.includes('1 request withdrawn')")

@@ -8,15 +8,17 @@ import pytest
 from support.chains import Chain
 from support.homes import copy_home
 from support.served import served
-from support.visitor import alert, visiting
+from support.shared_plans import EVE, set_members
+from support.visitors import Visitors, alerts, form_word, forms, visiting
 
 from amber import release as module
 from amber.service.client import Client
-from amber.service.run_models import ReleaseAsked
+from amber.service.run_models import ReleaseAsked, ReleaseSigned
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
-from curation.errors import BadInput, Busy
+from curation.errors import BadInput, Busy, NotFound
 from training.dynamics.releases import champion
+from training.judging.gate_rules import GateRules
 
 TASKS = {"color": ("90 points", "1 point"), "car": ("90 points", "1 point"), "speed": ("400 km/h", "900 km/h")}
 
@@ -54,7 +56,7 @@ def test_a_lead_releases_in_the_background_and_goes_back(own: Catalog, made_chai
         assert deployed(own) == first
         again = lead.send("/releases/back", deployed=second)  # a double click
         assert again.status_code == 409
-        assert "is not deployed" in alert(again)
+        assert "is not deployed" in alerts(again)
         assert deployed(own) == first
         assert "went back" in lead.get("/releases").text
         assert "deployed already" in _released(lead, first)
@@ -77,7 +79,7 @@ def test_what_is_refused_is_told_and_nothing_is_released(own: Catalog, made_chai
     with visiting(own.home) as lead:
         lead.send(f"/runs/{made_chain.pixel.id}/release", rules=text)
         shown = lead.get(f"/runs/{made_chain.pixel.id}/release")
-        assert line in alert(shown)
+        assert line in alerts(shown)
     assert deployed(own) == ""
 
 
@@ -87,12 +89,54 @@ def test_owners_sign_and_others_are_refused(own: Catalog, made_chain: Chain) -> 
         done = bob.send(f"/runs/{run}/release/sign", rules=rules("color"), owner="bob")
         assert "bob accepts the release of" in done.text
         wrong = bob.send(f"/runs/{run}/release/sign", rules=rules("color"), owner="nobody")
-        assert "owns no task" in alert(wrong)
+        assert "owns no task" in alerts(wrong)
         assert 'name="rules"' in wrong.text
         assert bob.send(f"/runs/{run}/release", rules=ALL).status_code == 403
         assert bob.send("/releases/back", deployed=run).status_code == 403
     with own.read() as now:
         assert [act["owner"] for act in now.ownership.acts().to_pylist() if act["subject"] == run] == ["bob"]
+
+
+def test_a_release_that_waits_is_signed_by_its_owner_once(own: Catalog, made_chain: Chain) -> None:
+    run, some = made_chain.pixel.id, rules("color", "car")
+    set_members(own, "eve", EVE)
+    with Visitors(own.home) as visitors:
+        lead, bob, eve = visitors.of("lena", "admin"), visitors.of("bob", "owner"), visitors.of("eve", "owner")
+        lead.send(f"/runs/{run}/release", rules=some)
+        assert "does not judge speed (eve)" in alerts(lead.get(f"/runs/{run}/release"))
+        assert "Only token:eve may sign" in lead.get("/releases").text
+        page = eve.get("/releases")
+        ((_, fields),) = [form for form in forms(page.text) if form[0] == "/releases/sign"]
+        assert "needs eve (token:eve), and you are token:bob" in alerts(
+            bob.client.post("/releases/sign", data={**fields, "form_word": form_word(bob.get("/releases").text)})
+        )
+        for changed in ({"rules": "f" * 64}, {"before": "nix"}, {"owner": "ada"}):
+            assert "does not wait" in alerts(eve.send("/releases/sign", page, **changed))
+        for _ in range(2):  # a double click
+            done = eve.send("/releases/sign", page)
+            assert done.status_code == 303
+        assert "token:eve signed the release" in eve.get(done.headers["location"]).text
+        assert "/releases/sign" not in eve.get("/plans").text
+    with own.read() as now:
+        signed = [act for act in now.ownership.acts().to_pylist() if (act["subject"], act["owner"]) == (run, "eve")]
+        assert [(act["member"], act["act"]) for act in signed] == [("eve", "sign_off")]
+        assert now.ownership.signed(run, "", GateRules.of_text(some).sha256) == {"eve"}
+
+
+def test_a_release_that_waits_is_signed_by_the_api_too(own: Catalog, made_chain: Chain) -> None:
+    run, some = made_chain.pixel.id, rules("color", "car")
+    with visiting(own.home) as lead:
+        lead.send(f"/runs/{run}/release", rules=some)
+        assert "does not judge speed (eve)" in alerts(lead.get(f"/runs/{run}/release"))
+    with visiting(own.home, "owner", "eve") as eve:
+        client = Client("", eve.secret, http=eve.client)
+        (row,) = client.waiting()
+        signed = ReleaseSigned(run=row.subject, against=row.before, rules_sha256=row.policy, owner="eve", batch="b")
+        for _ in range(2):
+            assert client.sign_release(signed).by == "token:eve"
+        assert client.waiting() == []
+        with pytest.raises(NotFound, match="does not wait for eve"):
+            client.sign_release(signed.model_copy(update={"batch": "c"}))
 
 
 def test_a_second_release_is_refused_while_one_goes_on(

@@ -12,9 +12,8 @@ import httpx
 import pytest
 from support.homes import copy_home
 from support.judged import judged_home
-from support.pages import signed_in
 from support.served import served
-from support.visitor import Visitor, alert, visiting
+from support.visitors import Visitor, alerts, signed_in, visiting
 
 from amber.service import streams
 from amber.service.client import Client
@@ -103,13 +102,13 @@ def test_one_run_shows_its_figures_by_task_slice_and_class(visitor: Visitor) -> 
 def test_an_unknown_or_ambiguous_run_is_one_line(visitor: Visitor, own: Catalog) -> None:
     answer = visitor.get("/runs/nosuch")
     assert answer.status_code == 404
-    assert "has no such run" in alert(answer)
+    assert "has no such run" in alerts(answer)
     for name in ("both-1", "both-2"):
         note(own.home, name, done=1, total=2)
     with visiting(own.home) as mine:
         found = mine.get("/runs/both")
         assert found.status_code == 404
-        assert "2 begin so (both-1, both-2)" in alert(found)
+        assert "2 begin so (both-1, both-2)" in alerts(found)
         assert mine.get("/runs/*").status_code == 404
 
 

@@ -32,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 @pytest.fixture
 def own(made: Catalog, tmp_path: Path) -> Iterator[tuple[Catalog, Visitor]]:
     catalog = copy_home(made, tmp_path)
-    with visiting(catalog.home, "eve", "label") as visitor:
+    with visiting(catalog.home, "label", "eve") as visitor:
         yield catalog, visitor
 
 
@@ -57,7 +57,7 @@ def test_vetting_says_which_part_fails_wherever_a_predicate_is_typed(
     answers = [
         eve.client.get("/preview-slice", params={"predicate": predicate}, headers={"HX-Request": "true"}),
         eve.client.get("/slices", params={**typed, "check": "1"}),
-        eve.send("/slices", **typed),
+        eve.send("/slices", "/slices", **typed),
     ]
     assert [answer.status_code for answer in answers] == [200, 200, 409]
     for answer in answers:
@@ -103,19 +103,19 @@ def test_a_slice_is_declared_once_by_who_signed_in(own: tuple[Catalog, Visitor])
         "rare": "1",
         "once": "a",
     }
-    answer = eve.send("/slices", **typed)
+    answer = eve.send("/slices", "/slices", **typed)
     assert answer.status_code == 303
     assert answer.headers["location"].startswith("/slices/red_dark?done=")
-    assert "is declared" in eve.see(answer.headers["location"]).text
-    assert eve.send("/slices", **typed).status_code == 303  # a double click
+    assert "is declared" in eve.get(answer.headers["location"]).text
+    assert eve.send("/slices", "/slices", **typed).status_code == 303  # a double click
     with catalog.read() as now:
         made, log = now.slice("red_dark"), now.log()
     assert (made.predicate, made.task, made.rare) == ("((\"label\".light = 'red') AND attr.dark)", "light", True)
     assert log["message"].to_pylist().count("slice red_dark") == 1
     assert log["author"][0].as_py() == "eve"
-    taken = eve.send("/slices", name="red_dark", predicate="attr.dark")
+    taken = eve.send("/slices", "/slices", name="red_dark", predicate="attr.dark")
     assert "exists" in taken.text
-    assert eve.send("/slices", name="red_dark", predicate="attr.dark", replace="1").status_code == 303
+    assert eve.send("/slices", "/slices", name="red_dark", predicate="attr.dark", replace="1").status_code == 303
     with catalog.read() as now:
         assert now.slice("red_dark").predicate == "attr.dark"
         assert len(now.slice_history("red_dark")) == 2
@@ -130,7 +130,7 @@ def test_a_slice_is_declared_once_by_who_signed_in(own: tuple[Catalog, Visitor])
     ],
 )  # fmt: skip
 def test_bad_declarations_are_one_line(own: tuple[Catalog, Visitor], fields: dict[str, Any], line: str) -> None:
-    answer = own[1].send("/slices", **fields)
+    answer = own[1].send("/slices", "/slices", **fields)
     assert answer.status_code == 409
     assert line in html.unescape(answer.text)
     assert not [each for _, each in elements(answer.text) if each.get("src") == "x"]
@@ -146,8 +146,8 @@ def test_the_api_declares_alike_and_a_reader_may_not(own: tuple[Catalog, Visitor
         client.declare_slice(wanted.model_copy(update={"batch": "c"}))
     with pytest.raises(NotFound):
         client.declare_slice(wanted.model_copy(update={"name": "y", "task": "nix", "batch": "d"}))
-    with visiting(catalog.home, "reader", "read") as reader:
-        page = reader.see("/slices").text
+    with visiting(catalog.home, "read", "reader") as reader:
+        page = reader.get("/slices").text
         assert "Declaring needs a token" in page
         assert reader.send("/slices", name="x", predicate="attr.dark").status_code == 403
 
@@ -176,8 +176,8 @@ def test_sizes_and_figures_are_those_of_the_ledger(made: Catalog) -> None:
 
 def test_an_empty_workspace_says_what_to_do(tmp_path: Path) -> None:
     catalog = Catalog.create(tmp_path / "home")
-    with visiting(catalog.home, "eve", "label") as eve:
-        page = eve.see("/slices").text
+    with visiting(catalog.home, "label", "eve") as eve:
+        page = eve.get("/slices").text
     assert "amber slices add" in page
 
 
