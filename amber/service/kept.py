@@ -21,7 +21,7 @@ from amber.service.pages.done_lines import DONE
 from amber.service.pages.rendering import Rendered
 from curation.catalog.catalog import Catalog
 
-__all__ = ["Kept", "Stamp", "stamp_of"]
+__all__ = ["BY_SCOPE", "BY_TOKEN", "FRESH", "LONGEST", "Kept", "shown", "stamp_of"]
 
 FRESH: Final = 1.0
 """Seconds for which a page is shown again."""
@@ -39,8 +39,9 @@ BY_SCOPE: Final = ("/tasks", "/slices", "/requests", "/runs", "/log")
 BY_TOKEN: Final = ("/", "/plans", "/people")
 """Pages that name what waits for one token."""
 
-BELOW: Final = ("/tasks/", "/slices/", "/image/", "/runs/", "/compare", "/log/", "/plans/")
-"""What the paths of the other pages begin with; each token has its own."""
+BELOW: Final = ("/tasks/", "/slices/", "/image/", "/compare", "/log/", "/plans/")
+"""What the paths of other pages begin with; each token has its own. Pages of one run, which may be training, are made
+each time."""
 
 UNCHANGED: Final = ("/sign-in", "/sign-out")
 """Forms that change nothing that pages show."""

@@ -40,7 +40,9 @@ class NearImages:
             if not self._follows(now):
                 self._ids, self._hashes, self._at = self._ids[:0], self._hashes[:0], (0, "")
             if now.commit > self._at[0]:
-                found = now.hashes_after(int(self._ids[-1]) if len(self._ids) else -1)
+                after = int(self._ids[-1]) if len(self._ids) else -1
+                query = "SELECT sample_id, phash FROM sample WHERE sample_id > ? AND commit_id <= ? ORDER BY sample_id"
+                found = now.view.table(query, [after, now.commit])
                 self._ids = np.concatenate([self._ids, found["sample_id"].to_numpy()])
                 self._hashes = np.concatenate([self._hashes, found["phash"].to_numpy()])
                 self._at = (now.commit, now.digest)

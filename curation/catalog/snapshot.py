@@ -151,7 +151,7 @@ class Snapshot:
         found = self.view.rows("SELECT sample_id FROM sample WHERE key = ? AND commit_id <= ?", [key, self.commit])
         if not found:
             raise NotFound(f"key {key!r}: the catalog has no such sample; check it")
-        ((id_,),) = found
+        id_ = found[0][0]
         return dict(self.view.table(samples_sql(self.view.between(id_ - 1, id_))).to_pylist()[0])
 
     def samples_of(self, keys: Sequence[str]) -> pa.Table:
@@ -163,18 +163,13 @@ class Snapshot:
 
     def near_duplicates(self, key: str, distance: int, *, among: Ints | None = None) -> pa.Table:
         """Images whose perceptual hash differs from that of a sample in at most `distance` of 64 bits, the nearest
-        first: key, location, width, height, distance. All hashes are read, unless only those `among` some ids (a few,
-        sorted, that of the sample too) are looked at."""
+        first: key, location, width, height, distance; only `among` some ids (a few, sorted, the sample's too)."""
         view = self.view if among is None else self.view.of(among)
         own = view.rows(f"SELECT phash FROM ({view.samples_sql}) WHERE key = ?", [key])
         bits = f"CAST(bit_count(xor(phash, CAST({own[0][0] if own else 'NULL'} AS UBIGINT))) AS BIGINT)"
-        near = view.table(f"SELECT sample_id FROM ({view.samples_sql}) WHERE {bits} <= {distance} ORDER BY 1")
-        rows = self.view.of(np.asarray(near["sample_id"].to_numpy(), np.int64)).samples_sql
-        return self.view.table(
-            f"""SELECT key, location, width, height, {bits} AS distance FROM ({rows}) WHERE key <> ?
-            ORDER BY distance, key""",
-            [key],
-        )
+        near = view.first_ids(f"SELECT sample_id FROM ({view.samples_sql}) WHERE {bits} <= {distance}", 2**31)
+        rows = f"SELECT key, location, width, height, {bits} AS distance FROM ({self.view.of(near).samples_sql})"
+        return self.view.table(f"{rows} WHERE key <> ? ORDER BY distance, key", [key])
 
     def sample_page(
         self, after: Position = (), *, limit: int = 100, predicate: str = "", predictions: str | None = None
@@ -219,11 +214,6 @@ class Snapshot:
     def hashes(self) -> pa.Table:
         """Perceptual hashes of all samples, by key: key, phash (uint64)."""
         return self.view.table("SELECT key, phash FROM sample WHERE commit_id <= ? ORDER BY key", [self.commit])
-
-    def hashes_after(self, sample_id: int) -> pa.Table:
-        """The same of the samples with ids above `sample_id`, by id: sample_id, phash."""
-        query = "SELECT sample_id, phash FROM sample WHERE sample_id > ? AND commit_id <= ? ORDER BY sample_id"
-        return self.view.table(query, [sample_id, self.commit])
 
     def touched(self, since: int) -> Ints:
         """Ids of samples that are new, or have new events, in commits after `since` up to this one; sorted."""

@@ -87,7 +87,9 @@ class Counted:
                 self._thread.start()
             self._changed.notify_all()
             if not any(self._late(name, commit) for name in names):
-                self._changed.wait_for(lambda: self._closed or all(self._at(name) >= commit for name in names), PATIENCE)
+                self._changed.wait_for(
+                    lambda: self._closed or all(self._at(name) >= commit for name in names), PATIENCE
+                )
             return {name: self._known.get(name) for name in names}
 
     def close(self) -> None:

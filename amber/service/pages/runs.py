@@ -56,8 +56,8 @@ def runs(
         entries, more = run_page(home, now, (at, after) if after else None, limit=LIMIT)
         deployed, commit = champion(now), now.commit
     view = {
-        "title": "Runs", "commit": commit, "rows": [run_view(entry) for entry in entries], "more": more, "deployed": deployed,
-        "first": not after, **_live(home),
+        "title": "Runs", "commit": commit, "rows": [run_view(entry) for entry in entries], "more": more,
+        "deployed": deployed, "first": not after, **_live(home),
     }  # fmt: skip
     return page(request, "runs.html", view, account=account)
 

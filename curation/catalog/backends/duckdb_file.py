@@ -197,7 +197,9 @@ class DuckDBFile:
         try:
             if path is None:
                 undo_killed_checkpoint(self.path)
-            connection.execute(f"ATTACH {quoted(str(path or self.path))} AS catalog{' (READ_ONLY)' if read_only else ''}")
+            connection.execute(
+                f"ATTACH {quoted(str(path or self.path))} AS catalog{' (READ_ONLY)' if read_only else ''}"
+            )
             connection.execute("USE catalog")
         except OSError as error:
             connection.close()
