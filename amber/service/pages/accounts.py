@@ -21,7 +21,7 @@ from curation.catalog.ownership import Identity
 
 __all__ = [
     "FIELD", "Account", "Labels", "Leads", "LeadsPeople", "Looks", "NotSignedIn", "Owns", "Sends", "SignsOut",
-    "begin_session", "end_session",
+    "begin_session", "end_session", "looking",
 ]  # fmt: skip
 
 COOKIE: Final = "amber_session"

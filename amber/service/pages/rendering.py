@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from amber.service.pages.accounts import Account
 
-__all__ = ["ENVIRONMENT", "NAV", "Rendered", "message", "page", "see"]
+__all__ = ["ENVIRONMENT", "NAV", "SLOT", "Rendered", "message", "page", "see"]
 
 NAV: Final = (
     ("Home", "/"), ("Tasks", "/tasks"), ("Slices", "/slices"), ("Requests", "/requests"), ("Plans", "/plans"),
