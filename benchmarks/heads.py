@@ -27,7 +27,7 @@ from scipy import stats
 from benchmarks.heads_data import DATASETS, AllLabels, class_points, declared, number_points, score, streets
 from benchmarks.table import Row, finish, small
 from curation.catalog.tasks import Task
-from samplers.plan.build import make_plan
+from samplers.plan.build import draft_plan
 from samplers.plan.plan import PlanTask
 from samplers.policy.policy import Policy
 from training.loop.exact_heads import ExactHead, Start, exact_head
@@ -261,7 +261,7 @@ def bits_row(data: AllLabels) -> Row:
     changed["task"][other]["rule"] = "natural"
     heads = []
     for policy in (plain, Policy.model_validate(changed)):
-        plan = make_plan(data.catalog, policy, data.pack, draws=6_400)
+        plan = draft_plan(data.catalog, policy, data.pack, draws=6_400).save()
         with data.catalog.read(plan.commit) as then:
             part = next(p for p in task_labels(plan, groups_of(then, plan)) if p.task.name == first)
             keys = {key: row for row, key in enumerate(then.samples()["key"].to_pylist())}

@@ -7,6 +7,7 @@ Memory is the peak of the service, DuckDB's included. Two runs predict every ima
 CATALOG=FOLDER keeps the workspace and uses it again; ROWS=pages,paint,readers and PAGES=/tasks,/slices choose.
 """
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from statistics import median
 
@@ -197,8 +200,23 @@ def commits(catalog: Catalog, turn: int) -> list[float]:
 
 @contextmanager
 def reading(secret: str, paths: list[str], errors: list[str]) -> Iterator[None]:
-    """`READERS` people who each ask for a page a second."""
-    over = threading.Event()
+    """`READERS` people who each ask for a page a second, in a process of their own."""
+    context = multiprocessing.get_context("spawn")
+    over, began, said = context.Event(), context.Event(), context.SimpleQueue()
+    process = context.Process(target=_read_all, args=(secret, paths, began, over, said))
+    process.start()
+    began.wait()
+    try:
+        yield
+    finally:
+        over.set()
+        errors += said.get()
+        process.join()
+
+
+def _read_all(secret: str, paths: list[str], began: Event, over: Event, said: "SimpleQueue[list[str]]") -> None:
+    """Read until it is `over`, then say which errors there were."""
+    errors = list[str]()
 
     def read(number: int) -> None:
         with visitor(secret) as client:
@@ -212,12 +230,10 @@ def reading(secret: str, paths: list[str], errors: list[str]) -> Iterator[None]:
     threads = [threading.Thread(target=read, args=(number,)) for number in range(READERS)]
     for thread in threads:
         thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
+    began.set()
+    for thread in threads:
+        thread.join()
+    said.put(errors)
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def origin_of(home: Path, run: str) -> dict[str, str]:
     """`model` and `trained_on` of an imported run, to stand beside its figures; empty for a run that Amber trained."""
     if not is_imported(home, run):
         return {}
-    found = Imported.open(home, run)
+    found = read_json(_record(home, run), AGAIN, Imported._of)
     return {"model": found.model, "trained_on": found.trained_on}
 
 

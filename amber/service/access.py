@@ -2,12 +2,13 @@
 
 import base64
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 from urllib.parse import quote
 
 from fastapi import Depends, HTTPException, Request
 
+from amber.service.near_images import NearImages
 from amber.service.signed_urls import Signer
 from amber.service.tokens import Scope, Token, Tokens
 from curation.catalog.catalog import Catalog
@@ -28,6 +29,7 @@ class Workspace:
     catalog: Catalog
     signer: Signer
     tokens: Tokens
+    near: NearImages = field(default_factory=NearImages)
 
     def image_path(self, sample: Mapping[str, Any]) -> str:
         """The signed path of the image of `sample`, a row of `Snapshot.samples`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from amber.service.access import Admin, Reader, Workspace
 from amber.service.docs_page import docs_page
 from amber.service.forgotten import Forgotten
 from amber.service.images import Images
+from amber.service.kept import Kept, stamp_of
 from amber.service.metrics import Metrics
 from amber.service.middleware import Capacity, Watch
 from amber.service.models import Health
@@ -82,6 +84,7 @@ def make_app(
     app.state.counted, app.state.user_header, app.state.work = counted, user_header, work
     forgotten = Forgotten(catalog.home, workspace.signer)
     app.add_middleware(Capacity, metrics=metrics)
+    app.add_middleware(Kept, stamp=partial(stamp_of, catalog))
     app.add_middleware(Images, signer=workspace.signer, pictures=pictures, forgotten=forgotten)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     app.add_middleware(Watch, metrics=metrics)

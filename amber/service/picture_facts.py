@@ -68,7 +68,7 @@ def picture_facts(now: Snapshot, workspace: Workspace, sample: Row, runs: Sequen
                     confidence=finite(row["confidence"]),
                 ) for run, rows in said.items() for row in rows if row["task"] in tasks
             ],
-            "requests": _requests(now, sample["sample_id"]), "near": _near(now, workspace, sample["key"]),
+            "requests": _requests(now, sample["sample_id"]), "near": _near(now, workspace, sample),
             "items": items_of(workspace.catalog.home, sample["key"]),
             "attributes": [
                 AttributeRow(name=name, value=_text(value))
@@ -118,8 +118,8 @@ def _requests(now: Snapshot, sample_id: int) -> list[SampleRequest]:
     return [SampleRequest.model_validate({name: row[name] for name in names}) for row in rows]
 
 
-def _near(now: Snapshot, workspace: Workspace, key: str) -> list[NearRow]:
-    rows = now.near_duplicates(key, MAX_DISTANCE).slice(0, NEAR).to_pylist()
+def _near(now: Snapshot, workspace: Workspace, sample: Row) -> list[NearRow]:
+    rows = workspace.near.of(now, sample, MAX_DISTANCE).slice(0, NEAR).to_pylist()
     return [NearRow(key=row["key"], image=workspace.image_path(row), distance=row["distance"]) for row in rows]
 
 

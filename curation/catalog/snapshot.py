@@ -151,7 +151,7 @@ class Snapshot:
         found = self.view.rows("SELECT sample_id FROM sample WHERE key = ? AND commit_id <= ?", [key, self.commit])
         if not found:
             raise NotFound(f"key {key!r}: the catalog has no such sample; check it")
-        ((id_,),) = found
+        id_ = found[0][0]
         return dict(self.view.table(samples_sql(self.view.between(id_ - 1, id_))).to_pylist()[0])
 
     def samples_of(self, keys: Sequence[str]) -> pa.Table:
@@ -161,18 +161,15 @@ class Snapshot:
         ids = self.view.table(query, [self.commit], wanted=wanted)["sample_id"]
         return self.view.table(f"FROM ({samples_sql(self.view.of(np.asarray(ids.to_numpy())))}) ORDER BY sample_id")
 
-    def near_duplicates(self, key: str, distance: int) -> pa.Table:
+    def near_duplicates(self, key: str, distance: int, *, among: Ints | None = None) -> pa.Table:
         """Images whose perceptual hash differs from that of a sample in at most `distance` of 64 bits, the nearest
-        first: key, location, width, height, distance."""
-        own = self.view.rows("SELECT phash FROM sample WHERE key = ? AND commit_id <= ?", [key, self.commit])
+        first: key, location, width, height, distance; only `among` some ids (a few, sorted, the sample's too)."""
+        view = self.view if among is None else self.view.of(among)
+        own = view.rows(f"SELECT phash FROM ({view.samples_sql}) WHERE key = ?", [key])
         bits = f"CAST(bit_count(xor(phash, CAST({own[0][0] if own else 'NULL'} AS UBIGINT))) AS BIGINT)"
-        near = self.view.table(f"SELECT sample_id FROM ({self.view.samples_sql}) WHERE {bits} <= {distance} ORDER BY 1")
-        rows = self.view.of(np.asarray(near["sample_id"].to_numpy(), np.int64)).samples_sql
-        return self.view.table(
-            f"""SELECT key, location, width, height, {bits} AS distance FROM ({rows}) WHERE key <> ?
-            ORDER BY distance, key""",
-            [key],
-        )
+        near = view.first_ids(f"SELECT sample_id FROM ({view.samples_sql}) WHERE {bits} <= {distance}", 2**31)
+        rows = f"SELECT key, location, width, height, {bits} AS distance FROM ({self.view.of(near).samples_sql})"
+        return self.view.table(f"{rows} WHERE key <> ? ORDER BY distance, key", [key])
 
     def sample_page(
         self, after: Position = (), *, limit: int = 100, predicate: str = "", predictions: str | None = None

@@ -1,9 +1,8 @@
 """Label requests as of one commit, and the answers that people gave to them elsewhere."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 
 from curation.catalog.pages import Page, Position, keyset_page
@@ -18,6 +17,16 @@ CURRENT: Final = """
     WHERE request_event.commit_id <= $commit
     QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY request_event.commit_id DESC, state = 'open') = 1"""
 """The current state of each request; one that was opened and closed in the same commit is closed."""
+
+
+MOMENT: Final = "2 * commit_id + CAST(state <> 'open' AS BIGINT)"
+"""The order of the events of a request."""
+
+ORDER: Final = ("priority", "request_id")
+"""The order of the queue."""
+
+AHEAD: Final = 3
+"""How many times the requests of a page are looked at before all are."""
 
 
 class SnapshotRequests:
@@ -54,22 +63,48 @@ class SnapshotRequests:
         view = self._view
         wanted = {"slice": slice, "arm": arm, "task_id": definition_at(view, task).task_id if task else ""}
         chosen = {name: value for name, value in wanted.items() if value != ""}
-        query = f"""SELECT * EXCLUDE (commit_id) FROM request_event SEMI JOIN (
-                SELECT request_id, max(2 * commit_id + CAST(state <> 'open' AS BIGINT)) AS moment FROM request_event
-                WHERE commit_id <= ? GROUP BY request_id) AS newest
-            ON request_event.request_id = newest.request_id
-                AND 2 * commit_id + CAST(state <> 'open' AS BIGINT) = moment
-            WHERE state = ? {"".join(f"AND {name} = ? " for name in chosen)}"""
-        page = keyset_page(
-            view, query, ("priority", "request_id"), after, limit, [view.commit, state, *chosen.values()]
-        )
-        asked = view.of(np.unique(page.rows["sample_id"].to_numpy()))
+        filters = f"state = ? {''.join(f'AND {name} = ? ' for name in chosen)}"
+        values = [state, *chosen.values()]
+        page = self._first_page(filters, values, after, limit) or keyset_page(
+            view,
+            f"""SELECT * EXCLUDE (commit_id) FROM request_event SEMI JOIN (
+                SELECT request_id, max({MOMENT}) AS moment FROM request_event WHERE commit_id <= ? GROUP BY request_id)
+                AS newest ON request_event.request_id = newest.request_id AND {MOMENT} = moment
+            WHERE {filters}""",
+            ORDER, after, limit, [view.commit, *values],
+        )  # fmt: skip
+        asked = ", ".join(map(str, page.rows["sample_id"].to_pylist())) or "NULL"
         rows = view.table(
-            f"""SELECT page.*, key, name AS task FROM page JOIN ({asked.samples_sql}) AS sample USING (sample_id)
+            f"""SELECT page.*, key, name AS task FROM page
+            JOIN (SELECT sample_id, key FROM sample WHERE sample_id IN ({asked}) AND commit_id <= {view.commit})
+            USING (sample_id)
             JOIN (SELECT DISTINCT task_id, name FROM task_event) USING (task_id) ORDER BY priority, request_id""",
             page=page.rows,
         )
         return Page(rows=rows, next=page.next)
+
+    def _first_page(self, filters: str, values: Sequence[Any], after: Position, limit: int) -> Page | None:
+        """The page, from the events that come first, without a look at all others; None where too few of these are the
+        newest of their requests."""
+        view, most = self._view, AHEAD * limit
+        query = f"SELECT *, {MOMENT} AS moment FROM request_event WHERE commit_id <= ? AND {filters}"
+        ahead = keyset_page(view, query, ORDER, after, most, [view.commit, *values])
+        listed = ", ".join(map(str, ahead.rows["request_id"].to_pylist())) or "NULL"
+        newest = view.table(
+            f"""SELECT request_id, max({MOMENT}) AS moment FROM request_event
+            WHERE request_id IN ({listed}) AND commit_id <= ? GROUP BY request_id""",
+            [view.commit],
+        )
+        found = view.table(
+            """SELECT * EXCLUDE (commit_id, moment) FROM ahead SEMI JOIN newest USING (request_id, moment)
+            ORDER BY priority, request_id""",
+            ahead=ahead.rows, newest=newest,
+        )  # fmt: skip
+        if ahead.next and len(found) <= limit:
+            return None
+        rows = found.slice(0, limit)
+        last = rows.slice(limit - 1).select(list(ORDER)).to_pylist() if len(found) > limit else []
+        return Page(rows=rows, next=tuple(last[0].values()) if last else None)
 
     def moments(self) -> pa.Table:
         """Every request with the commit that opened it and the one that last changed it: task, state, cost, opened,

@@ -69,9 +69,10 @@ class SnapshotRuns:
         low, high; by run, task and metric."""
         query = """
             WITH newest AS (SELECT run, max(commit_id) AS commit_id FROM slice_error WHERE commit_id <= ? GROUP BY run)
-            SELECT run, task, metric, n, groups, value, low, high FROM slice_error JOIN newest USING (run, commit_id)
-            WHERE split = 'test' AND slice = '' ORDER BY run, task, metric"""
-        return self._view.table(query, [self._view.commit])
+            SELECT run, task, metric, n, groups, value, low, high
+            FROM (SELECT * FROM slice_error WHERE split = 'test' AND slice = '' AND commit_id <= ?)
+            JOIN newest USING (run, commit_id) ORDER BY run, task, metric"""
+        return self._view.table(query, 2 * [self._view.commit])
 
     def figures_of(self, run: str, task: str) -> pa.Table:
         """The figures of the newest evaluation of a run for one task: the columns of `slice_errors`."""

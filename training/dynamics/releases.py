@@ -94,13 +94,14 @@ class Release:
 @tabled(Release)
 def releases(now: Snapshot) -> list[Release]:
     """Every release and every return to one, oldest first."""
-    times = {row["id"]: row["committed_at"] for row in now.log().to_pylist()}
+    acts = [row for row in now.ownership.acts().to_pylist() if row["act"] in (RELEASE, BACK)]
+    commits = now.log.of(row["commit_id"] for row in acts)
     return [
         Release(
             act=row["act"], run=row["subject"], before=row["before"], digest=row["policy"], commit=row["commit_id"],
-            at=times[row["commit_id"]], by=Identity(name=row["member"], via=row["via"]),
+            at=commits[row["commit_id"]]["committed_at"], by=Identity(name=row["member"], via=row["via"]),
         )
-        for row in now.ownership.acts().to_pylist() if row["act"] in (RELEASE, BACK)
+        for row in acts
     ]  # fmt: skip
 
 

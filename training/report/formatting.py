@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ WIDE = 0.2
 """With fewer images, or with a wider interval of a share, there is not enough data for a conclusion."""
 
 
+@lru_cache(4_096)
 def plain_text(predicate: str) -> str:
     """A canonical predicate as a person would write it: without its outer parentheses and the quotes of keywords.
 

@@ -23,7 +23,7 @@ from curation.catalog.ownership import Identity
 
 __all__ = [
     "FIELD", "Account", "Labels", "Leads", "LeadsPeople", "Looks", "NotSignedIn", "Owns", "Sends", "begin_session",
-    "end_session", "from_here",
+    "end_session", "from_here", "looking",
 ]  # fmt: skip
 
 COOKIE: Final = "amber_session"

@@ -107,8 +107,8 @@ def home(request: Request, account: Looks, workspace: Served) -> HTMLResponse:
 
 def _newest(now: Snapshot) -> dict[str, Any] | None:
     """The run that was evaluated last: its id, when and by whom; None without one."""
-    rows = now.runs().slice(max(0, now.runs().num_rows - 1)).to_pylist()
-    commits = {row["id"]: row for row in now.log().to_pylist()} if rows else {}
+    rows = now.runs().to_pylist()[-1:]
+    commits = now.log.of(row["commit_id"] for row in rows)
     return next(({"run": row["run"], "at": commits[row["commit_id"]]["committed_at"],
                   "author": commits[row["commit_id"]]["author"]} for row in rows), None)  # fmt: skip
 

@@ -49,7 +49,7 @@ def log(
         view = {
             "title": "Log", "rows": [_shown(row) for row in rows], "more": more[0] if more else None,
             "author": author, "task": task, "slice": slice, "authors": now.log.authors(), "tasks": list(now.tasks()),
-            "slices": list(now.slices()), "first": not before, "line": line,
+            "slices": list(now.slices()), "first": not before, "line": line, "commit": now.commit,
         }  # fmt: skip
     return page(request, "log.html", view, account=account, status=404 if line else 200)
 

@@ -1,6 +1,9 @@
 """Pages from templates: the frame around each, the account, and what changes when htmx asks for a part."""
 
+import re
+import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any, Final
@@ -8,11 +11,12 @@ from typing import Any, Final
 import jinja2
 from fastapi import Request
 from fastapi.responses import HTMLResponse
+from markupsafe import escape
 from starlette.responses import Response
 
 from amber.service.pages.accounts import Account
 
-__all__ = ["ENVIRONMENT", "NAV", "message", "page", "see"]
+__all__ = ["ENVIRONMENT", "NAV", "SLOT", "Rendered", "message", "page", "see"]
 
 NAV: Final = (
     ("Home", "/"), ("Tasks", "/tasks"), ("Slices", "/slices"), ("Requests", "/requests"), ("Plans", "/plans"),
@@ -30,6 +34,33 @@ POLICY: Final = (
 """No script but ours, no request to anybody else, in no frame; `style` attributes place bars of charts."""
 
 
+SLOTS: Final = {name: f"~{secrets.token_hex(16)}~" for name in ("form_word", "who", "once")}
+"""What stands in a rendered page, unknown outside of this process, where each reader gets words of their own."""
+
+SLOT: Final = re.compile("(" + "|".join(SLOTS.values()) + ")")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A page without the words that no two readers share: the name of the account, the word that its forms carry, and
+    the word by which a form is taken once."""
+
+    pieces: tuple[str, ...]
+
+    @classmethod
+    def of(cls, text: str) -> "Rendered":
+        """What was rendered with `SLOTS` in place of these words."""
+        return cls(pieces=tuple(SLOT.split(text)))
+
+    def response(self, account: Account | None, status: int = 200) -> HTMLResponse:
+        """The page for one reader, with new words."""
+        words = {SLOTS["once"]: secrets.token_urlsafe(16)}
+        if account:
+            words |= {SLOTS["form_word"]: account.form_word, SLOTS["who"]: str(escape(account.name))}
+        headers = {"content-security-policy": POLICY, "cache-control": "no-store", "vary": "HX-Request, Cookie"}
+        return HTMLResponse("".join(words.get(piece, piece) for piece in self.pieces), status, headers)
+
+
 def page(
     request: Request, name: str, view: Mapping[str, Any], *, account: Account | None = None, status: int = 200
 ) -> HTMLResponse:
@@ -40,12 +71,15 @@ def page(
     """
     part = request.headers.get("hx-request") == "true" and request.headers.get("hx-boosted") != "true"
     common = {
-        "account": account, "form_word": account.form_word if account else "", "nav": NAV, "path": request.url.path,
-        "part": part, "query": dict(request.query_params),
+        "account": account, "form_word": SLOTS["form_word"] if account else "", "who": SLOTS["who"], "nav": NAV,
+        "path": request.url.path, "part": part, "query": dict(request.query_params),
+        "known_at": view["commit"] if isinstance(view.get("commit"), int) else None,
     }  # fmt: skip
-    text = ENVIRONMENT.get_template(f"pages/{name}").render({**common, **view})
-    headers = {"content-security-policy": POLICY, "cache-control": "no-store", "vary": "HX-Request, Cookie"}
-    return HTMLResponse(text, status, headers)
+    fresh = {"once": SLOTS["once"]} if request.method == "GET" and "once" in view else {}
+    rendered = Rendered.of(ENVIRONMENT.get_template(f"pages/{name}").render({**common, **view, **fresh}))
+    if request.method == "GET" and status == 200 and account:
+        request.state.rendered = rendered
+    return rendered.response(account, status)
 
 
 def message(request: Request, text: str, *, account: Account | None = None, status: int = 409) -> HTMLResponse:

@@ -54,10 +54,10 @@ def runs(
         return HTMLResponse(_rendered("runs_live.html", _live(home)))
     with workspace.catalog.read() as now:
         entries, more = run_page(home, now, (at, after) if after else None, limit=LIMIT)
-        deployed = champion(now)
+        deployed, commit = champion(now), now.commit
     view = {
-        "title": "Runs", "rows": [run_view(entry) for entry in entries], "more": more, "deployed": deployed,
-        "first": not after, **_live(home),
+        "title": "Runs", "commit": commit, "rows": [run_view(entry) for entry in entries], "more": more,
+        "deployed": deployed, "first": not after, **_live(home),
     }  # fmt: skip
     return page(request, "runs.html", view, account=account)
 

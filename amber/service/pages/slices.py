@@ -96,7 +96,8 @@ def _page(
     counted: Counted = request.app.state.counted
     home = workspace.catalog.home
     with workspace.catalog.read() as now:
-        declared, tasks, commit, frame = now.slices(), list(now.tasks()), now.commit, now.frame()
+        declared, tasks, commit = now.slices(), list(now.tasks()), now.commit
+        families = now.frame().families if columns else {}
         gate_run, gates = gate_outcomes(home, now)
         decision = next(reversed(gate_decisions(now)), None)
     figures = counted.figures(PARTS, commit)
@@ -106,7 +107,7 @@ def _page(
         "commit": commit, "figures": figures, "spark": spark, "tasks": tasks, "typed": typed, "problem": problem,
         "preview": found, "preview_problem": unsound, "once": once or new_once(), "may": account.may(*MAY_LABEL),
         "gate_run": gate_run, "decision": decision, "done": done_line(request), "path": "/slices",
-        "columns": [(family, sorted(names)) for family, names in frame.families.items() if names] if columns else [],
+        "columns": [(family, sorted(names)) for family, names in families.items() if names],
     }  # fmt: skip
     return page(request, "slices.html", view, account=account, status=409 if problem else 200)
 

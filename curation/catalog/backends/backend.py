@@ -40,6 +40,9 @@ class Backend(Protocol):
     def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         """A connection that only reads; other readers may run at the same time."""
 
+    def reading_aside(self, *, threads: int) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """The same on at most so many threads, for long reads: commits do not wait until it ends."""
+
     def writing(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         """A connection that writes, one at a time; the caller begins and commits transactions."""
 

@@ -5,9 +5,12 @@ blocks others. DuckDB's own lock does not wait, so `catalog.lock` makes units ta
 for commits.
 """
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import mkstemp
 from typing import Final
 
 import duckdb
@@ -59,6 +62,23 @@ class DuckDBFile:
         """The file, open for reading."""
         with self.turn(exclusive=False), self.connect(read_only=True) as connection:
             yield connection
+
+    @contextmanager
+    def reading_aside(self, *, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A copy of the file as it is now, open for reading on so many threads: commits wait only while it is made.
+
+        The copy has no name once it is open, so its space is free when the block, or the process, ends.
+        """
+        with self._aside(threads) as instance:
+            with self.turn(exclusive=False):
+                connection = self._copied(instance)
+            try:
+                yield prepare(connection)
+                with suppress(duckdb.Error):
+                    connection.close()
+                    detach(instance, "catalog")
+            except ENVIRONMENT as error:
+                raise self._failure(error, read_only=True) from error
 
     @contextmanager
     def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -169,11 +189,17 @@ class DuckDBFile:
         instance.execute("SET GLOBAL auto_checkpoint_skip_wal_threshold = 9223372036854775807")
         return instance
 
-    def _attach(self, instance: duckdb.DuckDBPyConnection, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    def _attach(
+        self, instance: duckdb.DuckDBPyConnection, *, read_only: bool, path: Path | None = None
+    ) -> duckdb.DuckDBPyConnection:
+        """A connection to the file, or to a copy at `path`."""
         connection = instance.cursor()
         try:
-            undo_killed_checkpoint(self.path)
-            connection.execute(f"ATTACH {quoted(self.name)} AS catalog{' (READ_ONLY)' if read_only else ''}")
+            if path is None:
+                undo_killed_checkpoint(self.path)
+            connection.execute(
+                f"ATTACH {quoted(str(path or self.path))} AS catalog{' (READ_ONLY)' if read_only else ''}"
+            )
             connection.execute("USE catalog")
         except OSError as error:
             connection.close()
@@ -187,6 +213,36 @@ class DuckDBFile:
                 raise Busy(f"{self.name}: is held outside Amber ({reason}); end that process") from error
             raise Damaged(f"{self.name}: cannot be opened ({reason}); restore a backup") from error
         return connection
+
+    @contextmanager
+    def _aside(self, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
+        """An instance of its own, whose memory is returned when the block ends."""
+        instance = self._started()
+        try:
+            instance.execute(f"SET threads = {threads}")
+            yield instance
+        finally:
+            instance.close()
+
+    def _copied(self, instance: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+        """A connection to a copy of the file, which is attached and loses its name; the caller holds the lock."""
+        if not self.exists():
+            raise NotFound(f"{self.name}: was removed or moved after it was opened; open the workspace again")
+        undo_killed_checkpoint(self.path)
+        try:
+            handle, part = mkstemp(prefix=f"{self.path.name}.", suffix=".part", dir=self.home)
+            os.close(handle)
+            log, part_log = (Path(f"{path}.wal") for path in (self.path, part))
+            try:
+                shutil.copyfile(self.path, part)
+                if log.exists():  # of a writer that was killed
+                    shutil.copyfile(log, part_log)
+                return self._attach(instance, read_only=True, path=Path(part))
+            finally:
+                part_log.unlink(missing_ok=True)
+                Path(part).unlink(missing_ok=True)
+        except OSError as error:
+            raise Failed(f"{self.name}: could not be copied ({error.strerror}); free space or fix the disk") from error
 
     def _remove_leftovers(self) -> None:
         """Remove temporary files of killed processes: only this process writes the catalog now, so none is in use."""

@@ -106,6 +106,12 @@ class DuckLake:
             yield connection
 
     @contextmanager
+    def reading_aside(self, *, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The same: commits never wait for readers. All units of work share the `threads` of one instance."""
+        with self.reading() as connection:
+            yield connection
+
+    @contextmanager
     def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """The catalog, for one writer at a time."""
         with self._turn(WRITERS), self._connect(read_only=False) as connection:

@@ -246,9 +246,11 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _names(data: bytes, delimiter: str, file: str) -> list[str]:
-    head = data[: data.find(b"\n") + 1 or len(data)]
-    options = csv.ParseOptions(delimiter=delimiter)
-    names = list(csv.read_csv(pa.BufferReader(head), csv.ReadOptions(use_threads=False), options).column_names)
+    head, options = data.partition(b"\n")[0] + b"\n", csv.ParseOptions(delimiter=delimiter)
+    try:
+        names = list(csv.read_csv(pa.BufferReader(head), csv.ReadOptions(use_threads=False), options).column_names)
+    except pa.ArrowInvalid as error:
+        raise BadInput(f"{file} line 1: names no columns ({_line(error)}); it must name them") from None
     other = next((mark for mark in ",;\t|" if mark != delimiter and mark in names[0]), None)
     if len(names) == 1 and other:
         raise BadInput(f"{file} line 1: names one column, {names[0][:60]!r}; set the delimiter: delimiter = {other!r}")
