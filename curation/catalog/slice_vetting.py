@@ -24,7 +24,7 @@ from curation.catalog.predicate_tree import (
     write,
 )  # fmt: skip
 from curation.catalog.slice_copies import MOST_COPIES, copies, copies_each_time
-from curation.catalog.slice_vocabulary import FUNCTIONS, GROWING, PATTERNS, QUADRATIC, TYPES
+from curation.catalog.slice_vocabulary import FUNCTIONS, GROWING, PATTERNS, QUADRATIC, REGULAR, TYPES
 from curation.catalog.vetting_process import serve, vet_in_child
 from curation.errors import BadInput
 
@@ -232,10 +232,10 @@ class _Vetting:
         texts = [_text(child) for child in node["children"]]
         if name in QUADRATIC and not any(text is not None and len(text) <= LONGEST_DISTANCE for text in texts):
             self._refuse(f"{name}() needs a text of at most {LONGEST_DISTANCE} characters as one argument; compare one")
-        if wildcards := PATTERNS.get(name):
-            pattern = texts[1]
-            if pattern is None:
-                self._refuse(f"{name} compares with a pattern that is not a text; write the pattern out")
+        pattern = texts[1] if len(texts) > 1 else None
+        if pattern is None and (name in PATTERNS or name in REGULAR):
+            self._refuse(f"{name} compares with a pattern that is not a text; write the pattern out")
+        if pattern is not None and (wildcards := PATTERNS.get(name)):
             if len(re.findall(f"[{re.escape(wildcards)}]+", pattern)) > MOST_WILDCARDS:
                 self._refuse(f"pattern {pattern[:60]!r} has more than {MOST_WILDCARDS} wildcards; use regexp_matches")
             searched = re.findall(f"[{re.escape(wildcards)}]+[^{re.escape(wildcards)}]", pattern)

@@ -7,7 +7,7 @@ so a function that is new in a later DuckDB is refused until it has been reviewe
 
 from typing import Final
 
-__all__ = ["COPYING", "FUNCTIONS", "GROWING", "PATTERNS", "QUADRATIC", "SPLITTING", "TYPES"]
+__all__ = ["COPYING", "FUNCTIONS", "GROWING", "PATTERNS", "QUADRATIC", "REGULAR", "SPLITTING", "TYPES"]
 
 OPERATORS: Final = "+ - * ** / // % ^ & | << >> ~ @ xor ^@ || && @> <@ ->> ~~ !~~ ~~* !~~* ~~~"
 
@@ -71,6 +71,12 @@ QUADRATIC: Final = {
     "damerau_levenshtein", "editdist3", "jaro_similarity", "jaro_winkler_similarity", "levenshtein",
 }  # fmt: skip
 """Functions that take time in proportion to the product of the lengths of two texts."""
+
+REGULAR: Final = {
+    "regexp_extract", "regexp_extract_all", "regexp_full_match", "regexp_matches", "regexp_replace",
+    "regexp_split_to_array", "str_split_regex", "string_split_regex",
+}  # fmt: skip
+"""Functions whose second argument is a regular expression: it is compiled anew for each row where it is no constant."""
 
 PATTERNS: Final = {
     **dict.fromkeys(("~~", "!~~", "~~*", "!~~*"), "%"),
