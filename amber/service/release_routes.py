@@ -49,7 +49,11 @@ def release(token: Admin, workspace: Served, work: Works, asked: ReleaseAsked) -
 def sign(token: AnyLabeler, workspace: Served, signed: ReleaseSigned) -> SignedRelease:
     """Accept for an owner a release whose rules leave tasks of that owner out, as `amber release --sign OWNER`; by
     `rules_sha256` one that waits, as /api/sign-offs names it."""
+    if bool(signed.rules) == bool(signed.rules_sha256):
+        raise BadInput("rules: give them or their rules_sha256, one of both")
     if signed.rules_sha256:
+        if not signed.batch:
+            raise BadInput("batch: is missing; a random word makes a repeated request do nothing")
         hashes = signed.run, signed.against, signed.rules_sha256
         return sign_waiting_of(workspace, token, hashes, signed.owner, batch=signed.batch)
     by = Identity(name=token.name, via="token")

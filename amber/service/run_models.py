@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints
 
 from amber.service.models import Line, Moment, Row
 
@@ -175,14 +175,6 @@ class ReleaseSigned(BaseModel):
     rules_sha256: Line | Literal[""] = ""
     against: Line | Literal[""] = ""
     batch: Line | Literal[""] = Field("", description="with rules_sha256: the same batch again is a no-op")
-
-    @model_validator(mode="after")
-    def _has_rules(self) -> "ReleaseSigned":
-        if bool(self.rules) == bool(self.rules_sha256):
-            raise ValueError("rules: give them or their rules_sha256, one of both")
-        if self.rules_sha256 and not self.batch:
-            raise ValueError("batch: is missing; a random word makes a repeated request do nothing")
-        return self
 
 
 class SignedRelease(Row):

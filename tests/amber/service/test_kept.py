@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from support.homes import make_home
-from support.pages import form_word
-from support.signed_in import Sessions, send
+from support.visitors import Visitor, Visitors, form_word
 
 from amber.service import kept
 from amber.service.pages import rendering
@@ -27,9 +26,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 
 @pytest.fixture
-def sessions(home: Catalog) -> Iterator[Sessions]:
-    with Sessions(home.home) as sessions:
-        yield sessions
+def visitors(home: Catalog) -> Iterator[Visitors]:
+    with Visitors(home.home) as visitors:
+        yield visitors
 
 
 @pytest.fixture
@@ -67,14 +66,14 @@ def once_of(page: httpx.Response) -> str:
     return found[1]
 
 
-def test_many_readers_cost_one_page_and_each_has_words_of_their_own(sessions: Sessions, made: list[str]) -> None:
-    readers = [sessions.of(f"one {number}", "label") for number in range(12)]
+def test_many_readers_cost_one_page_and_each_has_words_of_their_own(visitors: Visitors, made: list[str]) -> None:
+    readers = [visitors.of(f"one {number}", "label") for number in range(12)]
     made.clear()
     together = threading.Barrier(len(readers))
 
-    def read(client: httpx.Client) -> httpx.Response:
+    def read(client: Visitor) -> httpx.Response:
         together.wait()
-        return client.get("/slices")
+        return client.client.get("/slices")
 
     with ThreadPoolExecutor(len(readers)) as pool:
         pages = list(pool.map(read, readers))
@@ -83,28 +82,28 @@ def test_many_readers_cost_one_page_and_each_has_words_of_their_own(sessions: Se
     for number, (client, page) in enumerate(zip(readers, pages, strict=True)):
         assert f"<span>one {number} <small" in page.text
         typed = {"name": f"of_{number}", "predicate": "attr.key <> ''"}
-        assert send(client, page, "/slices", **typed).status_code == 303
+        assert client.send("/slices", page, **typed).status_code == 303
 
 
 @pytest.mark.parametrize("path", LISTS)
-def test_a_kept_page_is_the_one_that_would_be_made(sessions: Sessions, made: list[str], path: str) -> None:
-    ada, bob, eve = sessions.of(f"ada {path}", "label"), sessions.of(f"bob {path}", "label"), sessions.of(path, "read")
-    while "load delay" in ada.get(path).text:  # until everything is counted
-        send(ada, "/requests", "/requests", budget="none")
+def test_a_kept_page_is_the_one_that_would_be_made(visitors: Visitors, made: list[str], path: str) -> None:
+    ada, bob, eve = visitors.of(f"ada {path}", "label"), visitors.of(f"bob {path}", "label"), visitors.of(path, "read")
+    while "load delay" in ada.client.get(path).text:  # until everything is counted
+        ada.send("/requests", "/requests", budget="none")
         time.sleep(0.1)
-    send(ada, "/requests", "/requests", budget="none")  # refused, and what is kept is dropped
+    ada.send("/requests", "/requests", budget="none")  # refused, and what is kept is dropped
     made.clear()
-    first = ada.get(path).text
-    shown = bob.get(path).text
+    first = ada.client.get(path).text
+    shown = bob.client.get(path).text
     shared = len(made) == 1
-    send(ada, "/requests", "/requests", budget="none")
-    again = bob.get(path).text
+    ada.send("/requests", "/requests", budget="none")
+    again = bob.client.get(path).text
     assert shared == (path in kept.BY_SCOPE)
     assert _plain(shown) == _plain(again)
     assert f"ada {path}" not in shown
     assert form_word(first) != form_word(shown)
     made.clear()
-    eve.get(path)
+    eve.client.get(path)
     assert len(made) == 1  # of another scope
 
 
@@ -113,36 +112,36 @@ def _plain(page: str) -> str:
     return re.sub(r'(form_word|once)" value="[^"]*"|X-Form-Word": "[^"]*"|just now|\d+ (second|minute)s? ago', "", page)
 
 
-def test_own_changes_are_seen_at_once_while_others_commit(home: Catalog, sessions: Sessions) -> None:
-    ada, bob = sessions.of("ada at once", "label"), sessions.of("bob at once", "label")
+def test_own_changes_are_seen_at_once_while_others_commit(home: Catalog, visitors: Visitors) -> None:
+    ada, bob = visitors.of("ada at once", "label"), visitors.of("bob at once", "label")
     for number in range(6):
         declare(home, f"other_{number}")
-        ada.get("/slices")
-        bob.get("/slices")
+        ada.client.get("/slices")
+        bob.client.get("/slices")
         name = f"mine_{number}"
         if number % 2:
-            assert send(ada, "/slices", "/slices", name=name, predicate="attr.key <> ''").status_code == 303
+            assert ada.send("/slices", "/slices", name=name, predicate="attr.key <> ''").status_code == 303
         else:
             wanted = {"name": name, "predicate": "attr.key <> ''", "batch": name}
-            assert ada.post("/api/slices", json=wanted).status_code == 200
+            assert ada.client.post("/api/slices", json=wanted).status_code == 200
         for client in (ada, bob):
-            assert f'href="/slices/{name}"' in client.get("/slices").text
+            assert f'href="/slices/{name}"' in client.client.get("/slices").text
 
 
-def test_a_commit_elsewhere_is_seen_at_once_and_many_within_seconds(home: Catalog, sessions: Sessions) -> None:
-    ada = sessions.of("ada elsewhere", "read")
-    ada.get("/log")
+def test_a_commit_elsewhere_is_seen_at_once_and_many_within_seconds(home: Catalog, visitors: Visitors) -> None:
+    ada = visitors.of("ada elsewhere", "read")
+    ada.client.get("/log")
     time.sleep(2 * kept.LONGEST)
-    ada.get("/log")
-    assert as_of(ada.get("/log")) == declare(home, "once") - 1
-    assert as_of(ada.get("/log")) == declare(home, "twice") - 1
+    ada.client.get("/log")
+    assert as_of(ada.client.get("/log")) == declare(home, "once") - 1
+    assert as_of(ada.client.get("/log")) == declare(home, "twice") - 1
     over = time.monotonic() + 3.0
     landed: list[tuple[float, int]] = []
     newest = 0
     while time.monotonic() < over:
         landed.append((time.monotonic(), declare(home, f"many_{len(landed)}")))
         asked = time.monotonic()
-        page = ada.get("/log")
+        page = ada.client.get("/log")
         commit = as_of(page)
         rows = re.findall(r'<th scope="row"><a href="/log/(\d+)">', page.text)
         assert int(rows[0]) == commit  # the page is of one commit
@@ -151,14 +150,14 @@ def test_a_commit_elsewhere_is_seen_at_once_and_many_within_seconds(home: Catalo
         assert commit >= max((each for at, each in landed if at < asked - kept.LONGEST), default=0)
     declared = declare(home, "last")
     time.sleep(kept.LONGEST)
-    assert as_of(ada.get("/log")) == declared
+    assert as_of(ada.client.get("/log")) == declared
 
 
-def test_an_ended_token_sees_no_kept_page(home: Catalog, sessions: Sessions) -> None:
-    ada = sessions.of("ada ends", "read")
-    assert ada.get("/tasks").status_code == 200
+def test_an_ended_token_sees_no_kept_page(home: Catalog, visitors: Visitors) -> None:
+    ada = visitors.of("ada ends", "read")
+    assert ada.client.get("/tasks").status_code == 200
     Tokens(home.home).remove("ada ends")
-    assert "/sign-in" in ada.get("/tasks").text
+    assert "/sign-in" in ada.client.get("/tasks").text
 
 
 def test_after_a_commit_a_page_is_shown_again_only_where_it_was_made_a_moment_ago(
