@@ -76,7 +76,7 @@ REGULAR: Final = {
     "regexp_extract", "regexp_extract_all", "regexp_full_match", "regexp_matches", "regexp_replace",
     "regexp_split_to_array", "str_split_regex", "string_split_regex",
 }  # fmt: skip
-"""Functions whose second argument is a regular expression: it is compiled anew for each row where it is no constant."""
+"""Functions whose second argument is a regular expression: one that is no constant is compiled for every row."""
 
 PATTERNS: Final = {
     **dict.fromkeys(("~~", "!~~", "~~*", "!~~*"), "%"),
