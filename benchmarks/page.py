@@ -27,11 +27,15 @@ import numpy as np
 from amber.service.tokens import Tokens
 from benchmarks.decide_scale import REPORTED, declare_slices, plant_run, split_fleet
 from benchmarks.deliveries import TASKS, Delivery, build, labels_of
+from benchmarks.fleet import plant_pack
 from benchmarks.pages import asked_for
 from benchmarks.table import Row, finish, small
 from benchmarks.thumbnails import await_service, processor
 from curation.catalog.catalog import Catalog
 from curation.errors import NotFound
+from samplers.plan.build import draft_plan
+from samplers.plan.plan import Plan
+from samplers.policy.policy import Policy
 
 SAMPLES = int(os.environ.get("SAMPLES", "20000" if small() else "1000000"))
 RUNS, ROUNDS, PORT = 20, 15, 8463
@@ -46,6 +50,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-page-") as folder:
         home = Path(os.environ.get("CATALOG") or folder)
         catalog = opened(home)
+        if Plan.newest_or_none(home) is None:
+            plant_plans(catalog)
         name = f"bench-{os.getpid()}"
         secret = Tokens(home).add(name, "admin")
         try:
@@ -84,6 +90,18 @@ def opened(home: Path) -> Catalog:
     return catalog
 
 
+def plant_plans(catalog: Catalog) -> None:
+    """Two plans of all tasks over a pack without images, the second with other shares."""
+    with catalog.read() as now:
+        pack, policy = plant_pack(catalog.home, now.samples()["key"].combine_chunks(), 1_000), Policy.for_labelled(now)
+    sections = policy.model_dump(mode="json")["task"]
+    first, second = sections[TASKS[0].name], sections[TASKS[1].name]
+    moved = first["share"] / 2
+    draft_plan(catalog, policy, pack, draws=SAMPLES).save()
+    first["share"], second["share"] = first["share"] - moved, second["share"] + moved
+    draft_plan(catalog, Policy.model_validate({"task": sections}), pack, draws=SAMPLES).save()
+
+
 @contextmanager
 def service(home: Path) -> Iterator[int]:
     """`amber serve` of a workspace; the id of its process."""
@@ -112,8 +130,10 @@ def addresses(catalog: Catalog) -> list[str]:
         key = now.sample_page((), limit=1).rows["key"][0].as_py()
         run, commit = now.runs()["run"][-1].as_py(), now.commit
     return [
-        "/", "/tasks", f"/tasks/{TASKS[5].name}", "/slices", "/slices/s000", f"/image/{key}", "/requests", "/plans",
-        "/runs", f"/runs/{run}", f"/compare?a={run[:-1]}&b={run}", "/people", "/log", f"/log/{commit}",
+        "/", "/tasks", f"/tasks/{TASKS[5].name}", "/slices", "/slices/s000",
+        f"/slices/s000?run={run}&task={TASKS[5].name}&wrong=1", f"/image/{key}", "/requests", "/plans",
+        f"/plans/{Plan.newest(catalog.home).hash}", "/runs", f"/runs/{run}", f"/compare?a={run[:-1]}&b={run}",
+        "/people", "/log", f"/log/{commit}",
     ]  # fmt: skip
 
 
