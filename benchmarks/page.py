@@ -1,7 +1,8 @@
 """`make bench-page`: the team's pages at 1M samples, 50 tasks, 200 slices and 20 runs.
 
 The service is a process of its own. For each page: the time from request to the whole answer on loopback, the median
-of `ROUNDS` with what is counted in the background ready; how long that takes after a start; and the first contentful
+of `ROUNDS` with what is counted in the background ready; no round is answered with the page that one before it made, and
+each looks at another image; how long that takes after a start; and the first contentful
 paint in Chromium. Then commits of 100 labels, with and without `READERS` who each ask for a page a second, in turns.
 Memory is the peak of the service, DuckDB's included. Two runs predict every image, 18 one in 50; images have no files.
 CATALOG=FOLDER keeps the workspace and uses it again; ROWS=pages,paint,readers and PAGES=/tasks,/slices choose.
@@ -41,6 +42,7 @@ SAMPLES = int(os.environ.get("SAMPLES", "20000" if small() else "1000000"))
 RUNS, ROUNDS, PORT = 20, 15, 8463
 READERS, SECONDS, TURNS = 32, 5 if small() else 20, 2 if small() else 3
 MOST_MS, MOST_PAINT_MS, MOST_BYTES, MOST_SLOWER = 300, 1_000, 2 << 30, 1.2
+KEY = "KEY"
 BUSY = 'hx-trigger="load delay'
 """What a page has while something on it is being counted."""
 
@@ -123,15 +125,14 @@ def visitor(secret: str) -> Iterator[httpx.Client]:
 
 
 def addresses(catalog: Catalog) -> list[str]:
-    """One address of every kind of page."""
+    """One address of every kind of page; `KEY` stands for that of an image."""
     if chosen := os.environ.get("PAGES"):
         return chosen.split(",")
     with catalog.read() as now:
-        key = now.sample_page((), limit=1).rows["key"][0].as_py()
         run, commit = now.runs()["run"][-1].as_py(), now.commit
     return [
         "/", "/tasks", f"/tasks/{TASKS[5].name}", "/slices", "/slices/s000",
-        f"/slices/s000?run={run}&task={TASKS[5].name}&wrong=1", f"/image/{key}", "/requests", "/plans",
+        f"/slices/s000?run={run}&task={TASKS[5].name}&wrong=1", f"/image/{KEY}", "/requests", "/plans",
         f"/plans/{Plan.newest(catalog.home).hash}", "/runs", f"/runs/{run}", f"/compare?a={run[:-1]}&b={run}",
         "/people", "/log", f"/log/{commit}",
     ]  # fmt: skip
@@ -140,17 +141,21 @@ def addresses(catalog: Catalog) -> list[str]:
 def page_rows(client: httpx.Client, process: int, catalog: Catalog) -> list[Row]:
     """Each page, once everything on it is counted, and the longest wait for that."""
     rows, waits = [], list[float]()
+    with catalog.read() as now:
+        spread = np.linspace(0, SAMPLES - 1, ROUNDS + 1).astype(int).tolist()
+        keys = now.samples("key")["key"].take(spread).to_pylist()
     for path in addresses(catalog):
-        began = time.perf_counter()
-        while BUSY in (answer := client.get(path)).text and time.perf_counter() - began < 600:
+        began, first = time.perf_counter(), path.replace(KEY, keys[-1])
+        while BUSY in (answer := client.get(first)).text and time.perf_counter() - began < 600:
             time.sleep(0.5)
         if answer.status_code != 200:
             sys.exit(f"{path}: {answer.status_code}")
         waits.append(time.perf_counter() - began)
         times, before = [], processor(process)
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
+            asked = path.replace(KEY, keys[number])
             turn = time.perf_counter()
-            client.get(path)
+            client.get(f"{asked}{'&' if '?' in asked else '?'}round={number}")
             times.append(1000 * (time.perf_counter() - turn))
         cpu = 1000 * (processor(process) - before) / ROUNDS
         rows.append(
