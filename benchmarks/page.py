@@ -1,11 +1,11 @@
 """`make bench-page`: the team's pages at 1M samples, 50 tasks, 200 slices and 20 runs.
 
 The service is a process of its own. For each page: the time from request to the whole answer on loopback, the median
-of `ROUNDS` with what is counted in the background ready; no round is answered with the page that one before it made, and
-each looks at another image; how long that takes after a start; and the first contentful
-paint in Chromium. Then commits of 100 labels, with and without `READERS` who each ask for a page a second, in turns.
-Memory is the peak of the service, DuckDB's included. Two runs predict every image, 18 one in 50; images have no files.
-CATALOG=FOLDER keeps the workspace and uses it again; ROWS=pages,paint,readers and PAGES=/tasks,/slices choose.
+of `ROUNDS` with what is counted in the background ready; no round is answered with the page that one before it made,
+and each looks at another image. Then how long counting takes after a start, and the first contentful paint in Chromium.
+Then commits of 100 labels, with and without `READERS` who each ask for a page a second, in turns. Memory is the peak of
+the service, DuckDB's included. Two runs predict every image, 18 one in 50; images have no files. CATALOG=FOLDER keeps
+the workspace and uses it again; ROWS=pages,paint,readers and PAGES=/tasks,/slices choose.
 """
 
 import multiprocessing
