@@ -56,7 +56,7 @@ def samples(token: Reader, workspace: Served, paging: Paging, slice: str = "", f
 def sample(token: Reader, workspace: Served, key: Annotated[str, Path(max_length=500)]) -> SampleRow:
     """One sample, with the signed path of its image."""
     with workspace.catalog.read() as now:
-        row = now.sample(key)
+        row = workspace.images.sample(now, key)
     return _sample_row(row, workspace)
 
 

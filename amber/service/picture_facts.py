@@ -36,10 +36,10 @@ NEAR: Final = 24
 """Near-duplicates that are listed at most: the nearest."""
 
 
-def sample_or_why(now: Snapshot, key: str) -> dict[str, Any]:
+def sample_or_why(now: Snapshot, workspace: Workspace, key: str) -> dict[str, Any]:
     """One sample by its key; NotFound says whether it was forgotten or never was there."""
     try:
-        return now.sample(key)
+        return workspace.images.sample(now, key)
     except NotFound:
         if _storable(key) and now.forgotten(pa.array([key], pa.string())):
             raise NotFound("image: was forgotten; nothing that was known of it is kept") from None
@@ -119,7 +119,7 @@ def _requests(now: Snapshot, sample_id: int) -> list[SampleRequest]:
 
 
 def _near(now: Snapshot, workspace: Workspace, sample: Row) -> list[NearRow]:
-    rows = workspace.near.of(now, sample, MAX_DISTANCE).slice(0, NEAR).to_pylist()
+    rows = workspace.images.near(now, sample, MAX_DISTANCE).slice(0, NEAR).to_pylist()
     return [NearRow(key=row["key"], image=workspace.image_path(row), distance=row["distance"]) for row in rows]
 
 

@@ -120,5 +120,5 @@ def picture(
     """Everything that is known of one image."""
     home = workspace.catalog.home
     with workspace.catalog.read() as now:
-        sample = sample_or_why(now, key)
+        sample = sample_or_why(now, workspace, key)
         return picture_facts(now, workspace, sample, [chosen_run(home, now, each) for each in run or [""]])

@@ -52,7 +52,7 @@ async def read_form(request: Request, account: Labels, workspace: Served, key: K
 def why_drawn(request: Request, account: Looks, workspace: Served, key: Key) -> HTMLResponse:
     """Why the newest plan draws an image, and with which weights."""
     with workspace.catalog.read() as now:
-        sample_or_why(now, key)
+        sample_or_why(now, workspace, key)
     view: dict[str, Any] = {"title": f"Why {key} is drawn", "key": key, "problem": ""}
     try:
         plan = Plan.newest(workspace.catalog.home)
@@ -70,7 +70,7 @@ def _act(
 ) -> Response:
     try:
         with workspace.catalog.read() as now:
-            sample_or_why(now, key)
+            sample_or_why(now, workspace, key)
         line = act_on(workspace, account, chosen, [key])
     except AmberError as error:
         return _page(request, account, workspace, key, runs, chosen, problem=str(error))
@@ -82,7 +82,7 @@ def _page(
     problem: str = "",
 ) -> HTMLResponse:  # fmt: skip
     with workspace.catalog.read() as now:
-        sample = sample_or_why(now, key)
+        sample = sample_or_why(now, workspace, key)
         choices, fault = _choices(workspace, now, asked)
         facts = picture_facts(now, workspace, sample, choices)
         first = choices[0].run if choices else ""
