@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from fastapi import Depends, HTTPException, Request
 
-from amber.service.known_images import KnownImages
-from amber.service.signed_urls import Signer
+from amber.service.images.known_images import KnownImages
+from amber.service.images.signed_urls import Signer
 from amber.service.tokens import Scope, Token, Tokens
 from curation.catalog.catalog import Catalog
 

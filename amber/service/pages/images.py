@@ -9,16 +9,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from amber.service.access import Served, Workspace
+from amber.service.facts.one_picture import picture_facts, sample_or_why
+from amber.service.facts.run_choice import NO_RUN, RunChoice, chosen_run
+from amber.service.images.pictures import Pictures
+from amber.service.models.slices import PictureFacts
 from amber.service.pages.accounts import Account, Labels, Looks
 from amber.service.pages.done_lines import done_line, see_done
 from amber.service.pages.one_slice import here, path_of, runs_shown
 from amber.service.pages.picked import Chosen, act_on, new_once
 from amber.service.pages.rendering import page
 from amber.service.pages.slices import MAY_LABEL
-from amber.service.picture_facts import picture_facts, sample_or_why
-from amber.service.pictures import Pictures
-from amber.service.run_choice import NO_RUN, RunChoice, chosen_run
-from amber.service.slice_models import PictureFacts
 from curation.catalog.snapshot import Snapshot
 from curation.errors import AmberError, NotFound
 from samplers.plan.explain import explain_draws

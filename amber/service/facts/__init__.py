@@ -1,0 +1,1 @@
+"""What is known, and what people do: functions that routes and pages call alike."""
