@@ -28,10 +28,8 @@ from amber.service.pages.accounts import NotSignedIn, from_here
 from amber.service.pages.rendering import message
 from amber.service.pages.signing_in import form_without_session
 from amber.service.routes import (
-    catalog as catalog_routes,
-)
-from amber.service.routes import (
     labels,
+    ledger,
     log,
     people,
     picked,
@@ -124,7 +122,7 @@ def docs(token: Reader, request: Request) -> Any:
 
 
 ROUTERS: Final = (
-    router, catalog_routes.router, requests.router, labels.router, picked.router, plans.router, sign_offs.router,
+    router, ledger.router, requests.router, labels.router, picked.router, plans.router, sign_offs.router,
     people.router, runs.router, releases.router, log.router, slices.router, standing.router,
 )  # fmt: skip
 """The routes for machines."""

@@ -39,7 +39,7 @@ QUICK: Final = 0.05
 REST: Final = 5.0
 """How many times as long as it took to make values the thread rests before it makes them of a newer commit."""
 
-NICE: Final = 5
+NICE: Final = 10
 """How much lower than that of requests the priority of the thread is, where threads have one (Linux)."""
 
 KEPT: Final = 900

@@ -23,7 +23,7 @@ from amber.service.pages.picked import MOST, Chosen, act_on, new_once
 from amber.service.pages.rendering import page
 from amber.service.pages.slices import MAY_LABEL
 from amber.service.pages.trends import Trend, spark
-from amber.service.routes.catalog import Name
+from amber.service.routes.ledger import Name
 from amber.service.routes.paging import Paging
 from curation.analysis.coverage import SPLITS, UNSPLIT
 from curation.catalog.slices import Slice

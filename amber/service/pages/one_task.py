@@ -13,7 +13,7 @@ from amber.service.pages.accounts import Looks
 from amber.service.pages.counted import Counted, MakingOf
 from amber.service.pages.rendering import page
 from amber.service.pages.trends import spark
-from amber.service.routes.catalog import Name
+from amber.service.routes.ledger import Name
 from curation.catalog.snapshot import Snapshot
 from training.evaluation.figures import labelled
 from training.evaluation.predictions import LabelledPredictions, PredictionsFile, Samples

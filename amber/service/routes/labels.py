@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException
 
 from amber.service.access import AnyLabeler, Reader, Served, batch_of
 from amber.service.models.ledger import FAULTS, Asked, Given, GivenLabel, LabelRow
-from amber.service.routes.catalog import Name
+from amber.service.routes.ledger import Name
 from amber.service.routes.paging import Paging
 from amber.service.routes.tables_out import PAGED, Format, table_out
 from amber.service.tokens import Token

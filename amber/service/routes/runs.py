@@ -22,7 +22,7 @@ from amber.service.models.runs import (
     LiveRow,
     RunEntryRow,
 )
-from amber.service.routes.catalog import Name
+from amber.service.routes.ledger import Name
 from amber.service.routes.paging import Paging
 from amber.service.routes.tables_out import PAGED, TABLES, Format, table_out
 from curation.catalog.ownership import Identity

@@ -24,7 +24,7 @@ from amber.service.models.slices import (
     SliceSummary,
 )
 from amber.service.pages.counted import Counted
-from amber.service.routes.catalog import Name
+from amber.service.routes.ledger import Name
 from amber.service.routes.paging import Paging
 from amber.service.routes.tables_out import PAGED, TABLES, Format, table_out
 
