@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from amber.service.facts.counted import Figure
 from amber.service.facts.run_choice import chosen_run
+from amber.service.facts.trends import Trend, Trends
 from amber.service.models.slices import Declaration, SliceFacts, SliceFigure, SliceSummary
-from amber.service.pages.counted import Figure
-from amber.service.pages.trends import Trend, Trends
 from curation.catalog.slices import Slice
 from curation.catalog.snapshot import Snapshot
 from curation.errors import AmberError, BadInput

@@ -1,5 +1,8 @@
-"""Requests and responses of the JSON API: the schemas of its OpenAPI document."""
+"""Requests and responses of the JSON API: the schemas of its OpenAPI document.
 
-from amber.service.models import ledger, log, people, plans, runs, slices, standing
+May import nothing of the service.
+"""
+
+from amber.service.models.ledger import ledger, log, people, plans, runs, slices, standing
 
 __all__ = ["ledger", "log", "people", "plans", "runs", "slices", "standing"]

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 
 from amber.service.access import Served, Workspace
+from amber.service.facts.counted import Counted, Making
 from amber.service.facts.plans import (
     outcomes_of,
     plan_before,
@@ -24,7 +25,6 @@ from amber.service.facts.plans import (
 from amber.service.models.ledger import SignOff
 from amber.service.models.plans import AccountLine
 from amber.service.pages.accounts import Account, Looks, Owns
-from amber.service.pages.counted import Counted, Making
 from amber.service.pages.done_lines import done_line, see_done
 from amber.service.pages.rendering import page
 from amber.service.pages.typed_forms import parsed

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request
 
 from amber.service.access import Lead, Reader, Served
+from amber.service.facts.last_counted import last_rows
 from amber.service.facts.people import assign, settle_dispute
 from amber.service.models.ledger import FAULTS
 from amber.service.models.people import (
@@ -14,7 +15,6 @@ from amber.service.models.people import (
     Settlement,
     WeekRow,
 )
-from amber.service.routes.last_counted import last_rows
 from amber.service.routes.tables_out import TABLES, Format, table_out
 
 __all__ = ["router"]

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 
 from amber.service.access import Owner, Reader, Served
+from amber.service.facts.last_counted import last_rows
 from amber.service.facts.plans import plan_facts, plan_rows, policy_facts, signed_rows
 from amber.service.facts.policy_changes import check_policy, save_policy
 from amber.service.models.ledger import FAULTS
@@ -19,7 +20,6 @@ from amber.service.models.plans import (
     PolicyWish,
     SignedRow,
 )
-from amber.service.routes.last_counted import last_rows
 from amber.service.routes.tables_out import TABLES, Format, table_out
 
 __all__ = ["router"]

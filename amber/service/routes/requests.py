@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from amber.service.access import AnyLabeler, Labeler, Reader, Served, Workspace, batch_of
+from amber.service.facts.last_counted import last_rows
 from amber.service.models.ledger import (
     FAULTS,
     Asked,
@@ -18,7 +19,6 @@ from amber.service.models.ledger import (
     RequestRow,
     RequestsChosen,
 )
-from amber.service.routes.last_counted import last_rows
 from amber.service.routes.paging import Paging
 from amber.service.routes.tables_out import PAGED, TABLES, Format, table_out
 from amber.service.tokens import Token

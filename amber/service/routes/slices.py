@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 
 from amber.service.access import AnyLabeler, Reader, Served
+from amber.service.facts.counted import Counted
 from amber.service.facts.elsewhere import app_address, app_command, open_items
 from amber.service.facts.one_picture import picture_facts, sample_or_why
 from amber.service.facts.run_choice import chosen_run
@@ -23,7 +24,6 @@ from amber.service.models.slices import (
     SliceSize,
     SliceSummary,
 )
-from amber.service.pages.counted import Counted
 from amber.service.routes.ledger import Name
 from amber.service.routes.paging import Paging
 from amber.service.routes.tables_out import PAGED, TABLES, Format, table_out

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request
 
 from amber.service.access import Reader, Served
 from amber.service.facts.finite import finite
+from amber.service.facts.last_counted import last_counted
 from amber.service.models.ledger import FAULTS
 from amber.service.models.standing import KnownLabels, Standing, TaskStanding, TrendRow
-from amber.service.routes.last_counted import last_counted
 from amber.service.routes.ledger import Name
 from amber.service.routes.tables_out import TABLES, Format, table_out
 

@@ -16,9 +16,9 @@ from support.served import served
 from support.visitors import Visitor, elements, visiting
 
 from amber.service.client import Client
+from amber.service.facts.counted import Figure
 from amber.service.facts.slice_table import slice_rows, slice_sizes
 from amber.service.models.slices import NewSlice
-from amber.service.pages.counted import Figure
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, NotFound

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Request
 
 from amber.service.access import Workspace
-from amber.service.pages.counted import Counted
+from amber.service.facts.counted import Counted
 
 __all__ = ["last_counted", "last_rows"]
 
