@@ -3,6 +3,6 @@
 May import nothing of the service.
 """
 
-from amber.service.models.ledger import ledger, log, people, plans, runs, slices, standing
+from amber.service.models import ledger, log, people, plans, runs, slices, standing
 
 __all__ = ["ledger", "log", "people", "plans", "runs", "slices", "standing"]
