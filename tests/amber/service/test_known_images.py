@@ -6,7 +6,7 @@ import pytest
 from support.bare_samples import bare_samples
 
 from amber.forget import forget
-from amber.service.images.answers import known_images
+from amber.service.images import known_images
 from amber.service.images.known_images import KnownImages
 from curation.catalog.catalog import Catalog
 from curation.errors import NotFound
