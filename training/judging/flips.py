@@ -1,6 +1,6 @@
 """Images that one run gets right and the other wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,9 @@ from training.evaluation.group_order import groups_first
 from training.evaluation.predictions import LabelledPredictions
 from training.judging.paired_runs import PairedPredictions, PairedRuns
 
-__all__ = ["Flip", "flips"]
+__all__ = ["Flip", "flip_counts", "flips"]
+
+What = Literal["fixed", "broken"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,7 @@ class Flip:
 
     task: str
     key: str
-    what: Literal["fixed", "broken"]
+    what: What
     truth: Any
     first: Any
     second: Any
@@ -33,26 +35,42 @@ class Flip:
 
 
 @tabled(Flip)
-def flips(runs: PairedRuns, tasks: Sequence[str] = ()) -> list[Flip]:
+def flips(runs: PairedRuns, tasks: Sequence[str] = (), *, most: int | None = None) -> list[Flip]:
     """The flipped labels of these tasks (default: all): broken ones first, of each the surest of the wrong answers.
 
     A number is right within the task's tolerance; a regression task without one has no flips, and boxes have none. One
-    label of each group comes before the second of any.
+    label of each group comes before the second of any. With `most`, the first so many broken and fixed ones of a task.
     """
-    pairs = [runs.tasks[name] for name in tasks or runs.tasks]
-    return [flip for pair in pairs if isinstance(pair, PairedPredictions) for flip in _flips(runs, pair)]
-
-
-def _flips(runs: PairedRuns, pair: PairedPredictions) -> list[Flip]:
-    right = [_right(pair.task, part) for part in (pair.first, pair.second)]
-    broken, fixed = np.flatnonzero(right[0] & ~right[1]), np.flatnonzero(right[1] & ~right[0])
-    groups = runs.samples.groups[pair.first.rows]
-    broken = groups_first(broken[np.argsort(-_surety(pair.second, broken), kind="stable")], groups)
-    fixed = groups_first(fixed[np.argsort(-_surety(pair.first, fixed), kind="stable")], groups)
     return [
-        *(_flip(runs, pair, place, "broken") for place in broken.tolist()),
-        *(_flip(runs, pair, place, "fixed") for place in fixed.tolist()),
+        _flip(runs, pair, place, what)
+        for pair in _with_flips(runs, tasks)
+        for what, places, wrong in _places(pair)
+        for place in _first(runs, pair, places, wrong)[:most].tolist()
     ]
+
+
+def flip_counts(runs: PairedRuns, tasks: Sequence[str] = ()) -> dict[tuple[str, str], int]:
+    """How many labels of each task are flipped, by task and what ("broken", "fixed"), where any are."""
+    found = {(pair.task.name, what): len(at) for pair in _with_flips(runs, tasks) for what, at, _ in _places(pair)}
+    return {key: count for key, count in found.items() if count}
+
+
+def _with_flips(runs: PairedRuns, tasks: Sequence[str]) -> list[PairedPredictions]:
+    pairs = [runs.tasks[name] for name in tasks or runs.tasks]
+    return [pair for pair in pairs if isinstance(pair, PairedPredictions)]
+
+
+def _places(pair: PairedPredictions) -> Iterator[tuple[What, Ints, LabelledPredictions]]:
+    """The labels that are broken, and those that are fixed, each with the predictions that are wrong there."""
+    right = [_right(pair.task, part) for part in (pair.first, pair.second)]
+    yield "broken", np.flatnonzero(right[0] & ~right[1]), pair.second
+    yield "fixed", np.flatnonzero(right[1] & ~right[0]), pair.first
+
+
+def _first(runs: PairedRuns, pair: PairedPredictions, places: Ints, wrong: LabelledPredictions) -> Ints:
+    """Flipped labels in the order in which they are shown."""
+    groups = runs.samples.groups[pair.first.rows]
+    return groups_first(places[np.argsort(-_surety(wrong, places), kind="stable")], groups)
 
 
 def _right(task: Task, part: LabelledPredictions) -> Bools:
@@ -67,7 +85,7 @@ def _surety(part: LabelledPredictions, places: Ints) -> Any:
     return np.where(np.isfinite(confidence), confidence, part.errors[places])
 
 
-def _flip(runs: PairedRuns, pair: PairedPredictions, place: int, what: Literal["fixed", "broken"]) -> Flip:
+def _flip(runs: PairedRuns, pair: PairedPredictions, place: int, what: What) -> Flip:
     values = [
         float(value) if pair.task.kind == "regression" else pair.task.classes[int(value)]
         for value in (pair.first.truth[place], pair.first.predicted[place], pair.second.predicted[place])

@@ -1,14 +1,12 @@
 """Two runs beside each other: their predictions for the same labels of one evaluation split, and the slices."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curation.arrays import Bools
 from curation.catalog.predicate_tree import PREDICTED
@@ -20,7 +18,7 @@ from curation.requests.evaluation_labels import SPLIT
 from training.evaluation.figures import Labelled, labelled
 from training.evaluation.labelled_boxes import LabelledBoxes
 from training.evaluation.labelled_classes import LabelledClasses
-from training.evaluation.predictions import LabelledPredictions, Samples
+from training.evaluation.predictions import LabelledPredictions, PredictionsFile, Samples
 from training.judging.judging_labels import RunPair
 
 __all__ = ["AnyPair", "PairedBoxes", "PairedClasses", "PairedPredictions", "PairedRuns", "Unequal"]
@@ -110,25 +108,28 @@ class PairedRuns:
         files = tuple(now.runs.predictions_file(home, id_) for id_ in ids)
         samples = Samples.at(now)
         judged = np.asarray(samples.splits == split, np.bool_)
-        tables = [pq.read_table(file) for file in files]
-        predicted = [set(table["task"].unique().to_pylist()) for table in tables]
-        drawn = RunPair(run=ids[1], base=ids[0], predictions=(tables[1], tables[0]))
-        paired, unequal = {}, {}
-        for task in _common(now, ids, predicted, tasks):
+        read = [PredictionsFile(file) for file in files]
+        predicted = [set(file.tasks) for file in read]
+        common = _common(now, ids, predicted, tasks)
+        paired, unequal, alike = {}, {}, set()
+        for task, *tables in _by_task(common, read):
             both = [labelled(now, task, samples, table) for table in tables]
             if split == SPLIT and ids[0] != ids[1]:
+                drawn = RunPair(run=ids[1], base=ids[0], predictions=(tables[1], tables[0]))
                 both = [
                     drawn.weighed(now, part, task) if isinstance(part, LabelledPredictions) else part for part in both
                 ]
             paired[task.name], difference = _paired(task, *(part.at(judged) for part in both))
             if difference.only_first or difference.only_second:
                 unequal[task.name] = difference
+            if _alike(*tables):
+                alike.add(task.name)
         left_out = _left_out(now.slices(), ids, predicted)
         slices = {name: part for name, part in now.slices().items() if name not in left_out}
         inside = {name: part & judged for name, part in _members(now, slices, files, samples).items()}
         return cls(
             runs=ids, split=split, samples=samples, tasks=paired, unequal=unequal, slices=slices, left_out=left_out,
-            inside={"": judged, **inside}, alike=frozenset(name for name in paired if _alike(name, *tables)),
+            inside={"": judged, **inside}, alike=frozenset(alike),
         )  # fmt: skip
 
     @property
@@ -166,11 +167,17 @@ def _common(now: Snapshot, runs: tuple[str, str], predicted: Sequence[set[str]],
     return [task for task in common if not names or task.name in names]
 
 
-def _alike(task: str, first: pa.Table, second: pa.Table) -> bool:
-    """Whether two tables of predictions say the same of a task, of the same images in the same order."""
-    parts = [table.filter(pc.equal(table["task"], task)) for table in (first, second)]
+def _by_task(tasks: Sequence[Task], files: Sequence[PredictionsFile]) -> Iterator[tuple[Task, pa.Table, pa.Table]]:
+    """Each task with the rows of both files, of which those of one task are in memory, and of the next."""
+    names = [task.name for task in tasks]
+    for task, first, second in zip(tasks, *(file.each(names) for file in files), strict=True):
+        yield task, first[1], second[1]
+
+
+def _alike(first: pa.Table, second: pa.Table) -> bool:
+    """Whether two tables of predictions of a task say the same, of the same images in the same order."""
     names = sorted(set(first.column_names) & set(second.column_names))
-    return bool(len(parts[0]) and parts[0].select(names).equals(parts[1].select(names)))
+    return bool(len(first) and first.select(names).equals(second.select(names)))
 
 
 def _judged(task: Task) -> bool:

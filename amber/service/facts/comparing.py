@@ -10,7 +10,7 @@ from amber.service.made import Maker
 from curation.catalog.catalog import Catalog
 from curation.catalog.ownership import Identity
 from training.judging.comparison import ComparedFigure, compare_attributes, compare_slices, measures_of
-from training.judging.flips import Flip, flips
+from training.judging.flips import Flip, flip_counts, flips
 from training.judging.gate_rules import GateRules
 from training.judging.paired_runs import PairedRuns
 from training.run_list import two_runs
@@ -66,18 +66,13 @@ def comparison(catalog: Catalog, first: str, second: str, split: str, commit: in
             measures = measures_of(runs)
             figures = compare_slices(runs, measures)
             tell(2, 4)
-            found, flipped = compare_attributes(now, runs, measures), flips(runs)
+            found, kept = compare_attributes(now, runs, measures), flips(runs, most=KEPT)
             tell(3, 4)
-            counts: dict[tuple[str, str], int] = {}
-            kept = []
-            for flip in flipped:
-                number = counts[flip.task, flip.what] = counts.get((flip.task, flip.what), 0) + 1
-                kept += [flip] if number <= KEPT else []
             shown = now.samples_of([flip.key for flip in kept]).select(["key", "location"]).to_pylist()
             locations = {row["key"]: row["location"] for row in shown}
             return Comparison(
                 first=first, second=second, split=split, commit=now.commit, figures=figures, attributes=found,
-                flips=kept, flipped=counts, notes=unequal_lines(runs), locations=locations,
+                flips=kept, flipped=flip_counts(runs), notes=unequal_lines(runs), locations=locations,
             )  # fmt: skip
 
     return ("comparison", first, second, split, commit), make
