@@ -48,10 +48,14 @@ class SnapshotRequests:
         """Label requests for one task that were not withdrawn, by id: request_id, sample_id, arm, slice, reason, run,
         state, propensity, and the commit that `opened` each."""
         return self._view.table(
-            f"""SELECT request_id, sample_id, arm, slice, reason, run, state, propensity, opened
-            FROM (SELECT request_event.*, name {CURRENT})
-            JOIN (SELECT request_id, min(commit_id) AS opened FROM request_event GROUP BY ALL) USING (request_id)
-            WHERE name = $task AND state <> 'withdrawn' ORDER BY request_id""",
+            """WITH mine AS (
+                SELECT * FROM request_event JOIN (SELECT DISTINCT task_id, name FROM task_event) USING (task_id)
+                WHERE name = $task AND commit_id <= $commit)
+            SELECT request_id, sample_id, arm, slice, reason, run, state, propensity, opened
+            FROM (SELECT * FROM mine SEMI JOIN sample USING (sample_id)
+                QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY commit_id DESC, state = 'open') = 1)
+            JOIN (SELECT request_id, min(commit_id) AS opened FROM mine GROUP BY ALL) USING (request_id)
+            WHERE state <> 'withdrawn' ORDER BY request_id""",
             {"commit": self._view.commit, "task": task},
         )
 
