@@ -55,10 +55,10 @@ def back(
 ) -> Response:
     """Deploy the release before again."""
     try:
-        return_back(workspace.catalog, deployed, by=account.identity)
+        done = return_back(workspace.catalog, deployed, by=account.identity)
     except AmberError as error:
         return _releases(request, account, workspace, work, line=str(error), status=409)
-    return see(request, "/releases")
+    return see_done(request, "/releases", f"Run {done.run[:12]} is deployed again, in place of {done.before[:12]}.")
 
 
 @router.get("/runs/{run}/release")
@@ -127,18 +127,19 @@ def _releases(
 
 
 def _form(workspace: Workspace, work: RunWork, run: str) -> View:
-    """The form of a run; NotFound when there is none."""
+    """The form of a run, with what was typed for its last release unless that was released; NotFound for no run."""
     home = workspace.catalog.home
     with workspace.catalog.read() as now:
         entry = run_entry(home, now, run)
         owners = sorted({task.owner for task in now.tasks().values()})
-    found = released(workspace, work)
+    found, going = released(workspace, work), work.releasing.now
     tasks = _tasks(home, entry.run)
     example = "\n".join(EXAMPLE.replace("TASK", name).replace(', "*"', "") + 'floor = "50 points"\n' for name in tasks)
     return {
         "title": f"Release run {entry.run[:12]}", "run": entry.run, "listed": entry, "deployed": found.deployed,
-        "work": work.releasing.now, "rules": example, "against": "", "notes": "", "owner": "", "owners": owners,
+        "work": going, "rules": example, "against": "", "notes": "", "owner": "", "owners": owners,
         "line": "", "done": "", "here": f"/runs/{entry.run}/release",
+        **(going.asked if going and going.run == entry.run and going.outcome != "released" else {}),
     }  # fmt: skip
 
 
