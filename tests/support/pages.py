@@ -12,7 +12,9 @@ from support.visitors import elements
 from amber.service.pages.picked import ACTS
 from amber.service.pages.shown import ROUTERS
 
-__all__ = ["ACTIONS", "FORMS", "PAGES", "choose", "fill", "press", "runs_foreign_code", "send_form", "sign_in"]
+__all__ = [
+    "ACTIONS", "FORMS", "PAGES", "choose", "fill", "press", "runs_foreign_code", "send_form", "sign_in", "visit",
+]  # fmt: skip
 
 ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
 PAGES = [
@@ -38,6 +40,10 @@ IN_VIEW = """(element => {
     return box.height > 0 && box.top >= 0 && box.top + Math.min(box.height, 20) <= innerHeight;
 })"""
 
+MARK = "document.documentElement.dataset.before = '1'"
+FRESH = "!document.documentElement.dataset.before && document.readyState === 'complete'"
+"""Whether this is another page than the one that was marked, and all of it is there."""
+
 ON_TOP = """(element => {
     if (!element) return false;
     const box = element.getBoundingClientRect();
@@ -49,10 +55,17 @@ ON_TOP = """(element => {
 
 def sign_in(browser: Chromium, url: str, secret: str, *, to: str = "/", shows: str = ".tiles") -> None:
     """Sign in by typing the secret of a token into the form of the service at `url`, and wait for what `to` `shows`."""
-    browser.open(f"{url}/sign-in?to={to}")
+    visit(browser, f"{url}/sign-in?to={to}")
     fill(browser, "input[name=token]", secret)
     send_form(browser, "/sign-in", "form.box button", where=shows)
     assert browser.evaluate("location.pathname") == to
+
+
+def visit(browser: Chromium, url: str) -> None:
+    """Go to a page, and wait until all of it is there."""
+    browser.evaluate(MARK)
+    browser.open(url)
+    browser.wait_for(FRESH)
 
 
 def send_form(
@@ -65,16 +78,13 @@ def send_form(
     or says it where nobody sees it without scrolling.
     """
     sent = len(browser.posted)
-    browser.evaluate("document.documentElement.dataset.before = '1'")
+    browser.evaluate(MARK)
     if button:
         press(browser, button)
     else:
         browser.strike("Enter")
     found = f"document.querySelector('{where}')"
-    browser.wait_for(
-        f"!document.documentElement.dataset.before && {found} && ({found}.innerText ?? '').includes("
-        f"{json.dumps(says or '')}) && document.readyState === 'complete'"
-    )
+    browser.wait_for(f"{FRESH} && !!{found} && ({found}.innerText ?? '').includes({json.dumps(says or '')})")
     assert [_action(*each) for each in browser.posted[sent:]] == [action]
     if says is not None:
         browser.wait_for(f"{IN_VIEW}({found})", seconds=10)

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 from support.chromium import Chromium
 from support.every_kind import EVIL, EVIL_KEY, every_kind
-from support.pages import choose, fill, press, send_form, sign_in
+from support.pages import choose, fill, press, send_form, sign_in, visit
 from support.served import Served, served
 
 from amber.service.tokens import Tokens
@@ -38,11 +38,6 @@ def browser(catalog: Catalog, service: Served) -> Iterator[Chromium]:
         assert [url for url in chromium.requested if not url.startswith((service.url, "about:", "data:"))] == []
 
 
-def show(browser: Chromium, url: str) -> None:
-    browser.open(url)
-    browser.wait_for(f"location.href === {url!r} && !!document.querySelector('.act')")
-
-
 def choose_task(browser: Chromium) -> None:
     """Open the part about doubts, and choose speed there."""
     press(browser, DOUBT)
@@ -65,7 +60,7 @@ def newest(catalog: Catalog, key: str) -> tuple[str, str, str, int]:
 
 
 def test_an_image_is_asked_for_tagged_and_doubted(catalog: Catalog, service: Served, browser: Chromium) -> None:
-    show(browser, f"{service.url}/image/{quote(EVIL_KEY)}")
+    visit(browser, f"{service.url}/image/{quote(EVIL_KEY)}")
     press(browser, ASK)
     for task in ("wet", "signs"):
         press(browser, f".act input[name=tasks][value={task}]")
@@ -96,7 +91,7 @@ def test_an_image_is_asked_for_tagged_and_doubted(catalog: Catalog, service: Ser
 def test_a_slice_is_typed_counted_declared_and_its_pictures_tagged_and_doubted(
     catalog: Catalog, service: Served, browser: Chromium
 ) -> None:
-    browser.open(service.url + "/slices")
+    visit(browser, f"{service.url}/slices")
     fill(browser, "textarea[name=predicate]", "attr.drak")
     browser.wait_for("document.querySelector('#preview [role=alert]')?.textContent.includes('did you mean')")
     fill(browser, "textarea[name=predicate]", "attr.dark AND label.wet")
@@ -137,7 +132,7 @@ def _doubt(catalog: Catalog, browser: Chromium) -> None:
 def test_enter_in_a_field_does_what_the_button_beside_it_does(
     catalog: Catalog, service: Served, browser: Chromium
 ) -> None:
-    show(browser, f"{service.url}/slices/dark?task=light")
+    visit(browser, f"{service.url}/slices/dark?task=light")
     key = browser.evaluate("document.querySelector('input[name=keys]').value")
     press(browser, "input[name=keys]")
     press(browser, TAG)
@@ -149,7 +144,7 @@ def test_enter_in_a_field_does_what_the_button_beside_it_does(
 def test_enter_on_a_box_does_nothing_and_a_wrong_tag_stops_no_other_button(
     catalog: Catalog, service: Served, browser: Chromium
 ) -> None:
-    show(browser, f"{service.url}/slices/dark?task=light")
+    visit(browser, f"{service.url}/slices/dark?task=light")
     with catalog.read() as now:
         before = now.commit
     press(browser, "input[name=keys]")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.chromium import Chromium
 from support.homes import work_in
-from support.pages import fill, send_form, sign_in
+from support.pages import fill, send_form, sign_in, visit
 from support.refusals import refused
 from support.served import served
 from support.shared_plans import DRAWS, EVE, file_of, policy_of, set_members, shared_home
@@ -64,7 +64,7 @@ def test_a_plan_is_refused_signed_off_in_the_page_and_planned(
 def _edit_policy(browser: Chromium, url: str) -> None:
     """Type another policy, check it, and put what was checked in force, in a window as narrow as a phone's."""
     browser.look(width=400, height=800)
-    browser.open(f"{url}/plans/policy")
+    visit(browser, f"{url}/plans/policy")
     fill(browser, "textarea[name=text]", policy_text(policy_of(3)))
     check = 'button[formaction^="/plans/policy/check"]'
     send_form(browser, "/plans/policy/check", check, says="pays", where="#effects")

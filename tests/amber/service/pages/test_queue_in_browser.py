@@ -6,7 +6,7 @@ from pathlib import Path
 from support.chromium import Chromium
 from support.homes import label, labels, make_home
 from support.label_requests import ask
-from support.pages import choose, fill, press, send_form, sign_in
+from support.pages import choose, fill, press, send_form, sign_in, visit
 from support.served import served
 
 from amber.service.tokens import Tokens
@@ -26,7 +26,7 @@ def test_requests_and_people_are_changed_by_clicks(tmp_path: Path) -> None:
         browser.look(width=400, height=800)
         sign_in(browser, service.url, secret, to="/requests", shows="input[name=chosen]")
         _change_queue(browser)
-        browser.open(f"{service.url}/people")
+        visit(browser, f"{service.url}/people")
         _change_people(browser)
     with catalog.read() as now:
         assert now.requests("withdrawn")["request_id"].to_pylist() == [1]

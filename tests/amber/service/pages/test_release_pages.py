@@ -8,7 +8,7 @@ import pytest
 from support.chains import Chain
 from support.chromium import Chromium
 from support.homes import copy_home
-from support.pages import choose, fill, press, send_form, sign_in
+from support.pages import choose, fill, press, send_form, sign_in, visit
 from support.served import served
 from support.shared_plans import EVE, set_members
 from support.visitors import Visitors, alerts, form_word, forms, visiting
@@ -61,7 +61,7 @@ def signed(catalog: Catalog, run: str) -> list[tuple[str, str]]:
 
 def release_by_clicks(browser: Chromium, url: str, run: str, text: str, *, says: str, where: str = ".done") -> None:
     """Type rules into the form of a run, and release it; what the page then says."""
-    browser.open(f"{url}/runs/{run}/release")
+    visit(browser, f"{url}/runs/{run}/release")
     fill(browser, f"{RELEASE} textarea[name=rules]", text)
     fill(browser, f"{RELEASE} textarea[name=notes]", "For the yard at night only.")
     send_form(browser, "/runs/{run}/release", f"{RELEASE} button", says=says, where=where)
@@ -76,7 +76,7 @@ def test_a_lead_releases_in_the_background_and_goes_back(own: Catalog, made_chai
         for run in (first, second):
             release_by_clicks(browser, service.url, run, ALL, says="released, and deployed from now on")
             assert deployed(own) == run
-        browser.open(f"{service.url}/releases")
+        visit(browser, f"{service.url}/releases")
         press(browser, "main details summary")
         send_form(browser, "/releases/back", 'form[action="/releases/back"] button', says="is deployed again")
         assert "went back" in browser.evaluate("document.querySelector('main').textContent")
@@ -108,15 +108,21 @@ def test_owners_sign_by_clicks_and_what_was_typed_is_kept(own: Catalog, made_cha
         sign_in(browser, service.url, secrets["eve"], to="/releases", shows="#waiting")
         send_form(browser, "/releases/sign", "#waiting button", says="token:eve signed the release")
         assert signed(own, run) == [("eve", "eve")]
-        browser.open(f"{service.url}/runs/{other}/release")
+        visit(browser, f"{service.url}/runs/{other}/release")
         press(browser, "main details summary")
         choose(browser, f"{SIGN} select[name=owner]", "bob")
         fill(browser, f"{SIGN} textarea[name=rules]", rules("color"))
         send_form(browser, "/runs/{run}/release/sign", f"{SIGN} button", says="bob accepts the release of")
         assert signed(own, other) == [("bob", "eve")]
         sign_in(browser, service.url, secrets["lena"])
-        browser.open(f"{service.url}/runs/{run}/release")
-        send_form(browser, "/runs/{run}/release", f"{RELEASE} button", says="deployed from now on")  # as it was typed
+        visit(browser, f"{service.url}/runs/{run}/release")
+        Tokens(own.home).remove("lena")  # which ends the session
+        send_form(
+            browser, "/runs/{run}/release", f"{RELEASE} button", says="Nothing that you typed is lost", where=".alarm"
+        )
+        fill(browser, "input[name=token]", Tokens(own.home).add("lena", "admin"))
+        send_form(browser, "/sign-in", "form.box button", where="textarea[name=rules]")
+        send_form(browser, "/runs/{run}/release", "form.box button", says="deployed from now on")
     assert release_acts(own) == [("release", run, "lena")]
 
 
