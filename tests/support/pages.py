@@ -40,8 +40,8 @@ IN_VIEW = """(element => {
     return box.height > 0 && box.top >= 0 && box.top + Math.min(box.height, 20) <= innerHeight;
 })"""
 
-MARK = "document.documentElement.dataset.before = '1'"
-FRESH = "!document.documentElement.dataset.before && document.readyState === 'complete'"
+MARK = "window.before = true"
+FRESH = "!window.before && document.readyState === 'complete'"
 """Whether this is another page than the one that was marked, and all of it is there."""
 
 ON_TOP = """(element => {
