@@ -12,7 +12,7 @@ import pytest
 from support.chains import SMALL
 from support.chromium import Chromium
 from support.homes import label, labels
-from support.pages import send_form, sign_in
+from support.pages import press, send_form, sign_in
 from support.planted_runs import noisy, plant_run, planted_home
 from support.served import served
 
@@ -71,8 +71,9 @@ def test_a_training_is_watched_compared_and_a_commit_reverted(made: tuple[Catalo
             browser.open(f"{service.url}/runs")
             browser.wait_for("document.querySelector('.training .progress')?.ariaValueNow > 0")
             browser.press("document.querySelector('.training a')")
-            browser.wait_for("document.querySelector('#live .progress')?.ariaValueNow > 0")
-            first = float(browser.evaluate("document.querySelector('#live .progress').ariaValueNow"))
+            first = float(
+                browser.wait_for("(now => now > 0 && now)(document.querySelector('#live .progress')?.ariaValueNow)")
+            )
             browser.wait_for(f"document.querySelector('#live .progress')?.ariaValueNow > {first}")
             assert "images/s" in browser.wait_for("document.querySelector('#live')?.innerText")
             assert any(address.endswith(f"/events/runs/{run}") for address in browser.requested)
@@ -99,7 +100,7 @@ def test_a_training_is_watched_compared_and_a_commit_reverted(made: tuple[Catalo
 
 def _revert(browser: Chromium) -> None:
     """Revert bob's commit, by clicks from the log on."""
-    browser.press("[...document.querySelectorAll('.top nav a')].find(each => each.innerText == 'Log')")
+    press(browser, '.top nav a[href="/log"]')
     browser.wait_for("document.querySelector('h1')?.innerText == 'Log'")
     browser.press("[...document.querySelectorAll('tbody tr')].find(row => row.innerText.includes('a mistake'))"
                   ".querySelector('a')")  # fmt: skip
