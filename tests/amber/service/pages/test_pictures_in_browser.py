@@ -147,6 +147,8 @@ def test_enter_on_a_box_does_nothing_and_a_wrong_tag_stops_no_other_button(
     visit(browser, f"{service.url}/slices/dark?task=light")
     with catalog.read() as now:
         before = now.commit
+    shown = "[...document.querySelectorAll('.act button')].filter(each => each.checkVisibility())"
+    assert browser.evaluate(f"{shown}.map(each => each.innerText)") == ["Choose all on this page"]
     press(browser, "input[name=keys]")
     browser.strike("Enter")
     browser.wait_for("document.querySelector('.alarm')?.innerText.includes('press one of its buttons')")
