@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from amber.service.forgotten import Forgotten
-from amber.service.signed_urls import Signer
+from amber.service.images.forgotten import Forgotten
+from amber.service.images.signed_urls import Signer
 from curation.catalog.catalog import Catalog
 from curation.catalog.held_back_labels import forget_held_back
 from curation.errors import NotFound

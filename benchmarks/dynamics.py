@@ -10,6 +10,7 @@ PARTS = {
     "groups": "dynamics_groups:group_rows",
     "replay": "dynamics_replay:replay_rows",
     "retrain": "dynamics_retrain:retrain_rows",
+    "retrain_kills": "dynamics_retrain:kill_rows",
     "trees": "dynamics_search:tree_rows",
     "weights": "dynamics_search:weight_rows",
     "null": "dynamics_search:null_rows",

@@ -3,24 +3,31 @@
 The workspace is that of the queue (`benchmarks.ask_queue`) with the default recipe, which chooses between exact heads
 and a shared layer. Each task in turn gets labels that an oracle held back; FIRST_SEED chooses the images. A gate judges
 every task. A whole training is one of the same recipe on the same plan without a parent; both times are those of
-training alone, and of training with the predictions and figures of all images.
+training alone, and of training with the predictions and figures of all images. Then `amber retrain` itself is killed at
+random moments, each time in a new copy, and run again.
 """
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from amber.exit_codes import OUTCOMES
 from amber.retraining import Ladder, Outcome, retrain
 from benchmarks.ask_queue import label_task, make_template
 from benchmarks.table import Row, cases_row, small
 from curation.catalog.catalog import Catalog
 from curation.catalog.ownership import os_user
+from curation.files.read_back import sha256_of
 from samplers.plan.plan import Plan
 from training.evaluation.evaluation import evaluate
 from training.judging.gate_rules import GateRules
@@ -29,13 +36,14 @@ from training.recipe import Recipe
 from training.run import Run
 from training.run_list import newest_run
 
-__all__ = ["retrain_rows"]
+__all__ = ["kill_rows", "retrain_rows"]
 
 AUTHOR = "bench"
 TASKS = ("light_color", "pedestrian", "speed", "car")
 MARGINS = {"speed": "2 km/h"}
 RUNS = int(os.environ.get("RUNS", "1" if small() else "3"))
 FIRST = int(os.environ.get("FIRST_SEED", "2000"))
+KILLS = 2 if small() else 10
 SHARE = 0.1
 """The part of a whole training's time that a head may take."""
 
@@ -64,6 +72,82 @@ def retrain_rows() -> list[Row]:
         _share("- the same with predictions and figures of all images",
                [each.head_in_all / each.whole_in_all for each in heads], asked="printed"),
     ]  # fmt: skip
+
+
+def kill_rows() -> list[Row]:
+    """`amber retrain`, killed at random moments and run again: what it comes to beside one that was left alone."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="bench-dynamics-") as name:
+        folder, template = Path(name), Path(name) / "template"
+        make_template(template, heads="auto")
+        _write_rules(template, folder / "gate.toml")
+        wanted, seconds, labelled = _undisturbed(folder, template)
+        moments = np.sort(np.random.default_rng(FIRST).uniform(0, seconds, KILLS))
+        found, killed = [], 0
+        for moment in moments.tolist():
+            home = folder / "killed"
+            shutil.copytree(labelled, home)
+            killed += _killed(_words(home, folder), moment)
+            found.append(_retrained(home, folder))
+            shutil.rmtree(home)
+    what = f"a retraining of {seconds:.0f} s, SIGKILL at {KILLS} random moments ({killed} while it ran)"
+    names = ("outcome and candidate", "attempts", "commits", "files of runs")
+    return [
+        Row(what=f"{what}: other {name}", value=differing, asked="0", met=differing == 0)
+        for name in names
+        for differing in [sum(each[name] != wanted[name] for each in found)]
+    ]
+
+
+def _undisturbed(folder: Path, template: Path) -> tuple[dict[str, Any], float, Path]:
+    """What the first task that is retrained comes to, the seconds that it takes, and the workspace before that."""
+    for task in TASKS:
+        labelled, home = folder / f"labelled-{task}", folder / "whole"
+        shutil.copytree(template, labelled)
+        label_task(labelled, task, FIRST)
+        shutil.copytree(labelled, home)
+        began = time.monotonic()
+        wanted = _retrained(home, folder)
+        seconds = time.monotonic() - began
+        shutil.rmtree(home)
+        if wanted["attempts"]:
+            return wanted, seconds, labelled
+        shutil.rmtree(labelled)
+    raise SystemExit(f"retrain_kills: the queue retrains no task of seed {FIRST}; name another FIRST_SEED")
+
+
+def _words(home: Path, folder: Path) -> list[str]:
+    gate = str(folder / "gate.toml")
+    return [sys.executable, "-m", "amber", "retrain", "--gate", gate, "--up-to", "head", "--home", str(home), "--json"]
+
+
+def _retrained(home: Path, folder: Path) -> dict[str, Any]:
+    """`amber retrain` to its end: what it says, the commits of the ledger, and the digests of every run's weights and
+    predictions."""
+    done = subprocess.run(_words(home, folder), capture_output=True, text=True, check=False)
+    if done.returncode not in OUTCOMES.values():
+        raise SystemExit(f"retrain_kills: {done.stderr.strip() or done.returncode}")
+    said = json.loads(done.stdout)
+    attempts = [{name: value for name, value in each.items() if name != "seconds"} for each in said["attempts"]]
+    with Catalog.open(home).read() as now:
+        commits = now.log()["message"].to_pylist()
+    files = [*(home / "runs").glob("*/checkpoints/last.pt"), *(home / "runs").glob("*/predictions.parquet")]
+    digests = {str(path.relative_to(home)): sha256_of(path) for path in files}
+    return {
+        "outcome and candidate": (said["outcome"], said["candidate"]), "attempts": attempts, "commits": commits,
+        "files of runs": digests,
+    }  # fmt: skip
+
+
+def _killed(words: list[str], seconds: float) -> bool:
+    """Begin a process and kill it after so many seconds; whether it still ran."""
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return True
+    return False
 
 
 class _One:

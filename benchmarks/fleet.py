@@ -18,7 +18,7 @@ from curation.files.digest import digest
 from samplers.pack.pack import Pack
 from samplers.plan.interleave import hash64
 
-__all__ = ["fleet", "policy_of"]
+__all__ = ["fleet", "plant_pack", "policy_of"]
 
 FILLING = 1_000_000
 """Rows of one commit."""
@@ -46,7 +46,34 @@ def fleet(folder: Path, samples: int, *, tasks: int, labels: int, classes: int =
     with catalog.commit(author="bench", message="slice", batch="slice") as change:
         change.add_slice("night", "attr.night")
     catalog.compact()
-    return _pack(catalog.home, samples, shard)
+    return plant_pack(catalog.home, _keys(np.arange(samples)), shard)
+
+
+def plant_pack(home: Path, keys: pa.Array, shard: int) -> Pack:
+    """The index of a pack of the images with these keys, without the images; `shard` images a shard."""
+    samples = len(keys)
+    places = np.arange(samples)
+    index = pa.table(
+        {
+            "key": keys,
+            "shard": pa.array((places // shard).astype(np.int32)),
+            "offset": pa.array(places % shard * 200_704),
+            "size": pa.array(np.full(samples, 200_000, np.int32)),
+            "width": pa.array(np.full(samples, 1920, np.int32)),
+            "height": pa.array(np.full(samples, 1080, np.int32)),
+            "sha256": keys,
+            "format": pa.repeat("JPEG", samples),
+        }
+    )
+    names = [f"{number:05d}.tar" for number in range(-(-samples // shard))]
+    folder = home / "packs" / digest(index, names)
+    folder.mkdir(parents=True)
+    pq.write_table(index, folder / "index.parquet", compression="zstd")
+    shards = ", ".join(f'{{"name": "{name}", "size": {shard * 200_704}, "images": {shard}}}' for name in names)
+    (folder / "manifest.json").write_text(
+        f'{{"hash": "{folder.name}", "images": {samples}, "bytes": {samples * 200_000}, "shards": [{shards}]}}'
+    )
+    return Pack.open(home, folder.name)
 
 
 def policy_of(tasks: int) -> dict[str, object]:
@@ -112,28 +139,3 @@ def _labels(task: str, code: int, samples: int, each: int, classes: int) -> pa.T
 def _uniform(numbers: np.ndarray, *which: int) -> np.ndarray:
     """A hash in [0, 1) of each number."""
     return (hash64(0, *which, numbers) >> np.uint64(11)) * 2.0**-53
-
-
-def _pack(home: Path, samples: int, shard: int) -> Pack:
-    places = np.arange(samples)
-    index = pa.table(
-        {
-            "key": _keys(places),
-            "shard": pa.array((places // shard).astype(np.int32)),
-            "offset": pa.array(places % shard * 200_704),
-            "size": pa.array(np.full(samples, 200_000, np.int32)),
-            "width": pa.array(np.full(samples, 1920, np.int32)),
-            "height": pa.array(np.full(samples, 1080, np.int32)),
-            "sha256": _keys(places),
-            "format": pa.repeat("JPEG", samples),
-        }
-    )
-    names = [f"{number:05d}.tar" for number in range(-(-samples // shard))]
-    folder = home / "packs" / digest(index, names)
-    folder.mkdir(parents=True)
-    pq.write_table(index, folder / "index.parquet", compression="zstd")
-    shards = ", ".join(f'{{"name": "{name}", "size": {shard * 200_704}, "images": {shard}}}' for name in names)
-    (folder / "manifest.json").write_text(
-        f'{{"hash": "{folder.name}", "images": {samples}, "bytes": {samples * 200_000}, "shards": [{shards}]}}'
-    )
-    return Pack.open(home, folder.name)

@@ -1,10 +1,11 @@
 """`make bench-page`: the team's pages at 1M samples, 50 tasks, 200 slices and 20 runs.
 
 The service is a process of its own. For each page: the time from request to the whole answer on loopback, the median
-of `ROUNDS` with what is counted in the background ready; how long that takes after a start; and the first contentful
-paint in Chromium. Then commits of 100 labels, with and without `READERS` who each ask for a page a second, in turns.
-Memory is the peak of the service, DuckDB's included. Two runs predict every image, 18 one in 50; images have no files.
-CATALOG=FOLDER keeps the workspace and uses it again; ROWS=pages,paint,readers and PAGES=/tasks,/slices choose.
+of `ROUNDS` with what is counted in the background ready; no round is answered with the page that one before it made,
+and each looks at another image. Then how long counting takes after a start, and the first contentful paint in Chromium.
+Then commits of 100 labels, with and without `READERS` who each ask for a page a second, in turns. Memory is the peak of
+the service, DuckDB's included. Two runs predict every image, 18 one in 50; images have no files. CATALOG=FOLDER keeps
+the workspace and uses it again; ROWS=pages,paint,readers and PAGES=/tasks,/slices choose.
 """
 
 import multiprocessing
@@ -27,16 +28,21 @@ import numpy as np
 from amber.service.tokens import Tokens
 from benchmarks.decide_scale import REPORTED, declare_slices, plant_run, split_fleet
 from benchmarks.deliveries import TASKS, Delivery, build, labels_of
+from benchmarks.fleet import plant_pack
 from benchmarks.pages import asked_for
 from benchmarks.table import Row, finish, small
 from benchmarks.thumbnails import await_service, processor
 from curation.catalog.catalog import Catalog
 from curation.errors import NotFound
+from samplers.plan.build import draft_plan
+from samplers.plan.plan import Plan
+from samplers.policy.policy import Policy
 
 SAMPLES = int(os.environ.get("SAMPLES", "20000" if small() else "1000000"))
 RUNS, ROUNDS, PORT = 20, 15, 8463
 READERS, SECONDS, TURNS = 32, 5 if small() else 20, 2 if small() else 3
 MOST_MS, MOST_PAINT_MS, MOST_BYTES, MOST_SLOWER = 300, 1_000, 2 << 30, 1.2
+KEY = "KEY"
 BUSY = 'hx-trigger="load delay'
 """What a page has while something on it is being counted."""
 
@@ -46,6 +52,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-page-") as folder:
         home = Path(os.environ.get("CATALOG") or folder)
         catalog = opened(home)
+        if Plan.newest_or_none(home) is None:
+            plant_plans(catalog)
         name = f"bench-{os.getpid()}"
         secret = Tokens(home).add(name, "admin")
         try:
@@ -84,6 +92,18 @@ def opened(home: Path) -> Catalog:
     return catalog
 
 
+def plant_plans(catalog: Catalog) -> None:
+    """Two plans of all tasks over a pack without images, the second with other shares."""
+    with catalog.read() as now:
+        pack, policy = plant_pack(catalog.home, now.samples()["key"].combine_chunks(), 1_000), Policy.for_labelled(now)
+    sections = policy.model_dump(mode="json")["task"]
+    first, second = sections[TASKS[0].name], sections[TASKS[1].name]
+    moved = first["share"] / 2
+    draft_plan(catalog, policy, pack, draws=SAMPLES).save()
+    first["share"], second["share"] = first["share"] - moved, second["share"] + moved
+    draft_plan(catalog, Policy.model_validate({"task": sections}), pack, draws=SAMPLES).save()
+
+
 @contextmanager
 def service(home: Path) -> Iterator[int]:
     """`amber serve` of a workspace; the id of its process."""
@@ -105,32 +125,37 @@ def visitor(secret: str) -> Iterator[httpx.Client]:
 
 
 def addresses(catalog: Catalog) -> list[str]:
-    """One address of every kind of page."""
+    """One address of every kind of page; `KEY` stands for that of an image."""
     if chosen := os.environ.get("PAGES"):
         return chosen.split(",")
     with catalog.read() as now:
-        key = now.sample_page((), limit=1).rows["key"][0].as_py()
         run, commit = now.runs()["run"][-1].as_py(), now.commit
     return [
-        "/", "/tasks", f"/tasks/{TASKS[5].name}", "/slices", "/slices/s000", f"/image/{key}", "/requests", "/plans",
-        "/runs", f"/runs/{run}", f"/compare?a={run[:-1]}&b={run}", "/people", "/log", f"/log/{commit}",
+        "/", "/tasks", f"/tasks/{TASKS[5].name}", "/slices", "/slices/s000",
+        f"/slices/s000?run={run}&task={TASKS[5].name}&wrong=1", f"/image/{KEY}", "/requests", "/plans",
+        f"/plans/{Plan.newest(catalog.home).hash}", "/runs", f"/runs/{run}", f"/compare?a={run[:-1]}&b={run}",
+        "/people", "/log", f"/log/{commit}",
     ]  # fmt: skip
 
 
 def page_rows(client: httpx.Client, process: int, catalog: Catalog) -> list[Row]:
     """Each page, once everything on it is counted, and the longest wait for that."""
     rows, waits = [], list[float]()
+    with catalog.read() as now:
+        spread = np.linspace(0, SAMPLES - 1, ROUNDS + 1).astype(int).tolist()
+        keys = now.samples("key")["key"].take(spread).to_pylist()
     for path in addresses(catalog):
-        began = time.perf_counter()
-        while BUSY in (answer := client.get(path)).text and time.perf_counter() - began < 600:
+        began, first = time.perf_counter(), path.replace(KEY, keys[-1])
+        while BUSY in (answer := client.get(first)).text and time.perf_counter() - began < 600:
             time.sleep(0.5)
         if answer.status_code != 200:
             sys.exit(f"{path}: {answer.status_code}")
         waits.append(time.perf_counter() - began)
         times, before = [], processor(process)
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
+            asked = path.replace(KEY, keys[number])
             turn = time.perf_counter()
-            client.get(path)
+            client.get(f"{asked}{'&' if '?' in asked else '?'}round={number}")
             times.append(1000 * (time.perf_counter() - turn))
         cpu = 1000 * (processor(process) - before) / ROUNDS
         rows.append(

@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from amber.service.client import Client
-from amber.service.paging import seal_position
-from amber.service.signed_urls import Signer
+from amber.service.images.signed_urls import Signer
+from amber.service.routes.paging import seal_position
 from amber.service.tokens import Tokens
 from benchmarks.deliveries import TASKS, Delivery, build, labels_of
 from benchmarks.table import Row, finish

@@ -46,8 +46,16 @@ class Rounds:
 
     def ratio(self, arm: str, limit: str) -> float:
         """Median over the rounds of the arm's speed as a multiple of `limit`'s in the same round."""
+        return median(self._ratios(arm, limit))
+
+    def spread(self, arm: str, limit: str) -> tuple[float, float]:
+        """The lowest and the highest of these ratios."""
+        found = self._ratios(arm, limit)
+        return min(found), max(found)
+
+    def _ratios(self, arm: str, limit: str) -> list[float]:
         pairs = zip(self._took[arm], self._took[limit], strict=False)
-        return median(other.wall / other.images / (mine.wall / mine.images) for mine, other in pairs)
+        return [other.wall / other.images / (mine.wall / mine.images) for mine, other in pairs]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from amber.loop import Loop, Round, run_loop
-from amber.service.signed_urls import SERVICE, url_for
+from amber.service.images.signed_urls import SERVICE, url_for
 from amber.wait_for_labels import ask_people
 from benchmarks.annotators import Annotator, Scripted, invite, working
 from benchmarks.labels import AUTHOR, embed_once, fresh

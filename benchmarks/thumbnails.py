@@ -20,7 +20,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from amber.service.signed_urls import Signer
+from amber.service.images.signed_urls import Signer
 from benchmarks.table import Row, finish, small
 from curation.catalog.catalog import Catalog
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from amber.service.models import Done, DoubtPicked, RequestPicked, TagPicked
+from amber.service.models.ledger import Done, DoubtPicked, RequestPicked, TagPicked
 
 __all__ = ["ACTIONS", "Action", "PickedRequest", "report"]
 

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from amber.plugin.actions import ACTIONS, Action, report
 from amber.service.client import Client
-from amber.service.models import ShownPicked
-from amber.service.signed_urls import SERVICE
+from amber.service.images.signed_urls import SERVICE
+from amber.service.models.ledger import ShownPicked
 from curation.errors import AmberError, BadInput
 from curation.fiftyone_app.refresh import Fields, documents_of, edited_keys, newer_commits, update_documents
 

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from fastapi import Depends, HTTPException, Request
 
-from amber.service.near_images import NearImages
-from amber.service.signed_urls import Signer
+from amber.service.images.known_images import KnownImages
+from amber.service.images.signed_urls import Signer
 from amber.service.tokens import Scope, Token, Tokens
 from curation.catalog.catalog import Catalog
 
@@ -29,7 +29,7 @@ class Workspace:
     catalog: Catalog
     signer: Signer
     tokens: Tokens
-    near: NearImages = field(default_factory=NearImages)
+    images: KnownImages = field(default_factory=KnownImages)
 
     def image_path(self, sample: Mapping[str, Any]) -> str:
         """The signed path of the image of `sample`, a row of `Snapshot.samples`."""

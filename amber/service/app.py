@@ -13,35 +13,35 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException as NoRoute
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from amber.service import (
-    api,
-    label_routes,
-    log_routes,
-    people_routes,
-    picked_samples,
-    plan_routes,
-    release_routes,
-    request_routes,
-    run_routes,
-    sign_offs,
-    slice_routes,
-    standing_routes,
-)
 from amber.service.access import Admin, Reader, Workspace
-from amber.service.docs_page import docs_page
-from amber.service.forgotten import Forgotten
-from amber.service.images import Images
+from amber.service.facts.run_work import RunWork
+from amber.service.images.answers import Images
+from amber.service.images.forgotten import Forgotten
+from amber.service.images.pictures import Pictures
+from amber.service.images.signed_urls import Signer
 from amber.service.kept import Kept, stamp_of
 from amber.service.metrics import Metrics
 from amber.service.middleware import Capacity, Watch
-from amber.service.models import Health
+from amber.service.models.ledger import Health
 from amber.service.pages import shown
 from amber.service.pages.accounts import NotSignedIn, from_here
 from amber.service.pages.rendering import message
 from amber.service.pages.signing_in import form_without_session
-from amber.service.pictures import Pictures
-from amber.service.run_work import RunWork
-from amber.service.signed_urls import Signer
+from amber.service.routes import (
+    labels,
+    ledger,
+    log,
+    people,
+    picked,
+    plans,
+    releases,
+    requests,
+    runs,
+    sign_offs,
+    slices,
+    standing,
+)
+from amber.service.routes.docs_page import docs_page
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.errors import AmberError, Busy, NotFound
@@ -122,9 +122,8 @@ def docs(token: Reader, request: Request) -> Any:
 
 
 ROUTERS: Final = (
-    router, api.router, request_routes.router, label_routes.router, picked_samples.router, plan_routes.router,
-    sign_offs.router, people_routes.router, run_routes.router, release_routes.router, log_routes.router,
-    slice_routes.router, standing_routes.router,
+    router, ledger.router, requests.router, labels.router, picked.router, plans.router, sign_offs.router,
+    people.router, runs.router, releases.router, log.router, slices.router, standing.router,
 )  # fmt: skip
 """The routes for machines."""
 

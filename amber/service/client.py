@@ -9,8 +9,8 @@ import httpx
 import pyarrow as pa
 from pydantic import BaseModel, TypeAdapter
 
-from amber.service import log_models, people_models, plan_models, run_models, slice_models, standing_models
-from amber.service.models import (
+from amber.service import models
+from amber.service.models.ledger import (
     Asked,
     AskedFor,
     CoverageRow,
@@ -100,17 +100,17 @@ class Client:
         """A page of a task's current labels, after the page whose `next` is `after`."""
         return self._page(LabelRow, f"/api/labels/{quote(task, safe='')}", limit=limit, after=after)
 
-    def standing(self) -> standing_models.Standing:
+    def standing(self) -> models.standing.Standing:
         """Where the loop stands, as last counted."""
-        return standing_models.Standing.model_validate(self._ask("GET", "/api/standing"))
+        return models.standing.Standing.model_validate(self._ask("GET", "/api/standing"))
 
-    def task_standing(self, task: str) -> standing_models.TaskStanding:
+    def task_standing(self, task: str) -> models.standing.TaskStanding:
         """Where one task stands, as last counted; NotFound for an unknown task."""
-        return standing_models.TaskStanding.model_validate(self._ask("GET", f"/api/standing/{quote(task, safe='')}"))
+        return models.standing.TaskStanding.model_validate(self._ask("GET", f"/api/standing/{quote(task, safe='')}"))
 
-    def trends(self, task: str = "") -> list[standing_models.TrendRow]:
+    def trends(self, task: str = "") -> list[models.standing.TrendRow]:
         """Figures of test over the newest runs, as last counted."""
-        return self._rows(standing_models.TrendRow, "/api/trends", task=task)
+        return self._rows(models.standing.TrendRow, "/api/trends", task=task)
 
     def coverage(self) -> list[CoverageRow]:
         """Counts of known, unsure, inapplicable and unknown labels by task, slice and split."""
@@ -120,46 +120,46 @@ class Client:
         """Declared slices."""
         return self._rows(SliceRow, "/api/slices")
 
-    def slice_summaries(self) -> list[slice_models.SliceSummary]:
+    def slice_summaries(self) -> list[models.slices.SliceSummary]:
         """Slices with their sizes and newest figures; null while these are being counted."""
-        return self._rows(slice_models.SliceSummary, "/api/slice-summaries")
+        return self._rows(models.slices.SliceSummary, "/api/slice-summaries")
 
-    def slice(self, name: str) -> slice_models.SliceFacts:
+    def slice(self, name: str) -> models.slices.SliceFacts:
         """One slice with its declarations and figures; NotFound when there is none."""
-        return slice_models.SliceFacts.model_validate(self._ask("GET", f"/api/slices/{quote(name, safe='')}"))
+        return models.slices.SliceFacts.model_validate(self._ask("GET", f"/api/slices/{quote(name, safe='')}"))
 
-    def slice_sizes(self, name: str, *, run: str = "") -> list[slice_models.SliceSize]:
+    def slice_sizes(self, name: str, *, run: str = "") -> list[models.slices.SliceSize]:
         """How many samples a slice held after some of the commits, the oldest first."""
-        return self._rows(slice_models.SliceSize, f"/api/slices/{quote(name, safe='')}/sizes", run=run)
+        return self._rows(models.slices.SliceSize, f"/api/slices/{quote(name, safe='')}/sizes", run=run)
 
-    def slice_elsewhere(self, name: str, *, run: str = "") -> slice_models.Elsewhere:
+    def slice_elsewhere(self, name: str, *, run: str = "") -> models.slices.Elsewhere:
         """Where else a slice can be looked at: the FiftyOne App, and its open items in Label Studio."""
-        return slice_models.Elsewhere.model_validate(
+        return models.slices.Elsewhere.model_validate(
             self._ask("GET", f"/api/slices/{quote(name, safe='')}/elsewhere", {"run": run})
         )
 
     def pictures(
         self, slice: str, *, run: str = "", task: str = "", split: str = "", state: str = "", predicted: str = "",
         wrong: bool = False, limit: int = 100, after: str = "",
-    ) -> Page[slice_models.PictureRow]:  # fmt: skip
+    ) -> Page[models.slices.PictureRow]:  # fmt: skip
         """A page of images of a slice with the labels of a task and the predictions of a run (default: the newest)."""
         return self._page(
-            slice_models.PictureRow, f"/api/slices/{quote(slice, safe='')}/pictures", run=run, task=task, split=split,
+            models.slices.PictureRow, f"/api/slices/{quote(slice, safe='')}/pictures", run=run, task=task, split=split,
             state=state, predicted=predicted, wrong=wrong or "", limit=limit, after=after,
         )  # fmt: skip
 
-    def picture(self, key: str, *, runs: Iterable[str] = ()) -> slice_models.PictureFacts:
+    def picture(self, key: str, *, runs: Iterable[str] = ()) -> models.slices.PictureFacts:
         """Everything that is known of one image; NotFound when it is unknown or was forgotten."""
-        return slice_models.PictureFacts.model_validate(
+        return models.slices.PictureFacts.model_validate(
             self._ask("GET", f"/api/pictures/{quote(key)}", {"run": list(runs)})
         )
 
-    def preview_slice(self, predicate: str, *, task: str = "", run: str = "") -> slice_models.SlicePreview:
+    def preview_slice(self, predicate: str, *, task: str = "", run: str = "") -> models.slices.SlicePreview:
         """What a predicate would hold as a slice; BadInput says which part of it fails."""
         asked = {"predicate": predicate, "task": task, "run": run}
-        return slice_models.SlicePreview.model_validate(self._ask("GET", "/api/slice-preview", asked))
+        return models.slices.SlicePreview.model_validate(self._ask("GET", "/api/slice-preview", asked))
 
-    def declare_slice(self, wanted: slice_models.NewSlice) -> SliceRow:
+    def declare_slice(self, wanted: models.slices.NewSlice) -> SliceRow:
         """Declare a slice; needs a token of the scope label, owner or admin."""
         return SliceRow.model_validate(self._ask("POST", "/api/slices", body=wanted))
 
@@ -167,32 +167,32 @@ class Client:
         """Hashes of the plans."""
         return [str(plan) for plan in self._ask("GET", "/api/plans")]
 
-    def plan_list(self) -> list[plan_models.PlanRow]:
+    def plan_list(self) -> list[models.plans.PlanRow]:
         """The plans, the newest first: when and by whom each was made, and of what."""
-        return self._rows(plan_models.PlanRow, "/api/plan-list")
+        return self._rows(models.plans.PlanRow, "/api/plan-list")
 
-    def plan(self, plan: str, *, against: str = "") -> plan_models.PlanFacts:
+    def plan(self, plan: str, *, against: str = "") -> models.plans.PlanFacts:
         """What each task gets from a plan, and what fell against another one (default: the plan before)."""
         path = f"/api/plans/{quote(plan, safe='')}"
-        return plan_models.PlanFacts.model_validate(self._ask("GET", path, {"against": against} if against else None))
+        return models.plans.PlanFacts.model_validate(self._ask("GET", path, {"against": against} if against else None))
 
-    def accounts(self) -> list[plan_models.AccountLine]:
+    def accounts(self) -> list[models.plans.AccountLine]:
         """Tasks that fell under a plan or a run of somebody else."""
-        return self._rows(plan_models.AccountLine, "/api/accounts")
+        return self._rows(models.plans.AccountLine, "/api/accounts")
 
-    def policy(self) -> plan_models.PolicyFacts:
+    def policy(self) -> models.plans.PolicyFacts:
         """The policy in force, as TOML."""
-        return plan_models.PolicyFacts.model_validate(self._ask("GET", "/api/policy"))
+        return models.plans.PolicyFacts.model_validate(self._ask("GET", "/api/policy"))
 
-    def check_policy(self, text: str) -> plan_models.PolicyChecked:
+    def check_policy(self, text: str) -> models.plans.PolicyChecked:
         """Whether a text is a policy, and who gains and who pays by it."""
-        return plan_models.PolicyChecked.model_validate(
-            self._ask("POST", "/api/policy/check", body=plan_models.PolicyWish(text=text))
+        return models.plans.PolicyChecked.model_validate(
+            self._ask("POST", "/api/policy/check", body=models.plans.PolicyWish(text=text))
         )
 
-    def put_policy(self, asked: plan_models.PolicyAsked) -> plan_models.PolicySaved:
+    def put_policy(self, asked: models.plans.PolicyAsked) -> models.plans.PolicySaved:
         """Put a policy in force over the one that was read; needs a token of the scope owner."""
-        return plan_models.PolicySaved.model_validate(self._ask("POST", "/api/policy", body=asked))
+        return models.plans.PolicySaved.model_validate(self._ask("POST", "/api/policy", body=asked))
 
     def runs(self) -> list[RunRow]:
         """All registered runs, oldest first."""
@@ -202,73 +202,73 @@ class Client:
         """All figures of a run by task, slice and split; NotFound when the run is unknown."""
         return self._all(FigureRow, f"/api/runs/{quote(run, safe='')}/figures")
 
-    def run_entries(self) -> list[run_models.RunEntryRow]:
+    def run_entries(self) -> list[models.runs.RunEntryRow]:
         """All runs as `amber runs` lists them, newest first."""
-        return self._all(run_models.RunEntryRow, "/api/run-entries")
+        return self._all(models.runs.RunEntryRow, "/api/run-entries")
 
-    def run(self, run: str) -> run_models.RunEntryRow:
+    def run(self, run: str) -> models.runs.RunEntryRow:
         """One run; NotFound when it is unknown, or when several begin so."""
-        return run_models.RunEntryRow.model_validate(self._ask("GET", f"/api/runs/{quote(run, safe='')}"))
+        return models.runs.RunEntryRow.model_validate(self._ask("GET", f"/api/runs/{quote(run, safe='')}"))
 
-    def live_runs(self) -> list[run_models.LiveRow]:
+    def live_runs(self) -> list[models.runs.LiveRow]:
         """Trainings that go on, or ended without a run."""
-        return self._rows(run_models.LiveRow, "/api/live-runs")
+        return self._rows(models.runs.LiveRow, "/api/live-runs")
 
-    def lineage(self, run: str) -> run_models.LineageRow:
+    def lineage(self, run: str) -> models.runs.LineageRow:
         """The runs and plans that led to a run."""
-        return run_models.LineageRow.model_validate(self._ask("GET", f"/api/runs/{quote(run, safe='')}/lineage"))
+        return models.runs.LineageRow.model_validate(self._ask("GET", f"/api/runs/{quote(run, safe='')}/lineage"))
 
     def report(self, run: str) -> bytes:
         """The report of a run as one HTML file; Busy while it is being made."""
         return self._sent("GET", f"/api/runs/{quote(run, safe='')}/report").content
 
-    def comparison(self, second: str = "", first: str = "", *, split: str = "test") -> run_models.ComparisonRow:
+    def comparison(self, second: str = "", first: str = "", *, split: str = "test") -> models.runs.ComparisonRow:
         """Two runs beside each other, by default the newest and the run before it; Busy while this is computed."""
         asked = {"first": first, "second": second, "split": split}
-        return run_models.ComparisonRow.model_validate(self._ask("GET", "/api/comparison", asked))
+        return models.runs.ComparisonRow.model_validate(self._ask("GET", "/api/comparison", asked))
 
-    def gate(self, asked: run_models.GateAsked) -> run_models.GateRow:
+    def gate(self, asked: models.runs.GateAsked) -> models.runs.GateRow:
         """Decide by rules whether a run may replace another one; needs a token of the scope label, owner or admin."""
-        return run_models.GateRow.model_validate(self._ask("POST", "/api/gates", body=asked))
+        return models.runs.GateRow.model_validate(self._ask("POST", "/api/gates", body=asked))
 
-    def releases(self) -> run_models.ReleasesRow:
+    def releases(self) -> models.runs.ReleasesRow:
         """All releases, the deployed run, and the release that goes on."""
-        return run_models.ReleasesRow.model_validate(self._ask("GET", "/api/releases"))
+        return models.runs.ReleasesRow.model_validate(self._ask("GET", "/api/releases"))
 
-    def release(self, asked: run_models.ReleaseAsked) -> run_models.WorkRow:
+    def release(self, asked: models.runs.ReleaseAsked) -> models.runs.WorkRow:
         """Begin to release a run; needs a token of the scope admin. `releases` says how far it is."""
-        return run_models.WorkRow.model_validate(self._ask("POST", "/api/releases", body=asked))
+        return models.runs.WorkRow.model_validate(self._ask("POST", "/api/releases", body=asked))
 
-    def sign_release(self, signed: run_models.ReleaseSigned) -> run_models.SignedRelease:
+    def sign_release(self, signed: models.runs.ReleaseSigned) -> models.runs.SignedRelease:
         """Accept a release for an owner; needs a token that is a member of it."""
-        return run_models.SignedRelease.model_validate(self._ask("POST", "/api/releases/signed", body=signed))
+        return models.runs.SignedRelease.model_validate(self._ask("POST", "/api/releases/signed", body=signed))
 
-    def go_back(self, deployed: str) -> run_models.Returned:
+    def go_back(self, deployed: str) -> models.runs.Returned:
         """Deploy the release before `deployed` again; needs a token of the scope admin."""
-        return run_models.Returned.model_validate(
-            self._ask("POST", "/api/releases/back", body=run_models.ReturnAsked(deployed=deployed))
+        return models.runs.Returned.model_validate(
+            self._ask("POST", "/api/releases/back", body=models.runs.ReturnAsked(deployed=deployed))
         )
 
     def commits(
         self, *, author: str = "", task: str = "", slice: str = "", limit: int = 100, after: str = ""
-    ) -> Page[log_models.CommitRow]:
+    ) -> Page[models.log.CommitRow]:
         """A page of commits, newest first, after the page whose `next` is `after`."""
         return self._page(
-            log_models.CommitRow, "/api/commits", author=author, task=task, slice=slice, limit=limit, after=after
+            models.log.CommitRow, "/api/commits", author=author, task=task, slice=slice, limit=limit, after=after
         )
 
-    def commit(self, commit: int) -> log_models.CommitRow:
+    def commit(self, commit: int) -> models.log.CommitRow:
         """One commit."""
-        return log_models.CommitRow.model_validate(self._ask("GET", f"/api/commits/{commit}"))
+        return models.log.CommitRow.model_validate(self._ask("GET", f"/api/commits/{commit}"))
 
-    def changes(self, commit: int) -> log_models.ChangesRow:
+    def changes(self, commit: int) -> models.log.ChangesRow:
         """What a commit changed; Busy while this is computed."""
-        return log_models.ChangesRow.model_validate(self._ask("GET", f"/api/commits/{commit}/changes"))
+        return models.log.ChangesRow.model_validate(self._ask("GET", f"/api/commits/{commit}/changes"))
 
-    def revert(self, commit: int, *, batch: str, preview: bool = False) -> log_models.Reverted:
+    def revert(self, commit: int, *, batch: str, preview: bool = False) -> models.log.Reverted:
         """Undo a commit, or with `preview` say what that would undo; needs a token of the scope admin."""
-        asked = log_models.RevertAsked(batch=batch, preview=preview)
-        return log_models.Reverted.model_validate(self._ask("POST", f"/api/commits/{commit}/revert", body=asked))
+        asked = models.log.RevertAsked(batch=batch, preview=preview)
+        return models.log.Reverted.model_validate(self._ask("POST", f"/api/commits/{commit}/revert", body=asked))
 
     def requests(
         self, *, state: str = "open", task: str = "", slice: str = "", arm: str = "", limit: int = 100, after: str = ""
@@ -311,33 +311,33 @@ class Client:
         """Sign a plan off for an owner, as a member of it; needs a token of the scope label or admin."""
         return SignedOff.model_validate(self._ask("POST", "/api/sign-offs", body=signed))
 
-    def waiting(self) -> list[plan_models.WaitingRow]:
+    def waiting(self) -> list[models.plans.WaitingRow]:
         """What waits for the sign-off of an owner."""
-        return self._rows(plan_models.WaitingRow, "/api/sign-offs")
+        return self._rows(models.plans.WaitingRow, "/api/sign-offs")
 
-    def signed(self) -> list[plan_models.SignedRow]:
+    def signed(self) -> list[models.plans.SignedRow]:
         """Recorded sign-offs, the newest first."""
-        return self._rows(plan_models.SignedRow, "/api/signed")
+        return self._rows(models.plans.SignedRow, "/api/signed")
 
-    def people(self) -> list[people_models.PersonRow]:
+    def people(self) -> list[models.people.PersonRow]:
         """Each person's work and items."""
-        return self._rows(people_models.PersonRow, "/api/people")
+        return self._rows(models.people.PersonRow, "/api/people")
 
-    def weeks(self) -> list[people_models.WeekRow]:
+    def weeks(self) -> list[models.people.WeekRow]:
         """Each person's work by week."""
-        return self._rows(people_models.WeekRow, "/api/people/weeks")
+        return self._rows(models.people.WeekRow, "/api/people/weeks")
 
-    def disputes(self) -> list[people_models.DisputeRow]:
+    def disputes(self) -> list[models.people.DisputeRow]:
         """Labels on which people disagree so that none holds."""
-        return self._rows(people_models.DisputeRow, "/api/disputes")
+        return self._rows(models.people.DisputeRow, "/api/disputes")
 
-    def assign(self, wish: people_models.AssignedTo) -> people_models.Assigned:
+    def assign(self, wish: models.people.AssignedTo) -> models.people.Assigned:
         """Give the items of a task to a person; needs a token of the scope admin, or of a lead."""
-        return people_models.Assigned.model_validate(self._ask("POST", "/api/assignments", body=wish))
+        return models.people.Assigned.model_validate(self._ask("POST", "/api/assignments", body=wish))
 
-    def settle(self, wish: people_models.Settlement) -> people_models.Settled:
+    def settle(self, wish: models.people.Settlement) -> models.people.Settled:
         """Settle a dispute; needs a token of the scope admin, or of a lead."""
-        return people_models.Settled.model_validate(self._ask("POST", "/api/settlements", body=wish))
+        return models.people.Settled.model_validate(self._ask("POST", "/api/settlements", body=wish))
 
     def shown(self, asked: ShownPicked) -> Shown:
         """The fields that the App shows of picked samples."""

@@ -26,8 +26,8 @@ __all__ = ["BY_SCOPE", "BY_TOKEN", "FRESH", "LONGEST", "Kept", "shown", "stamp_o
 FRESH: Final = 1.0
 """Seconds for which a page is shown again."""
 
-SHARE: Final = 20.0
-LONGEST: Final = 3.0
+SHARE: Final = 100.0
+LONGEST: Final = 10.0
 """While commits land faster than that: how many times as long as it took to make it, and the seconds at most."""
 
 MOST: Final = 128

@@ -18,7 +18,7 @@ import pyarrow as pa
 from amber.completion import PLAN, RUN, SLICE
 from amber.plugin.environment import offer_plugin
 from amber.run_overlay import overlay_of
-from amber.service.signed_urls import SERVICE, Signer
+from amber.service.images.signed_urls import SERVICE, Signer
 from amber.terminal import Screen, show, table
 from amber.verbs.options import workspace
 from curation.catalog.catalog import Catalog
@@ -158,7 +158,7 @@ def _urls(catalog: Catalog, now: Snapshot, service: str) -> UrlFor | None:
 
 
 def _name(catalog: Catalog) -> str:
-    from amber.service.elsewhere import dataset_name
+    from amber.service.facts.elsewhere import dataset_name
 
     return dataset_name(catalog.home)
 

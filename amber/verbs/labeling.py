@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from amber.completion import TASK
-from amber.service.signed_urls import SERVICE, url_for
+from amber.service.images.signed_urls import SERVICE, url_for
 from amber.terminal import Screen, note, output, show, table
 from amber.verbs.label_people import assign_command, disputes_command, people_command
 from amber.verbs.label_server import ServerOptions, server_options

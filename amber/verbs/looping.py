@@ -12,7 +12,7 @@ import click
 
 from amber.extras import need_extra
 from amber.loop import Answer, Loop, Round, check_tasks, run_loop
-from amber.service.signed_urls import SERVICE, url_for
+from amber.service.images.signed_urls import SERVICE, url_for
 from amber.tables import figures_table
 from amber.terminal import Screen, note, output, show
 from amber.verbs.options import (

@@ -12,7 +12,7 @@ from support.served import served
 
 from amber.loop import Loop, Round, rounds_of, run_loop
 from amber.service.client import Client
-from amber.service.models import AskedFor
+from amber.service.models.ledger import AskedFor
 from amber.service.tokens import Tokens
 from curation import Catalog
 from curation.errors import BadInput, NotFound

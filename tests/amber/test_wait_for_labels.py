@@ -19,7 +19,7 @@ from support.served import served
 from support.studio import Studio
 
 from amber.loop import Loop, Round, run_loop
-from amber.service.signed_urls import url_for
+from amber.service.images.signed_urls import url_for
 from amber.wait_for_labels import ask_people, follow_up
 from benchmarks.annotators import Annotator, Scripted, working
 from curation import Catalog, Dataset, ingest

@@ -58,7 +58,7 @@ CLASSES = pa.field("codes", pa.list_(pa.int32()))
 """One column more where a task is a multilabel one: the codes of the classes that are predicted to be there."""
 
 
-ROW_GROUP: Final = 122_880
+ROW_GROUP: Final = 32_768
 """Rows of a row group of a predictions file: those for a few images are found without reading all of a task."""
 
 

@@ -11,11 +11,11 @@ from starlette.responses import Response
 
 from amber.comparison_tables import difference_text, value_text
 from amber.service.access import Served, Workspace
-from amber.service.comparing import Comparison, comparison, decision, pair_of
+from amber.service.facts.comparing import Comparison, comparison, decision, pair_of
+from amber.service.facts.run_work import RunWork, Works
 from amber.service.made import Asked
 from amber.service.pages.accounts import Account, Labels, Looks
 from amber.service.pages.rendering import page, see
-from amber.service.run_work import RunWork, Works
 from curation.errors import AmberError, BadInput
 from training.imported import beside_of
 from training.judging.comparison import ComparedFigure

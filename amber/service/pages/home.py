@@ -10,10 +10,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from amber.service.access import Served
+from amber.service.facts.counted import Counted, Making
+from amber.service.facts.trends import Trends, spark, trends
 from amber.service.pages.accounts import Account, Looks
-from amber.service.pages.counted import Counted, Making
 from amber.service.pages.rendering import page
-from amber.service.pages.trends import Trends, spark, trends
 from curation.analysis.disputes import disputes
 from curation.catalog.snapshot import Snapshot
 from samplers.plan.waiting import Waiting, waiting_sign_offs

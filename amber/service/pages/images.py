@@ -9,16 +9,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from amber.service.access import Served, Workspace
+from amber.service.facts.one_picture import picture_facts, sample_or_why
+from amber.service.facts.run_choice import NO_RUN, RunChoice, chosen_run
+from amber.service.images.pictures import Pictures
+from amber.service.models.slices import PictureFacts
 from amber.service.pages.accounts import Account, Labels, Looks
 from amber.service.pages.done_lines import done_line, see_done
 from amber.service.pages.one_slice import here, path_of, runs_shown
 from amber.service.pages.picked import Chosen, act_on, new_once
 from amber.service.pages.rendering import page
 from amber.service.pages.slices import MAY_LABEL
-from amber.service.picture_facts import picture_facts, sample_or_why
-from amber.service.pictures import Pictures
-from amber.service.run_choice import NO_RUN, RunChoice, chosen_run
-from amber.service.slice_models import PictureFacts
 from curation.catalog.snapshot import Snapshot
 from curation.errors import AmberError, NotFound
 from samplers.plan.explain import explain_draws
@@ -52,7 +52,7 @@ async def read_form(request: Request, account: Labels, workspace: Served, key: K
 def why_drawn(request: Request, account: Looks, workspace: Served, key: Key) -> HTMLResponse:
     """Why the newest plan draws an image, and with which weights."""
     with workspace.catalog.read() as now:
-        sample_or_why(now, key)
+        sample_or_why(now, workspace, key)
     view: dict[str, Any] = {"title": f"Why {key} is drawn", "key": key, "problem": ""}
     try:
         plan = Plan.newest(workspace.catalog.home)
@@ -70,7 +70,7 @@ def _act(
 ) -> Response:
     try:
         with workspace.catalog.read() as now:
-            sample_or_why(now, key)
+            sample_or_why(now, workspace, key)
         line = act_on(workspace, account, chosen, [key])
     except AmberError as error:
         return _page(request, account, workspace, key, runs, chosen, problem=str(error))
@@ -82,7 +82,7 @@ def _page(
     problem: str = "",
 ) -> HTMLResponse:  # fmt: skip
     with workspace.catalog.read() as now:
-        sample = sample_or_why(now, key)
+        sample = sample_or_why(now, workspace, key)
         choices, fault = _choices(workspace, now, asked)
         facts = picture_facts(now, workspace, sample, choices)
         first = choices[0].run if choices else ""

@@ -8,13 +8,13 @@ from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 
 from amber.service.access import Served, Workspace, batch_of
-from amber.service.changes import changes, revert, reverting
-from amber.service.log_models import CommitRow
-from amber.service.log_routes import commit_rows, log_page
+from amber.service.facts.changes import changes, revert, reverting
+from amber.service.facts.run_work import RunWork, Works
 from amber.service.made import Asked
+from amber.service.models.log import CommitRow
 from amber.service.pages.accounts import Account, Leads, Looks
 from amber.service.pages.rendering import page, see
-from amber.service.run_work import RunWork, Works
+from amber.service.routes.log import commit_rows, log_page
 from curation.errors import AmberError
 
 __all__ = ["router"]

@@ -10,21 +10,21 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from amber.service.access import Served, Workspace
-from amber.service.api import Name
-from amber.service.elsewhere import app_address, app_command, open_items
+from amber.service.facts.counted import Counted
+from amber.service.facts.elsewhere import app_address, app_command, open_items
+from amber.service.facts.run_choice import NO_RUN, RunChoice, chosen_run
+from amber.service.facts.slice_declaration import sizes_over_commits
+from amber.service.facts.slice_pictures import Labelled, PictureFilter, picture_page, shown_keys
+from amber.service.facts.slice_table import PARTS, slice_facts, trends_of
+from amber.service.facts.trends import Trend, spark
+from amber.service.models.slices import PictureRow
 from amber.service.pages.accounts import Account, Labels, Looks
-from amber.service.pages.counted import Counted
 from amber.service.pages.done_lines import DONE, done_line, see_done
 from amber.service.pages.picked import MOST, Chosen, act_on, new_once
 from amber.service.pages.rendering import page
 from amber.service.pages.slices import MAY_LABEL
-from amber.service.pages.trends import Trend, spark
-from amber.service.paging import Paging
-from amber.service.run_choice import NO_RUN, RunChoice, chosen_run
-from amber.service.slice_declaration import sizes_over_commits
-from amber.service.slice_models import PictureRow
-from amber.service.slice_pictures import Labelled, PictureFilter, picture_page, shown_keys
-from amber.service.slice_table import PARTS, slice_facts, trends_of
+from amber.service.routes.ledger import Name
+from amber.service.routes.paging import Paging
 from curation.analysis.coverage import SPLITS, UNSPLIT
 from curation.catalog.slices import Slice
 from curation.catalog.snapshot import Snapshot

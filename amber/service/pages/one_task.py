@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from amber.service.access import Served
-from amber.service.api import Name
+from amber.service.facts.counted import Counted, MakingOf
+from amber.service.facts.trends import spark
 from amber.service.pages.accounts import Looks
-from amber.service.pages.counted import Counted, MakingOf
 from amber.service.pages.rendering import page
-from amber.service.pages.trends import spark
+from amber.service.routes.ledger import Name
 from curation.catalog.snapshot import Snapshot
 from training.evaluation.figures import labelled
 from training.evaluation.predictions import LabelledPredictions, PredictionsFile, Samples

@@ -9,13 +9,13 @@ from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 
 from amber.service.access import Served, Workspace, is_lead
+from amber.service.facts.counted import Counted, Figure, Making
+from amber.service.facts.people import assign, dispute_rows, people_rows, settle_dispute, week_rows
+from amber.service.models.people import AssignedTo, DisputeRow, Settlement, WeekRow
 from amber.service.pages.accounts import Account, LeadsPeople, Looks
-from amber.service.pages.counted import Counted, Figure, Making
 from amber.service.pages.done_lines import done_line, see_done
 from amber.service.pages.rendering import page
 from amber.service.pages.typed_forms import parsed
-from amber.service.people_facts import assign, dispute_rows, people_rows, settle_dispute, week_rows
-from amber.service.people_models import AssignedTo, DisputeRow, Settlement, WeekRow
 from curation.errors import AmberError
 from training.report.formatting import entry_view
 

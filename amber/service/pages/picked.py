@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData
 
 from amber.service.access import Workspace
-from amber.service.models import Done, DoubtPicked, PickedSamples, RequestPicked, TagPicked
+from amber.service.facts.picking import pick
+from amber.service.models.ledger import Done, DoubtPicked, PickedSamples, RequestPicked, TagPicked
 from amber.service.pages.accounts import Account
-from amber.service.picking import pick
 from curation.errors import BadInput
 
 __all__ = ["ACTS", "MOST", "Chosen", "act_on", "new_once"]

@@ -11,14 +11,8 @@ from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 
 from amber.service.access import Served, Workspace
-from amber.service.models import SignOff
-from amber.service.pages.accounts import Account, Looks, Owns
-from amber.service.pages.counted import Counted, Making
-from amber.service.pages.done_lines import done_line, see_done
-from amber.service.pages.rendering import page
-from amber.service.pages.typed_forms import parsed
-from amber.service.pages.waiting import waiting_view
-from amber.service.plan_facts import (
+from amber.service.facts.counted import Counted, Making
+from amber.service.facts.plans import (
     outcomes_of,
     plan_before,
     plan_facts,
@@ -28,8 +22,14 @@ from amber.service.plan_facts import (
     signed_rows,
     waiting_rows,
 )
-from amber.service.plan_models import AccountLine
-from amber.service.sign_offs import record_sign_off
+from amber.service.models.ledger import SignOff
+from amber.service.models.plans import AccountLine
+from amber.service.pages.accounts import Account, Looks, Owns
+from amber.service.pages.done_lines import done_line, see_done
+from amber.service.pages.rendering import page
+from amber.service.pages.typed_forms import parsed
+from amber.service.pages.waiting import waiting_view
+from amber.service.routes.sign_offs import record_sign_off
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput, NotFound
 from samplers.plan.plan_list import list_plans

@@ -9,13 +9,13 @@ from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 
 from amber.service.access import Served, Workspace
+from amber.service.facts.plans import policy_facts
+from amber.service.facts.policy_changes import check_policy, newest_text, save_policy
+from amber.service.models.plans import PolicyAsked, PolicyChecked, PolicyWish
 from amber.service.pages.accounts import Account, Looks, Owns, Sends
 from amber.service.pages.done_lines import see_done
 from amber.service.pages.rendering import page
 from amber.service.pages.typed_forms import parsed
-from amber.service.plan_facts import policy_facts
-from amber.service.plan_models import PolicyAsked, PolicyChecked, PolicyWish
-from amber.service.policy_changes import check_policy, newest_text, save_policy
 from curation.errors import AmberError
 
 __all__ = ["router"]

@@ -8,14 +8,14 @@ from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 
 from amber.service.access import Served, Workspace
+from amber.service.facts.plans import waiting_rows
+from amber.service.facts.run_work import RunWork, Works
 from amber.service.pages.accounts import Account, Labels, Leads, Looks, Owns
 from amber.service.pages.compare import EXAMPLE, rules_of
 from amber.service.pages.done_lines import done_line, see_done
 from amber.service.pages.rendering import page, see
 from amber.service.pages.waiting import waiting_view
-from amber.service.plan_facts import waiting_rows
-from amber.service.release_routes import begin_release, released, return_back, sign_release_of, sign_waiting_of
-from amber.service.run_work import RunWork, Works
+from amber.service.routes.releases import begin_release, released, return_back, sign_release_of, sign_waiting_of
 from curation.errors import AmberError, BadInput
 from samplers.plan.plan import Plan
 from training.run import Run

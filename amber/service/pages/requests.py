@@ -12,15 +12,15 @@ from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 
 from amber.service.access import Served, Workspace
-from amber.service.label_items import addresses
-from amber.service.models import AskedFor, PaceRow, QueueChanged, RequestsChosen
+from amber.service.facts.counted import Counted, Making
+from amber.service.facts.label_items import addresses
+from amber.service.models.ledger import AskedFor, PaceRow, QueueChanged, RequestsChosen
 from amber.service.pages.accounts import Account, Labels, Looks
-from amber.service.pages.counted import Counted, Making
 from amber.service.pages.done_lines import done_line, see_done
 from amber.service.pages.rendering import page
 from amber.service.pages.typed_forms import parsed
-from amber.service.paging import Paged, Paging
-from amber.service.request_routes import ask_for, put_requests_first, withdraw_requests
+from amber.service.routes.paging import Paged, Paging
+from amber.service.routes.requests import ask_for, put_requests_first, withdraw_requests
 from amber.service.tokens import Token
 from curation.catalog.snapshot import Snapshot
 from curation.errors import AmberError

@@ -9,10 +9,10 @@ from fastapi.responses import FileResponse, RedirectResponse
 from starlette.responses import Response
 
 from amber.service.access import Served, Workspace
+from amber.service.facts.run_work import RunWork, Works
 from amber.service.pages.accounts import Looks
 from amber.service.pages.rendering import page
 from amber.service.pages.runs import live_page, live_view, run_view
-from amber.service.run_work import RunWork, Works
 from curation.analysis.box_attributes import is_of_attribute
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task

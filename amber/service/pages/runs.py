@@ -11,10 +11,10 @@ from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 
 from amber.service.access import Served, Workspace
+from amber.service.facts.run_work import Works
+from amber.service.facts.trends import spark
 from amber.service.pages.accounts import Account, Looks
 from amber.service.pages.rendering import ENVIRONMENT, page
-from amber.service.pages.trends import spark
-from amber.service.run_work import Works
 from amber.service.streams import Event
 from curation.analysis.box_attributes import is_of_attribute
 from curation.files.atomic import machine, process_runs

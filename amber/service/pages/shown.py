@@ -4,6 +4,7 @@ from typing import Final
 
 from fastapi import APIRouter
 
+from amber.service.facts.counted import Counted, Making, MakingOf
 from amber.service.pages import (
     compare,
     home,
@@ -22,7 +23,6 @@ from amber.service.pages import (
     slices,
     tasks,
 )
-from amber.service.pages.counted import Counted, Making, MakingOf
 from curation.catalog.catalog import Catalog
 
 __all__ = ["ROUTERS", "counted"]

@@ -10,15 +10,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from amber.service.access import Served, Workspace
+from amber.service.facts.counted import Counted, Making
+from amber.service.facts.slice_declaration import declare_slice, preview_slice
+from amber.service.facts.slice_table import PARTS, SliceRowView, gate_outcomes, slice_rows, slice_sizes
+from amber.service.facts.trends import spark
+from amber.service.models.slices import NewSlice, SlicePreview
 from amber.service.pages.accounts import Account, Labels, Looks
-from amber.service.pages.counted import Counted, Making
 from amber.service.pages.done_lines import done_line, see_done
 from amber.service.pages.picked import new_once
 from amber.service.pages.rendering import page
-from amber.service.pages.trends import spark
-from amber.service.slice_declaration import declare_slice, preview_slice
-from amber.service.slice_models import NewSlice, SlicePreview
-from amber.service.slice_table import PARTS, SliceRowView, gate_outcomes, slice_rows, slice_sizes
 from curation.errors import AmberError
 from training.judging.gate_decisions import gate_decisions
 from training.report.formatting import plain_text

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from amber.service.access import Served
+from amber.service.facts.counted import Counted, Figure, Making
+from amber.service.facts.trends import Trends, spark, trends
 from amber.service.pages.accounts import Looks
-from amber.service.pages.counted import Counted, Figure, Making
 from amber.service.pages.rendering import page
-from amber.service.pages.trends import Trends, spark, trends
 from curation.catalog.schema import STATES
 from curation.catalog.snapshot import Snapshot
 from samplers.plan.plan import Plan

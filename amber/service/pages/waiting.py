@@ -4,9 +4,9 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from amber.service.facts.plans import may_sign
+from amber.service.models.plans import WaitingRow
 from amber.service.pages.accounts import Account
-from amber.service.plan_facts import may_sign
-from amber.service.plan_models import WaitingRow
 
 __all__ = ["waiting_view"]
 

@@ -187,6 +187,7 @@ class DuckDBFile:
         instance.execute("PRAGMA disable_checkpoint_on_shutdown")
         instance.execute("SET GLOBAL wal_autocheckpoint = '1TB'")
         instance.execute("SET GLOBAL auto_checkpoint_skip_wal_threshold = 9223372036854775807")
+        instance.execute("SET GLOBAL parquet_metadata_cache = true")  # of predictions; a changed file is read again
         return instance
 
     def _attach(

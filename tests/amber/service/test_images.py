@@ -19,9 +19,9 @@ from support.served import Served, served
 
 from amber.forget import forget
 from amber.service.client import Client
-from amber.service.pictures import LARGEST, Pictures
+from amber.service.images.pictures import LARGEST, Pictures
+from amber.service.images.signed_urls import Signer
 from amber.service.secret_files import write_secret
-from amber.service.signed_urls import Signer
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, Damaged

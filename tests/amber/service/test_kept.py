@@ -128,7 +128,10 @@ def test_own_changes_are_seen_at_once_while_others_commit(home: Catalog, visitor
             assert f'href="/slices/{name}"' in client.client.get("/slices").text
 
 
-def test_a_commit_elsewhere_is_seen_at_once_and_many_within_seconds(home: Catalog, visitors: Visitors) -> None:
+def test_a_commit_elsewhere_is_seen_at_once_and_many_within_seconds(
+    home: Catalog, visitors: Visitors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "LONGEST", 2.0)
     ada = visitors.of("ada elsewhere", "read")
     ada.client.get("/log")
     time.sleep(2 * kept.LONGEST)

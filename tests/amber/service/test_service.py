@@ -17,7 +17,7 @@ from support.served import Served, served
 
 from amber.service.client import Client
 from amber.service.middleware import BODY
-from amber.service.models import AskedFor, GivenLabel
+from amber.service.models.ledger import AskedFor, GivenLabel
 from amber.service.tokens import SCOPES, Tokens
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, NotFound

@@ -10,7 +10,7 @@ from support.homes import make_home, sample_rows
 from support.served import Served, served
 
 from amber.service.client import Client
-from amber.service.models import (
+from amber.service.models.ledger import (
     AskedFor,
     DoubtPicked,
     GivenLabel,
@@ -20,10 +20,10 @@ from amber.service.models import (
     SignOff,
     TagPicked,
 )
-from amber.service.people_models import AssignedTo, Settlement
-from amber.service.plan_models import PolicyAsked
-from amber.service.run_models import GateAsked, ReleaseAsked, ReleaseSigned
-from amber.service.slice_models import NewSlice
+from amber.service.models.people import AssignedTo, Settlement
+from amber.service.models.plans import PolicyAsked
+from amber.service.models.runs import GateAsked, ReleaseAsked, ReleaseSigned
+from amber.service.models.slices import NewSlice
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, Failed, NotFound

@@ -8,7 +8,7 @@ from support.homes import copy_home, make_home
 from support.served import served
 
 from amber.service.client import Client
-from amber.service.models import SignOff
+from amber.service.models.ledger import SignOff
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.catalog.ownership import Identity

@@ -18,7 +18,7 @@ from support.visitors import Visitor, visiting
 
 from amber.service.app import ROUTERS
 from amber.service.client import Client
-from amber.service.models import ListedPlan
+from amber.service.models.ledger import ListedPlan
 from curation.catalog.ownership import Identity
 from curation.labelstudio.item_cache import Item, ItemCache
 from samplers import Policy, make_pack, make_plan

@@ -11,7 +11,7 @@ from support.label_requests import ask, human_labels, mine, states, unlabelled
 from support.served import served
 from support.studio import Studio
 
-from amber.service.signed_urls import url_for
+from amber.service.images.signed_urls import url_for
 from amber.service.tokens import Tokens
 from benchmarks.annotators import PASSWORD, Annotator
 from curation.catalog.catalog import Catalog

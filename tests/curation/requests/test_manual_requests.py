@@ -9,7 +9,7 @@ from support.homes import copy_home, make_home
 from support.served import served
 
 from amber.service.client import Client
-from amber.service.models import Done, DoubtPicked, GivenLabel, RequestPicked, ShownPicked, TagPicked
+from amber.service.models.ledger import Done, DoubtPicked, GivenLabel, RequestPicked, ShownPicked, TagPicked
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, NotFound

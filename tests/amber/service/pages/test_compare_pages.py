@@ -12,7 +12,7 @@ from support.served import served
 from support.visitors import Visitor, alerts, visiting
 
 from amber.service.client import Client
-from amber.service.run_models import GateAsked
+from amber.service.models.runs import GateAsked
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from support.homes import make_home
 
+from amber.service.facts.counted import Counted
 from amber.service.pages import home, people, plans, requests, slices, tasks
-from amber.service.pages.counted import Counted
 from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput

@@ -14,7 +14,7 @@ from support.visitors import Visitor, elements, visiting
 
 from amber.forget import forget
 from amber.service.client import Client
-from amber.service.elsewhere import app_address, dataset_name, open_items
+from amber.service.facts.elsewhere import app_address, dataset_name, open_items
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.errors import NotFound

@@ -13,7 +13,7 @@ from support.homes import copy_home
 from support.visitors import Visitor, elements, visiting
 
 from amber.service.client import Client
-from amber.service.picture_words import is_wrong
+from amber.service.facts.picture_words import is_wrong
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput
 

@@ -15,7 +15,7 @@ from support.visitors import Visitors, alerts, form_word, forms, visiting
 
 from amber import release as module
 from amber.service.client import Client
-from amber.service.run_models import ReleaseAsked, ReleaseSigned
+from amber.service.models.runs import ReleaseAsked, ReleaseSigned
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, Busy, NotFound

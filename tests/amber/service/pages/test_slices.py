@@ -13,9 +13,9 @@ from support.homes import copy_home
 from support.visitors import Visitor, elements, visiting
 
 from amber.service.client import Client
-from amber.service.pages.counted import Figure
-from amber.service.slice_models import NewSlice
-from amber.service.slice_table import slice_rows, slice_sizes
+from amber.service.facts.counted import Figure
+from amber.service.facts.slice_table import slice_rows, slice_sizes
+from amber.service.models.slices import NewSlice
 from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, NotFound
