@@ -38,6 +38,8 @@ class Chromium:
         self._turn, self._buffer = 0, b""
         self.requested: list[str] = []
         """URLs that the page requested."""
+        self.posted: list[tuple[str, str]] = []
+        """URL and body of each POST that a click or a key began."""
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self._call("Page.enable", session=True)
@@ -80,15 +82,24 @@ class Chromium:
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             self._call("Input.dispatchMouseEvent", session=True, type=kind, x=x, y=y, button="left", clickCount=1)
 
-    def press(self, element: str) -> None:
-        """Click in the middle of the element that an expression gives, once it exists and no longer moves."""
+    def press(self, element: str, *, settled: float = 0.5) -> None:
+        """Click in the middle of the element that an expression gives, once it exists and has not moved for `settled`
+        seconds."""
         middle = "b => b?.width && [b.x + b.width / 2, b.y + b.height / 2]"
         script = f"({middle})(({element})?.getBoundingClientRect())"
         before = None
         while (point := self.wait_for(script)) != before:
             before = point
-            time.sleep(0.5)
+            time.sleep(settled)
         self.click(*point)
+
+    def strike(self, key: str) -> None:
+        """Strike a key in the focused element: a letter or a digit, "Enter" or "Tab"."""
+        text = {"Enter": "\r", "Tab": ""}.get(key, key)
+        code = {"Enter": 13, "Tab": 9}.get(key, ord(key[0].upper()))
+        for kind in ("keyDown" if text else "rawKeyDown", "keyUp"):
+            typed = {"text": text} if text and kind == "keyDown" else {}
+            self._call("Input.dispatchKeyEvent", session=True, type=kind, key=key, windowsVirtualKeyCode=code, **typed)
 
     def write(self, text: str) -> None:
         """Type into the focused element."""
@@ -120,11 +131,17 @@ class Chromium:
         while True:
             answer = self._next()
             if answer.get("method") == "Network.requestWillBeSent":
-                self.requested.append(answer["params"]["request"]["url"])
+                self._note(answer["params"])
             if answer.get("id") == self._turn:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']['message']}")
                 return dict(answer["result"])
+
+    def _note(self, sent: dict[str, Any]) -> None:
+        request = sent["request"]
+        self.requested.append(request["url"])
+        if request["method"] == "POST" and sent.get("hasUserGesture"):
+            self.posted.append((request["url"], request.get("postData", "")))
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:

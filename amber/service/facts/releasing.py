@@ -21,7 +21,8 @@ LOG: Final = logging.getLogger("amber.service")
 
 @dataclass(frozen=True, kw_only=True)
 class Working:
-    """A release: of which run, by whom, and how far: `done` of `total` steps.
+    """A release: of which run, by whom, what was `asked` (the rules as TOML, against, notes), and how far: `done` of
+    `total` steps.
 
     `outcome` is "" while it goes on, "released", "deployed already", "block" or "not enough data" where the gate did
     not pass, or "failed" with the `line`. `gate` is the gate's report as plain values, where it decided.
@@ -30,6 +31,7 @@ class Working:
     run: str
     by: str
     started: float
+    asked: dict[str, str]
     done: int = 0
     total: int = 4
     outcome: Literal["", "released", "deployed already", "block", "not enough data", "failed"] = ""
@@ -51,17 +53,20 @@ class Releasing:
         self._thread: threading.Thread | None = None
         self.now: Working | None = None
 
-    def begin(
-        self, run: str, rules: GateRules, *, by: Identity, author: str, against: str = "", notes: str = ""
-    ) -> Working:
-        """Begin to release `run` (a whole id), as `amber release` does; Busy while another release goes on."""
+    def begin(self, run: str, rules: str, *, by: Identity, author: str, against: str = "", notes: str = "") -> Working:
+        """Begin to release `run` (a whole id) by the TOML text `rules`, as `amber release` does.
+
+        BadInput for rules that cannot be read; Busy while another release goes on.
+        """
+        parsed = GateRules.of_text(rules)
         with self._lock:
             if self.now and not self.now.outcome:
                 raise Busy(f"release of {run}: run {self.now.run} is being released; wait for it")
-            self.now = Working(run=run, by=author, started=time.time())
-            words = {"by": by, "author": author, "against": against, "notes": notes}
+            asked = {"against": against, "notes": notes}
+            self.now = Working(run=run, by=author, started=time.time(), asked={"rules": rules, **asked})
+            words = {"by": by, "author": author, **asked}
             self._thread = threading.Thread(
-                target=self._work, args=(run, rules, words), name="amber-release", daemon=True
+                target=self._work, args=(run, parsed, words), name="amber-release", daemon=True
             )
             self._thread.start()
             return self.now

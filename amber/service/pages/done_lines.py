@@ -11,13 +11,13 @@ from amber.service.pages.rendering import see
 __all__ = ["DONE", "done_line", "see_done"]
 
 DONE = "done"
-"""The parameter that carries the sealed line, and the purpose of the seal."""
+"""The parameter that carries the sealed line, the purpose of the seal, and the id of the element that shows it."""
 
 
 def see_done(request: Request, path: str, line: str) -> Response:
-    """Go to another page, which says `line`."""
+    """Go to another page, and there to the `line`: without that, a browser goes on to the part that the form named."""
     workspace: Workspace = request.app.state.workspace
-    joined = f"{path}{'&' if '?' in path else '?'}{urlencode({DONE: workspace.signer.seal(DONE, line)})}"
+    joined = f"{path}{'&' if '?' in path else '?'}{urlencode({DONE: workspace.signer.seal(DONE, line)})}#{DONE}"
     return see(request, joined)
 
 

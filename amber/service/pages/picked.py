@@ -14,12 +14,13 @@ from amber.service.models.ledger import Done, DoubtPicked, PickedSamples, Reques
 from amber.service.pages.accounts import Account
 from curation.errors import BadInput
 
-__all__ = ["MOST", "Chosen", "act_on", "new_once"]
+__all__ = ["ACTS", "MOST", "Chosen", "act_on", "new_once"]
 
 MOST: Final = 10_000
 """Pictures that one form changes at most."""
 
 ACTS: Final = ("request", "tag", "untag", "unsure", "retracted")
+"""What the form does, by the value of the button."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,10 +55,10 @@ def back(
 ) -> Response:
     """Deploy the release before again."""
     try:
-        return_back(workspace.catalog, deployed, by=account.identity)
+        done = return_back(workspace.catalog, deployed, by=account.identity)
     except AmberError as error:
         return _releases(request, account, workspace, work, line=str(error), status=409)
-    return see(request, "/releases")
+    return see_done(request, "/releases", f"Run {done.run[:12]} is deployed again, in place of {done.before[:12]}.")
 
 
 @router.get("/runs/{run}/release")
@@ -117,28 +117,30 @@ def _releases(
     """The page of all releases, with the line that says why something was not done."""
     found = released(workspace, work)
     with workspace.catalog.read() as now:
-        waits = [row for row in waiting_rows(workspace.catalog.home, now) if row.what == "release"]
+        waits, commit = [row for row in waiting_rows(workspace.catalog.home, now) if row.what == "release"], now.commit
     view = {
         "title": "Releases", "rows": [row.model_dump() for row in found.releases], "deployed": found.deployed,
-        "work": work.releasing.now, "line": line, "done": done_line(request), "here": "/releases",
+        "work": work.releasing.now, "line": line, "done": done_line(request), "here": "/releases", "commit": commit,
         **waiting_view(waits, account),
     }  # fmt: skip
     return page(request, "releases.html", view, account=account, status=status)
 
 
 def _form(workspace: Workspace, work: RunWork, run: str) -> View:
-    """The form of a run; NotFound when there is none."""
+    """The form of a run, with what was typed for its last release unless that was released; NotFound for no run."""
     home = workspace.catalog.home
     with workspace.catalog.read() as now:
         entry = run_entry(home, now, run)
         owners = sorted({task.owner for task in now.tasks().values()})
-    found = released(workspace, work)
+        waits = [row.owner for row in waiting_rows(home, now) if (row.what, row.subject) == ("release", entry.run)]
+    found, going = released(workspace, work), work.releasing.now
     tasks = _tasks(home, entry.run)
     example = "\n".join(EXAMPLE.replace("TASK", name).replace(', "*"', "") + 'floor = "50 points"\n' for name in tasks)
     return {
         "title": f"Release run {entry.run[:12]}", "run": entry.run, "listed": entry, "deployed": found.deployed,
-        "work": work.releasing.now, "rules": example, "against": "", "notes": "", "owner": "", "owners": owners,
-        "line": "", "done": "", "here": f"/runs/{entry.run}/release",
+        "work": going, "rules": example, "against": "", "notes": "", "owner": "", "owners": owners,
+        "waits": list(dict.fromkeys(waits)), "line": "", "done": "", "here": f"/runs/{entry.run}/release",
+        **(going.asked if going and going.run == entry.run and going.outcome != "released" else {}),
     }  # fmt: skip
 
 

@@ -2,10 +2,11 @@
 
 import re
 from importlib import resources
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse
+from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response
 
 from amber.service.pages.accounts import FIELD, Sends, begin_session, end_session
@@ -64,9 +65,7 @@ def static(name: str) -> Response:
 
 async def form_without_session(request: Request) -> Response:
     """The answer to whoever is not signed in: the form for the token, with everything that they had typed."""
-    kept: list[tuple[str, Any]] = []
-    if request.method == "POST":
-        kept = [(name, text) for name, text in (await request.form()).multi_items() if name != FIELD]
+    kept = await _typed(await request.form()) if request.method == "POST" else []
     to = request.url.path + (f"?{request.url.query}" if request.url.query and request.method == "GET" else "")
     view = {"title": "Sign in", "to": to, "kept": kept, "wrong": False}
     answer = page(request, "sign_in.html", view, status=401 if request.method == "POST" else 200)
@@ -74,6 +73,17 @@ async def form_without_session(request: Request) -> Response:
         answer.headers["HX-Retarget"], answer.headers["HX-Reswap"] = "body", "innerHTML"
         answer.status_code = 200  # htmx swaps nothing in for an error
     return answer
+
+
+async def _typed(form: FormData) -> list[tuple[str, str]]:
+    """What was typed into a form. The text of a file that was chosen takes the place of the rules, as in `rules_of`: a
+    browser does not choose it again."""
+    kept = [(name, text) for name, text in form.multi_items() if isinstance(text, str) and name != FIELD]
+    file = form.get("file")
+    if isinstance(file, UploadFile) and file.filename:
+        rules = (await file.read()).decode(errors="replace")
+        kept = [(name, rules if name == "rules" else text) for name, text in kept]
+    return kept
 
 
 def _inside(path: str) -> str:

@@ -91,11 +91,10 @@ def released(workspace: Workspace, work: RunWork) -> ReleasesRow:
 def begin_release(work: RunWork, run: str, rules: str, *, by: Identity, against: str = "", notes: str = "") -> Working:
     """Begin to release a run by the TOML text `rules`; `run` may be the beginning of its id. Busy while another one is
     released."""
-    parsed = GateRules.of_text(rules)
     with work.catalog.read() as now:
         id_ = now.runs.full_id(run)
         against = now.runs.full_id(against) if against else ""
-    return work.releasing.begin(id_, parsed, by=by, author=by.name, against=against, notes=notes)
+    return work.releasing.begin(id_, rules, by=by, author=by.name, against=against, notes=notes)
 
 
 def sign_release_of(
@@ -133,4 +132,4 @@ def return_back(catalog: Catalog, deployed: str, *, by: Identity) -> Returned:
 
 
 def _work_row(working: Working) -> WorkRow:
-    return WorkRow.model_validate(finite(vars(working)))
+    return WorkRow.model_validate(finite({name: getattr(working, name) for name in WorkRow.model_fields}))

@@ -1,5 +1,6 @@
 "use strict";
-// What a page can do besides what it can do without scripts: keys, and choosing all pictures of a page.
+// What a page can do besides what it can do without scripts: keys, choosing all pictures of a page, and Enter
+// in a field, which presses the button beside it; without scripts, Enter asks for one of the buttons.
 const GO = { h: "/", t: "/tasks", s: "/slices", r: "/requests", p: "/plans", u: "/runs", l: "/log" };
 let waiting = false;
 
@@ -12,6 +13,12 @@ document.addEventListener("keydown", (event) => {
     const field = document.querySelector("main input[type=search], main .filters input");
     if (field) { field.focus(); event.preventDefault(); }
   }
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.isComposing || !event.target.matches(".act details input")) return;
+  event.preventDefault();
+  event.target.closest("details").querySelector("button").click();
 });
 
 document.addEventListener("click", (event) => {

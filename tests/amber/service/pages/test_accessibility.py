@@ -1,4 +1,5 @@
-"""Every page in a real browser, wide and narrow, light and dark: axe-core finds nothing serious, nothing is foreign.
+"""Every page in a real browser, wide and narrow, light and dark: axe-core finds nothing serious, nothing is foreign,
+and the Tab key reaches every control.
 
 AMBER_SHOTS=FOLDER keeps a picture of each.
 """
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.chromium import Chromium
-from support.pages import PAGES, sign_in
+from support.pages import PAGES, sign_in, visit
 from support.planted_runs import noisy, plant_run, planted_home
 from support.served import Served, served
 
@@ -21,6 +22,16 @@ from curation.requests.proposals import Proposal, propose
 
 VIEWS = [(1400, False), (1400, True), (400, False), (400, True)]
 SERIOUS = ("serious", "critical")
+AT_REST = "!document.querySelector('[hx-trigger^=\"load delay\"], .htmx-request')"
+WATCH = """(() => {
+    for (const part of document.querySelectorAll("main details")) part.open = true;
+    const all = "main button, main input:not([type=hidden]), main select, main textarea, main summary";
+    const shown = [...document.querySelectorAll(all)].filter(each => each.checkVisibility() && !each.disabled);
+    window.unreached = new Set(shown);
+    document.addEventListener("focusin", event => window.unreached.delete(event.target));
+    return document.querySelectorAll("a, button, input, select, textarea, summary, [tabindex]").length + 30;
+})()"""
+"""Opens what is closed, and notes the controls of a page that were never focused; how often to strike Tab at most."""
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +74,8 @@ def test_every_page_is_accessible_and_fits(catalog: Catalog, service: Served, br
     shots, problems = os.environ.get("AMBER_SHOTS"), []
     for path in dict.fromkeys(paths(catalog)):
         browser.look(width=1400)
-        browser.open(service.url + path)
-        browser.wait_for(
-            "document.readyState === 'complete' "
-            "&& !document.querySelector('[hx-trigger^=\"load delay\"], .htmx-request')"
-        )
+        visit(browser, service.url + path)
+        browser.wait_for(AT_REST)
         browser.evaluate(script + "; 1")
         for width, dark in VIEWS:
             browser.look(width=width, dark=dark)
@@ -83,3 +91,14 @@ def test_every_page_is_accessible_and_fits(catalog: Catalog, service: Served, br
                 browser.screenshot(Path(shots) / f"{name}-{width}{'-dark' if dark else ''}.png")
     assert "\n".join(problems) == ""
     assert [url for url in browser.requested if not url.startswith((service.url, "data:", "about:"))] == []
+
+
+def test_the_tab_key_reaches_every_control(catalog: Catalog, service: Served, browser: Chromium) -> None:
+    browser.look(width=400)
+    for path in dict.fromkeys(paths(catalog)):
+        visit(browser, service.url + path)
+        browser.wait_for(AT_REST)
+        for _ in range(browser.evaluate(WATCH)):
+            browser.strike("Tab")
+        missed = browser.evaluate("[...window.unreached].map(each => each.outerHTML.slice(0, 160))")
+        assert missed == [], path

@@ -105,6 +105,20 @@ def test_a_gate_decides_and_records_the_decision_once(made: Catalog, visitor: Vi
     assert '<p class="verdict block">Block</p>' in shown  # by the file, not by what was typed
 
 
+def test_a_file_of_rules_is_not_lost_when_the_session_has_ended(made: Catalog) -> None:
+    with visiting(made.home, "label", "eva") as eva:
+        page = eva.get("/compare?a=good&b=bad")
+        Tokens(made.home).remove("eva")
+        file = {"file": ("gate.toml", TIGHT.encode(), "text/plain")}
+        asked = eva.send("/compare/gate", page, files=file, rules=WIDE)
+        assert asked.status_code == 401
+        again = eva.send("/sign-in", asked, token=Tokens(made.home).add("eva", "label"))
+        answer = eva.send("/compare/gate", again)
+        assert answer.status_code == 303
+        shown = eva.get(answer.headers["location"].partition("#")[0]).text
+        assert '<p class="verdict block">Block</p>' in shown  # by the file, not by what was typed
+
+
 WRONG = {
     "unit": (TIGHT.replace("2 points", "2 km/h"), "is measured in points; write it as '2 points'"),
     "syntax": ("[[judge]\n", "not valid TOML"),

@@ -1,5 +1,5 @@
-"""A training that a child process runs, watched in a real browser until its figures appear; then compared, and a commit
-reverted, all by clicks."""
+"""A training that a child process runs, watched in a real browser until its figures appear; then compared and judged by
+a gate, and a commit reverted, all by clicks."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ import pytest
 from support.chains import SMALL
 from support.chromium import Chromium
 from support.homes import label, labels
-from support.pages import sign_in
+from support.pages import press, send_form, sign_in
 from support.planted_runs import noisy, plant_run, planted_home
 from support.served import served
 
@@ -71,8 +71,9 @@ def test_a_training_is_watched_compared_and_a_commit_reverted(made: tuple[Catalo
             browser.open(f"{service.url}/runs")
             browser.wait_for("document.querySelector('.training .progress')?.ariaValueNow > 0")
             browser.press("document.querySelector('.training a')")
-            browser.wait_for("document.querySelector('#live .progress')?.ariaValueNow > 0")
-            first = float(browser.evaluate("document.querySelector('#live .progress').ariaValueNow"))
+            first = float(
+                browser.wait_for("(now => now > 0 && now)(document.querySelector('#live .progress')?.ariaValueNow)")
+            )
             browser.wait_for(f"document.querySelector('#live .progress')?.ariaValueNow > {first}")
             assert "images/s" in browser.wait_for("document.querySelector('#live')?.innerText")
             assert any(address.endswith(f"/events/runs/{run}") for address in browser.requested)
@@ -86,22 +87,23 @@ def test_a_training_is_watched_compared_and_a_commit_reverted(made: tuple[Catalo
         browser.wait_for("document.querySelector('main')?.innerText.includes('no difference shown') || "
                          "document.querySelector('main')?.innerText.includes('worse')")  # fmt: skip
         assert browser.evaluate("document.querySelector('select[name=a]').value") == "planted"
-        _revert(browser, service.url)
+        send_form(browser, "/compare/gate", "#gate form button", says="", where="#gate .verdict")
+        _revert(browser)
     with catalog.read() as now:
         row = now.log.commit(now.commit)
         assert (row["author"], row["message"]) == ("lead", "revert commit 4")
+        (gate,) = [act for act in now.ownership.acts().to_pylist() if act["act"] == "gate"]
+        assert (gate["subject"], gate["before"], gate["member"]) == (run, "planted", "lead")
         own = now.labels.by_annotator("color")
         assert "bob" not in own["annotator"].to_pylist()
 
 
-def _revert(browser: Chromium, url: str) -> None:
+def _revert(browser: Chromium) -> None:
     """Revert bob's commit, by clicks from the log on."""
-    browser.press("[...document.querySelectorAll('.top nav a')].find(each => each.innerText == 'Log')")
+    press(browser, '.top nav a[href="/log"]')
     browser.wait_for("document.querySelector('h1')?.innerText == 'Log'")
     browser.press("[...document.querySelectorAll('tbody tr')].find(row => row.innerText.includes('a mistake'))"
                   ".querySelector('a')")  # fmt: skip
     browser.wait_for("document.querySelector('h1')?.innerText == 'Commit 4'")
     browser.press(link("Revert it"))
-    browser.wait_for(f"!!({link('Revert commit 4')})")
-    browser.press(link("Revert commit 4"))
-    browser.wait_for("document.querySelector('.done')?.innerText.includes('undoes commit 4')")
+    send_form(browser, "/log/{commit}/revert", 'form[action="/log/4/revert"] button', says="undoes commit 4")

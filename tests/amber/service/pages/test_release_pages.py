@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from support.chains import Chain
+from support.chromium import Chromium
 from support.homes import copy_home
+from support.pages import choose, fill, press, send_form, sign_in, visit
 from support.served import served
 from support.shared_plans import EVE, set_members
 from support.visitors import Visitors, alerts, form_word, forms, visiting
@@ -30,6 +32,7 @@ def rules(*names: str) -> str:
 
 
 ALL = rules(*TASKS)
+RELEASE, SIGN = ('form[action$="/release"]', 'form[action$="/release/sign"]')
 
 
 @pytest.fixture
@@ -42,29 +45,85 @@ def deployed(catalog: Catalog) -> str:
         return champion(now)
 
 
+def release_acts(catalog: Catalog) -> list[tuple[str, str, str]]:
+    """Act, run and who did it, of every release and return, the oldest first."""
+    with catalog.read() as now:
+        acts = now.ownership.acts().to_pylist()
+    return [(act["act"], act["subject"], act["member"]) for act in acts if act["act"].startswith("release")]
+
+
+def signed(catalog: Catalog, run: str) -> list[tuple[str, str]]:
+    """For whom the release of a run was signed off, and by whom."""
+    with catalog.read() as now:
+        acts = now.ownership.acts().to_pylist()
+    return [(act["owner"], act["member"]) for act in acts if (act["act"], act["subject"]) == ("sign_off", run)]
+
+
+def release_by_clicks(browser: Chromium, url: str, run: str, text: str, *, says: str, where: str = ".done") -> None:
+    """Type rules into the form of a run, and release it; what the page then says."""
+    visit(browser, f"{url}/runs/{run}/release")
+    fill(browser, f"{RELEASE} textarea[name=rules]", text)
+    fill(browser, f"{RELEASE} textarea[name=notes]", "For the yard at night only.")
+    send_form(browser, "/runs/{run}/release", f"{RELEASE} button", says=says, where=where)
+
+
 def test_a_lead_releases_in_the_background_and_goes_back(own: Catalog, made_chain: Chain) -> None:
     first, second = made_chain.pixel.id, made_chain.distilled.id
-    with visiting(own.home, "admin", "lena") as lead:
+    secret = Tokens(own.home).add("lena", "admin")
+    with served(own.home) as service, Chromium() as browser:
+        browser.look(width=400, height=800)
+        sign_in(browser, service.url, secret)
         for run in (first, second):
-            sent = lead.send(f"/runs/{run[:8]}/release", rules=ALL, notes="For the yard at night only.")
-            assert (sent.status_code, sent.headers["location"]) == (303, f"/runs/{run}/release")
-            assert "released, and deployed from now on" in lead.get(f"/runs/{run}/release").text
+            release_by_clicks(browser, service.url, run, ALL, says="released, and deployed from now on")
             assert deployed(own) == run
-        listed = lead.get("/releases").text
-        assert "token:lena" in listed
-        assert lead.send("/releases/back", deployed=second).status_code == 303
-        assert deployed(own) == first
+        visit(browser, f"{service.url}/releases")
+        press(browser, "main details summary")
+        send_form(browser, "/releases/back", 'form[action="/releases/back"] button', says="is deployed again")
+        assert "went back" in browser.evaluate("document.querySelector('main').textContent")
+    assert deployed(own) == first
+    assert release_acts(own) == [
+        ("release", first, "lena"), ("release", second, "lena"), ("release_back", first, "lena"),
+    ]  # fmt: skip
+    with visiting(own.home, "admin", "lea") as lead:
         again = lead.send("/releases/back", deployed=second)  # a double click
         assert again.status_code == 409
         assert "is not deployed" in alerts(again)
-        assert deployed(own) == first
-        assert "went back" in lead.get("/releases").text
-        assert "deployed already" in _released(lead, first)
+        sent = lead.send(f"/runs/{first[:8]}/release", rules=ALL)
+        assert (sent.status_code, sent.headers["location"]) == (303, f"/runs/{first}/release")
+        assert "deployed already" in lead.get(f"/runs/{first}/release").text
+    assert deployed(own) == first
 
 
-def _released(lead: object, run: str) -> str:
-    lead.send(f"/runs/{run}/release", rules=ALL)  # type: ignore[attr-defined]
-    return str(lead.get(f"/runs/{run}/release").text)  # type: ignore[attr-defined]
+def test_owners_sign_by_clicks_and_what_was_typed_is_kept(own: Catalog, made_chain: Chain) -> None:
+    run, other, some = made_chain.pixel.id, made_chain.distilled.id, rules("color", "car")
+    set_members(own, "eve", EVE)
+    secrets = {name: Tokens(own.home).add(name, scope) for name, scope in (("lena", "admin"), ("eve", "owner"))}  # type: ignore[arg-type]
+    with served(own.home) as service, Chromium() as browser:
+        browser.look(width=400, height=800)
+        sign_in(browser, service.url, secrets["lena"])
+        release_by_clicks(browser, service.url, run, some, says="does not judge speed (eve)", where=".alarm")
+        assert browser.evaluate("[...document.querySelectorAll('textarea')].map(each => each.value.trim())") == [
+            some.strip(), "For the yard at night only.", some.strip(),
+        ]  # fmt: skip
+        sign_in(browser, service.url, secrets["eve"], to="/releases", shows="#waiting")
+        send_form(browser, "/releases/sign", "#waiting button", says="token:eve signed the release")
+        assert signed(own, run) == [("eve", "eve")]
+        visit(browser, f"{service.url}/runs/{other}/release")
+        press(browser, "main details summary")
+        choose(browser, f"{SIGN} select[name=owner]", "bob")
+        fill(browser, f"{SIGN} textarea[name=rules]", rules("color"))
+        send_form(browser, "/runs/{run}/release/sign", f"{SIGN} button", says="bob accepts the release of")
+        assert signed(own, other) == [("bob", "eve")]
+        sign_in(browser, service.url, secrets["lena"])
+        visit(browser, f"{service.url}/runs/{run}/release")
+        Tokens(own.home).remove("lena")  # which ends the session
+        send_form(
+            browser, "/runs/{run}/release", f"{RELEASE} button", says="Nothing that you typed is lost", where=".alarm"
+        )
+        fill(browser, "input[name=token]", Tokens(own.home).add("lena", "admin"))
+        send_form(browser, "/sign-in", "form.box button", where="textarea[name=rules]")
+        send_form(browser, "/runs/{run}/release", "form.box button", says="deployed from now on")
+    assert release_acts(own) == [("release", run, "lena")]
 
 
 REFUSED = {

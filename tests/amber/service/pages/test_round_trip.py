@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.chromium import Chromium
 from support.homes import make_home, work_in
-from support.pages import press, sign_in
+from support.pages import press, send_form, sign_in
 from support.served import served
 from support.studio import Studio
 
@@ -70,8 +70,7 @@ def test_from_the_worst_slice_to_a_new_figure(
         press(browser, ".act details:nth-of-type(1) summary")
         browser.evaluate("for (const box of document.querySelectorAll('.act input[name=tasks]'))"
                          " box.checked = box.value === 'color'")  # fmt: skip
-        press(browser, ".act button[value=request]")
-        browser.wait_for("!!document.querySelector('.done')")
+        send_form(browser, "/slices/{name} request", ".act button[value=request]", says="Asked for 3 labels")
         with catalog.read() as now:
             asked = now.requests("open").to_pylist()
         assert [row["task"] for row in asked] == ["color"] * 3

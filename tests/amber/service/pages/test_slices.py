@@ -1,4 +1,4 @@
-"""The page of all slices: what a predicate holds before it is declared, and declaring it, in a browser too."""
+"""The page of all slices: what a predicate holds before it is declared, and declaring it."""
 
 import html
 from collections.abc import Iterator
@@ -8,11 +8,8 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pytest
-from support.chromium import Chromium
 from support.every_kind import EVIL, every_kind
 from support.homes import copy_home
-from support.pages import press, sign_in
-from support.served import served
 from support.visitors import Visitor, elements, visiting
 
 from amber.service.client import Client
@@ -179,37 +176,6 @@ def test_an_empty_workspace_says_what_to_do(tmp_path: Path) -> None:
     with visiting(catalog.home, "label", "eve") as eve:
         page = eve.get("/slices").text
     assert "amber slices add" in page
-
-
-def test_in_a_browser_a_slice_is_typed_counted_declared_and_its_pictures_tagged(made: Catalog, tmp_path: Path) -> None:
-    catalog = copy_home(made, tmp_path)
-    secret = Tokens(catalog.home).add("ann", "owner")
-    with served(catalog.home) as running, Chromium() as browser:
-        sign_in(browser, running.url, secret)
-        browser.open(running.url + "/slices")
-        browser.wait_for("!!document.querySelector('textarea[name=predicate]')")
-        press(browser, "textarea[name=predicate]")
-        browser.write("attr.drak")
-        browser.wait_for("document.querySelector('#preview [role=alert]')?.textContent.includes('did you mean')")
-        browser.evaluate("document.querySelector('textarea[name=predicate]').select()")
-        browser.write("attr.dark AND label.wet")
-        browser.wait_for("document.querySelector('#preview')?.textContent.includes('of 80 images')")
-        press(browser, "input[name=name]")
-        browser.write("dark_wet")
-        press(browser, "form.box.wide button")
-        browser.wait_for("document.querySelector('.done')?.textContent.includes('is declared')")
-        press(browser, "[data-choose=keys]")
-        chosen = browser.evaluate("document.querySelectorAll('input[name=keys]:checked').length")
-        press(browser, ".act details:nth-of-type(2) summary")
-        press(browser, ".act input[name=tag]")
-        browser.write("seen")
-        press(browser, ".act button[value=tag]")
-        browser.wait_for("document.querySelector('.done')?.textContent.includes('Tagged')")
-        asked = [url for url in browser.requested if not url.startswith((running.url, "about:", "data:"))]
-    assert asked == []
-    with catalog.read() as now:
-        assert now.slice("dark_wet").predicate == '(attr.dark AND "label".wet)'
-        assert len(now.members("attr.tag_seen")) == chosen > 5
 
 
 def test_forms_of_another_session_are_refused(own: tuple[Catalog, Visitor]) -> None:
