@@ -220,6 +220,9 @@ def test_a_file_keeps_the_key_that_the_catalog_has(tmp_path: Path) -> None:
 SIGNED = [
     "https://h/a.jpg?X-Amz-Signature=1&X-Amz-Expires=3", "https://h/a.jpg?Expires=1&Signature=2&Key-Pair-Id=3",
     "https://h/a.jpg?sv=1&se=2&sr=b&sp=r&sig=3", "https://h/a.jpg?GoogleAccessId=1&Expires=2&Signature=3",
+    "https://h/a.jpg?sv=1&ss=bf&srt=sco&sp=r&se=2&sip=1.2.3.4&sig=3",
+    "https://h/a.jpg?OSSAccessKeyId=1&Expires=2&Signature=3&security-token=4",
+    "https://h/a.jpg?q-sign-algorithm=sha1&q-ak=1&q-sign-time=2&q-key-time=3&q-header-list=&q-signature=4",
 ]  # fmt: skip
 
 
@@ -227,3 +230,13 @@ SIGNED = [
 def test_the_signature_of_a_url_is_not_in_the_key(url: str) -> None:
     assert key_of("d", url) == "d/h/a"
     assert key_of("d", "https://h/a.jpg?id=5") != key_of("d", "https://h/a.jpg?id=6")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h/a.jpg", "HTTPS://H/a.jpg", "https://h:443/a.jpg", "https://h/a.jpg#top", "https://ann:secret@h/a.jpg",
+     "https://h/x/../a.jpg", "https://h/./a.jpg"],
+)  # fmt: skip
+def test_another_address_of_an_image_of_the_web_has_the_same_key(url: str) -> None:
+    assert key_of("d", url) == "d/h/a"
+    assert key_of("d", "https://h:8080/a.jpg") != key_of("d", "https://h/a.jpg?ss=5") != "d/h/a"
