@@ -20,11 +20,16 @@ __all__ = ["with_one_key_a_file"]
 def with_one_key_a_file(content: Content, known: Mapping[str, str], findings: Findings) -> Content:
     """`content` with each image file under one key; `known` maps the keys of the catalog to their locations.
 
-    A file keeps the key that the catalog has for its location. Otherwise the name that is no link counts, then the
-    first one. Attributes and labels of all names of a file are joined; BadInput if they differ.
+    A file keeps the key that the catalog has for it, whichever data set brought it and by which path. Otherwise the name
+    that is no link counts, then the first one. Attributes and labels of all names of a file are joined; BadInput if they
+    differ.
     """
     keys, locations = content.samples["key"].to_pylist(), content.samples["location"].to_pylist()
     renamed = _known_keys(keys, locations, known)
+    if renamed:
+        first = next(iter(renamed.values()))
+        named = [f"{old} is the file that the catalog has as {new}" for old, new in renamed.items()]
+        findings.note_several(named, f"read under the key {first!r}")
     links = _links(keys, locations)
     if links:
         first = next(iter(links.items()))
@@ -39,15 +44,41 @@ def with_one_key_a_file(content: Content, known: Mapping[str, str], findings: Fi
 
 def _known_keys(keys: Sequence[str], locations: Sequence[str | None], known: Mapping[str, str]) -> dict[str, str]:
     """The key in the catalog of each file that has a new key here."""
-    by_location: dict[str, str] = {}
-    for key, location in known.items():
-        by_location.setdefault(location, key)
-    used, renamed = set(keys), {}
-    for key, path in zip(keys, locations, strict=True):
-        earlier = by_location.get(path or "")
-        if key not in known and earlier is not None and earlier not in used:
-            renamed[key] = earlier
-    return renamed
+    new = {key: path for key, path in zip(keys, locations, strict=True) if path and key not in known}
+    if not new:
+        return {}
+    files = _KnownFiles(known)
+    found = {key: files.key_of(path) for key, path in new.items()}
+    used = set(keys)
+    return {key: earlier for key, earlier in found.items() if earlier and earlier not in used}
+
+
+class _KnownFiles:
+    """The files of the catalog, by location and by the path behind all links, which is looked up for equal names only."""
+
+    def __init__(self, known: Mapping[str, str]) -> None:
+        self._by_location: dict[str, str] = {}
+        self._by_name: dict[str, list[str]] = {}
+        self._real: dict[str, dict[str, str]] = {}
+        for key, location in known.items():
+            if self._by_location.setdefault(location, key) == key and not is_url(location):
+                self._by_name.setdefault(os.path.basename(location), []).append(location)
+
+    def key_of(self, path: str) -> str:
+        """The key of the file at `path`; "" where the catalog has none."""
+        if path in self._by_location or is_url(path):
+            return self._by_location.get(path, "")
+        try:
+            real = os.path.realpath(path)
+        except ValueError:  # a zero byte; inspection names it
+            return ""
+        names = {os.path.basename(path), os.path.basename(real)} & self._by_name.keys()
+        return next((found for name in sorted(names) if (found := self._behind_links(name).get(real, ""))), "")
+
+    def _behind_links(self, name: str) -> dict[str, str]:
+        if name not in self._real:
+            self._real[name] = {os.path.realpath(path): self._by_location[path] for path in self._by_name[name]}
+        return self._real[name]
 
 
 def _links(keys: Sequence[str], locations: Sequence[str | None]) -> dict[str, str]:

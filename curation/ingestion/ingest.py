@@ -129,8 +129,7 @@ def _read_beside(
     content = read(dataset, report, findings)
     with catalog.read() as now:
         known = {row["key"]: row for row in now.samples().select(_KNOWN).to_pylist()}
-        own = {key: row["location"] for key, row in known.items() if key.startswith(f"{dataset.name}/")}
-        content = with_one_key_a_file(content, own, findings)
+        content = with_one_key_a_file(content, {key: row["location"] for key, row in known.items()}, findings)
         forgotten = now.forgotten(content.keys())
     return _with_sound_splits(content, dataset, findings), known, forgotten
 

@@ -217,6 +217,35 @@ def test_a_file_keeps_the_key_that_the_catalog_has(tmp_path: Path) -> None:
     assert (found.samples, found.new) == (1, 0)
 
 
+def linked(folder: Path, way: str) -> tuple[str, str]:
+    """The folder of a first and of a second data set of the same two files."""
+    draw(folder, ["a.jpg", "b.jpg"])
+    if way == "a linked file":
+        (folder / "links").mkdir()
+        for name in ("a.jpg", "b.jpg"):
+            (folder / "links" / f"of-{name}").symlink_to(folder / "images" / name)
+    else:
+        (folder / "links").symlink_to(folder / "images")
+    return {"the same path": ("images", "images"), "behind a linked folder": ("links", "images")}.get(
+        way, ("images", "links")
+    )
+
+
+@pytest.mark.parametrize("way", ["the same path", "a linked folder", "behind a linked folder", "a linked file"])
+def test_a_file_has_one_key_in_several_data_sets(way: str, tmp_path: Path) -> None:
+    """Each with groups and splits of its own: as two samples, a file could be trained on and evaluated."""
+    first, second = linked(tmp_path, way)
+    ingested(tmp_path, {"kind": "image_folder", "folder": first}, split={"by": "group", "test": 0.5})
+    with Catalog.open(tmp_path / "home").read() as now:
+        before = now.samples().to_pylist()
+    reader = {"kind": "image_folder", "folder": second}
+    found = ingested(tmp_path, reader, name="e", split={"by": "group", "test": 0.5})
+    with Catalog.open(tmp_path / "home").read() as now:
+        assert now.samples().to_pylist() == before
+    assert (found.samples, found.new) == (2, 0)
+    assert any("is the file that the catalog has as d/a and 1 more: read under the key 'd/a'" in n for n in found.notes)
+
+
 SIGNED = [
     "https://h/a.jpg?X-Amz-Signature=1&X-Amz-Expires=3", "https://h/a.jpg?Expires=1&Signature=2&Key-Pair-Id=3",
     "https://h/a.jpg?sv=1&se=2&sr=b&sp=r&sig=3", "https://h/a.jpg?GoogleAccessId=1&Expires=2&Signature=3",
