@@ -211,6 +211,15 @@ class Snapshot:
         query = "SELECT DISTINCT key FROM incoming WHERE sha256(key) IN (SELECT key_sha256 FROM forgotten) ORDER BY key"
         return [str(key) for key in self.view.table(query, incoming=pa.table({"key": keys}))["key"].to_pylist()]
 
+    def forgotten_images(self, samples: pa.Table) -> list[str]:
+        """Keys of those of `samples` (key, sha256) that the catalog lacks and whose image `amber forget` removed under
+        another key, sorted."""
+        query = (
+            "SELECT DISTINCT key FROM incoming ANTI JOIN sample USING (key) WHERE sha256('image ' || incoming.sha256) "
+            "IN (SELECT key_sha256 FROM forgotten) ORDER BY key"
+        )
+        return [str(key) for key in self.view.table(query, incoming=samples)["key"].to_pylist()]
+
     def hashes(self) -> pa.Table:
         """Perceptual hashes of all samples, by key: key, phash (uint64)."""
         return self.view.table("SELECT key, phash FROM sample WHERE commit_id <= ? ORDER BY key", [self.commit])
