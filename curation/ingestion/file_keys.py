@@ -45,40 +45,29 @@ def with_one_key_a_file(content: Content, known: Mapping[str, str], findings: Fi
 def _known_keys(keys: Sequence[str], locations: Sequence[str | None], known: Mapping[str, str]) -> dict[str, str]:
     """The key in the catalog of each file that has a new key here."""
     new = {key: path for key, path in zip(keys, locations, strict=True) if path and key not in known}
-    if not new:
+    if not new or not known:
         return {}
-    files = _KnownFiles(known)
-    found = {key: files.key_of(path) for key, path in new.items()}
+    paths = {*new.values()}
+    behind = {path: _behind_links(path) for path in paths if not is_url(path)}
+    names = {os.path.basename(path) for pair in behind.items() for path in pair}
+    by_location: dict[str, str] = {}
+    by_file: dict[str, str] = {}
+    for key, location in known.items():
+        if location in paths:
+            by_location.setdefault(location, key)
+        if not is_url(location) and os.path.basename(location) in names:
+            by_file.setdefault(_behind_links(location), key)
+    found = {key: by_location.get(path) or by_file.get(behind.get(path, ""), "") for key, path in new.items()}
     used = set(keys)
     return {key: earlier for key, earlier in found.items() if earlier and earlier not in used}
 
 
-class _KnownFiles:
-    """The files of the catalog, by location and by the path behind all links, which is looked up for equal names only."""
-
-    def __init__(self, known: Mapping[str, str]) -> None:
-        self._by_location: dict[str, str] = {}
-        self._by_name: dict[str, list[str]] = {}
-        self._real: dict[str, dict[str, str]] = {}
-        for key, location in known.items():
-            if self._by_location.setdefault(location, key) == key and not is_url(location):
-                self._by_name.setdefault(os.path.basename(location), []).append(location)
-
-    def key_of(self, path: str) -> str:
-        """The key of the file at `path`; "" where the catalog has none."""
-        if path in self._by_location or is_url(path):
-            return self._by_location.get(path, "")
-        try:
-            real = os.path.realpath(path)
-        except ValueError:  # a zero byte; inspection names it
-            return ""
-        names = {os.path.basename(path), os.path.basename(real)} & self._by_name.keys()
-        return next((found for name in sorted(names) if (found := self._behind_links(name).get(real, ""))), "")
-
-    def _behind_links(self, name: str) -> dict[str, str]:
-        if name not in self._real:
-            self._real[name] = {os.path.realpath(path): self._by_location[path] for path in self._by_name[name]}
-        return self._real[name]
+def _behind_links(path: str) -> str:
+    """The path of the file itself."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # a zero byte; inspection names it
+        return path
 
 
 def _links(keys: Sequence[str], locations: Sequence[str | None]) -> dict[str, str]:
