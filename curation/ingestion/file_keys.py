@@ -27,9 +27,8 @@ def with_one_key_a_file(content: Content, known: Mapping[str, str], findings: Fi
     keys, locations = content.samples["key"].to_pylist(), content.samples["location"].to_pylist()
     renamed = _known_keys(keys, locations, known)
     if renamed:
-        first = next(iter(renamed.values()))
         named = [f"{old} is the file that the catalog has as {new}" for old, new in renamed.items()]
-        findings.note_several(named, f"read under the key {first!r}")
+        findings.note_several(named, f"read under the key {next(iter(renamed.values()))!r}")
     links = _links(keys, locations)
     if links:
         first = next(iter(links.items()))
