@@ -245,7 +245,9 @@ def test_any_flipped_bit_of_a_record_is_damage(name: str, tmp_path: Path) -> Non
 def test_a_record_of_an_older_amber_has_no_digest(tmp_path: Path) -> None:
     Run(id="a", plan="p", commit=1, recipe=Recipe()).save(tmp_path)
     path = tmp_path / "runs" / "a" / "run.json"
-    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "digest"}))
+    path.write_text(
+        json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "digest"})
+    )
     assert Run.open(tmp_path, "a").plan == "p"
 
 

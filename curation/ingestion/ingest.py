@@ -139,7 +139,9 @@ def _forgotten_images(catalog: Catalog, facts: Mapping[str, ImageFacts]) -> list
     """Keys of new images that the catalog has forgotten under another key."""
     keys, hashes = list(facts), [found.sha256 for found in facts.values()]
     with catalog.read() as now:
-        return now.forgotten_images(pa.table({"key": pa.array(keys, pa.string()), "sha256": pa.array(hashes, pa.string())}))
+        return now.forgotten_images(
+            pa.table({"key": pa.array(keys, pa.string()), "sha256": pa.array(hashes, pa.string())})
+        )
 
 
 @contextmanager

@@ -50,9 +50,13 @@ def test_a_network_is_exported(trained: str, capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["predict", "RUN", "images"], ["export-model", "RUN", "--to", "out"], ["replay", "RUN", "--to", "out"]], ids=" ".join
+    "words",
+    [["predict", "RUN", "images"], ["export-model", "RUN", "--to", "out"], ["replay", "RUN", "--to", "out"]],
+    ids=" ".join,
 )
-def test_altered_weights_are_damage(trained: str, words: list[str], home: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_altered_weights_are_damage(
+    trained: str, words: list[str], home: Path, tmp_path: Path, capsys: Capture
+) -> None:
     """torch itself reads them without a word."""
     shutil.copytree(home, tmp_path / "altered")
     (tmp_path / "images").symlink_to(home.parent / "data" / "images" / "red")

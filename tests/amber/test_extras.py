@@ -75,7 +75,9 @@ def test_a_missing_extra_is_one_line(folder: Path, words: list[str]) -> None:
     assert "amber-curation[" in one_line(done)
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
 def test_a_page_installs_from_the_checkout_what_there_is(page: Path) -> None:
     """The wheel is in no registry: a page that names it would install nothing, or somebody else's package."""
     text = "" if page.name == "log.md" else page.read_text()

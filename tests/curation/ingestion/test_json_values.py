@@ -48,7 +48,9 @@ FORMATS: list[Write] = [webdataset, scalabel, fiftyone, label_studio]
 
 
 @pytest.mark.parametrize("write", FORMATS)
-@pytest.mark.parametrize(("group", "text"), [(12, "12"), (12.0, "12"), (1.5, "1.5"), ("007", "007"), (2**60, str(2**60))])
+@pytest.mark.parametrize(
+    ("group", "text"), [(12, "12"), (12.0, "12"), (1.5, "1.5"), ("007", "007"), (2**60, str(2**60))]
+)
 def test_a_group_is_text(write: Write, group: Any, text: str, tmp_path: Path) -> None:
     reader = write(tmp_path, {"group": group})
     assert content(tmp_path, reader).samples["group"].to_pylist() == [text]
@@ -59,7 +61,8 @@ def test_a_group_is_text(write: Write, group: Any, text: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("write", FORMATS[:3])
 @pytest.mark.parametrize(
-    ("value", "flag"), [(1.0, "true"), (0, "false"), ("Yes", "true"), ("FALSE", "false"), ("1.0", "true"), (False, "false")]
+    ("value", "flag"),
+    [(1.0, "true"), (0, "false"), ("Yes", "true"), ("FALSE", "false"), ("1.0", "true"), (False, "false")],
 )
 def test_flags(write: Write, value: Any, flag: str, tmp_path: Path) -> None:
     assert label_rows(content(tmp_path, write(tmp_path, {"wet": value})), "text") == [(flag,)]

@@ -247,7 +247,9 @@ def test_a_mined_label_represents_its_group(catalog: Catalog, tmp_path: Path) ->
     assert set(strata_by(copy, "color", mined="as_found").mined_weight) == {1}
 
 
-@pytest.mark.parametrize("boosted", [["night"], ["night", "yellow_at_night"], ["yellow_at_night", "night"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "boosted", [["night"], ["night", "yellow_at_night"], ["yellow_at_night", "night"]], ids=" ".join
+)
 def test_a_boosted_slice_may_have_the_name_of_the_mark_of_mined_labels(
     boosted: list[str], catalog: Catalog, tmp_path: Path
 ) -> None:

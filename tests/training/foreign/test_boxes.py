@@ -118,9 +118,13 @@ def test_boxes_that_look_like_fractions_are_refused(
         results.write_text(json.dumps([first | {"bbox": box} for box in sides]))
     else:
         annotations, results = None, tmp_path / "boxes.parquet"
-        rows = [{"key": "pictures/00001", **LIGHT, **dict(zip("xywh", box, strict=True)), "score": 1.0} for box in sides]
+        rows = [
+            {"key": "pictures/00001", **LIGHT, **dict(zip("xywh", box, strict=True)), "score": 1.0} for box in sides
+        ]
         pq.write_table(pa.Table.from_pylist(rows), results)
-    with pytest.raises(BadInput, match=rf"(entry 0|row 1): x = 0.1, .*: all {len(sides)} boxes .* like fractions; write"):
+    with pytest.raises(
+        BadInput, match=rf"(entry 0|row 1): x = 0.1, .*: all {len(sides)} boxes .* like fractions; write"
+    ):
         import_predictions(home, results, name="d", author="bo", annotations=annotations)
     assert not (home.home / "runs").exists()
 
