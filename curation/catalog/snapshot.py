@@ -211,7 +211,7 @@ class Snapshot:
         return forgotten_keys(self.view, pa.table({"key": keys}))
 
     def forgotten_images(self, samples: pa.Table) -> list[str]:
-        """Keys of those of `samples` (key, sha256) that are new and whose image was forgotten, under any key, sorted."""
+        """Keys of those of `samples` (key, sha256) that are new and whose image was forgotten, sorted."""
         return forgotten_images(self.view, samples)
 
     def hashes(self) -> pa.Table:

@@ -83,7 +83,7 @@ def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
 def unsealed(record: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that `sealed` took; ValueError when one differs. A record without a digest is of an older Amber."""
     fields = dict(record)
-    if (digest := fields.pop("digest", None)) not in (None, _digest(fields)):
+    if fields.pop("digest", None) not in (None, _digest(fields)):
         raise ValueError("it differs from what was written, its digest is another")
     return fields
 

@@ -20,9 +20,9 @@ __all__ = ["with_one_key_a_file"]
 def with_one_key_a_file(content: Content, known: Mapping[str, str], findings: Findings) -> Content:
     """`content` with each image file under one key; `known` maps the keys of the catalog to their locations.
 
-    A file keeps the key that the catalog has for it, whichever data set brought it and by which path. Otherwise the name
-    that is no link counts, then the first one. Attributes and labels of all names of a file are joined; BadInput if they
-    differ.
+    A file keeps the key that the catalog has for it, whichever data set brought it and by which path. Otherwise the
+    name that is no link counts, then the first one. Attributes and labels of all names of a file are joined; BadInput
+    if they differ.
     """
     keys, locations = content.samples["key"].to_pylist(), content.samples["location"].to_pylist()
     renamed = _known_keys(keys, locations, known)

@@ -46,8 +46,8 @@ class Ingested:
     """The result of one ingest: samples in the data set, new ones, labels imported and held back, and quarantined.
 
     `quarantined` holds location and reason of each entry, `aside` the same entries as file, entry, value and rule.
-    `notes` tells what was passed over or changed. `forgotten` are keys that `amber forget` removed earlier, and new keys
-    of images that it removed: they are left out, with all their labels.
+    `notes` tells what was passed over or changed. `forgotten` are keys that `amber forget` removed earlier, and new
+    keys of images that it removed: they are left out, with all their labels.
     """
 
     dataset: str

@@ -140,7 +140,7 @@ def unsigned(url: str) -> str:
 
 
 def _address(url: str) -> str:
-    """A URL without its scheme. Of a page of the web also without user, usual port and fragment, its host in lower case.
+    """A URL without its scheme; of the web also without user, usual port and fragment, its host in lower case.
 
     >>> _address("https://ann:secret@Host:443/x/../a.jpg#top"), _address("s3://bucket/a.jpg")
     ('host/a.jpg', 'bucket/a.jpg')

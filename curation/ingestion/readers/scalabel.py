@@ -112,15 +112,18 @@ def read_scalabel(
         dataset, annotator=declared.annotator, timezone=declared.timezone, unknown=declared.unknown, findings=findings
     )
     passed: list[str] = []
+    seen: set[str] = set()
     by_attribute = {name: task for name, of in declared.tasks.items() for task in tasks if task.name == of}
     for file, images, split in declared.parts(folder):
         with findings.entry():
             document = read_document(folder / file, _FORM, "a list of Scalabel's frames", findings)
             root = images if is_url(images) else str((folder / images).absolute())
             for frame in _frames(document):
+                seen |= {*(frame.attributes or {})}
                 with findings.entry():
                     _add_frame(builder, frame, declared, by_attribute, dataset, file, images, root, split, passed)
     polygons = "" if declared.lines else '; lines = "polygons" in [reader] reads the box around a closed poly2d'
+    findings.note_missing("frame", "attribute", declared.tasks, seen)
     findings.note_several(passed, f"has no box2d and is passed over{polygons}")
     return builder.content(held_back=declared.held_back, fractions=bool(declared.fractions))
 

@@ -260,7 +260,7 @@ class _Part:
 
     def _long(self, table: LabelTable) -> pa.Table:
         source, names = self._source, self._source.table.column_names
-        named = pa.array([table.task] * len(source)) if table.task else source.column("task").cast(pa.string())
+        named = pa.array([table.task] * len(source)) if table.task else self._named_tasks(source)
         state = pc.fill_null(source.column("state"), "known") if "state" in names else pa.array(["known"] * len(source))
         value = source.first_of(["value", *_KINDS])
         if not value:
@@ -271,6 +271,18 @@ class _Part:
             part, keys, states = source.filter(of), self._keys.filter(of), state.filter(of)
             found.append(self._of_task(part, keys, states, task or "", value))
         return pa.concat_tables(found)
+
+    def _named_tasks(self, source: SourceTable) -> pa.ChunkedArray:
+        """The column of tasks; a name that differs from a task's in case and punctuation alone is that task."""
+        named = source.column("task").cast(pa.string())
+        near = {
+            name: plain_name(name) for name in pc.unique(named).drop_null().to_pylist()
+            if name not in self._tasks and plain_name(name) in self._tasks
+        }  # fmt: skip
+        for name, task in near.items():
+            self._findings.note(f"{self.name}: the task {name!r} is read as {task!r}")
+        row = pc.index_in(named, value_set=pa.array(list(near), pa.string()))
+        return pc.coalesce(pa.array(list(near.values()), pa.string()).take(row), named)
 
     def _of_task(self, source: SourceTable, keys: pa.ChunkedArray, states: pa.Array, task: str, value: str) -> pa.Table:
         """The rows of one task of a long table: rows with a value, and rows whose state needs none."""

@@ -1,4 +1,4 @@
-"""Values in JSON, in every format that holds them: groups of numbers, flags in other words, ids with all their digits."""
+"""Values in JSON, in every format that holds them: groups of numbers, flags in other words, ids with every digit."""
 
 import io
 import json
@@ -72,3 +72,9 @@ def test_flags(write: Write, value: Any, flag: str, tmp_path: Path) -> None:
 def test_ids_of_fiftyone_keep_every_digit(form: str, tmp_path: Path) -> None:
     reader = fiftyone(tmp_path, {"track_id": {form: "1234567890123456789"}})
     assert content(tmp_path, reader).samples["track_id"].to_pylist() == [1234567890123456789]
+
+
+@pytest.mark.parametrize("write", FORMATS[:3])
+def test_a_field_that_no_entry_has_is_named(write: Write, tmp_path: Path) -> None:
+    found = ingested(tmp_path, write(tmp_path, {"Wet": True}))
+    assert any(note.startswith("no ") and "'wet'; " in note and "Wet" in note for note in found.notes)

@@ -57,7 +57,7 @@ def test_shards_of_a_plan_take_their_parts_away(limit: int, tmp_path: Path) -> N
 
 
 def ended(work: Callable[[], object], limit: int, folder: Path) -> None:
-    with full_disk(limit), pytest.raises((AmberError, OSError), match="too large|[Ss]pace") as error:
+    with full_disk(limit), pytest.raises((AmberError, OSError), match=r"too large|[Ss]pace") as error:
         work()
     assert "\n" not in str(error.value)
     assert not list(folder.rglob("*.part"))

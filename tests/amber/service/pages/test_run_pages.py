@@ -169,7 +169,6 @@ def _live(catalog: Catalog) -> list[object]:
 
 
 def test_a_trained_run_waits_for_its_figures_while_its_process_runs(own: Catalog) -> None:
-    run = own.home / "runs" / "fresh"
     note(own.home, "fresh", done=9, total=9, outcome="trained")
     replace(Run.open(own.home, "new"), id="fresh").save(own.home)
     with visiting(own.home) as visitor:
