@@ -28,6 +28,7 @@ __all__ = [
     "label_columns",
     "looked_column",
     "numbers",
+    "where_true",
 ]
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -78,6 +79,15 @@ def as_text(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray
         whole = pc.all(pc.equal(column, pc.round(column))).as_py() is not False
         column = cast_column(column, pa.int64(), name, where(0)) if whole and len(column) else column
     return cast_column(column, pa.string(), name, where(0))
+
+
+def where_true(mask: pa.ChunkedArray, column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray:
+    """The column with the other cells null; BadInput for a union, of which Arrow can make no cell null."""
+    if pa.types.is_union(column.type):
+        raise BadInput(
+            f"{where(0)}: column {name!r} holds {column.type}, which is no label; convert it or leave it out"
+        )
+    return pc.if_else(mask, column, pa.scalar(None, column.type))
 
 
 def numbers(column: pa.ChunkedArray, name: str, where: Where, findings: Findings) -> pa.ChunkedArray:
