@@ -3,7 +3,7 @@
 The scalabel package was last released in 2023 and pins versions that newer libraries no longer support.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -121,7 +121,11 @@ def read_scalabel(
             for frame in _frames(document):
                 seen |= {*(frame.attributes or {})}
                 with findings.entry():
-                    _add_frame(builder, frame, declared, by_attribute, dataset, file, images, root, split, passed)
+                    key, origin = _add_frame(builder, frame, declared, dataset, file, images, root, split)
+                    for name, task in by_attribute.items():
+                        with findings.entry():
+                            _label(builder, key, frame, declared, name, task, origin)
+                    _add_boxes(builder, key, frame, declared, origin, passed)
     polygons = "" if declared.lines else '; lines = "polygons" in [reader] reads the box around a closed poly2d'
     findings.note_missing("frame", "attribute", declared.tasks, seen)
     findings.note_several(passed, f"has no box2d and is passed over{polygons}")
@@ -143,15 +147,15 @@ def _frames(document: _File | list[_Frame] | _Frame | _OldFile) -> list[_Frame]:
 
 
 def _add_frame(
-    builder: ContentBuilder, frame: _Frame, declared: Scalabel, tasks: Mapping[str, Task], dataset: str, file: str,
-    images: str, root: str, split: str | None, passed: list[str],
-) -> None:  # fmt: skip
+    builder: ContentBuilder, frame: _Frame, declared: Scalabel, dataset: str, file: str, images: str, root: str,
+    split: str | None,
+) -> tuple[str, str]:  # fmt: skip
+    """Add the image of a frame; returns its key and origin."""
     origin = f"{file} frame {frame.name}"
     name = f"{_video(frame)}/{frame.name}" if _video(frame) else frame.name
     location = located(root, frame.url if frame.url and is_url(frame.url) else name, origin)
     attributes = _attributes(frame, declared, split, dataset, origin)
-    key = builder.add_image(declared.key_name(images, name), location, attributes, origin, root=root)
-    _label(builder, key, frame, declared, tasks, origin, passed)
+    return builder.add_image(declared.key_name(images, name), location, attributes, origin, root=root), origin
 
 
 def _video(frame: _Frame) -> str | None:
@@ -176,13 +180,16 @@ def _attributes(frame: _Frame, declared: Scalabel, split: str | None, dataset: s
 
 
 def _label(
-    builder: ContentBuilder, key: str, frame: _Frame, declared: Scalabel, tasks: Mapping[str, Task], origin: str,
-    passed: list[str],
-) -> None:  # fmt: skip
-    for name, task in tasks.items():
-        value = (frame.attributes or {}).get(name)
-        if value is not None and _known(value, declared):
-            builder.add_label(key, task.name, origin=origin, **value_of(task, value, origin))
+    builder: ContentBuilder, key: str, frame: _Frame, declared: Scalabel, name: str, task: Task, origin: str
+) -> None:
+    value = (frame.attributes or {}).get(name)
+    if value is not None and _known(value, declared):
+        builder.add_label(key, task.name, origin=origin, **value_of(task, value, origin))
+
+
+def _add_boxes(
+    builder: ContentBuilder, key: str, frame: _Frame, declared: Scalabel, origin: str, passed: list[str]
+) -> None:
     if frame.labels is not None or declared.missing == "none":
         boxes, origins = _boxes(frame.labels or [], declared, origin, passed)
         builder.add_label(key, declared.task, origin=origin, boxes=boxes, box_origins=origins)

@@ -78,3 +78,9 @@ def test_ids_of_fiftyone_keep_every_digit(form: str, tmp_path: Path) -> None:
 def test_a_field_that_no_entry_has_is_named(write: Write, tmp_path: Path) -> None:
     found = ingested(tmp_path, write(tmp_path, {"Wet": True}))
     assert any(note.startswith("no ") and "'wet'; " in note and "Wet" in note for note in found.notes)
+
+
+def test_a_bad_attribute_of_a_frame_goes_aside_and_its_boxes_go_in(tmp_path: Path) -> None:
+    reader = scalabel(tmp_path, {"wet": {"nested": 1}})
+    found = ingested(tmp_path, reader | {"missing": "none"}, quarantine=True)
+    assert (found.samples, found.labels, len(found.aside)) == (1, 1, 1)
