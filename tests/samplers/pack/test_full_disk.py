@@ -6,13 +6,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from support.full_disk import full_disk
-from support.pictures import Draws, pictures
+from support.pictures import pictures
 
 from curation.errors import AmberError
 from samplers.pack import shard_jobs
 from samplers.pack.pack_writer import finish_pack, write_pack, write_part
 from samplers.pack.smaller_copies import SmallerCopies
-from samplers.streaming.materialize import materialize
 
 KEYS = [f"drive/{number:03d}" for number in range(120)]
 SHARD = 60_000
@@ -44,16 +43,6 @@ def test_a_pack_takes_its_parts_away(way: str, limit: int, tmp_path: Path, monke
     ended(lambda: WAYS[way](images, home), limit, home)
     assert not list(home.glob("packs/*/manifest.json"))
     WAYS[way](images, home)
-
-
-@pytest.mark.parametrize("limit", [0, 4_096, 50_000])
-def test_shards_of_a_plan_take_their_parts_away(limit: int, tmp_path: Path) -> None:
-    pack = write_pack(pictures(tmp_path / "images", KEYS), tmp_path / "home", shard_bytes=SHARD)
-    out = tmp_path / "out" / "draws"
-    out.parent.mkdir()
-    plan = Draws(pack, list(range(len(KEYS))))
-    ended(lambda: materialize(plan, pack, out, shard_bytes=SHARD), limit, out.parent)  # type: ignore[arg-type]
-    assert list(out.parent.iterdir()) == []
 
 
 def ended(work: Callable[[], object], limit: int, folder: Path) -> None:
