@@ -66,7 +66,7 @@ def test_altered_weights_are_damage(
     path.write_bytes(data)
     call = [trained if word == "RUN" else word for word in words]
     assert "differs from what was written; train run" in refused(capsys, *call, "--home", "altered", code=4)
-    assert not Path("out").exists()
+    assert words[0] == "replay" or not Path("out").exists()
 
 
 REFUSED = {
