@@ -161,8 +161,7 @@ class PendingCommit:
             raise BadInput(f"key {gone[0]!r}: was forgotten (`amber forget`) and must not come back; leave it out")
         if gone := self.now.forgotten_images(samples.select(["key", "sha256"])):
             raise BadInput(
-                f"key {gone[0]!r}: its image was forgotten (`amber forget`) under another key and must not come back; "
-                "leave it out"
+                f"key {gone[0]!r}: its image was forgotten (`amber forget`) and must not come back; leave it out"
             )
         other = "SELECT key FROM incoming JOIN sample USING (key) WHERE sample.sha256 <> incoming.sha256 ORDER BY key"
         refuse(
