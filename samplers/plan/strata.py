@@ -18,7 +18,7 @@ from samplers.plan.presence import presence_entropy
 from samplers.plan.rates import PI_UNITS, quantise, regression_bins, stratum_targets
 from samplers.policy.policy import TaskPolicy
 
-__all__ = ["SliceMembership", "Strata", "strata_of", "stratum_marks"]
+__all__ = ["SliceMembership", "Strata", "shown_stratum", "strata_of", "stratum_marks"]
 
 MIN_LOSS = 0.01
 SEPARATOR = " & "
@@ -226,6 +226,17 @@ def stratum_marks(task: Task, code: int, name: str) -> tuple[str, ...]:
     """
     head = name.partition(SEPARATOR)[0] if task.kind == "regression" else (*task.classes, NONE)[code]
     return tuple(name.removeprefix(head).split(SEPARATOR)[1:])
+
+
+def shown_stratum(name: str, marks: Sequence[str]) -> str:
+    """The name of a stratum for people: its class is quoted where it holds the separator itself.
+
+    >>> shown_stratum("car & night", ["night"]), shown_stratum("car & night", [])
+    ('car & night', "'car & night'")
+    """
+    ending = "".join(f"{SEPARATOR}{mark}" for mark in marks)
+    head = name.removesuffix(ending)
+    return f"{head!r}{ending}" if SEPARATOR in head else name
 
 
 def _entropy(p: Floats) -> float:
