@@ -21,6 +21,8 @@ OUTCOMES = {"pass": 0, "block": 10, "not enough data": 11}
 """The exit code of each decision of a gate."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_MEMORY = ("not enough memory", "can't allocate memory", "CUDA out of memory")
+"""How torch says that memory ran out."""
 
 
 def guarded(work: Callable[[], object]) -> int:
@@ -50,9 +52,13 @@ def guarded(work: Callable[[], object]) -> int:
     except OSError as error:
         fix = "free some space" if error.errno in FULL else "check the path and its rights"
         return _fail(f"{error.filename or 'system'}: {error.strerror or error}; {fix} and run the same again", 1)
+    except MemoryError:
+        return _out_of_memory()
     except RuntimeError as error:
         if str(error) == "Query interrupted":  # what DuckDB raises on Ctrl-C
             return _interrupted()
+        if any(words in str(error) for words in NO_MEMORY):
+            return _out_of_memory()
         raise
     return code if isinstance(code, int) else 0
 
@@ -60,6 +66,10 @@ def guarded(work: Callable[[], object]) -> int:
 def _interrupted() -> int:
     exec("")  # Python forgets an interrupt that passed an exec(); it would end by the signal instead of by the code
     return _fail("interrupted: what was committed is kept, nothing is half-written; run the same again", 130)
+
+
+def _out_of_memory() -> int:
+    return _fail("memory: there is too little; end other programs, or do less at once, and run the same again", 1)
 
 
 def _fail(message: str, code: int) -> int:

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from typing import Final
 
-from curation.errors import NotFound
+from curation.errors import NotFound, not_installed
 
 __all__ = ["EXTRAS", "missing_module", "need_extra"]
 
@@ -31,17 +31,11 @@ def need_extra(extra: str) -> None:
     """
     for module in EXTRAS[extra]:
         if find_spec(module) is None:
-            raise _not_installed(module, extra)
+            raise not_installed(module, extra)
 
 
 def missing_module(error: ModuleNotFoundError) -> NotFound | None:
     """The error for a user when `error` is about a module of an extra; None for any other module."""
     module = (error.name or "").partition(".")[0]
     extra = next((extra for extra, modules in EXTRAS.items() if module in modules), None)
-    return _not_installed(module, extra) if extra else None
-
-
-def _not_installed(module: str, extra: str) -> NotFound:
-    return NotFound(
-        f"{module}: is not installed; run pip install 'amber-curation[{extra}]', or '.[{extra}]' in a checkout"
-    )
+    return not_installed(module, extra) if extra else None

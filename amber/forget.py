@@ -23,7 +23,8 @@ class ForgetResult:
     """What `forget` changed: packs rewritten, plans and runs withdrawn; and what it leaves to people.
 
     `location` is the image's own file, `pictures` are reports that may show it, `backups` are files that may hold it;
-    `servers` are Label Studios that show it until the next push or pull there.
+    `servers` are Label Studios that show it until the next push or pull there. `copies` are the keys of other samples
+    whose image is equal, byte by byte.
     """
 
     commit: int
@@ -34,6 +35,7 @@ class ForgetResult:
     pictures: tuple[str, ...]
     backups: tuple[str, ...]
     servers: tuple[str, ...]
+    copies: tuple[str, ...]
 
 
 def forget(catalog: Catalog, key: str, *, author: str) -> ForgetResult:
@@ -48,6 +50,7 @@ def forget(catalog: Catalog, key: str, *, author: str) -> ForgetResult:
     if not len(found):
         raise NotFound(f"key {key!r}: the catalog has no such sample; check the key")
     location = found["location"][0].as_py()
+    equal = samples.filter(pc.equal(samples["sha256"], found["sha256"][0]))["key"].to_pylist()
     if samples["location"].to_pylist().count(location) == 1:
         Forgotten(home, Signer.of(home)).add(location)
     removed = forget_image(home, key)
@@ -64,7 +67,7 @@ def forget(catalog: Catalog, key: str, *, author: str) -> ForgetResult:
     return ForgetResult(
         commit=commit, location=location, packs=removed.packs, plans=removed.plans, runs=runs,
         pictures=_listed(home, "runs/*/report.html"), backups=_listed(home, "*.v*.duckdb", "*.backup*"),
-        servers=servers,
+        servers=servers, copies=tuple(sorted({*equal} - {key})),
     )  # fmt: skip
 
 

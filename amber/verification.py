@@ -1,13 +1,12 @@
 """Verification of what lies beside the catalog: packs, plans, embeddings and the files of runs."""
 
 import json
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from curation.catalog.admin.verification import Check
 from curation.errors import AmberError, Damaged
-from curation.files.read_back import read_json, read_with, sha256_of
+from curation.files.read_back import check_archive, read_json, sha256_of
 from curation.images.embeddings import Embeddings
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
@@ -40,7 +39,8 @@ def check_run_files(home: Path, id_: str) -> None:
     folder = home / "runs" / run.id
     run.exposure(home)
     run.replaced(home)
-    read_with(_checkpoint, folder / "checkpoints" / "last.pt", f"train run {run.id} again")
+    if (weights := folder / "checkpoints" / "last.pt").exists():
+        check_archive(weights, f"train run {run.id} again")
     for report in sorted(folder.glob("withdrawn.json")):
         read_json(report, f"write {json.dumps({'at': 'a date'})} into it", lambda note: str(note["at"]))
 
@@ -73,16 +73,3 @@ def _release(home: Path, path: Path) -> None:
 
 def _imported(home: Path, path: Path) -> None:
     Imported.open(home, path.parent.name).trained(home)
-
-
-def _checkpoint(path: Path) -> None:
-    """Compare the checksums of a torch checkpoint, which is a zip archive; a run without one has none to compare."""
-    if not path.exists():
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-    except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise ValueError(str(error)) from error
-    if broken:
-        raise Damaged(f"{path}: {broken} differs from what was written; train the run again")

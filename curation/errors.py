@@ -8,7 +8,7 @@ AmberError
 └── Damaged    a file that differs from what was written into it       exit 4
 """
 
-__all__ = ["AmberError", "BadInput", "Busy", "Damaged", "Failed", "NotFound"]
+__all__ = ["AmberError", "BadInput", "Busy", "Damaged", "Failed", "NotFound", "not_installed"]
 
 
 class AmberError(Exception):
@@ -41,3 +41,13 @@ class Damaged(AmberError):
     """A file differs from what was written into it."""
 
     exit_code = 4
+
+
+def not_installed(module: str, extra: str) -> NotFound:
+    """The error for a module of an extra that is missing, with the command that installs it.
+
+    >>> print(not_installed("ray", "ray"))
+    ray: is not installed; run pip install 'amber-curation[ray]', or pip install -e '.[ray]' in a checkout
+    """
+    wheel, checkout = f"pip install 'amber-curation[{extra}]'", f"pip install -e '.[{extra}]'"
+    return NotFound(f"{module}: is not installed; run {wheel}, or {checkout} in a checkout")

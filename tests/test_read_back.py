@@ -1,5 +1,6 @@
 """Whatever is read back is what was written: one flipped byte in a file of a workspace is one line and exit code 4."""
 
+import json
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from support.homes import copy_home, label, labels, make_home
 from support.workspace_files import FILES
 
@@ -31,6 +33,11 @@ from curation.requests.candidates import Candidates
 from samplers import Policy, make_plan
 from samplers.pack.pack_writer import make_pack
 from samplers.plan.plan import Plan
+from training.dynamics.rebuilding import weights_sha256
+from training.dynamics.retraining import Retraining
+from training.imported import Imported
+from training.loop.checkpoint import load_state, save_state, write_tensors
+from training.network.weights import read_tensors
 from training.recipe import Recipe
 from training.run import Run
 
@@ -203,6 +210,67 @@ def requested(now: Snapshot) -> pa.Table:
         "priority": 0, "propensity": 1.0, "cost": 1.0,
     }  # fmt: skip
     return pa.Table.from_pylist([row], REQUESTS)
+
+
+RECORDS: dict[str, tuple[Run | Imported | Retraining, str, Callable[[Path], object]]] = {
+    "run": (
+        Run(id="a", plan="p", commit=1, recipe=Recipe(), curve=[{"Draws": 1.0, "car": 0.25}], seconds=float("nan")),
+        "runs/a/run.json", lambda home: Run.open(home, "a"),
+    ),
+    "imported": (
+        Imported(id="a", model="m", file="f", sha256="0" * 64, commit=1, tasks={"car": 3}),
+        "runs/a/imported.json", lambda home: Imported.open(home, "a"),
+    ),
+    "retraining": (
+        Retraining(base="b", commit=1, settings={"seeds": 2}, ledger={"sample": 3}, wanted={"head": ("car",)}, why={}),
+        "retraining.json", Retraining.newest,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_any_flipped_bit_of_a_record_is_damage(name: str, tmp_path: Path) -> None:
+    record, file, opened = RECORDS[name]
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record.save(tmp_path)
+    assert repr(opened(tmp_path)) == repr(record)
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 2):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at // 2 % 7]) + whole[at + 1 :])
+        with pytest.raises(Damaged, match=f"^{path}: cannot be read"):
+            opened(tmp_path)
+
+
+def test_a_record_of_an_older_amber_has_no_digest(tmp_path: Path) -> None:
+    Run(id="a", plan="p", commit=1, recipe=Recipe()).save(tmp_path)
+    path = tmp_path / "runs" / "a" / "run.json"
+    path.write_text(
+        json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "digest"})
+    )
+    assert Run.open(tmp_path, "a").plan == "p"
+
+
+READ_TENSORS: dict[str, Callable[[Path], object]] = {
+    "weights": lambda path: read_tensors(path, "train it again"),
+    "a state": load_state,
+    "their digest": lambda path: weights_sha256(path.parents[3], "a"),
+}
+
+
+@pytest.mark.parametrize("name", READ_TENSORS)
+def test_a_flipped_bit_of_tensors_is_damage(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "a" / "checkpoints" / "last.pt"
+    path.parent.mkdir(parents=True)
+    values = {"w": torch.arange(5_000.0), "b": torch.ones(3)}
+    (save_state if name == "a state" else write_tensors)(path, values)
+    READ_TENSORS[name](path)
+    whole = path.read_bytes()
+    for part in (0.3, 0.5, 0.7):
+        flip(path, part)
+        with pytest.raises(Damaged, match=r"last.pt: a?.*data/\d differs from what was written; "):
+            READ_TENSORS[name](path)
+        path.write_bytes(whole)
 
 
 def test_a_damaged_checkpoint_is_found(catalog: Catalog) -> None:

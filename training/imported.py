@@ -15,7 +15,7 @@ from curation.catalog.snapshot import Snapshot
 from curation.errors import BadInput
 from curation.files.atomic import whole
 from curation.files.prefixes import full_name
-from curation.files.read_back import check_sha256, read_json, read_parquet
+from curation.files.read_back import check_sha256, read_json, read_parquet, sealed, unsealed
 
 __all__ = ["AGAIN", "UNKNOWN", "Imported", "beside_of", "is_imported", "origin_of", "refuse_imported"]
 
@@ -53,6 +53,7 @@ class Imported:
 
     @classmethod
     def _of(cls, data: dict[str, Any]) -> "Imported":
+        data = unsealed(data)
         if (found := data.pop("format", None)) != FORMAT:
             raise ValueError(f"its format is {found!r}, this Amber knows {FORMAT}")
         return cls(**data)
@@ -82,7 +83,7 @@ class Imported:
     def save(self, home: Path) -> None:
         """Write `imported.json`, whole or not at all."""
         with whole(_record(home, self.id)) as part:
-            part.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1))
+            part.write_text(json.dumps(sealed({"format": FORMAT, **asdict(self)}), indent=1))
 
 
 def is_imported(home: Path, run: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from curation.errors import BadInput, NotFound
 from curation.files.atomic import whole
 from curation.files.prefixes import full_name
-from curation.files.read_back import read_json, sha256_of
+from curation.files.read_back import read_json, sealed, sha256_of, unsealed
 from curation.rows import Rows, html_table, shortened
 from samplers.plan.plan import Plan
 from training.imported import refuse_imported
@@ -131,6 +131,7 @@ class Run:
 
     @classmethod
     def _of(cls, data: dict[str, Any]) -> "Run":
+        data = unsealed(data)
         # a run that does not name its heads is older than solved ones
         words = {"heads": "drawn", **data.pop("recipe"), "size": tuple(data.pop("size"))}
         try:
@@ -165,7 +166,7 @@ class Run:
         data["size"] = data["recipe"].pop("size")
         path = home / "runs" / self.id / "run.json"
         with whole(path) as part:
-            part.write_text(json.dumps(data, indent=1))
+            part.write_text(json.dumps(sealed(data), indent=1))
 
 
 def run_id(plan: Plan, recipe: Recipe, parent: str = "", order: str = "") -> str:

@@ -145,8 +145,8 @@ class PendingCommit:
     def add_samples(self, samples: pa.Table, *, dataset: str) -> int:
         """Add samples (key, location, sha256, phash, format, width, height, bytes); returns how many are new.
 
-        A known key with the same bytes is left unchanged; a known key with other bytes, an empty key, and a key that
-        was forgotten are refused.
+        A known key with the same bytes is left unchanged; a known key with other bytes, an empty key, a key that was
+        forgotten, and a new key of an image that was forgotten are refused.
         """
         if self.repeated:
             return 0
@@ -159,6 +159,10 @@ class PendingCommit:
         refuse(sql(twice, incoming=samples), "key {0!r}: is in this batch twice; make keys unique")
         if gone := self.now.forgotten(samples["key"]):
             raise BadInput(f"key {gone[0]!r}: was forgotten (`amber forget`) and must not come back; leave it out")
+        if gone := self.now.forgotten_images(samples.select(["key", "sha256"])):
+            raise BadInput(
+                f"key {gone[0]!r}: its image was forgotten (`amber forget`) and must not come back; leave it out"
+            )
         other = "SELECT key FROM incoming JOIN sample USING (key) WHERE sample.sha256 <> incoming.sha256 ORDER BY key"
         refuse(
             sql(other, incoming=samples),

@@ -68,15 +68,17 @@ def forget_sample(writer: Writer, key: str, predictions: Mapping[str, str]) -> N
 
     NotFound when there is no such sample.
     """
-    found = writer.sql("SELECT sample_id FROM sample WHERE key = ?", [key])["sample_id"].to_pylist()
-    if not found:
+    rows = writer.sql("SELECT sample_id, sha256 FROM sample WHERE key = ?", [key]).to_pylist()
+    if not rows:
         raise NotFound(f"key {key!r}: no such sample; `amber slices show` lists keys")
+    found = [rows[0]["sample_id"]]
     for table in SAMPLED:
         writer.connection.execute(f"DELETE FROM {table} WHERE sample_id = ?", found)
     for run, sha256 in predictions.items():
         writer.connection.execute("UPDATE run_event SET sha256 = ? WHERE run = ?", [sha256, run])
     writer.hash("forgotten", *map(str, found))
-    writer.append_row("forgotten", *found, hashlib.sha256(key.encode()).hexdigest())
+    for text in (key, f"image {rows[0]['sha256']}"):
+        writer.append_row("forgotten", *found, hashlib.sha256(text.encode()).hexdigest())
 
 
 def _plural(table: str) -> str:

@@ -8,7 +8,9 @@ A code in `label_event` is an index into the task's `book`, which only grows: on
 ever had. `codes` of a definition gives the current class of each entry, NULL for none. A label of a multilabel task has
 in `codes` the classes that are there, and in `looked` those that somebody looked for: NULL for all of them.
 
-`forgotten.key_sha256` is the sha256 of a forgotten key (NULL for those forgotten before schema 4). In `owner_event` and
+`forgotten` has two rows for a forgotten sample: `key_sha256` is the sha256 of its key (NULL for those forgotten before
+schema 4), and of "image " and the sha256 of its image (missing for those forgotten by an older Amber). In
+`owner_event` and
 `act_event`, `via` says what named the `member`: "token" (of the service) or "user" (of the operating system). An act
 is a sign-off ("sign_off": of the plan `subject` against the plan `before`, under the policy with the hash `policy`), or
 sets the policy in force ("policy"), the members of an owner ("owners") or the definition of a task ("redefine"), or is

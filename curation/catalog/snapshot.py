@@ -17,7 +17,7 @@ from curation.catalog.ownership import SnapshotOwnership
 from curation.catalog.pages import RANGE, Page, Position, page_by_id
 from curation.catalog.people import SnapshotPeople
 from curation.catalog.predicate_tree import PREDICTED, quoted_name
-from curation.catalog.sample_rows import samples_sql
+from curation.catalog.sample_rows import forgotten_images, forgotten_keys, samples_sql
 from curation.catalog.schema import GROWING
 from curation.catalog.slice_columns import (
     NEIGHBOUR,
@@ -211,8 +211,11 @@ class Snapshot:
 
     def forgotten(self, keys: pa.Array | pa.ChunkedArray) -> list[str]:
         """Those of `keys` that `amber forget` removed, sorted. The catalog keeps only their hashes."""
-        query = "SELECT DISTINCT key FROM incoming WHERE sha256(key) IN (SELECT key_sha256 FROM forgotten) ORDER BY key"
-        return [str(key) for key in self.view.table(query, incoming=pa.table({"key": keys}))["key"].to_pylist()]
+        return forgotten_keys(self.view, pa.table({"key": keys}))
+
+    def forgotten_images(self, samples: pa.Table) -> list[str]:
+        """Keys of those of `samples` (key, sha256) that are new and whose image was forgotten, sorted."""
+        return forgotten_images(self.view, samples)
 
     def hashes(self) -> pa.Table:
         """Perceptual hashes of all samples, by key: key, phash (uint64)."""

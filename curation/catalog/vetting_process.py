@@ -15,7 +15,7 @@ import sys
 import threading
 from typing import IO, Any, Final
 
-from curation.errors import AmberError, BadInput, NotFound
+from curation.errors import AmberError, BadInput, Failed, NotFound
 
 __all__ = ["MEMORY", "SECONDS", "serve", "vet_in_child"]
 
@@ -30,6 +30,11 @@ START_SECONDS: Final = 120.0
 
 RAN_AWAY: Final = (
     f"takes more than {SECONDS:.0f} s or {MEMORY >> 20} MB to check; write it with shorter texts and fewer functions"
+)
+
+NOT_STARTED: Final = (
+    "slices: the process that checks predicates does not start; free some memory, or look in this folder and in "
+    "PYTHONPATH for files that are named like a library"
 )
 
 ERRORS: Final[dict[str, type[AmberError]]] = {"BadInput": BadInput, "NotFound": NotFound}
@@ -84,12 +89,19 @@ class _Child:
         )  # fmt: skip
         self._parent = os.getpid()
         assert self._process.stdout is not None
-        _line(self._process.stdout, START_SECONDS)
+        try:
+            ready = _line(self._process.stdout, START_SECONDS)
+        except TimeoutError:
+            ready = b""
+        if not ready:
+            self.close()
+            raise Failed(NOT_STARTED)
         return self._process
 
 
 def vet_in_child(predicate: str, frame: dict[str, Any]) -> str:
-    """The canonical text of a predicate, from the child; BadInput as `slice_vetting.vet`, and when it runs away."""
+    """The canonical text of a predicate, from the child; BadInput as `slice_vetting.vet`, and when it runs away; Failed
+    when the child does not start."""
     answer = _CHILD.ask({"predicate": predicate, "frame": frame})
     if answer is None:
         raise BadInput(f"slice {predicate[:200]!r}: {RAN_AWAY}")

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from curation.errors import BadInput, Failed
+from curation.errors import BadInput, Failed, not_installed
 from curation.files.locks import acquire, locked
 
 __all__ = ["companion", "fiftyone", "mirror_lock", "prepare_database"]
@@ -60,15 +60,18 @@ def prepare_database(home: Path) -> None:
 def fiftyone() -> Any:
     """Import the package and connect to its database.
 
-    BadInput when it is not installed or the MongoDB is too old; Failed when the MongoDB refuses or does not answer.
+    NotFound when it is not installed, BadInput when the MongoDB is too old; Failed when the MongoDB refuses or does not
+    answer.
     """
     try:
         if "fiftyone" not in sys.modules:
             _refuse_old(os.environ.get(URI, ""))
         package = importlib.import_module("fiftyone")
         package.list_datasets()
+    except ModuleNotFoundError as error:
+        raise not_installed(error.name or "fiftyone", "browse") from error
     except ImportError as error:
-        raise BadInput(f"fiftyone: is not installed ({error}); `pip install amber-curation[browse]`") from error
+        raise Failed(f"fiftyone: cannot be imported ({error}); install it again") from error
     except BadInput:
         raise
     except Exception as error:  # FiftyOne's own errors and pymongo's

@@ -1,12 +1,13 @@
 """Reading back what Amber wrote: a file that was altered, truncated or damaged is Damaged, in one line.
 
 What is checked, and its cost: sha256 of a whole file (about 1 s per GB, once for each process and version of the file),
-checksums of Parquet pages (CRC-32, while they are read), and the form of JSON and npy.
+checksums of Parquet pages (CRC-32, while they are read) and of the parts of an archive, and the form of JSON and npy.
 """
 
 import hashlib
 import json
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -18,7 +19,10 @@ import pyarrow.parquet as pq
 
 from curation.errors import Damaged
 
-__all__ = ["check_sha256", "json_value", "one_line", "read_json", "read_npy", "read_parquet", "read_with", "sha256_of"]
+__all__ = [
+    "check_archive", "check_sha256", "json_value", "one_line", "read_json", "read_npy", "read_parquet", "read_with",
+    "sealed", "sha256_of", "unsealed",
+]  # fmt: skip
 
 Content = TypeVar("Content")
 
@@ -39,13 +43,18 @@ def check_sha256(path: Path, sha256: str, fix: str) -> Path:
 
     A version of a file (its inode, size and times) is hashed once in each process.
     """
-    try:
-        state = path.stat()
-        found = _sha256(path, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-    except FileNotFoundError:
-        raise Damaged(f"{path}: is missing; {fix}") from None
-    if found != sha256:
+    if _sha256(*_version(path, fix)) != sha256:
         raise Damaged(f"{path}: differs from what was written (its sha256 is another); {fix}")
+    return path
+
+
+def check_archive(path: Path, fix: str) -> Path:
+    """`path`; Damaged when it is no zip archive, or a part of it differs from its checksum (CRC-32).
+
+    torch writes such archives and compares no checksums itself. A version of a file is read once in each process.
+    """
+    if fault := _archive_fault(*_version(path, fix)):
+        raise Damaged(f"{path}: {fault}; {fix}")
     return path
 
 
@@ -59,6 +68,24 @@ def json_value(text: bytes | str) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("is nested too deep") from None
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as JSON has it, with the digest of its fields in `digest`.
+
+    >>> unsealed(sealed({"id": "a", "size": (32, 32)}))
+    {'id': 'a', 'size': [32, 32]}
+    """
+    plain: dict[str, Any] = json.loads(json.dumps(record))
+    return {**plain, "digest": _digest(plain)}
+
+
+def unsealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that `sealed` took; ValueError when one differs. A record without a digest is of an older Amber."""
+    fields = dict(record)
+    if fields.pop("digest", None) not in (None, _digest(fields)):
+        raise ValueError("it differs from what was written, its digest is another")
+    return fields
 
 
 def read_json(path: Path, fix: str, form: Callable[[Any], Content]) -> Content:
@@ -93,6 +120,29 @@ def one_line(error: BaseException) -> str:
     return f"missing {text}" if isinstance(error, KeyError) else text
 
 
+def _digest(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def _version(path: Path, fix: str) -> tuple[Path, int, int, int, int]:
+    """What tells a version of a file from others; Damaged when there is no such file."""
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        raise Damaged(f"{path}: is missing; {fix}") from None
+    return path, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
 @lru_cache(maxsize=256)
 def _sha256(path: Path, *state: int) -> str:
     return sha256_of(path)
+
+
+@lru_cache(maxsize=256)
+def _archive_fault(path: Path, *state: int) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, *FAULTS) as error:
+        return f"cannot be read ({one_line(error)})"
+    return f"{broken} differs from what was written" if broken else ""

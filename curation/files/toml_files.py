@@ -77,7 +77,17 @@ def _problem(problem: Any) -> str:
     path = ".".join(str(part) for part in problem["loc"]) or "file"
     if problem["type"] == "missing":
         return f"{path} is missing"
+    if problem["type"] == "union_tag_not_found":
+        return f"{path}.{_discriminator(problem)} is missing"
+    if problem["type"] == "union_tag_invalid":
+        field, known = f"{path}.{_discriminator(problem)}", problem["ctx"]["expected_tags"].replace("'", "")
+        return f"{field} = {problem['ctx']['tag']!r}: must be one of {known}"
     return f"{path} = {_shown(problem['input'])}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _discriminator(problem: Any) -> str:
+    """The field by which pydantic tells the members of a union apart."""
+    return str(problem["ctx"]["discriminator"]).strip("'")
 
 
 def _shown(value: object) -> str:

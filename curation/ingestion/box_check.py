@@ -22,7 +22,7 @@ from curation.ingestion.readers.content import Content
 from curation.ingestion.readers.declared_base import BoxRules
 from curation.ingestion.readers.findings import BadEntry, Findings
 
-__all__ = ["with_checked_boxes"]
+__all__ = ["SUSPECT", "with_checked_boxes"]
 
 CLIPPED = 2.0
 """Pixels outside the image by which `outside = "clip"` moves an edge at most."""

@@ -20,11 +20,15 @@ __all__ = ["with_one_key_a_file"]
 def with_one_key_a_file(content: Content, known: Mapping[str, str], findings: Findings) -> Content:
     """`content` with each image file under one key; `known` maps the keys of the catalog to their locations.
 
-    A file keeps the key that the catalog has for its location. Otherwise the name that is no link counts, then the
-    first one. Attributes and labels of all names of a file are joined; BadInput if they differ.
+    A file keeps the key that the catalog has for it, whichever data set brought it and by which path. Otherwise the
+    name that is no link counts, then the first one. Attributes and labels of all names of a file are joined; BadInput
+    if they differ.
     """
     keys, locations = content.samples["key"].to_pylist(), content.samples["location"].to_pylist()
     renamed = _known_keys(keys, locations, known)
+    if renamed:
+        named = [f"{old} is the file that the catalog has as {new}" for old, new in renamed.items()]
+        findings.note_several(named, f"read under the key {next(iter(renamed.values()))!r}")
     links = _links(keys, locations)
     if links:
         first = next(iter(links.items()))
@@ -39,15 +43,30 @@ def with_one_key_a_file(content: Content, known: Mapping[str, str], findings: Fi
 
 def _known_keys(keys: Sequence[str], locations: Sequence[str | None], known: Mapping[str, str]) -> dict[str, str]:
     """The key in the catalog of each file that has a new key here."""
+    new = {key: path for key, path in zip(keys, locations, strict=True) if path and key not in known}
+    if not new or not known:
+        return {}
+    paths = {*new.values()}
+    behind = {path: _behind_links(path) for path in paths if not is_url(path)}
+    names = {os.path.basename(path) for pair in behind.items() for path in pair}
     by_location: dict[str, str] = {}
+    by_file: dict[str, str] = {}
     for key, location in known.items():
-        by_location.setdefault(location, key)
-    used, renamed = set(keys), {}
-    for key, path in zip(keys, locations, strict=True):
-        earlier = by_location.get(path or "")
-        if key not in known and earlier is not None and earlier not in used:
-            renamed[key] = earlier
-    return renamed
+        if location in paths:
+            by_location.setdefault(location, key)
+        if not is_url(location) and os.path.basename(location) in names:
+            by_file.setdefault(_behind_links(location), key)
+    found = {key: by_location.get(path) or by_file.get(behind.get(path, ""), "") for key, path in new.items()}
+    used = set(keys)
+    return {key: earlier for key, earlier in found.items() if earlier and earlier not in used}
+
+
+def _behind_links(path: str) -> str:
+    """The path of the file itself."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # a zero byte; inspection names it
+        return path
 
 
 def _links(keys: Sequence[str], locations: Sequence[str | None]) -> dict[str, str]:

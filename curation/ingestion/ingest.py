@@ -46,8 +46,8 @@ class Ingested:
     """The result of one ingest: samples in the data set, new ones, labels imported and held back, and quarantined.
 
     `quarantined` holds location and reason of each entry, `aside` the same entries as file, entry, value and rule.
-    `notes` tells what was passed over or changed. `forgotten` are keys of the data set that `amber forget` removed
-    earlier: they are left out, with all their labels.
+    `notes` tells what was passed over or changed. `forgotten` are keys that `amber forget` removed earlier, and new
+    keys of images that it removed: they are left out, with all their labels.
     """
 
     dataset: str
@@ -80,6 +80,7 @@ def ingest(
     facts, unread = _inspect(images, report)
     if len(images) and not facts:
         raise BadInput(_none_readable(dataset.name, unread))
+    forgotten = sorted({*forgotten, *_forgotten_images(catalog, facts)})
     content = _with_checked_boxes(content, dataset, known, facts, findings)
     batch = _batch(dataset, seed, facts, content)
     content, images, late = content.without(forgotten), *(without(part, forgotten) for part in (images, late))
@@ -129,10 +130,18 @@ def _read_beside(
     content = read(dataset, report, findings)
     with catalog.read() as now:
         known = {row["key"]: row for row in now.samples().select(_KNOWN).to_pylist()}
-        own = {key: row["location"] for key, row in known.items() if key.startswith(f"{dataset.name}/")}
-        content = with_one_key_a_file(content, own, findings)
+        content = with_one_key_a_file(content, {key: row["location"] for key, row in known.items()}, findings)
         forgotten = now.forgotten(content.keys())
     return _with_sound_splits(content, dataset, findings), known, forgotten
+
+
+def _forgotten_images(catalog: Catalog, facts: Mapping[str, ImageFacts]) -> list[str]:
+    """Keys of new images that the catalog has forgotten under another key."""
+    keys, hashes = list(facts), [found.sha256 for found in facts.values()]
+    with catalog.read() as now:
+        return now.forgotten_images(
+            pa.table({"key": pa.array(keys, pa.string()), "sha256": pa.array(hashes, pa.string())})
+        )
 
 
 @contextmanager

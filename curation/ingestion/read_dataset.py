@@ -51,7 +51,7 @@ def read(dataset: Dataset, report: StageProgress, findings: Findings | None = No
         case Coco():
             return read_coco(folder, dataset.reader, dataset=name, findings=findings)
         case Scalabel():
-            return read_scalabel(folder, dataset.reader, dataset=name, findings=findings)
+            return read_scalabel(folder, dataset.reader, dataset=name, tasks=dataset.task, findings=findings)
         case Voc():
             return read_voc(folder, dataset.reader, dataset=name, findings=findings)
         case Yolo():

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from curation.errors import AmberError, BadInput, Failed, NotFound
+from curation.errors import AmberError, BadInput, Failed, NotFound, not_installed
 from curation.files.retries import Backoff, retried
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class LabelStudioClient:
 
             from curation.labelstudio.access_token import PersonalToken
         except ImportError as error:
-            raise BadInput(f"{error.name}: not installed; `pip install amber-curation[labeling]`") from error
+            raise not_installed(error.name or "label_studio_sdk", "labeling") from error
         self._backoff = Backoff(first=0.1, longest=2.0, patience=patience)
         self._api_error, self._transport_error = ApiError, httpx.TransportError
         personal = token.count(".") == 2

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.errors import AmberError, Failed
+from curation.errors import AmberError, Failed, not_installed
 from curation.files.progress import Progress
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import SHARD_BYTES, finish_pack, pack_lock, shard_jobs_for
@@ -39,8 +39,8 @@ def write_on_ray(
 ) -> Pack:
     """The pack of `samplers.pack.pack_writer.write_pack`, written on the Ray cluster at `address`; "local" starts one.
 
-    Failed if Ray is not installed, if the cluster is not reached, or if a worker dies too often; otherwise raises what
-    `write_pack` raises.
+    NotFound if Ray is not installed; Failed if the cluster is not reached, or if a worker dies too often; otherwise
+    raises what `write_pack` raises.
     """
     home = home.resolve()
     with _connected(address):
@@ -73,7 +73,7 @@ def _connected(address: str) -> Iterator[None]:
     try:
         import ray
     except ImportError as error:
-        raise Failed("ray: is not installed; install amber-curation[ray]") from error
+        raise not_installed("ray", "ray") from error
     try:
         _check_reachable(address)
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True)

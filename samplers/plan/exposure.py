@@ -16,6 +16,7 @@ from curation.arrays import Floats, Ints
 from curation.errors import BadInput
 from curation.rows import tabled
 from samplers.plan.plan import Plan
+from samplers.plan.strata import shown_stratum
 
 __all__ = ["Exposure", "ExposureRow"]
 
@@ -105,7 +106,8 @@ class Exposure:
             cells = slice(*plan.first_cell[code : code + 2].tolist())
             asked, drawn = self._asked[cells], self._cells[cells]
             found.append(ExposureRow(kind="task", name=task.name, asked=float(asked.sum()), drawn=int(drawn.sum())))
-            each = zip(task.strata, asked.tolist(), drawn.tolist(), strict=True)
+            names = map(shown_stratum, task.strata, plan.marks[cells])
+            each = zip(names, asked.tolist(), drawn.tolist(), strict=True)
             found += [ExposureRow(kind="stratum", name=f"{task.name}: {s}", asked=a, drawn=d) for s, a, d in each]
             found += self._slices(task.name, plan.marks[cells], asked, drawn)
         total = int(self._ranks.sum())

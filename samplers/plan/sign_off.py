@@ -12,6 +12,7 @@ from curation.errors import BadInput
 from curation.rows import tabled
 from samplers.plan.plan import Plan
 from samplers.plan.rates import PI_UNITS
+from samplers.plan.strata import shown_stratum
 from samplers.plan.task_outcomes import TaskOutcome, task_outcomes
 from samplers.plan.waiting import ask_sign_offs
 from samplers.policy.policy import Policy
@@ -181,4 +182,4 @@ def _target_changes(before: dict[Stratum, float], after: dict[Stratum, float]) -
     for stratum in dict.fromkeys([*before, *after]):
         was, is_ = before.get(stratum), after.get(stratum)
         if was is None or is_ is None or abs(was - is_) > 1 / PI_UNITS:
-            yield TargetChange(stratum=stratum[0], before=was, after=is_)
+            yield TargetChange(stratum=shown_stratum(*stratum), before=was, after=is_)

@@ -18,12 +18,14 @@ from samplers.plan.presence import presence_entropy
 from samplers.plan.rates import PI_UNITS, quantise, regression_bins, stratum_targets
 from samplers.policy.policy import TaskPolicy
 
-__all__ = ["SliceMembership", "Strata", "strata_of", "stratum_marks"]
+__all__ = ["SliceMembership", "Strata", "shown_stratum", "strata_of", "stratum_marks"]
 
 MIN_LOSS = 0.01
 SEPARATOR = " & "
 ENRICHED = ("like", "mined", "picked", "related")
 """Arms of requests that look for a class: their labels are no fair sample of it."""
+MINED = "mined"
+"""The mark of a stratum of labels that answered such requests."""
 NONE = "none"
 """The class of an image that is annotated as having no class of a multilabel or detection task."""
 
@@ -143,9 +145,9 @@ def strata_of(
     """The strata of one task's labels and their targets in each phase. A boosted slice without labels has no effect."""
     task, values = labels.task, labels.values
     classes = regression_bins(values) if task.kind == "regression" else values.astype(np.int64)
-    marks = {name: membership.slice(name, labels.samples) for name in policy.boost}
     mined = _mined(task, policy, labels.samples, membership)
-    marks["mined"] = mined
+    names = (*policy.boost, MINED if MINED not in policy.boost else f"{MINED} request")  # a slice may be called so
+    marks = [*(membership.slice(name, labels.samples) for name in policy.boost), mined]
     cells, stratum, counts = _unique_cells(classes << len(marks) | _pattern(marks, len(classes)))
     class_of = cells >> len(marks)
     holds = (cells[:, None] >> np.arange(len(marks)) & 1).astype(np.bool_)
@@ -154,7 +156,7 @@ def strata_of(
     targets = [stratum_targets(counts, class_of, each, policy, mined_weight) for each in boosts]
     uncapped = policy.model_copy(update={"cap": None})
     free = [stratum_targets(counts, class_of, each, uncapped, mined_weight) for each in boosts]
-    held = tuple(tuple(name for name, inside in zip(marks, row, strict=True) if inside) for row in holds)
+    held = tuple(tuple(name for name, inside in zip(names, row, strict=True) if inside) for row in holds)
     return Strata(
         labels=labels, marks=held, stratum=stratum, counts=counts, classes=class_of, boosts=boosts,
         mined_weight=mined_weight,
@@ -164,8 +166,8 @@ def strata_of(
     )  # fmt: skip
 
 
-def _pattern(marks: dict[str, Bools], size: int) -> Ints:
-    return sum((held.astype(np.int64) << bit for bit, held in enumerate(marks.values())), np.zeros(size, np.int64))
+def _pattern(marks: Sequence[Bools], size: int) -> Ints:
+    return sum((held.astype(np.int64) << bit for bit, held in enumerate(marks)), np.zeros(size, np.int64))
 
 
 def _unique_cells(cells: Ints) -> tuple[Ints, Int32s, Ints]:
@@ -224,6 +226,17 @@ def stratum_marks(task: Task, code: int, name: str) -> tuple[str, ...]:
     """
     head = name.partition(SEPARATOR)[0] if task.kind == "regression" else (*task.classes, NONE)[code]
     return tuple(name.removeprefix(head).split(SEPARATOR)[1:])
+
+
+def shown_stratum(name: str, marks: Sequence[str]) -> str:
+    """The name of a stratum for people: its class is quoted where it holds the separator itself.
+
+    >>> shown_stratum("car & night", ["night"]), shown_stratum("car & night", [])
+    ('car & night', "'car & night'")
+    """
+    ending = "".join(f"{SEPARATOR}{mark}" for mark in marks)
+    head = name.removesuffix(ending)
+    return f"{head!r}{ending}" if SEPARATOR in head else name
 
 
 def _entropy(p: Floats) -> float:

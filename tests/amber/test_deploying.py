@@ -49,6 +49,26 @@ def test_a_network_is_exported(trained: str, capsys: Capture) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["predict", "RUN", "images"], ["export-model", "RUN", "--to", "out"], ["replay", "RUN", "--to", "out"]],
+    ids=" ".join,
+)
+def test_altered_weights_are_damage(
+    trained: str, words: list[str], home: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """torch itself reads them without a word."""
+    shutil.copytree(home, tmp_path / "altered")
+    (tmp_path / "images").symlink_to(home.parent / "data" / "images" / "red")
+    path = tmp_path / "altered" / "runs" / trained / "checkpoints" / "last.pt"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    call = [trained if word == "RUN" else word for word in words]
+    assert "differs from what was written; train run" in refused(capsys, *call, "--home", "altered", code=4)
+    assert words[0] == "replay" or not Path("out").exists()
+
+
 REFUSED = {
     "no such run": (["nosuch", "--to", "out"], "'nosuch'", 2),
     "no such task": (["RUN", "--task", "boat", "--to", "out"], "its tasks are color", 2),

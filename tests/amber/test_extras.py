@@ -1,8 +1,10 @@
 """A missing extra ends in one line with the command that installs it."""
 
 import doctest
+import re
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
@@ -73,13 +75,27 @@ def test_a_missing_extra_is_one_line(folder: Path, words: list[str]) -> None:
     assert "amber-curation[" in one_line(done)
 
 
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_a_page_installs_from_the_checkout_what_there_is(page: Path) -> None:
+    """The wheel is in no registry: a page that names it would install nothing, or somebody else's package."""
+    text = "" if page.name == "log.md" else page.read_text()
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for wanted in re.findall(r"pip install ([^`\n]*)", text):
+        found = re.match(r"-e '\.\[([a-z,]+)\]'", wanted)
+        assert found, wanted
+        assert set(found[1].split(",")) <= set(known)
+
+
 def test_examples_in_the_docstrings() -> None:
     import amber.cli
     import amber.loop
     import amber.terminal
     import amber.verbs.options
+    import curation.errors
 
-    for module in (amber.extras, amber.cli, amber.loop, amber.terminal, amber.verbs.options):
+    for module in (curation.errors, amber.extras, amber.cli, amber.loop, amber.terminal, amber.verbs.options):
         assert doctest.testmod(module).failed == 0
 
 

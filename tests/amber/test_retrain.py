@@ -15,6 +15,7 @@ from amber.cli import run
 from curation.catalog.catalog import Catalog
 from curation.catalog.ownership import os_user
 from curation.files.locks import locked
+from curation.files.read_back import sealed, unsealed
 from samplers.pack.pack_writer import make_pack
 from samplers.plan.build import make_plan
 from samplers.policy.policy import Policy
@@ -94,7 +95,7 @@ def test_one_that_was_killed_comes_to_the_same(catalog: Catalog, capsys: Capture
     answer_colors(catalog)
     shutil.copytree("home", tmp_path / "copy")
     whole = retrained(capsys, before)
-    begun = json.loads(Path("home", FILE).read_text()) | {"attempts": [], "outcome": ""}
+    begun = sealed(unsealed(json.loads(Path("home", FILE).read_text())) | {"attempts": [], "outcome": ""})
     if step == "judged":
         Path("home", FILE).write_text(json.dumps(begun))
         assert retrained(capsys)["candidate"] == whole["candidate"]

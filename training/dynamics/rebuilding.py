@@ -16,7 +16,7 @@ from curation.catalog.admin.moving import copy_to
 from curation.catalog.catalog import Catalog
 from curation.errors import BadInput, Damaged
 from curation.files.progress import StageProgress
-from curation.files.read_back import one_line, read_json, sha256_of
+from curation.files.read_back import read_json, sha256_of
 from samplers.pack.pack import Pack
 from samplers.plan.build import Parent, draft_plan
 from samplers.plan.plan import AGAIN, Plan
@@ -27,6 +27,7 @@ from training.evaluation.evaluation import evaluate
 from training.evaluation.features import embed
 from training.loop.ranks import Ranks
 from training.loop.trainer import train
+from training.network.weights import read_tensors
 from training.recipe import Recipe
 from training.run import Run
 
@@ -164,10 +165,7 @@ def weights_sha256(home: Path, run: str) -> str:
     path = home / "runs" / run / "checkpoints" / "last.pt"
     if not path.is_file():
         return ""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes torch raise errors of many kinds
-        raise Damaged(f"{path}: cannot be read ({one_line(error)}); train run {run} again") from error
+    state = read_tensors(path, f"train run {run} again")
     found = hashlib.sha256()
     for name, value in sorted(state.items()):
         found.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from curation.files.atomic import whole
-from curation.files.read_back import read_json
+from curation.files.read_back import read_json, sealed, unsealed
 from training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Retraining:
     def save(self, home: Path) -> "Retraining":
         """Write it, whole or not at all."""
         with whole(home / FILE) as part:
-            part.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+            part.write_text(json.dumps(sealed(asdict(self)), indent=1), encoding="utf-8")
         return self
 
     @classmethod
@@ -87,6 +87,7 @@ class Retraining:
 
     @classmethod
     def _of(cls, data: dict[str, Any]) -> "Retraining":
+        data = unsealed(data)
         attempts = tuple(
             Attempt(**{**row, "tasks": tuple(row["tasks"]), "failing": tuple(row["failing"])})
             for row in data.pop("attempts")

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass as checked
 from curation.arrays import Bools, Floats, Ints
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
+from curation.ingestion.box_check import SUSPECT
 from curation.ingestion.readers.cells import numbers
 from curation.ingestion.readers.findings import BadEntry, Findings
 from curation.ingestion.readers.image_paths import key_of
@@ -211,8 +212,10 @@ def _check_places(source: SourceTable, rows: Ints, corners: Floats, sizes: npt.N
     outside = np.asarray(((low >= sizes) | (high <= 0)).any(axis=1), np.bool_)
     _refuse(source, rows, outside, lambda row: f"box {corners[row].tolist()}",
             "lies outside its image", "write left, top, width and height in pixels")  # fmt: skip
-    if len(high) > 1 and high.max() <= 1:
-        raise BadInput(f"{source.name}: all boxes lie within one pixel, so they look like fractions; write pixels")
+    if len(high) and high.max() <= SUSPECT:
+        value = ", ".join(f"{side} = {each:g}" for side, each in zip(SIDES, corners[0].tolist(), strict=True))
+        rule = f"end within {SUSPECT} pixels of the corner and look like fractions"
+        raise BadEntry(source.where(int(rows[0])), f"{value}: all {len(high):,} boxes", rule, "write pixels")
     over = int(((low < -1) | (high > sizes + 1)).any(axis=1).sum())
     if not over:
         return ()

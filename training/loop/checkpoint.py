@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from pickle import UnpicklingError
 from types import FrameType
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from curation.errors import Damaged
 from curation.files.atomic import whole
 from curation.files.read_back import one_line
+from training.network.weights import read_tensors
 
 __all__ = ["Stop", "listening", "load_state", "save_state", "write_tensors"]
 
@@ -35,13 +35,14 @@ def save_state(path: Path, state: Any) -> None:
 
 def load_state(path: Path, device: torch.device | str = "cpu") -> Any:
     """What `save_state` wrote; Damaged in one line for anything else."""
+    fix = "remove it to train from the start"
+    found = read_tensors(path, fix, device)
     try:
-        found = torch.load(path, map_location=device, weights_only=True)
         if found["format"] != FORMAT:
             raise ValueError(f"format {found['format']}, must be {FORMAT}")
         return found["state"]
-    except (OSError, EOFError, RuntimeError, KeyError, ValueError, TypeError, UnpicklingError) as error:
-        raise Damaged(f"{path}: cannot be read ({one_line(error)}); remove it to train from the start") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise Damaged(f"{path}: cannot be read ({one_line(error)}); {fix}") from error
 
 
 class Stop:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from training.network.losses import TaskLosses
 from training.network.pairs import paired_tasks, split_pair
 from training.network.tree_network import TreeNetwork, staged
 from training.network.trunks import FineTunedLite0, SmallTrunk, learning_from, load_own
+from training.network.weights import read_tensors
 from training.recipe import TIMM, Recipe
 from training.run import Run
 from training.tree import Tree
@@ -242,14 +242,14 @@ def load_any(run: Run, tasks: Sequence[PlanTask], home: Path) -> Network | TreeN
     name = run.recipe.embeddings
     embeddings = Embeddings.open(home, name) if name else None
     network = build_any(run.recipe, tasks, embeddings, beside=run.shared_units, initial=False)
-    path = home / "runs" / run.id / "checkpoints" / "last.pt"
+    path, fix = home / "runs" / run.id / "checkpoints" / "last.pt", f"train run {run.id} again"
+    weights = read_tensors(path, fix)
     try:
-        weights = torch.load(path, weights_only=True, map_location="cpu")
         for old in ("losses.places", "losses.absent"):  # in runs of before grouped losses
             weights.pop(old, None)
         network.load_state_dict(weights)
-    except (OSError, EOFError, RuntimeError, KeyError, ValueError, TypeError, UnpicklingError) as error:
-        raise Damaged(f"{path}: cannot be read ({one_line(error)}); train run {run.id} again") from error
+    except (AttributeError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise Damaged(f"{path}: cannot be read ({one_line(error)}); {fix}") from error
     return network.eval()
 
 

@@ -22,7 +22,7 @@ import duckdb
 
 from curation.catalog.arrow_query import quoted
 from curation.catalog.backends.backend import ENVIRONMENT, Work, first_line, prepare
-from curation.errors import AmberError, BadInput, Busy, Damaged, Failed
+from curation.errors import AmberError, BadInput, Busy, Damaged, Failed, not_installed
 
 __all__ = ["Address", "DuckLake"]
 
@@ -261,6 +261,4 @@ def _library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise BadInput(
-            f"{name}: is not installed; a catalog on DuckLake needs `pip install amber-curation[lake]`"
-        ) from None
+        raise not_installed(name, "lake") from None

@@ -8,10 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.catalog.event_tables import BOX
-from curation.ingestion.readers.cells import numbers
+from curation.ingestion.readers.arrow_types import cast_column
+from curation.ingestion.readers.cells import as_text, numbers
 from curation.ingestion.readers.declared_tables import BoxTable
 from curation.ingestion.readers.findings import Findings
 from curation.ingestion.readers.table_files import SourceTable
+from curation.ingestion.readers.times import Where
 
 __all__ = ["boxes_of"]
 
@@ -30,14 +32,16 @@ def boxes_of(
     codes = pc.run_end_encode(ordered) if len(ordered) else None
     ends = np.asarray(codes.run_ends, np.int64) if codes is not None else np.zeros(0, np.int64)
     starts = np.concatenate([[0], ends])[: len(ends)]
-    classes = _renamed(source.column(table.label), table.rename).combine_chunks().take(order)
+    named = as_text(source.column(table.label), table.label, source.where)
+    classes = _renamed(named, table.rename).combine_chunks().take(order)
     taken = pc.and_(
         pc.is_valid(classes), pc.invert(pc.is_in(classes, value_set=pa.array(table.leave_out, pa.string())))
     )
     kept = np.asarray(taken)
     columns = _corners(source, table, findings)
     sides = [column.combine_chunks().take(order).filter(taken) for column in columns]
-    attributes = _attributes({name: source.column(name).combine_chunks() for name in table.attributes}, order, taken)
+    described = {name: _text(source.column(name), name, source.where) for name in table.attributes}
+    attributes = _attributes({name: column.combine_chunks() for name, column in described.items()}, order, taken)
     made = pa.StructArray.from_arrays([classes.filter(taken), *sides, attributes], fields=list(BOX))
     counts = np.concatenate([[0], np.cumsum(kept)])[np.concatenate([[0], ends])]
     boxes = pa.ListArray.from_arrays(pa.array(counts, pa.int32()), made)
@@ -55,7 +59,6 @@ def boxes_of(
 
 
 def _renamed(column: pa.ChunkedArray, names: Mapping[str, str]) -> pa.ChunkedArray:
-    column = column if pa.types.is_string(column.type) else column.cast(pa.string())
     row = pc.index_in(column, value_set=pa.array(list(names), pa.string()))
     return pc.coalesce(pa.array(list(names.values()), pa.string()).take(row), column)
 
@@ -75,7 +78,7 @@ def _attributes(columns: Mapping[str, pa.Array], order: pa.Array, taken: pa.Arra
     count = int(pc.sum(taken).as_py() or 0)
     if not columns or not count:
         return pa.nulls(count, BOX.field("attributes").type)
-    texts = [_text(column.take(order).filter(taken)) for column in columns.values()]
+    texts = [column.take(order).filter(taken) for column in columns.values()]
     filled: npt.NDArray[np.bool_] = np.stack([np.asarray(pc.is_valid(text)) for text in texts], axis=1)
     cells = np.arange(len(texts) * count).reshape(len(texts), count).T.ravel()[filled.ravel()]
     items = pa.concat_arrays(texts).take(pa.array(cells))
@@ -85,11 +88,12 @@ def _attributes(columns: Mapping[str, pa.Array], order: pa.Array, taken: pa.Arra
     return pc.if_else(pa.array(filled.any(axis=1)), made, pa.scalar(None, made.type))
 
 
-def _text(column: pa.Array) -> pa.Array:
+def _text(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray:
+    """An attribute of boxes as text, flags in lower case."""
     if pa.types.is_boolean(column.type):
         return pc.if_else(column, "true", "false")
     if not pa.types.is_string(column.type):
-        return column.cast(pa.string())
+        return cast_column(column, pa.string(), name, where(0))
     lower = pc.utf8_lower(column)
     flags = pc.all(pc.is_in(lower, value_set=pa.array(["true", "false", None], pa.string()))).as_py()
     return lower if flags else column

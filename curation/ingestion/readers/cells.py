@@ -18,7 +18,7 @@ from curation.ingestion.readers.class_states import split_states
 from curation.ingestion.readers.findings import BadEntry, Findings
 from curation.ingestion.readers.json_files import parse_json
 from curation.ingestion.readers.times import Where, looks_like_time, to_utc
-from curation.ingestion.readers.values import box_of
+from curation.ingestion.readers.values import FLAGS, box_of
 
 __all__ = [
     "VALUE_COLUMNS",
@@ -28,17 +28,14 @@ __all__ = [
     "label_columns",
     "looked_column",
     "numbers",
+    "where_true",
 ]
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _NO_NUMBER = r"^[+-]?([nN]a[nN]|[iI]nf(inity)?)$"
 _CODE = r"^[+-]?0\d"
 _INTEGER = r"^[+-]?\d+$"
-_LONG = r"^[+-]?\d{16,}$"  # every whole number above 2^53 has at least 16 digits
-_FLAGS = {
-    "true": "true", "false": "false", "1": "true", "0": "false", "1.0": "true", "0.0": "false", "yes": "true",
-    "no": "false",
-}  # fmt: skip
+_LONG = r"^[+-]?\d{16,}(\.0*)?$"  # every whole number above 2^53 has at least 16 digits
 VALUE_COLUMNS = {
     "binary": "text",
     "categorical": "text",
@@ -82,6 +79,15 @@ def as_text(column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray
         whole = pc.all(pc.equal(column, pc.round(column))).as_py() is not False
         column = cast_column(column, pa.int64(), name, where(0)) if whole and len(column) else column
     return cast_column(column, pa.string(), name, where(0))
+
+
+def where_true(mask: pa.ChunkedArray, column: pa.ChunkedArray, name: str, where: Where) -> pa.ChunkedArray:
+    """The column with the other cells null; BadInput for a union, of which Arrow can make no cell null."""
+    if pa.types.is_union(column.type):
+        raise BadInput(
+            f"{where(0)}: column {name!r} holds {column.type}, which is no label; convert it or leave it out"
+        )
+    return pc.if_else(mask, column, pa.scalar(None, column.type))
 
 
 def numbers(column: pa.ChunkedArray, name: str, where: Where, findings: Findings) -> pa.ChunkedArray:
@@ -151,6 +157,8 @@ def _values(column: pa.ChunkedArray, chosen: pa.ChunkedArray) -> dict[int, int]:
 
 def _int(value: Any) -> int:
     """A number or digits as int; of more digits than a float64 holds, another number that is as far beyond it."""
+    if isinstance(value, str):
+        value = value.partition(".")[0]
     return int(value) if not isinstance(value, str) or len(value) < 300 else 10**300
 
 
@@ -192,7 +200,7 @@ def label_columns(
         case "detection":
             value = _boxes(column, name, where, findings)
         case "binary":
-            value = _renamed(_text(column, name, where), _FLAGS)
+            value = _renamed(_text(column, name, where), FLAGS)
         case _:
             value = _text(column, name, where)
     return {VALUE_COLUMNS[kind]: value}
@@ -246,9 +254,9 @@ def _typed(
 ) -> pa.ChunkedArray:
     text = pc.utf8_trim_whitespace(column)
     lower = pc.utf8_lower(text)
-    flags = pc.is_in(lower, value_set=pa.array([*_FLAGS] if type_ == "flag" else ["true", "false", None], pa.string()))
+    flags = pc.is_in(lower, value_set=pa.array([*FLAGS] if type_ == "flag" else ["true", "false", None], pa.string()))
     if type_ == "flag" or pc.all(flags).as_py():
-        return pc.equal(_renamed(lower, _FLAGS), "true")
+        return pc.equal(_renamed(lower, FLAGS), "true")
     if type_ is None and looks_like_time(text):
         return to_utc(text, timezone, where)
     codes = pc.any(pc.match_substring_regex(text, _CODE)).as_py()

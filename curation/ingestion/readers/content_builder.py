@@ -127,6 +127,8 @@ class ContentBuilder:
         values = [sample.attributes.get(name) for sample in samples]
         if name in _TIMES:
             return self._times(values, [sample.origin for sample in samples])
+        if name == "group":
+            return pa.array([_text(value) for value in values], pa.string())
         self._drop_other_types(name, values, samples)
         self._drop_out_of_range(name, values, samples)
         if any(isinstance(value, float) for value in values):
@@ -184,6 +186,11 @@ class ContentBuilder:
                 rule = "would be rounded beside fractions"
                 self._findings.refuse(BadEntry(sample.origin, text, rule, "write it as text"))
                 values[row] = None
+
+
+def _text(value: Value) -> str | None:
+    """A value as text; whole numbers without a fraction (12, not 12.0)."""
+    return None if value is None else str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def plain_name(name: str) -> str:

@@ -179,10 +179,11 @@ class Voc(_Boxes):
     first_pixel: Literal[0, 1] = Field(
         default=1, description="1: pixels are counted from 1 and xmax is the last pixel (VOC); 0: edges from 0"
     )
+    fractions: bool | None = later(None, _FRACTIONS)
 
     def box_rules(self) -> BoxRules:
         """How boxes at the edge of an image are read."""
-        return BoxRules(clip=self.outside == "clip", suspect=True, per_file=False)
+        return BoxRules(clip=self.outside == "clip", suspect=self.fractions is None, per_file=False)
 
 
 class Yolo(_Boxes):

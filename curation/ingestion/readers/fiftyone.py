@@ -3,6 +3,7 @@
 FiftyOne itself would need a MongoDB, half a minute, and its own copy of the data.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -145,6 +146,8 @@ def _value(raw: Any) -> Any:
     match name:
         case "$oid":
             return value
+        case "$numberDecimal" if re.fullmatch("[+-]?[0-9]+", str(value)):  # an id keeps its digits
+            return int(value)
         case "$numberDouble" | "$numberDecimal":
             return float(value)
         case "$numberInt" | "$numberLong":

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -102,6 +102,13 @@ class Findings:
         if entries:
             more = f" and {len(entries) - 1:,} more" if len(entries) > 1 else ""
             self.note(f"{entries[0]}{more}: {text}")
+
+    def note_missing(self, entry: str, what: str, wanted: Iterable[str], seen: Collection[str]) -> None:
+        """Add one note for each of `wanted` (such as fields) that no entry has, with those that were seen."""
+        for name in wanted:
+            if name not in seen:
+                listed = ", ".join(sorted(seen)[:8]) or "none"
+                self.note(f"no {entry} has the {what} {name!r}; there are {listed}")
 
     def note_passed_over(self, where: str, passed: "Counter[str]") -> None:
         """Add one note about files that were passed over, by reason."""

@@ -35,11 +35,15 @@ SPLITS = {
 """Other words for our splits."""
 
 _SIGNATURE = re.compile(
-    r"(x-(amz|goog)-.*|signature|sig|expires|awsaccesskeyid|googleaccessid|key-pair-id|policy|token|se|sp|sv|sr|st|spr"
-    r"|skoid|sktid|skt|ske|sks|skv)",
+    r"(x-(amz|goog|oss|cos|obs)-.*|signature|sig|expires|(aws|oss)?accesskeyid|googleaccessid|key-pair-id|policy|token"
+    r"|security-token|se|sp|sv|sr|st|spr|skoid|sktid|skt|ske|sks|skv"
+    r"|q-(sign-.*|ak|key-time|header-list|url-param-list|signature))",
     re.IGNORECASE,
 )
-"""Names of query parameters that sign a URL (AWS, Google, Azure, CloudFront)."""
+"""Names of query parameters that sign a URL (AWS, Google, Azure, CloudFront, Alibaba, Tencent, Huawei)."""
+
+_ACCOUNT = ("ss", "srt", "si", "sip", "ses", "sdd", "saoid", "suoid", "scid")
+"""Further parameters of Azure, where `sig` is one too."""
 
 
 def images_in(
@@ -99,15 +103,15 @@ def key_of(dataset: str, name: str, root: str = "") -> str:
     """The key of an image: the data set and the image's name without extension, in plain characters.
 
     Every other byte of UTF-8 becomes - and its two hexadecimal digits. Of extensions, only those in `NAMELESS` are
-    dropped, and of a URL its scheme and its signature. One file has one key: "./a.jpg", "b//../a.jpg" and an absolute
-    path below `root` name the same image.
+    dropped, and of a URL its scheme, its signature and its user. One file has one key: "./a.jpg", "b//../a.jpg" and an
+    absolute path below `root` name the same image.
 
     >>> key_of("d", "./front//a b.jpg"), key_of("d", "/data/images/a.jpg", "/data/images")
     ('d/front/a-20b', 'd/a')
     """
     name = name.replace("\\", "/")
     if is_url(name):
-        name = re.sub(r"^[A-Za-z0-9+.-]+://", "", unsigned(name))
+        name = _address(unsigned(name))
     else:
         path = posixpath.normpath(name)
         below = path.startswith(f"{root.rstrip('/')}/") and root.strip("/") and not is_url(root)
@@ -129,8 +133,28 @@ def unsigned(url: str) -> str:
         return url
     if not parts.query:
         return url
-    kept = [part for part in parts.query.split("&") if not _SIGNATURE.fullmatch(part.partition("=")[0])]
+    names = [(part.partition("=")[0], part) for part in parts.query.split("&")]
+    more = _ACCOUNT if "sig" in (name for name, _ in names) else ()
+    kept = [part for name, part in names if not _SIGNATURE.fullmatch(name) and name not in more]
     return urlunsplit(parts._replace(query="&".join(kept)))
+
+
+def _address(url: str) -> str:
+    """A URL without its scheme; of the web also without user, usual port and fragment, its host in lower case.
+
+    >>> _address("https://ann:secret@Host:443/x/../a.jpg#top"), _address("s3://bucket/a.jpg")
+    ('host/a.jpg', 'bucket/a.jpg')
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() not in ("http", "https"):
+        return rest
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a bracket without a partner
+        return rest
+    host = re.sub(r":(80|443)$", "", parts.netloc.rpartition("@")[2].lower())
+    path = posixpath.normpath(parts.path) if re.search(r"/\.\.?(/|$)", parts.path) else parts.path
+    return f"{host}{path}" + (f"?{parts.query}" if parts.query else "")
 
 
 def plain(name: str) -> str:

@@ -3,6 +3,7 @@
 The scalabel package was last released in 2023 and pins versions that newer libraries no longer support.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Field, Tag, TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from curation.catalog.tasks import Task
 from curation.files.locations import is_url
 from curation.ingestion.readers.box_forms import Box, Classes, box
 from curation.ingestion.readers.content import Content
@@ -18,6 +20,7 @@ from curation.ingestion.readers.declared import Scalabel
 from curation.ingestion.readers.findings import BadEntry, Findings
 from curation.ingestion.readers.image_paths import located
 from curation.ingestion.readers.json_files import read_document
+from curation.ingestion.readers.values import value_of
 
 __all__ = ["read_scalabel"]
 
@@ -93,7 +96,9 @@ _FORM: TypeAdapter[_File | list[_Frame] | _Frame | _OldFile] = TypeAdapter(
 )
 
 
-def read_scalabel(folder: Path, declared: Scalabel, *, dataset: str, findings: Findings) -> Content:
+def read_scalabel(
+    folder: Path, declared: Scalabel, *, dataset: str, tasks: Sequence[Task], findings: Findings
+) -> Content:
     """Read the declared Scalabel files from `folder`: a list of frames in one file, or one file for each image.
 
     Attributes of frames become attributes, or labels of the tasks in `tasks`; labels with a `box2d` become boxes of the
@@ -107,14 +112,22 @@ def read_scalabel(folder: Path, declared: Scalabel, *, dataset: str, findings: F
         dataset, annotator=declared.annotator, timezone=declared.timezone, unknown=declared.unknown, findings=findings
     )
     passed: list[str] = []
+    seen: set[str] = set()
+    by_attribute = {name: task for name, of in declared.tasks.items() for task in tasks if task.name == of}
     for file, images, split in declared.parts(folder):
         with findings.entry():
             document = read_document(folder / file, _FORM, "a list of Scalabel's frames", findings)
             root = images if is_url(images) else str((folder / images).absolute())
             for frame in _frames(document):
+                seen |= {*(frame.attributes or {})}
                 with findings.entry():
-                    _add_frame(builder, frame, declared, dataset, file, images, root, split, passed)
+                    key, origin = _add_frame(builder, frame, declared, dataset, file, images, root, split)
+                    for name, task in by_attribute.items():
+                        with findings.entry():
+                            _label(builder, key, frame, declared, name, task, origin)
+                    _add_boxes(builder, key, frame, declared, origin, passed)
     polygons = "" if declared.lines else '; lines = "polygons" in [reader] reads the box around a closed poly2d'
+    findings.note_missing("frame", "attribute", declared.tasks, seen)
     findings.note_several(passed, f"has no box2d and is passed over{polygons}")
     return builder.content(held_back=declared.held_back, fractions=bool(declared.fractions))
 
@@ -135,14 +148,14 @@ def _frames(document: _File | list[_Frame] | _Frame | _OldFile) -> list[_Frame]:
 
 def _add_frame(
     builder: ContentBuilder, frame: _Frame, declared: Scalabel, dataset: str, file: str, images: str, root: str,
-    split: str | None, passed: list[str],
-) -> None:  # fmt: skip
+    split: str | None,
+) -> tuple[str, str]:  # fmt: skip
+    """Add the image of a frame; returns its key and origin."""
     origin = f"{file} frame {frame.name}"
     name = f"{_video(frame)}/{frame.name}" if _video(frame) else frame.name
     location = located(root, frame.url if frame.url and is_url(frame.url) else name, origin)
     attributes = _attributes(frame, declared, split, dataset, origin)
-    key = builder.add_image(declared.key_name(images, name), location, attributes, origin, root=root)
-    _label(builder, key, frame, declared, origin, passed)
+    return builder.add_image(declared.key_name(images, name), location, attributes, origin, root=root), origin
 
 
 def _video(frame: _Frame) -> str | None:
@@ -167,13 +180,16 @@ def _attributes(frame: _Frame, declared: Scalabel, split: str | None, dataset: s
 
 
 def _label(
+    builder: ContentBuilder, key: str, frame: _Frame, declared: Scalabel, name: str, task: Task, origin: str
+) -> None:
+    value = (frame.attributes or {}).get(name)
+    if value is not None and _known(value, declared):
+        builder.add_label(key, task.name, origin=origin, **value_of(task, value, origin))
+
+
+def _add_boxes(
     builder: ContentBuilder, key: str, frame: _Frame, declared: Scalabel, origin: str, passed: list[str]
 ) -> None:
-    for name, task in declared.tasks.items():
-        value = (frame.attributes or {}).get(name)
-        if value is not None:
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-            builder.add_label(key, task, origin=origin, text=text)
     if frame.labels is not None or declared.missing == "none":
         boxes, origins = _boxes(frame.labels or [], declared, origin, passed)
         builder.add_label(key, declared.task, origin=origin, boxes=boxes, box_origins=origins)

@@ -12,8 +12,17 @@ from curation.catalog.event_tables import LABELS, as_labels
 from curation.catalog.tasks import Kind, Task
 from curation.errors import BadInput
 from curation.files.locations import is_url
+from curation.ingestion.readers.arrow_types import cast_column
 from curation.ingestion.readers.box_rows import boxes_of
-from curation.ingestion.readers.cells import VALUE_COLUMNS, as_text, attribute, label_columns, looked_column, numbers
+from curation.ingestion.readers.cells import (
+    VALUE_COLUMNS,
+    as_text,
+    attribute,
+    label_columns,
+    looked_column,
+    numbers,
+    where_true,
+)  # fmt: skip
 from curation.ingestion.readers.content import Content
 from curation.ingestion.readers.content_builder import plain_name
 from curation.ingestion.readers.declared_tables import BoxTable, LabelTable, SampleTable, Tables
@@ -154,7 +163,7 @@ class _Part:
                 f"{self._source.name}: column {name!r} holds {column.type} and no vectors; write them to Parquet"
             )
         filled = pc.is_valid(column)
-        vectors = column.filter(filled).cast(pa.list_(pa.float32()))
+        vectors = cast_column(column.filter(filled), pa.list_(pa.float32()), name, self._source.name)
         return pa.table({"key": self._keys.filter(filled), "vector": vectors})
 
     def _vector_columns(self, table: SampleTable) -> dict[str, str]:
@@ -225,7 +234,7 @@ class _Part:
         source, keys, column = source.filter(filled), keys.filter(filled), column.filter(filled)
         states = self._states(column, pa.repeat("known", len(column)))
         kind = self._tasks[task].kind if task in self._tasks else "categorical"
-        values = pc.if_else(pc.equal(states, "known"), column, pa.scalar(None, column.type))
+        values = where_true(pc.equal(states, "known"), column, name, source.where)
         rows = {"key": keys, "task": pa.array([task] * len(keys), pa.string()), "origin": source.origins()}
         rows |= label_columns(kind, values, name, self._table.separator, source.where, self._findings)
         rows["state"] = states
@@ -249,7 +258,8 @@ class _Part:
         if "looked" in names and kind == "multilabel":
             found |= looked_column(source.column("looked"), self._table.separator, source.where, self._findings)
         if "annotator" in names:
-            found["annotator"] = pc.fill_null(source.column("annotator").cast(pa.string()), self._declared.annotator)
+            annotators = as_text(source.column("annotator"), "annotator", source.where)
+            found["annotator"] = pc.fill_null(annotators, self._declared.annotator)
         if "confidence" in names:
             found["confidence"] = numbers(source.column("confidence"), "confidence", source.where, self._findings).cast(
                 pa.float32()
@@ -260,8 +270,10 @@ class _Part:
 
     def _long(self, table: LabelTable) -> pa.Table:
         source, names = self._source, self._source.table.column_names
-        named = pa.array([table.task] * len(source)) if table.task else source.column("task").cast(pa.string())
-        state = pc.fill_null(source.column("state"), "known") if "state" in names else pa.array(["known"] * len(source))
+        named = pa.array([table.task] * len(source)) if table.task else self._named_tasks(source)
+        state = pa.array(["known"] * len(source))
+        if "state" in names:
+            state = pc.fill_null(as_text(source.column("state"), "state", source.where), "known")
         value = source.first_of(["value", *_KINDS])
         if not value:
             source.column("value")
@@ -271,6 +283,18 @@ class _Part:
             part, keys, states = source.filter(of), self._keys.filter(of), state.filter(of)
             found.append(self._of_task(part, keys, states, task or "", value))
         return pa.concat_tables(found)
+
+    def _named_tasks(self, source: SourceTable) -> pa.ChunkedArray:
+        """The column of tasks; a name that differs from a task's in case and punctuation alone is that task."""
+        named = as_text(source.column("task"), "task", source.where)
+        near = {
+            name: plain_name(name) for name in pc.unique(named).drop_null().to_pylist()
+            if name not in self._tasks and plain_name(name) in self._tasks
+        }  # fmt: skip
+        for name, task in near.items():
+            self._findings.note(f"{self.name}: the task {name!r} is read as {task!r}")
+        row = pc.index_in(named, value_set=pa.array(list(near), pa.string()))
+        return pc.coalesce(pa.array(list(near.values()), pa.string()).take(row), named)
 
     def _of_task(self, source: SourceTable, keys: pa.ChunkedArray, states: pa.Array, task: str, value: str) -> pa.Table:
         """The rows of one task of a long table: rows with a value, and rows whose state needs none."""
@@ -284,7 +308,7 @@ class _Part:
         states = self._states(column, states)
         named = pc.or_(_among(column, self._words("unsure")), _among(column, self._words("inapplicable")))
         rows = {"key": keys, "task": pa.array([task] * len(source), pa.string()), "origin": source.origins()}
-        values = pc.if_else(named, pa.scalar(None, column.type), column)
+        values = where_true(pc.invert(named), column, name, source.where)
         rows |= label_columns(kind, values, name, self._separator(), source.where, self._findings)
         rows["state"] = states
         return self._table_of(rows, source, values, kind)

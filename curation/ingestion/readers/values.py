@@ -9,9 +9,13 @@ from curation.ingestion.readers.box_forms import box
 from curation.ingestion.readers.class_states import class_states
 from curation.ingestion.readers.findings import BadEntry
 
-__all__ = ["box_of", "value_of"]
+__all__ = ["FLAGS", "box_of", "value_of"]
 
-_FLAGS = ("false", "true")
+FLAGS = {
+    "true": "true", "false": "false", "1": "true", "0": "false", "1.0": "true", "0.0": "false", "yes": "true",
+    "no": "false",
+}  # fmt: skip
+"""Words for the classes of a binary task, in lower case."""
 
 
 def value_of(task: Task, value: Any, origin: str) -> dict[str, Any]:
@@ -44,13 +48,15 @@ def box_of(part: Any, origin: str) -> dict[str, Any]:
 
 def _class(value: Any, task: Task, origin: str) -> str:
     if isinstance(value, bool):
-        return _FLAGS[value]
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():  # pandas writes whole numbers beside missing ones so
+        value = int(value)
     if not isinstance(value, str | int):
         raise _other(value, task, origin)
     text = str(value).strip()
     if isinstance(value, int) and text not in task.classes and 0 <= value < len(task.classes):
         return task.classes[value]
-    return text.lower() if task.kind == "binary" else text
+    return FLAGS.get(text.lower(), text) if task.kind == "binary" else text
 
 
 def _number(value: Any, task: Task, origin: str) -> float:

@@ -46,7 +46,7 @@ def read_voc(folder: Path, declared: Voc, *, dataset: str, findings: Findings) -
             _add_file(builder, path, root, images, splits, declared, used)
     if not is_url(images):
         _add_others(builder, Path(images), splits, declared, used, findings)
-    content = builder.content(held_back=declared.held_back)
+    content = builder.content(held_back=declared.held_back, fractions=bool(declared.fractions))
     if not len(content.samples):
         raise BadInput(f"{root}: holds no XML file of an image; check [reader] annotations and splits")
     return content
@@ -143,7 +143,8 @@ def _boxes(tree: ElementTree.Element, declared: Voc, origin: str) -> tuple[list[
             raise BadEntry(where, "", "has no name", "give it a class")
         name = classes.named(raw)
         if name is not None:
-            boxes.append(box(name, *_corner(part, where, declared.first_pixel), _attributes(part, declared)))
+            first = 0 if declared.fractions else declared.first_pixel
+            boxes.append(box(name, *_corner(part, where, first), _attributes(part, declared)))
             origins.append(where)
     return boxes, origins
 

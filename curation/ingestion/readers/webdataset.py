@@ -64,12 +64,14 @@ def read_webdataset(
         dataset, annotator=declared.annotator, timezone=declared.timezone, unknown=declared.unknown, findings=findings
     )
     passed: Counter[str] = Counter()
+    seen: set[str] = set()
     for shard in shards:
         with findings.entry():
             for record in _records(shard, declared, findings, passed):
                 with findings.entry():
-                    _add_record(builder, record, declared, by_name)
+                    seen |= _add_record(builder, record, declared, by_name)
     findings.note_passed_over(declared.shards, passed)
+    findings.note_missing("sample", "field or member", (*declared.fields, *declared.members), seen)
     content = builder.content(held_back=declared.held_back, fractions=bool(declared.fractions))
     if not len(content.samples):
         reasons = f"; members are {', '.join(passed)}" if passed else ""
@@ -79,12 +81,14 @@ def read_webdataset(
     return content
 
 
-def _add_record(builder: ContentBuilder, record: _Record, declared: WebDataset, tasks: Mapping[str, Task]) -> None:
+def _add_record(builder: ContentBuilder, record: _Record, declared: WebDataset, tasks: Mapping[str, Task]) -> set[str]:
+    """Add a sample; returns the names of its fields and members."""
     fields = _fields(record)
     attributes = {name: value for name, value in fields.items() if name not in declared.fields and _is_plain(value)}
     location = member(record.files[record.image], str(record.shard))
     key = builder.add_image(f"{record.stem}.jpg", location, attributes, record.origin(record.image))
     _label(builder, key, record, fields, declared, tasks)
+    return {*fields, *record.files}
 
 
 def _records(shard: Path, declared: WebDataset, findings: Findings, passed: "Counter[str]") -> Iterator[_Record]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, PositiveInt, field_validator, model_validator
 
 from curation.errors import BadInput, NotFound
 from curation.files.toml_files import parse
@@ -48,7 +48,7 @@ class _Yaml(BaseModel):
 
     path: str = ""
     names: dict[int, str] = Field(min_length=1)
-    kpt_shape: tuple[int, int] | None = None
+    kpt_shape: tuple[PositiveInt, PositiveInt] | None = None
     train: str | list[str] | None = None
     val: str | list[str] | None = None
     test: str | list[str] | None = None

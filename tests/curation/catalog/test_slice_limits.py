@@ -17,7 +17,7 @@ from curation.catalog.arrow_query import limited
 from curation.catalog.catalog import Catalog
 from curation.catalog.slice_vetting import Frame, vet
 from curation.catalog.vetting_process import vet_in_child
-from curation.errors import BadInput
+from curation.errors import BadInput, Failed
 
 FRAME = Frame(families={"attr": {"text": "VARCHAR", "other": "VARCHAR", "words": "VARCHAR[]", "n": "BIGINT"}})
 
@@ -147,6 +147,18 @@ def test_a_killed_child_is_started_again() -> None:
     os.kill(process.pid, 9)
     process.wait()
     assert vet("false", Frame())
+
+
+def test_a_child_that_does_not_start_is_no_fault_of_the_predicate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "duckdb.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(tmp_path)
+    vetting_process._CHILD.close()
+    with pytest.raises(Failed, match="the process that checks predicates does not start; "):
+        vet("1 < 2", Frame())
+    monkeypatch.undo()
+    assert vet("1 < 2", Frame())
 
 
 def test_a_query_that_takes_long_is_interrupted(tmp_path: Path) -> None:

@@ -114,3 +114,53 @@ def test_the_image_of_hugging_face_is_read_by_its_path(tmp_path: Path) -> None:
 def test_images_inside_a_table_are_refused_in_one_line(image: pa.Array, tmp_path: Path) -> None:
     with pytest.raises(AmberError, match=r"^t.arrow[^\n]*; [^\n]*$"):
         content(tmp_path, arrow(tmp_path, {"image": image, "wet": [True]}))
+
+
+NESTED = {
+    "list of lists": pa.array([[[1.0]]]), "list of texts": pa.array([["a"]]), "list of structs": pa.array([[{"a": 1}]]),
+    "list of nulls": pa.array([[None]]), "list of bytes": pa.array([[b"\xff"]]), "bytes": pa.array([b"\xff\xfe"]),
+    "empty list": pa.array([[]], pa.list_(pa.float32())), "null": pa.nulls(1), "nan": pa.array([float("nan")]),
+}  # fmt: skip
+LABELS = {"things": ["tree"], "color": ["red"], "speed": ["1"], "objects": ["[]"]}
+BOX = {
+    "class": ["car"],
+    "x": [1],
+    "y": [1],
+    "w": [1],
+    "h": [1],
+    "occluded": [True],
+    "camera": ["front"],
+    "group": ["g"],
+}
+BOXES = {"rows": "boxes", "task": "objects", "attributes": ["occluded"], "of_image": ["camera"]}
+ROLES: list[tuple[str, Json, Json]] = [
+    *((name, {}, {"rows": "samples"}) for name in (*LABELS, "wet", "note", "group", "captured_at", "key")),
+    *(("value", {"task": [task]}, {"rows": "labels"}) for task in LABELS),
+    *(
+        (name, {"task": ["things"], "value": ["tree"]}, {"rows": "labels"})
+        for name in ("task", "state", "annotator", "confidence", "labelled_at", "looked")
+    ),
+    *((name, BOX, BOXES) for name in (*BOX, "path")),
+    ("embedding:clip", {}, {"rows": "samples"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "options"), ROLES, ids=[f"{role[0]} {row}" for row, role in enumerate(ROLES)]
+)
+def test_every_type_in_every_role_is_read_or_refused_in_one_line(
+    name: str, others: Json, options: Json, tmp_path: Path
+) -> None:
+    for column in [*(made for made, _ in ATTRIBUTES.values()), *REFUSED.values(), *NESTED.values()]:
+        reader = arrow(tmp_path, {"path": ["a.jpg"], **others, name: column})
+        reader["table"][0] |= options
+        assert "\n" not in refusal(tmp_path, reader)
+
+
+def refusal(folder: Path, reader: Json) -> str:
+    """The message with which the reader refuses the file, or ""."""
+    try:
+        content(folder, reader)
+    except AmberError as error:
+        return str(error)
+    return ""

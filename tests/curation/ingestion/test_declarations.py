@@ -55,6 +55,17 @@ def test_a_missing_field_is_one_short_line(field: str, tmp_path: Path) -> None:
         Dataset.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [("", r"reader.kind is missing"), ('kind = "yolov8"', r"reader.kind = 'yolov8': must be one of .*voc.*yolo")],
+)
+def test_a_reader_of_no_kind_is_one_short_line(line: str, problem: str, tmp_path: Path) -> None:
+    reader = f'[reader]\n{line}\ntask = "objects"\nfile = "coco.json"'
+    (tmp_path / "dataset.toml").write_text("\n".join((LINES | {"reader.coco.file": reader}).values()))
+    with pytest.raises(BadInput, match=rf"^\S+dataset.toml: {problem}[^\n;]*; fix the file$"):
+        Dataset.load(tmp_path)
+
+
 @pytest.mark.parametrize("by", ["group", "near_duplicates"])
 def test_a_split_without_fractions_says_so(by: str, tmp_path: Path) -> None:
     draw(tmp_path, ["a.jpg"])

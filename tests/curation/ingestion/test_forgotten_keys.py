@@ -1,5 +1,6 @@
 """What was forgotten does not come back: not with an ingest, nor with later labels, vectors or a restored backup."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,33 @@ def test_the_forgotten_image_with_other_bytes(catalog: Catalog, tmp_path: Path) 
     assert (again(catalog, tmp_path).forgotten, keys(catalog)) == (("d/b",), ["d/a", "d/c"])
 
 
+def test_the_forgotten_image_under_another_name(catalog: Catalog, tmp_path: Path) -> None:
+    (tmp_path / "images" / "b.png").rename(tmp_path / "images" / "z.png")
+    assert (again(catalog, tmp_path).forgotten, keys(catalog)) == (("d/z",), ["d/a", "d/c"])
+
+
+@pytest.mark.parametrize("place", ["the same folder", "a copy"])
+def test_the_forgotten_image_in_another_data_set(place: str, catalog: Catalog, tmp_path: Path) -> None:
+    shutil.copytree(tmp_path / "images", tmp_path / "copy" / "images")
+    other = declared(tmp_path if place == "the same folder" else tmp_path / "copy", FOLDER, name="e")
+    assert ingest(catalog, other, author="ada").forgotten == ("e/b",)
+    assert "e/b" not in keys(catalog)
+
+
+def test_a_copy_that_is_a_sample_of_its_own_stays_and_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    draw(tmp_path, ["a.png", "b.png"])
+    shutil.copy(tmp_path / "images" / "b.png", tmp_path / "images" / "copy.png")
+    catalog = Catalog.create(tmp_path / "home")
+    again(catalog, tmp_path)
+    assert run(["forget", "d/b", "--yes", "--home", str(catalog.home), "--author", "ada"]) == 0
+    assert "the same image is also d/copy: forget it there too" in capfd.readouterr().out
+    draw(tmp_path, ["a.png", "b.png", "e.png"])
+    done = again(catalog, tmp_path)
+    assert (done.forgotten, keys(catalog)) == (("d/b",), ["d/a", "d/copy", "d/e"])
+
+
 def test_the_command_line_names_it(catalog: Catalog, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "dataset.toml").write_text(
         'name = "d"\ntitle = "t"\nlicence = "l"\nsource = "s"\n[reader]\nkind = "image_folder"\nfolder = "images"\n'
@@ -73,10 +101,11 @@ def test_labels_attributes_and_vectors_that_come_later(catalog: Catalog, tmp_pat
     assert Embeddings.open(catalog.home, "clip").keys == ["d/a"]
 
 
-def test_a_commit_from_python(catalog: Catalog, tmp_path: Path) -> None:
-    rows = sample_rows(["d/b"], [tmp_path / "images" / "b.png"])
+@pytest.mark.parametrize(("key", "what"), [("d/b", "was"), ("d/z", "its image was")])
+def test_a_commit_from_python(key: str, what: str, catalog: Catalog, tmp_path: Path) -> None:
+    rows = sample_rows([key], [tmp_path / "images" / "b.png"])
     with (
-        pytest.raises(BadInput, match=r"'d/b': was forgotten .* must not come back"),
+        pytest.raises(BadInput, match=rf"'{key}': {what} forgotten .* must not come back"),
         catalog.commit(author="ada", message="back") as change,
     ):
         change.add_samples(rows, dataset="d")

@@ -217,9 +217,41 @@ def test_a_file_keeps_the_key_that_the_catalog_has(tmp_path: Path) -> None:
     assert (found.samples, found.new) == (1, 0)
 
 
+def linked(folder: Path, way: str) -> tuple[str, str]:
+    """The folder of a first and of a second data set of the same two files."""
+    draw(folder, ["a.jpg", "b.jpg"])
+    if way == "a linked file":
+        (folder / "links").mkdir()
+        for name in ("a.jpg", "b.jpg"):
+            (folder / "links" / f"of-{name}").symlink_to(folder / "images" / name)
+    else:
+        (folder / "links").symlink_to(folder / "images")
+    return {"the same path": ("images", "images"), "behind a linked folder": ("links", "images")}.get(
+        way, ("images", "links")
+    )
+
+
+@pytest.mark.parametrize("way", ["the same path", "a linked folder", "behind a linked folder", "a linked file"])
+def test_a_file_has_one_key_in_several_data_sets(way: str, tmp_path: Path) -> None:
+    """Each with groups and splits of its own: as two samples, a file could be trained on and evaluated."""
+    first, second = linked(tmp_path, way)
+    ingested(tmp_path, {"kind": "image_folder", "folder": first}, split={"by": "group", "test": 0.5})
+    with Catalog.open(tmp_path / "home").read() as now:
+        before = now.samples().to_pylist()
+    reader = {"kind": "image_folder", "folder": second}
+    found = ingested(tmp_path, reader, name="e", split={"by": "group", "test": 0.5})
+    with Catalog.open(tmp_path / "home").read() as now:
+        assert now.samples().to_pylist() == before
+    assert (found.samples, found.new) == (2, 0)
+    assert any("is the file that the catalog has as d/a and 1 more: read under the key 'd/a'" in n for n in found.notes)
+
+
 SIGNED = [
     "https://h/a.jpg?X-Amz-Signature=1&X-Amz-Expires=3", "https://h/a.jpg?Expires=1&Signature=2&Key-Pair-Id=3",
     "https://h/a.jpg?sv=1&se=2&sr=b&sp=r&sig=3", "https://h/a.jpg?GoogleAccessId=1&Expires=2&Signature=3",
+    "https://h/a.jpg?sv=1&ss=bf&srt=sco&sp=r&se=2&sip=1.2.3.4&sig=3",
+    "https://h/a.jpg?OSSAccessKeyId=1&Expires=2&Signature=3&security-token=4",
+    "https://h/a.jpg?q-sign-algorithm=sha1&q-ak=1&q-sign-time=2&q-key-time=3&q-header-list=&q-signature=4",
 ]  # fmt: skip
 
 
@@ -227,3 +259,13 @@ SIGNED = [
 def test_the_signature_of_a_url_is_not_in_the_key(url: str) -> None:
     assert key_of("d", url) == "d/h/a"
     assert key_of("d", "https://h/a.jpg?id=5") != key_of("d", "https://h/a.jpg?id=6")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h/a.jpg", "HTTPS://H/a.jpg", "https://h:443/a.jpg", "https://h/a.jpg#top", "https://ann:secret@h/a.jpg",
+     "https://h/x/../a.jpg", "https://h/./a.jpg"],
+)  # fmt: skip
+def test_another_address_of_an_image_of_the_web_has_the_same_key(url: str) -> None:
+    assert key_of("d", url) == "d/h/a"
+    assert key_of("d", "https://h:8080/a.jpg") != key_of("d", "https://h/a.jpg?ss=5") != "d/h/a"

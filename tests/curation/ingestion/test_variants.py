@@ -266,6 +266,14 @@ def test_a_column_near_a_task_is_named(column: str, task: str, tmp_path: Path) -
     assert any(f"no column holds labels of the task {task!r}; the column {column!r} is near" in n for n in found.notes)
 
 
+@pytest.mark.parametrize("task", ["Wet", " wet", "WET ", "wet."])
+def test_a_name_that_is_nearly_a_task_is_that_task(task: str, tmp_path: Path) -> None:
+    draw(tmp_path, ["a.jpg", "b.jpg"])
+    found = ingested(tmp_path, table(tmp_path, f"path,task,value\na.jpg,{task},1\nb.jpg,wet,0\n", rows="labels"))
+    assert found.labels == 2
+    assert f"t.csv: the task {task!r} is read as 'wet'" in found.notes
+
+
 def test_tasks_without_a_label_are_named(tmp_path: Path) -> None:
     draw(tmp_path, ["a.jpg"])
     found = ingested(tmp_path, table(tmp_path, "path,wet\na.jpg,1\n"))

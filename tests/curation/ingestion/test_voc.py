@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.sources import Json, boxes_in, content, draw, ingested, label_rows, refused
+from support.sources import HEIGHT, WIDTH, Json, boxes_in, content, draw, ingested, label_rows, refused
 
 OBJECT = """<object><name>{}</name><pose>Left</pose><truncated>1</truncated><difficult>0</difficult>
 <bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>
@@ -32,6 +32,14 @@ def test_edges_may_be_counted_from_zero(tmp_path: Path) -> None:
     assert boxes_in(tmp_path) == {"d/a": [("car", 0, 2, 4, 4)]}
     with pytest.raises(Exception, match=r"Annotations/a.xml object 1: box -1, 1, 5, 5 lies 1 pixels outside"):
         ingested(tmp_path, reader)
+
+
+def test_boxes_may_be_fractions(tmp_path: Path) -> None:
+    reader = voc(tmp_path, OBJECT.format("car", 0.25, 0.5, 0.75, 1))
+    with pytest.raises(Exception, match=r"Annotations/a.xml object 1: .* look like fractions; set fractions = true"):
+        ingested(tmp_path, reader)
+    ingested(tmp_path, reader | {"fractions": True})
+    assert boxes_in(tmp_path) == {"d/a": [("car", WIDTH / 4, HEIGHT / 2, WIDTH / 2, HEIGHT / 2)]}
 
 
 def test_a_file_without_objects_means_none_and_no_file_unknown(tmp_path: Path) -> None:

@@ -103,6 +103,12 @@ def test_ids_beside_fractions_are_refused(form: str, tmp_path: Path) -> None:
         ingested(tmp_path, FORMS[form](tmp_path, values))
 
 
+@pytest.mark.parametrize("values", [[f"{FIRST}.0", f"{SECOND}.0"], [f"{FIRST}.", "7"], ["0.5", f"{FIRST}.00"]])
+def test_ids_with_a_point_are_refused(values: list[str], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=f"track_id = {FIRST} would be rounded"):
+        ingested(tmp_path, write_text(tmp_path, values))
+
+
 def test_two_tables_of_which_one_has_fractions_are_refused(tmp_path: Path) -> None:
     draw(tmp_path, ["0.png", "1.png"])
     for row, value in enumerate(["0.5", str(FIRST)]):

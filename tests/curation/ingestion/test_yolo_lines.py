@@ -87,6 +87,11 @@ def test_lines_that_cannot_be_key_points_are_polygons(texts: tuple[str, ...], tm
     assert len(found) == len(texts)
 
 
+@pytest.mark.parametrize("shape", [[0, 0], [2, -2], "2 x 2", [2]], ids=str)
+def test_a_kpt_shape_of_no_points_is_refused(shape: Any, tmp_path: Path) -> None:
+    refused(tmp_path, yolo(tmp_path, TWO_POINTS, kpt_shape=shape), "data.yaml: .*kpt_shape")
+
+
 def test_a_line_that_kpt_shape_does_not_fit_is_refused(tmp_path: Path) -> None:
     refused(tmp_path, yolo(tmp_path, TWO_POINTS, kpt_shape=[17, 3]), "labels/0.txt line 1: 8 numbers .* makes 55")
 

@@ -265,7 +265,9 @@ def test_an_unreachable_server_is_reported() -> None:
 @pytest.mark.parametrize("package", ["httpx", "label_studio_sdk"])
 def test_a_missing_extra_is_one_line(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(BadInput, match=f"^{package}: not installed; `pip install amber-curation\\[labeling\\]`$"):
+    with pytest.raises(
+        NotFound, match=rf"^{package}: is not installed; run pip install 'amber-curation\[labeling\]', or"
+    ):
         LabelStudioClient("http://studio.test", "t")
 
 

@@ -173,6 +173,8 @@ def test_a_class_may_have_the_name_of_a_slice_and_its_separator(catalog: Catalog
     exposure, positions = Exposure(boosted), np.arange(len(boosted.draws))
     exposure.add(boosted.draws, positions)
     slices = {row.name: row.drawn for row in exposure.rows() if row.kind == "slice"}
+    names = ["car", "car & night", "'car & night'", "'car & night' & night"]
+    assert [row.name for row in exposure.rows() if row.kind == "stratum"] == [f"seen: {name}" for name in names]
     at_night = [ids[boosted.keys[row].as_py()] in night for row in boosted.draws.tolist()]
     assert slices == {"seen: night": sum(at_night)}
-    assert len(changes(boosted, plain)[0].targets) == 4
+    assert {row.stratum for row in changes(boosted, plain)[0].targets} == {*names}

@@ -247,6 +247,22 @@ def test_a_mined_label_represents_its_group(catalog: Catalog, tmp_path: Path) ->
     assert set(strata_by(copy, "color", mined="as_found").mined_weight) == {1}
 
 
+@pytest.mark.parametrize(
+    "boosted", [["night"], ["night", "yellow_at_night"], ["yellow_at_night", "night"]], ids=" ".join
+)
+def test_a_boosted_slice_may_have_the_name_of_the_mark_of_mined_labels(
+    boosted: list[str], catalog: Catalog, tmp_path: Path
+) -> None:
+    copy = mined(catalog, tmp_path, 5)
+    with copy.commit(author="ada", message="a name") as change:
+        change.add_slice("mined", "attr.night")
+    other = ["mined" if name == "night" else name for name in boosted]
+    right, named = (strata_by(copy, "color", boost=dict.fromkeys(names, 4.0)) for names in (boosted, other))
+    assert named.targets.tolist() == right.targets.tolist() != strata_by(copy, "color").targets.tolist()
+    words = {"night": "mined", "mined": "mined request"}
+    assert named.marks == tuple(tuple(words.get(mark, mark) for mark in marks) for marks in right.marks)
+
+
 def test_labels_of_models_are_drawn_on_request_only(catalog: Catalog, tmp_path: Path) -> None:
     copy = copy_home(catalog, tmp_path)
     before = strata_by(copy, "car").counts.sum()

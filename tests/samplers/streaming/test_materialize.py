@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.full_disk import full_disk
 from support.homes import label, labels, make_home
 from support.pictures import packed_images
 
 from amber.cli import run
 from curation import Catalog, Task
-from curation.errors import BadInput, Damaged, Failed, NotFound
+from curation.errors import AmberError, BadInput, Damaged, Failed, NotFound
 from samplers import Plan, Policy, make_pack, make_plan
 from samplers.pack.pack import Pack
 from samplers.streaming.materialize import materialize
@@ -238,3 +239,10 @@ def test_lists_of_classes_and_boxes_equal_the_catalog(several: Catalog, tmp_path
             assert note["labels"]["things"] == BOXES[i % 3]
             seen.add((i % 4, i % 3))
     assert len(seen) == 12
+
+
+@pytest.mark.parametrize("limit", [0, 4_096, 50_000])
+def test_a_full_disk_leaves_nothing(plan: Plan, pack: Pack, limit: int, tmp_path: Path) -> None:
+    with full_disk(limit), pytest.raises((AmberError, OSError), match=r"too large|[Ss]pace"):
+        materialize(plan, pack, tmp_path / "out", shard_bytes=100_000)
+    assert list(tmp_path.iterdir()) == []

@@ -89,11 +89,8 @@ def test_files_of_boxes_that_cannot_be_judged(home: Catalog, tmp_path: Path) -> 
         json.dumps(document | {"images": json.loads(annotations.read_text())["images"]})
     )
     (tmp_path / "empty.json").write_text("[]")
-    small = [
-        {"key": f"pictures/{n:05d}", **LIGHT, "x": 0.1, "y": 0.1, "w": 0.2, "h": 0.2, "score": 1.0} for n in range(2)
-    ]
-    pq.write_table(pa.Table.from_pylist(small), tmp_path / "fractions.parquet")
-    pq.write_table(pa.Table.from_pylist([*small, {"key": "pictures/00005", "x": 1.0}]), tmp_path / "half.parquet")
+    half = [{"key": "pictures/00001", **LIGHT, "score": 1.0}, {"key": "pictures/00005", "x": 1.0}]
+    pq.write_table(pa.Table.from_pylist(half), tmp_path / "half.parquet")
     table = {"author": "bo", "name": "d"}
     for file, more, message in [
         (results, {}, "pass the file that they refer to by --annotations"),
@@ -101,13 +98,34 @@ def test_files_of_boxes_that_cannot_be_judged(home: Catalog, tmp_path: Path) -> 
         (results, {"annotations": tmp_path / "named.json"}, "entry 0: 'lamp' is no class of things; they are light"),
         (results, {"annotations": annotations, "task": "color"}, "--task color: must be a detection task; the"),
         (tmp_path / "empty.json", {"annotations": annotations}, "has no entry"),
-        (tmp_path / "fractions.parquet", {}, "so they look like fractions; write pixels"),
-        (tmp_path / "half.parquet", {}, "row 3: the box lacks some of its columns"),
+        (tmp_path / "half.parquet", {}, "row 2: the box lacks some of its columns"),
         (tmp_path / "half.parquet", {"annotations": annotations}, "only COCO results (.json) refer to such a file"),
     ]:  # fmt: skip
         with pytest.raises(BadInput) as error:
             import_predictions(home, file, **table, **more)
         assert message in str(error.value)
+    assert not (home.home / "runs").exists()
+
+
+@pytest.mark.parametrize("form", ["table", "results"])
+@pytest.mark.parametrize("sides", [[(0.1, 0.2, 0.3, 0.4)], [(0.1, 0.2, 0.3, 0.4), (0.5, 0.5, 0.5, 0.9)]], ids=len)
+def test_boxes_that_look_like_fractions_are_refused(
+    sides: list[tuple[float, ...]], form: str, home: Catalog, tmp_path: Path
+) -> None:
+    results, annotations = coco_files(tmp_path)
+    if form == "results":
+        (first, *_) = json.loads(results.read_text())
+        results.write_text(json.dumps([first | {"bbox": box} for box in sides]))
+    else:
+        annotations, results = None, tmp_path / "boxes.parquet"
+        rows = [
+            {"key": "pictures/00001", **LIGHT, **dict(zip("xywh", box, strict=True)), "score": 1.0} for box in sides
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), results)
+    with pytest.raises(
+        BadInput, match=rf"(entry 0|row 1): x = 0.1, .*: all {len(sides)} boxes .* like fractions; write"
+    ):
+        import_predictions(home, results, name="d", author="bo", annotations=annotations)
     assert not (home.home / "runs").exists()
 
 

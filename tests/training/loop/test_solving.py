@@ -92,8 +92,9 @@ def test_a_run_that_names_no_heads_was_drawn(catalog: Catalog, tmp_path: Path) -
     drawn = train(replace(RECIPE, heads="drawn"), planned(catalog), catalog)
     folder = tmp_path / "runs" / drawn.id
     shutil.copytree(catalog.home / "runs" / drawn.id, folder)
-    text = (folder / "run.json").read_text().replace('"heads": "drawn",\n', "")
-    (folder / "run.json").write_text(text)
+    record = json.loads((folder / "run.json").read_text())
+    del record["digest"], record["recipe"]["heads"]
+    (folder / "run.json").write_text(json.dumps(record))
     assert Run.open(tmp_path, drawn.id).recipe.heads == "drawn"
 
 

@@ -21,6 +21,7 @@ from amber.service.tokens import Tokens
 from curation.catalog.catalog import Catalog
 from curation.errors import NotFound
 from training.live_run import NAME, Live, LiveRun
+from training.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -168,9 +169,8 @@ def _live(catalog: Catalog) -> list[object]:
 
 
 def test_a_trained_run_waits_for_its_figures_while_its_process_runs(own: Catalog) -> None:
-    run = own.home / "runs" / "fresh"
     note(own.home, "fresh", done=9, total=9, outcome="trained")
-    (run / "run.json").write_text((own.home / "runs" / "new" / "run.json").read_text().replace('"new"', '"fresh"'))
+    replace(Run.open(own.home, "new"), id="fresh").save(own.home)
     with visiting(own.home) as visitor:
         assert "It is being evaluated" in visitor.client.get("/runs/fresh").text
         note(own.home, "fresh", done=9, total=9, outcome="trained", process=2**22 + 1)
