@@ -9,6 +9,7 @@ distribution (step-down max-T, Westfall & Young 1993). For means it is the sign-
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Self
 
 import numpy as np
@@ -70,8 +71,10 @@ class Swaps:
 
     def each(self, tail: Tail) -> Floats:
         """The p value [M] of each figure on its own."""
-        statistic = self._statistics(tail)
-        return np.asarray((statistic >= statistic[0] - ROUNDING).mean(axis=0), np.float64)
+        observed, hits = self._statistics(tail, slice(1))[0], np.zeros(self.gains.shape[1], np.int64)
+        for rows in self._blocks():
+            hits += (self._statistics(tail, rows) >= observed - ROUNDING).sum(axis=0)
+        return np.asarray(hits / len(self.gains), np.float64)
 
     def step_down(self, tail: Tail) -> Floats:
         """The p value [M] of each figure, adjusted for all M: the chance that any true null is rejected is at most p.
@@ -79,18 +82,30 @@ class Swaps:
         Figures are scaled by their standard deviation under exchanges, so a slice of few groups is not drowned by
         large ones.
         """
-        statistic = self._statistics(tail)
-        order = np.argsort(-statistic[0], kind="stable")
-        largest = np.maximum.accumulate(statistic[:, order[::-1]], axis=1)[:, ::-1]
-        chance = (largest >= statistic[0, order] - ROUNDING).mean(axis=0)
+        observed = self._statistics(tail, slice(1))[0]
+        order, hits = np.argsort(-observed, kind="stable"), np.zeros(len(observed), np.int64)
+        for rows in self._blocks():
+            statistic = self._statistics(tail, rows)[:, order[::-1]]
+            largest = np.maximum.accumulate(statistic, axis=1, out=statistic)[:, ::-1]
+            hits += (largest >= observed[order] - ROUNDING).sum(axis=0)
         adjusted = np.empty(len(order))
-        adjusted[order] = np.maximum.accumulate(chance)
+        adjusted[order] = np.maximum.accumulate(hits / len(self.gains))
         return adjusted
 
-    def _statistics(self, tail: Tail) -> Floats:
-        """The gains over their standard deviation [R, M], positive towards `tail`; 0 where nothing moves."""
-        spread = np.sqrt((self.gains**2).mean(axis=0))
-        scaled = np.where(spread > ROUNDING, self.gains / np.where(spread > ROUNDING, spread, 1.0), 0.0)
+    def _blocks(self) -> Iterator[slice]:
+        """The exchanges in parts of about `BLOCK` numbers: of thousands of figures all at once take gigabytes."""
+        size = max(1, BLOCK // max(1, self.gains.shape[1]))
+        return (slice(start, start + size) for start in range(0, len(self.gains), size))
+
+    @cached_property
+    def _spread(self) -> Floats:
+        """The standard deviation [M] of each figure's gains."""
+        return np.asarray(np.sqrt(np.einsum("rm,rm->m", self.gains, self.gains) / len(self.gains)), np.float64)
+
+    def _statistics(self, tail: Tail, rows: slice) -> Floats:
+        """Some gains over their standard deviation, positive towards `tail`; 0 where nothing moves."""
+        moves = self._spread > ROUNDING
+        scaled = np.where(moves, self.gains[rows] / np.where(moves, self._spread, 1.0), 0.0)
         return -scaled if tail == "drop" else np.abs(scaled)
 
 
