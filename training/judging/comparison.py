@@ -1,7 +1,8 @@
 """Two runs compared: every measure on every slice, with intervals and with p values that count how many were tried."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -58,11 +59,15 @@ class ComparedFigure:
 
 @dataclass(frozen=True, kw_only=True)
 class _Cell:
-    """A measure on a slice: its labels, and the sums of both runs, None where it is not defined."""
+    """A measure on a slice: counts of its labels, and the sums of both runs, None where it is not defined.
+
+    `labels` makes the labels again: those of thousands of cells are not held.
+    """
 
     measure: AnyMeasure
     slice: str
-    pair: AnyPair
+    labels: Callable[[], AnyPair]
+    counts: Mapping[str, int]
     sums: PairedSums | None
 
 
@@ -92,14 +97,14 @@ def compare_slices(
     `slices` names the slices, "" for everything; default: all that are declared, and everything.
     """
     cells = [
-        _cell(runs, measure, slice_, runs.cell(task, slice_))
+        cell
         for task, slice_ in runs.cells()
         if slices is None or slice_ in slices
-        for measure in measures[task]
+        for cell in _cells(runs, measures[task], slice_, partial(runs.cell, task, slice_))
     ]
     defined = [cell.sums for cell in cells if cell.sums is not None]
     adjusted = iter(Swaps.of(defined).step_down("both").tolist() if defined else [])
-    return [_figure(runs, cell, p=next(adjusted) if cell.sums is not None else None) for cell in cells]
+    return [_figure(cell, p=next(adjusted) if cell.sums is not None else None) for cell in cells]
 
 
 @tabled(ComparedFigure)
@@ -108,33 +113,38 @@ def compare_attributes(now: Snapshot, runs: PairedRuns, measures: dict[str, list
 
     Values in fewer than 10 groups of a task's labels are left out; numbers and times are cut into quarters.
     """
-    cells = []
+    cells: list[_Cell] = []
     for name, inside in attribute_values(now, runs.samples.ids, runs.samples.groups).items():
+        judged = inside & runs.inside[""]
         for task, each in measures.items():
-            pair = runs.tasks[task].at(inside & runs.inside[""])
-            if _groups(runs, pair) >= FEWEST:
-                cells += [_cell(runs, measure, name, pair) for measure in each]
-    cells = [cell for cell in cells if cell.sums is not None]
+            found = _cells(runs, each, name, partial(runs.tasks[task].at, judged))
+            cells += [cell for cell in found if cell.counts["groups"] >= FEWEST and cell.sums is not None]
     p, q = false_discovery_rates([cell.sums for cell in cells if cell.sums is not None], "both")
-    found = [
-        _figure(runs, cell, p=chance, q=rate)
+    figures = [
+        _figure(cell, p=chance, q=rate)
         for cell, chance, rate in zip(cells, p.tolist(), q.tolist(), strict=True)
         if rate <= FALSE_DISCOVERIES
     ]
-    return sorted(found, key=lambda figure: (figure.p, figure.task, figure.slice))
+    return sorted(figures, key=lambda figure: (figure.p, figure.task, figure.slice))
 
 
-def _cell(runs: PairedRuns, measure: AnyMeasure, slice_: str, pair: AnyPair) -> _Cell:
-    return _Cell(measure=measure, slice=slice_, pair=pair, sums=measure.sums(pair))
-
-
-def _figure(runs: PairedRuns, cell: _Cell, *, p: float | None, q: float | None = None) -> ComparedFigure:
-    measure, pair = cell.measure, cell.pair
+def _cells(runs: PairedRuns, measures: Sequence[AnyMeasure], slice_: str, labels: Callable[[], AnyPair]) -> list[_Cell]:
+    """Each measure of a task on one slice."""
+    pair = labels()
     fixed, broken = _changed(pair)
+    groups = len(np.unique(runs.samples.groups[pair.first.rows]))
+    counts = {"n": len(pair.first.rows), "groups": groups, "fixed": fixed, "broken": broken}
+    return [
+        _Cell(measure=measure, slice=slice_, labels=labels, counts=counts, sums=measure.sums(pair))
+        for measure in measures
+    ]
+
+
+def _figure(cell: _Cell, *, p: float | None, q: float | None = None) -> ComparedFigure:
+    measure, pair = cell.measure, cell.labels()
     counts: dict[str, Any] = {
-        "task": measure.task.name, "slice": cell.slice, "measure": measure.text, "unit": measure.unit,
-        "n": len(pair.first.rows), "groups": _groups(runs, pair), "p": p, "q": q,
-        "fixed": fixed, "broken": broken,
+        "task": measure.task.name, "slice": cell.slice, "measure": measure.text, "unit": measure.unit, "p": p, "q": q,
+        **cell.counts,
     }  # fmt: skip
     if cell.sums is None:
         return ComparedFigure(
@@ -159,7 +169,3 @@ def _changed(pair: AnyPair) -> tuple[int, int]:
         return 0, 0
     was, now = pair.first.errors, pair.second.errors
     return int((now < was).sum()), int((now > was).sum())
-
-
-def _groups(runs: PairedRuns, pair: AnyPair) -> int:
-    return len(np.unique(runs.samples.groups[pair.first.rows]))
