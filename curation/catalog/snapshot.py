@@ -147,15 +147,13 @@ class Snapshot:
         return self.view.table(f"SELECT {wanted} FROM ({samples_sql(self.view, columns)}) ORDER BY key")
 
     def sample(self, key: str, *, among: Ints | None = None) -> dict[str, Any]:
-        """One sample, as a row of `samples`; NotFound when there is none with this key. With `among`, only those with
-        these ids (a few, sorted) are looked at, which reads little."""
-        within = "true" if among is None else self.view.of(among).within
-        query = f"SELECT sample_id FROM sample WHERE key = ? AND commit_id <= ? AND {within}"
-        found = self.view.rows(query, [key, self.commit])
+        """One sample (`among` a few ids, sorted), as a row of `samples`; NotFound when there is none with this key."""
+        view = self.view if among is None else self.view.of(among)
+        found = view.rows(f"SELECT sample_id FROM sample WHERE key = ? AND {view.within} AND commit_id <= ?",
+                          [key, view.commit])  # fmt: skip
         if not found:
             raise NotFound(f"key {key!r}: the catalog has no such sample; check it")
-        id_ = found[0][0]
-        return dict(self.view.table(samples_sql(self.view.between(id_ - 1, id_))).to_pylist()[0])
+        return dict(self.view.table(samples_sql(self.view.between(found[0][0] - 1, found[0][0]))).to_pylist()[0])
 
     def samples_of(self, keys: Sequence[str]) -> pa.Table:
         """The samples with these keys, by `sample_id`, as rows of `samples`, for a few keys; without unknown ones."""
