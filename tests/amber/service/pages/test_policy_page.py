@@ -158,7 +158,7 @@ def test_the_routes_do_as_the_page(home: Catalog, visitors: Visitors) -> None:
 def test_a_policy_is_not_drawn_where_that_takes_long(
     home: Catalog, visitors: Visitors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amber.service.policy_changes.MOST_SAMPLES", 10)
+    monkeypatch.setattr("amber.service.facts.policy_changes.MOST_SAMPLES", 10)
     ada = visitors.of("ada", "owner")
     checked = ada.client.post("/api/policy/check", json={"text": policy_text(policy_of(3))}).json()
     assert (checked["drawn"], len(checked["shifts"])) == ([], 2)

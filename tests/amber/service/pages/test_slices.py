@@ -86,7 +86,7 @@ def test_the_live_count_is_that_of_the_slice(own: tuple[Catalog, Visitor]) -> No
 
 
 def test_a_slow_predicate_is_ended(own: tuple[Catalog, Visitor], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amber.service.slice_declaration.COUNT_SECONDS", 0.0)
+    monkeypatch.setattr("amber.service.facts.slice_declaration.COUNT_SECONDS", 0.0)
     answer = own[1].client.get("/preview-slice", params={"predicate": "attr.dark AND attr.key LIKE '%1%'"})
     assert "ran longer than 0 s" in answer.text or "of 80 images" in answer.text
 
