@@ -117,8 +117,8 @@ def _undisturbed(folder: Path, template: Path) -> tuple[dict[str, Any], float, P
 
 
 def _words(home: Path, folder: Path) -> list[str]:
-    gate = str(folder / "gate.toml")
-    return [sys.executable, "-m", "amber", "retrain", "--gate", gate, "--up-to", "head", "--home", str(home), "--json"]
+    words = ["--gate", str(folder / "gate.toml"), "--up-to", "head", "--author", AUTHOR, "--home", str(home), "--json"]
+    return [sys.executable, "-m", "amber", "retrain", *words]
 
 
 def _retrained(home: Path, folder: Path) -> dict[str, Any]:

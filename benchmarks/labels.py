@@ -14,18 +14,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from amber.loop import Loop, Round, run_loop
 from benchmarks.seeds import for_each
 from benchmarks.table import Row, finish, small
 from curation.catalog.catalog import Catalog
-from curation.catalog.schema import KNOWN
 from curation.ingestion.dataset import Dataset
 from curation.ingestion.ingest import ingest
 from samplers.pack.pack_writer import make_pack
 from training.evaluation.features import embed
+from training.judging.paired_runs import PairedPredictions, PairedRuns
 from training.recipe import Recipe
+from training.report.run_results import confusion_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -110,15 +110,11 @@ def _point(catalog: Catalog, step: Round, wanted: str) -> tuple[int, float, floa
 def _f1(catalog: Catalog, run: str, wanted: str) -> float:
     """F1 of a class of `light_color` on the labelled images of test, as a run predicts it."""
     with catalog.read() as now:
-        test = now.labels("light_color").filter(pc.field("state") == KNOWN)
-        test = test.filter(pc.is_in(test["sample_id"], pa.array(now.split_ids("test"))))
-        said = now.runs.predictions("light_color", str(now.runs.predictions_file(catalog.home, run)))
-        code = now.task("light_color").classes.index(wanted)
-    both = test.select(["sample_id", "code"]).join(
-        said.select(["sample_id", "code"]), "sample_id", right_suffix="_said"
-    )
-    true, predicted = (both[name].to_numpy() == code for name in ("code", "code_said"))
-    return float(2 * (true & predicted).sum() / max(true.sum() + predicted.sum(), 1))
+        runs = PairedRuns.alone(now, catalog.home, run, tasks=["light_color"])
+    pair = runs.tasks["light_color"]
+    assert isinstance(pair, PairedPredictions)
+    found = confusion_of(pair.task, pair.second, runs.samples).f1(pair.task.classes.index(wanted)).value
+    return 0.0 if found is None else found
 
 
 def _rows(curves: dict[str, list[tuple[Curve, Curve]]]) -> list[Row]:

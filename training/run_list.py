@@ -139,7 +139,7 @@ def _rows(home: Path, now: Snapshot) -> dict[str, dict[str, Any] | None]:
 def _time(home: Path, name: str, row: Mapping[str, Any] | None, commits: Mapping[int, Any]) -> datetime:
     """When a run was evaluated last; where it was not, when it was finished."""
     if row and row["commit_id"] in commits:
-        at: datetime = commits[row["commit_id"]]["committed_at"].replace(microsecond=0)
+        at: datetime = commits[row["commit_id"]]["committed_at"]
         return at
     return written_at(home / "runs" / name / "run.json")
 
@@ -155,7 +155,7 @@ def _entry(
     beside = {"trained_on": origin["trained_on"]} if origin else {}
     return RunEntry(
         run=name, plan=plan, parent=run.parent if run else "", policy=_policy(home, plan, now),
-        at=_time(home, name, row, commits),
+        at=_time(home, name, row, commits).replace(microsecond=0),
         author=commit["author"] if commit else "", commit=commit["id"] if commit else 0,
         figures=[{**part, **beside} for part in figures],
         alarms=[alarm for alarm in (run.alarm, *run.alarms) if alarm] if run else [],

@@ -9,17 +9,17 @@ ever had. `codes` of a definition gives the current class of each entry, NULL fo
 in `codes` the classes that are there, and in `looked` those that somebody looked for: NULL for all of them.
 
 `forgotten` has two rows for a forgotten sample: `key_sha256` is the sha256 of its key (NULL for those forgotten before
-schema 4), and of "image " and the sha256 of its image (missing for those forgotten by an older Amber). In
-`owner_event` and
-`act_event`, `via` says what named the `member`: "token" (of the service) or "user" (of the operating system). An act
-is a sign-off ("sign_off": of the plan `subject` against the plan `before`, under the policy with the hash `policy`), or
-sets the policy in force ("policy"), the members of an owner ("owners") or the definition of a task ("redefine"), or is
-the decision of a gate ("gate": on the run `subject` against the run `before`, by the evaluation set with the digest
-`policy`), or settles a dispute about a label ("settle": `subject` is the task, `before` the sha256 of the key), or sets
-the instructions of a task ("instructions": `subject` is the task, `policy` the sha256 of their text), or deploys a run
-("release", and "release_back" for a return to an earlier one: the run `subject` in place of the run `before`, by the
-record with the sha256 `policy`). A sign-off may also be of the release of the run `subject` in place of the run
-`before`, under the rules of a gate with the hash `policy`.
+schema 4), and of "image " and the sha256 of its image (missing for those forgotten by an older Amber).
+
+In `owner_event` and `act_event`, `via` says what named the `member`: "token" (of the service) or "user" (of the
+operating system). An act is a sign-off ("sign_off": of the plan `subject` against the plan `before`, under the policy
+with the hash `policy`), or sets the policy in force ("policy"), the members of an owner ("owners") or the definition of
+a task ("redefine"), or is the decision of a gate ("gate": on the run `subject` against the run `before`, by the
+evaluation set with the digest `policy`), or settles a dispute about a label ("settle": `subject` is the task, `before`
+the sha256 of the key), or sets the instructions of a task ("instructions": `subject` is the task, `policy` the sha256
+of their text), or deploys a run ("release", and "release_back" for a return to an earlier one: the run `subject` in
+place of the run `before`, by the record with the sha256 `policy`). A sign-off may also be of the release of the run
+`subject` in place of the run `before`, under the rules of a gate with the hash `policy`.
 
 `instructions` of a label is the version of the task's instructions that the annotator had (NULL: not known), as in
 `instruction_event`: 0 before there were any. `assignment_event` says to whom the items of a task are given, at most

@@ -275,7 +275,7 @@ def history(home: Path) -> dict[str, Any]:
         }
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(300, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [10, pytest.param(300, marks=pytest.mark.soak)])
 def test_kills_change_nothing(kills: int, tmp_path: Path) -> None:
     data = declare(tmp_path / "data")
     moments, done, homes = random.Random(kills), 0, 0
