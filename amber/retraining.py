@@ -107,10 +107,10 @@ def retrain(catalog: Catalog, ladder: Ladder, *, progress: StageProgress | None 
     with locked(catalog.home / "retrain.lock", busy.format):
         before = Retraining.newest(catalog.home)
         with catalog.read() as now:
-            base = _base(catalog.home, now, ladder.base, before)
             for name in ladder.tasks:
                 now.task(name)
             ledger = _ledger(now)
+            base = _base(catalog.home, now, ladder.base, before, ledger)
             due = _trunk_due(catalog.home, now, base, ladder.trunk_every)
         going, notes = before, list[str]()
         if before is None or not before.follows(base.id, ladder.settings(trunk_due=due)):
@@ -124,8 +124,12 @@ def retrain(catalog: Catalog, ladder: Ladder, *, progress: StageProgress | None 
         return Outcome(retraining=done, tasks=_outcomes(catalog, done), notes=notes)
 
 
-def _base(home: Path, now: Snapshot, name: str, before: Retraining | None) -> Run:
-    """The run to improve: `name`, the released one, that of a killed retraining, or the newest that no gate held up."""
+def _base(home: Path, now: Snapshot, name: str, before: Retraining | None, ledger: dict[str, int]) -> Run:
+    """The run to improve: `name`, the released one, that of a killed retraining, or the newest that no gate held up.
+
+    Where that is what the last retraining came to, it is the run which that one began with until something changes: so
+    whoever was killed before the outcome was seen is shown it.
+    """
     found = name or champion(now) or (before.base if before and not before.outcome else "")
     if not found:
         held = {run for run, outcome in gate_outcomes(now).items() if outcome != "pass"}
@@ -133,6 +137,8 @@ def _base(home: Path, now: Snapshot, name: str, before: Retraining | None) -> Ru
         if not runs:
             raise NotFound(f"{home}: there is no run that no gate held up; train one, or name one to retrain")
         found = runs[-1]
+        if before and found == before.candidate and before.ledger == ledger:
+            found = before.base
     return Run.open(home, found)
 
 

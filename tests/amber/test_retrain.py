@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.homes import copy_home, work_in
 from support.learned import recipe
-from support.queued import answer_colors, make_queued
+from support.queued import answer_colors, hide_colors, make_queued
 from support.refusals import refused
 
 from amber.cli import run
@@ -86,6 +86,18 @@ def test_it_shows_the_last_outcome_until_something_changes(catalog: Catalog, cap
     out = capsys.readouterr().out
     assert "nothing changed since this was found" in out
     assert "Who gained and who paid" in out
+
+
+def test_whoever_was_killed_before_the_outcome_was_seen_is_shown_it(catalog: Catalog, capsys: Capture) -> None:
+    """Without a RUN, the newest run is the candidate itself by then."""
+    before = base(catalog)
+    answer_colors(catalog)
+    first = retrained(capsys)
+    again = retrained(capsys)
+    assert (first["base"], first["outcome"], first["earlier"]) == (before, "pass", False)
+    assert again == first | {"earlier": True}
+    hide_colors(catalog)
+    assert retrained(capsys)["base"] == first["candidate"]
 
 
 @pytest.mark.parametrize("step", ["trained", "evaluated", "judged"])
