@@ -1,7 +1,7 @@
 """The verb `amber replay`."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +22,7 @@ from curation.errors import BadInput
 from training.run_list import newest_run
 
 if TYPE_CHECKING:
-    from training.dynamics.replay import Contribution, Replay
+    from training.dynamics.replay import Contribution, Replay, SeedGain
 
 __all__ = ["replay_command"]
 
@@ -39,7 +39,7 @@ CODES = {"differs": OUTCOMES["block"], "cannot tell": OUTCOMES["not enough data"
     default=1,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Trainings of both chains, for --without and --flat: more than one also counts how trainings vary.",
+    help="Trainings of both chains, for --without, --flat and --threads: more than one also counts how trainings vary.",
 )
 @click.option(
     "--device",
@@ -59,15 +59,16 @@ def replay_command(
 
     The catalog is copied, plans are made again from their policies and commits, runs are trained again in order; images
     are read from the shards of this workspace. On one machine every bit should be equal; on another number of threads
-    no figure may differ by more than chance. Exit codes: 0 it reproduces, 10 a figure differs, 11 no label can tell.
+    no figure may differ by more than chance, of which --seeds says how large it is. Exit codes: 0 it reproduces, 10 a
+    figure differs, 11 no label can tell.
 
     Example: amber replay RUN --without LINK --seeds 3
     """
     catalog = Catalog.open(home)
     if without and flat:
         raise BadInput("replay: --without and --flat are two questions; give one of them")
-    if seeds > 1 and not (without or flat):
-        raise BadInput(f"--seeds {seeds}: is for --without and --flat; a replay has the seeds of its recipes")
+    if seeds > 1 and not (without or flat or threads):
+        raise BadInput(f"--seeds {seeds}: is for --without, --flat and --threads; leave it out")
     if threads and (without or flat):
         raise BadInput(f"--threads {threads}: is for a replay of the whole chain; leave it out")
     with catalog.read() as now:
@@ -89,7 +90,7 @@ def replay_command(
             )
             mark.save(catalog.home, found.run)
         else:
-            done = replay(catalog, run_, place, threads=threads, ranks=ranks, progress=screen.tell)
+            done = replay(catalog, run_, place, threads=threads, seeds=seeds, ranks=ranks, progress=screen.tell)
             _show_replay(done, folder, as_json)
             return
     _show_contribution(found, folder, as_json)
@@ -115,7 +116,11 @@ def _show_replay(done: "Replay", folder: Path | None, as_json: bool) -> None:
     data = {**asdict(done), "folder": str(folder) if folder else None}
     title = f"Replay of run {done.run}: {done.verdict}"
     last = [f"predictions: {done.predictions}", *done.notes, *([f"workspace {folder}"] if folder else [])]
-    figures = [] if done.predictions == "equal" else [_figures(done.figures, "recorded", "rebuilt", done.split)]
+    if done.gains:
+        title_of_gains = f"Other threads: gain over the recipes' own, {done.seeds} seeds, on {done.split}"
+        figures = [_gains(title_of_gains, done.gains)]
+    else:
+        figures = [] if done.predictions == "equal" else [_figures(done.figures, "recorded", "rebuilt", done.split)]
     show(data, as_json, lambda: Group(table(title, columns, rows), *figures, *last))
     if code := CODES.get(done.verdict):
         raise click.exceptions.Exit(code)
@@ -139,16 +144,23 @@ def _show_contribution(found: "Contribution", folder: Path | None, as_json: bool
         **asdict(found), "better": found.better, "worse": found.worse, "folder": str(folder) if folder else None,
     }  # fmt: skip
     if found.seeds > 1:
-        rows = [[row.task, row.metric, row.n, _gain_text(row.gain.value, row.gain.low, row.gain.high, row.unit)]
-                for row in found.gains]  # fmt: skip
-        title = f"Run {found.run}: gain over the chain {other}, {found.seeds} seeds, on {found.split}"
-        shown = table(title, ["task", "metric", "n", "gain [95% interval]"], rows)
+        shown = _gains(
+            f"Run {found.run}: gain over the chain {other}, {found.seeds} seeds, on {found.split}", found.gains
+        )
     else:
         shown = _figures(found.figures, f"the chain {other}", f"run {found.run}", found.split)
     said = f"better on: {', '.join(found.better) or 'nothing'}; worse on: {', '.join(found.worse) or 'nothing'}"
     doubt = "one seed: the intervals hold for these two networks, not for other trainings (--seeds N)"
     lines = [said, *([doubt] if found.seeds == 1 else []), *([f"workspace {folder}"] if folder else [])]
     show(data, as_json, lambda: Group(shown, *lines))
+
+
+def _gains(title: str, gains: "Sequence[SeedGain]") -> Any:
+    rows = [
+        [row.task, row.metric, row.n, _gain_text(row.gain.value, row.gain.low, row.gain.high, row.unit)]
+        for row in gains
+    ]  # fmt: skip
+    return table(title, ["task", "metric", "n", "gain [95% interval]"], rows)
 
 
 def _gain_text(value: float, low: float | None, high: float | None, unit: str) -> str:

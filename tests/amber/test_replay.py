@@ -17,7 +17,7 @@ from samplers.plan.plan import Plan
 from training.dynamics.chain_steps import flat, reseeded, steps_of, with_threads, without
 from training.dynamics.flattened_mark import FlattenedMark
 from training.dynamics.lineage import lineage_of
-from training.dynamics.replay import Contribution, SeedGain
+from training.dynamics.replay import Contribution, SeedGain, verdict_of
 from training.evaluation.paired import Estimate
 from training.loop.trainer import train
 from training.recipe import Recipe
@@ -50,6 +50,27 @@ def test_on_other_threads_the_figures_stay_within_noise(chain: Chain, capsys: Ca
     assert found["links"][0]["made"] != chain.pixel.id  # the recipe names its threads
     assert found["figures"]
     assert not list(Path().iterdir())
+
+
+def test_over_seeds_other_threads_are_judged_by_what_they_gain(chain: Chain, capsys: Capture) -> None:
+    found = replayed(capsys, chain.pixel.id, "--threads", "2", "--seeds", "3")
+    assert {row["task"] for row in found["gains"]} == {"color", "car", "speed"}
+    ends = [(row["gain"]["low"], row["gain"]["high"]) for row in found["gains"]]
+    assert all(low <= 0 <= high for low, high in ends)
+    assert found["verdict"] == "within noise"
+    assert run(["replay", chain.pixel.id, "--threads", "2", "--seeds", "2"]) == 0
+    assert "gain over the recipes' own, 2 seeds" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("ends", "verdict"), [([(-1, 2)], "within noise"), ([(-1, 2), (1, 2)], "differs"), ([(-2, -1)], "differs")]
+)
+def test_gains_decide_where_there_are_any(ends: list[tuple[float, float]], verdict: str) -> None:
+    gains = [
+        SeedGain(task="x", metric="", unit="", n=9, gain=Estimate(value=0.0, low=low, high=high)) for low, high in ends
+    ]
+    assert verdict_of([], gains) == verdict
+    assert verdict_of([], []) == "cannot tell"
 
 
 def test_without_a_link_its_child_continues_what_it_continued(chain: Chain, capsys: Capture) -> None:
@@ -111,7 +132,7 @@ def test_steps_can_be_left_out_flattened_and_seeded(chain: Chain) -> None:
     [
         (["--without", "nosuch"], "link 'nosuch': must be one run of this lineage"),
         (["--without", "x", "--flat"], "are two questions"),
-        (["--seeds", "2"], "is for --without and --flat"),
+        (["--seeds", "2"], "is for --without, --flat and --threads"),
         (["--flat", "--threads", "2"], "is for a replay of the whole chain"),
         (["--to", "."], "exists already"),
     ],

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.snapshot import Snapshot
+from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from curation.files.progress import StageProgress
 from curation.files.read_back import sha256_of
@@ -23,10 +24,20 @@ from training.judging.paired_runs import PairedRuns
 from training.loop.ranks import Ranks
 from training.run import Run, libraries
 
-__all__ = ["Contribution", "Replay", "ReplayedLink", "SeedGain", "Verdict", "contribution", "flattened", "replay"]
+__all__ = [
+    "Contribution",
+    "Replay",
+    "ReplayedLink",
+    "SeedGain",
+    "Verdict",
+    "contribution",
+    "flattened",
+    "replay",
+    "verdict_of",
+]
 
 Verdict = Literal["equal", "within noise", "differs", "cannot tell"]
-"""Of a replay: every bit is equal; no difference is shown on any task and slice; one is; or no label judges."""
+"""Of a replay: every bit is equal; no difference is shown; one is; or no label judges."""
 SPLITS = ("test", "validation")
 
 
@@ -49,7 +60,9 @@ class ReplayedLink:
 class Replay:
     """A chain that was rebuilt: its links, and the figures of the recorded run (first) beside those of the rebuilt.
 
-    `predictions` are "equal" or "differ" byte by byte ("not recorded" for a run that was never evaluated).
+    `predictions` are "equal" or "differ" byte by byte ("not recorded" for a run that was never evaluated). The verdict
+    is that of the figures, which hold for these two networks alone, on all tasks and slices. With several `seeds` it is
+    that of `gains`: what the other threads gain on each task over the recipes' own.
     """
 
     run: str
@@ -59,12 +72,15 @@ class Replay:
     split: str
     figures: tuple[ComparedFigure, ...]
     verdict: Verdict
+    seeds: int = 1
+    gains: tuple["SeedGain", ...] = ()
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeedGain:
-    """The gain of one chain over another on a task, over seeds and images, in `unit`; positive is better."""
+    """The gain of one chain over another on a task, over seeds and images, in `unit`; positive is better. The intervals
+    of all tasks hold at once in 95% of the cases."""
 
     task: str
     metric: str
@@ -106,12 +122,13 @@ class Contribution:
 
 
 def replay(
-    catalog: Catalog, run: str, folder: Path, *, threads: int | None = None, ranks: Ranks | None = None,
-    progress: StageProgress | None = None,
+    catalog: Catalog, run: str, folder: Path, *, threads: int | None = None, seeds: int = 1,
+    ranks: Ranks | None = None, progress: StageProgress | None = None,
 ) -> Replay:  # fmt: skip
     """Rebuild the chain of a run in the new workspace `folder`, and say whether weights and figures are the same.
 
-    With `threads`, every training uses so many instead of those of its recipe: sums then differ in their last bits.
+    With `threads`, every training uses so many instead of those of its recipe: sums then differ in their last bits, and
+    two trainings part like those of two seeds. With several `seeds` the chain is therefore trained with each, on both.
     BadInput for a chain with a link that was withdrawn or is missing.
     """
     with catalog.read() as now:
@@ -119,24 +136,27 @@ def replay(
         evaluated = lineage.run in now.runs()["run"].to_pylist()
     steps = steps_of(catalog.home, lineage)
     builder = Rebuilder(catalog, lineage, folder, ranks=ranks or Ranks(), progress=progress)
-    made = builder.run(with_threads(steps, threads) if threads else steps)
+    repeated = with_threads(steps, threads) if threads else steps
+    made = builder.run(repeated)
     links = tuple(_link(catalog.home, builder, step, made[step.run]) for step in steps)
     last = made[lineage.run]
     mine = builder.predictions(last)
+    notes = tuple(_notes(catalog.home, steps))
     if not evaluated:
         return Replay(
             run=lineage.run, made=last, links=links, predictions="not recorded", split="", figures=(),
-            verdict="equal" if links[-1].weights == "equal" else "cannot tell",
-            notes=tuple(_notes(catalog.home, steps)),
+            verdict="equal" if links[-1].weights == "equal" else "cannot tell", notes=notes,
         )  # fmt: skip
     name = builder.recorded(lineage.run)
     theirs = builder.catalog.home / "runs" / name / "predictions.parquet"
     equal = sha256_of(mine) == sha256_of(theirs) or pq.read_table(mine).equals(pq.read_table(theirs))
     split, figures = _compared(builder.catalog, name, last)
+    varied = seeds > 1 and not equal
+    gains = _gains(builder.catalog, _pairs(builder, steps, repeated, seeds), split) if varied else []
     return Replay(
         run=lineage.run, made=last, links=links, predictions="equal" if equal else "differ", split=split,
-        figures=tuple(figures), verdict="equal" if equal else _verdict(figures),
-        notes=tuple(_notes(catalog.home, steps)),
+        figures=tuple(figures), verdict="equal" if equal else verdict_of(figures, gains), seeds=seeds,
+        gains=tuple(gains), notes=notes,
     )  # fmt: skip
 
 
@@ -175,19 +195,7 @@ def _beside(
     builder: Rebuilder, steps: Sequence[Step], others: Sequence[Step], left_out: str, seeds: int, keep: int
 ) -> Contribution:
     """Train both chains with each seed, and compare their last runs. The first `keep` steps of both are common."""
-    pairs = []
-    for turn in range(seeds):
-        both = []
-        for part in (others, steps):
-            common = sum(step in steps[:keep] for step in part)
-            made = builder.run(reseeded(part, turn, common), reuse=True)
-            both.append(made[part[-1].run])
-            builder.predictions(both[-1])
-        if both[0] == both[1]:
-            raise BadInput(
-                f"run {steps[-1].run}: is one training from scratch already; there is nothing to compare it with"
-            )
-        pairs.append((both[0], both[1]))
+    pairs = _pairs(builder, others, steps, seeds, steps[:keep])
     first, second = pairs[0]
     split, figures = _compared(builder.catalog, first, second)
     gains = _gains(builder.catalog, pairs, split) if seeds > 1 else []
@@ -195,6 +203,25 @@ def _beside(
         run=steps[-1].run, other=first, without=left_out, split=split, seeds=seeds, figures=tuple(figures),
         gains=tuple(gains),
     )  # fmt: skip
+
+
+def _pairs(
+    builder: Rebuilder, first: Sequence[Step], second: Sequence[Step], seeds: int, common: Sequence[Step] = ()
+) -> list[tuple[str, str]]:
+    """The last runs of two chains, trained with each seed but for the steps that are `common`."""
+    pairs = []
+    for turn in range(seeds):
+        both = []
+        for part in (first, second):
+            made = builder.run(reseeded(part, turn, sum(step in common for step in part)), reuse=True)
+            both.append(made[part[-1].run])
+            builder.predictions(both[-1])
+        if both[0] == both[1]:
+            raise BadInput(
+                f"run {second[-1].run}: is one training from scratch already; there is nothing to compare it with"
+            )
+        pairs.append((both[0], both[1]))
+    return pairs
 
 
 def _link(home: Path, builder: Rebuilder, step: Step, made: str) -> ReplayedLink:
@@ -213,11 +240,14 @@ def _compared(catalog: Catalog, first: str, second: str) -> tuple[str, list[Comp
     return SPLITS[0], []
 
 
-def _verdict(figures: Sequence[ComparedFigure]) -> Verdict:
-    judged = [figure.verdict for figure in figures if figure.verdict != "not enough data"]
+def verdict_of(figures: Sequence[ComparedFigure], gains: Sequence[SeedGain]) -> Verdict:
+    """That of the gains where there are any, otherwise that of the figures."""
+    judged = [figure.verdict in ("better", "worse") for figure in figures if figure.verdict != "not enough data"]
+    if gains:
+        judged = [(row.gain.low or 0.0) > 0 or (row.gain.high or 0.0) < 0 for row in gains]
     if not judged:
         return "cannot tell"
-    return "within noise" if set(judged) == {"no difference shown"} else "differs"
+    return "differs" if any(judged) else "within noise"
 
 
 def _notes(home: Path, steps: Sequence[Step]) -> list[str]:
@@ -234,19 +264,22 @@ def _notes(home: Path, steps: Sequence[Step]) -> list[str]:
 
 
 def _gains(catalog: Catalog, pairs: Sequence[tuple[str, str]], split: str) -> list[SeedGain]:
-    """The mean gain of the second runs over the first ones, for each task of classes or numbers."""
+    """The mean gain of the second runs over the first ones, for each task of classes or numbers. All intervals hold
+    their means at once in 95% of the cases (Bonferroni)."""
     with catalog.read() as now:
-        samples, found = Samples.at(now), []
+        samples, tasks, found = Samples.at(now), now.tasks(), dict[str, SeedValues]()
         sides = [[_predicted(now, catalog, pair[side], samples, split) for pair in pairs] for side in (0, 1)]
         for name in (name for name in sides[0][0] if all(name in each for side in sides for each in side)):
-            values = [SeedValues.of(now.task(name), [each[name] for each in side], samples) for side in sides]
-            if values[0] is None or values[1] is None:
-                continue
-            task = now.task(name)
-            sign, scale, unit = (-1, 1.0, task.unit) if task.metric == "mae" else (1, 100.0, "points")
-            gain = _scaled(estimate([values[1].minus(values[0])]), sign * scale)
-            found.append(SeedGain(task=name, metric=task.metric, unit=unit, n=len(values[0].groups), gain=gain))
-    return found
+            values = [SeedValues.of(tasks[name], [each[name] for each in side], samples) for side in sides]
+            if values[0] is not None and values[1] is not None:
+                found[name] = values[1].minus(values[0])
+    return [_gain(tasks[name], values, 1 - 0.05 / len(found)) for name, values in found.items()]
+
+
+def _gain(task: Task, values: SeedValues, level: float) -> SeedGain:
+    sign, scale, unit = (-1, 1.0, task.unit) if task.metric == "mae" else (1, 100.0, "points")
+    gain = _scaled(estimate([values], level=level), sign * scale)
+    return SeedGain(task=task.name, metric=task.metric, unit=unit, n=len(values.groups), gain=gain)
 
 
 def _scaled(gain: Estimate, factor: float) -> Estimate:
