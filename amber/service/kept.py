@@ -21,7 +21,7 @@ from amber.service.pages.done_lines import DONE
 from amber.service.pages.rendering import Rendered
 from curation.catalog.catalog import Catalog
 
-__all__ = ["BY_SCOPE", "BY_TOKEN", "FRESH", "LONGEST", "Kept", "shown", "stamp_of"]
+__all__ = ["BY_SCOPE", "BY_TOKEN", "FRESH", "LONGEST", "Kept", "Turn", "shown", "stamp_of"]
 
 FRESH: Final = 1.0
 """Seconds for which a page is shown again."""
@@ -29,6 +29,10 @@ FRESH: Final = 1.0
 SHARE: Final = 100.0
 LONGEST: Final = 10.0
 """While commits land faster than that: how many times as long as it took to make it, and the seconds at most."""
+
+AT_ONCE: Final = 1
+"""Lists that are made at once. A commit waits for those whose making has begun, and the next ones wait for the commit;
+what one process makes side by side is not ready sooner."""
 
 MOST: Final = 128
 """Pages that are kept: those made last."""
@@ -95,6 +99,7 @@ class Kept:
         self._app, self._stamp = app, stamp
         self._pages: OrderedDict[Hashable, _Page] = OrderedDict()
         self._making: dict[Hashable, _Making] = {}
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Answer one request."""
@@ -147,9 +152,12 @@ class Kept:
         """Answer a request by the app, and keep the page unless something was changed meanwhile."""
         making = _Making(future=asyncio.get_running_loop().create_future(), stamp=stamp)
         self._making[key] = making
-        before, began, page = self._pages.get(key), time.monotonic(), None
+        before, page = self._pages.get(key), None
+        turn = Turn(self._turns if scope["path"] in (*BY_SCOPE, *BY_TOKEN) else asyncio.Semaphore())
         try:
-            await self._app(scope, receive, send)
+            async with turn:
+                began = time.monotonic()
+                await self._app(scope, receive, turn.ending(send))
             if (rendered := scope["state"].get("rendered")) is not None:
                 page = _Page(
                     rendered=rendered, route=scope.get("route"), stamp=stamp, began=began,
@@ -169,6 +177,33 @@ class Kept:
         self._pages.move_to_end(key)
         while len(self._pages) > MOST:
             self._pages.popitem(last=False)
+
+
+class Turn:
+    """A turn of a semaphore, which ends where an answer begins: it takes as long as its reader likes."""
+
+    def __init__(self, turns: asyncio.Semaphore) -> None:
+        self._turns, self._held = turns, False
+
+    async def __aenter__(self) -> None:
+        self._held = await self._turns.acquire()
+
+    async def __aexit__(self, *error: object) -> None:
+        self._end()
+
+    def ending(self, send: Any) -> Any:
+        """`send`, which ends the turn before the answer begins."""
+
+        async def sent(message: Any) -> None:
+            self._end()
+            await send(message)
+
+        return sent
+
+    def _end(self) -> None:
+        if self._held:
+            self._held = False
+            self._turns.release()
 
 
 def stamp_of(catalog: Catalog) -> Stamp:

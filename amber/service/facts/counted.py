@@ -1,7 +1,8 @@
 """What pages show and takes seconds at a million samples: computed once a commit, by one thread, in the background.
 
 The thread reads aside (`Catalog.read_aside`): commits do not wait for it, and what it makes in one go is of one commit.
-It has a low priority, and rests between commits in proportion to what it worked.
+It makes that at a low priority (but not the copy of the catalog, for which commits wait), and rests between commits in
+proportion to what it worked.
 
 A page shows the newest value that is ready, and the commit that it is of; where none is ready yet it says so and asks
 again. Values are of one commit each and never of two.
@@ -121,7 +122,6 @@ class Counted:
         return sorted(stale, key=lambda name: (name in self._known, -self._asked[name]))
 
     def _work(self) -> None:
-        _step_back()
         while True:
             with self._changed:
                 while not self._closed and not self._stale():
@@ -132,7 +132,9 @@ class Counted:
             began = time.monotonic()
             try:
                 with self._catalog.read_aside() as now:
-                    self._make_all(now)
+                    making = threading.Thread(target=self._make_all, args=(now,), name="amber-counted-making")
+                    making.start()
+                    making.join()
             except AmberError as error:  # the catalog cannot be read
                 self._fail(str(error))
             ended = time.monotonic()
@@ -140,7 +142,8 @@ class Counted:
                 self._rested = max(self._rested, ended + REST * max(0.0, ended - began - QUICK))
 
     def _make_all(self, now: Snapshot) -> None:
-        """Make what is stale of one commit."""
+        """Make what is stale of one commit, at a low priority."""
+        _step_back()
         while True:
             with self._changed:
                 wanted = [name for name in self._stale() if self._at(name) < now.commit]

@@ -1,5 +1,6 @@
 """Pages that are kept for a moment: what each reader sees, and when it is made again."""
 
+import asyncio
 import re
 import threading
 import time
@@ -12,6 +13,7 @@ from support.homes import make_home
 from support.visitors import Visitor, Visitors, form_word
 
 from amber.service import kept
+from amber.service.kept import Turn
 from amber.service.pages import rendering
 from amber.service.pages.rendering import Rendered
 from amber.service.tokens import Tokens
@@ -170,3 +172,50 @@ def test_after_a_commit_a_page_is_shown_again_only_where_it_was_made_a_moment_ag
     assert kept.shown(time.monotonic(), float("-inf"), 0.0, same=True)
     assert not kept.shown(time.monotonic(), float("-inf"), 9.0, same=False)
     assert kept.shown(time.monotonic(), time.monotonic(), 9.0, same=False)
+
+
+def test_lists_are_made_one_after_the_other(visitors: Visitors, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a commit waits for one of them at most."""
+    ada, going, most = visitors.of("ada in turn", "label"), list[str](), list[int]()
+
+    def of(text: str) -> Rendered:
+        going.append(text)
+        most.append(len(going))
+        time.sleep(0.05)
+        going.remove(text)
+        return Rendered(pieces=tuple(rendering.SLOT.split(text)))
+
+    monkeypatch.setattr(Rendered, "of", of)
+    ada.send("/requests", "/requests", budget="none")
+    most.clear()
+    with ThreadPoolExecutor(len(LISTS)) as pool:
+        assert {page.status_code for page in pool.map(ada.client.get, LISTS)} == {200}
+    assert most == [1] * len(LISTS)
+
+
+def test_a_reader_who_does_not_read_keeps_no_turn() -> None:
+    async def tried() -> None:
+        turns, sent = asyncio.Semaphore(1), asyncio.Event()
+
+        async def never(message: str) -> None:
+            sent.set()
+            await asyncio.Event().wait()
+
+        async def slow() -> None:
+            turn = Turn(turns)
+            async with turn:
+                await turn.ending(never)("start")
+
+        reader = asyncio.create_task(slow())
+        await sent.wait()
+        async with asyncio.timeout(5), Turn(turns):
+            reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        assert not turns.locked()  # each turn ended once
+        with pytest.raises(ZeroDivisionError):
+            async with Turn(turns):
+                raise ZeroDivisionError
+        assert not turns.locked()
+
+    asyncio.run(tried())
