@@ -46,6 +46,9 @@ NICE: Final = 10
 KEPT: Final = 900
 """Seconds for which a value is kept, and made again after a commit, once somebody has looked at it."""
 
+DEAR: Final = 2.0
+"""A value that took more seconds is made again after a commit only where somebody has looked since it was made."""
+
 LOG: Final = logging.getLogger("amber.service")
 
 
@@ -69,6 +72,7 @@ class Counted:
         self._known: dict[str, Figure] = {}
         self._asked: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
+        self._begun: dict[str, float] = {}
         self._wanted, self._rested = 0, 0.0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -116,10 +120,14 @@ class Counted:
         for name in [name for name, at in self._asked.items() if now - at > KEPT]:
             del self._asked[name]
             self._known.pop(name, None)
-        stale = [name for name in self._asked if self._at(name) < self._wanted]
+        stale = [name for name in self._asked if self._at(name) < self._wanted and self._looked_at(name)]
         if now < self._rested:
             stale = [name for name in stale if name not in self._known]
         return sorted(stale, key=lambda name: (name in self._known, -self._asked[name]))
+
+    def _looked_at(self, name: str) -> bool:
+        """Whether somebody has looked at a value since its making began, where it is dear."""
+        return self._seconds.get(name, 0.0) <= DEAR or self._asked[name] > self._begun[name]
 
     def _work(self) -> None:
         while True:
@@ -153,7 +161,7 @@ class Counted:
             began = time.monotonic()
             figure = self._made(now, name)
             with self._changed:
-                self._seconds[name] = time.monotonic() - began
+                self._begun[name], self._seconds[name] = began, time.monotonic() - began
                 self._known[name] = figure
                 self._changed.notify_all()
 

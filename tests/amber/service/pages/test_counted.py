@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support.homes import make_home
 
+from amber.service.facts import counted as counting
 from amber.service.facts.counted import Counted
 from amber.service.pages import home, people, plans, requests, slices, tasks
 from curation.catalog.catalog import Catalog
@@ -70,6 +71,21 @@ def test_a_value_is_made_once_a_commit_and_only_when_asked_for(
         change.add_slice("dark", "attr.night")
     assert until_ready(counted, "number", commit + 1) == commit + 1
     assert made == ["number", "number"]
+
+
+def test_what_is_dear_waits_for_somebody_who_looks(
+    catalog: Catalog, counted: Counted, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "DEAR", 0.0)
+    with catalog.read() as now:
+        commit = now.commit
+    until_ready(counted, "number", commit)
+    with catalog.commit(author="ada", message="nothing new") as change:
+        change.add_slice("darker", "attr.night")
+    until_ready(counted, "of:color", commit + 1)
+    time.sleep(0.3)
+    assert made == ["number", "color"]
+    assert until_ready(counted, "number", commit + 1) == commit + 1
 
 
 def test_one_of_many_things(catalog: Catalog, counted: Counted, made: list[str]) -> None:
