@@ -23,7 +23,7 @@ Position = tuple[Any, ...]
 LOOKED: Final = 250_000
 """Ids that one page looks at: where few samples match, a page is short, so that it costs no more than another."""
 
-RANGE: Final = 122_880
+RANGE: Final = 30_720
 WIDER: Final = 4
 """Ids in the first range of a list that lacks many samples, and how much larger the next range is at most: by what was
 found, it should hold one and a half times as many rows as are still missing."""
