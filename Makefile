@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo docs test lint types bench-catalog bench-plan bench-pays bench-labels bench-cold bench-streets bench-demo bench-tutorial bench-heads bench-start bench-scale bench-browse bench-pack bench-stream bench-labeling bench-pages bench-page bench-train bench-gpu bench-decide bench-ask bench-kinds bench-dynamics golden soak clean
+.PHONY: help install demo docs test lint types bench-catalog bench-plan bench-pays bench-labels bench-cold bench-answerable bench-streets bench-demo bench-tutorial bench-heads bench-start bench-scale bench-browse bench-pack bench-stream bench-labeling bench-pages bench-page bench-train bench-gpu bench-decide bench-ask bench-kinds bench-dynamics golden soak clean
 
 help: ## Say what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ bench-labels: .venv/train ## Labels needed to find the rare: mined against rando
 
 bench-cold: .venv/train ## How often 100 labels find a class at 1% of which none is known (DATA=FOLDER, SCALE=small)
 	@DATA='$(DATA)' $(BIN)/python -m benchmarks.cold_start
+
+bench-answerable: .venv/train ## How many requests for a task that does not apply everywhere have no answer (DATA=FOLDER TASK=NAME APPLIES=PREDICATE)
+	@$(BIN)/python -m benchmarks.answerable
 
 bench-streets: .venv/train ## The rare slices and all other tasks of streets: mined against random
 	@$(BIN)/python -m benchmarks.streets
