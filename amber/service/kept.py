@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +34,9 @@ LONGEST: Final = 10.0
 AT_ONCE: Final = 1
 """Lists that are made at once. A commit waits for those whose making has begun, and the next ones wait for the commit;
 what one process makes side by side is not ready sooner."""
+
+TURN: Final = 1.0
+"""Seconds that a list waits for its turn: whoever has it may be waiting for something themselves."""
 
 MOST: Final = 128
 """Pages that are kept: those made last."""
@@ -180,13 +184,16 @@ class Kept:
 
 
 class Turn:
-    """A turn of a semaphore, which ends where an answer begins: it takes as long as its reader likes."""
+    """A turn of a semaphore, which is waited for `TURN` seconds at most. It ends where an answer begins, since that takes
+    as long as its reader likes."""
 
     def __init__(self, turns: asyncio.Semaphore) -> None:
         self._turns, self._held = turns, False
 
     async def __aenter__(self) -> None:
-        self._held = await self._turns.acquire()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TURN):
+                self._held = await self._turns.acquire()
 
     async def __aexit__(self, *error: object) -> None:
         self._end()

@@ -193,6 +193,20 @@ def test_lists_are_made_one_after_the_other(visitors: Visitors, monkeypatch: pyt
     assert most == [1] * len(LISTS)
 
 
+def test_nobody_waits_long_for_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "TURN", 0.05)
+
+    async def tried() -> None:
+        turns = asyncio.Semaphore(1)
+        async with Turn(turns):
+            async with asyncio.timeout(5), Turn(turns):
+                assert turns.locked()
+            assert turns.locked()  # who had no turn ends none
+        assert not turns.locked()
+
+    asyncio.run(tried())
+
+
 def test_a_reader_who_does_not_read_keeps_no_turn() -> None:
     async def tried() -> None:
         turns, sent = asyncio.Semaphore(1), asyncio.Event()
