@@ -184,8 +184,8 @@ class Kept:
 
 
 class Turn:
-    """A turn of a semaphore, which is waited for `TURN` seconds at most. It ends where an answer begins, since that takes
-    as long as its reader likes."""
+    """A turn of a semaphore, for which one waits `TURN` seconds at most. It ends where an answer begins, since that
+    takes as long as its reader likes."""
 
     def __init__(self, turns: asyncio.Semaphore) -> None:
         self._turns, self._held = turns, False

@@ -186,6 +186,7 @@ def test_lists_are_made_one_after_the_other(visitors: Visitors, monkeypatch: pyt
         return Rendered(pieces=tuple(rendering.SLOT.split(text)))
 
     monkeypatch.setattr(Rendered, "of", of)
+    monkeypatch.setattr(kept, "TURN", 60.0)
     ada.send("/requests", "/requests", budget="none")
     most.clear()
     with ThreadPoolExecutor(len(LISTS)) as pool:
