@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from support.homes import make_home
 
-from amber.service.facts import counted as counting
 from amber.service.facts.counted import Counted
 from amber.service.pages import home, people, plans, requests, slices, tasks
 from curation.catalog.catalog import Catalog
@@ -76,7 +75,7 @@ def test_a_value_is_made_once_a_commit_and_only_when_asked_for(
 def test_what_is_dear_waits_for_somebody_who_looks(
     catalog: Catalog, counted: Counted, made: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counting, "DEAR", 0.0)
+    monkeypatch.setattr("amber.service.facts.counted.DEAR", 0.0)
     with catalog.read() as now:
         commit = now.commit
     until_ready(counted, "number", commit)
