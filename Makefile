@@ -46,7 +46,7 @@ bench-labels: .venv/train ## Labels needed to find the rare: mined against rando
 bench-cold: .venv/train ## How often 100 labels find a class at 1% of which none is known (DATA=FOLDER, SCALE=small)
 	@DATA='$(DATA)' $(BIN)/python -m benchmarks.cold_start
 
-bench-answerable: .venv/train ## How many requests for a task that does not apply everywhere have no answer (DATA=FOLDER TASK=NAME APPLIES=PREDICATE)
+bench-answerable: .venv/train ## How many requests for a task that does not apply everywhere have no answer (SCALE=small; DATA=FOLDER TASK=NAME APPLIES=PREDICATE)
 	@$(BIN)/python -m benchmarks.answerable
 
 bench-streets: .venv/train ## The rare slices and all other tasks of streets: mined against random

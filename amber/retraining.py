@@ -110,8 +110,7 @@ def retrain(catalog: Catalog, ladder: Ladder, *, progress: StageProgress | None 
             for name in ladder.tasks:
                 now.task(name)
             ledger = _ledger(now)
-            base = _base(catalog.home, now, ladder.base, before, ledger)
-            due = _trunk_due(catalog.home, now, base, ladder.trunk_every)
+            base, due = _start(catalog.home, now, ladder, before, ledger)
         going, notes = before, list[str]()
         if before is None or not before.follows(base.id, ladder.settings(trunk_due=due)):
             going = None
@@ -124,12 +123,25 @@ def retrain(catalog: Catalog, ladder: Ladder, *, progress: StageProgress | None 
         return Outcome(retraining=done, tasks=_outcomes(catalog, done), notes=notes)
 
 
-def _base(home: Path, now: Snapshot, name: str, before: Retraining | None, ledger: dict[str, int]) -> Run:
-    """The run to improve: `name`, the released one, that of a killed retraining, or the newest that no gate held up.
+def _start(
+    home: Path, now: Snapshot, ladder: Ladder, before: Retraining | None, ledger: dict[str, int]
+) -> tuple[Run, bool]:
+    """The run to improve, and whether its trunk is due.
 
-    Where that is what the last retraining came to, it is the run which that one began with until something changes: so
-    whoever was killed before the outcome was seen is shown it.
+    Where that run is what the last retraining came to, not named and not released, and nothing has changed since, it is
+    the run which that one began with: so whoever was killed before the outcome was seen is shown it.
     """
+    base = _base(home, now, ladder.base, before)
+    if before and base.id == before.candidate and before.ledger == ledger and not (ladder.base or champion(now)):
+        first = Run.open(home, before.base)
+        due = _trunk_due(home, now, first, ladder.trunk_every)
+        if before.follows(first.id, ladder.settings(trunk_due=due)):
+            return first, due
+    return base, _trunk_due(home, now, base, ladder.trunk_every)
+
+
+def _base(home: Path, now: Snapshot, name: str, before: Retraining | None) -> Run:
+    """The run to improve: `name`, the released one, that of a killed retraining, or the newest that no gate held up."""
     found = name or champion(now) or (before.base if before and not before.outcome else "")
     if not found:
         held = {run for run, outcome in gate_outcomes(now).items() if outcome != "pass"}
@@ -137,8 +149,6 @@ def _base(home: Path, now: Snapshot, name: str, before: Retraining | None, ledge
         if not runs:
             raise NotFound(f"{home}: there is no run that no gate held up; train one, or name one to retrain")
         found = runs[-1]
-        if before and found == before.candidate and before.ledger == ledger:
-            found = before.base
     return Run.open(home, found)
 
 

@@ -27,6 +27,7 @@ from curation.arrays import Ints
 from curation.catalog.applicability import applicability
 from curation.catalog.catalog import Catalog
 from curation.catalog.held_back_labels import read_held_back
+from curation.catalog.snapshot import Snapshot
 from curation.ingestion.dataset import Dataset
 from curation.ingestion.ingest import ingest
 from samplers.pack.pack_writer import make_pack
@@ -110,7 +111,7 @@ def one_seed(folder: Path, seed: int) -> Asked:
         pool = np.setdiff1d(now.training_ids(), now.labels(TASK, "sample_id")["sample_id"].to_numpy())
     list(run_loop(catalog, replace(loop, rounds=1, begin=start.run, ask=(TASK,)), author=AUTHOR))
     with catalog.read() as now:
-        asked = _requested_after(catalog, first)
+        asked = _requested_after(now, first)
         valued = np.isin(asked, now.labels(TASK, "sample_id")["sample_id"].to_numpy())
     return Asked(
         requests=len(asked), unanswerable=int(np.isin(asked, outside).sum()), known=int(np.isin(asked, known).sum()),
@@ -118,10 +119,9 @@ def one_seed(folder: Path, seed: int) -> Asked:
     )  # fmt: skip
 
 
-def _requested_after(catalog: Catalog, commit: int) -> Ints:
+def _requested_after(now: Snapshot, commit: int) -> Ints:
     """The samples of the task's requests that later commits opened."""
-    with catalog.read() as now:
-        every, earlier = now.requests(), now.earlier(commit).requests()
+    every, earlier = now.requests(), now.earlier(commit).requests()
     new = every.filter(pc.invert(pc.is_in(every["request_id"], value_set=earlier["request_id"].combine_chunks())))
     return np.asarray(new.filter(pc.equal(new["task"], TASK))["sample_id"].to_numpy(), np.int64)
 

@@ -31,12 +31,9 @@ SHARE: Final = 100.0
 LONGEST: Final = 10.0
 """While commits land faster than that: how many times as long as it took to make it, and the seconds at most."""
 
-AT_ONCE: Final = 1
-"""Lists that are made at once. A commit waits for those whose making has begun, and the next ones wait for the commit;
-what one process makes side by side is not ready sooner."""
-
 TURN: Final = 1.0
-"""Seconds that a list waits for its turn: whoever has it may be waiting for something themselves."""
+"""Lists are made one after the other, so a commit waits for one of them; made side by side they are not ready sooner.
+Seconds that a list waits for its turn: whoever has it may be waiting for something themselves."""
 
 MOST: Final = 128
 """Pages that are kept: those made last."""
@@ -103,7 +100,7 @@ class Kept:
         self._app, self._stamp = app, stamp
         self._pages: OrderedDict[Hashable, _Page] = OrderedDict()
         self._making: dict[Hashable, _Making] = {}
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = asyncio.Lock()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Answer one request."""
@@ -157,7 +154,7 @@ class Kept:
         making = _Making(future=asyncio.get_running_loop().create_future(), stamp=stamp)
         self._making[key] = making
         before, page = self._pages.get(key), None
-        turn = Turn(self._turns if scope["path"] in (*BY_SCOPE, *BY_TOKEN) else asyncio.Semaphore())
+        turn = Turn(self._turns if scope["path"] in (*BY_SCOPE, *BY_TOKEN) else asyncio.Lock())
         try:
             async with turn:
                 began = time.monotonic()
@@ -184,10 +181,10 @@ class Kept:
 
 
 class Turn:
-    """A turn of a semaphore, for which one waits `TURN` seconds at most. It ends where an answer begins, since that
-    takes as long as its reader likes."""
+    """A turn of a lock, for which one waits `TURN` seconds at most. It ends where an answer begins, since that takes as
+    long as its reader likes."""
 
-    def __init__(self, turns: asyncio.Semaphore) -> None:
+    def __init__(self, turns: asyncio.Lock) -> None:
         self._turns, self._held = turns, False
 
     async def __aenter__(self) -> None:

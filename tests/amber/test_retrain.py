@@ -96,6 +96,9 @@ def test_whoever_was_killed_before_the_outcome_was_seen_is_shown_it(catalog: Cat
     again = retrained(capsys)
     assert (first["base"], first["outcome"], first["earlier"]) == (before, "pass", False)
     assert again == first | {"earlier": True}
+    Path("gate.toml").write_text(GATE.replace("20 points", "30 points"))
+    assert retrained(capsys)["base"] == first["candidate"]  # other rules begin another one
+    Path("gate.toml").write_text(GATE)
     hide_colors(catalog)
     assert retrained(capsys)["base"] == first["candidate"]
 

@@ -31,6 +31,7 @@ __all__ = [
     "SeedGain",
     "Verdict",
     "contribution",
+    "equal_tables",
     "flattened",
     "replay",
     "verdict_of",
@@ -149,9 +150,9 @@ def replay(
         )  # fmt: skip
     name = builder.recorded(lineage.run)
     theirs = builder.catalog.home / "runs" / name / "predictions.parquet"
-    equal = sha256_of(mine) == sha256_of(theirs) or pq.read_table(mine).equals(pq.read_table(theirs))
+    equal = equal_tables(mine, theirs)
     split, figures = _compared(builder.catalog, name, last)
-    varied = seeds > 1 and not equal
+    varied = seeds > 1 and repeated != steps and not equal
     gains = _gains(builder.catalog, _pairs(builder, steps, repeated, seeds), split) if varied else []
     return Replay(
         run=lineage.run, made=last, links=links, predictions="equal" if equal else "differ", split=split,
@@ -222,6 +223,11 @@ def _pairs(
             )
         pairs.append((both[0], both[1]))
     return pairs
+
+
+def equal_tables(first: Path, second: Path) -> bool:
+    """Whether two Parquet files hold the same rows, bit by bit."""
+    return sha256_of(first) == sha256_of(second) or pq.read_table(first).equals(pq.read_table(second))
 
 
 def _link(home: Path, builder: Rebuilder, step: Step, made: str) -> ReplayedLink:

@@ -198,7 +198,7 @@ def test_nobody_waits_long_for_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "TURN", 0.05)
 
     async def tried() -> None:
-        turns = asyncio.Semaphore(1)
+        turns = asyncio.Lock()
         async with Turn(turns):
             async with asyncio.timeout(5), Turn(turns):
                 assert turns.locked()
@@ -210,7 +210,7 @@ def test_nobody_waits_long_for_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_reader_who_does_not_read_keeps_no_turn() -> None:
     async def tried() -> None:
-        turns, sent = asyncio.Semaphore(1), asyncio.Event()
+        turns, sent = asyncio.Lock(), asyncio.Event()
 
         async def never(message: str) -> None:
             sent.set()
