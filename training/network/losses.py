@@ -8,6 +8,7 @@ step writes through a list of indices, which CUDA graphs cannot hold.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,10 @@ __all__ = ["Layout", "LossGroup", "SoftLabels", "TaskLosses", "head_order", "sca
 PADDED = 16
 """Rows of a node's heads are a multiple of this: with fewer, a matrix product may sum in another order, and the outputs
 of other tasks would change in their last bit when a task is added."""
+
+
+Columns = Mapping[int, Tensor]
+"""Parts [B, ...] of the network's outputs by their first column, as `Layout.split` gives them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +86,16 @@ class Layout:
         for t, shape in self.maps.items():
             self.columns[t] = slice(self.outputs, self.outputs + math.prod(shape))
             self.outputs += math.prod(shape)
+        spans = [*(span for group in self.groups for span, _, _ in group.pieces), *map(self.columns.get, self.maps)]
+        self._cuts = sorted({0, self.outputs, *(end for span in spans if span for end in (span.start, span.stop))})
+
+    def split(self, outputs: Tensor) -> dict[int, Tensor]:
+        """Outputs [B, O] in parts, by their first column: the pieces of groups, maps, and what fills up.
+
+        The gradient of one split joins those of its parts; each slice would fill a matrix of O columns with zeros.
+        """
+        sizes = [end - begin for begin, end in pairwise(self._cuts)]
+        return dict(zip(self._cuts, outputs.split(sizes, dim=1), strict=False))
 
     def _groups(self) -> Iterator[LossGroup]:
         keys = {t: (self.kinds[t], _padded_classes(_width(span))) for t, span in self.columns.items()}
@@ -152,7 +167,7 @@ class TaskLosses(nn.Module):
         self._smooth = any(smoothing or ())
         for number, group in enumerate(self.layout.groups):
             codes = torch.tensor(group.tasks)
-            absent = torch.arange(group.width)[None] >= torch.tensor(group.classes)[:, None]
+            absent = torch.arange(group.width)[:, None] >= torch.tensor(group.classes)
             self.register_buffer(f"_codes{number}", codes, persistent=False)
             self.register_buffer(f"_absent{number}", absent, persistent=False)
             if group.kind == "multilabel":
@@ -179,15 +194,16 @@ class TaskLosses(nn.Module):
         objects: Objects | None = None,
     ) -> Tensor:  # fmt: skip
         """The loss of each draw and task [B, T], tasks in the order of `group_order`, known or not."""
-        outputs = outputs.float()
+        columns = self.layout.split(outputs.float())
         parts = [
-            self._multilabel(number, outputs, soft, presence)
-            if group.kind == "multilabel" else self._group(number, outputs, values, soft)
+            self._multilabel(number, columns, soft, presence)
+            if group.kind == "multilabel" else self._group(number, columns, values, soft)
             for number, group in enumerate(self.layout.groups)
         ]  # fmt: skip
-        for t in self.layout.maps:
+        for t, shape in self.layout.maps.items():
             assert objects is not None, "a task of boxes needs the draws' objects"
-            parts.append(self._boxes(t, outputs, objects.of_task(t))[:, None])
+            maps = columns[self.layout.columns[t].start].reshape(len(outputs), *shape)
+            parts.append(self._boxes(t, maps, objects.of_task(t))[:, None])
         return torch.cat(parts, dim=1)
 
     def maps_of(self, outputs: Tensor, task: int) -> Tensor:
@@ -199,27 +215,29 @@ class TaskLosses(nn.Module):
         maps = self.maps_of(outputs, task)
         return maps[:, maps.shape[1] - attribute_outputs(self.attributes[task]) :]
 
-    def _boxes(self, task: int, outputs: Tensor, objects: Objects) -> Tensor:
+    def _boxes(self, task: int, maps: Tensor, objects: Objects) -> Tensor:
         """Losses [B] of a task of boxes: c_t times the mean of the boxes' and each attribute's over their constants."""
-        maps, attributes = self.maps_of(outputs, task), self.attributes[task]
-        found = box_losses(maps[:, : maps.shape[1] - attribute_outputs(attributes)], objects)
+        attributes = self.attributes[task]
+        more = attribute_outputs(attributes)
+        boxes, described = maps.split([maps.shape[1] - more, more], dim=1)
+        found = box_losses(boxes, objects)
         if not attributes:
             return found
-        more = attribute_losses(self.attribute_maps(outputs, task), objects, attributes)
-        return (found + self.constants[task] * more) / (1 + len(attributes))
+        own = attribute_losses(described, objects, attributes)
+        return (found + self.constants[task] * own) / (1 + len(attributes))
 
     @property
     def group_order(self) -> Tensor:
         """The codes of the tasks [T] in the order of `each`."""
         return self._order
 
-    def _group(self, number: int, outputs: Tensor, values: Tensor, soft: SoftLabels | None) -> Tensor:
+    def _group(self, number: int, columns: Columns, values: Tensor, soft: SoftLabels | None) -> Tensor:
         """Losses [B, n] of the tasks of one group."""
         group = self.layout.groups[number]
         codes: Tensor = getattr(self, f"_codes{number}")
-        mine = _columns(outputs, group)
+        mine = _stacked(columns, group)
         target = values.index_select(1, codes)
-        replaced = _columns(soft.targets, group, 0.0) if soft else None
+        replaced = _stacked(self.layout.split(soft.targets), group, 0.0) if soft else None
         learned = soft.learned.index_select(0, codes) if soft else None
         if group.kind == "categorical":
             return self._categorical(number, mine, target.long(), replaced, learned)
@@ -229,38 +247,38 @@ class TaskLosses(nn.Module):
             smoothing = self._smoothing.index_select(0, codes)
             target = target * (1 - smoothing) + smoothing / 2
         if replaced is not None and learned is not None:
-            target = torch.where(learned, replaced[:, :, 0], target)
+            target = torch.where(learned, replaced[:, 0], target)
         if group.kind == "regression":
-            return 0.5 * (mine[:, :, 0] - target) ** 2
-        return functional.binary_cross_entropy_with_logits(mine[:, :, 0], target, reduction="none")
+            return 0.5 * (mine[:, 0] - target) ** 2
+        return functional.binary_cross_entropy_with_logits(mine[:, 0], target, reduction="none")
 
     def _categorical(
         self, number: int, logits: Tensor, target: Tensor, replaced: Tensor | None, learned: Tensor | None
     ) -> Tensor:
         absent: Tensor = getattr(self, f"_absent{number}")
-        chances = torch.log_softmax(logits, dim=2)
+        chances = torch.log_softmax(logits, dim=1)
         if replaced is None and not self._smooth:
-            return -chances.gather(2, target[:, :, None])[:, :, 0]
-        smoothing = self._smoothing.index_select(0, getattr(self, f"_codes{number}"))[:, None]
-        even = (~absent).float() / (~absent).sum(dim=1, keepdim=True)
-        wanted = functional.one_hot(target, logits.shape[2]) * (1 - smoothing) + smoothing * even
+            return -chances.gather(1, target[:, None])[:, 0]
+        smoothing = self._smoothing.index_select(0, getattr(self, f"_codes{number}"))
+        even = (~absent).float() / (~absent).sum(dim=0, keepdim=True)
+        wanted = functional.one_hot(target, logits.shape[1]).transpose(1, 2) * (1 - smoothing) + smoothing * even
         if replaced is not None and learned is not None:
-            wanted = torch.where(learned[:, None], replaced, wanted)
-        return -(torch.where(absent, 0.0, chances) * wanted).sum(dim=2)
+            wanted = torch.where(learned, replaced, wanted)
+        return -(torch.where(absent, 0.0, chances) * wanted).sum(dim=1)
 
-    def _multilabel(self, number: int, outputs: Tensor, soft: SoftLabels | None, presence: Tensor | None) -> Tensor:
+    def _multilabel(self, number: int, columns: Columns, soft: SoftLabels | None, presence: Tensor | None) -> Tensor:
         """Losses [B, n] of the multilabel tasks of one group."""
         assert presence is not None, "a multilabel task learns from the presence of its classes"
         group = self.layout.groups[number]
         states: Tensor = getattr(self, f"_states{number}")
         padded = functional.pad(presence, (0, 1), value=UNSEEN)
         mine = padded.index_select(1, states.flatten()).unflatten(1, states.shape)
-        smoothing = self._smoothing.index_select(0, getattr(self, f"_codes{number}"))[:, None]
+        smoothing = self._smoothing.index_select(0, getattr(self, f"_codes{number}"))
         targets = mine.clamp(min=0).float() * (1 - smoothing) + smoothing / 2
         if soft is not None:
-            learned = soft.learned.index_select(0, getattr(self, f"_codes{number}"))[:, None]
-            targets = torch.where(learned, _columns(soft.targets, group, 0.0), targets)
-        return masked_logistic(_columns(outputs, group, 0.0), targets, mine != UNSEEN).sum(dim=2)
+            learned = soft.learned.index_select(0, getattr(self, f"_codes{number}"))
+            targets = torch.where(learned, _stacked(self.layout.split(soft.targets), group, 0.0), targets)
+        return masked_logistic(_stacked(columns, group, 0.0), targets, mine != UNSEEN).sum(dim=1)
 
     def objective(self, losses: Tensor) -> Tensor:
         """The objective: the sum of losses [T] times the tasks' importances."""
@@ -306,22 +324,26 @@ def scale_rows(heads: nn.Linear, rates: Tensor) -> None:
 
 
 def _state_columns(tasks: Sequence[PlanTask], group: LossGroup) -> Tensor:
-    """The columns [n, width] of a group's classes among those of all multilabel tasks; M where there is none."""
+    """The columns [width, n] of a group's classes among those of all multilabel tasks; M where there is none."""
     spans = class_spans([task.task for task in tasks])
     last = max(span.stop for span in spans.values())
     places = torch.arange(group.width)
     rows = [torch.where(places < classes, spans[t].start + places, last)
             for t, classes in zip(group.tasks, group.classes, strict=True)]  # fmt: skip
-    return torch.stack(rows)
+    return torch.stack(rows, dim=1)
 
 
-def _columns(outputs: Tensor, group: LossGroup, fill: float = -torch.inf) -> Tensor:
-    """The outputs of a group [B, n, width], filled up where a task has fewer."""
+def _stacked(columns: Columns, group: LossGroup, fill: float = -torch.inf) -> Tensor:
+    """The outputs of a group [B, width, n], filled up where a task has fewer.
+
+    Tasks come last because a softmax over a few numbers in a row takes four times as long (docs/log.md).
+    """
     parts = []
     for span, count, width in group.pieces:
-        part = outputs[:, span].reshape(len(outputs), count, width)
-        parts.append(functional.pad(part, (0, group.width - width), value=fill) if width < group.width else part)
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        part = columns[span.start].unflatten(1, (count, width)).transpose(1, 2)
+        more = (0, 0, 0, group.width - width)
+        parts.append(functional.pad(part, more, value=fill) if width < group.width else part)
+    return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
 def _padded_classes(width: int) -> int:
