@@ -14,11 +14,11 @@ from curation.catalog.catalog import Catalog
 from curation.errors import AmberError, Busy, Failed, NotFound
 from curation.files.progress import StageProgress
 from curation.labelstudio.client import LabelStudioClient
-from curation.labelstudio.items import UrlFor
 from curation.labelstudio.pull import PullResult, pull
 from curation.labelstudio.push import Asking, push
 from curation.labelstudio.resolution import THIRD
 from curation.labelstudio.session import open_session
+from curation.labelstudio.shown_images import UrlFor
 from curation.labelstudio.webhook import wake_ups
 
 __all__ = ["ask_people", "follow_up"]

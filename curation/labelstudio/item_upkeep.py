@@ -9,8 +9,9 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.people import NO_INSTRUCTIONS, Instructions
 from curation.labelstudio.assigning import Assigner, add_views
 from curation.labelstudio.item_cache import Item
-from curation.labelstudio.items import UrlFor, by_key, item_data, meta
+from curation.labelstudio.items import by_key, item_data, meta
 from curation.labelstudio.session import Session
+from curation.labelstudio.shown_images import ShownImages, UrlFor
 
 __all__ = ["add_person_views", "end_settled", "remove_duplicates", "remove_outdated", "update_items"]
 
@@ -30,10 +31,10 @@ def update_items(
     if not stale:
         return 0, 0
     with catalog.read() as now:
-        rows = by_key(now.samples(), {item.sample for item, _ in stale})
+        rows, shown = by_key(now.samples(), {item.sample for item, _ in stale}), ShownImages(now, url_for)
     stale = [(item, people) for item, people in stale if item.sample in rows]
     for item, people in stale:
-        data = item_data(url_for(rows[item.sample]), item.key, item.views, people)
+        data = item_data(shown.fields(rows[item.sample], item.tasks), item.key, item.views, people)
         about = meta(
             item.sample, item.requests, item.gold, until, instructions=item.instructions, reasons=item.reasons,
             priority=item.priority,

@@ -14,15 +14,15 @@ from curation.errors import BadInput
 from curation.labelstudio.annotations import Result, encode_answer
 from curation.labelstudio.assigning import shown_people
 from curation.labelstudio.client import Json
-from curation.labelstudio.label_config import ASSIGNED, FLAGS, IMAGE, KEY, MODEL, LabelConfig
+from curation.labelstudio.label_config import ASSIGNED, FLAGS, KEY, MODEL, LabelConfig
 from curation.labelstudio.session import VERSION
+from curation.labelstudio.shown_images import ShownImages
 from curation.requests.evaluation_labels import EVALUATION_ARMS
 
 __all__ = [
     "SURE",
     "Prediction",
     "Question",
-    "UrlFor",
     "by_key",
     "gold_questions",
     "item_data",
@@ -31,9 +31,6 @@ __all__ = [
     "questions",
     "to_import",
 ]
-
-UrlFor = Callable[[Mapping[str, Any]], str]
-"""Gives the URL at which people's browsers find the image of a sample (a row of `Snapshot.samples`)."""
 
 Errors = Callable[[Sequence[Result]], Sequence[str]]
 """Finds the errors in the results of a pre-annotation."""
@@ -167,22 +164,22 @@ def gold_questions(
 
 
 def to_import(
-    question: Question, page: LabelConfig, workspace: str, *, url_for: UrlFor, until: float,
+    question: Question, page: LabelConfig, workspace: str, *, shown: ShownImages, until: float,
     predicted: Mapping[tuple[str, str, str], Prediction], errors: Errors,
     prefill: bool, versions: Mapping[str, int],
 ) -> tuple[Json, int]:  # fmt: skip
     """An item in the form of the server's import, and how many predictions were left out of it.
 
-    The URL of its image expires at `until` (seconds since 1970; 0: never). `predicted` holds predictions by (run, task,
-    sample key); they are shown as the model's view, and with `prefill` also filled in as the answer. A prediction is
-    left out when it does not fit its task, or when `errors` finds an error in its results. `versions` has the version
-    of each task's instructions.
+    The URLs of its images expire at `until` (seconds since 1970; 0: never). `predicted` holds predictions by (run,
+    task, sample key); they are shown as the model's view, and with `prefill` also filled in as the answer. A prediction
+    is left out when it does not fit its task, or when `errors` finds an error in its results. `versions` has the
+    version of each task's instructions.
     """
     sample = question.sample
     views, results, unfit = _predictions(question, page, predicted, errors)
     score = min(max(question.priority, 0), LAST) / LAST
     item = {
-        "data": item_data(url_for(sample), question.key(workspace), views, question.people),
+        "data": item_data(shown.fields(sample, question.tasks), question.key(workspace), views, question.people),
         "meta": meta(
             sample["key"],
             question.requests,
@@ -197,9 +194,9 @@ def to_import(
     return item, unfit
 
 
-def item_data(url: str, key: str, views: Mapping[str, str], people: Sequence[str]) -> Json:
-    """The data of an item: its image, our key, the model's views, and who is asked."""
-    return {IMAGE: url, KEY: key, ASSIGNED: shown_people(people), **views}
+def item_data(images: Mapping[str, str], key: str, views: Mapping[str, str], people: Sequence[str]) -> Json:
+    """The data of an item: what it shows, our key, the model's views, and who is asked."""
+    return {**images, KEY: key, ASSIGNED: shown_people(people), **views}
 
 
 def meta(

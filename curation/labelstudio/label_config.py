@@ -16,6 +16,7 @@ from curation.errors import BadInput
 
 __all__ = [
     "ASSIGNED",
+    "BEFORE",
     "BOXED",
     "EMPTY",
     "FLAGS",
@@ -43,6 +44,9 @@ FLAGS: Final = {"true": "yes", "false": "no"}
 
 IMAGE: Final = "image"
 """The field of an item's data that holds the image URL; also the name of the image tag."""
+BEFORE: Final = "before"
+"""The field of an item's data that shows the frame before, as HTML, where a task reads two frames; also the name of its
+tag."""
 KEY: Final = "amber"
 """The field of an item's data that holds our key."""
 
@@ -84,7 +88,8 @@ class LabelConfig:
     def xml(self) -> str:
         """The labelling config as XML: the image, and below it a question for each task.
 
-        The model's view of a task, a field of the item's data, is shown as text above the choices.
+        The frame before stands beside the image, where a task reads two frames. The model's view of a task, a field of
+        the item's data, is shown as text above the choices.
         """
         view = Element("View")
         for task in self.tasks:
@@ -93,7 +98,8 @@ class LabelConfig:
                 for number, name in enumerate(task.classes):
                     colour = COLOURS[number % len(COLOURS)]
                     SubElement(rectangles, "Label", value=name, background=colour)
-        SubElement(view, "Image", name=IMAGE, value=f"${IMAGE}", zoom="true", zoomControl="true")
+        place = _beside_frame_before(view) if any(task.inputs == 2 for task in self.tasks) else view
+        SubElement(place, "Image", name=IMAGE, value=f"${IMAGE}", zoom="true", zoomControl="true")
         for task in self.tasks:
             SubElement(view, "Header", value=_heading(task), size="5")
             SubElement(view, "Header", value=f"${MODEL}{task.name}", size="6", style=VIEW_STYLE)
@@ -157,6 +163,16 @@ def card_sections(card: str) -> dict[str, str]:
 def _heading(task: Task) -> str:
     unit = f" ({task.unit})" if task.unit else ""
     return f"{task.name}{unit}: {task.description}" if task.description else f"{task.name}{unit}"
+
+
+def _beside_frame_before(view: Element) -> Element:
+    """Append the frame before, and a place for the image to the right of it, which is returned."""
+    row = SubElement(view, "View", style="display: flex; gap: 12px")
+    left, right = (SubElement(row, "View", style="flex: 1; min-width: 0") for _ in range(2))
+    for place, title in ((left, "The frame before"), (right, "The image")):
+        SubElement(place, "Header", value=title, size="6", style=VIEW_STYLE)
+    SubElement(left, "HyperText", name=BEFORE, value=f"${BEFORE}", inline="true")
+    return right
 
 
 def _add_question(view: Element, task: Task) -> None:

@@ -38,7 +38,6 @@ from curation.labelstudio.item_upkeep import (
 from curation.labelstudio.items import (
     Prediction,
     Question,
-    UrlFor,
     gold_questions,
     predicted_value,
     questions,
@@ -46,6 +45,7 @@ from curation.labelstudio.items import (
 )
 from curation.labelstudio.label_config import KEY, LabelConfig
 from curation.labelstudio.session import Session, open_session
+from curation.labelstudio.shown_images import ShownImages, UrlFor
 from curation.labelstudio.validation import PageValidator
 
 __all__ = ["Asking", "PushResult", "push"]
@@ -175,12 +175,12 @@ def push(
         assigner = Assigner(assignments, session.cache.items(), server.people() if assignments else {})
         renewed, reassigned = update_items(session, catalog, assigner, url_for, until)
         with catalog.read() as now:
-            queue = _queue(now, catalog, session, asking, assigner)
+            queue, shown = _queue(now, catalog, session, asking, assigner), ShownImages(now, url_for)
         left_out, done, projects, undescribed = 0, 0, [], set[str]()
         total = len(queue.asked) + len(queue.gold)
         for page, part in queue.pages(asking.notes):
             project = session.project(page, _overlap(asking))
-            items, unfit = _imports(session, page, part, queue, url_for, until, prefill=asking.prefill)
+            items, unfit = _imports(session, page, part, queue, shown, until, prefill=asking.prefill)
             left_out += unfit
             undescribed.update(page.undescribed)
             _send(session, project, items, partial(_tell, tell, done, total))
@@ -198,14 +198,14 @@ def push(
 
 
 def _imports(
-    session: Session, page: LabelConfig, asked: Sequence[Question], queue: _Queue, url_for: UrlFor, until: float,
+    session: Session, page: LabelConfig, asked: Sequence[Question], queue: _Queue, shown: ShownImages, until: float,
     *, prefill: bool,
 ) -> tuple[list[Json], int]:  # fmt: skip
     """The items of a page, and how many predictions were left out of them."""
     errors = PageValidator(page).errors
     made = [
         to_import(
-            question, page, session.workspace, url_for=url_for, until=until, predicted=queue.predicted,
+            question, page, session.workspace, shown=shown, until=until, predicted=queue.predicted,
             errors=errors, prefill=prefill, versions=queue.versions,
         ) for question in asked
     ]  # fmt: skip

@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.arrays import Bools, Int32s, Ints
+from curation.arrays import Int32s
 from curation.catalog.catalog import Catalog
+from curation.catalog.frames_before import samples_before
 from curation.catalog.snapshot import Snapshot
 from curation.catalog.tasks import Task
 from curation.errors import BadInput
 from samplers.pack.pack import Pack
 from samplers.plan.plan import Plan
 
-__all__ = ["FramePairs", "frames_before", "gap_of", "pairs_of"]
+__all__ = ["FramePairs", "gap_of", "pairs_of"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,14 +36,9 @@ class FramePairs:
         """
         samples = now.samples()
         known = samples.filter(pc.is_in(samples["key"], value_set=pack.keys))
-        times = known["captured_at"].cast(pa.timestamp("us"))
-        if times.null_count == len(times):
+        if known["captured_at"].null_count == len(known):
             raise BadInput("frame pairs: no image has captured_at; ingest it, or let the task read one frame")
-        found = frames_before(
-            known["group"].to_pylist(), np.asarray(times.cast(pa.int64()).fill_null(0), np.int64),
-            np.asarray(times.is_valid(), np.bool_) & ~np.asarray(known["excluded"], np.bool_),
-            gap, names=known["key"].to_pylist(),
-        )  # fmt: skip
+        found = samples_before(known, gap)
         before = np.full(len(pack.keys), -1, np.int32)
         rows = pack.rows(known["key"].combine_chunks())
         before[rows] = np.where(found >= 0, rows[found], -1)
@@ -57,35 +52,6 @@ class FramePairs:
         """The keys of the frames before these images, without those that have none."""
         rows = self.of(pa.array(keys, pa.string()))
         return [str(key) for key in self.pack.keys.take(pa.array(rows[rows >= 0])).to_pylist()]
-
-
-def frames_before(
-    groups: Sequence[str], times: Ints, usable: Bools, gap: float, *, names: Sequence[str] = ()
-) -> npt.NDArray[np.int64]:
-    """The index [n] of the frame before each of n frames: the last earlier one of its group, within `gap` seconds.
-
-    `times` are microseconds. -1 where there is none, and for frames that are not `usable` (without a time, or
-    excluded), which are no frame before either. BadInput where two usable frames of a group have the same time: `names`
-    name them.
-
-    >>> frames_before(["a", "a", "b"], np.array([100_000, 0, 200_000]), np.ones(3, bool), 0.1).tolist()
-    [1, -1, -1]
-    """
-    codes = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)[1]
-    rows = np.flatnonzero(usable)
-    order = rows[np.lexsort([times[rows], codes[rows]])]
-    first, second = order[:-1], order[1:]
-    same, apart = codes[first] == codes[second], times[second] - times[first]
-    if len(tied := np.flatnonzero(same & (apart == 0))):
-        pair = [names[row] if names else str(row) for row in (first[tied[0]], second[tied[0]])]
-        raise BadInput(
-            f"frame pairs: {pair[0]} and {pair[1]} of one group have the same captured_at, so neither is before the "
-            "other; give them different times or groups"
-        )
-    found = np.full(len(codes), -1, np.int64)
-    near = same & (apart <= round(gap * 1e6))
-    found[second[near]] = first[near]
-    return found
 
 
 def gap_of(tasks: Sequence[Task]) -> float:

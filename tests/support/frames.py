@@ -14,11 +14,11 @@ __all__ = ["GAP", "GROUPS", "LONG", "make_frames"]
 GROUPS, LONG, GAP = 24, 5, 0.15
 
 
-def make_frames(folder: Path, *, gap: float = GAP) -> Catalog:
+def make_frames(folder: Path, *, gap: float = GAP, labelled: int | None = None) -> Catalog:
     """24 groups of five flat grey frames; every fourth is for test, every fourth for validation.
 
     `change` is how much brighter a frame is than the one before it (0 for the first), and reads two frames; `level`
-    is the brightness, and reads one.
+    is the brightness, and reads one. In train the first `labelled` frames have both labels (default: all).
     """
     generator = np.random.default_rng(0)
     catalog, keys, paths, rows = Catalog.create(folder / "home"), list[str](), list[Path](), list[dict[str, object]]()
@@ -32,8 +32,9 @@ def make_frames(folder: Path, *, gap: float = GAP) -> Catalog:
             pixels = shade + generator.integers(-6, 7, (32, 48, 3))
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=90)
             change = float(shade - shades[frame - 1]) if frame else 0.0
-            rows += [label(keys[-1], "change", change), label(keys[-1], "level", float(shade))]
             split = ["train", "train", "validation", "test"][group % 4]
+            if labelled is None or split != "train" or attributes["split"].count("train") < labelled:
+                rows += [label(keys[-1], "change", change), label(keys[-1], "level", float(shade))]
             for name, value in zip(attributes, (keys[-1], f"g{group}", frame * 100_000, split), strict=True):
                 attributes[name].append(value)
     number = {"kind": "regression", "unit": "grey", "metric": "mae", "owner": "ada"}

@@ -12,10 +12,10 @@ from curation.files.read_back import sha256_of
 from curation.labelstudio.annotations import encode_answer
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.item_cache import Item
-from curation.labelstudio.items import UrlFor
 from curation.labelstudio.pull import ANSWERS
 from curation.labelstudio.push import Asking, PushResult, push
 from curation.labelstudio.session import open_session
+from curation.labelstudio.shown_images import UrlFor
 
 __all__ = ["SIZE", "URL", "answer", "ask", "color", "human_labels", "items", "mine", "pushed", "states", "unlabelled"]
 

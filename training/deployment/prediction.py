@@ -12,6 +12,7 @@ from torch import Tensor
 
 from curation.arrays import Float32s, Floats, Ints, Pixels
 from curation.catalog.catalog import Catalog
+from curation.catalog.frames_before import frames_before
 from curation.catalog.tasks import Task
 from curation.errors import BadInput, NotFound
 from curation.files.locations import read_bytes
@@ -25,7 +26,7 @@ from curation.ingestion.readers.image_paths import EXTENSIONS, images_in
 from samplers.pack.pack import Pack
 from samplers.plan.interleave import hash64
 from samplers.plan.plan import Plan
-from samplers.streaming.frame_pairs import frames_before, gap_of
+from samplers.streaming.frame_pairs import gap_of
 from training.deployment.deployed import Deployed, deployed
 from training.deployment.unlikeness import UNLIKE, Unlikeness
 from training.evaluation.evaluation import current_task

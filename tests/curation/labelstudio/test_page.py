@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pyarrow.compute as pc
 import pytest
 from support.chromium import Chromium
+from support.frames import make_frames
 from support.homes import make_home
 from support.label_requests import ask, human_labels, mine, states, unlabelled
 from support.served import served
@@ -86,6 +88,24 @@ def test_the_models_view_is_beside_the_question(
         page.wait_for("!!document.querySelector('input[name=yellow]')")
         assert page.evaluate("document.querySelectorAll('input:checked[name=yellow]').length") == 0
         page.screenshot(tmp_path / "view.png")
+
+
+def test_a_task_of_two_frames_shows_the_frame_before(
+    server: LabelStudioClient, studio: Studio, people: dict[str, Annotator], tmp_path: Path
+) -> None:
+    catalog = make_frames(tmp_path, labelled=0)
+    with catalog.read() as now:
+        second = now.samples().filter(pc.equal(now.samples()["key"], "frames/00-1"))["sample_id"][0].as_py()
+    ask(catalog, (second, "change"))
+    with served(catalog.home) as service, Chromium() as page:
+        made = push(catalog, server, Asking(), url_for=url_for(catalog.home, service.url, seconds=600))
+        log_in(page, studio.local.url, people["ann"].email)
+        page.open(f"{made.projects[0]}/data?labeling=1")
+        press(page, "document.querySelector('[aria-label=\"Close modal\"]')")
+        page.wait_for("[...document.images].some(image => image.src.startsWith('blob:') && image.naturalWidth === 48)")
+        page.wait_for("document.querySelector('img[alt=\"the frame before\"]')?.naturalWidth === 48")
+        page.screenshot(tmp_path / "pair.png")
+        assert hosts(page) == {urlsplit(studio.local.url).netloc, urlsplit(service.url).netloc}
 
 
 def test_the_service_describes_itself_to_a_browser(catalog: Catalog, tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ from support.frames import GAP, make_frames
 from support.pictures import SIZE, Draws, pictures
 
 from curation import Catalog, Task
+from curation.catalog.frames_before import frames_before
 from curation.errors import BadInput, Damaged
 from samplers import make_pack
 from samplers.pack.pack import Pack
 from samplers.pack.pack_writer import write_pack
-from samplers.streaming.frame_pairs import FramePairs, frames_before, gap_of
+from samplers.streaming.frame_pairs import FramePairs, gap_of
 from samplers.streaming.stream import stream, sweep
 
 G = 8
