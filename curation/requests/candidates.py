@@ -128,7 +128,7 @@ class Candidates:
         """
         if self._predictions is None or task.kind not in ("binary", "categorical"):
             return None
-        predicted = self._predictions.filter(pc.equal(self._predictions["task"], task.name))
+        predicted = self._predicted(task)
         if not len(predicted):
             return None
         rows = pc.index_in(predicted["key"], value_set=self.keys)
@@ -144,7 +144,7 @@ class Candidates:
         """
         if self._predictions is None or task.kind != "multilabel":
             return None
-        predicted = self._predictions.filter(pc.equal(self._predictions["task"], task.name))
+        predicted = self._predicted(task)
         if not len(predicted):
             return None
         rows = pc.index_in(predicted["key"], value_set=self.keys)
@@ -153,27 +153,27 @@ class Candidates:
         chances[rows.drop_null().to_numpy()] = pc.list_flatten(lists).to_numpy().reshape(-1, len(task.classes))
         return chances
 
-    def doubts(self, task: Task) -> Floats | None:
-        """How unsure the run is of the boxes of each sample [N]: the sum of min(score, 1 - score), the number of boxes
-        that it expects to decide wrongly at a score of one half. A sample that is newer than the run counts as much as
-        the most doubtful one. None where the run predicts no boxes of the task."""
-        if self._predictions is None or task.kind != "detection":
-            return None
-        places, boxes = self.predicted_boxes(task)
-        scores = pc.struct_field(boxes, "score").to_numpy()
-        found = np.bincount(places, np.minimum(scores, 1 - scores), len(self.ids)).astype(np.float64)
-        mine = self._predictions.filter(pc.equal(self._predictions["task"], task.name))
-        seen = pc.is_in(self.keys, value_set=mine["key"].combine_chunks()).to_numpy(zero_copy_only=False)
-        return np.where(seen, found, max(0.5, found.max(initial=0.0)))
+    def predicts(self, task: Task) -> bool:
+        """Whether the run predicts the task on any of these samples."""
+        return self._predictions is not None and bool(self.predicted(task).any())
+
+    def predicted(self, task: Task) -> Bools:
+        """Whether the run predicts the task on each sample [N]; those that are newer than the run lack it."""
+        mine = self._predicted(task)["key"].combine_chunks()
+        return np.asarray(pc.is_in(self.keys, value_set=mine).to_numpy(zero_copy_only=False), np.bool_)
 
     def predicted_boxes(self, task: Task) -> tuple[Ints, pa.ChunkedArray]:
         """The boxes [n] of a task that the run predicts, and the sample of each [n] among these N."""
-        assert self._predictions is not None
-        predicted = self._predictions.filter(pc.equal(self._predictions["task"], task.name))
+        predicted = self._predicted(task)
         rows = pc.index_in(predicted["key"], value_set=self.keys)
         lists = predicted["boxes"].filter(pc.is_valid(rows))
         counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
         return np.repeat(rows.drop_null().to_numpy(), counts), pc.list_flatten(lists)
+
+    def _predicted(self, task: Task) -> pa.Table:
+        """What the run predicts of a task."""
+        assert self._predictions is not None
+        return self._predictions.filter(pc.equal(self._predictions["task"], task.name))
 
     def values(self, task: Task) -> tuple[Ints, Floats]:
         """The class of a task on each sample [N]: known, else predicted; and how sure that is [N]: 1 where it is known,

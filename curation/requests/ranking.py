@@ -10,7 +10,7 @@ from curation.arrays import Bools, Floats, Ints
 from curation.catalog.slices import Slice, columns_of
 from curation.catalog.tasks import Task
 from curation.images.embeddings import farthest_first
-from curation.requests.box_scores import best_scores, rarest_class
+from curation.requests.box_scores import expected_wrong, fewest_first, values_of_boxes
 from curation.requests.candidates import Candidates
 from curation.requests.class_lists import (
     CLASSES_IN_DOUBT,
@@ -35,10 +35,11 @@ STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
 """What chooses the requests: what is known (the default), chance, or one published strategy."""
 
 RARE_PART = 1 / 3
-"""The part of the images requested for a task of boxes that are asked for its rarest class."""
+"""The part of the images requested for a task of boxes that are asked for what few of its boxes are."""
 
 UNLIKE = "unlike everything labelled"
 DOUBT = "boxes in doubt: sum of min(score, 1 - score) ="
+DOUBTS = "boxes and their attributes in doubt: decisions expected to be wrong ="
 GAIN = "expected to lower the error of all predictions most: share of their variance ="
 
 
@@ -59,7 +60,8 @@ def rank(
     - Any other slice, and a whole task: the smallest margin inside it.
     - A task of several classes: the same, with the chance of each class by itself; in place of the margin, the most
       classes in doubt.
-    - A task of boxes: a third by the highest score of its rarest class, the others with the most boxes in doubt.
+    - A task of boxes: a third for its classes and the values of attributes of which the fewest boxes are known, by
+      score; the others with the most decisions in doubt.
     - A task of numbers: the largest expected gain.
     - Where there is nothing of this: the farthest from all labelled and requested samples.
 
@@ -80,7 +82,7 @@ def rank(
         if chances is not None:
             return _likely_and_margin(candidates, task, slice_, chances, inside, count)
     within = np.ones(len(candidates.ids), np.bool_) if slice_ is None else candidates.inside(slice_)
-    if (doubts := candidates.doubts(task)) is not None:
+    if (doubts := expected_wrong(candidates, task)) is not None:
         return _boxes(candidates, task, doubts, within, count)
     if task.kind == "regression" and candidates.has_vectors:
         return _by_gain(candidates, task, slice_, count, seed)
@@ -127,16 +129,16 @@ def _by_class(
 
 
 def _boxes(candidates: Candidates, task: Task, doubts: Floats, within: Bools, count: int) -> list[Pick]:
-    """Images with a likely box of the rarest class, for `RARE_PART` of the rows where there are several classes; then
-    those with the most boxes in doubt."""
-    picks: list[Pick] = []
-    if len(task.classes) > 1:
-        rarest = rarest_class(candidates, task)
-        likely = best_scores(candidates, task)[:, rarest] * within
-        first = round(count * RARE_PART)
-        picks = list(best_picks(candidates, task, likely, f"score of {task.classes[rarest]} =", first))
+    """`RARE_PART` of the rows for what few known boxes are, in equal parts for the classes, where there are several,
+    and for each attribute; then the rows with the most decisions in doubt."""
+    picks, open_ = list[Pick](), candidates.open[task.name] & within
+    values, first = values_of_boxes(candidates, task), round(count * RARE_PART)
+    for number, each in enumerate(values):
+        share = first * (number + 1) // len(values) - first * number // len(values)
+        picks += fewest_first(each, open_, candidates.groups, share, [pick.row for pick in picks])
+    why = DOUBTS if any(not isinstance(says, str) for _, says in task.attributes) else DOUBT
     taken = [pick.row for pick in picks]
-    return picks + list(best_picks(candidates, task, doubts * within, DOUBT, count - len(picks), taken=taken))
+    return picks + list(best_picks(candidates, task, doubts * within, why, count - len(picks), taken=taken))
 
 
 def _last_batch(candidates: Candidates, task: Task, slice_: Slice) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from support.homes import label, labels, sample_rows
 
 from curation import Catalog, Task
 
-__all__ = ["MARKS", "PLATES", "described_catalog", "described_picture"]
+__all__ = ["MARKS", "PLATES", "described_boxes_of_images", "described_catalog", "described_picture"]
 
 MARKS = ("none", "dot", "bar")
 PLATES = Task(
@@ -38,9 +38,20 @@ def described_picture(generator: np.random.Generator) -> tuple[Image.Image, list
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), boxes
 
 
-def described_catalog(folder: Path, *, images: int = 160, known: float = 0.7, seed: int = 0) -> Catalog:
-    """Pictures by half in train, a quarter each in validation and test; in train each attribute is known of the share
-    `known` of the boxes."""
+def described_boxes_of_images(images: int, seed: int = 0) -> list[list[dict[str, Any]]]:
+    """The boxes on the pictures of `described_catalog`, with all of their attributes, by the number of the picture."""
+    generator, found = np.random.default_rng(seed), []
+    for _ in range(images):
+        found.append(described_picture(generator)[1])
+        generator.uniform(size=(len(found[-1]), 2))  # what is kept of their attributes
+    return found
+
+
+def described_catalog(
+    folder: Path, *, images: int = 160, known: float = 0.7, labelled: int | None = None, seed: int = 0
+) -> Catalog:
+    """Pictures by half in train, a quarter each in validation and test; in train the first `labelled` (default: all)
+    have boxes, and each attribute is known of the share `known` of these."""
     generator = np.random.default_rng(seed)
     catalog = Catalog.create(folder / "home")
     (folder / "images").mkdir()
@@ -54,7 +65,8 @@ def described_catalog(folder: Path, *, images: int = 160, known: float = 0.7, se
             box["attributes"] = [pair for pair, keep in stated if keep]
         paths.append(folder / "images" / f"{key}.png")
         picture.save(paths[-1])
-        rows.append(label(key, "plates", boxes))
+        if labelled is None or splits[-1] != "train" or splits.count("train") <= labelled:
+            rows.append(label(key, "plates", boxes))
     with catalog.commit(author="ada", message="plates") as change:
         change.add_tasks([PLATES])
         change.add_samples(sample_rows(keys, paths), dataset="drawn")
