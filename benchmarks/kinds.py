@@ -14,7 +14,7 @@ PARTS = {
     "carla": "kinds_detection:carla_rows", "box_steps": "kinds_detection:step_rows",
     "pairs": "kinds_pairs:pair_rows", "parser": "kinds_parser:parser_rows",
     "four": "kinds_four:four_rows", "moving": "kinds_pairs:moving_rows",
-    "box_mining": "kinds_mining:box_mining_rows",
+    "box_mining": "kinds_mining:box_mining_rows", "attribute_mining": "kinds_mining:attribute_mining_rows",
 }  # fmt: skip
 """The parts by name, in the order in which they run: a module of `benchmarks` and its function."""
 
