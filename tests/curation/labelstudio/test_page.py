@@ -19,7 +19,7 @@ from benchmarks.annotators import PASSWORD, Annotator
 from curation.catalog.catalog import Catalog
 from curation.labelstudio.client import LabelStudioClient
 from curation.labelstudio.pull import pull
-from curation.labelstudio.push import Asking, push
+from curation.labelstudio.push import Asking, PushResult, push
 
 
 @pytest.fixture
@@ -43,6 +43,13 @@ def press(page: Chromium, found: str) -> None:
     page.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
 
 
+def begin(page: Chromium, studio: Studio, person: Annotator, made: PushResult) -> None:
+    """Log in and open the first item of the first project that was pushed to."""
+    log_in(page, studio.local.url, person.email)
+    page.open(f"{made.projects[0]}/data?labeling=1")
+    press(page, "document.querySelector('[aria-label=\"Close modal\"]')")
+
+
 def texts(selector: str, text: str) -> str:
     return f"[...document.querySelectorAll('{selector}')].find(one => one.innerText.trim().startsWith('{text}'))"
 
@@ -58,9 +65,7 @@ def test_an_answer_given_on_the_page(
     ask(catalog, (1, "color"))
     with served(catalog.home) as service, Chromium() as page:
         made = push(catalog, server, Asking(), url_for=url_for(catalog.home, service.url, seconds=600))
-        log_in(page, studio.local.url, people["ann"].email)
-        page.open(f"{made.projects[0]}/data?labeling=1")
-        press(page, "document.querySelector('[aria-label=\"Close modal\"]')")
+        begin(page, studio, people["ann"], made)
         page.wait_for("[...document.images].some(image => image.src.startsWith('blob:') && image.naturalWidth === 48)")
         press(page, texts("label", "green"))
         page.wait_for("!!document.querySelector('input[name=green]:checked')")
@@ -81,9 +86,7 @@ def test_the_models_view_is_beside_the_question(
     mine(catalog, (unlabelled(catalog)[0], 1))
     with served(catalog.home) as service, Chromium() as page:
         made = push(catalog, server, Asking(), url_for=url_for(catalog.home, service.url, seconds=600))
-        log_in(page, studio.local.url, people["ann"].email)
-        page.open(f"{made.projects[0]}/data?labeling=1")
-        press(page, "document.querySelector('[aria-label=\"Close modal\"]')")
+        begin(page, studio, people["ann"], made)
         page.wait_for("document.body.innerText.includes('model: yellow (confidence 83%)')")
         page.wait_for("!!document.querySelector('input[name=yellow]')")
         assert page.evaluate("document.querySelectorAll('input:checked[name=yellow]').length") == 0
@@ -99,9 +102,7 @@ def test_a_task_of_two_frames_shows_the_frame_before(
     ask(catalog, (second, "change"))
     with served(catalog.home) as service, Chromium() as page:
         made = push(catalog, server, Asking(), url_for=url_for(catalog.home, service.url, seconds=600))
-        log_in(page, studio.local.url, people["ann"].email)
-        page.open(f"{made.projects[0]}/data?labeling=1")
-        press(page, "document.querySelector('[aria-label=\"Close modal\"]')")
+        begin(page, studio, people["ann"], made)
         page.wait_for("[...document.images].some(image => image.src.startsWith('blob:') && image.naturalWidth === 48)")
         page.wait_for("document.querySelector('img[alt=\"the frame before\"]')?.naturalWidth === 48")
         page.screenshot(tmp_path / "pair.png")
