@@ -83,7 +83,7 @@ def flagged(pixels: Tensor, batch: Batch) -> Tensor:
 class Joined(nn.Module):
     """Joins what one layer gives for both frames: vectors [B, D] -> [B, 2 D + 1], maps [B, C, H, W] -> the same shape.
 
-    To the maps of the image a layer adds what it finds in both and in how they match (`matches`): a 5 x 5 convolution
+    To the maps of the image a layer adds what it finds in both and in how they match (`matches`): a 3 x 3 convolution
     to twice the channels, a rectifier, and a 1 x 1 convolution that begins at 0, so that a network begins as it would
     with one frame.
     """
@@ -92,7 +92,7 @@ class Joined(nn.Module):
         super().__init__()
         self.mix: nn.Sequential | None = None
         if maps:
-            both = nn.Conv2d(2 * channels + 1 + len(SHIFTS), 2 * channels, kernel_size=5, padding=2)
+            both = nn.Conv2d(2 * channels + 1 + len(SHIFTS), 2 * channels, kernel_size=3, padding=1)
             last = nn.Conv2d(2 * channels, channels, kernel_size=1)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)  # type: ignore[arg-type]
