@@ -18,7 +18,7 @@ from training.tree import TRUNK, Node, Tree
 
 __all__ = [
     "BOX_PAIRS", "SHIFTS", "Joined", "Pair", "PairBranch", "as_pair", "both_frames", "flagged", "matches",
-    "paired_tasks", "split_nodes", "split_pair",
+    "moved_along", "paired_tasks", "split_nodes", "split_pair",
 ]  # fmt: skip
 
 PAIRS = "pairs"
@@ -35,6 +35,11 @@ SHIFTS = tuple(
     [(0, right) for right in range(-REACH, REACH + 1)] + [(down, 0) for down in range(-REACH, REACH + 1) if down]
 )
 """Places of the frame before that a cell is compared with, down and to the right of it, in cells."""
+
+
+SHARPNESS = 20.0
+"""What the softmax that finds the motion of the whole picture begins with: a shift that matches by a tenth of a perfect
+match more has 7 times the weight."""
 
 
 class Pair(NamedTuple):
@@ -83,20 +88,22 @@ def flagged(pixels: Tensor, batch: Batch) -> Tensor:
 class Joined(nn.Module):
     """Joins what one layer gives for both frames: vectors [B, D] -> [B, 2 D + 1], maps [B, C, H, W] -> the same shape.
 
-    To the maps of the image a layer adds what it finds in both and in how they match (`matches`): a 3 x 3 convolution
-    to twice the channels, a rectifier, and a 1 x 1 convolution that begins at 0, so that a network begins as it would
-    with one frame.
+    To the maps of the image a layer adds what it finds in both, in how they match (`matches`), and in how the image
+    differs from the frame before once that has moved with the whole picture (`moved_along`): a 3 x 3 convolution to
+    twice the channels, a rectifier, and a 1 x 1 convolution that begins at 0, so that a network begins as it would with
+    one frame.
     """
 
     def __init__(self, channels: int, *, maps: bool) -> None:
         super().__init__()
         self.mix: nn.Sequential | None = None
         if maps:
-            both = nn.Conv2d(2 * channels + 1 + len(SHIFTS), 2 * channels, kernel_size=3, padding=1)
+            both = nn.Conv2d(3 * channels + 1 + len(SHIFTS), 2 * channels, kernel_size=3, padding=1)
             last = nn.Conv2d(2 * channels, channels, kernel_size=1)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)  # type: ignore[arg-type]
             self.mix = nn.Sequential(both, nn.ReLU(inplace=True), last)
+            self.sharpness = nn.Parameter(torch.tensor(SHARPNESS))
 
     def forward(self, now: Tensor, before: Tensor, flag: Tensor) -> Tensor:
         """`flag` is [B, 1] or [B, 1, H, W] of any size: 1 where there is a frame before."""
@@ -104,7 +111,10 @@ class Joined(nn.Module):
         together = _together(now, before, flag)
         if self.mix is None:
             return together
-        found: Tensor = now + self.mix(torch.cat([together, matches(now, before) * flag[:, :, None, None]], dim=1))
+        matched = matches(now, before)
+        own = now - moved_along(now, before, matched, self.sharpness)
+        seen = torch.cat([matched, own], dim=1) * flag[:, :, None, None]
+        found: Tensor = now + self.mix(torch.cat([together, seen], dim=1))
         return found
 
 
@@ -139,6 +149,32 @@ def matches(now: Tensor, before: Tensor) -> Tensor:
     across = _along_lines(own, other)
     down = _along_lines(own.transpose(1, 2), other.transpose(1, 2)).transpose(1, 2)
     return torch.cat([across, down[..., :REACH], down[..., REACH + 1 :]], dim=3).permute(0, 3, 1, 2)
+
+
+def moved_along(now: Tensor, before: Tensor, matched: Tensor, sharpness: Tensor) -> Tensor:
+    """The frame before [B, C, H, W], moved as the whole picture has moved since: what moves by itself differs from it.
+
+    The sum over `SHIFTS` of the frame at each, times a softmax of `sharpness` x the mean of `matched` [B, S, H, W] over
+    the map, as a part of the mean square of the image's own maps, which a perfect match has. So a picture that moves
+    between two shifts is interpolated. It holds for a camera that pans; where a picture widens, nothing is taken off.
+    """
+    energy = (now - now.mean(dim=(2, 3), keepdim=True)).square().mean(dim=(1, 2, 3)).clamp(min=1e-6)
+    chances = torch.softmax(sharpness * matched.mean(dim=(2, 3)) / energy[:, None], dim=1)
+    across, down = chances[:, : 2 * REACH + 1], chances[:, 2 * REACH + 1 :]
+    down = torch.cat([down[:, :REACH], torch.zeros_like(down[:, :1]), down[:, REACH:]], dim=1)
+    return _moved(before, across) + _moved(before.transpose(2, 3), down).transpose(2, 3)
+
+
+def _moved(maps: Tensor, weights: Tensor) -> Tensor:
+    """The sum of maps [B, C, H, W] at the places from REACH before each to REACH after it, across, times the `weights`
+    [B, 2 REACH + 1]; 0 beyond the ends."""
+    channels, height, long = maps.shape[1:]
+    wide = long + 2 * REACH
+    rows = nn.functional.pad(weights[:, None].expand(-1, long, -1), (0, long)).flatten(1)
+    band = rows[:, : long * wide].unflatten(1, (long, wide))  # each row one place further
+    padded = nn.functional.pad(maps.permute(0, 3, 1, 2).flatten(2), (0, 0, REACH, REACH))
+    found: Tensor = torch.bmm(band, padded).unflatten(2, (channels, height)).permute(0, 2, 3, 1)
+    return found
 
 
 def _along_lines(own: Tensor, other: Tensor) -> Tensor:

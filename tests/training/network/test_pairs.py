@@ -10,7 +10,7 @@ from samplers.plan.plan import PlanTask
 from training.network.detection import BoxHead
 from training.network.losses import Layout
 from training.network.model import Network, build_any, build_tree
-from training.network.pairs import SHIFTS, Joined, as_pair, matches, split_pair
+from training.network.pairs import SHIFTS, Joined, as_pair, matches, moved_along, split_pair
 from training.network.tree_network import TreeNetwork
 from training.network.trunks import SmallTrunk
 from training.recipe import Recipe
@@ -135,6 +135,29 @@ def test_matches_are_highest_at_the_shift_between_frames() -> None:
         moved = maps.roll((down, right), dims=(2, 3))
         inner = matches(maps, moved)[:, :, 4:-4, 4:-4].mean(dim=(0, 2, 3))
         assert SHIFTS[int(inner.argmax())] == (down, right)
+
+
+@pytest.mark.parametrize("shift", [(0, 3), (0, -1), (2, 0), (0, 0)])
+def test_what_moves_by_itself_differs_from_the_frame_before_once_that_has_moved_along(shift: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    before = torch.randn(2, 8, 12, 24, generator=generator)
+    now = before.roll(shift, dims=(2, 3))
+    now[1, :, 4:8, 10:14] = before[1, :, 4:8, 8:12]  # of the second picture a part has moved by two cells
+    found = moved_along(now, before, matches(now, before), torch.tensor(100.0))
+    still, moving = ((now[row] - found[row])[:, 4:8, 8:16].abs().mean(dim=0) for row in (0, 1))
+    assert float(still.max()) < 0.05
+    assert float(moving[:, 2:6].min()) > 0.3
+    assert float(moving[:, :2].max()) < 0.1
+
+
+def test_a_picture_between_two_shifts_is_interpolated() -> None:
+    before = torch.randn(1, 8, 12, 40, generator=torch.Generator().manual_seed(1))
+    now = (before.roll(1, dims=3) + before.roll(2, dims=3)) / 2
+    found = moved_along(now, before, matches(now, before), torch.tensor(20.0, requires_grad=True))
+    inner = (..., slice(5, -5))
+    left = (now - found.detach())[inner].abs().mean()
+    assert float(left) < 0.5 * float((now - before)[inner].abs().mean())
+    assert found.requires_grad
 
 
 def test_a_stage_of_the_trunk_is_read_by_both_kinds_and_copied_for_pairs() -> None:
