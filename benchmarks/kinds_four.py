@@ -40,9 +40,12 @@ FIGURES: Final = {
 }  # fmt: skip
 """The figure of each of the four, and whether more of it is better (1) or worse (-1)."""
 
+WEIGHTS: Final = {"signs": 2.0, "road_users": 1.0, "speed": 1.0}
+"""Shares and importances of the one network: `signs` holds two of the four, the detector and the parser."""
+
 ALONE: Final = {
-    "detector": ("plain", "signs", "signs ap50", 1.5), "parser": ("four", "signs", "signs sign_kind:accuracy", 1.5),
-    "movers": ("four", "road_users", "moving ap50", 0.5), "speed": ("four", "speed", "speed mae", 0.55),
+    "detector": ("plain", "signs", "signs ap50", 1.65), "parser": ("four", "signs", "signs sign_kind:accuracy", 1.4),
+    "movers": ("four", "road_users", "moving ap50", 0.5), "speed": ("four", "speed", "speed mae", 0.6),
 }  # fmt: skip
 """The networks of one task: workspace, task, figure, and draws over those of the one network for all. These take a
 quarter of its CPU time each: what they took is printed."""
@@ -84,7 +87,7 @@ def _figures(seed: int) -> Mapping[str, float]:
 
 def _learned(catalog: Catalog, names: list[str], seed: int, draws: int) -> tuple[Mapping[str, float], float]:
     """The figures on test of a network of these tasks, and the CPU seconds of its training."""
-    run, seconds = trained(catalog, names, Recipe.parse({**WORDS, "seed": seed}), draws=draws)
+    run, seconds = trained(catalog, names, Recipe.parse({**WORDS, "seed": seed}), draws=draws, weights=WEIGHTS)
     return on_test(catalog, run), seconds
 
 

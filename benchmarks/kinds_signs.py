@@ -79,14 +79,16 @@ def workspace(home: Path, images: int, *, seed: int = 0, **changed: Mapping[str,
 
 
 def trained(
-    catalog: Catalog, names: Sequence[str], recipe: Recipe, *, draws: int, parent: str = ""
+    catalog: Catalog, names: Sequence[str], recipe: Recipe, *, draws: int, parent: str = "",
+    weights: Mapping[str, float] | None = None,
 ) -> tuple[Run, float]:  # fmt: skip
-    """A run of these tasks, of equal shares and importances, and the CPU seconds of its training; `parent` is the id of
-    the run that it continues."""
-    even = 1 / len(names)
+    """A run of these tasks, and the CPU seconds of its training; `parent` is the id of the run that it continues.
+    Shares and importances are as the `weights` (default: equal)."""
+    given = {name: (weights or {}).get(name, 1.0) for name in names}
+    parts = {name: weight / sum(given.values()) for name, weight in given.items()}
     own = {
-        name: TaskPolicy(owner=AUTHOR, share=even, importance=even, rule="natural" if name == "speed" else "balanced")
-        for name in names
+        name: TaskPolicy(owner=AUTHOR, share=part, importance=part, rule="natural" if name == "speed" else "balanced")
+        for name, part in parts.items()
     }
     plan = draft_plan(catalog, Policy(task=own), make_pack(catalog), draws=draws, seed=recipe.seed).save()
     begun = time.process_time()
