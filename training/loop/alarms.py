@@ -39,15 +39,18 @@ class NumberRanges:
     def __init__(self, plan: Plan, network: Network | TreeNetwork) -> None:
         layout = network.losses.layout
         self._recent: deque[Tensor] = deque(maxlen=RECENT)
-        self._tasks = {}
+        self._tasks, self._columns = {}, {code: layout.columns[code] for code in layout.regression}
         for code in layout.regression:
             task, values = plan.tasks[code], plan.label_value[plan.label_task == code]
             self._tasks[task.name] = (layout.columns[code], (values - task.mean) / task.deviation)
 
-    def add(self, outputs: Tensor) -> None:
-        """Count the outputs [B, O] of a batch."""
+    def add(self, outputs: Tensor, known: Tensor) -> None:
+        """Count the outputs [B, O] of a batch where the label is `known` [B, T]: others need not be computed."""
         if self._tasks:
-            self._recent.append(outputs)
+            counted = outputs.clone()
+            for code, column in self._columns.items():
+                counted[~known[:, code], column] = torch.nan
+            self._recent.append(counted)
 
     def state(self) -> list[Tensor]:
         """What a checkpoint holds of them."""
@@ -127,7 +130,10 @@ def _out_of_range(labels: Sequence[TaskLabels], network: Network, features: Tens
 
 
 def share_outside(predicted: npt.NDArray[np.floating], values: npt.NDArray[np.floating]) -> float:
-    """The share of predicted numbers outside the range of `values`, widened by a tenth to both sides."""
+    """The share of predicted numbers (NaN: none) outside the range of `values`, widened by a tenth to both sides."""
+    predicted = predicted[~np.isnan(predicted)]
+    if not len(predicted):
+        return 0.0
     low, high = float(values.min()), float(values.max())
     room = 0.1 * (high - low)
     return float(((predicted < low - room) | (predicted > high + room)).mean())

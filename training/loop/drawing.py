@@ -152,7 +152,7 @@ class Drawing:
         self.recent.append(found.losses)
         self.clipped += found.clipped
         self.delivered.add(batch)
-        self.numbers.add(found.outputs[:, : self.network.losses.layout.linear].cpu())
+        self.numbers.add(found.outputs[:, : self.network.losses.layout.linear].cpu(), known.cpu())
         if self.live:
             self.live.step(*self._progress(), lambda: self._losses(found.losses))
         if self.step % max(1, self.steps // CURVE_POINTS) == 0 or self.step == self.steps:

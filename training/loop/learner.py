@@ -85,6 +85,8 @@ class Learner:
         self.only: frozenset[int] | None = None
         """The tasks (codes) whose outputs are computed; None for all."""
         self._bf16 = ranks.device.type == "cuda"
+        self._by_rows = ranks.device.type == "cpu" and not recipe.compile
+        """Whether what reads unknown labels alone is left out: shapes then differ from step to step."""
         self.train()
 
     def train(self) -> None:
@@ -162,7 +164,8 @@ class Learner:
         autocast = torch.autocast("cuda", torch.bfloat16) if self._bf16 else contextlib.nullcontext()
         with autocast:
             if isinstance(self.network, TreeNetwork):
-                outputs: Tensor = self.network(draws.inputs, draws.positions, only=self.only)
+                known = draws.known if self._by_rows else None
+                outputs: Tensor = self.network(draws.inputs, draws.positions, only=self.only, known=known)
             else:
                 outputs = self.network(draws.inputs)
         return outputs.float()

@@ -6,7 +6,7 @@ task see only its own loss, and modules off its path get no gradient at all.
 
 import math
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from samplers.plan.interleave import hash64
 from samplers.plan.plan import PlanTask
 from training.network.detection import EXTRA, BoxHead, boxes_of, stages_with_maps
 from training.network.dropout import dropout_mask
+from training.network.known_rows import by_rows, rows_known
 from training.network.losses import Layout, TaskLosses, head_order
 from training.network.pairs import BOX_PAIRS, Joined, PairBranch, paired_tasks, split_nodes, split_pair
 from training.recipe import BoxRecipe, Recipe
@@ -106,15 +107,21 @@ class TreeNetwork(nn.Module):
         self._rates = {node.name: _runs(codes_, self) for node, codes_ in zip(standing, order, strict=True)}
         self._exits = {node.parent.partition(":")[2] for node in nodes if ":" in node.parent} | set(self.map_stages)
         self._depth = self._needed_stages(stages)
+        self._readers = {name: part.readers for name, part in self.parts().items()}
 
-    def forward(self, inputs: Tensor, positions: Ints | None = None, *, only: frozenset[int] | None = None) -> Tensor:
+    def forward(
+        self, inputs: Tensor, positions: Ints | None = None, *, only: frozenset[int] | None = None,
+        known: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Outputs [B, O] of all heads; with the draws' `positions` [B], dropout acts as the recipe says.
 
         With `only` (codes of tasks), nothing but their paths is computed, and other nodes put out 0 without a gradient.
+        With `known` [B, T], what one task alone reads is computed for the rows alone on which it is known; its outputs
+        for the others then mean nothing.
         """
         nodes = None if only is None else frozenset(self._node_of[t] for t in only if t in self._node_of)
         pairs = {BOX_PAIRS} if only and only & self._paired_boxes else set()
-        at = self.features(inputs, None if nodes is None else nodes | pairs)
+        at = self.features(inputs, None if nodes is None else nodes | pairs, known)
         found = [
             self._at_node(name, head, at[name], positions)
             if nodes is None or name in nodes
@@ -122,31 +129,46 @@ class TreeNetwork(nn.Module):
             for name, head in self.heads.items()
         ]
         found += [
-            self.boxes[name]([at[place] for place in self.maps_read(t)]).flatten(1)
+            self._boxes_of(t, at, known)
             if only is None or t in only
             else inputs.new_zeros(len(inputs), math.prod(self.losses.layout.maps[t]), dtype=torch.float32)
             for t, name in self._box_tasks.items()
         ]
         return torch.cat(found, dim=1) if len(found) > 1 else found[0]
 
-    def features(self, inputs: Tensor, nodes: frozenset[str] | None = None) -> dict[str, Tensor]:
-        """What each node puts out; with `nodes`, only these, and only what they read is computed."""
+    def _boxes_of(self, task: int, at: Mapping[str, Tensor], known: Tensor | None) -> Tensor:
+        """The maps [B, ...] of a task of boxes (code), flattened, from what the nodes put out."""
+        head, places = self.boxes[self._box_tasks[task]], self.maps_read(task)
+        rows = rows_known(known, [task])
+        return by_rows(lambda *maps: head(list(maps)), rows, *(at[place] for place in places))[0].flatten(1)
+
+    def features(
+        self, inputs: Tensor, nodes: frozenset[str] | None = None, known: Tensor | None = None
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """What each node puts out; with `nodes`, only these, and only what they read is computed; `known` [B, T] as in
+        `forward`."""
         wanted = self._ancestors(nodes) if nodes is not None else {node.name for node in self.nodes}
         joined = [node for node in self.nodes if node.name in self.paired & wanted]
         if not self.paired:
-            return self._along(inputs, wanted, self._depth)
+            return self._along(inputs, wanted, self._depth, known)
         pair = split_pair(inputs)
-        at = self._along(pair.now, wanted - self.paired, self._depth)
+        at = self._along(pair.now, wanted - self.paired, self._depth, known)
         if joined:
             parents = frozenset(node.parent for node in joined)
-            earlier = self._along(pair.before, self._ancestors(parents), self._depth_of(parents))
+            earlier = self._along(pair.before, self._ancestors(parents), self._depth_of(parents), known)
             for node in joined:
-                branch = self.branches[node.name]
-                at[node.name], *maps = branch(at[node.parent], earlier[node.parent], pair.flag)
+                read = at[node.parent], earlier[node.parent], pair.flag
+                at[node.name], *maps = by_rows(self.branches[node.name], self._rows_of(node.name, known), *read)
                 at |= {f"{node.name}:{stage}": each for stage, each in zip(self.map_stages, maps, strict=False)}
         return at
 
-    def _along(self, inputs: Tensor, wanted: Collection[str], depth: int) -> dict[str, Tensor]:
+    def _rows_of(self, branch: str, known: Tensor | None) -> Tensor | None:
+        """The rows for which a branch is computed (`rows_known`)."""
+        return None if known is None else rows_known(known, self._readers[branch])
+
+    def _along(
+        self, inputs: Tensor, wanted: Collection[str], depth: int, known: Tensor | None
+    ) -> dict[str, Tensor]:  # fmt: skip
         """What the trunk's first `depth` stages put out, and the branches in `wanted`, which read one frame."""
         at, seen = {INPUT: inputs}, inputs
         for name, stage in self._stages()[:depth]:
@@ -156,7 +178,8 @@ class TreeNetwork(nn.Module):
         at[TRUNK] = seen
         for node in self.nodes[1:]:
             if node.name in wanted:
-                at[node.name] = self.branches[node.name](at[node.parent])
+                rows = self._rows_of(node.name, known)
+                (at[node.name],) = by_rows(self.branches[node.name], rows, at[node.parent])
         return at
 
     def _depth_of(self, places: Collection[str]) -> int:
