@@ -41,9 +41,12 @@ class TaskAffinity:
         tasks = len(layout.columns)
         self.sums = torch.zeros(3, tasks, tasks, device=device)
         self._owners = torch.zeros(layout.linear, tasks, device=device)
+        self._owner = torch.full((layout.linear,), tasks, device=device)
         for t, columns in layout.columns.items():
             if t not in layout.maps:  # heads of boxes read maps, not these features
                 self._owners[columns, t] = 1.0
+                self._owner[columns] = t
+        self._same = [self._owners[span] @ self._owners[span].T for span, _ in self._nodes()]
 
     def watches(self, number: int) -> bool:
         """Whether step `number` is a watched one."""
@@ -53,15 +56,22 @@ class TaskAffinity:
     def of(self, gradients: Tensor, known: Tensor) -> Tensor:
         """What the gradients [B, O] of these draws add to `sums`, with known labels [B, T]."""
         found, seen = torch.zeros_like(self.sums), known.float()
-        for span, heads in self._nodes():
-            mine, owners = gradients[:, span].float(), self._owners[span]
-            gram = heads @ heads.T
-            found[0] += owners.T @ ((mine.T @ mine) * gram) @ owners
-            own = gram * (owners @ owners.T)
-            squares = ((mine @ own) * mine) @ owners
+        for (span, heads), same in zip(self._nodes(), self._same, strict=True):
+            mine, gram = gradients[:, span].float(), heads @ heads.T
+            by_task = self._summed((mine.T @ mine) * gram, span)
+            found[0] += self._summed(by_task.T.contiguous(), span)
+            squares = ((mine @ (gram * same)) * mine) @ self._owners[span]
             found[1] += squares.T @ seen
         found[2] = seen.T @ seen
         return found
+
+    def _summed(self, rows: Tensor, span: slice) -> Tensor:
+        """The sums [T, n] of the rows [O, n] of each task among the outputs of `span`; on a GPU by a product, because
+        its sums by index have no fixed order."""
+        if rows.is_cuda:
+            return self._owners[span].T @ rows
+        tasks = len(self.sums[0])
+        return rows.new_zeros(tasks + 1, rows.shape[1]).index_add_(0, self._owner[span], rows)[:tasks]
 
     def add(self, found: Tensor) -> None:
         """Take in a watched step, summed over ranks."""
