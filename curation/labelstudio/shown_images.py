@@ -1,10 +1,9 @@
 """The images that an item shows: its sample's, and for tasks that read two frames the frame before it."""
 
 from collections.abc import Callable, Collection, Mapping
+from functools import cached_property
 from html import escape
 from typing import Any, Final
-
-import numpy as np
 
 from curation.arrays import Ints
 from curation.catalog.frames_before import samples_before
@@ -26,9 +25,9 @@ class ShownImages:
     """
 
     def __init__(self, now: Snapshot, url_for: UrlFor) -> None:
-        self._samples, self._url_for = now.samples(), url_for
+        self._url_for = url_for
         self._gaps = {name: task.gap for name, task in now.tasks().items() if task.inputs == 2}
-        self._rows = {key: row for row, key in enumerate(self._samples["key"].to_pylist())} if self._gaps else {}
+        self._samples = now.samples() if self._gaps else None
         self._before: dict[float, Ints] = {}
 
     def fields(self, sample: Mapping[str, Any], tasks: Collection[str]) -> dict[str, str]:
@@ -39,11 +38,18 @@ class ShownImages:
             found[BEFORE] = self._frame_before(str(sample["key"]), gap)
         return found
 
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        """The row of each sample by key."""
+        assert self._samples is not None
+        return {key: row for row, key in enumerate(self._samples["key"].to_pylist())}
+
     def _frame_before(self, key: str, gap: float) -> str:
         """HTML that shows the frame before, or says that there is none."""
+        assert self._samples is not None
         if gap not in self._before:
-            self._before[gap] = np.asarray(samples_before(self._samples, gap), np.int64)
-        row = int(self._before[gap][self._rows[key]]) if key in self._rows else -1
+            self._before[gap] = samples_before(self._samples, gap)
+        row = int(self._before[gap][self._rows[key]])
         if row < 0:
             return NOTHING
         (sample,) = self._samples.slice(row, 1).to_pylist()

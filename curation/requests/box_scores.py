@@ -37,28 +37,40 @@ def values_of_boxes(candidates: Candidates, task: Task) -> list[BoxValues]:
     places, lists = candidates.predicted_boxes(task)
     boxes, known = lists.combine_chunks(), pc.list_flatten(candidates.known(task.name)["boxes"]).combine_chunks()
     known = known.filter(pa.array(~ignored_boxes(known)))
-    scores, shape = _scores(boxes), len(candidates.ids)
-    found = list[BoxValues]()
+    images, found = len(candidates.ids), list[BoxValues]()
     if len(task.classes) > 1:
-        codes, best = _codes(boxes), np.zeros((shape, len(task.classes)))
-        kept = codes < len(task.classes)
-        np.maximum.at(best, (places[kept], codes[kept]), scores[kept])
-        counts = np.bincount(_codes(known), minlength=len(task.classes))[: len(task.classes)]
-        found.append(BoxValues(names=task.classes, known=counts.astype(np.float64), scores=best))
+        found.append(_classes(task.classes, images, places, boxes, known))
     for name, classes in _of_classes(task).items():
-        sure = _confidences(boxes, name)
-        rows = np.flatnonzero(~np.isnan(sure))
-        if not len(rows):
-            continue
-        said, best = stated_values(boxes, name, classes)[rows], np.zeros((shape, len(classes)))
-        for code in range(len(classes)):
-            chances = np.where(said == code, sure[rows], (1 - sure[rows]) / max(1, len(classes) - 1))
-            np.maximum.at(best[:, code], places[rows], scores[rows] * chances)
-        stated = stated_values(known, name, classes)
-        counts = np.bincount(stated[~np.isnan(stated)].astype(np.int64), minlength=len(classes))
-        names = tuple(f"{name} {value}" for value in classes)
-        found.append(BoxValues(names=names, known=counts.astype(np.float64), scores=best))
+        if (sure := ~np.isnan(_confidences(boxes, name))).any():
+            found.append(_attribute(name, classes, images, places[sure], boxes.filter(pa.array(sure)), known))
     return found
+
+
+def _classes(
+    classes: tuple[str, ...], images: int, places: Ints, boxes: pa.StructArray, known: pa.StructArray
+) -> BoxValues:
+    codes, scores = _codes(boxes), np.zeros((images, len(classes)))
+    kept = codes < len(classes)
+    np.maximum.at(scores, (places[kept], codes[kept]), _scores(boxes)[kept])
+    return BoxValues(names=classes, known=_counts(_codes(known), len(classes)), scores=scores)
+
+
+def _attribute(
+    name: str, classes: tuple[str, ...], images: int, places: Ints, boxes: pa.StructArray, known: pa.StructArray
+) -> BoxValues:
+    said, sure, scores = stated_values(boxes, name, classes), _confidences(boxes, name), _scores(boxes)
+    best = np.zeros((images, len(classes)))
+    for code in range(len(classes)):
+        chances = np.where(said == code, sure, (1 - sure) / max(1, len(classes) - 1))
+        np.maximum.at(best[:, code], places, scores * chances)
+    stated = stated_values(known, name, classes)
+    counts = _counts(stated[~np.isnan(stated)].astype(np.int64), len(classes))
+    return BoxValues(names=tuple(f"{name} {value}" for value in classes), known=counts, scores=best)
+
+
+def _counts(codes: Ints, classes: int) -> Floats:
+    """How many there are of each code [C]; those of classes that are not declared any more are left out."""
+    return np.bincount(codes, minlength=classes)[:classes].astype(np.float64)
 
 
 def fewest_first(values: BoxValues, open_: Bools, groups: Ints, count: int, taken: Sequence[int] = ()) -> list[Pick]:

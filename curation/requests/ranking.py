@@ -35,7 +35,7 @@ STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
 """What chooses the requests: what is known (the default), chance, or one published strategy."""
 
 RARE_PART = 1 / 3
-"""The part of the images requested for a task of boxes that are asked for what few of its boxes are."""
+"""The part of the images requested for a task of boxes that go to classes and values of which few boxes are known."""
 
 UNLIKE = "unlike everything labelled"
 DOUBT = "boxes in doubt: sum of min(score, 1 - score) ="
@@ -129,8 +129,8 @@ def _by_class(
 
 
 def _boxes(candidates: Candidates, task: Task, doubts: Floats, within: Bools, count: int) -> list[Pick]:
-    """`RARE_PART` of the rows for what few known boxes are, in equal parts for the classes, where there are several,
-    and for each attribute; then the rows with the most decisions in doubt."""
+    """`RARE_PART` of the rows for classes and values of attributes of which few boxes are known: equal parts for the
+    classes, where there are several, and for each attribute. Then the rows with the most decisions in doubt."""
     picks, open_ = list[Pick](), candidates.open[task.name] & within
     values, first = values_of_boxes(candidates, task), round(count * RARE_PART)
     for number, each in enumerate(values):

@@ -39,16 +39,16 @@ class NumberRanges:
     def __init__(self, plan: Plan, network: Network | TreeNetwork) -> None:
         layout = network.losses.layout
         self._recent: deque[Tensor] = deque(maxlen=RECENT)
-        self._tasks, self._columns = {}, {code: layout.columns[code] for code in layout.regression}
+        self._tasks = {}
         for code in layout.regression:
             task, values = plan.tasks[code], plan.label_value[plan.label_task == code]
-            self._tasks[task.name] = (layout.columns[code], (values - task.mean) / task.deviation)
+            self._tasks[task.name] = (code, layout.columns[code], (values - task.mean) / task.deviation)
 
     def add(self, outputs: Tensor, known: Tensor) -> None:
         """Count the outputs [B, O] of a batch where the label is `known` [B, T]: others need not be computed."""
         if self._tasks:
             counted = outputs.clone()
-            for code, column in self._columns.items():
+            for code, column, _ in self._tasks.values():
                 counted[~known[:, code], column] = torch.nan
             self._recent.append(counted)
 
@@ -65,7 +65,7 @@ class NumberRanges:
         if not self._recent:
             return {}
         outputs = torch.cat(list(self._recent)).numpy()
-        return {name: share_outside(outputs[:, mine], values) for name, (mine, values) in self._tasks.items()}
+        return {name: share_outside(outputs[:, mine], values) for name, (_, mine, values) in self._tasks.items()}
 
 
 def drawn_alarms(

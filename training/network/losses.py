@@ -86,8 +86,8 @@ class Layout:
         for t, shape in self.maps.items():
             self.columns[t] = slice(self.outputs, self.outputs + math.prod(shape))
             self.outputs += math.prod(shape)
-        spans = [*(span for group in self.groups for span, _, _ in group.pieces), *map(self.columns.get, self.maps)]
-        self._cuts = sorted({0, self.outputs, *(end for span in spans if span for end in (span.start, span.stop))})
+        spans = [span for group in self.groups for span, _, _ in group.pieces] + [self.columns[t] for t in self.maps]
+        self._cuts = sorted({0, self.outputs, *(end for span in spans for end in (span.start, span.stop))})
 
     def split(self, outputs: Tensor) -> dict[int, Tensor]:
         """Outputs [B, O] in parts, by their first column: the pieces of groups, maps, and what fills up.

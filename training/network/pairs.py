@@ -156,7 +156,7 @@ def moved_along(now: Tensor, before: Tensor, matched: Tensor, sharpness: Tensor)
 
     The sum over `SHIFTS` of the frame at each, times a softmax of `sharpness` x the mean of `matched` [B, S, H, W] over
     the map, as a part of the mean square of the image's own maps, which a perfect match has. So a picture that moves
-    between two shifts is interpolated. It holds for a camera that pans; where a picture widens, nothing is taken off.
+    between two shifts is interpolated. It holds for a camera that pans, not for a picture that widens.
     """
     energy = (now - now.mean(dim=(2, 3), keepdim=True)).square().mean(dim=(1, 2, 3)).clamp(min=1e-6)
     chances = torch.softmax(sharpness * matched.mean(dim=(2, 3)) / energy[:, None], dim=1)
