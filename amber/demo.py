@@ -16,6 +16,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from amber.__main__ import run_and_leave
 from amber.exit_codes import guarded
 from amber.loop import Loop, Round, run_loop
 from amber.rounds_table import rounds_table
@@ -168,4 +169,4 @@ def _four_table(figures: dict[tuple[str, str], dict[str, Any]]) -> object:
 
 if __name__ == "__main__":
     sys.argv[0] = "make demo"
-    sys.exit(guarded(lambda: demo.main(standalone_mode=False)))
+    run_and_leave(lambda: guarded(lambda: demo.main(standalone_mode=False)))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -125,7 +124,7 @@ class Pack:
 
         def read(data: bytes) -> pa.Table:
             try:
-                index = pq.read_table(BytesIO(data), schema=INDEX).combine_chunks()
+                index = pq.read_table(pa.BufferReader(data), schema=INDEX).combine_chunks()
             except (OSError, pa.ArrowException) as error:
                 raise Damaged(f"{where}: cannot be read; {_fix(self.root)}") from error
             if digest(index, [shard.name for shard in self.shards]) != self.hash:

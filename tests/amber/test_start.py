@@ -50,10 +50,32 @@ def test_the_list_of_verbs_matches_the_commands() -> None:
 
 @pytest.mark.parametrize("verb", ["log", "tasks", "runs", "coverage", "plan", "prune"])
 def test_a_query_does_not_import_pandas(verb: str, folder: Path) -> None:
-    start = "from amber.__main__ import main\ntry: main()\nexcept SystemExit: print()"
+    start = "from amber.__main__ import run_arguments\nrun_arguments()\nprint()"
     names = imported(f"import sys\nsys.argv = ['amber', '{verb}']\n{start}")
     assert {name for name in names if name.startswith("pandas.")} == set()
 
 
 def test_verbs_of_the_catalog_load_no_plans() -> None:
     assert not {name for name in imported("import amber.verbs.ledger") if name.startswith(("samplers", "training"))}
+
+
+def test_a_process_ends_after_its_exit_handlers_and_is_not_taken_apart() -> None:
+    """Threads of Arrow that are late to let go of Python's objects abort a process that is being taken apart."""
+    script = (
+        "import atexit, sys\nfrom amber.__main__ import run_and_leave\n"
+        "class Late:\n    def __del__(self): print('taken apart')\n"
+        "sys.modules['late'] = Late()\n"
+        "def work():\n    atexit.register(print, 'handler')\n    print('done')\n    return 11\n"
+        "run_and_leave(work)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (11, "done\nhandler\n", "")
+
+
+def test_a_process_that_fails_without_a_code_ends_with_1_and_the_trace() -> None:
+    script = "from amber.__main__ import run_and_leave\nrun_and_leave(lambda: 1 // 0)"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (
+        1,
+        "ZeroDivisionError: integer division or modulo by zero",
+    )
