@@ -13,8 +13,9 @@ from typing import Final
 import numpy as np
 
 from benchmarks.kinds_several import interval
-from benchmarks.kinds_signs import by_seed, on_test, scenes, trained, workspace
+from benchmarks.kinds_signs import on_test, scenes, trained, workspace
 from benchmarks.max_t import max_t
+from benchmarks.seeds import by_seed
 from benchmarks.table import Row, small
 from curation import Catalog
 from curation.arrays import Floats

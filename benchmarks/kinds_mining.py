@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.kinds_several import interval
-from benchmarks.kinds_signs import AUTHOR, by_seed, scenes, trained, workspace
+from benchmarks.kinds_signs import AUTHOR, scenes, trained, workspace
+from benchmarks.seeds import by_seed
 from benchmarks.table import Row, small
 from curation import Catalog, Task
 from curation.catalog.event_tables import LABELS

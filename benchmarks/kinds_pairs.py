@@ -15,7 +15,8 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
-from benchmarks.kinds_signs import by_seed, on_test, scenes, trained, workspace
+from benchmarks.kinds_signs import on_test, scenes, trained, workspace
+from benchmarks.seeds import by_seed
 from benchmarks.table import Row, small
 from curation import Catalog
 from curation.arrays import Floats

@@ -1,11 +1,9 @@
 """`street_signs` for `make bench-kinds`: workspaces that declare its tasks otherwise, trainings of some of them, and
 their figures on test."""
 
-import json
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +28,7 @@ from training.evaluation.figures import labelled
 from training.evaluation.labelled_boxes import LabelledBoxes
 from training.evaluation.predictions import LabelledPredictions, Samples
 
-__all__ = ["AUTHOR", "DATA", "by_seed", "on_test", "scenes", "trained", "workspace"]
+__all__ = ["AUTHOR", "DATA", "on_test", "scenes", "trained", "workspace"]
 
 DATA: Final = Path(__file__).parents[1] / "datasets" / "street_signs"
 AUTHOR: Final = "bench"
@@ -46,27 +44,6 @@ def scenes() -> Iterator[Path]:
         patch.dict(os.environ, AMBER_CACHE=f"{name}/images"),
     ):
         yield Path(name)
-
-
-def by_seed(
-    name: str, seeds: Sequence[int], figures: Callable[[int], Mapping[str, float]]
-) -> list[Mapping[str, float]]:  # fmt: skip
-    """The figures of each seed, printed as they come. With KEPT=FOLDER they are kept in its file NAME.jsonl, and a seed
-    that is there is not measured again."""
-    path = Path(os.environ["KEPT"]) / f"{name}.jsonl" if os.environ.get("KEPT") else None
-    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines() if path and path.exists() else ())
-    kept: dict[int, Mapping[str, float]] = {row.pop("seed"): row for row in rows}
-    for seed in seeds:
-        if seed in kept:
-            continue
-        kept[seed] = figures(seed)
-        line = json.dumps({"seed": seed, **kept[seed]})
-        sys.stderr.write(f"{name}: {line}\n")
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(f"{line}\n")
-    return [kept[seed] for seed in seeds]
 
 
 def workspace(home: Path, images: int, *, seed: int = 0, **changed: Mapping[str, Any]) -> Catalog:
