@@ -1,7 +1,7 @@
-"""`make demo`: the loop on real traffic lights beside the same loop with random requests, then one or two networks.
+"""`make demo`: the loop on real traffic lights beside the same loop with random requests, then two networks.
 
-These are multitask networks on rendered images: eight tasks of whole images (streets), and on request four of boxes and
-of pairs of frames (street_signs). Run again, the demo reuses its results.
+These are multitask networks on rendered images: eight tasks of whole images (streets), and four of boxes and of pairs
+of frames (street_signs). Run again, the demo reuses its results.
 """
 
 import resource
@@ -41,7 +41,7 @@ AUTHOR = "demo"
 @click.option("--images", default=20_000, show_default=True, help="Images of streets to render.")
 @click.option("--draws", default=96_000, show_default=True, help="Draws of the training from pixels.")
 @click.option("--sign-images", default=4_000, show_default=True, help="Images of street_signs to render.")
-@click.option("--sign-draws", default=0, show_default=True, help="Draws of its training, such as 19200; 0: none.")
+@click.option("--sign-draws", default=9_600, show_default=True, help="Draws of its training; 0: leave it out.")
 @size_option
 def demo(
     out: Path, images: int, draws: int, sign_images: int, sign_draws: int, size: tuple[int, int] | None
