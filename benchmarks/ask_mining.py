@@ -6,7 +6,7 @@
 - streets, speeds: IMAGES scenes, stop signs at 2%, and the speeds, for which the error counts
 
 Seeds from FIRST_SEED (1000) on; nothing was chosen on them. SEEDS of each, on JOBS processes of one thread. SETS names
-the data sets, STRATEGIES the strategies. Each point goes to stderr as it comes.
+the data sets, STRATEGIES the strategies. Each point goes to stderr as it comes; KEPT=FOLDER keeps finished seeds.
 """
 
 import json
@@ -15,11 +15,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,6 +28,7 @@ from amber.simulate import ARMS, Point, simulate_seed
 from amber.simulated_picture import draw, paired, simulated_table
 from amber.terminal import output
 from benchmarks.labels import AUTHOR, DATASET, embed_once
+from benchmarks.seeds import by_seed
 from benchmarks.streets_data import streets_folder
 from benchmarks.table import Row, small
 from curation.catalog.catalog import Catalog
@@ -66,19 +66,21 @@ def mining_rows() -> list[Row]:
 def _simulated(name: str, home: Path) -> list[Point]:
     prepared = {"lights": _lights, "cards": _declared, "cinta": _declared, "streets": _streets, "speeds": _streets}
     started = prepared[name](name, home)
-    seeds = range(FIRST_SEED, FIRST_SEED + SEEDS)
-    with ProcessPoolExecutor(JOBS, mp_context=get_context("spawn")) as pool:
-        return [point for points in pool.map(partial(_of_seed, started, home), seeds) for point in points]
+    found = by_seed(
+        f"mining-{name}", range(FIRST_SEED, FIRST_SEED + SEEDS), partial(_of_seed, started, home), processes=JOBS
+    )
+    return [Point(**point) for points in found for point in points]
 
 
-def _of_seed(started: Started, home: Path, seed: int) -> list[Point]:
+def _of_seed(started: Started, home: Path, seed: int) -> list[dict[str, Any]]:
+    """The points of all strategies, as JSON holds them."""
     torch.set_num_threads(1)
     catalog, simulation = started(seed)
     found = []
     for point in simulate_seed(catalog, home, simulation, seed, arms=NAMES):
-        sys.stderr.write(json.dumps(asdict(point)) + "\n")
+        found.append(asdict(point))
+        sys.stderr.write(json.dumps(found[-1]) + "\n")
         sys.stderr.flush()
-        found.append(point)
     return found
 
 
