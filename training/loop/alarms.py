@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from curation.arrays import Floats
 from samplers.plan.plan import Plan, PlanTask
 from training.loop.task_labels import TaskLabels
 from training.network.exact import LIMIT
@@ -21,7 +22,13 @@ CONSTANT = 0.95
 """A head whose loss is above this share of the best constant's has learned nothing."""
 
 RISE = 1.1
-"""A loss that ends above this multiple of its lowest has risen."""
+"""A loss that ends above this multiple of its lowest has risen, if it does so beyond its noise."""
+
+PART = 5
+"""A loss is its mean over one of so many parts of the curve: a single point is a few batches, which are noisy."""
+
+BEYOND = 3.0
+"""Standard errors of the difference of two such means that are noise."""
 
 PROMISED = 1e-6
 """Relative gradient at which an exact head counts as solved."""
@@ -81,15 +88,28 @@ def drawn_alarms(
         losses = np.array([point[task.name] for point in curve if task.name in point])
         if not len(losses):
             continue
-        last = float(losses[-1])
         if not np.isfinite(losses).all():
             found.append(f"{task.name}: its loss became infinite; lower the learning rate")
-        elif last > RISE * losses.min() and len(losses) > 1:
-            lowest = f"{losses.min():.2f} of the best constant's"
-            found.append(f"{task.name}: its loss rose from {lowest} to {last:.2f}; lower the learning rate")
+            continue
+        lowest, last, noise = _lowest_and_last(losses)
+        if last > RISE * lowest and last - lowest > noise:
+            rise = f"{lowest:.2f} of the best constant's to {last:.2f}"
+            found.append(f"{task.name}: its loss rose from {rise}; lower the learning rate")
         elif last >= CONSTANT:
             found.append(_nothing(task.name, "training", last))
     return found + [_outside(name, share) for name, share in outside.items() if share > OUTSIDE]
+
+
+def _lowest_and_last(losses: Floats) -> tuple[float, float, float]:
+    """The lowest and the last mean of `losses` [K] over a part of them, and how far these may differ by noise.
+
+    The noise of a point is estimated from successive differences, which a trend hardly changes (von Neumann et al.
+    1941); below PART points it cannot be told from a trend, and is taken as none.
+    """
+    width = max(1, len(losses) // PART)
+    means = np.convolve(losses, np.full(width, 1 / width), "valid")
+    point = np.sqrt(np.mean(np.diff(losses) ** 2) / 2) if len(losses) >= PART else 0.0
+    return float(means.min()), float(means[-1]), float(BEYOND * point * np.sqrt(2 / width))
 
 
 def solved_alarms(labels: Sequence[TaskLabels], heads: Sequence[Head], network: Network, features: Tensor) -> list[str]:

@@ -206,6 +206,20 @@ def test_alarms_of_a_drawn_training(losses: list[float], says: str) -> None:
     assert all(says in line and "\n" not in line for line in found)
 
 
+@pytest.mark.parametrize("points", [10, 60, 75])
+@pytest.mark.parametrize(("end", "least", "most"), [(0.35, 0, 1), (1.1, 90, 100)])
+def test_noise_is_no_rise(points: int, end: float, least: int, most: int) -> None:
+    """Losses of single batches, 15% off their trend, of 100 trainings: those that fall raise no alarm, of those that
+    rise in their last third nearly all do."""
+    found, turn = 0, 2 * points // 3
+    for seed in range(100):
+        trend = np.concatenate([np.linspace(1.0, 0.4, turn), np.linspace(0.4, end, points - turn)])
+        losses = trend * np.random.default_rng(seed).lognormal(0.0, 0.15, points)
+        curve = [{"Draws": 64.0 * place, "first": loss} for place, loss in enumerate(losses)]
+        found += any("rose" in line for line in alarms.drawn_alarms([task("first")], curve, {}))
+    assert least <= found <= most
+
+
 def starts_of(found: SolvedHeads) -> dict[str, Start]:
     """Where the next run begins, as `training.loop.solving` reads it from the network."""
     none = torch.zeros(1)
