@@ -18,7 +18,8 @@ __all__ = ["PlanEntry", "list_plans", "policy_name", "written_at"]
 
 @dataclass(frozen=True, kw_only=True)
 class PlanEntry:
-    """A plan: its hash, when it was made (or made again; UTC), by whom ("" for not recorded), and what it was made of.
+    """A plan: its hash, when it was made (or made again; UTC, to the second), by whom ("" for not recorded), and what
+    it was made of.
 
     `policy` is "even" for equal shares, or the first digits of the policy's hash. `parent` is "" for a plan without
     one. `withdrawn` is the time at which one of its images was forgotten, or "". A training made a `derived` plan from
@@ -46,8 +47,8 @@ def list_plans(home: Path, now: Snapshot) -> list[PlanEntry]:
     >>> entry.plan == plan.hash, entry.draws, entry.tasks
     (True, 100, ('color',))
     """
-    entries = [_entry(path, now) for path in (home / "plans").glob("*/plan.json")]
-    return sorted(entries, key=lambda entry: (entry.at, entry.plan), reverse=True)
+    made = sorted((written_at(path), path) for path in (home / "plans").glob("*/plan.json"))
+    return [_entry(path, at, now) for at, path in reversed(made)]
 
 
 def policy_name(header: Mapping[str, Any], now: Snapshot) -> str:
@@ -61,16 +62,16 @@ def policy_name(header: Mapping[str, Any], now: Snapshot) -> str:
 
 
 def written_at(path: Path) -> datetime:
-    """When a file was last written, in UTC, to the second."""
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None, microsecond=0)
+    """When a file was last written, in UTC."""
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None)
 
 
-def _entry(path: Path, now: Snapshot) -> PlanEntry:
+def _entry(path: Path, at: datetime, now: Snapshot) -> PlanEntry:
     header: dict[str, Any] = read_json(path, AGAIN, dict)
     withdrawn = path.with_name("withdrawn.json")
     made: dict[str, Any] = read_json(path.with_name(MADE), AGAIN, dict) if path.with_name(MADE).is_file() else {}
     return PlanEntry(
-        plan=path.parent.name, at=written_at(path),
+        plan=path.parent.name, at=at.replace(microsecond=0),
         by=str(made.get("by", "")), derived=bool(made.get("derived")),
         policy=policy_name(header, now), commit=header["commit"], draws=header["draws"],
         tasks=tuple(part["task"]["name"] for part in header["tasks"]),

@@ -1,6 +1,7 @@
 """`amber accounts`: losses in plans and figures under somebody else's change are found, and null data are silent."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from curation.catalog.ownership import Identity
 from samplers.pack.pack_writer import make_pack
 from samplers.plan.build import draft_plan
 from samplers.plan.plan import Plan
+from samplers.plan.plan_list import list_plans
 from samplers.policy.policy import Policy
 from training.dynamics.accounts import Accounts, accounts
 
@@ -75,6 +77,17 @@ def test_a_loss_in_a_plan_of_somebody_else_is_an_alarm(home: Catalog) -> None:
     assert (alarm.kind, alarm.owner, alarm.by, alarm.signed) == ("plan", "eve", "user:bob", False)
     assert "share 0.25 -> 0.1" in alarm.what
     assert set(alarm.gained) == {"color", "car", "bike"}
+
+
+def test_plans_of_one_second_stand_in_the_order_in_which_they_were_made(home: Catalog) -> None:
+    plans = [plan_of(home, BOB, draws=400 + 40 * number).hash for number in range(1, 5)]
+    made = sorted(plans)[::2] + sorted(plans)[1::2]  # neither the order of their hashes nor its reverse
+    for number, plan in enumerate(made):
+        os.utime(home.home / "plans" / plan / "plan.json", (1e9 + 0.2 * number,) * 2)
+    with home.read() as now:
+        entries = [entry for entry in list_plans(home.home, now) if entry.plan in plans]
+    assert [entry.plan for entry in entries] == made[::-1]
+    assert {entry.at.microsecond for entry in entries} == {0}
 
 
 def test_ones_own_change_is_none(home: Catalog) -> None:
