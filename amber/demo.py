@@ -6,7 +6,6 @@ of frames (street_signs). Run again, the demo reuses its results.
 
 import resource
 import shutil
-import sys
 import time
 from dataclasses import replace
 from functools import partial
@@ -38,10 +37,22 @@ AUTHOR = "demo"
 
 @click.command()
 @click.option("--out", default="demo-out", show_default=True, type=click.Path(path_type=Path))
-@click.option("--images", default=20_000, show_default=True, help="Images of streets to render.")
-@click.option("--draws", default=96_000, show_default=True, help="Draws of the training from pixels.")
-@click.option("--sign-images", default=4_000, show_default=True, help="Images of street_signs to render.")
-@click.option("--sign-draws", default=9_600, show_default=True, help="Draws of its training; 0: leave it out.")
+@click.option(
+    "--images", type=click.IntRange(1), default=20_000, show_default=True, help="Images of streets to render."
+)
+@click.option(
+    "--draws", type=click.IntRange(1), default=96_000, show_default=True, help="Draws of the training from pixels."
+)
+@click.option(
+    "--sign-images", type=click.IntRange(1), default=4_000, show_default=True, help="Images of street_signs to render."
+)
+@click.option(
+    "--sign-draws",
+    type=click.IntRange(0),
+    default=9_600,
+    show_default=True,
+    help="Draws of its training; 0: leave it out.",
+)
 @size_option
 def demo(
     out: Path, images: int, draws: int, sign_images: int, sign_draws: int, size: tuple[int, int] | None
@@ -168,5 +179,4 @@ def _four_table(figures: dict[tuple[str, str], dict[str, Any]]) -> object:
 
 
 if __name__ == "__main__":
-    sys.argv[0] = "make demo"
-    run_and_leave(lambda: guarded(lambda: demo.main(standalone_mode=False)))
+    run_and_leave(lambda: guarded(lambda: demo.main(prog_name="python -m amber.demo", standalone_mode=False)))
