@@ -32,7 +32,7 @@ def main() -> None:
 def run_and_leave(work: Callable[[], int]) -> None:
     """Run `work` and end the process with the code it returns, at once after the exit handlers registered since.
 
-    Otherwise Python takes itself apart while threads of Arrow and DuckDB may still have to let go of its objects; a
+    Otherwise the interpreter shuts down while threads of Arrow and DuckDB may still have to release Python objects; a
     thread that is late then aborts the process after all its work is done (Python before 3.14).
     """
     codes = [1]

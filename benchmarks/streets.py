@@ -30,7 +30,8 @@ from training.recipe import Recipe
 DATASET = Path(__file__).resolve().parent.parent / "datasets" / "streets"
 SEEDS = int(os.environ.get("SEEDS", "2" if small() else "8"))
 FIRST_SEED = int(os.environ.get("FIRST_SEED", "16"))
-"""Seeds 0 to 3 served while the rules of mining were chosen, and 0 to 15 have been looked at: 16 to 23 judge."""
+"""Seeds 0 to 3 served while the rules of mining were chosen, and 0 to 15 have been looked at: 16 to 23 judge.
+`bench-pays` reports on the scenes of the same seeds."""
 JOBS = int(os.environ.get("JOBS", os.cpu_count() or 1))
 IMAGES = int(os.environ.get("IMAGES", "1500" if small() else "20000"))
 ROUNDS, BUDGET = (1, 100) if small() else (2, 500)

@@ -59,11 +59,11 @@ def test_verbs_of_the_catalog_load_no_plans() -> None:
     assert not {name for name in imported("import amber.verbs.ledger") if name.startswith(("samplers", "training"))}
 
 
-def test_a_process_ends_after_its_exit_handlers_and_is_not_taken_apart() -> None:
-    """Threads of Arrow that are late to let go of Python's objects abort a process that is being taken apart."""
+def test_a_process_ends_after_its_exit_handlers_without_a_shutdown_of_the_interpreter() -> None:
+    """Threads of Arrow that release Python objects too late abort a process whose interpreter shuts down."""
     script = (
         "import atexit, sys\nfrom amber.__main__ import run_and_leave\n"
-        "class Late:\n    def __del__(self): print('taken apart')\n"
+        "class Late:\n    def __del__(self): print('shut down')\n"
         "sys.modules['late'] = Late()\n"
         "def work():\n    atexit.register(print, 'handler')\n    print('done')\n    return 11\n"
         "run_and_leave(work)\n"
